@@ -1,0 +1,91 @@
+"""The anchor grid and the anchor-weighted average that turns dense predictions into joints (paper Sec. 3.1)."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+STRIDE = 16  # pixels per cell of the feature map
+ANCHOR_POSITIONS = (2, 6, 10, 14)  # pixels from a cell's corner, both axes: a grid of stride 4
+ANCHORS_PER_CELL = len(ANCHOR_POSITIONS) ** 2
+ANCHOR_SPACING_PX = 4.0
+
+
+class Heads(NamedTuple):
+    """What every anchor a says about every joint j, float32 (A anchors, K joints)."""
+
+    proposal: jax.Array  # (B, A, K): P_j(a), logit of the anchor's weight
+    offset: jax.Array  # (B, A, K, 2): O_j(a), (u, v) from the anchor to the joint, px of the crop
+    depth: jax.Array | None  # (B, A, K): D_j(a), in the track's network units; None in 2D mode
+
+
+class Prediction(NamedTuple):
+    """Joints in crop coordinates, with what the ensemble of anchors knows about itself."""
+
+    joints: jax.Array  # (B, K, 3): u px, v px, depth in network units; (B, K, 2) in 2D mode
+    spread: jax.Array  # (B, K): px, weighted RMS distance of the anchors' in-plane votes to the joint
+    weights: jax.Array  # (B, A, K): the normalised anchor weights; each joint's sum to 1
+
+
+def anchor_grid(height: int, width: int) -> np.ndarray:
+    """Anchor positions S(a) on a crop, in the order of `Heads`.
+
+    Args:
+      height, width: of the crop in pixels, divisible by 16.
+
+    Returns:
+      (A, 2) float32, (u, v) in pixels of the crop, A = height / 4 * width / 4.
+
+    Raises:
+      ValueError: if a side is not divisible by 16.
+    """
+    if height % STRIDE or width % STRIDE or height <= 0 or width <= 0:
+        raise ValueError(f"a crop of {height}x{width} px: both sides must be divisible by {STRIDE}")
+    rows, columns, inner_rows, inner_columns = np.meshgrid(
+        np.arange(0, height, STRIDE),
+        np.arange(0, width, STRIDE),
+        ANCHOR_POSITIONS,
+        ANCHOR_POSITIONS,
+        indexing="ij",
+    )
+    uv = np.stack([columns + inner_columns, rows + inner_rows], axis=-1)
+    return uv.reshape(-1, 2).astype(np.float32)
+
+
+def at_least_float32(x: jax.Array) -> jax.Array:
+    """Softmax, aggregation and losses never run in less than float32."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+def anchor_weights(proposal: jax.Array) -> jax.Array:
+    """Softmax over anchors of P_j(a), Eq. (2): (B, A, K) logits -> (B, A, K) weights."""
+    return jax.nn.softmax(at_least_float32(proposal), axis=1)
+
+
+def aggregate(heads: Heads, anchors: jax.Array | np.ndarray) -> Prediction:
+    """Average the anchors' votes, Eqs. (1) and (2).
+
+    S_j = sum_a P~_j(a) (S(a) + O_j(a)),  D_j = sum_a P~_j(a) D_j(a),  P~ = softmax over anchors of P.
+
+    Args:
+      heads: predictions of all anchors.
+      anchors: (A, 2) S(a), from `anchor_grid`.
+
+    Returns:
+      A `Prediction`. What a jitted caller does not use of it is never computed.
+    """
+    weights = anchor_weights(heads.proposal)
+    votes = jnp.asarray(anchors)[None, :, None, :] + at_least_float32(heads.offset)
+    uv = jnp.einsum("bak,bakc->bkc", weights, votes, precision="highest")
+    squared_px = jnp.square(votes - uv[:, None]).sum(-1)
+    spread = jnp.sqrt(jnp.einsum("bak,bak->bk", weights, squared_px, precision="highest"))
+    if heads.depth is None:
+        return Prediction(uv, spread, weights)
+    depth = jnp.einsum("bak,bak->bk", weights, at_least_float32(heads.depth), precision="highest")
+    return Prediction(jnp.concatenate([uv, depth[..., None]], axis=-1), spread, weights)
+
+
+def confidence(spread_px: jax.Array | np.ndarray) -> jax.Array | np.ndarray:
+    """Spread of the votes (...,) px -> (0, 1]: 1 where all coincide, 1/2 where they scatter by one anchor spacing."""
+    return 1.0 / (1.0 + spread_px / ANCHOR_SPACING_PX)

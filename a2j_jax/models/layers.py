@@ -1,0 +1,119 @@
+"""Convolution and batch normalisation with PyTorch's semantics, as Linen modules.
+
+Both follow the dtype of their input: float32 normally, bfloat16 when the model computes in it (weights
+and statistics stay float32), float64 in the parity test.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import lax
+
+from a2j_jax.models.conv import conv2d
+
+Initializer = Callable[..., jax.Array]
+
+# He et al. 2015, fan-out, as torchvision and the official code initialise a trunk without ImageNet weights.
+kaiming_normal_fan_out = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+xavier_normal = nn.initializers.xavier_normal()
+
+
+def uniform_fan_in_bias(fan_in: int) -> Initializer:
+    """PyTorch's default bias of a convolution: U(-b, b) with b = 1 / sqrt(fan_in)."""
+    bound = fan_in**-0.5
+
+    def init(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> jax.Array:
+        return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+    return init
+
+
+class Conv(nn.Module):
+    """A square convolution with symmetric padding; (B, H, W, Cin) -> (B, H/stride, W/stride, features)."""
+
+    features: int
+    size: int
+    stride: int = 1
+    dilation: int = 1
+    use_bias: bool = False
+    kernel_init: Initializer = kaiming_normal_fan_out
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        shape = (self.size, self.size, x.shape[-1], self.features)
+        kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
+        y = conv2d(x, kernel.astype(x.dtype), self.stride, self.dilation)
+        if self.use_bias:
+            fan_in = self.size**2 * x.shape[-1]
+            bias = self.param("bias", uniform_fan_in_bias(fan_in), (self.features,), jnp.float32)
+            y = y + bias.astype(x.dtype)
+        return y
+
+
+class DepthStem(nn.Module):
+    """The trunk's first convolution, on a depth image given once: (B, H, W, 1) -> (B, H/2, W/2, features).
+
+    The official network repeats the image over the three input channels of an ImageNet kernel. Convolution
+    is linear, so that equals one channel convolved with the kernel summed over its inputs: the same output
+    and the same gradients for a third of the work, while the kernel keeps its ImageNet shape.
+    """
+
+    features: int
+    channels: int = 3
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        shape = (7, 7, self.channels, self.features)
+        kernel = self.param("kernel", kaiming_normal_fan_out, shape, jnp.float32)
+        return conv2d(x, kernel.sum(axis=2, keepdims=True).astype(x.dtype), stride=2)
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation as PyTorch defines it, over all axes but the last.
+
+    Normalises with the biased variance of the batch; the running variance is kept *unbiased*, which is what
+    sets PyTorch apart from `flax.linen.BatchNorm`. Statistics are computed in two passes and at least in float32.
+    With `axis_name`, the batch is the global one over that mapped axis.
+    """
+
+    axis_name: str | None = None
+    momentum: float = 0.9  # of the old value: PyTorch's 0.1 of the new one
+    epsilon: float = 1e-5
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        features = (x.shape[-1],)
+        scale = self.param("scale", nn.initializers.ones, features, jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, features, jnp.float32)
+        running_mean = self.variable("batch_stats", "mean", jnp.zeros, features, jnp.float32)
+        running_var = self.variable("batch_stats", "var", jnp.ones, features, jnp.float32)
+
+        if not train:
+            mean, var = running_mean.value, running_var.value
+        else:
+            mean, var, count = batch_moments(x, self.axis_name)
+            if not self.is_initializing():
+                unbiased = var * (count / max(count - 1, 1))
+                keep = self.momentum
+                running_mean.value = keep * running_mean.value + (1 - keep) * mean
+                running_var.value = keep * running_var.value + (1 - keep) * unbiased
+        gain = scale * lax.rsqrt(var + self.epsilon)
+        shift = bias - mean * gain
+        return x * gain.astype(x.dtype) + shift.astype(x.dtype)
+
+
+def batch_moments(x: jax.Array, axis_name: str | None) -> tuple[jax.Array, jax.Array, int]:
+    """Mean, biased variance (C,) and number of values behind them, of x (..., C), globally over `axis_name`."""
+    axes = tuple(range(x.ndim - 1))
+    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    count = x.size // x.shape[-1]
+    mean = x.mean(axes)
+    if axis_name is not None:
+        count *= lax.axis_size(axis_name)
+        mean = lax.pmean(mean, axis_name)
+    var = jnp.square(x - mean).mean(axes)
+    if axis_name is not None:
+        var = lax.pmean(var, axis_name)
+    return mean, var, count

@@ -1,0 +1,118 @@
+"""The dilated ResNet trunk of A2J (paper Sec. 3.2): stride 16 throughout, stage 4 dilated instead of strided.
+
+Residual stages are numbered 1 to 4, as in the official state dict (`layer1` .. `layer4`).
+"""
+
+from typing import NamedTuple
+
+import jax
+from flax import linen as nn
+
+from a2j_jax.models.conv import max_pool_3x3_stride_2
+from a2j_jax.models.layers import BatchNorm, Conv, DepthStem
+
+
+class Architecture(NamedTuple):
+    """Which block a ResNet repeats and how often in each of its four stages."""
+
+    block: type["BasicBlock"] | type["Bottleneck"]
+    blocks: tuple[int, int, int, int]
+
+
+class Features(NamedTuple):
+    """What the two trunks hand to the heads, both at stride 16."""
+
+    common: jax.Array  # (B, H/16, W/16, C3): stage 3, read by the proposal head
+    regression: jax.Array  # (B, H/16, W/16, C4): stage 4, read by the offset and depth heads
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions around a shortcut (ResNet-18 and -34)."""
+
+    planes: int
+    stride: int = 1
+    dilation: int = 1
+    axis_name: str | None = None
+    expansion = 1
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        y = Conv(self.planes, 3, self.stride, name="conv1")(x)
+        y = nn.relu(BatchNorm(self.axis_name, name="bn1")(y, train))
+        # Only the second convolution is dilated: the official block leaves the first one as it was.
+        y = Conv(self.planes, 3, dilation=self.dilation, name="conv2")(y)
+        y = BatchNorm(self.axis_name, name="bn2")(y, train)
+        return nn.relu(y + _shortcut(x, y, self.stride, self.axis_name, train))
+
+
+class Bottleneck(nn.Module):
+    """1x1, 3x3, 1x1 convolutions around a shortcut (ResNet-50); the stride sits on the 3x3."""
+
+    planes: int
+    stride: int = 1
+    dilation: int = 1
+    axis_name: str | None = None
+    expansion = 4
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        y = Conv(self.planes, 1, name="conv1")(x)
+        y = nn.relu(BatchNorm(self.axis_name, name="bn1")(y, train))
+        y = Conv(self.planes, 3, self.stride, self.dilation, name="conv2")(y)
+        y = nn.relu(BatchNorm(self.axis_name, name="bn2")(y, train))
+        y = Conv(self.planes * self.expansion, 1, name="conv3")(y)
+        y = BatchNorm(self.axis_name, name="bn3")(y, train)
+        return nn.relu(y + _shortcut(x, y, self.stride, self.axis_name, train))
+
+
+def _shortcut(
+    x: jax.Array, y: jax.Array, stride: int, axis_name: str | None, train: bool
+) -> jax.Array:
+    """Identity, or a projection where the block changes the shape; called inside a block's compact method."""
+    if stride == 1 and x.shape[-1] == y.shape[-1]:
+        return x
+    x = Conv(y.shape[-1], 1, stride, name="downsample_conv")(x)
+    return BatchNorm(axis_name, name="downsample_bn")(x, train)
+
+
+ARCHITECTURES: dict[str, Architecture] = {
+    "resnet18": Architecture(BasicBlock, (2, 2, 2, 2)),
+    "resnet34": Architecture(BasicBlock, (3, 4, 6, 3)),
+    "resnet50": Architecture(Bottleneck, (3, 4, 6, 3)),
+}
+STAGE_STRIDES = (1, 2, 2, 1)
+STAGE_DILATIONS = (1, 1, 1, 2)
+
+
+class ResNet(nn.Module):
+    """The trunk: normalised depth (B, H, W, 1), H and W divisible by 16 -> `Features` at stride 16.
+
+    Attributes:
+      architecture: a key of `ARCHITECTURES`.
+      width: channels of the first stage; 64 is the paper's, and what published weights need.
+      axis_name: mapped axis over which batch statistics are shared.
+    """
+
+    architecture: str = "resnet50"
+    width: int = 64
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> Features:
+        block, counts = ARCHITECTURES[self.architecture]
+        x = DepthStem(self.width, name="conv1")(x)
+        x = nn.relu(BatchNorm(self.axis_name, name="bn1")(x, train))
+        x = max_pool_3x3_stride_2(x)
+        common = x
+        for stage, count in enumerate(counts):
+            common = x
+            for index in range(count):
+                x = block(
+                    planes=self.width * 2**stage,
+                    stride=STAGE_STRIDES[stage] if index == 0 else 1,
+                    # The official code dilates every block of stage 4 but its first.
+                    dilation=STAGE_DILATIONS[stage] if index > 0 else 1,
+                    axis_name=self.axis_name,
+                    name=f"layer{stage + 1}_{index}",
+                )(x, train)
+        return Features(common=common, regression=x)
