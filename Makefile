@@ -1,0 +1,45 @@
+# The two commands a newcomer needs: `make quickstart` and `make test`.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+INSTALLED := $(VENV)/.installed
+
+.PHONY: quickstart test test-fast lint clean help
+
+help:
+	@echo "make quickstart   install, render hands, train, evaluate, draw pictures (about 13 minutes on 2 cores)"
+	@echo "make test         install and run every test (about 5 minutes on 2 cores)"
+	@echo "make test-fast    the developer loop: everything but the slow tests"
+	@echo "make lint         ruff and mypy"
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@echo "installing into $(VENV) ..."
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed; name one: make PYTHON=python3.12 ..."; exit 2; }
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) --constraint constraints.txt --editable '.[dev]'
+	@touch $(INSTALLED)
+
+quickstart: $(INSTALLED)
+	$(BIN)/a2j build synthetic_hand --crop_size 96 --train 20000 --validation 512 --test 2000 --num_processes 2
+	$(BIN)/a2j show synthetic_hand --crop_size 96 --out runs/quickstart/examples.png
+	$(BIN)/python train.py --config quickstart
+	$(BIN)/python eval.py --workdir runs/quickstart
+	@echo
+	@echo "Pictures to look at: runs/quickstart/examples.png and runs/quickstart/eval/*.png"
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest
+
+test-fast: $(INSTALLED)
+	$(BIN)/python -m pytest -m "not slow"
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) runs data build dist

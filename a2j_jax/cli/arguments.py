@@ -1,0 +1,82 @@
+"""Argument types shared by commands, and `--config.key=value` overrides."""
+
+import argparse
+from collections.abc import Callable, Sequence
+
+from a2j_jax.config import Config, load_config, override
+from a2j_jax.errors import UserError
+
+_PREFIX = "--config."
+
+
+def numbers(count: int, names: str) -> Callable[[str], tuple[float, ...]]:
+    """An argparse type: `count` comma-separated numbers, e.g. "320,240,700"."""
+
+    def parse(text: str) -> tuple[float, ...]:
+        try:
+            values = tuple(float(part) for part in text.split(","))
+        except ValueError:
+            values = ()
+        if len(values) != count:
+            raise argparse.ArgumentTypeError(
+                f"{text!r} is not {names}: expected {count} comma-separated numbers"
+            )
+        return values
+
+    return parse
+
+
+def whole(minimum: int) -> Callable[[str], int]:
+    """An argparse type: a whole number of at least `minimum`."""
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = minimum - 1
+        if value < minimum:
+            raise argparse.ArgumentTypeError(
+                f"{text!r}: expected a whole number of at least {minimum}"
+            )
+        return value
+
+    return parse
+
+
+def step(text: str) -> int | str:
+    """An argparse type: "best", "latest" or a step number."""
+    if text in ("best", "latest"):
+        return text
+    if text.isdigit():
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r}: expected best, latest or a step number")
+
+
+def split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:
+    """Take `--config.key=value` and `--config.key value` out of a command line.
+
+    Raises:
+      UserError: a key without a value.
+    """
+    rest, overrides = [], []
+    remaining = iter(arguments)
+    for argument in remaining:
+        if not argument.startswith(_PREFIX):
+            rest.append(argument)
+            continue
+        key, equals, value = argument.removeprefix(_PREFIX).partition("=")
+        if not equals:
+            following = next(remaining, None)
+            if following is None or following.startswith("--"):
+                raise UserError(f"{argument} needs a value: {argument}=VALUE")
+            value = following
+        overrides.append((key, value))
+    return rest, overrides
+
+
+def config_with_overrides(name: str, overrides: Sequence[tuple[str, str]]) -> Config:
+    """Load a config by name or path and apply `(dotted key, text)` pairs in order."""
+    config = load_config(name)
+    for key, text in overrides:
+        config = override(config, key, text)
+    return config

@@ -1,0 +1,80 @@
+"""`a2j`: pick a command, run it, and end with one clear line when the user has to mend something."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from a2j_jax import __version__
+from a2j_jax.cli.arguments import split_overrides
+from a2j_jax.errors import UserError
+
+# Command -> its module and one line of help; modules load when their command is called.
+COMMANDS = {
+    "build": "render or convert a data set into examples on disk",
+    "show": "draw a contact sheet of a data set's crops with their joints",
+    "train": "train an experiment from its config",
+    "eval": "score a checkpoint, or a file of predictions",
+    "predict": "find the joints in depth frames",
+    "convert": "turn official or PyTorch weights into a checkpoint",
+}
+_EXAMPLES = """\
+examples:
+  a2j train --config quickstart
+  a2j eval --workdir runs/quickstart
+  a2j predict --checkpoint runs/quickstart --depth frame.png --center 320,240,700 --out overlay.png
+
+`a2j COMMAND --help` has examples of each command.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit status: 0, 2 for a user's mistake, 130 for Ctrl-C."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _dispatch(arguments)
+    except UserError as error:
+        print(f"a2j: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("a2j: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        return 141  # the reader of our output has gone, as a shell reports it
+
+
+def _dispatch(arguments: list[str]) -> int:
+    if arguments and arguments[0] in COMMANDS:
+        command = import_module(f"a2j_jax.cli.{arguments[0]}")
+        parser = argparse.ArgumentParser(
+            prog=f"a2j {arguments[0]}",
+            description=command.__doc__,
+            epilog=command.EXAMPLES,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        command.add_arguments(parser)
+        # Config keys are not argparse's to know: `--config.optim.batch_size=32` goes around it.
+        rest, overrides = split_overrides(arguments[1:])
+        parsed = parser.parse_args(rest)
+        if overrides and not hasattr(parsed, "config"):
+            raise UserError(f"a2j {arguments[0]} takes no --config.{overrides[0][0]}")
+        parsed.overrides = overrides
+        status: int = command.run(parsed)
+        return status
+    _top_parser().parse_args(arguments)
+    return 0
+
+
+def _top_parser() -> argparse.ArgumentParser:
+    listed = "\n".join(f"  {name:9} {text}" for name, text in COMMANDS.items())
+    parser = argparse.ArgumentParser(
+        prog="a2j",
+        description="A2J: 3D hand and body pose from one depth image, in JAX.\n\n"
+        f"commands:\n{listed}",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"a2j_jax {__version__}")
+    parser.add_argument("command", choices=list(COMMANDS), metavar="COMMAND")
+    return parser

@@ -1,0 +1,124 @@
+"""Frame -> stored crop and back, for a given track: the geometry of one example.
+
+The data-set builders, the evaluation and the predictor all go through these functions, so that what
+is trained on, scored and shown is cut and mapped back by the same lines.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from a2j_jax import geometry
+from a2j_jax.errors import UserError
+from a2j_jax.geometry import Camera, Float64
+from a2j_jax.tracks import TrackSpec
+
+
+class Crop(NamedTuple):
+    """A crop as it is stored.
+
+    Attributes:
+      canvas: (S + 2m, S + 2m) uint16 in the track's storage unit; 0 = no reading.
+      box_px: (4,) the clipped box the crop was cut from, px: maps joints to the crop and back.
+      window_px: (4,) the box before clipping, px: what training jitters.
+    """
+
+    canvas: npt.NDArray[np.uint16]
+    box_px: Float64
+    window_px: Float64
+
+
+def to_storage_units(depth: npt.ArrayLike, track: TrackSpec) -> npt.NDArray[np.uint16]:
+    """A full frame of depth -> the uint16 numbers the canvas holds.
+
+    Args:
+      depth: (..., H, W) mm, any real dtype; for a "stretch8" track any unit, since only its order
+        within the frame matters. Zero, negative and non-finite mean "no reading".
+      track: decides the unit.
+
+    Returns:
+      (..., H, W) uint16 in units of ``track.storage_unit_mm``; 0 = no reading, clipped at 65535.
+    """
+    depth = np.nan_to_num(np.asarray(depth, np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+    if track.frame_format == "stretch8":
+        low = depth.min(axis=(-2, -1), keepdims=True)
+        span = depth.max(axis=(-2, -1), keepdims=True) - low
+        return ((depth - low) / np.where(span > 0, span, 1.0) * 255.0).astype(np.uint16)
+    return np.clip(np.rint(depth / track.storage_unit_mm), 0, 65535).astype(np.uint16)
+
+
+def cut(
+    frame: npt.NDArray[np.uint16],
+    track: TrackSpec,
+    center_uvd: npt.ArrayLike | None = None,
+    box_px: npt.ArrayLike | None = None,
+    camera: Camera | None = None,
+) -> Crop:
+    """Cuts the canvas of one object out of one frame.
+
+    Args:
+      frame: (H, W) uint16 in storage units (see ``to_storage_units``); any frame size.
+      track: size of the crop and of the window.
+      center_uvd: (3,) px, px, mm: the window's centre; needed where the track crops by centre.
+      box_px: (4,) the object's box, px, clipped or not. Wins over ``center_uvd`` where both are
+        given.
+      camera: of this frame; the track's own by default.
+
+    Raises:
+      UserError: neither centre nor box, or one that covers no pixel of the frame.
+    """
+    if box_px is not None:
+        window = np.asarray(box_px, np.float64)
+    else:
+        camera = camera or track.camera
+        if center_uvd is None or camera is None or track.half_window_mm is None:
+            expected = "a centre (u, v, depth mm)" if track.crop_by == "center" else "a box"
+            raise UserError(f"track {track.name!r} crops by {track.crop_by}: expected {expected}")
+        window = geometry.box_from_center(center_uvd, track.half_window_mm, camera)
+    box = geometry.clip_box(window, (frame.shape[1], frame.shape[0]))
+    canvas = geometry.crop_canvas(frame, box, track.crop_size, track.margin)
+    return Crop(canvas, box, window)
+
+
+def joints_to_crop(
+    joints_uvd: npt.ArrayLike,
+    box_px: npt.ArrayLike,
+    center_depth_mm: npt.ArrayLike,
+    track: TrackSpec,
+) -> Float64:
+    """Joints in the full frame -> the network's target, Eq. (2).
+
+    Args:
+      joints_uvd: (..., K, 3) px, px, mm, or (..., K, 2) px, px.
+      box_px: (..., 4) clipped boxes, or one (4,).
+      center_depth_mm: (...) or scalar depth of the centre, mm; ignored where theta is zero.
+      track: crop size, mu and theta.
+
+    Returns:
+      Same shape: u, v in px of the crop; depth (d - theta) mu in network units.
+    """
+    joints = np.asarray(joints_uvd, np.float64)
+    uv = geometry.frame_to_crop(joints[..., :2], box_px, track.crop_size)
+    depth = (joints[..., 2:] - _theta(center_depth_mm, track)) * track.joint_depth_scale
+    return np.concatenate([uv, depth], axis=-1)
+
+
+def joints_to_frame(
+    joints_crop: npt.ArrayLike,
+    box_px: npt.ArrayLike,
+    center_depth_mm: npt.ArrayLike,
+    track: TrackSpec,
+) -> Float64:
+    """The network's joints -> px, px, mm of the full frame: the inverse of ``joints_to_crop``."""
+    joints = np.asarray(joints_crop, np.float64)
+    uv = geometry.crop_to_frame(joints[..., :2], box_px, track.crop_size)
+    depth = joints[..., 2:] / track.joint_depth_scale + _theta(center_depth_mm, track)
+    return np.concatenate([uv, depth], axis=-1)
+
+
+def _theta(center_depth_mm: npt.ArrayLike, track: TrackSpec) -> Float64:
+    """Depth reference, (..., 1, 1) mm: broadcasts over joints."""
+    if track.depth_reference == "zero":
+        return np.zeros((1, 1))
+    return np.asarray(center_depth_mm, np.float64)[..., None, None]

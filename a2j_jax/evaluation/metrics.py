@@ -1,0 +1,114 @@
+"""What an error is, in millimetres or pixels: pure numpy, vectorised, no I/O.
+
+Everything starts from one table, `errors (N, K)`: the distance between predicted and labelled joint
+k of frame n, **NaN where the joint has no label**. A prediction that is itself not finite is
+refused (it must not slip out of the mean as if it were unlabelled). All other functions reduce that
+table.
+
+The unit of `errors` is the unit of the joints: mm for `xyz`, px for the `(u, v)` of a 2D track.
+Never measure `uvd` directly: pixels and millimetres do not add.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+FloatArray = NDArray[np.float64]
+
+
+def joint_errors(
+    predicted: ArrayLike, truth: ArrayLike, valid: ArrayLike | None = None
+) -> FloatArray:
+    """Euclidean distance of every joint of every frame.
+
+    Args:
+        predicted: (N, K, 3) xyz in mm, or (N, K, 2) uv in px.
+        truth: same shape and unit.
+        valid: (N, K) bool, False where a joint has no label; None means all are labelled.
+
+    Returns:
+        (N, K) float64 in the unit of the input, NaN where `valid` is False.
+
+    Raises:
+        ValueError: no frames, shapes that differ, or a labelled joint that is not finite.
+    """
+    p, t = np.asarray(predicted, np.float64), np.asarray(truth, np.float64)
+    if p.shape != t.shape or p.ndim != 3 or p.shape[-1] not in (2, 3):
+        raise ValueError(
+            f"predicted {p.shape} and truth {t.shape} must both be (frames, joints, 2 or 3)"
+        )
+    if p.shape[0] == 0 or p.shape[1] == 0:
+        raise ValueError(f"nothing to measure: predicted joints have shape {p.shape}")
+    labelled = np.ones(p.shape[:2], bool) if valid is None else np.asarray(valid, bool)
+    if labelled.shape != p.shape[:2]:
+        raise ValueError(f"valid {labelled.shape} must be (frames, joints) = {p.shape[:2]}")
+    for name, values in (("predicted", p), ("truth", t)):
+        bad = labelled & ~np.isfinite(values).all(-1)
+        if bad.any():
+            frame, joint = np.argwhere(bad)[0]
+            raise ValueError(f"{name} joint {joint} of frame {frame} is not finite")
+    difference = np.where(labelled[..., None], p - t, np.nan)
+    return np.linalg.norm(difference, axis=-1)
+
+
+def mean_error(errors: ArrayLike) -> float:
+    """Mean over every labelled joint of every frame: the field's "mean 3D error".
+
+    Args: errors: (N, K), NaN = unlabelled. Raises ValueError when nothing is labelled.
+    """
+    return float(_labelled(errors)[1].mean())
+
+
+def per_joint_error(errors: ArrayLike) -> FloatArray:
+    """Mean over frames, joint by joint: (K,); NaN for a joint that no frame labels."""
+    table, _ = _labelled(errors)
+    count = np.isfinite(table).sum(0)
+    total = np.nansum(table, axis=0)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
+def worst_joint_error(errors: ArrayLike) -> FloatArray:
+    """Largest error of each frame's labelled joints: (N,); NaN for a frame without labels."""
+    table, _ = _labelled(errors)
+    worst = np.where(np.isfinite(table), table, -np.inf).max(axis=1)
+    return np.where(np.isfinite(worst), worst, np.nan)
+
+
+def success_rate(errors: ArrayLike, thresholds: Sequence[float] | ArrayLike) -> FloatArray:
+    """Fraction of frames whose *worst* joint is nearer than each threshold (strictly).
+
+    Args:
+        errors: (N, K), NaN = unlabelled; frames without any label do not count.
+        thresholds: (T,) in the unit of `errors`.
+
+    Returns:
+        (T,) fractions in [0, 1]. Called with a fine grid of thresholds this is the success curve of
+        the NYU and ICVL papers (Taylor et al., CVPR 2012).
+    """
+    worst = worst_joint_error(errors)
+    ordered = np.sort(worst[np.isfinite(worst)])
+    # side="left" counts the frames strictly below the threshold.
+    return np.searchsorted(ordered, np.asarray(thresholds, np.float64), side="left") / ordered.size
+
+
+def success_auc(errors: ArrayLike, limit: float) -> float:
+    """Area under the success curve from 0 to `limit`, divided by `limit`: 1 is perfect.
+
+    Exact, not a sum over a grid: a frame with worst error w is a success on (w, limit], so it
+    contributes max(0, 1 − w/limit).
+    """
+    worst = worst_joint_error(errors)
+    worst = worst[np.isfinite(worst)]
+    return float(np.clip(1.0 - worst / limit, 0.0, None).mean())
+
+
+def _labelled(errors: ArrayLike) -> tuple[FloatArray, FloatArray]:
+    """The table as float64 (N, K) and its finite entries; ValueError if there are none."""
+    table = np.asarray(errors, np.float64)
+    if table.ndim != 2:
+        raise ValueError(f"errors must be (frames, joints), got shape {table.shape}")
+    values = table[np.isfinite(table)]
+    if values.size == 0:
+        raise ValueError(f"no labelled joint among {table.shape[0]} frames: nothing to measure")
+    return table, values

@@ -1,0 +1,133 @@
+"""Predicted joints against labels of one track: the numbers of the paper's tables.
+
+3D tracks are scored in millimetres, after uvd → xyz with the camera; 2D tracks in pixels.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from a2j_jax import geometry
+from a2j_jax.errors import UserError
+from a2j_jax.evaluation import metrics
+from a2j_jax.evaluation.predictions import JointSet
+from a2j_jax.tracks import TrackSpec
+
+#: Success rates are always reported at these (mm, or px on a 2D track); the curve has the rest.
+THRESHOLDS = (10.0, 20.0, 30.0, 40.0)
+#: The success curve, and the area under it, end here (mm or px).
+CURVE_LIMIT = 80.0
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What one set of predictions is worth.
+
+    Attributes:
+        track: name of the track.
+        unit: "mm" (3D) or "px" (2D), of every error below.
+        frames: how many frames were counted.
+        mean_error: mean over labelled joints and frames.
+        per_joint: (K,) mean per joint in skeleton order, NaN for a joint no frame labels.
+        joint_names: (K,) names to go with `per_joint`.
+        success_rate: threshold → fraction of frames whose worst joint is nearer.
+        success_auc: area under the success curve up to `CURVE_LIMIT`, as a fraction of it.
+        errors: (N, K) the table all of it comes from, NaN = unlabelled; for curves and pictures.
+    """
+
+    track: str
+    unit: str
+    frames: int
+    mean_error: float
+    per_joint: tuple[float, ...]
+    joint_names: tuple[str, ...]
+    success_rate: Mapping[float, float]
+    success_auc: float
+    errors: NDArray[np.float64]
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-ready dict; units are in the names (`mean_error_mm` or `mean_error_px`).
+
+        `per_joint_*` is a list in skeleton order (null for a joint without labels), `success_rate`
+        maps the threshold as text ("10") to the fraction.
+        """
+        return {
+            "track": self.track,
+            "frames": self.frames,
+            f"mean_error_{self.unit}": self.mean_error,
+            f"per_joint_{self.unit}": [e if np.isfinite(e) else None for e in self.per_joint],
+            "joint_names": list(self.joint_names),
+            "success_rate": {f"{t:g}": rate for t, rate in self.success_rate.items()},
+            f"success_auc_{CURVE_LIMIT:g}{self.unit}": self.success_auc,
+        }
+
+
+def score_errors(errors: NDArray[np.float64], spec: TrackSpec) -> Scores:
+    """Summarise a table of errors (N, K), NaN = unlabelled, in mm (3D) or px (2D)."""
+    rates = metrics.success_rate(errors, THRESHOLDS)
+    return Scores(
+        track=spec.name,
+        unit="mm" if spec.joint_dims == 3 else "px",
+        frames=len(errors),
+        mean_error=metrics.mean_error(errors),
+        per_joint=tuple(metrics.per_joint_error(errors).tolist()),
+        joint_names=tuple(spec.skeleton.joints),
+        success_rate=dict(zip(THRESHOLDS, rates.tolist(), strict=True)),
+        success_auc=metrics.success_auc(errors, CURVE_LIMIT),
+        errors=errors,
+    )
+
+
+def score_predictions(
+    predicted_uvd: ArrayLike,
+    labels_uvd: ArrayLike,
+    spec: TrackSpec,
+    valid: ArrayLike | None = None,
+    camera: geometry.Camera | None = None,
+) -> Scores:
+    """Score joints that share one camera, the track's own unless given.
+
+    Args:
+        predicted_uvd: (N, K, 3) px px mm, or (N, K, 2) px.
+        labels_uvd: the same shape.
+        spec: the track.
+        valid: (N, K) bool, False where a joint has no label.
+        camera: instead of `spec.camera`.
+
+    Raises:
+        ValueError: shapes that differ or do not fit the track, no frames, joints not finite.
+    """
+    predicted, labels = (np.asarray(a, np.float64) for a in (predicted_uvd, labels_uvd))
+    if spec.joint_dims == 3:
+        camera = camera or spec.camera
+        if camera is None:
+            raise ValueError(f"track '{spec.name}' has no camera of its own: give one")
+        predicted, labels = (geometry.uvd_to_xyz(a, camera) for a in (predicted, labels))
+    return score_errors(metrics.joint_errors(predicted, labels, valid), spec)
+
+
+def score_joint_sets(predicted: JointSet, labels: JointSet, spec: TrackSpec) -> Scores:
+    """Score a prediction file against a label file, both read by `predictions.read_joints`.
+
+    Raises:
+        UserError: the two have different numbers of frames, or predictions carry frame numbers that
+            the labels do not have.
+    """
+    found, expected = len(predicted.joints_uvd), len(labels.joints_uvd)
+    if found != expected:
+        raise UserError(
+            f"the predictions have {found} frames, the labels of track '{spec.name}' {expected}: "
+            "expected one row per labelled frame, in the same order"
+        )
+    if predicted.index is not None:
+        expected_index = np.arange(found) if labels.index is None else labels.index
+        wrong = np.flatnonzero(predicted.index != expected_index)
+        if wrong.size:
+            raise UserError(
+                f"the predictions hold frame {predicted.index[wrong[0]]} where the labels hold "
+                f"frame {expected_index[wrong[0]]}: expected the same frames"
+            )
+    return score_predictions(predicted.joints_uvd, labels.joints_uvd, spec, labels.valid)

@@ -1,0 +1,161 @@
+"""Frames on disk → joints → JSON and an overlay picture: what `a2j predict` does."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from a2j_jax.errors import UserError
+from a2j_jax.geometry import Camera
+from a2j_jax.inference.frames import DepthFrame, read_frame
+from a2j_jax.inference.predictor import PoseEstimate, Predictor
+from a2j_jax.pictures import Tile, contact_sheet
+from a2j_jax.tracks import TrackSpec
+
+
+@dataclass(frozen=True)
+class FilePrediction:
+    """One frame's file, the joints found in it, and the part of the frame they were found in.
+
+    Attributes:
+        path: as it was given.
+        estimate: the joints.
+        region: (h, w) depth inside the crop box, mm; for pictures.
+        origin_px: (u, v) of the region's first pixel in the frame.
+    """
+
+    path: str
+    estimate: PoseEstimate
+    region: DepthFrame
+    origin_px: tuple[int, int]
+
+    def to_json(self) -> dict[str, Any]:
+        """`path`, `joints_uvd`, `joints_xyz_mm` (3D only), `confidence`, `milliseconds`.
+
+        Rounded to four decimals: a ten-thousandth of a pixel or millimetre.
+        """
+        estimate = self.estimate
+        frame: dict[str, Any] = {"path": self.path}
+        for name in ("joints_uvd", "joints_xyz_mm", "confidence"):
+            values = getattr(estimate, name)
+            if values is not None:
+                frame[name] = np.round(values, 4).tolist()
+        frame["milliseconds"] = round(estimate.milliseconds, 3)
+        return frame
+
+
+def predict_files(
+    predictor: Predictor,
+    paths: Sequence[str | Path],
+    centers_uvd: Sequence[ArrayLike] | None = None,
+    boxes_px: Sequence[ArrayLike] | None = None,
+    camera: Camera | None = None,
+    frame_format: str | None = None,
+    depth_unit_mm: float = 1.0,
+) -> Iterator[FilePrediction]:
+    """Find the joints in each file, one at a time.
+
+    Args:
+        predictor: the network.
+        paths: frames, see `frames.read_frame`.
+        centers_uvd: one (u px, v px, d mm) for all frames, or one for each.
+        boxes_px: one (x0, y0, x1, y1) px for all frames, or one for each.
+        camera: instead of the predictor's.
+        frame_format: of the files; that of the predictor's track by default. A network trained on
+            synthetic hands reads NYU's frames with "nyu_packed".
+        depth_unit_mm: of integer images.
+
+    Raises:
+        UserError: as `read_frame` and `Predictor.__call__`, with the file's name; a number of
+            centres or boxes that is neither one nor the number of frames; no frames.
+    """
+    if not paths:
+        raise UserError("no depth frames given")
+    centers = _one_for_each(centers_uvd, len(paths), "centres")
+    boxes = _one_for_each(boxes_px, len(paths), "boxes")
+    frame_format = frame_format or predictor.spec.frame_format
+    for path, center, box in zip(paths, centers, boxes, strict=True):
+        depth = read_frame(path, frame_format, depth_unit_mm)
+        try:
+            estimate = predictor(depth, center_uvd=center, box_px=box, camera=camera)
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from error
+        x0, y0, x1, y1 = (int(edge) for edge in estimate.box_px)
+        yield FilePrediction(str(path), estimate, depth[y0 : y1 + 1, x0 : x1 + 1].copy(), (x0, y0))
+
+
+def to_json(predictions: Sequence[FilePrediction]) -> dict[str, Any]:
+    """The one object that `a2j predict --json` prints: `{"frames": [...]}`."""
+    return {"frames": [prediction.to_json() for prediction in predictions]}
+
+
+def write_overlay(
+    predictions: Sequence[FilePrediction], spec: TrackSpec, path: str | Path, columns: int = 4
+) -> Path:
+    """Draw each crop region with its skeleton, side by side, and write a PNG.
+
+    Raises:
+        UserError: matplotlib is not installed, or the file cannot be written.
+    """
+    tiles = [_overlay_tile(prediction, spec) for prediction in predictions]
+    # A picture of one or two frames is looked at closely: make it larger.
+    return contact_sheet(
+        tiles, spec.skeleton, path, columns, tile_inches=4.0 if len(tiles) <= 2 else 2.0
+    )
+
+
+def with_intrinsics(
+    camera: Camera | None,
+    fx: float | None = None,
+    fy: float | None = None,
+    cx: float | None = None,
+    cy: float | None = None,
+) -> Camera | None:
+    """A camera with some numbers replaced, in px; None and nothing to replace stays None.
+
+    Raises:
+        UserError: a number that is not finite, a focal length of 0, or only some numbers where the
+            track has no camera of its own.
+    """
+    given = {"fx": fx, "fy": fy, "u0": cx, "v0": cy}
+    changed = {name: float(value) for name, value in given.items() if value is not None}
+    if not changed:
+        return camera
+    if not all(np.isfinite(v) for v in changed.values()) or 0.0 in (fx, fy):
+        raise UserError(
+            f"camera fx={fx} fy={fy} cx={cx} cy={cy}: expected finite numbers in px, "
+            "focal lengths not 0"
+        )
+    if camera is None:
+        if len(changed) < 4:
+            raise UserError("this track has no camera of its own: give all of fx, fy, cx and cy")
+        return Camera(**changed)
+    return replace(camera, **changed)
+
+
+def _overlay_tile(prediction: FilePrediction, spec: TrackSpec) -> Tile:
+    estimate = prediction.estimate
+    far = None
+    if estimate.center_depth_mm is not None and spec.depth_window_mm is not None:
+        far = estimate.center_depth_mm + spec.depth_window_mm
+    return Tile(
+        depth=prediction.region,
+        joints_uv=estimate.joints_uvd[:, :2] - np.asarray(prediction.origin_px),
+        title=Path(prediction.path).name,
+        far=far,
+    )
+
+
+def _one_for_each(
+    values: Sequence[ArrayLike] | None, count: int, what: str
+) -> Sequence[ArrayLike | None]:
+    if values is None or len(values) == 0:
+        return [None] * count
+    if len(values) == 1:
+        return list(values) * count
+    if len(values) != count:
+        raise UserError(f"{len(values)} {what} for {count} frames: expected one, or one per frame")
+    return list(values)

@@ -1,0 +1,271 @@
+"""One depth frame and where to look → joints in millimetres."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from a2j_jax import augment, crops, geometry
+from a2j_jax.errors import UserError
+from a2j_jax.inference.centers import depth_in_box
+from a2j_jax.inference.frames import DepthFrame, frame_from_array
+from a2j_jax.models.a2j import A2J
+from a2j_jax.models.anchors import aggregate, anchor_grid, confidence
+from a2j_jax.tracks import TrackSpec
+from a2j_jax.training.restore import restore
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class PoseEstimate:
+    """The joints of one frame.
+
+    Attributes:
+        joints_uvd: (K, 3) px px mm in the full frame; (K, 2) px on a 2D track.
+        joints_xyz_mm: (K, 3) camera coordinates; None on a 2D track.
+        confidence: (K,) in (0, 1], 1 where all anchors agree.
+        box_px: (4,) x0 y0 x1 y1, the clipped box the crop was cut from.
+        center_depth_mm: the depth that joints are relative to; None where there is no such depth.
+        milliseconds: crop, network and mapping back; without reading the file or compiling.
+    """
+
+    joints_uvd: FloatArray
+    joints_xyz_mm: FloatArray | None
+    confidence: FloatArray
+    box_px: FloatArray
+    center_depth_mm: float | None
+    milliseconds: float
+
+
+class Predictor:
+    """A trained network and the geometry of its track, compiled for one frame at a time.
+
+    `predictor(depth_mm, center_uvd=(u, v, d))` for tracks that crop around a point (hands), or with
+    `box_px=(x0, y0, x1, y1)` for any. The network is compiled when the object is made
+    (`compile_seconds`), so that every frame costs the same.
+
+    Attributes:
+        spec: the track the network was trained on: crop, normalisation, joints.
+        camera: of the frames, unless a call names another; None on 2D tracks.
+        compile_seconds: how long compiling took.
+    """
+
+    def __init__(
+        self,
+        model: A2J,
+        variables: Any,
+        spec: TrackSpec,
+        camera: geometry.Camera | None = None,
+    ) -> None:
+        """Bind a model to its variables and compile it.
+
+        Args:
+            model: the network; its number and dimension of joints must be the track's.
+            variables: `{"params": …, "batch_stats": …}`.
+            spec: the track it was trained on.
+            camera: of the frames to come; the track's own by default.
+
+        Raises:
+            UserError: model and track disagree about the joints.
+        """
+        if (model.num_joints, model.joint_dims) != (spec.num_joints, spec.joint_dims):
+            raise UserError(
+                f"the network predicts {model.num_joints} joints × {model.joint_dims}, track "
+                f"'{spec.name}' has {spec.num_joints} × {spec.joint_dims}: name the track that the "
+                "checkpoint was trained on"
+            )
+        self.spec = spec
+        self.camera = camera or spec.camera
+        self._variables = jax.device_put(variables)
+        started = time.perf_counter()
+        self._network = _compile(model, self._variables, spec)
+        blank = np.zeros((spec.crop_size, spec.crop_size), np.float32)
+        jax.block_until_ready(self._network(self._variables, blank, np.float32(1.0)))
+        self.compile_seconds = time.perf_counter() - started
+
+    @classmethod
+    def from_checkpoint(
+        cls, directory: str | Path, camera: geometry.Camera | None = None
+    ) -> "Predictor":
+        """Load a work directory of `a2j train`, or what `a2j convert` made.
+
+        Args:
+            directory: holds the checkpoints; the best step is taken.
+            camera: of the frames to come; the track's own by default.
+
+        Raises:
+            UserError: no checkpoint there, or not readable.
+        """
+        restored = restore(directory)
+        return cls(restored.model, restored.variables, restored.track, camera)
+
+    def __call__(
+        self,
+        depth_mm: ArrayLike,
+        center_uvd: ArrayLike | None = None,
+        box_px: ArrayLike | None = None,
+        camera: geometry.Camera | None = None,
+    ) -> PoseEstimate:
+        """Find the joints of the one object around a point, or in a box.
+
+        Args:
+            depth_mm: (H, W) depth in mm, 0 = no reading; any size. On a track whose `frame_format`
+                is `stretch8`, any unit.
+            center_uvd: (3,) px px mm, a point on or in the object; tracks with `crop_by="center"`.
+            box_px: (4,) x0 y0 x1 y1 of the object, px; may reach over the border. On a track that
+                crops by centre, the depth comes from the readings (`centers.depth_in_box`).
+            camera: of this frame, instead of `self.camera`.
+
+        Raises:
+            UserError: a frame that is not a depth image; neither or both of centre and box; a
+                centre outside the image or without a positive depth; an empty box; no reading at
+                that depth.
+        """
+        started = time.perf_counter()
+        depth = frame_from_array(depth_mm)
+        camera = camera or self.camera
+        center = _check_center(center_uvd, depth.shape, self.spec, box_px is not None)
+        box = _check_box(box_px)
+        crop = crops.cut(_storage_frame(depth, self.spec), self.spec, center, box, camera)
+        center_depth = self._center_depth(depth, center, crop.box_px)
+        image = geometry.center_crop(crop.canvas, self.spec.crop_size)
+        _check_something_near(image, center_depth, self.spec)
+        answer = self._network(
+            self._variables, image.astype(np.float32), np.float32(center_depth or 0.0)
+        )
+        joints_crop, joint_confidence = (np.asarray(part, np.float64)[0] for part in answer)
+        uvd = crops.joints_to_frame(joints_crop, crop.box_px, center_depth or 0.0, self.spec)
+        has_xyz = self.spec.joint_dims == 3 and camera is not None
+        return PoseEstimate(
+            joints_uvd=uvd,
+            joints_xyz_mm=geometry.uvd_to_xyz(uvd, camera) if has_xyz and camera else None,
+            confidence=joint_confidence,
+            box_px=crop.box_px,
+            center_depth_mm=center_depth,
+            milliseconds=(time.perf_counter() - started) * 1e3,
+        )
+
+    def _center_depth(
+        self, depth: DepthFrame, center: FloatArray | None, box_px: FloatArray
+    ) -> float | None:
+        """θ in mm: of the given centre, or of the object in the box; None where it is not used."""
+        if self.spec.depth_reference == "zero":
+            return None
+        if center is not None:
+            return float(center[2])
+        return depth_in_box(depth, box_px, self.spec.depth_window_mm or np.inf)
+
+
+def frames_of(source: TrackSpec, trained: TrackSpec) -> TrackSpec:
+    """The track that frames come from, for a network that was trained on another one.
+
+    A network trained on synthetic hands finds them in NYU's frames: file format and camera are then `source`'s,
+    everything else stays as it was trained.
+
+    Raises:
+        UserError: the two have nothing in common (a hand network on bodies, 2D on 3D).
+    """
+    if source.name != trained.name and (
+        (source.crop_by, source.joint_dims) != (trained.crop_by, trained.joint_dims)
+    ):
+        raise UserError(
+            f"this checkpoint was trained on track '{trained.name}' and cannot read frames of "
+            f"'{source.name}': expected a checkpoint of that track"
+        )
+    return source
+
+
+def _compile(model: A2J, variables: Any, spec: TrackSpec) -> Any:
+    """Crop (S, S) in storage units and θ → joints in crop coordinates and confidence, compiled."""
+    size = spec.crop_size
+    anchors = anchor_grid(size, size)
+
+    def network(
+        variables: Any, crop: jax.Array, center_depth_mm: jax.Array
+    ) -> tuple[jax.Array, jax.Array | np.ndarray]:
+        image = augment.normalize(crop, center_depth_mm, spec)
+        heads = model.apply(variables, image[None, ..., None], train=False)
+        prediction = aggregate(heads, anchors)  # type: ignore[arg-type]
+        return prediction.joints, confidence(prediction.spread)
+
+    shapes = jax.ShapeDtypeStruct((size, size), jnp.float32), jax.ShapeDtypeStruct((), jnp.float32)
+    return jax.jit(network).lower(variables, *shapes).compile()
+
+
+def _storage_frame(depth: DepthFrame, spec: TrackSpec) -> NDArray[Any]:
+    """The frame in the unit of stored crops; depth keeps its fractions of a unit."""
+    if spec.frame_format == "stretch8":
+        return crops.to_storage_units(depth, spec)
+    return depth / np.float32(spec.storage_unit_mm)
+
+
+def _check_center(
+    center_uvd: ArrayLike | None, shape: tuple[int, ...], spec: TrackSpec, have_box: bool
+) -> FloatArray | None:
+    if center_uvd is None:
+        if not have_box:
+            need = "a centre u,v,depth or a box" if spec.crop_by == "center" else "a box"
+            raise UserError(
+                f"track '{spec.name}': expected {need} x0,y0,x1,y1 to say where to look"
+            )
+        return None
+    if have_box:
+        raise UserError("both a centre and a box: expected one of the two")
+    if spec.crop_by == "box":
+        raise UserError(
+            f"track '{spec.name}' crops by box: give the person's box x0,y0,x1,y1, not a centre"
+        )
+    center = _finite_numbers(center_uvd, 3, "centre", "u px, v px, depth mm")
+    height, width = shape
+    if not (0 <= center[0] <= width - 1 and 0 <= center[1] <= height - 1):
+        raise UserError(
+            f"centre {center[0]:g},{center[1]:g} px lies outside the {width}×{height} frame"
+        )
+    if center[2] <= 0:
+        raise UserError(
+            f"centre depth {center[2]:g} mm: expected the positive depth of the hand, in mm"
+        )
+    return center
+
+
+def _check_box(box_px: ArrayLike | None) -> FloatArray | None:
+    if box_px is None:
+        return None
+    box = _finite_numbers(box_px, 4, "box", "x0, y0, x1, y1 px")
+    if box[0] >= box[2] or box[1] >= box[3]:
+        raise UserError(f"box {','.join(f'{x:g}' for x in box)}: expected x0 < x1 and y0 < y1")
+    return box
+
+
+def _finite_numbers(values: ArrayLike, count: int, what: str, meaning: str) -> FloatArray:
+    try:
+        array = np.asarray(values, np.float64)
+    except (TypeError, ValueError):
+        array = np.empty(0)
+    if array.shape != (count,) or not np.isfinite(array).all():
+        raise UserError(f"{what} {values!r}: expected {count} finite numbers, {meaning}")
+    return array
+
+
+def _check_something_near(
+    crop: NDArray[Any], center_depth_mm: float | None, spec: TrackSpec
+) -> None:
+    """A crop in which the network would see nothing at all: the centre or a unit is wrong."""
+    if center_depth_mm is None or spec.depth_window_mm is None:
+        if not (crop > 0).any():
+            raise UserError("no depth reading inside the box: expected a box around the object")
+        return
+    readings = crop[crop > 0] * spec.storage_unit_mm
+    if not (np.abs(readings - center_depth_mm) < spec.depth_window_mm).any():
+        found = f"{readings.min():.0f}–{readings.max():.0f} mm" if readings.size else "none at all"
+        raise UserError(
+            f"no reading within {spec.depth_window_mm:g} mm of the centre depth "
+            f"{center_depth_mm:g} mm (readings in the crop: {found}): check the centre and the "
+            "unit of the depth"
+        )

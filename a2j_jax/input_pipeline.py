@@ -1,0 +1,238 @@
+"""Examples on disk -> batches of arrays on the host.
+
+Random access -> deterministic shuffle -> this process's share -> batch. A batch is bytes off the
+disk
+and nothing else: augmentation and normalisation happen on the device. No worker processes: on a
+small machine they cost more than they bring; one thread reads ahead.
+
+A batch is a dict of numpy arrays, B rows each:
+
+* ``canvas`` (B, S + 2m, S + 2m) uint16, in the track's storage unit, 0 = no reading;
+* ``joints_uvd`` (B, K, 3 or 2) float32, full frame, px, px, mm; ``valid`` (B, K) bool;
+* ``box_px``, ``window_px`` (B, 4) float64: the crop box, clipped and before clipping, px;
+* ``center_uvd`` (B, 3) float32, px, px, mm; ``camera`` (B, 4) float32 fx, fy, u0, v0;
+* ``index`` (B,) int64, the frame's position in its split;
+* ``mask`` (B,) bool, in evaluation only: false rows are padding and count for nothing.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import grain
+import jax
+import numpy as np
+import numpy.typing as npt
+import tensorflow_datasets as tfds
+
+from a2j_jax.errors import UserError
+from a2j_jax.tracks import TrackSpec
+
+Batch = dict[str, np.ndarray]
+
+# One thread reads ahead of the device; a second would only fight it for the interpreter lock.
+_READ_AHEAD = grain.ReadOptions(num_threads=1, prefetch_buffer_size=4)
+
+
+def train_batches(
+    data_dir: str | Path,
+    track: TrackSpec,
+    split: str,
+    batch_size: int,
+    seed: int,
+    *,
+    process_index: int | None = None,
+    process_count: int | None = None,
+) -> grain.DatasetIterator:
+    """Endless shuffled batches; batch k is a function of (seed, k) alone.
+
+    Every epoch is a new permutation of all frames, and epochs follow each other without a gap, so a
+    batch may hold the end of one and the start of the next. The processes of a job together see, at
+    step k, the same ``batch_size`` frames whatever their number.
+
+    Args:
+      data_dir: a TFDS data directory, or the folder of one data set.
+      track: what the examples must be of.
+      split: e.g. "train", or a TFDS slice such as "train[:80%]".
+      batch_size: B of all processes together.
+      seed: of the shuffle, >= 0.
+      process_index: this process; JAX's by default.
+      process_count: number of processes; JAX's by default.
+
+    Returns:
+      An iterator over batches with ``get_state()`` (a small JSON-able dict) and ``set_state()``.
+
+    Raises:
+      UserError: no such data, an empty split, or examples that do not fit the track.
+    """
+    source = _open(data_dir, track, split)
+    rank, ranks = _process(process_index, process_count)
+    share = _share(batch_size, ranks)
+    indices = grain.MapDataset.range(len(source)).shuffle(seed=seed).repeat()[rank::ranks]
+    batches = indices.batch(share).map(lambda rows: _read(source, rows))
+    return iter(batches.to_iter_dataset(_READ_AHEAD))
+
+
+def eval_batches(
+    data_dir: str | Path,
+    track: TrackSpec,
+    split: str,
+    batch_size: int,
+    *,
+    process_index: int | None = None,
+    process_count: int | None = None,
+) -> Iterator[Batch]:
+    """Every frame of a split once, in order; the last batch is padded and has a ``mask``.
+
+    All batches have B rows, and all processes get the same number of batches.
+
+    Args:
+      data_dir: a TFDS data directory, or the folder of one data set.
+      track: what the examples must be of.
+      split: e.g. "test", or a TFDS slice.
+      batch_size: B of all processes together.
+      process_index: this process; JAX's by default.
+      process_count: number of processes; JAX's by default.
+
+    Raises:
+      UserError: as ``train_batches``.
+    """
+    source = _open(data_dir, track, split)
+    rank, ranks = _process(process_index, process_count)
+    share, frames = _share(batch_size, ranks), len(source)
+
+    def read(batch: int) -> Batch:
+        rows = batch * batch_size + rank * share + np.arange(share)
+        return {**_read(source, np.minimum(rows, frames - 1)), "mask": rows < frames}
+
+    batches = grain.MapDataset.range(-(-frames // batch_size)).map(read)
+    return iter(batches.to_iter_dataset(_READ_AHEAD))
+
+
+def num_frames(data_dir: str | Path, track: TrackSpec, split: str) -> int:
+    """Number of frames of a split.
+
+    Raises:
+      UserError: as ``train_batches``.
+    """
+    return len(_open(data_dir, track, split))
+
+
+def example_reader(
+    data_dir: str | Path, track: TrackSpec, split: str
+) -> Callable[[int], dict[str, Any]]:
+    """Random access to single examples: a function from the position in a split to the example.
+
+    Raises:
+      UserError: as ``train_batches``.
+    """
+    source = _open(data_dir, track, split)
+
+    def read(index: int) -> dict[str, Any]:
+        example: dict[str, Any] = source[int(index)]
+        return example
+
+    return read
+
+
+def find_dataset(data_dir: str | Path, track: TrackSpec) -> tfds.core.DatasetBuilder:
+    """The newest data set of a track, at its crop size, below a data directory.
+
+    Args:
+      data_dir: a TFDS data directory (``<data_dir>/<track>/<config>/<version>``), or that folder.
+      track: what the examples must be of.
+
+    Raises:
+      UserError: there is none, or only ones of other shapes.
+    """
+    data_dir = Path(data_dir).expanduser()
+    if not data_dir.is_dir():
+        raise UserError(f"no data directory {data_dir}; {_how_to_build(data_dir, track)}")
+    direct = data_dir / "dataset_info.json"
+    found = [direct] if direct.exists() else data_dir.glob(f"{track.name}/**/dataset_info.json")
+    # A folder that a killed build left behind is not a data set.
+    folders = [info.parent for info in found if not info.parent.name.startswith("incomplete.")]
+    if not folders:
+        raise UserError(
+            f"{data_dir} holds no data set of track {track.name!r}; "
+            + _how_to_build(data_dir, track)
+        )
+    builders = sorted((_builder(folder) for folder in folders), key=lambda found: found.version)
+    wanted = _shapes(track)
+    for builder in reversed(builders):
+        if all(_shape(builder, name) == shape for name, shape in wanted.items()):
+            return builder
+    there = "; ".join(
+        f"{builder.data_path}: " + ", ".join(f"{n} {_shape(builder, n)}" for n in wanted)
+        for builder in builders
+    )
+    expected = ", ".join(f"{name} {shape}" for name, shape in wanted.items())
+    raise UserError(
+        f"examples do not fit track {track.name!r} at crop size {track.crop_size}: expected "
+        f"{expected}; found {there}; {_how_to_build(data_dir, track)}"
+    )
+
+
+def _how_to_build(data_dir: Path, track: TrackSpec) -> str:
+    return f"build it: a2j build {track.name} --data_dir {data_dir} --crop_size {track.crop_size}"
+
+
+def _builder(folder: Path) -> tfds.core.DatasetBuilder:
+    try:
+        return tfds.builder_from_directory(folder)
+    except Exception as error:  # tfds raises whatever its JSON parsing does
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{folder}: not a readable TFDS data set ({reason}); rebuild it") from error
+
+
+def _shapes(track: TrackSpec) -> dict[str, tuple[int, ...]]:
+    return {
+        "canvas": (track.canvas_size, track.canvas_size),
+        "joints_uvd": (track.num_joints, track.joint_dims),
+    }
+
+
+def _shape(builder: tfds.core.DatasetBuilder, name: str) -> tuple[int, ...] | None:
+    features = builder.info.features
+    return tuple(features[name].shape) if name in features else None
+
+
+def _open(data_dir: str | Path, track: TrackSpec, split: str) -> Any:
+    """A split as a random-access source of examples."""
+    builder = find_dataset(data_dir, track)
+    name = split.split("[")[0]
+    if name not in builder.info.splits:
+        splits = ", ".join(builder.info.splits) or "none"
+        raise UserError(f"{builder.data_path} has no split {name!r} (splits: {splits})")
+    try:
+        frames = builder.info.splits[split].num_examples
+    except (ValueError, AssertionError) as error:
+        raise UserError(f"split {split!r} of {builder.data_path}: {error}") from error
+    if frames == 0:
+        raise UserError(f"split {split!r} of {builder.data_path} is empty")
+    return builder.as_data_source(split=split)
+
+
+def _read(source: Any, rows: npt.NDArray[np.int64]) -> Batch:
+    examples = source.__getitems__([int(row) for row in rows])
+    return {
+        name: np.stack([example[name] for example in examples])
+        for name in examples[0]
+        if name != "frame_id"  # Text has no place on a device.
+    }
+
+
+def _process(index: int | None, count: int | None) -> tuple[int, int]:
+    return (
+        jax.process_index() if index is None else index,
+        jax.process_count() if count is None else count,
+    )
+
+
+def _share(batch_size: int, processes: int) -> int:
+    if batch_size < 1 or batch_size % processes:
+        raise UserError(
+            f"batch size {batch_size}: expected a positive multiple of the number of processes, "
+            f"{processes}"
+        )
+    return batch_size // processes

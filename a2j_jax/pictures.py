@@ -1,0 +1,250 @@
+"""Pictures of depth crops and skeletons: contact sheets, overlays, error sheets.
+
+Depth is drawn in greys (near is dark, nothing or far is white), so that colour is left for the
+skeleton: one colour-blind-safe hue (Okabe and Ito) per finger or limb, with a white edge that keeps
+it legible on any grey. Ground truth is thin and black beside it. Needs matplotlib, the `viz` extra;
+figures use its object interface: no pyplot state, no display.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from a2j_jax.errors import UserError
+from a2j_jax.skeletons import Skeleton
+
+#: Okabe & Ito (2008), without yellow (invisible on white) and black (ground truth).
+LIMB_COLORS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
+_DPI = 130
+_NEAR_GREY, _FAR_GREY = 0.35, 0.92
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One picture of a sheet.
+
+    Attributes:
+        depth: (H, W) depth in any unit, 0 or NaN = no reading.
+        joints_uv: (K, 2) or (K, 3) joints in px of `depth`, drawn in limb colours; or None.
+        truth_uv: the same for labels, drawn thin and black; or None.
+        title: a line above it.
+        valid: (K,) bool, which joints of `truth_uv` (or, without it, of `joints_uv`) exist.
+        far: depths at and beyond this are background; None: everything with a reading is object.
+    """
+
+    depth: NDArray[Any]
+    joints_uv: ArrayLike | None = None
+    truth_uv: ArrayLike | None = None
+    title: str = ""
+    valid: ArrayLike | None = None
+    far: float | None = None
+
+
+def have_matplotlib() -> bool:
+    """Whether pictures can be drawn at all (the `viz` extra is installed)."""
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+def new_figure(width_inches: float, height_inches: float) -> Any:
+    """A matplotlib Figure on the Agg canvas, independent of pyplot.
+
+    Raises:
+        UserError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise UserError("pictures need matplotlib: pip install 'a2j-jax[viz]'") from error
+    figure = Figure(figsize=(width_inches, height_inches), dpi=_DPI, facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save_figure(figure: Any, path: str | Path) -> Path:
+    """Write a figure as PNG, making its folder; returns the path.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, format="png")
+    except OSError as error:
+        raise UserError(f"{path}: cannot write the picture ({error.strerror})") from error
+    return path
+
+
+def depth_to_grey(depth: ArrayLike, far: float | None = None) -> NDArray[np.float32]:
+    """Depth → grey levels for display.
+
+    The range of the readings is stretched, near dark to far light; no reading (0, NaN) and
+    everything at or beyond `far` becomes white, so that the object stands free.
+
+    Args:
+        depth: (H, W) in any unit.
+        far: in the same unit; None: readings only.
+
+    Returns:
+        (H, W) float32 in [0, 1].
+    """
+    values = np.nan_to_num(np.asarray(depth, np.float32), nan=0.0, posinf=0.0)
+    shown = values > 0
+    if far is not None:
+        shown &= values < far
+    if not shown.any():
+        return np.ones(values.shape, np.float32)
+    # Percentiles: one stray pixel must not squeeze everything else into a single grey.
+    low, high = np.percentile(values[shown], (1.0, 99.0))
+    level = np.clip((values - low) / max(float(high - low), 1e-6), 0.0, 1.0)
+    return np.where(shown, _NEAR_GREY + (_FAR_GREY - _NEAR_GREY) * level, 1.0).astype(np.float32)
+
+
+def contact_sheet(
+    tiles: Sequence[Tile],
+    skeleton: Skeleton,
+    path: str | Path,
+    columns: int = 6,
+    title: str = "",
+    tile_inches: float = 2.0,
+) -> Path:
+    """Draw tiles in a grid, row by row, and write a PNG.
+
+    Args:
+        tiles: at least one.
+        skeleton: of all of them.
+        path: of the PNG; its folder is made.
+        columns: at most this many side by side.
+        title: above the sheet.
+        tile_inches: side of a tile; lines grow with it.
+
+    Raises:
+        UserError: no tiles, no matplotlib, or the file cannot be written.
+    """
+    if not tiles:
+        raise UserError(f"{path}: no examples to draw")
+    columns = min(columns, len(tiles))
+    rows = -(-len(tiles) // columns)
+    head = 0.32 if title else 0.0
+    caption = 0.22 if any(tile.title for tile in tiles) else 0.0
+    pad = 0.015 * tile_inches
+    height = rows * (tile_inches + caption) + head
+    width = columns * tile_inches
+    figure = new_figure(width, height)
+    if title:
+        figure.text(0.5, 1 - 0.5 * head / height, title, ha="center", va="center", fontsize=10)
+    for number, tile in enumerate(tiles):
+        row, column = divmod(number, columns)
+        left = column * tile_inches + pad
+        bottom = height - head - (row + 1) * (tile_inches + caption) + pad
+        side = tile_inches - 2 * pad
+        axes = figure.add_axes((left / width, bottom / height, side / width, side / height))
+        draw_tile(axes, tile, skeleton, tile_inches / 2.0)
+    return save_figure(figure, path)
+
+
+def draw_tile(axes: Any, tile: Tile, skeleton: Skeleton, scale: float = 1.0) -> None:
+    """Draw one tile on matplotlib axes: depth in grey, labels thin and black, joints in colour.
+
+    Args:
+        axes: matplotlib axes, emptied of ticks here.
+        tile: what to draw.
+        skeleton: bones and limbs of its joints.
+        scale: of line widths and marks; 1 suits a tile of two inches.
+    """
+    height, width = np.shape(tile.depth)
+    axes.imshow(
+        depth_to_grey(tile.depth, tile.far), cmap="gray", vmin=0, vmax=1, interpolation="nearest"
+    )
+    if tile.truth_uv is not None:
+        _draw_truth(axes, tile.truth_uv, skeleton, tile.valid, scale)
+        draw_skeleton(axes, tile.joints_uv, skeleton, None, scale)
+    else:
+        draw_skeleton(axes, tile.joints_uv, skeleton, tile.valid, scale)
+    # Joints may fall outside the crop: the picture keeps the crop's frame.
+    axes.set_xlim(-0.5, width - 0.5)
+    axes.set_ylim(height - 0.5, -0.5)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set_edgecolor("0.8")
+        spine.set_linewidth(0.6)
+    if tile.title:
+        axes.set_title(tile.title, fontsize=8, pad=3)
+
+
+def draw_skeleton(
+    axes: Any,
+    joints_uv: ArrayLike | None,
+    skeleton: Skeleton,
+    valid: ArrayLike | None = None,
+    scale: float = 1.0,
+) -> None:
+    """Draw bones and joints in limb colours over whatever is on the axes.
+
+    Args:
+        axes: matplotlib axes whose unit is the pixel of the joints.
+        joints_uv: (K, 2) or (K, 3), px; None draws nothing.
+        skeleton: K joints.
+        valid: (K,) bool; joints marked False, and their bones, are left out.
+        scale: of line widths and marks.
+    """
+    if joints_uv is None:
+        return
+    uv, shown = _checked(joints_uv, skeleton, valid)
+    widths = ((2.6, "white", 0.9), (1.4, None, 1.0))  # a white edge under the colour
+    for width, edge, alpha in widths:
+        for (a, b), limb in zip(skeleton.bones, skeleton.bone_limbs, strict=True):
+            if shown[a] and shown[b]:
+                color = edge or LIMB_COLORS[limb % len(LIMB_COLORS)]
+                axes.plot(
+                    uv[[a, b], 0],
+                    uv[[a, b], 1],
+                    color=color,
+                    alpha=alpha,
+                    linewidth=width * scale,
+                    solid_capstyle="round",
+                )
+    colors = [_joint_color(k, skeleton) for k in np.flatnonzero(shown).tolist()]
+    axes.scatter(
+        *uv[shown].T, s=9 * scale**2, c=colors, edgecolors="white", linewidths=0.5 * scale, zorder=3
+    )
+
+
+def _draw_truth(
+    axes: Any, truth_uv: ArrayLike, skeleton: Skeleton, valid: ArrayLike | None, scale: float
+) -> None:
+    uv, shown = _checked(truth_uv, skeleton, valid)
+    for a, b in skeleton.bones:
+        if shown[a] and shown[b]:
+            axes.plot(*uv[[a, b]].T, color="black", linewidth=0.8 * scale)
+    axes.scatter(*uv[shown].T, s=3 * scale**2, c="black", linewidths=0, zorder=2.5)
+
+
+def _joint_color(joint: int, skeleton: Skeleton) -> str:
+    """The colour of the limb that ends in or passes the joint; roots shared by limbs are grey."""
+    limbs = {i for i, (_, chain) in enumerate(skeleton.limbs) if joint in chain}
+    own = limbs if len(limbs) == 1 else set()
+    return LIMB_COLORS[own.pop() % len(LIMB_COLORS)] if own else "#555555"
+
+
+def _checked(
+    joints_uv: ArrayLike, skeleton: Skeleton, valid: ArrayLike | None
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    uv = np.asarray(joints_uv, np.float64)[..., :2]
+    if uv.shape != (len(skeleton), 2):
+        raise ValueError(
+            f"joints of shape {np.shape(joints_uv)} do not fit the {len(skeleton)} joints of "
+            f"skeleton '{skeleton.name}'"
+        )
+    shown = np.ones(len(uv), bool) if valid is None else np.asarray(valid, bool)
+    return uv, shown & np.isfinite(uv).all(-1)

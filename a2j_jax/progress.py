@@ -1,0 +1,94 @@
+"""Progress for anything over a few seconds: a live bar on a terminal, a line now and then elsewhere.
+
+Everything goes to stderr; stdout belongs to results.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+console = Console(stderr=True)
+Advance = Callable[..., None]  # advance(count, note="")
+_LINE_EVERY_SECONDS = 15.0
+
+
+@contextmanager
+def progress(title: str, total: int, unit: str, done: int = 0) -> Iterator[Advance]:
+    """Show how far a piece of work is, how fast it goes and how long it will take.
+
+    Args:
+      title: what is going on.
+      total: how many units there are.
+      unit: their plural, e.g. "frames".
+      done: units finished earlier (a resumed run); they do not count towards the rate.
+
+    Yields:
+      `advance(count, note="")`, to be called as units finish.
+    """
+    if console.is_terminal:
+        with _live_bar(title, total, unit, done) as advance:
+            yield advance
+    else:
+        yield _lines(title, total, unit, done)
+
+
+@contextmanager
+def _live_bar(title: str, total: int, unit: str, done: int) -> Iterator[Advance]:
+    started = time.monotonic()
+    finished = 0
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn(unit),
+        TextColumn("{task.fields[rate]}"),
+        TextColumn("ETA"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=console,
+    )
+    with bar:
+        task = bar.add_task(title, total=total, completed=done, rate="", note="")
+
+        def advance(count: int, note: str = "") -> None:
+            nonlocal finished
+            finished += count
+            rate = f"{finished / max(time.monotonic() - started, 1e-9):.1f}/s"
+            fields = {"rate": rate, "note": note} if note else {"rate": rate}
+            bar.update(task, advance=count, **fields)  # type: ignore[arg-type]
+
+        yield advance
+
+
+def _lines(title: str, total: int, unit: str, done: int) -> Advance:
+    started = last_line = time.monotonic()
+    finished = 0
+
+    def advance(count: int, note: str = "") -> None:
+        nonlocal finished, last_line
+        finished += count
+        now = time.monotonic()
+        if now - last_line < _LINE_EVERY_SECONDS and done + finished < total:
+            return
+        last_line = now
+        rate = finished / max(now - started, 1e-9)
+        remaining = max(total - done - finished, 0) / rate if rate else 0.0
+        text = f"{title}: {done + finished}/{total} {unit}, {rate:.1f}/s, ETA {clock(remaining)}"
+        console.print(f"{text}  {note}" if note else text, highlight=False, soft_wrap=True)
+
+    return advance
+
+
+def clock(seconds: float) -> str:
+    """Seconds as m:ss or h:mm:ss."""
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02d}:{second:02d}" if hours else f"{minute}:{second:02d}"
+
+
+def say(text: str) -> None:
+    """One line for the person at the terminal."""
+    console.print(text, highlight=False, markup=False, soft_wrap=True)

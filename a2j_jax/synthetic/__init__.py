@@ -1,0 +1,1 @@
+"""Synthetic depth images of hands: anatomy → surface → ray intersection → sensor → example."""

@@ -1,0 +1,288 @@
+"""An articulated hand: sampled anatomy, sampled pose, forward kinematics. Pure functions of a key.
+
+The *hand frame* of a right hand: origin at the wrist, +y along the fingers, +x to the thumb side,
++z out of the palm; x, y, z right-handed, mm. A left hand is its mirror image in x. Fingers are
+ordered thumb, index, middle, ring, pinky everywhere; each is a chain of four joints called MCP,
+PIP, DIP, TIP. For the thumb these sit at the anatomical CMC, MCP, IP and tip. Joints are ordered as
+in HANDS 2017: the wrist, five MCP, then PIP, DIP, TIP of each finger.
+
+TIP is the centre of the ball that rounds off the fingertip, which is where NYU's labels lie too.
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+NUM_JOINTS = 21
+
+# Lengths of (proximal, middle, distal) bone; for the thumb (metacarpal, proximal, distal), mm.
+# Means of 66 adults, Buryanov & Kotiuk (2010), "Proportions of hand segments", Int. J. Morphol.
+# 28(3), Table I.
+PHALANX_MM = np.array(
+    [
+        [46.2, 31.6, 21.7],
+        [39.8, 22.4, 15.8],
+        [44.6, 26.3, 17.4],
+        [41.4, 25.7, 17.3],
+        [32.7, 18.1, 16.0],
+    ],
+    np.float32,
+)
+# Where each finger's MCP sits (the thumb's CMC), mm. Distances from the wrist are the metacarpals
+# of the same table (68, 65, 58, 54) plus about 23 of carpus; the fan is 60 mm wide, which with the
+# flesh of both edges makes a hand breadth of 84 mm; the z's are the transverse arch of the palm.
+MCP_MM = np.array([[19, 20, 7], [25, 87, 0], [3, 88, -3], [-17, 80, -2], [-35, 69, 2]], np.float32)
+# Radius of the flesh at MCP, PIP, DIP, TIP, mm: half of the breadths of adults' finger joints
+# (index PIP about 19 mm), which is also how broad fingers are in NYU's frames.
+RADIUS_MM = np.array(
+    [
+        [15.0, 12.0, 10.4, 8.5],
+        [11.2, 9.6, 8.6, 7.3],
+        [11.4, 9.8, 8.7, 7.4],
+        [10.8, 9.3, 8.3, 7.1],
+        [10.0, 8.6, 7.6, 6.4],
+    ],
+    np.float32,
+)
+# Direction in which a straight finger points, degrees from +y toward the thumb side.
+FAN_DEG = np.array([0.0, 5.0, 0.5, -4.5, -11.0], np.float32)
+# How far each finger may be spread at the MCP from there, degrees toward the thumb side.
+SPREAD_DEG = np.array([0.0, 12.0, 1.0, -9.0, -15.0], np.float32)
+# How far the carpometacarpal joint of each finger bends when the palm is cupped, degrees.
+ARCH_DEG = np.array([0.0, 0.0, 2.0, 9.0, 17.0], np.float32)
+
+# Limits of the joints, degrees (flexion positive), within the active ranges of healthy adults.
+MCP_LIMIT_DEG = (-20.0, 90.0)
+PIP_LIMIT_DEG = (0.0, 108.0)
+DIP_LIMIT_DEG = (-5.0, 78.0)
+THUMB_MCP_LIMIT_DEG = (-8.0, 55.0)
+THUMB_IP_LIMIT_DEG = (-15.0, 80.0)
+WRIST_FLEXION_LIMIT_DEG = (-60.0, 65.0)
+WRIST_DEVIATION_LIMIT_DEG = (-32.0, 20.0)  # negative: toward the little finger
+
+
+class HandShape(NamedTuple):
+    """One person's hand.
+
+    Attributes:
+        scale: () overall size; 1 is a hand of about 190 mm from the wrist crease to the middle tip.
+        mcp_mm: (5, 3) first joint of every finger in the hand frame, palm flat.
+        phalanx_mm: (5, 3) bone lengths.
+        radius_mm: (5, 4) radius of the flesh at the joints of every finger.
+        thickness: () how fleshy palm, wrist and forearm are, 1 for average, scale not included.
+        forearm: () how much the forearm, or its sleeve, widens toward the elbow, 1 for average.
+    """
+
+    scale: jax.Array
+    mcp_mm: jax.Array
+    phalanx_mm: jax.Array
+    radius_mm: jax.Array
+    thickness: jax.Array
+    forearm: jax.Array
+
+
+class HandPose(NamedTuple):
+    """Joint angles in radians.
+
+    Attributes:
+        flexion: (5, 3) at MCP, PIP, DIP of every finger; the thumb's first entry is 0, its CMC
+            joint being described by the three thumb angles.
+        spread: (5,) sideways angle at the MCP, toward the thumb side positive; 0 for the thumb.
+        cup: () how far the palm is cupped, 0 flat to 1.
+        thumb: (3,) of the thumb's metacarpal: angle from +y toward the thumb side in the plane of
+            the palm, elevation out of that plane, and roll: how far the thumb's pulp has turned
+            from facing the index finger (0) to facing as the palm does (π/2).
+        wrist: (2,) flexion (toward the palm) and deviation (toward the thumb) of the hand on the
+            forearm.
+    """
+
+    flexion: jax.Array
+    spread: jax.Array
+    cup: jax.Array
+    thumb: jax.Array
+    wrist: jax.Array
+
+
+class Kinematics(NamedTuple):
+    """A posed hand in the hand frame.
+
+    Attributes:
+        joints_mm: (21, 3) in HANDS 2017 order.
+        forearm: (3, 3) rotation of the forearm: columns are its x (thumb side), y (toward the hand)
+            and z (palm side) axes.
+    """
+
+    joints_mm: jax.Array
+    forearm: jax.Array
+
+
+def draw(
+    sampler: Callable[[jax.Array, tuple[int]], jax.Array], key: jax.Array, *shapes: tuple[int, ...]
+) -> list[jax.Array]:
+    """Arrays of the given shapes from one call of ``sampler(key, (n,))``.
+
+    One call, because every sampler in a program costs a third of a second of XLA compilation.
+    """
+    sizes = [math.prod(shape) for shape in shapes]
+    flat = sampler(key, (sum(sizes),))
+    pieces = jnp.split(flat, np.cumsum(sizes)[:-1])
+    return [piece.reshape(shape) for piece, shape in zip(pieces, shapes, strict=True)]
+
+
+def bell(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """A standard normal truncated at ±2: variation without freaks."""
+    return jax.random.truncated_normal(key, -2.0, 2.0, shape)
+
+
+def sample_shape(key: jax.Array) -> HandShape:
+    """A random hand: overall size U(0.85, 1.25), proportions varied bone by bone by about 5 %.
+
+    NYU's two test subjects are about 1.22 and 1.04; 0.85 is a small woman's hand.
+    """
+    k_uniform, k_normal = jax.random.split(key)
+    size, forearm = draw(jax.random.uniform, k_uniform, (), ())
+    finger, bone, mcp, girth, joint, flesh, palm = draw(
+        bell, k_normal, (5, 1), (5, 3), (5, 3), (5, 1), (5, 4), (), ()
+    )
+    scale = _lerp((0.85, 1.25), size)
+    length = (1.0 + 0.04 * finger) * (1.0 + 0.04 * bone)
+    thickness = (1.0 + 0.05 * girth) * (1.0 + 0.02 * joint) * (1.0 + 0.07 * flesh)
+    return HandShape(
+        scale=scale,
+        mcp_mm=scale * MCP_MM * (1.0 + 0.04 * mcp),
+        phalanx_mm=scale * PHALANX_MM * length,
+        radius_mm=scale * RADIUS_MM * thickness,
+        thickness=1.0 + 0.07 * palm,
+        forearm=_lerp((0.85, 1.3), forearm),
+    )
+
+
+def sample_pose(key: jax.Array) -> HandPose:
+    """A random pose within the anatomical limits.
+
+    One latent curls the whole hand; fingers follow it with a deviation that wanders from neighbour
+    to neighbour. In a third of the hands each finger is instead either stretched or folded on its
+    own, as in counting and pointing. A second latent trades MCP against PIP flexion (hook grip ↔
+    table top). DIP follows two thirds of PIP, as the tendons make it. Curled fingers cannot be
+    spread.
+    """
+    k_uniform, k_bell, k_thumb = jax.random.split(key, 3)
+    whole, gesture, folded, level, spreading, cupping = draw(
+        jax.random.uniform, k_uniform, (), (), (5,), (5,), (), ()
+    )
+    step, hook, mcp_own, pip_own, dip_own, spread_own, flex, deviate = draw(
+        bell, k_bell, (5,), (), (5,), (5,), (5,), (5,), (), ()
+    )
+    walk = jnp.cumsum(0.14 * step)
+    together = whole**1.3 + walk - jnp.mean(walk)
+    alone = jnp.where(folded < 0.5, 0.75 + 0.3 * level, 0.22 * level)
+    curl = jnp.where(gesture < 0.35, alone, together)
+
+    mcp_curl = jnp.clip(curl + 0.15 * hook + 0.08 * mcp_own, 0.0, 1.0)
+    pip_curl = jnp.clip(curl - 0.15 * hook + 0.08 * pip_own, 0.0, 1.0)
+    mcp = _lerp(MCP_LIMIT_DEG, mcp_curl)
+    pip = _lerp(PIP_LIMIT_DEG, pip_curl)
+    dip = jnp.clip(pip * 2.0 / 3.0 + 4.0 * dip_own, *DIP_LIMIT_DEG)
+    spread = _lerp((-0.3, 1.0), spreading) * jnp.asarray(SPREAD_DEG) + 2.5 * spread_own
+    spread = spread * (1.0 - 0.85 * mcp_curl)
+    cup = jnp.clip(0.6 * cupping + 0.5 * (jnp.mean(curl) - 0.3), 0.0, 1.0)
+
+    thumb, thumb_mcp, thumb_ip = _sample_thumb(k_thumb, curl[0])
+    flexion: jax.Array = jnp.stack([mcp, pip, dip], axis=-1)
+    flexion = flexion.at[0].set(jnp.stack([jnp.zeros(()), thumb_mcp, thumb_ip]))
+    wrist = jnp.stack(
+        [
+            jnp.clip(28.0 * flex, *WRIST_FLEXION_LIMIT_DEG),
+            jnp.clip(11.0 * deviate - 4.0, *WRIST_DEVIATION_LIMIT_DEG),
+        ]
+    )
+    return HandPose(
+        flexion=jnp.deg2rad(flexion),
+        spread=jnp.deg2rad(spread.at[0].set(0.0)),
+        cup=cup,
+        thumb=jnp.deg2rad(thumb),
+        wrist=jnp.deg2rad(wrist),
+    )
+
+
+def _sample_thumb(key: jax.Array, curl: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Thumb angles in degrees: the three of `HandPose.thumb`, flexion at MCP and at IP.
+
+    The more the thumb opposes the fingers, the more its metacarpal rises out of the palm, swings in
+    front of it and rolls toward the fingers.
+    """
+    k_uniform, k_bell = jax.random.split(key)
+    opposing, opening, bending = draw(jax.random.uniform, k_uniform, (), (), (2,))
+    (own,) = draw(bell, k_bell, (3,))
+    oppose = jnp.clip(0.45 * curl + 0.7 * opposing - 0.05, 0.0, 1.0)
+    azimuth = 28.0 + 27.0 * opening - 8.0 * oppose + 4.0 * own[0]
+    elevation = 8.0 + 34.0 * oppose + 5.0 * own[1]
+    roll = 52.0 - 45.0 * oppose + 8.0 * own[2]
+    bend = jnp.clip(0.5 * curl + bending - 0.35, 0.0, 1.0)
+    mcp = _lerp(THUMB_MCP_LIMIT_DEG, 0.12 + 0.88 * bend[0])
+    ip = _lerp(THUMB_IP_LIMIT_DEG, 0.1 + 0.9 * bend[1])
+    return jnp.stack([azimuth, elevation, roll]), mcp, ip
+
+
+def _lerp(limits: tuple[float, float], fraction: jax.Array) -> jax.Array:
+    return limits[0] + (limits[1] - limits[0]) * fraction
+
+
+def forward_kinematics(shape: HandShape, pose: HandPose) -> Kinematics:
+    """Places the 21 joints of a posed hand in the hand frame; bone lengths are the shape's."""
+    bases = _finger_bases(pose)
+    cupped = _rotation("x", pose.cup * jnp.deg2rad(ARCH_DEG))
+    mcp = jnp.einsum("fij,fj->fi", cupped, shape.mcp_mm)
+    position, rotation = mcp, cupped @ bases @ _rotation("z", -pose.spread)
+    chain = []
+    for bone in range(3):
+        rotation = rotation @ _rotation("x", pose.flexion[:, bone])
+        position = position + rotation[..., 1] * shape.phalanx_mm[:, bone, None]
+        chain.append(position)
+    fingers = jnp.stack(chain, axis=1)  # (5, 3, 3): PIP, DIP, TIP
+    joints = jnp.concatenate([jnp.zeros((1, 3)), mcp, fingers.reshape(15, 3)])
+    # Flexing the hand by θ on a resting forearm is the forearm turned by −θ under a resting hand.
+    forearm = _rotation("x", -pose.wrist[0]) @ _rotation("z", pose.wrist[1])
+    return Kinematics(joints, forearm)
+
+
+def _finger_bases(pose: HandPose) -> jax.Array:
+    """(5, 3, 3): columns are a finger's hinge axis, its pointing direction, its pulp side."""
+    straight = _rotation("z", -jnp.deg2rad(jnp.asarray(FAN_DEG)))
+    azimuth, elevation, roll = pose.thumb
+    along = jnp.stack(
+        [
+            jnp.sin(azimuth) * jnp.cos(elevation),
+            jnp.cos(azimuth) * jnp.cos(elevation),
+            jnp.sin(elevation),
+        ]
+    )
+    facing = jnp.stack([-jnp.cos(roll), jnp.zeros(()), jnp.sin(roll)])
+    pulp = facing - jnp.dot(facing, along) * along
+    pulp = pulp / jnp.linalg.norm(pulp)
+    thumb = jnp.stack([jnp.cross(along, pulp), along, pulp], axis=-1)
+    return straight.at[0].set(thumb)
+
+
+def _rotation(axis: str, angle: jax.Array) -> jax.Array:
+    """Right-handed rotation matrices (..., 3, 3) about the x or z axis by (...) radians."""
+    c, s, o, i = jnp.cos(angle), jnp.sin(angle), jnp.zeros_like(angle), jnp.ones_like(angle)
+    rows = [[i, o, o], [o, c, -s], [o, s, c]] if axis == "x" else [[c, -s, o], [s, c, o], [o, o, i]]
+    return jnp.stack([jnp.stack(row, axis=-1) for row in rows], axis=-2)
+
+
+def random_rotation(key: jax.Array) -> jax.Array:
+    """A rotation matrix (3, 3) uniform on SO(3): a normalised Gaussian quaternion."""
+    q = jax.random.normal(key, (4,))
+    w, x, y, z = q / jnp.linalg.norm(q)
+    return jnp.array(
+        [
+            [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+            [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+            [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+        ]
+    )

@@ -1,0 +1,265 @@
+"""TrackSpec: every constant of a data set and its evaluation protocol, here and only here.
+
+A *track* is one data set + view + protocol. The numbers are the authors' (their published ``mean``
+and ``std`` files, boxes and test programs); where the training program of a track was never
+published, the comment says so. Add a data set by adding a row to ``TRACKS``; nothing else branches
+on a track's name.
+"""
+
+import dataclasses
+import difflib
+from dataclasses import dataclass
+from typing import Literal
+
+from a2j_jax.errors import UserError
+from a2j_jax.geometry import Camera
+from a2j_jax.skeletons import HANDS2017, ICVL, ITOP, K2HPD, NYU, Skeleton
+
+FrameFormat = Literal["depth16", "nyu_packed", "metres", "stretch8"]
+
+
+@dataclass(frozen=True)
+class AugmentSpec:
+    """The official training augmentation of a track (see ``a2j_jax.augment``).
+
+    Attributes:
+      max_rotation_deg: in-plane rotation is uniform in +- this, degrees.
+      scale_range: uniform range of the in-plane scale.
+      box_jitter_px: each box edge moves by a whole number of frame px in [-this, this).
+      noise_probability: chance that a rectangle of the crop gets Gaussian noise.
+      noise_sigma: its standard deviation, in normalised units.
+    """
+
+    max_rotation_deg: float
+    scale_range: tuple[float, float]
+    box_jitter_px: int
+    noise_probability: float
+    noise_sigma: float
+
+
+@dataclass(frozen=True)
+class TrackSpec:
+    """What one track's frames, crops, labels and scores are made of.
+
+    Attributes:
+      name: the track's name on the command line.
+      skeleton: joint names and bones.
+      camera: of the full frame; None where joints are 2D only.
+      frame_size: (W, H) of the full frame, px.
+      crop_size: S, the side of the network's input, px.
+      crop_by: "center": a window of ``half_window_mm`` around a 3D point; "box": a given box.
+      half_window_mm: half side of that window, mm ("center" only).
+      depth_window_mm: depths this far from the centre or farther become the centre depth; None:
+        never.
+      depth_reference: theta of Eq. (2)'s depth target: the centre's depth, or zero.
+      image_unit_mm: unit of the depth that ``mean`` and ``std`` normalise (1 mm; ITOP 1 m).
+      joint_depth_scale: mu, network units per mm of joint depth (1; ITOP 50 per metre).
+      mean, std: of the crop, in image units, after the depth reference is subtracted.
+      storage_unit_mm: unit of the stored uint16 canvas, mm per count.
+      joint_dims: 3 (u, v, d) or 2 (u, v).
+      frame_format: what a raw image file of the track holds. "depth16": 16-bit mm; "nyu_packed":
+        8-bit RGB with depth = 256 G + B mm; "metres": floating-point metres (HDF5); "stretch8": any
+        depth image, min-max-stretched per frame to whole numbers 0..255 before use.
+      augmentation: of training.
+      loss_lambda: lambda of Eq. (7).
+      protocol: how the track is scored.
+      citation: the data set's paper.
+      notes: anything a reader should know before comparing numbers.
+    """
+
+    name: str
+    skeleton: Skeleton
+    camera: Camera | None
+    frame_size: tuple[int, int]
+    crop_size: int
+    crop_by: Literal["center", "box"]
+    half_window_mm: float | None
+    depth_window_mm: float | None
+    depth_reference: Literal["center", "zero"]
+    image_unit_mm: float
+    joint_depth_scale: float
+    mean: float
+    std: float
+    storage_unit_mm: float
+    joint_dims: Literal[2, 3]
+    frame_format: FrameFormat
+    augmentation: AugmentSpec
+    loss_lambda: float
+    protocol: Literal["mean_error_mm", "map_10cm", "pdj"]
+    citation: str
+    notes: str = ""
+
+    @property
+    def margin(self) -> int:
+        """Lattice points the stored canvas has beyond the crop on every side."""
+        return self.crop_size // 8
+
+    @property
+    def canvas_size(self) -> int:
+        """Side of the stored canvas, px."""
+        return self.crop_size + 2 * self.margin
+
+    @property
+    def num_joints(self) -> int:
+        """K."""
+        return len(self.skeleton)
+
+
+_HAND_AUGMENTATION = AugmentSpec(180.0, (0.5, 1.5), 5, 0.5, 1.0)
+_BODY_AUGMENTATION = AugmentSpec(45.0, (0.8, 1.2), 15, 0.5, 0.2)
+
+_NYU = TrackSpec(
+    name="nyu",
+    skeleton=NYU,
+    camera=Camera(588.03, -587.07, 320.0, 240.0),
+    frame_size=(640, 480),
+    crop_size=176,
+    crop_by="center",
+    half_window_mm=110.0,
+    depth_window_mm=150.0,
+    depth_reference="center",
+    image_unit_mm=1.0,
+    joint_depth_scale=1.0,
+    mean=-0.66877532,
+    std=28.32958208,
+    storage_unit_mm=1.0,
+    joint_dims=3,
+    frame_format="nyu_packed",
+    augmentation=_HAND_AUGMENTATION,
+    loss_lambda=3.0,
+    protocol="mean_error_mm",
+    citation="Tompson et al., Real-Time Continuous Pose Recovery of Human Hands, TOG 2014",
+    notes="View 1 only; 14 of the 36 joints.",
+)
+
+_ICVL = dataclasses.replace(
+    _NYU,
+    name="icvl",
+    skeleton=ICVL,
+    camera=Camera(240.99, 240.96, 160.0, 120.0),
+    frame_size=(320, 240),
+    half_window_mm=95.0,
+    mean=4.82706137,
+    std=16.29524411,
+    frame_format="depth16",
+    citation="Tang et al., Latent Regression Forest, CVPR 2014",
+    notes="Training program not published: augmentation as on NYU.",
+)
+
+_HANDS2017 = dataclasses.replace(
+    _NYU,
+    name="hands2017",
+    skeleton=HANDS2017,
+    camera=Camera(475.065948, 475.065857, 315.944855, 245.287079),
+    half_window_mm=100.0,
+    mean=-6.39239157,
+    std=25.00686072,
+    frame_format="depth16",
+    citation="Yuan et al., The 2017 Hands in the Million Challenge, 2017",
+    notes="Training program not published: augmentation as on NYU.",
+)
+
+_ITOP_FRONT = TrackSpec(
+    name="itop_front",
+    skeleton=ITOP,
+    camera=Camera(1 / 0.0035, -1 / 0.0035, 160.0, 120.0),
+    frame_size=(320, 240),
+    crop_size=288,
+    crop_by="box",
+    half_window_mm=None,
+    depth_window_mm=None,
+    depth_reference="zero",
+    image_unit_mm=1000.0,
+    joint_depth_scale=0.05,
+    mean=3.44405131,
+    std=0.54039816,
+    storage_unit_mm=0.125,
+    joint_dims=3,
+    frame_format="metres",
+    augmentation=_BODY_AUGMENTATION,
+    loss_lambda=5.0,
+    protocol="map_10cm",
+    citation="Haque et al., Towards Viewpoint Invariant 3D Human Pose Estimation, ECCV 2016",
+    notes="Raw depth is in metres; ours is in mm from the reader on. The authors' log: lambda 5.",
+)
+
+_ITOP_TOP = dataclasses.replace(_ITOP_FRONT, name="itop_top", mean=2.14307806, std=0.60997053)
+
+_K2HPD = dataclasses.replace(
+    _ITOP_FRONT,
+    name="k2hpd",
+    skeleton=K2HPD,
+    camera=None,
+    frame_size=(256, 212),
+    image_unit_mm=1.0,
+    joint_depth_scale=1.0,
+    mean=88.00896855,
+    std=67.12190293,
+    storage_unit_mm=1.0,
+    joint_dims=2,
+    frame_format="stretch8",
+    loss_lambda=3.0,
+    protocol="pdj",
+    citation="Wang et al., Human Pose Estimation from Depth Images via Inference Embedded "
+    "Multi-task Learning, ACM MM 2016",
+    notes="2D only; a pixel value is a stretched depth, not a distance. Training program not "
+    "published: augmentation as on ITOP, lambda as on NYU.",
+)
+
+_SYNTHETIC_HAND = dataclasses.replace(
+    _NYU,
+    name="synthetic_hand",
+    skeleton=HANDS2017,
+    camera=Camera(588.03, 587.07, 320.0, 240.0),
+    # Measured over the training crops of the default build (see docs); not the authors' numbers.
+    mean=0.0,
+    std=30.0,
+    frame_format="depth16",
+    citation="rendered by a2j_jax.synthetic",
+    notes="NYU's camera and window with y pointing down; the 21 joints of HANDS 2017.",
+)
+
+_SYNTHETIC_BODY = dataclasses.replace(
+    _ITOP_FRONT,
+    name="synthetic_body",
+    citation="rendered by a2j_jax.synthetic",
+    notes="ITOP's camera, joints and normalisation.",
+)
+
+TRACKS: dict[str, TrackSpec] = {
+    track.name: track
+    for track in (
+        _NYU,
+        _ICVL,
+        _HANDS2017,
+        _ITOP_FRONT,
+        _ITOP_TOP,
+        _K2HPD,
+        _SYNTHETIC_HAND,
+        _SYNTHETIC_BODY,
+    )
+}
+
+
+def get_track(name: str) -> TrackSpec:
+    """The track called ``name``.
+
+    Raises:
+      UserError: there is none; the message names the nearest one.
+    """
+    if name in TRACKS:
+        return TRACKS[name]
+    near = difflib.get_close_matches(name, TRACKS, n=1, cutoff=0.4)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise UserError(f"unknown track {name!r}{hint} (tracks: {', '.join(TRACKS)})")
+
+
+def with_crop_size(track: TrackSpec, crop_size: int) -> TrackSpec:
+    """The same track at another network input size; the margin follows.
+
+    Raises:
+      UserError: the size is not a positive multiple of 16, the stride of the feature map.
+    """
+    if crop_size <= 0 or crop_size % 16:
+        raise UserError(f"crop size {crop_size}: expected a positive multiple of 16")
+    return dataclasses.replace(track, crop_size=crop_size)

@@ -1,0 +1,219 @@
+"""Checkpoints on disk: the one module that talks to Orbax.
+
+A run directory holds `config.json` and `checkpoints/<step>/` with four items each: `variables` (parameters and
+running statistics: all that inference needs), `optimizer`, `iterator` (position in the data) and the metrics that
+ranked the step. A converted checkpoint has `variables` alone, and the same `config.json`.
+"""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from orbax.checkpoint.checkpoint_managers import preservation_policy
+
+from a2j_jax.config import Config, from_json, to_json
+from a2j_jax.errors import UserError
+from a2j_jax.training.state import TrainState
+
+CONFIG_FILE = "config.json"
+CHECKPOINTS = "checkpoints"
+RANKED_BY = "error"  # lower is better
+
+logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax narrates every save
+
+
+class RunCheckpoints:
+    """The checkpoints of one run: the latest is kept, and the best `keep_best` by `error`.
+
+    Saves are asynchronous and become visible only when complete; `close` waits for the last one.
+    """
+
+    def __init__(self, workdir: str | Path, keep_best: int = 1):
+        directory = Path(workdir).absolute() / CHECKPOINTS
+        keep = preservation_policy.AnyPreservationPolicy(
+            [
+                preservation_policy.LatestN(1),
+                preservation_policy.BestN(
+                    get_metric_fn=_rank, reverse=True, n=keep_best, keep_checkpoints_without_metrics=False
+                ),
+            ]
+        )
+        self._manager = ocp.CheckpointManager(
+            directory,
+            options=ocp.CheckpointManagerOptions(
+                preservation_policy=keep,
+                # Without `best_fn` metrics are not persisted, and the best step silently is the latest.
+                best_fn=_rank,
+                best_mode="min",
+            ),
+        )
+
+    def latest_step(self) -> int | None:
+        """Step of the newest complete checkpoint."""
+        return self._manager.latest_step()
+
+    def best_step(self) -> int | None:
+        """Step of the checkpoint with the lowest error."""
+        return self._manager.best_step()
+
+    def save(self, state: TrainState, iterator_state: dict[str, Any], metrics: dict[str, float]) -> None:
+        """Save everything a run needs to continue, ranked by `metrics["error"]`."""
+        self._manager.save(
+            int(state.step),
+            args=ocp.args.Composite(
+                variables=ocp.args.StandardSave(state.variables),
+                optimizer=ocp.args.StandardSave(state.opt_state),
+                iterator=ocp.args.JsonSave(iterator_state),
+            ),
+            metrics=metrics,
+        )
+
+    def restore(self, state: TrainState, step: int) -> tuple[TrainState, dict[str, Any]]:
+        """Restore a training state into the shapes of `state`, and the iterator's position."""
+        try:
+            items = self._manager.restore(
+                step,
+                args=ocp.args.Composite(
+                    variables=ocp.args.StandardRestore(_abstract(state.variables)),
+                    optimizer=ocp.args.StandardRestore(_abstract(state.opt_state)),
+                    iterator=ocp.args.JsonRestore(),
+                ),
+            )
+        except (ValueError, KeyError, FileNotFoundError) as error:
+            raise UserError(
+                f"{self._manager.directory}/{step}: cannot continue from this checkpoint "
+                f"({_first_line(error)}); train into another --workdir"
+            ) from error
+        restored = TrainState(
+            step=jax.numpy.asarray(step, jax.numpy.int32),
+            params=items.variables["params"],
+            batch_stats=items.variables["batch_stats"],
+            opt_state=items.optimizer,
+        )
+        return restored, items.iterator
+
+    def wait(self) -> None:
+        """Block until the last save is complete."""
+        self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Finish pending saves and let go of the directory."""
+        self._manager.wait_until_finished()
+        self._manager.close()
+
+
+def save_variables(directory: str | Path, variables: dict[str, Any], config: Config) -> None:
+    """Write a checkpoint for inference alone (what `a2j convert` makes).
+
+    Raises:
+      UserError: the folder already holds something.
+    """
+    directory = Path(directory)
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        raise UserError(f"{directory} already exists; name a new folder")
+    directory.mkdir(parents=True, exist_ok=True)
+    with ocp.CheckpointManager(directory.absolute() / CHECKPOINTS) as manager:
+        manager.save(0, args=ocp.args.Composite(variables=ocp.args.StandardSave(variables)))
+        manager.wait_until_finished()
+    write_config(directory, config)
+
+
+def load_variables(
+    directory: str | Path, expected: dict[str, Any], step: int | str = "best"
+) -> tuple[dict[str, Any], int]:
+    """Read parameters and running statistics of a run or a converted checkpoint.
+
+    Args:
+      directory: holding `config.json` and `checkpoints/`.
+      expected: the model's variables, or their shapes.
+      step: a step number, "best" or "latest".
+
+    Returns:
+      (variables, step).
+
+    Raises:
+      UserError: no checkpoint there, no such step, or tensors of another architecture.
+    """
+    folder = Path(directory).absolute() / CHECKPOINTS
+    if not folder.is_dir():
+        raise UserError(
+            f"no checkpoint in {directory}: expected {CONFIG_FILE} and {CHECKPOINTS}/ as `a2j train` and "
+            "`a2j convert` write them"
+        )
+    ranking = ocp.CheckpointManagerOptions(best_fn=_rank, best_mode="min", read_only=True)
+    with ocp.CheckpointManager(folder, options=ranking) as manager:
+        chosen = _choose_step(manager, step, folder)
+        try:
+            items = manager.restore(
+                chosen,
+                args=ocp.args.Composite(variables=ocp.args.StandardRestore(_abstract(expected))),
+            )
+        except (ValueError, KeyError, FileNotFoundError) as error:
+            raise UserError(
+                f"{folder}/{chosen} does not hold weights of this model ({_first_line(error)}); "
+                f"was {CONFIG_FILE} changed?"
+            ) from error
+    return items.variables, chosen
+
+
+def write_config(directory: str | Path, config: Config) -> None:
+    """Write `config.json`, which says what the checkpoints beside it are of."""
+    (Path(directory) / CONFIG_FILE).write_text(to_json(config) + "\n")
+
+
+def read_config(directory: str | Path) -> Config:
+    """Read `config.json` of a run or a converted checkpoint.
+
+    Raises:
+      UserError: the folder or the file is missing, or not ours.
+    """
+    path = Path(directory) / CONFIG_FILE
+    if not Path(directory).is_dir():
+        raise UserError(f"checkpoint folder not found: {directory}")
+    if not path.is_file():
+        raise UserError(
+            f"{path} not found: {directory} is not a run or a converted checkpoint of a2j_jax"
+        )
+    try:
+        return from_json(path.read_text())
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+
+
+def ranking_metrics(directory: str | Path) -> dict[int, dict[str, float]]:
+    """Metrics of every kept checkpoint, by step."""
+    folder = Path(directory) / CHECKPOINTS
+    found = {}
+    for path in folder.glob("*/metrics/metrics"):
+        found[int(path.parent.parent.name)] = json.loads(path.read_text())
+    return dict(sorted(found.items()))
+
+
+def _choose_step(manager: ocp.CheckpointManager, step: int | str, folder: Path) -> int:
+    steps = manager.all_steps()
+    if not steps:
+        raise UserError(f"no complete checkpoint in {folder}")
+    if step == "latest":
+        return int(max(steps))
+    if step == "best":
+        best = manager.best_step()
+        return int(max(steps) if best is None else best)
+    if int(step) not in steps:
+        kept = ", ".join(str(s) for s in sorted(steps))
+        raise UserError(f"no checkpoint of step {step} in {folder}; kept: {kept}")
+    return int(step)
+
+
+def _rank(metrics: dict[str, float]) -> float:
+    return metrics[RANKED_BY]
+
+
+def _abstract(tree: Any) -> Any:
+    return jax.tree.map(ocp.utils.to_shape_dtype_struct, tree)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__

@@ -1,0 +1,171 @@
+"""One experiment from a config to a trained run directory."""
+
+import dataclasses
+import itertools
+import math
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from a2j_jax import input_pipeline
+from a2j_jax.config import Config
+from a2j_jax.errors import UserError
+from a2j_jax.evaluation.evaluate import evaluate_batches
+from a2j_jax.models.a2j import A2J, init_variables
+from a2j_jax.progress import say
+from a2j_jax.tracks import TrackSpec
+from a2j_jax.training import assembly
+from a2j_jax.training.checkpoints import CONFIG_FILE, RunCheckpoints, read_config, write_config
+from a2j_jax.training.logs import RunLog
+from a2j_jax.training.loop import BatchIterator, Evaluate, Intervals, train
+from a2j_jax.training.state import TrainState
+from a2j_jax.training.step import make_train_step
+from a2j_jax.weights.load import initial_variables
+
+
+def run_experiment(config: Config, workdir: str | Path) -> TrainState:
+    """Train an experiment in a run directory; continues where an earlier run of it stopped.
+
+    Precedence: the latest complete checkpoint in `workdir`; else `config.model.init_from`; else random weights.
+
+    Raises:
+      UserError: no data, a run directory of another model or track, a broken loss.
+    """
+    workdir = Path(workdir)
+    check_run_directory(workdir, config)
+
+    # Data
+    track = assembly.track_of(config)
+    batch_size = config.optim.batch_size
+    batches = input_pipeline.train_batches(
+        config.data.dir, track, config.data.train_split, batch_size, config.run.seed
+    )
+    frames = input_pipeline.num_frames(config.data.dir, track, config.data.train_split)
+    if frames < batch_size:
+        raise UserError(
+            f"split {config.data.train_split!r} has {frames} frames, fewer than a batch of "
+            f"{batch_size}; lower --config.optim.batch_size"
+        )
+
+    # Model, optimiser, step
+    steps_per_epoch = frames // batch_size
+    intervals = _intervals(config, steps_per_epoch)
+    model = assembly.model_of(config, track)
+    schedule = assembly.schedule_of(config.optim, intervals.total, steps_per_epoch)
+    optimizer = assembly.optimizer_of(config.optim, schedule)
+    key = jax.random.key(config.run.seed)
+    variables = init_variables(model, jax.random.fold_in(key, 0), track.crop_size, track.crop_size)
+    if config.model.init_from is not None:
+        variables = initial_variables(config, track, variables)
+    state = TrainState.create(variables, optimizer)
+    step = make_train_step(
+        model, optimizer, assembly.prepare_of(config, track), assembly.objective_of(config, track)
+    )
+
+    # Run
+    workdir.mkdir(parents=True, exist_ok=True)
+    write_config(workdir, config)
+    checkpoints, log = RunCheckpoints(workdir, config.run.keep_best), RunLog(workdir)
+    try:
+        state = _resumed(state, batches, checkpoints, intervals.total)
+        say(_headline(config, track, model, state, frames, intervals))
+        return train(
+            jax.jit(step, donate_argnums=0),
+            state,
+            batches,
+            jax.random.fold_in(key, 1),
+            intervals,
+            evaluate=evaluator(config, track, model),
+            checkpoints=checkpoints,
+            log=log,
+            schedule=schedule,
+            batch_size=batch_size,
+        )
+    finally:
+        checkpoints.close()
+        log.close()
+
+
+def evaluator(config: Config, track: TrackSpec, model: A2J) -> Evaluate:
+    """`evaluate(variables)` -> scores of the evaluation split; "error" is the mean error, mm (px in 2D)."""
+    predict = assembly.predict_of(model, track)
+
+    def evaluate(variables: dict[str, Any]) -> dict[str, float]:
+        batches = input_pipeline.eval_batches(
+            config.data.dir, track, config.data.eval_split, config.optim.batch_size
+        )
+        if config.data.eval_frames is not None:
+            count = math.ceil(config.data.eval_frames / config.optim.batch_size)
+            batches = itertools.islice(batches, count)
+        result = evaluate_batches(lambda batch: predict(variables, batch), batches, track)
+        return {"error": result.scores.mean_error, "frames": float(result.scores.frames)}
+
+    return evaluate
+
+
+def check_run_directory(workdir: Path, config: Config) -> None:
+    """Refuse to mix two models or tracks in one run directory.
+
+    Raises:
+      UserError: `workdir` holds a run of another model, track or crop size, naming the differences.
+    """
+    if not (workdir / CONFIG_FILE).exists():
+        return
+    before = read_config(workdir)
+    old, new = _identity(before), _identity(config)
+    changed = [f"{name}: {old[name]!r} there, {new[name]!r} now" for name in new if old[name] != new[name]]
+    if changed:
+        raise UserError(
+            f"{workdir} holds a run of another experiment ({'; '.join(changed)}); "
+            "name another --workdir, or give the values it was started with"
+        )
+
+
+def _identity(config: Config) -> dict[str, Any]:
+    """What must not change between the parts of a run."""
+    model = dataclasses.asdict(dataclasses.replace(config.model, init_from=None))
+    return {"track": config.track, "data.crop_size": config.data.crop_size} | {
+        f"model.{name}": value for name, value in model.items()
+    }
+
+
+def _intervals(config: Config, steps_per_epoch: int) -> Intervals:
+    steps = config.optim.steps
+    total = round(config.optim.epochs * steps_per_epoch) if steps is None else steps
+    return Intervals(
+        total=total,
+        log=config.run.log_every,
+        evaluate=config.run.eval_every or min(steps_per_epoch, total),
+    )
+
+
+def _resumed(
+    state: TrainState, batches: BatchIterator, checkpoints: RunCheckpoints, total: int
+) -> TrainState:
+    step = checkpoints.latest_step()
+    if step is None:
+        return state
+    state, position = checkpoints.restore(state, step)
+    batches.set_state(position)
+    if step >= total:
+        say(f"this run is finished: step {step} of {total}; nothing left to train")
+    else:
+        say(f"resuming from step {step} of {total}")
+    return state
+
+
+def _headline(
+    config: Config,
+    track: TrackSpec,
+    model: A2J,
+    state: TrainState,
+    frames: int,
+    intervals: Intervals,
+) -> str:
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+    return (
+        f"{config.name}: {model.backbone} ({parameters / 1e6:.1f} M parameters) on {track.name}, "
+        f"{frames} frames at {track.crop_size} px, {intervals.total} steps of "
+        f"{config.optim.batch_size}, {jax.device_count()} x {jax.devices()[0].device_kind}"
+    )

@@ -1,0 +1,29 @@
+"""A run's record: one JSON line and one set of TensorBoard scalars per logged step."""
+
+import json
+import time
+from pathlib import Path
+
+from tensorboardX import SummaryWriter
+
+METRICS_FILE = "metrics.jsonl"
+
+
+class RunLog:
+    """Appends to `metrics.jsonl` and to TensorBoard event files in a run directory."""
+
+    def __init__(self, workdir: str | Path):
+        self._lines = (Path(workdir) / METRICS_FILE).open("a", buffering=1)
+        self._events = SummaryWriter(str(Path(workdir) / "tensorboard"))
+
+    def write(self, kind: str, step: int, scalars: dict[str, float]) -> None:
+        """Record scalars of one step; `kind` is "train" or "eval"."""
+        record = {"kind": kind, "step": step, "time": round(time.time(), 3), **scalars}
+        self._lines.write(json.dumps(record) + "\n")
+        for name, value in scalars.items():
+            self._events.add_scalar(f"{kind}/{name}", value, step)
+
+    def close(self) -> None:
+        """Flush and close both."""
+        self._lines.close()
+        self._events.close()

@@ -1,0 +1,119 @@
+"""The training loop: step, report, evaluate, save; stops rather than train on a broken loss."""
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import optax
+
+from a2j_jax.errors import UserError
+from a2j_jax.progress import Advance, progress
+from a2j_jax.training.checkpoints import RANKED_BY, RunCheckpoints
+from a2j_jax.training.logs import RunLog
+from a2j_jax.training.state import TrainState
+from a2j_jax.training.step import Batch, Metrics, TrainStep
+
+# variables -> scores of the evaluation split; "error" ranks checkpoints
+Evaluate = Callable[[dict[str, Any]], dict[str, float]]
+# What travels to the device; the rest of an example is for evaluation.
+BATCH_KEYS = ("canvas", "box_px", "window_px", "center_uvd", "joints_uvd", "valid")
+
+
+class BatchIterator(Protocol):
+    """Batches whose position can be saved and restored."""
+
+    def __next__(self) -> Batch: ...
+
+    def __iter__(self) -> Iterator[Batch]: ...
+
+    def get_state(self) -> dict[str, Any]: ...
+
+    def set_state(self, state: dict[str, Any]) -> None: ...
+
+
+class Intervals(NamedTuple):
+    """How often things happen, in steps."""
+
+    total: int
+    log: int
+    evaluate: int  # and save
+
+
+def train(
+    train_step: TrainStep,
+    state: TrainState,
+    batches: BatchIterator,
+    key: jax.Array,
+    intervals: Intervals,
+    *,
+    evaluate: Evaluate,
+    checkpoints: RunCheckpoints,
+    log: RunLog,
+    schedule: optax.Schedule,
+    batch_size: int,
+) -> TrainState:
+    """Train from `state.step` to `intervals.total`.
+
+    Metrics are read one step late, so that the device never waits for the host. Every `intervals.evaluate` steps
+    and at the end the state is evaluated and saved, after its losses were seen to be finite.
+
+    Raises:
+      UserError: the loss or gradient norm is NaN or infinite, naming the step and the last good checkpoint.
+    """
+    first = int(state.step)
+    reporter = _Reporter(log, schedule, intervals.log, checkpoints)
+    with progress("training", intervals.total * batch_size, "images", first * batch_size) as advance:
+        for step in range(first, intervals.total):
+            batch = next(batches)
+            state, metrics = train_step(state, {name: batch[name] for name in BATCH_KEYS}, key)
+            reporter.read(advance)
+            advance(batch_size)
+            reporter.pending = (step + 1, metrics)
+            if (step + 1) % intervals.evaluate == 0 or step + 1 == intervals.total:
+                reporter.read(advance)
+                scores = evaluate(state.variables)
+                log.write("eval", step + 1, scores)
+                checkpoints.save(state, batches.get_state(), scores)
+                advance(0, note=f"step {step + 1}: error {scores[RANKED_BY]:.2f}")
+    checkpoints.wait()
+    return state
+
+
+class _Reporter:
+    """Reads a step's metrics once they are surely there, checks them, logs some of them."""
+
+    def __init__(
+        self, log: RunLog, schedule: optax.Schedule, log_every: int, checkpoints: RunCheckpoints
+    ):
+        self.pending: tuple[int, Metrics] | None = None
+        self._log, self._schedule, self._log_every = log, schedule, log_every
+        self._checkpoints = checkpoints
+
+    def read(self, advance: Advance) -> None:
+        if self.pending is None:
+            return
+        step, metrics = self.pending
+        self.pending = None
+        scalars = {name: float(value) for name, value in metrics.items()}
+        if not all(math.isfinite(value) for value in scalars.values()):
+            self._stop(step, scalars)
+        if step % self._log_every:
+            return
+        scalars["learning_rate"] = float(self._schedule(step - 1))
+        self._log.write("train", step, scalars)
+        advance(
+            0,
+            note=f"loss {scalars['loss']:.2f} (position {scalars['regression']:.2f}, surrounding "
+            f"{scalars['surrounding']:.2f})  lr {scalars['learning_rate']:.1e}",
+        )
+
+    def _stop(self, step: int, scalars: dict[str, float]) -> None:
+        self._checkpoints.wait()
+        good = self._checkpoints.latest_step()
+        where = "none was saved yet" if good is None else f"step {good}, kept in the run directory"
+        shown = ", ".join(f"{name} {value:g}" for name, value in scalars.items())
+        raise UserError(
+            f"training broke at step {step}: {shown}. Last good checkpoint: {where}. "
+            "Lower --config.optim.learning_rate or lengthen --config.optim.warmup_steps"
+        )

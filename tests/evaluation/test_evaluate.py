@@ -1,0 +1,164 @@
+"""Evaluation over batches: every frame once, mapped back with its own box and camera."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from a2j_jax import crops, geometry
+from a2j_jax.errors import UserError
+from a2j_jax.evaluation.evaluate import (
+    center_pose,
+    evaluate_batches,
+    mean_pose,
+    score_constant_pose,
+)
+from a2j_jax.tracks import get_track
+
+TRACKS = ("nyu", "itop_front", "k2hpd")
+
+
+def examples(name: str, count: int = 11) -> dict[str, np.ndarray]:
+    """Made-up frames of a track, each with its own box and camera, some boxes over the border."""
+    track = get_track(name)
+    rng = np.random.default_rng(0)
+    center = rng.uniform([10, 10, 500], [300, 200, 900], (count, 3)).astype(np.float32)
+    corner = rng.uniform(-20, 60, (count, 2))
+    box = np.concatenate([corner, corner + rng.uniform(80, 150, (count, 2))], -1)
+    uvd = center[:, None] + rng.normal(0, 20, (count, track.num_joints, 3))
+    cameras = np.array([[588.0, -587.0, 320.0, 240.0], [475.0, 475.0, 315.0, 245.0]], np.float32)
+    return {
+        "joints_uvd": uvd[..., : track.joint_dims].astype(np.float32),
+        "valid": rng.random((count, track.num_joints)) < 0.9,
+        "box_px": geometry.clip_box(box, track.frame_size),
+        "center_uvd": center if track.crop_by == "center" else np.zeros_like(center),
+        "camera": cameras[np.arange(count) % 2],
+        "index": np.arange(count, dtype=np.int64),
+    }
+
+
+def batched(data: dict[str, np.ndarray], size: int = 4) -> Iterator[dict[str, Any]]:
+    """Full batches, the last padded with copies of the first frame and masked."""
+    count = len(data["index"])
+    for start in range(0, count, size):
+        rows = np.arange(start, start + size)
+        yield {k: v[np.where(rows < count, rows, 0)] for k, v in data.items()} | {
+            "mask": rows < count
+        }
+
+
+def oracle(track_name: str, shift: float = 0.0):
+    """Answers with the labels themselves, in crop coordinates."""
+    track = get_track(track_name)
+
+    def predict(batch):
+        joints = crops.joints_to_crop(
+            batch["joints_uvd"], batch["box_px"], batch["center_uvd"][:, 2], track
+        )
+        joints[~batch["mask"]] = np.nan  # what a padded row says must not matter
+        return joints + shift, np.full(joints.shape[:2], 0.5)
+
+    return predict
+
+
+@pytest.mark.parametrize("name", TRACKS)
+def test_the_labels_themselves_score_zero(name: str) -> None:
+    data = examples(name)
+    counted: list[int] = []
+    result = evaluate_batches(oracle(name), batched(data), get_track(name), counted.append)
+    assert result.scores.mean_error == pytest.approx(0.0, abs=1e-9)
+    assert result.scores.frames == 11
+    assert counted == [4, 4, 3]
+    np.testing.assert_allclose(result.predictions.joints_uvd, data["joints_uvd"], atol=1e-9)
+    np.testing.assert_array_equal(result.frames.index, np.arange(11))
+
+
+def test_each_frame_uses_its_own_camera() -> None:
+    data = examples("nyu")
+    result = evaluate_batches(oracle("nyu"), batched(data), get_track("nyu"))
+    assert result.predictions.joints_xyz_mm is not None
+    for n in range(11):
+        camera = geometry.Camera.from_array(data["camera"][n])
+        np.testing.assert_allclose(
+            result.predictions.joints_xyz_mm[n],
+            geometry.uvd_to_xyz(data["joints_uvd"][n], camera),
+            atol=1e-6,
+        )
+
+
+def test_the_order_of_the_batches_does_not_matter() -> None:
+    data = examples("nyu")
+    shuffled = {k: v[np.random.default_rng(5).permutation(11)] for k, v in data.items()}
+    one = evaluate_batches(oracle("nyu", 3.0), batched(data), get_track("nyu"))
+    other = evaluate_batches(oracle("nyu", 3.0), batched(shuffled, 3), get_track("nyu"))
+    np.testing.assert_array_equal(one.scores.errors, other.scores.errors)
+    assert one.scores.mean_error > 1.0
+
+
+def test_a_frame_counted_twice_is_a_bug() -> None:
+    data = examples("nyu")
+    data["index"][4] = 3
+    with pytest.raises(ValueError, match="frame 3 was evaluated more than once"):
+        evaluate_batches(oracle("nyu"), batched(data), get_track("nyu"))
+
+
+@pytest.mark.parametrize("batches", [[], None])
+def test_no_frames(batches: list | None) -> None:
+    if batches is None:  # a batch in which nothing counts
+        batches = [next(batched(examples("nyu"))) | {"mask": np.zeros(4, bool)}]
+    with pytest.raises(UserError, match="no frames"):
+        evaluate_batches(oracle("nyu"), batches, get_track("nyu"))
+
+
+@pytest.mark.parametrize("name", TRACKS)
+def test_baselines_take_the_same_way_back(name: str) -> None:
+    data, track = examples(name), get_track(name)
+    mean = mean_pose(batched(data), track)
+    assert mean.shape == (track.num_joints, track.joint_dims)
+    in_crop = crops.joints_to_crop(
+        data["joints_uvd"], data["box_px"], data["center_uvd"][:, 2], track
+    )
+    expected = in_crop[data["valid"][:, 2], 2].mean(0)
+    np.testing.assert_allclose(mean[2], expected)
+
+    def constant(batch):
+        shape = (len(batch["index"]), *mean.shape)
+        return np.broadcast_to(mean, shape), np.ones(shape[:2])
+
+    frames = evaluate_batches(oracle(name), batched(data), track).frames
+    by_batches = evaluate_batches(constant, batched(data), track).scores
+    np.testing.assert_array_equal(
+        score_constant_pose(mean, frames, track).errors, by_batches.errors
+    )
+
+
+def test_the_centre_baseline_is_the_crop_centre_of_a_hand() -> None:
+    data, track = examples("nyu"), get_track("nyu")
+    assert track.camera is not None
+    assert track.half_window_mm is not None
+    # Well inside the frame, so that nothing is clipped and the crop's centre is the given centre.
+    data["center_uvd"][:, :2] += 150
+    data["camera"][:] = track.camera.as_array()
+    data["box_px"] = geometry.box_from_center(
+        data["center_uvd"], track.half_window_mm, track.camera
+    )
+    data["joints_uvd"] = np.repeat(data["center_uvd"][:, None], 14, axis=1)
+    pose = center_pose(track, np.ones((14, 3)))
+    frames = evaluate_batches(oracle("nyu"), batched(data), track).frames
+    assert score_constant_pose(pose, frames, track).mean_error == pytest.approx(0.0, abs=1e-3)
+
+
+def test_the_centre_baseline_of_a_body_has_the_mean_depth() -> None:
+    track = get_track("itop_front")
+    mean = np.zeros((15, 3))
+    mean[:, 2] = np.arange(15)
+    np.testing.assert_array_equal(center_pose(track, mean)[3], [144, 144, 7])
+    assert center_pose(get_track("k2hpd"), np.zeros((19, 2))).shape == (19, 2)
+
+
+def test_a_joint_never_labelled_has_no_mean() -> None:
+    data = examples("nyu")
+    data["valid"][:, 3] = False
+    with pytest.raises(UserError, match="1 of 14 joints are never labelled"):
+        mean_pose(batched(data), get_track("nyu"))

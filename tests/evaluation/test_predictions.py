@@ -1,0 +1,168 @@
+"""Joint files: every format round-trips, the authors' files read right, bad ones say where."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.io import savemat
+
+from a2j_jax import geometry
+from a2j_jax.errors import UserError
+from a2j_jax.evaluation.predictions import JointSet, read_joints, write_joints
+from a2j_jax.tracks import get_track
+
+NYU, ITOP, K2HPD = get_track("nyu"), get_track("itop_front"), get_track("k2hpd")
+UVD = np.random.default_rng(0).uniform(1, 600, (5, 14, 3))
+
+
+def test_authors_nyu_files(official: Path) -> None:
+    predicted = read_joints(official / "nyu_861_epoch32_UVD.txt", NYU)
+    labels = read_joints(official / "nyu" / "nyu_keypointsUVD_test.mat", NYU)
+    assert predicted.joints_uvd.shape == labels.joints_uvd.shape == (8252, 14, 3)
+    np.testing.assert_allclose(predicted.joints_uvd[0, 0], [172.26993, 200.02567, 736.3868])
+
+
+def test_authors_labels_of_every_track(official: Path) -> None:
+    files = {
+        "icvl": ("icvl/icvl_keypointsUVD_test.mat", (1596, 16, 3)),
+        "itop_front": ("itop_side/itop_side_keypoints3D_test.mat", (4863, 15, 3)),
+        "itop_top": ("itop_top/itop_top_keypoints3D_test.mat", (4863, 15, 3)),
+        "k2hpd": ("k2hpd/k2hpd_keypoints_test.mat", (39732, 19, 2)),
+    }
+    for name, (file, shape) in files.items():
+        track = get_track(name)
+        joints = read_joints(official / file, track).joints_uvd
+        assert joints.shape == shape
+        # Pixels, so nearly all joints lie in the frame: metres or swapped axes would not.
+        inside = (joints[..., :2] >= 0) & (joints[..., :2] < track.frame_size)
+        assert inside.mean() > 0.98, name
+        if track.joint_dims == 3:
+            assert 100 < np.median(joints[..., 2]) < 4000, name  # mm
+
+
+def test_itop_labels_are_xyz_in_metres_and_its_predictions_uvd_in_metres(tmp_path: Path) -> None:
+    uvd = np.random.default_rng(1).uniform([10, 10, 2000], [300, 200, 3500], (4, 15, 3))
+    assert ITOP.camera is not None
+    xyz_m = geometry.uvd_to_xyz(uvd, ITOP.camera) / 1000
+    savemat(tmp_path / "labels.mat", {"keypoints3D": xyz_m})
+    savemat(tmp_path / "predictions.mat", {"resultUVD": uvd * [1, 1, 1e-3]})
+    for name in ("labels.mat", "predictions.mat"):
+        np.testing.assert_allclose(read_joints(tmp_path / name, ITOP).joints_uvd, uvd)
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".jsonl"])
+def test_our_formats_keep_everything(tmp_path: Path, suffix: str) -> None:
+    confidence = np.random.default_rng(2).random((5, 14))
+    joints = JointSet(UVD, confidence > 0.5, confidence, UVD * 2, np.array([0, 2, 3, 7, 9]))
+    path = tmp_path / f"p{suffix}"
+    write_joints(path, joints)
+    back = read_joints(path, NYU)
+    for name in ("joints_uvd", "valid", "confidence", "joints_xyz_mm", "index"):
+        np.testing.assert_array_equal(getattr(back, name), getattr(joints, name), err_msg=name)
+
+
+def test_the_authors_text_round_trips(tmp_path: Path) -> None:
+    write_joints(tmp_path / "p.txt", JointSet(UVD))
+    np.testing.assert_allclose(read_joints(tmp_path / "p.txt", NYU).joints_uvd, UVD, atol=1e-6)
+
+
+def test_the_output_of_predict_can_be_scored(tmp_path: Path) -> None:
+    frames = [
+        {"path": f"{i}.png", "joints_uvd": f, "milliseconds": 1.0}
+        for i, f in enumerate(UVD.tolist())
+    ]
+    (tmp_path / "p.json").write_text(json.dumps({"frames": frames}))
+    np.testing.assert_array_equal(read_joints(tmp_path / "p.json", NYU).joints_uvd, UVD)
+
+
+def test_rows_are_put_in_dataset_order(tmp_path: Path) -> None:
+    order = np.array([3, 0, 4, 1, 2])
+    np.savez(tmp_path / "p.npz", joints_uvd=UVD[order], index=order)
+    back = read_joints(tmp_path / "p.npz", NYU)
+    np.testing.assert_array_equal(back.joints_uvd, UVD)
+    np.testing.assert_array_equal(back.index, np.arange(5))
+
+
+def test_2d_tracks(tmp_path: Path) -> None:
+    uv = np.random.default_rng(3).uniform(0, 200, (3, 19, 2))
+    write_joints(tmp_path / "p.npz", JointSet(uv))
+    np.testing.assert_array_equal(read_joints(tmp_path / "p.npz", K2HPD).joints_uvd, uv)
+
+
+def text(rows: list[list[str]]) -> str:
+    return "\n".join(" ".join(row) for row in rows)
+
+
+ROWS = [[f"{x:.3f}" for x in frame.ravel()] for frame in UVD]
+
+
+@pytest.mark.parametrize(
+    ("contents", "message"),
+    [
+        (text([ROWS[0], ROWS[1][:-1]]), r"row 2: expected 42 numbers .*found 41"),
+        (text([ROWS[0], ROWS[1] + ["1"]]), r"row 2: expected 42 numbers .*found 43"),
+        (text([ROWS[0], ["nan", *ROWS[1][1:]]]), r"row 2: joint 1 is not finite"),
+        (text([ROWS[0], ["x1", *ROWS[1][1:]]]), r"row 2: not a number.*x1"),
+        ("", "empty"),
+    ],
+)
+def test_bad_text(tmp_path: Path, contents: str, message: str) -> None:
+    (tmp_path / "p.txt").write_text(contents)
+    with pytest.raises(UserError, match=message) as caught:
+        read_joints(tmp_path / "p.txt", NYU)
+    assert "p.txt" in str(caught.value)
+
+
+def test_bad_binary_and_json_files(tmp_path: Path) -> None:
+    savemat(tmp_path / "joints.mat", {"keypoints3D": UVD[:, :10]})
+    savemat(tmp_path / "two.mat", {"a": UVD, "b": UVD})
+    savemat(tmp_path / "cut.mat", {"keypoints3D": UVD})
+    (tmp_path / "cut.mat").write_bytes((tmp_path / "cut.mat").read_bytes()[:300])
+    (tmp_path / "noise.mat").write_text("hello")
+    np.savez(tmp_path / "names.npz", joints=UVD)
+    np.savez(tmp_path / "shape.npz", joints_uvd=UVD[:, :10])
+    np.savez(tmp_path / "object.npz", joints_uvd=np.array([{}], object))
+    np.savez(tmp_path / "twice.npz", joints_uvd=UVD, index=[0, 1, 1, 2, 3])
+    np.savez(tmp_path / "cut.npz", joints_uvd=UVD)
+    (tmp_path / "cut.npz").write_bytes((tmp_path / "cut.npz").read_bytes()[:200])
+    (tmp_path / "noise.txt").write_bytes(bytes([0xFF, 0xFE, 0x00]))
+    (tmp_path / "row.jsonl").write_text(
+        json.dumps({"joints_uvd": UVD[0].tolist()}) + "\n" + json.dumps({"joints_uvd": [[1, 2, 3]]})
+    )
+    (tmp_path / "cut.jsonl").write_text(json.dumps({"joints_uvd": UVD[0].tolist()})[:-5])
+    (tmp_path / "list.jsonl").write_text("[1, 2]")
+    (tmp_path / "list.json").write_text("[1, 2]")
+    (tmp_path / "empty.jsonl").write_text("")
+    (tmp_path / "word.jsonl").write_text(json.dumps({"joints_uvd": [["a", 1, 2]] * 14}))
+    (tmp_path / "p.csv").write_text("1,2")
+    cases = {
+        "missing.txt": "no such file",
+        "joints.mat": r"expected one array \(frames, 14 joints, 3\).*\(5, 10, 3\)",
+        "two.mat": "expected one array",
+        "cut.mat": "truncated",
+        "noise.mat": "not readable as a MATLAB",
+        "names.npz": "expected an array 'joints_uvd', found joints",
+        "shape.npz": r"should have shape \(5, 14, 3\).*found \(5, 10, 3\)",
+        "object.npz": "not readable",
+        "twice.npz": "rows 2 and 3 are both frame 1",
+        "cut.npz": "not readable",
+        "noise.txt": "not readable as text",
+        "row.jsonl": r"row 2: expected 14 joints × 3.*found shape \(1, 3\)",
+        "cut.jsonl": "row 1: not one JSON object",
+        "list.jsonl": "row 1: expected an object",
+        "list.json": "expected one object",
+        "empty.jsonl": "empty",
+        "word.jsonl": "not an array of numbers",
+        "p.csv": "unknown kind of joint file '.csv'",
+    }
+    for name, message in cases.items():
+        with pytest.raises(UserError, match=message) as caught:
+            read_joints(tmp_path / name, NYU)
+        assert name in str(caught.value)
+        assert "\n" not in str(caught.value), name
+
+
+def test_unknown_suffix_to_write(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot write"):
+        write_joints(tmp_path / "p.csv", JointSet(UVD))

@@ -1,0 +1,161 @@
+"""Files in, JSON and an overlay out; and the one real frame that is labelled."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from a2j_jax import crops, geometry, pictures
+from a2j_jax.errors import UserError
+from a2j_jax.evaluation.score import score_predictions
+from a2j_jax.inference.files import predict_files, to_json, with_intrinsics, write_overlay
+from a2j_jax.inference.frames import read_frame
+from a2j_jax.inference.predictor import PoseEstimate
+from a2j_jax.tracks import TrackSpec, get_track
+
+NYU = get_track("nyu")
+
+
+class FakePredictor:
+    """Answers with joints at the centre, so that files and formats can be tested alone."""
+
+    def __init__(self, spec: TrackSpec) -> None:
+        self.spec = spec
+        self.asked: list[Any] = []
+
+    def __call__(self, depth: Any, center_uvd: Any, box_px: Any, camera: Any) -> PoseEstimate:
+        if center_uvd is not None and center_uvd[2] <= 0:
+            raise UserError("centre depth 0 mm")
+        self.asked.append((center_uvd, box_px, camera))
+        where = np.asarray(center_uvd if box_px is None else [*box_px[:2], 700.0], np.float64)
+        joints = np.tile(where + 1 / 3, (self.spec.num_joints, 1))
+        flat = self.spec.joint_dims == 2
+        return PoseEstimate(
+            joints_uvd=joints[:, :2] if flat else joints,
+            joints_xyz_mm=None if flat else joints * 2,
+            confidence=np.full(self.spec.num_joints, 0.5),
+            box_px=np.array([2.5, 3.5, 20.0, 30.0]),
+            center_depth_mm=None if flat else 700.0,
+            milliseconds=1.23456,
+        )
+
+
+def save_frames(folder: Path, count: int) -> list[Path]:
+    paths = [folder / f"{i}.png" for i in range(count)]
+    for i, path in enumerate(paths):
+        Image.fromarray(np.full((40, 50), 700 + i, np.uint16)).save(path)
+    return paths
+
+
+def test_json_is_the_contracted_object(tmp_path: Path) -> None:
+    paths = save_frames(tmp_path, 2)
+    fake: Any = FakePredictor(NYU)
+    found = list(predict_files(fake, paths, centers_uvd=[(10, 12, 700)]))
+    out = json.loads(json.dumps(to_json(found), allow_nan=False))
+    assert [f["path"] for f in out["frames"]] == [str(p) for p in paths]
+    assert list(out["frames"][0]) == [
+        "path",
+        "joints_uvd",
+        "joints_xyz_mm",
+        "confidence",
+        "milliseconds",
+    ]
+    assert out["frames"][0]["joints_uvd"] == [[10.3333, 12.3333, 700.3333]] * 14
+    assert out["frames"][0]["milliseconds"] == 1.235
+
+
+def test_2d_tracks_give_u_v_and_no_xyz(tmp_path: Path) -> None:
+    fake: Any = FakePredictor(get_track("k2hpd"))
+    (found,) = predict_files(fake, save_frames(tmp_path, 1), boxes_px=[(1, 2, 3, 4)])
+    out = found.to_json()
+    assert "joints_xyz_mm" not in out
+    assert np.shape(out["joints_uvd"]) == (19, 2)
+
+
+def test_one_centre_for_all_frames_or_one_for_each(tmp_path: Path) -> None:
+    paths = save_frames(tmp_path, 3)
+    fake: Any = FakePredictor(NYU)
+    list(predict_files(fake, paths, centers_uvd=[(1, 1, 700)]))
+    list(predict_files(fake, paths, centers_uvd=[(i, 1, 700) for i in range(3)]))
+    assert [c[0] for c, _, _ in fake.asked] == [1, 1, 1, 0, 1, 2]
+    with pytest.raises(UserError, match="2 centres for 3 frames"):
+        list(predict_files(fake, paths, centers_uvd=[(1, 1, 700)] * 2))
+    with pytest.raises(UserError, match="no depth frames"):
+        list(predict_files(fake, []))
+
+
+def test_errors_name_the_file(tmp_path: Path) -> None:
+    paths = save_frames(tmp_path, 2)
+    fake: Any = FakePredictor(NYU)
+    with pytest.raises(UserError, match=r"1\.png: centre depth 0 mm"):
+        list(predict_files(fake, paths, centers_uvd=[(1, 1, 700), (1, 1, 0)]))
+
+
+def test_the_frame_format_can_be_named(tmp_path: Path) -> None:
+    rgb = np.full((40, 50, 3), (9, 2, 188), np.uint8)  # 700 mm
+    Image.fromarray(rgb).save(tmp_path / "p.png")
+    fake: Any = FakePredictor(get_track("synthetic_hand"))
+    with pytest.raises(UserError, match="--track nyu"):
+        list(predict_files(fake, [tmp_path / "p.png"], centers_uvd=[(1, 1, 700)]))
+    (found,) = predict_files(
+        fake, [tmp_path / "p.png"], centers_uvd=[(1, 1, 700)], frame_format="nyu_packed"
+    )
+    assert (found.region == 700).all()
+    assert found.origin_px == (2, 3)
+    assert found.region.shape == (28, 19)
+
+
+@pytest.mark.parametrize("count", [1, 5])
+def test_overlay(tmp_path: Path, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[pictures.Tile] = []
+    draw_tile = pictures.draw_tile
+    monkeypatch.setattr(
+        pictures, "draw_tile", lambda *args: (drawn.append(args[1]), draw_tile(*args))
+    )
+    fake: Any = FakePredictor(NYU)
+    found = list(predict_files(fake, save_frames(tmp_path, count), centers_uvd=[(10, 12, 700)]))
+    path = write_overlay(found, NYU, tmp_path / "out" / "overlay.png")
+    with Image.open(path) as image:
+        assert np.asarray(image.convert("L")).std() > 5
+    # The joints (10⅓, 12⅓) of the frame, in pixels of a region that starts at (2, 3).
+    assert len(drawn) == count
+    np.testing.assert_allclose(drawn[0].joints_uv, np.full((14, 2), (8 + 1 / 3, 9 + 1 / 3)))
+
+
+def test_with_intrinsics() -> None:
+    camera = with_intrinsics(NYU.camera, fx=476.0, cx=313.0)
+    assert camera == geometry.Camera(476.0, -587.07, 313.0, 240.0)
+    assert with_intrinsics(NYU.camera) is NYU.camera
+    assert with_intrinsics(None) is None
+    assert with_intrinsics(None, 1, 2, 3, 4) == geometry.Camera(1.0, 2.0, 3.0, 4.0)
+    with pytest.raises(UserError, match="give all of fx, fy, cx and cy"):
+        with_intrinsics(None, fx=476.0)
+    for bad in (0.0, np.nan):
+        with pytest.raises(UserError, match="focal lengths not 0"):
+            with_intrinsics(NYU.camera, fx=bad)
+
+
+def test_the_real_frame(reference: Path) -> None:
+    """Read NYU's packed PNG, crop it as published, and score the authors' prediction: 4.31 mm."""
+    folder = reference / "frames" / "nyu_test_frame1"
+    depth = read_frame(folder / "depth_1_0000001.png", "nyu_packed")
+    center = np.loadtxt(folder / "a2j_center_uvd_frame1.txt")
+    labels, authors = (
+        np.loadtxt(folder / name).reshape(1, 14, 3)
+        for name in ("gt_uvd_14joints_frame1.txt", "a2j_prediction_uvd_frame1.txt")
+    )
+    assert depth.shape == (480, 640)
+    assert score_predictions(authors, labels, NYU).mean_error == pytest.approx(4.31, abs=5e-3)
+    # Every label lies on or a little behind the surface the sensor saw, as the frame's notes say.
+    u, v = np.round(labels[0, :, :2]).astype(int).T
+    behind = labels[0, :, 2] - depth[v, u]
+    assert behind.min() > -1
+    assert behind.max() < 37
+    # The crop holds the whole hand: no label outside it.
+    crop = crops.cut(crops.to_storage_units(depth, NYU), NYU, center_uvd=center)
+    in_crop = crops.joints_to_crop(labels[0], crop.box_px, center[2], NYU)
+    assert (in_crop[:, :2] > 0).all()
+    assert (in_crop[:, :2] < NYU.crop_size).all()

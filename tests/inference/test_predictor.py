@@ -1,0 +1,190 @@
+"""The predictor: the same answer as the evaluation path, and one clear line per bad request."""
+
+from functools import cache
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from a2j_jax import augment, crops, geometry
+from a2j_jax.errors import UserError
+from a2j_jax.inference.centers import depth_in_box
+from a2j_jax.inference.predictor import Predictor
+from a2j_jax.models.a2j import A2J
+from a2j_jax.models.anchors import aggregate, anchor_grid, confidence
+from a2j_jax.tracks import TrackSpec, get_track, with_crop_size
+from a2j_jax.training import checkpoints
+
+SIZE = 32
+CENTER = (150.0, 100.0, 700.0)
+BOX = (90.5, 40.2, 170.9, 150.7)
+
+
+def track_of(name: str) -> TrackSpec:
+    return with_crop_size(get_track(name), SIZE)
+
+
+@cache
+def network(name: str) -> tuple[A2J, Any]:
+    track = track_of(name)
+    model = A2J(
+        track.num_joints, track.joint_dims, "resnet18", width=8, head_features=8, head_depth=1
+    )
+    images = np.zeros((1, SIZE, SIZE, 1), np.float32)
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), images, train=False))
+    return model, jax.tree_util.tree_map_with_path(made_up_weight, shapes)
+
+
+def made_up_weight(path: Any, shape: jax.ShapeDtypeStruct) -> np.ndarray:
+    """Kernels at a scale that keeps the signal alive, so that the answer depends on the crop."""
+    kind = path[-1].key
+    if kind == "kernel":
+        fan_in = np.prod(shape.shape[:-1])
+        rng = np.random.default_rng(len(str(path)))
+        return (rng.standard_normal(shape.shape) * np.sqrt(2 / fan_in)).astype(np.float32)
+    return np.full(shape.shape, 1.0 if kind in ("scale", "var") else 0.0, np.float32)
+
+
+@cache
+def predictor(name: str) -> Predictor:
+    return Predictor(*network(name), track_of(name))
+
+
+def frame(shape: tuple[int, int] = (240, 320)) -> np.ndarray:
+    """Whole millimetres: a bumpy blob around (150, 100) at 700 mm, a far wall, some holes."""
+    rows, columns = np.mgrid[: shape[0], : shape[1]]
+    bumps = 30 * np.sin(rows / 7) * np.cos(columns / 5)
+    blob = (rows - 100) ** 2 + (columns - 150) ** 2 < 60**2
+    depth = np.where(blob, np.round(700 + bumps), 2001.0)
+    depth[(rows * columns) % 37 == 0] = 0
+    return depth.astype(np.float32)
+
+
+@pytest.mark.parametrize("name", ["nyu", "itop_front", "k2hpd"])
+def test_it_answers_as_the_evaluation_does(name: str) -> None:
+    """Stored canvas → evaluation image → network → frame: the same joints as from the frame."""
+    track, (model, variables) = track_of(name), network(name)
+    depth = frame()
+    by_center = track.crop_by == "center"
+    where: Any = {"center_uvd": CENTER} if by_center else {"box_px": BOX}
+    estimate = predictor(name)(depth, **where)
+
+    crop = crops.cut(crops.to_storage_units(depth, track), track, **where)
+    theta = np.array([CENTER[2] if by_center else 0.0])
+    images = augment.evaluation_images(crop.canvas[None], theta, track)
+    answer = aggregate(jax.jit(model.apply)(variables, images), anchor_grid(SIZE, SIZE))
+    expected = crops.joints_to_frame(np.asarray(answer.joints[0]), crop.box_px, theta[0], track)
+    np.testing.assert_allclose(estimate.joints_uvd, expected, atol=2e-3)
+    np.testing.assert_allclose(estimate.confidence, confidence(answer.spread)[0], atol=1e-5)
+    np.testing.assert_array_equal(estimate.box_px, crop.box_px)
+    assert estimate.joints_uvd.shape == (track.num_joints, track.joint_dims)
+    assert ((estimate.confidence > 0) & (estimate.confidence <= 1)).all()
+    assert estimate.milliseconds > 0
+    if track.joint_dims == 2:
+        assert estimate.joints_xyz_mm is None
+    else:
+        assert track.camera is not None
+        xyz = geometry.uvd_to_xyz(estimate.joints_uvd, track.camera)
+        np.testing.assert_allclose(estimate.joints_xyz_mm, xyz)
+
+
+def test_the_answer_depends_on_the_frame() -> None:
+    """Otherwise the test above would prove nothing."""
+    other = np.where(frame() < 1000, frame() + 40, frame())
+    a, b = (predictor("nyu")(f, center_uvd=CENTER).joints_uvd for f in (frame(), other))
+    assert np.abs(a - b).max() > 0.1
+
+
+def test_a_camera_of_its_own_moves_the_box_and_the_millimetres() -> None:
+    camera = geometry.Camera(400.0, 400.0, 160.0, 120.0)
+    estimate = predictor("nyu")(frame(), center_uvd=CENTER, camera=camera)
+    assert get_track("nyu").half_window_mm == 110
+    np.testing.assert_allclose(estimate.box_px[0], 150 - 110 * 400 / 700)
+    assert estimate.joints_xyz_mm is not None
+    xyz = geometry.uvd_to_xyz(estimate.joints_uvd, camera)
+    np.testing.assert_allclose(estimate.joints_xyz_mm, xyz)
+    at_build = Predictor(*network("nyu"), track_of("nyu"), camera)
+    again = at_build(frame(), center_uvd=CENTER)
+    np.testing.assert_array_equal(again.joints_uvd, estimate.joints_uvd)
+
+
+def test_the_box_is_clipped_to_the_frame_at_hand_not_the_tracks() -> None:
+    estimate = predictor("nyu")(frame((180, 200)), center_uvd=(150, 100, 700))
+    np.testing.assert_allclose(estimate.box_px[2:], [199.0, 179.0])
+
+
+def test_a_box_on_a_hand_track_takes_its_depth_from_the_readings() -> None:
+    estimate = predictor("nyu")(frame(), box_px=(90, 40, 210, 160))
+    assert estimate.center_depth_mm == pytest.approx(700, abs=10)
+
+
+def test_depth_in_box_ignores_background_and_stray_pixels() -> None:
+    depth = frame()
+    depth[100, 150] = 210.0  # a stray reading in front
+    assert depth_in_box(depth, (90, 40, 210, 160), 150.0) == pytest.approx(700, abs=10)
+    with pytest.raises(UserError, match="no depth reading inside"):
+        depth_in_box(np.zeros((20, 20)), (2, 2, 9, 9), 150.0)
+
+
+NO_CENTER = "expected a centre u,v,depth or a box"
+
+
+@pytest.mark.parametrize(
+    ("name", "where", "message"),
+    [
+        ("nyu", {}, NO_CENTER),
+        ("k2hpd", {}, "expected a box"),
+        ("nyu", {"center_uvd": CENTER, "box_px": BOX}, "both a centre and a box"),
+        ("itop_front", {"center_uvd": CENTER}, "crops by box: give the person's box"),
+        ("nyu", {"center_uvd": (320, 100, 700)}, "outside the 320×240 frame"),
+        ("nyu", {"center_uvd": (150, -1, 700)}, "outside the 320×240 frame"),
+        ("nyu", {"center_uvd": (150, 100, 0)}, "centre depth 0 mm"),
+        ("nyu", {"center_uvd": (150, 100, -5)}, "centre depth -5 mm"),
+        ("nyu", {"center_uvd": (150, 100, np.nan)}, "3 finite numbers"),
+        ("nyu", {"center_uvd": (150, 100)}, "3 finite numbers"),
+        ("nyu", {"center_uvd": ("a", 1, 2)}, "3 finite numbers"),
+        ("nyu", {"center_uvd": (150, 100, 0.7)}, r"within 150 mm of the centre depth 0.7 mm"),
+        ("nyu", {"center_uvd": (150, 100, 5600)}, r"no reading within 150 mm of the centre depth"),
+        ("itop_front", {"box_px": (50, 20, 50, 80)}, "expected x0 < x1"),
+        ("itop_front", {"box_px": (50, 20, 10, 80)}, "expected x0 < x1"),
+        ("itop_front", {"box_px": (400, 20, 500, 80)}, "covers no pixel"),
+        ("itop_front", {"box_px": (1, 2, 3)}, "4 finite numbers"),
+    ],
+)
+def test_bad_requests(name: str, where: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        predictor(name)(frame(), **where)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "depth", [np.zeros((2, 3, 4)), np.array([["a"]]), np.zeros((0, 3)), np.zeros(5)]
+)
+def test_what_is_not_a_depth_frame(depth: np.ndarray) -> None:
+    with pytest.raises(UserError, match="depth frame: expected"):
+        predictor("nyu")(depth, center_uvd=CENTER)
+
+
+def test_an_empty_crop_of_a_body() -> None:
+    with pytest.raises(UserError, match="no depth reading inside the box"):
+        predictor("itop_front")(np.zeros((240, 320)), box_px=BOX)
+
+
+def test_from_checkpoint_binds_what_was_saved(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    def load_inference(directory: Any) -> tuple[A2J, Any, TrackSpec]:
+        asked.append(directory)
+        return *network("nyu"), track_of("nyu")
+
+    monkeypatch.setattr(checkpoints, "load_inference", load_inference, raising=False)
+    loaded = Predictor.from_checkpoint("runs/some")
+    assert asked == ["runs/some"]
+    one, other = (p(frame(), center_uvd=CENTER) for p in (loaded, predictor("nyu")))
+    np.testing.assert_array_equal(one.joints_uvd, other.joints_uvd)
+
+
+def test_a_network_of_another_skeleton_is_refused() -> None:
+    with pytest.raises(UserError, match=r"predicts 14 joints × 3.*has 21 × 3"):
+        Predictor(*network("nyu"), track_of("synthetic_hand"))

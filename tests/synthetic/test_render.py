@@ -1,0 +1,157 @@
+"""Closed-form intersections against two independent answers: sphere tracing, and algebra for a ball."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from a2j_jax.geometry import Camera
+from a2j_jax.synthetic.render import RoundCones, render
+
+CAMERA = Camera(600.0, -580.0, 40.0, 30.0)
+COLUMNS, ROWS = np.arange(0, 80, 2), np.arange(0, 60, 2)
+
+
+def cones_at(rng, count, spread=60.0, depth=500.0):
+    ends = rng.normal(size=(count, 2, 3)) * [spread, spread, spread] + [0, 0, depth]
+    return ends, rng.uniform(4.0, 30.0, (count, 2))
+
+
+def rays(columns, rows, camera):
+    x, y = np.meshgrid((columns - camera.u0) / camera.fx, (rows - camera.v0) / camera.fy)
+    return np.stack([x, y, np.ones_like(x)], axis=-1)
+
+
+def distance_to_round_cone(p, a, b, ra, rb):
+    """Signed distance, by minimising |p − c(s)| − r(s) over the segment: no cone algebra at all.
+
+    The function is convex in s, so a ternary search finds it.
+    """
+    low, high = np.zeros(p.shape[:-1]), np.ones(p.shape[:-1])
+
+    def ball(s):
+        c = a + s[..., None] * (b - a)
+        return np.linalg.norm(p - c, axis=-1) - (ra + s * (rb - ra))
+
+    for _ in range(60):
+        one, other = low + (high - low) / 3, high - (high - low) / 3
+        left = ball(one) < ball(other)
+        low, high = np.where(left, low, one), np.where(left, other, high)
+    return ball((low + high) / 2)
+
+
+def march(directions, ends, radii, start=100.0, stop=1200.0):
+    """Sphere tracing: z of the first surface, inf for a miss, nan where the march does not settle."""
+    unit = directions / np.linalg.norm(directions, axis=-1, keepdims=True)
+    t = np.full(unit.shape[:-1], start)
+    for _ in range(250):
+        gaps = [
+            distance_to_round_cone(t[..., None] * unit, a, b, ra, rb)
+            for (a, b), (ra, rb) in zip(ends, radii, strict=True)
+        ]
+        t = np.minimum(t + np.min(gaps, axis=0), stop)
+    settled = np.min(gaps, axis=0) < 1e-6
+    z = t * unit[..., 2]
+    return np.where(t >= stop, np.inf, np.where(settled, z, np.nan))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_agrees_with_sphere_tracing(seed):
+    rng = np.random.default_rng(seed)
+    ends, radii = cones_at(rng, 3)
+    columns, rows = COLUMNS[::2], ROWS[::2]
+    expected = march(rays(columns, rows, CAMERA), ends, radii)
+    got = np.asarray(render(columns, rows, CAMERA, RoundCones(f32(ends), f32(radii))).depth_mm)
+
+    assert 0.1 < np.isfinite(expected).mean() < 0.999
+    both = np.isfinite(expected) & np.isfinite(got)
+    # Where a ray only grazes a surface the march stalls or the two disagree about hit and miss.
+    assert (np.isfinite(expected) != np.isfinite(got)).mean() < 0.01
+    np.testing.assert_allclose(got[both], expected[both], atol=0.05)
+
+
+def f32(x):
+    return jnp.asarray(x, jnp.float32)
+
+
+def test_looking_along_the_axis():
+    """The ray inside the infinite cone: from the wide end, from the narrow end, at a slant."""
+    for z in ([400.0, 520.0], [520.0, 400.0]):
+        for shift in (0.0, 6.0):
+            ends = np.array([[[0.0, 0.0, z[0]], [shift, -shift, z[1]]]])
+            radii = np.array([[30.0, 8.0]])
+            expected = march(rays(COLUMNS, ROWS, CAMERA), ends, radii)
+            got = render(COLUMNS, ROWS, CAMERA, RoundCones(f32(ends), f32(radii))).depth_mm
+            both = np.isfinite(expected)
+            assert both.mean() > 0.2
+            np.testing.assert_allclose(np.asarray(got)[both], expected[both], atol=0.05)
+
+
+def test_a_ball_by_algebra():
+    center, radius = np.array([5.0, -8.0, 640.0]), 25.0
+    ends = np.stack([center, center + [0.001, 0.0, 0.0]])[None]
+    hits = render(COLUMNS, ROWS, CAMERA, RoundCones(f32(ends), f32([[radius, radius]])))
+    d = rays(COLUMNS, ROWS, CAMERA)
+    dd, dc = (d * d).sum(-1), d @ center
+    disc = dc**2 - dd * (center @ center - radius**2)
+    seen = disc > 0
+    t = np.where(seen, (dc - np.sqrt(np.maximum(disc, 0))) / dd, np.inf)
+    normal = (t[seen][:, None] * d[seen] - center) / radius
+    cosine = -(normal * d[seen]).sum(-1) / np.sqrt(dd[seen])
+    np.testing.assert_array_equal(np.isfinite(hits.depth_mm), seen)
+    np.testing.assert_allclose(np.asarray(hits.depth_mm)[seen], t[seen], atol=2e-3)
+    np.testing.assert_allclose(np.asarray(hits.cosine)[seen], cosine, atol=2e-3)
+
+
+def test_cosine_is_that_of_the_depth_maps_own_normals():
+    ends, radii = [[[-30.0, -10.0, 480.0], [40.0, 15.0, 530.0]]], [[22.0, 12.0]]
+    columns, rows = np.arange(10, 60, 0.5), np.arange(10, 50, 0.5)
+    hits = render(columns, rows, CAMERA, RoundCones(f32(ends), f32(radii)))
+    z, d = np.asarray(hits.depth_mm, np.float64), rays(columns, rows, CAMERA)
+    points = z[..., None] * d
+    normal = np.cross(np.gradient(points, axis=1), np.gradient(points, axis=0))
+    normal /= np.linalg.norm(normal, axis=-1, keepdims=True)
+    expected = np.abs((normal * d).sum(-1)) / np.linalg.norm(d, axis=-1)
+    inner = np.isfinite(expected) & (np.asarray(hits.cosine) > 0.4)
+    assert inner.sum() > 500
+    np.testing.assert_allclose(np.asarray(hits.cosine)[inner], expected[inner], atol=0.03)
+
+
+def test_one_ball_inside_the_other_is_the_larger_ball():
+    inside = RoundCones(f32([[[0, 0, 500], [3, 0, 500]]]), f32([[30.0, 10.0]]))
+    alone = RoundCones(f32([[[0, 0, 500], [0, 0, 500]]]), f32([[30.0, 30.0]]))
+    a, b = (render(COLUMNS, ROWS, CAMERA, cones).depth_mm for cones in (inside, alone))
+    np.testing.assert_allclose(a, b, atol=1e-3)
+
+
+def test_only_the_pixels_asked_for_and_nothing_behind_the_camera():
+    rng = np.random.default_rng(5)
+    ends, radii = cones_at(rng, 4)
+    cones = RoundCones(f32(ends), f32(radii))
+    whole = render(COLUMNS, ROWS, CAMERA, cones).depth_mm
+    part = render(COLUMNS[[7, 3, 3]], ROWS[[9, 1]], CAMERA, cones).depth_mm
+    np.testing.assert_allclose(part, np.asarray(whole)[[9, 1]][:, [7, 3, 3]], rtol=1e-6)
+    behind = RoundCones(f32(ends * [1, 1, -1]), f32(radii))
+    assert not np.isfinite(render(COLUMNS, ROWS, CAMERA, behind).depth_mm).any()
+
+
+def test_flipped_y_axis_flips_nothing_in_the_image():
+    rng = np.random.default_rng(6)
+    ends, radii = cones_at(rng, 3)
+    up = RoundCones(f32(ends), f32(radii))
+    down = RoundCones(f32(ends * [1, -1, 1]), f32(radii))
+    flipped = Camera(CAMERA.fx, -CAMERA.fy, CAMERA.u0, CAMERA.v0)
+    for a, b in zip(
+        render(COLUMNS, ROWS, CAMERA, up), render(COLUMNS, ROWS, flipped, down), strict=True
+    ):
+        np.testing.assert_allclose(a, b, rtol=1e-5)
+
+
+def test_works_under_jit_and_vmap():
+    rng = np.random.default_rng(7)
+    many = [cones_at(rng, 3) for _ in range(2)]
+    batch = RoundCones(*(f32(np.stack(field)) for field in zip(*many, strict=True)))
+    batched = jax.jit(jax.vmap(lambda cones: render(COLUMNS, ROWS, CAMERA, cones).depth_mm))(batch)
+    for i, (ends, radii) in enumerate(many):
+        alone = render(COLUMNS, ROWS, CAMERA, RoundCones(f32(ends), f32(radii))).depth_mm
+        np.testing.assert_allclose(batched[i], alone, atol=0.01)

@@ -1,0 +1,106 @@
+"""Cutting and mapping back, against the official preprocessing of all six tracks."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from a2j_jax import augment, crops, geometry
+from a2j_jax.errors import UserError
+from a2j_jax.tracks import TRACKS, get_track
+
+HANDS = [("nyu", "nyu"), ("icvl", "icvl"), ("hands2017", "hands2017")]
+BODIES = [("itop_side", "itop_front"), ("itop_top", "itop_top"), ("k2hpd", "k2hpd")]
+
+
+def golden(parity, file, track):
+    """Frames (mm; K2HPD as they are), centres, boxes, joints (px, px, mm), what came out."""
+    data = np.load(parity / f"preprocess_{file}.npz")
+    frames = data["frames"]
+    if track.frame_format == "metres":
+        frames = frames.astype(np.float64) * 1000.0
+    if "centers_uvd" in data:
+        return frames, data["centers_uvd"], None, data["joints_uvd"], data
+    joints = data["joints_pixel"]
+    if track.joint_dims == 3:
+        joints = np.concatenate([joints, data["joints_world_m"][..., 2:] * 1000.0], axis=-1)
+    return frames, None, data["boxes"], joints, data
+
+
+@pytest.mark.parametrize(("file", "name"), HANDS + BODIES)
+def test_crop_and_labels_are_the_official_ones(parity, file, name):
+    track = get_track(name)
+    frames, centers, boxes, joints, data = golden(parity, file, track)
+    # ITOP's fractional metres are stored as integers of 1/8 mm.
+    tolerance = 1e-3 if track.frame_format == "metres" else 1e-4
+    over_the_border = 0
+    for i, frame in enumerate(frames):
+        # The reference K2HPD frames carry fractions that real, truncated ones do not have.
+        stored = frame if name == "k2hpd" else crops.to_storage_units(frame, track)
+        center = None if centers is None else centers[i]
+        crop = crops.cut(stored, track, center, None if boxes is None else boxes[i])
+        depth = np.zeros(1) if center is None else center[2:]
+        image = augment.evaluation_images(crop.canvas[None], depth, track)
+        np.testing.assert_allclose(image[0, ..., 0], data["crop"][i, 0], rtol=0, atol=tolerance)
+        label = crops.joints_to_crop(joints[i], crop.box_px, depth[0], track)
+        official = data["label"][i][..., [1, 0, 2][: track.joint_dims]]  # (row, column, depth)
+        np.testing.assert_allclose(label, official, rtol=0, atol=1e-3)
+        over_the_border += not np.array_equal(crop.box_px, crop.window_px)
+    assert over_the_border > 0
+
+
+@pytest.mark.parametrize("name", TRACKS)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_joints_go_to_the_crop_and_back(name, seed):
+    track, rng = get_track(name), np.random.default_rng(seed)
+    corner = rng.uniform(0, 100, (3, 2))
+    box = np.concatenate([corner, corner + rng.uniform(10, 200, (3, 2))], axis=-1)
+    joints = rng.uniform(-100, 3000, (3, track.num_joints, track.joint_dims))
+    center_depth = rng.uniform(300, 900, 3)
+    crop = crops.joints_to_crop(joints, box, center_depth, track)
+    back = crops.joints_to_frame(crop, box, center_depth, track)
+    np.testing.assert_allclose(back, joints, rtol=1e-9, atol=1e-6)
+    # One frame alone gives the same numbers.
+    alone = crops.joints_to_crop(joints[1], box[1], center_depth[1], track)
+    np.testing.assert_array_equal(alone, crop[1])
+
+
+def test_storage_units():
+    hand, body, stretched = (get_track(name) for name in ("nyu", "itop_top", "k2hpd"))
+    depth = np.array([[0.0, 1000.3, np.nan], [-5.0, np.inf, 70000.0]])
+    assert crops.to_storage_units(depth, hand).tolist() == [[0, 1000, 0], [0, 0, 65535]]
+    assert crops.to_storage_units([[1000.3]], body).tolist() == [[8002]]
+    assert crops.to_storage_units([[10, 20], [30, 31]], stretched).tolist() == [
+        [0, 121],
+        [242, 255],
+    ]
+    assert crops.to_storage_units([[7, 7]], stretched).tolist() == [[0, 0]]
+    assert crops.to_storage_units(depth, hand).dtype == np.uint16
+
+
+def test_cut_with_another_camera_and_frame_size():
+    track = get_track("nyu")
+    frame = np.full((240, 320), 600, np.uint16)
+    crop = crops.cut(
+        frame, track, [160.0, 120.0, 600.0], camera=geometry.Camera(300, 300, 160, 120)
+    )
+    np.testing.assert_allclose(crop.box_px, [105, 65, 215, 175])
+    assert crop.canvas.shape == (220, 220)
+    assert np.all(crop.canvas == 600)
+
+
+def test_a_given_box_wins_and_is_clipped():
+    frame = np.full((480, 640), 600, np.uint16)
+    crop = crops.cut(frame, get_track("nyu"), [1.0, 1.0, 600.0], [-10.0, 20.0, 90.0, 120.0])
+    np.testing.assert_array_equal(crop.box_px, [0, 20, 90, 120])
+    np.testing.assert_array_equal(crop.window_px, [-10, 20, 90, 120])
+
+
+def test_missing_centre_or_box_is_named():
+    frame = np.zeros((480, 640), np.uint16)
+    with pytest.raises(UserError, match="expected a centre"):
+        crops.cut(frame, get_track("nyu"))
+    with pytest.raises(UserError, match="expected a box"):
+        crops.cut(frame, get_track("itop_front"), center_uvd=[1.0, 2.0, 3.0])
+    with pytest.raises(UserError, match="covers no pixel"):
+        crops.cut(frame, get_track("nyu"), center_uvd=[5000.0, 100.0, 600.0])

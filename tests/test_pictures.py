@@ -1,0 +1,101 @@
+"""Pictures: the right pixels where it can be said, and no crash or warning elsewhere."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from a2j_jax import pictures
+from a2j_jax.errors import UserError
+from a2j_jax.pictures import Tile, contact_sheet, depth_to_grey
+from a2j_jax.tracks import TRACKS, get_track
+
+HAND = get_track("synthetic_hand").skeleton
+
+
+def hide_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("matplotlib", "matplotlib.figure", "matplotlib.backends.backend_agg"):
+        monkeypatch.setitem(sys.modules, name, None)
+
+
+def test_depth_is_grey_near_dark_and_background_white() -> None:
+    depth = np.array([[0, 700, 750], [800, 2001, np.nan]])
+    grey = depth_to_grey(depth, far=900)
+    assert grey.dtype == np.float32
+    np.testing.assert_array_equal(grey[[0, 1, 1], [0, 1, 2]], 1.0)
+    assert grey[0, 1] < grey[0, 2] < grey[1, 0] < 1.0
+
+
+@pytest.mark.parametrize("value", [0.0, np.nan, 700.0])
+def test_a_flat_depth_does_not_divide_by_zero(value: float) -> None:
+    grey = depth_to_grey(np.full((4, 4), value))
+    assert np.isfinite(grey).all()
+
+
+def test_sheet_has_one_place_per_tile(tmp_path: Path) -> None:
+    near = np.full((32, 32), 500.0)
+    near[:, 16:] = 600.0
+    tiles = [Tile(near) if i == 3 else Tile(np.zeros((32, 32))) for i in range(5)]
+    path = contact_sheet(tiles, HAND, tmp_path / "new" / "sheet.png", columns=3)
+    with Image.open(path) as image:
+        grey = np.asarray(image.convert("L"))
+    height, width = grey.shape
+    assert width == pytest.approx(height * 3 / 2, rel=0.02)
+    # Tile 3 is the first of the second row; the others are white.
+    assert grey[height * 3 // 4, width // 12] < 128
+    assert grey[height // 4, width // 12] == 255
+    assert grey[height * 3 // 4, width // 2] == 255
+
+
+def test_joints_are_drawn_in_limb_colours_where_they_are(tmp_path: Path) -> None:
+    uv = np.full((21, 2), 50.0)
+    uv[[2, 9, 10, 11]] = [[10, 20], [10, 40], [10, 60], [10, 80]]  # a straight index finger
+    path = contact_sheet([Tile(np.zeros((100, 100)), uv)], HAND, tmp_path / "one.png")
+    with Image.open(path) as image:
+        rgb = np.asarray(image.convert("RGB")).astype(int)
+    wanted = tuple(int(pictures.LIMB_COLORS[1][i : i + 2], 16) for i in (1, 3, 5))
+    scale = rgb.shape[0] / 100
+    there = rgb[round(30 * scale), round(10 * scale) - 4 : round(10 * scale) + 5]
+    assert (np.abs(there - wanted).sum(-1) < 40).any()
+
+
+def test_unlabelled_joints_are_left_out(tmp_path: Path) -> None:
+    uv = np.full((21, 2), np.nan)
+    tile = Tile(np.zeros((40, 40)), uv, uv, "nothing", np.zeros(21, bool))
+    path = contact_sheet([tile], HAND, tmp_path / "none.png")
+    with Image.open(path) as image:
+        middle = np.asarray(image.convert("L"))[60:-30, 30:-30]
+    assert (middle == 255).all()
+
+
+@pytest.mark.parametrize("name", sorted({t.skeleton.name: n for n, t in TRACKS.items()}.values()))
+def test_every_skeleton_can_be_drawn(name: str, tmp_path: Path) -> None:
+    skeleton = get_track(name).skeleton
+    uv = np.random.default_rng(0).uniform(0, 64, (len(skeleton), 3))
+    tiles = [Tile(np.ones((64, 64)), uv, uv + 3, "one")]
+    assert contact_sheet(tiles, skeleton, tmp_path / "s.png", title=name).stat().st_size > 1000
+
+
+def test_wrong_number_of_joints(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="21 joints of skeleton"):
+        contact_sheet([Tile(np.ones((8, 8)), np.zeros((14, 2)))], HAND, tmp_path / "s.png")
+
+
+def test_pyplot_is_not_touched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)  # importing it would now raise
+    contact_sheet([Tile(np.ones((8, 8)))], HAND, tmp_path / "s.png")
+
+
+def test_bad_requests_are_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match="no examples"):
+        contact_sheet([], HAND, tmp_path / "s.png")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write the picture"):
+        contact_sheet([Tile(np.ones((8, 8)))], HAND, tmp_path / "file" / "s.png")
+    hide_matplotlib(monkeypatch)
+    assert not pictures.have_matplotlib()
+    with pytest.raises(UserError, match=r"pip install 'a2j-jax\[viz\]'"):
+        contact_sheet([Tile(np.ones((8, 8)))], HAND, tmp_path / "t.png")
+    assert not (tmp_path / "t.png").exists()

@@ -1,0 +1,58 @@
+"""A reader for tests: constant frames, as many as wanted, and a mishap where wanted.
+
+A module of its own, so that worker processes can import it.
+"""
+
+import os
+import signal
+from dataclasses import dataclass
+
+import numpy as np
+
+from a2j_jax import crops
+from a2j_jax.tracks import TrackSpec
+from tfds_builders.depth_pose import DepthPoseBuilder, make_example
+
+
+@dataclass(frozen=True)
+class NumberedFrames:
+    """Frame i shows 500 + i mm everywhere; its first joint lies i px from the left."""
+
+    track: TrackSpec
+    train: int = 10
+    test: int = 0
+    killed_at: int | None = None
+    mislabelled: bool = False
+
+    def frames(self):
+        return {"train": self.train, "test": self.test}
+
+    def read(self, split, indices):
+        for index in indices:
+            if index == self.killed_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+            yield numbered_example(self.track, split, index, 36 if self.mislabelled else 21)
+
+    def spec(self):
+        return {"frames": self.frames(), "crop_size": self.track.crop_size}
+
+
+def numbered_example(track, split, index, num_joints):
+    width, height = track.frame_size
+    frame = np.full((height, width), 500 + index, np.uint16)
+    center = np.array([200.0, 150.0, 500.0 + index])
+    crop = crops.cut(frame, track, center, [150.0, 90.0, 260.0, 210.0])
+    joints = np.zeros((num_joints, 3))
+    joints[0, 0] = index
+    return make_example(
+        track,
+        index=index,
+        frame_id=f"{split}/{index}",
+        crop=crop,
+        joints_uvd=joints,
+        center_uvd=center,
+    )
+
+
+class SyntheticHand(DepthPoseBuilder, skip_registration=True):
+    """Builds under the name of the track, as every builder does."""

@@ -1,0 +1,129 @@
+"""Building: what comes out, what is never overwritten, what a killed build leaves."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+from a2j_jax import input_pipeline
+from a2j_jax.errors import UserError
+from a2j_jax.tracks import get_track, with_crop_size
+from tfds_builders.build import build, prepare, read_spec
+
+TRACK = with_crop_size(get_track("synthetic_hand"), 16)
+pytestmark = pytest.mark.usefixtures("importable")
+
+
+def build_numbered(data_dir, track=TRACK, **changes):
+    from numbered_frames import NumberedFrames, SyntheticHand
+
+    return prepare(SyntheticHand, track, NumberedFrames(track, **changes), data_dir)
+
+
+def test_a_build_holds_every_frame_in_order(tmp_path, capsys):
+    folder = build_numbered(tmp_path, train=12, test=5)
+    assert folder == tmp_path / "synthetic_hand" / "crop16" / "1.0.0"
+    builder = tfds.builder_from_directory(folder)
+    train, test = (builder.as_data_source(split=split) for split in ("train", "test"))
+    assert (len(train), len(test)) == (12, 5)
+    for i, example in enumerate(train):
+        assert example["index"] == i
+        assert np.all(example["canvas"] == 500 + i)
+        assert example["frame_id"] == f"train/{i}".encode()
+    assert "tensorflow" not in sys.modules
+    out = capsys.readouterr()
+    assert out.out == ""  # stdout belongs to results
+    assert "17 frames (train 12, test 5)" in out.err.replace("\n", " ")
+    assert "frames/s" in out.err
+
+
+def test_the_same_again_is_reused_and_another_is_refused(tmp_path, capsys):
+    folder = build_numbered(tmp_path, train=4)
+    before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    assert build_numbered(tmp_path, train=4) == folder
+    assert "built already" in capsys.readouterr().err
+    with pytest.raises(UserError, match=r"holds another data set \(frames: .*'train': 4.* there"):
+        build_numbered(tmp_path, train=5)
+    assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+
+
+def test_another_crop_size_goes_beside_it(tmp_path):
+    build_numbered(tmp_path, train=4)
+    other = with_crop_size(TRACK, 32)
+    assert build_numbered(tmp_path, other, train=4).parent.name == "crop32"
+    for track in (TRACK, other):
+        builder = input_pipeline.find_dataset(tmp_path, track)
+        assert builder.info.features["canvas"].shape == (track.canvas_size,) * 2
+
+
+def test_splits_without_frames_are_left_out(tmp_path):
+    folder = build_numbered(tmp_path, train=0, test=2)
+    assert list(tfds.builder_from_directory(folder).info.splits) == ["test"]
+
+
+def test_a_foreign_folder_is_not_touched(tmp_path):
+    folder = tmp_path / "synthetic_hand" / "crop16" / "1.0.0"
+    folder.mkdir(parents=True)
+    (folder / "thesis.tex").write_text("precious")
+    assert read_spec(folder) is None
+    with pytest.raises(UserError, match="not built by this program"):
+        build_numbered(tmp_path)
+    assert [path.name for path in folder.iterdir()] == ["thesis.tex"]
+
+
+KILLED = """
+import sys
+from test_build import TRACK
+from numbered_frames import NumberedFrames, SyntheticHand
+from tfds_builders.build import prepare
+prepare(SyntheticHand, TRACK, NumberedFrames(TRACK, train=4, test=9, killed_at=6), sys.argv[1])
+"""
+
+
+def test_a_killed_build_never_looks_complete(tmp_path, capsys):
+    ended = subprocess.run(
+        [sys.executable, "-c", KILLED, str(tmp_path)], capture_output=True, check=False
+    )
+    assert ended.returncode == -9, ended.stderr
+    leftovers = list(tmp_path.glob("synthetic_hand/crop16/*"))
+    assert len(leftovers) == 1  # it had begun to write
+    assert not (tmp_path / "synthetic_hand" / "crop16" / "1.0.0").exists()
+    with pytest.raises(UserError, match="no data set"):
+        input_pipeline.num_frames(tmp_path, TRACK, "train")
+    build_numbered(tmp_path, train=4, test=9)
+    assert "did not finish" in capsys.readouterr().err
+    assert input_pipeline.num_frames(tmp_path, TRACK, "test") == 9
+
+
+def test_a_killed_worker_is_reported_and_leaves_nothing(tmp_path):
+    from numbered_frames import NumberedFrames, SyntheticHand
+
+    reader = NumberedFrames(TRACK, train=9, killed_at=6)
+    with pytest.raises(UserError, match=r"worker process was killed.*fewer --num_processes"):
+        prepare(SyntheticHand, TRACK, reader, tmp_path, num_processes=2)
+    assert list(tmp_path.glob("synthetic_hand/crop16/*")) == []
+
+
+def test_bad_labels_stop_the_build_with_their_own_message(tmp_path):
+    from numbered_frames import NumberedFrames, SyntheticHand
+
+    reader = NumberedFrames(TRACK, train=3, mislabelled=True)
+    with pytest.raises(UserError, match=r"frame 'train/0': labels of shape \(36, 3\)"):
+        prepare(SyntheticHand, TRACK, reader, tmp_path)
+    assert list(tmp_path.glob("synthetic_hand/crop16/*")) == []
+
+
+def test_mistakes_get_one_clear_line(tmp_path):
+    with pytest.raises(UserError, match="did you mean 'synthetic_hand'"):
+        build("synthetic_hands", tmp_path)
+    with pytest.raises(UserError, match="multiple of 16"):
+        build("synthetic_hand", tmp_path, crop_size=100)
+    with pytest.raises(UserError, match="at least one above"):
+        build("synthetic_hand", tmp_path, train=0, validation=0, test=0)
+    with pytest.raises(UserError, match="num_processes 0"):
+        build("synthetic_hand", tmp_path, num_processes=0)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="is a file"):
+        build("synthetic_hand", tmp_path / "file", train=1, validation=0, test=0)
