@@ -23,8 +23,8 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $(INSTALLED)
 
 quickstart: $(INSTALLED)
-	$(BIN)/a2j build synthetic_hand --crop_size 96 --train 20000 --validation 512 --test 2000 --num_processes 2
-	$(BIN)/a2j show synthetic_hand --crop_size 96 --out runs/quickstart/examples.png
+	$(BIN)/a2j build synthetic_hand --crop_size 80 --train 24000 --validation 512 --test 2000
+	$(BIN)/a2j show synthetic_hand --crop_size 80 --out runs/quickstart/examples.png
 	$(BIN)/python train.py --config quickstart
 	$(BIN)/python eval.py --workdir runs/quickstart
 	@echo

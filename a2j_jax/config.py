@@ -9,6 +9,7 @@ import dataclasses
 import difflib
 import importlib.util
 import json
+import traceback
 import types
 import typing
 from dataclasses import dataclass, field
@@ -89,7 +90,7 @@ class RunConfig:
 
     seed: int = 12345
     log_every: int = 20  # steps
-    eval_every: int | None = None  # steps; None: once an epoch. A checkpoint follows each evaluation
+    eval_every: int | None = None  # steps, then evaluate and save; None: once an epoch
     keep_best: int = 1  # checkpoints, beside the latest
 
 
@@ -107,6 +108,27 @@ class Config:
     run: RunConfig = field(default_factory=RunConfig)
 
 
+# Anything smaller would fail later, and less clearly.
+_AT_LEAST: dict[str, float] = {
+    "model.width": 1,
+    "model.head_features": 1,
+    "model.head_depth": 0,
+    "data.eval_frames": 1,
+    "data.seed": 0,
+    "optim.batch_size": 1,
+    "optim.epochs": 0,
+    "optim.steps": 1,
+    "optim.learning_rate": 0,
+    "optim.weight_decay": 0,
+    "optim.decay_every_epochs": 1,
+    "optim.warmup_steps": 0,
+    "run.seed": 0,
+    "run.log_every": 1,
+    "run.eval_every": 1,
+    "run.keep_best": 1,
+}
+
+
 def config_folders() -> list[Path]:
     """Where config files are looked for by name: the working directory's, the wheel's, the checkout's."""
     package = Path(__file__).resolve().parent
@@ -117,7 +139,8 @@ def load_config(name_or_path: str) -> Config:
     """Load a config by name ("quickstart") or by path ("my/experiment.py").
 
     Raises:
-      UserError: no such config (naming the nearest one), or a file without `get_config`.
+      UserError: no such config (naming the nearest one), a file that fails or has no `get_config`, or values
+        of the wrong type or size.
     """
     path = Path(name_or_path)
     if path.suffix != ".py":
@@ -125,16 +148,33 @@ def load_config(name_or_path: str) -> Config:
     if not path.is_file():
         raise UserError(f"config file not found: {path}")
     spec = importlib.util.spec_from_file_location(f"a2j_config_{path.stem}", path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
+        if not hasattr(module, "get_config"):
+            raise UserError("defines no get_config() -> Config")
         config = module.get_config()
-    except Exception as error:  # a config is the user's program: whatever it raises is theirs to mend
-        raise UserError(f"{path}: {type(error).__name__}: {error}") from error
-    if not isinstance(config, Config):
-        raise UserError(f"{path}: get_config() must return a Config, not {type(config).__name__}")
+        if not isinstance(config, Config):
+            raise UserError(f"get_config() must return a Config, not {type(config).__name__}")
+        config = _from_dict(Config, dataclasses.asdict(config))  # checks the types
+        _check_sizes(config)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    # A config is the user's program: whatever it raises is theirs to mend.
+    except Exception as error:
+        raise UserError(f"{path}{_line_of(error, path)}: {_in_one_line(error)}") from error
     return config
+
+
+def _line_of(error: Exception, path: Path) -> str:
+    lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
+    return f", line {lines[-1]}" if lines else ""
+
+
+def _in_one_line(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def _find_config(name: str) -> Path:
@@ -148,17 +188,18 @@ def override(config: Config, dotted: str, text: str) -> Config:
     """Set one value by its dotted name, e.g. `override(config, "optim.learning_rate", "1e-4")`.
 
     Raises:
-      UserError: an unknown name (naming the nearest valid one) or a value of the wrong type.
+      UserError: an unknown name (naming the nearest valid one), or a value of the wrong type or size.
     """
-    return _replace(config, dotted.split("."), text, dotted)
+    changed: Config = _replace(config, dotted.split("."), text, dotted)
+    _check_sizes(changed)
+    return changed
 
 
 def _replace(node: Any, path: list[str], text: str, dotted: str) -> Any:
     names = [f.name for f in dataclasses.fields(node)]
     head, rest = path[0], path[1:]
     if head not in names:
-        prefix = dotted[: len(dotted) - len(".".join(path))]
-        near = _nearest(head, names, prefix)
+        near = _nearest_key(dotted)
         raise UserError(f"unknown config key {dotted!r}{near}; valid here: {_listed(names)}")
     value = getattr(node, head)
     if dataclasses.is_dataclass(value):
@@ -175,13 +216,26 @@ def _replace(node: Any, path: list[str], text: str, dotted: str) -> Any:
 def _parse(text: str, hint: Any, dotted: str) -> Any:
     try:
         raw: Any = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):  # as it documents
         raw = {"true": True, "false": False, "none": None}.get(text.lower(), text)
-    try:
-        return _coerce(raw, hint)
-    except TypeError:
-        wanted = hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
-        raise UserError(f"config key {dotted!r}: {text!r} is not a valid {wanted}") from None
+    for value in (raw, text):  # the text itself: a folder may be called 2017
+        try:
+            return _coerce(value, hint)
+        except TypeError:
+            continue
+    raise UserError(f"config key {dotted!r}: {text!r} is not a valid {_described(hint)}")
+
+
+def _described(hint: Any) -> str:
+    return hint.__name__ if type(hint) is type else str(hint).replace("typing.", "")
+
+
+def _check_sizes(config: Config) -> None:
+    for dotted, least in _AT_LEAST.items():
+        group, _, name = dotted.partition(".")
+        value = getattr(getattr(config, group), name)
+        if value is not None and not least <= value < float("inf"):
+            raise UserError(f"config key {dotted!r}: {value} is not a number of at least {least}")
 
 
 def _coerce(raw: Any, hint: Any) -> Any:
@@ -220,30 +274,62 @@ def from_json(text: str) -> Config:
     """The inverse of `to_json`.
 
     Raises:
-      UserError: not a config, or one with keys this version does not know.
+      UserError: not a config, or one with keys or values this version does not know.
     """
     try:
         return _from_dict(Config, json.loads(text))
-    except (json.JSONDecodeError, TypeError, KeyError, AttributeError) as error:
+    except (json.JSONDecodeError, TypeError) as error:
+        raise UserError(f"not a config of this version of a2j_jax: {error}") from error
+    except UserError as error:
         raise UserError(f"not a config of this version of a2j_jax: {error}") from error
 
 
-def _from_dict(cls: Any, values: dict[str, Any]) -> Any:
+def _from_dict(cls: Any, values: Any, prefix: str = "") -> Any:
+    """Build a config dataclass from nested dicts, checking names and types."""
+    if not isinstance(values, dict):
+        raise UserError(f"{prefix.rstrip('.') or 'the whole'} is not a group of keys: {values!r}")
     hints = typing.get_type_hints(cls)
-    unknown = set(values) - set(hints)
+    unknown = [f"{prefix}{name}" for name in values if name not in hints]
     if unknown:
-        raise KeyError(f"unknown keys {sorted(unknown)}")
+        raise UserError(f"unknown keys: {_listed(unknown)}")
     arguments = {}
     for name, value in values.items():
         hint = hints[name]
-        is_group = dataclasses.is_dataclass(hint)
-        arguments[name] = _from_dict(hint, value) if is_group else _coerce(value, hint)
+        if dataclasses.is_dataclass(hint):
+            arguments[name] = _from_dict(hint, value, f"{prefix}{name}.")
+            continue
+        try:
+            arguments[name] = _coerce(value, hint)
+        except TypeError:
+            raise UserError(
+                f"config key {prefix + name!r}: {value!r} is not a valid {_described(hint)}"
+            ) from None
     return cls(**arguments)
 
 
-def _nearest(name: str, valid: typing.Iterable[str], prefix: str = "") -> str:
+def _nearest(name: str, valid: typing.Iterable[str]) -> str:
     near = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.4)
-    return f"; did you mean {prefix + near[0]!r}?" if near else ""
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def _nearest_key(dotted: str) -> str:
+    """The most alike full name: by all of it and by its last part, so that a forgotten group is found too."""
+
+    def likeness(key: str) -> float:
+        pairs = (dotted, key), (dotted.rpartition(".")[2], key.rpartition(".")[2])
+        return sum(difflib.SequenceMatcher(None, *pair).ratio() for pair in pairs)
+
+    best = max(_all_keys(Config), key=likeness)
+    return f"; did you mean {best!r}?" if likeness(best) > 1.0 else ""
+
+
+def _all_keys(cls: Any, prefix: str = "") -> list[str]:
+    keys = []
+    for name, hint in typing.get_type_hints(cls).items():
+        keys.append(prefix + name)
+        if dataclasses.is_dataclass(hint):
+            keys += _all_keys(hint, f"{prefix}{name}.")
+    return keys
 
 
 def _listed(names: typing.Iterable[str]) -> str:

@@ -1,11 +1,26 @@
 """Fixtures shared by all tests: where the reference data is, and what happens without it."""
 
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Compile each XLA program once per session: tests and the processes they start share a cache on disk.
+
+    Set before anything imports JAX; a cache named in the environment is left alone.
+    """
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ:
+        return
+    cache = tempfile.mkdtemp(prefix="a2j-xla-")
+    config.add_cleanup(lambda: shutil.rmtree(cache, ignore_errors=True))
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = cache
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
 
 
 def _reference_dir() -> Path:
@@ -35,3 +50,14 @@ def parity(reference: Path) -> Path:
 def official(reference: Path) -> Path:
     """The authors' published labels, centres, boxes and predictions."""
     return reference / "official"
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A TFDS data directory with the rendered hands of `tests.tiny`."""
+    from tests import tiny
+    from tfds_builders.build import build
+
+    folder = tmp_path_factory.mktemp("data")
+    build("synthetic_hand", folder, crop_size=tiny.SIZE, **tiny.FRAMES)
+    return folder

@@ -1,12 +1,33 @@
 """Argument types shared by commands, and `--config.key=value` overrides."""
 
 import argparse
+import re
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 from a2j_jax.config import Config, load_config, override
 from a2j_jax.errors import UserError
 
 _PREFIX = "--config."
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose complaints are `UserError`s: one line, like all others."""
+
+    def error(self, message: str) -> NoReturn:
+        """Called by argparse when a command line makes no sense."""
+        raise UserError(f"{message}; see {self.prog} --help")
+
+
+def join_negative_numbers(arguments: Sequence[str]) -> list[str]:
+    """Write `--box -5,0,90,80` as `--box=-5,0,90,80`: argparse would take the numbers for an option."""
+    joined: list[str] = []
+    for argument in arguments:
+        if re.match(r"-[\d.]", argument) and joined and re.fullmatch(r"--\w+", joined[-1]):
+            joined[-1] += f"={argument}"
+        else:
+            joined.append(argument)
+    return joined
 
 
 def numbers(count: int, names: str) -> Callable[[str], tuple[float, ...]]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from a2j_jax import __version__
-from a2j_jax.cli.arguments import split_overrides
+from a2j_jax.cli.arguments import Parser, join_negative_numbers, split_overrides
 from a2j_jax.errors import UserError
 
 # Command -> its module and one line of help; modules load when their command is called.
@@ -34,19 +34,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _dispatch(arguments)
     except UserError as error:
-        print(f"a2j: error: {error}", file=sys.stderr)
-        return 2
+        return _complain(str(error))
     except KeyboardInterrupt:
         print("a2j: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
         return 141  # the reader of our output has gone, as a shell reports it
+    except OSError as error:
+        if error.filename is None:
+            raise
+        # No permission, a file where a folder should be: the user's to mend, and we know where.
+        return _complain(f"{error.filename}: {error.strerror}")
+
+
+def _complain(message: str) -> int:
+    """One line, whatever the message was made of."""
+    print(f"a2j: error: {' '.join(message.split())}", file=sys.stderr)
+    return 2
 
 
 def _dispatch(arguments: list[str]) -> int:
     if arguments and arguments[0] in COMMANDS:
         command = import_module(f"a2j_jax.cli.{arguments[0]}")
-        parser = argparse.ArgumentParser(
+        parser = Parser(
             prog=f"a2j {arguments[0]}",
             description=command.__doc__,
             epilog=command.EXAMPLES,
@@ -56,7 +66,7 @@ def _dispatch(arguments: list[str]) -> int:
         command.add_arguments(parser)
         # Config keys are not argparse's to know: `--config.optim.batch_size=32` goes around it.
         rest, overrides = split_overrides(arguments[1:])
-        parsed = parser.parse_args(rest)
+        parsed = parser.parse_args(join_negative_numbers(rest))
         if overrides and not hasattr(parsed, "config"):
             raise UserError(f"a2j {arguments[0]} takes no --config.{overrides[0][0]}")
         parsed.overrides = overrides
@@ -68,7 +78,7 @@ def _dispatch(arguments: list[str]) -> int:
 
 def _top_parser() -> argparse.ArgumentParser:
     listed = "\n".join(f"  {name:9} {text}" for name, text in COMMANDS.items())
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="a2j",
         description="A2J: 3D hand and body pose from one depth image, in JAX.\n\n"
         f"commands:\n{listed}",

@@ -54,9 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
     predictor = Predictor.from_checkpoint(arguments.checkpoint)
     spec = predictor.spec
     source = frames_of(get_track(arguments.track), spec) if arguments.track else spec
-    camera = with_intrinsics(
-        source.camera, arguments.fx, arguments.fy, arguments.cx, arguments.cy
-    )
+    camera = with_intrinsics(source.camera, arguments.fx, arguments.fy, arguments.cx, arguments.cy)
     say(f"{spec.name} network compiled in {predictor.compile_seconds:.1f} s")
     predictions = []
     for prediction in predict_files(

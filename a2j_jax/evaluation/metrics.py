@@ -17,6 +17,10 @@ from numpy.typing import ArrayLike, NDArray
 FloatArray = NDArray[np.float64]
 
 
+class NotFiniteError(ValueError):
+    """A labelled joint is NaN or infinite."""
+
+
 def joint_errors(
     predicted: ArrayLike, truth: ArrayLike, valid: ArrayLike | None = None
 ) -> FloatArray:
@@ -47,7 +51,7 @@ def joint_errors(
         bad = labelled & ~np.isfinite(values).all(-1)
         if bad.any():
             frame, joint = np.argwhere(bad)[0]
-            raise ValueError(f"{name} joint {joint} of frame {frame} is not finite")
+            raise NotFiniteError(f"{name} joint {joint} of frame {frame} is not finite")
     difference = np.where(labelled[..., None], p - t, np.nan)
     return np.linalg.norm(difference, axis=-1)
 

@@ -24,7 +24,9 @@ class Prediction(NamedTuple):
     """Joints in crop coordinates, with what the ensemble of anchors knows about itself."""
 
     joints: jax.Array  # (B, K, 3): u px, v px, depth in network units; (B, K, 2) in 2D mode
-    spread: jax.Array  # (B, K): px, weighted RMS distance of the anchors' in-plane votes to the joint
+    spread: (
+        jax.Array
+    )  # (B, K): px, weighted RMS distance of the anchors' in-plane votes to the joint
     weights: jax.Array  # (B, A, K): the normalised anchor weights; each joint's sum to 1
 
 

@@ -9,13 +9,13 @@ in HANDS 2017: the wrist, five MCP, then PIP, DIP, TIP of each finger.
 TIP is the centre of the ball that rounds off the fingertip, which is where NYU's labels lie too.
 """
 
-import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from a2j_jax.synthetic.draws import draw
 
 NUM_JOINTS = 21
 
@@ -40,11 +40,11 @@ MCP_MM = np.array([[19, 20, 7], [25, 87, 0], [3, 88, -3], [-17, 80, -2], [-35, 6
 # (index PIP about 19 mm), which is also how broad fingers are in NYU's frames.
 RADIUS_MM = np.array(
     [
-        [15.0, 12.0, 10.4, 8.5],
-        [11.2, 9.6, 8.6, 7.3],
-        [11.4, 9.8, 8.7, 7.4],
-        [10.8, 9.3, 8.3, 7.1],
-        [10.0, 8.6, 7.6, 6.4],
+        [15.5, 12.4, 10.8, 9.0],
+        [11.4, 9.7, 8.9, 7.9],
+        [11.6, 9.9, 9.0, 8.0],
+        [11.0, 9.4, 8.6, 7.6],
+        [10.2, 8.7, 7.9, 6.9],
     ],
     np.float32,
 )
@@ -120,33 +120,13 @@ class Kinematics(NamedTuple):
     forearm: jax.Array
 
 
-def draw(
-    sampler: Callable[[jax.Array, tuple[int]], jax.Array], key: jax.Array, *shapes: tuple[int, ...]
-) -> list[jax.Array]:
-    """Arrays of the given shapes from one call of ``sampler(key, (n,))``.
-
-    One call, because every sampler in a program costs a third of a second of XLA compilation.
-    """
-    sizes = [math.prod(shape) for shape in shapes]
-    flat = sampler(key, (sum(sizes),))
-    pieces = jnp.split(flat, np.cumsum(sizes)[:-1])
-    return [piece.reshape(shape) for piece, shape in zip(pieces, shapes, strict=True)]
-
-
-def bell(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """A standard normal truncated at ±2: variation without freaks."""
-    return jax.random.truncated_normal(key, -2.0, 2.0, shape)
-
-
 def sample_shape(key: jax.Array) -> HandShape:
     """A random hand: overall size U(0.85, 1.25), proportions varied bone by bone by about 5 %.
 
     NYU's two test subjects are about 1.22 and 1.04; 0.85 is a small woman's hand.
     """
-    k_uniform, k_normal = jax.random.split(key)
-    size, forearm = draw(jax.random.uniform, k_uniform, (), ())
-    finger, bone, mcp, girth, joint, flesh, palm = draw(
-        bell, k_normal, (5, 1), (5, 3), (5, 3), (5, 1), (5, 4), (), ()
+    (size, forearm), (finger, bone, mcp, girth, joint, flesh, palm) = draw(
+        key, uniform=[(), ()], bell=[(5, 1), (5, 3), (5, 3), (5, 1), (5, 4), (), ()]
     )
     scale = _lerp((0.85, 1.25), size)
     length = (1.0 + 0.04 * finger) * (1.0 + 0.04 * bone)
@@ -170,13 +150,12 @@ def sample_pose(key: jax.Array) -> HandPose:
     table top). DIP follows two thirds of PIP, as the tendons make it. Curled fingers cannot be
     spread.
     """
-    k_uniform, k_bell, k_thumb = jax.random.split(key, 3)
-    whole, gesture, folded, level, spreading, cupping = draw(
-        jax.random.uniform, k_uniform, (), (), (5,), (5,), (), ()
+    (whole, gesture, folded, level, spreading, cupping, opposing, opening, bending), own = draw(
+        key,
+        uniform=[(), (), (5,), (5,), (), (), (), (), (2,)],
+        bell=[(5,), (), (5,), (5,), (5,), (5,), (), (), (3,)],
     )
-    step, hook, mcp_own, pip_own, dip_own, spread_own, flex, deviate = draw(
-        bell, k_bell, (5,), (), (5,), (5,), (5,), (5,), (), ()
-    )
+    step, hook, mcp_own, pip_own, dip_own, spread_own, flex, deviate, thumb_own = own
     walk = jnp.cumsum(0.14 * step)
     together = whole**1.3 + walk - jnp.mean(walk)
     alone = jnp.where(folded < 0.5, 0.75 + 0.3 * level, 0.22 * level)
@@ -191,7 +170,7 @@ def sample_pose(key: jax.Array) -> HandPose:
     spread = spread * (1.0 - 0.85 * mcp_curl)
     cup = jnp.clip(0.6 * cupping + 0.5 * (jnp.mean(curl) - 0.3), 0.0, 1.0)
 
-    thumb, thumb_mcp, thumb_ip = _sample_thumb(k_thumb, curl[0])
+    thumb, thumb_mcp, thumb_ip = _thumb(curl[0], opposing, opening, bending, thumb_own)
     flexion: jax.Array = jnp.stack([mcp, pip, dip], axis=-1)
     flexion = flexion.at[0].set(jnp.stack([jnp.zeros(()), thumb_mcp, thumb_ip]))
     wrist = jnp.stack(
@@ -209,15 +188,15 @@ def sample_pose(key: jax.Array) -> HandPose:
     )
 
 
-def _sample_thumb(key: jax.Array, curl: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+def _thumb(
+    curl: jax.Array, opposing: jax.Array, opening: jax.Array, bending: jax.Array, own: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Thumb angles in degrees: the three of `HandPose.thumb`, flexion at MCP and at IP.
 
     The more the thumb opposes the fingers, the more its metacarpal rises out of the palm, swings in
-    front of it and rolls toward the fingers.
+    front of it and rolls toward the fingers. opposing (), opening () and bending (2,) are uniform
+    variables, own (3,) bell-shaped ones.
     """
-    k_uniform, k_bell = jax.random.split(key)
-    opposing, opening, bending = draw(jax.random.uniform, k_uniform, (), (), (2,))
-    (own,) = draw(bell, k_bell, (3,))
     oppose = jnp.clip(0.45 * curl + 0.7 * opposing - 0.05, 0.0, 1.0)
     azimuth = 28.0 + 27.0 * opening - 8.0 * oppose + 4.0 * own[0]
     elevation = 8.0 + 34.0 * oppose + 5.0 * own[1]
@@ -275,9 +254,11 @@ def _rotation(axis: str, angle: jax.Array) -> jax.Array:
     return jnp.stack([jnp.stack(row, axis=-1) for row in rows], axis=-2)
 
 
-def random_rotation(key: jax.Array) -> jax.Array:
-    """A rotation matrix (3, 3) uniform on SO(3): a normalised Gaussian quaternion."""
-    q = jax.random.normal(key, (4,))
+def rotation_from_quaternion(q: jax.Array) -> jax.Array:
+    """The rotation matrix (3, 3) of a quaternion (4,) of any length.
+
+    A Gaussian q makes it uniform on SO(3).
+    """
     w, x, y, z = q / jnp.linalg.norm(q)
     return jnp.array(
         [

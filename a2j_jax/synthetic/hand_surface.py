@@ -25,7 +25,7 @@ _MCP = np.arange(1, 6)  # joint indices, thumb first
 _PIP = np.arange(6, 21, 3)
 
 # Where the four metacarpals of index … pinky begin, hand frame of a hand of scale 1, mm.
-CARPAL_MM = np.array([[13, 21, 1], [4, 22, -2], [-6, 21, -2], [-14, 18, 1]], np.float32)
+CARPAL_MM = np.array([[14, 21, 1], [4, 22, -2], [-7, 21, -2], [-18, 19, 1]], np.float32)
 FOREARM_MM = 230.0  # how much of the forearm is modelled
 
 
@@ -94,15 +94,15 @@ def _thenar(shape: HandShape, posed: Kinematics) -> RoundCones:
     flesh = shape.scale * shape.thickness
     joints, palmward = posed.joints_mm, jnp.array([0.0, 0.0, 1.0])
     thumb_cmc, thumb_mcp, index_mcp, pinky_mcp = joints[1], joints[6], joints[2], joints[5]
-    index_carpal, heel = shape.scale * CARPAL_MM[0], shape.scale * jnp.array([-17.0, 16.0, 4.0])
-    ball = shape.scale * jnp.array([11.0, 19.0, 5.0])
+    index_carpal, heel = shape.scale * CARPAL_MM[0], shape.scale * jnp.array([-22.0, 20.0, 4.0])
+    ball = shape.scale * jnp.array([14.0, 20.0, 5.0])
     thumb_mid, thumb_far = (_along(thumb_cmc, thumb_mcp, f) for f in (0.5, 0.8))
     return _cones(
-        (ball, heel, 15.0 * flesh, 15.0 * flesh),
-        (ball, _along(ball, thumb_mcp, 0.72), 16.0 * flesh, 13.0 * flesh),
+        (ball, heel, 15.5 * flesh, 15.5 * flesh),
+        (ball, _along(ball, thumb_mcp, 0.75), 17.0 * flesh, 14.5 * flesh),
         (thumb_far, _along(index_carpal, index_mcp, 0.62), 7.5 * flesh, 8.5 * flesh),
-        (thumb_mid, _along(index_carpal, index_mcp, 0.3), 11.0 * flesh, 11.5 * flesh),
-        (heel, _along(heel, pinky_mcp, 0.85) + 2.5 * palmward * flesh, 15.5 * flesh, 11.5 * flesh),
+        (thumb_mid, _along(index_carpal, index_mcp, 0.35), 11.5 * flesh, 12.0 * flesh),
+        (heel, _along(heel, pinky_mcp, 0.85) + 2.5 * palmward * flesh, 16.5 * flesh, 12.5 * flesh),
     )  # fmt: skip
 
 

@@ -1,20 +1,30 @@
 """A random hand somewhere in front of a camera, with what is behind it."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from a2j_jax.geometry import Camera
-from a2j_jax.synthetic.hand import bell, draw, forward_kinematics, random_rotation
+from a2j_jax.synthetic.draws import draw
+from a2j_jax.synthetic.hand import forward_kinematics, rotation_from_quaternion
 from a2j_jax.synthetic.hand_surface import hand_cones, sample_hand
 from a2j_jax.synthetic.render import Hits, RoundCones, pixel_rays, render
 
 
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=[
+        "distance_mm", "inside", "center_sigma_mm", "arm_toward_camera_deg", "mirror_probability",
+        "wall_probability", "wall_gap_mm", "wall_tilt", "clutter_probability",
+    ],
+    meta_fields=["clutter"],
+)  # fmt: skip
 @dataclass(frozen=True)
 class SceneSpec:
-    """Where the hand is and what is around it.
+    """Where the hand is and what is around it. A pytree: other numbers do not recompile anything.
 
     Attributes:
         distance_mm: range of the depth of the hand's mean joint, uniform.
@@ -73,9 +83,9 @@ def sample_scene(
     spec: SceneSpec,
 ) -> Scene:
     """A random hand with forearm, at a random place in the view, and what is behind it."""
-    k_hand, k_turn, k_mirror, k_place, k_center, k_wall, k_clutter, k_noise = jax.random.split(
-        key, 8
-    )
+    k_hand, k_place, k_behind, k_normal, k_noise = jax.random.split(key, 5)
+    (side, place), _ = draw(k_place, uniform=[(), (3,)])
+    normal = jax.random.normal(k_normal, (_TURNS + 1, 4))
     shape, pose = sample_hand(k_hand)
     posed = forward_kinematics(shape, pose)
     surface = hand_cones(shape, posed)
@@ -83,48 +93,53 @@ def sample_scene(
     # Rotations are drawn in a frame with y down, the world as it is; where a camera's y axis points
     # up (fy < 0) its coordinates are that world's mirror image, and a right hand must stay a right
     # hand.
-    side = jnp.where(jax.random.bernoulli(k_mirror, spec.mirror_probability), -1.0, 1.0)
-    mirror = jnp.stack([side, 1.0, 1.0])
+    mirror = jnp.stack([jnp.where(side < spec.mirror_probability, -1.0, 1.0), 1.0, 1.0])
     to_camera = jnp.array([1.0, 1.0 if camera.fy > 0 else -1.0, 1.0])
-    rotation = _sample_orientation(k_turn, -posed.forearm[:, 1] * mirror, spec)
+    rotation = _orientation(normal[1:], -posed.forearm[:, 1] * mirror, spec)
     turn = to_camera[:, None] * rotation * mirror
     joints, ends = posed.joints_mm @ turn.T, surface.ends_mm @ turn.T
     middle = jnp.mean(joints, axis=0)
 
-    center = _sample_place(k_place, camera, frame_size, half_window_mm, spec)
+    center = _place(place, camera, frame_size, half_window_mm, spec)
     joints, ends = joints - middle + center, ends - middle + center
     cones = RoundCones(ends, surface.radii_mm)
     hidden = RoundCones(ends[0], surface.radii_mm[0])
-    clutter = _sample_clutter(k_clutter, center, hidden, spec)
+    wall, clutter = _sample_background(k_behind, center, hidden, spec)
     return Scene(
         joints_xyz=joints,
-        center_xyz=center + spec.center_sigma_mm * jax.random.normal(k_center, (3,)),
+        center_xyz=center + spec.center_sigma_mm * to_camera * normal[0, :3],
         cones=RoundCones(*(jnp.concatenate(pair) for pair in zip(cones, clutter, strict=True))),
-        wall=_sample_wall(k_wall, center, spec),
+        wall=wall,
         noise_key=k_noise,
     )
 
 
-def _sample_orientation(key: jax.Array, elbow: jax.Array, spec: SceneSpec) -> jax.Array:
+_TURNS = 8  # rotations to choose from
+
+
+def _orientation(quaternions: jax.Array, elbow: jax.Array, spec: SceneSpec) -> jax.Array:
     """A rotation (3, 3): the first of several uniform ones that keeps the arm out of the way.
 
-    elbow: (3,) unit direction from wrist to elbow in the hand frame.
+    quaternions: (_TURNS, 4) Gaussian; elbow: (3,) unit direction wrist → elbow in the hand frame.
     """
-    rotations = jax.vmap(random_rotation)(jax.random.split(key, 8))
+    rotations = jax.vmap(rotation_from_quaternion)(quaternions)
     rises = -(rotations @ elbow)[:, 2]  # sine of the elbow's angle toward the camera
-    # With the default limit all eight fail once in a million; then the first will do.
+    # With the default limit all of them fail once in a million; then the first will do.
     return rotations[jnp.argmax(rises <= jnp.sin(jnp.deg2rad(spec.arm_toward_camera_deg)))]
 
 
-def _sample_place(
-    key: jax.Array,
+def _place(
+    uniform: jax.Array,
     camera: Camera,
     frame_size: tuple[int, int],
     half_window_mm: float,
     spec: SceneSpec,
 ) -> jax.Array:
-    """A point (3,): its depth uniform, then its pixel uniform where `SceneSpec.inside` allows."""
-    far, pixel = draw(jax.random.uniform, key, (), (2,))
+    """A point (3,): its depth uniform, then its pixel uniform where `SceneSpec.inside` allows.
+
+    uniform: (3,) random numbers for u, v and depth.
+    """
+    pixel, far = uniform[:2], uniform[2]
     depth = spec.distance_mm[0] + (spec.distance_mm[1] - spec.distance_mm[0]) * far
     focal = jnp.array([camera.fx, camera.fy])
     last = jnp.array(frame_size, jnp.float32) - 1.0
@@ -133,33 +148,30 @@ def _sample_place(
     return jnp.append(xy, depth)
 
 
-def _sample_wall(key: jax.Array, center: jax.Array, spec: SceneSpec) -> jax.Array:
-    """A tilted plane (4,) behind the hand, or one at infinity."""
-    k_uniform, k_tilt = jax.random.split(key)
-    there, gap = draw(jax.random.uniform, k_uniform, (), ())
-    tilt = spec.wall_tilt * bell(k_tilt, (2,))
-    nearest, farthest = spec.wall_gap_mm
-    offset = center[2] + nearest + (farthest - nearest) * gap - tilt @ center[:2]
-    offset = jnp.where(there < spec.wall_probability, offset, jnp.inf)
-    return jnp.concatenate([-tilt, jnp.stack([1.0, offset])])
-
-
-def _sample_clutter(
+def _sample_background(
     key: jax.Array, center: jax.Array, hidden: RoundCones, spec: SceneSpec
-) -> RoundCones:
-    """Round cones of 30–130 mm radius that stay 110 mm behind the middle of the hand."""
-    k_uniform, k_place = jax.random.split(key)
+) -> tuple[jax.Array, RoundCones]:
+    """A tilted wall (4,) and `SceneSpec.clutter` objects behind the hand, each there or not.
+
+    The objects are round cones of 30–130 mm radius that stay 110 mm behind the middle of the hand.
+    """
     n = spec.clutter
-    chance, girth, gap = draw(jax.random.uniform, k_uniform, (n, 1), (n, 1), (n, 1))
-    lateral, reach = draw(jax.random.normal, k_place, (n, 2), (n, 3))
+    (wall, gap, chance, girth, back), (tilt, lateral, reach) = draw(
+        key, uniform=[(), (), (n, 1), (n, 1), (n, 1)], bell=[(2,), (n, 2), (n, 3)]
+    )
+    slope, (nearest, farthest) = spec.wall_tilt * tilt, spec.wall_gap_mm
+    offset = center[2] + nearest + (farthest - nearest) * gap - slope @ center[:2]
+    offset = jnp.where(wall < spec.wall_probability, offset, jnp.inf)
+
     radii = (30.0 + 100.0 * girth) * jnp.ones(2)
-    behind = 110.0 + radii[:, :1] + 300.0 * gap
-    start = center + jnp.concatenate([150.0 * lateral, behind], axis=-1)
-    stop = start + 150.0 * jnp.concatenate([reach[:, :2], jnp.abs(reach[:, 2:])], axis=-1)
+    behind = 110.0 + radii[:, :1] + 300.0 * back
+    start = center + jnp.concatenate([170.0 * lateral, behind], axis=-1)
+    stop = start + 170.0 * jnp.concatenate([reach[:, :2], jnp.abs(reach[:, 2:])], axis=-1)
     there = chance < spec.clutter_probability
     # Shapes are static, so an absent object must be somewhere: it takes the place of a finger bone.
     ends = jnp.where(there[..., None], jnp.stack([start, stop], axis=1), hidden.ends_mm)
-    return RoundCones(ends, jnp.where(there, radii, hidden.radii_mm))
+    clutter = RoundCones(ends, jnp.where(there, radii, hidden.radii_mm))
+    return jnp.concatenate([-slope, jnp.stack([1.0, offset])]), clutter
 
 
 def look(scene: Scene, columns: jax.Array, rows: jax.Array, camera: Camera) -> Hits:

@@ -7,7 +7,7 @@ marching.
 
 What makes this fast on a CPU: on a pixel lattice a ray is d = (x(column), y(row), 1), so every dot
 product in the equations below is *a function of the column plus a function of the row*. A primitive
-thus costs a handful of vectors of length C and R, and about forty multiply-adds per pixel.
+thus costs a handful of vectors of length C and R, and some forty operations per pixel.
 """
 
 from typing import NamedTuple
@@ -25,8 +25,8 @@ class RoundCones(NamedTuple):
 
     Attributes:
         ends_mm: (N, 2, 3) float32, centres of the two end spheres, camera xyz in mm.
-        radii_mm: (N, 2) float32, their radii in mm. A cone whose one sphere lies inside the other
-            is rendered as that larger sphere.
+        radii_mm: (N, 2) float32, their radii in mm. Where one sphere lies inside the other, the
+            larger one is rendered.
     """
 
     ends_mm: jax.Array
@@ -74,11 +74,12 @@ def render(columns: jax.Array, rows: jax.Array, camera: Camera, cones: RoundCone
     # is then of the order of the hand, not of its distance, and float32 keeps about 1 µm instead of
     # 0.1 mm.
     z0 = jnp.mean(cones.ends_mm[..., 2])
+    inverse_dd = 1.0 / dd
     prepared = jax.vmap(_prepare, (None, None, None, 0))(x, y, z0, cones)
 
     def nearer(best: tuple[jax.Array, jax.Array], cone: _Prepared) -> tuple[tuple, None]:
-        t, slope = _intersect(cone, dd, 1.0 / dd)
-        closer = (t < best[0]) & (t > _NEAREST_MM - z0)
+        t, slope = _intersect(cone, dd, inverse_dd)
+        closer = (t < best[0]) & (t > _NEAREST_MM - z0)  # false for NaN, a miss
         return (jnp.where(closer, t, best[0]), jnp.where(closer, slope, best[1])), None
 
     nothing = jnp.full(dd.shape, jnp.inf, jnp.float32), jnp.zeros(dd.shape, jnp.float32)
@@ -90,8 +91,8 @@ class _Prepared(NamedTuple):
     """One round cone on one lattice; the pairs are a (1, C) and an (R, 1) part to be added."""
 
     length: jax.Array
-    radii: jax.Array  # (2,) r_a, r_b
-    q: jax.Array
+    ra: jax.Array  # r_a, the radius at the first end
+    q: jax.Array  # (r_a − r_b) / length
     wp: tuple[jax.Array, jax.Array]  # w·p − q r_a
     wd: tuple[jax.Array, jax.Array]  # w·d
     pd: tuple[jax.Array, jax.Array]  # p·d
@@ -100,15 +101,20 @@ class _Prepared(NamedTuple):
 
 def _prepare(x: jax.Array, y: jax.Array, z0: jax.Array, cone: RoundCones) -> _Prepared:
     """All of one cone that is not per pixel, for slopes x (1, C), y (R, 1) and rays from z = z0."""
-    a, b = cone.ends_mm[0], cone.ends_mm[1]
-    ra, rb = cone.radii_mm[0], cone.radii_mm[1]
+    (a, b), (ra, rb) = cone.ends_mm, cone.radii_mm
+    # A ball inside the other adds nothing: both ends become the larger ball.
+    inside = jnp.linalg.norm(b - a) <= jnp.abs(ra - rb)
+    larger = jnp.where(ra > rb, a, b), jnp.maximum(ra, rb)
+    a, ra = jnp.where(inside, larger[0], a), jnp.where(inside, larger[1], ra)
+    b, rb = jnp.where(inside, larger[0], b), jnp.where(inside, larger[1], rb)
+
     length = jnp.maximum(jnp.linalg.norm(b - a), 1e-3)
     w = (b - a) / length
     q = (ra - rb) / length
     px, py, pz = x * z0 - a[0], y * z0 - a[1], z0 - a[2]
     return _Prepared(
         length=length,
-        radii=cone.radii_mm,
+        ra=ra,
         q=q,
         wp=(w[0] * px, w[1] * py + (w[2] * pz - q * ra)),
         wd=(w[0] * x, w[1] * y + w[2]),
@@ -120,49 +126,36 @@ def _prepare(x: jax.Array, y: jax.Array, z0: jax.Array, cone: RoundCones) -> _Pr
 def _intersect(
     cone: _Prepared, dd: jax.Array, inverse_dd: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """First intersection of every ray o + t d with one round cone: t (+inf: none) and −n·d there.
+    """First intersection of every ray o + t d with one round cone: t (NaN: none) and −n·d there.
 
-    With a the first centre, w the unit axis to the second, l its length, r_a and r_b the radii,
-    q = (r_a − r_b)/l the sine of the cone's half angle, D = 1 − q² and p = o − a, the infinite cone
-    tangent to both spheres is
+    A round cone is a family of balls: at height s ∈ [0, l] along the axis, centre a + s w, radius
+    r(s) = r_a − q s, with w the unit axis, l its length and q = (r_a − r_b)/l the sine of the half
+    angle. The ray meets the solid where it meets one of them, and which one follows from the
+    infinite cone that envelops the family: with p = o − a and D = 1 − q²,
 
-        F(t) = D|p + t d|² − (w·p + t w·d − q r_a)² − D r_a² = k2 t² + 2 k1 t + k0
+        F(t) = D (|p + t d|² − r_a²) − (w·(p + t d) − q r_a)² = k2 t² + 2 k1 t + k0 = 0
 
-    (shifting by q r_a moves the origin of the axis to the first tangent circle, after which the
-    sphere of radius r(s) = r_a − q s/D, s ∈ [0, D l], touches the surface at height s.) The spheres
-    lie inside that cone, so: the first crossing of the cone counts if its height s is on the piece
-    between the tangent circles; otherwise the ray can only meet a cap. At a hit, with n the outward
-    unit normal, −n·d = √(discriminant) / (D r(s)) on the cone and √(discriminant) / r on a sphere.
+    and the point t of the envelope lies on the ball at s = (w·(p + t d) − q r_a) / D. The first root
+    gives s; beyond an end of the axis it is the end's ball that can be met, hence the clip. Only a
+    ray that comes down inside the cone toward its apex (k2 < 0, q w·d > 0) meets the ball that
+    faces it, the wide end, before that root. A ray that misses the envelope misses every ball, so
+    the last square root is its test: it is NaN.
     """
     wp, wd, pd, pp = (a + b for a, b in (cone.wp, cone.wd, cone.pd, cone.pp))
-    (ra, rb), q, length = cone.radii, cone.q, cone.length
+    ra, q, length = cone.ra, cone.q, cone.length
     big_d = 1.0 - q * q
 
     k2 = big_d * dd - wd * wd
     k1 = big_d * pd - wp * wd
     k0 = big_d * pp - wp * wp
-    disc = k1 * k1 - k0 * k2
-    root = jnp.sqrt(jnp.maximum(disc, 0.0))
-    t_cone = -(root + k1) / k2
-    s = wp + t_cone * wd
-    on_cone = (disc > 0.0) & (s > 0.0) & (s < big_d * length)
-    slope_cone = root / (big_d * ra - q * s)
+    t_envelope = -(jnp.sqrt(jnp.maximum(k1 * k1 - k0 * k2, 0.0)) + k1) / k2
+    s = (wp + t_envelope * wd) * (1.0 / big_d)
+    facing = jnp.where(wd < 0.0, length, 0.0)
+    s = jnp.clip(jnp.where((k2 > 0.0) | (q * wd < 0.0), s, facing), 0.0, length)
 
-    t_a, slope_a = _sphere(pd, pp, ra, dd, inverse_dd)
-    # The second sphere has p' = p − l w: its products follow from those of the first.
-    pd_b = pd - length * wd
-    pp_b = pp - 2.0 * length * wp + (length * (length - 2.0 * q * ra) + ra * ra - rb * rb)
-    t_b, slope_b = _sphere(pd_b, pp_b, rb, dd, inverse_dd)
-
-    first = t_a < t_b
-    t = jnp.where(on_cone, t_cone, jnp.where(first, t_a, t_b))
-    return t, jnp.where(on_cone, slope_cone, jnp.where(first, slope_a, slope_b))
-
-
-def _sphere(
-    pd: jax.Array, pp: jax.Array, radius: jax.Array, dd: jax.Array, inverse_dd: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """First root of |p + t d|² = r², +inf on a miss, and −n·d there. pd = p·d, pp = |p|² − r²."""
-    disc = pd * pd - dd * pp
-    root = jnp.sqrt(jnp.maximum(disc, 0.0))
-    return jnp.where(disc > 0.0, -(pd + root) * inverse_dd, jnp.inf), root / radius
+    # The ball at s: p' = p − s w, |p'|² − r(s)² and p'·d follow from those of the first ball.
+    radius = ra - q * s
+    pd = pd - s * wd
+    pp = pp - s * (2.0 * (wp + q * ra) - s) + (ra - radius) * (ra + radius)
+    root = jnp.sqrt(pd * pd - dd * pp)
+    return -(pd + root) * inverse_dd, root / radius

@@ -132,10 +132,8 @@ def synthetic_hand_frame(
 
 @partial(
     jax.jit,
-    static_argnames=(
-        "camera", "frame_size", "crop_size", "margin", "half_window_mm", "scene", "sensor"
-    ),
-)  # fmt: skip
+    static_argnames=("camera", "frame_size", "crop_size", "margin", "half_window_mm"),
+)
 def _batch(root: jax.Array, indices: jax.Array, **settings: Any) -> dict[str, jax.Array]:
     def example(index: jax.Array) -> dict[str, jax.Array]:
         return synthetic_hand_example(jax.random.fold_in(root, index), **settings)

@@ -6,6 +6,7 @@ the whole rendered frame are the same image, and a source pixel shown twice has 
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,14 @@ import jax.numpy as jnp
 from a2j_jax.synthetic.render import Hits
 
 
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=[
+        "axial_mm", "grazing_mm", "smooth_fraction", "disparity_mm", "edge_cosine", "hole_sigma",
+        "range_mm",
+    ],
+    meta_fields=["patch_px", "hole_px"],
+)  # fmt: skip
 @dataclass(frozen=True)
 class SensorSpec:
     """Numbers of a structured-light sensor; the defaults are the 2010 Kinect that took NYU.

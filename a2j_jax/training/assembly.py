@@ -117,12 +117,11 @@ def predict_of(model: A2J, track: TrackSpec) -> Predict:
     @jax.jit
     def predict(variables: Any, batch: Batch) -> tuple[jax.Array, jax.Array]:
         images = augment.evaluation_images(batch["canvas"], batch["center_uvd"][:, 2], track)
-        prediction = aggregate(model.apply(variables, images), anchors)
+        heads: Any = model.apply(variables, images)
+        prediction = aggregate(heads, anchors)
         return prediction.joints, jnp.asarray(confidence(prediction.spread))
 
-    def on_what_it_needs(
-        variables: Any, batch: Mapping[str, Any]
-    ) -> tuple[jax.Array, jax.Array]:
+    def on_what_it_needs(variables: Any, batch: Mapping[str, Any]) -> tuple[jax.Array, jax.Array]:
         return predict(variables, {name: batch[name] for name in ("canvas", "center_uvd")})
 
     return on_what_it_needs

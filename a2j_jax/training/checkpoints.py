@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
+from flax.traverse_util import flatten_dict
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from a2j_jax.config import Config, from_json, to_json
@@ -37,7 +38,10 @@ class RunCheckpoints:
             [
                 preservation_policy.LatestN(1),
                 preservation_policy.BestN(
-                    get_metric_fn=_rank, reverse=True, n=keep_best, keep_checkpoints_without_metrics=False
+                    get_metric_fn=_rank,
+                    reverse=True,
+                    n=keep_best,
+                    keep_checkpoints_without_metrics=False,
                 ),
             ]
         )
@@ -59,7 +63,9 @@ class RunCheckpoints:
         """Step of the checkpoint with the lowest error."""
         return self._manager.best_step()
 
-    def save(self, state: TrainState, iterator_state: dict[str, Any], metrics: dict[str, float]) -> None:
+    def save(
+        self, state: TrainState, iterator_state: dict[str, Any], metrics: dict[str, float]
+    ) -> None:
         """Save everything a run needs to continue, ranked by `metrics["error"]`."""
         self._manager.save(
             int(state.step),
@@ -72,21 +78,18 @@ class RunCheckpoints:
         )
 
     def restore(self, state: TrainState, step: int) -> tuple[TrainState, dict[str, Any]]:
-        """Restore a training state into the shapes of `state`, and the iterator's position."""
-        try:
-            items = self._manager.restore(
-                step,
-                args=ocp.args.Composite(
-                    variables=ocp.args.StandardRestore(_abstract(state.variables)),
-                    optimizer=ocp.args.StandardRestore(_abstract(state.opt_state)),
-                    iterator=ocp.args.JsonRestore(),
-                ),
-            )
-        except (ValueError, KeyError, FileNotFoundError) as error:
-            raise UserError(
-                f"{self._manager.directory}/{step}: cannot continue from this checkpoint "
-                f"({_first_line(error)}); train into another --workdir"
-            ) from error
+        """Restore a training state into the shapes of `state`, and the iterator's position.
+
+        Raises:
+          UserError: tensors of another architecture, or a damaged checkpoint.
+        """
+        items = _restore(
+            self._manager,
+            step,
+            state.variables,
+            optimizer=ocp.args.StandardRestore(_abstract(state.opt_state)),
+            iterator=ocp.args.JsonRestore(),
+        )
         restored = TrainState(
             step=jax.numpy.asarray(step, jax.numpy.int32),
             params=items.variables["params"],
@@ -135,7 +138,7 @@ def load_variables(
       (variables, step).
 
     Raises:
-      UserError: no checkpoint there, no such step, or tensors of another architecture.
+      UserError: no checkpoint there, no such step, tensors of another architecture, or a damaged file.
     """
     folder = Path(directory).absolute() / CHECKPOINTS
     if not folder.is_dir():
@@ -146,16 +149,7 @@ def load_variables(
     ranking = ocp.CheckpointManagerOptions(best_fn=_rank, best_mode="min", read_only=True)
     with ocp.CheckpointManager(folder, options=ranking) as manager:
         chosen = _choose_step(manager, step, folder)
-        try:
-            items = manager.restore(
-                chosen,
-                args=ocp.args.Composite(variables=ocp.args.StandardRestore(_abstract(expected))),
-            )
-        except (ValueError, KeyError, FileNotFoundError) as error:
-            raise UserError(
-                f"{folder}/{chosen} does not hold weights of this model ({_first_line(error)}); "
-                f"was {CONFIG_FILE} changed?"
-            ) from error
+        items = _restore(manager, chosen, expected)
     return items.variables, chosen
 
 
@@ -179,7 +173,7 @@ def read_config(directory: str | Path) -> Config:
         )
     try:
         return from_json(path.read_text())
-    except UserError as error:
+    except (UserError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: {error}") from error
 
 
@@ -205,6 +199,50 @@ def _choose_step(manager: ocp.CheckpointManager, step: int | str, folder: Path) 
         kept = ", ".join(str(s) for s in sorted(steps))
         raise UserError(f"no checkpoint of step {step} in {folder}; kept: {kept}")
     return int(step)
+
+
+def _restore(
+    manager: ocp.CheckpointManager, step: int, expected: dict[str, Any], **others: Any
+) -> Any:
+    """Restore `variables` in the shapes of `expected`, and other items by their Orbax arguments."""
+    where = Path(manager.directory) / str(step)
+    variables = ocp.args.StandardRestore(_abstract(expected))
+    try:
+        differences = _differences(where, expected)
+        if not differences:
+            return manager.restore(step, args=ocp.args.Composite(variables=variables, **others))
+    except Exception as error:  # of a damaged file Orbax raises whatever its parsers do
+        # Its event loop would tell the same again, later and at length.
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+        raise UserError(
+            f"{where}: this checkpoint is damaged or incomplete ({_first_line(error)}); name another "
+            "--step, or delete that folder"
+        ) from error
+    shown = "; ".join(differences[:3]) + ("; ..." if len(differences) > 3 else "")
+    raise UserError(
+        f"{where} holds weights of another model, {len(differences)} tensors differ ({shown}); was "
+        f"{CONFIG_FILE} changed?"
+    )
+
+
+def _differences(where: Path, expected: dict[str, Any]) -> list[str]:
+    """Tensors missing from a checkpoint, unknown to the model, or of another shape.
+
+    Orbax does not look: it cuts or pads an array to the shape it is asked for.
+    """
+    with ocp.StandardCheckpointer() as reader:
+        metadata = reader.metadata(where / "variables").item_metadata
+    if metadata is None:
+        raise ValueError("its list of tensors cannot be read")
+    found, wanted = (
+        {name: tuple(leaf.shape) for name, leaf in flatten_dict(dict(tree), sep="/").items()}
+        for tree in (metadata.tree, expected)
+    )
+    return [
+        f"{name} is {found.get(name, 'missing')}, expected {wanted.get(name, 'none')}"
+        for name in sorted(found.keys() | wanted.keys())
+        if found.get(name) != wanted.get(name)
+    ]
 
 
 def _rank(metrics: dict[str, float]) -> float:

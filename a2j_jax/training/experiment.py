@@ -47,6 +47,8 @@ def run_experiment(config: Config, workdir: str | Path) -> TrainState:
             f"split {config.data.train_split!r} has {frames} frames, fewer than a batch of "
             f"{batch_size}; lower --config.optim.batch_size"
         )
+    # Looked up now, rather than found missing at the first evaluation.
+    input_pipeline.num_frames(config.data.dir, track, config.data.eval_split)
 
     # Model, optimiser, step
     steps_per_epoch = frames // batch_size
@@ -55,7 +57,9 @@ def run_experiment(config: Config, workdir: str | Path) -> TrainState:
     schedule = assembly.schedule_of(config.optim, intervals.total, steps_per_epoch)
     optimizer = assembly.optimizer_of(config.optim, schedule)
     key = jax.random.key(config.run.seed)
-    variables = init_variables(model, jax.random.fold_in(key, 0), track.crop_size, track.crop_size)
+    # XLA's own generator: the unrolled threefry of some 60 tensors takes 10 s to compile on a CPU.
+    init_key = jax.random.key(config.run.seed, impl="rbg")
+    variables = init_variables(model, init_key, track.crop_size, track.crop_size)
     if config.model.init_from is not None:
         variables = initial_variables(config, track, variables)
     state = TrainState.create(variables, optimizer)
@@ -108,13 +112,18 @@ def check_run_directory(workdir: Path, config: Config) -> None:
     """Refuse to mix two models or tracks in one run directory.
 
     Raises:
-      UserError: `workdir` holds a run of another model, track or crop size, naming the differences.
+      UserError: `workdir` is no folder, or holds a run of another model, track or crop size, naming the
+        differences.
     """
+    if workdir.exists() and not workdir.is_dir():
+        raise UserError(f"{workdir} is a file; name a folder for the run")
     if not (workdir / CONFIG_FILE).exists():
         return
     before = read_config(workdir)
     old, new = _identity(before), _identity(config)
-    changed = [f"{name}: {old[name]!r} there, {new[name]!r} now" for name in new if old[name] != new[name]]
+    changed = [
+        f"{name}: {old[name]!r} there, {new[name]!r} now" for name in new if old[name] != new[name]
+    ]
     if changed:
         raise UserError(
             f"{workdir} holds a run of another experiment ({'; '.join(changed)}); "
@@ -125,7 +134,8 @@ def check_run_directory(workdir: Path, config: Config) -> None:
 def _identity(config: Config) -> dict[str, Any]:
     """What must not change between the parts of a run."""
     model = dataclasses.asdict(dataclasses.replace(config.model, init_from=None))
-    return {"track": config.track, "data.crop_size": config.data.crop_size} | {
+    crop_size = assembly.track_of(config).crop_size
+    return {"track": config.track, "data.crop_size": crop_size} | {
         f"model.{name}": value for name, value in model.items()
     }
 
@@ -133,6 +143,11 @@ def _identity(config: Config) -> dict[str, Any]:
 def _intervals(config: Config, steps_per_epoch: int) -> Intervals:
     steps = config.optim.steps
     total = round(config.optim.epochs * steps_per_epoch) if steps is None else steps
+    if total < 1:
+        raise UserError(
+            f"{config.optim.epochs:g} epochs of {steps_per_epoch} steps leave nothing to train; raise "
+            "--config.optim.epochs, or set --config.optim.steps"
+        )
     return Intervals(
         total=total,
         log=config.run.log_every,

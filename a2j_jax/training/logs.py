@@ -1,10 +1,10 @@
 """A run's record: one JSON line and one set of TensorBoard scalars per logged step."""
 
 import json
+import sys
 import time
 from pathlib import Path
-
-from tensorboardX import SummaryWriter
+from typing import Any
 
 METRICS_FILE = "metrics.jsonl"
 
@@ -14,7 +14,7 @@ class RunLog:
 
     def __init__(self, workdir: str | Path):
         self._lines = (Path(workdir) / METRICS_FILE).open("a", buffering=1)
-        self._events = SummaryWriter(str(Path(workdir) / "tensorboard"))
+        self._events = _event_writer(Path(workdir) / "tensorboard")
 
     def write(self, kind: str, step: int, scalars: dict[str, float]) -> None:
         """Record scalars of one step; `kind` is "train" or "eval"."""
@@ -27,3 +27,16 @@ class RunLog:
         """Flush and close both."""
         self._lines.close()
         self._events.close()
+
+
+def _event_writer(folder: Path) -> Any:
+    """A tensorboardX writer. It imports PyTorch where that is installed: seconds and memory for nothing."""
+    if "torch" in sys.modules:
+        from tensorboardX import SummaryWriter
+    else:
+        sys.modules["torch"] = None  # type: ignore[assignment]  # "not installed", for this import
+        try:
+            from tensorboardX import SummaryWriter
+        finally:
+            del sys.modules["torch"]
+    return SummaryWriter(str(folder))

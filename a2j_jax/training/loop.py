@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, NoReturn, Protocol
 
 import jax
 import optax
 
 from a2j_jax.errors import UserError
+from a2j_jax.evaluation.metrics import NotFiniteError
 from a2j_jax.progress import Advance, progress
 from a2j_jax.training.checkpoints import RANKED_BY, RunCheckpoints
 from a2j_jax.training.logs import RunLog
@@ -59,11 +60,14 @@ def train(
     and at the end the state is evaluated and saved, after its losses were seen to be finite.
 
     Raises:
-      UserError: the loss or gradient norm is NaN or infinite, naming the step and the last good checkpoint.
+      UserError: the loss, the gradient norm or an evaluated joint is NaN or infinite, naming the step and the
+        last good checkpoint.
     """
     first = int(state.step)
     reporter = _Reporter(log, schedule, intervals.log, checkpoints)
-    with progress("training", intervals.total * batch_size, "images", first * batch_size) as advance:
+    with progress(
+        "training", intervals.total * batch_size, "images", first * batch_size
+    ) as advance:
         for step in range(first, intervals.total):
             batch = next(batches)
             state, metrics = train_step(state, {name: batch[name] for name in BATCH_KEYS}, key)
@@ -72,7 +76,7 @@ def train(
             reporter.pending = (step + 1, metrics)
             if (step + 1) % intervals.evaluate == 0 or step + 1 == intervals.total:
                 reporter.read(advance)
-                scores = evaluate(state.variables)
+                scores = reporter.checked(step + 1, evaluate, state.variables)
                 log.write("eval", step + 1, scores)
                 checkpoints.save(state, batches.get_state(), scores)
                 advance(0, note=f"step {step + 1}: error {scores[RANKED_BY]:.2f}")
@@ -97,7 +101,7 @@ class _Reporter:
         self.pending = None
         scalars = {name: float(value) for name, value in metrics.items()}
         if not all(math.isfinite(value) for value in scalars.values()):
-            self._stop(step, scalars)
+            self._stop(step, ", ".join(f"{name} {value:g}" for name, value in scalars.items()))
         if step % self._log_every:
             return
         scalars["learning_rate"] = float(self._schedule(step - 1))
@@ -108,12 +112,18 @@ class _Reporter:
             f"{scalars['surrounding']:.2f})  lr {scalars['learning_rate']:.1e}",
         )
 
-    def _stop(self, step: int, scalars: dict[str, float]) -> None:
+    def checked(self, step: int, evaluate: Evaluate, variables: dict[str, Any]) -> dict[str, float]:
+        """Scores of a state that is fit to be saved: a finite loss may still break the weights it leads to."""
+        try:
+            return evaluate(variables)
+        except NotFiniteError as error:
+            self._stop(step, str(error))
+
+    def _stop(self, step: int, what: str) -> NoReturn:
         self._checkpoints.wait()
         good = self._checkpoints.latest_step()
         where = "none was saved yet" if good is None else f"step {good}, kept in the run directory"
-        shown = ", ".join(f"{name} {value:g}" for name, value in scalars.items())
         raise UserError(
-            f"training broke at step {step}: {shown}. Last good checkpoint: {where}. "
+            f"training broke at step {step}: {what}. Last good checkpoint: {where}. "
             "Lower --config.optim.learning_rate or lengthen --config.optim.warmup_steps"
         )

@@ -83,14 +83,13 @@ def _convert(
             missing.append(entry.theirs)
             continue
         theirs = np.asarray(state_dict[entry.theirs])
-        # Both layouts of a tensor have the same rank, so a wrong rank is told before transposing.
-        wanted = tuple(expected[entry.ours].shape)
-        ours = entry.to_ours(theirs) if theirs.ndim == len(wanted) else theirs
-        if ours.shape != wanted:
-            needed = entry.to_theirs(np.broadcast_to(np.float32(0), wanted)).shape
-            misshapen.append(f"{entry.theirs} is {theirs.shape}, expected {needed}")
+        # Compared in their layout: a tensor of the wrong shape may not be transformable at all.
+        like_ours = np.broadcast_to(np.float32(0), tuple(expected[entry.ours].shape))
+        wanted = entry.to_theirs(like_ours).shape
+        if theirs.shape != wanted:
+            misshapen.append(f"{entry.theirs} is {theirs.shape}, expected {wanted}")
         else:
-            converted[entry.ours] = np.ascontiguousarray(ours)
+            converted[entry.ours] = np.ascontiguousarray(entry.to_ours(theirs))
     unexpected = [key for key in state_dict if key not in known and not _is_ignored(key)]
     if missing or unexpected or misshapen:
         raise UserError(_mismatch_message(source, missing, unexpected, misshapen))

@@ -1,15 +1,17 @@
 """Reading state dicts from disk without ever executing what is in them."""
 
 import zipfile
+import zlib
+from collections.abc import Callable
 from pathlib import Path
 
+import ml_dtypes  # noqa: F401  teaches numpy the bfloat16 that .safetensors files may hold
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from a2j_jax.errors import UserError
 
-SUFFIXES = (".pth", ".pt", ".safetensors", ".npz")
 _CONTAINERS = ("state_dict", "model_state_dict", "model")
 
 
@@ -19,27 +21,36 @@ def read_state_dict(path: str | Path) -> dict[str, np.ndarray]:
     PyTorch files are opened with `weights_only=True`: a file that needs more than tensors is refused, not run.
     A leading `module.` (DataParallel) and an enclosing `state_dict` are taken off.
 
+    Returns:
+      Arrays by name, all float32, whatever precision the file has.
+
     Raises:
-      UserError: missing, unreadable or unknown file.
+      UserError: missing, unreadable or unknown file, or one that holds something else than numbers.
     """
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"weights file not found: {path}; expected one of {', '.join(SUFFIXES)}")
-    readers = {".safetensors": load_file, ".npz": _read_npz, ".pth": _read_torch, ".pt": _read_torch}
-    reader = readers.get(path.suffix.lower())
+        raise UserError(f"weights file not found: {path}; expected one of {', '.join(_READERS)}")
+    reader = _READERS.get(path.suffix.lower())
     if reader is None:
         raise UserError(
-            f"{path}: unknown kind of weights file; expected one of {', '.join(SUFFIXES)}"
+            f"{path}: unknown kind of weights file; expected one of {', '.join(_READERS)}"
         )
     try:
         tensors = reader(path)
     except UserError:
         raise
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, SafetensorError) as error:
+    except _UNREADABLE as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(
-            f"{path}: cannot be read as {path.suffix} ({error}); is it complete?"
+            f"{path}: cannot be read as {path.suffix} ({reason}); is it complete?"
         ) from error
-    return {key.removeprefix("module."): value for key, value in tensors.items()}
+    try:
+        return {
+            key.removeprefix("module."): np.asarray(value).astype(np.float32, copy=False)
+            for key, value in tensors.items()
+        }
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{path}: expected tensors of numbers ({error})") from error
 
 
 def write_state_dict(path: str | Path, tensors: dict[str, np.ndarray]) -> None:
@@ -54,7 +65,10 @@ def write_state_dict(path: str | Path, tensors: dict[str, np.ndarray]) -> None:
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
-    with np.load(path, allow_pickle=False) as archive:
+    archive = np.load(path, allow_pickle=False)
+    if not isinstance(archive, np.lib.npyio.NpzFile):
+        raise UserError(f"{path}: is a single .npy array under another name; expected named arrays")
+    with archive:
         return {key: archive[key] for key in archive.files}
 
 
@@ -70,10 +84,10 @@ def _read_torch(path: Path) -> dict[str, np.ndarray]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (UnpicklingError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
+        # PyTorch's own message proposes to run what is in the file: not repeated here.
         raise UserError(
-            f"{path}: not a plain PyTorch state dict ({reason}); save it with "
-            "torch.save(net.state_dict(), path)"
+            f"{path}: not a complete PyTorch file of tensors alone, and nothing else is opened; save it "
+            "with torch.save(net.state_dict(), path)"
         ) from error
     for name in _CONTAINERS:
         if isinstance(content, dict) and isinstance(content.get(name), dict):
@@ -81,3 +95,21 @@ def _read_torch(path: Path) -> dict[str, np.ndarray]:
     if not isinstance(content, dict) or not all(torch.is_tensor(v) for v in content.values()):
         raise UserError(f"{path}: expected a dict of tensors, found {type(content).__name__}")
     return {key: value.float().numpy() for key, value in content.items()}
+
+
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    EOFError,
+    KeyError,
+    NotImplementedError,
+    zipfile.BadZipFile,
+    zlib.error,
+    SafetensorError,
+)
+_READERS: dict[str, Callable[[Path], dict[str, np.ndarray]]] = {
+    ".safetensors": load_file,
+    ".npz": _read_npz,
+    ".pth": _read_torch,
+    ".pt": _read_torch,
+}

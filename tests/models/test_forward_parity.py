@@ -5,12 +5,12 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from tests import recipe
 
 from a2j_jax.models.a2j import A2J
 from a2j_jax.models.anchors import STRIDE, aggregate, anchor_grid
 from a2j_jax.models.resnet import ResNet
 from a2j_jax.weights.convert import variables_from_official
+from tests import recipe
 
 NAMES = {3: "state_dict_hand_k14.json", 2: "state_dict_body2d_k19.json"}
 

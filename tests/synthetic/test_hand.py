@@ -1,7 +1,5 @@
 """Anatomy and poses: what is promised about them holds for hundreds of random hands."""
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -26,6 +24,15 @@ def hands():
         return shape, pose, hand.forward_kinematics(shape, pose)
 
     return jax.tree.map(np.asarray, one(keys))
+
+
+pose_hand = jax.jit(hand.forward_kinematics)
+
+
+def first(hands):
+    """One of the shapes, and the pose in which all angles are zero."""
+    shape = jax.tree.map(lambda x: jnp.asarray(x[0]), hands[0])
+    return shape, jax.tree.map(lambda x: jnp.zeros_like(jnp.asarray(x[0])), hands[1])
 
 
 def test_joint_order_is_that_of_the_skeleton(hands):
@@ -81,44 +88,34 @@ def test_fingers_curl_together_and_dip_follows_pip(hands):
     assert np.abs(degrees[:, :, 2] - degrees[:, :, 1] * 2 / 3).max() < 8.1
 
 
-def test_fingers_bend_toward_the_palm():
-    """A flexed finger's tip leaves the plane of the palm on its +z side; a stretched one points +y."""
-    shape = hand.sample_shape(jax.random.key(3))
-    stretched = jax.tree.map(jnp.zeros_like, hand.sample_pose(jax.random.key(4)))
+def test_fingers_bend_toward_the_palm(hands):
+    """A flexed finger's tip leaves the palm on its +z side; a stretched one points to +y."""
+    shape, stretched = first(hands)
     flexed = stretched._replace(flexion=jnp.full((5, 3), 0.8).at[0].set(0.0))
-    straight = hand.forward_kinematics(shape, stretched).joints_mm
-    bent = hand.forward_kinematics(shape, flexed).joints_mm
+    straight = pose_hand(shape, stretched).joints_mm
+    bent = pose_hand(shape, flexed).joints_mm
     tips = FINGERS[1:, 4]
-    assert (straight[tips, 1] > 120).all()
+    assert (straight[tips, 1] > 95).all()
     assert (bent[tips, 2] > 25).all()
     assert (straight[FINGERS[:, 1], 0][1:-1] > straight[FINGERS[:, 1], 0][2:]).all(), "+x is radial"
 
 
-def test_flexed_wrist_brings_the_palm_toward_the_forearm():
-    shape = hand.sample_shape(jax.random.key(3))
-    pose = jax.tree.map(jnp.zeros_like, hand.sample_pose(jax.random.key(4)))
-    flexed = hand.forward_kinematics(shape, pose._replace(wrist=jnp.array([0.7, 0.0])))
+def test_flexed_wrist_brings_the_palm_toward_the_forearm(hands):
+    shape, pose = first(hands)
+    flexed = pose_hand(shape, pose._replace(wrist=jnp.array([0.7, 0.0])))
     elbow = -np.asarray(flexed.forearm)[:, 1]
     np.testing.assert_allclose(elbow, [0.0, -np.cos(0.7), np.sin(0.7)], atol=1e-5)
-    deviated = hand.forward_kinematics(shape, pose._replace(wrist=jnp.array([0.0, 0.3])))
+    deviated = pose_hand(shape, pose._replace(wrist=jnp.array([0.0, 0.3])))
     # Toward the thumb: the angle between the elbow and the thumb side of the hand closes.
     assert -np.asarray(deviated.forearm)[0, 1] > 0.2
 
 
-def test_random_rotations_are_rotations_and_uniform():
-    turns = jax.vmap(hand.random_rotation)(jax.random.split(jax.random.key(1), 4000))
+def test_gaussian_quaternions_make_uniform_rotations():
+    quaternions = jax.random.normal(jax.random.key(1), (4000, 4))
+    turns = jax.jit(jax.vmap(hand.rotation_from_quaternion))(quaternions)
     turns = np.asarray(turns)
     np.testing.assert_allclose(turns @ turns.mT, np.broadcast_to(np.eye(3), turns.shape), atol=1e-5)
     np.testing.assert_allclose(np.linalg.det(turns), 1.0, atol=1e-5)
     # On SO(3) every entry has mean 0 and mean square 1/3, and the trace has mean 0.
     np.testing.assert_allclose(turns.mean(0), 0.0, atol=0.04)
     np.testing.assert_allclose((turns**2).mean(0), 1 / 3, atol=0.03)
-
-
-def test_draw_cuts_one_sample():
-    key = jax.random.key(2)
-    a, b, c = hand.draw(jax.random.normal, key, (2, 3), (), (4,))
-    assert (a.shape, b.shape, c.shape) == ((2, 3), (), (4,))
-    whole = jax.random.normal(key, (11,))
-    np.testing.assert_array_equal(jnp.concatenate([a.ravel(), b[None], c]), whole)
-    assert np.abs(partial(hand.bell, shape=(999,))(key)).max() <= 2.0

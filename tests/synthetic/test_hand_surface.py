@@ -7,7 +7,26 @@ import pytest
 
 from a2j_jax.geometry import Camera
 from a2j_jax.synthetic import hand, hand_surface
-from a2j_jax.synthetic.render import RoundCones, render
+from a2j_jax.synthetic.render import RoundCones
+from a2j_jax.synthetic.render import render as render_eagerly
+
+render = jax.jit(render_eagerly, static_argnums=2)
+
+AVERAGE = hand.HandShape(
+    scale=jnp.ones(()),
+    mcp_mm=jnp.asarray(hand.MCP_MM),
+    phalanx_mm=jnp.asarray(hand.PHALANX_MM),
+    radius_mm=jnp.asarray(hand.RADIUS_MM),
+    thickness=jnp.ones(()),
+    forearm=jnp.ones(()),
+)
+FLAT = hand.HandPose(*(jnp.zeros(shape) for shape in ((5, 3), (5,), (), (3,), (2,))))
+
+
+@jax.jit
+def cover(shape, pose):
+    posed = hand.forward_kinematics(shape, pose)
+    return posed, hand_surface.hand_cones(shape, posed)
 
 
 def depth_inside(points, ends, radii):
@@ -37,7 +56,7 @@ def test_every_joint_is_at_least_its_radius_inside(hands):
         inside = depth_inside(posed.joints_mm[i], cones.ends_mm[i], cones.radii_mm[i])
         radius = np.concatenate([shape.radius_mm[i, :, 0], shape.radius_mm[i, :, 1:].ravel()])
         assert (inside[1:] >= radius - 1e-3).all()
-        assert inside[0] > 12.0, "the wrist"
+        assert inside[0] > 6.0, "the wrist"
 
 
 def test_all_cones_are_proper(hands):
@@ -72,40 +91,33 @@ def test_forearm_is_smooth_and_narrow_at_the_wrist():
 
 def test_palm_is_filled():
     """No hole and no deep groove between the metacarpals of a flat hand."""
-    shape = hand.sample_shape(jax.random.key(5))
-    pose = jax.tree.map(jnp.zeros_like, hand.sample_pose(jax.random.key(0)))
-    posed = hand.forward_kinematics(shape, pose)
-    cones = hand_surface.hand_cones(shape, posed)
+    posed, cones = cover(AVERAGE, FLAT)
     index, pinky = np.asarray(posed.joints_mm[2]), np.asarray(posed.joints_mm[5])
     row = np.linspace(0.75 * index, 0.75 * pinky, 60)
     inside = depth_inside(row, np.asarray(cones.ends_mm), np.asarray(cones.radii_mm))
-    assert inside.min() > 8.0
+    assert inside.min() > 6.0
 
 
 def test_the_least_tangled_candidate_is_taken(hands):
-    def tangle(candidates):
-        @jax.jit
-        @jax.vmap
-        def one(key):
-            shape, pose = hand_surface.sample_hand(key, candidates)
-            return hand_surface.penetration(shape, hand.forward_kinematics(shape, pose))
+    shape, posed, _ = hands
 
-        return np.asarray(one(jax.random.split(jax.random.key(9), 100)))
+    @jax.jit
+    @jax.vmap
+    def tangles(shape, posed, key):
+        other = hand.forward_kinematics(shape, hand.sample_pose(key))
+        penetration = hand_surface.penetration
+        return penetration(shape, posed), penetration(shape, other)
 
-    assert tangle(4).mean() < 0.6 * tangle(1).mean()
+    chosen, blind = tangles(shape, posed, jax.random.split(jax.random.key(9), 64))
+    assert chosen.mean() < 0.6 * blind.mean()
 
 
 def test_penetration_sees_a_finger_in_another_but_not_a_flat_hand():
-    shape = hand.sample_shape(jax.random.key(5))
-    pose = jax.tree.map(jnp.zeros_like, hand.sample_pose(jax.random.key(0)))
-    open_hand = pose._replace(
+    open_hand = FLAT._replace(
         spread=jnp.deg2rad(jnp.asarray(hand.SPREAD_DEG)),
-        thumb=jnp.deg2rad(jnp.array([50.0, 10, 40])),
+        thumb=jnp.deg2rad(jnp.array([50.0, 10.0, 40.0])),
     )
-    crossed = pose._replace(spread=jnp.deg2rad(jnp.array([0.0, -18, 18, 0, 0])))
-    flat, bad = (
-        hand_surface.penetration(shape, hand.forward_kinematics(shape, p))
-        for p in (open_hand, crossed)
-    )
-    assert flat < 5.0
-    assert bad > 50.0
+    crossed = FLAT._replace(spread=jnp.deg2rad(jnp.array([0.0, -18, 18, 0, 0])))
+    tangle = jax.jit(hand_surface.penetration)
+    assert tangle(AVERAGE, cover(AVERAGE, open_hand)[0]) < 5.0
+    assert tangle(AVERAGE, cover(AVERAGE, crossed)[0]) > 50.0

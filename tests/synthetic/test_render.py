@@ -1,4 +1,4 @@
-"""Closed-form intersections against two independent answers: sphere tracing, and algebra for a ball."""
+"""Closed-form intersections against independent answers: sphere tracing, algebra for a ball."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 
 from a2j_jax.geometry import Camera
-from a2j_jax.synthetic.render import RoundCones, render
+from a2j_jax.synthetic.render import RoundCones
+from a2j_jax.synthetic.render import render as render_eagerly
+
+render = jax.jit(render_eagerly, static_argnums=2)
 
 CAMERA = Camera(600.0, -580.0, 40.0, 30.0)
 COLUMNS, ROWS = np.arange(0, 80, 2), np.arange(0, 60, 2)
@@ -33,7 +36,7 @@ def distance_to_round_cone(p, a, b, ra, rb):
         c = a + s[..., None] * (b - a)
         return np.linalg.norm(p - c, axis=-1) - (ra + s * (rb - ra))
 
-    for _ in range(60):
+    for _ in range(40):
         one, other = low + (high - low) / 3, high - (high - low) / 3
         left = ball(one) < ball(other)
         low, high = np.where(left, low, one), np.where(left, other, high)
@@ -41,10 +44,10 @@ def distance_to_round_cone(p, a, b, ra, rb):
 
 
 def march(directions, ends, radii, start=100.0, stop=1200.0):
-    """Sphere tracing: z of the first surface, inf for a miss, nan where the march does not settle."""
+    """Sphere tracing: z of the first surface, inf for a miss, nan where it does not settle."""
     unit = directions / np.linalg.norm(directions, axis=-1, keepdims=True)
     t = np.full(unit.shape[:-1], start)
-    for _ in range(250):
+    for _ in range(120):
         gaps = [
             distance_to_round_cone(t[..., None] * unit, a, b, ra, rb)
             for (a, b), (ra, rb) in zip(ends, radii, strict=True)
@@ -77,7 +80,7 @@ def f32(x):
 def test_looking_along_the_axis():
     """The ray inside the infinite cone: from the wide end, from the narrow end, at a slant."""
     for z in ([400.0, 520.0], [520.0, 400.0]):
-        for shift in (0.0, 6.0):
+        for shift in (0.0, 6.0, 25.0):
             ends = np.array([[[0.0, 0.0, z[0]], [shift, -shift, z[1]]]])
             radii = np.array([[30.0, 8.0]])
             expected = march(rays(COLUMNS, ROWS, CAMERA), ends, radii)
@@ -89,7 +92,7 @@ def test_looking_along_the_axis():
 
 def test_a_ball_by_algebra():
     center, radius = np.array([5.0, -8.0, 640.0]), 25.0
-    ends = np.stack([center, center + [0.001, 0.0, 0.0]])[None]
+    ends = np.stack([center, center])[None]
     hits = render(COLUMNS, ROWS, CAMERA, RoundCones(f32(ends), f32([[radius, radius]])))
     d = rays(COLUMNS, ROWS, CAMERA)
     dd, dc = (d * d).sum(-1), d @ center
@@ -99,15 +102,16 @@ def test_a_ball_by_algebra():
     normal = (t[seen][:, None] * d[seen] - center) / radius
     cosine = -(normal * d[seen]).sum(-1) / np.sqrt(dd[seen])
     np.testing.assert_array_equal(np.isfinite(hits.depth_mm), seen)
-    np.testing.assert_allclose(np.asarray(hits.depth_mm)[seen], t[seen], atol=2e-3)
-    np.testing.assert_allclose(np.asarray(hits.cosine)[seen], cosine, atol=2e-3)
+    np.testing.assert_allclose(np.asarray(hits.depth_mm)[seen], t[seen], atol=0.02)
+    np.testing.assert_allclose(np.asarray(hits.cosine)[seen], cosine, atol=5e-3)
 
 
 def test_cosine_is_that_of_the_depth_maps_own_normals():
     ends, radii = [[[-30.0, -10.0, 480.0], [40.0, 15.0, 530.0]]], [[22.0, 12.0]]
     columns, rows = np.arange(10, 60, 0.5), np.arange(10, 50, 0.5)
     hits = render(columns, rows, CAMERA, RoundCones(f32(ends), f32(radii)))
-    z, d = np.asarray(hits.depth_mm, np.float64), rays(columns, rows, CAMERA)
+    z = np.where(np.isfinite(hits.depth_mm), hits.depth_mm, np.nan).astype(np.float64)
+    d = rays(columns, rows, CAMERA)
     points = z[..., None] * d
     normal = np.cross(np.gradient(points, axis=1), np.gradient(points, axis=0))
     normal /= np.linalg.norm(normal, axis=-1, keepdims=True)

@@ -1,6 +1,7 @@
 """Examples: determinism, agreement with geometry, and a truth that is true."""
 
 import dataclasses
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,6 @@ from a2j_jax.synthetic import scene
 from a2j_jax.synthetic.placement import SceneSpec
 
 NYU = geometry.Camera(588.03, -587.07, 320.0, 240.0)
-Y_DOWN = geometry.Camera(475.07, 475.07, 315.9, 245.3)
 SMALL = {"frame_size": (640, 480), "crop_size": 64, "margin": 8, "half_window_mm": 110.0}
 BARE = SceneSpec(wall_probability=0.0, clutter_probability=0.0)
 
@@ -52,12 +52,6 @@ def test_an_example_depends_on_its_index_alone(examples):
     assert hands(range(3, 3)) == []
 
 
-def test_other_batch_sizes_agree(examples):
-    for mine, other in zip(examples, hands(range(3), batch_size=3), strict=False):
-        np.testing.assert_allclose(other["joints_uvd"], mine["joints_uvd"], atol=1e-3)
-        assert (other["canvas"] != mine["canvas"]).mean() < 0.01
-
-
 def test_box_and_projection_are_those_of_geometry(examples):
     for example in examples:
         box = geometry.clip_box(
@@ -81,16 +75,17 @@ def test_lattice_is_that_of_geometry():
         np.testing.assert_array_equal(geometry.crop_canvas(frame, box, 64, 8), expected)
 
 
-@pytest.mark.parametrize("sensor", [scene.KINECT, None])
-def test_canvas_is_cut_from_the_frame_of_the_same_scene(sensor):
-    key = jax.random.fold_in(jax.random.key(0), 7)
-    frame_settings = {k: SMALL[k] for k in ("frame_size", "half_window_mm")}
-    example = scene.synthetic_hand_example(key, camera=NYU, sensor=sensor, **SMALL)
-    frame = scene.synthetic_hand_frame(key, camera=NYU, sensor=sensor, **frame_settings)
-    assert frame["frame"].shape == (480, 640)
-    cut = geometry.crop_canvas(np.asarray(frame["frame"]), np.asarray(example["box_px"]), 64, 8)
-    assert (cut != np.asarray(example["canvas"])).mean() < 2e-3
-    np.testing.assert_array_equal(frame["joints_uvd"], example["joints_uvd"])
+def test_canvas_is_cut_from_the_frame_of_the_same_scene(examples):
+    frame_of = jax.jit(
+        partial(scene.synthetic_hand_frame, camera=NYU, frame_size=(640, 480), half_window_mm=110.0)
+    )
+    for index in (7, 20):
+        frame = frame_of(jax.random.fold_in(jax.random.key(0), index))
+        assert frame["frame"].shape == (480, 640)
+        cut = geometry.crop_canvas(np.asarray(frame["frame"]), examples[index]["box_px"], 64, 8)
+        assert (cut != examples[index]["canvas"]).mean() < 2e-3
+        for name in ("joints_uvd", "joints_xyz", "center_uvd", "box_px"):
+            np.testing.assert_allclose(frame[name], examples[index][name], rtol=1e-6, atol=1e-4)
 
 
 def test_center_is_in_the_frame_and_the_hand_mostly(examples):
@@ -118,7 +113,7 @@ def test_surface_is_a_finger_in_front_of_visible_joints(perfect):
     gaps = np.concatenate(gaps)
     assert len(gaps) > 0.9 * 48 * 21
     assert (gaps > 0).mean() > 0.99, "joints are inside the hand"
-    assert 0.5 < ((gaps > 3) & (gaps < 22)).mean(), "most are visible, one radius deep"
+    assert ((gaps > 3) & (gaps < 22)).mean() > 0.5, "most are visible, one radius deep"
 
 
 def test_the_world_does_not_depend_on_the_cameras_y_axis():
@@ -132,32 +127,20 @@ def test_the_world_does_not_depend_on_the_cameras_y_axis():
 
 
 def test_left_hands_are_mirrored_right_hands():
-    """Chirality, read from the joints: thumb side × pointing side · palm side (image, y down)."""
+    """Chirality: of little finger → index, wrist → knuckles, and the way fingers bend."""
 
-    def handedness(example):
-        j = example["joints_xyz"].astype(np.float64)
-        across, along = j[2] - j[5], (j[2] + j[5]) / 2 - j[0]
-        curl = j[[11, 14, 17, 20]].mean(0) - j[[9, 12, 15, 18]].mean(0)
-        return np.sign(np.linalg.det(np.stack([across, along, curl])))
+    def handedness(spec):
+        volumes = []
+        for example in hands(range(24), scene=spec, sensor=None):
+            j = example["joints_xyz"] * [1, -1, 1]  # NYU's y points up: back to the world's axes
+            across, along = j[2] - j[5], (j[2] + j[5]) / 2 - j[0]
+            bent = (j[[9, 12, 15, 18]] - j[[2, 3, 4, 5]]).mean(0)
+            volumes.append(np.linalg.det(np.stack([across, along, bent])))
+        return np.sum(volumes) / np.abs(volumes).sum()
 
-    settings = {"camera": Y_DOWN, "sensor": None}
-    right = [handedness(e) for e in hands(range(24), scene=BARE, **settings)]
-    lefts = dataclasses.replace(BARE, mirror_probability=1.0)
-    left = [handedness(e) for e in hands(range(24), scene=lefts, **settings)]
-    assert np.mean(right) > 0.7
-    assert np.mean(left) < -0.7
-
-
-def test_the_arm_stays_out_of_the_way():
-    def hidden(limit):
-        spec = dataclasses.replace(BARE, arm_toward_camera_deg=limit)
-        rises = []
-        for e in hands(range(64), scene=spec, sensor=None):
-            palm = e["joints_xyz"][[2, 3, 4, 5]].mean(0) - e["joints_xyz"][0]
-            rises.append(palm[2] / np.linalg.norm(palm))  # forearm and palm are roughly in line
-        return np.mean(np.array(rises) > 0.85)
-
-    assert hidden(10.0) == 0 < hidden(90.0)
+    # Not ±1: stretched fingers may bend backward by a few degrees.
+    assert handedness(BARE) > 0.6
+    assert handedness(dataclasses.replace(BARE, mirror_probability=1.0)) < -0.6
 
 
 def test_background_is_behind_the_hand():

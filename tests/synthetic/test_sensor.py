@@ -27,8 +27,11 @@ def plane(depth_mm, cosine=1.0):
     return Hits(*(jnp.full((FRAME[1], FRAME[0]), value) for value in (depth_mm, cosine)))
 
 
+measure_fast = jax.jit(measure, static_argnums=4)
+
+
 def read(hits, spec, key=KEY):
-    return np.asarray(measure(key, hits, COLUMNS, ROWS, FRAME, spec))
+    return np.asarray(measure_fast(key, hits, COLUMNS, ROWS, FRAME, spec))
 
 
 @pytest.mark.parametrize("depth_mm", [500.0, 1000.0, 2000.0])
@@ -84,7 +87,7 @@ def test_holes_are_rare_and_round():
 def test_nothing_is_nothing():
     assert (read(plane(jnp.inf, 0.0), SensorSpec()) == 0).all()
     assert (read(plane(100.0), SensorSpec()) == 0).all(), "nearer than the sensor measures"
-    off = measure(KEY, plane(800.0), COLUMNS - 5, ROWS + 3, FRAME, FINE)
+    off = measure_fast(KEY, plane(800.0), COLUMNS - 5, ROWS + 3, FRAME, FINE)
     assert (np.asarray(off)[:, :5] == 0).all()
     assert (np.asarray(off)[-3:] == 0).all()
     assert (np.asarray(off)[:-3, 5:] > 0).all()
@@ -94,7 +97,7 @@ def test_noise_belongs_to_the_source_pixel():
     whole = read(plane(800.0), SensorSpec())
     columns, rows = jnp.array([17, 17, 3, 250, 18]), jnp.array([200, 5, 5])
     hits = Hits(jnp.full((3, 5), 800.0), jnp.ones((3, 5)))
-    part = measure(KEY, hits, columns, rows, FRAME, SensorSpec())
+    part = measure_fast(KEY, hits, columns, rows, FRAME, SensorSpec())
     np.testing.assert_allclose(part, whole[np.ix_(rows, columns)], rtol=1e-5)
 
 

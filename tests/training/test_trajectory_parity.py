@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 import pytest
-from tests import recipe
 
 from a2j_jax.losses import a2j_losses
 from a2j_jax.models.a2j import A2J
@@ -17,6 +16,7 @@ from a2j_jax.training.optimizer import adam_with_l2
 from a2j_jax.training.state import TrainState
 from a2j_jax.training.step import make_train_step
 from a2j_jax.weights.convert import official_from_variables, variables_from_official
+from tests import recipe
 
 MODEL = A2J(14)
 COLUMNS = ("loss", "surrounding", "regression", "grad_norm")

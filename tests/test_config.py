@@ -1,0 +1,253 @@
+"""Configs: found by name or path, overridden with checks, and complaints that name the way out."""
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from a2j_jax.config import Config, from_json, load_config, override, to_json
+from a2j_jax.errors import UserError
+
+BASE = Config(name="base", track="nyu")
+CONFIG_FILE = """\
+from a2j_jax.config import Config, OptimConfig
+
+def get_config():
+    return Config(name="mine", track="icvl", optim=OptimConfig(batch_size={batch_size}))
+"""
+
+
+def write(path: Path, text: str) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return str(path)
+
+
+def complaint(call, *arguments) -> str:
+    with pytest.raises(UserError) as caught:
+        call(*arguments)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def test_the_quickstart_is_found_by_name_from_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = load_config("quickstart")
+    assert (config.name, config.track) == ("quickstart", "synthetic_hand")
+
+
+def test_a_config_is_loaded_by_path(tmp_path: Path) -> None:
+    config = load_config(write(tmp_path / "mine.py", CONFIG_FILE.format(batch_size=7)))
+    assert (config.name, config.track, config.optim.batch_size) == ("mine", "icvl", 7)
+
+
+def test_the_working_directorys_config_comes_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "configs" / "quickstart.py", CONFIG_FILE.format(batch_size=7))
+    assert load_config("quickstart").name == "mine"
+
+
+def test_an_unknown_config_names_the_nearest_and_lists_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "configs" / "body.py", CONFIG_FILE.format(batch_size=7))
+    write(tmp_path / "configs" / "_shared.py", "")
+    message = complaint(load_config, "quikstart")
+    assert "'quikstart'; did you mean 'quickstart'?" in message
+    listed = message.split("there are: ")[1].split(", ")
+    assert "body" in listed
+    assert "quickstart" in listed
+    assert "_shared" not in listed
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "defines no get_config"),
+        ("def get_config():\n    return {}", "must return a Config, not dict"),
+        ("x = 1\ny = undefined", "line 2: NameError: name 'undefined'"),
+        ("def get_config(:", "SyntaxError"),
+        ("import no_such_module_at_all", "no_such_module_at_all"),
+        ("def get_config():\n    raise ValueError('one\\ntwo')", "line 2: ValueError: one two"),
+        (CONFIG_FILE.format(batch_size="'7'"), "'optim.batch_size': '7' is not a valid int"),
+        (CONFIG_FILE.format(batch_size=0), "'optim.batch_size': 0 is not a number of at least 1"),
+        (CONFIG_FILE.replace("batch_size=", "batchsize="), "batchsize"),
+    ],
+)
+def test_a_broken_config_file_is_named_with_its_mistake(
+    tmp_path: Path, text: str, said: str
+) -> None:
+    path = write(tmp_path / "broken.py", text.replace("{batch_size}", "7"))
+    message = complaint(load_config, path)
+    assert message.startswith(path)
+    assert said in message
+
+
+def test_a_missing_config_file(tmp_path: Path) -> None:
+    assert "not found" in complaint(load_config, str(tmp_path / "none.py"))
+
+
+@pytest.mark.parametrize(
+    ("dotted", "text", "value"),
+    [
+        ("name", "other", "other"),
+        ("name", "2017", "2017"),
+        ("optim.learning_rate", "1e-4", 1e-4),
+        ("optim.learning_rate", "1", 1.0),
+        ("optim.epochs", "3", 3.0),
+        ("optim.batch_size", "32", 32),
+        ("optim.steps", "100", 100),
+        ("optim.steps", "None", None),
+        ("optim.steps", "none", None),
+        ("optim.schedule", "cosine", "cosine"),
+        ("augment.enabled", "False", False),
+        ("augment.enabled", "true", True),
+        ("augment.scale_range", "(0.8, 1.2)", (0.8, 1.2)),
+        ("augment.scale_range", "[1, 2]", (1.0, 2.0)),
+        ("augment.scale_range", "1,2", (1.0, 2.0)),
+        ("augment.scale_range", "None", None),
+        ("model.init_from", "weights/NYU.pth", "weights/NYU.pth"),
+        ("model.init_from", "None", None),
+        ("model.dtype", "bfloat16", "bfloat16"),
+        ("data.dir", "/data/a b", "/data/a b"),
+        ("data.dir", "'quoted'", "quoted"),
+        ("data.eval_split", "test[:100]", "test[:100]"),
+    ],
+)
+def test_overrides_take_the_type_of_their_key(dotted: str, text: str, value: object) -> None:
+    changed = override(BASE, dotted, text)
+    found = dataclasses.asdict(changed)
+    for part in dotted.split("."):
+        found = found[part]
+    assert found == value
+    assert type(found) is type(value)
+    assert override(changed, dotted, text) == changed
+    assert Config(name="base", track="nyu") == BASE  # untouched
+
+
+def test_an_override_changes_nothing_else() -> None:
+    changed = override(BASE, "optim.batch_size", "3")
+    optim = dataclasses.replace(BASE.optim, batch_size=3)
+    assert changed == dataclasses.replace(BASE, optim=optim)
+
+
+@pytest.mark.parametrize(
+    ("dotted", "text", "wanted"),
+    [
+        ("optim.batch_size", "many", "int"),
+        ("optim.batch_size", "3.5", "int"),
+        ("optim.batch_size", "True", "int"),
+        ("optim.batch_size", "None", "int"),
+        ("optim.learning_rate", "fast", "float"),
+        ("optim.learning_rate", "True", "float"),
+        ("optim.learning_rate", "nan", "float"),
+        ("optim.steps", "few", "int | None"),
+        ("optim.schedule", "linear", "Literal['constant', 'step', 'cosine']"),
+        ("model.backbone", "resnet101", "'resnet50'"),
+        ("augment.enabled", "1", "bool"),
+        ("augment.scale_range", "0.8", "tuple[float, float]"),
+        ("augment.scale_range", "(1, 2, 3)", "tuple[float, float]"),
+        ("augment.scale_range", "('a', 'b')", "tuple[float, float]"),
+        ("optim.batch_size", "{[]: 1}", "int"),
+        ("optim.batch_size", "", "int"),
+    ],
+)
+def test_a_value_of_the_wrong_type(dotted: str, text: str, wanted: str) -> None:
+    message = complaint(override, BASE, dotted, text)
+    assert f"config key {dotted!r}: {text!r} is not a valid" in message
+    assert wanted in message
+
+
+@pytest.mark.parametrize(
+    ("dotted", "text"),
+    [
+        ("optim.batch_size", "0"),
+        ("optim.batch_size", "-8"),
+        ("optim.steps", "0"),
+        ("optim.learning_rate", "-1e-3"),
+        ("optim.learning_rate", "1e999"),
+        ("optim.decay_every_epochs", "0"),
+        ("run.log_every", "0"),
+        ("run.eval_every", "0"),
+        ("run.keep_best", "0"),
+        ("run.seed", "-1"),
+        ("model.width", "0"),
+    ],
+)
+def test_a_value_of_the_wrong_size(dotted: str, text: str) -> None:
+    assert f"config key {dotted!r}" in complaint(override, BASE, dotted, text)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [
+        ("optim.learning_rat", "optim.learning_rate"),
+        ("optim.lerning-rate", "optim.learning_rate"),
+        ("optim.batchsize", "optim.batch_size"),
+        ("opim.batch_size", "optim.batch_size"),
+        ("batch_size", "optim.batch_size"),
+        ("model.learning_rate", "optim.learning_rate"),
+        ("optm", "optim"),
+        ("trak", "track"),
+    ],
+)
+def test_an_unknown_key_names_the_nearest_in_full(wrong: str, right: str) -> None:
+    message = complaint(override, BASE, wrong, "1")
+    assert f"unknown config key {wrong!r}; did you mean {right!r}?" in message
+
+
+def test_a_key_like_no_other_lists_what_there_is() -> None:
+    message = complaint(override, BASE, "zzz", "1")
+    assert "did you mean" not in message
+    assert "valid here: augment, data, loss, model, name, optim, run, track" in message
+
+
+def test_a_group_is_not_a_value_and_a_value_is_not_a_group() -> None:
+    message = complaint(override, BASE, "optim", "1")
+    assert "is a group" in message
+    assert "optim.learning_rate" in message
+    assert "is a value, not a group" in complaint(override, BASE, "optim.steps.more", "1")
+    for dotted in ("", ".", "optim."):
+        assert "unknown config key" in complaint(override, BASE, dotted, "1")
+
+
+def test_json_keeps_everything() -> None:
+    config = load_config("quickstart")
+    assert config.augment.scale_range is not None  # a tuple, which JSON does not have
+    assert from_json(to_json(config)) == config
+    assert from_json(to_json(BASE)) == BASE
+
+
+def test_json_without_a_newer_key_takes_its_default() -> None:
+    values = json.loads(to_json(BASE))
+    del values["run"]["keep_best"]
+    del values["loss"]
+    assert from_json(json.dumps(values)) == BASE
+
+
+@pytest.mark.parametrize(
+    ("edit", "said"),
+    [
+        ({"optim": {"momentum": 0.9}}, "unknown keys: optim.momentum"),
+        ({"colour": 1, "taste": 2}, "unknown keys: colour, taste"),
+        ({"optim": {"batch_size": "8"}}, "'optim.batch_size': '8' is not a valid int"),
+        ({"model": 3}, "model is not a group"),
+    ],
+)
+def test_json_of_another_version(edit: dict, said: str) -> None:
+    message = complaint(from_json, json.dumps({**json.loads(to_json(BASE)), **edit}))
+    assert "not a config of this version" in message
+    assert said in message
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", "3", '"config"', '{"name": "x"}'])
+def test_json_that_is_no_config(text: str) -> None:
+    assert re.match("not a config of this version of a2j_jax: .", complaint(from_json, text))

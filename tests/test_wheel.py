@@ -1,0 +1,69 @@
+"""The built wheel, unpacked and used outside the checkout."""
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what the wheel installs, and nothing of the checkout."""
+    folder = tmp_path_factory.mktemp("wheel")
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+    subprocess.run(build, cwd=REPOSITORY, check=True, capture_output=True)
+    (wheel,) = folder.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder / "site")
+    return folder / "site"
+
+
+def a2j(site: Path, cwd: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the wheel's command line; PYTHONPATH goes before an editable install of the checkout."""
+    return subprocess.run(
+        [sys.executable, "-c", "import sys, a2j_jax.cli as c; sys.exit(c.main())", *arguments],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(site)},
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.mark.slow
+def test_the_wheel_trains_outside_the_checkout(site: Path, tmp_path: Path) -> None:
+    where = subprocess.run(
+        [sys.executable, "-c", "import a2j_jax, tfds_builders; print(a2j_jax.__file__)"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(site)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert where.stdout.startswith(str(site))
+    small = {
+        "data.crop_size": 32,
+        "data.train_frames": 16,
+        "data.validation_frames": 8,
+        "data.test_frames": 8,
+        "model.width": 8,
+        "model.head_features": 8,
+        "model.head_depth": 1,
+        "optim.batch_size": 8,
+        "optim.steps": 2,
+    }
+    overrides = [f"--config.{key}={value}" for key, value in small.items()]
+    result = a2j(site, tmp_path, "train", "--config", "quickstart", *overrides)
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "runs" / "quickstart" / "checkpoints" / "2").is_dir()
+
+
+def test_the_wheel_holds_no_tests_and_names_the_typing_marker(site: Path) -> None:
+    assert (site / "a2j_jax" / "py.typed").is_file()
+    assert (site / "a2j_jax" / "configs" / "quickstart.py").is_file()
+    assert not (site / "tests").exists()
+    assert not (site / "configs").exists()

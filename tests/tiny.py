@@ -1,0 +1,75 @@
+"""The smallest experiment that has every part of a real one, for tests of training and the command line."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from a2j_jax.config import Config, DataConfig, ModelConfig, OptimConfig, RunConfig
+from a2j_jax.models.a2j import A2J
+from a2j_jax.training import assembly
+
+SIZE = 32
+FRAMES = {"train": 64, "validation": 16, "test": 20}  # the last batch of "test" is not full
+
+
+def config(data_dir: str | Path = "data", track: str = "synthetic_hand", **optim: Any) -> Config:
+    """A width-8 ResNet-18 on 32-pixel crops, 6 steps of 8; `optim` replaces values of that group."""
+    settings = OptimConfig(
+        batch_size=8, steps=6, learning_rate=1e-3, schedule="cosine", warmup_steps=2
+    )
+    return Config(
+        name="tiny",
+        track=track,
+        model=ModelConfig(backbone="resnet18", width=8, head_features=8, head_depth=1),
+        data=DataConfig(
+            dir=str(data_dir),
+            crop_size=SIZE,
+            eval_split="validation",
+            **{f"{split}_frames": frames for split, frames in FRAMES.items()},
+        ),
+        optim=dataclasses.replace(settings, **optim),
+        run=RunConfig(log_every=1, eval_every=3),
+    )
+
+
+def shapes(model: A2J, size: int = SIZE) -> Any:
+    """Shapes of a model's variables."""
+    images = jax.ShapeDtypeStruct((1, size, size, 1), np.float32)
+    return jax.eval_shape(model.init, jax.random.key(0), images)
+
+
+def made_up(tree: Any, seed: int = 0) -> Any:
+    """Made-up variables of these shapes, in plain nested dicts: kernels at a scale that keeps signals alive."""
+    rng = np.random.default_rng(seed)
+
+    def values(path: Any, leaf: Any) -> np.ndarray:
+        kind, noise = path[-1].key, rng.standard_normal(leaf.shape)
+        if kind == "kernel":
+            noise *= np.sqrt(2 / np.prod(leaf.shape[:-1]))
+        elif kind in ("scale", "var"):
+            noise = rng.uniform(0.5, 1.5, leaf.shape)
+        else:
+            noise *= 0.1
+        return noise.astype(np.float32)
+
+    filled: Any = jax.tree_util.tree_map_with_path(values, tree)
+    return filled
+
+
+def variables(track: str = "synthetic_hand", seed: int = 0) -> Any:
+    """Made-up variables of the tiny network of a track."""
+    settings = config(track=track)
+    spec = assembly.track_of(settings)
+    return made_up(shapes(assembly.model_of(settings, spec)), seed)
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two trees hold the same numbers, bit for bit."""
+    equal: Callable[[Any, Any], bool] = lambda a, b: (  # noqa: E731
+        np.asarray(a).dtype == np.asarray(b).dtype and np.array_equal(a, b)
+    )
+    return all(jax.tree.leaves(jax.tree.map(equal, one, other)))

@@ -1,0 +1,268 @@
+"""Checkpoints: which are kept and chosen, what comes back, and one clear line for what cannot."""
+
+import gc
+import logging
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from a2j_jax.errors import UserError
+from a2j_jax.training.checkpoints import (
+    RunCheckpoints,
+    load_variables,
+    ranking_metrics,
+    read_config,
+    save_variables,
+    write_config,
+)
+from a2j_jax.training.optimizer import adam_with_l2
+from a2j_jax.training.restore import restore
+from a2j_jax.training.state import TrainState
+from tests import tiny
+
+SMALL = {
+    "params": {
+        "trunk": {"kernel": np.arange(20_000, dtype=np.float32).reshape(100, 200)},
+        "head": {"bias": np.zeros(4, np.float32)},
+    },
+    "batch_stats": {"bn": {"mean": np.ones(4, np.float32)}},
+}
+
+
+def state_at(step: int, value: float = 0.0) -> TrainState:
+    filled = jax.tree.map(lambda leaf: leaf + np.float32(value), SMALL)
+    state = TrainState.create(filled, adam_with_l2(1e-3, 1e-4))
+    moved = jax.tree.map(lambda leaf: leaf + 1, state.opt_state)  # moments are not all zero
+    return state.replace(step=np.int32(step), opt_state=moved)
+
+
+def save_run(workdir: Path, errors: dict[int, float], keep_best: int = 1) -> None:
+    checkpoints = RunCheckpoints(workdir, keep_best)
+    for step, error in errors.items():
+        checkpoints.save(state_at(step, step), {"position": step}, {"error": error})
+        checkpoints.wait()
+    checkpoints.close()
+
+
+def complaint(call: Any, *arguments: Any) -> str:
+    with pytest.raises(UserError) as caught:
+        call(*arguments)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert len(message) < 700
+    return message
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Best at step 20, latest at step 40."""
+    workdir = tmp_path_factory.mktemp("run")
+    save_run(workdir, {10: 9.0, 20: 5.0, 30: 8.0, 40: 7.0})
+    return workdir
+
+
+def test_the_latest_and_the_best_are_kept(run: Path) -> None:
+    assert sorted(p.name for p in (run / "checkpoints").iterdir() if p.is_dir()) == ["20", "40"]
+
+
+def test_the_best_is_the_one_with_the_lowest_error_even_after_reopening(run: Path) -> None:
+    checkpoints = RunCheckpoints(run)
+    assert (checkpoints.best_step(), checkpoints.latest_step()) == (20, 40)
+    checkpoints.close()
+    assert ranking_metrics(run) == {20: {"error": 5.0}, 40: {"error": 7.0}}
+
+
+def test_a_reopened_run_still_knows_its_best(tmp_path: Path) -> None:
+    save_run(tmp_path, {10: 5.0, 20: 8.0})
+    save_run(tmp_path, {30: 7.0, 40: 6.0})
+    assert list(ranking_metrics(tmp_path)) == [10, 40]
+    save_run(tmp_path, {50: 4.0})
+    assert list(ranking_metrics(tmp_path)) == [50]
+
+
+def test_several_of_the_best_are_kept(tmp_path: Path) -> None:
+    save_run(tmp_path, {10: 5.0, 20: 8.0, 30: 6.0, 40: 9.0}, keep_best=2)
+    assert list(ranking_metrics(tmp_path)) == [10, 30, 40]
+
+
+@pytest.mark.parametrize(
+    ("asked", "step"), [("best", 20), ("latest", 40), (20, 20), (40, 40), ("40", 40)]
+)
+def test_variables_of_a_step(run: Path, asked: int | str, step: int) -> None:
+    variables, found = load_variables(run, SMALL, asked)
+    assert found == step
+    assert tiny.same(variables, jax.tree.map(lambda leaf: leaf + np.float32(step), SMALL))
+
+
+def test_a_training_state_comes_back_whole(run: Path) -> None:
+    checkpoints = RunCheckpoints(run)
+    state, position = checkpoints.restore(state_at(0), 40)
+    checkpoints.close()
+    assert tiny.same(state, state_at(40, 40))
+    assert position == {"position": 40}
+
+
+def test_a_save_that_was_cut_off_does_not_count(run: Path, tmp_path: Path) -> None:
+    workdir = tmp_path / "run"
+    shutil.copytree(run, workdir)
+    shutil.copytree(
+        workdir / "checkpoints" / "40", workdir / "checkpoints" / "50.orbax-checkpoint-tmp-123"
+    )
+    assert load_variables(workdir, SMALL, "latest")[1] == 40
+    checkpoints = RunCheckpoints(workdir)
+    assert checkpoints.latest_step() == 40
+    checkpoints.close()
+
+
+def test_reading_leaves_a_run_as_it_was(run: Path) -> None:
+    before = {p: p.stat().st_mtime_ns for p in run.rglob("*")}
+    load_variables(run, SMALL)
+    assert {p: p.stat().st_mtime_ns for p in run.rglob("*")} == before
+
+
+def test_a_converted_checkpoint(tmp_path: Path) -> None:
+    config = tiny.config(track="nyu")
+    folder = tmp_path / "deep" / "converted"
+    save_variables(folder, tiny.variables("nyu"), config)
+    restored = restore(folder)
+    assert tiny.same(restored.variables, tiny.variables("nyu"))
+    assert (restored.config, restored.track.name, restored.step) == (config, "nyu", 0)
+    assert restore(folder, "latest").step == 0
+
+
+def test_a_checkpoint_never_overwrites(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    message = complaint(save_variables, tmp_path, SMALL, tiny.config())
+    assert "already exists; name a new folder" in message
+    assert "already exists" in complaint(
+        save_variables, tmp_path / "notes.txt", SMALL, tiny.config()
+    )
+    assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def changed(path: str, value: Any) -> Any:
+    """SMALL with one tensor replaced, added or (None) removed."""
+    tree = jax.tree.map(lambda leaf: leaf, SMALL)
+    *groups, name = path.split("/")
+    inner: Any = tree
+    for group in groups:
+        inner = inner.setdefault(group, {})
+    inner.pop(name, None)
+    if value is not None:
+        inner[name] = value
+    return tree
+
+
+@pytest.mark.parametrize(
+    ("expected", "said"),
+    [
+        (
+            changed("params/trunk/kernel", np.zeros((100, 201), np.float32)),
+            "params/trunk/kernel is (100, 200), expected (100, 201)",
+        ),
+        (
+            changed("params/trunk/kernel", np.zeros((50, 200), np.float32)),
+            "params/trunk/kernel is (100, 200), expected (50, 200)",
+        ),
+        (
+            changed("params/more/kernel", np.zeros(3, np.float32)),
+            "params/more/kernel is missing, expected (3,)",
+        ),
+        (changed("params/head/bias", None), "params/head/bias is (4,), expected none"),
+    ],
+)
+def test_another_architecture(run: Path, expected: Any, said: str) -> None:
+    """Orbax itself would cut or pad a tensor of another shape without a word."""
+    message = complaint(load_variables, run, expected)
+    assert f"{run}/checkpoints/20 holds weights of another model" in message
+    assert f"1 tensors differ ({said})" in message
+    checkpoints = RunCheckpoints(run)
+    other = TrainState.create(expected, adam_with_l2(1e-3, 0.0))
+    assert said in complaint(checkpoints.restore, other, 40)
+    checkpoints.close()
+
+
+def test_an_edited_config_is_noticed(tmp_path: Path) -> None:
+    folder = tmp_path / "converted"
+    save_variables(folder, tiny.variables(), tiny.config())
+    text = (folder / "config.json").read_text()
+    (folder / "config.json").write_text(text.replace('"resnet18"', '"resnet34"'))
+    message = complaint(restore, folder)
+    assert "holds weights of another model" in message
+    assert "was config.json changed?" in message
+    (folder / "config.json").write_text(text.replace('"head_features": 8', '"head_features": 16'))
+    assert "is (8,), expected (16,)" in complaint(restore, folder)
+
+
+def test_folders_without_a_checkpoint(tmp_path: Path) -> None:
+    assert "checkpoint folder not found" in complaint(restore, tmp_path / "none")
+    assert "config.json not found" in complaint(restore, tmp_path)
+    assert "no checkpoint in" in complaint(load_variables, tmp_path, SMALL)
+    write_config(tmp_path, tiny.config())
+    assert "no checkpoint in" in complaint(restore, tmp_path)
+    (tmp_path / "checkpoints").mkdir()
+    assert "no complete checkpoint in" in complaint(restore, tmp_path)
+    assert "not found" in complaint(restore, tmp_path / "config.json")
+
+
+def test_a_step_that_was_not_kept(run: Path) -> None:
+    assert "no checkpoint of step 10" in complaint(load_variables, run, SMALL, 10)
+    assert "kept: 20, 40" in complaint(load_variables, run, SMALL, 10)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe\x00", b'{"name": "x", "colour": 1}'])
+def test_a_config_that_cannot_be_read(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "config.json").write_bytes(content)
+    assert f"{tmp_path / 'config.json'}: " in complaint(read_config, tmp_path)
+
+
+@pytest.fixture
+def quiet() -> Iterator[None]:
+    """Reads of a damaged file that Orbax started together may still end, and complain, after the first."""
+    yield
+    time.sleep(0.1)
+    gc.collect()
+    logging.getLogger("asyncio").setLevel(logging.NOTSET)
+
+
+AFTERWARDS = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+def largest_file(folder: Path) -> Path:
+    files = [p for p in folder.rglob("*") if p.is_file() and p.name != "commit_success.txt"]
+    return max(files, key=lambda p: p.stat().st_size)
+
+
+@AFTERWARDS
+@pytest.mark.usefixtures("quiet")
+@pytest.mark.parametrize("kept", [0.0, 0.5])
+@pytest.mark.parametrize("which", ["tensors", "manifest.ocdbt", "_METADATA"])
+def test_a_damaged_checkpoint(run: Path, tmp_path: Path, which: str, kept: float) -> None:
+    workdir = tmp_path / "run"
+    shutil.copytree(run, workdir)
+    item = workdir / "checkpoints" / "20" / "variables"
+    path = largest_file(item) if which == "tensors" else item / which
+    path.write_bytes(path.read_bytes()[: int(kept * path.stat().st_size)])
+    message = complaint(load_variables, workdir, SMALL)
+    assert f"{workdir}/checkpoints/20: this checkpoint is damaged or incomplete" in message
+    assert load_variables(workdir, SMALL, "latest")[1] == 40  # the other one is whole
+
+
+@AFTERWARDS
+@pytest.mark.usefixtures("quiet")
+@pytest.mark.parametrize("item", ["optimizer", "iterator"])
+def test_a_damaged_training_state(run: Path, tmp_path: Path, item: str) -> None:
+    workdir = tmp_path / "run"
+    shutil.copytree(run, workdir)
+    path = largest_file(workdir / "checkpoints" / "40" / item)
+    path.write_bytes(b"")
+    checkpoints = RunCheckpoints(workdir)
+    assert "damaged or incomplete" in complaint(checkpoints.restore, state_at(0), 40)
+    checkpoints.close()

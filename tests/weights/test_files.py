@@ -1,0 +1,160 @@
+"""Weights files: three formats, the same tensors, and nothing in them is ever executed."""
+
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from a2j_jax.errors import UserError
+from a2j_jax.weights.files import read_state_dict, write_state_dict
+
+TENSORS = {
+    "Backbone.model.conv1.weight": np.random.default_rng(0).standard_normal((4, 3, 7, 7)),
+    "Backbone.model.bn1.bias": np.arange(4.0),
+    "scalar": np.array(2.5),
+}
+TENSORS = {name: tensor.astype(np.float32) for name, tensor in TENSORS.items()}
+
+
+def assert_same(found: dict[str, np.ndarray], wanted: dict[str, np.ndarray] = TENSORS) -> None:
+    assert found.keys() == wanted.keys()
+    for name, tensor in found.items():
+        np.testing.assert_array_equal(tensor, wanted[name], strict=True)
+
+
+def complaint(path: Path) -> str:
+    with pytest.raises(UserError) as caught:
+        read_state_dict(path)
+    message = str(caught.value)
+    assert str(path) in message
+    assert "\n" not in message
+    return message
+
+
+@pytest.fixture
+def torch() -> ModuleType:
+    return pytest.importorskip("torch", reason="reading .pth needs the extra a2j-jax[torch]")
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+def test_formats_read_equal(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"weights{suffix}"
+    write_state_dict(path, TENSORS)
+    assert_same(read_state_dict(path))
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float64, ml_dtypes.bfloat16])
+def test_any_precision_is_read_as_float32(tmp_path: Path, dtype: Any) -> None:
+    stored = {name: tensor.astype(dtype) for name, tensor in TENSORS.items()}
+    wanted = {name: tensor.astype(np.float32) for name, tensor in stored.items()}
+    save_file(stored, tmp_path / "w.safetensors")
+    assert_same(read_state_dict(tmp_path / "w.safetensors"), wanted)
+    if dtype is not ml_dtypes.bfloat16:  # which .npz does not know
+        np.savez(tmp_path / "w.npz", **stored)
+        assert_same(read_state_dict(tmp_path / "w.npz"), wanted)
+
+
+def test_the_prefix_of_data_parallel_is_taken_off(tmp_path: Path) -> None:
+    np.savez(tmp_path / "w.npz", **{f"module.{name}": t for name, t in TENSORS.items()})
+    assert_same(read_state_dict(tmp_path / "w.npz"))
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    for suffix in (".npz", ".safetensors", ".pth"):
+        assert "weights file not found" in complaint(tmp_path / f"none{suffix}")
+    (tmp_path / "folder.npz").mkdir()
+    assert "weights file not found" in complaint(tmp_path / "folder.npz")
+    (tmp_path / "weights.onnx").write_bytes(b"1234")
+    assert ".safetensors, .npz, .pth" in complaint(tmp_path / "weights.onnx")
+    with pytest.raises(UserError, match=r"\.safetensors or \.npz"):
+        write_state_dict(tmp_path / "weights.pth", TENSORS)
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+@pytest.mark.parametrize("kept", [0.0, 0.02, 0.5, 0.99])
+def test_truncated_files(tmp_path: Path, suffix: str, kept: float) -> None:
+    path = tmp_path / f"weights{suffix}"
+    write_state_dict(path, TENSORS)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(kept * len(content))])
+    assert "is it complete?" in complaint(path)
+
+
+def test_a_damaged_archive(tmp_path: Path) -> None:
+    path = tmp_path / "w.npz"
+    np.savez_compressed(path, a=np.random.default_rng(0).standard_normal(5000))
+    content = bytearray(path.read_bytes())
+    content[2000:2100] = bytes(100)
+    path.write_bytes(content)
+    assert "is it complete?" in complaint(path)
+
+
+def test_an_archive_of_something_else(tmp_path: Path) -> None:
+    np.save(tmp_path / "one.npy", np.zeros(3))
+    (tmp_path / "one.npy").rename(tmp_path / "one.npz")
+    assert "single .npy array" in complaint(tmp_path / "one.npz")
+    np.savez(tmp_path / "text.npz", a=np.array(["x"]))
+    assert "tensors of numbers" in complaint(tmp_path / "text.npz")
+
+
+class Intruder:
+    """Creates a file when it is unpickled."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self) -> tuple:
+        return Path.touch, (self.path,)
+
+
+def test_a_pickle_in_an_archive_is_not_run(tmp_path: Path) -> None:
+    np.savez(tmp_path / "w.npz", a=np.array([Intruder(tmp_path / "ran")], dtype=object))
+    assert "allow_pickle" in complaint(tmp_path / "w.npz")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_pytorch_files(tmp_path: Path, torch: ModuleType) -> None:
+    tensors = {name: torch.from_numpy(tensor) for name, tensor in TENSORS.items()}
+    torch.save(tensors, tmp_path / "plain.pth")
+    wrapped = {f"module.{name}": tensor for name, tensor in tensors.items()}
+    torch.save({"state_dict": wrapped, "epoch": 17}, tmp_path / "wrapped.pt")
+    torch.save(tensors, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    for name in ("plain.pth", "wrapped.pt", "old.pth"):
+        assert_same(read_state_dict(tmp_path / name))
+
+
+def test_a_pytorch_file_of_objects_is_refused_not_run(tmp_path: Path, torch: ModuleType) -> None:
+    torch.save({"a": Intruder(tmp_path / "ran")}, tmp_path / "evil.pth")
+    message = complaint(tmp_path / "evil.pth")
+    assert "torch.save(net.state_dict(), path)" in message
+    assert "weights_only" not in message  # no advice to trust it
+    assert not (tmp_path / "ran").exists()
+    torch.save(torch.nn.Linear(2, 3), tmp_path / "module.pth")
+    assert "tensors alone" in complaint(tmp_path / "module.pth")
+    torch.save([1, 2], tmp_path / "list.pth")
+    assert "expected a dict of tensors, found list" in complaint(tmp_path / "list.pth")
+
+
+def test_pytorch_files_that_are_not(tmp_path: Path, torch: ModuleType) -> None:
+    torch.save({"a": torch.zeros(10_000)}, tmp_path / "whole.pth")
+    whole = (tmp_path / "whole.pth").read_bytes()
+    for name, content in {
+        "empty": b"",
+        "page": b"<!DOCTYPE html><title>404</title>",
+        "cut": whole[: len(whole) // 2],
+    }.items():
+        path = tmp_path / f"{name}.pth"
+        path.write_bytes(content)
+        assert "complete" in complaint(path)
+
+
+def test_without_pytorch_the_extra_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "torch", None)
+    (tmp_path / "w.pth").write_bytes(b"1234")
+    assert "pip install 'a2j-jax[torch]'" in complaint(tmp_path / "w.pth")
