@@ -12,7 +12,6 @@ pixel, and the canvas point nearest to that source pixel is read. Wherever the c
 pixel, this *is* the official crop.
 """
 
-from collections.abc import Callable
 from functools import partial
 from typing import Literal, NamedTuple
 
@@ -20,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from a2j_jax import warp
 from a2j_jax.tracks import TrackSpec
 
 Border = Literal["canvas", "crop"]
@@ -222,7 +222,7 @@ def augment(
     )
     # One ring of background goes around the crop; coordinates beyond it are clipped onto it.
     reach = 1 + (track.margin if border == "canvas" else 0)
-    crops = _for_each_example(
+    crops = warp.for_each_example(
         partial(_jittered_crop, track=track, border=border, reach=reach),
         canvas,
         box,
@@ -230,8 +230,10 @@ def augment(
         jnp.asarray(center_depth_mm, jnp.float32),
         draws.scale,
     )
-    x, y = jax.vmap(partial(_source_coordinates, track.crop_size))(draws.rotation_deg, draws.scale)
-    images = jax.vmap(_bilinear)(crops, x + reach, y + reach)
+    x, y = jax.vmap(partial(warp.source_coordinates, track.crop_size))(
+        draws.rotation_deg, draws.scale
+    )
+    images = jax.vmap(warp.bilinear)(crops, x + reach, y + reach)
     joints = targets(joints_uvd, jittered, center_depth_mm, track)
     uv = _rotate_and_scale(joints[..., :2], draws.rotation_deg, draws.scale, track.crop_size)
     depth = joints[..., 2:]
@@ -270,9 +272,9 @@ def _jittered_crop(
     Returns:
       (S + 2 reach, S + 2 reach) float32; the outermost ring is what lies beyond everything.
     """
-    columns, column_known = _canvas_lookup(box[0::2], jittered[0::2], track, reach)
-    rows, row_known = _canvas_lookup(box[1::2], jittered[1::2], track, reach)
-    pixels = _take(canvas, rows[:, None] * track.canvas_size + columns[None, :])
+    columns, column_known = warp.canvas_lookup(box[0::2], jittered[0::2], track, reach)
+    rows, row_known = warp.canvas_lookup(box[1::2], jittered[1::2], track, reach)
+    pixels = warp.take(canvas, rows[:, None] * track.canvas_size + columns[None, :])
     pixels = jnp.where(row_known[:, None] & column_known[None, :], pixels, 0)
     image = normalize(pixels, center_depth_mm, track, scale)
     if border == "crop":
@@ -280,89 +282,3 @@ def _jittered_crop(
         inside = (k >= 0) & (k < track.crop_size)
         image = jnp.where(inside[:, None] & inside[None, :], image, 0.0)
     return image
-
-
-def _for_each_example(function: Callable[..., jax.Array], *batched: jax.Array) -> jax.Array:
-    """``jax.vmap(function)(*batched)``, and on the CPU a loop with the same result.
-
-    XLA:CPU fuses whatever is vmapped into the gathers that read it, and so would look up and
-    normalise every pixel of the crop again for each of the four taps of each pixel of the warp:
-    37 ms instead of 2.5 ms for 64 crops of 96 x 96. A loop is a boundary that it does not fuse
-    across.
-    """
-    if jax.default_backend() == "cpu":
-        return jax.lax.map(lambda example: function(*example), batched)
-    return jax.vmap(function)(*batched)
-
-
-def _take(image: jax.Array, index: jax.Array) -> jax.Array:
-    """Pixels of a 2-D image by row-major index; the caller keeps the indices in bounds."""
-    return image.reshape(-1).at[index].get(mode="promise_in_bounds")
-
-
-def _canvas_lookup(
-    box: jax.Array, jittered: jax.Array, track: TrackSpec, reach: int
-) -> tuple[jax.Array, jax.Array]:
-    """Along one axis: canvas index of every lattice point of the jittered crop.
-
-    Args:
-      box: (2,) start and end of the box the canvas was cut from, px.
-      jittered: (2,) start and end of the jittered box, px.
-      track: crop size S and margin.
-      reach: lattice points to add on both sides of the jittered crop, <= S. The outermost one of
-        either side is declared unknown.
-
-    Returns:
-      (S + 2 reach,) int32 indices into the canvas, and whether the canvas reaches that far.
-    """
-    size = track.crop_size
-    start, extent = _whole_pixels(jittered)
-    canvas_start, canvas_extent = _whole_pixels(box)
-    # lax.div truncates; all its operands are kept >= 0 here (by adding whole periods), where that
-    # is the floor. jnp's // handles signs, and that costs more than the warp itself.
-    k = jnp.arange(-reach, size + reach, dtype=jnp.int32)
-    source = start + jax.lax.div((k + size) * extent, jnp.int32(size)) - extent
-    # Canvas point j shows source pixel canvas_start + floor(j canvas_extent / S). The first j that
-    # shows `source` or a later one is ceil((source - canvas_start) S / canvas_extent); its
-    # predecessor may be nearer where the crop skips source pixels.
-    offset = jnp.clip(source - canvas_start, -canvas_extent, 2 * canvas_extent)
-    later = jax.lax.div((offset + canvas_extent) * size + canvas_extent - 1, canvas_extent) - size
-    shown = jax.lax.div((later + size) * canvas_extent, jnp.int32(size)) - canvas_extent
-    shown_before = (
-        jax.lax.div((later - 1 + 2 * size) * canvas_extent, jnp.int32(size)) - 2 * canvas_extent
-    )
-    index = jnp.where(offset - shown_before < shown - offset, later - 1, later) + track.margin
-    known = (index >= 0) & (index < track.canvas_size) & (k > -reach) & (k < size + reach - 1)
-    return jnp.clip(index, 0, track.canvas_size - 1), known
-
-
-def _whole_pixels(edges: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """First pixel and number of pixels (>= 1) of a clipped box along one axis, as it is cut."""
-    start, stop = edges[0].astype(jnp.int32), edges[1].astype(jnp.int32)
-    return start, jnp.maximum(stop - start, 1)
-
-
-def _source_coordinates(
-    size: int, rotation_deg: jax.Array, scale: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """M^-1 of every pixel of the output: where cv2.warpAffine samples the crop. Two (S, S)."""
-    angle = jnp.deg2rad(rotation_deg)
-    cos, sin = jnp.cos(angle) / scale, jnp.sin(angle) / scale
-    ramp = jnp.arange(size, dtype=jnp.float32) - size / 2
-    u, v = ramp[None, :], ramp[:, None]
-    return cos * u - sin * v + size / 2, sin * u + cos * v + size / 2
-
-
-def _bilinear(frame: jax.Array, x: jax.Array, y: jax.Array) -> jax.Array:
-    """Samples (F, F) at (x, y); coordinates beyond the frame read its outermost ring."""
-    last = frame.shape[0] - 1
-    x, y = jnp.clip(x, 0, last), jnp.clip(y, 0, last)
-    column = jnp.minimum(x.astype(jnp.int32), last - 1)
-    row = jnp.minimum(y.astype(jnp.int32), last - 1)
-    right, down = x - column, y - row
-    width = frame.shape[1]
-    corner = row * width + column
-    above = _take(frame, corner) * (1 - right) + _take(frame, corner + 1) * right
-    corner = corner + width
-    below = _take(frame, corner) * (1 - right) + _take(frame, corner + 1) * right
-    return above * (1 - down) + below * down

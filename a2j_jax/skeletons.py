@@ -120,13 +120,3 @@ K2HPD = Skeleton(
         ("left leg", (16, 9, 10, 11)),
     ),
 )  # fmt: skip
-
-HANDS2017_JOINT_OF_NYU: dict[int, int] = {
-    # NYU joint -> the HANDS 2017 joint at the same place on the hand: tips to tips, "mid" to PIP,
-    # and the thumb's mid and root to its DIP and PIP. NYU's two wrists and palm have no
-    # counterpart.
-    **{2 * i: HANDS2017.joints.index(f"{f}_tip") for i, f in enumerate(reversed(FINGERS))},
-    **{2 * i + 1: HANDS2017.joints.index(f"{f}_pip") for i, f in enumerate(reversed(FINGERS[1:]))},
-    9: HANDS2017.joints.index("thumb_dip"),
-    10: HANDS2017.joints.index("thumb_pip"),
-}

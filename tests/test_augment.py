@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from a2j_jax import augment, crops, geometry
+from a2j_jax import augment, crops, geometry, warp
 from a2j_jax.tracks import get_track, with_crop_size
 
 draw = jax.jit(augment.draw, static_argnums=(1, 2))
@@ -142,7 +142,7 @@ def test_the_mapping_is_exact_on_a_ramp(rotation, scale, shift):
 
     # Every pixel shows the depth of the place it claims to show.
     size = track.crop_size
-    x, y = augment._source_coordinates(size, draws.rotation_deg[0], draws.scale[0])
+    x, y = warp.source_coordinates(size, draws.rotation_deg[0], draws.scale[0])
     u = inputs["window_px"][0, 0] + shift[0] + x
     v = inputs["window_px"][0, 1] + shift[1] + y
     expected = (400 + u + v - inputs["center_depth_mm"][0]) * scale

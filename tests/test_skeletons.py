@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from scipy.io import loadmat
 
-from a2j_jax import skeletons
 from a2j_jax.geometry import uvd_to_xyz
 from a2j_jax.skeletons import HANDS2017, ICVL, ITOP, K2HPD, NYU
 from a2j_jax.tracks import TRACKS
@@ -39,18 +38,6 @@ def test_left_and_right_pair_up(skeleton):
 
 def test_hands_have_no_sides():
     assert NYU.left_right == ICVL.left_right == HANDS2017.left_right == ()
-
-
-def test_nyu_joints_correspond_to_hands2017_by_name():
-    pairs = {
-        NYU.joints[nyu]: HANDS2017.joints[other]
-        for nyu, other in skeletons.HANDS2017_JOINT_OF_NYU.items()
-    }
-    assert len(pairs) == 11
-    assert pairs["pinky_tip"] == "pinky_tip"
-    assert pairs["index_mid"] == "index_pip"
-    assert pairs["thumb_root"] == "thumb_pip"
-    assert all(name.split("_")[0] == other.split("_")[0] for name, other in pairs.items())
 
 
 def bone_lengths(skeleton, joints):

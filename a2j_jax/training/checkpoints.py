@@ -91,7 +91,7 @@ class RunCheckpoints:
             iterator=ocp.args.JsonRestore(),
         )
         restored = TrainState(
-            step=jax.numpy.asarray(step, jax.numpy.int32),
+            step=jax.device_put(jax.numpy.int32(step), state.step.sharding),
             params=items.variables["params"],
             batch_stats=items.variables["batch_stats"],
             opt_state=items.optimizer,

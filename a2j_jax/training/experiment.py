@@ -62,7 +62,8 @@ def run_experiment(config: Config, workdir: str | Path) -> TrainState:
     variables = init_variables(model, init_key, track.crop_size, track.crop_size)
     if config.model.init_from is not None:
         variables = initial_variables(config, track, variables)
-    state = TrainState.create(variables, optimizer)
+    # Placed explicitly, as restored states are: JAX compiles the step anew where that differs.
+    state = jax.device_put(TrainState.create(variables, optimizer), jax.devices()[0])
     step = make_train_step(
         model, optimizer, assembly.prepare_of(config, track), assembly.objective_of(config, track)
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -39,7 +40,7 @@ def state_at(step: int, value: float = 0.0) -> TrainState:
     filled = jax.tree.map(lambda leaf: leaf + np.float32(value), SMALL)
     state = TrainState.create(filled, adam_with_l2(1e-3, 1e-4))
     moved = jax.tree.map(lambda leaf: leaf + 1, state.opt_state)  # moments are not all zero
-    return state.replace(step=np.int32(step), opt_state=moved)
+    return state.replace(step=jnp.int32(step), opt_state=moved)
 
 
 def save_run(workdir: Path, errors: dict[int, float], keep_best: int = 1) -> None:

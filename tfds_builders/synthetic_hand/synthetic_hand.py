@@ -12,7 +12,8 @@ import numpy as np
 
 from a2j_jax import geometry
 from a2j_jax.crops import Crop
-from a2j_jax.synthetic.scene import ARMS_LENGTH, KINECT, SceneSpec, generate_hands
+from a2j_jax.synthetic.placement import SceneSpec
+from a2j_jax.synthetic.scene import ARMS_LENGTH, KINECT, generate_hands
 from a2j_jax.synthetic.sensor import SensorSpec
 from a2j_jax.tracks import TrackSpec
 from tfds_builders.depth_pose import DepthPoseBuilder, Example, make_example
