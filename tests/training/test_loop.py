@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from a2j_jax.errors import UserError
-from a2j_jax.evaluation.metrics import NotFiniteError
+from a2j_jax.evaluation.metrics import joint_errors
 from a2j_jax.training.checkpoints import RunCheckpoints, load_variables, ranking_metrics
 from a2j_jax.training.logs import RunLog
 from a2j_jax.training.loop import BATCH_KEYS, Intervals, train
@@ -154,11 +154,11 @@ def test_weights_that_answer_with_nan_are_not_saved(tmp_path: Path) -> None:
 
     def evaluate(variables: Any) -> dict[str, float]:
         if variables["params"]["w"][0] > 5:
-            raise NotFiniteError("predicted joint 0 of frame 3 is not finite")
+            joint_errors(np.full((1, 14, 3), np.nan), np.zeros((1, 14, 3)))
         return {"error": 1.0}
 
     message = stopped(tmp_path, evaluate=evaluate)
-    assert "training broke at step 6: predicted joint 0 of frame 3 is not finite" in message
+    assert "training broke at step 6: predicted joint 0 of frame 0 is not finite" in message
     assert "Last good checkpoint: step 3" in message
     assert list(ranking_metrics(tmp_path)) == [3]
 

@@ -1,0 +1,62 @@
+"""Running commands in this process: `a2j(...)` for what should work, `refused(...)` for what should not."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from a2j_jax.cli.main import main
+from a2j_jax.training.checkpoints import save_variables
+from tests import tiny
+
+
+class Outcome(NamedTuple):
+    """How a command ended and what it printed."""
+
+    status: int
+    out: str
+    err: str
+
+
+Command = Callable[..., Outcome]
+Refused = Callable[..., str]
+
+
+@pytest.fixture
+def a2j(capsys: pytest.CaptureFixture[str]) -> Command:
+    def run(*arguments: object) -> Outcome:
+        capsys.readouterr()
+        try:
+            status = main([str(argument) for argument in arguments])
+        except SystemExit as end:  # --help
+            status = int(end.code or 0)
+        return Outcome(status, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def refused(a2j: Command) -> Refused:
+    """Runs a command that must end with one line on stderr, status 2 and nothing on stdout; returns the line."""
+
+    def run(*arguments: object) -> str:
+        outcome = a2j(*arguments)
+        assert outcome.status == 2, outcome
+        assert outcome.out == ""
+        assert "Traceback" not in outcome.err
+        *before, last = outcome.err.splitlines()
+        assert last.startswith("a2j: error: ")
+        assert not any("error" in line for line in before)
+        return last.removeprefix("a2j: error: ")
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Checkpoints of made-up tiny networks, one folder per track."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    for track in ("nyu", "itop_front", "k2hpd", "synthetic_hand"):
+        save_variables(folder / track, tiny.variables(track), tiny.config(track=track))
+    return folder

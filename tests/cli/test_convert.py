@@ -1,0 +1,119 @@
+"""`a2j convert`: official weights become a checkpoint that predicts as the weights do."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from a2j_jax.inference.predictor import Predictor
+from a2j_jax.models.a2j import A2J
+from a2j_jax.tracks import get_track
+from a2j_jax.training.restore import restore
+from a2j_jax.weights.convert import official_from_variables
+from a2j_jax.weights.files import write_state_dict
+from tests import tiny
+from tests.cli.conftest import Command, Refused
+
+
+class Weights:
+    """Made-up weights of a ResNet-18 A2J of full width, in the official naming, in a file."""
+
+    def __init__(self, track: str, path: Path):
+        spec = get_track(track)
+        self.model = A2J(spec.num_joints, spec.joint_dims, "resnet18")
+        self.variables: Any = tiny.made_up(tiny.shapes(self.model))
+        self.path = path
+        write_state_dict(
+            path,
+            official_from_variables(
+                self.variables, backbone="resnet18", joint_dims=spec.joint_dims
+            ),
+        )
+
+
+@pytest.fixture(scope="module")
+def hand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Weights]:
+    weights = Weights("nyu", tmp_path_factory.mktemp("weights") / "nyu.safetensors")
+    yield weights
+    weights.path.unlink()  # 80 MB
+
+
+@pytest.mark.slow
+def test_a_converted_network_predicts_as_its_weights_do(
+    a2j: Command, hand: Weights, tmp_path: Path
+) -> None:
+    folder = tmp_path / "nyu_a2j"
+    outcome = a2j("convert", hand.path, folder, "--track", "nyu", "--backbone", "resnet18")
+    assert (outcome.status, outcome.out) == (0, ""), outcome.err
+    assert f"{folder}: nyu checkpoint with resnet18" in outcome.err
+
+    depth = np.random.default_rng(0).integers(650, 750, (480, 640)).astype(np.uint16)
+    np.save(tmp_path / "frame.npy", depth)
+    outcome = a2j(
+        "predict", "--checkpoint", folder, "--track", "nyu", "--depth", tmp_path / "frame.npy",
+        "--center", "320,240,700", "--json",
+    )  # fmt: skip
+    assert outcome.status == 0, outcome.err
+    frame = json.loads(outcome.out)["frames"][0]
+    wanted = Predictor(hand.model, hand.variables, get_track("nyu"))(
+        depth, center_uvd=(320, 240, 700)
+    )
+    np.testing.assert_allclose(frame["joints_uvd"], wanted.joints_uvd, atol=1e-4)
+    np.testing.assert_allclose(frame["joints_xyz_mm"], wanted.joints_xyz_mm, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_a_body_in_the_plane(a2j: Command, tmp_path: Path) -> None:
+    weights = Weights("k2hpd", tmp_path / "k2hpd.npz")
+    folder = tmp_path / "k2hpd_a2j"
+    outcome = a2j("convert", weights.path, folder, "--track", "k2hpd", "--backbone", "resnet18")
+    assert outcome.status == 0, outcome.err
+    restored = restore(folder)
+    assert tiny.same(restored.variables, weights.variables)
+    assert (restored.track, restored.model) == (get_track("k2hpd"), weights.model)
+
+
+@pytest.mark.slow
+def test_weights_of_another_architecture(refused: Refused, hand: Weights, tmp_path: Path) -> None:
+    def told(*options: str) -> str:
+        return refused("convert", hand.path, tmp_path / "out", *options)
+
+    message = told("--track", "nyu")  # resnet50
+    assert f"{hand.path} does not fit this model" in message
+    assert "missing: " in message
+    assert "misshapen: " in message
+    assert "choose the track and backbone" in message
+    message = told("--track", "icvl", "--backbone", "resnet18")
+    assert "6 misshapen: classificationModel.output.weight is (224, 256, 3, 3)" in message
+    assert "expected (256, 256, 3, 3)" in message
+    assert "unexpected: DepthRegressionModel" in told("--track", "k2hpd", "--backbone", "resnet18")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_an_existing_folder_is_left_alone(refused: Refused, hand: Weights, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    options = ("--track", "nyu", "--backbone", "resnet18")
+    assert "name a new folder" in refused("convert", hand.path, tmp_path, *options)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_bad_files(refused: Refused, tmp_path: Path) -> None:
+    def told(name: str, content: bytes | None = None, track: str = "nyu") -> str:
+        if content is not None:
+            (tmp_path / name).write_bytes(content)
+        return refused("convert", tmp_path / name, tmp_path / "out", "--track", track)
+
+    assert "weights file not found" in told("none.pth")
+    assert "unknown kind of weights file" in told("weights.onnx", b"1234")
+    assert "is it complete?" in told("cut.safetensors", b"1234")
+    assert "is it complete?" in told("cut.npz", b"PK\x03\x04")
+    assert "did you mean 'nyu'?" in told("none.pth", track="nuy")
+    np.savez(tmp_path / "other.npz", weight=np.zeros(3))
+    message = told("other.npz")
+    assert "missing: Backbone.model.conv1.weight" in message
+    assert "1 unexpected: weight" in message
+    assert not (tmp_path / "out").exists()

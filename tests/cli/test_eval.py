@@ -1,0 +1,115 @@
+"""`a2j eval`: published predictions give the published number, a checkpoint gives a report."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests import tiny
+from tests.cli.conftest import Command, Refused
+
+
+def test_the_authors_nyu_predictions(a2j: Command, official: Path) -> None:
+    outcome = a2j(
+        "eval",
+        "--predictions", official / "nyu_861_epoch32_UVD.txt",
+        "--track", "nyu",
+        "--labels", official / "nyu" / "nyu_keypointsUVD_test.mat",
+        "--json",
+    )  # fmt: skip
+    assert outcome.status == 0
+    scores = json.loads(outcome.out)  # one object, and nothing else
+    assert outcome.out.count("\n") == 1
+    assert (scores["track"], scores["frames"]) == ("nyu", 8252)
+    assert scores["mean_error_mm"] == pytest.approx(8.6098, abs=5e-5)
+    published = [9.151, 7.143, 8.654, 6.897, 9.583, 7.373, 10.753, 8.445, 10.615, 8.224, 7.856,
+                 9.276, 9.251, 7.316]  # fmt: skip
+    np.testing.assert_allclose(scores["per_joint_mm"], published, atol=5e-4)
+    assert scores["success_rate"]["20"] == pytest.approx(0.7056, abs=5e-5)
+    assert scores["success_rate"]["40"] == pytest.approx(0.9094, abs=5e-5)
+    assert "8.61" in outcome.err  # the table
+
+
+def test_without_json_only_the_table_is_printed(a2j: Command, tmp_path: Path) -> None:
+    joints = np.random.default_rng(0).uniform(100, 200, (5, 14, 3))
+    np.savetxt(tmp_path / "joints.txt", joints.reshape(5, -1))
+    outcome = a2j(
+        "eval", "--predictions", tmp_path / "joints.txt", "--track", "nyu",
+        "--labels", tmp_path / "joints.txt",
+    )  # fmt: skip
+    assert (outcome.status, outcome.out) == (0, "")
+    assert "0.00" in outcome.err
+
+
+def test_bad_files_of_joints(refused: Refused, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name, shape in {"ok": (5, 42), "short": (4, 42), "hands21": (5, 63)}.items():
+        np.savetxt(tmp_path / f"{name}.txt", rng.uniform(100, 200, shape))
+    (tmp_path / "empty.txt").write_text("")
+    (tmp_path / "words.txt").write_text("one two\n")
+
+    def told(predictions: str, labels: str, track: str = "nyu") -> str:
+        return refused(
+            "eval", "--predictions", tmp_path / predictions, "--labels", tmp_path / labels,
+            "--track", track, "--json",
+        )  # fmt: skip
+
+    assert "14 joints" in told("ok.txt", "hands21.txt")
+    assert "hands21.txt" in told("hands21.txt", "ok.txt")
+    assert "4 frames" in told("short.txt", "ok.txt")
+    for name in ("empty.txt", "words.txt", "none.txt"):
+        assert name in told(name, "ok.txt")
+        assert name in told("ok.txt", name)
+    assert "did you mean 'nyu'?" in told("ok.txt", "ok.txt", "nuy")
+    assert "--track and --labels" in refused("eval", "--predictions", tmp_path / "ok.txt")
+
+
+def test_bad_checkpoints(refused: Refused, checkpoints: Path, tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert "checkpoint folder not found" in refused("eval", "--workdir", tmp_path / "none")
+    assert "config.json not found" in refused("eval", "--workdir", empty)
+    workdir = checkpoints / "synthetic_hand"
+    assert "no data directory" in refused(
+        "eval", "--workdir", workdir, "--data_dir", tmp_path / "none"
+    )
+    assert "holds no data set" in refused("eval", "--workdir", workdir, "--data_dir", empty)
+    assert "no checkpoint of step 7" in refused("eval", "--workdir", workdir, "--step", "7")
+    assert "not 'nyu'" in refused("eval", "--workdir", workdir, "--track", "nyu")
+    assert "--labels goes with" in refused("eval", "--workdir", workdir, "--labels", "x.mat")
+    assert not (workdir / "eval").exists()
+    assert list(tmp_path.iterdir()) == [empty]
+    assert not list(empty.iterdir())
+
+
+def test_an_edited_config(refused: Refused, checkpoints: Path, tmp_path: Path) -> None:
+    workdir = tmp_path / "edited"
+    shutil.copytree(checkpoints / "nyu", workdir)
+    text = (workdir / "config.json").read_text()
+    (workdir / "config.json").write_text(text.replace('"width": 8', '"width": 16'))
+    assert "weights of another model" in refused("eval", "--workdir", workdir)
+    (workdir / "config.json").write_text(text.replace('"width"', '"breadth"'))
+    assert "model.breadth" in refused("eval", "--workdir", workdir)
+    (workdir / "config.json").write_text(text[:100])
+    assert "config.json: not a config" in refused("eval", "--workdir", workdir)
+
+
+@pytest.mark.slow
+def test_a_checkpoint_is_scored_and_reported(
+    a2j: Command, checkpoints: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    outcome = a2j(
+        "eval", "--workdir", checkpoints / "synthetic_hand", "--data_dir", tiny_data,
+        "--batch_size", "8", "--out", tmp_path / "report", "--json",
+    )  # fmt: skip
+    assert outcome.status == 0, outcome.err
+    scores = json.loads(outcome.out)
+    assert (scores["track"], scores["frames"]) == ("synthetic_hand", tiny.FRAMES["test"])
+    assert len(scores["per_joint_mm"]) == 21
+    assert scores["compared"].keys() == {"mean pose", "crop centre"}
+    written = {path.name for path in (tmp_path / "report").iterdir()}
+    assert "scores.json" in written
+    assert any(name.endswith(".png") for name in written)
+    assert not (checkpoints / "synthetic_hand" / "eval").exists()

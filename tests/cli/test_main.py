@@ -1,0 +1,152 @@
+"""The command line as a whole: help, mistakes in one line, and what is never imported."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from a2j_jax.cli import main as entry
+from a2j_jax.cli.main import COMMANDS
+from tests.cli.conftest import Command, Refused
+
+
+@pytest.mark.parametrize("command", [None, *COMMANDS])
+def test_help_has_examples(a2j: Command, command: str | None) -> None:
+    outcome = a2j(*filter(None, [command]), "--help")
+    assert outcome.status == 0
+    assert "examples:\n" in outcome.out
+    name = command or r"\w+"
+    examples = re.findall(rf"^  a2j {name} .*", outcome.out, re.MULTILINE)
+    assert len(examples) >= 2
+    assert outcome.err == ""
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_examples_name_options_that_exist(a2j: Command, command: str) -> None:
+    text = a2j(command, "--help").out
+    declared = set(re.findall(r"--\w+", text.split("examples:")[0]))
+    used = set(re.findall(r"--\w+", text.split("examples:")[1])) - {"--config"}
+    assert used <= declared | {"--help"}
+
+
+def test_the_overview_lists_every_command(a2j: Command) -> None:
+    text = a2j("--help").out
+    for command, line in COMMANDS.items():
+        assert re.search(rf"^  {command} +{re.escape(line)}$", text, re.MULTILINE)
+
+
+def test_version(a2j: Command) -> None:
+    assert re.fullmatch(r"a2j_jax \d+\.\d+\.\d+\n", a2j("--version").out)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("", "required: COMMAND; see a2j --help"),
+        ("trian --config quickstart", "invalid choice: 'trian'"),
+        ("--colour red", "COMMAND"),
+        ("eval", "--workdir/--checkpoint --predictions is required; see a2j eval --help"),
+        ("eval --predictions a.txt --track nyu --lables b.mat", "--lables"),
+        ("eval --workdir runs/x --step newest", "'newest': expected best, latest or a step number"),
+        ("eval --workdir runs/x --batch_size 0", "'0': expected a whole number of at least 1"),
+        ("eval --workdir runs/x --config.optim.steps=3", "a2j eval takes no --config.optim.steps"),
+        ("predict --checkpoint c --depth f.png", "--center --box is required"),
+        ("predict --checkpoint c --depth f.png --center 1,2", "'1,2' is not U,V,D: expected 3"),
+        ("predict --checkpoint c --depth f.png --box a,b,c,d", "is not X0,Y0,X1,Y1: expected 4"),
+        ("predict --checkpoint c --depth f.png --center 1,2,3 --box 1,2,3,4", "not allowed with"),
+        ("predict --depth f.png --center 1,2,3", "required: --checkpoint"),
+        ("convert weights.npz out", "required: --track"),
+        ("convert weights.npz out --track nyu --backbone vgg16", "invalid choice: 'vgg16'"),
+        ("build synthetic_hand --train many", "'many': expected a whole number of at least 0"),
+        ("build synthetic_hands", "did you mean 'synthetic_hand'?"),
+        ("show synthetic_hnad", "did you mean 'synthetic_hand'?"),
+        ("train", "required: --config"),
+        ("train --config quikstart", "did you mean 'quickstart'?"),
+        ("train --config none.py", "config file not found: none.py"),
+        ("train --config quickstart --config.optim.lerning_rate=1", "'optim.learning_rate'?"),
+        ("train --config quickstart --config.batch_size 8", "did you mean 'optim.batch_size'?"),
+        ("train --config quickstart --config.optim.steps=few", "'few' is not a valid int | None"),
+        ("train --config quickstart --config.optim.steps", "--config.optim.steps=VALUE"),
+        ("train --config quickstart --config.model.backbone=vgg16", "'vgg16' is not a valid"),
+        ("train --config quickstart --config.track=nuy", "did you mean 'nyu'?"),
+        ("train --config quickstart --config.track=nyu", "no data directory data"),
+        ("train --config quickstart --resume", "--resume: there is no run in runs/quickstart"),
+        ("train --config quickstart --workdir file.txt", "file.txt is a file; name a folder"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(
+    refused: Refused,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    line: str,
+    said: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file.txt").write_text("mine")
+    assert said in refused(*line.split())
+    assert [p.name for p in tmp_path.iterdir()] == ["file.txt"]  # nothing is written
+    assert (tmp_path / "file.txt").read_text() == "mine"
+
+
+def test_a_path_that_cannot_be_made_is_named(refused: Refused, tmp_path: Path) -> None:
+    (tmp_path / "file.txt").write_text("mine")
+    out = tmp_path / "file.txt" / "runs"
+    message = refused("build", "synthetic_hand", "--data_dir", out)
+    assert str(tmp_path / "file.txt") in message
+
+
+def test_interrupting_is_no_error(a2j: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(_: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("a2j_jax.cli.show.run", interrupted)
+    outcome = a2j("show", "synthetic_hand")
+    assert (outcome.status, outcome.out, outcome.err) == (130, "", "a2j: interrupted\n")
+
+
+def test_our_own_bugs_keep_their_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_: object) -> int:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("a2j_jax.cli.show.run", broken)
+    with pytest.raises(ZeroDivisionError):
+        entry(["show", "synthetic_hand"])
+
+
+IMPORTS = """
+import sys, time
+
+class Watch:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "tensorflow"):
+            print("wanted", name)  # it would have been imported, were it installed
+
+sys.meta_path.insert(0, Watch())
+started = time.perf_counter()
+import a2j_jax
+print("seconds", time.perf_counter() - started)
+import a2j_jax.cli.main, a2j_jax.evaluation.checkpoint, a2j_jax.inference.predictor
+import a2j_jax.training.experiment, a2j_jax.weights.load, tfds_builders.build
+from a2j_jax.training.logs import RunLog
+RunLog(sys.argv[1]).close()
+print("loaded", sorted({"torch", "tensorflow"} & set(sys.modules)))
+"""
+
+
+@pytest.mark.slow
+def test_imports_are_light(tmp_path: Path) -> None:
+    repository = Path(__file__).resolve().parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTS, str(tmp_path)],
+        cwd=repository,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "wanted" not in done.stdout
+    assert done.stdout.splitlines()[-1] == "loaded []"
+    seconds = re.search(r"seconds ([\d.e-]+)", done.stdout)
+    assert seconds is not None
+    assert float(seconds[1]) < 2

@@ -1,0 +1,205 @@
+"""`a2j predict`: joints of frames of every kind, and one line for what is no frame or no place in it."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from a2j_jax import geometry
+from a2j_jax.geometry import Camera
+from a2j_jax.inference.predictor import Predictor
+from a2j_jax.tracks import get_track
+from tests.cli.conftest import Command, Refused
+
+CENTER = "300,200,700"
+BOX = "60,40,200,220"
+
+
+@pytest.fixture(scope="module")
+def frames(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One scene in all the ways a frame can be stored, and things that are no frames."""
+    folder = tmp_path_factory.mktemp("frames")
+    rows, columns = np.mgrid[:480, :640]
+    near = (rows - 200) ** 2 + (columns - 300) ** 2 < 70**2
+    depth = np.where(near, 690 + (rows + columns) % 20, 2001).astype(np.uint16)
+    small = depth[::2, ::2]
+
+    np.save(folder / "depth.npy", depth)
+    np.save(folder / "small.npy", small.astype(np.float64))
+    Image.fromarray(depth).save(folder / "depth16.png")
+    Image.fromarray((depth * 8).astype(np.uint16)).save(folder / "eighths.png")
+    packed = np.stack([np.zeros_like(depth), depth // 256, depth % 256], -1).astype(np.uint8)
+    Image.fromarray(packed).save(folder / "packed.png")
+    Image.fromarray((depth // 8).astype(np.uint8)).save(folder / "grey8.png")
+    np.save(folder / "colour.npy", np.zeros((4, 5, 3)))
+    np.save(folder / "blank.npy", np.zeros((480, 640), np.uint16))
+    np.save(folder / "objects.npy", np.array([{}], dtype=object), allow_pickle=True)
+    (folder / "text.png").write_text("hello")
+    (folder / "cut.png").write_bytes((folder / "depth16.png").read_bytes()[:300])
+    (folder / "frame.xyz").write_text("hello")
+    return folder
+
+
+def joints(out: str) -> list[dict]:
+    assert out.count("\n") == 1
+    contents = json.loads(out)
+    assert contents.keys() == {"frames"}
+    return contents["frames"]
+
+
+@pytest.mark.slow
+def test_hands(a2j: Command, checkpoints: Path, frames: Path) -> None:
+    paths = [frames / name for name in ("depth.npy", "depth16.png", "packed.png")]
+    outcome = a2j(
+        "predict", "--checkpoint", checkpoints / "nyu", "--depth", *paths,
+        "--center", CENTER, "--json",
+    )  # fmt: skip
+    assert outcome.status == 0, outcome.err
+    found = joints(outcome.out)
+    assert [frame["path"] for frame in found] == [str(path) for path in paths]
+    assert all(f"{path}: " in outcome.err and " ms" in outcome.err for path in paths)
+    for frame in found:
+        assert frame.keys() == {
+            "path", "joints_uvd", "joints_xyz_mm", "confidence", "milliseconds"
+        }  # fmt: skip
+        assert frame["joints_uvd"] == found[0]["joints_uvd"]  # however it is stored
+        assert frame["milliseconds"] > 0
+    assert np.shape(found[0]["joints_uvd"]) == np.shape(found[0]["joints_xyz_mm"]) == (14, 3)
+    assert np.shape(found[0]["confidence"]) == (14,)
+    camera = get_track("nyu").camera
+    assert camera is not None
+    np.testing.assert_allclose(
+        geometry.uvd_to_xyz(np.array(found[0]["joints_uvd"]), camera),
+        found[0]["joints_xyz_mm"],
+        atol=1e-3,
+    )
+    in_python = Predictor.from_checkpoint(checkpoints / "nyu")(
+        np.load(paths[0]), center_uvd=[300, 200, 700]
+    )
+    np.testing.assert_allclose(found[0]["joints_uvd"], in_python.joints_uvd, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_a_camera_of_ones_own(a2j: Command, checkpoints: Path, frames: Path) -> None:
+    outcome = a2j(
+        "predict", "--checkpoint", checkpoints / "nyu", "--depth", frames / "eighths.png",
+        "--depth_unit_mm", "0.125", "--center", CENTER, "--json",
+        "--fx", "476.007", "--fy", "-476.007", "--cx", "313.683", "--cy", "242.755",
+    )  # fmt: skip
+    assert outcome.status == 0, outcome.err
+    frame = joints(outcome.out)[0]
+    camera = Camera(476.007, -476.007, 313.683, 242.755)
+    xyz = geometry.uvd_to_xyz(np.array(frame["joints_uvd"]), camera)
+    np.testing.assert_allclose(frame["joints_xyz_mm"], xyz, atol=1e-3)
+
+
+@pytest.mark.slow
+def test_bodies(a2j: Command, checkpoints: Path, frames: Path, tmp_path: Path) -> None:
+    """Boxes may reach over the border; a joint of a 2D track is two numbers, and has no millimetres."""
+    picture = tmp_path / "overlay.png"
+    outcome = a2j(
+        "predict", "--checkpoint", checkpoints / "itop_front", "--depth", frames / "small.npy",
+        "--box", "-20,40,200,250", "--json", "--out", picture,
+    )  # fmt: skip
+    assert outcome.status == 0, outcome.err
+    frame = joints(outcome.out)[0]
+    assert np.shape(frame["joints_uvd"]) == np.shape(frame["joints_xyz_mm"]) == (15, 3)
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+    outcome = a2j(
+        "predict", "--checkpoint", checkpoints / "k2hpd", "--depth", frames / "grey8.png",
+        frames / "depth16.png", "--box", BOX, "--box", "200,100,400,300", "--json",
+    )  # fmt: skip
+    assert outcome.status == 0, outcome.err
+    for frame in joints(outcome.out):
+        assert frame.keys() == {"path", "joints_uvd", "confidence", "milliseconds"}
+        assert np.shape(frame["joints_uvd"]) == (19, 2)
+
+
+@pytest.mark.slow
+def test_without_json_there_is_a_table(a2j: Command, checkpoints: Path, frames: Path) -> None:
+    """Synthetic-trained networks read NYU's files when told whose frames they are."""
+    outcome = a2j(
+        "predict", "--checkpoint", checkpoints / "synthetic_hand", "--track", "nyu",
+        "--depth", frames / "packed.png", "--center", CENTER,
+    )  # fmt: skip
+    assert outcome.status == 0, outcome.err
+    for name in get_track("synthetic_hand").skeleton.joints:
+        assert name in outcome.out
+
+
+@pytest.fixture(scope="module")
+def loaded(checkpoints: Path) -> Predictor:
+    return Predictor.from_checkpoint(checkpoints / "nyu")
+
+
+@pytest.mark.parametrize(
+    ("file", "where", "said"),
+    [
+        ("none.png", f"--center {CENTER}", "no such file"),
+        ("grey8.png", f"--center {CENTER}", "uint8 image of 1 channel(s)"),
+        ("cut.png", f"--center {CENTER}", "truncated"),
+        ("text.png", f"--center {CENTER}", "not readable as an image"),
+        ("frame.xyz", f"--center {CENTER}", "unknown kind of frame '.xyz'"),
+        ("colour.npy", f"--center {CENTER}", "found shape (4, 5, 3)"),
+        ("objects.npy", f"--center {CENTER}", "not readable as a numeric .npy"),
+        ("blank.npy", f"--center {CENTER}", "no reading at all"),
+        ("depth.npy", "--center 640,200,700", "outside the 640×480 frame"),
+        ("depth.npy", "--center -1,200,700", "outside the 640×480 frame"),
+        ("depth.npy", "--center 300,200,0", "centre depth 0 mm"),
+        ("depth.npy", "--center 300,200,0.7", "check the centre and the unit"),
+        ("depth.npy", "--center nan,200,700", "expected 3 finite numbers"),
+        ("depth.npy", "--box 200,40,60,220", "expected x0 < x1"),
+        ("depth.npy", "--box 700,40,900,220", "covers no pixel"),
+        ("depth.npy", f"--center {CENTER} --center {CENTER}", "2 centres for 1 frames"),
+        ("depth.npy", f"--center {CENTER} --fx 0", "focal lengths not 0"),
+        ("depth.npy", f"--center {CENTER} --depth_unit_mm 0", "expected a positive number"),
+        ("depth.npy", f"--center {CENTER} --track nuy", "did you mean 'nyu'?"),
+        ("depth.npy", f"--center {CENTER} --track itop_front", "trained on track 'nyu'"),
+    ],
+)
+def test_bad_frames_and_places(
+    refused: Refused,
+    checkpoints: Path,
+    frames: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    loaded: Predictor,
+    file: str,
+    where: str,
+    said: str,
+) -> None:
+    # Loading and compiling anew for every mistake would take most of a minute.
+    monkeypatch.setattr(Predictor, "from_checkpoint", lambda _: loaded)
+    picture = tmp_path / "overlay.png"
+    message = refused(
+        "predict", "--checkpoint", checkpoints / "nyu", "--depth", frames / file, *where.split(),
+        "--json", "--out", picture,
+    )  # fmt: skip
+    assert said in message
+    assert not picture.exists()
+
+
+@pytest.mark.slow
+def test_colour_where_depth_is_expected(refused: Refused, checkpoints: Path, frames: Path) -> None:
+    message = refused(
+        "predict", "--checkpoint", checkpoints / "itop_front", "--depth", frames / "packed.png",
+        "--box", BOX,
+    )  # fmt: skip
+    assert "uint8 image of 3 channel(s)" in message
+    assert "--track nyu" in message
+
+
+def test_bad_checkpoints(refused: Refused, frames: Path, tmp_path: Path) -> None:
+    def told(folder: Path) -> str:
+        return refused(
+            "predict", "--checkpoint", folder, "--depth", frames / "depth.npy", "--center", CENTER
+        )
+
+    assert "checkpoint folder not found" in told(tmp_path / "none")
+    assert "config.json not found" in told(tmp_path)
+    assert "folder not found" in told(frames / "depth.npy")
+    assert not os.listdir(tmp_path)

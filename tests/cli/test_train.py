@@ -1,0 +1,82 @@
+"""`a2j train`, from a config file to a checkpoint that eval and predict read; and again, to go on."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from a2j_jax.training.checkpoints import ranking_metrics, read_config
+from tests import tiny
+from tests.cli.conftest import Command, Refused
+
+CONFIG = """\
+from tests import tiny
+
+def get_config():
+    return tiny.config({data!r})
+"""
+
+pytestmark = pytest.mark.slow  # a training step compiles
+
+
+@pytest.fixture
+def config_file(tiny_data: Path, tmp_path: Path) -> Path:
+    path = tmp_path / "my_config.py"
+    path.write_text(CONFIG.format(data=str(tiny_data)))
+    return path
+
+
+def test_train_go_on_evaluate_predict(
+    a2j: Command, refused: Refused, config_file: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    workdir = tmp_path / "run"
+    train = ("train", "--config", config_file, "--workdir", workdir)
+
+    outcome = a2j(*train)
+    assert (outcome.status, outcome.out) == (0, ""), outcome.err
+    assert "is built already" in outcome.err
+    assert read_config(workdir) == tiny.config(tiny_data)
+    assert 6 in ranking_metrics(workdir)
+
+    outcome = a2j(*train, "--resume")
+    assert outcome.status == 0
+    assert "nothing left to train" in outcome.err
+
+    config = (workdir / "config.json").read_text()
+    assert "model.width: 8 there, 16 now" in refused(*train, "--config.model.width=16")
+    assert "track: 'synthetic_hand' there, 'nyu' now" in refused(*train, "--config.track", "nyu")
+    assert (workdir / "config.json").read_text() == config
+
+    depth = np.full((480, 640), 700, np.uint16)
+    np.save(tmp_path / "frame.npy", depth)
+    outcome = a2j(
+        "predict", "--checkpoint", workdir, "--depth", tmp_path / "frame.npy",
+        "--center", "320,240,700", "--json",
+    )  # fmt: skip
+    assert outcome.status == 0, outcome.err
+    assert np.shape(json.loads(outcome.out)["frames"][0]["joints_xyz_mm"]) == (21, 3)
+
+
+def test_an_embedded_data_set_is_not_replaced(
+    refused: Refused, config_file: Path, tmp_path: Path
+) -> None:
+    message = refused(
+        "train", "--config", config_file, "--workdir", tmp_path / "run",
+        "--config.data.train_frames=70",
+    )  # fmt: skip
+    assert "holds another data set" in message
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_sheet_of_examples(
+    a2j: Command, refused: Refused, tiny_data: Path, tmp_path: Path
+) -> None:
+    sheet = tmp_path / "sheet.png"
+    show = ("show", "synthetic_hand", "--data_dir", tiny_data, "--out", sheet)
+    outcome = a2j(*show, "--crop_size", tiny.SIZE, "--frames", "3")
+    assert outcome.status == 0, outcome.err
+    assert outcome.out == f"{sheet}\n"
+    assert sheet.read_bytes().startswith(b"\x89PNG")
+    assert "at crop size 176" in refused(*show)
+    assert "no split 'dev'" in refused(*show, "--crop_size", tiny.SIZE, "--split", "dev")
