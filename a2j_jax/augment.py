@@ -1,8 +1,8 @@
 """Canvas -> network input, on the device: normalisation, and the official training augmentation.
 
-Random numbers and their use are kept apart: ``draw`` makes a batch's draws, ``augment`` is a pure,
+Random numbers and their use are kept apart: `draw` makes a batch's draws, `augment` is a pure,
 deterministic function of a batch and its draws. Both are meant to be traced inside the jitted train
-step. Evaluation uses ``evaluation_images`` alone, which resamples nothing.
+step. Evaluation uses `evaluation_images` alone, which resamples nothing.
 
 The official program cuts a crop with jittered box edges (nearest neighbour), normalises it, then
 rotates and scales it (bilinear). Here the frame is gone and only the canvas is left, so the
@@ -53,7 +53,7 @@ def draw(key: jax.Array, batch_size: int, track: TrackSpec) -> Draws:
     Args:
       key: a JAX random key.
       batch_size: B.
-      track: its ``augmentation`` gives the ranges, its ``crop_size`` the size of the noise.
+      track: its `augmentation` gives the ranges, its `crop_size` the size of the noise.
     """
     ranges = track.augmentation
     jitter_key, rotation_key, scale_key, noise_key = jax.random.split(key, 4)
@@ -79,7 +79,7 @@ def draw(key: jax.Array, batch_size: int, track: TrackSpec) -> Draws:
 
 
 def no_draws(batch_size: int, track: TrackSpec) -> Draws:
-    """Draws that change nothing: ``augment`` then returns the evaluation image and target."""
+    """Draws that change nothing: `augment` then returns the evaluation image and target."""
     size = track.crop_size
     return Draws(
         box_jitter_px=jnp.zeros((batch_size, 4)),
@@ -122,11 +122,11 @@ def normalize(
 
     Where the track's depth is relative to a centre c: depths with |d - c| >= the depth window
     become c, then ((d - c) scale - mean) / std. Otherwise (d - mean) / std, in the track's image
-    unit, and ``scale`` has no effect: an absolute distance says where the body stands, and the
+    unit, and `scale` has no effect: an absolute distance says where the body stands, and the
     official program for those tracks was never published.
 
     Args:
-      depth: (..., H, W) integer or float, in ``track.storage_unit_mm``.
+      depth: (..., H, W) integer or float, in `track.storage_unit_mm`.
       center_depth_mm: (...) mm; ignored where the reference is zero.
       track: the constants.
       scale: (...) or scalar, the augmentation's scale.
@@ -167,7 +167,7 @@ def evaluation_images(
 def targets(
     joints_uvd: jax.Array, box_px: jax.Array, center_depth_mm: jax.Array, track: TrackSpec
 ) -> jax.Array:
-    """Joints in the full frame -> the network's target (device twin of ``crops.joints_to_crop``).
+    """Joints in the full frame -> the network's target (device twin of `crops.joints_to_crop`).
 
     Args:
       joints_uvd: (B, K, 3 or 2) px, px, mm.
@@ -206,7 +206,7 @@ def augment(
       window_px: (B, 4) the box before clipping, px: this is what the jitter moves.
       center_depth_mm: (B,) mm.
       joints_uvd: (B, K, 3 or 2) px, px, mm, full frame.
-      draws: from ``draw``.
+      draws: from `draw`.
       track: sizes and constants.
       border: what rotation and scaling pull in from beyond the jittered crop. "crop": 0.0 in
         normalised units, as the official program; "canvas": the real pixels of the margin, and "no

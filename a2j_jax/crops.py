@@ -38,7 +38,7 @@ def to_storage_units(depth: npt.ArrayLike, track: TrackSpec) -> npt.NDArray[np.u
       track: decides the unit.
 
     Returns:
-      (..., H, W) uint16 in units of ``track.storage_unit_mm``; 0 = no reading, clipped at 65535.
+      (..., H, W) uint16 in units of `track.storage_unit_mm`; 0 = no reading, clipped at 65535.
     """
     depth = np.nan_to_num(np.asarray(depth, np.float64), nan=0.0, posinf=0.0, neginf=0.0)
     if track.frame_format == "stretch8":
@@ -58,10 +58,10 @@ def cut(
     """Cuts the canvas of one object out of one frame.
 
     Args:
-      frame: (H, W) uint16 in storage units (see ``to_storage_units``); any frame size.
+      frame: (H, W) uint16 in storage units (see `to_storage_units`); any frame size.
       track: size of the crop and of the window.
       center_uvd: (3,) px, px, mm: the window's centre; needed where the track crops by centre.
-      box_px: (4,) the object's box, px, clipped or not. Wins over ``center_uvd`` where both are
+      box_px: (4,) the object's box, px, clipped or not. Wins over `center_uvd` where both are
         given.
       camera: of this frame; the track's own by default.
 
@@ -110,7 +110,7 @@ def joints_to_frame(
     center_depth_mm: npt.ArrayLike,
     track: TrackSpec,
 ) -> Float64:
-    """The network's joints -> px, px, mm of the full frame: the inverse of ``joints_to_crop``."""
+    """The network's joints -> px, px, mm of the full frame: the inverse of `joints_to_crop`."""
     joints = np.asarray(joints_crop, np.float64)
     uv = geometry.crop_to_frame(joints[..., :2], box_px, track.crop_size)
     depth = joints[..., 2:] / track.joint_depth_scale + _theta(center_depth_mm, track)

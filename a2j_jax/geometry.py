@@ -2,9 +2,9 @@
 
 Everything is pure numpy, in float64, and vectorised over leading axes. Words and units:
 
-* ``uvd``: pixel column u, pixel row v (px) and depth d (mm) in the full frame;
-* ``xyz``: camera coordinates in mm, z forward;
-* a *box* is ``(x0, y0, x1, y1)`` in px of the full frame, x0 < x1 and y0 < y1;
+* `uvd`: pixel column u, pixel row v (px) and depth d (mm) in the full frame;
+* `xyz`: camera coordinates in mm, z forward;
+* a *box* is `(x0, y0, x1, y1)` in px of the full frame, x0 < x1 and y0 < y1;
 * the *crop* is the S x S image the network sees; the *canvas* is the same sampling lattice
   continued by a margin of m lattice points on every side, so its centre is the crop.
 """
@@ -26,7 +26,7 @@ class Camera:
     """A pinhole camera without skew: u = fx x/z + u0, v = fy y/z + v0.
 
     Attributes:
-      fx, fy: focal lengths in px. ``fy`` is negative where the data set's y axis points up (NYU,
+      fx, fy: focal lengths in px. `fy` is negative where the data set's y axis points up (NYU,
         ITOP).
       u0, v0: principal point in px.
     """
@@ -37,12 +37,12 @@ class Camera:
     v0: float
 
     def as_array(self) -> Float64:
-        """``(fx, fy, u0, v0)``, as examples on disk carry it."""
+        """`(fx, fy, u0, v0)`, as examples on disk carry it."""
         return np.array([self.fx, self.fy, self.u0, self.v0], np.float64)
 
     @classmethod
     def from_array(cls, values: npt.ArrayLike) -> "Camera":
-        """The inverse of ``as_array``."""
+        """The inverse of `as_array`."""
         fx, fy, u0, v0 = (float(value) for value in np.asarray(values, np.float64))
         return cls(fx, fy, u0, v0)
 
@@ -65,7 +65,7 @@ def uvd_to_xyz(uvd: npt.ArrayLike, camera: Camera) -> Float64:
 
 
 def xyz_to_uvd(xyz: npt.ArrayLike, camera: Camera) -> Float64:
-    """Camera coordinates -> pixels and depth: the inverse of ``uvd_to_xyz`` for z != 0.
+    """Camera coordinates -> pixels and depth: the inverse of `uvd_to_xyz` for z != 0.
 
     Args:
       xyz: (..., 3) mm.
@@ -82,7 +82,7 @@ def xyz_to_uvd(xyz: npt.ArrayLike, camera: Camera) -> Float64:
 
 
 def box_from_center(center_uvd: npt.ArrayLike, half_window_mm: float, camera: Camera) -> Float64:
-    """The box that a window of +-``half_window_mm`` around a 3D point covers in the frame.
+    """The box that a window of +-`half_window_mm` around a 3D point covers in the frame.
 
     Args:
       center_uvd: (..., 3) px, px, mm; the depth must be positive.
@@ -117,7 +117,7 @@ def clip_box(box_px: npt.ArrayLike, frame_size: tuple[int, int]) -> Float64:
       frame_size: (W, H) of the full frame, px.
 
     Returns:
-      (..., 4) px. A box wholly outside the frame collapses to a line; ``crop_canvas`` refuses it.
+      (..., 4) px. A box wholly outside the frame collapses to a line; `crop_canvas` refuses it.
     """
     last = np.array(frame_size, np.float64) - 1.0
     return np.clip(np.asarray(box_px, np.float64), 0.0, np.concatenate([last, last]))
@@ -126,7 +126,7 @@ def clip_box(box_px: npt.ArrayLike, frame_size: tuple[int, int]) -> Float64:
 def lattice(start: int, stop: int, crop_size: int, margin: int = 0) -> npt.NDArray[np.int64]:
     """Source pixels, along one axis, of a nearest-neighbour crop and its margin.
 
-    Lattice point k of the crop shows source pixel ``start + floor(k (stop - start) / crop_size)``
+    Lattice point k of the crop shows source pixel `start + floor(k (stop - start) / crop_size)`
     (OpenCV's nearest neighbour), k in [-margin, crop_size + margin). Exact integer arithmetic.
 
     Returns:
@@ -147,13 +147,13 @@ def crop_canvas(
 
     Args:
       frame: (H, W) depth in any unit and dtype.
-      box_px: (4,) a box clipped to the frame; the cut starts and ends at its ``int()``.
+      box_px: (4,) a box clipped to the frame; the cut starts and ends at its `int()`.
       crop_size: S, px.
       margin: m, lattice points added on every side.
       outside: value of lattice points that fall off the frame.
 
     Returns:
-      (S + 2m, S + 2m), dtype of ``frame``. Its central S x S window is the official crop.
+      (S + 2m, S + 2m), dtype of `frame`. Its central S x S window is the official crop.
 
     Raises:
       UserError: no whole pixel of the frame lies inside the box.
@@ -203,7 +203,7 @@ def frame_to_crop(uv: npt.ArrayLike, box_px: npt.ArrayLike, crop_size: int) -> F
 
 
 def crop_to_frame(uv: npt.ArrayLike, box_px: npt.ArrayLike, crop_size: int) -> Float64:
-    """Crop pixels -> full-frame pixels: the inverse of ``frame_to_crop``, same shapes."""
+    """Crop pixels -> full-frame pixels: the inverse of `frame_to_crop`, same shapes."""
     origin, extent = _origin_and_extent(box_px)
     return np.asarray(uv, np.float64) * extent / crop_size + origin
 

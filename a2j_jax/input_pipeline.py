@@ -7,12 +7,12 @@ small machine they cost more than they bring; one thread reads ahead.
 
 A batch is a dict of numpy arrays, B rows each:
 
-* ``canvas`` (B, S + 2m, S + 2m) uint16, in the track's storage unit, 0 = no reading;
-* ``joints_uvd`` (B, K, 3 or 2) float32, full frame, px, px, mm; ``valid`` (B, K) bool;
-* ``box_px``, ``window_px`` (B, 4) float64: the crop box, clipped and before clipping, px;
-* ``center_uvd`` (B, 3) float32, px, px, mm; ``camera`` (B, 4) float32 fx, fy, u0, v0;
-* ``index`` (B,) int64, the frame's position in its split;
-* ``mask`` (B,) bool, in evaluation only: false rows are padding and count for nothing.
+* `canvas` (B, S + 2m, S + 2m) uint16, in the track's storage unit, 0 = no reading;
+* `joints_uvd` (B, K, 3 or 2) float32, full frame, px, px, mm; `valid` (B, K) bool;
+* `box_px`, `window_px` (B, 4) float64: the crop box, clipped and before clipping, px;
+* `center_uvd` (B, 3) float32, px, px, mm; `camera` (B, 4) float32 fx, fy, u0, v0;
+* `index` (B,) int64, the frame's position in its split;
+* `mask` (B,) bool, in evaluation only: false rows are padding and count for nothing.
 """
 
 from collections.abc import Callable, Iterator
@@ -48,7 +48,7 @@ def train_batches(
 
     Every epoch is a new permutation of all frames, and epochs follow each other without a gap, so a
     batch may hold the end of one and the start of the next. The processes of a job together see, at
-    step k, the same ``batch_size`` frames whatever their number.
+    step k, the same `batch_size` frames whatever their number.
 
     Args:
       data_dir: a TFDS data directory, or the folder of one data set.
@@ -60,7 +60,7 @@ def train_batches(
       process_count: number of processes; JAX's by default.
 
     Returns:
-      An iterator over batches with ``get_state()`` (a small JSON-able dict) and ``set_state()``.
+      An iterator over batches with `get_state()` (a small JSON-able dict) and `set_state()`.
 
     Raises:
       UserError: no such data, an empty split, or examples that do not fit the track.
@@ -82,7 +82,7 @@ def eval_batches(
     process_index: int | None = None,
     process_count: int | None = None,
 ) -> Iterator[Batch]:
-    """Every frame of a split once, in order; the last batch is padded and has a ``mask``.
+    """Every frame of a split once, in order; the last batch is padded and has a `mask`.
 
     All batches have B rows, and all processes get the same number of batches.
 
@@ -95,7 +95,7 @@ def eval_batches(
       process_count: number of processes; JAX's by default.
 
     Raises:
-      UserError: as ``train_batches``.
+      UserError: as `train_batches`.
     """
     source = _open(data_dir, track, split)
     rank, ranks = _process(process_index, process_count)
@@ -113,7 +113,7 @@ def num_frames(data_dir: str | Path, track: TrackSpec, split: str) -> int:
     """Number of frames of a split.
 
     Raises:
-      UserError: as ``train_batches``.
+      UserError: as `train_batches`.
     """
     return len(_open(data_dir, track, split))
 
@@ -124,7 +124,7 @@ def example_reader(
     """Random access to single examples: a function from the position in a split to the example.
 
     Raises:
-      UserError: as ``train_batches``.
+      UserError: as `train_batches`.
     """
     source = _open(data_dir, track, split)
 
@@ -139,7 +139,7 @@ def find_dataset(data_dir: str | Path, track: TrackSpec) -> tfds.core.DatasetBui
     """The newest data set of a track, at its crop size, below a data directory.
 
     Args:
-      data_dir: a TFDS data directory (``<data_dir>/<track>/<config>/<version>``), or that folder.
+      data_dir: a TFDS data directory (`<data_dir>/<track>/<config>/<version>`), or that folder.
       track: what the examples must be of.
 
     Raises:

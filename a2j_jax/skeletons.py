@@ -17,7 +17,7 @@ class Skeleton:
 
     Attributes:
       name: of the joint convention.
-      joints: K names, in label order. Paired joints are called ``left_x`` and ``right_x``
+      joints: K names, in label order. Paired joints are called `left_x` and `right_x`
         (the person's own left and right).
       limbs: (limb name, chain of joint indices from the root outwards) pairs.
     """

@@ -1,8 +1,8 @@
 """TrackSpec: every constant of a data set and its evaluation protocol, here and only here.
 
-A *track* is one data set + view + protocol. The numbers are the authors' (their published ``mean``
-and ``std`` files, boxes and test programs); where the training program of a track was never
-published, the comment says so. Add a data set by adding a row to ``TRACKS``; nothing else branches
+A *track* is one data set + view + protocol. The numbers are the authors' (their published `mean`
+and `std` files, boxes and test programs); where the training program of a track was never
+published, the comment says so. Add a data set by adding a row to `TRACKS`; nothing else branches
 on a track's name.
 """
 
@@ -20,7 +20,7 @@ FrameFormat = Literal["depth16", "nyu_packed", "metres", "stretch8"]
 
 @dataclass(frozen=True)
 class AugmentSpec:
-    """The official training augmentation of a track (see ``a2j_jax.augment``).
+    """The official training augmentation of a track (see `a2j_jax.augment`).
 
     Attributes:
       max_rotation_deg: in-plane rotation is uniform in +- this, degrees.
@@ -47,12 +47,12 @@ class TrackSpec:
       camera: of the full frame; None where joints are 2D only.
       frame_size: (W, H) of the full frame, px.
       crop_size: S, the side of the network's input, px.
-      crop_by: "center": a window of ``half_window_mm`` around a 3D point; "box": a given box.
+      crop_by: "center": a window of `half_window_mm` around a 3D point; "box": a given box.
       half_window_mm: half side of that window, mm ("center" only).
       depth_window_mm: depths this far from the centre or farther become the centre depth; None:
         never.
       depth_reference: theta of Eq. (2)'s depth target: the centre's depth, or zero.
-      image_unit_mm: unit of the depth that ``mean`` and ``std`` normalise (1 mm; ITOP 1 m).
+      image_unit_mm: unit of the depth that `mean` and `std` normalise (1 mm; ITOP 1 m).
       joint_depth_scale: mu, network units per mm of joint depth (1; ITOP 50 per metre).
       mean, std: of the crop, in image units, after the depth reference is subtracted.
       storage_unit_mm: unit of the stored uint16 canvas, mm per count.
@@ -242,7 +242,7 @@ TRACKS: dict[str, TrackSpec] = {
 
 
 def get_track(name: str) -> TrackSpec:
-    """The track called ``name``.
+    """The track called `name`.
 
     Raises:
       UserError: there is none; the message names the nearest one.

@@ -9,7 +9,7 @@ from a2j_jax.tracks import TrackSpec
 
 
 def for_each_example(function: Callable[..., jax.Array], *batched: jax.Array) -> jax.Array:
-    """``jax.vmap(function)(*batched)``, and on the CPU a loop with the same result.
+    """`jax.vmap(function)(*batched)`, and on the CPU a loop with the same result.
 
     XLA:CPU fuses whatever is vmapped into the gathers that read it, and so would look up and
     normalise every pixel of the crop again for each of the four taps of each pixel of the warp:

@@ -1,6 +1,10 @@
 """Quickstart: a small A2J on rendered hands, on a laptop's CPU in minutes. Not an experiment of the paper.
 
-HEADER
+Command:      python train.py --config quickstart   (or all of it: make quickstart)
+Hardware:     2 cores of an AMD EPYC (Zen 4), no GPU; 10 min 34 s for the training, 12 min 12 s for everything
+Paper:        no such experiment; the paper's network is ResNet-50 on 176-pixel crops of real hands
+Expected:     below 20 mm mean error on 2,000 held-out rendered hands
+Measured:     19.63 mm (mean pose 53.21 mm, crop centre 53.45 mm); docs/quickstart.md has the rest
 """
 
 from a2j_jax.config import (
@@ -32,7 +36,7 @@ def get_config() -> Config:
         # A pixel of an 80-pixel crop is 2.2 times the paper's, in mm: alpha keeps the balance with depth.
         loss=LossConfig(alpha=1.0),
         optim=OptimConfig(
-            batch_size=32, epochs=3.4, learning_rate=1.5e-3, schedule="cosine", warmup_steps=100
+            batch_size=32, epochs=3.75, learning_rate=1.5e-3, schedule="cosine", warmup_steps=100
         ),
-        run=RunConfig(eval_every=850),
+        run=RunConfig(eval_every=940),
     )

@@ -10,17 +10,19 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Compile each XLA program once per session: tests and the processes they start share a cache on disk.
-
-    Set before anything imports JAX; a cache named in the environment is left alone.
-    """
-    if "JAX_COMPILATION_CACHE_DIR" in os.environ:
-        return
-    cache = tempfile.mkdtemp(prefix="a2j-xla-")
-    config.add_cleanup(lambda: shutil.rmtree(cache, ignore_errors=True))
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = cache
+# Compile each XLA program once per session: tests and the processes they start share a cache on disk. JAX reads
+# these when it is imported, which the conftest files below this one do. A cache named outside is left alone.
+_XLA_CACHE = None
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    _XLA_CACHE = tempfile.mkdtemp(prefix="a2j-xla-")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _XLA_CACHE
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
+
+
+def pytest_unconfigure() -> None:
+    """Leave nothing behind."""
+    if _XLA_CACHE is not None:
+        shutil.rmtree(_XLA_CACHE, ignore_errors=True)
 
 
 def _reference_dir() -> Path:

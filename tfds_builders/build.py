@@ -1,4 +1,4 @@
-"""``a2j build``: raw data -> examples on disk, with one clear ending."""
+"""`a2j build`: raw data -> examples on disk, with one clear ending."""
 
 import contextlib
 import dataclasses
@@ -44,8 +44,8 @@ def build(
     """Builds a data set, or finds it built already.
 
     Args:
-      track: what to build; today ``synthetic_hand``.
-      data_dir: TFDS data directory; the examples go to ``<data_dir>/<track>/crop<S>/<version>``.
+      track: what to build; today `synthetic_hand`.
+      data_dir: TFDS data directory; the examples go to `<data_dir>/<track>/crop<S>/<version>`.
       train: frames of the training split; a split of 0 frames is left out.
       validation: frames of the validation split.
       test: frames of the test split.
@@ -56,7 +56,7 @@ def build(
       num_processes: that read or render; the result does not depend on it.
 
     Returns:
-      The folder of the finished data set, for ``tfds.builder_from_directory``.
+      The folder of the finished data set, for `tfds.builder_from_directory`.
 
     Raises:
       UserError: unknown track, impossible sizes, or the folder already holds a data set built from
@@ -100,7 +100,7 @@ def prepare(
     data_dir: str | Path,
     num_processes: int = 1,
 ) -> Path:
-    """Runs one builder and says how it went; see ``build``."""
+    """Runs one builder and says how it went; see `build`."""
     data_dir = Path(data_dir).expanduser()
     if data_dir.exists() and not data_dir.is_dir():
         raise UserError(f"data directory {data_dir} is a file; name a folder")

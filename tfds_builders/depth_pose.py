@@ -1,11 +1,11 @@
 """What every builder here shares: the example on disk, and how frames become a TFDS data set.
 
 A data set is a *reader* (where its frames come from) and a `TrackSpec` (what they are). To add one,
-write a reader, a builder class of one line and an entry in ``tfds_builders.build``; copy
-``tfds_builders/synthetic_hand``.
+write a reader, a builder class of one line and an entry in `tfds_builders.build`; copy
+`tfds_builders/synthetic_hand`.
 
 TFDS writes into a temporary folder and renames it at the very end, so that a killed build never
-looks complete. Files are ``array_record``; TensorFlow is not needed.
+looks complete. Files are `array_record`; TensorFlow is not needed.
 """
 
 import contextlib
@@ -54,7 +54,7 @@ class DepthPoseConfig(tfds.core.BuilderConfig):
     Attributes:
       track: sizes and units of the examples; its crop size names the configuration.
       reader: the frames.
-      workers: from ``worker_pool``; the examples do not depend on it.
+      workers: from `worker_pool`; the examples do not depend on it.
     """
 
     track: TrackSpec | None = None
@@ -101,13 +101,13 @@ def make_example(
     center_uvd: npt.ArrayLike | None = None,
     camera: Camera | None = None,
 ) -> Example:
-    """Puts one example together; see ``features`` for units.
+    """Puts one example together; see `features` for units.
 
     Args:
       track: the track.
       index: position in its split.
       frame_id: how the raw distribution calls the frame.
-      crop: from ``a2j_jax.crops.cut``.
+      crop: from `a2j_jax.crops.cut`.
       joints_uvd: (K, 3) or (K, 2).
       valid: (K,) bool; all joints by default.
       center_uvd: (3,); zeros by default.
@@ -211,7 +211,7 @@ def read_in_order(
       reader: the frames.
       split: which of its splits.
       count: how many frames that has.
-      workers: from ``worker_pool``.
+      workers: from `worker_pool`.
 
     Yields:
       The same examples whoever reads them.

@@ -1,8 +1,14 @@
 """Draw a contact sheet of a data set's crops with their joints."""
 
 import argparse
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from a2j_jax.cli.arguments import whole
+
+if TYPE_CHECKING:
+    from a2j_jax.tracks import TrackSpec
 
 EXAMPLES = """\
 examples:
@@ -23,15 +29,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Show."""
-    from a2j_jax import input_pipeline
     from a2j_jax.evaluation.report import examples_sheet
     from a2j_jax.tracks import get_track, with_crop_size
+    from tfds_builders.build import EMBEDDED
 
     track = get_track(arguments.track)
     if arguments.crop_size is not None:
         track = with_crop_size(track, arguments.crop_size)
-    fetch = input_pipeline.example_reader(arguments.data_dir, track, arguments.split)
-    frames = input_pipeline.num_frames(arguments.data_dir, track, arguments.split)
-    examples = [fetch(index) for index in range(min(arguments.frames, frames))]
+    if track.name in EMBEDDED and not Path(arguments.data_dir).exists():
+        examples = _rendered(track, arguments.frames)
+    else:
+        examples = _stored(track, arguments.data_dir, arguments.split, arguments.frames)
     print(examples_sheet(examples, track, arguments.out))
     return 0
+
+
+def _stored(
+    track: "TrackSpec", data_dir: str | Path, split: str, frames: int
+) -> list[dict[str, Any]]:
+    from a2j_jax import input_pipeline
+
+    fetch = input_pipeline.example_reader(data_dir, track, split)
+    count = min(frames, input_pipeline.num_frames(data_dir, track, split))
+    return [fetch(index) for index in range(count)]
+
+
+def _rendered(track: "TrackSpec", frames: int) -> list[dict[str, Any]]:
+    """Examples of an embedded data set that nobody has built yet; nothing stays on disk."""
+    from tfds_builders.build import build
+
+    with tempfile.TemporaryDirectory() as folder:
+        build(track.name, folder, train=frames, validation=0, test=0, crop_size=track.crop_size)
+        return _stored(track, folder, "train", frames)

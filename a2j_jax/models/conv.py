@@ -8,6 +8,7 @@ each choice is worth.
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 
@@ -52,7 +53,8 @@ def max_pool_3x3_stride_2(images: jax.Array) -> jax.Array:
     Returns:
       (B, ceil(H / 2), ceil(W / 2), C).
     """
-    lowest = jnp.array(-jnp.inf, images.dtype)
+    # A numpy constant: JAX differentiates a window maximum only where it sees the initial value.
+    lowest = np.asarray(-np.inf, images.dtype)
     padded = jnp.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=lowest)
     if _is_cpu():
         return _max_of_three(_max_of_three(padded, axis=1), axis=2)

@@ -121,7 +121,7 @@ def synthetic_hand_frame(
     scene: SceneSpec = ARMS_LENGTH,
     sensor: SensorSpec | None = KINECT,
 ) -> dict[str, jax.Array]:
-    """The whole frame of the same scene: ``frame`` (H, W) uint16 mm in place of ``canvas``."""
+    """The whole frame of the same scene: `frame` (H, W) uint16 mm in place of `canvas`."""
     drawn = sample_scene(
         key, camera=camera, frame_size=frame_size, half_window_mm=half_window_mm, spec=scene
     )
@@ -156,10 +156,10 @@ def generate_hands(
 ) -> Iterator[dict[str, np.ndarray]]:
     """Yields the examples of the given indices in order, one by one, as numpy arrays.
 
-    Example i is ``synthetic_hand_example(fold_in(key(seed), i), …)``: it depends on (seed, i)
+    Example i is `synthetic_hand_example(fold_in(key(seed), i), …)`: it depends on (seed, i)
     alone. Work is done in batches of one fixed size, the last one padded, so that it does not
     matter which indices are asked for together, or by which process: every example is the same to
-    the bit. Another ``batch_size`` is another program, whose sums may round otherwise; 8 canvases
+    the bit. Another `batch_size` is another program, whose sums may round otherwise; 8 canvases
     fit a CPU's cache. Arguments and fields are those of `synthetic_hand_example`.
     """
     generate = partial(

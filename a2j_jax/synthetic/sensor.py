@@ -149,7 +149,7 @@ def smooth_gaussian(
 ) -> jax.Array:
     """(R, C) float32: a smooth field over the frame, mean 0, variance 1 on average.
 
-    Gaussian values at the corners of square cells of ``cell_px``, interpolated bilinearly.
+    Gaussian values at the corners of square cells of `cell_px`, interpolated bilinearly.
     """
     width, height = frame_size
     corners = jax.random.normal(key, (height // cell_px + 2, width // cell_px + 2))

@@ -1,6 +1,7 @@
 """The predictor: the same answer as the evaluation path, and one clear line per bad request."""
 
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -14,7 +15,8 @@ from a2j_jax.inference.predictor import Predictor
 from a2j_jax.models.a2j import A2J
 from a2j_jax.models.anchors import aggregate, anchor_grid, confidence
 from a2j_jax.tracks import TrackSpec, get_track, with_crop_size
-from a2j_jax.training import checkpoints
+from a2j_jax.training.checkpoints import save_variables
+from tests import tiny
 
 SIZE = 32
 CENTER = (150.0, 100.0, 700.0)
@@ -171,16 +173,9 @@ def test_an_empty_crop_of_a_body() -> None:
         predictor("itop_front")(np.zeros((240, 320)), box_px=BOX)
 
 
-def test_from_checkpoint_binds_what_was_saved(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[Any] = []
-
-    def load_inference(directory: Any) -> tuple[A2J, Any, TrackSpec]:
-        asked.append(directory)
-        return *network("nyu"), track_of("nyu")
-
-    monkeypatch.setattr(checkpoints, "load_inference", load_inference, raising=False)
-    loaded = Predictor.from_checkpoint("runs/some")
-    assert asked == ["runs/some"]
+def test_from_checkpoint_binds_what_was_saved(tmp_path: Path) -> None:
+    save_variables(tmp_path / "saved", network("nyu")[1], tiny.config(track="nyu"))
+    loaded = Predictor.from_checkpoint(tmp_path / "saved")
     one, other = (p(frame(), center_uvd=CENTER) for p in (loaded, predictor("nyu")))
     np.testing.assert_array_equal(one.joints_uvd, other.joints_uvd)
 

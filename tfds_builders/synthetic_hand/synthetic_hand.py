@@ -1,4 +1,4 @@
-"""Rendered hands (``a2j_jax.synthetic``): exact labels, no download.
+"""Rendered hands (`a2j_jax.synthetic`): exact labels, no download.
 
 The template for the other builders: one reader, one builder class. Example i of a split depends on
 (seed, split, i) alone, so a larger build of the same seed begins with the frames of a smaller one.
@@ -99,4 +99,4 @@ def _rendered_crop(hand: dict[str, np.ndarray], track: TrackSpec) -> Crop:
 
 
 class SyntheticHand(DepthPoseBuilder, skip_registration=True):  # type: ignore[call-arg]
-    """TFDS builder ``synthetic_hand``."""
+    """TFDS builder `synthetic_hand`."""

@@ -1,0 +1,94 @@
+"""A config taken apart: what it leaves open is the track's, what it says wins."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from a2j_jax.config import override
+from a2j_jax.models.anchors import Heads, anchor_grid
+from a2j_jax.tracks import get_track
+from a2j_jax.training import assembly
+from tests import tiny
+
+
+def test_what_a_config_leaves_open_is_the_tracks() -> None:
+    config = override(tiny.config(track="itop_front"), "data.crop_size", "None")
+    assert assembly.track_of(config) == get_track("itop_front")
+
+
+def test_what_a_config_says_wins() -> None:
+    config = tiny.config(track="itop_front")
+    for key, value in {"scale_range": "0.9,1.1", "noise_probability": "0"}.items():
+        config = override(config, f"augment.{key}", value)
+    track = assembly.track_of(config)
+    assert track.crop_size == tiny.SIZE
+    official = get_track("itop_front").augmentation
+    assert track.augmentation == dataclasses.replace(
+        official, scale_range=(0.9, 1.1), noise_probability=0.0
+    )
+
+
+@pytest.mark.parametrize("track", ["synthetic_hand", "k2hpd"])
+def test_the_network_has_the_tracks_joints_and_the_configs_size(track: str) -> None:
+    config = override(tiny.config(track=track), "model.dtype", "bfloat16")
+    spec = assembly.track_of(config)
+    model = assembly.model_of(config, spec)
+    assert (model.num_joints, model.joint_dims) == (spec.num_joints, spec.joint_dims)
+    assert (model.backbone, model.width, model.head_features, model.head_depth) == (
+        "resnet18",
+        8,
+        8,
+        1,
+    )
+    assert model.dtype == jnp.bfloat16
+    expected = assembly.expected_variables(model, spec)
+    assert {leaf.dtype for leaf in jax.tree.leaves(expected)} == {np.dtype(np.float32)}
+    assert ("depth_head" in expected["params"]) == (spec.joint_dims == 3)
+
+
+def losses(track: str, **changes: str) -> Any:
+    """Of made-up heads that agree on a point 50 px from every joint, at 10 units' distance."""
+    config = tiny.config(track=track)
+    for key, value in changes.items():
+        config = override(config, f"loss.{key}", value)
+    spec = assembly.track_of(config)
+    shape = (1, tiny.SIZE**2 // 16, spec.num_joints)
+    anchors = anchor_grid(tiny.SIZE, tiny.SIZE)
+    offset = jnp.broadcast_to(-anchors[None, :, None], (*shape, 2))
+    heads = Heads(jnp.zeros(shape), offset, jnp.zeros(shape))
+    joints = jnp.broadcast_to(jnp.array([30.0, 40.0, 2.0]), (1, spec.num_joints, 3))
+    return assembly.objective_of(config, spec)(heads, joints, jnp.ones(joints.shape[:2], bool))
+
+
+def test_the_objective_has_the_tracks_weight_unless_told() -> None:
+    """Eq. (7): surrounding + lambda * regression; lambda is 3 on hands, 5 on ITOP."""
+    for track, weight in {"nyu": 3, "itop_front": 5}.items():
+        found = losses(track)
+        assert found.total == pytest.approx(found.surrounding + weight * found.regression)
+    found = losses("nyu", regression_weight="7")
+    assert found.total == pytest.approx(found.surrounding + 7 * found.regression)
+
+
+def test_presets_differ_in_the_depth_term_and_alpha_scales_the_plane() -> None:
+    """L1 of 2 is 2; the paper's smooth L1 (tau = 3) of 2 is 2**2 / (2 * 3)."""
+    plane = float(losses("nyu", alpha="0").regression)
+    assert plane == pytest.approx(2.0)  # the depth alone
+    paper = float(losses("nyu", alpha="0", preset="paper").regression)
+    assert paper == pytest.approx(4 / 6)
+    half, whole = (float(losses("nyu", alpha=a).regression) - 2 for a in ("0.5", "1"))
+    assert whole == pytest.approx(2 * half)
+    assert half > 1
+
+
+@pytest.mark.parametrize(("kind", "last"), [("constant", 1e-3), ("step", 2e-4), ("cosine", 0.0)])
+def test_the_schedule_is_the_configs(kind: str, last: float) -> None:
+    config = override(tiny.config(), "optim.schedule", kind)
+    config = override(config, "optim.decay_every_epochs", "1")
+    schedule = assembly.schedule_of(config.optim, 6, 3)
+    assert float(schedule(1)) == pytest.approx(5e-4)  # half-way through the warm-up
+    assert float(schedule(2)) == pytest.approx(1e-3)
+    assert float(schedule(6)) == pytest.approx(last)
