@@ -6,10 +6,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 INSTALLED := $(VENV)/.installed
 
-.PHONY: quickstart test test-fast lint clean help
+.PHONY: quickstart pictures test test-fast lint clean help
 
 help:
-	@echo "make quickstart   install, render hands, train, evaluate, draw pictures (about 13 minutes on 2 cores)"
+	@echo "make quickstart   install, render hands, train, evaluate, draw pictures (about 12 minutes on 2 cores)"
 	@echo "make test         install and run every test (about 5 minutes on 2 cores)"
 	@echo "make test-fast    the developer loop: everything but the slow tests"
 	@echo "make lint         ruff and mypy"
@@ -29,6 +29,12 @@ quickstart: $(INSTALLED)
 	$(BIN)/python eval.py --workdir runs/quickstart
 	@echo
 	@echo "Pictures to look at: runs/quickstart/examples.png and runs/quickstart/eval/*.png"
+
+# What README and docs show is what the last quickstart drew.
+pictures:
+	cp runs/quickstart/eval/frames.png docs/images/quickstart_frames.png
+	cp runs/quickstart/eval/success_curve.png docs/images/quickstart_success.png
+	cp runs/quickstart/examples.png docs/images/rendered_hands.png
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest
