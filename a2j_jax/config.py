@@ -40,6 +40,10 @@ class DataConfig:
     train_split: str = "train"
     eval_split: str = "test"  # scored while training
     eval_frames: int | None = None  # None: the whole split
+    # Mean and std of the crops: the track's published ones, or those its builder computed.
+    normalization: Literal["published", "computed"] = "published"
+    mean: float | None = None  # given here, or filled in from the data set: kept with checkpoints
+    std: float | None = None
     # Frames to render when an embedded data set is not built yet.
     train_frames: int = 20_000
     validation_frames: int = 1_000

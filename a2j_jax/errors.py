@@ -6,4 +6,13 @@ class UserError(Exception):
 
     The command line prints the message alone and exits with status 2; library callers catch it like
     any exception. Anything else that escapes is a bug of ours and keeps its traceback.
+
+    Attributes:
+      instructions: what to do, where that takes more than the one line (a download, say); printed
+        below it, as it stands.
     """
+
+    def __init__(self, message: str, instructions: str = "") -> None:
+        """Says `message`; `instructions` are printed below it."""
+        self.instructions = instructions
+        super().__init__(message)

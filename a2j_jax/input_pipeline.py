@@ -135,6 +135,18 @@ def example_reader(
     return read
 
 
+def metadata(data_dir: str | Path, track: TrackSpec) -> dict[str, Any]:
+    """What the builder wrote down about a data set, as JSON.
+
+    "provenance" (centre sources, notes), "skipped" (split -> reason -> frames) and "statistics" (mean and std
+    of the training crops), each where known.
+
+    Raises:
+      UserError: there is no such data set.
+    """
+    return dict(find_dataset(data_dir, track).info.metadata or {})
+
+
 def find_dataset(data_dir: str | Path, track: TrackSpec) -> tfds.core.DatasetBuilder:
     """The newest data set of a track, at its crop size, below a data directory.
 

@@ -20,11 +20,19 @@ class Skeleton:
       joints: K names, in label order. Paired joints are called `left_x` and `right_x`
         (the person's own left and right).
       limbs: (limb name, chain of joint indices from the root outwards) pairs.
+      groups: (group name, joint indices) pairs that are scored together, left and right pooled;
+        the columns of ITOP's tables. Empty where the field has none.
+      regions: the same for larger parts of the body; a joint may be in no region.
+      torso: (one joint, two joints whose midpoint is the other end) of the torso diameter that PDJ
+        measures in, or None.
     """
 
     name: str
     joints: tuple[str, ...]
     limbs: tuple[tuple[str, tuple[int, ...]], ...]
+    groups: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    regions: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    torso: tuple[int, tuple[int, int]] | None = None
 
     @property
     def bones(self) -> tuple[tuple[int, int], ...]:
@@ -39,10 +47,11 @@ class Skeleton:
     @property
     def left_right(self) -> tuple[tuple[int, int], ...]:
         """(left, right) joint indices that mirror each other; empty for hands."""
+        pairs = ((name, "right_" + name.removeprefix("left_")) for name in self.joints)
         return tuple(
-            (i, self.joints.index("right_" + name.removeprefix("left_")))
-            for i, name in enumerate(self.joints)
-            if name.startswith("left_")
+            (self.joints.index(left), self.joints.index(right))
+            for left, right in pairs
+            if left.startswith("left_") and right in self.joints
         )
 
     def __len__(self) -> int:
@@ -99,6 +108,17 @@ ITOP = Skeleton(
         ("right leg", (8, 9, 11, 13)),
         ("left leg", (8, 10, 12, 14)),
     ),
+    groups=(
+        ("head", (0,)), ("neck", (1,)), ("shoulders", (2, 3)), ("elbows", (4, 5)),
+        ("hands", (6, 7)), ("torso", (8,)), ("hips", (9, 10)), ("knees", (11, 12)),
+        ("feet", (13, 14)),
+    ),
+    # The torso is in neither half, as in the averages of Haque et al. (ECCV 2016).
+    regions=(
+        ("upper_body", tuple(range(8))),
+        ("lower_body", tuple(range(9, 15))),
+        ("full_body", tuple(range(15))),
+    ),
 )  # fmt: skip
 
 K2HPD = Skeleton(
@@ -119,4 +139,5 @@ K2HPD = Skeleton(
         ("right leg", (16, 12, 13, 14)),
         ("left leg", (16, 9, 10, 11)),
     ),
+    torso=(1, (9, 12)),
 )  # fmt: skip

@@ -1,5 +1,7 @@
 """Cutting and mapping back, against the official preprocessing of all six tracks."""
 
+import zlib
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -74,8 +76,69 @@ def test_storage_units():
         [0, 121],
         [242, 255],
     ]
-    assert crops.to_storage_units([[7, 7]], stretched).tolist() == [[0, 0]]
     assert crops.to_storage_units(depth, hand).dtype == np.uint16
+
+
+@pytest.mark.parametrize("name", ["nyu", "itop_top"])
+@pytest.mark.parametrize("dtype", ["u1", "u2", "u4", "i1", "i2", "i8", "f2", "f4", "f8"])
+def test_storage_units_do_not_depend_on_the_dtype(name, dtype):
+    track = get_track(name)
+    extremes = np.array([0, 1, 5, 100, 8191, 8192, 65535, 65536, 2**31, -1, -30000], np.float64)
+    if dtype[0] == "f":
+        extremes = np.append(extremes, [0.0624, 0.5, 99.9, 1.5, np.inf, -np.inf, np.nan])
+        depth = np.clip(extremes, np.finfo(dtype).min, np.finfo(dtype).max).astype(dtype)
+        depth[-3:-1] = np.inf, -np.inf
+    else:
+        limits = np.iinfo(dtype)
+        depth = extremes[(extremes >= limits.min) & (extremes <= limits.max)].astype(dtype)
+    exact = np.nan_to_num(depth.astype(np.float64), nan=0, posinf=0, neginf=0)
+    expected = np.rint(np.clip(exact / track.storage_unit_mm, 0, 65535))
+    before = depth.copy()
+    stored = crops.to_storage_units(depth[None], track)
+    assert stored.dtype == np.uint16
+    np.testing.assert_array_equal(stored[0], expected)
+    np.testing.assert_array_equal(depth, before)
+
+
+def stretch(frame):
+    return crops.to_storage_units(frame, get_track("k2hpd"))
+
+
+def test_the_stretch_is_opencvs_on_every_range_of_8_bit_frames():
+    """Check sums of what OpenCV 5.0's `normalize` and the official reader's truncation give."""
+    levels, checksum = np.arange(256, dtype=np.uint8).reshape(16, 16), 0
+    for low in range(256):
+        for high in range(low, 256):
+            out = stretch(levels.clip(low, high)).astype(np.uint8)
+            checksum = zlib.crc32(out.tobytes(), checksum)
+    assert checksum == 3742622580
+    rng = np.random.default_rng(0)
+    fractions = (500 + 3000 * rng.random((212, 256))).astype(np.float32)
+    assert zlib.crc32(stretch(fractions).astype(np.uint8).tobytes()) == 2680858668
+    wide = rng.integers(700, 9000, (212, 256)).astype(np.uint16)
+    assert zlib.crc32(stretch(wide).astype(np.uint8).tobytes()) == 551108778
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16, np.int64, np.float32, np.float64])
+def test_the_stretch_rounds_as_opencv_does(dtype):
+    """Not 85, 170, 255: the official numbers of a frame of four levels."""
+    frame = np.array([[7, 8], [9, 10]], dtype)
+    assert stretch(frame).tolist() == [[0, 84], [169, 254]]
+    # Zeros count: they are the lowest level of a real frame.
+    assert stretch(np.array([[0, 10], [255, 40]], dtype).clip(0, 127)).tolist() == [
+        [0, 20],
+        [255, 80],
+    ]
+
+
+def test_the_stretch_of_odd_frames():
+    assert stretch([[7, 7]]).tolist() == [[0, 0]]
+    assert stretch(np.zeros((2, 2), np.uint16)).tolist() == [[0, 0], [0, 0]]
+    assert stretch([[-5, 0], [5, 0]]).tolist() == [[0, 127], [255, 127]]
+    assert stretch([[0, 70000]]).tolist() == [[0, 255]]
+    assert stretch([[np.nan, 2.0, 1.0]]).tolist() == [[0, 255, 127]]
+    several = np.stack([np.array([[7, 8], [9, 10]]), np.array([[0, 1], [2, 4]])])
+    np.testing.assert_array_equal(stretch(several), [stretch(several[0]), stretch(several[1])])
 
 
 def test_cut_with_another_camera_and_frame_size():

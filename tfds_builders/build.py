@@ -2,12 +2,13 @@
 
 import contextlib
 import dataclasses
-import difflib
+import errno
 import io
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +18,38 @@ from absl import logging
 from a2j_jax.errors import UserError
 from a2j_jax.geometry import Camera
 from a2j_jax.progress import say
-from a2j_jax.tracks import TrackSpec, get_track, with_crop_size
-from tfds_builders.depth_pose import (
-    DepthPoseBuilder,
-    DepthPoseConfig,
-    Reader,
-    config_name,
-    worker_pool,
-)
+from a2j_jax.track_files import find_track
+from a2j_jax.tracks import TrackSpec, with_crop_size
+from tfds_builders.depth_pose import DepthPoseBuilder, DepthPoseConfig, Reader, config_name
+from tfds_builders.shards import worker_pool
+from tfds_builders.summary import say_labels, summarise
 from tfds_builders.synthetic_hand.synthetic_hand import SyntheticHand, SyntheticHandReader
+
+# Tracks whose frames we make ourselves: nothing has to be brought or downloaded.
+EMBEDDED = ("synthetic_hand",)
+
+
+@dataclass(frozen=True)
+class How:
+    """How a build is carried out; the examples do not depend on it.
+
+    Attributes:
+      num_processes: that read, cut and write.
+      num_shards: files per split; None: one for every 4,096 frames.
+      beam_options: build with Apache Beam, with these pipeline options ("" : the local runner);
+        None: without.
+    """
+
+    num_processes: int = 1
+    num_shards: int | None = None
+    beam_options: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuses what cannot be."""
+        if self.num_processes < 1:
+            raise UserError(f"num_processes {self.num_processes}: expected 1 or more")
+        if self.num_shards is not None and self.num_shards < 1:
+            raise UserError(f"num_shards {self.num_shards}: expected 1 or more")
 
 
 def build(
@@ -40,8 +64,9 @@ def build(
     camera: Camera | None = None,
     frame_size: tuple[int, int] | None = None,
     num_processes: int = 1,
+    num_shards: int | None = None,
 ) -> Path:
-    """Builds a data set, or finds it built already.
+    """Builds an embedded data set, or finds it built already.
 
     Args:
       track: what to build; today `synthetic_hand`.
@@ -53,7 +78,8 @@ def build(
       seed: of the rendered scenes.
       camera: that the frames are rendered for; the track's by default.
       frame_size: (W, H) of the rendered frames, px; the track's by default.
-      num_processes: that read or render; the result does not depend on it.
+      num_processes: that render; the result does not depend on it.
+      num_shards: files per split.
 
     Returns:
       The folder of the finished data set, for `tfds.builder_from_directory`.
@@ -62,35 +88,74 @@ def build(
       UserError: unknown track, impossible sizes, or the folder already holds a data set built from
         something else. Nothing is ever overwritten.
     """
-    if track not in _READERS:
-        near = difflib.get_close_matches(track, _READERS, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise UserError(f"no builder for {track!r}{hint} (there are: {', '.join(_READERS)})")
-    spec = get_track(track)
-    spec = with_crop_size(spec, crop_size or spec.crop_size)
+    spec = sized_track(track, crop_size)
+    if track not in EMBEDDED:
+        raise UserError(f"track {track!r} is not rendered here: it is built from its raw data")
     spec = dataclasses.replace(
         spec, camera=camera or spec.camera, frame_size=frame_size or spec.frame_size
     )
     frames = {"train": train, "validation": validation, "test": test}
     if min(frames.values()) < 0 or not any(frames.values()):
         raise UserError(f"frames per split {frames}: expected none below 0 and at least one above")
-    if num_processes < 1:
-        raise UserError(f"num_processes {num_processes}: expected 1 or more")
-    builder_class, make_reader = _READERS[track]
-    return prepare(builder_class, spec, make_reader(spec, frames, seed), data_dir, num_processes)
+    reader = SyntheticHandReader(spec, train, validation, test, seed=seed)
+    return prepare(SyntheticHand, spec, reader, data_dir, How(num_processes, num_shards))
 
 
-def _synthetic_hand(track: TrackSpec, frames: dict[str, int], seed: int) -> Reader:
-    return SyntheticHandReader(
-        track, frames["train"], frames["validation"], frames["test"], seed=seed
-    )
+def build_raw(
+    track: str,
+    manual_dir: str | Path,
+    data_dir: str | Path,
+    *,
+    centers: str | Path | None = None,
+    crop_size: int | None = None,
+    max_frames: int | None = None,
+    strict: bool = False,
+    how: How | None = None,
+    **options: Any,
+) -> Path:
+    """Builds a data set from what its authors ship, or finds it built already.
+
+    Args:
+      track: one of `tfds_builders.datasets.DATASETS`.
+      manual_dir: the unpacked download.
+      data_dir: TFDS data directory; the examples go to `<data_dir>/<track>/crop<S>/<version>`.
+      centers: a folder of published centres or boxes, "labels" or "depth"; see
+        `tfds_builders.centers`.
+      crop_size: S, px; the track's by default.
+      max_frames: of each split, from its beginning; None: all.
+      strict: a frame that cannot be used is an error, rather than counted and left out.
+      how: processes, shards, Beam.
+      **options: of the data set, e.g. `view` of NYU.
+
+    Returns:
+      The folder of the finished data set.
+
+    Raises:
+      UserError: unknown track or option, nothing to read (with what to download), labels that do
+        not fit, or the folder already holds a data set built from something else.
+    """
+    from tfds_builders.centers import plan_crops
+    from tfds_builders.datasets import get_dataset
+    from tfds_builders.reader import RawReader
+
+    spec = sized_track(track, crop_size)
+    dataset = get_dataset(track)
+    distribution = dataset.open(manual_dir, **options)
+    splits = dict(distribution.splits())
+    for name, split in splits.items():
+        say_labels(name, split, spec, dataset.published_frames.get(name), max_frames)
+    plans = {name: plan_crops(spec, name, split, centers) for name, split in splits.items()}
+    for name, plan in plans.items():
+        for note in plan.notes:
+            say(f"{name}: {note}")
+    reader = RawReader(spec, distribution, splits, plans, max_frames, strict)
+    return prepare(dataset.builder, spec, reader, data_dir, how)
 
 
-_READERS: dict[str, tuple[type[DepthPoseBuilder], Callable[..., Reader]]] = {
-    "synthetic_hand": (SyntheticHand, _synthetic_hand),
-}
-# Tracks whose frames we make ourselves: nothing has to be brought or downloaded.
-EMBEDDED = ("synthetic_hand",)
+def sized_track(track: str, crop_size: int | None) -> TrackSpec:
+    """The track called `track`, at another crop size if one is given."""
+    spec = find_track(track)
+    return spec if crop_size is None else with_crop_size(spec, crop_size)
 
 
 def prepare(
@@ -98,9 +163,10 @@ def prepare(
     track: TrackSpec,
     reader: Reader,
     data_dir: str | Path,
-    num_processes: int = 1,
+    how: How | None = None,
 ) -> Path:
     """Runs one builder and says how it went; see `build`."""
+    how = how or How()
     data_dir = Path(data_dir).expanduser()
     if data_dir.exists() and not data_dir.is_dir():
         raise UserError(f"data directory {data_dir} is a file; name a folder")
@@ -109,23 +175,66 @@ def prepare(
         _check_same_spec(folder, reader)
         say(f"{folder} is built already; nothing to do")
         return folder
-    for leftover in sorted(folder.parent.glob("incomplete.*")):
+    for leftover in sorted(folder.parent.glob("*incomplete*")):
         say(f"note: {leftover} is left of a build that did not finish; it can be deleted")
     started = time.monotonic()
+    with _one_clear_ending(folder), _quiet_tfds(), worker_pool(how.num_processes) as workers:
+        config = DepthPoseConfig(
+            name=config_name(track),
+            track=track,
+            reader=reader,
+            workers=workers,
+            num_shards=how.num_shards,
+            beam=how.beam_options is not None,
+        )
+        builder = builder_class(data_dir=str(data_dir), config=config)
+        builder.download_and_prepare(
+            file_format="array_record", download_config=_download_config(how)
+        )
+    summarise(builder, folder, track, time.monotonic() - started)
+    return folder
+
+
+def _download_config(how: How) -> tfds.download.DownloadConfig:
+    if how.beam_options is None:
+        return tfds.download.DownloadConfig()
     try:
-        with _quiet_tfds(), worker_pool(num_processes) as workers:
-            config = DepthPoseConfig(
-                name=config_name(track), track=track, reader=reader, workers=workers
-            )
-            builder = builder_class(data_dir=str(data_dir), config=config)
-            builder.download_and_prepare(file_format="array_record")
+        from apache_beam.options.pipeline_options import PipelineOptions
+    except ImportError as error:
+        raise UserError("--beam needs Apache Beam: pip install 'a2j-jax[beam]'") from error
+    options = PipelineOptions(how.beam_options.split())
+    return tfds.download.DownloadConfig(beam_options=options, num_shards=how.num_shards)
+
+
+@contextlib.contextmanager
+def _one_clear_ending(folder: Path) -> Iterator[None]:
+    """Whatever stops a build, TFDS removes what it wrote; say what happened, and that."""
+    try:
+        yield
     except BrokenProcessPool as error:
         raise UserError(
-            f"building {folder}: a worker process was killed (out of memory?); "
+            f"building {folder}: a worker process was killed (out of memory?); nothing was kept; "
             "try again with fewer --num_processes"
         ) from error
-    _summarise(builder.info, folder, time.monotonic() - started)
-    return folder
+    except KeyboardInterrupt:
+        say(f"building {folder} was interrupted; nothing was kept: the same command starts anew")
+        raise
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = _disk_trouble(error)
+        if reason is None:
+            raise
+        raise UserError(f"building {folder}: {reason}; nothing was kept") from error
+
+
+def _disk_trouble(error: BaseException) -> str | None:
+    """What is wrong with the disk, if that is what an exception is about."""
+    number = error.errno if isinstance(error, OSError) else None
+    text = str(error)
+    if number in (errno.ENOSPC, errno.EDQUOT) or "No space left" in text:
+        return "the disk is full; free some space or name another --data_dir"
+    if number in (errno.EROFS, errno.EACCES, errno.EPERM) or "Permission denied" in text:
+        return "the folder cannot be written; name another --data_dir"
+    return None
 
 
 @contextlib.contextmanager
@@ -147,7 +256,8 @@ def read_spec(folder: Path) -> dict[str, Any] | None:
         stored = json.loads((folder / "metadata.json").read_text())
     except (OSError, ValueError):
         return None
-    return stored.get("spec")
+    spec: dict[str, Any] | None = stored.get("spec")
+    return spec
 
 
 def _check_same_spec(folder: Path, reader: Reader) -> None:
@@ -163,14 +273,4 @@ def _check_same_spec(folder: Path, reader: Reader) -> None:
     raise UserError(
         f"{folder} holds another data set ({'; '.join(changed) or 'not built by this program'}); "
         "build into another --data_dir, ask for the same, or delete that folder"
-    )
-
-
-def _summarise(info: tfds.core.DatasetInfo, folder: Path, seconds: float) -> None:
-    frames = sum(split.num_examples for split in info.splits.values())
-    on_disk = sum(path.stat().st_size for path in folder.iterdir())
-    counts = ", ".join(f"{name} {split.num_examples}" for name, split in info.splits.items())
-    say(
-        f"{folder}: {frames} frames ({counts}), {on_disk / 1e6:.1f} MB "
-        f"({on_disk / frames / 1e3:.1f} kB per frame), {frames / seconds:.0f} frames/s"
     )

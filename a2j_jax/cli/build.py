@@ -1,49 +1,164 @@
-"""Render or convert a data set into examples on disk, once; training and evaluation read those."""
+"""Turn a data set's raw files, or rendered hands, into examples on disk, once; training and evaluation read those."""
 
 import argparse
+from pathlib import Path
+from typing import Any
 
 from a2j_jax.cli.arguments import numbers, whole
+from a2j_jax.errors import UserError
 from a2j_jax.geometry import Camera
 
 EXAMPLES = """\
 examples:
   a2j build synthetic_hand
   a2j build synthetic_hand --data_dir data --train 40000 --test 2000 --crop_size 96
-  a2j build synthetic_hand --camera 475.07,475.07,315.9,245.3 --frame_size 640,480
+  a2j build nyu --manual_dir ~/nyu_hand_dataset_v2 --centers ~/A2J/data --num_processes 8
+  a2j build itop_front --manual_dir ~/ITOP --max_frames 1000
+  a2j build icvl --manual_dir ~/ICVL --no_rotations --centers labels
+  a2j build ./my_hands                  # your own frames: docs/own_data.md
+
+What to download and where to put it: a2j build TRACK --manual_dir missing, or docs/datasets.md.
 """
+
+# Arguments that make sense for one kind of data set only, as argparse calls them.
+_RENDERED = ("train", "validation", "test", "seed", "camera", "frame_size")
+_RAW = (
+    "centers",
+    "max_frames",
+    "strict",
+    "beam",
+    "view",
+    "no_rotations",
+    "keypoints_dir",
+    "depth_unit_mm",
+)
+_SHEET_FRAMES = 16
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what `a2j build` takes."""
-    parser.add_argument("track", help="data set to build, e.g. synthetic_hand")
+    parser.add_argument("track", help="data set to build, or a folder with track.json")
     parser.add_argument("--data_dir", default="data", help="TFDS data directory (default: data)")
-    parser.add_argument("--train", type=whole(0), default=20_000, help="frames (default: 20000)")
-    parser.add_argument("--validation", type=whole(0), default=1_000, help="frames (1000)")
-    parser.add_argument("--test", type=whole(0), default=2_000, help="frames (2000)")
     parser.add_argument("--crop_size", type=whole(16), help="pixels, divisible by 16 (the track's)")
-    parser.add_argument("--seed", type=whole(0), default=0, help="of everything random (0)")
-    parser.add_argument(
+    parser.add_argument("--num_processes", type=whole(1), default=1, help="that read (1)")
+    parser.add_argument("--num_shards", type=whole(1), help="files per split (1 per 4096 frames)")
+    raw = parser.add_argument_group("data sets that were downloaded")
+    raw.add_argument("--manual_dir", help="folder of the unpacked download")
+    raw.add_argument(
+        "--centers",
+        help="where to crop: a folder of published centres or boxes, `labels` or `depth` "
+        "(default: labels for training, the depth itself for the rest)",
+    )
+    raw.add_argument("--max_frames", type=whole(1), help="of each split (all)")
+    raw.add_argument("--strict", action="store_true", help="a frame left out is an error")
+    raw.add_argument(
+        "--beam",
+        nargs="?",
+        const="",
+        metavar="OPTIONS",
+        help="build with Apache Beam, on this machine or with pipeline OPTIONS "
+        "(e.g. '--runner=DataflowRunner --project=...'); needs a2j-jax[beam]",
+    )
+    raw.add_argument("--view", type=whole(1), help="nyu: camera 1, 2 or 3 (1)")
+    raw.add_argument("--no_rotations", action="store_true", help="icvl: without the rotated copies")
+    raw.add_argument(
+        "--keypoints_dir", help="k2hpd: folder of the official .mat files, to check labels against"
+    )
+    raw.add_argument(
+        "--depth_unit_mm", type=float, help="own data: mm per count of an integer image (1)"
+    )
+    rendered = parser.add_argument_group("data sets that are rendered here")
+    rendered.add_argument("--train", type=whole(0), help="frames (20000)")
+    rendered.add_argument("--validation", type=whole(0), help="frames (1000)")
+    rendered.add_argument("--test", type=whole(0), help="frames (2000)")
+    rendered.add_argument("--seed", type=whole(0), help="of everything random (0)")
+    rendered.add_argument(
         "--camera", type=numbers(4, "fx,fy,cx,cy"), help="intrinsics in px (the track's)"
     )
-    parser.add_argument("--frame_size", type=numbers(2, "W,H"), help="pixels (the track's)")
-    parser.add_argument("--num_processes", type=whole(1), default=1, help="that render (1)")
+    rendered.add_argument("--frame_size", type=numbers(2, "W,H"), help="pixels (the track's)")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Build."""
+    """Build, and draw a contact sheet."""
+    from tfds_builders.build import EMBEDDED
+
+    if arguments.track in EMBEDDED:
+        _refuse(arguments, ("manual_dir", *_RAW), "is rendered here")
+        _rendered(arguments)
+    else:
+        _refuse(arguments, _RENDERED, "comes from its raw data")
+        _draw(arguments, _raw(arguments))
+    return 0
+
+
+def _refuse(arguments: argparse.Namespace, names: tuple[str, ...], because: str) -> None:
+    given = [name for name in names if getattr(arguments, name) not in (None, False)]
+    if given:
+        raise UserError(f"--{given[0]} is not for {arguments.track!r}, which {because}")
+
+
+def _rendered(arguments: argparse.Namespace) -> Path:
     from tfds_builders.build import build
 
+    given = {name: getattr(arguments, name) for name in ("train", "validation", "test", "seed")}
     size = arguments.frame_size
-    build(
+    return build(
         arguments.track,
         arguments.data_dir,
-        train=arguments.train,
-        validation=arguments.validation,
-        test=arguments.test,
+        **{name: value for name, value in given.items() if value is not None},
         crop_size=arguments.crop_size,
-        seed=arguments.seed,
         camera=Camera(*arguments.camera) if arguments.camera else None,
         frame_size=(int(size[0]), int(size[1])) if size else None,
         num_processes=arguments.num_processes,
+        num_shards=arguments.num_shards,
     )
-    return 0
+
+
+def _raw(arguments: argparse.Namespace) -> Path:
+    from a2j_jax.track_files import track_file
+    from tfds_builders.build import How, build_raw
+    from tfds_builders.datasets import get_dataset
+
+    # A folder of one's own is both: what the track is, and where its frames are.
+    own = track_file(arguments.track)
+    manual_dir = arguments.manual_dir or (own.parent if own else None)
+    if manual_dir is None:
+        download = get_dataset(arguments.track).download
+        raise UserError(f"--manual_dir FOLDER is needed to build {arguments.track!r}", download)
+    options: dict[str, Any] = {
+        name: getattr(arguments, name)
+        for name in ("view", "keypoints_dir", "depth_unit_mm")
+        if getattr(arguments, name) is not None
+    }
+    if arguments.no_rotations:
+        options["rotations"] = False
+    return build_raw(
+        arguments.track,
+        manual_dir,
+        arguments.data_dir,
+        centers=arguments.centers,
+        crop_size=arguments.crop_size,
+        max_frames=arguments.max_frames,
+        strict=arguments.strict,
+        how=How(arguments.num_processes, arguments.num_shards, arguments.beam),
+        **options,
+    )
+
+
+def _draw(arguments: argparse.Namespace, folder: Path) -> None:
+    """A contact sheet of examples from all over the data set's first split, beside it."""
+    from a2j_jax import input_pipeline, pictures
+    from a2j_jax.evaluation.tiles import examples_sheet
+    from a2j_jax.progress import say
+    from tfds_builders.build import sized_track
+
+    if not pictures.have_matplotlib():
+        say("no contact sheet: it needs matplotlib, pip install 'a2j-jax[viz]'")
+        return
+    track = sized_track(arguments.track, arguments.crop_size)
+    split = next(iter(input_pipeline.find_dataset(folder, track).info.splits))
+    fetch = input_pipeline.example_reader(folder, track, split)
+    count = input_pipeline.num_frames(folder, track, split)
+    shown = sorted({i * (count - 1) // (_SHEET_FRAMES - 1) for i in range(_SHEET_FRAMES)})
+    sheet = examples_sheet([fetch(i) for i in shown], track, folder / "examples.png", columns=4)
+    say(f"{split} examples to look at: {sheet}")

@@ -13,7 +13,7 @@ examples:
   a2j predict --checkpoint itop_a2j --track itop_front --depth frame.npy --box 96,53,217,240
 
 Frames are 16-bit PNG (mm), NYU's packed RGB PNG with --track nyu, or .npy (mm). One --center or --box serves
-all frames; repeat it to give one per frame.
+all frames; repeat it to give one per frame. Without either, the nearest hand or the person in view is looked for.
 """
 
 
@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--track", help="whose frames these are: file format and camera (the checkpoint's)"
     )
-    where = parser.add_mutually_exclusive_group(required=True)
+    where = parser.add_mutually_exclusive_group()
     where.add_argument(
         "--center",
         type=numbers(3, "U,V,D"),
@@ -49,11 +49,11 @@ def run(arguments: argparse.Namespace) -> int:
     """Predict."""
     from a2j_jax.inference.files import predict_files, to_json, with_intrinsics, write_overlay
     from a2j_jax.inference.predictor import Predictor, frames_of
-    from a2j_jax.tracks import get_track
+    from a2j_jax.track_files import find_track
 
     predictor = Predictor.from_checkpoint(arguments.checkpoint)
     spec = predictor.spec
-    source = frames_of(get_track(arguments.track), spec) if arguments.track else spec
+    source = frames_of(find_track(arguments.track), spec) if arguments.track else spec
     camera = with_intrinsics(source.camera, arguments.fx, arguments.fy, arguments.cx, arguments.cy)
     say(f"{spec.name} network compiled in {predictor.compile_seconds:.1f} s")
     predictions = []
@@ -67,6 +67,12 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.depth_unit_mm,
     ):
         predictions.append(prediction)
+        if prediction.located is not None:
+            numbers_px = ",".join(f"{value:.0f}" for value in prediction.located)
+            option = "--center" if len(prediction.located) == 3 else "--box"
+            say(
+                f"{prediction.path}: no --center or --box; found in the depth: {option} {numbers_px}"
+            )
         say(f"{prediction.path}: {prediction.estimate.milliseconds:.1f} ms")
         if not arguments.json:
             _print_joints(prediction, spec.skeleton.joints)

@@ -29,11 +29,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Show."""
-    from a2j_jax.evaluation.report import examples_sheet
-    from a2j_jax.tracks import get_track, with_crop_size
+    from a2j_jax.evaluation.tiles import examples_sheet
+    from a2j_jax.track_files import find_track
+    from a2j_jax.tracks import with_crop_size
     from tfds_builders.build import EMBEDDED
 
-    track = get_track(arguments.track)
+    track = find_track(arguments.track)
     if arguments.crop_size is not None:
         track = with_crop_size(track, arguments.crop_size)
     if track.name in EMBEDDED and not Path(arguments.data_dir).exists():

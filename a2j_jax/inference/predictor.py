@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from a2j_jax import augment, crops, geometry
 from a2j_jax.errors import UserError
-from a2j_jax.inference.centers import depth_in_box
+from a2j_jax.inference.centers import depth_in_box, hand_center, person_box
 from a2j_jax.inference.frames import DepthFrame, frame_from_array
 from a2j_jax.models.a2j import A2J
 from a2j_jax.models.anchors import aggregate, anchor_grid, confidence
@@ -150,6 +150,26 @@ class Predictor:
             center_depth_mm=center_depth,
             milliseconds=(time.perf_counter() - started) * 1e3,
         )
+
+    def locate(
+        self, depth_mm: ArrayLike, camera: geometry.Camera | None = None
+    ) -> tuple[FloatArray | None, FloatArray | None]:
+        """Where to look, from the frame alone, when nobody says: see `centers`.
+
+        Args:
+            depth_mm: (H, W), as for a call.
+            camera: of this frame, instead of `self.camera`.
+
+        Returns:
+            (3,) centre uvd and None where the track crops by centre, else None and the (4,) box.
+
+        Raises:
+            UserError: no reading in the frame.
+        """
+        depth, camera = frame_from_array(depth_mm), camera or self.camera
+        if self.spec.crop_by == "center" and camera is not None:
+            return hand_center(depth, camera), None
+        return None, person_box(depth, self.spec.label_box_margin_px / 2, camera)
 
     def _center_depth(
         self, depth: DepthFrame, center: FloatArray | None, box_px: FloatArray

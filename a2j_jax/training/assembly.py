@@ -9,12 +9,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from a2j_jax import augment
+from a2j_jax import augment, input_pipeline
 from a2j_jax.config import AugmentConfig, Config, OptimConfig
+from a2j_jax.errors import UserError
 from a2j_jax.losses import DEPTH_TERMS, a2j_losses
 from a2j_jax.models.a2j import A2J
 from a2j_jax.models.anchors import aggregate, anchor_grid, confidence
-from a2j_jax.tracks import TrackSpec, get_track, with_crop_size
+from a2j_jax.track_files import find_track
+from a2j_jax.tracks import TrackSpec, with_crop_size
 from a2j_jax.training.optimizer import adam_with_l2, learning_rate_schedule
 from a2j_jax.training.step import Batch, Objective, Prepare
 
@@ -23,10 +25,34 @@ Predict = Callable[[Any, Mapping[str, Any]], tuple[jax.Array, jax.Array]]
 
 def track_of(config: Config) -> TrackSpec:
     """The track of an experiment, at its crop size and with its augmentation."""
-    track = get_track(config.track)
+    track = find_track(config.track)
     if config.data.crop_size is not None:
         track = with_crop_size(track, config.data.crop_size)
-    return dataclasses.replace(track, augmentation=_augmentation(track, config.augment))
+    return dataclasses.replace(
+        track,
+        mean=track.mean if config.data.mean is None else config.data.mean,
+        std=track.std if config.data.std is None else config.data.std,
+        augmentation=_augmentation(track, config.augment),
+    )
+
+
+def with_statistics(config: Config) -> Config:
+    """The config with the data set's own mean and std, where it asks for the computed ones.
+
+    Raises:
+      UserError: the data set has none.
+    """
+    data = config.data
+    if data.normalization == "published" or (data.mean is not None and data.std is not None):
+        return config
+    found = input_pipeline.metadata(data.dir, track_of(config)).get("statistics")
+    if not found or not found["std"] > 0:
+        raise UserError(
+            f"data set in {data.dir} has no usable statistics of its training crops: build it anew with a "
+            "training split, or set --config.data.normalization=published"
+        )
+    data = dataclasses.replace(data, mean=found["mean"], std=found["std"])
+    return dataclasses.replace(config, data=data)
 
 
 def _augmentation(track: TrackSpec, settings: AugmentConfig) -> Any:

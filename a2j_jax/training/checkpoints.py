@@ -5,6 +5,7 @@ running statistics: all that inference needs), `optimizer`, `iterator` (position
 ranked the step. A converted checkpoint has `variables` alone, and the same `config.json`.
 """
 
+import dataclasses
 import json
 import logging
 from pathlib import Path
@@ -17,6 +18,7 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from a2j_jax.config import Config, from_json, to_json
 from a2j_jax.errors import UserError
+from a2j_jax.track_files import TRACK_FILE, track_file
 from a2j_jax.training.state import TrainState
 
 CONFIG_FILE = "config.json"
@@ -154,8 +156,15 @@ def load_variables(
 
 
 def write_config(directory: str | Path, config: Config) -> None:
-    """Write `config.json`, which says what the checkpoints beside it are of."""
+    """Write `config.json`, which says what the checkpoints beside it are of.
+
+    A track of the user's own goes beside it: a run directory that is carried elsewhere stays whole.
+    """
     (Path(directory) / CONFIG_FILE).write_text(to_json(config) + "\n")
+    own = track_file(config.track)
+    kept = Path(directory) / TRACK_FILE
+    if own is not None and own.resolve() != kept.resolve():
+        kept.write_bytes(own.read_bytes())
 
 
 def read_config(directory: str | Path) -> Config:
@@ -172,9 +181,11 @@ def read_config(directory: str | Path) -> Config:
             f"{path} not found: {directory} is not a run or a converted checkpoint of a2j_jax"
         )
     try:
-        return from_json(path.read_text())
+        config = from_json(path.read_text())
     except (UserError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: {error}") from error
+    own = Path(directory) / TRACK_FILE
+    return dataclasses.replace(config, track=str(own)) if own.is_file() else config
 
 
 def ranking_metrics(directory: str | Path) -> dict[int, dict[str, float]]:

@@ -33,6 +33,7 @@ def run_experiment(config: Config, workdir: str | Path) -> TrainState:
       UserError: no data, a run directory of another model or track, a broken loss.
     """
     workdir = Path(workdir)
+    config = assembly.with_statistics(config)
     check_run_directory(workdir, config)
 
     # Data
@@ -135,8 +136,12 @@ def check_run_directory(workdir: Path, config: Config) -> None:
 def _identity(config: Config) -> dict[str, Any]:
     """What must not change between the parts of a run."""
     model = dataclasses.asdict(dataclasses.replace(config.model, init_from=None))
-    crop_size = assembly.track_of(config).crop_size
-    return {"track": config.track, "data.crop_size": crop_size} | {
+    track = assembly.track_of(config)
+    data: dict[str, Any] = {"crop_size": track.crop_size}
+    if config.data.normalization == "published" or config.data.mean is not None:
+        data |= {"mean": track.mean, "std": track.std}
+    # Otherwise they are not known before the data set is opened.
+    return {"track": track.name} | {f"data.{name}": value for name, value in data.items()} | {
         f"model.{name}": value for name, value in model.items()
     }
 

@@ -6,12 +6,14 @@ A module of its own, so that worker processes can import it.
 import os
 import signal
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from a2j_jax import crops
 from a2j_jax.tracks import TrackSpec
-from tfds_builders.depth_pose import DepthPoseBuilder, make_example
+from tfds_builders.depth_pose import DepthPoseBuilder
+from tfds_builders.example import Skipped, make_example
 
 
 @dataclass(frozen=True)
@@ -23,18 +25,28 @@ class NumberedFrames:
     test: int = 0
     killed_at: int | None = None
     mislabelled: bool = False
+    broken: tuple[int, ...] = ()
 
     def frames(self):
         return {"train": self.train, "test": self.test}
 
+    def job(self, split, indices):
+        return partial(self.read, split, indices)
+
     def read(self, split, indices):
         for index in indices:
+            if index in self.broken:
+                yield Skipped(index, f"{split}/{index}", "is broken")
+                continue
             if index == self.killed_at:
                 os.kill(os.getpid(), signal.SIGKILL)
             yield numbered_example(self.track, split, index, 36 if self.mislabelled else 21)
 
     def spec(self):
         return {"frames": self.frames(), "crop_size": self.track.crop_size}
+
+    def provenance(self):
+        return {"centers": {"train": {"made up": self.train}}}
 
 
 def numbered_example(track, split, index, num_joints):

@@ -1,5 +1,7 @@
 """Building: what comes out, what is never overwritten, what a killed build leaves."""
 
+import errno
+import re
 import subprocess
 import sys
 
@@ -10,16 +12,21 @@ import tensorflow_datasets as tfds
 from a2j_jax import input_pipeline
 from a2j_jax.errors import UserError
 from a2j_jax.tracks import get_track, with_crop_size
-from tfds_builders.build import build, prepare, read_spec
+from tfds_builders.build import How, build, prepare, read_spec
 
 TRACK = with_crop_size(get_track("synthetic_hand"), 16)
 pytestmark = pytest.mark.usefixtures("importable")
 
 
-def build_numbered(data_dir, track=TRACK, **changes):
+def build_numbered(data_dir, track=TRACK, how=None, **changes):
     from numbered_frames import NumberedFrames, SyntheticHand
 
-    return prepare(SyntheticHand, track, NumberedFrames(track, **changes), data_dir)
+    return prepare(SyntheticHand, track, NumberedFrames(track, **changes), data_dir, how)
+
+
+def contents(folder):
+    """Bytes of every file of records and metadata."""
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def test_a_build_holds_every_frame_in_order(tmp_path, capsys):
@@ -35,8 +42,78 @@ def test_a_build_holds_every_frame_in_order(tmp_path, capsys):
     assert "tensorflow" not in sys.modules
     out = capsys.readouterr()
     assert out.out == ""  # stdout belongs to results
-    assert "17 frames (train 12, test 5)" in out.err.replace("\n", " ")
+    assert re.search(r"train +│ +12 │", out.err)
+    assert "17 frames in" in out.err
     assert "frames/s" in out.err
+
+
+def test_neither_processes_nor_shards_change_what_is_read(tmp_path):
+    alone = build_numbered(tmp_path / "1", how=How(num_shards=3), train=20, broken=(0, 7, 19))
+    together = build_numbered(
+        tmp_path / "2", how=How(num_processes=2, num_shards=3), train=20, broken=(0, 7, 19)
+    )
+    assert contents(alone) == contents(together)
+    assert len(list(alone.glob("*.array_record*"))) == 3
+    single = build_numbered(tmp_path / "3", train=20, broken=(0, 7, 19))
+    one, other = (
+        tfds.builder_from_directory(folder).as_data_source(split="train")
+        for folder in (alone, single)
+    )
+    assert [e["index"] for e in one] == [e["index"] for e in other]
+    assert [e["index"] for e in one] == [i for i in range(20) if i not in (0, 7, 19)]
+
+
+def test_frames_left_out_are_counted_and_named(tmp_path, capsys):
+    folder = build_numbered(tmp_path, train=12, broken=(3, 4))
+    assert "left out of train: 2 x is broken (the first: train/3)" in capsys.readouterr().err
+    rows = (folder / "skipped.tsv").read_text().splitlines()
+    assert rows == [
+        "split\tindex\tframe\treason",
+        "train\t3\ttrain/3\tis broken",
+        "train\t4\ttrain/4\tis broken",
+    ]
+    metadata = tfds.builder_from_directory(folder).info.metadata
+    assert metadata["skipped"] == {"train": {"is broken": 2}}
+    assert metadata["provenance"] == {"centers": {"train": {"made up": 12}}}
+
+
+def test_a_shard_without_a_usable_frame_disappears(tmp_path):
+    folder = build_numbered(tmp_path, how=How(num_shards=4), train=8, broken=(2, 3))
+    assert len(list(folder.glob("*.array_record*"))) == 3
+    assert input_pipeline.num_frames(tmp_path, TRACK, "train") == 6
+    with pytest.raises(UserError, match="none of the 2 frames of split 'train' could be used"):
+        build_numbered(tmp_path / "none", train=2, broken=(0, 1))
+    assert list((tmp_path / "none").glob("synthetic_hand/crop16/*")) == []
+
+
+def test_the_crops_mean_and_std_are_kept(tmp_path):
+    """Frame i shows 500 + i mm around a centre at 500 + i mm: zero, and the far frame edge never."""
+    folder = build_numbered(tmp_path, train=5, test=3)
+    metadata = tfds.builder_from_directory(folder).info.metadata
+    assert metadata["statistics"] == {"mean": 0.0, "std": 0.0}
+
+
+def test_a_full_disk_and_a_closed_folder_get_one_line(tmp_path, monkeypatch):
+    for number, message in ((errno.ENOSPC, "the disk is full"), (errno.EROFS, "cannot be written")):
+
+        def fail(*_, number=number):
+            raise OSError(number, "as the system says")
+
+        monkeypatch.setattr("tfds_builders.depth_pose.write_shards", fail)
+        with pytest.raises(UserError, match=f"{message}.*nothing was kept"):
+            build_numbered(tmp_path)
+        assert list(tmp_path.glob("synthetic_hand/crop16/*")) == []
+
+
+def test_an_interrupted_build_leaves_nothing_and_says_so(tmp_path, monkeypatch, capsys):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tfds_builders.depth_pose.write_shards", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        build_numbered(tmp_path)
+    assert "nothing was kept" in capsys.readouterr().err
+    assert list(tmp_path.glob("synthetic_hand/crop16/*")) == []
 
 
 def test_the_same_again_is_reused_and_another_is_refused(tmp_path, capsys):
@@ -102,7 +179,7 @@ def test_a_killed_worker_is_reported_and_leaves_nothing(tmp_path):
 
     reader = NumberedFrames(TRACK, train=9, killed_at=6)
     with pytest.raises(UserError, match=r"worker process was killed.*fewer --num_processes"):
-        prepare(SyntheticHand, TRACK, reader, tmp_path, num_processes=2)
+        prepare(SyntheticHand, TRACK, reader, tmp_path, How(num_processes=2))
     assert list(tmp_path.glob("synthetic_hand/crop16/*")) == []
 
 
@@ -118,12 +195,16 @@ def test_bad_labels_stop_the_build_with_their_own_message(tmp_path):
 def test_mistakes_get_one_clear_line(tmp_path):
     with pytest.raises(UserError, match="did you mean 'synthetic_hand'"):
         build("synthetic_hands", tmp_path)
+    with pytest.raises(UserError, match="'nyu' is not rendered here"):
+        build("nyu", tmp_path)
     with pytest.raises(UserError, match="multiple of 16"):
         build("synthetic_hand", tmp_path, crop_size=100)
     with pytest.raises(UserError, match="at least one above"):
         build("synthetic_hand", tmp_path, train=0, validation=0, test=0)
     with pytest.raises(UserError, match="num_processes 0"):
         build("synthetic_hand", tmp_path, num_processes=0)
+    with pytest.raises(UserError, match="num_shards 0"):
+        build("synthetic_hand", tmp_path, num_shards=0)
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="is a file"):
         build("synthetic_hand", tmp_path / "file", train=1, validation=0, test=0)

@@ -8,7 +8,8 @@ from a2j_jax import crops
 from a2j_jax.errors import UserError
 from a2j_jax.geometry import Camera
 from a2j_jax.tracks import TRACKS, get_track, with_crop_size
-from tfds_builders.depth_pose import config_name, features, make_example, read_in_order, worker_pool
+from tfds_builders.depth_pose import config_name
+from tfds_builders.example import features, make_example
 
 
 def example_of(track, **changes):
@@ -57,23 +58,20 @@ def test_a_frame_may_have_its_own_camera_and_missing_joints():
     np.testing.assert_array_equal(example["valid"], valid)
 
 
+def test_labels_that_are_not_numbers_do_not_count():
+    track = get_track("nyu")
+    joints = np.full((14, 3), 42.5)
+    joints[3, 1] = np.nan
+    example = example_of(track, joints_uvd=joints)
+    assert np.flatnonzero(~example["valid"]).tolist() == [3]
+    assert np.isfinite(example["joints_uvd"]).all()
+    unlabelled = example_of(track, joints_uvd=None)
+    assert not unlabelled["valid"].any()
+    assert unlabelled["joints_uvd"].shape == (14, 3)
+
+
 def test_crop_sizes_live_side_by_side():
     assert config_name(with_crop_size(get_track("nyu"), 96)) == "crop96"
-
-
-@pytest.mark.usefixtures("importable")
-def test_the_number_of_processes_changes_nothing():
-    from numbered_frames import NumberedFrames
-
-    track = with_crop_size(get_track("synthetic_hand"), 16)
-    reader = NumberedFrames(track, train=300)
-    alone = list(read_in_order(reader, "train", 300, None))
-    with worker_pool(2) as workers:
-        together = list(read_in_order(reader, "train", 300, workers))
-    assert [e["index"] for e in together] == list(range(300))
-    for one, other in zip(alone, together, strict=True):
-        for key in one:
-            np.testing.assert_array_equal(one[key], other[key])
 
 
 def test_examples_can_be_read_back_without_our_code(tmp_path):

@@ -1,6 +1,7 @@
 """A config taken apart: what it leaves open is the track's, what it says wins."""
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -8,7 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from a2j_jax import input_pipeline
 from a2j_jax.config import override
+from a2j_jax.errors import UserError
 from a2j_jax.models.anchors import Heads, anchor_grid
 from a2j_jax.tracks import get_track
 from a2j_jax.training import assembly
@@ -92,3 +95,27 @@ def test_the_schedule_is_the_configs(kind: str, last: float) -> None:
     assert float(schedule(1)) == pytest.approx(5e-4)  # half-way through the warm-up
     assert float(schedule(2)) == pytest.approx(1e-3)
     assert float(schedule(6)) == pytest.approx(last)
+
+
+def test_crops_are_normalised_as_published_or_as_computed(tiny_data: Path) -> None:
+    published = tiny.config(tiny_data)
+    assert assembly.with_statistics(published) == published
+    config = assembly.with_statistics(override(published, "data.normalization", "computed"))
+    found = input_pipeline.metadata(tiny_data, assembly.track_of(published))["statistics"]
+    track = assembly.track_of(config)
+    assert (track.mean, track.std) == (found["mean"], found["std"])
+    assert (track.mean, track.std) != (-2.62, 27.02)
+    assert track.mean == pytest.approx(-2.62, abs=3)  # 64 hands against 3,000
+    assert track.std == pytest.approx(27.02, abs=5)
+    # What a checkpoint carries is enough: no data set is asked again.
+    away = override(config, "data.dir", "gone")
+    assert assembly.with_statistics(away) == away
+
+
+def test_a_data_set_without_statistics_is_named(tmp_path: Path) -> None:
+    from tfds_builders.build import build
+
+    build("synthetic_hand", tmp_path, crop_size=tiny.SIZE, train=0, validation=0, test=2)
+    config = override(tiny.config(tmp_path), "data.normalization", "computed")
+    with pytest.raises(UserError, match=r"no usable statistics.*data\.normalization=published"):
+        assembly.with_statistics(config)

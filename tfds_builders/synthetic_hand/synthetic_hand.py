@@ -6,6 +6,7 @@ The template for the other builders: one reader, one builder class. Example i of
 
 import dataclasses
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,9 @@ from a2j_jax.synthetic.placement import SceneSpec
 from a2j_jax.synthetic.scene import ARMS_LENGTH, KINECT, generate_hands
 from a2j_jax.synthetic.sensor import SensorSpec
 from a2j_jax.tracks import TrackSpec
-from tfds_builders.depth_pose import DepthPoseBuilder, Example, make_example
+from tfds_builders.depth_pose import DepthPoseBuilder
+from tfds_builders.example import Example, make_example
+from tfds_builders.shards import Job
 
 # Splits draw from disjoint ranges of scene numbers, far apart, so that none moves when another
 # grows.
@@ -46,6 +49,10 @@ class SyntheticHandReader:
     def frames(self) -> Mapping[str, int]:
         """Split -> number of frames."""
         return {"train": self.train, "validation": self.validation, "test": self.test}
+
+    def job(self, split: str, indices: range) -> Job:
+        """Renders some frames, later and perhaps elsewhere."""
+        return partial(self.read, split, indices)
 
     def read(self, split: str, indices: range) -> Iterator[Example]:
         """Renders some examples of a split, in order."""
@@ -85,6 +92,10 @@ class SyntheticHandReader:
             "scene": dataclasses.asdict(self.scene),
             "sensor": dataclasses.asdict(self.sensor) if self.sensor else None,
         }
+
+    def provenance(self) -> dict[str, Any]:
+        """Nothing is known of these frames but how they are rendered, which `spec` says."""
+        return {"centers": {split: {"rendered": n} for split, n in self.frames().items() if n}}
 
 
 def _rendered_crop(hand: dict[str, np.ndarray], track: TrackSpec) -> Crop:

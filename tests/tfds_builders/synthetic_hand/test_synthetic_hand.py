@@ -8,8 +8,8 @@ import pytest
 from a2j_jax import crops, geometry
 from a2j_jax.geometry import Camera
 from a2j_jax.tracks import get_track, with_crop_size
-from tfds_builders.depth_pose import read_in_order, worker_pool
-from tfds_builders.synthetic_hand.synthetic_hand import SyntheticHandReader
+from tfds_builders.build import How, prepare
+from tfds_builders.synthetic_hand.synthetic_hand import SyntheticHand, SyntheticHandReader
 
 TRACK = with_crop_size(get_track("synthetic_hand"), 32)
 READER = SyntheticHandReader(TRACK, train=40, validation=0, test=16, seed=7)
@@ -64,12 +64,13 @@ def test_a_frame_depends_on_seed_split_and_index_alone(hands):
         assert not np.array_equal(hands[0]["joints_uvd"], other["joints_uvd"])
 
 
-def test_two_processes_render_what_one_does(hands):
-    with worker_pool(2) as workers:
-        together = list(read_in_order(READER, "train", 40, workers))
-    for one, other in zip(hands, together, strict=True):
-        for key in one:
-            np.testing.assert_array_equal(one[key], other[key])
+def test_two_processes_write_what_one_does(tmp_path):
+    written = [
+        prepare(SyntheticHand, TRACK, READER, tmp_path / str(processes), How(processes, 2))
+        for processes in (1, 2)
+    ]
+    one, other = ({path.name: path.read_bytes() for path in folder.iterdir()} for folder in written)
+    assert one == other
 
 
 def test_the_spec_names_what_matters():

@@ -1,0 +1,185 @@
+"""Tracks of your own: a `track.json` says what a folder of frames is, without any Python.
+
+```json
+{
+  "name": "my_hands",
+  "like": "hands2017",
+  "camera": {"fx": 475.0, "fy": 475.0, "cx": 320.0, "cy": 240.0},
+  "frame_size": [640, 480],
+  "joints": ["wrist", "thumb_tip", "index_tip"],
+  "limbs": {"thumb": ["wrist", "thumb_tip"], "index": ["wrist", "index_tip"]},
+  "half_window_mm": 110
+}
+```
+
+`like` names the track that everything unsaid is taken from. Beside the keys above, any plain number
+or word of `TrackSpec` may be set.
+"""
+
+import dataclasses
+import difflib
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from a2j_jax.errors import UserError
+from a2j_jax.geometry import Camera
+from a2j_jax.skeletons import Skeleton
+from a2j_jax.tracks import TRACKS, TrackSpec, get_track, with_crop_size
+
+TRACK_FILE = "track.json"
+
+# Fields of `TrackSpec` that a file sets as they are, and what they may be.
+_NUMBERS = (
+    "half_window_mm",
+    "depth_window_mm",
+    "image_unit_mm",
+    "joint_depth_scale",
+    "mean",
+    "std",
+    "storage_unit_mm",
+    "loss_lambda",
+)
+_WORDS = ("citation", "notes")
+_KEYS = ("name", "like", "camera", "frame_size", "crop_size", "joints", "limbs", *_NUMBERS, *_WORDS)
+
+
+def find_track(name_or_path: str | Path) -> TrackSpec:
+    """A track by name, or by the path of a `track.json` or of the folder that holds one.
+
+    Raises:
+      UserError: neither; or a file that says something impossible, naming it.
+    """
+    path = track_file(name_or_path)
+    return get_track(str(name_or_path)) if path is None else load_track(path)
+
+
+def track_file(name_or_path: str | Path) -> Path | None:
+    """The `track.json` that a path means; None where it is the name of a track.
+
+    Raises:
+      UserError: a path, but there is no such file.
+    """
+    text = str(name_or_path)
+    path = Path(text).expanduser()
+    if text in TRACKS:
+        return None
+    if path.is_dir():
+        path = path / TRACK_FILE
+    elif path.suffix != ".json" and "/" not in text:
+        return None
+    if not path.is_file():
+        raise UserError(
+            f"{path}: no such track file; expected the name of a track or a folder with {TRACK_FILE}"
+        )
+    return path
+
+
+def load_track(path: str | Path) -> TrackSpec:
+    """Reads a track file; see the module for its form.
+
+    Raises:
+      UserError: not JSON, unknown keys (naming the nearest), or values that make no track.
+    """
+    path = Path(path)
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise UserError(f"{path}: not readable as JSON ({error})") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: expected one JSON object of keys {', '.join(_KEYS)}")
+    try:
+        return track_from_dict(values)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+
+
+def track_from_dict(values: Mapping[str, Any]) -> TrackSpec:
+    """A track out of the contents of a track file.
+
+    Raises:
+      UserError: unknown or missing keys, or values that make no track.
+    """
+    _check_keys(values, _KEYS)
+    name = values.get("name")
+    if not isinstance(name, str) or not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+        raise UserError(f"name {name!r}: expected a word of small letters, digits and _")
+    if name in TRACKS:
+        raise UserError(f"name {name!r} is that of a built-in track; choose another")
+    base = get_track(str(values.get("like", "hands2017")))
+    changes: dict[str, Any] = {
+        "name": name,
+        "citation": "",
+        "notes": f"Own data, like {base.name}.",
+    }
+    for key in _NUMBERS:
+        if key in values:
+            changes[key] = _number(values[key], key)
+    changes |= {key: str(values[key]) for key in _WORDS if key in values}
+    if "camera" in values:
+        changes["camera"] = _camera(values["camera"])
+    if "frame_size" in values:
+        changes["frame_size"] = _frame_size(values["frame_size"])
+    if "joints" in values:
+        changes["skeleton"] = _skeleton(name, values["joints"], values.get("limbs", {}))
+        changes["protocol"] = "mean_error_mm"  # the others are of one skeleton only
+    elif "limbs" in values:
+        raise UserError("limbs without joints: name the joints too")
+    track = dataclasses.replace(base, **changes)
+    if track.std <= 0 or track.storage_unit_mm <= 0 or track.image_unit_mm <= 0:
+        raise UserError("std, storage_unit_mm and image_unit_mm: expected numbers above 0")
+    if "crop_size" in values:
+        track = with_crop_size(track, int(_number(values["crop_size"], "crop_size")))
+    return track
+
+
+def _check_keys(values: Iterable[str], known: tuple[str, ...]) -> None:
+    for key in values:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise UserError(f"unknown key {key!r}{hint} (keys: {', '.join(known)})")
+
+
+def _number(value: Any, key: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise UserError(f"{key} {value!r}: expected a number")
+    return float(value)
+
+
+def _camera(values: Any) -> Camera:
+    names = ("fx", "fy", "cx", "cy")
+    if not isinstance(values, dict) or set(values) != set(names):
+        raise UserError(f"camera {values!r}: expected fx, fy, cx and cy in px")
+    fx, fy, cx, cy = (_number(values[name], f"camera {name}") for name in names)
+    if fx == 0 or fy == 0:
+        raise UserError("camera: a focal length of 0 makes no image")
+    return Camera(fx, fy, cx, cy)
+
+
+def _frame_size(values: Any) -> tuple[int, int]:
+    whole = isinstance(values, list) and all(isinstance(v, int) and v > 0 for v in values)
+    if not whole or len(values) != 2:
+        raise UserError(f"frame_size {values!r}: expected [width, height] in px")
+    return values[0], values[1]
+
+
+def _skeleton(name: str, joints: Any, limbs: Any) -> Skeleton:
+    if not isinstance(joints, list) or not joints or not all(isinstance(j, str) for j in joints):
+        raise UserError(f"joints {joints!r}: expected a list of names")
+    if len(set(joints)) != len(joints):
+        raise UserError("joints: every name once")
+    if not isinstance(limbs, dict):
+        raise UserError('limbs: expected {"limb": ["joint", "joint", ...], ...}')
+    chains = []
+    for limb, chain in limbs.items():
+        for joint in chain:
+            if joint not in joints:
+                near = difflib.get_close_matches(str(joint), joints, n=1)
+                hint = f"; did you mean {near[0]!r}?" if near else ""
+                raise UserError(f"limb {limb!r}: no joint is called {joint!r}{hint}")
+        chains.append((str(limb), tuple(joints.index(joint) for joint in chain)))
+    return Skeleton(name, tuple(joints), tuple(chains))

@@ -1,0 +1,82 @@
+"""A tiny HANDS 2017: 16-bit PNG frames, tab-separated xyz labels, boxes for the test frames.
+
+Where there are three or more training frames, the file of row `MISSING_TRAIN_ROW` does not exist.
+"""
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from a2j_jax import geometry
+from a2j_jax.tracks import get_track
+from tests.distributions.drawing import draw_depth, draw_joints, save_depth_png
+
+TRACK = get_track("hands2017")
+MISSING_TRAIN_ROW = 1
+
+
+def write(
+    folder: Path,
+    frames: dict[str, int],
+    seed: int = 0,
+    box_format: Literal["sizes", "corners"] = "sizes",
+    test_labels: bool = False,
+) -> dict[str, np.ndarray]:
+    """Writes `training` and `frame`; returns split -> (N, 21, 3) labels, uvd.
+
+    The test set's are written only on request: they are not public.
+    """
+    labels = {}
+    for split, count in frames.items():
+        rng = np.random.default_rng([seed, split == "test"])
+        joints = draw_joints(rng, TRACK, count)
+        place = folder / ("training" if split == "train" else "frame")
+        for row in range(count):
+            if split == "test" or count < 3 or row != MISSING_TRAIN_ROW:
+                depth = draw_depth(joints[row], TRACK)
+                save_depth_png(place / "images" / image_name(row), depth)
+        if split == "train":
+            write_labels(place / "Training_Annotation.txt", joints)
+        else:
+            write_boxes(place / "BoundingBox.txt", boxes_around(joints), box_format)
+            if test_labels:
+                write_labels(place / "Test_Annotation.txt", joints)
+        labels[split] = joints
+    return labels
+
+
+def image_name(row: int) -> str:
+    """File names count from 1."""
+    return f"image_D{row + 1:08d}.png"
+
+
+def boxes_around(joints_uvd: np.ndarray, margin_px: float = 15.0) -> np.ndarray:
+    """(N, 4) x0 y0 x1 y1 px, two decimals, inside the frame."""
+    last = np.array(TRACK.frame_size) - 1.0
+    low = np.clip(joints_uvd[..., :2].min(1) - margin_px, 0, last)
+    high = np.clip(joints_uvd[..., :2].max(1) + margin_px, 0, last)
+    return np.round(np.concatenate([low, high], axis=1).astype(np.float64), 2)
+
+
+def write_labels(path: Path, joints_uvd: np.ndarray) -> None:
+    """`name\tx\ty\tz\t...\t`, mm, four decimals, with a tab at the end of the line."""
+    xyz = geometry.uvd_to_xyz(joints_uvd, TRACK.camera).reshape(len(joints_uvd), -1)
+    lines = [
+        image_name(row) + "\t" + "\t".join(f"{number:.4f}" for number in numbers) + "\t\n"
+        for row, numbers in enumerate(xyz)
+    ]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(lines))
+
+
+def write_boxes(path: Path, boxes: np.ndarray, box_format: str) -> None:
+    """`name\ta\tb\tc\td`: corners, or corner and size."""
+    if box_format == "sizes":
+        boxes = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
+    lines = [
+        image_name(row) + "\t" + "\t".join(f"{number:.2f}" for number in box) + "\n"
+        for row, box in enumerate(boxes)
+    ]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(lines))

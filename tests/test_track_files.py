@@ -1,0 +1,91 @@
+"""Tracks of one's own: what a file may say, and what it is told when it says something else."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from a2j_jax.errors import UserError
+from a2j_jax.geometry import Camera
+from a2j_jax.track_files import find_track, load_track, track_file, track_from_dict
+from a2j_jax.tracks import get_track
+
+MINIMAL = {
+    "name": "my_hands",
+    "like": "icvl",
+    "camera": {"fx": 475.0, "fy": -474.0, "cx": 320.0, "cy": 240},
+    "frame_size": [640, 480],
+    "joints": ["wrist", "left_tip", "index_tip"],
+    "limbs": {"thumb": ["wrist", "left_tip"], "index": ["wrist", "index_tip"]},
+    "half_window_mm": 110,
+    "crop_size": 96,
+}
+
+
+def test_a_file_says_what_differs_and_the_rest_is_the_other_tracks(tmp_path: Path) -> None:
+    path = tmp_path / "track.json"
+    path.write_text(json.dumps(MINIMAL))
+    track, like = load_track(path), get_track("icvl")
+    assert track.name == "my_hands"
+    assert track.camera == Camera(475.0, -474.0, 320.0, 240.0)
+    assert track.frame_size == (640, 480)
+    assert track.skeleton.joints == ("wrist", "left_tip", "index_tip")
+    assert track.skeleton.bones == ((0, 1), (0, 2))
+    assert track.skeleton.left_right == ()  # left_tip has no right_tip
+    assert (track.half_window_mm, track.crop_size) == (110.0, 96)
+    assert (track.mean, track.std) == (like.mean, like.std)
+    assert track.augmentation == like.augmentation
+    assert track.citation != like.citation
+
+
+def test_a_track_is_found_by_name_by_folder_and_by_file(tmp_path: Path) -> None:
+    (tmp_path / "track.json").write_text(json.dumps(MINIMAL))
+    assert find_track("nyu") == get_track("nyu")
+    assert track_file("nyu") is None
+    assert find_track(tmp_path) == find_track(tmp_path / "track.json")
+    with pytest.raises(UserError, match="did you mean 'nyu'"):
+        find_track("nyuu")
+    with pytest.raises(UserError, match=r"gone/track\.json: no such track file"):
+        find_track(tmp_path / "gone" / "track.json")
+
+
+def test_without_joints_the_skeleton_and_protocol_are_the_other_tracks() -> None:
+    track = track_from_dict({"name": "my_itop", "like": "itop_top"})
+    assert (track.skeleton, track.protocol) == (get_track("itop_top").skeleton, "map_10cm")
+    own = track_from_dict({"name": "my_body", "like": "itop_top", "joints": ["a", "b"]})
+    assert own.protocol == "mean_error_mm"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"half_windw_mm": 1}, "unknown key 'half_windw_mm'; did you mean 'half_window_mm'"),
+        ({"name": "My Hands"}, "name 'My Hands': expected a word"),
+        ({"name": "nyu"}, "built-in track"),
+        ({"like": "icv"}, "did you mean 'icvl'"),
+        ({"camera": {"fx": 1}}, "expected fx, fy, cx and cy"),
+        ({"camera": {"fx": 0, "fy": 1, "cx": 1, "cy": 1}}, "focal length of 0"),
+        ({"frame_size": [640.5, 480]}, "expected \\[width, height\\]"),
+        ({"joints": []}, "expected a list of names"),
+        ({"joints": ["a", "a"]}, "every name once"),
+        ({"limbs": {"thumb": ["wrist", "indx_tip"]}}, "did you mean 'index_tip'"),
+        ({"std": 0}, "above 0"),
+        ({"half_window_mm": "wide"}, "half_window_mm 'wide': expected a number"),
+        ({"crop_size": 100}, "multiple of 16"),
+    ],
+)
+def test_mistakes_are_named(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    path = tmp_path / "track.json"
+    path.write_text(json.dumps({**MINIMAL, **change}))
+    with pytest.raises(UserError, match=message) as caught:
+        load_track(path)
+    assert str(path) in str(caught.value)
+
+
+def test_what_is_not_json_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "track.json"
+    for text in ("{", "[]"):
+        path.write_text(text)
+        with pytest.raises(UserError, match=r"track\.json"):
+            load_track(path)

@@ -1,0 +1,235 @@
+"""The small readers: what they read, and what they say about what they cannot."""
+
+import h5py
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.io import savemat
+
+from a2j_jax.errors import UserError
+from tests.distributions.drawing import save_depth_png, save_packed_png
+from tfds_builders import files
+from tfds_builders.raw import UnreadableFrame
+
+DEPTH = np.random.default_rng(0).integers(0, 1 << 16, (48, 64)).astype(np.uint16)
+DEPTH[0, :3] = 0, 65535, 256
+
+
+def one_line(error) -> str:
+    message = str(error.value)
+    assert "\n" not in message
+    return message
+
+
+# --- images
+
+
+def test_depth_survives_both_kinds_of_png(tmp_path):
+    save_depth_png(tmp_path / "grey.png", DEPTH)
+    save_packed_png(tmp_path / "packed.png", DEPTH)
+    for depth in (
+        files.read_depth_png(tmp_path / "grey.png"),
+        files.read_packed_png(tmp_path / "packed.png"),
+    ):
+        assert depth.dtype == np.uint16
+        np.testing.assert_array_equal(depth, DEPTH)
+
+
+def test_the_red_channel_of_a_packed_frame_does_not_matter(tmp_path):
+    rgb = np.stack([DEPTH % 251, DEPTH >> 8, DEPTH & 255], -1).astype(np.uint8)
+    Image.fromarray(rgb).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(files.read_packed_png(tmp_path / "a.png"), DEPTH)
+
+
+def test_a_real_frame(reference):
+    folder = reference / "frames" / "nyu_test_frame1"
+    depth = files.read_packed_png(folder / "depth_1_0000001.png")
+    assert depth.shape == (480, 640)
+    assert (depth.min(), depth.max()) == (731, 2001)
+    u, v, d = np.loadtxt(folder / "gt_uvd_14joints_frame1.txt").reshape(14, 3).T
+    at_joints = depth[np.rint(v).astype(int), np.rint(u).astype(int)].astype(float)
+    assert np.all((d - at_joints > -1) & (d - at_joints < 40))  # the skin is in front of the joint
+
+
+@pytest.mark.parametrize("read", [files.read_depth_png, files.read_packed_png])
+def test_frames_that_cannot_be_used(tmp_path, read):
+    whole = tmp_path / "whole.png"
+    (save_depth_png if read is files.read_depth_png else save_packed_png)(whole, DEPTH)
+    read(whole)
+    content = whole.read_bytes()
+    cases = {
+        "missing": ("no such file", None),
+        "empty": ("not an image", b""),
+        "text": ("not an image", b"not a picture at all"),
+        "head": ("not an image", content[:30]),
+        "cut": ("truncated image", content[: len(content) // 2]),
+        "flipped": ("image", content[:60] + b"\0\0\0\0" + content[64:]),
+    }
+    for name, (reason, damaged) in cases.items():
+        path = tmp_path / f"{name}.png"
+        if damaged is not None:
+            path.write_bytes(damaged)
+        with pytest.raises(UnreadableFrame) as error:
+            read(path)
+        assert str(path) in one_line(error)
+        # Counted together with others of the kind: nothing of this one frame.
+        assert reason in error.value.reason
+        assert name not in error.value.reason
+
+
+def test_images_of_another_kind(tmp_path):
+    for name, array in {
+        "8-bit grey": DEPTH.astype(np.uint8),
+        "8-bit RGB": np.zeros((4, 4, 3), np.uint8),
+        "8-bit RGBA": np.zeros((4, 4, 4), np.uint8),
+    }.items():
+        Image.fromarray(array).save(tmp_path / "a.png")
+        with pytest.raises(UnreadableFrame, match=f"is a {name} image; expected a one-channel"):
+            files.read_depth_png(tmp_path / "a.png")
+    save_depth_png(tmp_path / "a.png", DEPTH)
+    with pytest.raises(UnreadableFrame, match="is a 16-bit grey image; expected NYU's 8-bit RGB"):
+        files.read_packed_png(tmp_path / "a.png")
+
+
+# --- label lines
+
+
+def write(path, text):
+    path.write_bytes(text.encode())
+    return path
+
+
+def test_any_mix_of_separators_blank_lines_and_a_last_line_without_end(tmp_path):
+    text = "\n  \na/b.png 1 2.5\t-3 \t\r\n\nc\\d.png,4,nan, 6e1,,\n \t\ne.png;7 8 9"
+    names, values = files.read_numbers(write(tmp_path / "l.txt", text), 3)
+    assert names == ["a/b.png", "c/d.png", "e.png"]
+    np.testing.assert_array_equal(values, [[1, 2.5, -3], [4, np.nan, 60], [7, 8, 9]])
+    assert values.dtype == np.float64
+
+
+def test_blocks_join_to_the_whole_file(tmp_path, monkeypatch):
+    expected = np.random.default_rng(1).normal(size=(500, 4)).round(6)
+    lines = [f"n{row} " + " ".join(map(str, numbers)) for row, numbers in enumerate(expected)]
+    path = write(tmp_path / "l.txt", "\n".join(lines))
+    for block in (1, 37, 1 << 10, 1 << 23):
+        monkeypatch.setattr(files, "_BLOCK", block)
+        names, values = files.read_numbers(path, 4)
+        assert names == [f"n{row}" for row in range(500)]
+        np.testing.assert_array_equal(values, expected)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        "c.png 1 2",
+        "c.png 1 2 3 4",
+        "c.png",
+        "c.png 1 x 3",
+        "c.png 1 inf 3",
+        "c.png 1 2\nd.png 1 2 3 4",  # right in sum, and wrong
+        "c.png 1 2 3 4\nd.png 1 2",
+    ],
+)
+@pytest.mark.parametrize("block", [8, 1 << 23])
+def test_a_malformed_line_is_named(tmp_path, monkeypatch, bad, block):
+    monkeypatch.setattr(files, "_BLOCK", block)
+    path = write(tmp_path / "labels.txt", f"a.png 1 2 3\n\nb.png 1 2 3 \n{bad}\ne.png 1 2 3\n")
+    with pytest.raises(
+        UserError, match=r"labels\.txt line 4: expected a name and 3 numbers"
+    ) as error:
+        files.read_numbers(path, 3, "1 joint x (u v d)")
+    assert "(1 joint x (u v d))" in one_line(error)
+
+
+def test_label_files_that_are_none(tmp_path):
+    with pytest.raises(UserError, match=r"no\.txt: not readable"):
+        files.read_numbers(tmp_path / "no.txt", 3)
+    for text in ("", "\n \n"):
+        with pytest.raises(UserError, match="is empty"):
+            files.read_numbers(write(tmp_path / "l.txt", text), 3)
+    with pytest.raises(UserError, match="line 1"):
+        files.read_numbers(write(tmp_path / "l.txt", "\x89PNG\0\xff 1 2"), 3)
+    (tmp_path / "l.txt").write_bytes("a.png 1 2 3\n".encode("utf-16"))
+    with pytest.raises(UserError, match="line 1: is not text"):
+        files.read_numbers(tmp_path / "l.txt", 3)
+
+
+def test_concatenate():
+    parts = [np.arange(3 * n).reshape(n, 3) + n for n in (2, 0, 4, 1)]
+    expected = np.concatenate(parts)
+    np.testing.assert_array_equal(files.concatenate(parts), expected)
+    assert parts == []
+
+
+# --- MATLAB
+
+
+def test_a_variable_of_a_mat_file(tmp_path):
+    savemat(tmp_path / "a.mat", {"one": np.eye(2), "two": np.zeros((3, 1, 36, 3))})
+    assert files.read_mat(tmp_path / "a.mat", "two").shape == (3, 1, 36, 3)
+    with pytest.raises(UserError, match=r"no variable 'three' \(but one, two\)"):
+        files.read_mat(tmp_path / "a.mat", "three")
+
+
+def test_mat_files_that_cannot_be_read(tmp_path):
+    with pytest.raises(UserError, match="no such file"):
+        files.read_mat(tmp_path / "no.mat", "x")
+    savemat(tmp_path / "a.mat", {"x": np.random.default_rng(0).normal(size=999)})
+    content = (tmp_path / "a.mat").read_bytes()
+    for damaged in (b"", b"text", content[:2000], content[:150], bytes(500)):
+        (tmp_path / "b.mat").write_bytes(damaged)
+        with pytest.raises(UserError, match=r"b\.mat: ") as error:
+            files.read_mat(tmp_path / "b.mat", "x")
+        one_line(error)
+
+
+def test_matlab_7_3_is_named(tmp_path):
+    path = tmp_path / "new.mat"
+    with h5py.File(path, "w", userblock_size=512) as file:
+        file["x"] = np.eye(2)
+    header = b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(116) + bytes(8) + b"\x00\x02IM"
+    with path.open("r+b") as file:
+        file.write(header)
+    with pytest.raises(UserError, match=r"MATLAB 7\.3") as error:
+        files.read_mat(path, "x")
+    assert "-v7" in one_line(error)
+
+
+# --- folders and rows
+
+
+def test_counting_files(tmp_path):
+    for name in ("a_1.png", "a_2.png", "b_1.png", "sub/a_3.png", "sub/deeper/a_4.png", "a.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert files.count_files(tmp_path) == 5
+    assert files.count_files(tmp_path, "a_") == 4
+
+
+def test_relative_names(tmp_path):
+    assert files.relative(tmp_path, tmp_path) == ""
+    assert files.relative(tmp_path / ".hidden" / "train", tmp_path) == ".hidden/train"
+
+
+def test_counts_are_compared_both_ways():
+    assert files.compare_counts("l", 5, "f", 5) == ()
+    assert "2 without a label" in files.compare_counts("l", 5, "f", 7)[0]
+    assert "at least 3 are missing" in files.compare_counts("l", 5, "f", 2)[0]
+    with pytest.raises(UserError, match="f holds no frames, l labels 5"):
+        files.compare_counts("l", 5, "f", 0)
+
+
+def test_first_of_each():
+    assert files.first_of_each(["a", "b"]) is None
+    assert files.first_of_each(["a", "b", "a", "c", "b"]).tolist() == [0, 1, 3]
+
+
+def test_a_joint_without_all_its_numbers_is_not_labelled():
+    joints = np.ones((2, 3, 3), np.float32)
+    assert files.unlabelled_to_nan(joints, "l") == ()
+    joints[1, 2, 0] = np.nan
+    joints[1, 0, 2] = np.inf
+    (note,) = files.unlabelled_to_nan(joints, "l")
+    assert "2 joints of 1 frames" in note
+    assert np.isnan(joints).all(-1).tolist() == [[False] * 3, [True, False, True]]
+    assert np.isnan(joints).sum() == 6

@@ -1,0 +1,102 @@
+"""The official program's own frames, shipped as each data set ships them, come out as its crops and labels.
+
+Everything between the raw file and the network's input is in this: file format, label conventions, published centres
+or boxes, crop, storage as integers, normalisation.
+"""
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from scipy.io import savemat
+
+from a2j_jax import augment, crops, geometry, input_pipeline
+from a2j_jax.tracks import TrackSpec, get_track
+from tests.distributions.drawing import save_depth_png, save_packed_png
+from tfds_builders.build import build_raw
+from tfds_builders.nyu.nyu import JOINTS
+
+Golden = dict[str, np.ndarray]
+
+
+def ship_nyu(folder: Path, golden: Golden, _: TrackSpec) -> None:
+    for number, frame in enumerate(golden["frames"], start=1):
+        save_packed_png(folder / f"dataset/test/depth_1_{number:07d}.png", frame)
+    joints = np.zeros((3, len(golden["frames"]), 36, 3))
+    joints[0][:, list(JOINTS)] = golden["joints_uvd"]
+    savemat(folder / "dataset/test/joint_data.mat", {"joint_uvd": joints})
+
+
+def ship_icvl(folder: Path, golden: Golden, _: TrackSpec) -> None:
+    lines = []
+    for number, frame in enumerate(golden["frames"]):
+        name = f"test_seq_1/image_{number:04d}.png"
+        save_depth_png(folder / "Testing/Depth" / name, frame)
+        numbers = " ".join(repr(float(value)) for value in golden["joints_uvd"][number].ravel())
+        lines.append(f"{name} {numbers} ")
+    (folder / "Testing/test_seq_1.txt").write_text("\n".join(lines) + "\n\n")
+
+
+def ship_hands2017(folder: Path, golden: Golden, track: TrackSpec) -> None:
+    """Its test labels are not public: the training split stands in, with its own centre file."""
+    assert track.camera is not None
+    lines = []
+    for number, frame in enumerate(golden["frames"], start=1):
+        name = f"image_D{number:08d}.png"
+        save_depth_png(folder / "training/images" / name, frame)
+        xyz = geometry.uvd_to_xyz(golden["joints_uvd"][number - 1], track.camera)
+        lines.append("\t".join([name, *(f"{value:.6f}" for value in xyz.ravel())]) + "\t")
+    (folder / "training/Training_Annotation.txt").write_text("\n".join(lines) + "\n")
+
+
+def ship_itop(folder: Path, golden: Golden, track: TrackSpec) -> None:
+    """In float32, which HDF5 allows: the made-up frames have more digits than float16."""
+    view = {"itop_front": "side", "itop_top": "top"}[track.name]
+    count = len(golden["frames"])
+    ids = np.array([f"00_{n:05d}" for n in range(count)], "S8")
+    with h5py.File(folder / f"ITOP_{view}_test_depth_map.h5", "w") as file:
+        file["data"], file["id"] = golden["frames"], ids
+    with h5py.File(folder / f"ITOP_{view}_test_labels.h5", "w") as file:
+        file["real_world_coordinates"], file["id"] = golden["joints_world_m"], ids
+        file["is_valid"] = np.ones(count, np.uint8)
+        file["visible_joints"] = np.ones((count, 15), np.int16)
+        file["image_coordinates"] = np.rint(golden["joints_pixel"]).astype(np.int16)
+
+
+CASES = [
+    ("nyu", "nyu", ship_nyu, "test", 1e-4),
+    ("icvl", "icvl", ship_icvl, "test", 1e-4),
+    ("hands2017", "hands2017", ship_hands2017, "train", 1e-4),
+    ("itop_front", "itop_side", ship_itop, "test", 1e-3),
+    ("itop_top", "itop_top", ship_itop, "test", 1e-3),
+]
+
+
+@pytest.mark.parametrize(("name", "published", "ship", "split", "bar"), CASES)
+def test_raw_files_become_the_official_crops(name, published, ship, split, bar, parity, tmp_path):
+    track = get_track(name)
+    with np.load(parity / f"preprocess_{published}.npz") as archive:
+        golden = {key: archive[key] for key in archive.files}
+    raw, centers = tmp_path / "raw", tmp_path / "published"
+    raw.mkdir()
+    centers.mkdir()
+    ship(raw, golden, track)
+    if track.crop_by == "center":
+        contents = {"centre_pixel": golden["centers_uvd"][:, None].astype(float)}
+        savemat(centers / f"{published}_center_{split}.mat", contents)
+    else:
+        savemat(centers / f"{published}_bndbox_{split}.mat", {"FRbndbox_test": golden["boxes"]})
+
+    build_raw(name, raw, tmp_path / "data", centers=centers)
+    count = len(golden["frames"])
+    batch = next(input_pipeline.eval_batches(tmp_path / "data", track, split, count))
+    depth = batch["center_uvd"][:, 2]
+    images = np.asarray(augment.evaluation_images(batch["canvas"], depth, track))[..., 0]
+    np.testing.assert_allclose(images, golden["crop"][:, 0], atol=bar, rtol=0)
+    labels = crops.joints_to_crop(batch["joints_uvd"], batch["box_px"], depth, track)
+    labels = labels[..., [1, 0, 2]]  # the official order: row, column, depth
+    np.testing.assert_allclose(labels, golden["label"], atol=1e-3, rtol=0)
+    sources = input_pipeline.metadata(tmp_path / "data", track)["provenance"]["centers"][split]
+    kind = "center" if track.crop_by == "center" else "bndbox"
+    assert sources == {f"{published}_{kind}_{split}.mat": count}

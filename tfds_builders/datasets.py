@@ -1,0 +1,110 @@
+"""The data sets one can build: for each track, its reader and its builder."""
+
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from a2j_jax.errors import UserError
+from a2j_jax.track_files import find_track, track_file
+from tfds_builders.depth_pose import DepthPoseBuilder
+from tfds_builders.hands2017 import hands2017
+from tfds_builders.icvl import icvl
+from tfds_builders.itop import itop
+from tfds_builders.k2hpd import k2hpd
+from tfds_builders.nyu import nyu
+from tfds_builders.own_data import own_data
+from tfds_builders.raw import Distribution
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """How one track is built from what its authors ship.
+
+    Attributes:
+      builder: of the TFDS data set.
+      distribution: (folder, **options) -> the reader of single frames.
+      download: what to download, and where to put it.
+      published_frames: split -> number of frames its authors name.
+      options: keyword arguments that `distribution` takes beside the folder.
+    """
+
+    builder: type[DepthPoseBuilder]
+    distribution: Callable[..., Distribution]
+    download: str
+    published_frames: Mapping[str, int]
+    options: tuple[str, ...] = ()
+
+    def open(self, manual_dir: str | Path, **options: Any) -> Distribution:
+        """The reader of a folder.
+
+        Raises:
+          UserError: no such folder (with what to download), or an option of another data set.
+        """
+        folder = Path(manual_dir).expanduser()
+        if not folder.is_dir():
+            raise UserError(f"{folder}: no such folder of raw data", self.download)
+        unknown = sorted(set(options) - set(self.options))
+        if unknown:
+            known = ", ".join(self.options) or "none"
+            raise UserError(
+                f"data set {self.builder.name!r} has no option {unknown[0]!r} (options: {known})"
+            )
+        return self.distribution(folder, **options)
+
+
+def get_dataset(track: str) -> DataSet:
+    """How a track is built: one of `DATASETS`, or a folder of one's own with a `track.json`.
+
+    Raises:
+      UserError: neither; the message names the nearest.
+    """
+    if track in DATASETS:
+        return DATASETS[track]
+    path = track_file(track)
+    if path is not None:
+        return _own(path)
+    near = difflib.get_close_matches(track, DATASETS, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise UserError(f"no builder for {track!r}{hint} (there are: {', '.join(DATASETS)})")
+
+
+def _itop(track: str, builder: type[DepthPoseBuilder]) -> DataSet:
+    def distribution(folder: Path) -> Distribution:
+        return itop.ItopDistribution(folder, track)
+
+    return DataSet(builder, distribution, itop.DOWNLOAD, itop.PUBLISHED_FRAMES)
+
+
+def _own(path: Path) -> DataSet:
+    track = find_track(path)
+
+    def distribution(folder: Path, depth_unit_mm: float = 1.0) -> Distribution:
+        return own_data.OwnDistribution(track, folder, depth_unit_mm)
+
+    builder = own_data.builder_for(track)
+    return DataSet(builder, distribution, own_data.DOWNLOAD, {}, ("depth_unit_mm",))
+
+
+DATASETS: dict[str, DataSet] = {
+    "nyu": DataSet(nyu.Nyu, nyu.NyuDistribution, nyu.DOWNLOAD, nyu.PUBLISHED_FRAMES, ("view",)),
+    "icvl": DataSet(
+        icvl.Icvl, icvl.IcvlDistribution, icvl.DOWNLOAD, icvl.PUBLISHED_FRAMES, ("rotations",)
+    ),
+    "hands2017": DataSet(
+        hands2017.Hands2017,
+        hands2017.Hands2017Distribution,
+        hands2017.DOWNLOAD,
+        hands2017.PUBLISHED_FRAMES,
+    ),
+    "itop_front": _itop("itop_front", itop.ItopFront),
+    "itop_top": _itop("itop_top", itop.ItopTop),
+    "k2hpd": DataSet(
+        k2hpd.K2hpd,
+        k2hpd.K2hpdDistribution,
+        k2hpd.DOWNLOAD,
+        k2hpd.PUBLISHED_FRAMES,
+        ("keypoints_dir",),
+    ),
+}

@@ -1,0 +1,320 @@
+"""Small readers of the files that data sets are shipped in: depth images, label lines, MATLAB.
+
+A frame that cannot be read is an `UnreadableFrame`: the build counts it and goes on. A label file
+that cannot be read is a `UserError`: nothing can be built from it.
+"""
+
+import os
+import struct
+import warnings
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, UnidentifiedImageError
+from scipy import io
+
+from a2j_jax.errors import UserError
+from tfds_builders.raw import UnreadableFrame
+
+# Bytes of a label file that are in memory as text at a time.
+_BLOCK = 1 << 23
+# Pillow's own setting to keep the memory of one frame for the next: NYU frames read a third faster.
+if "PILLOW_BLOCKS_MAX" not in os.environ:
+    Image.core.set_blocks_max(4)
+# Tabs, commas and carriage returns all become spaces.
+_SEPARATORS = bytes.maketrans(b"\t,;\r", b"    ")
+
+
+def read_depth_png(path: str | Path) -> npt.NDArray[np.uint16]:
+    """A one-channel 16-bit image -> (H, W) uint16, the numbers as stored (mm; 0 = no reading).
+
+    Raises:
+      UnreadableFrame: missing, truncated, no image, or not 16-bit of one channel.
+    """
+    image = _load(Path(path))
+    # Pillow calls 16-bit grey "I;16" or, in older versions, widens it to 32-bit "I".
+    if image.mode not in ("I;16", "I;16B", "I"):
+        raise UnreadableFrame(f"{_kind(image)}; expected a one-channel 16-bit one in mm", path)
+    return np.asarray(image).astype(np.uint16, copy=False)
+
+
+def read_packed_png(path: str | Path) -> npt.NDArray[np.uint16]:
+    """NYU's RGB-packed depth -> (H, W) uint16 mm: G * 256 + B. The red channel is not used.
+
+    Raises:
+      UnreadableFrame: missing, truncated, no image, or not 8-bit RGB.
+    """
+    image = _load(Path(path))
+    if image.mode != "RGB":
+        raise UnreadableFrame(
+            f"{_kind(image)}; expected NYU's 8-bit RGB one with depth = G*256 + B mm", path
+        )
+    # Two channels on their own: six times as fast as all three interleaved.
+    depth = np.asarray(image.getchannel("G")).astype(np.uint16)
+    depth <<= 8
+    depth |= np.asarray(image.getchannel("B"))
+    return depth
+
+
+def read_grey_png(path: str | Path) -> npt.NDArray[np.uint16]:
+    """An 8-bit image -> (H, W) uint16 grey levels 0..255: the first channel where it has several.
+
+    Raises:
+      UnreadableFrame: missing, truncated, no image, or not 8-bit.
+    """
+    image = _load(Path(path))
+    if image.mode == "P":
+        image = image.convert("RGB")
+    if image.mode not in ("L", "LA", "RGB", "RGBA"):
+        raise UnreadableFrame(f"{_kind(image)}; expected an 8-bit one, grey or RGB", path)
+    return np.asarray(image.getchannel(0)).astype(np.uint16)
+
+
+def _load(path: Path) -> Image.Image:
+    try:
+        with Image.open(path) as image:
+            image.load()
+            return image
+    except FileNotFoundError:
+        raise UnreadableFrame("no such file", path) from None
+    except UnidentifiedImageError as error:
+        raise UnreadableFrame("not an image, or cut off in its first bytes", path) from error
+    # What Pillow raises on damaged files, as its PNG reader stands.
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error) as error:
+        reason = "truncated image" if "truncated" in str(error) else "damaged image"
+        raise UnreadableFrame(reason, path) from error
+
+
+def _kind(image: Image.Image) -> str:
+    names = {"L": "8-bit grey", "RGB": "8-bit RGB", "RGBA": "8-bit RGBA", "P": "palette"}
+    names |= {"I;16": "16-bit grey", "I;16B": "16-bit grey", "I": "16-bit grey", "1": "1-bit"}
+    return f"is a {names.get(image.mode, image.mode)} image"
+
+
+def read_numbers(
+    path: str | Path, columns: int, expected: str = ""
+) -> tuple[list[str], npt.NDArray[np.float64]]:
+    """A label file of lines `name n1 n2 ...`, whole; see `number_blocks`.
+
+    Returns:
+      The names, and (N, columns) float64.
+    """
+    names: list[str] = []
+    parts = []
+    for some, values in number_blocks(path, columns, expected):
+        names += some
+        parts.append(values)
+    return names, concatenate(parts)
+
+
+def concatenate(parts: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    """`np.concatenate` that empties its list on the way: a million labels are in memory once."""
+    whole = np.empty((sum(map(len, parts)), *parts[0].shape[1:]), parts[0].dtype)
+    end = len(whole)
+    while parts:
+        part = parts.pop()
+        whole[end - len(part) : end] = part
+        end -= len(part)
+    return whole
+
+
+def number_blocks(
+    path: str | Path, columns: int, expected: str = ""
+) -> Iterator[tuple[list[str], npt.NDArray[np.float64]]]:
+    r"""A label file of lines `name n1 n2 ...`, some thousand lines at a time.
+
+    Names and numbers are separated by any mix of spaces, tabs, commas and semicolons, which may
+    also end a line; blank lines are skipped; "nan" is a number; a backslash in a name becomes "/".
+
+    Args:
+      path: the file.
+      columns: how many numbers follow each name.
+      expected: what they are, for the message ("16 joints x (u v d)").
+
+    Yields:
+      The names of n lines, and their numbers, (n, columns) float64.
+
+    Raises:
+      UserError: no such file, no line in it, or a line of another form; names the line.
+    """
+    path, found = Path(path), False
+    try:
+        with path.open("rb") as file:
+            for first_line, text in _whole_lines(file):
+                names, values = _parse(text, columns)
+                if values is None:
+                    names, values = _parse_slowly(text, columns, path, first_line, expected)
+                found = found or bool(names)
+                yield names, values
+    except OSError as error:
+        raise UserError(f"{path}: not readable ({error.strerror})") from error
+    if not found:
+        raise UserError(f"{path}: is empty; expected lines of a name and {columns} numbers")
+
+
+def _whole_lines(file: Any) -> Iterator[tuple[int, bytes]]:
+    """(number of its first line, text) of blocks that end where a line ends."""
+    line, begun = 1, b""
+    while block := file.read(_BLOCK):
+        block = begun + block
+        end = block.rfind(b"\n") + 1
+        begun = block[end:]
+        if end:
+            yield line, block[:end]
+            line += block.count(b"\n", 0, end)
+    if begun:
+        yield line, begun
+
+
+def _parse(text: bytes, columns: int) -> tuple[list[str], npt.NDArray[np.float64] | None]:
+    """All lines at once, by numpy's own parser; None where any of them is not as expected."""
+    lines = [line.split(None, 1) for line in text.translate(_SEPARATORS).split(b"\n")]
+    lines = [line for line in lines if line]
+    # An infinity after every line: each line has its numbers exactly where these all fall into the
+    # last column.
+    joined = b" inf ".join([line[1] if len(line) > 1 else b"" for line in lines] + [b""])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        try:
+            names = [line[0].decode().replace("\\", "/") for line in lines]
+            values = np.fromstring(joined, np.float64, sep=" ")
+            values = values.reshape(len(lines), columns + 1)
+        except (ValueError, DeprecationWarning):
+            return [], None
+    ends = np.isinf(values)
+    if not ends[:, -1].all() or ends[:, :-1].any():
+        return [], None
+    return names, values[:, :-1]
+
+
+def _parse_slowly(
+    text: bytes, columns: int, path: Path, first_line: int, expected: str
+) -> tuple[list[str], npt.NDArray[np.float64]]:
+    """Line by line, to find the one to name."""
+    names, values = [], []
+    for number, line in enumerate(text.translate(_SEPARATORS).split(b"\n"), first_line):
+        try:
+            name, *words = line.decode().split() or [""]
+        except UnicodeDecodeError as error:
+            raise UserError(f"{path} line {number}: is not text (UTF-8)") from error
+        if not name:
+            continue
+        try:
+            numbers = [float(word) for word in words]
+        except ValueError:
+            numbers = []
+        if len(numbers) != columns or np.isinf(numbers).any():
+            meaning = f" ({expected})" if expected else ""
+            raise UserError(
+                f"{path} line {number}: expected a name and {columns} numbers{meaning}, found "
+                f"{len(words)} words after {name[:60]!r}; is this the right file, and whole?"
+            )
+        names.append(name.replace("\\", "/"))
+        values.append(numbers)
+    return names, np.array(values, np.float64).reshape(-1, columns)
+
+
+def read_mat(path: str | Path, variable: str) -> npt.NDArray[Any]:
+    """One variable of a MATLAB file (up to version 7), as stored.
+
+    Raises:
+      UserError: no such file, not a MATLAB file, damaged, of version 7.3, or without that variable.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    try:
+        found = io.loadmat(path, variable_names=[variable])
+    except NotImplementedError as error:
+        raise UserError(
+            f"{path}: is a MATLAB 7.3 (HDF5) file; expected version 5 to 7, as published: "
+            "in MATLAB, save it again with -v7"
+        ) from error
+    except Exception as error:  # scipy raises whatever it stumbles over in a damaged file
+        raise UserError(f"{path}: not readable as a MATLAB file ({error})") from error
+    if variable not in found:
+        there = ", ".join(name for name, *_ in io.whosmat(path)) or "nothing"
+        raise UserError(f"{path}: holds no variable {variable!r} (but {there})")
+    return np.asarray(found[variable])
+
+
+def find_folder(folder: Path, candidates: Iterable[str], marker: str) -> Path | None:
+    """The first of `folder / candidate` that holds `marker` (a file or a folder), if any does."""
+    return next((folder / c for c in candidates if (folder / c / marker).exists()), None)
+
+
+def relative(path: Path, folder: Path) -> str:
+    """`path` as seen from `folder`, with forward slashes; "" for the folder itself."""
+    below = path.relative_to(folder).as_posix()
+    return "" if below == "." else below
+
+
+def count_files(folder: Path, prefix: str = "", suffix: str = ".png") -> int:
+    """How many files of these names are in a folder and those below it.
+
+    Looks at names only: a million files take about a second.
+    """
+    count, pending = 0, [os.fspath(folder)]
+    while pending:
+        with os.scandir(pending.pop()) as entries:
+            for entry in entries:
+                if entry.name.endswith(suffix):
+                    count += entry.name.startswith(prefix)
+                elif entry.is_dir():
+                    pending.append(entry.path)
+    return count
+
+
+def compare_counts(labels: str, labelled: int, folder: str, on_disk: int) -> tuple[str, ...]:
+    """A note where a label file and the folder of its frames are of different length; else none.
+
+    Args:
+      labels, folder: names of the two, for the note.
+      labelled, on_disk: frames of each.
+
+    Raises:
+      UserError: there is no frame at all.
+    """
+    if not on_disk:
+        raise UserError(
+            f"{folder} holds no frames, {labels} labels {labelled}; unpack the images too, or move "
+            "the label file away to build the other split alone"
+        )
+    if labelled < on_disk:
+        more = on_disk - labelled
+        return (
+            f"{labels} labels {labelled} frames, {folder} holds {on_disk}: "
+            f"{more} without a label left out",
+        )
+    if labelled > on_disk:
+        return (
+            f"{labels} labels {labelled} frames, {folder} holds {on_disk}: "
+            f"at least {labelled - on_disk} are missing and will be skipped",
+        )
+    return ()
+
+
+def first_of_each(names: list[str]) -> npt.NDArray[np.int64] | None:
+    """Rows of the first mention of every name; None where all are different."""
+    first: dict[str, int] = {}
+    for row, name in enumerate(names):
+        first.setdefault(name, row)
+    return None if len(first) == len(names) else np.fromiter(first.values(), np.int64)
+
+
+def unlabelled_to_nan(joints: npt.NDArray[Any], where: str) -> tuple[str, ...]:
+    """Makes joints with any number that is not finite NaN throughout, in place, and counts them.
+
+    Args:
+      joints: (N, K, D) labels.
+      where: the file they are from, for the note.
+    """
+    missing = ~np.isfinite(joints).all(axis=-1)
+    if not missing.any():
+        return ()
+    joints[missing] = np.nan
+    frames = int(missing.any(axis=-1).sum())
+    return (f"{where}: {int(missing.sum())} joints of {frames} frames are not labelled (NaN)",)

@@ -1,0 +1,1 @@
+"""HANDS 2017 challenge (Yuan et al. 2017)."""

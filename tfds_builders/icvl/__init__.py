@@ -1,0 +1,1 @@
+"""ICVL Hand Posture (Tang et al. 2014)."""

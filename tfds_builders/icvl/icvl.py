@@ -1,0 +1,142 @@
+"""ICVL Hand Posture as its authors ship it: 16-bit PNG frames and text files of labels.
+
+A label line is `201403121135/image_0000.png u v d u v d ...`: a path below `Depth`, then 16 joints in
+px, px, mm. Besides the 22 thousand recorded frames, the training set ships them rotated in the
+plane, as `22-5/201403121135/image_0000.png`; some of the files that its labels name do not exist.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from a2j_jax.errors import UserError
+from tfds_builders import files
+from tfds_builders.depth_pose import DepthPoseBuilder
+from tfds_builders.raw import RawSplit
+
+# Lines of the label files; the training set's with the rotated copies.
+PUBLISHED_FRAMES = {"train": 331_006, "test": 1_596}
+HOMEPAGE = "https://labicvl.github.io/hand.html"
+LICENSE = "For research; the terms are the authors', see their page. Cite their paper."
+BIBTEX = """\
+@inproceedings{tang2014latent,
+  title     = {Latent Regression Forest: Structured Estimation of 3D Articulated Hand Posture},
+  author    = {Tang, Danhang and Chang, Hyung Jin and Tejani, Alykhan and Kim, Tae-Kyun},
+  booktitle = {IEEE Conference on Computer Vision and Pattern Recognition (CVPR)},
+  year      = {2014}
+}"""
+DOWNLOAD = f"""\
+ICVL Hand Posture: get the training and the testing archive from
+  {HOMEPAGE}
+and unpack them, so that --manual_dir holds:
+  Training/labels.txt
+  Training/Depth/201403121135/image_0000.png ...      recorded frames
+  Training/Depth/22-5/201403121135/image_0000.png ... rotated copies (not needed without rotations)
+  Testing/test_seq_1.txt, Testing/test_seq_2.txt
+  Testing/Depth/test_seq_1/image_0000.png ...
+One split is enough."""
+
+# What the sensor's software writes where it saw nothing.
+NO_READING = 32001
+_LABELS = {"train": ("labels.txt",), "test": ("test_seq_1.txt", "test_seq_2.txt")}
+_FOLDERS = {"train": "Training", "test": "Testing"}
+_ROOTS = ("", "icvl/", "ICVL/")
+# Recorded sequences are named by a date and time; rotations by an angle ("22-5", "-135", "180").
+_LONGEST_ANGLE = 6
+
+
+@dataclass(frozen=True)
+class IcvlDistribution:
+    """The unpacked archives.
+
+    Attributes:
+      folder: that holds `Training` and `Testing`, or one of these.
+      rotations: whether the rotated copies of the training frames count.
+    """
+
+    folder: Path
+    rotations: bool = True
+
+    def splits(self) -> Mapping[str, RawSplit]:
+        """Index the frames; none is opened. See `tfds_builders.raw.Distribution`."""
+        found = {}
+        for split, names in _LABELS.items():
+            # Directly in the folder, or in the one it is shipped in.
+            candidates = [root + below for root in _ROOTS for below in (_FOLDERS[split], "")]
+            place = files.find_folder(self.folder, candidates, names[0])
+            if place is not None:
+                found[split] = self._index(place, names)
+        if not found:
+            raise UserError(
+                f"{self.folder}: no Training/labels.txt and no Testing/test_seq_1.txt", DOWNLOAD
+            )
+        return found
+
+    def _index(self, place: Path, label_files: tuple[str, ...]) -> RawSplit:
+        depth = place / "Depth"
+        if not depth.is_dir():
+            raise UserError(f"{depth}: no such folder; expected the frames of {place}", DOWNLOAD)
+        there = [name for name in label_files if (place / name).is_file()]
+        notes = tuple(
+            f"{name} is missing: its frames are left out"
+            for name in label_files
+            if name not in there
+        )
+        parts = [files.read_numbers(place / name, 48, "16 joints x (u v d)") for name in there]
+        ids = [name for names, _ in parts for name in names]
+        joints = np.concatenate([values for _, values in parts]).astype(np.float32)
+        joints = joints.reshape(-1, 16, 3)
+
+        where = files.relative(place, self.folder)
+        label_name, total = " + ".join(there), len(ids)
+        rows = files.first_of_each(ids)
+        if rows is not None:
+            notes += (f"{label_name}: {total - len(rows)} repeated lines left out",)
+        if not self.rotations:
+            kept = range(total) if rows is None else rows
+            rows = np.array([row for row in kept if not is_rotated(ids[row])], np.int64)
+        if rows is not None:
+            ids, joints = [ids[row] for row in rows], joints[rows]
+        if not ids:
+            raise UserError(f"{place / label_name}: names only rotated copies; allow rotations")
+        notes += files.unlabelled_to_nan(joints, label_name)
+        notes += files.compare_counts(label_name, len(ids), "Depth", self._on_disk(depth))
+        prefix = f"{where}/Depth/".removeprefix("/")
+        return RawSplit(
+            ids,
+            [prefix + name for name in ids],
+            joints,
+            rows=rows,
+            total=None if rows is None else total,
+            notes=notes,
+        )
+
+    def _on_disk(self, depth: Path) -> int:
+        folders = [entry for entry in depth.iterdir() if entry.is_dir()]
+        counted = [entry for entry in folders if self.rotations or not is_rotated(entry.name)]
+        return sum(files.count_files(entry) for entry in counted)
+
+    def read_depth(self, source: str) -> npt.NDArray[np.uint16]:
+        """One frame, (240, 320) uint16 mm, 0 = no reading (32001 as shipped)."""
+        depth = files.read_depth_png(self.folder / source)
+        return np.where(depth >= NO_READING, np.uint16(0), depth)
+
+    def spec(self) -> dict[str, Any]:
+        """What the examples depend on."""
+        return {"rotations": self.rotations}
+
+
+def is_rotated(name: str) -> bool:
+    """Whether a frame of the training set, named as in its labels, is a rotated copy."""
+    return len(name.split("/", 1)[0]) <= _LONGEST_ANGLE
+
+
+class Icvl(DepthPoseBuilder, skip_registration=True):  # type: ignore[call-arg]
+    """TFDS builder `icvl`."""
+
+    HOMEPAGE, LICENSE, BIBTEX = HOMEPAGE, LICENSE, BIBTEX
+    MANUAL_DOWNLOAD_INSTRUCTIONS = DOWNLOAD

@@ -1,0 +1,1 @@
+"""ITOP: bodies seen from the front and from above."""

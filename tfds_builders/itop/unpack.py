@@ -1,0 +1,85 @@
+"""`.gz` -> a plain file, once: HDF5 needs random access, a gzip stream has none."""
+
+import gzip
+import hashlib
+import os
+import tempfile
+import zlib
+from pathlib import Path
+
+from a2j_jax.errors import UserError
+from a2j_jax.progress import progress, say
+
+_BLOCK = 1 << 22  # bytes
+
+
+def unpacked(packed: Path) -> Path:
+    """The unpacked copy of a gzip file, made at the first call and reused while it is the newer one.
+
+    `X.h5.gz` becomes `X.unpacked.h5` beside it; where that folder is read-only, a file of the user's
+    own folder below the temporary one. The copy gets its name when it is complete, not before.
+
+    Raises:
+      UserError: truncated or no gzip file, or no room for the copy.
+    """
+    beside = packed.with_name(packed.name.removesuffix(".h5.gz") + ".unpacked.h5")
+    elsewhere = _temporary_folder() / f"{_fingerprint(packed)}.{beside.name}"
+    for copy in (beside, elsewhere):
+        if copy.is_file() and copy.stat().st_mtime_ns >= packed.stat().st_mtime_ns:
+            return copy
+    copy = beside if os.access(beside.parent, os.W_OK) else elsewhere
+    copy.parent.mkdir(mode=0o700, exist_ok=True)
+    for leftover in sorted(copy.parent.glob(f".{copy.name}.*.part")):
+        say(f"note: {leftover} may be left of a run that did not finish; it can be deleted then")
+    say(f"{packed.name}: unpacking to {copy}, once (it can be deleted after the build)")
+    _unpack(packed, copy)
+    return copy
+
+
+def _unpack(packed: Path, copy: Path) -> None:
+    part = copy.with_name(f".{copy.name}.{os.getpid()}.part")
+    try:
+        _write(packed, part)
+        # Never older than its source, even where clocks disagree.
+        changed = max(part.stat().st_mtime_ns, packed.stat().st_mtime_ns)
+        os.utime(part, ns=(changed, changed))
+        part.replace(copy)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise UserError(
+            f"{packed}: truncated, or not a gzip file ({error}); download it again"
+        ) from error
+    except OSError as error:
+        raise UserError(
+            f"{packed}: cannot be unpacked to {copy} ({error.strerror or error}); ITOP's files need "
+            "several GB each: make room, or unpack it elsewhere with gunzip and name that folder"
+        ) from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _write(packed: Path, part: Path) -> None:
+    megabytes = max(packed.stat().st_size >> 20, 1)
+    with (
+        packed.open("rb") as raw,
+        gzip.GzipFile(fileobj=raw) as stream,
+        part.open("wb") as out,
+        progress(f"unpacking {packed.name}", megabytes, "MiB") as advance,
+    ):
+        shown = 0
+        while block := stream.read(_BLOCK):
+            out.write(block)
+            read = min(raw.tell() >> 20, megabytes)
+            if read > shown:
+                advance(read - shown)
+                shown = read
+
+
+def _temporary_folder() -> Path:
+    """A folder of this user alone: others may write into the temporary folder itself."""
+    user = os.getuid() if hasattr(os, "getuid") else 0
+    return Path(tempfile.gettempdir()) / f"a2j_jax-{user}"
+
+
+def _fingerprint(packed: Path) -> str:
+    """Tells files of one name in several folders apart."""
+    return hashlib.sha256(os.fsencode(packed.resolve())).hexdigest()[:16]

@@ -1,0 +1,1 @@
+"""K2HPD: bodies in 8-bit depth images, labelled in two dimensions."""

@@ -1,0 +1,1 @@
+"""NYU Hand Pose (Tompson et al. 2014)."""

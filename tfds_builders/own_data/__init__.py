@@ -1,0 +1,1 @@
+"""Data sets of your own, out of a documented folder."""

@@ -1,0 +1,112 @@
+"""What a build says: of the labels before it starts, of the frames when it is done."""
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from rich.table import Table
+
+from a2j_jax.errors import UserError
+from a2j_jax.progress import console, say
+from a2j_jax.tracks import TrackSpec
+from tfds_builders.depth_pose import DepthPoseBuilder
+from tfds_builders.raw import RawSplit
+
+SKIPPED_FILE = "skipped.tsv"
+
+
+def say_labels(
+    name: str, split: RawSplit, track: TrackSpec, published: int | None, max_frames: int | None
+) -> None:
+    """Says how many frames a split has, and what is unusual about its labels.
+
+    Raises:
+      UserError: the labels are another skeleton's.
+    """
+    found = len(split) if split.total is None else split.total
+    used = "" if max_frames is None else f", the first {min(max_frames, len(split)):,} are used"
+    say(f"{name}: {len(split):,} frames{used}")
+    if published is not None and published not in (len(split), found):
+        say(f"{name}: note: {published:,} frames were published; is the download complete?")
+    for note in split.notes:
+        say(f"{name}: {note}")
+    if split.joints_uvd is None:
+        say(f"{name}: no labels: these frames can be predicted, not scored")
+        return
+    expected = (len(split), track.num_joints, track.joint_dims)
+    if split.joints_uvd.shape != expected:
+        raise UserError(
+            f"{name}: labels of shape {split.joints_uvd.shape}, track {track.name!r} needs "
+            f"{expected}: is this the right version of the data set?"
+        )
+    _say_unusual(name, split.joints_uvd, track)
+
+
+def _say_unusual(name: str, joints: npt.NDArray[np.float32], track: TrackSpec) -> None:
+    missing = np.isnan(joints).any(axis=-1)
+    if missing.any():
+        say(
+            f"{name}: {np.any(missing, axis=1).sum():,} frames have joints that are not numbers "
+            f"({missing.sum():,} in all); those joints do not count"
+        )
+    last = np.array(track.frame_size, np.float32) - 1
+    uv = joints[..., :2]
+    outside = np.any((uv < 0) | (uv > last), axis=-1) & ~missing
+    if outside.any():
+        say(
+            f"{name}: {np.any(outside, axis=1).sum():,} frames have joints outside the frame "
+            f"({outside.sum():,} in all); they are kept and count"
+        )
+
+
+def summarise(builder: DepthPoseBuilder, folder: Path, track: TrackSpec, seconds: float) -> None:
+    """Prints what was written, what was left out and why, and the statistics of the crops."""
+    splits = builder.info.splits
+    say(f"built {folder}")
+    table = Table()
+    for column in ("split", "frames", "left out", "shards", "MB"):
+        table.add_column(column, justify="left" if column == "split" else "right")
+    total_bytes = 0
+    for name, split in splits.items():
+        paths = [Path(path) for path in split.filepaths]
+        num_bytes = sum(path.stat().st_size for path in paths)
+        total_bytes += num_bytes
+        skipped = len(builder.reports[name].skipped)
+        table.add_row(
+            name,
+            f"{split.num_examples:,}",
+            f"{skipped:,}",
+            str(len(paths)),
+            f"{num_bytes / 1e6:.1f}",
+        )
+    console.print(table)
+    frames = sum(split.num_examples for split in splits.values())
+    say(
+        f"{frames:,} frames in {seconds:.1f} s ({frames / seconds:.0f} frames/s), "
+        f"{total_bytes / frames / 1e3:.1f} kB per frame"
+    )
+    _say_skipped(builder, folder)
+    _say_statistics(builder, track)
+
+
+def _say_skipped(builder: DepthPoseBuilder, folder: Path) -> None:
+    skipped = [(name, s) for name, report in builder.reports.items() for s in report.skipped]
+    if not skipped:
+        return
+    for (name, reason), count in Counter((name, s.reason) for name, s in skipped).items():
+        first = next(s.frame_id for n, s in skipped if (n, s.reason) == (name, reason))
+        say(f"left out of {name}: {count:,} x {reason} (the first: {first})")
+    lines = ["split\tindex\tframe\treason"]
+    lines += [f"{name}\t{s.index}\t{s.frame_id}\t{s.reason}" for name, s in skipped]
+    (folder / SKIPPED_FILE).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    say(f"all of them: {folder / SKIPPED_FILE}")
+
+
+def _say_statistics(builder: DepthPoseBuilder, track: TrackSpec) -> None:
+    found = builder.info.metadata.get("statistics")
+    if found:
+        say(
+            f"training crops: mean {found['mean']:.4f}, std {found['std']:.4f} "
+            f"(track {track.name!r}: {track.mean:.4f}, {track.std:.4f})"
+        )
