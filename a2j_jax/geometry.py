@@ -29,12 +29,24 @@ class Camera:
       fx, fy: focal lengths in px. `fy` is negative where the data set's y axis points up (NYU,
         ITOP).
       u0, v0: principal point in px.
+
+    Raises:
+      UserError: a focal length of 0, or a number that is not finite.
     """
 
     fx: float
     fy: float
     u0: float
     v0: float
+
+    def __post_init__(self) -> None:
+        """Refuses what makes no image."""
+        numbers = (self.fx, self.fy, self.u0, self.v0)
+        if 0.0 in (self.fx, self.fy) or not np.isfinite(numbers).all():
+            raise UserError(
+                f"camera fx={self.fx:g} fy={self.fy:g} cx={self.u0:g} cy={self.v0:g}: expected finite "
+                "numbers in px, focal lengths not 0"
+            )
 
     def as_array(self) -> Float64:
         """`(fx, fy, u0, v0)`, as examples on disk carry it."""
@@ -126,14 +138,17 @@ def clip_box(box_px: npt.ArrayLike, frame_size: tuple[int, int]) -> Float64:
 def lattice(start: int, stop: int, crop_size: int, margin: int = 0) -> npt.NDArray[np.int64]:
     """Source pixels, along one axis, of a nearest-neighbour crop and its margin.
 
-    Lattice point k of the crop shows source pixel `start + floor(k (stop - start) / crop_size)`
-    (OpenCV's nearest neighbour), k in [-margin, crop_size + margin). Exact integer arithmetic.
+    Lattice point k of the crop shows source pixel `start + floor(k (stop - start) / crop_size)`, k in
+    [-margin, crop_size + margin), in OpenCV's own arithmetic: where that quotient is whole, its two
+    roundings may leave it one pixel short (for 49 of the widths up to 640 at a crop of 176), and the
+    official program's crops show it.
 
     Returns:
       (crop_size + 2 margin,) int64; may reach outside the frame.
     """
     k = np.arange(-margin, crop_size + margin, dtype=np.int64)
-    return start + k * (stop - start) // crop_size
+    step = 1.0 / (crop_size / (stop - start))
+    return start + np.floor(k * step).astype(np.int64)
 
 
 def crop_canvas(

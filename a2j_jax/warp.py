@@ -31,6 +31,9 @@ def canvas_lookup(
 ) -> tuple[jax.Array, jax.Array]:
     """Along one axis: canvas index of every lattice point of the jittered crop.
 
+    Exact arithmetic: the points where OpenCV's rounding is one pixel short (`geometry.lattice`) may be
+    off by that pixel in a jittered crop; without jitter every point finds itself.
+
     Args:
       box: (2,) start and end of the box the canvas was cut from, px.
       jittered: (2,) start and end of the jittered box, px.

@@ -82,14 +82,24 @@ def test_clip_box_stays_in_the_frame_and_keeps_what_is_inside(box):
 
 
 @given(st.integers(0, 500), st.integers(1, 700), st.sampled_from([16, 96, 176, 288]))
-def test_lattice_is_exact_and_monotonic(start, extent, size):
+def test_lattice_is_exact_but_for_opencvs_rounding(start, extent, size):
     points = geometry.lattice(start, start + extent, size, margin=size // 8)
     k = range(-(size // 8), size + size // 8)
-    # Python's integers know no rounding.
-    assert points.tolist() == [start + (i * extent) // size for i in k]
+    for point, i in zip(points.tolist(), k, strict=True):
+        exact = start + (i * extent) // size  # Python's integers know no rounding
+        assert point == exact or (point == exact - 1 and i * extent % size == 0)
     crop = points[size // 8 : -(size // 8)]
     assert crop[0] == start
     assert crop[-1] < start + extent
+    assert np.all(np.diff(points) >= 0)
+
+
+@pytest.mark.parametrize(("size", "widths", "points"), [(176, 49, 136), (288, 59, 277)])
+def test_lattice_rounds_as_opencv_does(size, widths, points):
+    """Recorded from cv2.resize(INTER_NEAREST), 4.11 and 5.0: where it is one pixel short of exact."""
+    k = np.arange(size)
+    short = [(geometry.lattice(0, w, size) != k * w // size).sum().item() for w in range(1, 641)]
+    assert (np.count_nonzero(short), sum(short)) == (widths, points)
 
 
 @settings(max_examples=50)
@@ -100,10 +110,12 @@ def test_canvas_shows_the_lattice_and_its_centre_is_the_crop(box, size, margin):
     assert canvas.shape == (size + 2 * margin,) * 2
     assert canvas.dtype == frame.dtype
     x0, y0, x1, y1 = (int(edge) for edge in box)
+    rows, columns = (
+        geometry.lattice(*edges, size, margin).tolist() for edges in ((y0, y1), (x0, x1))
+    )
     for i, j in [(0, 0), (margin, margin), (size + 2 * margin - 1, margin // 2), (-1, -1)]:
         i, j = i % len(canvas), j % len(canvas)
-        row = y0 + (i - margin) * (y1 - y0) // size
-        column = x0 + (j - margin) * (x1 - x0) // size
+        row, column = rows[i], columns[j]
         inside = 0 <= row < HEIGHT and 0 <= column < WIDTH
         assert canvas[i, j] == (frame[row, column] if inside else 0)
     crop = geometry.center_crop(canvas, size)
@@ -157,3 +169,11 @@ def test_crop_maps_take_one_box_per_set_of_points():
     np.testing.assert_allclose(crop[0], [[0, 0], [100, 100]])
     np.testing.assert_allclose(crop[1], [[40, 30], [50, 50]])
     np.testing.assert_allclose(geometry.frame_to_crop(uv, two[0], 100)[1], [[-25, -75], [-20, -65]])
+
+
+@pytest.mark.parametrize("numbers", [(0, 500, 1, 2), (500, 0, 1, 2), (500, 500, np.nan, 2)])
+def test_a_camera_that_makes_no_image_is_refused(numbers: tuple[float, ...]) -> None:
+    with pytest.raises(
+        UserError, match=r"camera fx=.*: expected finite numbers in px, focal lengths not 0"
+    ):
+        Camera(*numbers)

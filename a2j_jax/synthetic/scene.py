@@ -57,7 +57,10 @@ def clipped_box(
 
 
 def crop_lattice(box_px: jax.Array, crop_size: int, margin: int) -> tuple[jax.Array, jax.Array]:
-    """Source columns and rows, each (crop_size + 2 margin,) int32, of `geometry.crop_canvas`."""
+    """Source columns and rows, each (crop_size + 2 margin,) int32, of `geometry.crop_canvas`.
+
+    In exact arithmetic: what OpenCV's rounding does to crops of real frames is not imitated.
+    """
     k = jnp.arange(-margin, crop_size + margin)
     x0, y0, x1, y1 = box_px.astype(jnp.int32)
     return x0 + k * (x1 - x0) // crop_size, y0 + k * (y1 - y0) // crop_size
