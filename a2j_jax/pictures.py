@@ -6,6 +6,7 @@ it legible on any grey. Ground truth is thin and black beside it. Needs matplotl
 figures use its object interface: no pyplot state, no display.
 """
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from a2j_jax.skeletons import Skeleton
 #: Okabe & Ito (2008), without yellow (invisible on white) and black (ground truth).
 LIMB_COLORS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 _DPI = 130
+_NO_METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
 _NEAR_GREY, _FAR_GREY = 0.35, 0.92
 
 
@@ -70,7 +72,7 @@ def new_figure(width_inches: float, height_inches: float) -> Any:
 
 
 def save_figure(figure: Any, path: str | Path) -> Path:
-    """Write a figure as PNG, making its folder; returns the path.
+    """Write a figure as PNG or, where the path ends in `.svg`, as SVG, making its folder.
 
     Raises:
         UserError: the file cannot be written.
@@ -78,10 +80,40 @@ def save_figure(figure: Any, path: str | Path) -> Path:
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, format="png")
+        if path.suffix.lower() == ".svg":
+            _write_svg(figure, path, salt=path.stem, transparent=False)
+        else:
+            figure.savefig(path, format="png")
     except OSError as error:
         raise UserError(f"{path}: cannot write the picture ({error.strerror})") from error
     return path
+
+
+def figure_svg(figure: Any, salt: str) -> str:
+    """A figure as an `<svg>` element to be put into a page, its background left transparent.
+
+    Args:
+        figure: of `new_figure`.
+        salt: unlike that of any other figure of the page: element ids are derived from it.
+    """
+    text = io.StringIO()
+    _write_svg(figure, text, salt, transparent=True)
+    return text.getvalue()[text.getvalue().index("<svg") :]
+
+
+def figure_png(figure: Any) -> bytes:
+    """A figure as the bytes of a PNG file."""
+    contents = io.BytesIO()
+    figure.savefig(contents, format="png")
+    return contents.getvalue()
+
+
+def _write_svg(figure: Any, where: Any, salt: str, transparent: bool) -> None:
+    from matplotlib import rc_context
+
+    # Letters as outlines look the same everywhere; a fixed salt and no date: same figure, same bytes.
+    with rc_context({"svg.hashsalt": salt, "svg.fonttype": "path"}):
+        figure.savefig(where, format="svg", metadata=_NO_METADATA, transparent=transparent)
 
 
 def depth_to_grey(depth: ArrayLike, far: float | None = None) -> NDArray[np.float32]:
@@ -117,21 +149,41 @@ def contact_sheet(
     title: str = "",
     tile_inches: float = 2.0,
 ) -> Path:
-    """Draw tiles in a grid, row by row, and write a PNG.
+    """Draw tiles in a grid, row by row, and write it as PNG or SVG.
 
     Args:
         tiles: at least one.
         skeleton: of all of them.
-        path: of the PNG; its folder is made.
-        columns: at most this many side by side.
-        title: above the sheet.
-        tile_inches: side of a tile; lines grow with it.
+        path: of the picture; its folder is made.
+        columns, title, tile_inches: as in `draw_sheet`.
 
     Raises:
         UserError: no tiles, no matplotlib, or the file cannot be written.
     """
     if not tiles:
         raise UserError(f"{path}: no examples to draw")
+    return save_figure(draw_sheet(tiles, skeleton, columns, title, tile_inches), path)
+
+
+def draw_sheet(
+    tiles: Sequence[Tile],
+    skeleton: Skeleton,
+    columns: int = 6,
+    title: str = "",
+    tile_inches: float = 2.0,
+) -> Any:
+    """A figure of tiles in a grid, row by row.
+
+    Args:
+        tiles: at least one.
+        skeleton: of all of them.
+        columns: at most this many side by side.
+        title: above the sheet.
+        tile_inches: side of a tile; lines grow with it.
+
+    Raises:
+        UserError: no matplotlib.
+    """
     columns = min(columns, len(tiles))
     rows = -(-len(tiles) // columns)
     head = 0.32 if title else 0.0
@@ -149,7 +201,7 @@ def contact_sheet(
         side = tile_inches - 2 * pad
         axes = figure.add_axes((left / width, bottom / height, side / width, side / height))
         draw_tile(axes, tile, skeleton, tile_inches / 2.0)
-    return save_figure(figure, path)
+    return figure
 
 
 def draw_tile(axes: Any, tile: Tile, skeleton: Skeleton, scale: float = 1.0) -> None:

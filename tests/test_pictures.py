@@ -83,6 +83,23 @@ def test_wrong_number_of_joints(tmp_path: Path) -> None:
         contact_sheet([Tile(np.ones((8, 8)), np.zeros((14, 2)))], HAND, tmp_path / "s.png")
 
 
+def test_the_suffix_decides_between_png_and_svg(tmp_path: Path) -> None:
+    tiles = [Tile(np.ones((8, 8)), np.full((21, 2), 4.0))]
+    first, second = (contact_sheet(tiles, HAND, tmp_path / n / "s.svg") for n in ("a", "b"))
+    assert first.read_text().rstrip().endswith("</svg>")
+    assert first.read_bytes() == second.read_bytes()  # no date, no random ids
+    assert contact_sheet(tiles, HAND, tmp_path / "s.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_a_figure_for_a_page(tmp_path: Path) -> None:
+    figure = pictures.draw_sheet([Tile(np.ones((8, 8)))], HAND)
+    svg = pictures.figure_svg(figure, "one")
+    assert svg.startswith("<svg")
+    assert "http://purl.org" not in svg  # what matplotlib would tell of itself
+    assert svg == pictures.figure_svg(figure, "one")
+    assert pictures.figure_png(figure)[:4] == b"\x89PNG"
+
+
 def test_pyplot_is_not_touched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)  # importing it would now raise
     contact_sheet([Tile(np.ones((8, 8)))], HAND, tmp_path / "s.png")

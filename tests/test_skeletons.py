@@ -75,3 +75,16 @@ def test_k2hpd_names_fit_the_published_labels(official):
     columns = [median[name][0] for name in across]
     assert columns == sorted(columns)
     assert np.median(bone_lengths(K2HPD, labels), axis=0).max() < 40  # px
+
+
+def test_groups_cover_every_joint_once_and_pool_left_and_right():
+    groups = dict(ITOP.groups)
+    assert sorted(joint for joints in groups.values() for joint in joints) == list(range(15))
+    for left, right in ITOP.left_right:
+        assert (right, left) in groups.values()
+    regions = dict(ITOP.regions)
+    assert regions["full_body"] == tuple(range(15))
+    halves = (*regions["upper_body"], ITOP.joints.index("torso"), *regions["lower_body"])
+    assert halves == regions["full_body"]
+    assert {K2HPD.joints[joint] for joint in K2HPD.torso[1]} == {"left_hip", "right_hip"}
+    assert K2HPD.joints[K2HPD.torso[0]] == "neck"

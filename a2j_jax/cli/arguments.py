@@ -2,13 +2,20 @@
 
 import argparse
 import re
+import shlex
+import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NoReturn
+
+from PIL import Image
 
 from a2j_jax.config import Config, load_config, override
 from a2j_jax.errors import UserError
+from a2j_jax.pictures import have_matplotlib
 
 _PREFIX = "--config."
+PICTURES = (".png", ".svg")
 
 
 class Parser(argparse.ArgumentParser):
@@ -64,6 +71,43 @@ def whole(minimum: int) -> Callable[[str], int]:
     return parse
 
 
+def check_picture(out: str | None, inputs: Sequence[str] = ()) -> None:
+    """Refuse to draw into what is not a picture's file, before anything is computed for it.
+
+    Args:
+      out: what `--out` names; None: no picture is wanted.
+      inputs: files the command reads.
+
+    Raises:
+      UserError: a suffix that is none of a picture, a folder, one of the inputs, or a file that holds
+        anything but a picture of ours; or no matplotlib.
+    """
+    if out is None:
+        return
+    path = Path(out)
+    if path.suffix.lower() not in PICTURES:
+        raise UserError(f"--out {out}: expected a picture's name, {' or '.join(PICTURES)}")
+    if path.is_dir():
+        raise UserError(f"--out {out}: is a folder; name a picture in it")
+    if path.resolve() in {Path(name).resolve() for name in inputs}:
+        raise UserError(f"--out {out}: is one of the frames to be read; name another file")
+    if path.suffix.lower() == ".png" and path.exists() and not _drawn_here(path):
+        raise UserError(
+            f"--out {out}: exists and is no picture of ours (a depth frame?); name another file"
+        )
+    if not have_matplotlib():
+        raise UserError("--out: pictures need matplotlib: pip install 'a2j-jax[viz]'")
+
+
+def _drawn_here(path: Path) -> bool:
+    """Whether a PNG may be a drawing: they have 8 bits and transparency, and depth frames have not."""
+    try:
+        with Image.open(path) as image:
+            return image.mode == "RGBA"
+    except (OSError, SyntaxError, ValueError):
+        return False
+
+
 def step(text: str) -> int | str:
     """An argparse type: "best", "latest" or a step number."""
     if text in ("best", "latest"):
@@ -71,6 +115,14 @@ def step(text: str) -> int | str:
     if text.isdigit():
         return int(text)
     raise argparse.ArgumentTypeError(f"{text!r}: expected best, latest or a step number")
+
+
+def command_line(arguments: Sequence[str]) -> str:
+    """What was typed, quoted for a shell: `a2j` and its arguments, or `python eval.py` and the like."""
+    program, *typed = sys.argv
+    if program.endswith(".py") and typed == list(arguments[1:]):
+        return shlex.join(["python", program, *typed])
+    return shlex.join(["a2j", *arguments])
 
 
 def split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:

@@ -1,7 +1,9 @@
-"""Score a checkpoint on a data set, or a file of predictions against a file of labels."""
+"""Score a checkpoint on a data set, or files of predictions against labels."""
 
 import argparse
 import json
+from collections.abc import Sequence
+from pathlib import Path
 
 from a2j_jax.cli.arguments import step, whole
 from a2j_jax.errors import UserError
@@ -11,8 +13,10 @@ examples:
   a2j eval --workdir runs/quickstart
   a2j eval --workdir runs/quickstart --step latest --out report --json > scores.json
   a2j eval --predictions nyu_861_epoch32_UVD.txt --track nyu --labels nyu_keypointsUVD_test.mat --json
+  a2j eval --predictions A2J=a2j.txt ours=run/eval/predictions.npz --track nyu --data_dir data --out report
 
-A table goes to stderr, the JSON object of --json to stdout, pictures and scores.json to --out.
+A table goes to stderr, the JSON object of --json to stdout. The report is --out's report.html: one file
+that opens anywhere, with its plots beside it as PNG and SVG.
 """
 
 
@@ -22,16 +26,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     source.add_argument(
         "--workdir", "--checkpoint", help="a run directory, or what `a2j convert` made"
     )
-    source.add_argument("--predictions", help="a file of joints: .txt, .mat, .npz, .json, .jsonl")
+    source.add_argument(
+        "--predictions",
+        nargs="+",
+        metavar="[NAME=]FILE",
+        help="files of joints (.txt, .mat, .npz, .json, .jsonl), each with a name to be shown under "
+        "(default: the file's); several are compared",
+    )
     parser.add_argument("--track", help="of the predictions; of a checkpoint it is known")
-    parser.add_argument("--labels", help="ground truth for --predictions, same formats")
+    parser.add_argument(
+        "--labels", help="ground truth for --predictions, same formats (default: the data set's)"
+    )
     parser.add_argument(
         "--step", type=step, help="best, latest or a number (default: best, and latest beside it)"
     )
-    parser.add_argument("--data_dir", help="TFDS data directory (default: the one trained on)")
-    parser.add_argument("--split", default="test", help="default: test")
+    parser.add_argument(
+        "--data_dir",
+        help="TFDS data directory (default: the one trained on; for --predictions: none)",
+    )
+    parser.add_argument("--split", default="test", help="of the data set (default: test)")
+    parser.add_argument(
+        "--crop_size", type=whole(16), help="px, of the data set of --predictions (the track's)"
+    )
     parser.add_argument("--batch_size", type=whole(1), default=64, help="default: 64")
-    parser.add_argument("--out", help="folder for the report (default: <workdir>/eval)")
+    parser.add_argument(
+        "--out",
+        help="folder for the report (default: <workdir>/eval, or eval-SPLIT and the like; for "
+        "--predictions: no report)",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
 
 
@@ -43,19 +65,52 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _predictions(arguments: argparse.Namespace) -> dict:
-    from a2j_jax.evaluation.predictions import read_joints
-    from a2j_jax.evaluation.report import print_scores
-    from a2j_jax.evaluation.score import score_joint_sets
-    from a2j_jax.tracks import get_track
+def named_files(texts: Sequence[str]) -> dict[str, Path]:
+    """`["A=a.txt", "b.npz"]` → {"A": a.txt, "b": b.npz}.
 
-    if not arguments.track or not arguments.labels:
-        raise UserError("--predictions needs --track and --labels")
-    track = get_track(arguments.track)
-    predicted = read_joints(arguments.predictions, track)
-    scores = score_joint_sets(predicted, read_joints(arguments.labels, track), track)
-    print_scores({"predictions": scores})
-    return scores.to_json()
+    Raises:
+      UserError: an empty name or file, or two of one name.
+    """
+    files: dict[str, Path] = {}
+    for text in texts:
+        # A file may have "=" in its own name.
+        name, equals, file = ("", "", text) if Path(text).is_file() else text.partition("=")
+        if not equals:
+            file = text
+            name = Path(text).stem
+        name = name.strip()
+        if not name or not file:
+            raise UserError(f"--predictions {text}: expected FILE or NAME=FILE")
+        if name in files:
+            raise UserError(
+                f"--predictions names {name!r} twice ({files[name]} and {file}): call one of them "
+                "something else, NAME=FILE"
+            )
+        files[name] = Path(file)
+    return files
+
+
+def _predictions(arguments: argparse.Namespace) -> dict:
+    from a2j_jax.evaluation.compare import compare_predictions
+    from a2j_jax.track_files import find_track
+    from a2j_jax.tracks import with_crop_size
+
+    if not arguments.track or not (arguments.labels or arguments.data_dir):
+        raise UserError("--predictions needs --track and --labels, or --track and --data_dir")
+    if arguments.step is not None:
+        raise UserError("--step goes with --workdir: a file of predictions has no steps")
+    track = find_track(arguments.track)
+    if arguments.crop_size is not None:
+        track = with_crop_size(track, arguments.crop_size)
+    return compare_predictions(
+        named_files(arguments.predictions),
+        track,
+        labels=arguments.labels,
+        data_dir=arguments.data_dir,
+        split=arguments.split,
+        out=arguments.out,
+        command=arguments.command_line,
+    )
 
 
 def _checkpoint(arguments: argparse.Namespace) -> dict:
@@ -63,6 +118,8 @@ def _checkpoint(arguments: argparse.Namespace) -> dict:
 
     if arguments.labels:
         raise UserError("--labels goes with --predictions; a data set has its own labels")
+    if arguments.crop_size:
+        raise UserError("--crop_size goes with --predictions; of a checkpoint it is known")
     return evaluate_checkpoint(
         arguments.workdir,
         step=arguments.step,
@@ -71,4 +128,5 @@ def _checkpoint(arguments: argparse.Namespace) -> dict:
         split=arguments.split,
         batch_size=arguments.batch_size,
         out=arguments.out,
+        command=arguments.command_line,
     )

@@ -1,23 +1,37 @@
 """Score a checkpoint on a built data set and leave a report: what `a2j eval --workdir` does."""
 
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from a2j_jax import input_pipeline
 from a2j_jax.errors import UserError
+from a2j_jax.evaluation.comparison import Comparison
 from a2j_jax.evaluation.evaluate import (
     EvaluationResult,
+    Frames,
     center_pose,
-    evaluate_batches,
     mean_pose,
+    predict_batches,
     score_constant_pose,
+    score_frames,
 )
-from a2j_jax.evaluation.report import print_scores, write_report
+from a2j_jax.evaluation.predictions import JointSet, write_joints
+from a2j_jax.evaluation.provenance import Fact, dataset_facts
+from a2j_jax.evaluation.report import print_scores, say_written, write_json, write_report
 from a2j_jax.evaluation.score import Scores
+from a2j_jax.evaluation.submission import write_submission
+from a2j_jax.evaluation.tables import Table, number
 from a2j_jax.progress import progress, say
+from a2j_jax.track_files import find_track
 from a2j_jax.tracks import TrackSpec
 from a2j_jax.training import assembly
+from a2j_jax.training.checkpoints import RANKED_BY, ranking_metrics
 from a2j_jax.training.restore import Restored, restore
+
+# The joints that the submission of the HANDS 2017 challenge is made of.
+_SUBMITTED_SKELETON = "hands2017"
 
 
 def evaluate_checkpoint(
@@ -29,8 +43,12 @@ def evaluate_checkpoint(
     split: str = "test",
     batch_size: int = 64,
     out: str | Path | None = None,
+    command: str = "",
 ) -> dict[str, Any]:
     """Evaluate a run or a converted checkpoint, print a table and write a report.
+
+    A split without labels cannot be scored: its predictions are written, and the submission file
+    where the skeleton is that of the HANDS 2017 challenge.
 
     Args:
       directory: the run or checkpoint.
@@ -39,38 +57,114 @@ def evaluate_checkpoint(
       data_dir: TFDS data directory; None: the one it was trained on.
       split: of the data set.
       batch_size: frames at a time.
-      out: folder of the report; None: `eval` in `directory`.
+      out: folder of the report; None: `eval` in `directory`, and for another split, step or data set than
+        the usual a folder named after it, so that no report replaces one of something else.
+      command: that is told in the report.
 
     Returns:
-      The scores as JSON-ready values, with "step", "final" (where another step was best) and "baselines".
+      The scores as JSON-ready values, with "step", "split" and "compared" (the final step where
+      another was best, and the baselines). Without labels: "track", "frames", "step", "split", and the
+      paths "predictions" and "submission".
 
     Raises:
       UserError: no checkpoint, no data, a track that does not match.
     """
     chosen = restore(directory, "best" if step is None else step)
     track = chosen.track
-    if track_name is not None and track_name != track.name:
+    if track_name is not None and find_track(track_name).name != track.name:
         raise UserError(f"{directory} was trained on track {track.name!r}, not {track_name!r}")
+    folder = Path(directory) / report_folder(split, step, data_dir) if out is None else Path(out)
     data_dir = data_dir or chosen.config.data.dir
 
-    result = _score(chosen, data_dir, split, batch_size)
+    predictions, frames = _predict(chosen, data_dir, split, batch_size)
+    about = {"step": chosen.step, "split": split}
+    if not frames.labelled:
+        return _write_unlabelled(folder, predictions, track) | about
+    result = EvaluationResult(
+        predictions, frames, score_frames(predictions.joints_uvd, frames, track)
+    )
     name = "A2J" if step is None else f"A2J, step {chosen.step}"
+    steps = {chosen.step: result.scores}
     others: dict[str, Scores] = {}
-    if step is None:
-        final = restore(directory, "latest")
-        if final.step != chosen.step:
-            name = f"A2J, best step {chosen.step}"
-            final_scores = _score(final, data_dir, split, batch_size).scores
-            others[f"final step {final.step}"] = final_scores
+    final = _final(directory, chosen, data_dir, split, batch_size) if step is None else None
+    if final is not None:
+        name = f"A2J, best step {chosen.step}"
+        steps[final[0]] = others[f"final step {final[0]}"] = final[1]
     others |= baselines(result, track, data_dir, chosen.config.data.train_split, batch_size)
-
     print_scores({name: result.scores, **others})
-    fetch = input_pipeline.example_reader(data_dir, track, split)
-    folder = Path(directory) / "eval" if out is None else Path(out)
-    for path in write_report(result, track, folder, fetch, others, name):
-        say(f"wrote {path}")
+
     compared = {label: scores.to_json() for label, scores in others.items()}
-    return {**result.scores.to_json(), "step": chosen.step, "split": split, "compared": compared}
+    contents = {**result.scores.to_json(), **about, "compared": compared}
+    written = [write_json(folder / "scores.json", contents), folder / "predictions.npz"]
+    write_joints(written[1], predictions)
+    written += write_report(
+        Comparison(
+            spec=track,
+            scores={name: result.scores, **others},
+            labels_uvd=frames.joints_uvd,
+            valid=frames.valid,
+            joints_uvd={name: predictions.joints_uvd},
+            frames=frames,
+            fetch=input_pipeline.example_reader(data_dir, track, split),
+        ),
+        folder,
+        facts=_facts(directory, chosen, data_dir, split),
+        run=run_table(directory, chosen, steps, data_dir, split),
+        command=command,
+    )
+    say_written(written)
+    return contents
+
+
+def report_folder(split: str, step: int | str | None, data_dir: str | Path | None) -> str:
+    """Name of a report's folder: "eval", and what is not as usual about it."""
+    unusual = [] if split == "test" else [split]
+    unusual += [] if step is None else [f"step_{step}"]
+    unusual += [] if data_dir is None else [Path(data_dir).resolve().name]
+    return re.sub(r"[^\w.-]+", "_", "-".join(["eval", *unusual])).rstrip("_")
+
+
+def run_table(
+    directory: str | Path,
+    restored: Restored,
+    scores: Mapping[int, Scores],
+    data_dir: str | Path,
+    split: str,
+) -> Table | None:
+    """The run's checkpoints that were scored, the best (by its error while training) and the final one.
+
+    Args:
+      directory: the run.
+      restored: one of its checkpoints.
+      scores: step → scores of that checkpoint on the split at hand.
+      data_dir: to count the training frames of an epoch; where they are not there, epochs are unknown.
+      split: the split at hand.
+
+    Returns:
+      None for a converted checkpoint: it has no history.
+    """
+    ranking = ranking_metrics(directory)
+    if not ranking:
+        return None
+    config, unit = restored.config, next(iter(scores.values())).unit
+    try:
+        frames = input_pipeline.num_frames(data_dir, restored.track, config.data.train_split)
+    except UserError:
+        frames = 0
+    best = min(ranking, key=lambda step: ranking[step][RANKED_BY])
+    final = max(ranking)
+    rows = []
+    for step, one in sorted(scores.items()):
+        kinds = [kind for kind, at in (("best", best), ("final", final)) if at == step]
+        epoch = step * config.optim.batch_size / frames if frames else float("nan")
+        while_training = ranking.get(step, {}).get(RANKED_BY, float("nan"))
+        label = " and ".join(kinds) or "chosen"
+        cells = (f"{step:,}", number(epoch), number(while_training), number(one.mean_error))
+        rows.append((f"{label} checkpoint", *cells))
+    columns = ("", "step", "epoch", f"{config.data.eval_split}, while training ({unit})",
+               f"{split} ({unit})")  # fmt: skip
+    note = "The best checkpoint is the one with the lowest mean error while training."
+    return Table("", columns, tuple(rows), notes=(note,))
 
 
 def baselines(
@@ -98,12 +192,55 @@ def baselines(
     }
 
 
-def _score(
+def _final(
+    directory: str | Path, chosen: Restored, data_dir: str | Path, split: str, batch_size: int
+) -> tuple[int, Scores] | None:
+    """Step and scores of the latest checkpoint, where it is not the chosen one."""
+    final = restore(directory, "latest")
+    if final.step == chosen.step:
+        return None
+    predictions, frames = _predict(final, data_dir, split, batch_size)
+    return final.step, score_frames(predictions.joints_uvd, frames, final.track)
+
+
+def _facts(
+    directory: str | Path, restored: Restored, data_dir: str | Path, split: str
+) -> list[Fact]:
+    track = restored.track
+    return [
+        ("checkpoint", f"{directory}, step {restored.step}"),
+        *dataset_facts(data_dir, track, split),
+        ("normalised with", f"mean {track.mean:.4f}, std {track.std:.4f}"),
+    ]
+
+
+def _predict(
     restored: Restored, data_dir: str | Path, split: str, batch_size: int
-) -> EvaluationResult:
+) -> tuple[JointSet, Frames]:
     model, variables, track = restored.model, restored.variables, restored.track
     predict = assembly.predict_of(model, track)
     frames = input_pipeline.num_frames(data_dir, track, split)
     batches = input_pipeline.eval_batches(data_dir, track, split, batch_size)
     with progress(f"evaluating step {restored.step}", frames, "frames") as advance:
-        return evaluate_batches(lambda b: predict(variables, b), batches, track, advance)
+        return predict_batches(lambda b: predict(variables, b), batches, track, advance)
+
+
+def _write_unlabelled(folder: Path, predictions: JointSet, track: TrackSpec) -> dict[str, Any]:
+    """Predictions of a split that nobody here can score; returns what to tell of them."""
+    count = len(predictions.joints_uvd)
+    say(
+        f"these {count:,} frames of track {track.name!r} have no labels: no scores, predictions only"
+    )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be made ({error.strerror})") from error
+    paths = {"predictions": folder / "predictions.npz"}
+    write_joints(paths["predictions"], predictions)
+    if track.skeleton.name == _SUBMITTED_SKELETON and predictions.joints_xyz_mm is not None:
+        paths["submission"] = folder / "submission.txt"
+        write_submission(paths["submission"], predictions.joints_xyz_mm, predictions.index)
+    for path in paths.values():
+        say(f"wrote {path}")
+    written = {name: str(path) for name, path in paths.items()}
+    return {"track": track.name, "frames": count, **written}

@@ -24,6 +24,7 @@ Batch = Mapping[str, Any]
 #: batch → joints in crop coordinates (B, K, D) and their confidence (B, K); may be device arrays.
 PredictFn = Callable[[Batch], tuple[ArrayLike, ArrayLike]]
 
+_Rows = dict[str, list[NDArray[Any]]]
 _FRAME_KEYS = ("joints_uvd", "valid", "box_px", "center_uvd", "camera", "index")
 
 
@@ -37,7 +38,8 @@ class Frames:
         box_px: (N, 4) the clipped crop box, px of the frame.
         center_uvd: (N, 3) px px mm; zeros where the track crops by box.
         camera: (N, 4) fx fy u0 v0; zeros on a 2D track.
-        index: (N,) int64 position in the data set, ascending.
+        index: (N,) int64 number of each frame in its distribution, ascending. It has gaps where
+            frames were skipped: row n, not `index[n]`, is the frame's position in the split.
     """
 
     joints_uvd: FloatArray
@@ -46,6 +48,11 @@ class Frames:
     center_uvd: FloatArray
     camera: FloatArray
     index: NDArray[np.int64]
+
+    @property
+    def labelled(self) -> bool:
+        """Whether any joint has a label: a challenge's test set has none, and cannot be scored."""
+        return bool(self.valid.any())
 
 
 @dataclass(frozen=True)
@@ -63,7 +70,26 @@ def evaluate_batches(
     spec: TrackSpec,
     on_batch: Callable[[int], None] | None = None,
 ) -> EvaluationResult:
-    """Predict and score every frame exactly once.
+    """Predict and score every frame exactly once: `predict_batches`, then the score.
+
+    Args, Returns: as `predict_batches`.
+
+    Raises:
+        UserError: no frames, or none with a label.
+        ValueError: a frame that appears twice; a predicted joint that is not finite.
+    """
+    predictions, frames = predict_batches(predict_fn, batches, spec, on_batch)
+    scores = score_frames(predictions.joints_uvd, frames, spec)
+    return EvaluationResult(predictions, frames, scores)
+
+
+def predict_batches(
+    predict_fn: PredictFn,
+    batches: Iterable[Batch],
+    spec: TrackSpec,
+    on_batch: Callable[[int], None] | None = None,
+) -> tuple[JointSet, Frames]:
+    """Predict every frame exactly once, labelled or not.
 
     Args:
         predict_fn: a batch → joints in crop coordinates (B, K, D) and confidence (B, K). The result
@@ -78,33 +104,74 @@ def evaluate_batches(
 
     Raises:
         UserError: no frames.
-        ValueError: a frame that appears twice; a predicted joint that is not finite.
+        ValueError: a frame that appears twice.
     """
-    collected: list[tuple[Batch, tuple[ArrayLike, ArrayLike]]] = []
-    rows: dict[str, list[NDArray[Any]]] = {
-        name: [] for name in (*_FRAME_KEYS, "joints_crop", "confidence")
-    }
+    waiting: list[tuple[Batch, tuple[ArrayLike, ArrayLike]]] = []
+    rows: _Rows = {name: [] for name in (*_FRAME_KEYS, "joints_crop", "confidence")}
 
     def collect() -> None:
-        batch, (joints_crop, confidence) = collected.pop()
-        keep = _counted_rows(batch)
-        for name in _FRAME_KEYS:
-            rows[name].append(np.asarray(batch[name])[keep])
+        batch, (joints_crop, confidence) = waiting.pop()
+        keep = _collect_frames(rows, batch)
         rows["joints_crop"].append(np.asarray(joints_crop, np.float64)[keep])
         rows["confidence"].append(np.asarray(confidence, np.float64)[keep])
         if on_batch is not None:
-            on_batch(len(rows["index"][-1]))
+            on_batch(int(keep.sum()))
 
     for batch in batches:
         answer = predict_fn(batch)
-        if collected:
+        if waiting:
             collect()
-        collected.append((batch, answer))
-    if collected:
+        waiting.append((batch, answer))
+    if waiting:
         collect()
-    if not sum(len(part) for part in rows["index"]):
-        raise UserError(f"no frames of track '{spec.name}' to evaluate: the split is empty")
-    return _score_rows({name: np.concatenate(parts) for name, parts in rows.items()}, spec)
+    columns = _in_order(rows, spec)
+    frames = _frames(columns)
+    uvd = crops.joints_to_frame(
+        columns["joints_crop"], frames.box_px, frames.center_uvd[:, 2], spec
+    )
+    xyz = to_camera(uvd, frames.camera) if spec.joint_dims == 3 else None
+    return JointSet(uvd, None, columns["confidence"], xyz, frames.index), frames
+
+
+def read_frames(
+    batches: Iterable[Batch], spec: TrackSpec, on_batch: Callable[[int], None] | None = None
+) -> Frames:
+    """What a data set says of its frames, without predicting; arguments as `predict_batches`.
+
+    Raises:
+        UserError: no frames.
+        ValueError: a frame that appears twice.
+    """
+    rows: _Rows = {name: [] for name in _FRAME_KEYS}
+    for batch in batches:
+        keep = _collect_frames(rows, batch)
+        if on_batch is not None:
+            on_batch(int(keep.sum()))
+    return _frames(_in_order(rows, spec))
+
+
+def score_frames(joints_uvd: ArrayLike, frames: Frames, spec: TrackSpec) -> Scores:
+    """Score joints of these frames, each with its own camera.
+
+    Args:
+        joints_uvd: (N, K, 3) px px mm, or (N, K, 2) px on a 2D track.
+        frames: the N frames, in the same order.
+        spec: the track.
+
+    Raises:
+        UserError: no frame has a label.
+        ValueError: shapes that differ; a predicted joint that is not finite.
+    """
+    if not frames.labelled:
+        raise UserError(
+            f"none of the {len(frames.index)} frames of track '{spec.name}' has a label: "
+            "there is nothing to score; choose a labelled split"
+        )
+    predicted, truth = np.asarray(joints_uvd, np.float64), frames.joints_uvd
+    if spec.joint_dims == 3:
+        predicted, truth = (to_camera(uvd, frames.camera) for uvd in (predicted, truth))
+    errors = metrics.joint_errors(predicted, truth, frames.valid)
+    return score_errors(errors, spec, frames.joints_uvd)
 
 
 def score_constant_pose(pose_crop: ArrayLike, frames: Frames, spec: TrackSpec) -> Scores:
@@ -117,7 +184,7 @@ def score_constant_pose(pose_crop: ArrayLike, frames: Frames, spec: TrackSpec) -
     """
     poses = np.broadcast_to(np.asarray(pose_crop, np.float64), frames.joints_uvd.shape)
     uvd = crops.joints_to_frame(poses, frames.box_px, frames.center_uvd[:, 2], spec)
-    return _score_uvd(uvd, frames, spec)[0]
+    return score_frames(uvd, frames, spec)
 
 
 def mean_pose(
@@ -167,38 +234,7 @@ def center_pose(spec: TrackSpec, mean_pose_crop: FloatArray) -> FloatArray:
     return pose
 
 
-def _score_rows(rows: dict[str, NDArray[Any]], spec: TrackSpec) -> EvaluationResult:
-    order = np.argsort(rows["index"], kind="stable")
-    rows = {name: values[order] for name, values in rows.items()}
-    repeated = np.flatnonzero(np.diff(rows["index"]) == 0)
-    if repeated.size:
-        raise ValueError(f"frame {rows['index'][repeated[0]]} was evaluated more than once")
-    frames = Frames(
-        joints_uvd=rows["joints_uvd"].astype(np.float64),
-        valid=rows["valid"].astype(bool),
-        box_px=rows["box_px"].astype(np.float64),
-        center_uvd=rows["center_uvd"].astype(np.float64),
-        camera=rows["camera"].astype(np.float64),
-        index=rows["index"].astype(np.int64),
-    )
-    uvd = crops.joints_to_frame(rows["joints_crop"], frames.box_px, frames.center_uvd[:, 2], spec)
-    scores, xyz = _score_uvd(uvd, frames, spec)
-    predictions = JointSet(uvd, None, rows["confidence"], xyz, frames.index)
-    return EvaluationResult(predictions, frames, scores)
-
-
-def _score_uvd(
-    uvd: FloatArray, frames: Frames, spec: TrackSpec
-) -> tuple[Scores, FloatArray | None]:
-    """Scores of (N, K, D) frame joints, and their camera coordinates where the track has any."""
-    if spec.joint_dims == 2:
-        return score_errors(metrics.joint_errors(uvd, frames.joints_uvd, frames.valid), spec), None
-    xyz = _to_camera(uvd, frames.camera)
-    truth = _to_camera(frames.joints_uvd, frames.camera)
-    return score_errors(metrics.joint_errors(xyz, truth, frames.valid), spec), xyz
-
-
-def _to_camera(uvd: FloatArray, cameras: FloatArray) -> FloatArray:
+def to_camera(uvd: FloatArray, cameras: FloatArray) -> FloatArray:
     """(N, K, 3) px px mm with each frame's own (N, 4) camera → mm. One call per distinct camera."""
     xyz = np.empty_like(uvd)
     distinct, which = np.unique(cameras, axis=0, return_inverse=True)
@@ -206,6 +242,38 @@ def _to_camera(uvd: FloatArray, cameras: FloatArray) -> FloatArray:
         taken = which.reshape(-1) == number
         xyz[taken] = geometry.uvd_to_xyz(uvd[taken], geometry.Camera.from_array(values))
     return xyz
+
+
+def _collect_frames(rows: _Rows, batch: Batch) -> NDArray[np.bool_]:
+    """Append what a batch says of its counted frames; returns which rows those are."""
+    keep = _counted_rows(batch)
+    for name in _FRAME_KEYS:
+        rows[name].append(np.asarray(batch[name])[keep])
+    return keep
+
+
+def _in_order(rows: _Rows, spec: TrackSpec) -> dict[str, NDArray[Any]]:
+    """One array per name, its rows in the order of `index`."""
+    if not sum(len(part) for part in rows["index"]):
+        raise UserError(f"no frames of track '{spec.name}' to evaluate: the split is empty")
+    columns = {name: np.concatenate(parts) for name, parts in rows.items()}
+    order = np.argsort(columns["index"], kind="stable")
+    columns = {name: values[order] for name, values in columns.items()}
+    repeated = np.flatnonzero(np.diff(columns["index"]) == 0)
+    if repeated.size:
+        raise ValueError(f"frame {columns['index'][repeated[0]]} was evaluated more than once")
+    return columns
+
+
+def _frames(columns: Mapping[str, NDArray[Any]]) -> Frames:
+    return Frames(
+        joints_uvd=columns["joints_uvd"].astype(np.float64),
+        valid=columns["valid"].astype(bool),
+        box_px=columns["box_px"].astype(np.float64),
+        center_uvd=columns["center_uvd"].astype(np.float64),
+        camera=columns["camera"].astype(np.float64),
+        index=columns["index"].astype(np.int64),
+    )
 
 
 def _counted_rows(batch: Batch) -> NDArray[np.bool_]:

@@ -10,11 +10,14 @@ Never measure `uvd` directly: pixels and millimetres do not add.
 """
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 FloatArray = NDArray[np.float64]
+#: What one frame's error is: that of its worst joint, or the mean over its joints.
+FrameError = Literal["worst", "mean"]
 
 
 class NotFiniteError(ValueError):
@@ -79,32 +82,93 @@ def worst_joint_error(errors: ArrayLike) -> FloatArray:
     return np.where(np.isfinite(worst), worst, np.nan)
 
 
-def success_rate(errors: ArrayLike, thresholds: Sequence[float] | ArrayLike) -> FloatArray:
-    """Fraction of frames whose *worst* joint is nearer than each threshold (strictly).
+def mean_joint_error(errors: ArrayLike) -> FloatArray:
+    """Mean error of each frame's labelled joints: (N,); NaN for a frame without labels."""
+    table, _ = _labelled(errors)
+    count = np.isfinite(table).sum(1)
+    return np.where(count > 0, np.nansum(table, axis=1) / np.maximum(count, 1), np.nan)
+
+
+def success_rate(
+    errors: ArrayLike, thresholds: Sequence[float] | ArrayLike, by: FrameError = "worst"
+) -> FloatArray:
+    """Fraction of frames whose worst (or mean) joint error is below each threshold (strictly).
 
     Args:
         errors: (N, K), NaN = unlabelled; frames without any label do not count.
         thresholds: (T,) in the unit of `errors`.
+        by: "worst": every labelled joint of the frame must be nearer than the threshold, the
+            success rate of the NYU and ICVL papers (Taylor et al., CVPR 2012); "mean": their mean.
 
     Returns:
-        (T,) fractions in [0, 1]. Called with a fine grid of thresholds this is the success curve of
-        the NYU and ICVL papers (Taylor et al., CVPR 2012).
+        (T,) fractions in [0, 1]. Called with a fine grid of thresholds this is the success curve.
     """
-    worst = worst_joint_error(errors)
-    ordered = np.sort(worst[np.isfinite(worst)])
+    ordered = np.sort(_frame_errors(errors, by))
     # side="left" counts the frames strictly below the threshold.
     return np.searchsorted(ordered, np.asarray(thresholds, np.float64), side="left") / ordered.size
 
 
-def success_auc(errors: ArrayLike, limit: float) -> float:
+def success_auc(errors: ArrayLike, limit: float, by: FrameError = "worst") -> float:
     """Area under the success curve from 0 to `limit`, divided by `limit`: 1 is perfect.
 
-    Exact, not a sum over a grid: a frame with worst error w is a success on (w, limit], so it
-    contributes max(0, 1 − w/limit).
+    Exact, not a sum over a grid: a frame with error e is a success on (e, limit], so it contributes
+    max(0, 1 − e/limit).
     """
-    worst = worst_joint_error(errors)
-    worst = worst[np.isfinite(worst)]
-    return float(np.clip(1.0 - worst / limit, 0.0, None).mean())
+    return float(np.clip(1.0 - _frame_errors(errors, by) / limit, 0.0, None).mean())
+
+
+def rate_below(errors: ArrayLike, threshold: float) -> float:
+    """Fraction of all labelled joints *strictly* nearer than `threshold`; NaN where none is.
+
+    With `errors` in mm and a threshold of 100 this is ITOP's mAP@10 cm. Joints are pooled, so a
+    group of columns (left and right shoulder) is scored by passing just those.
+
+    Args:
+        errors: (N, K'), NaN = unlabelled.
+        threshold: in the unit of `errors`.
+    """
+    table = np.asarray(errors, np.float64)
+    values = table[np.isfinite(table)]
+    return float((values < threshold).mean()) if values.size else float("nan")
+
+
+def torso_diameter(labels: ArrayLike, torso: tuple[int, tuple[int, int]]) -> FloatArray:
+    """Distance from one joint to the midpoint of two others, in the labels: (N,), NaN passes on.
+
+    Args:
+        labels: (N, K, D), px or mm.
+        torso: (joint, (joint, joint)), see `Skeleton.torso`.
+    """
+    joints = np.asarray(labels, np.float64)
+    end, (first, second) = torso
+    middle = (joints[:, first] + joints[:, second]) / 2.0
+    return np.linalg.norm(joints[:, end] - middle, axis=-1)
+
+
+def pdj(errors: ArrayLike, diameters: ArrayLike, ratios: Sequence[float]) -> FloatArray:
+    """Percentage of detected joints, as fractions: error <= ratio × torso diameter (inclusive).
+
+    Args:
+        errors: (N, K) in the unit of `diameters`, NaN = unlabelled.
+        diameters: (N,) torso diameter of each frame; NaN: the frame does not count.
+        ratios: (T,) of the torso diameter.
+
+    Returns:
+        (T, K): for each ratio and joint, the fraction of its labelled frames; NaN where a joint has
+        none (Wang et al., ACM MM 2016; Sapp and Taskar, CVPR 2013).
+    """
+    table = np.asarray(errors, np.float64)
+    torso = np.asarray(diameters, np.float64)[:, None]
+    labelled = np.isfinite(table) & np.isfinite(torso)
+    count = labelled.sum(0)
+    near = [(labelled & (table <= ratio * torso)).sum(0) for ratio in ratios]
+    return np.where(count > 0, np.asarray(near) / np.maximum(count, 1), np.nan)
+
+
+def _frame_errors(errors: ArrayLike, by: FrameError) -> FloatArray:
+    """One error per frame that has labels, unordered."""
+    values = worst_joint_error(errors) if by == "worst" else mean_joint_error(errors)
+    return values[np.isfinite(values)]
 
 
 def _labelled(errors: ArrayLike) -> tuple[FloatArray, FloatArray]:

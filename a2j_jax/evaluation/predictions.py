@@ -2,15 +2,16 @@
 
 | suffix | whose | what it holds |
 | --- | --- | --- |
-| `.txt` | authors | one frame per line, K·3 (or K·2) numbers `u v d  u v d …`, px px mm |
+| `.txt` | the field | a line per frame: K·3 (or K·2) numbers `u v d u v d …`, px px mm |
+| `.txt` | HANDS 2017 | a line per frame: `frame/images/image_D00000001.png`, K·3 of `x y z` mm |
 | `.mat` | authors | one array (N, K, 3 or 2): `keypoints3D`, `resultUVD`, `keypointsTest` … |
 | `.npz` | ours | `joints_uvd`, and if known `joints_xyz_mm`, `confidence`, `valid`, `index` |
 | `.jsonl` | ours | one object per frame with the same names |
 | `.json` | ours | `{"frames": [object, …]}`, what `a2j predict --json` prints |
 
 The authors' `keypoints3D` is uvd (px, px, mm) for hands and xyz in *metres* for ITOP, whose
-`resultUVD` is (px, px, metres); a track whose depth images are in metres (`image_unit_mm` 1000)
-tells us so. Rows and joints are counted from 1 in messages, as an editor counts lines.
+`resultUVD` is (px, px, metres): `layouts.to_uvd_mm` tells them apart and says what it assumed. Rows
+and joints are counted from 1 in messages, as an editor counts lines.
 """
 
 import json
@@ -24,12 +25,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.io import loadmat
 
-from a2j_jax import geometry
 from a2j_jax.errors import UserError
+from a2j_jax.evaluation import layouts
+from a2j_jax.evaluation.submission import frame_index
+from a2j_jax.evaluation.text_rows import read_rows
 from a2j_jax.tracks import TrackSpec
 
 FloatArray = NDArray[np.float64]
-_METRE_MM = 1000.0
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class JointSet:
         confidence: (N, K) in [0, 1], or None where the file has none.
         joints_xyz_mm: (N, K, 3) camera coordinates, or None: derived from `joints_uvd` when needed.
         index: (N,) int64 position of each frame in its data set, ascending, or None: 0 … N−1.
+        notes: what the reader had to assume of units and columns, one line each; worth printing.
     """
 
     joints_uvd: FloatArray
@@ -49,6 +52,7 @@ class JointSet:
     confidence: FloatArray | None = None
     joints_xyz_mm: FloatArray | None = None
     index: NDArray[np.int64] | None = None
+    notes: tuple[str, ...] = ()
 
 
 def read_joints(path: str | Path, spec: TrackSpec) -> JointSet:
@@ -56,7 +60,8 @@ def read_joints(path: str | Path, spec: TrackSpec) -> JointSet:
 
     Raises:
         UserError: missing or unreadable file, unknown suffix, wrong number of joints in a row, a
-            value that is not a finite number, two rows of the same frame.
+            value that is not a finite number, two rows of the same frame, camera coordinates where
+            pixels were expected.
     """
     path = Path(path)
     if not path.is_file():
@@ -74,6 +79,8 @@ def read_joints(path: str | Path, spec: TrackSpec) -> JointSet:
 
 def write_joints(path: str | Path, joints: JointSet) -> None:
     """Write joints as `.npz` or `.jsonl` (ours, lossless) or `.txt` (the authors', 6 decimals).
+
+    The challenge's file of HANDS 2017 is written by `submission.write_submission`.
 
     Raises:
         UserError: another suffix.
@@ -109,26 +116,16 @@ def _expected(spec: TrackSpec) -> tuple[int, int]:
 
 
 def _read_text(path: Path, spec: TrackSpec) -> JointSet:
-    joints, dims = _expected(spec)
+    rows = read_rows(path)
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not readable as text ({error})") from error
-    rows = []
-    for number, line in enumerate(lines, start=1):
-        fields = line.replace(",", " ").split()
-        if len(fields) != joints * dims:
-            raise UserError(
-                f"{path}, row {number}: expected {joints * dims} numbers ({joints} joints × {dims} "
-                f"of track '{spec.name}'), found {len(fields)}"
-            )
-        try:
-            rows.append([float(field) for field in fields])
-        except ValueError as error:
-            raise UserError(f"{path}, row {number}: not a number ({error})") from error
-    if not rows:
-        raise UserError(f"{path}: empty; expected one line of {joints * dims} numbers per frame")
-    return JointSet(np.asarray(rows, np.float64).reshape(-1, joints, dims))
+        columns = layouts.split_columns(rows.values, *_expected(spec))
+    except layouts.LayoutError as error:
+        raise UserError(f"{path}, row {rows.lines[0]}: {error} (track '{spec.name}')") from error
+    index = None if rows.names is None else frame_index(rows.names)
+    # Before the units are judged; by line, because blank lines are not counted as rows.
+    _check_finite(path, JointSet(columns.joints), rows.lines)
+    uvd, notes = _to_uvd(path, columns.joints, spec, "unknown" if index is None else "xyz")
+    return JointSet(uvd, confidence=columns.confidence, index=index, notes=notes)
 
 
 def _read_mat(path: Path, spec: TrackSpec) -> JointSet:
@@ -139,13 +136,16 @@ def _read_mat(path: Path, spec: TrackSpec) -> JointSet:
             f"{path}: not readable as a MATLAB 5–7.2 file ({type(error).__name__}: {error}); "
             "it may be truncated, or saved with -v7.3"
         ) from error
-    arrays = {
+    joints, dims = _expected(spec)
+    shapes = ((joints, dims), (joints * dims,))
+    fitting = {
         name: value
         for name, value in contents.items()
-        if isinstance(value, np.ndarray) and value.dtype.kind in "iuf" and value.ndim == 3
+        if isinstance(value, np.ndarray)
+        and value.dtype.kind in "iuf"
+        and value.shape[1:] in shapes
+        and len(value)
     }
-    joints, dims = _expected(spec)
-    fitting = {n: v for n, v in arrays.items() if v.shape[1:] == (joints, dims) and len(v)}
     if len(fitting) != 1:
         found = ", ".join(
             f"{n} {getattr(v, 'shape', '')}" for n, v in contents.items() if n[:2] != "__"
@@ -155,14 +155,27 @@ def _read_mat(path: Path, spec: TrackSpec) -> JointSet:
             f"'{spec.name}', found {found or 'nothing'}"
         )
     name, values = next(iter(fitting.items()))
-    uvd = values.astype(np.float64)
-    if spec.image_unit_mm == _METRE_MM and dims == 3:
-        if "uvd" in name.lower():
-            uvd[..., 2] *= _METRE_MM
-        else:
-            assert spec.camera is not None
-            uvd = geometry.xyz_to_uvd(uvd * _METRE_MM, spec.camera)
-    return JointSet(uvd)
+    uvd, notes = _to_uvd(
+        path, values.astype(np.float64).reshape(-1, joints, dims), spec, _named_coordinates(name)
+    )
+    return JointSet(uvd, notes=notes)
+
+
+def _named_coordinates(variable: str) -> layouts.Coordinates:
+    """`resultUVD` is in pixels, `xyz_estimation` and `joint_est_wld_xyz` are camera coordinates."""
+    lower = variable.lower()
+    if "uvd" in lower:
+        return "uvd"
+    return "xyz" if "xyz" in lower or "wld" in lower or "world" in lower else "unknown"
+
+
+def _to_uvd(
+    path: Path, joints: FloatArray, spec: TrackSpec, coordinates: layouts.Coordinates
+) -> tuple[FloatArray, tuple[str, ...]]:
+    try:
+        return layouts.to_uvd_mm(joints, spec, coordinates)
+    except layouts.LayoutError as error:
+        raise UserError(f"{path}: {error}") from error
 
 
 def _read_npz(path: Path, spec: TrackSpec) -> JointSet:
@@ -182,6 +195,8 @@ def _read_npz(path: Path, spec: TrackSpec) -> JointSet:
 def _read_json_lines(path: Path, spec: TrackSpec) -> JointSet:
     records = []
     for number, line in enumerate(_read_utf8(path).splitlines(), start=1):
+        if not line.strip():
+            continue
         try:
             records.append(json.loads(line))
         except json.JSONDecodeError as error:
@@ -232,7 +247,7 @@ def _from_records(path: Path, records: list[Any], spec: TrackSpec) -> JointSet:
 
 def _from_arrays(path: Path, arrays: dict[str, Any], spec: TrackSpec) -> JointSet:
     joints, dims = _expected(spec)
-    typed: dict[str, NDArray[Any]] = {}
+    typed: dict[str, Any] = {}
     for name, values in arrays.items():
         try:
             typed[name] = np.asarray(values, _ARRAY_NAMES[name])
@@ -252,18 +267,21 @@ def _from_arrays(path: Path, arrays: dict[str, Any], spec: TrackSpec) -> JointSe
                 f"{path}: '{name}' should have shape {shapes[name]} for track '{spec.name}', "
                 f"found {array.shape}"
             )
-    return JointSet(**typed)
+    uvd, notes = _to_uvd(path, typed.pop("joints_uvd"), spec, "uvd")
+    return JointSet(uvd, **typed, notes=notes)
 
 
-def _check_finite(path: Path, joints: JointSet) -> None:
+def _check_finite(path: Path, joints: JointSet, lines: NDArray[np.int64] | None = None) -> None:
+    """Refuse joints that are not finite, naming the row (or its line in the file)."""
     bad = ~np.isfinite(joints.joints_uvd).all(-1)
     if joints.valid is not None:
         bad &= joints.valid
     if bad.any():
-        row, joint = np.argwhere(bad)[0] + 1
+        row, joint = np.argwhere(bad)[0]
+        number = row + 1 if lines is None else lines[row]
         raise UserError(
-            f"{path}, row {row}: joint {joint} is not finite "
-            f"({joints.joints_uvd[row - 1, joint - 1].tolist()}); {bad.sum()} such joints in all"
+            f"{path}, row {number}: joint {joint + 1} is not finite "
+            f"({joints.joints_uvd[row, joint].tolist()}); {bad.sum()} such joints in all"
         )
 
 
@@ -279,8 +297,8 @@ def _in_dataset_order(path: Path, joints: JointSet) -> JointSet:
             f"{path}: rows {first} and {second} are both frame {joints.index[first - 1]}; "
             "expected every frame once"
         )
-    values = ((name, getattr(joints, name)) for name in _ARRAY_NAMES)
-    return replace(joints, **{name: v[order] for name, v in values if v is not None})
+    values: dict[str, Any] = {name: getattr(joints, name) for name in _ARRAY_NAMES}
+    return replace(joints, **{name: v[order] for name, v in values.items() if v is not None})
 
 
 _READERS: dict[str, Callable[[Path, TrackSpec], JointSet]] = {

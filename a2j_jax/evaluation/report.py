@@ -1,30 +1,43 @@
-"""What an evaluation shows: a table, JSON, a success curve, the best and the worst frames.
+"""What an evaluation leaves behind: a table on the terminal, JSON, plots, and one HTML page.
 
 Tables go to stderr, so that stdout stays clean for `--json`. Pictures need matplotlib (the `viz`
-extra) and are skipped with one line of advice where it is missing: numbers never depend on it.
+extra); without it the page has its tables and one line of advice: numbers never depend on it.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from rich.console import Console
-from rich.table import Table
+from rich.table import Table as RichTable
 
-from a2j_jax import geometry, pictures, progress
+from a2j_jax import pictures, progress
 from a2j_jax.errors import UserError
-from a2j_jax.evaluation import metrics
-from a2j_jax.evaluation.evaluate import Batch, EvaluationResult
-from a2j_jax.evaluation.predictions import write_joints
+from a2j_jax.evaluation import figures, html, tables
+from a2j_jax.evaluation.comparison import Comparison, center_distances, joint_depths_mm
+from a2j_jax.evaluation.provenance import Fact, software_facts, track_facts
 from a2j_jax.evaluation.score import CURVE_LIMIT, Scores
-from a2j_jax.tracks import TrackSpec
+from a2j_jax.evaluation.tables import Table
+from a2j_jax.evaluation.tiles import frame_name, frame_tile, frames_sheet, pick_frames
 
-#: position in the data set → that example, as the input pipeline stores it.
-FetchExample = Callable[[int], Batch]
-_LINE_STYLES = ("-", "--", ":", "-.")
+NO_PICTURES = "no pictures: they need matplotlib, pip install 'a2j-jax[viz]'"
+REPORT_FILE = "report.html"
+
+# Single frames in the page: of each kind, and how many methods may stand side by side.
+_TILES_OF_A_KIND, _METHODS_COMPARED = 6, 4
+_TILE_INCHES = 1.9
+
+
+class Plot(NamedTuple):
+    """A figure and what to say of it."""
+
+    name: str  # of its files, without suffix
+    figure: Any
+    title: str
+    caption: str
 
 
 def print_scores(scores: Mapping[str, Scores], console: Console | None = None) -> None:
@@ -35,28 +48,19 @@ def print_scores(scores: Mapping[str, Scores], console: Console | None = None) -
         console: where to; stderr by default.
     """
     console = console or progress.console
-    first = next(iter(scores.values()))
-    table = Table(title=f"{first.track} · {first.frames:,} frames")
-    table.add_column("")
+    together, by_joint = tables.score_tables(scores)
+    parts = [*together, *by_joint]
+    printed = RichTable(title=parts[0].title)
+    printed.add_column("")
     for name in scores:
-        table.add_column(name, justify="right")
-
-    def row(label: str, value: Callable[[Scores], str], **style: Any) -> None:
-        table.add_row(label, *(value(s) for s in scores.values()), **style)
-
-    row(
-        f"mean error ({first.unit})",
-        lambda s: f"{s.mean_error:.2f}",
-        style="bold",
-        end_section=True,
-    )
-    for threshold in first.success_rate:
-        label = f"frames with worst joint < {threshold:g} {first.unit}"
-        row(label, lambda s, t=threshold: f"{s.success_rate[t]:.1%}")  # type: ignore[misc]
-    table.add_section()
-    for k, joint in enumerate(first.joint_names):
-        row(f"{joint} ({first.unit})", lambda s, k=k: _number(s.per_joint[k]))  # type: ignore[misc]
-    console.print(table)
+        printed.add_column(name, justify="right")
+    for part in parts:
+        if part is not parts[0]:
+            printed.add_row(part.title, style="italic")
+        for place, row in enumerate(part.rows):
+            printed.add_row(*row, style="bold" if place in part.strong else None)
+        printed.add_section()
+    console.print(printed)
 
 
 def write_json(path: str | Path, contents: Mapping[str, Any]) -> Path:
@@ -65,199 +69,228 @@ def write_json(path: str | Path, contents: Mapping[str, Any]) -> Path:
     Raises:
         UserError: the file cannot be written.
     """
-    path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(contents, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror})") from error
-    return path
+    return _write_text(path, json.dumps(contents, indent=2, allow_nan=False) + "\n")
 
 
 def write_report(
-    result: EvaluationResult,
-    spec: TrackSpec,
+    comparison: Comparison,
     directory: str | Path,
-    fetch: FetchExample,
-    baselines: Mapping[str, Scores] | None = None,
-    name: str = "A2J",
+    *,
+    facts: Sequence[Fact] = (),
+    run: Table | None = None,
+    command: str = "",
 ) -> list[Path]:
-    """Write everything an evaluation leaves behind.
+    """Write the plots and the page.
 
     Args:
-        result: of `evaluate_batches`.
-        spec: the track.
-        directory: made if missing. Gets `scores.json`, `predictions.npz`, and with matplotlib
-            `success_curve.png` and `frames.png`.
-        fetch: position in the data set → example with `canvas`, for the pictures.
-        baselines: name → scores of the same frames, drawn and listed beside the model's.
-        name: of the model in the pictures.
+        comparison: what is shown.
+        directory: made if missing. Gets `report.html` and, with matplotlib, each plot as PNG and SVG:
+            `success_curve`, `success_curve_mean`, `per_joint`, `error_depth` (3D), `error_distance`,
+            and `frames`.
+        facts: about the data set and the predictions, for the end of the page.
+        run: the run's best and final checkpoint.
+        command: that made the report, as it would be typed.
 
     Returns:
-        The paths written; without matplotlib the pictures are not among them.
+        The paths written.
 
     Raises:
         UserError: the folder cannot be written.
     """
     directory = Path(directory)
-    baselines = baselines or {}
-    contents = result.scores.to_json()
-    if baselines:
-        contents["baselines"] = {label: scores.to_json() for label, scores in baselines.items()}
-    written = [write_json(directory / "scores.json", contents)]
-    write_joints(directory / "predictions.npz", result.predictions)
-    written.append(directory / "predictions.npz")
+    plots: list[Plot] = []
     if pictures.have_matplotlib():
-        curves = {name: result.scores, **baselines}
-        written.append(success_curve(curves, directory / "success_curve.png"))
-        written.append(frames_sheet(result, spec, fetch, directory / "frames.png"))
+        plots = draw_plots(comparison)
     else:
-        progress.say("no pictures: they need matplotlib, pip install 'a2j-jax[viz]'")
+        progress.say(NO_PICTURES)
+    text = _page(comparison, plots, facts, run, command)
+    written = [_write_text(directory / REPORT_FILE, text)]
+    for plot in plots:
+        for suffix in (".png", ".svg"):
+            written.append(pictures.save_figure(plot.figure, directory / (plot.name + suffix)))
+    if plots and comparison.main in comparison.joints_uvd:
+        for suffix in (".png", ".svg"):
+            written.append(frames_sheet(comparison, directory / f"frames{suffix}"))
     return written
 
 
-def success_curve(scores: Mapping[str, Scores], path: str | Path) -> Path:
-    """Draw the fraction of frames whose worst joint is nearer than a threshold, over thresholds.
+def say_written(paths: Sequence[Path]) -> None:
+    """Tell what lies where, one line: a report and everything beside it."""
+    names = [path.name for path in paths if path.suffix != ".svg"]
+    svg = " (plots also as .svg)" if any(path.suffix == ".svg" for path in paths) else ""
+    progress.say(f"wrote {paths[0].parent}: {', '.join(names)}{svg}")
 
-    Args:
-        scores: name → scores, one line each.
-        path: of the PNG.
+
+def draw_plots(comparison: Comparison) -> list[Plot]:
+    """Every plot of a comparison, in the order of the page.
 
     Raises:
-        UserError: matplotlib is not installed, or the file cannot be written.
+        UserError: matplotlib is not installed.
     """
-    figure = pictures.new_figure(5.6, 3.8)
-    axes = figure.add_axes((0.12, 0.14, 0.84, 0.76))
-    thresholds = np.linspace(0.0, CURVE_LIMIT, 401)
+    scores = comparison.scores
+    band = "Median over joints of all frames, with the quartiles as a band; equally many joints per point."
+    plots = [
+        Plot(
+            "success_curve",
+            figures.success_curve(scores, "worst"),
+            "Success by the worst joint",
+            "A frame succeeds when all of its joints are nearer than D.",
+        ),
+        Plot(
+            "success_curve_mean",
+            figures.success_curve(scores, "mean"),
+            "Success by the mean joint",
+            "A frame succeeds when its joints are nearer than D on average.",
+        ),
+        *_joint_plots(scores),
+    ]
+    depths = joint_depths_mm(comparison)
+    if depths is not None:
+        figure = figures.error_against(depths, "depth of the joint (mm)", scores)
+        plots.append(Plot("error_depth", figure, "Error against depth", band))
+    distances, label = center_distances(comparison)
+    figure = figures.error_against(distances, label, scores)
+    plots.append(Plot("error_distance", figure, "Error against distance from the centre", band))
+    return plots
+
+
+def _joint_plots(scores: Mapping[str, Scores]) -> list[Plot]:
+    """Mean errors joint by joint and, where the track has another, the number of its protocol."""
     first = next(iter(scores.values()))
-    for number, (label, one) in enumerate(scores.items()):
-        axes.plot(
-            thresholds,
-            100 * metrics.success_rate(one.errors, thresholds),
-            color=pictures.LIMB_COLORS[(number + 1) % len(pictures.LIMB_COLORS)],
-            linestyle=_LINE_STYLES[number % len(_LINE_STYLES)],
-            linewidth=2,
-            label=f"{label}: mean error {one.mean_error:.1f} {one.unit}",
-        )
-    axes.set_xlim(0, CURVE_LIMIT)
-    axes.set_ylim(0, 100)
-    axes.set_xlabel(f"threshold D ({first.unit})")
-    axes.set_ylabel("frames with worst joint < D (%)")
-    axes.set_title(f"{first.track}, {first.frames:,} frames", fontsize=10)
-    axes.grid(color="0.9")
-    axes.legend(fontsize=8, frameon=False)
-    return pictures.save_figure(figure, path)
+    errors = {name: (*one.per_joint, one.mean_error) for name, one in scores.items()}
+    figure = figures.joint_bars(errors, first.joint_names, f"mean error ({first.unit})")
+    plots = [Plot("per_joint", figure, "Mean error", "")]
+    protocol = tables.protocol_by_joint(scores)
+    if protocol is not None:
+        title, values = protocol
+        percent = {name: [100 * rate for rate in rates] for name, rates in values.items()}
+        figure = figures.joint_bars(percent, first.joint_names, f"{title} (%)", "all")
+        plots.append(Plot("per_joint_protocol", figure, title, ""))
+    return plots
 
 
-def frames_sheet(
-    result: EvaluationResult,
-    spec: TrackSpec,
-    fetch: FetchExample,
-    path: str | Path,
-    columns: int = 6,
-) -> Path:
-    """Draw the frames with the smallest, the median and the largest mean error, one row each.
+def _page(
+    comparison: Comparison,
+    plots: Sequence[Plot],
+    facts: Sequence[Fact],
+    run: Table | None,
+    command: str,
+) -> str:
+    scores, spec = comparison.scores, comparison.spec
+    first = scores[comparison.main]
+    drawn = {plot.name: html.subsection(plot.title, _plot(plot)) for plot in plots}
+    together, by_joint = tables.score_tables(scores)
+    # Baselines are no headline, and have no place in the paper's table.
+    ours = {name: scores[name] for name in scores if name in comparison.joints_uvd} or scores
+    paper = tables.paper_table(spec.name, ours)
 
-    Args:
-        result: of `evaluate_batches`.
-        spec: the track.
-        fetch: position in the data set → example with `canvas` (S+2m, S+2m).
-        path: of the PNG.
-        columns: frames per row; fewer if there are fewer frames.
+    def shown(*names: str) -> str:
+        found = [f"<div>{drawn[name]}</div>" for name in names if name in drawn]
+        return html.side_by_side(*found) if found else ""
 
-    Raises:
-        UserError: matplotlib is not installed, or the file cannot be written.
-    """
-    tiles = []
-    picked = pick_frames(result.scores.errors, columns)
-    for label, rows in picked.items():
-        tiles += [_frame_tile(result, spec, fetch, int(n), label) for n in rows]
-    return pictures.contact_sheet(
-        tiles,
-        spec.skeleton,
-        path,
-        columns=len(next(iter(picked.values()))),
-        title="Best, median and worst frames: prediction in colour, ground truth in black",
-    )
-
-
-def pick_frames(errors: NDArray[np.float64], count: int) -> dict[str, NDArray[np.int64]]:
-    """Rows of the `count` best, median and worst frames by mean error over their labelled joints.
-
-    Args:
-        errors: (N, K), NaN = unlabelled; frames without any label are never picked.
-        count: of each; with fewer frames, as many as there are.
-
-    Returns:
-        "best" (best first), "median", "worst" (worst first) → row numbers; all of equal length.
-    """
-    labelled = np.isfinite(errors)
-    mean = np.nansum(errors, axis=1) / np.maximum(labelled.sum(1), 1)
-    order = np.argsort(mean, kind="stable")
-    order = order[np.any(labelled[order], axis=1)]
-    count = min(count, len(order))
-    middle = (len(order) - count) // 2
-    return {
-        "best": order[:count],
-        "median": order[middle : middle + count],
-        "worst": order[::-1][:count],
-    }
+    bars = [
+        f"<div>{drawn[name]}</div>" for name in ("per_joint", "per_joint_protocol") if name in drawn
+    ]
+    parts = [
+        html.cards(_cards(ours)),
+        html.section(
+            "Scores",
+            html.side_by_side(*(html.table(table) for table in together)),
+            html.paragraph("" if plots else NO_PICTURES),
+        ),
+        html.section("Beside the paper", _with_notes_beside(paper)) if paper else "",
+        html.section("The run", html.table(run)) if run else "",
+        html.section("Success curves", shown("success_curve", "success_curve_mean")),
+        html.section("Joint by joint", html.side_by_side(*bars, *map(_titled, by_joint))),
+        html.section("Where the errors are", shown("error_depth", "error_distance")),
+        html.section("Worst, median and best frames", _frames(comparison) if plots else ""),
+        html.section(
+            "How this was made",
+            html.code(command) if command else "",
+            html.facts([*facts, *track_facts(spec), *software_facts()]),
+        ),
+    ]
+    names = ", ".join(comparison.joints_uvd) or comparison.main
+    subtitle = f"{first.frames:,} frames of track {spec.name}: {names}"
+    return html.page(f"A2J evaluation on {spec.name}", subtitle, parts)
 
 
-def example_tile(
-    example: Batch,
-    spec: TrackSpec,
-    joints_uvd: NDArray[np.floating] | None = None,
-    title: str = "",
-) -> pictures.Tile:
-    """One stored example as a picture of its crop.
-
-    Args:
-        example: `canvas`, `joints_uvd`, `valid`, `box_px`, `center_uvd` of one frame.
-        spec: the track.
-        joints_uvd: (K, 3 or 2) a prediction in the full frame: drawn in colour over the labels in
-            black. None: the labels themselves are drawn in colour.
-        title: above it.
-    """
-    size = spec.crop_size
-    box = np.asarray(example["box_px"])
-    label = geometry.frame_to_crop(np.asarray(example["joints_uvd"])[:, :2], box, size)
-    predicted = None
-    if joints_uvd is not None:
-        predicted = geometry.frame_to_crop(joints_uvd[:, :2], box, size)
-    far = None
-    if spec.depth_reference == "center" and spec.depth_window_mm is not None:
-        far = (float(example["center_uvd"][2]) + spec.depth_window_mm) / spec.storage_unit_mm
-    return pictures.Tile(
-        depth=geometry.center_crop(np.asarray(example["canvas"]), size),
-        joints_uv=label if predicted is None else predicted,
-        truth_uv=None if predicted is None else label,
-        title=title,
-        valid=np.asarray(example["valid"], bool),
-        far=far,
-    )
+def _titled(table: Table) -> str:
+    """A table with a heading like those of the plots beside it, not a caption."""
+    return "<div>" + html.subsection(table.title, html.table(replace(table, title=""))) + "</div>"
 
 
-def examples_sheet(
-    examples: Sequence[Batch], spec: TrackSpec, path: str | Path, columns: int = 6
-) -> Path:
-    """A contact sheet of stored examples with their labels: what `a2j show` writes.
-
-    Raises:
-        UserError: no examples, matplotlib is not installed, or the file cannot be written.
-    """
-    tiles = [example_tile(example, spec) for example in examples]
-    return pictures.contact_sheet(tiles, spec.skeleton, path, columns)
+def _with_notes_beside(table: Table) -> str:
+    notes = "".join(html.paragraph(note) for note in table.notes)
+    return html.side_by_side(html.table(replace(table, notes=())), f"<div>{notes}</div>")
 
 
-def _frame_tile(
-    result: EvaluationResult, spec: TrackSpec, fetch: FetchExample, row: int, label: str
-) -> pictures.Tile:
-    index = int(result.frames.index[row])
-    error = float(np.nanmean(result.scores.errors[row]))
-    title = f"{label} · frame {index} · {error:.1f} {result.scores.unit}"
-    return example_tile(fetch(index), spec, result.predictions.joints_uvd[row], title)
+def _cards(scores: Mapping[str, Scores]) -> Iterable[tuple[str, str, str]]:
+    """The headline: the protocol's own number and the mean error; of a single method, its success too."""
+    for name, one in scores.items():
+        of = f"{name}: " if len(scores) > 1 else ""
+        if one.map_10cm is not None:
+            yield f"{100 * one.map_10cm.mean:.2f}", "%", f"{of}mAP@10 cm"
+        elif one.pdj is not None:
+            yield f"{100 * one.pdj.mean:.2f}", "%", f"{of}mean PDJ"
+        else:
+            yield f"{one.mean_error:.2f}", one.unit, f"{of}mean error"
+    if len(scores) > 1:
+        return
+    if one.map_10cm is not None or one.pdj is not None:
+        yield f"{one.mean_error:.2f}", one.unit, "mean error"
+    else:
+        yield f"{100 * one.success_auc:.1f}", "%", f"success AUC, 0–{CURVE_LIMIT:g} {one.unit}"
+    for threshold in (20.0, 40.0):
+        if threshold in one.success_rate:
+            rate = 100 * one.success_rate[threshold]
+            yield f"{rate:.1f}", "%", f"frames with worst joint < {threshold:g} {one.unit}"
 
 
-def _number(value: float) -> str:
-    return f"{value:.2f}" if np.isfinite(value) else "–"
+def _plot(plot: Plot) -> str:
+    svg = pictures.figure_svg(plot.figure, salt=plot.name)
+    return html.plot(svg, plot.title, plot.caption)
+
+
+def _frames(comparison: Comparison) -> str:
+    """The worst, median and best frames of the main method; several methods stand beside each other."""
+    names = [name for name in comparison.scores if name in comparison.joints_uvd]
+    if not names or comparison.main not in names:
+        return ""
+    names = names[:_METHODS_COMPARED]
+    count = max(_TILES_OF_A_KIND // len(names), 2)
+    picked = pick_frames(comparison.scores[comparison.main].errors, count)
+    ground = "the depth crop"
+    if comparison.fetch is None:
+        ground = "white (no data set was given; frames are counted from 0)"
+    ranked = f", ranked by {comparison.main}" if len(names) > 1 else ""
+    told = f"Prediction in colour over labels in black, on {ground}; below, the frame's mean error"
+    parts = [html.paragraph(f"{told}{ranked}.")]
+    for kind in ("worst", "median", "best"):
+        groups = []
+        for row in picked[kind].tolist():
+            frame = frame_name(comparison, row)
+            if len(names) == 1:
+                groups.append(("", [_tile(comparison, row, names[0], frame)]))
+            else:
+                groups.append((frame, [_tile(comparison, row, name, name) for name in names]))
+        parts.append(html.subsection(kind.capitalize(), html.tiles(groups)))
+    return "\n".join(parts)
+
+
+def _tile(comparison: Comparison, row: int, method: str, caption: str) -> tuple[bytes, str, str]:
+    """One frame: its picture, its error, and the caption."""
+    tile = frame_tile(comparison, row, method)
+    sheet = pictures.draw_sheet([tile], comparison.spec.skeleton, 1, tile_inches=_TILE_INCHES)
+    error = float(np.nanmean(comparison.scores[method].errors[row]))
+    return pictures.figure_png(sheet), f"{error:.1f} {comparison.unit}", caption
+
+
+def _write_text(path: str | Path, text: str) -> Path:
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror})") from error
+    return path

@@ -1,6 +1,7 @@
 """Predicted joints against labels of one track: the numbers of the paper's tables.
 
-3D tracks are scored in millimetres, after uvd → xyz with the camera; 2D tracks in pixels.
+3D tracks are scored in millimetres, after uvd → xyz with the camera; 2D tracks in pixels. On top of
+these come the numbers of the data set's own protocol (`a2j_jax.evaluation.protocols`).
 """
 
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from a2j_jax import geometry
 from a2j_jax.errors import UserError
 from a2j_jax.evaluation import metrics
 from a2j_jax.evaluation.predictions import JointSet
+from a2j_jax.evaluation.protocols import MapScores, PdjScores, score_map, score_pdj
 from a2j_jax.tracks import TrackSpec
 
 #: Success rates are always reported at these (mm, or px on a 2D track); the curve has the rest.
@@ -36,6 +38,10 @@ class Scores:
         success_rate: threshold → fraction of frames whose worst joint is nearer.
         success_auc: area under the success curve up to `CURVE_LIMIT`, as a fraction of it.
         errors: (N, K) the table all of it comes from, NaN = unlabelled; for curves and pictures.
+        success_rate_mean_joint: threshold → fraction of frames whose mean joint error is below.
+        success_auc_mean_joint: area under that curve, as `success_auc`.
+        map_10cm: ITOP's protocol, None on other tracks.
+        pdj: K2HPD's protocol, None on other tracks.
     """
 
     track: str
@@ -47,27 +53,50 @@ class Scores:
     success_rate: Mapping[float, float]
     success_auc: float
     errors: NDArray[np.float64]
+    success_rate_mean_joint: Mapping[float, float]
+    success_auc_mean_joint: float
+    map_10cm: MapScores | None = None
+    pdj: PdjScores | None = None
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready dict; units are in the names (`mean_error_mm` or `mean_error_px`).
 
         `per_joint_*` is a list in skeleton order (null for a joint without labels), `success_rate`
-        maps the threshold as text ("10") to the fraction.
+        maps the threshold as text ("10") to the fraction. `auc` is the area under that curve, of
+        the worst joint; the protocols' keys are those of `MapScores` and `PdjScores`.
         """
+        protocol = self.map_10cm or self.pdj
         return {
             "track": self.track,
             "frames": self.frames,
             f"mean_error_{self.unit}": self.mean_error,
             f"per_joint_{self.unit}": [e if np.isfinite(e) else None for e in self.per_joint],
             "joint_names": list(self.joint_names),
-            "success_rate": {f"{t:g}": rate for t, rate in self.success_rate.items()},
+            "success_rate": _by_threshold(self.success_rate),
             f"success_auc_{CURVE_LIMIT:g}{self.unit}": self.success_auc,
+            "auc": self.success_auc,
+            "success_rate_mean_joint": _by_threshold(self.success_rate_mean_joint),
+            "auc_mean_joint": self.success_auc_mean_joint,
+            **(protocol.to_json() if protocol else {}),
         }
 
 
-def score_errors(errors: NDArray[np.float64], spec: TrackSpec) -> Scores:
-    """Summarise a table of errors (N, K), NaN = unlabelled, in mm (3D) or px (2D)."""
-    rates = metrics.success_rate(errors, THRESHOLDS)
+def score_errors(
+    errors: NDArray[np.float64], spec: TrackSpec, labels_uvd: ArrayLike | None = None
+) -> Scores:
+    """Summarise a table of errors.
+
+    Args:
+        errors: (N, K), NaN = unlabelled, in mm (3D) or px (2D).
+        spec: the track; its protocol decides what is added.
+        labels_uvd: (N, K, 2 or 3) the labels; PDJ measures in their torsos and is left out
+            without them.
+    """
+    worst = metrics.success_rate(errors, THRESHOLDS)
+    mean = metrics.success_rate(errors, THRESHOLDS, by="mean")
+    pdj = None
+    if spec.protocol == "pdj" and labels_uvd is not None:
+        pdj = score_pdj(errors, np.asarray(labels_uvd, np.float64)[..., :2], spec)
     return Scores(
         track=spec.name,
         unit="mm" if spec.joint_dims == 3 else "px",
@@ -75,9 +104,13 @@ def score_errors(errors: NDArray[np.float64], spec: TrackSpec) -> Scores:
         mean_error=metrics.mean_error(errors),
         per_joint=tuple(metrics.per_joint_error(errors).tolist()),
         joint_names=tuple(spec.skeleton.joints),
-        success_rate=dict(zip(THRESHOLDS, rates.tolist(), strict=True)),
+        success_rate=dict(zip(THRESHOLDS, worst.tolist(), strict=True)),
         success_auc=metrics.success_auc(errors, CURVE_LIMIT),
         errors=errors,
+        success_rate_mean_joint=dict(zip(THRESHOLDS, mean.tolist(), strict=True)),
+        success_auc_mean_joint=metrics.success_auc(errors, CURVE_LIMIT, by="mean"),
+        map_10cm=score_map(errors, spec) if spec.protocol == "map_10cm" else None,
+        pdj=pdj,
     )
 
 
@@ -101,21 +134,30 @@ def score_predictions(
         ValueError: shapes that differ or do not fit the track, no frames, joints not finite.
     """
     predicted, labels = (np.asarray(a, np.float64) for a in (predicted_uvd, labels_uvd))
+    labels_in_frame = labels
     if spec.joint_dims == 3:
         camera = camera or spec.camera
         if camera is None:
             raise ValueError(f"track '{spec.name}' has no camera of its own: give one")
         predicted, labels = (geometry.uvd_to_xyz(a, camera) for a in (predicted, labels))
-    return score_errors(metrics.joint_errors(predicted, labels, valid), spec)
+    return score_errors(metrics.joint_errors(predicted, labels, valid), spec, labels_in_frame)
 
 
 def score_joint_sets(predicted: JointSet, labels: JointSet, spec: TrackSpec) -> Scores:
     """Score a prediction file against a label file, both read by `predictions.read_joints`.
 
+    Where both carry frame numbers and the labels are of only some of the predicted frames (the
+    seen, or the unseen subjects of HANDS 2017), those are scored.
+
     Raises:
         UserError: the two have different numbers of frames, or predictions carry frame numbers that
             the labels do not have.
     """
+    if predicted.index is not None and labels.index is not None:
+        rows = np.searchsorted(predicted.index, labels.index).clip(0, len(predicted.index) - 1)
+        if np.array_equal(predicted.index[rows], labels.index):
+            uvd = predicted.joints_uvd[rows]
+            return score_predictions(uvd, labels.joints_uvd, spec, labels.valid)
     found, expected = len(predicted.joints_uvd), len(labels.joints_uvd)
     if found != expected:
         raise UserError(
@@ -131,3 +173,7 @@ def score_joint_sets(predicted: JointSet, labels: JointSet, spec: TrackSpec) -> 
                 f"frame {expected_index[wrong[0]]}: expected the same frames"
             )
     return score_predictions(predicted.joints_uvd, labels.joints_uvd, spec, labels.valid)
+
+
+def _by_threshold(rates: Mapping[float, float]) -> dict[str, float]:
+    return {f"{threshold:g}": rate for threshold, rate in rates.items()}

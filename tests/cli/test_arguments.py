@@ -5,6 +5,7 @@ import argparse
 import pytest
 
 from a2j_jax.cli.arguments import (
+    command_line,
     config_with_overrides,
     join_negative_numbers,
     numbers,
@@ -21,6 +22,14 @@ def test_numbers() -> None:
     for text in ("1,2", "1,2,3,4", "a,b,c", "", "1 2 3"):
         with pytest.raises(argparse.ArgumentTypeError, match="U,V,D: expected 3"):
             parse(text)
+
+
+def test_the_command_as_it_was_typed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["/usr/bin/a2j", "eval", "--out", "my report"])
+    assert command_line(["eval", "--out", "my report"]) == "a2j eval --out 'my report'"
+    monkeypatch.setattr("sys.argv", ["eval.py", "--out", "my report"])
+    assert command_line(["eval", "--out", "my report"]) == "python eval.py --out 'my report'"
+    assert command_line(["eval", "--json"]) == "a2j eval --json"  # called from somebody's code
 
 
 def test_whole_and_step() -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from a2j_jax.cli.eval import named_files
+from a2j_jax.errors import UserError
 from tests import tiny
 from tests.cli.conftest import Command, Refused
 
@@ -43,6 +45,54 @@ def test_without_json_only_the_table_is_printed(a2j: Command, tmp_path: Path) ->
     assert "0.00" in outcome.err
 
 
+def test_several_methods_at_once(a2j: Command, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.uniform(100, 200, (5, 42))
+    for name, noise in {"labels": 0.0, "near": 1.0, "far": 9.0}.items():
+        np.savetxt(tmp_path / f"{name}.txt", truth + noise)
+    outcome = a2j(
+        "eval", "--predictions", f"A2J, ours={tmp_path / 'near.txt'}", tmp_path / "far.txt",
+        "--track", "nyu", "--labels", tmp_path / "labels.txt", "--json",
+    )  # fmt: skip
+    assert outcome.status == 0, outcome.err
+    scores = json.loads(outcome.out)
+    assert (scores["track"], scores["frames"]) == ("nyu", 5)
+    assert list(scores["methods"]) == ["A2J, ours", "far"]
+    errors = [method["mean_error_mm"] for method in scores["methods"].values()]
+    assert errors[0] < errors[1]
+    assert {path.suffix for path in tmp_path.iterdir()} == {".txt"}  # no report unless asked for
+
+
+def test_the_report_tells_the_command(a2j: Command, tmp_path: Path) -> None:
+    labels = tmp_path / "my labels.txt"
+    np.savetxt(labels, np.random.default_rng(0).uniform(100, 200, (5, 42)))
+    out = tmp_path / "report"
+    outcome = a2j(
+        "eval", "--predictions", labels, "--track", "nyu", "--labels", labels, "--out", out
+    )  # fmt: skip
+    assert outcome.status == 0, outcome.err
+    page = (out / "report.html").read_text()
+    path = f"&#x27;{labels}&#x27;"  # quoted for the shell, then for HTML
+    assert f"a2j eval --predictions {path} --track nyu --labels {path} --out {out}" in page
+    assert json.loads((out / "scores.json").read_text())["mean_error_mm"] == 0.0
+
+
+def test_names_of_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("lr=0.1.txt").write_text("")
+    assert named_files(["A=x/a.txt", "x/b.npz", "lr=0.1.txt", "c =d=e.mat"]) == {
+        "A": Path("x/a.txt"),
+        "b": Path("x/b.npz"),
+        "lr=0.1": Path("lr=0.1.txt"),
+        "c": Path("d=e.mat"),
+    }
+    for bad in ("=a.txt", "A="):
+        with pytest.raises(UserError, match="NAME=FILE"):
+            named_files([bad])
+    with pytest.raises(UserError, match="names 'a' twice"):
+        named_files(["x/a.txt", "y/a.txt"])
+
+
 def test_bad_files_of_joints(refused: Refused, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for name, shape in {"ok": (5, 42), "short": (4, 42), "hands21": (5, 63)}.items():
@@ -64,6 +114,10 @@ def test_bad_files_of_joints(refused: Refused, tmp_path: Path) -> None:
         assert name in told("ok.txt", name)
     assert "did you mean 'nyu'?" in told("ok.txt", "ok.txt", "nuy")
     assert "--track and --labels" in refused("eval", "--predictions", tmp_path / "ok.txt")
+    assert "has no steps" in refused(
+        "eval", "--predictions", tmp_path / "ok.txt", "--labels", tmp_path / "ok.txt",
+        "--track", "nyu", "--step", "best",
+    )  # fmt: skip
 
 
 def test_bad_checkpoints(refused: Refused, checkpoints: Path, tmp_path: Path) -> None:
@@ -111,5 +165,8 @@ def test_a_checkpoint_is_scored_and_reported(
     assert scores["compared"].keys() == {"mean pose", "crop centre"}
     written = {path.name for path in (tmp_path / "report").iterdir()}
     assert "scores.json" in written
-    assert any(name.endswith(".png") for name in written)
+    assert {"report.html", "predictions.npz", "frames.png", "success_curve.svg"} <= written
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert f"--data_dir {tiny_data}" in page
+    assert "test/000" in page  # a frame, by its name
     assert not (checkpoints / "synthetic_hand" / "eval").exists()

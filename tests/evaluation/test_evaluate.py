@@ -12,6 +12,8 @@ from a2j_jax.evaluation.evaluate import (
     center_pose,
     evaluate_batches,
     mean_pose,
+    predict_batches,
+    read_frames,
     score_constant_pose,
 )
 from a2j_jax.tracks import get_track
@@ -109,6 +111,27 @@ def test_no_frames(batches: list | None) -> None:
         batches = [next(batched(examples("nyu"))) | {"mask": np.zeros(4, bool)}]
     with pytest.raises(UserError, match="no frames"):
         evaluate_batches(oracle("nyu"), batches, get_track("nyu"))
+
+
+def test_without_labels_frames_are_predicted_but_not_scored() -> None:
+    data, track = examples("nyu"), get_track("nyu")
+    labelled, _ = predict_batches(oracle("nyu"), batched(data), track)
+    data["valid"][:] = False
+    predictions, frames = predict_batches(oracle("nyu"), batched(data), track)
+    assert not frames.labelled
+    np.testing.assert_array_equal(predictions.joints_uvd, labelled.joints_uvd)
+    with pytest.raises(UserError, match="none of the 11 frames of track 'nyu' has a label"):
+        evaluate_batches(oracle("nyu"), batched(data), track)
+
+
+def test_frames_can_be_read_without_predicting() -> None:
+    data, track = examples("itop_front"), get_track("itop_front")
+    counted: list[int] = []
+    frames = read_frames(batched(data), track, counted.append)
+    _, expected = predict_batches(oracle("itop_front"), batched(data), track)
+    for name in vars(expected):
+        np.testing.assert_array_equal(getattr(frames, name), getattr(expected, name))
+    assert counted == [4, 4, 3]
 
 
 @pytest.mark.parametrize("name", TRACKS)

@@ -83,6 +83,29 @@ def test_auc_is_the_integral_of_the_curve() -> None:
     assert metrics.success_auc(errors, 50.0) == pytest.approx(curve.mean(), abs=1e-4)
 
 
+def test_success_by_the_mean_joint() -> None:
+    errors = np.array([[1.0, 19.0], [10.0, 12.0], [8.0, np.nan], [np.nan, np.nan]])
+    np.testing.assert_array_equal(metrics.mean_joint_error(errors)[:3], [10.0, 11.0, 8.0])
+    assert np.isnan(metrics.mean_joint_error(errors)[3])
+    rates = metrics.success_rate(errors, [10.0, 10.5, 12.0], by="mean")
+    np.testing.assert_allclose(rates, [1 / 3, 2 / 3, 1.0])  # strict
+    expected = np.mean([1 - 10 / 20, 1 - 11 / 20, 1 - 8 / 20])
+    assert metrics.success_auc(errors, 20.0, by="mean") == pytest.approx(expected)
+
+
+def test_rate_below_is_strict_and_pools_what_is_labelled() -> None:
+    errors = np.array([[99.9, 100.0], [np.nan, 5.0]])
+    assert metrics.rate_below(errors, 100.0) == pytest.approx(2 / 3)
+    assert np.isnan(metrics.rate_below(errors[1:, :1], 100.0))
+
+
+def test_pdj_is_inclusive_and_measured_in_each_frames_torso() -> None:
+    errors = np.array([[5.0, 5.1], [10.0, np.nan], [0.0, 0.0]])
+    table = metrics.pdj(errors, [100.0, 50.0, np.nan], (0.05, 0.2))
+    np.testing.assert_allclose(table, [[0.5, 0.0], [1.0, 1.0]])
+    assert np.isnan(metrics.pdj(errors[2:], [np.nan], (0.05,))).all()
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.integers(1, 20), st.integers(1, 5), st.integers(0, 2**31))
 def test_reductions_agree_with_loops(frames: int, joints: int, seed: int) -> None:

@@ -51,6 +51,56 @@ def test_itop_labels_are_xyz_in_metres_and_its_predictions_uvd_in_metres(tmp_pat
         np.testing.assert_allclose(read_joints(tmp_path / name, ITOP).joints_uvd, uvd)
 
 
+def test_labels_of_itop_as_text_in_metres(tmp_path: Path) -> None:
+    uvd = np.random.default_rng(1).uniform([10, 10, 2000], [300, 200, 3500], (4, 15, 3))
+    assert ITOP.camera is not None
+    for name, values in {
+        "xyz": geometry.uvd_to_xyz(uvd, ITOP.camera) / 1000,
+        "uvd": uvd * [1, 1, 1e-3],
+        "mm": uvd,
+    }.items():
+        np.savetxt(tmp_path / f"{name}.txt", values.reshape(4, -1), fmt="%.12g")
+        joints = read_joints(tmp_path / f"{name}.txt", ITOP)
+        np.testing.assert_allclose(joints.joints_uvd, uvd, rtol=1e-8)
+        assert bool(joints.notes) == (name != "mm")
+
+
+def test_text_with_everything_in_the_way(tmp_path: Path) -> None:
+    confidence = np.random.default_rng(4).random((5, 14))
+    rows = np.concatenate([UVD, confidence[..., None]], -1).reshape(5, -1)
+    lines = [f"f{n}.png," + ",".join(f"{x:.8e}" for x in row) + ", " for n, row in enumerate(rows)]
+    (tmp_path / "p.txt").write_bytes(("\r\n\r\n".join(lines) + "\r\n").encode())
+    joints = read_joints(tmp_path / "p.txt", NYU)
+    np.testing.assert_allclose(joints.joints_uvd, UVD, rtol=1e-8)
+    np.testing.assert_allclose(joints.confidence, confidence, rtol=1e-8)
+    first = f"{UVD[2, 0, 0]:.8e}"
+    (tmp_path / "p.txt").write_text((tmp_path / "p.txt").read_text().replace(first, "nan"))
+    with pytest.raises(UserError, match="row 5: joint 1 is not finite"):
+        read_joints(tmp_path / "p.txt", NYU)
+
+
+def test_matlab_arrays_of_other_shapes_and_kinds(tmp_path: Path) -> None:
+    assert NYU.camera is not None
+    xyz = geometry.uvd_to_xyz(UVD, NYU.camera)
+    savemat(tmp_path / "flat.mat", {"result": UVD.reshape(5, -1)})
+    savemat(tmp_path / "xyz.mat", {"xyz_estimation": xyz})
+    for name in ("flat.mat", "xyz.mat"):
+        np.testing.assert_allclose(read_joints(tmp_path / name, NYU).joints_uvd, UVD)
+    savemat(
+        tmp_path / "ints.mat", {"keypointsTest": np.arange(114, dtype=np.uint8).reshape(3, 19, 2)}
+    )
+    assert read_joints(tmp_path / "ints.mat", K2HPD).joints_uvd[2, 18, 1] == 113
+    hand = np.random.default_rng(5).uniform([100, 100, 600], [540, 380, 900], (5, 14, 3))
+    savemat(tmp_path / "unsaid.mat", {"keypoints3D": geometry.uvd_to_xyz(hand, NYU.camera)})
+    with pytest.raises(UserError, match=r"unsaid\.mat: .*look like camera coordinates"):
+        read_joints(tmp_path / "unsaid.mat", NYU)
+
+
+def test_labels_of_the_k2hpd_training_split(official: Path) -> None:
+    joints = read_joints(official / "k2hpd" / "k2hpd_keypoints_train.mat", K2HPD)
+    assert joints.joints_uvd.shape == (55943, 19, 2)
+
+
 @pytest.mark.parametrize("suffix", [".npz", ".jsonl"])
 def test_our_formats_keep_everything(tmp_path: Path, suffix: str) -> None:
     confidence = np.random.default_rng(2).random((5, 14))

@@ -1,7 +1,10 @@
-"""Reports: the table's numbers, the files, and what happens without matplotlib."""
+"""Reports: the table's numbers, the files, the page, and what happens without matplotlib."""
 
+import dataclasses
 import io
-import json
+import re
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,44 +16,12 @@ from rich.console import Console
 
 from a2j_jax.errors import UserError
 from a2j_jax.evaluation import report
-from a2j_jax.evaluation.evaluate import EvaluationResult, evaluate_batches
-from a2j_jax.evaluation.predictions import read_joints
 from a2j_jax.evaluation.score import score_errors
+from a2j_jax.evaluation.tables import Table
 from a2j_jax.tracks import get_track, with_crop_size
+from tests.evaluation import made_up
 
-TRACK = with_crop_size(get_track("synthetic_hand"), 64)
-FRAMES = 9
-
-
-def example(index: int) -> dict[str, Any]:
-    """A blob for a hand; the joints lie on a small circle."""
-    angle = np.linspace(0, 6, 21)
-    uv = 320 + 20 * np.stack([np.cos(angle), np.sin(angle)], -1)
-    canvas = np.zeros((TRACK.canvas_size,) * 2, np.uint16)
-    canvas[20:60, 20:60] = 700 + index
-    return {
-        "canvas": canvas,
-        "joints_uvd": np.column_stack([uv, np.full(21, 700.0)]).astype(np.float32),
-        "valid": np.ones(21, bool),
-        "box_px": np.array([280.0, 280.0, 360.0, 360.0]),
-        "center_uvd": np.array([320.0, 320.0, 700.0], np.float32),
-        "camera": np.array([588.0, 588.0, 320.0, 240.0], np.float32),
-        "index": np.int64(index),
-    }
-
-
-@pytest.fixture(scope="module")
-def result() -> EvaluationResult:
-    """Frame n is wrong by n pixels of the crop in u."""
-    rows = [example(n) for n in range(FRAMES)]
-    batch = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
-
-    def predict(b: Any) -> Any:
-        joints = (b["joints_uvd"] - [280, 280, 700]) * [64 / 80, 64 / 80, 1]
-        joints[..., 0] += b["index"][:, None]
-        return joints, np.ones(joints.shape[:2])
-
-    return evaluate_batches(predict, [batch], TRACK)
+PLOTS = ("success_curve", "success_curve_mean", "per_joint", "error_depth", "error_distance")
 
 
 def printed(scores: dict[str, Any]) -> str:
@@ -59,93 +30,185 @@ def printed(scores: dict[str, Any]) -> str:
     return out.getvalue()
 
 
-def test_table_shows_every_number_side_by_side(result: EvaluationResult) -> None:
+def test_table_shows_every_number_side_by_side() -> None:
+    mine = made_up.comparison().scores["A2J"]
     errors = np.full((4, 21), 25.0)
     errors[:, 3] = np.nan
-    text = printed({"A2J": result.scores, "mean pose": score_errors(errors, TRACK)})
+    text = printed({"A2J": mine, "mean pose": score_errors(errors, made_up.TRACK)})
     lines = {line.split("│")[1].strip(): line for line in text.splitlines() if "│" in line}
-    assert f"{result.scores.mean_error:.2f}" in lines["mean error (mm)"]
+    assert f"{mine.mean_error:.2f}" in lines["mean error (mm)"]
     assert "25.00" in lines["mean error (mm)"]
     assert "100.0%" in lines["frames with worst joint < 30 mm"]
-    assert f"{result.scores.success_rate[10.0]:.1%}" in lines["frames with worst joint < 10 mm"]
-    assert "–" in lines["middle_mcp (mm)"]
-    assert len([name for name in lines if name.split(" ")[0] in TRACK.skeleton.joints]) == 21
+    assert f"{mine.success_rate[10.0]:.1%}" in lines["frames with worst joint < 10 mm"]
+    assert "–" in lines["middle mcp"]
+    assert all(name.replace("_", " ") in lines for name in made_up.TRACK.skeleton.joints)
 
 
-def test_table_goes_to_stderr(result: EvaluationResult, capsys: pytest.CaptureFixture) -> None:
-    report.print_scores({"A2J": result.scores}, Console(stderr=True))
+def test_the_protocols_numbers_are_printed() -> None:
+    errors = np.full((4, 15), 50.0)
+    errors[:2, :2] = 150.0  # head and neck of two frames
+    text = printed({"A2J": score_errors(errors, get_track("itop_front"))})
+    assert "mAP@10 cm" in text
+    assert "93.33%" in text  # 56 of 60 joints
+    assert "50.00%" in text  # head
+
+
+def test_table_goes_to_stderr(capsys: pytest.CaptureFixture) -> None:
+    report.print_scores(made_up.comparison().scores, Console(stderr=True))
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "mean error" in captured.err
 
 
-def test_report_writes_scores_predictions_and_pictures(
-    result: EvaluationResult, tmp_path: Path
-) -> None:
+def test_report_writes_the_page_and_every_plot_twice(tmp_path: Path) -> None:
     folder = tmp_path / "eval"
-    written = report.write_report(result, TRACK, folder, example, {"centre": result.scores})
-    assert [path.name for path in written] == [
-        "scores.json",
-        "predictions.npz",
-        "success_curve.png",
-        "frames.png",
-    ]
-    scores = json.loads((folder / "scores.json").read_text())
-    assert scores["mean_error_mm"] == pytest.approx(result.scores.mean_error)
-    assert scores["baselines"]["centre"]["frames"] == FRAMES
-    back = read_joints(folder / "predictions.npz", TRACK)
-    np.testing.assert_array_equal(back.joints_uvd, result.predictions.joints_uvd)
-    for path in written[2:]:
+    written = report.write_report(made_up.comparison(), folder)
+    assert written[0] == folder / "report.html"
+    assert {p.name for p in written[1:]} == {
+        f"{name}.{kind}" for name in (*PLOTS, "frames") for kind in ("png", "svg")
+    }
+    assert {path.name for path in folder.iterdir()} == {path.name for path in written}
+    for path in folder.glob("*.png"):
         with Image.open(path) as image:
             assert np.asarray(image.convert("L")).std() > 10
+    for path in folder.glob("*.svg"):
+        assert path.read_text().rstrip().endswith("</svg>")
+
+
+def page(comparison: Any, folder: Path, **told: Any) -> str:
+    return report.write_report(comparison, folder, **told)[0].read_text(encoding="utf-8")
+
+
+def test_the_page_tells_everything(tmp_path: Path) -> None:
+    text = page(
+        made_up.comparison(),
+        tmp_path,
+        facts=[("centres from", "nyu_center_test.mat (8,252 frames)")],
+        run=Table("", ("", "step"), (("best checkpoint", "940"), ("final checkpoint", "1,880"))),
+        command="a2j eval --workdir 'my run' --out <here>",
+    )
+    assert "nyu_center_test.mat (8,252 frames)" in text
+    assert "final checkpoint" in text
+    assert "a2j eval --workdir &#x27;my run&#x27; --out &lt;here&gt;" in text
+    mean = made_up.comparison().scores["A2J"].mean_error
+    assert f"{mean:.2f}" in text
+    assert text.count("<svg") == len(PLOTS)
+    assert text.count("<img") == 18  # six worst, six median, six best
+    assert "made_up/8" in text  # the worst frame, by the name the distribution gave it
+
+
+def test_the_page_needs_nothing_but_itself(tmp_path: Path) -> None:
+    text = page(made_up.several(), tmp_path)
+    for source in re.findall(r'(?:src|href|data|action)="([^"]*)"', text):
+        assert source.startswith(("data:image/png;base64,", "#")), source[:80]
+    assert not re.search(r"<(script|link|iframe|object|base)\b|@import|url\((?!#)", text)
+    ids = re.findall(r'<clipPath id="([^"]*)"', text)
+    assert len(set(ids)) == len(ids)  # a plot is not clipped by another's frame
+
+
+def test_several_methods_stand_beside_each_other(tmp_path: Path) -> None:
+    text = page(made_up.several(3), tmp_path)
+    assert text.count("<img") == 3 * 2 * 3  # worst, median, best: two frames of three methods
+    assert text.count("<li><strong>") == 3
+    assert "ranked by method 0" in text
+    assert "counted from 0" in text
+
+
+def test_the_papers_table_stands_beside_ours(tmp_path: Path) -> None:
+    nyu = with_crop_size(get_track("nyu"), 64)
+    text = page(made_up.comparison(nyu), tmp_path)
+    assert "Table 3 of the paper" in text
+    assert "V2V-PoseNet" in text
+    assert "of the paper" not in page(made_up.comparison(), tmp_path / "synthetic")
+
+
+def test_a_2d_track_is_told_in_pixels_and_has_no_depth(tmp_path: Path) -> None:
+    k2hpd = with_crop_size(get_track("k2hpd"), 64)
+    text = page(made_up.comparison(k2hpd), tmp_path)
+    assert "mean error (px)" in text
+    assert "(mm)" not in text
+    assert "mean PDJ" in text
+    assert not (tmp_path / "error_depth.png").exists()
+    assert (tmp_path / "per_joint_protocol.png").exists()
+
+
+def test_baselines_are_neither_headline_nor_drawn(tmp_path: Path) -> None:
+    one = made_up.comparison()
+    scores = {**one.scores, "mean pose": score_errors(np.full((9, 21), 55.5), one.spec)}
+    text = page(dataclasses.replace(one, scores=scores), tmp_path)
+    assert "55.50" in text
+    assert "mean pose: mean error" not in text
+    assert text.count("<img") == 18
+
+
+def test_frames_without_labels_do_not_disturb(tmp_path: Path) -> None:
+    one = made_up.comparison()
+    errors, valid = one.scores["A2J"].errors.copy(), one.valid.copy()
+    errors[4], valid[4] = np.nan, False
+    labels = one.labels_uvd.copy()
+    labels[4] = np.nan
+    scores = {"A2J": score_errors(errors, one.spec)}
+    bare = dataclasses.replace(
+        one, scores=scores, valid=valid, labels_uvd=labels, frames=None, fetch=None
+    )
+    assert "frame 4<" not in page(bare, tmp_path)
 
 
 def test_without_matplotlib_the_numbers_are_still_written(
-    result: EvaluationResult,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[str] = []
     monkeypatch.setattr(report.progress, "say", said.append)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    written = report.write_report(result, TRACK, tmp_path, example)
-    assert [path.name for path in written] == ["scores.json", "predictions.npz"]
+    written = report.write_report(made_up.comparison(), tmp_path)
+    assert [path.name for path in written] == ["report.html"]
     assert said == ["no pictures: they need matplotlib, pip install 'a2j-jax[viz]'"]
+    text = written[0].read_text()
+    assert "pip install" in text
+    assert "<svg" not in text
+    assert "middle mcp" in text
 
 
-def test_best_median_and_worst_frames_are_those(result: EvaluationResult) -> None:
-    picked = report.pick_frames(result.scores.errors, 3)
-    np.testing.assert_array_equal(picked["best"], [0, 1, 2])
-    np.testing.assert_array_equal(picked["median"], [3, 4, 5])
-    np.testing.assert_array_equal(picked["worst"], [8, 7, 6])
-
-
-def test_frames_without_labels_are_never_picked() -> None:
-    errors = np.array([[1.0], [np.nan], [3.0]])
-    picked = report.pick_frames(errors, 6)
-    assert sorted(picked["best"]) == [0, 2]
-    assert len(picked["median"]) == len(picked["worst"]) == 2
-
-
-def test_the_tile_shows_the_joints_in_crop_pixels() -> None:
-    one = example(0)
-    tile = report.example_tile(one, TRACK, one["joints_uvd"] + 10)
-    assert tile.truth_uv is not None
-    assert tile.joints_uv is not None
-    np.testing.assert_allclose(tile.truth_uv, (one["joints_uvd"][:, :2] - 280) * 0.8)
-    np.testing.assert_allclose(np.asarray(tile.joints_uv) - tile.truth_uv, 8.0, atol=1e-5)
-    assert tile.depth.shape == (64, 64)
-    assert tile.far == 850.0
-
-
-def test_a_folder_that_cannot_be_made(result: EvaluationResult, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be written"):
-        report.write_report(result, TRACK, tmp_path / "file" / "eval", example)
+        report.write_report(made_up.comparison(), tmp_path / "file" / "eval")
 
 
-def test_the_sheet_of_examples(tmp_path: Path) -> None:
-    path = report.examples_sheet([example(n) for n in range(3)], TRACK, tmp_path / "show.png")
-    assert path.stat().st_size > 1000
-    with pytest.raises(UserError, match="no examples"):
-        report.examples_sheet([], TRACK, tmp_path / "none.png")
+def test_what_was_written_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(report.progress, "say", said.append)
+    report.say_written([Path("out/scores.json"), Path("out/a.png"), Path("out/a.svg")])
+    assert said == ["wrote out: scores.json, a.png (plots also as .svg)"]
+
+
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+@pytest.mark.parametrize("width", [1200, 420])
+def test_a_browser_shows_it_without_scrolling_sideways(tmp_path: Path, width: int) -> None:
+    command = "a2j eval --predictions " + "a_long_name_without_any_space" * 8
+    report.write_report(made_up.several(4), tmp_path, command=command)
+    shot = tmp_path / "shot.png"
+    subprocess.run(
+        [
+            CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic",
+            "--no-first-run", "--disable-background-networking", "--disable-component-update",
+            "--disable-sync", "--hide-scrollbars", f"--user-data-dir={tmp_path / 'profile'}",
+            f"--window-size={width},4000", f"--screenshot={shot}",
+            (tmp_path / "report.html").as_uri(),
+        ],
+        check=True, capture_output=True, timeout=120,
+    )  # fmt: skip
+    with Image.open(shot) as image:
+        rgb = np.asarray(image.convert("RGB")).astype(int)
+    background = rgb[0, 0]
+    drawn = np.abs(rgb - background).sum(-1) > 30
+    assert drawn.mean() > 0.02
+    # Nothing reaches into the margin on the right, as it would where content is too wide.
+    assert not drawn[:, -8:].any()
+    assert drawn[:, width - 120 :].any()

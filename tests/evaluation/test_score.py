@@ -49,6 +49,10 @@ def test_json_has_the_contracted_keys_and_is_json() -> None:
     assert out["mean_error_mm"] == 15.0
     assert out["per_joint_mm"][4:7] == [15.0, None, 15.0]
     assert out["success_rate"] == {"10": 0.0, "20": 1.0, "30": 1.0, "40": 1.0}
+    assert out["success_rate_mean_joint"] == out["success_rate"]
+    assert out["auc"] == out["success_auc_80mm"] == pytest.approx(1 - 15 / 80)
+    assert out["auc_mean_joint"] == pytest.approx(1 - 15 / 80)
+    assert not {"map_10cm", "pdj"} & out.keys()
 
 
 def test_millimetres_come_from_the_camera() -> None:
@@ -80,6 +84,25 @@ def test_a_3d_track_without_a_camera_needs_one() -> None:
     track = dataclasses.replace(NYU, camera=None)
     with pytest.raises(ValueError, match="camera"):
         score_predictions(np.ones((1, 14, 3)), np.ones((1, 14, 3)), track)
+
+
+def test_success_by_the_mean_joint_is_easier() -> None:
+    errors = np.full((4, 14), 5.0)
+    errors[:, 2] = 35.0
+    scores = score_errors(errors, NYU)
+    assert scores.success_rate[30.0] == 0.0
+    assert scores.success_rate_mean_joint[10.0] == 1.0
+    assert scores.success_auc < scores.success_auc_mean_joint
+
+
+def test_the_labels_may_be_of_some_of_the_frames() -> None:
+    uvd = np.random.default_rng(0).uniform(300, 400, (4, 14, 3))
+    predicted = JointSet(uvd, index=np.array([1, 3, 5, 7]))
+    labels = JointSet(uvd[[1, 2]], index=np.array([3, 5]))
+    scores = score_joint_sets(predicted, labels, NYU)
+    assert (scores.frames, scores.mean_error) == (2, 0.0)
+    with pytest.raises(UserError, match="4 frames"):
+        score_joint_sets(predicted, JointSet(uvd[:2], index=np.array([3, 4])), NYU)
 
 
 def test_different_frames_are_refused() -> None:

@@ -1,0 +1,203 @@
+"""The plots of a report: success curves and per-joint bars (the paper's Figure 7), and where errors are large.
+
+Each function returns a matplotlib figure, small enough to stay legible on a phone. Lines and letters
+use the two colours `INK` and `GRID`, so that a page can exchange them for its own.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from a2j_jax import pictures
+from a2j_jax.evaluation import metrics
+from a2j_jax.evaluation.score import CURVE_LIMIT, Scores
+
+FloatArray = NDArray[np.float64]
+INK, GRID = "#1b1f24", "#d8dce1"
+_LINE_STYLES = ("-", "--", "-.", ":")
+_WIDTH = 4.6  # inches; text of 10 points then has a sixtieth of the width
+_FOOT, _LEGEND_LINE = 0.5, 0.19
+_BINS = 12
+_CURVE_END = 4 * CURVE_LIMIT
+_FEWEST_PER_BIN = 8
+
+
+class Bins(NamedTuple):
+    """Errors of equally many joints each, in ascending order of some quantity x.
+
+    Attributes:
+        x: (B,) median of x in each bin.
+        low, median, high: (B,) quartiles of the error.
+    """
+
+    x: FloatArray
+    low: FloatArray
+    median: FloatArray
+    high: FloatArray
+
+
+def quartile_bins(x: ArrayLike, errors: ArrayLike, bins: int = _BINS) -> Bins:
+    """Sort errors by x, cut them into bins of equal count, and take each bin's quartiles.
+
+    Args:
+        x: any shape; NaN: left out.
+        errors: the same shape; NaN: left out.
+        bins: at most; fewer where a bin would hold under eight joints.
+
+    Raises:
+        ValueError: nothing is left.
+    """
+    x, errors = (np.asarray(a, np.float64).reshape(-1) for a in (x, errors))
+    kept = np.isfinite(x) & np.isfinite(errors)
+    if not kept.any():
+        raise ValueError("no joint has both an error and a place: nothing to bin")
+    order = np.argsort(x[kept], kind="stable")
+    bins = max(1, min(bins, len(order) // _FEWEST_PER_BIN))
+    parts = np.array_split(order, bins)
+    quartiles = np.array([np.percentile(errors[kept][part], (25, 50, 75)) for part in parts])
+    centers = np.array([np.median(x[kept][part]) for part in parts])
+    return Bins(centers, *quartiles.T)
+
+
+def success_curve(scores: Mapping[str, Scores], by: metrics.FrameError = "worst") -> Any:
+    """The fraction of frames whose worst (or mean) joint error is below a threshold, over thresholds.
+
+    Args:
+        scores: method → scores, one line each.
+        by: which error of a frame counts.
+
+    Raises:
+        UserError: matplotlib is not installed.
+    """
+    figure, axes = _new_axes(3.2, len(scores))
+    first = next(iter(scores.values()))
+    limit = _curve_end(first.errors, by)
+    thresholds = np.linspace(0.0, limit, 401)
+    for number, (label, one) in enumerate(scores.items()):
+        axes.plot(
+            thresholds,
+            100 * metrics.success_rate(one.errors, thresholds, by),
+            linewidth=2,
+            label=f"{label}, AUC {metrics.success_auc(one.errors, CURVE_LIMIT, by):.1%}",
+            **_style(number),
+        )
+    axes.set_xlim(0, limit)
+    axes.set_ylim(0, 100)
+    axes.set_xlabel(f"threshold D ({first.unit})")
+    axes.set_ylabel(f"frames with {by} joint error < D (%)")
+    _legend_above(axes)
+    return figure
+
+
+def joint_bars(
+    values: Mapping[str, Sequence[float]], names: Sequence[str], label: str, overall: str = "mean"
+) -> Any:
+    """A number of every joint, one bar per method, and the one over all joints below them.
+
+    Args:
+        values: method → K numbers in the order of `names`, then the one of all joints; NaN: no bar.
+        names: (K,) of the joints.
+        label: what the numbers are, with their unit.
+        overall: name of the last number.
+
+    Raises:
+        UserError: matplotlib is not installed.
+    """
+    rows = len(names) + 1
+    inches = rows * (0.15 + 0.06 * len(values)) + 0.5
+    figure, axes = _new_axes(inches, len(values), left=0.3)
+    thick = 0.8 / len(values)
+    # The last stands apart, below the joints.
+    places = np.append(np.arange(rows - 1), rows - 0.6)
+    for number, (method, numbers) in enumerate(values.items()):
+        shift = (number - (len(values) - 1) / 2) * thick
+        color = _style(number)["color"]
+        axes.barh(places + shift, np.nan_to_num(numbers), thick * 0.9, color=color, label=method)
+    axes.set_yticks(places, [*(name.replace("_", " ") for name in names), overall])
+    axes.get_yticklabels()[-1].set_fontweight("bold")
+    axes.set_ylim(rows - 0.05, -0.55)
+    axes.axhline(rows - 1.3, color=INK, linewidth=0.8)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(visible=False, axis="y")
+    axes.set_xlim(left=0)
+    axes.set_xlabel(label)
+    _legend_above(axes)
+    return figure
+
+
+def error_against(x: FloatArray, label: str, scores: Mapping[str, Scores]) -> Any:
+    """Median error of joints, and the band between its quartiles, over some quantity of the joint.
+
+    Args:
+        x: (N, K) the quantity.
+        label: what x is, with its unit.
+        scores: method → scores of the same N frames.
+
+    Raises:
+        ValueError: no joint has both.
+        UserError: matplotlib is not installed.
+    """
+    figure, axes = _new_axes(2.9, len(scores))
+    for number, (name, one) in enumerate(scores.items()):
+        bins = quartile_bins(x, one.errors)
+        style = _style(number)
+        axes.fill_between(bins.x, bins.low, bins.high, color=style["color"], alpha=0.15, lw=0)
+        axes.plot(bins.x, bins.median, linewidth=2, marker="o", markersize=3, label=name, **style)
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel(label)
+    axes.set_ylabel(f"error of a joint ({next(iter(scores.values())).unit})")
+    _legend_above(axes)
+    return figure
+
+
+def _curve_end(errors: FloatArray, by: metrics.FrameError) -> float:
+    """Where a success curve is cut: doubled while half of the frames have not yet succeeded (bodies)."""
+    end = CURVE_LIMIT
+    while end < _CURVE_END and metrics.success_rate(errors, [end], by)[0] < 0.5:
+        end *= 2
+    return end
+
+
+def _new_axes(height: float, entries: int, left: float = 0.14) -> tuple[Any, Any]:
+    """A figure with one plot, `height` inches with its axis labels, and room for a legend above it."""
+    head = 0.12 + _LEGEND_LINE * entries
+    height += head
+    figure = pictures.new_figure(_WIDTH, height)
+    area = (left, _FOOT / height, 0.965 - left, (height - head - _FOOT) / height)
+    axes = figure.add_axes(area)
+    axes.set_axisbelow(True)
+    axes.grid(color=GRID, linewidth=0.8)
+    for name, spine in axes.spines.items():
+        spine.set_color(INK)
+        spine.set_linewidth(0.8)
+        spine.set_visible(name in ("left", "bottom"))
+    axes.tick_params(colors=INK, labelsize=9.5)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.label.set_color(INK)
+        axis.label.set_fontsize(10)
+    return figure, axes
+
+
+def _legend_above(axes: Any) -> None:
+    """Above the plot, where it never hides a line."""
+    legend = axes.legend(
+        loc="lower left",
+        bbox_to_anchor=(0.0, 1.0),
+        borderpad=0.2,
+        borderaxespad=0.2,
+        labelspacing=0.3,
+        fontsize=9.5,
+        frameon=False,
+    )
+    for text in legend.get_texts():
+        text.set_color(INK)
+
+
+def _style(number: int) -> dict[str, Any]:
+    colors = pictures.LIMB_COLORS
+    return {
+        "color": colors[(number + 1) % len(colors)],
+        "linestyle": _LINE_STYLES[number % len(_LINE_STYLES)],
+    }

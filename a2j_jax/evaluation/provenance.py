@@ -1,0 +1,69 @@
+"""Where the numbers of a report come from: the data set, its crop centres, the program."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from a2j_jax import __version__, input_pipeline
+from a2j_jax.tracks import TrackSpec
+
+#: A name and what it is.
+Fact = tuple[str, str]
+
+
+def dataset_facts(data_dir: str | Path, track: TrackSpec, split: str) -> list[Fact]:
+    """What a built data set knows of itself; what its metadata lack is left out.
+
+    Args:
+        data_dir: a TFDS data directory, or the folder of one data set.
+        track: what it is of.
+        split: whose frames are evaluated; a slice such as "test[:100]" tells of the whole split.
+
+    Raises:
+        UserError: there is no such data set.
+    """
+    info = input_pipeline.find_dataset(data_dir, track)
+    metadata: Mapping[str, Any] = info.info.metadata or {}
+    name = split.split("[")[0]
+    provenance = _mapping(metadata.get("provenance"))
+    centers = _mapping(provenance.get("centers") or metadata.get("centers")).get(name)
+    skipped = _mapping(metadata.get("skipped")).get(name)
+    notes = _mapping(provenance.get("notes")).get(name) or ()
+    facts = [("data set", str(info.data_path)), ("split", split)]
+    if centers:
+        facts.append(("boxes from" if track.crop_by == "box" else "centres from", _counts(centers)))
+    if skipped:
+        facts.append(("left out", _counts(skipped)))
+    facts += [("note", str(note)) for note in notes]
+    statistics = _mapping(metadata.get("statistics"))
+    if {"mean", "std"} <= statistics.keys():
+        mean, std = float(statistics["mean"]), float(statistics["std"])
+        facts.append(("training crops", f"mean {mean:.4f}, std {std:.4f}"))
+    return facts
+
+
+def track_facts(track: TrackSpec) -> list[Fact]:
+    """What of the track bears on the numbers."""
+    facts = [("track", f"{track.name}: {track.citation}")]
+    if track.notes:
+        facts.append(("", track.notes))
+    return facts
+
+
+def software_facts() -> list[Fact]:
+    """Which program wrote the report."""
+    return [("written by", f"a2j_jax {__version__}")]
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _counts(value: Any) -> str:
+    """{"labels": 12} → "labels (12 frames)"; anything else as text."""
+    if not isinstance(value, Mapping):
+        return str(value)
+    return ", ".join(
+        f"{name} ({count:,} frames)" if isinstance(count, int) else f"{name}: {count}"
+        for name, count in value.items()
+    )

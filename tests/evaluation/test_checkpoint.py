@@ -1,0 +1,108 @@
+"""A checkpoint on a data set: with labels, and without."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from a2j_jax import input_pipeline
+from a2j_jax.evaluation import checkpoint
+from a2j_jax.evaluation.score import score_errors
+from a2j_jax.training import assembly
+from a2j_jax.training.checkpoints import save_variables
+from a2j_jax.training.restore import Restored
+from tests import tiny
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("checkpoint") / "run"
+    save_variables(folder, tiny.variables(), tiny.config())
+    return folder
+
+
+def restored(config: Any, step: int = 6) -> Restored:
+    return Restored(None, {}, assembly.track_of(config), config, step)  # type: ignore[arg-type]
+
+
+def test_without_labels_the_submission_is_written(
+    workdir: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches = input_pipeline.eval_batches
+
+    def unlabelled(*arguments: Any) -> Iterator[Any]:
+        for batch in batches(*arguments):
+            nothing = np.full_like(batch["joints_uvd"], np.nan)
+            yield {**batch, "joints_uvd": nothing, "valid": np.zeros_like(batch["valid"])}
+
+    monkeypatch.setattr(input_pipeline, "eval_batches", unlabelled)
+    said: list[str] = []
+    monkeypatch.setattr(checkpoint, "say", said.append)
+    out = tmp_path / "new" / "eval"
+    contents = checkpoint.evaluate_checkpoint(workdir, data_dir=tiny_data, batch_size=8, out=out)
+    assert contents == {
+        "track": "synthetic_hand",
+        "frames": tiny.FRAMES["test"],
+        "predictions": str(out / "predictions.npz"),
+        "submission": str(out / "submission.txt"),
+        "step": 0,
+        "split": "test",
+    }
+    assert "no labels" in said[0]
+    lines = (out / "submission.txt").read_text().splitlines()
+    assert len(lines) == tiny.FRAMES["test"]
+    assert lines[1].startswith("frame/images/image_D00000002.png\t")
+    assert len(lines[1].split("\t")) == 1 + 63 + 1
+    assert sorted(path.name for path in out.iterdir()) == ["predictions.npz", "submission.txt"]
+
+
+def test_a_run_tells_its_best_and_its_final_epoch(
+    tiny_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ranking = {3: {"error": 20.0, "frames": 16.0}, 6: {"error": 21.5, "frames": 16.0}}
+    monkeypatch.setattr(checkpoint, "ranking_metrics", lambda _: ranking)
+    config = tiny.config(tiny_data)
+    track = assembly.track_of(config)
+    scores = {step: score_errors(np.full((4, 21), float(step)), track) for step in (6, 3)}
+    table = checkpoint.run_table("run", restored(config), scores, tiny_data, "test")
+    assert table is not None
+    assert table.columns == ("", "step", "epoch", "validation, while training (mm)", "test (mm)")
+    # 64 training frames, batches of 8: an epoch has 8 steps.
+    assert table.rows == (
+        ("best checkpoint", "3", "0.38", "20.00", "3.00"),
+        ("final checkpoint", "6", "0.75", "21.50", "6.00"),
+    )
+
+
+def test_the_best_may_be_the_final_one_and_training_frames_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint, "ranking_metrics", lambda _: {6: {"error": 20.0}})
+    config = tiny.config()
+    track = assembly.track_of(config)
+    scores = {6: score_errors(np.ones((4, 21)), track)}
+    table = checkpoint.run_table("run", restored(config), scores, tmp_path, "test")
+    assert table is not None
+    assert table.rows == (("best and final checkpoint", "6", "–", "20.00", "1.00"),)
+
+
+def test_a_converted_checkpoint_has_no_history(workdir: Path, tiny_data: Path) -> None:
+    config = tiny.config(tiny_data)
+    scores = {0: score_errors(np.ones((4, 21)), assembly.track_of(config))}
+    assert checkpoint.run_table(workdir, restored(config, 0), scores, tiny_data, "test") is None
+
+
+def test_reports_of_different_things_go_to_different_folders(tmp_path):
+    assert checkpoint.report_folder("test", None, None) == "eval"
+    unusual = {
+        checkpoint.report_folder("test", "latest", None),
+        checkpoint.report_folder("test", 940, None),
+        checkpoint.report_folder("validation", None, None),
+        checkpoint.report_folder("train[:80%]", None, None),
+        checkpoint.report_folder("test", None, tmp_path / "other"),
+    }
+    assert unusual == {
+        "eval-step_latest", "eval-step_940", "eval-validation", "eval-train_80", "eval-other",
+    }  # fmt: skip

@@ -1,0 +1,113 @@
+"""The data sets' own protocols, against the authors' files and against plain loops."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from a2j_jax.evaluation import metrics
+from a2j_jax.evaluation.predictions import read_joints
+from a2j_jax.evaluation.protocols import PDJ_RATIOS, score_map, score_pdj
+from a2j_jax.evaluation.score import score_joint_sets, score_predictions
+from a2j_jax.tracks import get_track
+
+ITOP, K2HPD = get_track("itop_front"), get_track("k2hpd")
+# reference/README.md, percent.
+PER_JOINT = (
+    "98.54 99.20 96.48 95.97 79.35 78.49 69.59 67.12 98.52 91.90 89.80 91.26 90.23 87.37 86.45"
+)
+# The paper's Table 5, front view.
+TABLE_5 = {
+    "head": 98.54, "neck": 99.20, "shoulders": 96.23, "elbows": 78.92, "hands": 68.35,
+    "torso": 98.52, "hips": 90.85, "knees": 90.75, "feet": 86.91,
+}  # fmt: skip
+
+
+def test_the_authors_itop_predictions_give_table_5(official: Path) -> None:
+    predicted = read_joints(official / "itop_side_88.mat", ITOP)
+    labels = read_joints(official / "itop_side" / "itop_side_keypoints3D_test.mat", ITOP)
+    out = json.loads(json.dumps(score_joint_sets(predicted, labels, ITOP).to_json()))
+    assert out["frames"] == 4863
+    assert out["map_10cm"] == pytest.approx(0.88018, abs=5e-6)
+    expected = [float(x) / 100 for x in PER_JOINT.split()]
+    np.testing.assert_allclose(out["map_10cm_per_joint"], expected, atol=5.1e-5)
+    groups = out["map_10cm_groups"]
+    for name, percent in TABLE_5.items():
+        assert groups[name] == pytest.approx(percent / 100, abs=5.1e-5), name
+    assert list(groups)[-3:] == ["upper_body", "lower_body", "full_body"]
+    assert groups["full_body"] == out["map_10cm"]
+    assert groups["upper_body"] == pytest.approx(np.mean(out["map_10cm_per_joint"][:8]))
+    assert groups["lower_body"] == pytest.approx(np.mean(out["map_10cm_per_joint"][9:]))
+
+
+def test_map_is_strict_and_counts_only_labels() -> None:
+    errors = np.full((2, 15), 99.0)
+    errors[0, 0] = 100.0  # not nearer than 10 cm
+    errors[1, 2:4] = np.nan
+    errors[:, 8] = np.nan
+    scores = score_map(errors, ITOP)
+    assert scores.per_joint[0] == 0.5
+    assert np.isnan(scores.per_joint[8])
+    assert scores.mean == pytest.approx(25 / 26)
+    out = json.loads(json.dumps(scores.to_json(), allow_nan=False))
+    assert out["map_10cm_groups"]["torso"] is None
+    assert out["map_10cm_groups"]["shoulders"] == 1.0
+
+
+def slow_pdj(predicted: np.ndarray, labels: np.ndarray, ratio: float) -> float:
+    """As the official test program counts."""
+    count = 0
+    for p, t in zip(predicted, labels, strict=True):
+        torso = np.hypot(*(t[1] - (t[9] / 2 + t[12] / 2)))
+        count += sum(np.hypot(*(p[k] - t[k])) <= ratio * torso for k in range(19))
+    return count / predicted[..., 0].size
+
+
+def test_pdj_on_the_published_labels(official: Path) -> None:
+    labels = read_joints(official / "k2hpd" / "k2hpd_keypoints_test.mat", K2HPD).joints_uvd[::200]
+    noise = np.random.default_rng(0).normal(0, 4, labels.shape)
+    scores = score_predictions(labels + noise, labels, K2HPD)
+    out = json.loads(json.dumps(scores.to_json()))
+    assert list(out["pdj"]) == ["0.05", "0.10", "0.15", "0.20"]
+    for ratio in PDJ_RATIOS:
+        assert out["pdj"][f"{ratio:.2f}"] == pytest.approx(slow_pdj(labels + noise, labels, ratio))
+    assert out["pdj_mean"] == pytest.approx(np.mean(list(out["pdj"].values())))
+    assert 0.05 < out["pdj"]["0.05"] < out["pdj"]["0.20"] < 1.0
+    table = np.array([out["pdj_per_joint"][ratio] for ratio in out["pdj"]])
+    np.testing.assert_allclose(table.mean(1), list(out["pdj"].values()))
+    np.testing.assert_allclose(out["pdj_mean_per_joint"], table.mean(0))
+    assert "map_10cm" not in out
+
+
+def test_pdj_is_inclusive() -> None:
+    labels = np.zeros((1, 19, 2))
+    labels[0, 1] = [0, 100]  # a torso of 100 px
+    predicted = labels + np.array([5.0, 0.0])
+    scores = score_predictions(predicted, labels, K2HPD)
+    assert scores.pdj is not None
+    assert scores.pdj.at[0.05] == 1.0
+
+
+def test_pdj_leaves_out_what_is_not_labelled() -> None:
+    labels = np.random.default_rng(1).uniform(0, 200, (4, 19, 2))
+    errors = np.zeros((4, 19))
+    errors[0, 9] = np.nan  # no torso: the frame does not count
+    errors[0, 0] = 1e3
+    errors[1, 5] = np.nan
+    errors[:, 18] = np.nan
+    scores = score_pdj(errors, labels, K2HPD)
+    assert scores is not None
+    assert scores.at[0.05] == 1.0
+    assert np.isnan(scores.mean_per_joint[18])
+    assert scores.to_json()["pdj_per_joint"]["0.20"][18] is None
+    assert score_pdj(errors, labels, ITOP) is None  # a skeleton without a torso
+    assert score_pdj(np.full((4, 19), np.nan), labels, K2HPD) is None
+
+
+def test_torso_diameter() -> None:
+    labels = np.zeros((1, 19, 2))
+    labels[0, 1] = [3, 14]
+    labels[0, 9] = [-10, 10]
+    labels[0, 12] = [10, 10]
+    np.testing.assert_allclose(metrics.torso_diameter(labels, (1, (9, 12))), [5.0])

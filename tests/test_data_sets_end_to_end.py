@@ -1,0 +1,90 @@
+"""Every data set, from the files its authors ship to a report: build, two training steps, evaluation.
+
+All through the command line, as a user would; frames are made up, formats are not.
+"""
+
+import importlib
+import json
+
+import numpy as np
+import pytest
+
+from a2j_jax.cli.main import main
+from a2j_jax.tracks import get_track
+
+TRACKS = ("nyu", "icvl", "hands2017", "itop_front", "itop_top", "k2hpd")
+SIZE = 32
+NETWORK = {
+    "model.backbone": "resnet18",
+    "model.width": 8,
+    "model.head_features": 8,
+    "model.head_depth": 1,
+    "data.crop_size": SIZE,
+    "data.normalization": "computed",
+    "optim.batch_size": 4,
+    "optim.steps": 2,
+    "run.eval_every": 2,
+}
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
+
+
+def a2j(capsys, *words):
+    """Runs a command; returns what it printed on stdout."""
+    assert main([str(word) for word in words]) == 0
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("track", TRACKS)
+def test_from_raw_files_to_a_report(track, tmp_path, capsys):
+    raw, data, run = tmp_path / "raw", tmp_path / "data", tmp_path / "run"
+    options = {"track": track} if track.startswith("itop") else {}
+    distribution = importlib.import_module(f"tests.distributions.{track.split('_')[0]}")
+    distribution.write(raw, {"train": 9, "test": 5}, **options)
+
+    a2j(capsys, "build", track, "--manual_dir", raw, "--data_dir", data, "--crop_size", SIZE)
+    (sheet,) = data.glob(f"{track}/crop{SIZE}/*/examples.png")
+    assert sheet.stat().st_size > 10_000
+
+    # Labels of the test split of HANDS 2017 are not public: score its training frames meanwhile.
+    labelled = "train" if track == "hands2017" else "test"
+    settings = {**NETWORK, "track": track, "data.dir": data, "data.eval_split": labelled}
+    words = [f"--config.{key}={value}" for key, value in settings.items()]
+    a2j(capsys, "train", "--config", "quickstart", "--workdir", run, *words)
+
+    folder = tmp_path / "report"
+    words = ("--workdir", run, "--split", labelled, "--out", folder, "--json")
+    scores = json.loads(a2j(capsys, "eval", *words))
+    spec = get_track(track)
+    unit = "mm" if spec.joint_dims == 3 else "px"
+    assert scores["track"] == track
+    assert scores["frames"] >= 5
+    assert 0 < scores[f"mean_error_{unit}"] < np.inf
+    assert len(scores[f"per_joint_{unit}"]) == spec.num_joints
+    own = {"mean_error_mm": "auc", "map_10cm": "map_10cm_groups", "pdj": "pdj_mean"}
+    assert own[spec.protocol] in scores
+    report = (folder / "report.html").read_text(encoding="utf-8")
+    assert track in report
+    assert "labels" in report or "depth" in report  # where crops came from
+    assert report.count("<svg") + report.count("data:image/") >= 4
+
+
+def test_frames_without_public_labels_become_a_submission(tmp_path, capsys):
+    from a2j_jax.training.checkpoints import save_variables
+    from tests import tiny
+    from tests.distributions import hands2017
+
+    raw, data, checkpoint = (tmp_path / name for name in ("raw", "data", "checkpoint"))
+    hands2017.write(raw, {"test": 5})
+    a2j(capsys, "build", "hands2017", "--manual_dir", raw, "--data_dir", data, "--crop_size", SIZE)
+    save_variables(checkpoint, tiny.variables("hands2017"), tiny.config(data, "hands2017"))
+    out = tmp_path / "out"
+    words = ("--track", "hands2017", "--data_dir", data, "--out", out, "--json")
+    answer = json.loads(a2j(capsys, "eval", "--checkpoint", checkpoint, *words))
+    assert answer["frames"] == 5
+    assert "mean_error_mm" not in answer
+    lines = (out / "submission.txt").read_text().splitlines()
+    assert [line.split("\t")[0] for line in lines] == [
+        f"frame/images/image_D{number:08d}.png" for number in range(1, 6)
+    ]
+    assert all(len(line.rstrip("\t").split("\t")) == 64 for line in lines)
