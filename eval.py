@@ -2,7 +2,7 @@
 
 import sys
 
-from a2j_jax.cli import main
+from a2j_jax.cli import console
 
 if __name__ == "__main__":
-    sys.exit(main(["eval", *sys.argv[1:]]))
+    console(["eval", *sys.argv[1:]])

@@ -2,7 +2,7 @@
 
 import sys
 
-from a2j_jax.cli import main
+from a2j_jax.cli import console
 
 if __name__ == "__main__":
-    sys.exit(main(["train", *sys.argv[1:]]))
+    console(["train", *sys.argv[1:]])

@@ -15,7 +15,9 @@ A batch is a dict of numpy arrays, B rows each:
 * `mask` (B,) bool, in evaluation only: false rows are padding and count for nothing.
 """
 
-from collections.abc import Callable, Iterator
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -63,13 +65,14 @@ def train_batches(
       An iterator over batches with `get_state()` (a small JSON-able dict) and `set_state()`.
 
     Raises:
-      UserError: no such data, an empty split, or examples that do not fit the track.
+      UserError: no such data, an empty split, or examples that do not fit the track; and, from the
+        iterator, files that are damaged.
     """
     source = _open(data_dir, track, split)
     rank, ranks = _process(process_index, process_count)
     share = _share(batch_size, ranks)
     indices = grain.MapDataset.range(len(source)).shuffle(seed=seed).repeat()[rank::ranks]
-    batches = indices.batch(share).map(lambda rows: _read(source, rows))
+    batches = indices.batch(share).map(lambda rows: _stacked(source.read(rows)))
     return iter(batches.to_iter_dataset(_READ_AHEAD))
 
 
@@ -103,7 +106,8 @@ def eval_batches(
 
     def read(batch: int) -> Batch:
         rows = batch * batch_size + rank * share + np.arange(share)
-        return {**_read(source, np.minimum(rows, frames - 1)), "mask": rows < frames}
+        found = source.read(np.minimum(rows, frames - 1))
+        return {**_stacked(found), "mask": rows < frames}
 
     batches = grain.MapDataset.range(-(-frames // batch_size)).map(read)
     return iter(batches.to_iter_dataset(_READ_AHEAD))
@@ -129,8 +133,7 @@ def example_reader(
     source = _open(data_dir, track, split)
 
     def read(index: int) -> dict[str, Any]:
-        example: dict[str, Any] = source[int(index)]
-        return example
+        return source.read([index])[0]
 
     return read
 
@@ -158,7 +161,11 @@ def find_dataset(data_dir: str | Path, track: TrackSpec) -> tfds.core.DatasetBui
       UserError: there is none, or only ones of other shapes.
     """
     data_dir = Path(data_dir).expanduser()
-    if not data_dir.is_dir():
+    if data_dir.exists() and not data_dir.is_dir():
+        raise UserError(
+            f"data directory {data_dir} is a file; name the folder that `a2j build` wrote to"
+        )
+    if not data_dir.exists():
         raise UserError(f"no data directory {data_dir}; {_how_to_build(data_dir, track)}")
     direct = data_dir / "dataset_info.json"
     found = [direct] if direct.exists() else data_dir.glob(f"{track.name}/**/dataset_info.json")
@@ -209,24 +216,64 @@ def _shape(builder: tfds.core.DatasetBuilder, name: str) -> tuple[int, ...] | No
     return tuple(features[name].shape) if name in features else None
 
 
-def _open(data_dir: str | Path, track: TrackSpec, split: str) -> Any:
+@dataclass(frozen=True, eq=False)
+class _Source:
+    """A split's examples in random access, and the folder they lie in."""
+
+    folder: Path
+    examples: Any  # of TFDS
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def read(self, rows: Sequence[int] | npt.NDArray[np.int64]) -> list[dict[str, Any]]:
+        """The examples at these positions."""
+        with _named_if_damaged(self.folder):
+            found: list[dict[str, Any]] = self.examples.__getitems__([int(row) for row in rows])
+            return found
+
+
+def _open(data_dir: str | Path, track: TrackSpec, split: str) -> _Source:
     """A split as a random-access source of examples."""
     builder = find_dataset(data_dir, track)
+    folder = Path(builder.data_path)
     name = split.split("[")[0]
     if name not in builder.info.splits:
         splits = ", ".join(builder.info.splits) or "none"
-        raise UserError(f"{builder.data_path} has no split {name!r} (splits: {splits})")
+        raise UserError(f"{folder} has no split {name!r} (splits: {splits})")
     try:
         frames = builder.info.splits[split].num_examples
     except (ValueError, AssertionError) as error:
-        raise UserError(f"split {split!r} of {builder.data_path}: {error}") from error
+        raise UserError(f"split {split!r} of {folder}: {error}") from error
     if frames == 0:
-        raise UserError(f"split {split!r} of {builder.data_path} is empty")
-    return builder.as_data_source(split=split)
+        raise UserError(f"split {split!r} of {folder} is empty")
+    # Found out now, rather than when training comes to the first of its frames.
+    for path in map(Path, builder.info.splits[name].filepaths):
+        if not path.is_file():
+            raise UserError(f"{path} is missing: {_build_again(folder)}")
+    with _named_if_damaged(folder):
+        return _Source(folder, builder.as_data_source(split=split))
 
 
-def _read(source: Any, rows: npt.NDArray[np.int64]) -> Batch:
-    examples = source.__getitems__([int(row) for row in rows])
+@contextlib.contextmanager
+def _named_if_damaged(folder: Path) -> Iterator[None]:
+    """Says which data set it was that could not be read."""
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:  # what array_record, protobuf and the decoders make of damaged bytes
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise UserError(
+            f"{folder}: this data set is damaged ({lines[0][:160]}); {_build_again(folder)}"
+        ) from error
+
+
+def _build_again(folder: Path) -> str:
+    return f"delete {folder} and build it again"
+
+
+def _stacked(examples: list[dict[str, Any]]) -> Batch:
     return {
         name: np.stack([example[name] for example in examples])
         for name in examples[0]

@@ -9,10 +9,12 @@ from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column
 
 console = Console(stderr=True)
 Advance = Callable[..., None]  # advance(count, note="")
 _LINE_EVERY_SECONDS = 15.0
+_WIDE = 110  # columns that hold a bar with everything about it, and a note
 
 
 @contextmanager
@@ -26,7 +28,8 @@ def progress(title: str, total: int, unit: str, done: int = 0) -> Iterator[Advan
       done: units finished earlier (a resumed run); they do not count towards the rate.
 
     Yields:
-      `advance(count, note="")`, to be called as units finish.
+      `advance(count, note="")`, to be called as units finish. A note (the latest loss, say) stays until the
+      next one. What should not be lost is said by `say`: on a terminal it scrolls by above the bar.
     """
     if console.is_terminal:
         with _live_bar(title, total, unit, done) as advance:
@@ -39,16 +42,21 @@ def progress(title: str, total: int, unit: str, done: int = 0) -> Iterator[Advan
 def _live_bar(title: str, total: int, unit: str, done: int) -> Iterator[Advance]:
     started = time.monotonic()
     finished = 0
+    wide = console.width >= _WIDE
+    # On a narrow terminal a table squeezes whatever it likes: leave out what says least, and let nothing
+    # but the note be cut.
     bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TextColumn(unit),
-        TextColumn("{task.fields[rate]}"),
+        TextColumn("{task.description}", table_column=Column(no_wrap=True)),
+        BarColumn(bar_width=24 if wide else 8),
+        MofNCompleteColumn(table_column=Column(no_wrap=True)),
+        *([TextColumn(unit), TextColumn("{task.fields[rate]}")] if wide else []),
         TextColumn("ETA"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TimeRemainingColumn(table_column=Column(no_wrap=True)),
+        TextColumn(
+            "{task.fields[note]}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)
+        ),
         console=console,
+        expand=True,
     )
     with bar:
         task = bar.add_task(title, total=total, completed=done, rate="", note="")
@@ -65,11 +73,12 @@ def _live_bar(title: str, total: int, unit: str, done: int) -> Iterator[Advance]
 
 def _lines(title: str, total: int, unit: str, done: int) -> Advance:
     started = last_line = time.monotonic()
-    finished = 0
+    finished, latest = 0, ""
 
     def advance(count: int, note: str = "") -> None:
-        nonlocal finished, last_line
+        nonlocal finished, last_line, latest
         finished += count
+        latest = note or latest
         now = time.monotonic()
         if now - last_line < _LINE_EVERY_SECONDS and done + finished < total:
             return
@@ -77,7 +86,7 @@ def _lines(title: str, total: int, unit: str, done: int) -> Advance:
         rate = finished / max(now - started, 1e-9)
         remaining = max(total - done - finished, 0) / rate if rate else 0.0
         text = f"{title}: {done + finished}/{total} {unit}, {rate:.1f}/s, ETA {clock(remaining)}"
-        console.print(f"{text}  {note}" if note else text, highlight=False, soft_wrap=True)
+        say(f"{text}  {latest}" if latest else text)
 
     return advance
 

@@ -1,26 +1,60 @@
 """What a network trained on rendered hands does on a labelled real frame of NYU, beside the authors' prediction.
 
     python benchmarks/synthetic_to_real.py --checkpoint runs/quickstart --frame depth_1_0000001.png \
-        --center center.txt --labels labels.txt --official prediction.txt --out overlay.png
+        --center center.txt --labels labels.txt --official prediction.txt --out overlay.png \
+        --shift 8,0,0 --shift 0,8,0 --shift 0,0,20
 
-Text files hold uvd triples (px px mm): one centre, 14 labels, 14 predicted joints, in NYU's order.
+Text files hold uvd triples (px px mm): one centre, 14 labels, 14 predicted joints, in NYU's order. Every --shift
+moves the centre by so much and predicts again: how much the answer hangs on where one says to look.
 """
 
 import argparse
+import sys
+from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from a2j_jax import pictures
+from a2j_jax.cli.arguments import join_negative_numbers, numbers
 from a2j_jax.evaluation.metrics import joint_errors
 from a2j_jax.geometry import uvd_to_xyz
-from a2j_jax.inference.files import predict_files, write_overlay
+from a2j_jax.inference.files import FilePrediction, predict_files
 from a2j_jax.inference.predictor import Predictor
 from a2j_jax.synthetic.correspondence import hand_to_nyu14
 from a2j_jax.tracks import get_track
 
+NYU = get_track("nyu")
+OFFICIAL, AT_CENTER = "official A2J", "every joint at the centre"
+TILE_INCHES = 4.0
+
 
 def main() -> None:
+    arguments = parse()
+    predictor = Predictor.from_checkpoint(arguments.checkpoint)
+    center = np.loadtxt(arguments.center).reshape(3)
+    labels = np.loadtxt(arguments.labels).reshape(14, 3)
+    found = predict(predictor, arguments.frame, center)
+    joints, corresponding = hand_to_nyu14(found.estimate.joints_uvd)
+    rows = {Path(arguments.checkpoint).name: joints}
+    if arguments.official:
+        rows[OFFICIAL] = np.loadtxt(arguments.official).reshape(14, 3)
+    rows[AT_CENTER] = np.tile(center, (14, 1))
+    errors = {name: errors_mm(uvd, labels) for name, uvd in rows.items()}
+    print_joints(arguments.frame, errors, corresponding)
+    if arguments.shift:
+        moved = {}
+        for shift in [(0.0, 0.0, 0.0), *arguments.shift]:
+            again = predict(predictor, arguments.frame, center + shift).estimate.joints_uvd
+            moved[shift] = errors_mm(hand_to_nyu14(again)[0], labels)[corresponding]
+        print_shifts(moved)
+    if arguments.out:
+        draw(found, predictor, labels, rows.get(OFFICIAL), arguments.out)
+
+
+def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -29,34 +63,40 @@ def main() -> None:
     parser.add_argument("--center", required=True)
     parser.add_argument("--labels", required=True)
     parser.add_argument("--official", help="another prediction of the 14 joints, to put beside")
-    parser.add_argument("--out", help="overlay PNG")
-    arguments = parser.parse_args()
-
-    nyu = get_track("nyu")
-    assert nyu.camera is not None
-    predictor = Predictor.from_checkpoint(arguments.checkpoint)
-    center = np.loadtxt(arguments.center).reshape(3)
-    found = list(
-        predict_files(predictor, [arguments.frame], [center], None, nyu.camera, nyu.frame_format)
+    parser.add_argument(
+        "--shift",
+        type=numbers(3, "DU,DV,DD"),
+        action="append",
+        help="of the centre, px px mm; repeat it",
     )
-    if arguments.out:
-        write_overlay(found, predictor.spec, arguments.out)
+    parser.add_argument(
+        "--out", help="PNG or SVG: each prediction in colour over the labels in black"
+    )
+    return parser.parse_args(join_negative_numbers(sys.argv[1:]))
 
-    joints, corresponding = hand_to_nyu14(found[0].estimate.joints_uvd)
-    rows = {arguments.checkpoint: joints}
-    if arguments.official:
-        rows["official A2J"] = np.loadtxt(arguments.official).reshape(14, 3)
-    rows["every joint at the centre"] = np.tile(center, (14, 1))
-    truth = uvd_to_xyz(np.loadtxt(arguments.labels).reshape(14, 3), nyu.camera)
-    table = Table(title=f"{arguments.frame}: error in mm")
+
+def predict(predictor: Predictor, frame: str, center: NDArray[np.float64]) -> FilePrediction:
+    (found,) = predict_files(predictor, [frame], [center], None, NYU.camera, NYU.frame_format)
+    return found
+
+
+def errors_mm(uvd: NDArray[np.float64], labels: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(14, 3) and (14, 3) uvd -> (14,) mm."""
+    assert NYU.camera is not None
+    found, truth = (uvd_to_xyz(joints, NYU.camera)[None] for joints in (uvd, labels))
+    return joint_errors(found, truth)[0]
+
+
+def print_joints(
+    title: str, errors: dict[str, NDArray[np.float64]], corresponding: NDArray[np.bool_]
+) -> None:
+    table = Table(title=f"{title}: error in mm")
     table.add_column("joint")
-    errors = {}
-    for name, uvd in rows.items():
+    for name in errors:
         table.add_column(name, justify="right")
-        errors[name] = joint_errors(uvd_to_xyz(uvd, nyu.camera)[None], truth[None])[0]
-    for k, joint in enumerate(nyu.skeleton.joints):
+    for k, joint in enumerate(NYU.skeleton.joints):
         cells = [
-            f"{e[k]:.1f}" if corresponding[k] or name == "official A2J" else "–"
+            f"{e[k]:.1f}" if corresponding[k] or name == OFFICIAL else "–"
             for name, e in errors.items()
         ]
         table.add_row(joint, *cells)
@@ -66,6 +106,49 @@ def main() -> None:
         *(f"{e[corresponding].mean():.2f}" for e in errors.values()),
     )
     Console().print(table)
+
+
+def print_shifts(errors: dict[tuple[float, ...], NDArray[np.float64]]) -> None:
+    """Errors of the corresponding joints by what the centre was moved by."""
+    table = Table(title="the same with the centre moved")
+    for column in ("u px", "v px", "d mm", "mean mm", "worst mm"):
+        table.add_column(column, justify="right")
+    for shift, error in errors.items():
+        table.add_row(
+            *(f"{value:+g}" for value in shift), f"{error.mean():.1f}", f"{error.max():.1f}"
+        )
+    Console().print(table)
+
+
+def draw(
+    found: FilePrediction,
+    predictor: Predictor,
+    labels: NDArray[np.float64],
+    official: NDArray[np.float64] | None,
+    out: str | Path,
+) -> None:
+    """Our 21 joints; those of them that NYU has, over its labels; the official prediction over them."""
+    estimate, origin = found.estimate, np.asarray(found.origin_px)
+    assert estimate.center_depth_mm is not None
+    assert NYU.depth_window_mm is not None
+    far = estimate.center_depth_mm + NYU.depth_window_mm
+
+    def tile(joints: NDArray[np.float64], title: str, over_labels: bool = True) -> pictures.Tile:
+        truth = labels[:, :2] - origin if over_labels else None
+        return pictures.Tile(found.region, joints[:, :2] - origin, truth, title, far=far)
+
+    ours, corresponding = hand_to_nyu14(estimate.joints_uvd)
+    tiles = [
+        (tile(estimate.joints_uvd, "all 21 joints", over_labels=False), predictor.spec.skeleton),
+        (tile(np.where(corresponding[:, None], ours, np.nan), "NYU's, over labels"), NYU.skeleton),
+    ]
+    if official is not None:
+        tiles.append((tile(official, "official A2J, over labels"), NYU.skeleton))
+    figure = pictures.new_figure(TILE_INCHES * len(tiles), TILE_INCHES)
+    for number, (one, skeleton) in enumerate(tiles):
+        axes = figure.add_axes(((number + 0.02) / len(tiles), 0.01, 0.96 / len(tiles), 0.92))
+        pictures.draw_tile(axes, one, skeleton, TILE_INCHES / 2)
+    pictures.save_figure(figure, out)
 
 
 if __name__ == "__main__":

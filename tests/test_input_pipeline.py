@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -154,3 +155,47 @@ def test_a_broken_data_set_is_named(tmp_path):
     (folder / "dataset_info.json").write_text("{")
     with pytest.raises(UserError, match="not a readable TFDS data set"):
         input_pipeline.num_frames(tmp_path, TRACK, "train")
+
+
+def test_a_file_is_no_data_directory(tmp_path):
+    (tmp_path / "data").write_text("mine")
+    with pytest.raises(UserError, match="is a file; name the folder"):
+        input_pipeline.num_frames(tmp_path / "data", TRACK, "train")
+
+
+def damaged(content, how):
+    """Bytes of a shard, cut off or partly overwritten."""
+    if how == "emptied":
+        return b""
+    if how == "cut":
+        return content[: len(content) // 2]
+    noise = np.random.default_rng(0).bytes(2000)
+    return noise + content[2000:]
+
+
+@pytest.mark.parametrize("how", ["emptied", "cut", "overwritten"])
+def test_damaged_files_are_named(data_dir, tmp_path, how):
+    shutil.copytree(data_dir, tmp_path, dirs_exist_ok=True)
+    (shard,) = tmp_path.rglob("*train.array_record*")
+    shard.write_bytes(damaged(shard.read_bytes(), how))
+    readers = (
+        lambda: next(input_pipeline.train_batches(tmp_path, TRACK, "train", 8, seed=0)),
+        lambda: list(input_pipeline.eval_batches(tmp_path, TRACK, "train", 8)),
+        lambda: input_pipeline.example_reader(tmp_path, TRACK, "train")(0),
+    )
+    for read in readers:
+        with pytest.raises(UserError, match="data set is damaged") as caught:
+            read()
+        message = str(caught.value)
+        assert f"delete {shard.parent} and build it again" in message
+        assert "\n" not in message
+
+
+def test_a_missing_file_is_found_out_at_once(data_dir, tmp_path):
+    shutil.copytree(data_dir, tmp_path, dirs_exist_ok=True)
+    (shard,) = tmp_path.rglob("*train.array_record*")
+    shard.unlink()
+    with pytest.raises(UserError, match=r"is missing: delete .* and build it again") as caught:
+        input_pipeline.train_batches(tmp_path, TRACK, "train", 8, seed=0)
+    assert str(shard) in str(caught.value)
+    assert input_pipeline.num_frames(tmp_path, TRACK, "test") == 10

@@ -8,6 +8,7 @@ from typing import Any
 
 from a2j_jax.errors import UserError
 from a2j_jax.track_files import find_track, track_file
+from tfds_builders.build import EMBEDDED
 from tfds_builders.depth_pose import DepthPoseBuilder
 from tfds_builders.hands2017 import hands2017
 from tfds_builders.icvl import icvl
@@ -65,9 +66,10 @@ def get_dataset(track: str) -> DataSet:
     path = track_file(track)
     if path is not None:
         return _own(path)
-    near = difflib.get_close_matches(track, DATASETS, n=1)
+    known = (*DATASETS, *EMBEDDED)
+    near = difflib.get_close_matches(track, known, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise UserError(f"no builder for {track!r}{hint} (there are: {', '.join(DATASETS)})")
+    raise UserError(f"no builder for {track!r}{hint} (there are: {', '.join(known)})")
 
 
 def _itop(track: str, builder: type[DepthPoseBuilder]) -> DataSet:

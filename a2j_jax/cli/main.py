@@ -1,13 +1,26 @@
 """`a2j`: pick a command, run it, and end with one clear line when the user has to mend something."""
 
 import argparse
+import contextlib
+import os
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 from importlib import import_module
+from multiprocessing import util as multiprocessing_util
+from typing import Any, NoReturn
 
 from a2j_jax import __version__
-from a2j_jax.cli.arguments import Parser, join_negative_numbers, split_overrides
+from a2j_jax.cli.arguments import (
+    Parser,
+    command_line,
+    join_negative_numbers,
+    split_overrides,
+)
 from a2j_jax.errors import UserError
+
+INTERRUPTED = 130  # as a shell reports Ctrl-C
 
 # Command -> its module and one line of help; modules load when their command is called.
 COMMANDS = {
@@ -34,10 +47,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _dispatch(arguments)
     except UserError as error:
-        return _complain(str(error))
+        return _complain(str(error), error.instructions)
     except KeyboardInterrupt:
         print("a2j: interrupted", file=sys.stderr)
-        return 130
+        return INTERRUPTED
     except BrokenPipeError:
         return 141  # the reader of our output has gone, as a shell reports it
     except OSError as error:
@@ -47,9 +60,41 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _complain(f"{error.filename}: {error.strerror}")
 
 
-def _complain(message: str) -> int:
-    """One line, whatever the message was made of."""
+def console(argv: Sequence[str] | None = None) -> NoReturn:
+    """What the `a2j` program calls: `main`, and the end of the process.
+
+    After Ctrl-C the process ends at once, all that was open being closed by then: a compilation or a
+    reading thread that is still under way would crash the interpreter while it is taken down.
+    """
+    sys.unraisablehook = _interrupt_again
+    status = main(argv)
+    if status != INTERRUPTED:
+        sys.exit(status)
+    # Semaphores, as `atexit` would give them back: their tracker would complain of those left over.
+    multiprocessing_util._run_finalizers(0)  # type: ignore[attr-defined]
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # closed, or nobody reads it any more
+            stream.flush()
+    os._exit(status)
+
+
+def _interrupt_again(unraisable: Any) -> None:
+    """A Ctrl-C that met a callback of the garbage collector (JAX has one) would be printed and forgotten."""
+    if isinstance(unraisable.exc_value, KeyboardInterrupt):
+        # When the callback is over; as a signal to the main thread, which wakes it where it waits.
+        main_thread = threading.main_thread().ident
+        again = threading.Timer(0.05, signal.pthread_kill, (main_thread, signal.SIGINT))
+        again.daemon = True
+        again.start()
+    else:
+        sys.__unraisablehook__(unraisable)
+
+
+def _complain(message: str, instructions: str = "") -> int:
+    """One line, whatever the message was made of, and what to do about it if that takes more."""
     print(f"a2j: error: {' '.join(message.split())}", file=sys.stderr)
+    if instructions:
+        print(instructions, file=sys.stderr)
     return 2
 
 
@@ -70,6 +115,7 @@ def _dispatch(arguments: list[str]) -> int:
         if overrides and not hasattr(parsed, "config"):
             raise UserError(f"a2j {arguments[0]} takes no --config.{overrides[0][0]}")
         parsed.overrides = overrides
+        parsed.command_line = command_line(arguments)
         status: int = command.run(parsed)
         return status
     _top_parser().parse_args(arguments)

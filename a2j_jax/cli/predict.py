@@ -3,7 +3,7 @@
 import argparse
 import json
 
-from a2j_jax.cli.arguments import numbers
+from a2j_jax.cli.arguments import check_picture, numbers
 from a2j_jax.progress import say
 
 EXAMPLES = """\
@@ -39,18 +39,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for name in ("fx", "fy", "cx", "cy"):
         parser.add_argument(f"--{name}", type=float, help="intrinsics in px (the track's)")
     parser.add_argument(
-        "--depth_unit_mm", type=float, default=1.0, help="mm per count of a 16-bit PNG (1)"
+        "--depth_unit_mm",
+        type=float,
+        default=1.0,
+        help="mm per count of a 16-bit PNG or an integer .npy (1)",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
-    parser.add_argument("--out", help="PNG with the joints drawn over the frames")
+    parser.add_argument("--out", help="PNG or SVG with the joints drawn over the frames")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Predict."""
     from a2j_jax.inference.files import predict_files, to_json, with_intrinsics, write_overlay
+    from a2j_jax.inference.frames import check_file
     from a2j_jax.inference.predictor import Predictor, frames_of
     from a2j_jax.track_files import find_track
 
+    # A mistyped name shows before the network is loaded and compiled, not after.
+    for path in arguments.depth:
+        check_file(path)
+    check_picture(arguments.out, arguments.depth)
     predictor = Predictor.from_checkpoint(arguments.checkpoint)
     spec = predictor.spec
     source = frames_of(find_track(arguments.track), spec) if arguments.track else spec
@@ -79,7 +87,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.out:
         say(f"overlay: {write_overlay(predictions, spec, arguments.out)}")
     if arguments.json:
-        print(json.dumps(to_json(predictions)))
+        print(json.dumps(to_json(predictions, spec), allow_nan=False))
     return 0
 
 

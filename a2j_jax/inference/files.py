@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from a2j_jax.errors import UserError
 from a2j_jax.geometry import Camera
@@ -25,17 +25,22 @@ class FilePrediction:
         estimate: the joints.
         region: (h, w) depth inside the crop box, mm; for pictures.
         origin_px: (u, v) of the region's first pixel in the frame.
+        located: the centre or box that was computed from the depth because none was given.
+        center_uvd: (3,) px px mm that was cropped around, given or computed; None: a box was.
     """
 
     path: str
     estimate: PoseEstimate
     region: DepthFrame
     origin_px: tuple[int, int]
+    located: NDArray[np.float64] | None = None
+    center_uvd: NDArray[np.float64] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """`path`, `joints_uvd`, `joints_xyz_mm` (3D only), `confidence`, `milliseconds`.
+        """One object of `--json`, rounded to four decimals: a ten-thousandth of a pixel or millimetre.
 
-        Rounded to four decimals: a ten-thousandth of a pixel or millimetre.
+        `path`, `joints_uvd`, `joints_xyz_mm` (3D only), `confidence`, `box_px` (the crop, clipped to the
+        frame), `center_uvd` (null where a box said where to look) and `milliseconds`.
         """
         estimate = self.estimate
         frame: dict[str, Any] = {"path": self.path}
@@ -43,6 +48,9 @@ class FilePrediction:
             values = getattr(estimate, name)
             if values is not None:
                 frame[name] = np.round(values, 4).tolist()
+        frame["box_px"] = np.round(estimate.box_px, 4).tolist()
+        center = self.center_uvd
+        frame["center_uvd"] = None if center is None else np.round(center, 4).tolist()
         frame["milliseconds"] = round(estimate.milliseconds, 3)
         return frame
 
@@ -62,11 +70,12 @@ def predict_files(
         predictor: the network.
         paths: frames, see `frames.read_frame`.
         centers_uvd: one (u px, v px, d mm) for all frames, or one for each.
-        boxes_px: one (x0, y0, x1, y1) px for all frames, or one for each.
+        boxes_px: one (x0, y0, x1, y1) px for all frames, or one for each. Neither: each frame's
+            depth says where to look (`Predictor.locate`).
         camera: instead of the predictor's.
         frame_format: of the files; that of the predictor's track by default. A network trained on
             synthetic hands reads NYU's frames with "nyu_packed".
-        depth_unit_mm: of integer images.
+        depth_unit_mm: of integer images and integer `.npy` files.
 
     Raises:
         UserError: as `read_frame` and `Predictor.__call__`, with the file's name; a number of
@@ -79,17 +88,31 @@ def predict_files(
     frame_format = frame_format or predictor.spec.frame_format
     for path, center, box in zip(paths, centers, boxes, strict=True):
         depth = read_frame(path, frame_format, depth_unit_mm)
+        located = None
         try:
+            if center is None and box is None:
+                center, box = predictor.locate(depth, camera)
+                located = box if center is None else center
             estimate = predictor(depth, center_uvd=center, box_px=box, camera=camera)
         except UserError as error:
             raise UserError(f"{path}: {error}") from error
         x0, y0, x1, y1 = (int(edge) for edge in estimate.box_px)
-        yield FilePrediction(str(path), estimate, depth[y0 : y1 + 1, x0 : x1 + 1].copy(), (x0, y0))
+        region = depth[y0 : y1 + 1, x0 : x1 + 1].copy()
+        used = None if center is None else np.asarray(center, np.float64)
+        yield FilePrediction(str(path), estimate, region, (x0, y0), located, used)
 
 
-def to_json(predictions: Sequence[FilePrediction]) -> dict[str, Any]:
-    """The one object that `a2j predict --json` prints: `{"frames": [...]}`."""
-    return {"frames": [prediction.to_json() for prediction in predictions]}
+def to_json(predictions: Sequence[FilePrediction], spec: TrackSpec) -> dict[str, Any]:
+    """The one object that `a2j predict --json` prints.
+
+    `{"track": ..., "joint_names": [...], "frames": [...]}`: the track the network was trained on, and the K
+    names that the rows of `joints_uvd`, `joints_xyz_mm` and `confidence` are of.
+    """
+    return {
+        "track": spec.name,
+        "joint_names": list(spec.skeleton.joints),
+        "frames": [prediction.to_json() for prediction in predictions],
+    }
 
 
 def write_overlay(
@@ -124,11 +147,6 @@ def with_intrinsics(
     changed = {name: float(value) for name, value in given.items() if value is not None}
     if not changed:
         return camera
-    if not all(np.isfinite(v) for v in changed.values()) or 0.0 in (fx, fy):
-        raise UserError(
-            f"camera fx={fx} fy={fy} cx={cx} cy={cy}: expected finite numbers in px, "
-            "focal lengths not 0"
-        )
     if camera is None:
         if len(changed) < 4:
             raise UserError("this track has no camera of its own: give all of fx, fy, cx and cy")

@@ -2,7 +2,8 @@
 
 | `frame_format` of the track | file | depth |
 | --- | --- | --- |
-| any | `.npy`, 2-D, numeric | the values, in mm |
+| any | `.npy`, 2-D, decimal numbers | the values, in mm |
+| any | `.npy`, 2-D, whole numbers | value × `depth_unit_mm` (1.0 unless given) |
 | any | one-channel 16- or 32-bit PNG/TIFF | value × `depth_unit_mm` (1.0 unless given) |
 | `nyu_packed` | 8-bit RGB PNG | G·256 + B mm (red holds the synthetic rendering's label) |
 | `stretch8` | 8-bit grey | the values; such tracks only use their order (min–max stretch) |
@@ -32,22 +33,22 @@ def read_frame(
     Args:
         path: image or `.npy` file.
         frame_format: the track's `frame_format`, see the table of this module.
-        depth_unit_mm: what one step of an integer image means, in mm; an Intel SR305 has 0.125.
+        depth_unit_mm: what one step of whole numbers means, in mm; an Intel SR305 has 0.125.
 
     Returns:
         (H, W) float32 depth in mm (grey levels 0…255 from an 8-bit image), 0 = no reading.
 
     Raises:
         UserError: missing, unreadable or truncated file; 8-bit or colour where depth is expected;
-            an array that is not 2-D or not numeric; a frame without any reading.
+            an array that is not 2-D or not numeric; a unit for decimal numbers; a frame without any
+            reading.
     """
     path = Path(path)
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; expected a depth frame (16-bit PNG or .npy)")
+    check_file(path)
     if not (np.isfinite(depth_unit_mm) and depth_unit_mm > 0):
         raise UserError(f"depth unit {depth_unit_mm} mm: expected a positive number")
     if path.suffix.lower() == ".npy":
-        depth = _read_npy(path)
+        depth = _read_npy(path, depth_unit_mm)
     elif path.suffix.lower() in _IMAGE_SUFFIXES:
         depth = _read_image(path, frame_format, depth_unit_mm)
     else:
@@ -57,6 +58,19 @@ def read_frame(
     if not (depth > 0).any():
         raise UserError(f"{path}: the frame has no reading at all (every depth is 0)")
     return depth
+
+
+def check_file(path: str | Path) -> None:
+    """Whether there is a file at all: cheap, to be asked of all frames before the first is read.
+
+    Raises:
+        UserError: there is none, or a folder.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder; name the frames in it, e.g. {path}/*.png")
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; expected a depth frame (16-bit PNG or .npy)")
 
 
 def frame_from_array(depth_mm: Any, where: str = "depth frame") -> DepthFrame:
@@ -83,7 +97,7 @@ def unpack_nyu(rgb: NDArray[np.uint8]) -> DepthFrame:
     return (wide[..., 1] * 256 + wide[..., 2]).astype(np.float32)
 
 
-def _read_npy(path: Path) -> DepthFrame:
+def _read_npy(path: Path, depth_unit_mm: float) -> DepthFrame:
     try:
         array = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
@@ -93,7 +107,20 @@ def _read_npy(path: Path) -> DepthFrame:
         ) from error
     if not isinstance(array, np.ndarray):
         raise UserError(f"{path}: is an archive (.npz) under another name; expected one .npy array")
-    return frame_from_array(array, str(path))
+    depth = frame_from_array(array, str(path))
+    if not (depth > 0).any() and (array < 0).any():
+        raise UserError(
+            f"{path}: no depth is above 0 (the lowest is {np.nanmin(array):g}): expected mm from the "
+            "camera, counted positive"
+        )
+    if depth_unit_mm == 1.0:
+        return depth
+    if array.dtype.kind == "f":
+        raise UserError(
+            f"{path}: holds decimal numbers, which are taken for mm: leave out the depth unit of "
+            f"{depth_unit_mm:g} mm, or save whole numbers"
+        )
+    return depth * np.float32(depth_unit_mm)
 
 
 def _read_image(path: Path, frame_format: str, depth_unit_mm: float) -> DepthFrame:

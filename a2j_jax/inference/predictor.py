@@ -140,6 +140,11 @@ class Predictor:
             self._variables, image.astype(np.float32), np.float32(center_depth or 0.0)
         )
         joints_crop, joint_confidence = (np.asarray(part, np.float64)[0] for part in answer)
+        if not (np.isfinite(joints_crop).all() and np.isfinite(joint_confidence).all()):
+            raise UserError(
+                "the network answers with numbers that are not finite: its weights are broken; "
+                "use another checkpoint"
+            )
         uvd = crops.joints_to_frame(joints_crop, crop.box_px, center_depth or 0.0, self.spec)
         has_xyz = self.spec.joint_dims == 3 and camera is not None
         return PoseEstimate(

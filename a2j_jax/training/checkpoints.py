@@ -5,9 +5,14 @@ running statistics: all that inference needs), `optimizer`, `iterator` (position
 ranked the step. A converted checkpoint has `variables` alone, and the same `config.json`.
 """
 
+import asyncio
+import contextlib
 import dataclasses
 import json
 import logging
+import math
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +40,12 @@ class RunCheckpoints:
     """
 
     def __init__(self, workdir: str | Path, keep_best: int = 1):
+        """Opens, or makes, the checkpoints of a run directory.
+
+        Raises:
+          UserError: metrics of a checkpoint that cannot be read.
+        """
+        ranking_metrics(workdir)
         directory = Path(workdir).absolute() / CHECKPOINTS
         keep = preservation_policy.AnyPreservationPolicy(
             [
@@ -148,6 +159,7 @@ def load_variables(
             f"no checkpoint in {directory}: expected {CONFIG_FILE} and {CHECKPOINTS}/ as `a2j train` and "
             "`a2j convert` write them"
         )
+    ranking_metrics(directory)
     ranking = ocp.CheckpointManagerOptions(best_fn=_rank, best_mode="min", read_only=True)
     with ocp.CheckpointManager(folder, options=ranking) as manager:
         chosen = _choose_step(manager, step, folder)
@@ -183,18 +195,42 @@ def read_config(directory: str | Path) -> Config:
     try:
         config = from_json(path.read_text())
     except (UserError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: {error}") from error
+        raise UserError(
+            f"{path}: {error}; if it is damaged, delete it and train with the run's own config again, "
+            "which writes it anew, or convert the weights again"
+        ) from error
     own = Path(directory) / TRACK_FILE
     return dataclasses.replace(config, track=str(own)) if own.is_file() else config
 
 
+def kept_checkpoints(directory: str | Path) -> list[Path]:
+    """Folders of the complete checkpoints of a run, by step."""
+    found = (Path(directory) / CHECKPOINTS).glob("*")
+    return sorted((path for path in found if path.name.isdigit()), key=lambda path: int(path.name))
+
+
 def ranking_metrics(directory: str | Path) -> dict[int, dict[str, float]]:
-    """Metrics of every kept checkpoint, by step."""
-    folder = Path(directory) / CHECKPOINTS
-    found = {}
-    for path in folder.glob("*/metrics/metrics"):
-        found[int(path.parent.parent.name)] = json.loads(path.read_text())
-    return dict(sorted(found.items()))
+    """Metrics of every kept checkpoint, by step.
+
+    Raises:
+      UserError: a file of metrics that cannot be read. Orbax reads them too, whenever it opens a
+        run, and would end in a traceback.
+    """
+    files = {int(p.name): p / "metrics" / "metrics" for p in kept_checkpoints(directory)}
+    return {step: _read_metrics(path) for step, path in files.items() if path.is_file()}
+
+
+def _read_metrics(path: Path) -> dict[str, float]:
+    try:
+        metrics = json.loads(path.read_text())
+        if math.isfinite(metrics[RANKED_BY]):
+            return dict(metrics)
+    except (ValueError, TypeError, KeyError):
+        pass
+    raise UserError(
+        f"{path} is damaged: expected a JSON object with a number {RANKED_BY!r}; delete the folder of "
+        f"that checkpoint, {path.parent.parent}"
+    )
 
 
 def _choose_step(manager: ocp.CheckpointManager, step: int | str, folder: Path) -> int:
@@ -219,15 +255,21 @@ def _restore(
     where = Path(manager.directory) / str(step)
     variables = ocp.args.StandardRestore(_abstract(expected))
     try:
-        differences = _differences(where, expected)
-        if not differences:
-            return manager.restore(step, args=ocp.args.Composite(variables=variables, **others))
+        with _quiet_after_failure():
+            differences = _differences(where, expected)
+            if not differences:
+                return manager.restore(step, args=ocp.args.Composite(variables=variables, **others))
     except Exception as error:  # of a damaged file Orbax raises whatever its parsers do
-        # Its event loop would tell the same again, later and at length.
-        logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+        if _was_interrupted(error):
+            raise KeyboardInterrupt from error
+        others_kept = sorted(set(manager.all_steps()) - {step})
+        fix = (
+            f"delete that folder to use what else is kept (step {', '.join(map(str, others_kept))})"
+            if others_kept
+            else "it is the only one here: train into a new --workdir, or convert the weights again"
+        )
         raise UserError(
-            f"{where}: this checkpoint is damaged or incomplete ({_first_line(error)}); name another "
-            "--step, or delete that folder"
+            f"{where}: this checkpoint is damaged or incomplete ({_first_line(error)}); {fix}"
         ) from error
     shown = "; ".join(differences[:3]) + ("; ..." if len(differences) > 3 else "")
     raise UserError(
@@ -264,5 +306,37 @@ def _abstract(tree: Any) -> Any:
     return jax.tree.map(ocp.utils.to_shape_dtype_struct, tree)
 
 
+@contextlib.contextmanager
+def _quiet_after_failure() -> Iterator[None]:
+    """Once a restore has failed, the reads that were started with it end in an event loop that is closed.
+
+    They would tell so at length and out of turn, from wherever the interpreter happens to be; only the
+    failure itself is told. Nothing changes where all goes well.
+    """
+    before, logger = sys.unraisablehook, logging.getLogger("asyncio")
+    level = logger.level
+
+    def hook(unraisable: Any) -> None:
+        if "Event loop is closed" not in str(unraisable.exc_value):
+            before(unraisable)
+
+    sys.unraisablehook = hook
+    logger.setLevel(logging.CRITICAL)
+    yield
+    sys.unraisablehook = before
+    logger.setLevel(level)
+
+
+def _was_interrupted(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is behind an exception: Orbax makes one of its own of whatever stops a read."""
+    while error is not None:
+        if isinstance(error, (KeyboardInterrupt, asyncio.CancelledError)):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
 def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+    """What an exception of Orbax or TensorStore says, without its pointers to more."""
+    text = str(error).partition(". See full TensorStore details")[0].strip()
+    return text.splitlines()[0][:200] if text else type(error).__name__

@@ -1,6 +1,6 @@
 """One experiment from a config to a trained run directory."""
 
-import dataclasses
+import contextlib
 import itertools
 import math
 from pathlib import Path
@@ -17,8 +17,9 @@ from a2j_jax.progress import say
 from a2j_jax.tracks import TrackSpec
 from a2j_jax.training import assembly
 from a2j_jax.training.checkpoints import CONFIG_FILE, RunCheckpoints, read_config, write_config
+from a2j_jax.training.continuing import Difference, check_run_directory
 from a2j_jax.training.logs import RunLog
-from a2j_jax.training.loop import BatchIterator, Evaluate, Intervals, train
+from a2j_jax.training.loop import Evaluate, Intervals, train
 from a2j_jax.training.state import TrainState
 from a2j_jax.training.step import make_train_step
 from a2j_jax.weights.load import initial_variables
@@ -28,13 +29,14 @@ def run_experiment(config: Config, workdir: str | Path) -> TrainState:
     """Train an experiment in a run directory; continues where an earlier run of it stopped.
 
     Precedence: the latest complete checkpoint in `workdir`; else `config.model.init_from`; else random weights.
+    A run that has reached its length already is returned as it is, and nothing is written.
 
     Raises:
-      UserError: no data, a run directory of another model or track, a broken loss.
+      UserError: no data, a run directory of another experiment (`continuing.check_run_directory`), a broken loss.
     """
     workdir = Path(workdir)
     config = assembly.with_statistics(config)
-    check_run_directory(workdir, config)
+    changed = check_run_directory(workdir, config)
 
     # Data
     track = assembly.track_of(config)
@@ -71,26 +73,34 @@ def run_experiment(config: Config, workdir: str | Path) -> TrainState:
 
     # Run
     workdir.mkdir(parents=True, exist_ok=True)
-    write_config(workdir, config)
-    checkpoints, log = RunCheckpoints(workdir, config.run.keep_best), RunLog(workdir)
-    try:
-        state = _resumed(state, batches, checkpoints, intervals.total)
+    with contextlib.closing(RunCheckpoints(workdir, config.run.keep_best)) as checkpoints:
+        before = read_config(workdir) if (workdir / CONFIG_FILE).exists() else None
+        last = checkpoints.latest_step()
+        if last is not None:
+            state, position = checkpoints.restore(state, last)
+            batches.set_state(position)
+        done = last is not None and last >= intervals.total
+        if not done or before is None:
+            write_config(workdir, config)
+        if done:
+            say(f"this run is finished: step {last} of {intervals.total}; nothing left to train")
+            return state
         say(_headline(config, track, model, state, frames, intervals))
-        return train(
-            jax.jit(step, donate_argnums=0),
-            state,
-            batches,
-            jax.random.fold_in(key, 1),
-            intervals,
-            evaluate=evaluator(config, track, model),
-            checkpoints=checkpoints,
-            log=log,
-            schedule=schedule,
-            batch_size=batch_size,
-        )
-    finally:
-        checkpoints.close()
-        log.close()
+        if last is not None:
+            _say_continued(config, before, changed, last, intervals.total, steps_per_epoch)
+        with contextlib.closing(RunLog(workdir)) as log:
+            return train(
+                jax.jit(step, donate_argnums=0),
+                state,
+                batches,
+                jax.random.fold_in(key, 1),
+                intervals,
+                evaluate=evaluator(config, track, model),
+                checkpoints=checkpoints,
+                log=log,
+                schedule=schedule,
+                batch_size=batch_size,
+            )
 
 
 def evaluator(config: Config, track: TrackSpec, model: A2J) -> Evaluate:
@@ -110,42 +120,6 @@ def evaluator(config: Config, track: TrackSpec, model: A2J) -> Evaluate:
     return evaluate
 
 
-def check_run_directory(workdir: Path, config: Config) -> None:
-    """Refuse to mix two models or tracks in one run directory.
-
-    Raises:
-      UserError: `workdir` is no folder, or holds a run of another model, track or crop size, naming the
-        differences.
-    """
-    if workdir.exists() and not workdir.is_dir():
-        raise UserError(f"{workdir} is a file; name a folder for the run")
-    if not (workdir / CONFIG_FILE).exists():
-        return
-    before = read_config(workdir)
-    old, new = _identity(before), _identity(config)
-    changed = [
-        f"{name}: {old[name]!r} there, {new[name]!r} now" for name in new if old[name] != new[name]
-    ]
-    if changed:
-        raise UserError(
-            f"{workdir} holds a run of another experiment ({'; '.join(changed)}); "
-            "name another --workdir, or give the values it was started with"
-        )
-
-
-def _identity(config: Config) -> dict[str, Any]:
-    """What must not change between the parts of a run."""
-    model = dataclasses.asdict(dataclasses.replace(config.model, init_from=None))
-    track = assembly.track_of(config)
-    data: dict[str, Any] = {"crop_size": track.crop_size}
-    if config.data.normalization == "published" or config.data.mean is not None:
-        data |= {"mean": track.mean, "std": track.std}
-    # Otherwise they are not known before the data set is opened.
-    return {"track": track.name} | {f"data.{name}": value for name, value in data.items()} | {
-        f"model.{name}": value for name, value in model.items()
-    }
-
-
 def _intervals(config: Config, steps_per_epoch: int) -> Intervals:
     steps = config.optim.steps
     total = round(config.optim.epochs * steps_per_epoch) if steps is None else steps
@@ -161,19 +135,33 @@ def _intervals(config: Config, steps_per_epoch: int) -> Intervals:
     )
 
 
-def _resumed(
-    state: TrainState, batches: BatchIterator, checkpoints: RunCheckpoints, total: int
-) -> TrainState:
-    step = checkpoints.latest_step()
-    if step is None:
-        return state
-    state, position = checkpoints.restore(state, step)
-    batches.set_state(position)
-    if step >= total:
-        say(f"this run is finished: step {step} of {total}; nothing left to train")
-    else:
-        say(f"resuming from step {step} of {total}")
-    return state
+def _say_continued(
+    config: Config,
+    before: Config | None,
+    changed: list[Difference],
+    step: int,
+    total: int,
+    steps_per_epoch: int,
+) -> None:
+    """Where a run goes on, and with which other values than it was started with."""
+    say(f"resuming from step {step} of {total}")
+    if not changed or before is None:
+        return
+    said = "; ".join(map(str, changed))
+    old, new = (
+        float(
+            assembly.schedule_of(
+                one.optim, _intervals(one, steps_per_epoch).total, steps_per_epoch
+            )(step)
+        )
+        for one in (before, config)
+    )
+    if not math.isclose(old, new, rel_tol=1e-6):
+        said += (
+            f". The {config.optim.schedule} schedule is stretched over the new length: learning rate "
+            f"{new:.2g} from here on, where it was {old:.2g}"
+        )
+    say(f"with other values than before: {said}")
 
 
 def _headline(

@@ -9,7 +9,7 @@ import optax
 
 from a2j_jax.errors import UserError
 from a2j_jax.evaluation.metrics import NotFiniteError
-from a2j_jax.progress import Advance, progress
+from a2j_jax.progress import Advance, progress, say
 from a2j_jax.training.checkpoints import RANKED_BY, RunCheckpoints
 from a2j_jax.training.logs import RunLog
 from a2j_jax.training.state import TrainState
@@ -79,9 +79,13 @@ def train(
                 scores = reporter.checked(step + 1, evaluate, state.variables)
                 log.write("eval", step + 1, scores)
                 checkpoints.save(state, batches.get_state(), scores)
-                advance(0, note=f"step {step + 1}: error {scores[RANKED_BY]:.2f}")
+                say(f"step {step + 1}: error {scores[RANKED_BY]:.2f}{_where(scores)}")
     checkpoints.wait()
     return state
+
+
+def _where(scores: dict[str, float]) -> str:
+    return f" on {scores['frames']:.0f} frames" if "frames" in scores else ""
 
 
 class _Reporter:
@@ -108,8 +112,7 @@ class _Reporter:
         self._log.write("train", step, scalars)
         advance(
             0,
-            note=f"loss {scalars['loss']:.2f} (position {scalars['regression']:.2f}, surrounding "
-            f"{scalars['surrounding']:.2f})  lr {scalars['learning_rate']:.1e}",
+            note=f"loss {scalars['loss']:.2f}  lr {scalars['learning_rate']:.1e}",
         )
 
     def checked(self, step: int, evaluate: Evaluate, variables: dict[str, Any]) -> dict[str, float]:

@@ -7,12 +7,19 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from a2j_jax.errors import UserError
-from a2j_jax.weights.table import Entry, official_entries, trunk_entries
+from a2j_jax.weights.table import (
+    HEADS,
+    OFFICIAL_TRUNK_PREFIX,
+    Entry,
+    official_entries,
+    trunk_entries,
+)
 
 # ImageNet's classifier, carried along unused by the official network, and PyTorch's step counters.
 IGNORED_PREFIXES = ("fc.", "Backbone.model.fc.")
 IGNORED_SUFFIX = "num_batches_tracked"
-_SHOWN = 12
+_SHOWN = 3  # of a kind: one line should stay one line
+_ANCHORS_PER_CELL = 16
 
 
 def variables_from_official(
@@ -36,7 +43,8 @@ def variables_from_official(
       {"params": ..., "batch_stats": ...} of float arrays in the dtype of the state dict.
 
     Raises:
-      UserError: listing every missing, unexpected and misshapen key together.
+      UserError: how many keys are missing, unexpected and misshapen, with the first of each, and what network
+        the file looks like; or tensors that are not finite.
     """
     entries = official_entries(backbone, joint_dims, head_depth)
     return unflatten_dict(_convert(state_dict, entries, flatten_dict(dict(variables)), source))
@@ -92,25 +100,61 @@ def _convert(
             converted[entry.ours] = np.ascontiguousarray(entry.to_ours(theirs))
     unexpected = [key for key in state_dict if key not in known and not _is_ignored(key)]
     if missing or unexpected or misshapen:
-        raise UserError(_mismatch_message(source, missing, unexpected, misshapen))
+        parts = {"missing": missing, "unexpected": unexpected, "misshapen": misshapen}
+        raise UserError(_mismatch_message(source, parts, looks_like(state_dict)))
+    _check_finite(state_dict, known, source)
     return converted
+
+
+def looks_like(state_dict: Mapping[str, np.ndarray]) -> str:
+    """What network a state dict is of, in words, by its names and shapes; "" where that is not clear."""
+    prefix = OFFICIAL_TRUNK_PREFIX
+    heads = f"{HEADS['proposal_head']}.output.weight"
+    if heads not in state_dict:
+        prefix = ""
+    if f"{prefix}conv1.weight" not in state_dict:
+        return ""
+    backbone = _backbone(state_dict, f"{prefix}layer")
+    if not prefix:
+        return f"a {backbone} without A2J's heads"
+    outputs = np.shape(state_dict[heads])[:1] or (0,)
+    joints, rest = divmod(outputs[0], _ANCHORS_PER_CELL)
+    if rest or not joints:
+        return ""
+    deep = any(key.startswith(HEADS["depth_head"]) for key in state_dict)
+    return f"A2J of {joints} joints in {'3D' if deep else '2D'} with {backbone}"
+
+
+def _backbone(state_dict: Mapping[str, np.ndarray], layer: str) -> str:
+    def has(block: str) -> bool:
+        return f"{layer}{block}.weight" in state_dict
+
+    if has("1.0.conv3"):  # three convolutions in a block
+        return "resnet50" if has("3.5.conv3") and not has("3.6.conv3") else "a deeper ResNet"
+    return "resnet34" if has("1.2.conv2") else "resnet18"
+
+
+def _check_finite(state_dict: Mapping[str, np.ndarray], known: set[str], source: str) -> None:
+    broken = [key for key in state_dict if key in known and not np.isfinite(state_dict[key]).all()]
+    if broken:
+        raise UserError(
+            f"{source}: {len(broken)} tensors hold NaN or infinity: {_listed(broken)}; the training "
+            "that wrote them has broken"
+        )
 
 
 def _is_ignored(key: str) -> bool:
     return key.startswith(IGNORED_PREFIXES) or key.endswith(IGNORED_SUFFIX)
 
 
-def _mismatch_message(
-    source: str, missing: list[str], unexpected: list[str], misshapen: list[str]
-) -> str:
-    parts = [f"{source} does not fit this model"]
-    for title, items in (
-        ("missing", missing),
-        ("unexpected", unexpected),
-        ("misshapen", misshapen),
-    ):
-        if items:
-            shown = ", ".join(items[:_SHOWN]) + (", ..." if len(items) > _SHOWN else "")
-            parts.append(f"{len(items)} {title}: {shown}")
-    parts.append("choose the track and backbone the weights were made for")
-    return "; ".join(parts)
+def _mismatch_message(source: str, parts: Mapping[str, list[str]], found: str) -> str:
+    said = [f"{source} does not fit this model"]
+    said += [f"{len(keys)} {title}: {_listed(keys)}" for title, keys in parts.items() if keys]
+    if found:
+        said.append(f"the file looks like {found}")
+    said.append("choose the track and backbone the weights were made for")
+    return "; ".join(said)
+
+
+def _listed(items: list[str]) -> str:
+    return ", ".join(items[:_SHOWN]) + (", ..." if len(items) > _SHOWN else "")

@@ -44,6 +44,8 @@ def read_state_dict(path: str | Path) -> dict[str, np.ndarray]:
         raise UserError(
             f"{path}: cannot be read as {path.suffix} ({reason}); is it complete?"
         ) from error
+    if not tensors:
+        raise UserError(f"{path}: holds no tensors at all; expected the weights of a network")
     try:
         return {
             key.removeprefix("module."): np.asarray(value).astype(np.float32, copy=False)
@@ -65,6 +67,9 @@ def write_state_dict(path: str | Path, tensors: dict[str, np.ndarray]) -> None:
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
+    # Of anything else numpy says that it may be a pickle, and how to run it: not repeated here.
+    if not zipfile.is_zipfile(path) and not path.read_bytes()[:6] == b"\x93NUMPY":
+        raise ValueError("not a whole archive")
     archive = np.load(path, allow_pickle=False)
     if not isinstance(archive, np.lib.npyio.NpzFile):
         raise UserError(f"{path}: is a single .npy array under another name; expected named arrays")

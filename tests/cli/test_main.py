@@ -3,10 +3,12 @@
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from a2j_jax.cli import console
 from a2j_jax.cli import main as entry
 from a2j_jax.cli.main import COMMANDS
 from tests.cli.conftest import Command, Refused
@@ -52,7 +54,6 @@ def test_version(a2j: Command) -> None:
         ("eval --workdir runs/x --step newest", "'newest': expected best, latest or a step number"),
         ("eval --workdir runs/x --batch_size 0", "'0': expected a whole number of at least 1"),
         ("eval --workdir runs/x --config.optim.steps=3", "a2j eval takes no --config.optim.steps"),
-        ("predict --checkpoint c --depth f.png", "--center --box is required"),
         ("predict --checkpoint c --depth f.png --center 1,2", "'1,2' is not U,V,D: expected 3"),
         ("predict --checkpoint c --depth f.png --box a,b,c,d", "is not X0,Y0,X1,Y1: expected 4"),
         ("predict --checkpoint c --depth f.png --center 1,2,3 --box 1,2,3,4", "not allowed with"),
@@ -104,6 +105,72 @@ def test_interrupting_is_no_error(a2j: Command, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("a2j_jax.cli.show.run", interrupted)
     outcome = a2j("show", "synthetic_hand")
     assert (outcome.status, outcome.out, outcome.err) == (130, "", "a2j: interrupted\n")
+
+
+CONSOLE = """
+import atexit, os, sys
+import a2j_jax.cli.show
+from a2j_jax.cli import console, main
+
+atexit.register(os._exit, 99)  # the interpreter being taken down, a thread still at work
+
+def run(_):
+    try:
+        print("half a line", end="")
+        raise KeyboardInterrupt
+    finally:
+        print(", closed", end="")
+
+a2j_jax.cli.show.run = run
+sys.argv = ["a2j", "show", "synthetic_hand"]
+if main() == 130:
+    console()
+"""
+
+
+def test_after_an_interruption_the_program_ends_at_once() -> None:
+    """All output is there, everything that was open is closed, and no thread can crash the rest."""
+    done = subprocess.run([sys.executable, "-c", CONSOLE], capture_output=True, text=True)
+    assert done.returncode == 130
+    assert done.stdout == "half a line, closed" * 2
+    assert done.stderr == "a2j: interrupted\n" * 2
+
+
+SWALLOWED = """
+import gc, sys, time
+import a2j_jax.cli.show
+from a2j_jax.cli import console
+
+def callback(phase, info):
+    gc.callbacks.remove(callback)
+    raise KeyboardInterrupt
+
+def run(_):
+    gc.callbacks.append(callback)
+    gc.collect()
+    time.sleep(60)
+    return 0
+
+a2j_jax.cli.show.run = run
+console(["show", "synthetic_hand"])
+"""
+
+
+def test_an_interruption_in_a_callback_is_not_lost() -> None:
+    started = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", SWALLOWED], capture_output=True, text=True)
+    assert time.monotonic() - started < 50  # what waited was woken
+    assert (done.returncode, done.stderr) == (130, "a2j: interrupted\n")
+
+
+def test_the_program_ends_with_the_status_of_its_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.unraisablehook", sys.unraisablehook)  # to be put back
+    with pytest.raises(SystemExit) as caught:
+        console(["--version"])
+    assert not caught.value.code
+    with pytest.raises(SystemExit) as caught:
+        console(["trian"])
+    assert caught.value.code == 2
 
 
 def test_our_own_bugs_keep_their_traceback(monkeypatch: pytest.MonkeyPatch) -> None:

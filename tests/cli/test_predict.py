@@ -4,6 +4,7 @@ import json
 import os
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -12,6 +13,8 @@ from a2j_jax import geometry
 from a2j_jax.geometry import Camera
 from a2j_jax.inference.predictor import Predictor
 from a2j_jax.tracks import get_track
+from a2j_jax.training.checkpoints import save_variables
+from tests import tiny
 from tests.cli.conftest import Command, Refused
 
 CENTER = "300,200,700"
@@ -37,6 +40,7 @@ def frames(tmp_path_factory: pytest.TempPathFactory) -> Path:
     np.save(folder / "colour.npy", np.zeros((4, 5, 3)))
     np.save(folder / "blank.npy", np.zeros((480, 640), np.uint16))
     np.save(folder / "objects.npy", np.array([{}], dtype=object), allow_pickle=True)
+    np.save(folder / "negative.npy", -depth.astype(np.float32))
     (folder / "text.png").write_text("hello")
     (folder / "cut.png").write_bytes((folder / "depth16.png").read_bytes()[:300])
     (folder / "frame.xyz").write_text("hello")
@@ -46,8 +50,21 @@ def frames(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def joints(out: str) -> list[dict]:
     assert out.count("\n") == 1
     contents = json.loads(out)
-    assert contents.keys() == {"frames"}
+    assert contents.keys() == {"track", "joint_names", "frames"}
+    names = list(get_track(contents["track"]).skeleton.joints)
+    assert contents["joint_names"] == names
+    for frame in contents["frames"]:
+        assert len(frame["joints_uvd"]) == len(names)
     return contents["frames"]
+
+
+@pytest.mark.slow
+def test_a_hand_nobody_pointed_at(a2j: Command, checkpoints: Path, frames: Path) -> None:
+    path = frames / "depth.npy"
+    outcome = a2j("predict", "--checkpoint", checkpoints / "nyu", "--depth", path, "--json")
+    assert outcome.status == 0, outcome.err
+    assert f"{path}: no --center or --box; found in the depth: --center 300,200,7" in outcome.err
+    assert len(joints(outcome.out)) == 1
 
 
 @pytest.mark.slow
@@ -63,8 +80,9 @@ def test_hands(a2j: Command, checkpoints: Path, frames: Path) -> None:
     assert all(f"{path}: " in outcome.err and " ms" in outcome.err for path in paths)
     for frame in found:
         assert frame.keys() == {
-            "path", "joints_uvd", "joints_xyz_mm", "confidence", "milliseconds"
+            "path", "joints_uvd", "joints_xyz_mm", "confidence", "box_px", "center_uvd", "milliseconds"
         }  # fmt: skip
+        assert frame["center_uvd"] == [300, 200, 700]
         assert frame["joints_uvd"] == found[0]["joints_uvd"]  # however it is stored
         assert frame["milliseconds"] > 0
     assert np.shape(found[0]["joints_uvd"]) == np.shape(found[0]["joints_xyz_mm"]) == (14, 3)
@@ -115,7 +133,10 @@ def test_bodies(a2j: Command, checkpoints: Path, frames: Path, tmp_path: Path) -
     )  # fmt: skip
     assert outcome.status == 0, outcome.err
     for frame in joints(outcome.out):
-        assert frame.keys() == {"path", "joints_uvd", "confidence", "milliseconds"}
+        assert frame.keys() == {
+            "path", "joints_uvd", "confidence", "box_px", "center_uvd", "milliseconds"
+        }  # fmt: skip
+        assert frame["center_uvd"] is None
         assert np.shape(frame["joints_uvd"]) == (19, 2)
 
 
@@ -141,6 +162,9 @@ def loaded(checkpoints: Path) -> Predictor:
     [
         ("none.png", f"--center {CENTER}", "no such file"),
         ("grey8.png", f"--center {CENTER}", "uint8 image of 1 channel(s)"),
+        ("", f"--center {CENTER}", "is a folder; name the frames in it"),
+        ("negative.npy", f"--center {CENTER}", "no depth is above 0 (the lowest is -2001)"),
+        ("small.npy", f"--center {CENTER} --depth_unit_mm 0.1", "holds decimal numbers"),
         ("cut.png", f"--center {CENTER}", "truncated"),
         ("text.png", f"--center {CENTER}", "not readable as an image"),
         ("frame.xyz", f"--center {CENTER}", "unknown kind of frame '.xyz'"),
@@ -191,6 +215,48 @@ def test_colour_where_depth_is_expected(refused: Refused, checkpoints: Path, fra
     )  # fmt: skip
     assert "uint8 image of 3 channel(s)" in message
     assert "--track nyu" in message
+
+
+def test_pictures_are_not_drawn_over_inputs(
+    refused: Refused, frames: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Refused before anything is loaded: there is no checkpoint here."""
+    depth, other = tmp_path / "depth.png", tmp_path / "other.png"
+    for path in (depth, other):
+        path.write_bytes((frames / "depth16.png").read_bytes())
+    (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "notes.png").write_text("mine")
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    monkeypatch.chdir(tmp_path)
+
+    def told(out: str) -> str:
+        return refused("predict", "--checkpoint", "none", "--depth", depth, "--out", out)
+
+    assert "is one of the frames to be read" in told("../" + tmp_path.name + "/depth.png")
+    assert "is no picture of ours (a depth frame?)" in told("other.png")
+    assert "is no picture of ours" in told("notes.png")
+    assert "expected a picture's name, .png or .svg" in told("notes.txt")
+    (tmp_path / "sheet.png").mkdir()
+    assert "is a folder" in told("sheet.png")
+    (tmp_path / "sheet.png").rmdir()
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_frames_are_looked_for_before_the_network_is_loaded(refused: Refused, frames: Path) -> None:
+    message = refused(
+        "predict", "--checkpoint", "none", "--depth", frames / "depth.npy", frames / "none.npy"
+    )
+    assert f"{frames / 'none.npy'}: no such file" in message
+
+
+def test_a_network_that_answers_nan(refused: Refused, frames: Path, tmp_path: Path) -> None:
+    broken = jax.tree.map(lambda leaf: np.full_like(leaf, np.nan), tiny.variables("nyu"))
+    save_variables(tmp_path / "broken", broken, tiny.config(track="nyu"))
+    message = refused(
+        "predict", "--checkpoint", tmp_path / "broken", "--depth", frames / "depth.npy",
+        "--center", CENTER, "--json",
+    )  # fmt: skip
+    assert "depth.npy: the network answers with numbers that are not finite" in message
 
 
 def test_bad_checkpoints(refused: Refused, frames: Path, tmp_path: Path) -> None:

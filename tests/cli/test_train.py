@@ -62,11 +62,27 @@ def test_an_embedded_data_set_is_not_replaced(
     refused: Refused, config_file: Path, tmp_path: Path
 ) -> None:
     message = refused(
-        "train", "--config", config_file, "--workdir", tmp_path / "run",
+        "train", "--config", config_file, "--workdir", tmp_path / "run", "--config.data.seed=7",
         "--config.data.train_frames=70",
     )  # fmt: skip
-    assert "holds another data set" in message
+    assert "holds another data set (seed: 0 there, 7 wanted)" in message
     assert not (tmp_path / "run").exists()
+
+
+def test_an_embedded_data_set_of_another_size_is_used(
+    a2j: Command, config_file: Path, tmp_path: Path
+) -> None:
+    workdir = tmp_path / "run"
+    outcome = a2j(
+        "train", "--config", config_file, "--workdir", workdir, "--config.data.train_frames=70",
+        "--config.data.test_frames=7", "--config.optim.steps=1",
+    )  # fmt: skip
+    assert outcome.status == 0, outcome.err
+    built, used, *_ = outcome.err.splitlines()
+    assert "is built already" in built
+    assert "64 train (not 70), 16 validation (not 16), 20 test (not 7)" in used
+    assert "64 frames at 32 px" in outcome.err
+    assert 1 in ranking_metrics(workdir)
 
 
 def test_a_sheet_of_examples(
@@ -80,3 +96,15 @@ def test_a_sheet_of_examples(
     assert sheet.read_bytes().startswith(b"\x89PNG")
     assert "at crop size 176" in refused(*show)
     assert "no split 'dev'" in refused(*show, "--crop_size", tiny.SIZE, "--split", "dev")
+
+
+def test_a_named_data_directory_that_is_not_there(refused: Refused, tmp_path: Path) -> None:
+    """Not a reason to render something else instead."""
+    message = refused(
+        "show", "synthetic_hand", "--data_dir", tmp_path / "typo", "--out", tmp_path / "sheet.png"
+    )
+    assert f"no data directory {tmp_path / 'typo'}" in message
+    assert "expected a picture's name" in refused(
+        "show", "synthetic_hand", "--out", tmp_path / "notes.txt"
+    )
+    assert list(tmp_path.iterdir()) == []

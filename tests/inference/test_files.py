@@ -42,6 +42,10 @@ class FakePredictor:
             milliseconds=1.23456,
         )
 
+    def locate(self, depth: Any, camera: Any) -> tuple[Any, Any]:
+        center = np.array([depth.shape[1] / 2, depth.shape[0] / 2, depth[0, 0]])
+        return (center, None) if self.spec.crop_by == "center" else (None, np.arange(4.0))
+
 
 def save_frames(folder: Path, count: int) -> list[Path]:
     paths = [folder / f"{i}.png" for i in range(count)]
@@ -50,19 +54,39 @@ def save_frames(folder: Path, count: int) -> list[Path]:
     return paths
 
 
+def test_without_center_and_box_each_frame_says_where_to_look(tmp_path: Path) -> None:
+    fake: Any = FakePredictor(NYU)
+    found = list(predict_files(fake, save_frames(tmp_path, 2)))
+    for i, (prediction, asked) in enumerate(zip(found, fake.asked, strict=True)):
+        np.testing.assert_array_equal(prediction.located, [25, 20, 700 + i])
+        np.testing.assert_array_equal(prediction.center_uvd, [25, 20, 700 + i])
+        np.testing.assert_array_equal(asked[0], prediction.located)
+    fake = FakePredictor(get_track("itop_top"))
+    (prediction,) = predict_files(fake, save_frames(tmp_path, 1))
+    np.testing.assert_array_equal(prediction.located, np.arange(4.0))
+    assert fake.asked[0][0] is None
+    (prediction,) = predict_files(fake, save_frames(tmp_path, 1), boxes_px=[(1, 2, 3, 4)])
+    assert prediction.located is None
+
+
 def test_json_is_the_contracted_object(tmp_path: Path) -> None:
     paths = save_frames(tmp_path, 2)
     fake: Any = FakePredictor(NYU)
     found = list(predict_files(fake, paths, centers_uvd=[(10, 12, 700)]))
-    out = json.loads(json.dumps(to_json(found), allow_nan=False))
+    out = json.loads(json.dumps(to_json(found, NYU), allow_nan=False))
+    assert (out["track"], out["joint_names"]) == ("nyu", list(NYU.skeleton.joints))
     assert [f["path"] for f in out["frames"]] == [str(p) for p in paths]
     assert list(out["frames"][0]) == [
         "path",
         "joints_uvd",
         "joints_xyz_mm",
         "confidence",
+        "box_px",
+        "center_uvd",
         "milliseconds",
     ]
+    assert out["frames"][0]["box_px"] == [2.5, 3.5, 20.0, 30.0]
+    assert out["frames"][0]["center_uvd"] == [10, 12, 700]
     assert out["frames"][0]["joints_uvd"] == [[10.3333, 12.3333, 700.3333]] * 14
     assert out["frames"][0]["milliseconds"] == 1.235
 
@@ -73,6 +97,7 @@ def test_2d_tracks_give_u_v_and_no_xyz(tmp_path: Path) -> None:
     out = found.to_json()
     assert "joints_xyz_mm" not in out
     assert np.shape(out["joints_uvd"]) == (19, 2)
+    assert out["center_uvd"] is None
 
 
 def test_one_centre_for_all_frames_or_one_for_each(tmp_path: Path) -> None:

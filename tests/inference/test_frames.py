@@ -32,6 +32,15 @@ def test_depth_unit_scales_an_integer_image(tmp_path: Path) -> None:
     np.testing.assert_allclose(depth, DEPTH * 0.125)
 
 
+def test_depth_unit_scales_whole_numbers_and_no_millimetres(tmp_path: Path) -> None:
+    path = tmp_path / "d.npy"
+    np.save(path, DEPTH)
+    np.testing.assert_allclose(read_frame(path, depth_unit_mm=0.125), DEPTH * 0.125)
+    np.save(path, DEPTH.astype(np.float32))
+    with pytest.raises(UserError, match="decimal numbers, which are taken for mm"):
+        read_frame(path, depth_unit_mm=0.125)
+
+
 def test_nyu_packed(tmp_path: Path) -> None:
     rgb = np.stack([np.full_like(DEPTH, 77), DEPTH >> 8, DEPTH & 255], -1).astype(np.uint8)
     path = save_png(tmp_path / "d.png", rgb)
@@ -79,6 +88,8 @@ def test_each_kind_of_bad_file_has_its_own_clear_line(tmp_path: Path) -> None:
     np.savez(tmp_path / "archive.npz", d=DEPTH)
     (tmp_path / "archive.npz").rename(tmp_path / "archive.npy")
     np.save(tmp_path / "blank.npy", np.zeros((4, 4)))
+    np.save(tmp_path / "negative.npy", np.full((4, 4), -700.0))
+    (tmp_path / "folder.png").mkdir()
     (tmp_path / "frame.exr").write_bytes(b"exr")
     cases = {
         "missing.png": "no such file",
@@ -90,6 +101,8 @@ def test_each_kind_of_bad_file_has_its_own_clear_line(tmp_path: Path) -> None:
         "cut.npy": "not readable as a numeric",
         "archive.npy": "archive",
         "blank.npy": "no reading at all",
+        "negative.npy": r"no depth is above 0 \(the lowest is -700\)",
+        "folder.png": r"is a folder; name the frames in it",
         "frame.exr": "unknown kind of frame",
     }
     for name, message in cases.items():

@@ -121,6 +121,21 @@ def test_a_box_on_a_hand_track_takes_its_depth_from_the_readings() -> None:
     assert estimate.center_depth_mm == pytest.approx(700, abs=10)
 
 
+def test_the_frame_alone_says_where_to_look() -> None:
+    rows, columns = np.mgrid[:240, :320]
+    depth = np.where((rows - 100) ** 2 + (columns - 150) ** 2 < 60**2, 700.0, 2001.0)
+    center, none = predictor("nyu").locate(depth)
+    assert center is not None
+    assert none is None
+    np.testing.assert_allclose(center, [150, 100, 715], atol=2)
+    none, box = predictor("itop_front").locate(depth)
+    assert none is None
+    assert box is not None
+    np.testing.assert_allclose(box, [82.5, 32.5, 217.5, 167.5], atol=4)
+    with pytest.raises(UserError, match="no depth reading"):
+        predictor("nyu").locate(np.zeros((20, 20)))
+
+
 def test_depth_in_box_ignores_background_and_stray_pixels() -> None:
     depth = frame()
     depth[100, 150] = 210.0  # a stray reading in front

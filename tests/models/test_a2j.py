@@ -6,6 +6,7 @@ import pytest
 from a2j_jax.models.a2j import A2J, init_variables
 from a2j_jax.models.anchors import aggregate, anchor_grid
 from a2j_jax.models.resnet import ResNet
+from tests import tiny
 
 
 def small(**changes: object) -> A2J:
@@ -15,9 +16,8 @@ def small(**changes: object) -> A2J:
 
 @pytest.mark.parametrize(("height", "width"), [(32, 64), (48, 16)])
 def test_any_crop_of_whole_cells(height: int, width: int) -> None:
-    model = small()
-    images = jnp.ones((2, height, width, 1))
-    heads, _ = jax.jit(model.init_with_output)(jax.random.key(0), images)
+    variables = tiny.made_up(tiny.shapes(small()))
+    heads = jax.jit(small().apply)(variables, jnp.ones((2, height, width, 1)))
     anchors = height // 4 * width // 4
     assert heads.proposal.shape == (2, anchors, 5)
     assert heads.offset.shape == (2, anchors, 5, 2)
@@ -27,7 +27,8 @@ def test_any_crop_of_whole_cells(height: int, width: int) -> None:
 
 def test_two_dimensional_mode_has_no_depth_head() -> None:
     model = small(joint_dims=2)
-    heads, variables = jax.jit(model.init_with_output)(jax.random.key(0), jnp.ones((1, 32, 32, 1)))
+    variables = tiny.made_up(tiny.shapes(model))
+    heads = jax.jit(model.apply)(variables, jnp.ones((1, 32, 32, 1)))
     assert heads.depth is None
     assert "depth_head" not in variables["params"]
     assert aggregate(heads, anchor_grid(32, 32)).joints.shape == (1, 5, 2)
@@ -80,8 +81,9 @@ def test_initialisation_follows_the_official_code() -> None:
 
 def test_bfloat16_computes_close_to_float32_on_float32_weights() -> None:
     model, half = small(), small(dtype=jnp.bfloat16)
-    variables = init_variables(half, jax.random.key(0), 32, 32)
-    assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {np.dtype("float32")}
+    shapes = tiny.shapes(half)
+    assert {leaf.dtype for leaf in jax.tree.leaves(shapes)} == {np.dtype("float32")}
+    variables = tiny.made_up(shapes)
     images = jax.random.normal(jax.random.key(1), (2, 32, 32, 1))
     full, rough = (jax.jit(m.apply)(variables, images).offset for m in (model, half))
     assert rough.dtype == jnp.float32

@@ -1,11 +1,14 @@
 """Checkpoints: which are kept and chosen, what comes back, and one clear line for what cannot."""
 
+import asyncio
 import gc
 import logging
 import shutil
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -14,6 +17,7 @@ import numpy as np
 import pytest
 
 from a2j_jax.errors import UserError
+from a2j_jax.training import checkpoints as module
 from a2j_jax.training.checkpoints import (
     RunCheckpoints,
     load_variables,
@@ -221,7 +225,9 @@ def test_a_step_that_was_not_kept(run: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe\x00", b'{"name": "x", "colour": 1}'])
 def test_a_config_that_cannot_be_read(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "config.json").write_bytes(content)
-    assert f"{tmp_path / 'config.json'}: " in complaint(read_config, tmp_path)
+    message = complaint(read_config, tmp_path)
+    assert f"{tmp_path / 'config.json'}: " in message
+    assert "delete it and train with the run's own config again" in message
 
 
 @pytest.fixture
@@ -253,6 +259,8 @@ def test_a_damaged_checkpoint(run: Path, tmp_path: Path, which: str, kept: float
     path.write_bytes(path.read_bytes()[: int(kept * path.stat().st_size)])
     message = complaint(load_variables, workdir, SMALL)
     assert f"{workdir}/checkpoints/20: this checkpoint is damaged or incomplete" in message
+    assert "delete that folder to use what else is kept (step 40)" in message
+    assert "--step" not in message  # which `train` and `predict` do not have
     assert load_variables(workdir, SMALL, "latest")[1] == 40  # the other one is whole
 
 
@@ -267,3 +275,70 @@ def test_a_damaged_training_state(run: Path, tmp_path: Path, item: str) -> None:
     checkpoints = RunCheckpoints(workdir)
     assert "damaged or incomplete" in complaint(checkpoints.restore, state_at(0), 40)
     checkpoints.close()
+
+
+@AFTERWARDS
+@pytest.mark.usefixtures("quiet")
+def test_the_only_checkpoint_is_damaged(tmp_path: Path) -> None:
+    save_run(tmp_path, {10: 1.0})
+    (tmp_path / "checkpoints" / "10" / "variables" / "_METADATA").write_text("{")
+    message = complaint(load_variables, tmp_path, SMALL)
+    assert "it is the only one here: train into a new --workdir" in message
+
+
+@pytest.mark.parametrize("content", ["", '{"error": 5', "[1]", '{"loss": 1.0}', '{"error": NaN}'])
+def test_damaged_metrics(run: Path, tmp_path: Path, content: str) -> None:
+    workdir = tmp_path / "run"
+    shutil.copytree(run, workdir)
+    path = workdir / "checkpoints" / "20" / "metrics" / "metrics"
+    path.write_text(content)
+    for open_it in (ranking_metrics, RunCheckpoints, lambda w: load_variables(w, SMALL, "latest")):
+        message = complaint(open_it, workdir)
+        assert f"{path} is damaged" in message
+        assert f"delete the folder of that checkpoint, {workdir / 'checkpoints' / '20'}" in message
+    shutil.rmtree(workdir / "checkpoints" / "20")
+    assert load_variables(workdir, SMALL)[1] == 40
+
+
+def test_pointers_to_more_are_left_out_of_a_message() -> None:
+    error = ValueError(
+        "Encountered error while reading array. See full TensorStore details: <bound method x of y>"
+    )
+    assert module._first_line(error) == "Encountered error while reading array"
+    assert module._first_line(KeyError()) == "KeyError"
+
+
+def test_reads_that_end_after_a_failure_stay_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    monkeypatch.setattr("sys.unraisablehook", lambda args: told.append(str(args.exc_value)))
+
+    def tell() -> None:
+        for text in ("Event loop is closed", "something else"):
+            sys.unraisablehook(SimpleNamespace(exc_value=RuntimeError(text)))  # type: ignore[arg-type]
+
+    with module._quiet_after_failure():
+        pass
+    tell()
+    assert told == ["Event loop is closed", "something else"]  # nothing has failed
+    told.clear()
+    with pytest.raises(ValueError), module._quiet_after_failure():
+        raise ValueError
+    tell()
+    assert told == ["something else"]
+    logging.getLogger("asyncio").setLevel(logging.NOTSET)
+
+
+@pytest.mark.usefixtures("quiet")
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, asyncio.CancelledError])
+def test_an_interrupted_restore_is_not_a_damaged_checkpoint(
+    run: Path, monkeypatch: pytest.MonkeyPatch, stop: type[BaseException]
+) -> None:
+    def stopped(*_: Any) -> None:
+        try:
+            raise stop
+        except BaseException as error:
+            raise Exception("Encountered error while reading array index") from error
+
+    monkeypatch.setattr(module, "_differences", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        load_variables(run, SMALL)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from a2j_jax.config import Config, override
 from a2j_jax.errors import UserError
 from a2j_jax.evaluation.checkpoint import evaluate_checkpoint
 from a2j_jax.training.checkpoints import ranking_metrics, read_config
-from a2j_jax.training.experiment import check_run_directory, run_experiment
+from a2j_jax.training.experiment import run_experiment
 from a2j_jax.training.restore import restore
 from a2j_jax.training.state import TrainState
 from tests import tiny
@@ -123,6 +124,10 @@ def test_a_finished_run_has_nothing_left_to_train(
     again = run_experiment(tiny.config(tiny_data), workdir)
     assert "this run is finished: step 6 of 6; nothing left to train" in capsys.readouterr().err
     assert tiny.same(again, state)
+    config = (workdir / "config.json").read_bytes()
+    run_experiment(tiny.config(tiny_data, steps=5), workdir)  # shorter than what was done
+    assert capsys.readouterr().err == "this run is finished: step 6 of 5; nothing left to train\n"
+    assert (workdir / "config.json").read_bytes() == config
     assert {p: p.stat().st_mtime_ns for p in (workdir / "checkpoints").rglob("*")} == before
 
 
@@ -148,11 +153,25 @@ def test_a_work_directory_is_of_one_model_and_track(
     assert contents(workdir) == before
 
 
-def test_what_may_change_between_the_parts_of_a_run(
-    finished: tuple[Path, TrainState], tiny_data: Path
+def test_a_run_can_be_made_longer(
+    finished: tuple[Path, TrainState],
+    tiny_data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    config = tiny.config(tiny_data, learning_rate=5e-4, steps=100)
-    check_run_directory(finished[0], override(config, "model.init_from", "w.npz"))
+    workdir = tmp_path / "longer"
+    shutil.copytree(finished[0], workdir)
+    config = tiny.config(tiny_data, steps=7)
+    state = run_experiment(config, workdir)
+    assert int(state.step) == 7
+    headline, resuming, values, *_ = capsys.readouterr().err.splitlines()
+    assert headline.startswith("tiny: resnet18")
+    assert resuming == "resuming from step 6 of 7"
+    assert values.startswith(
+        "with other values than before: optim.steps: 6 there, 7 now. The cosine"
+    )
+    assert "learning rate 9.5e-05 from here on, where it was 0" in values
+    assert read_config(workdir) == config
 
 
 def refused(config: Config, workdir: Path, said: str) -> None:

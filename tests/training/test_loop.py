@@ -107,6 +107,17 @@ def test_steps_are_logged_evaluated_and_saved_at_their_intervals(tmp_path: Path)
     assert ranking_metrics(tmp_path) == {3: {"error": 5.0}, 7: {"error": 6.0}}
 
 
+def test_evaluations_are_said_in_lines_of_their_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(tmp_path, evaluate=evaluate_to([5.0, 7.0, 6.0]))
+    lines = capsys.readouterr().err.splitlines()
+    assert [line for line in lines if line.startswith("step ")] == [
+        "step 3: error 5.00", "step 6: error 7.00", "step 7: error 6.00"
+    ]  # fmt: skip
+    assert any("training: " in line and "loss " in line for line in lines)
+
+
 def test_a_run_goes_on_from_where_its_state_is(tmp_path: Path) -> None:
     state = run(tmp_path, start=4)
     assert int(state.step) == 7

@@ -11,6 +11,7 @@ from a2j_jax.errors import UserError
 from a2j_jax.models.a2j import A2J
 from a2j_jax.weights.convert import (
     load_imagenet_trunk,
+    looks_like,
     official_from_variables,
     variables_from_official,
 )
@@ -126,7 +127,36 @@ def test_weights_of_another_architecture(
     message = str(caught.value)
     assert told in message
     assert "choose the track and backbone the weights were made for" in message
-    assert len(message) < 2500  # a long list is cut short
+    assert "the file looks like A2J of 14 joints in 3D with resnet18" in message
+    assert len(message) < 900  # long lists are cut short
+
+
+@pytest.mark.parametrize("backbone", ["resnet18", "resnet34", "resnet50"])
+def test_what_weights_look_like(backbone: str) -> None:
+    model = A2J(19, 2, backbone, width=8, head_features=8, head_depth=1)
+    theirs = official_from_variables(
+        tiny.made_up(tiny.shapes(model)), backbone=backbone, joint_dims=2, head_depth=1
+    )
+    assert looks_like(theirs) == f"A2J of 19 joints in 2D with {backbone}"
+    prefix = "Backbone.model."
+    trunk = {k.removeprefix(prefix): v for k, v in theirs.items() if k.startswith(prefix)}
+    assert looks_like(trunk) == f"a {backbone} without A2J's heads"
+    head = {"classificationModel.output.weight": np.zeros(())}
+    for unclear in ({}, {"weight": np.zeros(3)}, {**theirs, **head}):
+        assert looks_like(unclear) == ""
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_not_finite_are_refused(
+    tensors: dict[str, np.ndarray], value: float
+) -> None:
+    names = [name for name in tensors if name.endswith("running_var")][:5]
+    broken = tensors | {name: np.full_like(tensors[name], value) for name in names}
+    unused = {"Backbone.model.fc.bias": np.full(1000, np.nan)}
+    with pytest.raises(UserError, match=r"w\.npz: 5 tensors hold NaN or infinity") as caught:
+        variables_from_official(broken | unused, tiny.shapes(TINY), source="w.npz", **OF_TINY)
+    assert f"{names[0]}, {names[1]}, {names[2]}, ..." in str(caught.value)
+    variables_from_official(tensors | unused, tiny.shapes(TINY), **OF_TINY)
 
 
 def imagenet(backbone: str, model: A2J) -> dict[str, np.ndarray]:

@@ -101,6 +101,15 @@ def test_an_archive_of_something_else(tmp_path: Path) -> None:
     assert "tensors of numbers" in complaint(tmp_path / "text.npz")
 
 
+def test_files_of_nothing(tmp_path: Path) -> None:
+    np.savez(tmp_path / "empty.npz")
+    assert "holds no tensors at all" in complaint(tmp_path / "empty.npz")
+    (tmp_path / "text.npz").write_text("hello")
+    message = complaint(tmp_path / "text.npz")
+    assert "cannot be read as .npz (not a whole archive)" in message
+    assert "pickle" not in message  # no advice to run it
+
+
 class Intruder:
     """Creates a file when it is unpickled."""
 

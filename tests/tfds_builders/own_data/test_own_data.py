@@ -150,5 +150,5 @@ def test_mistakes_in_json_are_named(folder: Path) -> None:
         with pytest.raises(UserError, match=message):
             read_table(folder, track)
     (folder / "joints.json").unlink()
-    with pytest.raises(UserError, match="expected one of joints.csv and joints.json"):
+    with pytest.raises(UserError, match=r"expected one of joints\.csv and joints\.json"):
         read_table(folder, track)

@@ -1,0 +1,73 @@
+"""What `confidence` is worth: how it orders the joints of a test split by their error.
+
+    python benchmarks/confidence.py --checkpoint runs/quickstart --data_dir data
+
+Spearman's rank correlation: -1 where more confidence always means less error, 0 where it says nothing.
+"""
+
+import argparse
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+from scipy.stats import spearmanr
+
+from a2j_jax import input_pipeline
+from a2j_jax.evaluation.evaluate import evaluate_batches
+from a2j_jax.progress import progress
+from a2j_jax.training import assembly
+from a2j_jax.training.restore import restore
+
+BATCH_SIZE = 64
+PARTS = 5
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--checkpoint", required=True)
+    parser.add_argument("--data_dir", default="data")
+    parser.add_argument("--split", default="test")
+    arguments = parser.parse_args()
+
+    model, variables, track, _, step = restore(arguments.checkpoint)
+    predict = assembly.predict_of(model, track)
+    where = arguments.data_dir, track, arguments.split
+    batches = input_pipeline.eval_batches(*where, BATCH_SIZE)
+    frames = input_pipeline.num_frames(*where)
+    with progress(f"predicting with step {step}", frames, "frames") as advance:
+        result = evaluate_batches(
+            lambda batch: predict(variables, batch), batches, track, on_batch=advance
+        )
+    assert result.predictions.confidence is not None
+    print_table(result.scores.errors, result.predictions.confidence, arguments.split)
+
+
+def print_table(errors: NDArray[np.float64], confidence: NDArray[np.float64], split: str) -> None:
+    """Errors (N, K), NaN = unlabelled, by confidence (N, K)."""
+    labelled = np.isfinite(errors)
+    error, sure = errors[labelled], confidence[labelled]
+    per_frame = spearmanr(confidence.mean(1), np.nanmean(errors, axis=1)).statistic
+    table = Table(title=f"{len(errors):,} frames of {split}, {len(error):,} joints")
+    for column in ("joints", "confidence", "mean error", "median error"):
+        table.add_column(column, justify="right")
+    for part in np.array_split(np.argsort(sure), PARTS):
+        table.add_row(
+            f"{len(part):,}",
+            f"{sure[part[0]]:.2f} to {sure[part[-1]]:.2f}",
+            f"{error[part].mean():.1f}",
+            f"{np.median(error[part]):.1f}",
+        )
+    console = Console()
+    console.print(table)
+    console.print(
+        f"Spearman's rank correlation of confidence and error: joints {spearmanr(sure, error).statistic:.2f}, "
+        f"frame means {per_frame:.2f}",
+        soft_wrap=True,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""The benchmarks that docs quote run, and measure what they say."""
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from a2j_jax.training.checkpoints import save_variables
+from tests import tiny
+from tests.conftest import REPOSITORY
+
+CENTER = (320.0, 240.0, 700.0)
+
+
+def load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, REPOSITORY / "benchmarks" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.slow
+def test_synthetic_to_real(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_variables(tmp_path / "network", tiny.variables(), tiny.config())
+    depth = np.full((480, 640), 2001)
+    depth[200:280, 280:360] = 690
+    packed = np.stack([depth * 0, depth // 256, depth % 256], -1).astype(np.uint8)
+    Image.fromarray(packed).save(tmp_path / "frame.png")
+    rng = np.random.default_rng(0)
+    np.savetxt(tmp_path / "center.txt", CENTER)
+    np.savetxt(tmp_path / "labels.txt", CENTER + rng.normal(0, 20, (14, 3)))
+    np.savetxt(tmp_path / "official.txt", CENTER + rng.normal(0, 20, (14, 3)))
+    files = {name: tmp_path / f"{name}.txt" for name in ("center", "labels", "official")}
+    line = [f"--{name}={path}" for name, path in files.items()]
+    line += [f"--checkpoint={tmp_path / 'network'}", f"--frame={tmp_path / 'frame.png'}"]
+    line += ["--out", str(tmp_path / "out.png"), "--shift", "0,8,0", "--shift", "-4,0,20"]
+    monkeypatch.setattr("sys.argv", ["synthetic_to_real.py", *line])
+    load("synthetic_to_real").main()
+    cells = [row.split("\u2502")[1:-1] for row in capsys.readouterr().out.splitlines()]
+    rows = [[cell.strip() for cell in row] for row in cells if len(row) == 5]
+    shifts = {tuple(row[:3]): float(row[3]) for row in rows if row[2][1:].isdigit()}
+    assert list(shifts) == [("+0", "+0", "+0"), ("+0", "+8", "+0"), ("-4", "+0", "+20")]
+    assert len(set(shifts.values())) == 3
+    with Image.open(tmp_path / "out.png") as picture:
+        assert picture.width == pytest.approx(3 * picture.height, abs=3)
+
+
+def test_confidence(capsys: pytest.CaptureFixture[str]) -> None:
+    """Errors that fall with confidence, one of them unlabelled."""
+    confidence = np.random.default_rng(0).uniform(size=(20, 5))
+    errors = 10 - confidence
+    errors[3, 2] = np.nan
+    load("confidence").print_table(errors, confidence, "test")
+    printed = capsys.readouterr().out
+    assert "20 frames of test, 99 joints" in printed
+    assert "joints -1.00" in printed
+
+
+def test_every_benchmark_says_how_it_is_called() -> None:
+    for path in (REPOSITORY / "benchmarks").glob("*.py"):
+        assert f"python benchmarks/{path.name}" in path.read_text(), path

@@ -1,0 +1,69 @@
+"""Progress with and without a terminal: nothing that matters is lost or squeezed out."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from a2j_jax import progress as module
+from a2j_jax.progress import progress, say
+
+
+@pytest.fixture
+def screen(monkeypatch: pytest.MonkeyPatch) -> Console:
+    """A terminal of 80 columns."""
+    console = Console(file=io.StringIO(), force_terminal=True, width=80, legacy_windows=False)
+    monkeypatch.setattr(module, "console", console)
+    return console
+
+
+@pytest.fixture
+def log(monkeypatch: pytest.MonkeyPatch) -> Console:
+    """No terminal; a line for every advance."""
+    console = Console(file=io.StringIO(), width=80)
+    monkeypatch.setattr(module, "console", console)
+    monkeypatch.setattr(module, "_LINE_EVERY_SECONDS", 0.0)
+    return console
+
+
+def text(console: Console) -> str:
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_the_latest_note_is_in_every_line_of_a_log(log: Console) -> None:
+    with progress("training", 100, "images") as advance:
+        advance(10)
+        advance(0, note="loss 9.00")
+        advance(10)
+        say("step 2: error 5.00")
+        advance(10, note="loss 8.00")
+    lines = text(log).splitlines()
+    assert lines[0].startswith("training: 10/100 images, ")
+    assert "loss" not in lines[0]
+    assert lines[2].startswith("training: 20/100 images")
+    assert lines[2].endswith("  loss 9.00")
+    assert lines[3] == "step 2: error 5.00"
+    assert lines[4].endswith("  loss 8.00")
+    assert not any("\x1b" in line for line in lines)
+
+
+def test_lines_of_a_log_come_now_and_then(log: Console, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_LINE_EVERY_SECONDS", 3600.0)
+    with progress("training", 100, "images") as advance:
+        for _ in range(10):
+            advance(10, note="loss 9.00")
+    (line,) = text(log).splitlines()  # the last
+    assert "100/100 images" in line
+
+
+def test_80_columns_hold_the_count_the_time_and_the_loss(screen: Console) -> None:
+    with progress("training", 120_000, "images") as advance:
+        advance(119_904, note="loss 1234.56  lr 1.5e-03")
+        say("step 940: error 29.10 on 512 frames")
+    shown = text(screen)
+    assert "119904/120000" in shown
+    assert "ETA" in shown
+    assert "loss 1234.56  lr 1.5e-03" in shown
+    assert "\u2026" not in shown
+    assert "step 940: error 29.10 on 512 frames\n" in shown
