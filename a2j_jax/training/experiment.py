@@ -1,6 +1,7 @@
 """One experiment from a config to a trained run directory."""
 
 import contextlib
+import dataclasses
 import itertools
 import math
 from pathlib import Path
@@ -81,7 +82,7 @@ def run_experiment(config: Config, workdir: str | Path) -> TrainState:
             batches.set_state(position)
         done = last is not None and last >= intervals.total
         if not done or before is None:
-            write_config(workdir, config)
+            write_config(workdir, _with_absolute_paths(config))
         if done:
             say(f"this run is finished: step {last} of {intervals.total}; nothing left to train")
             return state
@@ -118,6 +119,12 @@ def evaluator(config: Config, track: TrackSpec, model: A2J) -> Evaluate:
         return {"error": result.scores.mean_error, "frames": float(result.scores.frames)}
 
     return evaluate
+
+
+def _with_absolute_paths(config: Config) -> Config:
+    """What a run directory records: it is evaluated from elsewhere too, and on the data it was trained on."""
+    data_dir = Path(config.data.dir).expanduser().absolute()
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, dir=str(data_dir)))
 
 
 def _intervals(config: Config, steps_per_epoch: int) -> Intervals:

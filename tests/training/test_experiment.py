@@ -57,6 +57,20 @@ def test_a_run_leaves_its_record(finished: tuple[Path, TrainState], tiny_data: P
     assert kept[6] == {name: scores[1][name] for name in ("error", "frames")}
 
 
+def test_a_run_knows_its_data_from_anywhere(
+    finished: tuple[Path, TrainState],
+    tiny_data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    workdir = tmp_path / "run"
+    shutil.copytree(finished[0], workdir)
+    monkeypatch.chdir(tiny_data.parent)
+    longer = override(tiny.config(tiny_data.name), "optim.steps", "7")
+    run_experiment(longer, workdir)
+    assert read_config(workdir).data.dir == str(tiny_data)
+
+
 def test_the_trained_checkpoint_is_what_was_returned(finished: tuple[Path, TrainState]) -> None:
     workdir, state = finished
     assert tiny.same(restore(workdir, "latest").variables, state.variables)
