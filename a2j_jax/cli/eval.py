@@ -54,6 +54,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder for the report (default: <workdir>/eval, or eval-SPLIT and the like; for "
         "--predictions: no report)",
     )
+    parser.add_argument(
+        "--unclipped_boxes",
+        action="store_true",
+        help="ITOP, K2HPD: map joints back by the box before clipping, as the official program does",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
 
 
@@ -99,6 +104,10 @@ def _predictions(arguments: argparse.Namespace) -> dict:
         raise UserError("--predictions needs --track and --labels, or --track and --data_dir")
     if arguments.step is not None:
         raise UserError("--step goes with --workdir: a file of predictions has no steps")
+    if arguments.unclipped_boxes:
+        raise UserError(
+            "--unclipped_boxes goes with --workdir: predictions in files are in the frame"
+        )
     track = find_track(arguments.track)
     if arguments.crop_size is not None:
         track = with_crop_size(track, arguments.crop_size)
@@ -128,5 +137,6 @@ def _checkpoint(arguments: argparse.Namespace) -> dict:
         split=arguments.split,
         batch_size=arguments.batch_size,
         out=arguments.out,
+        unclipped_boxes=arguments.unclipped_boxes,
         command=arguments.command_line,
     )

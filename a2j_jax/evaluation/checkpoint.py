@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from a2j_jax import input_pipeline
 from a2j_jax.errors import UserError
@@ -16,6 +16,7 @@ from a2j_jax.evaluation.evaluate import (
     predict_batches,
     score_constant_pose,
     score_frames,
+    with_unclipped_boxes,
 )
 from a2j_jax.evaluation.predictions import JointSet, write_joints
 from a2j_jax.evaluation.provenance import Fact, dataset_facts
@@ -43,6 +44,7 @@ def evaluate_checkpoint(
     split: str = "test",
     batch_size: int = 64,
     out: str | Path | None = None,
+    unclipped_boxes: bool = False,
     command: str = "",
 ) -> dict[str, Any]:
     """Evaluate a run or a converted checkpoint, print a table and write a report.
@@ -59,6 +61,8 @@ def evaluate_checkpoint(
       batch_size: frames at a time.
       out: folder of the report; None: `eval` in `directory`, and for another split, step or data set than
         the usual a folder named after it, so that no report replaces one of something else.
+      unclipped_boxes: map joints back as the official program does, see `with_unclipped_boxes`; on a
+        track that crops by box.
       command: that is told in the report.
 
     Returns:
@@ -73,10 +77,15 @@ def evaluate_checkpoint(
     track = chosen.track
     if track_name is not None and find_track(track_name).name != track.name:
         raise UserError(f"{directory} was trained on track {track.name!r}, not {track_name!r}")
+    if unclipped_boxes and track.crop_by != "box":
+        raise UserError(
+            f"--unclipped_boxes is for tracks that crop by box; {track.name!r} does not"
+        )
     folder = Path(directory) / report_folder(split, step, data_dir) if out is None else Path(out)
     data_dir = data_dir or chosen.config.data.dir
 
-    predictions, frames = _predict(chosen, data_dir, split, batch_size)
+    data = _Data(data_dir, split, batch_size, unclipped_boxes)
+    predictions, frames = _predict(chosen, data)
     about = {"step": chosen.step, "split": split}
     if not frames.labelled:
         return _write_unlabelled(folder, predictions, track) | about
@@ -86,7 +95,7 @@ def evaluate_checkpoint(
     name = "A2J" if step is None else f"A2J, step {chosen.step}"
     steps = {chosen.step: result.scores}
     others: dict[str, Scores] = {}
-    final = _final(directory, chosen, data_dir, split, batch_size) if step is None else None
+    final = _final(directory, chosen, data) if step is None else None
     if final is not None:
         name = f"A2J, best step {chosen.step}"
         steps[final[0]] = others[f"final step {final[0]}"] = final[1]
@@ -108,7 +117,7 @@ def evaluate_checkpoint(
             fetch=input_pipeline.example_reader(data_dir, track, split),
         ),
         folder,
-        facts=_facts(directory, chosen, data_dir, split),
+        facts=_facts(directory, chosen, data),
         run=run_table(directory, chosen, steps, data_dir, split),
         command=command,
     )
@@ -192,35 +201,42 @@ def baselines(
     }
 
 
-def _final(
-    directory: str | Path, chosen: Restored, data_dir: str | Path, split: str, batch_size: int
-) -> tuple[int, Scores] | None:
+class _Data(NamedTuple):
+    """What is evaluated on, and how; as the arguments of `evaluate_checkpoint`."""
+
+    dir: str | Path
+    split: str
+    batch_size: int
+    unclipped_boxes: bool
+
+
+def _final(directory: str | Path, chosen: Restored, data: _Data) -> tuple[int, Scores] | None:
     """Step and scores of the latest checkpoint, where it is not the chosen one."""
     final = restore(directory, "latest")
     if final.step == chosen.step:
         return None
-    predictions, frames = _predict(final, data_dir, split, batch_size)
+    predictions, frames = _predict(final, data)
     return final.step, score_frames(predictions.joints_uvd, frames, final.track)
 
 
-def _facts(
-    directory: str | Path, restored: Restored, data_dir: str | Path, split: str
-) -> list[Fact]:
+def _facts(directory: str | Path, restored: Restored, data: _Data) -> list[Fact]:
     track = restored.track
-    return [
+    facts = [
         ("checkpoint", f"{directory}, step {restored.step}"),
-        *dataset_facts(data_dir, track, split),
+        *dataset_facts(data.dir, track, data.split),
         ("normalised with", f"mean {track.mean:.4f}, std {track.std:.4f}"),
     ]
+    if data.unclipped_boxes:
+        facts.append(("crop to frame", "by the boxes before clipping, as the official program"))
+    return facts
 
 
-def _predict(
-    restored: Restored, data_dir: str | Path, split: str, batch_size: int
-) -> tuple[JointSet, Frames]:
+def _predict(restored: Restored, data: _Data) -> tuple[JointSet, Frames]:
     model, variables, track = restored.model, restored.variables, restored.track
     predict = assembly.predict_of(model, track)
-    frames = input_pipeline.num_frames(data_dir, track, split)
-    batches = input_pipeline.eval_batches(data_dir, track, split, batch_size)
+    frames = input_pipeline.num_frames(data.dir, track, data.split)
+    stored = input_pipeline.eval_batches(data.dir, track, data.split, data.batch_size)
+    batches = with_unclipped_boxes(stored) if data.unclipped_boxes else stored
     with progress(f"evaluating step {restored.step}", frames, "frames") as advance:
         return predict_batches(lambda b: predict(variables, b), batches, track, advance)
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from a2j_jax import input_pipeline
+from a2j_jax.errors import UserError
 from a2j_jax.evaluation import checkpoint
 from a2j_jax.evaluation.score import score_errors
 from a2j_jax.training import assembly
@@ -56,6 +57,11 @@ def test_without_labels_the_submission_is_written(
     assert lines[1].startswith("frame/images/image_D00000002.png\t")
     assert len(lines[1].split("\t")) == 1 + 63 + 1
     assert sorted(path.name for path in out.iterdir()) == ["predictions.npz", "submission.txt"]
+
+
+def test_only_boxes_can_be_unclipped(workdir: Path, tiny_data: Path) -> None:
+    with pytest.raises(UserError, match=r"tracks that crop by box; 'synthetic_hand' does not"):
+        checkpoint.evaluate_checkpoint(workdir, data_dir=tiny_data, unclipped_boxes=True)
 
 
 def test_a_run_tells_its_best_and_its_final_epoch(

@@ -15,6 +15,7 @@ from a2j_jax.evaluation.evaluate import (
     predict_batches,
     read_frames,
     score_constant_pose,
+    with_unclipped_boxes,
 )
 from a2j_jax.tracks import get_track
 
@@ -185,3 +186,21 @@ def test_a_joint_never_labelled_has_no_mean() -> None:
     data["valid"][:, 3] = False
     with pytest.raises(UserError, match="1 of 14 joints are never labelled"):
         mean_pose(batched(data), get_track("nyu"))
+
+
+def test_joints_come_back_by_the_unclipped_box_on_request() -> None:
+    """As the official program does on ITOP and K2HPD: corners of the crop are corners of the window."""
+    track = get_track("itop_front")
+    data = examples("itop_front")
+    window = data["box_px"] + np.array([-7.0, -3.0, 5.0, 1.0])
+    corners = np.zeros((len(window), track.num_joints, 3))
+    corners[:, 1::2, :2] = track.crop_size
+
+    def predict(batch: Any) -> Any:
+        rows = batch["index"]
+        return corners[rows], np.ones((len(rows), track.num_joints))
+
+    batches = [{**data, "window_px": window}]
+    found, _ = predict_batches(predict, with_unclipped_boxes(batches), track)
+    np.testing.assert_allclose(found.joints_uvd[:, 0, :2], window[:, :2])
+    np.testing.assert_allclose(found.joints_uvd[:, 1, :2], window[:, 2:])
