@@ -43,7 +43,11 @@ class RawSplit:
       crops: (N, 3) centres px, px, mm or (N, 4) boxes px to crop by, shipped with the frames; NaN
         rows: not given.
       boxes_px: (N, 4) x0, y0, x1, y1 px, shipped with the frames: where the object is, a hint.
+      numbers: (N,) distinct, from 0: number of each frame in the published split, by its own name, where
+        names carry one. It is the `index` of its example, and the row of a published per-frame file that
+        covers the whole split while only some frames are here.
       notes: what was found odd while indexing, one line each, with counts and file names.
+      faults: the same of frames that cannot be used, or are missing: `--strict` makes them errors.
     """
 
     frame_ids: Sequence[str]
@@ -53,7 +57,9 @@ class RawSplit:
     total: int | None = None
     crops: npt.NDArray[np.float64] | None = None
     boxes_px: npt.NDArray[np.float64] | None = None
+    numbers: npt.NDArray[np.int64] | None = None
     notes: tuple[str, ...] = ()
+    faults: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.frame_ids)
