@@ -122,6 +122,17 @@ def num_frames(data_dir: str | Path, track: TrackSpec, split: str) -> int:
     return len(_open(data_dir, track, split))
 
 
+def has_labels(data_dir: str | Path, track: TrackSpec, split: str, look_at: int = 4096) -> bool:
+    """Whether any joint is labelled in a split, or in `look_at` of its frames, evenly spread.
+
+    Raises:
+      UserError: as `train_batches`.
+    """
+    source = _open(data_dir, track, split)
+    step = max(len(source) // look_at, 1)
+    return any(source.read([row])[0]["valid"].any() for row in range(0, len(source), step))
+
+
 def example_reader(
     data_dir: str | Path, track: TrackSpec, split: str
 ) -> Callable[[int], dict[str, Any]]:

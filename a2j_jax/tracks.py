@@ -8,6 +8,7 @@ on a track's name.
 
 import dataclasses
 import difflib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -254,9 +255,16 @@ def get_track(name: str) -> TrackSpec:
     """
     if name in TRACKS:
         return TRACKS[name]
-    near = difflib.get_close_matches(name, TRACKS, n=1, cutoff=0.4)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise UserError(f"unknown track {name!r}{hint} (tracks: {', '.join(TRACKS)})")
+    raise UserError(
+        f"unknown track {name!r}{did_you_mean(name, TRACKS)} (tracks: {', '.join(TRACKS)})"
+    )
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The end of a message about an unknown track: "; did you mean 'x'?", or nothing."""
+    # The authors of A2J call ITOP's front view its side.
+    near = difflib.get_close_matches(name.replace("side", "front"), known, n=1, cutoff=0.4)
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def with_crop_size(track: TrackSpec, crop_size: int) -> TrackSpec:

@@ -41,6 +41,15 @@ def test_the_quickstart_is_found_by_name_from_anywhere(
     assert (config.name, config.track) == ("quickstart", "synthetic_hand")
 
 
+def test_the_papers_config_is_the_paper() -> None:
+    config = load_config("nyu")
+    assert (config.name, config.track, config.model.backbone) == ("nyu", "nyu", "resnet50")
+    assert (config.model.width, config.model.head_features, config.model.head_depth) == (64, 256, 4)
+    optim = config.optim
+    assert (optim.batch_size, optim.epochs, optim.learning_rate) == (64, 35, 3.5e-4)
+    assert (optim.schedule, optim.decay_every_epochs, optim.decay_factor) == ("step", 10, 0.2)
+
+
 def test_a_config_is_loaded_by_path(tmp_path: Path) -> None:
     config = load_config(write(tmp_path / "mine.py", CONFIG_FILE.format(batch_size=7)))
     assert (config.name, config.track, config.optim.batch_size) == ("mine", "icvl", 7)

@@ -77,6 +77,12 @@ def test_frames_without_public_labels_become_a_submission(tmp_path, capsys):
     raw, data, checkpoint = (tmp_path / name for name in ("raw", "data", "checkpoint"))
     hands2017.write(raw, {"test": 5})
     a2j(capsys, "build", "hands2017", "--manual_dir", raw, "--data_dir", data, "--crop_size", SIZE)
+    words = [f"--config.{key}={value}" for key, value in NETWORK.items()]
+    words += ["--config.track=hands2017", f"--config.data.dir={data}"]
+    assert main(["train", "--config", "quickstart", "--workdir", str(tmp_path / "run"), *words,
+                 "--config.data.train_split=test", "--config.data.eval_split=test",
+                 "--config.data.normalization=published"]) == 2  # fmt: skip
+    assert "split 'test' of track 'hands2017' has no labels" in capsys.readouterr().err
     save_variables(checkpoint, tiny.variables("hands2017"), tiny.config(data, "hands2017"))
     out = tmp_path / "out"
     words = ("--track", "hands2017", "--data_dir", data, "--out", out, "--json")

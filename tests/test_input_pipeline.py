@@ -118,6 +118,21 @@ def test_number_of_frames_and_slices(data_dir):
     assert batch["index"][batch["mask"]].tolist() == list(range(30, FRAMES))
 
 
+def test_a_split_may_have_no_labels(data_dir, monkeypatch):
+    assert input_pipeline.has_labels(data_dir, TRACK, "train")
+    read = input_pipeline._Source.read
+    looked_at = []
+
+    def unlabelled(source, rows):
+        looked_at.extend(rows)
+        return [{**row, "valid": np.zeros(21, bool)} for row in read(source, rows)]
+
+    monkeypatch.setattr(input_pipeline._Source, "read", unlabelled)
+    assert not input_pipeline.has_labels(data_dir, TRACK, "train", look_at=4)
+    count = input_pipeline.num_frames(data_dir, TRACK, "train")
+    assert looked_at == list(range(0, count, count // 4))
+
+
 def test_the_folder_of_one_data_set_will_do(data_dir):
     folder = data_dir / "synthetic_hand" / "crop16" / "1.0.0"
     assert input_pipeline.num_frames(folder, TRACK, "test") == 10

@@ -55,6 +55,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--predictions: no report)",
     )
     parser.add_argument(
+        "--subset",
+        nargs="+",
+        default=[],
+        metavar="NAME=FILE",
+        help="lists of frames to be scored apart too, e.g. the seen and unseen subjects of HANDS 2017",
+    )
+    parser.add_argument(
         "--unclipped_boxes",
         action="store_true",
         help="ITOP, K2HPD: map joints back by the box before clipping, as the official program does",
@@ -70,7 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def named_files(texts: Sequence[str]) -> dict[str, Path]:
+def named_files(texts: Sequence[str], option: str = "--predictions") -> dict[str, Path]:
     """`["A=a.txt", "b.npz"]` → {"A": a.txt, "b": b.npz}.
 
     Raises:
@@ -85,10 +92,10 @@ def named_files(texts: Sequence[str]) -> dict[str, Path]:
             name = Path(text).stem
         name = name.strip()
         if not name or not file:
-            raise UserError(f"--predictions {text}: expected FILE or NAME=FILE")
+            raise UserError(f"{option} {text}: expected FILE or NAME=FILE")
         if name in files:
             raise UserError(
-                f"--predictions names {name!r} twice ({files[name]} and {file}): call one of them "
+                f"{option} names {name!r} twice ({files[name]} and {file}): call one of them "
                 "something else, NAME=FILE"
             )
         files[name] = Path(file)
@@ -118,6 +125,7 @@ def _predictions(arguments: argparse.Namespace) -> dict:
         data_dir=arguments.data_dir,
         split=arguments.split,
         out=arguments.out,
+        subset_files=named_files(arguments.subset, "--subset"),
         command=arguments.command_line,
     )
 
@@ -137,6 +145,7 @@ def _checkpoint(arguments: argparse.Namespace) -> dict:
         split=arguments.split,
         batch_size=arguments.batch_size,
         out=arguments.out,
+        subset_files=named_files(arguments.subset, "--subset"),
         unclipped_boxes=arguments.unclipped_boxes,
         command=arguments.command_line,
     )

@@ -64,6 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
     source = frames_of(find_track(arguments.track), spec) if arguments.track else spec
     camera = with_intrinsics(source.camera, arguments.fx, arguments.fy, arguments.cx, arguments.cy)
     say(f"{spec.name} network compiled in {predictor.compile_seconds:.1f} s")
+    given = any(getattr(arguments, name) is not None for name in ("fx", "fy", "cx", "cy"))
     predictions = []
     for prediction in predict_files(
         predictor,
@@ -73,6 +74,8 @@ def run(arguments: argparse.Namespace) -> int:
         camera,
         source.frame_format,
         arguments.depth_unit_mm,
+        # Intrinsics are of a frame size; pixels of a 2D track are what they are.
+        None if given or camera is None else source.frame_size,
     ):
         predictions.append(prediction)
         if prediction.located is not None:

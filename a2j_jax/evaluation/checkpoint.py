@@ -19,10 +19,11 @@ from a2j_jax.evaluation.evaluate import (
     with_unclipped_boxes,
 )
 from a2j_jax.evaluation.predictions import JointSet, write_joints
-from a2j_jax.evaluation.provenance import Fact, dataset_facts
+from a2j_jax.evaluation.provenance import Fact, crop_sources, dataset_facts, say_crops
 from a2j_jax.evaluation.report import print_scores, say_written, write_json, write_report
 from a2j_jax.evaluation.score import Scores
 from a2j_jax.evaluation.submission import write_submission
+from a2j_jax.evaluation.subsets import read_subsets, with_subsets
 from a2j_jax.evaluation.tables import Table, number
 from a2j_jax.progress import progress, say
 from a2j_jax.track_files import find_track
@@ -45,6 +46,7 @@ def evaluate_checkpoint(
     batch_size: int = 64,
     out: str | Path | None = None,
     unclipped_boxes: bool = False,
+    subset_files: Mapping[str, str | Path] | None = None,
     command: str = "",
 ) -> dict[str, Any]:
     """Evaluate a run or a converted checkpoint, print a table and write a report.
@@ -63,6 +65,7 @@ def evaluate_checkpoint(
         the usual a folder named after it, so that no report replaces one of something else.
       unclipped_boxes: map joints back as the official program does, see `with_unclipped_boxes`; on a
         track that crops by box.
+      subset_files: name → list of frames to be scored apart too, see `read_subsets`.
       command: that is told in the report.
 
     Returns:
@@ -84,9 +87,16 @@ def evaluate_checkpoint(
     folder = Path(directory) / report_folder(split, step, data_dir) if out is None else Path(out)
     data_dir = data_dir or chosen.config.data.dir
 
+    subsets = read_subsets(subset_files or {})
     data = _Data(data_dir, split, batch_size, unclipped_boxes)
     predictions, frames = _predict(chosen, data)
-    about = {"step": chosen.step, "split": split}
+    facts = _facts(directory, chosen, data)
+    say_crops(facts)
+    about = {
+        "step": chosen.step,
+        "split": split,
+        "crops_from": crop_sources(data_dir, track, split),
+    }
     if not frames.labelled:
         return _write_unlabelled(folder, predictions, track) | about
     result = EvaluationResult(
@@ -100,16 +110,19 @@ def evaluate_checkpoint(
         name = f"A2J, best step {chosen.step}"
         steps[final[0]] = others[f"final step {final[0]}"] = final[1]
     others |= baselines(result, track, data_dir, chosen.config.data.train_split, batch_size)
-    print_scores({name: result.scores, **others})
+    scores = with_subsets(
+        {name: result.scores, **others}, subsets, frames.index, track, frames.joints_uvd
+    )
+    print_scores(scores)
 
-    compared = {label: scores.to_json() for label, scores in others.items()}
-    contents = {**result.scores.to_json(), **about, "compared": compared}
+    compared = {label: one.to_json() for label, one in scores.items() if label != name}
+    contents = {**scores[name].to_json(), **about, "compared": compared}
     written = [write_json(folder / "scores.json", contents), folder / "predictions.npz"]
     write_joints(written[1], predictions)
     written += write_report(
         Comparison(
             spec=track,
-            scores={name: result.scores, **others},
+            scores=scores,
             labels_uvd=frames.joints_uvd,
             valid=frames.valid,
             joints_uvd={name: predictions.joints_uvd},
@@ -117,7 +130,7 @@ def evaluate_checkpoint(
             fetch=input_pipeline.example_reader(data_dir, track, split),
         ),
         folder,
-        facts=_facts(directory, chosen, data),
+        facts=facts,
         run=run_table(directory, chosen, steps, data_dir, split),
         command=command,
     )

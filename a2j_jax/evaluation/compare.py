@@ -13,9 +13,10 @@ from a2j_jax.errors import UserError
 from a2j_jax.evaluation.comparison import Comparison, FetchExample
 from a2j_jax.evaluation.evaluate import Frames, read_frames, score_frames
 from a2j_jax.evaluation.predictions import JointSet, read_joints
-from a2j_jax.evaluation.provenance import Fact, dataset_facts
+from a2j_jax.evaluation.provenance import Fact, dataset_facts, say_crops
 from a2j_jax.evaluation.report import print_scores, say_written, write_json, write_report
 from a2j_jax.evaluation.score import Scores, score_joint_sets
+from a2j_jax.evaluation.subsets import read_subsets, with_subsets
 from a2j_jax.progress import progress, say
 from a2j_jax.tracks import TrackSpec
 
@@ -30,6 +31,7 @@ def compare_predictions(
     data_dir: str | Path | None = None,
     split: str = "test",
     out: str | Path | None = None,
+    subset_files: Mapping[str, str | Path] | None = None,
     command: str = "",
 ) -> dict[str, Any]:
     """Score files of joints, print a table and, where asked to, write a report.
@@ -42,6 +44,7 @@ def compare_predictions(
             `labels` the ground truth.
         split: of the data set.
         out: folder for the report; None: no report.
+        subset_files: name → list of frames to be scored apart too, see `read_subsets`.
         command: that is told in the report.
 
     Returns:
@@ -66,6 +69,8 @@ def compare_predictions(
         comparison = _against_labels(sets, truth, track)
     else:
         raise UserError("predictions need something to be scored against: labels, or a data set")
+    comparison = _with_subsets(comparison, truth, read_subsets(subset_files or {}))
+    say_crops(facts)
 
     print_scores(comparison.scores)
     contents = scores_json(comparison.scores)
@@ -172,6 +177,20 @@ def _against_labels(sets: Mapping[str, JointSet], truth: JointSet, track: TrackS
         joints[name] = one.joints_uvd[rows]
     valid = _valid(truth, truth.joints_uvd, np.arange(len(truth.joints_uvd)))
     return Comparison(track, scores, truth.joints_uvd, valid, joints)
+
+
+def _with_subsets(
+    comparison: Comparison, truth: JointSet | None, subsets: Mapping[str, NDArray[np.int64]]
+) -> Comparison:
+    """Frames of a data set have numbers, those of a label file may, else they are counted."""
+    index = np.arange(len(comparison.labels_uvd))
+    if comparison.frames is not None:
+        index = comparison.frames.index
+    elif truth is not None and truth.index is not None:
+        index = truth.index
+    labels = comparison.labels_uvd
+    scores = with_subsets(comparison.scores, subsets, index, comparison.spec, labels)
+    return dataclasses.replace(comparison, scores=scores)
 
 
 def _valid(truth: JointSet, uvd: NDArray[np.float64], rows: NDArray[np.int64]) -> NDArray[np.bool_]:

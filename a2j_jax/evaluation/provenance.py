@@ -1,14 +1,16 @@
 """Where the numbers of a report come from: the data set, its crop centres, the program."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from a2j_jax import __version__, input_pipeline
+from a2j_jax.progress import say
 from a2j_jax.tracks import TrackSpec
 
 #: A name and what it is.
 Fact = tuple[str, str]
+_CROPS = {"box": "boxes from", "center": "centres from"}
 
 
 def dataset_facts(data_dir: str | Path, track: TrackSpec, split: str) -> list[Fact]:
@@ -26,12 +28,12 @@ def dataset_facts(data_dir: str | Path, track: TrackSpec, split: str) -> list[Fa
     metadata: Mapping[str, Any] = info.info.metadata or {}
     name = split.split("[")[0]
     provenance = _mapping(metadata.get("provenance"))
-    centers = _mapping(provenance.get("centers") or metadata.get("centers")).get(name)
+    centers = crop_sources(data_dir, track, split)
     skipped = _mapping(metadata.get("skipped")).get(name)
     notes = _mapping(provenance.get("notes")).get(name) or ()
     facts = [("data set", str(info.data_path)), ("split", split)]
     if centers:
-        facts.append(("boxes from" if track.crop_by == "box" else "centres from", _counts(centers)))
+        facts.append((_CROPS[track.crop_by], _counts(centers)))
     if skipped:
         facts.append(("left out", _counts(skipped)))
     facts += [("note", str(note)) for note in notes]
@@ -40,6 +42,20 @@ def dataset_facts(data_dir: str | Path, track: TrackSpec, split: str) -> list[Fa
         mean, std = float(statistics["mean"]), float(statistics["std"])
         facts.append(("training crops", f"mean {mean:.4f}, std {std:.4f}"))
     return facts
+
+
+def crop_sources(data_dir: str | Path, track: TrackSpec, split: str) -> dict[str, int]:
+    """Where crop centres or boxes of a split are from: source → frames; empty where that is not known."""
+    provenance = _mapping(input_pipeline.metadata(data_dir, track).get("provenance"))
+    found = _mapping(provenance.get("centers")).get(split.split("[")[0])
+    return dict(_mapping(found))
+
+
+def say_crops(facts: Sequence[Fact]) -> None:
+    """Tells where crops are from: numbers of two crop sources cannot be compared."""
+    for name, value in facts:
+        if name in _CROPS.values():
+            say(f"crop {name} {value}")
 
 
 def track_facts(track: TrackSpec) -> list[Fact]:

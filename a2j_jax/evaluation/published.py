@@ -119,8 +119,8 @@ def _row(row: Mapping[str, Any], sources: Mapping[str, str]) -> PublishedRow:
 
 def _lookup(scores: Mapping[str, Any], path: str) -> float | None:
     """A number of nested dicts; the last key may itself hold a dot ("pdj.0.05")."""
+    if path in scores:
+        return float(scores[path])
     first, _, rest = path.partition(".")
-    value = scores.get(first)
-    if rest and value is not None:
-        value = value.get(rest)
-    return None if value is None else float(value)
+    inner = scores.get(first)
+    return _lookup(inner, rest) if rest and isinstance(inner, Mapping) else None

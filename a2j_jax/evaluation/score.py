@@ -5,7 +5,7 @@ these come the numbers of the data set's own protocol (`a2j_jax.evaluation.proto
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -42,6 +42,7 @@ class Scores:
         success_auc_mean_joint: area under that curve, as `success_auc`.
         map_10cm: ITOP's protocol, None on other tracks.
         pdj: K2HPD's protocol, None on other tracks.
+        subsets: name → scores of some of the frames (`a2j_jax.evaluation.subsets`).
     """
 
     track: str
@@ -57,6 +58,7 @@ class Scores:
     success_auc_mean_joint: float
     map_10cm: MapScores | None = None
     pdj: PdjScores | None = None
+    subsets: Mapping[str, "Scores"] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready dict; units are in the names (`mean_error_mm` or `mean_error_px`).
@@ -66,6 +68,7 @@ class Scores:
         the worst joint; the protocols' keys are those of `MapScores` and `PdjScores`.
         """
         protocol = self.map_10cm or self.pdj
+        subsets = {name: one.to_json() for name, one in self.subsets.items()}
         return {
             "track": self.track,
             "frames": self.frames,
@@ -78,6 +81,7 @@ class Scores:
             "success_rate_mean_joint": _by_threshold(self.success_rate_mean_joint),
             "auc_mean_joint": self.success_auc_mean_joint,
             **(protocol.to_json() if protocol else {}),
+            **({"subsets": subsets} if subsets else {}),
         }
 
 

@@ -72,6 +72,9 @@ def main_table(scores: Mapping[str, Scores]) -> Table:
     """Mean error, success rates and areas under the success curves, a column per method."""
     first = next(iter(scores.values()))
     rows = [_row(f"mean error ({first.unit})", scores, lambda s: number(s.mean_error))]
+    for name, some in first.subsets.items():
+        label = f"mean error, {name} ({some.frames:,} frames)"
+        rows.append(_row(label, scores, lambda s, n=name: number(s.subsets[n].mean_error)))
     for threshold in first.success_rate:
         label = f"frames with worst joint < {threshold:g} {first.unit}"
         rows.append(_row(label, scores, lambda s, t=threshold: percent(s.success_rate[t])))

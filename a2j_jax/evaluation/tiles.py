@@ -21,7 +21,8 @@ def pick_frames(errors: NDArray[np.float64], count: int) -> dict[str, NDArray[np
 
     Args:
         errors: (N, K), NaN = unlabelled; frames without any label are never picked.
-        count: of each; with fewer frames, as many as there are.
+        count: of each; with fewer than three times as many frames, a third of them, so that no frame
+            is of two kinds (but at least one of each).
 
     Returns:
         "best" (best first), "median", "worst" (worst first) → row numbers; all of equal length.
@@ -30,7 +31,7 @@ def pick_frames(errors: NDArray[np.float64], count: int) -> dict[str, NDArray[np
     mean = np.nansum(errors, axis=1) / np.maximum(labelled.sum(1), 1)
     order = np.argsort(mean, kind="stable")
     order = order[np.any(labelled[order], axis=1)]
-    count = min(count, len(order))
+    count = min(count, max(len(order) // 3, 1), len(order))
     middle = (len(order) - count) // 2
     return {
         "best": order[:count],

@@ -13,6 +13,7 @@ from a2j_jax.geometry import Camera
 from a2j_jax.inference.frames import DepthFrame, read_frame
 from a2j_jax.inference.predictor import PoseEstimate, Predictor
 from a2j_jax.pictures import Tile, contact_sheet
+from a2j_jax.progress import say
 from a2j_jax.tracks import TrackSpec
 
 
@@ -63,6 +64,7 @@ def predict_files(
     camera: Camera | None = None,
     frame_format: str | None = None,
     depth_unit_mm: float = 1.0,
+    frame_size: tuple[int, int] | None = None,
 ) -> Iterator[FilePrediction]:
     """Find the joints in each file, one at a time.
 
@@ -76,6 +78,7 @@ def predict_files(
         frame_format: of the files; that of the predictor's track by default. A network trained on
             synthetic hands reads NYU's frames with "nyu_packed".
         depth_unit_mm: of integer images and integer `.npy` files.
+        frame_size: (W, H) that `camera` is of, to warn of others; None: whatever the frames are.
 
     Raises:
         UserError: as `read_frame` and `Predictor.__call__`, with the file's name; a number of
@@ -88,6 +91,12 @@ def predict_files(
     frame_format = frame_format or predictor.spec.frame_format
     for path, center, box in zip(paths, centers, boxes, strict=True):
         depth = read_frame(path, frame_format, depth_unit_mm)
+        found = depth.shape[1], depth.shape[0]
+        if frame_size is not None and found != frame_size:
+            say(
+                f"warning: {path} is {found[0]}x{found[1]}, the track's camera takes {frame_size[0]}x"
+                f"{frame_size[1]}: crop and mm are right only with its own --fx --fy --cx --cy"
+            )
         located = None
         try:
             if center is None and box is None:

@@ -23,6 +23,7 @@ from a2j_jax.errors import UserError
 DepthFrame = NDArray[np.float32]
 _IMAGE_SUFFIXES = (".png", ".tif", ".tiff", ".pgm", ".bmp", ".jpg", ".jpeg")
 _WIDE_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I", "F")
+_GREY_MODES = ("L", "LA", "RGB", "RGBA")  # 8-bit, the first channel counts
 
 
 def read_frame(
@@ -134,8 +135,9 @@ def _read_image(path: Path, frame_format: str, depth_unit_mm: float) -> DepthFra
         return unpack_nyu(values)
     if mode in _WIDE_MODES:
         return frame_from_array(values.astype(np.float32) * np.float32(depth_unit_mm), str(path))
-    if frame_format == "stretch8" and mode == "L":
-        return values.astype(np.float32)
+    if frame_format == "stretch8" and mode in _GREY_MODES:
+        # Some of K2HPD's frames are shipped as RGB: the first channel, as the builder reads them.
+        return (values if values.ndim == 2 else values[..., 0]).astype(np.float32)
     expected = {
         "nyu_packed": "NYU's RGB-packed depth (G·256 + B) or a 16-bit one-channel image in mm",
         "stretch8": "a one-channel image, 8-bit stretched or 16-bit",

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import itertools
 import math
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,8 @@ def run_experiment(config: Config, workdir: str | Path) -> TrainState:
             f"{batch_size}; lower --config.optim.batch_size"
         )
     # Looked up now, rather than found missing at the first evaluation.
-    input_pipeline.num_frames(config.data.dir, track, config.data.eval_split)
+    for split in ("eval_split", "train_split"):
+        _check_labels(config, track, split)
 
     # Model, optimiser, step
     steps_per_epoch = frames // batch_size
@@ -90,7 +92,7 @@ def run_experiment(config: Config, workdir: str | Path) -> TrainState:
         if last is not None:
             _say_continued(config, before, changed, last, intervals.total, steps_per_epoch)
         with contextlib.closing(RunLog(workdir)) as log:
-            return train(
+            state = train(
                 jax.jit(step, donate_argnums=0),
                 state,
                 batches,
@@ -101,7 +103,21 @@ def run_experiment(config: Config, workdir: str | Path) -> TrainState:
                 log=log,
                 schedule=schedule,
                 batch_size=batch_size,
+                unit="mm" if track.joint_dims == 3 else "px",
             )
+        say(f"trained; look at it: a2j eval --workdir {shlex.quote(str(workdir))}")
+        return state
+
+
+def _check_labels(config: Config, track: TrackSpec, key: str) -> None:
+    """A challenge's test split has no labels: neither to learn from nor to rank checkpoints by."""
+    split = getattr(config.data, key)
+    if not input_pipeline.has_labels(config.data.dir, track, split):
+        raise UserError(
+            f"split {split!r} of track {track.name!r} has no labels; name one that has, for instance the "
+            "last frames of training: --config.data.train_split='train[:98%]' "
+            "--config.data.eval_split='train[98%:]'"
+        )
 
 
 def evaluator(config: Config, track: TrackSpec, model: A2J) -> Evaluate:

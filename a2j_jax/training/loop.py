@@ -53,11 +53,13 @@ def train(
     log: RunLog,
     schedule: optax.Schedule,
     batch_size: int,
+    unit: str = "",
 ) -> TrainState:
     """Train from `state.step` to `intervals.total`.
 
     Metrics are read one step late, so that the device never waits for the host. Every `intervals.evaluate` steps
-    and at the end the state is evaluated and saved, after its losses were seen to be finite.
+    and at the end the state is evaluated and saved, after its losses were seen to be finite. `unit` is that of
+    the error, for what is told.
 
     Raises:
       UserError: the loss, the gradient norm or an evaluated joint is NaN or infinite, naming the step and the
@@ -79,7 +81,7 @@ def train(
                 scores = reporter.checked(step + 1, evaluate, state.variables)
                 log.write("eval", step + 1, scores)
                 checkpoints.save(state, batches.get_state(), scores)
-                say(f"step {step + 1}: error {scores[RANKED_BY]:.2f}{_where(scores)}")
+                say(f"step {step + 1}: error {scores[RANKED_BY]:.2f} {unit}{_where(scores)}")
     checkpoints.wait()
     return state
 

@@ -50,6 +50,7 @@ def test_without_labels_the_submission_is_written(
         "submission": str(out / "submission.txt"),
         "step": 0,
         "split": "test",
+        "crops_from": {"rendered": tiny.FRAMES["test"]},
     }
     assert "no labels" in said[0]
     lines = (out / "submission.txt").read_text().splitlines()

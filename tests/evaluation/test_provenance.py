@@ -42,7 +42,6 @@ def test_the_centres_and_their_source(facts) -> None:
     }
     assert facts(metadata, split="train[:50%]")["centres from"] == "labels (5 frames)"
     assert "boxes from" in facts(metadata, ITOP)
-    assert facts({"centers": {"test": "labels"}})["centres from"] == "labels"
 
 
 @pytest.mark.parametrize("metadata", [None, {}, {"spec": {}}, {"provenance": None, "skipped": 3}])

@@ -22,8 +22,15 @@ def test_best_median_and_worst_frames_are_those() -> None:
 def test_frames_without_labels_are_never_picked() -> None:
     errors = np.array([[1.0], [np.nan], [3.0]])
     picked = tiles.pick_frames(errors, 6)
-    assert sorted(picked["best"]) == [0, 2]
-    assert len(picked["median"]) == len(picked["worst"]) == 2
+    assert picked["best"].tolist() == [0]
+    assert picked["worst"].tolist() == [2]
+
+
+def test_no_frame_of_a_small_set_is_best_and_worst() -> None:
+    picked = tiles.pick_frames(np.arange(10.0)[:, None], 6)
+    kinds = [set(rows.tolist()) for rows in picked.values()]
+    assert [len(kind) for kind in kinds] == [3, 3, 3]
+    assert len(set.union(*kinds)) == 9
 
 
 def test_the_tile_shows_the_joints_in_crop_pixels() -> None:

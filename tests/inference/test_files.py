@@ -69,6 +69,18 @@ def test_without_center_and_box_each_frame_says_where_to_look(tmp_path: Path) ->
     assert prediction.located is None
 
 
+def test_frames_of_another_size_are_warned_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths, center = save_frames(tmp_path, 1), [(1.0, 2.0, 700.0)]
+    list(predict_files(FakePredictor(NYU), paths, center, frame_size=(50, 40)))  # type: ignore[arg-type]
+    assert capsys.readouterr().err == ""
+    list(predict_files(FakePredictor(NYU), paths, center, frame_size=(640, 480)))  # type: ignore[arg-type]
+    said = " ".join(capsys.readouterr().err.split())
+    assert "0.png is 50x40, the track's camera takes 640x480" in said
+    assert "--fx --fy --cx --cy" in said
+
+
 def test_json_is_the_contracted_object(tmp_path: Path) -> None:
     paths = save_frames(tmp_path, 2)
     fake: Any = FakePredictor(NYU)

@@ -76,6 +76,12 @@ def test_8_bit_grey_is_depth_only_where_the_track_says_so(tmp_path: Path) -> Non
         read_frame(path, "nyu_packed")
 
 
+def test_of_colour_only_the_first_channel_is_grey(tmp_path: Path) -> None:
+    rgb = np.arange(36, dtype=np.uint8).reshape(3, 4, 3)
+    path = save_png(tmp_path / "d.png", rgb)
+    np.testing.assert_array_equal(read_frame(path, "stretch8"), rgb[..., 0])
+
+
 def test_each_kind_of_bad_file_has_its_own_clear_line(tmp_path: Path) -> None:
     whole = save_png(tmp_path / "whole.png", np.tile(DEPTH, (40, 40))).read_bytes()
     (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])

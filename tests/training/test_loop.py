@@ -78,6 +78,7 @@ def run(
             log=log,
             schedule=lambda step: 0.5 * step,
             batch_size=2,
+            unit="mm",
         )
     finally:
         checkpoints.close()
@@ -113,7 +114,7 @@ def test_evaluations_are_said_in_lines_of_their_own(
     run(tmp_path, evaluate=evaluate_to([5.0, 7.0, 6.0]))
     lines = capsys.readouterr().err.splitlines()
     assert [line for line in lines if line.startswith("step ")] == [
-        "step 3: error 5.00", "step 6: error 7.00", "step 7: error 6.00"
+        "step 3: error 5.00 mm", "step 6: error 7.00 mm", "step 7: error 6.00 mm"
     ]  # fmt: skip
     assert any("training: " in line and "loss " in line for line in lines)
 

@@ -1,0 +1,62 @@
+"""Subsets of frames: their lists, and their scores."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from a2j_jax.errors import UserError
+from a2j_jax.evaluation.score import score_errors
+from a2j_jax.evaluation.subsets import read_subsets, with_subsets
+from a2j_jax.evaluation.tables import main_table, paper_table
+from a2j_jax.tracks import get_track
+
+HANDS = get_track("hands2017")
+
+
+def test_lists_are_names_or_numbers(tmp_path: Path) -> None:
+    (tmp_path / "seen.txt").write_text(
+        "frame/images/image_D00000003.png\t1.0\t2.0\nimage_D00000001.png\n\n"
+    )
+    (tmp_path / "unseen.txt").write_text("\ufeff4\n1,\n")
+    subsets = read_subsets({"seen": tmp_path / "seen.txt", "unseen": tmp_path / "unseen.txt"})
+    assert {name: numbers.tolist() for name, numbers in subsets.items()} == {
+        "seen": [0, 2],
+        "unseen": [1, 4],
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("", "is empty"), ("a.png 1 2\n", "line begins with 'a.png'"), ("-1\n", "counted from 0")],
+)
+def test_other_lists_are_refused(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "list.txt").write_text(text)
+    with pytest.raises(UserError, match=said):
+        read_subsets({"seen": tmp_path / "list.txt"})
+
+
+def test_a_subset_is_scored_by_frame_number() -> None:
+    errors = np.repeat([[1.0], [2.0], [6.0]], 21, axis=1)
+    labels = np.zeros((3, 21, 3))
+    index = np.array([10, 20, 30])
+    subsets = {"seen": np.array([10, 30, 99]), "unseen": np.array([20])}
+    scores = with_subsets({"A2J": score_errors(errors, HANDS)}, subsets, index, HANDS, labels)
+    told = scores["A2J"].to_json()
+    assert told["mean_error_mm"] == 3.0
+    assert told["subsets"]["seen"]["mean_error_mm"] == 3.5
+    assert told["subsets"]["seen"]["frames"] == 2
+    assert told["subsets"]["unseen"]["mean_error_mm"] == 2.0
+    labels_of_rows = [row[0] for row in main_table(scores).rows]
+    assert "mean error, seen (2 frames)" in labels_of_rows
+    paper = paper_table("hands2017", scores)
+    assert paper is not None
+    assert paper.rows[-1][:4] == ("A2J", "3.00", "3.50", "2.00")  # beside Table 2's columns
+    with pytest.raises(UserError, match=r"subset 'other': none of its 1 frames is among the 3"):
+        with_subsets(scores, {"other": np.array([5])}, index, HANDS, labels)
+
+
+def test_without_subsets_the_json_has_none() -> None:
+    scores = {"A2J": score_errors(np.ones((3, 21)), HANDS)}
+    same = with_subsets(scores, {}, np.arange(3), HANDS, np.zeros((3, 21, 3)))
+    assert "subsets" not in same["A2J"].to_json()
