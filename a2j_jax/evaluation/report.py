@@ -237,10 +237,18 @@ def _cards(scores: Mapping[str, Scores]) -> Iterable[tuple[str, str, str]]:
             yield f"{one.mean_error:.2f}", one.unit, f"{of}mean error"
     if len(scores) > 1:
         return
+    if one.map_10cm is not None:
+        for group in ("upper_body", "lower_body"):
+            rate = one.map_10cm.groups.get(group, np.nan)
+            if np.isfinite(rate):
+                yield f"{100 * rate:.2f}", "%", group.replace("_", " ")
+    elif one.pdj is not None:
+        for ratio, rate in one.pdj.at.items():
+            yield f"{100 * rate:.2f}", "%", f"PDJ at {ratio:.2f}"
     if one.map_10cm is not None or one.pdj is not None:
         yield f"{one.mean_error:.2f}", one.unit, "mean error"
-    else:
-        yield f"{100 * one.success_auc:.1f}", "%", f"success AUC, 0–{CURVE_LIMIT:g} {one.unit}"
+        return
+    yield f"{100 * one.success_auc:.1f}", "%", f"success AUC, 0–{CURVE_LIMIT:g} {one.unit}"
     for threshold in (20.0, 40.0):
         if threshold in one.success_rate:
             rate = 100 * one.success_rate[threshold]

@@ -93,7 +93,7 @@ def test_the_page_tells_everything(tmp_path: Path) -> None:
     mean = made_up.comparison().scores["A2J"].mean_error
     assert f"{mean:.2f}" in text
     assert text.count("<svg") == len(PLOTS)
-    assert text.count("<img") == 18  # six worst, six median, six best
+    assert text.count("<img") == 9  # of nine frames three worst, three median, three best
     assert "made_up/8" in text  # the worst frame, by the name the distribution gave it
 
 
@@ -138,7 +138,7 @@ def test_baselines_are_neither_headline_nor_drawn(tmp_path: Path) -> None:
     text = page(dataclasses.replace(one, scores=scores), tmp_path)
     assert "55.50" in text
     assert "mean pose: mean error" not in text
-    assert text.count("<img") == 18
+    assert text.count("<img") == 9
 
 
 def test_frames_without_labels_do_not_disturb(tmp_path: Path) -> None:
@@ -212,3 +212,9 @@ def test_a_browser_shows_it_without_scrolling_sideways(tmp_path: Path, width: in
     # Nothing reaches into the margin on the right, as it would where content is too wide.
     assert not drawn[:, -8:].any()
     assert drawn[:, width - 120 :].any()
+
+
+def test_bodies_have_the_headline_of_their_protocol(tmp_path: Path) -> None:
+    text = page(made_up.comparison(with_crop_size(get_track("itop_front"), 64)), tmp_path)
+    assert "lower body" in text
+    assert "success AUC, 0–80 mm" not in text
