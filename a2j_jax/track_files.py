@@ -12,8 +12,8 @@
 }
 ```
 
-`like` names the track that everything unsaid is taken from. Beside the keys above, any plain number
-or word of `TrackSpec` may be set.
+`like` names the track that everything unsaid is taken from. Beside the keys above, plain numbers of
+`TrackSpec`, `citation` and `notes` may be set; docs/own_data.md explains them all.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ import difflib
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,19 +32,21 @@ from a2j_jax.tracks import TRACKS, TrackSpec, get_track, with_crop_size
 
 TRACK_FILE = "track.json"
 
-# Fields of `TrackSpec` that a file sets as they are, and what they may be.
-_NUMBERS = (
+# Fields of `TrackSpec` that a file sets as they are.
+_POSITIVE = (
     "half_window_mm",
     "depth_window_mm",
     "image_unit_mm",
     "joint_depth_scale",
-    "mean",
     "std",
     "storage_unit_mm",
     "loss_lambda",
 )
+_NUMBERS = (*_POSITIVE, "mean")
 _WORDS = ("citation", "notes")
 _KEYS = ("name", "like", "camera", "frame_size", "crop_size", "joints", "limbs", *_NUMBERS, *_WORDS)
+# A window of fewer mm holds nothing that anyone tracks: it is meant in metres.
+_SMALLEST_MM = 5.0
 
 
 def find_track(name_or_path: str | Path) -> TrackSpec:
@@ -68,12 +70,18 @@ def track_file(name_or_path: str | Path) -> Path | None:
     if text in TRACKS:
         return None
     if path.is_dir():
-        path = path / TRACK_FILE
-    elif path.suffix != ".json" and "/" not in text:
+        if not (path / TRACK_FILE).is_file():
+            raise UserError(
+                f"{path}: holds no {TRACK_FILE}; expected a folder with {TRACK_FILE}, joints.csv (or "
+                "joints.json) and the frames they name, as docs/own_data.md describes it"
+            )
+        return path / TRACK_FILE
+    if path.suffix != ".json" and "/" not in text:
         return None
     if not path.is_file():
         raise UserError(
-            f"{path}: no such track file; expected the name of a track or a folder with {TRACK_FILE}"
+            f"{path}: no such track file or folder; expected the name of a track or a folder with "
+            f"{TRACK_FILE} (docs/own_data.md)"
         )
     return path
 
@@ -103,22 +111,24 @@ def track_from_dict(values: Mapping[str, Any]) -> TrackSpec:
     Raises:
       UserError: unknown or missing keys, or values that make no track.
     """
-    _check_keys(values, _KEYS)
+    check_keys(values, _KEYS)
     name = values.get("name")
     if not isinstance(name, str) or not re.fullmatch(r"[a-z][a-z0-9_]*", name):
         raise UserError(f"name {name!r}: expected a word of small letters, digits and _")
     if name in TRACKS:
         raise UserError(f"name {name!r} is that of a built-in track; choose another")
-    base = get_track(str(values.get("like", "hands2017")))
-    changes: dict[str, Any] = {
-        "name": name,
-        "citation": "",
-        "notes": f"Own data, like {base.name}.",
-    }
+    try:
+        base = get_track(str(values.get("like", "hands2017")))
+    except UserError as error:
+        raise UserError(f"like: {error}") from error
+    changes: dict[str, Any] = {"name": name, "citation": "", "notes": _origin(base, values)}
     for key in _NUMBERS:
         if key in values:
-            changes[key] = _number(values[key], key)
-    changes |= {key: str(values[key]) for key in _WORDS if key in values}
+            changes[key] = _constant(values[key], key)
+    if base.crop_by == "box" and "half_window_mm" in values:
+        raise UserError(f"half_window_mm: tracks like {base.name!r} crop by a box; leave it out")
+    if "citation" in values:
+        changes["citation"] = str(values["citation"])
     if "camera" in values:
         changes["camera"] = _camera(values["camera"])
     if "frame_size" in values:
@@ -129,19 +139,38 @@ def track_from_dict(values: Mapping[str, Any]) -> TrackSpec:
     elif "limbs" in values:
         raise UserError("limbs without joints: name the joints too")
     track = dataclasses.replace(base, **changes)
-    if track.std <= 0 or track.storage_unit_mm <= 0 or track.image_unit_mm <= 0:
-        raise UserError("std, storage_unit_mm and image_unit_mm: expected numbers above 0")
     if "crop_size" in values:
-        track = with_crop_size(track, int(_number(values["crop_size"], "crop_size")))
+        size = _number(values["crop_size"], "crop_size")
+        if size != int(size):
+            raise UserError(f"crop_size {size:g}: expected a whole number of px")
+        track = with_crop_size(track, int(size))
     return track
 
 
-def _check_keys(values: Iterable[str], known: tuple[str, ...]) -> None:
+def check_keys(values: Iterable[str], known: Sequence[str]) -> None:
+    """Refuses keys that mean nothing.
+
+    Raises:
+      UserError: naming the first of them and the nearest known one.
+    """
     for key in values:
         if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
+            hint = did_you_mean(key, known)
             raise UserError(f"unknown key {key!r}{hint} (keys: {', '.join(known)})")
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The end of a message about an unknown word: `; did you mean 'x'?`, or nothing."""
+    near = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def _origin(base: TrackSpec, values: Mapping[str, Any]) -> str:
+    """The track's notes: what it is like, and what a reader may not know that it took from there."""
+    there = {"camera": base.camera, "frame_size": base.frame_size}
+    taken = [key for key, value in there.items() if key not in values and value is not None]
+    also = f", with its {' and '.join(taken)}: {TRACK_FILE} names none" if taken else ""
+    return f"Own data, like {base.name}{also}. {values.get('notes', '')}".strip()
 
 
 def _number(value: Any, key: str) -> float:
@@ -150,13 +179,26 @@ def _number(value: Any, key: str) -> float:
     return float(value)
 
 
+def _constant(value: Any, key: str) -> float:
+    """One of `_NUMBERS`, if it is possible."""
+    number = _number(value, key)
+    if key in _POSITIVE and number <= 0:
+        raise UserError(f"{key} {number:g}: expected a number above 0")
+    if key.endswith("window_mm") and number < _SMALLEST_MM:
+        raise UserError(f"{key} {number:g}: expected mm; are these metres?")
+    return number
+
+
 def _camera(values: Any) -> Camera:
     names = ("fx", "fy", "cx", "cy")
     if not isinstance(values, dict) or set(values) != set(names):
         raise UserError(f"camera {values!r}: expected fx, fy, cx and cy in px")
     fx, fy, cx, cy = (_number(values[name], f"camera {name}") for name in names)
-    if fx == 0 or fy == 0:
-        raise UserError("camera: a focal length of 0 makes no image")
+    if fx <= 0 or fy == 0:
+        raise UserError(
+            f"camera fx {fx:g}, fy {fy:g}: expected focal lengths in px, fx above 0 and fy not 0 "
+            "(negative where your y axis points up)"
+        )
     return Camera(fx, fy, cx, cy)
 
 
@@ -170,16 +212,20 @@ def _frame_size(values: Any) -> tuple[int, int]:
 def _skeleton(name: str, joints: Any, limbs: Any) -> Skeleton:
     if not isinstance(joints, list) or not joints or not all(isinstance(j, str) for j in joints):
         raise UserError(f"joints {joints!r}: expected a list of names")
-    if len(set(joints)) != len(joints):
-        raise UserError("joints: every name once")
+    twice = next((joint for joint in joints if joints.count(joint) > 1), None)
+    if twice is not None:
+        raise UserError(f"joints: {twice!r} is named twice; expected every name once")
+    if "center" in joints:
+        raise UserError("joints: 'center' is where to crop; call the joint otherwise")
     if not isinstance(limbs, dict):
         raise UserError('limbs: expected {"limb": ["joint", "joint", ...], ...}')
     chains = []
     for limb, chain in limbs.items():
+        if not isinstance(chain, list) or len(chain) < 2:
+            raise UserError(f"limb {limb!r} {chain!r}: expected a list of two joints or more")
         for joint in chain:
             if joint not in joints:
-                near = difflib.get_close_matches(str(joint), joints, n=1)
-                hint = f"; did you mean {near[0]!r}?" if near else ""
+                hint = did_you_mean(str(joint), joints)
                 raise UserError(f"limb {limb!r}: no joint is called {joint!r}{hint}")
         chains.append((str(limb), tuple(joints.index(joint) for joint in chain)))
     return Skeleton(name, tuple(joints), tuple(chains))

@@ -48,6 +48,18 @@ def test_a_track_is_found_by_name_by_folder_and_by_file(tmp_path: Path) -> None:
         find_track("nyuu")
     with pytest.raises(UserError, match=r"gone/track\.json: no such track file"):
         find_track(tmp_path / "gone" / "track.json")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"holds no track\.json; .*joints\.csv .*docs/own_data\.md"):
+        find_track(tmp_path / "empty")
+
+
+def test_what_is_taken_from_the_other_track_is_said() -> None:
+    assert track_from_dict({**MINIMAL, "notes": "Mine."}).notes == "Own data, like icvl. Mine."
+    without = {key: MINIMAL[key] for key in MINIMAL if key not in ("camera", "frame_size")}
+    notes = track_from_dict(without).notes
+    assert notes == "Own data, like icvl, with its camera and frame_size: track.json names none."
+    flat = track_from_dict({"name": "flat", "like": "k2hpd"})  # which has no camera either
+    assert "with its frame_size: " in flat.notes
 
 
 def test_without_joints_the_skeleton_and_protocol_are_the_other_tracks() -> None:
@@ -63,16 +75,26 @@ def test_without_joints_the_skeleton_and_protocol_are_the_other_tracks() -> None
         ({"half_windw_mm": 1}, "unknown key 'half_windw_mm'; did you mean 'half_window_mm'"),
         ({"name": "My Hands"}, "name 'My Hands': expected a word"),
         ({"name": "nyu"}, "built-in track"),
-        ({"like": "icv"}, "did you mean 'icvl'"),
+        ({"like": "icv"}, "like: unknown track 'icv'; did you mean 'icvl'"),
         ({"camera": {"fx": 1}}, "expected fx, fy, cx and cy"),
-        ({"camera": {"fx": 0, "fy": 1, "cx": 1, "cy": 1}}, "focal length of 0"),
+        ({"camera": {"fx": 0, "fy": 1, "cx": 1, "cy": 1}}, "fx 0, fy 1: expected focal lengths"),
+        ({"camera": {"fx": -475, "fy": 475, "cx": 1, "cy": 1}}, "fx above 0 and fy not 0"),
         ({"frame_size": [640.5, 480]}, "expected \\[width, height\\]"),
         ({"joints": []}, "expected a list of names"),
-        ({"joints": ["a", "a"]}, "every name once"),
+        ({"joints": ["a", "a"]}, "'a' is named twice"),
         ({"limbs": {"thumb": ["wrist", "indx_tip"]}}, "did you mean 'index_tip'"),
-        ({"std": 0}, "above 0"),
+        ({"limbs": {"thumb": ["wrist"]}}, "limb 'thumb' .* two joints or more"),
+        ({"limbs": {"thumb": "wrist"}}, "limb 'thumb' .* two joints or more"),
+        ({"joints": ["center", "tip"], "limbs": {}}, "'center' is where to crop"),
+        ({"std": 0}, "std 0: expected a number above 0"),
+        ({"loss_lambda": -1}, "loss_lambda -1: expected a number above 0"),
+        ({"half_window_mm": -5}, "half_window_mm -5: expected a number above 0"),
+        ({"half_window_mm": 0.11}, "half_window_mm 0.11: expected mm; are these metres"),
+        ({"depth_window_mm": 0.15}, "depth_window_mm 0.15: expected mm; are these metres"),
+        ({"like": "itop_front"}, "half_window_mm: tracks like 'itop_front' crop by a box"),
         ({"half_window_mm": "wide"}, "half_window_mm 'wide': expected a number"),
         ({"crop_size": 100}, "multiple of 16"),
+        ({"crop_size": 96.5}, "whole number"),
     ],
 )
 def test_mistakes_are_named(tmp_path: Path, change: dict[str, Any], message: str) -> None:

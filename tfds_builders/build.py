@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import errno
 import io
-import json
+import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
@@ -21,9 +21,12 @@ from a2j_jax.progress import say
 from a2j_jax.track_files import find_track
 from a2j_jax.tracks import TrackSpec, with_crop_size
 from tfds_builders.depth_pose import DepthPoseBuilder, DepthPoseConfig, Reader, config_name
+from tfds_builders.finished import read_spec as read_spec
+from tfds_builders.finished import reuse
 from tfds_builders.shards import worker_pool
-from tfds_builders.summary import say_labels, summarise
+from tfds_builders.summary import say_crops, say_labels, summarise
 from tfds_builders.synthetic_hand.synthetic_hand import SyntheticHand, SyntheticHandReader
+from tfds_builders.under_way import claimed, terminable
 
 # Tracks whose frames we make ourselves: nothing has to be brought or downloaded.
 EMBEDDED = ("synthetic_hand",)
@@ -143,13 +146,20 @@ def build_raw(
     distribution = dataset.open(manual_dir, **options)
     splits = dict(distribution.splits())
     for name, split in splits.items():
-        say_labels(name, split, spec, dataset.published_frames.get(name), max_frames)
+        say_labels(name, split, spec, dataset.published_frames.get(name), max_frames, strict)
     plans = {name: plan_crops(spec, name, split, centers) for name, split in splits.items()}
-    for name, plan in plans.items():
-        for note in plan.notes:
-            say(f"{name}: {note}")
     reader = RawReader(spec, distribution, splits, plans, max_frames, strict)
-    return prepare(dataset.builder, spec, reader, data_dir, how)
+    for name, plan in plans.items():
+        say_crops(name, spec, plan.notes, reader.provenance()["centers"][name])
+    return prepare(
+        dataset.builder,
+        spec,
+        reader,
+        data_dir,
+        how,
+        strict=strict,
+        manual_download=dataset.download,
+    )
 
 
 def sized_track(track: str, crop_size: int | None) -> TrackSpec:
@@ -164,35 +174,52 @@ def prepare(
     reader: Reader,
     data_dir: str | Path,
     how: How | None = None,
+    *,
+    strict: bool = False,
+    manual_download: str = "",
 ) -> Path:
-    """Runs one builder and says how it went; see `build`."""
+    """Runs one builder, or finds its data set built already, and says how it went; see `build_raw`."""
     how = how or How()
     data_dir = Path(data_dir).expanduser()
     if data_dir.exists() and not data_dir.is_dir():
         raise UserError(f"data directory {data_dir} is a file; name a folder")
     folder = data_dir / builder_class.name / config_name(track) / str(builder_class.VERSION)
-    if folder.exists():
-        _check_same_spec(folder, reader)
-        say(f"{folder} is built already; nothing to do")
-        return folder
-    for leftover in sorted(folder.parent.glob("*incomplete*")):
-        say(f"note: {leftover} is left of a build that did not finish; it can be deleted")
     started = time.monotonic()
-    with _one_clear_ending(folder), _quiet_tfds(), worker_pool(how.num_processes) as workers:
-        config = DepthPoseConfig(
-            name=config_name(track),
-            track=track,
-            reader=reader,
-            workers=workers,
-            num_shards=how.num_shards,
-            beam=how.beam_options is not None,
-        )
+    config = DepthPoseConfig(
+        name=config_name(track),
+        track=track,
+        reader=reader,
+        num_shards=how.num_shards,
+        beam=how.beam_options is not None,
+        manual_download=manual_download,
+    )
+    if not folder.exists():
+        with _one_clear_ending(folder), terminable(), claimed(folder):
+            if not folder.exists():  # still: another build may have had the claim until now
+                builder = _run(builder_class, config, data_dir, how)
+                summarise(builder, folder, track, time.monotonic() - started)
+                return folder
+    reuse(folder, reader.spec(), how.num_shards, strict)
+    return folder
+
+
+def _run(
+    builder_class: type[DepthPoseBuilder], config: DepthPoseConfig, data_dir: Path, how: How
+) -> DepthPoseBuilder:
+    with (
+        _quiet_tfds(),
+        # TFDS makes its folder for downloads whether or not there are any.
+        tempfile.TemporaryDirectory() as downloads,
+        worker_pool(how.num_processes) as workers,
+    ):
+        config = dataclasses.replace(config, workers=workers)
         builder = builder_class(data_dir=str(data_dir), config=config)
         builder.download_and_prepare(
-            file_format="array_record", download_config=_download_config(how)
+            download_dir=downloads,
+            file_format="array_record",
+            download_config=_download_config(how),
         )
-    summarise(builder, folder, track, time.monotonic() - started)
-    return folder
+    return builder
 
 
 def _download_config(how: How) -> tfds.download.DownloadConfig:
@@ -208,7 +235,7 @@ def _download_config(how: How) -> tfds.download.DownloadConfig:
 
 @contextlib.contextmanager
 def _one_clear_ending(folder: Path) -> Iterator[None]:
-    """Whatever stops a build, TFDS removes what it wrote; say what happened, and that."""
+    """Whatever stops a build, TFDS removes what it wrote: says so, and what happened."""
     try:
         yield
     except BrokenProcessPool as error:
@@ -216,11 +243,16 @@ def _one_clear_ending(folder: Path) -> Iterator[None]:
             f"building {folder}: a worker process was killed (out of memory?); nothing was kept; "
             "try again with fewer --num_processes"
         ) from error
-    except KeyboardInterrupt:
-        say(f"building {folder} was interrupted; nothing was kept: the same command starts anew")
+    except (KeyboardInterrupt, SystemExit):
+        left = "nothing was kept: the same command starts anew"
+        if folder.exists():  # all was written, only the summary is missing
+            left = "but it is complete"
+        say(f"building {folder} was interrupted; {left}")
         raise
     except (OSError, RuntimeError, ValueError) as error:
-        reason = _disk_trouble(error)
+        # Where no lock could keep another build away, it may have been faster.
+        overtaken = isinstance(error, FileExistsError) and folder.is_dir()
+        reason = "another build has finished there" if overtaken else _disk_trouble(error)
         if reason is None:
             raise
         raise UserError(f"building {folder}: {reason}; nothing was kept") from error
@@ -248,29 +280,3 @@ def _quiet_tfds() -> Iterator[None]:
             yield
     finally:
         logging.set_verbosity(verbosity)
-
-
-def read_spec(folder: Path) -> dict[str, Any] | None:
-    """What the data set in a folder was built from; None where it does not say."""
-    try:
-        stored = json.loads((folder / "metadata.json").read_text())
-    except (OSError, ValueError):
-        return None
-    spec: dict[str, Any] | None = stored.get("spec")
-    return spec
-
-
-def _check_same_spec(folder: Path, reader: Reader) -> None:
-    stored, wanted = read_spec(folder), json.loads(json.dumps(reader.spec()))
-    if stored == wanted:
-        return
-    keys = sorted(set(stored or {}) | set(wanted))
-    changed = [
-        f"{key}: {stored.get(key)} there, {wanted.get(key)} wanted"
-        for key in keys
-        if stored and stored.get(key) != wanted.get(key)
-    ]
-    raise UserError(
-        f"{folder} holds another data set ({'; '.join(changed) or 'not built by this program'}); "
-        "build into another --data_dir, ask for the same, or delete that folder"
-    )

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from scipy import io
 
 from a2j_jax import geometry
@@ -19,6 +18,8 @@ from a2j_jax.errors import UserError
 from a2j_jax.geometry import Float64
 from a2j_jax.tracks import TRACKS, TrackSpec
 from tfds_builders.files import read_mat
+from tfds_builders.raw import RawSplit
+from tfds_builders.wording import counted
 
 # The authors call the front view of ITOP by another name than we do.
 _PUBLISHED_NAME = {"itop_front": "itop_side"}
@@ -122,7 +123,7 @@ def read_text_centers(path: Path, track: TrackSpec) -> Float64:
 def _text_rows(path: Path) -> Iterator[tuple[float, ...]]:
     try:
         # A blank line at the end is no frame; one in between would be, so it is an error below.
-        lines = path.read_text(encoding="utf-8", errors="replace").rstrip().splitlines()
+        lines = path.read_text(encoding="utf-8-sig", errors="replace").rstrip().splitlines()
     except OSError as error:
         raise UserError(f"{path}: not readable ({error.strerror})") from error
     for number, line in enumerate(lines, 1):
@@ -142,37 +143,37 @@ def _text_rows(path: Path) -> Iterator[tuple[float, ...]]:
 
 
 def rows_of_split(
-    values: Float64,
-    path: Path,
-    split: str,
-    frames: int,
-    rows: npt.NDArray[np.int64] | None,
-    total: int | None,
-) -> Float64:
+    values: Float64, path: Path, name: str, split: RawSplit
+) -> tuple[Float64, tuple[str, ...]]:
     """The rows of a file that belong to the frames of a split, in their order.
 
     Args:
       values: (M, ...) the whole file.
-      path: of the file, for the message.
-      split: name, for the message.
-      frames: N.
-      rows: (N,) row of each frame among all `total`; see `RawSplit`.
-      total: rows of the whole distribution.
+      path: of the file, for the messages.
+      name: of the split, for the messages.
+      split: of N frames.
 
     Returns:
-      (N, ...): `values` itself if M = N, or its `rows` if M = `total`.
+      (N, ...), and notes. M = N: `values` itself. M = `split.total`: its rows `split.rows`. M larger, and
+      the frames have numbers: its rows `split.numbers`, for it covers the published split, of which only
+      some frames are here; that is noted.
 
     Raises:
-      UserError: M is neither. No guess is made: a centre that belongs to another frame is a bug
+      UserError: none of these. No guess is made: a centre that belongs to another frame is a bug
         that nothing shows.
     """
+    frames, total, numbers = len(split), split.total, split.numbers
     if len(values) == frames:
-        return values
-    if rows is not None and len(values) == total:
-        return values[rows]
+        return values, ()
+    if split.rows is not None and len(values) == total:
+        return values[split.rows], ()
+    if numbers is not None and max(frames, total or 0, numbers.max(initial=-1) + 1) <= len(values):
+        note = f"{path.name}: has {len(values):,} rows; the rows of {counted(frames, 'frame')} were taken "
+        return values[numbers], (note + "by the numbers in the names of the frames",)
     also = f" (of {total:,} in the distribution)" if total not in (None, frames) else ""
     raise UserError(
-        f"{path}: has {len(values):,} rows, but split {split!r} has {frames:,} frames{also}; expected "
+        f"{path}: has {counted(len(values), 'row')}, but split {name!r} has "
+        f"{counted(frames, 'frame')}{also}; expected "
         "one row per frame: give the file of this data set and split and the complete data set, or "
         "use --centers labels or --centers depth"
     )

@@ -5,7 +5,7 @@
 tells users which files to bring.
 """
 
-from collections import Counter
+import difflib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,18 +18,22 @@ from a2j_jax import geometry
 from a2j_jax.errors import UserError
 from a2j_jax.geometry import Float64
 from a2j_jax.inference.centers import hand_center, person_box
-from a2j_jax.tracks import TrackSpec
+from a2j_jax.tracks import TRACKS, TrackSpec
 from tfds_builders import center_files
+from tfds_builders.label_crops import boxes_from_labels, centers_from_labels
 from tfds_builders.raw import RawSplit, UnreadableFrame
+from tfds_builders.wording import WARNING, counted
 
 # Names of the sources that are no file; also the words `centers` may be.
 LABELS, DEPTH = "labels", "depth"
 SHIPPED = "shipped with the frames"
 DEPTH_IN_BOX = "depth in the shipped box"
-# What plan and notes call a source in words.
-_IN_WORDS = {LABELS: "ground truth is", DEPTH: "the depth frame alone is"}
-# Labels are turned into centres so many frames at a time: a million of them stay small in memory.
-_CHUNK = 1 << 16
+# What notes call a source in words.
+_IN_WORDS = {
+    LABELS: "ground truth",
+    DEPTH: "the depth frame alone",
+    DEPTH_IN_BOX: "the depth inside the shipped boxes",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +45,8 @@ class CropPlan:
         row of NaN: compute it with `crop_from_depth`.
       sources: (N,) int8, where each row is from: index into `names`.
       names: the sources: file names, "labels", "depth", "depth in the shipped box".
-      notes: one line for whatever a user should know, with counts and file names.
+      notes: one line for whatever a user should know, with counts and file names; some are warnings
+        (`tfds_builders.wording`).
       near_uvd: (N, 3) px px mm, or None: for rows of NaN, a published point in the person whose box
         is to be found in the depth (`crop_from_depth`); NaN where there is none.
     """
@@ -117,46 +122,6 @@ def crop_from_depth(
         raise UnreadableFrame(str(error)) from error
 
 
-def centers_from_labels(joints_uvd: npt.NDArray[Any], camera: geometry.Camera) -> Float64:
-    """The mean of the labelled joints in space.
-
-    Args:
-      joints_uvd: (N, K, 3) px px mm, NaN = not labelled.
-      camera: of the frames.
-
-    Returns:
-      (N, 3) float64 u px, v px, depth mm; NaN where no joint is labelled.
-    """
-    centers = np.full((len(joints_uvd), 3), np.nan)
-    for start in range(0, len(joints_uvd), _CHUNK):
-        xyz = geometry.uvd_to_xyz(joints_uvd[start : start + _CHUNK], camera)
-        labelled = np.isfinite(xyz).all(axis=-1, keepdims=True)
-        count = labelled.sum(axis=1)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            mean = np.where(labelled, xyz, 0.0).sum(axis=1) / count
-            centers[start : start + _CHUNK] = geometry.xyz_to_uvd(mean, camera)
-    return centers
-
-
-def boxes_from_labels(joints_uvd: npt.NDArray[Any], margin_px: float) -> Float64:
-    """The box around the labelled joints, enlarged by a margin: the authors' rule for K2HPD.
-
-    Args:
-      joints_uvd: (N, K, 2 or 3), NaN = not labelled.
-      margin_px: added on every side.
-
-    Returns:
-      (N, 4) float64 x0 y0 x1 y1 px, not clipped; NaN where no joint is labelled.
-    """
-    uv = np.asarray(joints_uvd[..., :2], np.float64)
-    labelled = np.isfinite(uv).all(axis=-1, keepdims=True)
-    low = np.where(labelled, uv, np.inf).min(axis=1) - margin_px
-    high = np.where(labelled, uv, -np.inf).max(axis=1) + margin_px
-    boxes = np.concatenate([low, high], axis=1)
-    boxes[~np.any(labelled, axis=(1, 2))] = np.nan
-    return boxes
-
-
 class _Draft:
     """A plan in the making: each source fills the rows that those before it have left."""
 
@@ -164,7 +129,7 @@ class _Draft:
         count, self.by_center = len(split), track.crop_by == "center"
         self.track, self.split_name, self.split = track, split_name, split
         self.what = "centre" if self.by_center else "box"
-        self.frames = f"{count:,} {_ADJECTIVE.get(split_name, split_name)} frames"
+        self.frames = counted(count, f"{_ADJECTIVE.get(split_name, split_name)} frame")
         self.values = np.full((count, 3 if self.by_center else 4), np.nan)
         self.near_uvd: Float64 | None = None
         self.sources = np.full(count, -1, np.int8)
@@ -181,13 +146,21 @@ class _Draft:
 
     def use_files(self, folder: Path) -> None:
         """Every published file that there is, the authors' own first."""
+        if (self.sources >= 0).all():
+            return
         names = center_files.file_names(self.track, self.split_name)
         paths = [center_files.find(folder, name, self.track) for name in names]
         found = [path for path in paths if path is not None]
-        if paths[0] is None:
-            missing = names[0] if found else " or ".join(names)
-            instead = f"{found[0].name} is" if found else _IN_WORDS[self._after_files()]
-            self.notes.append(f"no {missing} in {folder}: {instead} used for {self.frames}")
+        if not found:
+            instead = _IN_WORDS[self._after_files()]
+            self.notes.append(
+                f"{WARNING}no {' or '.join(names)} in {folder} (--centers): {self.frames} cropped "
+                f"by {instead}"
+            )
+        elif paths[0] is None:
+            self.notes.append(
+                f"no {names[0]} in {folder}: {self.frames} cropped by {found[0].name}"
+            )
         for path in found:
             if (self.sources >= 0).all():
                 break
@@ -198,9 +171,8 @@ class _Draft:
         read = center_files.read_centers_or_boxes
         if path.suffix == ".txt":
             read = center_files.read_text_centers
-        values = center_files.rows_of_split(
-            read(path, track), path, self.split_name, len(split), split.rows, split.total
-        )
+        values, notes = center_files.rows_of_split(read(path, track), path, self.split_name, split)
+        self.notes.extend(notes)
         is_point = values.shape[1] == 3
         usable = _usable_centers(values, track) if is_point else _usable_boxes(values, track)
         left, taken = self._take(path.name, usable)
@@ -211,8 +183,8 @@ class _Draft:
             self.values[taken] = values[taken]
         if left > taken.sum():
             self.notes.append(
-                f"{path.name}: {left - taken.sum():,} of {len(split):,} rows are no {self.what} "
-                "(invalid, NaN, without depth or off the frame): the next source is used for them"
+                f"{path.name}: {left - taken.sum():,} of {counted(len(split), 'row')} without a "
+                f"{self.what} (invalid, NaN, without depth or off the frame): left to the next source"
             )
         self.notes.extend(_disagreement(values, taken, split.joints_uvd, path.name, track))
 
@@ -221,7 +193,7 @@ class _Draft:
         joints, track = self.split.joints_uvd, self.track
         needed = 3 if self.by_center else 2
         if joints is None or joints.shape[-1] < needed or (self.by_center and not track.camera):
-            self.notes.append(f"{self.frames} have no labels that a {self.what} can be made from")
+            self.notes.append(f"{self.frames} without labels that a {self.what} can be made from")
             return
         if (self.sources >= 0).all():
             return
@@ -235,26 +207,23 @@ class _Draft:
         self.values[taken] = values[taken]
         if left > taken.sum():
             self.notes.append(
-                f"{left - taken.sum():,} of {self.frames} have no usable label: the depth frame "
-                "alone is used for them"
+                f"{left - taken.sum():,} of {self.frames} without a usable label: cropped by "
+                f"{_IN_WORDS[DEPTH]}"
             )
 
     def note_no_folder(self) -> None:
         """Scores depend on centres: say so where published ones could have been used."""
-        self.notes.append(
-            f"no folder of published files is named (--centers): {_IN_WORDS[DEPTH]} used for "
-            f"{self.frames}"
-        )
+        if self.track.name in TRACKS:
+            self.notes.append(
+                f"no folder of published files is named (--centers): {self.frames} cropped by "
+                f"{_IN_WORDS[self._after_files()]}"
+            )
 
     def finish(self) -> CropPlan:
         """The plan; what is left comes from the depth."""
         if self.split.boxes_px is not None:
             self._take(DEPTH_IN_BOX, np.all(np.isfinite(self.split.boxes_px), axis=1))
         self._take(DEPTH, np.ones(len(self.split), bool))
-        counts = Counter(self.sources.tolist())
-        if len(counts) > 1:
-            parts = ", ".join(f"{counts[i]:,} from {name}" for i, name in enumerate(self.names))
-            self.notes.append(f"{self.what} of {self.frames}: {parts}")
         names, notes = tuple(self.names), tuple(self.notes)
         return CropPlan(self.values, self.sources, names, notes, self.near_uvd)
 
@@ -268,8 +237,9 @@ class _Draft:
         return int(left.sum()), taken
 
     def _after_files(self) -> str:
-        has_labels = self.split.joints_uvd is not None
-        return LABELS if self.split_name == "train" and has_labels else DEPTH
+        if self.split_name == "train" and self.split.joints_uvd is not None:
+            return LABELS
+        return DEPTH if self.split.boxes_px is None else DEPTH_IN_BOX
 
 
 _ADJECTIVE = {"train": "training"}
@@ -279,9 +249,11 @@ def _folder(centers: Path | str | None) -> Path:
     folder = Path(centers or "").expanduser()
     if not folder.is_dir():
         kind = "is a file" if folder.exists() else "no such folder"
+        near = difflib.get_close_matches(str(centers), (LABELS, DEPTH), n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
         raise UserError(
-            f"--centers {centers}: {kind}; expected the folder that holds the published files, "
-            f"{LABELS!r} or {DEPTH!r}"
+            f"--centers {centers}: {kind}{hint} (expected the folder that holds the published "
+            f"files, {LABELS!r} or {DEPTH!r})"
         )
     return folder
 
@@ -334,7 +306,7 @@ def _disagreement(
         labelled = np.isfinite(joints).all(axis=-1)
         share = inside.all(axis=-1).sum() / max(1, labelled.sum())
         if labelled.any() and share < 0.5:
-            yield f"WARNING: {name}: only {share:.0%} of the joints are inside the boxes; {advice}"
+            yield f"{WARNING}{name}: only {share:.0%} of the joints are inside the boxes; {advice}"
     elif track.camera is not None and joints.shape[-1] == 3:
         mean = centers_from_labels(joints, track.camera)
         there = geometry.uvd_to_xyz(some, track.camera) - geometry.uvd_to_xyz(mean, track.camera)
@@ -342,6 +314,6 @@ def _disagreement(
         distance = distance[np.isfinite(distance)]
         if distance.size and np.median(distance) > (track.half_window_mm or 1000.0):
             yield (
-                f"WARNING: {name}: half of the centres are more than {np.median(distance):.0f} mm "
+                f"{WARNING}{name}: half of the centres are more than {np.median(distance):.0f} mm "
                 f"from the middle of the joints; {advice}"
             )

@@ -1,6 +1,5 @@
 """The data sets one can build: for each track, its reader and its builder."""
 
-import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 from a2j_jax.errors import UserError
 from a2j_jax.track_files import find_track, track_file
+from a2j_jax.tracks import did_you_mean
 from tfds_builders.build import EMBEDDED
 from tfds_builders.depth_pose import DepthPoseBuilder
 from tfds_builders.hands2017 import hands2017
@@ -67,9 +67,10 @@ def get_dataset(track: str) -> DataSet:
     if path is not None:
         return _own(path)
     known = (*DATASETS, *EMBEDDED)
-    near = difflib.get_close_matches(track, known, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise UserError(f"no builder for {track!r}{hint} (there are: {', '.join(known)})")
+    raise UserError(
+        f"no builder for {track!r}{did_you_mean(track, known)} (there are: {', '.join(known)}; or name a "
+        "folder of your own with a track.json)"
+    )
 
 
 def _itop(track: str, builder: type[DepthPoseBuilder]) -> DataSet:

@@ -24,6 +24,7 @@ from a2j_jax.tracks import TrackSpec
 from tfds_builders.example import Example, Skipped, features
 from tfds_builders.shards import Job, Workers, shard_ranges, write_shards
 from tfds_builders.statistics import Moments, crop_moments
+from tfds_builders.wording import counted
 
 # Frames that Beam hands to a worker at a time.
 _BEAM_CHUNK = 256
@@ -63,6 +64,7 @@ class DepthPoseConfig(tfds.core.BuilderConfig):
       workers: from `worker_pool`; the examples do not depend on it.
       num_shards: files per split; by default one for every 4,096 frames.
       beam: build with TFDS's Beam support instead.
+      manual_download: what was to be downloaded, and where to put it: kept as metadata.
     """
 
     track: TrackSpec | None = None
@@ -70,6 +72,7 @@ class DepthPoseConfig(tfds.core.BuilderConfig):
     workers: Workers | None = None
     num_shards: int | None = None
     beam: bool = False
+    manual_download: str = ""
 
 
 def config_name(track: TrackSpec) -> str:
@@ -112,7 +115,7 @@ class DepthPoseBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         return self.plan.track
 
     def _info(self) -> tfds.core.DatasetInfo:
-        track = self._track
+        track, download = self._track, self.plan.manual_download
         return tfds.core.DatasetInfo(
             builder=self,
             description=f"Depth crops of track {track.name}. {track.notes}",
@@ -123,7 +126,9 @@ class DepthPoseBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             # Frames stay in order on disk; training shuffles by random access.
             disable_shuffling=True,
             metadata=tfds.core.MetadataDict(
-                spec=self._reader.spec(), provenance=self._reader.provenance()
+                spec=self._reader.spec(),
+                provenance=self._reader.provenance(),
+                **({"manual_download": download} if download else {}),
             ),
         )
 
@@ -137,7 +142,7 @@ class DepthPoseBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         beam = tfds.core.lazy_imports.apache_beam
         count = self._reader.frames()[split]
         chunks = [range(i, min(i + _BEAM_CHUNK, count)) for i in range(0, count, _BEAM_CHUNK)]
-        jobs = [self._reader.job(split, chunk) for chunk in chunks]
+        jobs = [(chunk.start, self._reader.job(split, chunk)) for chunk in chunks]
         return beam.Create(jobs, reshuffle=True) | beam.FlatMap(_keyed_examples)
 
     def _generate_splits(
@@ -174,9 +179,10 @@ class DepthPoseBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         )
         filled = [shard for shard in shards if shard.examples]
         if not filled:
+            first = self.reports[split].skipped[0]
             raise UserError(
-                f"{self.name}: none of the {frames} frames of split {split!r} could be used; "
-                f"the first: {self.reports[split].skipped[0].reason}"
+                f"{self.name}: none of the {counted(frames, 'frame')} of split {split!r} could be used; "
+                f"the first, {first.frame_id}: {first.reason}"
             )
         template = self._get_filename_template(split_name=split)
         for number, shard in enumerate(filled):
@@ -198,25 +204,39 @@ class DepthPoseBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         paths = sorted(Path(self.data_dir).glob(f"{prefix}.{template.filetype_suffix}*"))
         source = ArrayRecordDataSource([os.fspath(path) for path in paths])
         frames = self._reader.frames()[split]
-        missing, moments = set(range(frames)), Moments()
+        found, moments = set(), Moments()
         with progress(f"{self.name} {split}: statistics", len(source), "frames") as advance:
             for position in range(len(source)):
                 record = source[position]
                 example = self.info.features.deserialize_example_np(record)
-                missing.discard(int(example["index"]))
+                found.add(int(example["index"]))
                 moments += crop_moments(
                     example["canvas"], float(example["center_uvd"][2]), self._track
                 )
                 advance(1)
-        outcomes = (
-            outcome
-            for index in sorted(missing)
-            for outcome in self._reader.job(split, range(index, index + 1))()
-        )
-        return SplitReport(tuple(o for o in outcomes if isinstance(o, Skipped)), moments)
+        return SplitReport(self._left_out(split, frames, found), moments)
+
+    def _left_out(self, split: str, frames: int, found: set[int]) -> tuple[Skipped, ...]:
+        """The frames without an example, by reading them again.
+
+        Args:
+          split: name.
+          frames: that were to be read.
+          found: `index` of every example. It mostly is the frame's position, which tells the missing
+            ones; where frames carry numbers of their own it is not, and all are read again.
+        """
+        skipped: tuple[Skipped, ...] = ()
+        for positions in (sorted(set(range(frames)) - found), range(frames)):
+            outcomes = (o for i in positions for o in self._reader.job(split, range(i, i + 1))())
+            skipped = tuple(o for o in outcomes if isinstance(o, Skipped))
+            if len(skipped) == frames - len(found):
+                break
+        return skipped
 
 
-def _keyed_examples(job: Job) -> Iterator[tuple[int, Example]]:
-    for outcome in job():
+def _keyed_examples(job: tuple[int, Job]) -> Iterator[tuple[int, Example]]:
+    """Examples by their position in the split: TFDS writes them in the order of these keys."""
+    start, read = job
+    for position, outcome in enumerate(read(), start):
         if not isinstance(outcome, Skipped):
-            yield outcome["index"], outcome
+            yield position, outcome

@@ -7,7 +7,7 @@ that cannot be read is a `UserError`: nothing can be built from it.
 import os
 import struct
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,17 @@ from scipy import io
 
 from a2j_jax.errors import UserError
 from tfds_builders.raw import UnreadableFrame
+from tfds_builders.wording import counted
 
 # Bytes of a label file that are in memory as text at a time.
 _BLOCK = 1 << 23
+# Bytes that surely hold its first line.
+_FIRST_LINES = 1 << 14
 # Pillow's own setting to keep the memory of one frame for the next: NYU frames read a third faster.
 if "PILLOW_BLOCKS_MAX" not in os.environ:
     Image.core.set_blocks_max(4)
+# What Windows' editors put in front of a text.
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # Tabs, commas and carriage returns all become spaces.
 _SEPARATORS = bytes.maketrans(b"\t,;\r", b"    ")
 
@@ -144,6 +149,8 @@ def number_blocks(
     try:
         with path.open("rb") as file:
             for first_line, text in _whole_lines(file):
+                if first_line == 1:
+                    text = text.removeprefix(_BYTE_ORDER_MARK)
                 names, values = _parse(text, columns)
                 if values is None:
                     names, values = _parse_slowly(text, columns, path, first_line, expected)
@@ -153,6 +160,20 @@ def number_blocks(
         raise UserError(f"{path}: not readable ({error.strerror})") from error
     if not found:
         raise UserError(f"{path}: is empty; expected lines of a name and {columns} numbers")
+
+
+def count_numbers(path: Path) -> int | None:
+    """How many numbers follow the name in the first line of a label file; None: it is not one."""
+    try:
+        with path.open("rb") as file:
+            lines = file.read(_FIRST_LINES).removeprefix(_BYTE_ORDER_MARK).translate(_SEPARATORS)
+    except OSError:
+        return None
+    words = next((line.split() for line in lines.split(b"\n") if line.strip()), [])
+    try:
+        return len([float(word) for word in words[1:]]) if words else None
+    except ValueError:
+        return None
 
 
 def _whole_lines(file: Any) -> Iterator[tuple[int, bytes]]:
@@ -241,62 +262,6 @@ def read_mat(path: str | Path, variable: str) -> npt.NDArray[Any]:
     return np.asarray(found[variable])
 
 
-def find_folder(folder: Path, candidates: Iterable[str], marker: str) -> Path | None:
-    """The first of `folder / candidate` that holds `marker` (a file or a folder), if any does."""
-    return next((folder / c for c in candidates if (folder / c / marker).exists()), None)
-
-
-def relative(path: Path, folder: Path) -> str:
-    """`path` as seen from `folder`, with forward slashes; "" for the folder itself."""
-    below = path.relative_to(folder).as_posix()
-    return "" if below == "." else below
-
-
-def count_files(folder: Path, prefix: str = "", suffix: str = ".png") -> int:
-    """How many files of these names are in a folder and those below it.
-
-    Looks at names only: a million files take about a second.
-    """
-    count, pending = 0, [os.fspath(folder)]
-    while pending:
-        with os.scandir(pending.pop()) as entries:
-            for entry in entries:
-                if entry.name.endswith(suffix):
-                    count += entry.name.startswith(prefix)
-                elif entry.is_dir():
-                    pending.append(entry.path)
-    return count
-
-
-def compare_counts(labels: str, labelled: int, folder: str, on_disk: int) -> tuple[str, ...]:
-    """A note where a label file and the folder of its frames are of different length; else none.
-
-    Args:
-      labels, folder: names of the two, for the note.
-      labelled, on_disk: frames of each.
-
-    Raises:
-      UserError: there is no frame at all.
-    """
-    if not on_disk:
-        raise UserError(
-            f"{folder} holds no frames, {labels} labels {labelled}; unpack the images too, or move "
-            "the label file away to build the other split alone"
-        )
-    if labelled < on_disk:
-        more = on_disk - labelled
-        return (
-            f"{labels} labels {labelled} frames, {folder} holds {on_disk}: "
-            f"{more} without a label left out",
-        )
-    if labelled > on_disk:
-        return (
-            f"{labels} labels {labelled} frames, {folder} holds {on_disk}: "
-            f"at least {labelled - on_disk} are missing and will be skipped",
-        )
-    return ()
-
-
 def first_of_each(names: list[str]) -> npt.NDArray[np.int64] | None:
     """Rows of the first mention of every name; None where all are different."""
     first: dict[str, int] = {}
@@ -317,4 +282,6 @@ def unlabelled_to_nan(joints: npt.NDArray[Any], where: str) -> tuple[str, ...]:
         return ()
     joints[missing] = np.nan
     frames = int(missing.any(axis=-1).sum())
-    return (f"{where}: {int(missing.sum())} joints of {frames} frames are not labelled (NaN)",)
+    return (
+        f"{where}: {counted(missing.sum(), 'joint')} of {counted(frames, 'frame')} not labelled (NaN)",
+    )

@@ -74,12 +74,16 @@ class RawReader:
         }
 
     def provenance(self) -> dict[str, Any]:
-        """Where crops came from, and what was odd."""
+        """Where crops came from, counted over the frames that are read, and what was odd."""
         frames = self.frames()
         return {
             "centers": {split: self._centers(split, frames[split]) for split in self.splits},
             "notes": {
-                split: [*self.splits[split].notes, *self.plans[split].notes]
+                split: [
+                    *self.splits[split].notes,
+                    *self.splits[split].faults,
+                    *self.plans[split].notes,
+                ]
                 for split in self.splits
             },
         }
@@ -89,17 +93,23 @@ class RawReader:
         counts = Counter(plan.names[source] for source in plan.sources[:frames].tolist())
         return dict(counts.most_common())
 
-    def _digest(self, split: str) -> str:
+    def _digest(self, split: str) -> dict[str, str]:
+        """Of frames, labels and crops each: what has changed can be told."""
         frames, raw, plan = self.frames()[split], self.splits[split], self.plans[split]
-        digest = hashlib.sha256("\n".join(raw.frame_ids[:frames]).encode())
-        for array in (raw.joints_uvd, plan.values, plan.near_uvd, raw.boxes_px):
-            if array is not None:
-                digest.update(np.ascontiguousarray(array[:frames]).tobytes())
-        return digest.hexdigest()[:16]
+
+        def of_arrays(*arrays: npt.NDArray[Any] | None) -> str:
+            used = (array[:frames] for array in arrays if array is not None)
+            return _hexdigest(*(np.ascontiguousarray(array).tobytes() for array in used))
+
+        return {
+            "frames": _hexdigest("\n".join(raw.frame_ids[:frames]).encode()),
+            "labels": of_arrays(raw.joints_uvd),
+            "crops": of_arrays(plan.values, plan.near_uvd, raw.boxes_px),
+        }
 
     def _row(self, raw: RawSplit, plan: CropPlan, index: int) -> Row:
         return Row(
-            index,
+            index if raw.numbers is None else int(raw.numbers[index]),
             raw.frame_ids[index],
             raw.sources[index],
             None if raw.joints_uvd is None else raw.joints_uvd[index],
@@ -107,6 +117,13 @@ class RawReader:
             None if raw.boxes_px is None else raw.boxes_px[index],
             None if plan.near_uvd is None else plan.near_uvd[index],
         )
+
+
+def _hexdigest(*parts: bytes) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()[:16]
 
 
 def read_rows(
@@ -143,7 +160,7 @@ def read_row(distribution: Distribution, track: TrackSpec, row: Row) -> Example:
         expected = f"{track.frame_size[0]}x{track.frame_size[1]}"
         raise UnreadableFrame(f"is {width}x{height}, frames of track {track.name!r} are {expected}")
     if not depth.any():
-        raise UnreadableFrame("no reading at all (every depth is 0)")
+        raise UnreadableFrame("no reading at all (every pixel is 0)")
     where = row.crop
     if not np.isfinite(where).all():
         where = crop_from_depth(depth, track, row.box_px, row.near_uvd)

@@ -8,10 +8,12 @@ their number, so its bytes do not depend on who writes it.
 import contextlib
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, wait
 from itertools import pairwise
+from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
 from array_record.python.array_record_module import ArrayRecordWriter
@@ -51,10 +53,22 @@ class Shard(NamedTuple):
 
 
 class Workers(NamedTuple):
-    """Processes that write shards, and the number of frames they are through with."""
+    """Processes that write shards.
+
+    Attributes:
+      pool: of them.
+      done: the number of frames they are through with, of all splits so far.
+      lifeline: nothing is ever sent; once it is closed, be it that this process has died, they end.
+    """
 
     pool: Executor
     done: Any
+    lifeline: Connection
+
+    def stop(self) -> None:
+        """Ends them, whatever they are at."""
+        self.lifeline.close()
+        self.pool.shutdown(cancel_futures=True)
 
 
 def shard_ranges(frames: int, num_shards: int | None) -> list[range]:
@@ -83,15 +97,16 @@ def write_shards(
         return [
             _write_shard(job, path, track, advance) for job, path in zip(jobs, paths, strict=True)
         ]
-    futures = [
-        workers.pool.submit(_write_shard_in_worker, job, path, track)
-        for job, path in zip(jobs, paths, strict=True)
-    ]
+    before = workers.done.value
     try:
-        _follow(futures, workers, advance)
+        with _signals_held():
+            futures = [
+                workers.pool.submit(_write_shard_in_worker, job, path, track)
+                for job, path in zip(jobs, paths, strict=True)
+            ]
+        _follow(futures, workers, before, advance)
     except BaseException:
-        for future in futures:
-            future.cancel()
+        workers.stop()  # the caller removes what they wrote: they must not write more
         raise
     return [future.result() for future in futures]
 
@@ -105,16 +120,53 @@ def worker_pool(num_processes: int) -> Iterator[Workers | None]:
     # "spawn": a forked copy of a process that has started JAX's threads may deadlock.
     context = multiprocessing.get_context("spawn")
     done = context.Value("q", 0)
-    pool = ProcessPoolExecutor(num_processes, context, initializer=_start, initargs=(done,))
+    watched, lifeline = context.Pipe(duplex=False)
+    pool = ProcessPoolExecutor(num_processes, context, initializer=_start, initargs=(done, watched))
+    workers = Workers(pool, done, lifeline)
     try:
-        yield Workers(pool, done)
+        yield workers
+        pool.shutdown()
     finally:
-        pool.shutdown(cancel_futures=True)
+        workers.stop()
+        watched.close()
 
 
-def _follow(futures: list[Future[Shard]], workers: Workers, advance: Advance) -> None:
-    """Until all shards are written, or one fails, pass on how far the workers are."""
-    seen, pending = 0, set(futures)
+@contextlib.contextmanager
+def _signals_held() -> Iterator[None]:
+    """Within, Ctrl-C and SIGTERM wait: half-started processes could not be stopped.
+
+    Processes that are started within never see Ctrl-C, which a terminal sends to them too: it is their
+    parent's, which ends them.
+    """
+    if threading.current_thread() is not threading.main_thread():  # signals are not for this one
+        yield
+        return
+    came: list[int] = []
+    handlers = {
+        number: signal.signal(number, lambda number, _: came.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # is inherited
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        for number, handler in handlers.items():
+            signal.signal(number, handler or signal.SIG_DFL)
+        if came:
+            signal.raise_signal(came[0])
+
+
+def _follow(futures: list[Future[Shard]], workers: Workers, seen: int, advance: Advance) -> None:
+    """Until all shards are written, or one fails, pass on how far the workers are.
+
+    Args:
+      futures: one per shard.
+      workers: that write them.
+      seen: frames that they were through with before.
+      advance: called with the number of frames since.
+    """
+    pending = set(futures)
     while pending:
         finished, pending = wait(pending, timeout=0.2)
         for future in finished:
@@ -175,15 +227,13 @@ def _count(frames: int, note: str = "") -> None:
         _done.value += frames
 
 
-def _start(done: Any) -> None:
-    """Worker start-up: share the counter, and leave when the parent is gone, even if killed."""
+def _start(done: Any, lifeline: Connection) -> None:
+    """Worker start-up: share the counter, and leave when the parent says so or is gone."""
     global _done
     _done = done
-    parent = multiprocessing.parent_process()
-    assert parent is not None
 
     def watch() -> None:
-        parent.join()
+        lifeline.poll(None)
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()

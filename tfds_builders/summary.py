@@ -1,6 +1,7 @@
 """What a build says: of the labels before it starts, of the frames when it is done."""
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,25 +13,46 @@ from a2j_jax.progress import console, say
 from a2j_jax.tracks import TrackSpec
 from tfds_builders.depth_pose import DepthPoseBuilder
 from tfds_builders.raw import RawSplit
+from tfds_builders.wording import WARNING, counted, marked
 
 SKIPPED_FILE = "skipped.tsv"
+_FAULTS_NAMED = 3  # in an error
 
 
 def say_labels(
-    name: str, split: RawSplit, track: TrackSpec, published: int | None, max_frames: int | None
+    name: str,
+    split: RawSplit,
+    track: TrackSpec,
+    published: int | None,
+    max_frames: int | None,
+    strict: bool = False,
 ) -> None:
-    """Says how many frames a split has, and what is unusual about its labels.
+    """Says how many frames a split has, and what is unusual about it and its labels.
+
+    Args:
+      name: of the split.
+      split: all of it.
+      track: whose labels they should be.
+      published: number of frames its authors name; None: not known.
+      max_frames: to be used, from its beginning; None: all.
+      strict: faults are errors.
 
     Raises:
-      UserError: the labels are another skeleton's.
+      UserError: the labels are another skeleton's; or, strict, there are faults.
     """
     found = len(split) if split.total is None else split.total
-    used = "" if max_frames is None else f", the first {min(max_frames, len(split)):,} are used"
-    say(f"{name}: {len(split):,} frames{used}")
+    used = "" if max_frames is None else f", the first {min(max_frames, len(split)):,} to be used"
+    say(f"{name}: {counted(len(split), 'frame')}{used}")
     if published is not None and published not in (len(split), found):
-        say(f"{name}: note: {published:,} frames were published; is the download complete?")
+        say(f"{name}: {WARNING}{published:,} frames were published; is the download complete?")
     for note in split.notes:
-        say(f"{name}: {note}")
+        say(f"{name}: {marked(note)}")
+    if strict and split.faults:
+        more = len(split.faults) - _FAULTS_NAMED
+        faults = "; ".join(split.faults[:_FAULTS_NAMED]) + (f"; {more:,} more" if more > 0 else "")
+        raise UserError(f"split {name!r}: {faults} (--strict)")
+    for fault in split.faults:
+        say(f"{name}: {WARNING}{fault}")
     if split.joints_uvd is None:
         say(f"{name}: no labels: these frames can be predicted, not scored")
         return
@@ -45,19 +67,32 @@ def say_labels(
 
 def _say_unusual(name: str, joints: npt.NDArray[np.float32], track: TrackSpec) -> None:
     missing = np.isnan(joints).any(axis=-1)
-    if missing.any():
-        say(
-            f"{name}: {np.any(missing, axis=1).sum():,} frames have joints that are not numbers "
-            f"({missing.sum():,} in all); those joints do not count"
-        )
     last = np.array(track.frame_size, np.float32) - 1
     uv = joints[..., :2]
     outside = np.any((uv < 0) | (uv > last), axis=-1) & ~missing
     if outside.any():
         say(
-            f"{name}: {np.any(outside, axis=1).sum():,} frames have joints outside the frame "
-            f"({outside.sum():,} in all); they are kept and count"
+            f"{name}: note: {counted(outside.sum(), 'joint')} in "
+            f"{counted(np.any(outside, axis=1).sum(), 'frame')}: outside the frame; kept, and they count"
         )
+
+
+def say_crops(
+    name: str, track: TrackSpec, notes: Sequence[str], sources: Mapping[str, int]
+) -> None:
+    """Says where the crops of a split come from.
+
+    Args:
+      name: of the split.
+      track: crops by centre or by box.
+      notes: of its `CropPlan`.
+      sources: source -> number of frames.
+    """
+    for note in notes:
+        say(f"{name}: {marked(note)}")
+    what = "centres" if track.crop_by == "center" else "boxes"
+    counts = ", ".join(f"{count:,} from {source}" for source, count in sources.items())
+    say(f"{name}: {what}: {counts}")
 
 
 def summarise(builder: DepthPoseBuilder, folder: Path, track: TrackSpec, seconds: float) -> None:
@@ -83,7 +118,7 @@ def summarise(builder: DepthPoseBuilder, folder: Path, track: TrackSpec, seconds
     console.print(table)
     frames = sum(split.num_examples for split in splits.values())
     say(
-        f"{frames:,} frames in {seconds:.1f} s ({frames / seconds:.0f} frames/s), "
+        f"{counted(frames, 'frame')} in {seconds:.1f} s ({frames / seconds:.0f} frames/s), "
         f"{total_bytes / frames / 1e3:.1f} kB per frame"
     )
     _say_skipped(builder, folder)
@@ -96,7 +131,7 @@ def _say_skipped(builder: DepthPoseBuilder, folder: Path) -> None:
         return
     for (name, reason), count in Counter((name, s.reason) for name, s in skipped).items():
         first = next(s.frame_id for n, s in skipped if (n, s.reason) == (name, reason))
-        say(f"left out of {name}: {count:,} x {reason} (the first: {first})")
+        say(f"{WARNING}{counted(count, 'frame')} of {name} left out: {reason} (the first: {first})")
     lines = ["split\tindex\tframe\treason"]
     lines += [f"{name}\t{s.index}\t{s.frame_id}\t{s.reason}" for name, s in skipped]
     (folder / SKIPPED_FILE).write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -2,11 +2,15 @@
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from a2j_jax.cli.arguments import numbers, whole
 from a2j_jax.errors import UserError
 from a2j_jax.geometry import Camera
+
+if TYPE_CHECKING:
+    from a2j_jax.pictures import Tile
+    from a2j_jax.tracks import TrackSpec
 
 EXAMPLES = """\
 examples:
@@ -32,7 +36,9 @@ _RAW = (
     "keypoints_dir",
     "depth_unit_mm",
 )
-_SHEET_FRAMES = 16
+# Of the contact sheet.
+_FIRST_SPLIT_FRAMES, _OTHER_SPLIT_FRAMES = 16, 8
+_CAPTION_LETTERS = 27
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -84,10 +90,11 @@ def run(arguments: argparse.Namespace) -> int:
 
     if arguments.track in EMBEDDED:
         _refuse(arguments, ("manual_dir", *_RAW), "is rendered here")
-        _rendered(arguments)
+        folder = _rendered(arguments)
     else:
         _refuse(arguments, _RENDERED, "comes from its raw data")
-        _draw(arguments, _raw(arguments))
+        folder = _raw(arguments)
+    _draw(arguments, folder)
     return 0
 
 
@@ -146,9 +153,8 @@ def _raw(arguments: argparse.Namespace) -> Path:
 
 
 def _draw(arguments: argparse.Namespace, folder: Path) -> None:
-    """A contact sheet of examples from all over the data set's first split, beside it."""
+    """A contact sheet beside the data set, of examples from all over every split."""
     from a2j_jax import input_pipeline, pictures
-    from a2j_jax.evaluation.tiles import examples_sheet
     from a2j_jax.progress import say
     from tfds_builders.build import sized_track
 
@@ -156,9 +162,32 @@ def _draw(arguments: argparse.Namespace, folder: Path) -> None:
         say("no contact sheet: it needs matplotlib, pip install 'a2j-jax[viz]'")
         return
     track = sized_track(arguments.track, arguments.crop_size)
-    split = next(iter(input_pipeline.find_dataset(folder, track).info.splits))
+    splits = list(input_pipeline.find_dataset(folder, track).info.splits)
+    wanted = [_FIRST_SPLIT_FRAMES, *[_OTHER_SPLIT_FRAMES] * (len(splits) - 1)]
+    tiles = [
+        tile
+        for split, count in zip(splits, wanted, strict=True)
+        for tile in _tiles(folder, track, split, count)
+    ]
+    sheet = pictures.contact_sheet(tiles, track.skeleton, folder / "examples.png", columns=4)
+    say(f"examples to look at ({', '.join(splits)}): {sheet}")
+
+
+def _tiles(folder: Path, track: "TrackSpec", split: str, wanted: int) -> "list[Tile]":
+    """Evenly spaced examples of a split, called by split and frame."""
+    from a2j_jax import input_pipeline
+    from a2j_jax.evaluation.tiles import example_tile
+
     fetch = input_pipeline.example_reader(folder, track, split)
     count = input_pipeline.num_frames(folder, track, split)
-    shown = sorted({i * (count - 1) // (_SHEET_FRAMES - 1) for i in range(_SHEET_FRAMES)})
-    sheet = examples_sheet([fetch(i) for i in shown], track, folder / "examples.png", columns=4)
-    say(f"{split} examples to look at: {sheet}")
+    examples = [fetch(i) for i in sorted({i * (count - 1) // (wanted - 1) for i in range(wanted)})]
+    return [
+        example_tile(example, track, title=_caption(split, example["frame_id"].decode()))
+        for example in examples
+    ]
+
+
+def _caption(split: str, frame_id: str) -> str:
+    """Split and frame in a line as wide as a tile: of a long name, its end."""
+    room = _CAPTION_LETTERS - len(split) - 2
+    return f"{split}: {frame_id if len(frame_id) <= room else '…' + frame_id[1 - room :]}"

@@ -55,6 +55,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--predictions: no report)",
     )
     parser.add_argument(
+        "--write",
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="write a checkpoint's joints there too: .npz, .jsonl, .mat or .txt (u v d per joint)",
+    )
+    parser.add_argument(
         "--subset",
         nargs="+",
         default=[],
@@ -111,6 +118,8 @@ def _predictions(arguments: argparse.Namespace) -> dict:
         raise UserError("--predictions needs --track and --labels, or --track and --data_dir")
     if arguments.step is not None:
         raise UserError("--step goes with --workdir: a file of predictions has no steps")
+    if arguments.write:
+        raise UserError("--write goes with --workdir: joints of a file are written already")
     if arguments.unclipped_boxes:
         raise UserError(
             "--unclipped_boxes goes with --workdir: predictions in files are in the frame"
@@ -147,5 +156,6 @@ def _checkpoint(arguments: argparse.Namespace) -> dict:
         out=arguments.out,
         subset_files=named_files(arguments.subset, "--subset"),
         unclipped_boxes=arguments.unclipped_boxes,
+        write=arguments.write,
         command=arguments.command_line,
     )

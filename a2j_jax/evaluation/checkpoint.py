@@ -1,7 +1,7 @@
 """Score a checkpoint on a built data set and leave a report: what `a2j eval --workdir` does."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +18,7 @@ from a2j_jax.evaluation.evaluate import (
     score_frames,
     with_unclipped_boxes,
 )
-from a2j_jax.evaluation.predictions import JointSet, write_joints
+from a2j_jax.evaluation.predictions import WRITABLE, JointSet, write_joints
 from a2j_jax.evaluation.provenance import Fact, crop_sources, dataset_facts, say_crops
 from a2j_jax.evaluation.report import print_scores, say_written, write_json, write_report
 from a2j_jax.evaluation.score import Scores
@@ -47,6 +47,7 @@ def evaluate_checkpoint(
     out: str | Path | None = None,
     unclipped_boxes: bool = False,
     subset_files: Mapping[str, str | Path] | None = None,
+    write: Sequence[str | Path] = (),
     command: str = "",
 ) -> dict[str, Any]:
     """Evaluate a run or a converted checkpoint, print a table and write a report.
@@ -66,6 +67,7 @@ def evaluate_checkpoint(
       unclipped_boxes: map joints back as the official program does, see `with_unclipped_boxes`; on a
         track that crops by box.
       subset_files: name → list of frames to be scored apart too, see `read_subsets`.
+      write: files to write the predicted joints to as well, each in the format of its suffix.
       command: that is told in the report.
 
     Returns:
@@ -76,6 +78,9 @@ def evaluate_checkpoint(
     Raises:
       UserError: no checkpoint, no data, a track that does not match.
     """
+    for path in write:
+        if Path(path).suffix.lower() not in WRITABLE:
+            raise UserError(f"{path}: joints are written as one of {', '.join(WRITABLE)}")
     chosen = restore(directory, "best" if step is None else step)
     track = chosen.track
     if track_name is not None and find_track(track_name).name != track.name:
@@ -90,6 +95,9 @@ def evaluate_checkpoint(
     subsets = read_subsets(subset_files or {})
     data = _Data(data_dir, split, batch_size, unclipped_boxes)
     predictions, frames = _predict(chosen, data)
+    for path in write:
+        write_joints(path, predictions)
+        say(f"wrote {path}")
     facts = _facts(directory, chosen, data)
     say_crops(facts)
     about = {

@@ -5,7 +5,7 @@
 | `.txt` | the field | a line per frame: K·3 (or K·2) numbers `u v d u v d …`, px px mm |
 | `.txt` | HANDS 2017 | a line per frame: `frame/images/image_D00000001.png`, K·3 of `x y z` mm |
 | `.mat` | authors | one array (N, K, 3 or 2): `keypoints3D`, `resultUVD`, `keypointsTest` … |
-| `.npz` | ours | `joints_uvd`, and if known `joints_xyz_mm`, `confidence`, `valid`, `index` |
+| `.npz`, `.mat` | ours | `joints_uvd`, and if known `joints_xyz_mm`, `confidence`, `valid`, `index` |
 | `.jsonl` | ours | one object per frame with the same names |
 | `.json` | ours | `{"frames": [object, …]}`, what `a2j predict --json` prints |
 
@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.io import loadmat
+from scipy.io import loadmat, savemat
 
 from a2j_jax.errors import UserError
 from a2j_jax.evaluation import layouts
@@ -77,8 +77,12 @@ def read_joints(path: str | Path, spec: TrackSpec) -> JointSet:
     return _in_dataset_order(path, joints)
 
 
+#: Suffixes of files that `write_joints` writes.
+WRITABLE = (".npz", ".jsonl", ".mat", ".txt")
+
+
 def write_joints(path: str | Path, joints: JointSet) -> None:
-    """Write joints as `.npz` or `.jsonl` (ours, lossless) or `.txt` (the authors', 6 decimals).
+    """Write joints as `.npz`, `.jsonl`, `.mat` (ours, lossless) or `.txt` (the authors', 6 decimals).
 
     The challenge's file of HANDS 2017 is written by `submission.write_submission`.
 
@@ -91,6 +95,8 @@ def write_joints(path: str | Path, joints: JointSet) -> None:
     match path.suffix.lower():
         case ".npz":
             np.savez_compressed(path, allow_pickle=False, **arrays)
+        case ".mat":
+            savemat(path, arrays, do_compression=True)
         case ".jsonl":
             rows = zip(*(value.tolist() for value in arrays.values()), strict=True)
             lines = (json.dumps(dict(zip(arrays, row, strict=True))) for row in rows)
@@ -98,10 +104,12 @@ def write_joints(path: str | Path, joints: JointSet) -> None:
         case ".txt":
             np.savetxt(path, joints.joints_uvd.reshape(len(joints.joints_uvd), -1), fmt="%.6f")
         case suffix:
-            raise UserError(f"{path}: cannot write joints as '{suffix}'; use .npz, .jsonl or .txt")
+            raise UserError(
+                f"{path}: cannot write joints as '{suffix}'; use one of {', '.join(WRITABLE)}"
+            )
 
 
-# The names in our files, one array (`.npz`) or one value per frame (`.jsonl`), and their types.
+# The names in our files, one array (`.npz`, `.mat`) or one value per frame (`.jsonl`), and their types.
 _ARRAY_NAMES: dict[str, type] = {
     "index": np.int64,
     "joints_uvd": np.float64,
@@ -137,6 +145,11 @@ def _read_mat(path: Path, spec: TrackSpec) -> JointSet:
             "it may be truncated, or saved with -v7.3"
         ) from error
     joints, dims = _expected(spec)
+    if np.shape(contents.get("joints_uvd"))[1:] == (joints, dims):
+        ours = {name: contents[name] for name in _ARRAY_NAMES if name in contents}
+        if "index" in ours:  # MATLAB knows no list, only a matrix of one row
+            ours["index"] = ours["index"].reshape(-1)
+        return _from_arrays(path, ours, spec)
     shapes = ((joints, dims), (joints * dims,))
     fitting = {
         name: value

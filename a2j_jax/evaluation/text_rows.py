@@ -1,8 +1,8 @@
 """Rows of numbers in text files, read in bulk: a million lines in seconds, memory flat.
 
-The field's files differ in everything but the idea of one frame per line: spaces, tabs or commas,
-trailing separators, blank lines, CRLF, scientific notation, a file name in front. All of it reads
-here; only what cannot be a row of numbers is refused, with its line number.
+The field's files differ in everything but the idea of one frame per line: spaces, tabs, commas or
+semicolons, trailing separators, blank lines and remarks, CRLF, scientific notation, a file name in
+front. All of it reads here; only what cannot be a row of numbers is refused, with its line number.
 """
 
 import warnings
@@ -16,6 +16,9 @@ from a2j_jax.errors import UserError
 
 #: Text parsed at a time, bytes: what is in memory beside the numbers themselves.
 _BLOCK_BYTES = 8 << 20
+_SEPARATORS = bytes.maketrans(b",;", b"  ")
+#: What a line begins with that is a remark: numpy writes its headers so, MATLAB and others theirs.
+_COMMENTS = (b"#", b";", b"%")
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +37,7 @@ class Rows:
 
 
 def read_rows(path: str | Path) -> Rows:
-    """Read every line that is not blank; all must have as many numbers as the first.
+    """Read every line that is not blank, nor a remark; all must have as many numbers as the first.
 
     Raises:
         UserError: unreadable file, no rows, a line with more or fewer numbers than the first, a word
@@ -66,12 +69,11 @@ class _Reader:
 
     def add(self, block: list[bytes], first_line: int) -> None:
         if first_line == 1:
-            block[0] = block[0].removeprefix(
-                b"\xef\xbb\xbf"
-            )  # a byte order mark, as Windows writes
+            block[0] = block[0].removeprefix(b"\xef\xbb\xbf")  # Windows' byte order mark
         rows, lines = [], []
         for number, line in enumerate(block, start=first_line):
-            if row := line.replace(b",", b" ").strip():
+            row = line.translate(_SEPARATORS).strip()
+            if row and not line.lstrip().startswith(_COMMENTS):
                 rows.append(row)
                 lines.append(number)
         if not rows:

@@ -41,8 +41,11 @@ def test_without_labels_the_submission_is_written(
     monkeypatch.setattr(input_pipeline, "eval_batches", unlabelled)
     said: list[str] = []
     monkeypatch.setattr(checkpoint, "say", said.append)
-    out = tmp_path / "new" / "eval"
-    contents = checkpoint.evaluate_checkpoint(workdir, data_dir=tiny_data, batch_size=8, out=out)
+    out, text = tmp_path / "new" / "eval", tmp_path / "joints.txt"
+    contents = checkpoint.evaluate_checkpoint(
+        workdir, data_dir=tiny_data, batch_size=8, out=out, write=[text]
+    )
+    assert np.loadtxt(text).shape == (tiny.FRAMES["test"], 63)
     assert contents == {
         "track": "synthetic_hand",
         "frames": tiny.FRAMES["test"],
@@ -52,12 +55,17 @@ def test_without_labels_the_submission_is_written(
         "split": "test",
         "crops_from": {"rendered": tiny.FRAMES["test"]},
     }
-    assert "no labels" in said[0]
+    assert any("no labels" in line for line in said)
     lines = (out / "submission.txt").read_text().splitlines()
     assert len(lines) == tiny.FRAMES["test"]
     assert lines[1].startswith("frame/images/image_D00000002.png\t")
     assert len(lines[1].split("\t")) == 1 + 63 + 1
     assert sorted(path.name for path in out.iterdir()) == ["predictions.npz", "submission.txt"]
+
+
+def test_joints_are_written_in_known_formats_only(workdir: Path, tiny_data: Path) -> None:
+    with pytest.raises(UserError, match=r"joints\.xyz: joints are written as one of \.npz"):
+        checkpoint.evaluate_checkpoint(workdir, data_dir=tiny_data, write=["joints.xyz"])
 
 
 def test_only_boxes_can_be_unclipped(workdir: Path, tiny_data: Path) -> None:

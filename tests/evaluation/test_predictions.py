@@ -10,7 +10,7 @@ from scipy.io import savemat
 from a2j_jax import geometry
 from a2j_jax.errors import UserError
 from a2j_jax.evaluation.predictions import JointSet, read_joints, write_joints
-from a2j_jax.tracks import get_track
+from a2j_jax.tracks import TrackSpec, get_track
 
 NYU, ITOP, K2HPD = get_track("nyu"), get_track("itop_front"), get_track("k2hpd")
 UVD = np.random.default_rng(0).uniform(1, 600, (5, 14, 3))
@@ -83,8 +83,9 @@ def test_matlab_arrays_of_other_shapes_and_kinds(tmp_path: Path) -> None:
     assert NYU.camera is not None
     xyz = geometry.uvd_to_xyz(UVD, NYU.camera)
     savemat(tmp_path / "flat.mat", {"result": UVD.reshape(5, -1)})
+    savemat(tmp_path / "named.mat", {"joints_uvd": UVD.reshape(5, -1)})
     savemat(tmp_path / "xyz.mat", {"xyz_estimation": xyz})
-    for name in ("flat.mat", "xyz.mat"):
+    for name in ("flat.mat", "named.mat", "xyz.mat"):
         np.testing.assert_allclose(read_joints(tmp_path / name, NYU).joints_uvd, UVD)
     savemat(
         tmp_path / "ints.mat", {"keypointsTest": np.arange(114, dtype=np.uint8).reshape(3, 19, 2)}
@@ -101,10 +102,12 @@ def test_labels_of_the_k2hpd_training_split(official: Path) -> None:
     assert joints.joints_uvd.shape == (55943, 19, 2)
 
 
-@pytest.mark.parametrize("suffix", [".npz", ".jsonl"])
-def test_our_formats_keep_everything(tmp_path: Path, suffix: str) -> None:
-    confidence = np.random.default_rng(2).random((5, 14))
-    joints = JointSet(UVD, confidence > 0.5, confidence, UVD * 2, np.array([0, 2, 3, 7, 9]))
+@pytest.mark.parametrize("frames", [5, 1])
+@pytest.mark.parametrize("suffix", [".npz", ".jsonl", ".mat"])
+def test_our_formats_keep_everything(tmp_path: Path, suffix: str, frames: int) -> None:
+    uvd, confidence = UVD[:frames], np.random.default_rng(2).random((frames, 14))
+    index = np.array([0, 2, 3, 7, 9])[:frames]
+    joints = JointSet(uvd, confidence > 0.5, confidence, uvd * 2, index)
     path = tmp_path / f"p{suffix}"
     write_joints(path, joints)
     back = read_joints(path, NYU)
@@ -112,9 +115,15 @@ def test_our_formats_keep_everything(tmp_path: Path, suffix: str) -> None:
         np.testing.assert_array_equal(getattr(back, name), getattr(joints, name), err_msg=name)
 
 
-def test_the_authors_text_round_trips(tmp_path: Path) -> None:
-    write_joints(tmp_path / "p.txt", JointSet(UVD))
-    np.testing.assert_allclose(read_joints(tmp_path / "p.txt", NYU).joints_uvd, UVD, atol=1e-6)
+@pytest.mark.parametrize("suffix", [".txt", ".mat", ".npz", ".jsonl"])
+@pytest.mark.parametrize("track", [NYU, ITOP, K2HPD], ids=lambda track: track.name)
+def test_every_suffix_round_trips(tmp_path: Path, suffix: str, track: TrackSpec) -> None:
+    shape = (4, track.num_joints, track.joint_dims)
+    uvd = np.random.default_rng(6).uniform([10, 10, 900][: shape[-1]], 1100, shape)
+    write_joints(tmp_path / f"p{suffix}", JointSet(uvd))
+    back = read_joints(tmp_path / f"p{suffix}", track)
+    np.testing.assert_allclose(back.joints_uvd, uvd, rtol=0, atol=1e-6 if suffix == ".txt" else 0)
+    assert back.notes == ()
 
 
 def test_the_output_of_predict_can_be_scored(tmp_path: Path) -> None:

@@ -22,6 +22,8 @@ VALUES = [[1.5, -2.0, 300.0], [4.0, 5e-3, 6e2]]
         "1.5\t-2\t300\t\n4\t5e-3\t6.0E+02\t\n",
         "\n  1.5   -2 300\n\n \t\n4 0.005 600\n\n",
         "\ufeff1.5 -2 300\n4 0.005 600\n",
+        "# u v d\n1.5;-2;300\n  # between\n4;0.005;600;\n",
+        "; a header\n1.5 -2 300\n4 0.005 600\n% the end\n",
         "1.5 -2 3_00\n4 0.005 600\n",  # slower, as Python reads it
     ],
 )
@@ -38,6 +40,17 @@ def test_names_in_front(tmp_path: Path) -> None:
     np.testing.assert_array_equal(rows.values, VALUES)
     assert rows.names == ("a/b.png", "c.png")
     np.testing.assert_array_equal(rows.lines, [1, 3])
+
+
+def test_what_numpy_writes(tmp_path: Path) -> None:
+    path = tmp_path / "rows.txt"
+    np.savetxt(path, VALUES, delimiter="; ", header="u; v; d", footer="px px mm", encoding="utf-8")
+    rows = read_rows(path)
+    np.testing.assert_array_equal(rows.values, VALUES)
+    np.testing.assert_array_equal(rows.lines, [2, 3])
+    path.write_text("# nothing\n")
+    with pytest.raises(UserError, match="empty"):
+        read_rows(path)
 
 
 def test_not_a_number_is_a_number(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ A module of its own, so that worker processes can import it.
 
 import os
 import signal
+import time
 from dataclasses import dataclass
 from functools import partial
 
@@ -26,6 +27,7 @@ class NumberedFrames:
     killed_at: int | None = None
     mislabelled: bool = False
     broken: tuple[int, ...] = ()
+    seconds: float = 0.0  # per frame
 
     def frames(self):
         return {"train": self.train, "test": self.test}
@@ -35,6 +37,7 @@ class NumberedFrames:
 
     def read(self, split, indices):
         for index in indices:
+            time.sleep(self.seconds)
             if index in self.broken:
                 yield Skipped(index, f"{split}/{index}", "is broken")
                 continue

@@ -7,6 +7,8 @@ import tensorflow_datasets as tfds
 from a2j_jax.errors import UserError
 from a2j_jax.tracks import get_track, with_crop_size
 from tfds_builders.build import How, prepare
+from tfds_builders.depth_pose import DepthPoseConfig, _keyed_examples
+from tfds_builders.example import Skipped
 
 TRACK = with_crop_size(get_track("synthetic_hand"), 16)
 pytestmark = pytest.mark.usefixtures("importable")
@@ -29,6 +31,30 @@ def test_beam_writes_the_same_examples_in_the_same_order(tmp_path):
         for a, b in zip(one, other, strict=True):
             for key in a:
                 np.testing.assert_array_equal(a[key], b[key])
+
+
+@pytest.mark.parametrize("spread", [1, 10])
+def test_examples_are_in_order_whatever_their_numbers_and_missing_frames_are_found(
+    tmp_path, spread
+):
+    """`index` is the number in a frame's name, where it has one: not always its position."""
+    from numbered_frames import NumberedFrames, SyntheticHand
+
+    class Spread(NumberedFrames):
+        def read(self, split, indices):
+            for outcome in super().read(split, indices):
+                if not isinstance(outcome, Skipped):
+                    outcome["index"] *= spread
+                yield outcome
+
+    reader = Spread(TRACK, train=6, broken=(1, 4))
+    keyed = list(_keyed_examples((2, reader.job("train", range(2, 6)))))
+    assert [key for key, _ in keyed] == [2, 3, 5]
+    assert [example["index"] for _, example in keyed] == [2 * spread, 3 * spread, 5 * spread]
+    config = DepthPoseConfig(name="crop16", track=TRACK, reader=reader)
+    builder = SyntheticHand(data_dir=tmp_path, config=config)
+    left_out = builder._left_out("train", 6, {0, 2 * spread, 3 * spread, 5 * spread})
+    assert [skipped.frame_id for skipped in left_out] == ["train/1", "train/4"]
 
 
 def test_without_beam_the_extra_is_named(tmp_path, monkeypatch):

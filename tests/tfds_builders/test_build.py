@@ -65,7 +65,8 @@ def test_neither_processes_nor_shards_change_what_is_read(tmp_path):
 
 def test_frames_left_out_are_counted_and_named(tmp_path, capsys):
     folder = build_numbered(tmp_path, train=12, broken=(3, 4))
-    assert "left out of train: 2 x is broken (the first: train/3)" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "warning: 2 frames of train left out: is broken (the first: train/3)" in said
     rows = (folder / "skipped.tsv").read_text().splitlines()
     assert rows == [
         "split\tindex\tframe\treason",
@@ -81,9 +82,10 @@ def test_a_shard_without_a_usable_frame_disappears(tmp_path):
     folder = build_numbered(tmp_path, how=How(num_shards=4), train=8, broken=(2, 3))
     assert len(list(folder.glob("*.array_record*"))) == 3
     assert input_pipeline.num_frames(tmp_path, TRACK, "train") == 6
-    with pytest.raises(UserError, match="none of the 2 frames of split 'train' could be used"):
+    message = "none of the 2 frames of split 'train' could be used; the first, train/0: is broken"
+    with pytest.raises(UserError, match=message):
         build_numbered(tmp_path / "none", train=2, broken=(0, 1))
-    assert list((tmp_path / "none").glob("synthetic_hand/crop16/*")) == []
+    assert not (tmp_path / "none").exists()
 
 
 def test_the_crops_mean_and_std_are_kept(tmp_path):
@@ -121,9 +123,27 @@ def test_the_same_again_is_reused_and_another_is_refused(tmp_path, capsys):
     before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
     assert build_numbered(tmp_path, train=4) == folder
     assert "built already" in capsys.readouterr().err
-    with pytest.raises(UserError, match=r"holds another data set \(frames: .*'train': 4.* there"):
+    message = r"holds another data set \(frames train: 4 there, 5 wanted\); delete that folder"
+    with pytest.raises(UserError, match=message):
         build_numbered(tmp_path, train=5)
     assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+
+
+def test_a_build_leaves_its_own_folder_only(tmp_path):
+    folder = build_numbered(tmp_path, train=4)
+    assert [path for path in tmp_path.rglob("*") if path.is_dir()] == [
+        tmp_path / "synthetic_hand",
+        folder.parent,
+        folder,
+    ]
+
+
+def test_what_was_downloaded_is_in_the_metadata(tmp_path):
+    from numbered_frames import NumberedFrames, SyntheticHand
+
+    reader = NumberedFrames(TRACK, train=2)
+    folder = prepare(SyntheticHand, TRACK, reader, tmp_path, manual_download="this\nand that")
+    assert tfds.builder_from_directory(folder).info.metadata["manual_download"] == "this\nand that"
 
 
 def test_another_crop_size_goes_beside_it(tmp_path):
@@ -171,6 +191,7 @@ def test_a_killed_build_never_looks_complete(tmp_path, capsys):
         input_pipeline.num_frames(tmp_path, TRACK, "train")
     build_numbered(tmp_path, train=4, test=9)
     assert "did not finish" in capsys.readouterr().err
+    assert not leftovers[0].exists()
     assert input_pipeline.num_frames(tmp_path, TRACK, "test") == 9
 
 

@@ -1,3 +1,4 @@
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -8,12 +9,8 @@ from a2j_jax import geometry
 from a2j_jax.errors import UserError
 from a2j_jax.tracks import TrackSpec, get_track
 from tests.scenes import hand
-from tfds_builders.centers import (
-    boxes_from_labels,
-    centers_from_labels,
-    crop_from_depth,
-    plan_crops,
-)
+from tfds_builders.centers import crop_from_depth, plan_crops
+from tfds_builders.label_crops import boxes_from_labels
 from tfds_builders.raw import RawSplit, UnreadableFrame
 
 NYU = get_track("nyu")
@@ -84,10 +81,9 @@ def test_every_source_takes_what_those_before_it_leave(tmp_path: Path) -> None:
     np.testing.assert_allclose(geometry.uvd_to_xyz(plan.values[3], NYU.camera), middle, rtol=1e-5)
     assert np.isnan(plan.values[4]).all()
     notes = "\n".join(plan.notes)
-    assert f"{mat}: 4 of 6 rows are no centre" in notes
+    assert f"{mat}: 4 of 6 rows without a centre" in notes
     assert f"{text}: 3 of 6 rows" in notes
-    assert "1 of 6 training frames have no usable label" in notes
-    assert f"2 from {mat}, 1 from {text}, 2 from labels, 1 from depth" in notes
+    assert "1 of 6 training frames without a usable label: cropped by the depth" in notes
 
 
 @pytest.mark.parametrize(
@@ -110,22 +106,23 @@ def test_a_missing_file_is_a_note(tmp_path: Path) -> None:
     plan = plan_crops(NYU, "train", split_of(joints_of(NYU)), tmp_path)
     assert used(plan) == ["labels"] * N
     assert plan.notes == (
-        f"no nyu_center_train.mat or center_train_refined.txt or center_train.txt in {tmp_path}: "
-        "ground truth is used for 6 training frames",
+        "warning: no nyu_center_train.mat or center_train_refined.txt or center_train.txt in "
+        f"{tmp_path} (--centers): 6 training frames cropped by ground truth",
     )
     plan = plan_crops(NYU, "test", split_of(joints_of(NYU)), tmp_path)
-    assert "the depth frame alone is used for 6 test frames" in plan.notes[0]
+    assert plan.notes[0].startswith("warning: ")
+    assert "6 test frames cropped by the depth frame alone" in plan.notes[0]
     write_text(tmp_path / "center_test.txt", geometry.uvd_to_xyz(joints_of(NYU)[:, 0], NYU.camera))
     plan = plan_crops(NYU, "test", split_of(joints_of(NYU)), tmp_path)
     assert plan.notes == (
-        f"no nyu_center_test.mat in {tmp_path}: center_test.txt is used for 6 test frames",
+        f"no nyu_center_test.mat in {tmp_path}: 6 test frames cropped by center_test.txt",
     )
 
 
 def test_frames_without_public_labels() -> None:
     plan = plan_crops(get_track("hands2017"), "test", split_of(None), "labels")
     assert used(plan) == ["depth"] * N
-    assert "no labels" in plan.notes[0]
+    assert "without labels" in plan.notes[0]
 
 
 def test_shipped_boxes_are_where_the_depth_is_searched() -> None:
@@ -135,6 +132,19 @@ def test_shipped_boxes_are_where_the_depth_is_searched() -> None:
     expected = ["depth in the shipped box"] * N
     expected[2] = "depth"
     assert used(plan) == expected
+    assert plan.notes == (
+        "no folder of published files is named (--centers): 6 test frames cropped by the depth "
+        "inside the shipped boxes",
+    )
+
+
+def test_nobody_publishes_files_for_tracks_of_ones_own(tmp_path: Path) -> None:
+    own = dataclasses.replace(NYU, name="my_hands")
+    assert plan_crops(own, "test", split_of(joints_of(NYU)), None).notes == ()
+    shipped = split_of(joints_of(NYU), crops=centers_of(joints_of(NYU))[:, 0])
+    assert plan_crops(own, "test", shipped, tmp_path).notes == ()
+    one = plan_crops(NYU, "test", split_of(joints_of(NYU, 1), 1), None)
+    assert "1 test frame cropped" in one.notes[0]
 
 
 # The files
@@ -181,6 +191,22 @@ def test_any_other_number_of_rows_is_refused(tmp_path: Path, rows: int) -> None:
     split = split_of(joints_of(NYU), rows=np.arange(N), total=10)
     with pytest.raises(UserError, match=rf"nyu_center_test.mat: has {rows} rows.*6 frames.*of 10"):
         plan_crops(NYU, "test", split, tmp_path)
+
+
+def test_files_of_the_whole_split_serve_some_of_its_frames_by_their_numbers(tmp_path: Path) -> None:
+    joints, numbers = joints_of(NYU), np.array([7, 2, 3, 5, 11, 0])
+    everything = np.full((12, 1, 3), 500.0)
+    everything[numbers] = centers_of(joints)
+    io.savemat(tmp_path / "nyu_center_test.mat", {"centre_pixel": everything})
+    plan = plan_crops(NYU, "test", split_of(joints, numbers=numbers), tmp_path)
+    np.testing.assert_array_equal(plan.values, everything[numbers, 0])
+    assert plan.notes == (
+        "nyu_center_test.mat: has 12 rows; the rows of 6 frames were taken by the numbers in the "
+        "names of the frames",
+    )
+    for other in (split_of(joints, numbers=numbers + 1), split_of(joints)):  # beyond the file; none
+        with pytest.raises(UserError, match="has 12 rows, but split 'test' has 6 frames"):
+            plan_crops(NYU, "test", other, tmp_path)
 
 
 def test_itop_text_is_in_metres_and_becomes_a_place_to_look(tmp_path: Path) -> None:
@@ -243,8 +269,10 @@ def test_broken_matlab_files(tmp_path: Path) -> None:
 
 
 def test_the_folder_must_be_one(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no such folder"):
+    with pytest.raises(UserError, match=r"no such folder \(expected"):
         plan_crops(NYU, "test", split_of(None), tmp_path / "nowhere")
+    with pytest.raises(UserError, match="lables: no such folder; did you mean 'labels'"):
+        plan_crops(NYU, "test", split_of(None), "lables")
     file = tmp_path / "nyu_center_test.mat"
     file.write_bytes(b"")
     with pytest.raises(UserError, match="is a file"):
@@ -257,43 +285,14 @@ def test_files_that_contradict_the_labels_are_warned_about(tmp_path: Path) -> No
     xyz = geometry.uvd_to_xyz(joints.mean(axis=1), NYU.camera)
     write_text(tmp_path / "center_test.txt", xyz * [1, -1, 1])
     plan = plan_crops(NYU, "test", split_of(joints), tmp_path)
-    assert any("WARNING: center_test.txt: half of the centres" in note for note in plan.notes)
+    assert any("warning: center_test.txt: half of the centres" in note for note in plan.notes)
     boxes = boxes_from_labels(joints_of(K2HPD), 5.0) + 90
     io.savemat(tmp_path / "k2hpd_bndbox_test.mat", {"bndbox": boxes})
     plan = plan_crops(K2HPD, "test", split_of(joints_of(K2HPD)), tmp_path)
-    assert any("WARNING: k2hpd_bndbox_test.mat" in note for note in plan.notes)
+    assert any("warning: k2hpd_bndbox_test.mat" in note for note in plan.notes)
 
 
 # Labels
-
-
-def test_centers_from_labels_ignore_what_is_not_labelled() -> None:
-    joints = joints_of(NYU)
-    joints[0, 3:] = np.nan
-    joints[1] = np.nan
-    joints[2, 0, 2] = np.nan
-    centers = centers_from_labels(joints, NYU.camera)
-    mean = np.nanmean(geometry.uvd_to_xyz(joints, NYU.camera)[[0, 3, 4, 5]], axis=1)
-    np.testing.assert_allclose(geometry.uvd_to_xyz(centers[[0, 3, 4, 5]], NYU.camera), mean)
-    assert np.isnan(centers[1]).all()
-    mean = geometry.uvd_to_xyz(joints[2, 1:], NYU.camera).mean(axis=0)
-    np.testing.assert_allclose(geometry.uvd_to_xyz(centers[2], NYU.camera), mean)
-
-
-def test_many_frames_are_worked_through_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    joints = joints_of(NYU, 50)
-    whole = centers_from_labels(joints, NYU.camera)
-    monkeypatch.setattr("tfds_builders.centers._CHUNK", 7)
-    np.testing.assert_array_equal(centers_from_labels(joints, NYU.camera), whole)
-
-
-def test_boxes_from_labels_in_two_and_three_dimensions() -> None:
-    joints = np.array([[[10, 20], [30, 60], [np.nan, np.nan]], np.full((3, 2), np.nan)])
-    boxes = boxes_from_labels(joints, 15.0)
-    np.testing.assert_array_equal(boxes[0], [-5, 5, 45, 75])
-    assert np.isnan(boxes[1]).all()
-    deep = np.concatenate([joints, np.zeros((2, 3, 1))], axis=-1)
-    np.testing.assert_array_equal(boxes_from_labels(deep, 15.0), boxes)
 
 
 def test_the_k2hpd_rule_gives_every_published_training_box(official: Path) -> None:

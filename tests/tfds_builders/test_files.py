@@ -154,6 +154,31 @@ def test_label_files_that_are_none(tmp_path):
         files.read_numbers(tmp_path / "l.txt", 3)
 
 
+def test_a_byte_order_mark_is_no_part_of_the_first_name(tmp_path, monkeypatch):
+    path = write(tmp_path / "l.txt", "\ufeffa.png 1 2\nb.png 3 4\n")
+    for block in (1, 1 << 23):
+        monkeypatch.setattr(files, "_BLOCK", block)
+        assert files.read_numbers(path, 2)[0] == ["a.png", "b.png"]
+    assert files.count_numbers(path) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("\n \na.png\t1.5, 2;nan -3e2\t\nb.png 1\n", 4),
+        ("a.png " + "1 " * 63, 63),
+        ("a.png", 0),
+        ("name x y z\na.png 1 2 3", None),
+        ("Please cite our paper.", None),
+        ("", None),
+        ("\n\n", None),
+    ],
+)
+def test_how_many_numbers_a_label_line_has(tmp_path, text, count):
+    assert files.count_numbers(write(tmp_path / "l.txt", text)) == count
+    assert files.count_numbers(tmp_path / "absent.txt") is None
+
+
 def test_concatenate():
     parts = [np.arange(3 * n).reshape(n, 3) + n for n in (2, 0, 4, 1)]
     expected = np.concatenate(parts)
@@ -195,28 +220,7 @@ def test_matlab_7_3_is_named(tmp_path):
     assert "-v7" in one_line(error)
 
 
-# --- folders and rows
-
-
-def test_counting_files(tmp_path):
-    for name in ("a_1.png", "a_2.png", "b_1.png", "sub/a_3.png", "sub/deeper/a_4.png", "a.txt"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
-    assert files.count_files(tmp_path) == 5
-    assert files.count_files(tmp_path, "a_") == 4
-
-
-def test_relative_names(tmp_path):
-    assert files.relative(tmp_path, tmp_path) == ""
-    assert files.relative(tmp_path / ".hidden" / "train", tmp_path) == ".hidden/train"
-
-
-def test_counts_are_compared_both_ways():
-    assert files.compare_counts("l", 5, "f", 5) == ()
-    assert "2 without a label" in files.compare_counts("l", 5, "f", 7)[0]
-    assert "at least 3 are missing" in files.compare_counts("l", 5, "f", 2)[0]
-    with pytest.raises(UserError, match="f holds no frames, l labels 5"):
-        files.compare_counts("l", 5, "f", 0)
+# --- rows
 
 
 def test_first_of_each():
@@ -230,6 +234,6 @@ def test_a_joint_without_all_its_numbers_is_not_labelled():
     joints[1, 2, 0] = np.nan
     joints[1, 0, 2] = np.inf
     (note,) = files.unlabelled_to_nan(joints, "l")
-    assert "2 joints of 1 frames" in note
+    assert "2 joints of 1 frame not labelled" in note
     assert np.isnan(joints).all(-1).tolist() == [[False] * 3, [True, False, True]]
     assert np.isnan(joints).sum() == 6

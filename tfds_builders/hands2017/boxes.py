@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from a2j_jax.errors import UserError
 from tfds_builders import files
+from tfds_builders.wording import counted
 
 # Boxes may end on the last pixel or just behind it, and be rounded.
 _SLACK_PX = 1.0
@@ -39,7 +40,9 @@ def read_boxes(
     empty = np.isnan(boxes[:, 0])
     if empty.any():
         boxes[empty] = 0, 0, frame_size[0] - 1, frame_size[1] - 1
-        notes += (f"{path.name}: {empty.sum()} lines make no box; the whole frame is taken",)
+        notes += (
+            f"{path.name}: {counted(empty.sum(), 'line')} without a box; the whole frame is taken",
+        )
     return [name.rsplit("/", 1)[-1] for name in names], boxes, notes
 
 

@@ -6,6 +6,7 @@
 | `frame/BoundingBox.txt` | `image_D00000001.png`, then 4 numbers: a box around the hand, px |
 | `frame/Test_Annotation.txt` | as the training labels; not public: optional, yours |
 
+The files beside the test frames may have other names: `texts.recognise` tells them by their lines.
 Nobody documents whether a box is `x y width height` or `x0 y0 x1 y1`: `read_boxes` decides.
 Evaluation without test labels means writing the challenge's submission file.
 """
@@ -18,13 +19,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from a2j_jax import geometry
 from a2j_jax.errors import UserError
+from a2j_jax.evaluation.submission import frame_index
 from a2j_jax.tracks import get_track
-from tfds_builders import files
+from tfds_builders import files, folders
 from tfds_builders.depth_pose import DepthPoseBuilder
 from tfds_builders.hands2017.boxes import read_boxes
+from tfds_builders.hands2017.texts import (
+    EXPECTED,
+    find_training_labels,
+    read_labels,
+    read_several,
+    recognise,
+)
 from tfds_builders.raw import RawSplit
+from tfds_builders.wording import counted
 
 PUBLISHED_FRAMES = {"train": 957_032, "test": 295_510}
 HOMEPAGE = "http://icvl.ee.ic.ac.uk/hands17/challenge/"
@@ -48,13 +57,9 @@ and unpack the training set and the frame-based test set, so that --manual_dir h
   frame/BoundingBox.txt
   frame/images/image_D00000001.png ... image_D00295510.png
   frame/Test_Annotation.txt   (optional: labels of the test frames, if you have them)
-One of the two folders is enough."""
+The text files may have other names: they are told by their lines. One of the two folders is enough."""
 
-_ROOTS = ("", "hands2017/", "HANDS2017/", "hands17/")
-# Spellings of the two files beside the test frames: lower case, letters alone.
-_BOX_FILES = ("boundingbox", "boundingboxes", "bbox", "bboxes", "bndbox", "framebndbox")
-_TEST_LABELS = ("testannotation", "testingannotation", "frameannotation", "testannotationframe")
-_EXPECTED = "21 joints x (x y z mm)"
+_TRAINING_LABELS = "Training_Annotation.txt"
 
 
 @dataclass(frozen=True)
@@ -71,67 +76,94 @@ class Hands2017Distribution:
         """Index the frames; none is opened. See `tfds_builders.raw.Distribution`.
 
         A frame is called `training/images/image_D00000001.png` or `frame/images/...`, as in the
-        challenge's submission file.
+        challenge's submission file. Frames come in the order of their numbers, whatever the files' is.
         """
         found = {}
-        below = [root + name for root in _ROOTS for name in ("training", "")]
-        training = files.find_folder(self.folder, below, "Training_Annotation.txt")
-        if training is not None:
-            found["train"] = self._index_training(training)
-        # The folder of the training set has an `images` too.
-        is_frame = _beside(self.folder, _BOX_FILES) or self.folder.resolve().name == "frame"
-        here = [""] if is_frame else []
-        frame = files.find_folder(self.folder, [r + "frame" for r in _ROOTS] + here, "images")
-        if frame is not None:
-            found["test"] = self._index_test(frame)
+        labels = self._training_labels()
+        if labels is not None:
+            found["train"] = self._index_training(labels)
+        images = self._test_images()
+        if images is not None:
+            found["test"] = self._index_test(images)
         if not found:
             raise UserError(
-                f"{self.folder}: no training/Training_Annotation.txt and no frame/images", DOWNLOAD
+                f"{self.folder}: no training/{_TRAINING_LABELS} and no frame/images", DOWNLOAD
             )
         return found
 
-    def _index_training(self, place: Path) -> RawSplit:
-        label_path = place / "Training_Annotation.txt"
+    def _training_labels(self) -> Path | None:
+        named = folders.find(self.folder, (f"training/{_TRAINING_LABELS}", _TRAINING_LABELS))
+        images = None if named else folders.find(self.folder, ("training/images",))
+        return named or (images and find_training_labels(images.parent))
+
+    def _index_training(self, label_path: Path) -> RawSplit:
         # Some keep the label file one level up.
-        images = files.find_folder(place, ("", "training"), "images")
+        images = folders.find_in(label_path.parent, ("images", "training/images"))
         if images is None:
-            raise UserError(f"{place / 'images'}: no such folder; expected the frames", DOWNLOAD)
+            raise UserError(
+                f"{label_path.parent / 'images'}: no such folder; expected the frames", DOWNLOAD
+            )
         names, joints, notes = read_labels(label_path)
-        notes += files.compare_counts(
-            label_path.name, len(names), "images", files.count_files(images / "images")
-        )
+        on_disk = folders.count_files(images)
+        faults = folders.compare_counts(label_path.name, len(names), images.name, on_disk)
         total, rows = len(names), files.first_of_each(names)
         if rows is not None:
-            notes += (f"{label_path.name}: {total - len(rows)} repeated lines left out",)
+            notes += (f"{label_path.name}: {counted(total - len(rows), 'repeated line')} left out",)
             names, joints = [names[row] for row in rows], joints[rows]
+        order, numbers, more = _in_number_order(names)
+        if (np.diff(order) != 1).any():  # a million labels are not copied for nothing
+            names, joints = [names[row] for row in order], joints[order]
         ids, sources = self._names(names, "training/images/", images)
         return RawSplit(
-            ids, sources, joints, rows=rows, total=None if rows is None else total, notes=notes
+            ids,
+            sources,
+            joints,
+            rows=None if rows is None else rows[order],
+            total=None if rows is None else total,
+            numbers=numbers,
+            notes=notes + more,
+            faults=faults,
         )
 
-    def _index_test(self, place: Path) -> RawSplit:
-        box_path, label_path = (_beside(place, names) for names in (_BOX_FILES, _TEST_LABELS))
-        boxes, joints = None, None
-        if box_path is not None:
-            names, boxes, notes = read_boxes(box_path, get_track("hands2017").frame_size)
-            notes += files.compare_counts(
-                box_path.name, len(names), "images", files.count_files(place / "images")
-            )
-        else:
-            names = sorted(path.name for path in (place / "images").glob("*.png"))
-            notes = ("no BoundingBox.txt beside the test frames: they are taken in name order",)
-        if files.first_of_each(names) is not None or not names:
-            raise UserError(f"{box_path or place / 'images'}: expected every frame once")
-        if label_path is not None:
-            joints, more = _labels_for(names, label_path)
-            notes += more
-        ids, sources = self._names(names, "frame/images/", place)
-        return RawSplit(ids, sources, joints, boxes_px=boxes, notes=notes)
+    def _test_images(self) -> Path | None:
+        """The folder of the test frames; that of the training set has an `images` too."""
+        found = folders.find(self.folder, ("frame/images",))
+        if found is not None or not self.folder.is_dir():
+            return found
+        named = self.folder.resolve().name.lower() == "frame"
+        is_frame = named or recognise([self.folder]).boxes is not None
+        return folders.find_in(self.folder, ("images",)) if is_frame else None
 
-    def _names(self, names: list[str], prefix: str, place: Path) -> tuple[list[str], list[str]]:
-        """(ids, sources) of files in `place/images`; one and the same list where they agree."""
+    def _index_test(self, images: Path) -> RawSplit:
+        place = images.parent
+        above = () if place == self.folder else (place.parent,)
+        texts = recognise((place, images, *above))
+        notes, boxes, joints = _unrecognised(texts.others), None, None
+        faults: tuple[str, ...] = ()
+        if texts.boxes is not None:
+            names, boxes, more = read_boxes(texts.boxes, get_track("hands2017").frame_size)
+            on_disk = folders.count_files(images)
+            faults = folders.compare_counts(texts.boxes.name, len(names), images.name, on_disk)
+        else:
+            names = sorted(path.name for path in images.glob("*.png"))
+            more = ("no BoundingBox.txt beside the test frames",)
+        if not names or files.first_of_each(names) is not None:
+            raise UserError(f"{texts.boxes or images}: expected every frame once")
+        order, numbers, odd = _in_number_order(names)
+        names, boxes = [names[row] for row in order], None if boxes is None else boxes[order]
+        notes += more + odd
+        if texts.labels:
+            joints, said, amiss = _labels_for(names, texts.labels)
+            notes, faults = notes + said, faults + amiss
+        ids, sources = self._names(names, "frame/images/", images)
+        return RawSplit(
+            ids, sources, joints, boxes_px=boxes, numbers=numbers, notes=notes, faults=faults
+        )
+
+    def _names(self, names: list[str], prefix: str, images: Path) -> tuple[list[str], list[str]]:
+        """(ids, sources) of files in `images`; one and the same list where they agree."""
         ids = [prefix + name for name in names]
-        at = files.relative(place / "images", self.folder) + "/"
+        at = folders.relative(images, self.folder) + "/"
         return ids, ids if at == prefix else [at + name for name in names]
 
     def read_depth(self, source: str) -> npt.NDArray[np.uint16]:
@@ -143,54 +175,54 @@ class Hands2017Distribution:
         return {}
 
 
-def read_labels(path: Path) -> tuple[list[str], npt.NDArray[np.float32], tuple[str, ...]]:
-    """A label file of the challenge, projected with the track's camera.
-
-    Args:
-      path: lines of a file name, with or without folders, and 21 x (x y z) mm.
-
-    Returns:
-      The file names without folders; (N, 21, 3) px, px, mm, NaN where z is not positive; notes.
-
-    Raises:
-      UserError: see `files.number_blocks`.
-    """
-    camera = get_track("hands2017").camera
-    assert camera is not None
-    names: list[str] = []
-    parts = []
-    # Block by block: the whole file in float64, projected, would be gigabytes.
-    for some, values in files.number_blocks(path, 63, _EXPECTED):
-        xyz = values.reshape(-1, 21, 3)
-        xyz[xyz[..., 2] <= 0] = np.nan
-        parts.append(geometry.xyz_to_uvd(xyz, camera).astype(np.float32))
-        names += [name.rsplit("/", 1)[-1] for name in some]
-    joints = files.concatenate(parts)
-    return names, joints, files.unlabelled_to_nan(joints, path.name)
-
-
-def _labels_for(names: list[str], path: Path) -> tuple[npt.NDArray[np.float32], tuple[str, ...]]:
-    """(N, 21, 3) labels of the named frames, in any order in the file; NaN where it has none."""
-    labelled, values, notes = read_labels(path)
+def _labels_for(
+    names: list[str], paths: tuple[Path, ...]
+) -> tuple[npt.NDArray[np.float32], tuple[str, ...], tuple[str, ...]]:
+    """(N, 21, 3) labels of the named frames, NaN where the files have none; notes; faults."""
+    labelled, values, notes = read_several(paths)
+    label_name = " + ".join(path.name for path in paths)
     row_of = {name: row for row, name in enumerate(labelled)}
     rows = np.array([row_of.get(name, -1) for name in names])
     found = int((rows >= 0).sum())
     if not found:
-        raise UserError(f"{path}: labels none of the test frames ({labelled[0]} is not one)")
+        raise UserError(
+            f"{' + '.join(map(str, paths))}: labels none of the test frames ({labelled[0]} is not one)"
+        )
+    notes = (f"{label_name}: read as labels of the test frames", *notes)
     if found < len(names):
-        notes += (f"{path.name}: {len(names) - found} of {len(names)} frames have no label",)
+        notes += (
+            f"{label_name}: {len(names) - found:,} of {counted(len(names), 'frame')} without a label",
+        )
+    faults: tuple[str, ...] = ()
     if len(labelled) > found:
-        notes += (f"{path.name}: {len(labelled) - found} lines are of no test frame",)
-    return np.where((rows >= 0)[:, None, None], values[rows], np.float32(np.nan)), notes
+        faults = (f"{label_name}: {counted(len(labelled) - found, 'line')} of no test frame",)
+    joints = np.where((rows >= 0)[:, None, None], values[rows], np.float32(np.nan))
+    return joints, notes, faults
 
 
-def _beside(folder: Path, spellings: tuple[str, ...]) -> Path | None:
-    """The text file in a folder that has one of these names, whatever its case and separators."""
-    if not folder.is_dir():
-        return None
-    texts = sorted(folder.glob("*.[tT][xX][tT]"))
-    letters = {path: "".join(c for c in path.stem.lower() if c.isalpha()) for path in texts}
-    return next((path for name in spellings for path in texts if letters[path] == name), None)
+def _unrecognised(paths: tuple[Path, ...]) -> tuple[str, ...]:
+    """A note that names text files which are not read."""
+    if not paths:
+        return ()
+    return (
+        f"{', '.join(path.name for path in paths)}: not read; expected lines of a file name and 4 "
+        f"numbers (boxes) or 63 (labels: {EXPECTED})",
+    )
+
+
+def _in_number_order(
+    names: list[str],
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64] | None, tuple[str, ...]]:
+    """How to put frames in the order of the published split: their rows; numbers from 0; notes."""
+    numbers = frame_index(names)
+    if numbers is None or numbers.min() < 0 or len(np.unique(numbers)) < len(numbers):
+        note = (
+            "not all frames are called image_D00000001.png and so on: they are numbered in their "
+            "order, also in a submission file"
+        )
+        return np.arange(len(names)), None, (note,)
+    order = np.argsort(numbers)
+    return order, numbers[order], ()
 
 
 class Hands2017(DepthPoseBuilder, skip_registration=True):  # type: ignore[call-arg]

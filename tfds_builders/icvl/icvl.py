@@ -5,6 +5,7 @@ px, px, mm. Besides the 22 thousand recorded frames, the training set ships them
 plane, as `22-5/201403121135/image_0000.png`; some of the files that its labels name do not exist.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from a2j_jax.errors import UserError
-from tfds_builders import files
+from tfds_builders import files, folders
 from tfds_builders.depth_pose import DepthPoseBuilder
 from tfds_builders.raw import RawSplit
+from tfds_builders.wording import counted
 
 # Lines of the label files; the training set's with the rotated copies.
 PUBLISHED_FRAMES = {"train": 331_006, "test": 1_596}
@@ -44,9 +46,10 @@ One split is enough."""
 NO_READING = 32001
 _LABELS = {"train": ("labels.txt",), "test": ("test_seq_1.txt", "test_seq_2.txt")}
 _FOLDERS = {"train": "Training", "test": "Testing"}
-_ROOTS = ("", "icvl/", "ICVL/")
 # Recorded sequences are named by a date and time; rotations by an angle ("22-5", "-135", "180").
 _LONGEST_ANGLE = 6
+# In front of a name in some copies of the label files, which count from another folder.
+_UP_TO_DEPTH = re.compile(r"(?:.*/)?depth/", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -66,10 +69,10 @@ class IcvlDistribution:
         found = {}
         for split, names in _LABELS.items():
             # Directly in the folder, or in the one it is shipped in.
-            candidates = [root + below for root in _ROOTS for below in (_FOLDERS[split], "")]
-            place = files.find_folder(self.folder, candidates, names[0])
-            if place is not None:
-                found[split] = self._index(place, names)
+            candidates = [below + name for below in (f"{_FOLDERS[split]}/", "") for name in names]
+            labels = folders.find(self.folder, candidates)
+            if labels is not None:
+                found[split] = self._index(labels.parent, names)
         if not found:
             raise UserError(
                 f"{self.folder}: no Training/labels.txt and no Testing/test_seq_1.txt", DOWNLOAD
@@ -77,25 +80,26 @@ class IcvlDistribution:
         return found
 
     def _index(self, place: Path, label_files: tuple[str, ...]) -> RawSplit:
-        depth = place / "Depth"
-        if not depth.is_dir():
-            raise UserError(f"{depth}: no such folder; expected the frames of {place}", DOWNLOAD)
-        there = [name for name in label_files if (place / name).is_file()]
-        notes = tuple(
-            f"{name} is missing: its frames are left out"
-            for name in label_files
-            if name not in there
+        depth = folders.find_in(place, ("Depth",))
+        if depth is None:
+            raise UserError(
+                f"{place / 'Depth'}: no such folder; expected the frames of {place}", DOWNLOAD
+            )
+        there = {name: folders.find_in(place, (name,)) for name in label_files}
+        faults = tuple(
+            f"{name} is missing: its frames are left out" for name in there if there[name] is None
         )
-        parts = [files.read_numbers(place / name, 48, "16 joints x (u v d)") for name in there]
-        ids = [name for names, _ in parts for name in names]
+        paths = [path for path in there.values() if path is not None]
+        parts = [files.read_numbers(path, 48, "16 joints x (u v d)") for path in paths]
+        ids = [_below_depth(name) for names, _ in parts for name in names]
         joints = np.concatenate([values for _, values in parts]).astype(np.float32)
         joints = joints.reshape(-1, 16, 3)
 
-        where = files.relative(place, self.folder)
-        label_name, total = " + ".join(there), len(ids)
+        label_name, total = " + ".join(path.name for path in paths), len(ids)
+        notes: tuple[str, ...] = ()
         rows = files.first_of_each(ids)
         if rows is not None:
-            notes += (f"{label_name}: {total - len(rows)} repeated lines left out",)
+            notes += (f"{label_name}: {counted(total - len(rows), 'repeated line')} left out",)
         if not self.rotations:
             kept = range(total) if rows is None else rows
             rows = np.array([row for row in kept if not is_rotated(ids[row])], np.int64)
@@ -104,8 +108,9 @@ class IcvlDistribution:
         if not ids:
             raise UserError(f"{place / label_name}: names only rotated copies; allow rotations")
         notes += files.unlabelled_to_nan(joints, label_name)
-        notes += files.compare_counts(label_name, len(ids), "Depth", self._on_disk(depth))
-        prefix = f"{where}/Depth/".removeprefix("/")
+        on_disk = self._on_disk(depth)
+        faults += folders.compare_counts(label_name, len(ids), depth.name, on_disk)
+        prefix = folders.relative(depth, self.folder) + "/"
         return RawSplit(
             ids,
             [prefix + name for name in ids],
@@ -113,12 +118,13 @@ class IcvlDistribution:
             rows=rows,
             total=None if rows is None else total,
             notes=notes,
+            faults=faults,
         )
 
     def _on_disk(self, depth: Path) -> int:
-        folders = [entry for entry in depth.iterdir() if entry.is_dir()]
-        counted = [entry for entry in folders if self.rotations or not is_rotated(entry.name)]
-        return sum(files.count_files(entry) for entry in counted)
+        below = [entry for entry in depth.iterdir() if entry.is_dir()]
+        counted = [entry for entry in below if self.rotations or not is_rotated(entry.name)]
+        return sum(folders.count_files(entry) for entry in counted)
 
     def read_depth(self, source: str) -> npt.NDArray[np.uint16]:
         """One frame, (240, 320) uint16 mm, 0 = no reading (32001 as shipped)."""
@@ -128,6 +134,10 @@ class IcvlDistribution:
     def spec(self) -> dict[str, Any]:
         """What the examples depend on."""
         return {"rotations": self.rotations}
+
+
+def _below_depth(name: str) -> str:
+    return _UP_TO_DEPTH.sub("", name, count=1)
 
 
 def is_rotated(name: str) -> bool:

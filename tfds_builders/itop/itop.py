@@ -21,9 +21,11 @@ import numpy.typing as npt
 from a2j_jax import geometry
 from a2j_jax.errors import UserError
 from a2j_jax.tracks import get_track
+from tfds_builders import folders
 from tfds_builders.depth_pose import DepthPoseBuilder
 from tfds_builders.itop.unpack import unpacked
 from tfds_builders.raw import RawSplit, UnreadableFrame
+from tfds_builders.wording import counted
 
 PUBLISHED_FRAMES = {"train": 17_991, "test": 4_863}  # valid ones, of 39,795 and 10,501
 HOMEPAGE = "https://www.alberthaque.com/projects/viewpoint_3d_pose/"
@@ -114,9 +116,8 @@ class ItopDistribution:
     def _index(self, depth_path: Path, labels_path: Path) -> RawSplit:
         frames, depth_ids = _read_depth_ids(depth_path)
         labels = _read_labels(labels_path)
-        ids = depth_ids if labels.ids is None else labels.ids
-        if ids is None:
-            raise UserError(f"{labels_path}: has no `id` of its frames, nor has {depth_path.name}")
+        # Where neither file says how its frames are called, by their rows.
+        ids = labels.ids or depth_ids or list(range(frames))
         if len(labels.valid) != frames or not _same(ids, depth_ids):
             raise UserError(
                 f"{depth_path.name} has {frames} frames, {labels_path.name} labels "
@@ -131,9 +132,13 @@ class ItopDistribution:
         if name.startswith(os.pardir):
             name = str(depth_path.resolve())
         label_file = labels_path.name.split(".")[0]
-        notes = [f"{label_file}: {frames - len(rows)} of {frames} frames are invalid"]
+        notes = [
+            f"{label_file}: {frames - len(rows):,} of {counted(frames, 'frame')} marked invalid"
+        ]
         if lost:
-            notes.append(f"{label_file}: {lost} joints have no usable position: not labelled")
+            notes.append(
+                f"{label_file}: {counted(lost, 'joint')} without a usable position: not labelled"
+            )
         return RawSplit(
             frame_ids=_unique([str(ids[row]) for row in rows], rows),
             sources=[(name, int(row)) for row in rows],
@@ -145,14 +150,11 @@ class ItopDistribution:
 
     def _nothing_found(self) -> str:
         view, where = _VIEWS[self.track], self.folder
-        others = [track for track in _VIEWS if track != self.track]
-        hint = ""
-        if not where.is_dir():
-            hint = " (there is no such folder)"
-        elif any(where.glob(f"ITOP_{_VIEWS[others[0]]}_*.h5*")):
-            hint = f" (there are files of the other view: track {others[0]})"
-        elif nested := sorted(where.glob(f"*/ITOP_{view}_*.h5*")):
-            hint = f" (there are some in {nested[0].parent}: name that folder)"
+        hint = "" if where.is_dir() else " (there is no such folder)"
+        names = sorted(path.name.lower() for path in where.glob("*.*"))
+        there = {track for track, v in _VIEWS.items() for n in names if n.startswith(f"itop_{v}_")}
+        if there and self.track not in there:
+            hint = f" (there are files of the other view: track {there.pop()})"
         return f"no ITOP_{view}_*_depth_map.h5 and labels in {where}{hint}"
 
 
@@ -168,10 +170,7 @@ class _Labels(NamedTuple):
 def _find(folder: Path, stem: str) -> Path | None:
     """`stem.h5`, also in a folder of that name (some programs unpack so), else `stem.h5.gz`."""
     name = f"{stem}.h5"
-    for path in (folder / name, folder / name / name, folder / f"{name}.gz"):
-        if path.is_file():
-            return path
-    return None
+    return folders.find(folder, (f"{name}/{name}", name, f"{name}.gz"))
 
 
 def _plain(path: Path) -> Path:
@@ -263,8 +262,10 @@ def _array(
     file: h5py.File, path: Path, key: str, shape: tuple[int | None, ...]
 ) -> npt.NDArray[Any]:
     data = _dataset(file, path, key)
-    fits = data.ndim == len(shape) and all(
-        size is None or size == found for size, found in zip(shape, data.shape, strict=True)
+    # MATLAB writes a column where others write a list.
+    found = data.shape[:-1] if data.shape[len(shape) :] == (1,) else data.shape
+    fits = len(found) == len(shape) and all(
+        size is None or size == there for size, there in zip(shape, found, strict=True)
     )
     if not fits:
         expected = ", ".join("N" if size is None else str(size) for size in shape)
@@ -272,7 +273,7 @@ def _array(
             f"{path}: `{key}` has shape {data.shape}; expected ({expected}), one row per frame"
         )
     try:
-        return data[()]
+        return data[()].reshape(found)
     except OSError as error:
         raise UserError(f"{path}: `{key}` is not readable ({error}); download it again") from error
 

@@ -18,9 +18,10 @@ import numpy as np
 import numpy.typing as npt
 
 from a2j_jax.errors import UserError
-from tfds_builders import files
+from tfds_builders import files, folders
 from tfds_builders.depth_pose import DepthPoseBuilder
 from tfds_builders.raw import RawSplit
+from tfds_builders.wording import counted
 
 PUBLISHED_FRAMES = {"train": 55_943, "test": 39_732}
 HOMEPAGE = "http://www.sysu-hcp.net/kinect2-human-pose-dataset-k2hpd/"
@@ -44,7 +45,9 @@ The two text files may also lie in depth_data/. One split is enough."""
 _IMAGES = "depth_images"
 _JOINTS = 19
 _NAME_CHARACTERS = 12
-_NAME = re.compile(r"[^\s,;]+\.[A-Za-z]{3,4}")
+_NAME = re.compile(r"\S+\.[A-Za-z]{3,4}")
+# What may stand between numbers, besides blanks.
+_SEPARATORS = str.maketrans(dict.fromkeys(",;()[]", " "))
 _OFFICIAL = {"train": "keypointsTrain", "test": "keypointsTest"}
 
 
@@ -68,37 +71,43 @@ class K2hpdDistribution:
           UserError: no frames or no labels (with what to download), a malformed line of labels, or
             a `keypoints_dir` that is none.
         """
-        images = files.find_folder(self.folder, ("depth_data", ""), _IMAGES)
+        images = folders.find(self.folder, (f"depth_data/{_IMAGES}", _IMAGES))
         annotations = {split: self._annotations(split) for split in PUBLISHED_FRAMES}
         there = {split: path for split, path in annotations.items() if path is not None}
         if images is None or not there:
             missing = f"{_IMAGES} folder" if images is None else "train_annos.txt or test_annos.txt"
             raise UserError(f"{self.folder}: no {missing} in depth_data or here", DOWNLOAD)
-        with os.scandir(images / _IMAGES) as entries:
-            on_disk = {entry.name for entry in entries}
-        where = files.relative(images / _IMAGES, self.folder)
+        with os.scandir(images) as entries:
+            on_disk = {entry.name.lower(): entry.name for entry in entries}
+        where = folders.relative(images, self.folder)
         return {split: self._index(split, path, where, on_disk) for split, path in there.items()}
 
     def _annotations(self, split: str) -> Path | None:
         name = f"{split}_annos.txt"
-        folder = files.find_folder(self.folder, ("", "depth_data", f"depth_data/{_IMAGES}"), name)
-        return None if folder is None else folder / name
+        return folders.find(
+            self.folder, (name, f"depth_data/{name}", f"depth_data/{_IMAGES}/{name}")
+        )
 
-    def _index(self, split: str, path: Path, where: str, on_disk: set[str]) -> RawSplit:
+    def _index(self, split: str, path: Path, where: str, on_disk: dict[str, str]) -> RawSplit:
+        """One split; `on_disk`: the frames' names in lower case -> as they are spelled."""
         names, joints = read_annotations(path)
         notes = files.unlabelled_to_nan(joints, path.name)
-        missing = [name for name in names if name not in on_disk]
-        if missing:
-            notes += (
-                f"{path.name}: {len(missing)} of {len(names)} frames are not in {where} (the first: "
-                f"{missing[0]}) and will be skipped",
+        faults: tuple[str, ...] = ()
+        spelled = [on_disk.get(name.lower()) for name in names]
+        if None in spelled:
+            faults = (
+                f"{path.name}: {spelled.count(None)} of {len(names)} frames are not in {where} (the "
+                f"first: {names[spelled.index(None)]}) and will be skipped",
             )
         frame_ids = _numbered(names)
         repeated = sum(name != frame_id for name, frame_id in zip(names, frame_ids, strict=True))
         if repeated:
-            notes += (f"{path.name}: {repeated} lines name a frame for another time; all are kept",)
+            notes += (
+                f"{path.name}: {counted(repeated, 'line')} naming a frame for another time; all are kept",
+            )
         notes += self._compare(split, joints)
-        return RawSplit(frame_ids, [f"{where}/{name}" for name in names], joints, notes=notes)
+        sources = [f"{where}/{there or name}" for there, name in zip(spelled, names, strict=True)]
+        return RawSplit(frame_ids, sources, joints, notes=notes, faults=faults)
 
     def _compare(self, split: str, joints: npt.NDArray[np.float32]) -> tuple[str, ...]:
         """Notes on how the labels agree with the official program's, which are whole pixels."""
@@ -144,7 +153,7 @@ def read_annotations(path: Path) -> tuple[list[str], npt.NDArray[np.float32]]:
 
     Args:
       path: the file. The name is the first 12 characters of a line, as in the official reader,
-        whether a separator follows or not; numbers are separated by spaces, tabs or commas.
+        whether a separator follows or not; numbers are separated by blanks, commas or brackets.
 
     Returns:
       N names, and (N, 19, 2) px, px.
@@ -159,10 +168,10 @@ def read_annotations(path: Path) -> tuple[list[str], npt.NDArray[np.float32]]:
     names: list[str] = []
     numbers: list[list[float]] = []
     for number, line in enumerate(lines, 1):
-        if not line.strip(" \t,;"):
+        line = line.translate(_SEPARATORS)
+        if not line.strip():
             continue
-        name = line[:_NAME_CHARACTERS].strip(" \t,;")
-        words = re.split(r"[\s,;]+", line[_NAME_CHARACTERS:].strip(" \t,;"))
+        name, words = line[:_NAME_CHARACTERS].strip(), line[_NAME_CHARACTERS:].split()
         try:
             values = [float(word) for word in words]
         except ValueError:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from a2j_jax.errors import UserError
-from tfds_builders import files
+from tfds_builders import files, folders
 from tfds_builders.depth_pose import DepthPoseBuilder
 from tfds_builders.raw import RawSplit
 
@@ -43,7 +43,6 @@ The rgb_* and synthdepth_* images, and the views 2 and 3, are not needed. One sp
 # Of the 36 joints, those that everybody scores, in the order of `a2j_jax.skeletons.NYU`.
 JOINTS = (0, 3, 6, 9, 12, 15, 18, 21, 24, 25, 27, 30, 31, 32)
 _LABELS = "joint_data.mat"
-_ROOTS = ("", "dataset/", "nyu_hand_dataset_v2/dataset/", "nyu/", "nyu/dataset/")
 
 
 @dataclass(frozen=True)
@@ -67,11 +66,12 @@ class NyuDistribution:
         """Index the frames; none is opened. See `tfds_builders.raw.Distribution`."""
         found = {}
         for split in PUBLISHED_FRAMES:
-            here = [""] if self.folder.resolve().name == split else []
-            below = [root + split for root in _ROOTS]
-            place = files.find_folder(self.folder, here + below, _LABELS)
-            if place is not None:
-                found[split] = self._index(place)
+            below = (f"dataset/{split}/{_LABELS}", f"{split}/{_LABELS}")
+            label_path = folders.find(self.folder, below)
+            if label_path is None and self.folder.resolve().name.lower() == split:
+                label_path = folders.find_in(self.folder, (_LABELS,))
+            if label_path is not None:
+                found[split] = self._index(label_path)
         if not found:
             raise UserError(
                 f"{self.folder}: no {_LABELS} in dataset/train, dataset/test, train or test",
@@ -79,23 +79,33 @@ class NyuDistribution:
             )
         return found
 
-    def _index(self, place: Path) -> RawSplit:
-        label_path = place / _LABELS
+    def _index(self, label_path: Path) -> RawSplit:
         joints = read_labels(label_path, self.view)
-        prefix = f"depth_{self.view}_"
-        ids = [f"{prefix}{row:07d}.png" for row in range(1, len(joints) + 1)]
-        where = files.relative(place, self.folder)
-        notes = files.unlabelled_to_nan(joints, _LABELS)
-        notes += files.compare_counts(
-            files.relative(label_path, self.folder),
-            len(ids),
-            f"{where or '.'}/{prefix}*",
-            files.count_files(place, prefix),
-        )
+        notes = files.unlabelled_to_nan(joints, label_path.name)
         if self.view != 1:
             notes += (f"view {self.view}: published centres and results are of view 1 only",)
-        sources = [f"{where}/{name}" for name in ids] if where else ids
-        return RawSplit(ids, sources, joints, notes=notes)
+        prefix = f"depth_{self.view}_"
+        ids = [f"{prefix}{number:07d}.png" for number in range(1, len(joints) + 1)]
+        where = folders.relative(label_path.parent, self.folder)
+        on_disk = folders.count_files(label_path.parent, prefix)
+        if not on_disk and self.view != 1:
+            raise UserError(
+                f"{label_path.parent} holds no {prefix}*.png: unpack the images of view {self.view} "
+                "too, or build view 1"
+            )
+        return RawSplit(
+            ids,
+            [f"{where}/{name}" for name in ids] if where else ids,
+            joints,
+            numbers=np.arange(len(joints)),
+            notes=notes,
+            faults=folders.compare_counts(
+                folders.relative(label_path, self.folder),
+                len(ids),
+                f"{where or '.'}/{prefix}*",
+                on_disk,
+            ),
+        )
 
     def read_depth(self, source: str) -> npt.NDArray[np.uint16]:
         """One frame, (480, 640) uint16 mm as shipped: 2001 is farther than the authors kept."""
@@ -110,7 +120,7 @@ def read_labels(path: Path, view: int) -> npt.NDArray[np.float32]:
     """The 14 joints of one view out of a `joint_data.mat`.
 
     Args:
-      path: the file.
+      path: the file, of three views, or of view 1 alone.
       view: 1, 2 or 3.
 
     Returns:
@@ -120,11 +130,14 @@ def read_labels(path: Path, view: int) -> npt.NDArray[np.float32]:
       UserError: unreadable, or not the labels of this data set.
     """
     joints = files.read_mat(path, "joint_uvd")
-    if joints.ndim != 4 or joints.shape[0] != 3 or joints.shape[2:] != (36, 3) or not joints.size:
+    views = joints.shape[0]
+    if joints.ndim != 4 or views not in (1, 3) or joints.shape[2:] != (36, 3) or not joints.size:
         raise UserError(
             f"{path}: joint_uvd has shape {joints.shape}; expected (3 views, N frames, 36 joints, "
             "3) of the NYU Hand Pose data set, version 2"
         )
+    if view > views:
+        raise UserError(f"{path}: joint_uvd holds view 1 alone, not view {view}")
     return joints[view - 1][:, JOINTS].astype(np.float32)
 
 

@@ -2,7 +2,7 @@
 
     my_hands/
       track.json      what the frames are: `a2j_jax.track_files`
-      joints.csv      or joints.json
+      joints.csv      or joints.json: `tfds_builders.own_data.tables`
       frames/...      16-bit PNG (times `depth_unit_mm`) or .npy (mm), wherever the table says
 
 `joints.csv` has one line per frame and a header: `frame` (path below the folder), optionally `split`
@@ -15,10 +15,8 @@ crop, if known.
 or "joints_xyz_mm": [[x, y, z], ...], "center_uvd": [...] or "box_px": [...]}, ...]}`.
 """
 
-import csv
-import json
-import re
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,23 +24,30 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from a2j_jax import geometry
 from a2j_jax.errors import UserError
 from a2j_jax.track_files import TRACK_FILE
 from a2j_jax.tracks import TrackSpec
 from tfds_builders import files
 from tfds_builders.depth_pose import DepthPoseBuilder
+from tfds_builders.own_data import checks, tables
 from tfds_builders.raw import RawSplit, UnreadableFrame
 
 DOWNLOAD = (
     f"Your own data: a folder with {TRACK_FILE}, joints.csv or joints.json, and the frames they name; "
     "see docs/own_data.md."
 )
-_CROPS = {
-    "center": ("center_u", "center_v", "center_d"),
-    "box": ("box_x0", "box_y0", "box_x1", "box_y1"),
-}
-_SPLIT_NAME = re.compile(r"[a-z][a-z0-9_]*")
+# Of a track, what examples on disk depend on, beside camera, joints and crop size (the builder says that).
+_OF_EXAMPLES = (
+    "frame_size",
+    "crop_by",
+    "half_window_mm",
+    "depth_window_mm",
+    "depth_reference",
+    "image_unit_mm",
+    "storage_unit_mm",
+    "joint_dims",
+    "label_box_margin_px",
+)
 
 
 @dataclass(frozen=True)
@@ -59,11 +64,30 @@ class OwnDistribution:
     folder: Path
     depth_unit_mm: float = 1.0
 
+    def __post_init__(self) -> None:
+        """Refuses a unit that makes no depth."""
+        if not (np.isfinite(self.depth_unit_mm) and self.depth_unit_mm > 0):
+            raise UserError(f"depth_unit_mm {self.depth_unit_mm:g}: expected a number above 0")
+
     def splits(self) -> Mapping[str, RawSplit]:
         """Read the table. See `tfds_builders.raw.Distribution`."""
-        rows = read_table(self.folder, self.track)
-        names = dict.fromkeys(row.split for row in rows)
-        return {name: _split([r for r in rows if r.split == name], self.track) for name in names}
+        path = tables.find_table(self.folder)
+        rows = tables.read_table(path, self.track)
+        joints = np.stack([row.joints_uvd for row in rows])
+        crops = np.stack([row.crop for row in rows])
+        checks.check_units(joints, crops, self.track, str(path))
+        rows_of: dict[str, list[int]] = {}
+        for number, row in enumerate(rows):
+            rows_of.setdefault(row.split, []).append(number)
+        # What concerns all of the folder is said with its first split.
+        notes = (self.track.notes, *checks.no_training_note(rows_of))
+        splits: dict[str, RawSplit] = {}
+        for name, of_split in rows_of.items():
+            frames = [rows[number].frame for number in of_split]
+            split = _split(frames, joints[of_split], crops[of_split], self.track, path.name)
+            of_folder = () if splits else notes
+            splits[name] = dataclasses.replace(split, notes=(*of_folder, *split.notes))
+        return splits
 
     def read_depth(self, source: str) -> npt.NDArray[Any]:
         """One frame, (H, W) mm."""
@@ -74,175 +98,33 @@ class OwnDistribution:
         return depth if self.depth_unit_mm == 1 else depth * np.float32(self.depth_unit_mm)
 
     def spec(self) -> dict[str, Any]:
-        """What the examples depend on."""
-        return {"depth_unit_mm": self.depth_unit_mm, "track": repr(self.track)}
+        """What the examples depend on: short values, so that a difference can be read."""
+        track = self.track
+        camera = None if track.camera is None else dataclasses.astuple(track.camera)
+        return {
+            "depth_unit_mm": self.depth_unit_mm,
+            "camera": camera and dict(zip(("fx", "fy", "cx", "cy"), camera, strict=True)),
+            "joints": ", ".join(track.skeleton.joints),
+            **{key: getattr(track, key) for key in _OF_EXAMPLES},
+        }
 
 
-@dataclass(frozen=True)
-class TableRow:
-    """One frame of the table.
-
-    Attributes:
-      frame: path below the folder.
-      split: it belongs to.
-      joints_uvd: (K, 3) px, px, mm or (K, 2); NaN: not labelled.
-      crop: (3,) centre or (4,) box, as the track crops; NaN where not given.
-    """
-
-    frame: str
-    split: str
-    joints_uvd: npt.NDArray[np.float64]
-    crop: npt.NDArray[np.float64]
-
-
-def read_table(folder: Path, track: TrackSpec) -> list[TableRow]:
-    """All lines of `joints.csv` or `joints.json`, in order.
-
-    Raises:
-      UserError: neither is there, columns are missing or unknown, or a cell is no number; names the
-        line.
-    """
-    paths = [folder / name for name in ("joints.csv", "joints.json")]
-    found = [path for path in paths if path.is_file()]
-    if len(found) != 1:
-        raise UserError(f"{folder}: expected one of joints.csv and joints.json. {DOWNLOAD}")
-    rows = (_read_csv if found[0].suffix == ".csv" else _read_json)(found[0], track)
-    if not rows:
-        raise UserError(f"{found[0]}: holds no frame")
-    seen: set[tuple[str, str]] = set()
-    for number, row in enumerate(rows, start=1):
-        if not _SPLIT_NAME.fullmatch(row.split):
-            raise UserError(f"{found[0]}, frame {number}: split {row.split!r} is not a plain word")
-        if (row.split, row.frame) in seen:
-            raise UserError(f"{found[0]}, frame {number}: {row.frame!r} was named before")
-        seen.add((row.split, row.frame))
-    return rows
-
-
-def _split(rows: Sequence[TableRow], track: TrackSpec) -> RawSplit:
-    joints = np.stack([row.joints_uvd for row in rows]).astype(np.float32)
-    crops = np.stack([row.crop for row in rows])
-    names = [row.frame for row in rows]
-    return RawSplit(
-        names,
-        names,
-        joints if np.isfinite(joints).any() else None,
-        crops=crops if np.isfinite(crops).any() else None,
-    )
-
-
-def _read_csv(path: Path, track: TrackSpec) -> list[TableRow]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            lines = list(csv.reader(file, skipinitialspace=True))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path}: not readable as CSV ({error})") from error
-    header = [name.strip() for name in lines[0]] if lines else []
-    axes = _axes(header, track, path)
-    crop = _CROPS[track.crop_by]
-    columns = [f"{joint}_{axis}" for joint in track.skeleton.joints for axis in axes]
-    other = _CROPS["box" if track.crop_by == "center" else "center"]
-    known = {"frame", "split", *columns, *crop, *other}
-    missing = [name for name in ("frame", *columns) if name not in header]
-    unknown = [name for name in header if name not in known]
-    if missing or unknown:
-        raise UserError(
-            f"{path}: columns missing: {', '.join(missing) or 'none'}; unknown: "
-            f"{', '.join(unknown) or 'none'} (track {track.name!r} has the joints "
-            f"{', '.join(track.skeleton.joints)})"
-        )
-    rows = []
-    for number, line in enumerate(lines[1:], start=2):
-        if not any(cell.strip() for cell in line):
-            continue
-        if len(line) != len(header):
-            raise UserError(
-                f"{path}, line {number}: {len(line)} cells, the header has {len(header)}"
-            )
-        cells = {name: cell.strip() for name, cell in zip(header, line, strict=True)}
-        where = f"{path}, line {number}"
-        joints = np.array([_cell(cells[name], name, where) for name in columns])
-        place = np.array([_cell(cells.get(name, ""), name, where) for name in crop])
-        rows.append(_row(cells["frame"], cells.get("split"), joints, axes, place, track))
-    return rows
-
-
-def _axes(header: Sequence[str], track: TrackSpec, path: Path) -> str:
-    """Which numbers a joint has: "uvd", "uv" or "xyz"."""
-    joint = track.skeleton.joints[0]
-    pixels = "uvd"[: track.joint_dims]
-    if f"{joint}_u" in header:
-        return pixels
-    if f"{joint}_x" in header and track.camera is not None and track.joint_dims == 3:
-        return "xyz"
-    raise UserError(
-        f"{path}: no columns of joint {joint!r}; expected {joint}_{pixels[0]}, ... or {joint}_x, ... "
-        f"for every joint of track {track.name!r}"
-    )
-
-
-def _cell(text: str, column: str, where: str) -> float:
-    if not text:
-        return float("nan")
-    try:
-        return float(text)
-    except ValueError:
-        raise UserError(f"{where}: {column} is {text!r}, not a number") from None
-
-
-def _read_json(path: Path, track: TrackSpec) -> list[TableRow]:
-    try:
-        contents = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise UserError(f"{path}: not readable as JSON ({error})") from error
-    frames = contents.get("frames") if isinstance(contents, dict) else None
-    if not isinstance(frames, list):
-        raise UserError(f'{path}: expected one object {{"frames": [...]}}')
-    pixels = "uvd"[: track.joint_dims]
-    crop_key, size = ("center_uvd", 3) if track.crop_by == "center" else ("box_px", 4)
-    rows = []
-    for number, record in enumerate(frames, start=1):
-        where = f"{path}, frame {number}"
-        if not isinstance(record, dict) or not isinstance(record.get("frame"), str):
-            raise UserError(f'{where}: expected an object with "frame", a path')
-        axes = "xyz" if "joints_xyz_mm" in record and track.camera is not None else pixels
-        values = record.get("joints_xyz_mm" if axes == "xyz" else "joints_uvd")
-        joints = _numbers(values, (track.num_joints, len(axes)), "joints", where)
-        place = _numbers(record.get(crop_key), (size,), crop_key, where)
-        split = record.get("split")
-        rows.append(
-            _row(record["frame"], None if split is None else str(split), joints, axes, place, track)
-        )
-    return rows
-
-
-def _numbers(values: Any, shape: tuple[int, ...], what: str, where: str) -> npt.NDArray[np.float64]:
-    """An array of numbers or nulls; all NaN where there is none."""
-    if values is None:
-        return np.full(shape, np.nan)
-    try:
-        array = np.array(values, dtype=np.float64)
-    except (TypeError, ValueError):
-        array = np.empty(0)
-    if array.shape != shape:
-        raise UserError(f"{where}: {what} should be numbers of shape {shape}")
-    return array
-
-
-def _row(
-    frame: str,
-    split: str | None,
+def _split(
+    frames: list[str],
     joints: npt.NDArray[np.float64],
-    axes: str,
-    crop: npt.NDArray[np.float64],
+    crops: npt.NDArray[np.float64],
     track: TrackSpec,
-) -> TableRow:
-    joints = joints.reshape(track.num_joints, len(axes))
-    if axes == "xyz":
-        assert track.camera is not None
-        joints = np.where(joints[:, 2:] > 0, joints, np.nan)
-        joints = geometry.xyz_to_uvd(joints, track.camera)
-    return TableRow(frame, split or "train", joints, crop)
+    table: str,
+) -> RawSplit:
+    joints, of_labels = checks.labelled_joints(joints, table)
+    crops, of_crops = checks.usable_crops(crops, track, table)
+    return RawSplit(
+        frames,
+        frames,
+        joints.astype(np.float32) if np.isfinite(joints).any() else None,
+        crops=crops if np.isfinite(crops).any() else None,
+        notes=(*of_labels, *of_crops),
+    )
 
 
 def _read_npy(path: Path) -> npt.NDArray[np.float32]:
@@ -254,7 +136,13 @@ def _read_npy(path: Path) -> npt.NDArray[np.float32]:
         raise UnreadableFrame("not a readable .npy array", path) from error
     if not isinstance(depth, np.ndarray) or depth.ndim != 2 or depth.dtype.kind not in "uif":
         raise UnreadableFrame("not a 2-D array of numbers", path)
-    return np.nan_to_num(depth.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+    is_float = depth.dtype.kind == "f"
+    depth = np.nan_to_num(depth.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+    if is_float and 0 < depth.max(initial=0) < checks.NEAREST_MM:
+        raise UnreadableFrame(
+            f"no reading of {checks.NEAREST_MM:g} or more; expected mm; are these metres?", path
+        )
+    return depth
 
 
 def builder_for(track: TrackSpec) -> type[DepthPoseBuilder]:

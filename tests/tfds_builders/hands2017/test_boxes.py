@@ -59,5 +59,5 @@ def test_names_lose_their_folder_and_bad_lines_are_counted(tmp_path):
     np.testing.assert_array_equal(boxes, expected)
     assert notes == (
         "BoundingBox.txt: read as x0 y0 x1 y1",
-        "BoundingBox.txt: 1 lines make no box; the whole frame is taken",
+        "BoundingBox.txt: 1 line without a box; the whole frame is taken",
     )

@@ -45,8 +45,8 @@ def test_frames_and_labels(written):
     assert splits["train"].frame_ids == fixture.training_names(7)
     assert splits["test"].frame_ids == fixture.testing_names(5)
     assert splits["test"].frame_ids[3] == "test_seq_2/image_0000.png"
-    assert ["at least 1 are missing" in note for note in splits["train"].notes] == [True]
-    assert splits["test"].notes == ()
+    assert ["at least 1 missing" in fault for fault in splits["train"].faults] == [True]
+    assert splits["train"].notes == splits["test"].notes == splits["test"].faults == ()
 
 
 def test_rotated_copies_can_be_left_out(written):
@@ -57,7 +57,7 @@ def test_rotated_copies_can_be_left_out(written):
     assert split.frame_ids == fixture.training_names(7)[:5]
     np.testing.assert_array_equal(split.joints_uvd, labels["train"][:5])
     # The one missing file is still counted right: folders of rotated copies do not count.
-    assert "labels 5 frames, Depth holds 4" in split.notes[0]
+    assert "lists 5 frames, Depth holds 4" in split.faults[0]
     assert IcvlDistribution(folder).spec() != IcvlDistribution(folder, rotations=False).spec()
 
 
@@ -84,10 +84,10 @@ def test_repeated_lines_are_left_out_and_counted(tmp_path):
     split = IcvlDistribution(tmp_path).splits()["train"]
     assert (split.frame_ids, split.total, split.rows.tolist()) == (names, 3, [0, 1])
     np.testing.assert_array_equal(split.joints_uvd, labels)
-    assert any("1 repeated lines" in note for note in split.notes)
+    assert any("1 repeated line left out" in note for note in split.notes)
 
 
-@pytest.mark.parametrize("inside", ["Testing", "icvl", "ICVL"])
+@pytest.mark.parametrize("inside", ["Testing", "icvl", "ICVL_Hand"])
 def test_the_data_lie_where_people_put_them(tmp_path, inside):
     fixture.write(tmp_path / "raw" / inside.replace("Testing", ""), {"test": 2})
     folder = tmp_path / "raw" / ("Testing" if inside == "Testing" else "")
@@ -115,16 +115,41 @@ def test_frames_without_a_label_are_counted(tmp_path):
     labels = fixture.write(tmp_path, {"test": 4})["test"]
     names = fixture.testing_names(4)[:3]
     fixture.write_labels(tmp_path / "Testing", names, labels[:3])
-    (note,) = IcvlDistribution(tmp_path).splits()["test"].notes
-    assert "test_seq_1.txt + test_seq_2.txt labels 3 frames, Depth holds 4: 1 without" in note
+    (fault,) = IcvlDistribution(tmp_path).splits()["test"].faults
+    assert (
+        "test_seq_1.txt + test_seq_2.txt lists 3 frames, Depth holds 4: 1 that it does not" in fault
+    )
 
 
-def test_one_test_sequence_alone(tmp_path):
-    fixture.write(tmp_path, {"test": 4})
-    (tmp_path / "Testing" / "test_seq_2.txt").unlink()
+@pytest.mark.parametrize(("kept", "gone"), [(1, 2), (2, 1)])
+def test_one_test_sequence_alone(tmp_path, kept, gone):
+    labels = fixture.write(tmp_path, {"test": 4})["test"]
+    (tmp_path / "Testing" / f"test_seq_{gone}.txt").unlink()
     split = IcvlDistribution(tmp_path).splits()["test"]
-    assert len(split) == 2
-    assert any("test_seq_2.txt is missing" in note for note in split.notes)
+    assert split.frame_ids == [f"test_seq_{kept}/image_000{row}.png" for row in range(2)]
+    np.testing.assert_array_equal(split.joints_uvd, labels[2 * kept - 2 : 2 * kept])
+    assert any(f"test_seq_{gone}.txt is missing" in fault for fault in split.faults)
+
+
+@pytest.mark.parametrize("prefix", ["Depth/", "Depth\\", "depth/", "./Depth/", "Training/Depth/"])
+def test_names_that_begin_above_the_depth_folder(tmp_path, prefix):
+    fixture.write(tmp_path, {"train": 3})
+    path = tmp_path / "Training" / "labels.txt"
+    path.write_text("".join(prefix + line for line in path.read_text().splitlines(True)))
+    distribution = IcvlDistribution(tmp_path, rotations=False)
+    split = distribution.splits()["train"]
+    assert split.frame_ids == fixture.training_names(3)[:2]
+    assert distribution.read_depth(split.sources[0]).any()
+
+
+def test_folders_in_lower_case(tmp_path):
+    fixture.write(tmp_path, {"train": 1, "test": 1})
+    for name in ("Training", "Testing"):
+        (tmp_path / name / "Depth").rename(tmp_path / name / "depth")
+        (tmp_path / name).rename(tmp_path / name.lower())
+    distribution = IcvlDistribution(tmp_path)
+    for split in distribution.splits().values():
+        assert distribution.read_depth(split.sources[0]).any()
 
 
 def test_labels_of_another_data_set(tmp_path):

@@ -51,7 +51,7 @@ def test_frames_and_labels_are_what_was_written(tmp_path, track):
                 u, v, d = split.joints_uvd[i, joint]
                 patch = depth[int(v) - 2 : int(v) + 3, int(u) - 2 : int(u) + 3]
                 assert d - 250 < np.median(patch) < d
-        assert any("frames are invalid" in note for note in split.notes)
+        assert any("frames marked invalid" in note for note in split.notes)
 
 
 def test_published_joints_project_into_the_published_boxes(official):
@@ -90,12 +90,25 @@ def test_what_to_download_is_said(tmp_path):
     assert "ITOP_side_train_depth_map.h5" in error.value.instructions
     with pytest.raises(UserError, match="there is no such folder"):
         ItopDistribution(tmp_path / "absent").splits()
-    raw.write(tmp_path / "below", {"test": 1})
-    with pytest.raises(UserError, match=r"there are some in .*below"):
-        distribution.splits()
     raw.write(tmp_path, {"test": 1}, track="itop_top")
     with pytest.raises(UserError, match="other view: track itop_top"):
         distribution.splits()
+    (tmp_path / "ITOP_side_test_images.h5").touch()  # of the right view, but not what is needed
+    with pytest.raises(UserError, match=r"no ITOP_side_.* and labels") as error:
+        distribution.splits()
+    assert "other view" not in str(error.value)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_files_a_folder_deeper_and_in_lower_case(tmp_path, packed):
+    labels = raw.write(tmp_path / "sub", {"test": 2}, packed=packed)["test"]
+    for path in sorted((tmp_path / "sub").iterdir()):
+        path.rename(path.with_name(path.name.lower()))
+    raw.write(tmp_path, {"test": 1}, track="itop_top")
+    distribution = ItopDistribution(tmp_path)
+    split = distribution.splits()["test"]
+    np.testing.assert_array_equal(split.joints_uvd, labels)
+    assert distribution.read_depth(split.sources[0]).any()
 
 
 @pytest.mark.parametrize(("gone", "kept"), [("labels", "depth_map"), ("depth_map", "labels")])
@@ -159,7 +172,7 @@ def test_joints_without_a_position_are_not_labelled(front, tmp_path):
     missing = np.isnan(split.joints_uvd).all(axis=-1)
     assert np.argwhere(missing).tolist() == [[1, 2], [2, 3]]
     assert np.isnan(split.joints_uvd).any(axis=-1).sum() == 2
-    assert any("2 joints have no usable position" in note for note in split.notes)
+    assert any("2 joints without a usable position" in note for note in split.notes)
 
 
 def test_ids_that_repeat_get_their_row(front, tmp_path):
@@ -172,7 +185,7 @@ def test_ids_that_repeat_get_their_row(front, tmp_path):
 
 
 def test_one_file_with_ids_is_enough(front, tmp_path):
-    """Also where the other's are numbers, which cannot be compared; without any, there is no name."""
+    """Also where the other's are numbers, which cannot be compared; without any, rows are names."""
     ids = list(front[0].splits()["test"].frame_ids)
     paths = [tmp_path / f"ITOP_side_test_{part}.h5" for part in ("depth_map", "labels")]
     for path, other, there in ((*paths, ids), (*paths[::-1], None)):
@@ -190,8 +203,21 @@ def test_one_file_with_ids_is_enough(front, tmp_path):
     for path in paths:
         with h5py.File(path, "r+") as file:
             del file["id"]
-    with pytest.raises(UserError, match=r"labels.h5: has no `id` of its frames, nor has ITOP"):
-        front[0].splits()
+    split = front[0].splits()["test"]
+    assert list(split.frame_ids) == [str(row) for row in split.rows]
+
+
+def test_columns_are_lists(front, tmp_path):
+    """(N, 1) where (N,) was published, as MATLAB writes."""
+    expected = front[0].splits()["test"]
+    for part, key in (("labels", "is_valid"), ("labels", "id"), ("depth_map", "id")):
+        with h5py.File(tmp_path / f"ITOP_side_test_{part}.h5", "r+") as file:
+            column = file[key][()][:, None]
+            del file[key]
+            file[key] = column
+    split = front[0].splits()["test"]
+    assert list(split.frame_ids) == list(expected.frame_ids)
+    np.testing.assert_array_equal(split.rows, expected.rows)
 
 
 def test_no_reading_is_zero(front, tmp_path):

@@ -55,6 +55,19 @@ def test_one_split_is_enough_and_depth_data_can_be_named_itself(tmp_path):
         assert distribution.read_depth(split.sources[0]).any()
 
 
+@pytest.mark.parametrize(("labelled", "on_disk"), [(".PNG", ".png"), (".png", ".Png")])
+def test_names_are_found_in_any_letter_case(tmp_path, labelled, on_disk):
+    raw.write(tmp_path / "K2HPD", {"test": 2})
+    path = tmp_path / "K2HPD" / "test_annos.txt"
+    path.write_text(path.read_text().replace(".png", labelled))
+    for frame in sorted((tmp_path / "K2HPD" / "depth_data" / "depth_images").iterdir()):
+        frame.rename(frame.with_suffix(on_disk))
+    distribution = K2hpdDistribution(tmp_path)  # a folder deeper, too
+    split = distribution.splits()["test"]
+    assert (len(split), split.faults) == (2, ())
+    assert distribution.read_depth(split.sources[1]).any()
+
+
 def test_what_to_download_is_said(tmp_path):
     with pytest.raises(UserError, match="no depth_images folder") as error:
         K2hpdDistribution(tmp_path).splits()
@@ -72,6 +85,10 @@ def test_what_to_download_is_said(tmp_path):
         "00000001.png\t" + "\t".join(PAIRS) + "\t ",
         "00000001.png" + " ".join(PAIRS),  # nothing between name and number
         "\ufeff00000001.png, " + ", ".join(PAIRS),
+        "00000001.png "
+        + " ".join(f"({x}, {y})" for x, y in zip(PAIRS[::2], PAIRS[1::2], strict=True)),
+        "00000001.png"
+        + ",".join(f"[{x},{y}]" for x, y in zip(PAIRS[::2], PAIRS[1::2], strict=True)),
         "0000001.png\t" + "\t".join(f"{number}.0" for number in PAIRS),  # a name of 11 characters
     ],
 )
@@ -116,7 +133,8 @@ def test_missing_frames_are_counted_and_unreadable_ones_refused(tmp_path):
     (tmp_path / first).unlink()
     split = distribution.splits()["train"]
     name = split.frame_ids[0]
-    assert split.notes == (
+    assert split.notes == ()
+    assert split.faults == (
         f"train_annos.txt: 1 of 5 frames are not in depth_data/depth_images (the first: {name}) and "
         "will be skipped",
     )
@@ -145,7 +163,7 @@ def test_a_frame_named_twice_is_kept_twice(tmp_path):
     one, two = split.frame_ids[:2]
     assert list(split.frame_ids) == [one, two, f"{one}#2", f"{two}#2"]
     assert split.sources[2] == split.sources[0]
-    assert "2 lines name a frame for another time" in split.notes[0]
+    assert "2 lines naming a frame for another time" in split.notes[0]
     np.testing.assert_array_equal(split.joints_uvd, np.concatenate([labels["test"]] * 2))
 
 
@@ -155,7 +173,7 @@ def test_joints_that_are_no_numbers_are_not_labelled(tmp_path):
     path.write_text("00000001.png " + " ".join(["nan", "7", *PAIRS[2:]]) + "\n")
     split = K2hpdDistribution(tmp_path).splits()["test"]
     assert np.isnan(split.joints_uvd[0]).all(axis=-1).tolist() == [True] + [False] * 18
-    assert "1 joints of 1 frames are not labelled" in split.notes[0]
+    assert "1 joint of 1 frame not labelled" in split.notes[0]
 
 
 def test_labels_are_compared_with_the_official_ones(tmp_path):

@@ -32,14 +32,23 @@ def test_frames_and_labels(written):
         assert split.frame_ids[0] == "depth_1_0000001.png"
         np.testing.assert_array_equal(split.joints_uvd, labels[name])
         assert split.joints_uvd.dtype == np.float32
-        assert split.notes == ()
+        assert (split.notes, split.faults) == ((), ())
+        assert split.numbers.tolist() == list(range(len(split)))
         for source, joints in zip(split.sources, labels[name], strict=True):
             depth = distribution.read_depth(source)
             np.testing.assert_array_equal(depth, fixture.draw_depth(joints, TRACK, 2001))
 
 
 @pytest.mark.parametrize(
-    "inside", ["", "dataset", "dataset/test", "nyu_hand_dataset_v2/dataset", "nyu"]
+    "inside",
+    [
+        "",
+        "dataset",
+        "dataset/test",
+        "nyu_hand_dataset_v2/dataset",
+        "nyu",
+        "NYU_Hand/Dataset",
+    ],
 )
 def test_the_data_lie_where_people_put_them(tmp_path, inside):
     fixture.write(tmp_path / "raw", {"test": 1})
@@ -56,6 +65,12 @@ def test_the_data_lie_where_people_put_them(tmp_path, inside):
     assert distribution.read_depth(splits["test"].sources[0]).shape == (480, 640)
 
 
+def test_a_folder_that_happens_to_be_called_as_a_split(tmp_path):
+    fixture.write(tmp_path / "raw", {"train": 1})
+    (tmp_path / "raw" / "dataset").rename(tmp_path / "test")
+    assert list(NyuDistribution(tmp_path / "test").splits()) == ["train"]
+
+
 def test_another_view(tmp_path):
     labels = fixture.write_views(tmp_path, {"test": 2}, views=(1, 3))["test"]
     distribution = NyuDistribution(tmp_path, view=3)
@@ -70,6 +85,21 @@ def test_another_view(tmp_path):
     assert distribution.spec() != NyuDistribution(tmp_path).spec()
     with pytest.raises(UserError, match="view 4"):
         NyuDistribution(tmp_path, view=4)
+
+
+def test_images_of_another_view_that_are_not_there(tmp_path):
+    fixture.write(tmp_path, {"test": 1})
+    with pytest.raises(UserError, match=r"test holds no depth_2_\*\.png: .*images of view 2"):
+        NyuDistribution(tmp_path, view=2).splits()
+
+
+def test_labels_of_view_1_alone(tmp_path):
+    joints = fixture.write_views(tmp_path, {"test": 2})["test"]
+    path = tmp_path / "dataset" / "test" / "joint_data.mat"
+    savemat(path, {"joint_uvd": loadmat(path)["joint_uvd"][:1]})
+    np.testing.assert_array_equal(nyu.read_labels(path, 1), joints[0])
+    with pytest.raises(UserError, match="holds view 1 alone, not view 3"):
+        nyu.read_labels(path, 3)
 
 
 def test_published_labels_come_out_as_published(official, tmp_path):
@@ -93,16 +123,16 @@ def test_labels_and_frames_of_different_number(tmp_path):
     joints = fixture.write_views(tmp_path, {"test": 3})["test"]
     path = tmp_path / "dataset" / "test"
     fixture.write_labels(path / "joint_data.mat", joints[:, :2])
-    (note,) = NyuDistribution(tmp_path).splits()["test"].notes
-    assert "labels 2 frames" in note
-    assert "holds 3: 1 without a label" in note
+    (fault,) = NyuDistribution(tmp_path).splits()["test"].faults
+    assert "lists 2 frames" in fault
+    assert "holds 3: 1 that it does not list" in fault
 
     fixture.write_labels(path / "joint_data.mat", joints)
     (path / "depth_1_0000003.png").unlink()
     distribution = NyuDistribution(tmp_path)
     split = distribution.splits()["test"]
     assert len(split) == 3
-    assert "at least 1 are missing" in split.notes[0]
+    assert "at least 1 missing" in split.faults[0]
     with pytest.raises(UnreadableFrame, match=r"depth_1_0000003\.png: no such file"):
         distribution.read_depth(split.sources[2])
 
@@ -114,10 +144,10 @@ def test_nan_labels_are_counted(tmp_path):
     split = NyuDistribution(tmp_path).splits()["test"]
     assert np.isnan(split.joints_uvd[1, 4]).all()
     assert np.isnan(split.joints_uvd).sum() == 3
-    assert "1 joints of 1 frames" in split.notes[0]
+    assert "1 joint of 1 frame not labelled" in split.notes[0]
 
 
-@pytest.mark.parametrize("shape", [(3, 5, 21, 3), (5, 36, 3), (1, 5, 36, 3), (3, 0, 36, 3)])
+@pytest.mark.parametrize("shape", [(3, 5, 21, 3), (5, 36, 3), (2, 5, 36, 3), (3, 0, 36, 3)])
 def test_labels_of_another_data_set(tmp_path, shape):
     (tmp_path / "test").mkdir()
     savemat(tmp_path / "test" / "joint_data.mat", {"joint_uvd": np.zeros(shape)})

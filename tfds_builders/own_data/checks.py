@@ -1,0 +1,152 @@
+"""What can be wrong with a table of one's own although every cell of it is a number.
+
+Whatever makes all of it useless is an error: metres for millimetres, another camera's pixels. What
+concerns single frames is left out, and counted in a note of the build.
+"""
+
+import difflib
+import re
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+
+from a2j_jax import geometry
+from a2j_jax.errors import UserError
+from a2j_jax.geometry import Float64
+from a2j_jax.tracks import TrackSpec
+from tfds_builders.wording import WARNING, counted
+
+# Depths that are all smaller, in mm, are no depths in mm: no camera sees that near.
+NEAREST_MM = 20.0
+# So many of the joints may lie outside their frames before units or camera must be wrong.
+_MOST_OUTSIDE = 0.9
+_SPLIT_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+_USUAL_SPLITS = ("train", "validation", "test")
+
+
+def check_split_name(name: str, where: str) -> None:
+    """Refuses what TFDS cannot call a split, and slips: `Train`, `trian`, `tets`.
+
+    Any other plain word is a name, and so is a usual one continued by a digit or `_`: `test_seen`.
+
+    Raises:
+      UserError: naming the usual split that is nearest.
+    """
+    if not _SPLIT_NAME.fullmatch(name):
+        raise UserError(f"{where}: split {name!r} is not a plain word")
+    if name in _USUAL_SPLITS or re.match(rf"({'|'.join(_USUAL_SPLITS)})[0-9_]", name):
+        return
+    near = difflib.get_close_matches(name.lower(), _USUAL_SPLITS, n=1, cutoff=0.7)
+    if near:
+        raise UserError(f"{where}: split {name!r}; did you mean {near[0]!r}?")
+    if name != name.lower():
+        raise UserError(f"{where}: split {name!r}; expected small letters")
+
+
+def check_units(joints_uvd: Float64, crops: Float64, track: TrackSpec, where: str) -> None:
+    """Refuses labels and centres that cannot be in mm, and labels that are in no frame.
+
+    Args:
+      joints_uvd: (N, K, 3) px, px, mm or (N, K, 2), NaN = not given: all of the table.
+      crops: (N, 3) centres px, px, mm or (N, 4) boxes px, NaN = not given.
+      track: of the frames.
+      where: the table's name.
+
+    Raises:
+      UserError: see above; a single odd joint is none.
+    """
+    depths = {"joints": joints_uvd[..., 2:]}
+    if track.crop_by == "center":
+        depths["centres"] = crops[:, 2:]
+    for what, values in depths.items():
+        given = values[np.isfinite(values)]
+        if given.size and given.max() < NEAREST_MM:
+            raise UserError(
+                f"{where}: the depths of all {what} are below {NEAREST_MM:g} ({given.min():g} to "
+                f"{given.max():g}); expected mm in front of the camera; are these metres?"
+            )
+    uv = joints_uvd[..., :2]
+    labelled: npt.NDArray[np.bool_] = np.all(np.isfinite(uv), axis=-1)
+    outside = labelled & np.any((uv < 0) | (uv > np.array(track.frame_size) - 1), axis=-1)
+    if outside.sum() > _MOST_OUTSIDE * labelled.sum():
+        raise UserError(
+            f"{where}: {outside.sum():,} of {labelled.sum():,} labelled joints lie outside their "
+            f"{track.frame_size[0]}x{track.frame_size[1]} frames; are camera and frame_size theirs, "
+            "units px and mm, and fy negative if y points up?"
+        )
+
+
+def labelled_joints(joints_uvd: Float64, where: str) -> tuple[Float64, tuple[str, ...]]:
+    """Takes joints that are not whole, or have no depth, for not labelled.
+
+    Args:
+      joints_uvd: (N, K, 3) px, px, mm or (N, K, 2), as given; NaN: not given.
+      where: the table's name, for the note.
+
+    Returns:
+      The same, NaN in all numbers of what is not labelled; and a note that counts, if there is
+      anything to count.
+    """
+    given = np.isfinite(joints_uvd)
+    no_depth = np.any(joints_uvd[..., 2:] <= 0, axis=-1)
+    missing = no_depth | ~given.all(axis=-1)
+    if not missing.any() or not given.any():
+        return joints_uvd, ()
+    frames = counted(int(np.any(missing, axis=-1).sum()), "frame")
+    note = f"{where}: {counted(int(missing.sum()), 'joint')} of {frames} not labelled"
+    some = missing & given.any(axis=-1) & ~no_depth
+    reasons = ((some, "with some numbers only"), (no_depth, "with a depth of 0 or less"))
+    among = [f"{rows.sum():,} {reason}" for rows, reason in reasons if rows.any()]
+    note += f" ({', '.join(among)})" if among else ""
+    return np.where(missing[..., None], np.nan, joints_uvd), (note,)
+
+
+def usable_crops(crops: Float64, track: TrackSpec, where: str) -> tuple[Float64, tuple[str, ...]]:
+    """Leaves out centres or boxes that nothing can be cropped by.
+
+    Args:
+      crops: (N, 3) centres px, px, mm or (N, 4) boxes px, as given; NaN: not given.
+      track: of the frames.
+      where: the table's name, for the notes.
+
+    Returns:
+      The same, NaN in the rows left out; and notes that count them.
+    """
+    what, useless = "boxes", "outside the frame or without extent"
+    if track.crop_by == "center":
+        what, useless = "centres", "outside the frame or without depth"
+    given: npt.NDArray[np.bool_] = np.any(np.isfinite(crops), axis=1)
+    whole: npt.NDArray[np.bool_] = np.all(np.isfinite(crops), axis=1)
+    partial = given & ~whole
+    off = np.zeros(len(crops), bool)
+    off[whole] = ~_reaches_frame(crops[whole], track)
+    notes = tuple(
+        f"{WARNING}{where}: {rows.sum():,} of {given.sum():,} {what} not used, {reason}; labels are "
+        "used instead for training, else the depth frame alone (docs/centers.md)"
+        for rows, reason in ((partial, "some numbers missing"), (off, useless))
+        if rows.any()
+    )
+    return np.where((partial | off)[:, None], np.nan, crops), notes
+
+
+def _reaches_frame(crops: Float64, track: TrackSpec) -> npt.NDArray[np.bool_]:
+    """(N,) whether a whole pixel of the frame is inside; crops are finite."""
+    boxes, usable = crops, np.ones(len(crops), bool)
+    if track.crop_by == "center":
+        assert track.camera is not None
+        assert track.half_window_mm is not None
+        usable = crops[:, 2] > 0
+        somewhere = np.where(usable[:, None], crops, 1.0)
+        boxes = geometry.box_from_center(somewhere, track.half_window_mm, track.camera)
+    inside = np.floor(geometry.clip_box(boxes, track.frame_size))
+    return usable & np.all(inside[:, 2:] > inside[:, :2], axis=1)
+
+
+def no_training_note(splits: Iterable[str]) -> tuple[str, ...]:
+    """A note where no split is called `train`."""
+    names = list(splits)
+    if "train" in names:
+        return ()
+    splits_there = f"no frames are of split 'train' (splits: {', '.join(names)})"
+    return (f"{WARNING}{splits_there}: nothing can be trained on this",)

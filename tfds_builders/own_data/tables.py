@@ -1,0 +1,289 @@
+"""The table of a folder of one's own: `joints.csv` or `joints.json`, line by line.
+
+Both say the same: which frame, of which split, where its joints are and where to crop it. What a
+table may not say is refused here, with the line; what it says of all its frames together is judged
+in `tfds_builders.own_data.checks`.
+"""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from a2j_jax import geometry
+from a2j_jax.errors import UserError
+from a2j_jax.track_files import check_keys, did_you_mean
+from a2j_jax.tracks import TrackSpec
+from tfds_builders.own_data.checks import check_split_name
+
+# Where to crop, by `TrackSpec.crop_by`: columns of the CSV, key of the JSON.
+_CROP_COLUMNS = {
+    "center": ("center_u", "center_v", "center_d"),
+    "box": ("box_x0", "box_y0", "box_x1", "box_y1"),
+}
+_CROP_KEYS = {"center": "center_uvd", "box": "box_px"}
+_RECORD_KEYS = ("frame", "split", "joints_uvd", "joints_xyz_mm", *_CROP_KEYS.values())
+_SEPARATORS = ",;\t"
+# So many names are listed in a message; of others, how many there are.
+_NAMED = 3
+
+
+@dataclass(frozen=True, eq=False)
+class TableRow:
+    """One frame of the table.
+
+    Attributes:
+      where: "line 7" or "frame 6": what a user finds it by.
+      frame: path below the folder.
+      split: it belongs to.
+      joints_uvd: (K, 3) px, px, mm or (K, 2); NaN: not given. Nothing is checked: depths may be 0.
+      crop: (3,) centre px, px, mm or (4,) box px, as the track crops; NaN where not given.
+    """
+
+    where: str
+    frame: str
+    split: str
+    joints_uvd: npt.NDArray[np.float64]
+    crop: npt.NDArray[np.float64]
+
+
+def find_table(folder: Path) -> Path:
+    """`joints.csv` or `joints.json` of a folder.
+
+    Raises:
+      UserError: neither is there, or both are.
+    """
+    found = [path for name in ("joints.csv", "joints.json") if (path := folder / name).is_file()]
+    if len(found) != 1:
+        how_many = "both" if found else "neither"
+        raise UserError(
+            f"{folder}: holds {how_many} of joints.csv and joints.json; expected one of them, as "
+            "docs/own_data.md describes it"
+        )
+    return found[0]
+
+
+def read_table(path: Path, track: TrackSpec) -> list[TableRow]:
+    """All frames of a `joints.csv` or `joints.json`, in order.
+
+    Raises:
+      UserError: not readable, empty, columns or keys that are missing, unknown or not for this
+        track, a cell that is no number, a frame named twice; names the line.
+    """
+    rows = (_read_csv if path.suffix == ".csv" else _read_json)(path, track)
+    if not rows:
+        raise UserError(f"{path}: holds no frame")
+    seen: dict[tuple[str, str], str] = {}
+    for row in rows:
+        if not row.frame:
+            raise UserError(
+                f"{path}, {row.where}: names no frame; expected a path below the folder"
+            )
+        first = seen.setdefault((row.split, row.frame), row.where)
+        if first != row.where:
+            raise UserError(f"{path}, {row.where}: {row.frame!r} was named before, in {first}")
+        check_split_name(row.split, f"{path}, {row.where}")
+    return rows
+
+
+def _read_csv(path: Path, track: TrackSpec) -> list[TableRow]:
+    lines = _csv_lines(path)
+    header = lines[0][1]
+    axes = _axes(header, track, path)
+    joint_columns, crop_columns = _joint_columns(track, axes), _CROP_COLUMNS[track.crop_by]
+    _check_header(header, joint_columns, track, path)
+    rows = []
+    for number, line in lines[1:]:
+        where = f"{path}, line {number}"
+        if len(line) != len(header):
+            raise UserError(f"{where}: {len(line)} cells, the header has {len(header)}")
+        cells = dict(zip(header, line, strict=True))
+        joints = np.array([_cell(cells[name], name, where) for name in joint_columns])
+        crop = np.array([_cell(cells.get(name, ""), name, where) for name in crop_columns])
+        uvd = _to_uvd(joints.reshape(track.num_joints, len(axes)), axes, track)
+        split = cells.get("split") or "train"
+        rows.append(TableRow(f"line {number}", cells["frame"], split, uvd, crop))
+    return rows
+
+
+def _csv_lines(path: Path) -> list[tuple[int, list[str]]]:
+    """(line number, cells) of every line that has any; the first is the header."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        first = next((line for line in text.splitlines() if line.strip()), "")
+        # Spreadsheets write semicolons or tabs as well: the header, which holds names only, tells.
+        separator = max(_SEPARATORS, key=first.count)
+        reader = csv.reader(io.StringIO(text), delimiter=separator, skipinitialspace=True)
+        lines = [(reader.line_num, [cell.strip() for cell in line]) for line in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path}: not readable as CSV ({error})") from error
+    lines = [(number, line) for number, line in lines if any(line)]
+    if not lines:
+        raise UserError(f"{path}: is empty; expected a header and one line per frame")
+    return lines
+
+
+def _joint_columns(track: TrackSpec, axes: str) -> list[str]:
+    return [f"{joint}_{axis}" for joint in track.skeleton.joints for axis in axes]
+
+
+def _axes(header: Sequence[str], track: TrackSpec, path: Path) -> str:
+    """What the numbers of a joint are: "uvd", "uv" or "xyz"."""
+    pixels, space = "uvd"[: track.joint_dims], "xyz"
+    found = {axes: set(header) & set(_joint_columns(track, axes)) for axes in (pixels, space)}
+    if all(len(found[axes]) == track.num_joints * len(axes) for axes in (pixels, space)):
+        raise UserError(f"{path}: has joints both in px (_u, _v) and in mm (_x, _y, _z); keep one")
+    if len(found[space]) <= len(found[pixels]):
+        return pixels
+    _check_can_project(track, f"{path}: columns _x, _y, _z", "columns _u, _v")
+    return space
+
+
+def _check_header(
+    header: Sequence[str], joint_columns: Sequence[str], track: TrackSpec, path: Path
+) -> None:
+    """Refuses columns that are missing, twice there or unknown."""
+    known = ("frame", "split", *joint_columns, *(c for of in _CROP_COLUMNS.values() for c in of))
+    if not set(known) & set(header):
+        raise UserError(
+            f"{path}: the first line is no header; expected the columns frame, split, "
+            f"{', '.join(joint_columns[:_NAMED])}, ..."
+        )
+    twice = [name for name in dict.fromkeys(header) if header.count(name) > 1]
+    if twice:
+        raise UserError(f"{path}: column {twice[0]!r} is there twice")
+    missing = [name for name in ("frame", *joint_columns) if name not in header]
+    unknown = [name for name in header if name not in known]
+    faults = [f"no column {_listed(missing)}"] if missing else []
+    if unknown:
+        nearest = did_you_mean(unknown[0], missing) or did_you_mean(unknown[0], known)
+        faults.append(f"unknown column {_listed(unknown)}{nearest}")
+    if faults:
+        raise UserError(f"{path}: {'; '.join(faults)}")
+    _check_crop_columns(header, track, path)
+
+
+def _check_crop_columns(header: Sequence[str], track: TrackSpec, path: Path) -> None:
+    """Refuses half a centre or box, and either on a track that crops by the other."""
+    crop = _CROP_COLUMNS[track.crop_by]
+    for columns in _CROP_COLUMNS.values():
+        given = [name for name in columns if name in header]
+        if given and columns != crop:
+            raise UserError(f"{path}: column {given[0]!r}{_not_cropped_by(track, ', '.join(crop))}")
+        if given and len(given) < len(columns):
+            lacking = [name for name in columns if name not in header]
+            raise UserError(f"{path}: {', '.join(given)} without {', '.join(lacking)}")
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - _NAMED
+    return ", ".join(map(repr, names[:_NAMED])) + (f" and {more} more" if more > 0 else "")
+
+
+def _not_cropped_by(track: TrackSpec, expected: str) -> str:
+    """The end of a message about a box on a track of centres, or the other way round."""
+    how = "a centre" if track.crop_by == "center" else "a box"
+    return f": track {track.name!r} crops by {how}; expected {expected}, or none of them"
+
+
+def _check_can_project(track: TrackSpec, what: str, instead: str) -> None:
+    """Refuses camera coordinates where there is no camera, or where joints have no depth."""
+    if track.camera is None or track.joint_dims != 3:
+        raise UserError(
+            f"{what}: joints of track {track.name!r} are pixels without depth; expected {instead}"
+        )
+
+
+def _cell(text: str, column: str, where: str) -> float:
+    """A number; NaN for an empty cell."""
+    try:
+        number = float(text or "nan")
+    except ValueError:
+        number = math.inf
+    if math.isinf(number):
+        raise UserError(f"{where}: {column} is {text!r}, not a number (nor empty)")
+    return number
+
+
+def _read_json(path: Path, track: TrackSpec) -> list[TableRow]:
+    try:
+        contents = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: not readable as JSON ({error})") from error
+    frames = contents.get("frames") if isinstance(contents, dict) else None
+    if not isinstance(frames, list):
+        raise UserError(f'{path}: expected one object {{"frames": [...]}}')
+    _named(path, contents, ("frames",))
+    rows = []
+    for number, record in enumerate(frames, start=1):
+        where = f"{path}, frame {number}"
+        if not isinstance(record, dict) or not isinstance(record.get("frame"), str):
+            raise UserError(f'{where}: expected an object with "frame", a path')
+        rows.append(_record(record, f"frame {number}", where, track))
+    return rows
+
+
+def _record(record: dict[str, Any], short: str, where: str, track: TrackSpec) -> TableRow:
+    """One object of the JSON. `short` and `where` name it, without and with the file."""
+    _named(where, record, _RECORD_KEYS)
+    given = {key: value for key, value in record.items() if value is not None}
+    crop_key, size = _CROP_KEYS[track.crop_by], len(_CROP_COLUMNS[track.crop_by])
+    for key in _CROP_KEYS.values():
+        if key in given and key != crop_key:
+            raise UserError(f"{where}: {key}{_not_cropped_by(track, crop_key)}")
+    axes = "uvd"[: track.joint_dims]
+    key = "joints_uvd"
+    if "joints_xyz_mm" in given:
+        if key in given:
+            raise UserError(f"{where}: has both joints_uvd and joints_xyz_mm; keep one")
+        _check_can_project(track, f"{where}: joints_xyz_mm", key)
+        axes, key = "xyz", "joints_xyz_mm"
+    shape = (track.num_joints, len(axes))
+    joints = _numbers(given.get(key), shape, f"{key} ({shape[0]} joints of {axes})", where)
+    crop = _numbers(given.get(crop_key), (size,), f"{crop_key} ({size} numbers)", where)
+    split = str(given.get("split", "train"))
+    return TableRow(short, record["frame"], split, _to_uvd(joints, axes, track), crop)
+
+
+def _named(where: object, keys: Iterable[str], known: Sequence[str]) -> None:
+    try:
+        check_keys(keys, known)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error
+
+
+def _numbers(values: Any, shape: tuple[int, ...], what: str, where: str) -> npt.NDArray[np.float64]:
+    """An array of numbers, NaN for nulls; also for a null in the place of a joint, or of all."""
+    nothing = [np.nan] * shape[-1]
+    if values is None:
+        return np.full(shape, np.nan)
+    if len(shape) == 2 and isinstance(values, list):
+        values = [nothing if joint is None else joint for joint in values]
+    try:
+        array = np.array(values, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError):
+        array = np.empty(0)
+    if array.shape != shape:
+        found = f", found {' x '.join(map(str, array.shape))}" if array.size else ""
+        raise UserError(f"{where}: expected {what}, null where unknown{found}")
+    if np.isinf(array).any():
+        raise UserError(f"{where}: {what} holds an infinity; expected numbers, or null")
+    return array
+
+
+def _to_uvd(
+    joints: npt.NDArray[np.float64], axes: str, track: TrackSpec
+) -> npt.NDArray[np.float64]:
+    """(K, D) joints as the table has them -> as the track has them."""
+    if axes != "xyz":
+        return joints
+    assert track.camera is not None
+    with np.errstate(divide="ignore", invalid="ignore"):  # depths of 0 are counted later
+        return geometry.xyz_to_uvd(joints, track.camera)
