@@ -109,8 +109,9 @@ def write_report(
         for suffix in (".png", ".svg"):
             written.append(pictures.save_figure(plot.figure, directory / (plot.name + suffix)))
     if plots and comparison.main in comparison.joints_uvd:
+        sheet = frames_sheet(comparison)
         for suffix in (".png", ".svg"):
-            written.append(frames_sheet(comparison, directory / f"frames{suffix}"))
+            written.append(pictures.save_figure(sheet, directory / f"frames{suffix}"))
     return written
 
 

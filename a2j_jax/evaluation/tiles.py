@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,16 +71,15 @@ def frame_name(comparison: Comparison, row: int) -> str:
     return f"frame {index}"
 
 
-def frames_sheet(comparison: Comparison, path: str | Path, columns: int = 6) -> Path:
-    """Draw the frames with the smallest, the median and the largest mean error, one row each.
+def frames_sheet(comparison: Comparison, columns: int = 6) -> Any:
+    """A figure of the frames with the smallest, the median and the largest mean error, one row each.
 
     Args:
         comparison: its main method is drawn and ranks the frames.
-        path: of the PNG or SVG.
         columns: frames per row; fewer if there are fewer frames.
 
     Raises:
-        UserError: matplotlib is not installed, or the file cannot be written.
+        UserError: matplotlib is not installed.
     """
     method, errors = comparison.main, comparison.scores[comparison.main].errors
     picked = pick_frames(errors, columns)
@@ -89,10 +89,9 @@ def frames_sheet(comparison: Comparison, path: str | Path, columns: int = 6) -> 
             tile = frame_tile(comparison, row, method)
             title = f"{label} · {np.nanmean(errors[row]):.1f} {comparison.unit}"
             tiles.append(pictures.Tile(**{**vars(tile), "title": title}))
-    return pictures.contact_sheet(
+    return pictures.draw_sheet(
         tiles,
         comparison.spec.skeleton,
-        path,
         columns=len(picked["best"]),
         title=f"Best, median and worst frames: {method} in colour, labels in black",
     )

@@ -85,15 +85,14 @@ def test_without_a_data_set_the_skeletons_are_drawn_on_white() -> None:
 
 def test_the_sheet_has_three_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[pictures.Tile] = []
-    sheet = pictures.contact_sheet
+    sheet = pictures.draw_sheet
 
     def spy(pictured, *arguments, **options):
         drawn.extend(pictured)
         return sheet(pictured, *arguments, **options)
 
-    monkeypatch.setattr(pictures, "contact_sheet", spy)
-    path = tiles.frames_sheet(made_up.comparison(), tmp_path / "frames.svg", columns=2)
-    assert path.stat().st_size > 1000
+    monkeypatch.setattr(pictures, "draw_sheet", spy)
+    tiles.frames_sheet(made_up.comparison(), columns=2)
     assert [tile.title.split(" ")[0] for tile in drawn] == [
         *("best", "best"), *("median", "median"), *("worst", "worst")
     ]  # fmt: skip
