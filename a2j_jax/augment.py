@@ -47,34 +47,47 @@ class Draws(NamedTuple):
     noise: jax.Array
 
 
-def draw(key: jax.Array, batch_size: int, track: TrackSpec) -> Draws:
-    """Draws the official augmentation of a track for B examples.
+def example_keys(key: jax.Array, batch_size: int, first: jax.Array | int = 0) -> jax.Array:
+    """One key for each row of a batch, by its position in the global batch.
+
+    What an example draws then depends on the run, the step and its place in the batch, and not on how many
+    devices the batch is spread over.
 
     Args:
-      key: a JAX random key.
-      batch_size: B.
+      key: the step's.
+      batch_size: B, rows at hand.
+      first: position of the first of them in the global batch.
+
+    Returns:
+      (B,) JAX random keys.
+    """
+    return jax.vmap(partial(jax.random.fold_in, key))(first + jnp.arange(batch_size))
+
+
+def draw(keys: jax.Array, track: TrackSpec) -> Draws:
+    """Draws the official augmentation of a track, for each example from its own key.
+
+    Args:
+      keys: (B,) JAX random keys, from `example_keys`.
       track: its `augmentation` gives the ranges, its `crop_size` the size of the noise.
     """
+    return jax.vmap(partial(_draw_one, track=track))(keys)
+
+
+def _draw_one(key: jax.Array, track: TrackSpec) -> Draws:
+    """The draws of one example, without the leading axis."""
     ranges = track.augmentation
     jitter_key, rotation_key, scale_key, noise_key = jax.random.split(key, 4)
-    jitter = ranges.box_jitter_px
+    jitter, turn = ranges.box_jitter_px, ranges.max_rotation_deg
+    low, high = ranges.scale_range
     return Draws(
         # Whole pixels in [-jitter, jitter), as the official program draws them.
-        box_jitter_px=jax.random.randint(
-            jitter_key, (batch_size, 4), -jitter, max(jitter, 1 - jitter)
-        ).astype(jnp.float32),
-        rotation_deg=jax.random.uniform(
-            rotation_key,
-            (batch_size,),
-            minval=-ranges.max_rotation_deg,
-            maxval=ranges.max_rotation_deg,
+        box_jitter_px=jax.random.randint(jitter_key, (4,), -jitter, max(jitter, 1 - jitter)).astype(
+            jnp.float32
         ),
-        scale=jax.random.uniform(
-            scale_key, (batch_size,), minval=ranges.scale_range[0], maxval=ranges.scale_range[1]
-        ),
-        noise=jax.vmap(partial(_rectangle_noise, track=track))(
-            jax.random.split(noise_key, batch_size)
-        ),
+        rotation_deg=jax.random.uniform(rotation_key, minval=-turn, maxval=turn),
+        scale=jax.random.uniform(scale_key, minval=low, maxval=high),
+        noise=_rectangle_noise(noise_key, track),
     )
 
 

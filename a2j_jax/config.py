@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from a2j_jax.errors import UserError
+from a2j_jax.track_files import TRACK_FILE
+from a2j_jax.tracks import TRACKS
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,9 @@ class ModelConfig:
     head_features: int = 256
     head_depth: int = 4
     dtype: Literal["float32", "bfloat16"] = "float32"  # of the computation; weights stay float32
-    init_from: str | None = None  # official A2J or ImageNet weights: .pth, .safetensors or .npz
+    remat: bool = False  # recompute residual blocks in the backward pass: less memory, more work
+    # Official A2J or ImageNet weights (.pth, .safetensors, .npz), or a run or converted checkpoint (a folder).
+    init_from: str | None = None
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,7 @@ class DataConfig:
     validation_frames: int = 1_000
     test_frames: int = 2_000
     seed: int = 0  # of the embedded data set
+    on_bad_example: Literal["fail", "skip"] = "fail"  # an example on disk that cannot be read
 
 
 @dataclass(frozen=True)
@@ -75,17 +80,22 @@ class LossConfig:
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """Adam with coupled L2, and its schedule."""
+    """Adam with coupled L2, and its schedule; None takes the preset's value (`training/optimizer.py`)."""
 
-    batch_size: int = 64
-    epochs: float = 35
+    preset: Literal["official", "paper"] = "official"
+    batch_size: int = 64  # of all devices together
+    accumulate: int = 1  # a batch goes through the network in this many parts
+    epochs: float | None = None
     steps: int | None = None  # instead of epochs
     learning_rate: float = 3.5e-4
     weight_decay: float = 1e-4
     schedule: Literal["constant", "step", "cosine"] = "step"
-    decay_every_epochs: int = 10
-    decay_factor: float = 0.2
+    decay_every_epochs: int | None = None
+    decay_factor: float | None = None
     warmup_steps: int = 0
+    freeze: tuple[str, ...] = ()  # prefixes of parameters that stay as they are, e.g. ("trunk",)
+    ema_decay: float | None = None  # of an average of the weights, evaluated beside them
+    skip_nonfinite_updates: int = 0  # in a row, before the run stops
 
 
 @dataclass(frozen=True)
@@ -95,7 +105,13 @@ class RunConfig:
     seed: int = 12345
     log_every: int = 20  # steps
     eval_every: int | None = None  # steps, then evaluate and save; None: once an epoch
+    save_every: int | None = (
+        None  # steps, then save without evaluating; None: only with an evaluation
+    )
     keep_best: int = 1  # checkpoints, beside the latest
+    wandb: str | None = (
+        None  # project to log to with Weights & Biases, offline unless WANDB_MODE says otherwise
+    )
 
 
 @dataclass(frozen=True)
@@ -104,6 +120,8 @@ class Config:
 
     name: str
     track: str
+    # How devices share a step (training/parallel.py); auto: jit on one device, mesh on several.
+    parallel: Literal["auto", "jit", "pmap", "mesh"] = "auto"
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
@@ -120,15 +138,19 @@ _AT_LEAST: dict[str, float] = {
     "data.eval_frames": 1,
     "data.seed": 0,
     "optim.batch_size": 1,
+    "optim.accumulate": 1,
     "optim.epochs": 0,
     "optim.steps": 1,
     "optim.learning_rate": 0,
     "optim.weight_decay": 0,
     "optim.decay_every_epochs": 1,
     "optim.warmup_steps": 0,
+    "optim.ema_decay": 0,
+    "optim.skip_nonfinite_updates": 0,
     "run.seed": 0,
     "run.log_every": 1,
     "run.eval_every": 1,
+    "run.save_every": 1,
     "run.keep_best": 1,
 }
 
@@ -140,13 +162,15 @@ def config_folders() -> list[Path]:
 
 
 def load_config(name_or_path: str) -> Config:
-    """Load a config by name ("quickstart") or by path ("my/experiment.py").
+    """Load a config by name ("quickstart") or by path ("my/experiment.py", or a run's "config.json").
 
     Raises:
       UserError: no such config (naming the nearest one), a file that fails or has no `get_config`, or values
         of the wrong type or size.
     """
     path = Path(name_or_path)
+    if path.suffix == ".json":
+        return read_json(path)
     if path.suffix != ".py":
         path = _find_config(name_or_path)
     if not path.is_file():
@@ -257,6 +281,8 @@ def _coerce(raw: Any, hint: Any) -> Any:
             return raw
         raise TypeError
     if origin is tuple:
+        if isinstance(raw, (tuple, list)) and arguments[1:] == (...,):
+            return tuple(_coerce(value, arguments[0]) for value in raw)
         if isinstance(raw, (tuple, list)) and len(raw) == len(arguments):
             return tuple(_coerce(r, a) for r, a in zip(raw, arguments, strict=True))
         raise TypeError
@@ -286,6 +312,27 @@ def from_json(text: str) -> Config:
         raise UserError(f"not a config of this version of a2j_jax: {error}") from error
     except UserError as error:
         raise UserError(f"not a config of this version of a2j_jax: {error}") from error
+
+
+def read_json(path: Path) -> Config:
+    """Read a file that holds what `to_json` wrote.
+
+    A track of the user's own is taken from beside it: runs keep a copy there, wherever they are carried.
+
+    Raises:
+      UserError: no such file, or not a config of this version.
+    """
+    if not path.is_file():
+        raise UserError(f"config file not found: {path}")
+    try:
+        config = from_json(path.read_text(encoding="utf-8"))
+        _check_sizes(config)
+    except (UserError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: {error}") from error
+    own = path.parent / TRACK_FILE
+    if config.track in TRACKS or not own.is_file():
+        return config
+    return dataclasses.replace(config, track=str(own))
 
 
 def _from_dict(cls: Any, values: Any, prefix: str = "") -> Any:

@@ -1,4 +1,4 @@
-"""The one exception for mistakes a user can mend."""
+"""What ends a command early: mistakes a user can mend, and being told to stop."""
 
 
 class UserError(Exception):
@@ -15,4 +15,17 @@ class UserError(Exception):
     def __init__(self, message: str, instructions: str = "") -> None:
         """Says `message`; `instructions` are printed below it."""
         self.instructions = instructions
+        super().__init__(message)
+
+
+class Stopped(Exception):
+    """Told to stop, and did so with nothing lost: the message says how to go on.
+
+    Attributes:
+      status: of the process, as a shell reports the signal that stopped it (130, 143).
+    """
+
+    def __init__(self, message: str, status: int) -> None:
+        """Says `message`; the command line prints it and ends with `status`."""
+        self.status = status
         super().__init__(message)

@@ -1,7 +1,6 @@
 """Examples on disk -> batches of arrays on the host.
 
-Random access -> deterministic shuffle -> this process's share -> batch. A batch is bytes off the
-disk
+Random access -> deterministic shuffle -> batch -> this process's share of it. A batch is bytes off the disk
 and nothing else: augmentation and normalisation happen on the device. No worker processes: on a
 small machine they cost more than they bring; one thread reads ahead.
 
@@ -12,12 +11,15 @@ A batch is a dict of numpy arrays, B rows each:
 * `box_px`, `window_px` (B, 4) float64: the crop box, clipped and before clipping, px;
 * `center_uvd` (B, 3) float32, px, px, mm; `camera` (B, 4) float32 fx, fy, u0, v0;
 * `index` (B,) int64, the frame's position in its split;
-* `mask` (B,) bool, in evaluation only: false rows are padding and count for nothing.
+* `mask` (B,) bool, in evaluation only: false rows are padding, or stand in for examples that cannot be read,
+  and count for nothing.
+
+A batch of all processes together is the same whatever their number: process r of P has rows r B/P to
+(r + 1) B/P of it.
 """
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ import numpy.typing as npt
 import tensorflow_datasets as tfds
 
 from a2j_jax.errors import UserError
+from a2j_jax.examples import Example, Examples, OnBadExample
 from a2j_jax.tracks import TrackSpec
 
 Batch = dict[str, np.ndarray]
@@ -43,14 +46,14 @@ def train_batches(
     batch_size: int,
     seed: int,
     *,
+    on_bad_example: OnBadExample = "fail",
     process_index: int | None = None,
     process_count: int | None = None,
 ) -> grain.DatasetIterator:
-    """Endless shuffled batches; batch k is a function of (seed, k) alone.
+    """Endless shuffled batches; batch k is a function of (seed, k) and of the files alone.
 
     Every epoch is a new permutation of all frames, and epochs follow each other without a gap, so a
-    batch may hold the end of one and the start of the next. The processes of a job together see, at
-    step k, the same `batch_size` frames whatever their number.
+    batch may hold the end of one and the start of the next.
 
     Args:
       data_dir: a TFDS data directory, or the folder of one data set.
@@ -58,21 +61,28 @@ def train_batches(
       split: e.g. "train", or a TFDS slice such as "train[:80%]".
       batch_size: B of all processes together.
       seed: of the shuffle, >= 0.
+      on_bad_example: with "skip" another example stands in for one that cannot be read (`Examples.read`).
       process_index: this process; JAX's by default.
       process_count: number of processes; JAX's by default.
 
     Returns:
-      An iterator over batches with `get_state()` (a small JSON-able dict) and `set_state()`.
+      An iterator over batches with `get_state()` (a small JSON-able dict, the same in every process and for
+      any number of them) and `set_state()`.
 
     Raises:
       UserError: no such data, an empty split, or examples that do not fit the track; and, from the
-        iterator, files that are damaged.
+        iterator, what cannot be read.
     """
-    source = _open(data_dir, track, split)
-    rank, ranks = _process(process_index, process_count)
-    share = _share(batch_size, ranks)
-    indices = grain.MapDataset.range(len(source)).shuffle(seed=seed).repeat()[rank::ranks]
-    batches = indices.batch(share).map(lambda rows: _stacked(source.read(rows)))
+    examples = _open(data_dir, track, split, on_bad_example)
+    rows = _rows_of_share(batch_size, process_index, process_count)
+    order = grain.MapDataset.range(len(examples)).shuffle(seed=seed).repeat()
+
+    def read(batch: int) -> Batch:
+        # Only this process's rows are looked up: of a large batch, the others' would take longer than reading.
+        found, _ = examples.read(order[int(row)] for row in rows(batch))
+        return _stacked(found)
+
+    batches = grain.MapDataset.range(sys.maxsize // batch_size).map(read)
     return iter(batches.to_iter_dataset(_READ_AHEAD))
 
 
@@ -82,10 +92,11 @@ def eval_batches(
     split: str,
     batch_size: int,
     *,
+    on_bad_example: OnBadExample = "fail",
     process_index: int | None = None,
     process_count: int | None = None,
 ) -> Iterator[Batch]:
-    """Every frame of a split once, in order; the last batch is padded and has a `mask`.
+    """Every frame of a split once, in order; the last batch is padded, and `mask` tells the frames from it.
 
     All batches have B rows, and all processes get the same number of batches.
 
@@ -94,59 +105,87 @@ def eval_batches(
       track: what the examples must be of.
       split: e.g. "test", or a TFDS slice.
       batch_size: B of all processes together.
+      on_bad_example: with "skip" the mask leaves out what cannot be read: of `num_frames` frames, the masks of
+        all processes count that many fewer.
       process_index: this process; JAX's by default.
       process_count: number of processes; JAX's by default.
 
     Raises:
       UserError: as `train_batches`.
     """
-    source = _open(data_dir, track, split)
-    rank, ranks = _process(process_index, process_count)
-    share, frames = _share(batch_size, ranks), len(source)
+    examples = _open(data_dir, track, split, on_bad_example)
+    rows_of = _rows_of_share(batch_size, process_index, process_count)
+    frames = len(examples)
 
     def read(batch: int) -> Batch:
-        rows = batch * batch_size + rank * share + np.arange(share)
-        found = source.read(np.minimum(rows, frames - 1))
-        return {**_stacked(found), "mask": rows < frames}
+        rows = rows_of(batch)
+        found, readable = examples.read(np.minimum(rows, frames - 1))
+        return {**_stacked(found), "mask": (rows < frames) & readable}
 
     batches = grain.MapDataset.range(-(-frames // batch_size)).map(read)
     return iter(batches.to_iter_dataset(_READ_AHEAD))
 
 
 def num_frames(data_dir: str | Path, track: TrackSpec, split: str) -> int:
-    """Number of frames of a split.
+    """Number of frames of a split, readable or not.
 
     Raises:
-      UserError: as `train_batches`.
+      UserError: no such data, an empty split, or examples that do not fit the track.
     """
-    return len(_open(data_dir, track, split))
+    frames: int = _find_split(data_dir, track, split).info.splits[split].num_examples
+    return frames
 
 
-def has_labels(data_dir: str | Path, track: TrackSpec, split: str, look_at: int = 4096) -> bool:
+def has_labels(
+    data_dir: str | Path,
+    track: TrackSpec,
+    split: str,
+    look_at: int = 4096,
+    *,
+    on_bad_example: OnBadExample = "fail",
+) -> bool:
     """Whether any joint is labelled in a split, or in `look_at` of its frames, evenly spread.
 
     Raises:
       UserError: as `train_batches`.
     """
-    source = _open(data_dir, track, split)
-    step = max(len(source) // look_at, 1)
-    return any(source.read([row])[0]["valid"].any() for row in range(0, len(source), step))
+    examples = _open(data_dir, track, split, on_bad_example)
+    step = max(len(examples) // look_at, 1)
+    return any(examples.read([row])[0][0]["valid"].any() for row in range(0, len(examples), step))
 
 
 def example_reader(
-    data_dir: str | Path, track: TrackSpec, split: str
-) -> Callable[[int], dict[str, Any]]:
+    data_dir: str | Path,
+    track: TrackSpec,
+    split: str,
+    evaluated: npt.NDArray[np.int64] | None = None,
+) -> Callable[[int], Example]:
     """Random access to single examples: a function from the position in a split to the example.
+
+    Args:
+      data_dir: a TFDS data directory, or the folder of one data set.
+      track: what the examples must be of.
+      split: e.g. "test", or a TFDS slice.
+      evaluated: (N,) `index` of the frames that an evaluation counted, in order. Where it skipped some, the
+        function is of the position among these.
 
     Raises:
       UserError: as `train_batches`.
     """
-    source = _open(data_dir, track, split)
+    if evaluated is None:
+        return _open(data_dir, track, split, "fail").__getitem__
+    examples = _open(data_dir, track, split, "skip")
+    skipped = len(examples) - len(evaluated)
 
-    def read(index: int) -> dict[str, Any]:
-        return source.read([index])[0]
+    def find(row: int) -> Example:
+        # It lies as many positions further on as were skipped before it.
+        for position in range(row, row + skipped + 1):
+            example = examples.get(position)
+            if example is not None and example["index"] == evaluated[row]:
+                return example
+        raise UserError(f"frame {evaluated[row]} of split {split!r} cannot be read any more")
 
-    return read
+    return find
 
 
 def metadata(data_dir: str | Path, track: TrackSpec) -> dict[str, Any]:
@@ -230,25 +269,8 @@ def _shape(builder: tfds.core.DatasetBuilder, name: str) -> tuple[int, ...] | No
     return tuple(features[name].shape) if name in features else None
 
 
-@dataclass(frozen=True, eq=False)
-class _Source:
-    """A split's examples in random access, and the folder they lie in."""
-
-    folder: Path
-    examples: Any  # of TFDS
-
-    def __len__(self) -> int:
-        return len(self.examples)
-
-    def read(self, rows: Sequence[int] | npt.NDArray[np.int64]) -> list[dict[str, Any]]:
-        """The examples at these positions."""
-        with _named_if_damaged(self.folder):
-            found: list[dict[str, Any]] = self.examples.__getitems__([int(row) for row in rows])
-            return found
-
-
-def _open(data_dir: str | Path, track: TrackSpec, split: str) -> _Source:
-    """A split as a random-access source of examples."""
+def _find_split(data_dir: str | Path, track: TrackSpec, split: str) -> tfds.core.DatasetBuilder:
+    """The data set, once it is known to have examples in this split."""
     builder = find_dataset(data_dir, track)
     folder = Path(builder.data_path)
     name = split.split("[")[0]
@@ -261,33 +283,16 @@ def _open(data_dir: str | Path, track: TrackSpec, split: str) -> _Source:
         raise UserError(f"split {split!r} of {folder}: {error}") from error
     if frames == 0:
         raise UserError(f"split {split!r} of {folder} is empty")
-    # Found out now, rather than when training comes to the first of its frames.
-    for path in map(Path, builder.info.splits[name].filepaths):
-        if not path.is_file():
-            raise UserError(f"{path} is missing: {_build_again(folder)}")
-    with _named_if_damaged(folder):
-        return _Source(folder, builder.as_data_source(split=split))
+    return builder
 
 
-@contextlib.contextmanager
-def _named_if_damaged(folder: Path) -> Iterator[None]:
-    """Says which data set it was that could not be read."""
-    try:
-        yield
-    except MemoryError:
-        raise
-    except Exception as error:  # what array_record, protobuf and the decoders make of damaged bytes
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise UserError(
-            f"{folder}: this data set is damaged ({lines[0][:160]}); {_build_again(folder)}"
-        ) from error
+def _open(
+    data_dir: str | Path, track: TrackSpec, split: str, on_bad_example: OnBadExample
+) -> Examples:
+    return Examples(_find_split(data_dir, track, split), split, on_bad_example)
 
 
-def _build_again(folder: Path) -> str:
-    return f"delete {folder} and build it again"
-
-
-def _stacked(examples: list[dict[str, Any]]) -> Batch:
+def _stacked(examples: list[Example]) -> Batch:
     return {
         name: np.stack([example[name] for example in examples])
         for name in examples[0]
@@ -295,17 +300,15 @@ def _stacked(examples: list[dict[str, Any]]) -> Batch:
     }
 
 
-def _process(index: int | None, count: int | None) -> tuple[int, int]:
-    return (
-        jax.process_index() if index is None else index,
-        jax.process_count() if count is None else count,
-    )
-
-
-def _share(batch_size: int, processes: int) -> int:
-    if batch_size < 1 or batch_size % processes:
+def _rows_of_share(
+    batch_size: int, process_index: int | None, process_count: int | None
+) -> Callable[[int], npt.NDArray[np.int64]]:
+    """Number of a batch -> positions of this process's share of it, in the sequence that is batched."""
+    rank = jax.process_index() if process_index is None else process_index
+    ranks = jax.process_count() if process_count is None else process_count
+    if batch_size < 1 or batch_size % ranks:
         raise UserError(
-            f"batch size {batch_size}: expected a positive multiple of the number of processes, "
-            f"{processes}"
+            f"batch size {batch_size}: expected a positive multiple of the number of processes, {ranks}"
         )
-    return batch_size // processes
+    share = batch_size // ranks
+    return lambda batch: batch * batch_size + rank * share + np.arange(share)

@@ -3,6 +3,7 @@
 The sums over joints are means here, as in the official code; lambda and alpha then weigh the same.
 """
 
+from functools import partial
 from typing import Literal, NamedTuple
 
 import jax
@@ -43,6 +44,7 @@ def a2j_losses(
     regression_weight: float,
     alpha: float = ALPHA,
     depth_term: DepthTerm = "l1",
+    count: jax.Array | None = None,
 ) -> Losses:
     """Joint position and surrounding losses of a batch.
 
@@ -54,6 +56,8 @@ def a2j_losses(
       regression_weight: lambda of Eq. (7).
       alpha: weight of the in-plane term of Eq. (4).
       depth_term: "smooth_l1" is the paper's, "l1" what the official code trains with.
+      count: joints to divide the sums by; None: those that are valid here. Where these rows are a part of
+        a batch, the number in all of it: then the losses of the parts, and their gradients, add up.
 
     Returns:
       `Losses`.
@@ -61,23 +65,23 @@ def a2j_losses(
     predicted = aggregate(heads, anchors).joints
     error_uv = predicted[..., :2] - joints[..., :2]
     # Eq. (4): alpha * in-plane term + depth term
-    regression = alpha * _masked_mean(smooth_l1(error_uv, TAU_UV_PX).mean(-1), valid)
+    mean = partial(_masked_mean, valid=valid, count=valid.sum() if count is None else count)
+    regression = alpha * mean(smooth_l1(error_uv, TAU_UV_PX).mean(-1))
     if heads.depth is not None:
         error_depth = predicted[..., 2] - joints[..., 2]
         per_joint = (
             jnp.abs(error_depth) if depth_term == "l1" else smooth_l1(error_depth, TAU_DEPTH)
         )
-        regression = regression + _masked_mean(per_joint, valid)
+        regression = regression + mean(per_joint)
     # Eq. (6): the weighted mean anchor position should itself be the joint
     surrounded = jnp.einsum(
         "bak,ac->bkc", anchor_weights(heads.proposal), jnp.asarray(anchors), precision="highest"
     )
     error_surrounding = surrounded - joints[..., :2]
-    surrounding = _masked_mean(smooth_l1(error_surrounding, TAU_UV_PX).mean(-1), valid)
+    surrounding = mean(smooth_l1(error_surrounding, TAU_UV_PX).mean(-1))
     # Eq. (7)
     return Losses(regression_weight * regression + surrounding, surrounding, regression)
 
 
-def _masked_mean(values: jax.Array, valid: jax.Array) -> jax.Array:
-    weights = valid.astype(values.dtype)
-    return (values * weights).sum() / jnp.maximum(weights.sum(), 1)
+def _masked_mean(values: jax.Array, valid: jax.Array, count: jax.Array) -> jax.Array:
+    return (values * valid.astype(values.dtype)).sum() / jnp.maximum(count, 1).astype(values.dtype)

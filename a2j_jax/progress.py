@@ -98,6 +98,12 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minute:02d}:{second:02d}" if hours else f"{minute}:{second:02d}"
 
 
-def say(text: str) -> None:
-    """One line for the person at the terminal."""
-    console.print(text, highlight=False, markup=False, soft_wrap=True)
+def say(text: str, everywhere: bool = False) -> None:
+    """One line for the person at the terminal; `everywhere`: from a process that is to be quiet, too."""
+    to = Console(stderr=True) if everywhere and console.quiet else console
+    to.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def be_quiet() -> None:
+    """Show nothing more: of many processes that do the same, one is enough."""
+    console.quiet = True

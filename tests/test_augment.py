@@ -1,6 +1,7 @@
 """The device-side crop against the official one; the mapping, the draws and the borders."""
 
 import dataclasses
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,10 @@ import pytest
 from a2j_jax import augment, crops, geometry, warp
 from a2j_jax.tracks import get_track, with_crop_size
 
-draw = jax.jit(augment.draw, static_argnums=(1, 2))
+
+@partial(jax.jit, static_argnums=(1, 2))
+def draw(key, size, track):
+    return augment.draw(augment.example_keys(key, size), track)
 
 
 @pytest.fixture(scope="module")
@@ -237,6 +241,15 @@ def test_draws_keep_to_the_ranges_and_to_the_key():
     other = draw(jax.random.key(4), 512, track)
     assert all(np.array_equal(a, b) for a, b in zip(draws, again, strict=True))
     assert not np.array_equal(draws.noise, other.noise)
+
+
+def test_what_an_example_draws_depends_on_its_place_and_not_on_its_batch():
+    track = with_crop_size(get_track("nyu"), 32)
+    whole = draw(jax.random.key(3), 8, track)
+    keys = augment.example_keys(jax.random.key(3), 3, first=5)
+    for drawn, of_whole in zip(augment.draw(keys, track), whole, strict=True):
+        np.testing.assert_array_equal(drawn, of_whole[5:])
+    assert len(np.unique(whole.rotation_deg)) == 8
 
 
 def test_tracks_without_augmentation_draw_nothing():

@@ -46,8 +46,8 @@ def test_the_papers_config_is_the_paper() -> None:
     assert (config.name, config.track, config.model.backbone) == ("nyu", "nyu", "resnet50")
     assert (config.model.width, config.model.head_features, config.model.head_depth) == (64, 256, 4)
     optim = config.optim
-    assert (optim.batch_size, optim.epochs, optim.learning_rate) == (64, 35, 3.5e-4)
-    assert (optim.schedule, optim.decay_every_epochs, optim.decay_factor) == ("step", 10, 0.2)
+    assert (optim.batch_size, optim.preset, optim.learning_rate) == (64, "official", 3.5e-4)
+    assert (optim.schedule, optim.weight_decay) == ("step", 1e-4)
 
 
 def test_a_config_is_loaded_by_path(tmp_path: Path) -> None:
@@ -216,7 +216,7 @@ def test_an_unknown_key_names_the_nearest_in_full(wrong: str, right: str) -> Non
 def test_a_key_like_no_other_lists_what_there_is() -> None:
     message = complaint(override, BASE, "zzz", "1")
     assert "did you mean" not in message
-    assert "valid here: augment, data, loss, model, name, optim, run, track" in message
+    assert "valid here: augment, data, loss, model, name, optim, parallel, run, track" in message
 
 
 def test_a_group_is_not_a_value_and_a_value_is_not_a_group() -> None:
@@ -260,3 +260,33 @@ def test_json_of_another_version(edit: dict, said: str) -> None:
 @pytest.mark.parametrize("text", ["", "{", "[1]", "3", '"config"', '{"name": "x"}'])
 def test_json_that_is_no_config(text: str) -> None:
     assert re.match("not a config of this version of a2j_jax: .", complaint(from_json, text))
+
+
+def test_a_runs_own_config_is_loaded(tmp_path: Path) -> None:
+    changed = override(BASE, "optim.batch_size", "7")
+    path = write(tmp_path / "config.json", to_json(changed))
+    assert load_config(path) == changed
+
+
+def test_a_track_beside_a_runs_config_is_its_track(tmp_path: Path) -> None:
+    own = write(tmp_path / "run" / "track.json", "{}")
+    made_elsewhere = override(BASE, "track", "/of/another/machine/track.json")
+    assert load_config(write(tmp_path / "run" / "c.json", to_json(made_elsewhere))).track == own
+    assert load_config(write(tmp_path / "run" / "b.json", to_json(BASE))).track == "nyu"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{", "not a config of this version of a2j_jax"),
+        ('{"name": "x", "track": "nyu", "optim": {"batch": 7}}', "unknown keys: optim.batch"),
+        ('{"name": "x", "track": "nyu", "optim": {"batch_size": 0}}', "'optim.batch_size': 0"),
+        ('{"track": "nyu"}', "missing 1 required positional argument: 'name'"),
+    ],
+)
+def test_a_json_file_that_is_no_config(tmp_path: Path, text: str, said: str) -> None:
+    path = write(tmp_path / "config.json", text)
+    message = complaint(load_config, path)
+    assert message.startswith(f"{path}: ")
+    assert said in message
+    assert "config file not found: none.json" in complaint(load_config, "none.json")

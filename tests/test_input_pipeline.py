@@ -2,31 +2,23 @@
 
 import itertools
 import json
-import shutil
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from a2j_jax import input_pipeline
 from a2j_jax.errors import UserError
+from a2j_jax.examples import Examples
 from a2j_jax.tracks import get_track, with_crop_size
-from tfds_builders.build import prepare
+from tests import numbered_data
 
-TRACK = with_crop_size(get_track("synthetic_hand"), 16)
-FRAMES = 37
+FRAMES, TRACK = numbered_data.TRAIN, numbered_data.TRACK
 
 
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(Path(__file__).parent / "tfds_builders"))
-        from numbered_frames import NumberedFrames, SyntheticHand
-
-        folder = tmp_path_factory.mktemp("data")
-        prepare(SyntheticHand, TRACK, NumberedFrames(TRACK, train=FRAMES, test=10), folder)
-    return folder
+    return numbered_data.build(tmp_path_factory.mktemp("data"))
 
 
 def indices(batches, count):
@@ -79,7 +71,7 @@ def test_a_resumed_run_sees_the_same_batches(data_dir):
 
 
 @pytest.mark.parametrize("processes", [2, 4])
-def test_processes_share_the_same_global_batches(data_dir, processes):
+def test_the_shares_of_all_processes_in_order_are_the_batch(data_dir, processes):
     alone = indices(input_pipeline.train_batches(data_dir, TRACK, "train", 8, seed=2), 10)
     shares = [
         indices(
@@ -91,7 +83,31 @@ def test_processes_share_the_same_global_batches(data_dir, processes):
         for i in range(processes)
     ]
     assert shares[0].shape == (10, 8 // processes)
-    np.testing.assert_array_equal(np.sort(np.concatenate(shares, 1)), np.sort(alone))
+    np.testing.assert_array_equal(np.concatenate(shares, 1), alone)
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1), (4, 2)])
+def test_a_run_goes_on_with_another_number_of_processes(data_dir, before, after):
+    def shares(processes):
+        return [
+            input_pipeline.train_batches(
+                data_dir, TRACK, "train", 8, 1, process_index=i, process_count=processes
+            )
+            for i in range(processes)
+        ]
+
+    stopped = shares(before)
+    for batches in stopped:
+        indices(batches, 7)
+    states = [batches.get_state() for batches in stopped]
+    assert all(state == states[0] for state in states)
+    resumed = shares(after)
+    for batches in resumed:
+        batches.set_state(states[0])
+    alone = indices(shares(1)[0], 12)[7:]
+    np.testing.assert_array_equal(
+        np.concatenate([indices(batches, 5) for batches in resumed], 1), alone
+    )
 
 
 @pytest.mark.parametrize(("batch_size", "processes"), [(4, 1), (10, 1), (64, 1), (4, 2), (8, 4)])
@@ -120,14 +136,15 @@ def test_number_of_frames_and_slices(data_dir):
 
 def test_a_split_may_have_no_labels(data_dir, monkeypatch):
     assert input_pipeline.has_labels(data_dir, TRACK, "train")
-    read = input_pipeline._Source.read
+    read = Examples.read
     looked_at = []
 
-    def unlabelled(source, rows):
+    def unlabelled(examples, rows):
         looked_at.extend(rows)
-        return [{**row, "valid": np.zeros(21, bool)} for row in read(source, rows)]
+        found, own = read(examples, rows)
+        return [{**example, "valid": np.zeros(21, bool)} for example in found], own
 
-    monkeypatch.setattr(input_pipeline._Source, "read", unlabelled)
+    monkeypatch.setattr(Examples, "read", unlabelled)
     assert not input_pipeline.has_labels(data_dir, TRACK, "train", look_at=4)
     count = input_pipeline.num_frames(data_dir, TRACK, "train")
     assert looked_at == list(range(0, count, count // 4))
@@ -178,39 +195,78 @@ def test_a_file_is_no_data_directory(tmp_path):
         input_pipeline.num_frames(tmp_path / "data", TRACK, "train")
 
 
-def damaged(content, how):
-    """Bytes of a shard, cut off or partly overwritten."""
-    if how == "emptied":
-        return b""
-    if how == "cut":
-        return content[: len(content) // 2]
-    noise = np.random.default_rng(0).bytes(2000)
-    return noise + content[2000:]
+@pytest.fixture
+def half(data_dir, tmp_path):
+    """The data set without the second half of its frames: that shard of "train" is cut off."""
+    shards = numbered_data.copied(data_dir, tmp_path)
+    numbered_data.damage(shards["00001-of-00002"], "cut")
+    return tmp_path
 
 
-@pytest.mark.parametrize("how", ["emptied", "cut", "overwritten"])
-def test_damaged_files_are_named(data_dir, tmp_path, how):
-    shutil.copytree(data_dir, tmp_path, dirs_exist_ok=True)
-    (shard,) = tmp_path.rglob("*train.array_record*")
-    shard.write_bytes(damaged(shard.read_bytes(), how))
+READABLE = numbered_data.SHARDS["00000-of-00002"]
+
+
+def test_a_damaged_shard_ends_the_batches_and_is_named(half):
     readers = (
-        lambda: next(input_pipeline.train_batches(tmp_path, TRACK, "train", 8, seed=0)),
-        lambda: list(input_pipeline.eval_batches(tmp_path, TRACK, "train", 8)),
-        lambda: input_pipeline.example_reader(tmp_path, TRACK, "train")(0),
+        lambda: next(input_pipeline.train_batches(half, TRACK, "train", FRAMES - 1, seed=0)),
+        lambda: list(input_pipeline.eval_batches(half, TRACK, "train", 8)),
+        lambda: input_pipeline.has_labels(half, TRACK, "train[18:]"),
+        lambda: input_pipeline.example_reader(half, TRACK, "train")(20),
     )
     for read in readers:
-        with pytest.raises(UserError, match="data set is damaged") as caught:
+        with pytest.raises(UserError, match=r"-00001-of-00002, records 0 to 18 \(examples"):
             read()
-        message = str(caught.value)
-        assert f"delete {shard.parent} and build it again" in message
-        assert "\n" not in message
+    assert input_pipeline.num_frames(half, TRACK, "train") == FRAMES
+    assert input_pipeline.example_reader(half, TRACK, "train")(3)["index"] == 3
 
 
-def test_a_missing_file_is_found_out_at_once(data_dir, tmp_path):
-    shutil.copytree(data_dir, tmp_path, dirs_exist_ok=True)
-    (shard,) = tmp_path.rglob("*train.array_record*")
-    shard.unlink()
-    with pytest.raises(UserError, match=r"is missing: delete .* and build it again") as caught:
-        input_pipeline.train_batches(tmp_path, TRACK, "train", 8, seed=0)
-    assert str(shard) in str(caught.value)
-    assert input_pipeline.num_frames(tmp_path, TRACK, "test") == 10
+@pytest.mark.parametrize("processes", [1, 2, 4])
+def test_training_without_a_damaged_shard(data_dir, half, processes):
+    def batches(folder, **process):
+        made = input_pipeline.train_batches(
+            folder, TRACK, "train", 8, 3, on_bad_example="skip", **process
+        )
+        return indices(made, 10)
+
+    whole, alone = batches(data_dir), batches(half)
+    shares = [batches(half, process_index=i, process_count=processes) for i in range(processes)]
+    np.testing.assert_array_equal(np.concatenate(shares, 1), alone)
+    kept = np.isin(whole, READABLE)
+    np.testing.assert_array_equal(alone[kept], whole[kept])
+    assert set(alone[~kept]) <= set(READABLE)
+
+
+@pytest.mark.parametrize("processes", [1, 2, 4])
+def test_evaluation_without_a_damaged_shard(half, processes):
+    counted = []
+    for i in range(processes):
+        batches = input_pipeline.eval_batches(
+            half,
+            TRACK,
+            "train",
+            8,
+            on_bad_example="skip",
+            process_index=i,
+            process_count=processes,
+        )
+        for batch in batches:
+            assert batch["canvas"].shape == (8 // processes, 20, 20)
+            counted += batch["index"][batch["mask"]].tolist()
+    assert sorted(counted) == list(READABLE)
+
+
+def test_labels_are_looked_for_where_examples_can_be_read(half):
+    assert input_pipeline.has_labels(half, TRACK, "train", look_at=2, on_bad_example="skip")
+
+
+def test_evaluated_frames_are_found_behind_skipped_ones(data_dir, tmp_path):
+    shards = numbered_data.copied(data_dir, tmp_path)
+    numbered_data.damage(shards["00000-of-00002"], "flipped")
+    numbered_data.damage(shards["00001-of-00002"], "overwritten")
+    batches = input_pipeline.eval_batches(tmp_path, TRACK, "train", 8, on_bad_example="skip")
+    evaluated = np.concatenate([batch["index"][batch["mask"]] for batch in batches])
+    assert 20 < len(evaluated) < FRAMES - 1
+    find = input_pipeline.example_reader(tmp_path, TRACK, "train", evaluated)
+    assert [find(row)["index"] for row in range(len(evaluated))] == evaluated.tolist()
+    find = input_pipeline.example_reader(data_dir, TRACK, "train", np.arange(FRAMES))
+    assert find(FRAMES - 1)["index"] == FRAMES - 1

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from a2j_jax import progress as module
-from a2j_jax.progress import progress, say
+from a2j_jax.progress import be_quiet, progress, say
 
 
 @pytest.fixture
@@ -67,3 +67,13 @@ def test_80_columns_hold_the_count_the_time_and_the_loss(screen: Console) -> Non
     assert "loss 1234.56  lr 1.5e-03" in shown
     assert "\u2026" not in shown
     assert "step 940: error 29.10 on 512 frames\n" in shown
+
+
+@pytest.mark.parametrize("where", ["screen", "log"])
+def test_quiet(where: str, request: pytest.FixtureRequest) -> None:
+    console = request.getfixturevalue(where)
+    be_quiet()
+    with progress("training", 100, "images") as advance:
+        advance(100, note="loss 9.00")
+        say("step 2: error 5.00")
+    assert text(console) == ""

@@ -5,7 +5,9 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from a2j_jax import processes
 from a2j_jax.cli.arguments import step, whole
+from a2j_jax.cli.distributed import add_process_arguments, join_processes
 from a2j_jax.errors import UserError
 
 EXAMPLES = """\
@@ -73,13 +75,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="ITOP, K2HPD: map joints back by the box before clipping, as the official program does",
     )
+    parser.add_argument(
+        "--on_bad_example",
+        choices=["fail", "skip"],
+        default="fail",
+        help="what to do about a frame on disk that cannot be read (default: fail)",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
+    add_process_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Evaluate."""
+    join_processes(arguments)
     contents = _predictions(arguments) if arguments.predictions else _checkpoint(arguments)
-    if arguments.json:
+    if arguments.json and processes.is_first():
         print(json.dumps(contents))
     return 0
 
@@ -120,6 +130,10 @@ def _predictions(arguments: argparse.Namespace) -> dict:
         raise UserError("--step goes with --workdir: a file of predictions has no steps")
     if arguments.write:
         raise UserError("--write goes with --workdir: joints of a file are written already")
+    if arguments.on_bad_example != "fail":
+        raise UserError(
+            "--on_bad_example goes with --workdir, which reads the frames of a data set"
+        )
     if arguments.unclipped_boxes:
         raise UserError(
             "--unclipped_boxes goes with --workdir: predictions in files are in the frame"
@@ -156,6 +170,7 @@ def _checkpoint(arguments: argparse.Namespace) -> dict:
         out=arguments.out,
         subset_files=named_files(arguments.subset, "--subset"),
         unclipped_boxes=arguments.unclipped_boxes,
+        on_bad_example=arguments.on_bad_example,
         write=arguments.write,
         command=arguments.command_line,
     )

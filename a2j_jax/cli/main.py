@@ -6,19 +6,21 @@ import os
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Sequence
 from importlib import import_module
 from multiprocessing import util as multiprocessing_util
 from typing import Any, NoReturn
 
-from a2j_jax import __version__
+from a2j_jax import __version__, processes
 from a2j_jax.cli.arguments import (
     Parser,
     command_line,
     join_negative_numbers,
     split_overrides,
 )
-from a2j_jax.errors import UserError
+from a2j_jax.compilation_cache import use_compilation_cache
+from a2j_jax.errors import Stopped, UserError
 
 INTERRUPTED = 130  # as a shell reports Ctrl-C
 
@@ -26,6 +28,7 @@ INTERRUPTED = 130  # as a shell reports Ctrl-C
 COMMANDS = {
     "build": "render or convert a data set into examples on disk",
     "show": "draw a contact sheet of a data set's crops with their joints",
+    "plan": "say what training takes on chips that are not here, and how fast it can be",
     "train": "train an experiment from its config",
     "eval": "score a checkpoint, or a file of predictions",
     "predict": "find the joints in depth frames",
@@ -42,12 +45,17 @@ examples:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns its exit status: 0, 2 for a user's mistake, 130 for Ctrl-C."""
+    """Run one command; returns its exit status: 0, 2 for a user's mistake, 130 for Ctrl-C, 143 for SIGTERM."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         return _dispatch(arguments)
     except UserError as error:
         return _complain(str(error), error.instructions)
+    except Stopped as stop:
+        if processes.is_first():
+            print(f"a2j: {stop}", file=sys.stderr)
+        processes.leave()  # all of them stopped after the same step
+        return stop.status
     except KeyboardInterrupt:
         print("a2j: interrupted", file=sys.stderr)
         return INTERRUPTED
@@ -64,11 +72,19 @@ def console(argv: Sequence[str] | None = None) -> NoReturn:
     """What the `a2j` program calls: `main`, and the end of the process.
 
     After Ctrl-C the process ends at once, all that was open being closed by then: a compilation or a
-    reading thread that is still under way would crash the interpreter while it is taken down.
+    reading thread that is still under way would crash the interpreter while it is taken down. So does one of
+    several processes that has failed: JAX would have it wait at its end for the others, which wait for it.
     """
     sys.unraisablehook = _interrupt_again
-    status = main(argv)
-    if status != INTERRUPTED:
+    try:
+        status = main(argv)
+    except Exception:
+        if not processes.several():
+            raise
+        print(f"a2j: {processes.name()} failed:", file=sys.stderr)
+        traceback.print_exc()
+        status = 1
+    if status != INTERRUPTED and not (status and processes.several()):
         sys.exit(status)
     # Semaphores, as `atexit` would give them back: their tracker would complain of those left over.
     multiprocessing_util._run_finalizers(0)  # type: ignore[attr-defined]
@@ -92,7 +108,8 @@ def _interrupt_again(unraisable: Any) -> None:
 
 def _complain(message: str, instructions: str = "") -> int:
     """One line, whatever the message was made of, and what to do about it if that takes more."""
-    print(f"a2j: error: {' '.join(message.split())}", file=sys.stderr)
+    who = f"{processes.name()}: " if processes.several() else ""
+    print(f"a2j: error: {who}{' '.join(message.split())}", file=sys.stderr)
     if instructions:
         print(instructions, file=sys.stderr)
     return 2
@@ -116,6 +133,7 @@ def _dispatch(arguments: list[str]) -> int:
             raise UserError(f"a2j {arguments[0]} takes no --config.{overrides[0][0]}")
         parsed.overrides = overrides
         parsed.command_line = command_line(arguments)
+        use_compilation_cache()
         status: int = command.run(parsed)
         return status
     _top_parser().parse_args(arguments)

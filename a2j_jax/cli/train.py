@@ -3,6 +3,8 @@
 import argparse
 from typing import TYPE_CHECKING
 
+from a2j_jax.cli.distributed import add_process_arguments, join_processes
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -13,38 +15,66 @@ examples:
   a2j train --config quickstart
   a2j train --config quickstart --workdir runs/faster --config.optim.learning_rate=2e-3
   a2j train --config my/experiment.py --config.data.dir=/datasets/tfds
+  a2j train --config runs/quickstart/config.json --workdir runs/again
+  a2j train --config quickstart --profile_steps 100:110
+  srun a2j train --config nyu --distributed
 
 A run continues by itself from the latest checkpoint of its --workdir, with the values it was started with;
-it may be made longer (--config.optim.epochs). `--config.KEY=VALUE` sets any value of the config.
+it may be made longer (--config.optim.epochs). `--config.KEY=VALUE` sets any value of the config. The run
+directory keeps what it takes to repeat the run: config.json, and in starts.jsonl every command, its versions
+and its source. Compiled programs are kept in ~/.cache/a2j_jax (JAX_COMPILATION_CACHE_DIR names another folder,
+JAX_ENABLE_COMPILATION_CACHE=false turns that off).
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what `a2j train` takes."""
-    parser.add_argument("--config", required=True, help="a name in configs/, or a .py file")
+    parser.add_argument(
+        "--config", required=True, help="a name in configs/, a .py file, or a run's config.json"
+    )
     parser.add_argument("--workdir", help="run directory (default: runs/<name of the config>)")
     parser.add_argument(
         "--resume", action="store_true", help="fail if there is no run to continue (optional)"
     )
+    parser.add_argument(
+        "--profile_steps",
+        metavar="FIRST:END",
+        help="trace these steps (the first of a run is 1, END is left out) for TensorBoard and Perfetto",
+    )
+    parser.add_argument(
+        "--on_bad_example",
+        choices=["fail", "skip"],
+        help="what to do about an example that cannot be read (= --config.data.on_bad_example)",
+    )
+    add_process_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Train."""
     from pathlib import Path
 
+    from a2j_jax import processes
     from a2j_jax.cli.arguments import config_with_overrides
     from a2j_jax.errors import UserError
     from a2j_jax.training.checkpoints import CONFIG_FILE
     from a2j_jax.training.continuing import check_run_directory
     from a2j_jax.training.experiment import run_experiment
+    from a2j_jax.training.profiling import ProfileWindow
 
-    config = config_with_overrides(arguments.config, arguments.overrides)
+    overrides = list(arguments.overrides)
+    if arguments.on_bad_example is not None:
+        overrides.append(("data.on_bad_example", arguments.on_bad_example))
+    config = config_with_overrides(arguments.config, overrides)
+    profiled = ProfileWindow.parse(arguments.profile_steps) if arguments.profile_steps else range(0)
+    join_processes(arguments)
     workdir = Path(arguments.workdir or f"runs/{config.name}")
     if arguments.resume and not (workdir / CONFIG_FILE).exists():
         raise UserError(f"--resume: there is no run in {workdir}")
     check_run_directory(workdir, config)
-    _build_if_embedded(config)
-    run_experiment(config, workdir)
+    if processes.is_first():
+        _build_if_embedded(config)
+    processes.wait_for_all("the data set is there")
+    run_experiment(config, workdir, command=arguments.command_line, profile_steps=profiled)
     return 0
 
 

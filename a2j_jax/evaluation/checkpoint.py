@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from a2j_jax import input_pipeline
+from a2j_jax import input_pipeline, processes
 from a2j_jax.errors import UserError
 from a2j_jax.evaluation.comparison import Comparison
 from a2j_jax.evaluation.evaluate import (
@@ -25,11 +25,12 @@ from a2j_jax.evaluation.score import Scores
 from a2j_jax.evaluation.submission import write_submission
 from a2j_jax.evaluation.subsets import read_subsets, with_subsets
 from a2j_jax.evaluation.tables import Table, number
+from a2j_jax.examples import OnBadExample
 from a2j_jax.progress import progress, say
 from a2j_jax.track_files import find_track
 from a2j_jax.tracks import TrackSpec
 from a2j_jax.training import assembly
-from a2j_jax.training.checkpoints import RANKED_BY, ranking_metrics
+from a2j_jax.training.checkpoints import rank, ranking_metrics
 from a2j_jax.training.restore import Restored, restore
 
 # The joints that the submission of the HANDS 2017 challenge is made of.
@@ -46,11 +47,14 @@ def evaluate_checkpoint(
     batch_size: int = 64,
     out: str | Path | None = None,
     unclipped_boxes: bool = False,
+    on_bad_example: OnBadExample = "fail",
     subset_files: Mapping[str, str | Path] | None = None,
     write: Sequence[str | Path] = (),
     command: str = "",
 ) -> dict[str, Any]:
     """Evaluate a run or a converted checkpoint, print a table and write a report.
+
+    The processes of a job share the frames; all have the scores, and the first one writes.
 
     A split without labels cannot be scored: its predictions are written, and the submission file
     where the skeleton is that of the HANDS 2017 challenge.
@@ -61,17 +65,18 @@ def evaluate_checkpoint(
       track_name: what the caller believes it was trained on; checked.
       data_dir: TFDS data directory; None: the one it was trained on.
       split: of the data set.
-      batch_size: frames at a time.
+      batch_size: frames at a time, of all processes together.
       out: folder of the report; None: `eval` in `directory`, and for another split, step or data set than
         the usual a folder named after it, so that no report replaces one of something else.
       unclipped_boxes: map joints back as the official program does, see `with_unclipped_boxes`; on a
         track that crops by box.
+      on_bad_example: "skip" leaves out frames that cannot be read, and says how many.
       subset_files: name → list of frames to be scored apart too, see `read_subsets`.
       write: files to write the predicted joints to as well, each in the format of its suffix.
       command: that is told in the report.
 
     Returns:
-      The scores as JSON-ready values, with "step", "split" and "compared" (the final step where
+      The scores as JSON-ready values, with "step", "split", "unreadable" (frames) and "compared" (the final step where
       another was best, and the baselines). Without labels: "track", "frames", "step", "split", and the
       paths "predictions" and "submission".
 
@@ -93,19 +98,24 @@ def evaluate_checkpoint(
     data_dir = data_dir or chosen.config.data.dir
 
     subsets = read_subsets(subset_files or {})
-    data = _Data(data_dir, split, batch_size, unclipped_boxes)
+    data = _Data(data_dir, split, batch_size, unclipped_boxes, on_bad_example)
     predictions, frames = _predict(chosen, data)
-    for path in write:
+    for path in write if processes.is_first() else ():
         write_joints(path, predictions)
         say(f"wrote {path}")
-    facts = _facts(directory, chosen, data)
+    stored = input_pipeline.num_frames(data_dir, track, split)
+    unreadable = stored - len(frames.index)
+    facts = _facts(directory, chosen, data, unreadable)
     say_crops(facts)
     about = {
         "step": chosen.step,
         "split": split,
         "crops_from": crop_sources(data_dir, track, split),
+        "unreadable": unreadable,
     }
     if not frames.labelled:
+        if not processes.is_first():
+            return about
         return _write_unlabelled(folder, predictions, track) | about
     result = EvaluationResult(
         predictions, frames, score_frames(predictions.joints_uvd, frames, track)
@@ -117,7 +127,11 @@ def evaluate_checkpoint(
     if final is not None:
         name = f"A2J, best step {chosen.step}"
         steps[final[0]] = others[f"final step {final[0]}"] = final[1]
-    others |= baselines(result, track, data_dir, chosen.config.data.train_split, batch_size)
+    if chosen.averaged:
+        raw, _ = _predict(restore(directory, chosen.step, "raw"), data)
+        others["weights as they were"] = score_frames(raw.joints_uvd, frames, track)
+    train_split = chosen.config.data.train_split
+    others |= baselines(result, track, data_dir, train_split, batch_size, on_bad_example)
     scores = with_subsets(
         {name: result.scores, **others}, subsets, frames.index, track, frames.joints_uvd
     )
@@ -125,6 +139,8 @@ def evaluate_checkpoint(
 
     compared = {label: one.to_json() for label, one in scores.items() if label != name}
     contents = {**scores[name].to_json(), **about, "compared": compared}
+    if not processes.is_first():
+        return contents
     written = [write_json(folder / "scores.json", contents), folder / "predictions.npz"]
     write_joints(written[1], predictions)
     written += write_report(
@@ -135,7 +151,7 @@ def evaluate_checkpoint(
             valid=frames.valid,
             joints_uvd={name: predictions.joints_uvd},
             frames=frames,
-            fetch=input_pipeline.example_reader(data_dir, track, split),
+            fetch=input_pipeline.example_reader(data_dir, track, split, frames.index),
         ),
         folder,
         facts=facts,
@@ -181,13 +197,13 @@ def run_table(
         frames = input_pipeline.num_frames(data_dir, restored.track, config.data.train_split)
     except UserError:
         frames = 0
-    best = min(ranking, key=lambda step: ranking[step][RANKED_BY])
+    best = min(ranking, key=lambda step: rank(ranking[step]))
     final = max(ranking)
     rows = []
     for step, one in sorted(scores.items()):
         kinds = [kind for kind, at in (("best", best), ("final", final)) if at == step]
         epoch = step * config.optim.batch_size / frames if frames else float("nan")
-        while_training = ranking.get(step, {}).get(RANKED_BY, float("nan"))
+        while_training = rank(ranking[step]) if step in ranking else float("nan")
         label = " and ".join(kinds) or "chosen"
         cells = (f"{step:,}", number(epoch), number(while_training), number(one.mean_error))
         rows.append((f"{label} checkpoint", *cells))
@@ -203,6 +219,7 @@ def baselines(
     data_dir: str | Path,
     train_split: str,
     batch_size: int,
+    on_bad_example: OnBadExample = "fail",
 ) -> dict[str, Scores]:
     """Two answers that need no network, scored on the same frames: the crop centre and the mean pose.
 
@@ -210,7 +227,9 @@ def baselines(
     """
     try:
         frames = input_pipeline.num_frames(data_dir, track, train_split)
-        batches = input_pipeline.eval_batches(data_dir, track, train_split, batch_size)
+        batches = input_pipeline.eval_batches(
+            data_dir, track, train_split, batch_size, on_bad_example=on_bad_example
+        )
     except UserError as error:
         say(f"no baselines: {error}")
         return {}
@@ -229,6 +248,7 @@ class _Data(NamedTuple):
     split: str
     batch_size: int
     unclipped_boxes: bool
+    on_bad_example: OnBadExample
 
 
 def _final(directory: str | Path, chosen: Restored, data: _Data) -> tuple[int, Scores] | None:
@@ -240,23 +260,31 @@ def _final(directory: str | Path, chosen: Restored, data: _Data) -> tuple[int, S
     return final.step, score_frames(predictions.joints_uvd, frames, final.track)
 
 
-def _facts(directory: str | Path, restored: Restored, data: _Data) -> list[Fact]:
+def _facts(directory: str | Path, restored: Restored, data: _Data, skipped: int = 0) -> list[Fact]:
     track = restored.track
+    averaged = ", averaged weights" if restored.averaged else ""
     facts = [
-        ("checkpoint", f"{directory}, step {restored.step}"),
+        ("checkpoint", f"{directory}, step {restored.step}{averaged}"),
         *dataset_facts(data.dir, track, data.split),
         ("normalised with", f"mean {track.mean:.4f}, std {track.std:.4f}"),
     ]
     if data.unclipped_boxes:
         facts.append(("crop to frame", "by the boxes before clipping, as the official program"))
+    if skipped:
+        facts.append(
+            ("left out", f"{skipped:,} frames that cannot be read (--on_bad_example=skip)")
+        )
     return facts
 
 
 def _predict(restored: Restored, data: _Data) -> tuple[JointSet, Frames]:
     model, variables, track = restored.model, restored.variables, restored.track
     predict = assembly.predict_of(model, track)
-    frames = input_pipeline.num_frames(data.dir, track, data.split)
-    stored = input_pipeline.eval_batches(data.dir, track, data.split, data.batch_size)
+    frames = input_pipeline.num_frames(data.dir, track, data.split) // processes.count()
+    stored = input_pipeline.eval_batches(
+        data.dir, track, data.split, data.batch_size, on_bad_example=data.on_bad_example
+    )
+    variables = assembly.place_variables(variables)
     batches = with_unclipped_boxes(stored) if data.unclipped_boxes else stored
     with progress(f"evaluating step {restored.step}", frames, "frames") as advance:
         return predict_batches(lambda b: predict(variables, b), batches, track, advance)

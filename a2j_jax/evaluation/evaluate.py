@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from a2j_jax import crops, geometry
+from a2j_jax import crops, geometry, processes
 from a2j_jax.errors import UserError
 from a2j_jax.evaluation import metrics
 from a2j_jax.evaluation.predictions import JointSet
@@ -100,7 +100,8 @@ def predict_batches(
         on_batch: called after each batch with its number of counted frames (for a progress bar).
 
     Returns:
-        Everything in the order of `index`, whatever the order of the batches.
+        Everything in the order of `index`, whatever the order of the batches; where several processes
+        share the frames, all of them in each.
 
     Raises:
         UserError: no frames.
@@ -224,6 +225,8 @@ def mean_pose(
         count += valid.sum(0)[:, None]
         if on_batch is not None:
             on_batch(len(joints))
+    sums = processes.rows_of_all({"total": total[None], "count": count[None]})
+    total, count = sums["total"].sum(0), sums["count"].sum(0)
     if not count.all():
         raise UserError(
             f"no mean pose of track '{spec.name}': "
@@ -265,9 +268,10 @@ def _collect_frames(rows: _Rows, batch: Batch) -> NDArray[np.bool_]:
 
 def _in_order(rows: _Rows, spec: TrackSpec) -> dict[str, NDArray[Any]]:
     """One array per name, its rows in the order of `index`."""
-    if not sum(len(part) for part in rows["index"]):
+    columns = {name: np.concatenate(parts) for name, parts in rows.items() if parts}
+    columns = processes.rows_of_all(columns)
+    if not columns or not len(columns["index"]):
         raise UserError(f"no frames of track '{spec.name}' to evaluate: the split is empty")
-    columns = {name: np.concatenate(parts) for name, parts in rows.items()}
     order = np.argsort(columns["index"], kind="stable")
     columns = {name: values[order] for name, values in columns.items()}
     repeated = np.flatnonzero(np.diff(columns["index"]) == 0)

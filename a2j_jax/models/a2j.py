@@ -8,7 +8,7 @@ from flax import linen as nn
 
 from a2j_jax.models.anchors import STRIDE, Heads, at_least_float32
 from a2j_jax.models.heads import AnchorHead
-from a2j_jax.models.resnet import ResNet
+from a2j_jax.models.resnet import ResNet, rematerialised
 
 
 class A2J(nn.Module):
@@ -25,6 +25,7 @@ class A2J(nn.Module):
       width: channels of the trunk's first stage (64 in the paper).
       head_features, head_depth: channels and number of the hidden convolutions of a head (256 and 4 in the paper).
       dtype: compute dtype of trunk and heads; None follows the images. Weights stay float32.
+      remat: keep only what goes from one residual block to the next, and compute the rest anew for the gradient.
       axis_name: mapped axis over which batch statistics are shared.
     """
 
@@ -35,13 +36,16 @@ class A2J(nn.Module):
     head_features: int = 256
     head_depth: int = 4
     dtype: Any = None
+    remat: bool = False
     axis_name: str | None = None
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False) -> Heads:
         _check_images(images)
         x = images if self.dtype is None else images.astype(self.dtype)
-        trunk = ResNet(self.backbone, self.width, self.axis_name, name="trunk")(x, train)
+        trunk = ResNet(self.backbone, self.width, self.remat, self.axis_name, name="trunk")(
+            x, train
+        )
         proposal = self._head("proposal_head", self.num_joints)(trunk.common, train)
         offset = self._head("offset_head", 2 * self.num_joints)(trunk.regression, train)
         depth = None
@@ -55,7 +59,8 @@ class A2J(nn.Module):
         )
 
     def _head(self, name: str, outputs: int) -> AnchorHead:
-        return AnchorHead(outputs, self.head_features, self.head_depth, self.axis_name, name=name)
+        head = rematerialised(AnchorHead) if self.remat else AnchorHead
+        return head(outputs, self.head_features, self.head_depth, self.axis_name, name=name)
 
 
 def init_variables(model: A2J, key: jax.Array, height: int, width: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""How a convolution and a pooling are lowered on this backend, and nothing else.
+"""How a convolution and a pooling are lowered on the platform they will run on, and nothing else.
 
 GPU and TPU take XLA's own convolution and window reduction. On the CPU a 1x1 convolution is a matrix
 product and XLA is told so, and the 3x3 max pooling is two passes of three shifted slices: the gradient
@@ -11,9 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from a2j_jax import lowering
+
 
 def _is_cpu() -> bool:
-    return jax.default_backend() == "cpu"
+    return lowering.platform() == "cpu"
 
 
 def conv2d(images: jax.Array, kernel: jax.Array, stride: int = 1, dilation: int = 1) -> jax.Array:

@@ -3,7 +3,7 @@
 Residual stages are numbered 1 to 4, as in the official state dict (`layer1` .. `layer4`).
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 from flax import linen as nn
@@ -84,22 +84,30 @@ STAGE_STRIDES = (1, 2, 2, 1)
 STAGE_DILATIONS = (1, 1, 1, 2)
 
 
+def rematerialised(module: Any) -> Any:
+    """A module class `(x, train)` whose inner activations are computed anew when its gradient is."""
+    return nn.remat(module, static_argnums=(2,))
+
+
 class ResNet(nn.Module):
     """The trunk: normalised depth (B, H, W, 1), H and W divisible by 16 -> `Features` at stride 16.
 
     Attributes:
       architecture: a key of `ARCHITECTURES`.
       width: channels of the first stage; 64 is the paper's, and what published weights need.
+      remat: compute the inside of a block anew for its gradient, rather than keep it.
       axis_name: mapped axis over which batch statistics are shared.
     """
 
     architecture: str = "resnet50"
     width: int = 64
+    remat: bool = False
     axis_name: str | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> Features:
         block, counts = ARCHITECTURES[self.architecture]
+        block = rematerialised(block) if self.remat else block
         x = DepthStem(self.width, name="conv1")(x)
         x = nn.relu(BatchNorm(self.axis_name, name="bn1")(x, train))
         x = max_pool_3x3_stride_2(x)

@@ -1,12 +1,13 @@
 """A config taken apart: the one place where its values become a track, a model, an optimiser, a step."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from a2j_jax import augment, input_pipeline
@@ -17,10 +18,12 @@ from a2j_jax.models.a2j import A2J
 from a2j_jax.models.anchors import aggregate, anchor_grid, confidence
 from a2j_jax.track_files import find_track
 from a2j_jax.tracks import TrackSpec, with_crop_size
-from a2j_jax.training.optimizer import adam_with_l2, learning_rate_schedule
-from a2j_jax.training.step import Batch, Objective, Prepare
+from a2j_jax.training import parallel
+from a2j_jax.training.freezing import freeze
+from a2j_jax.training.optimizer import PRESETS, Subject, adam_with_l2, learning_rate_schedule
+from a2j_jax.training.step import Batch, Objective, Prepare, TrainStep, make_train_step
 
-Predict = Callable[[Any, Mapping[str, Any]], tuple[jax.Array, jax.Array]]
+Predict = Callable[[Any, Mapping[str, Any]], tuple[np.ndarray, np.ndarray]]
 
 
 def track_of(config: Config) -> TrackSpec:
@@ -55,6 +58,15 @@ def with_statistics(config: Config) -> Config:
     return dataclasses.replace(config, data=data)
 
 
+def with_preset(config: Config) -> Config:
+    """The config with its preset's schedule, where it leaves that open."""
+    # Hands are cropped around a centre, bodies by a box.
+    subject: Subject = "body" if find_track(config.track).crop_by == "box" else "hand"
+    values = PRESETS[config.optim.preset, subject]._asdict()
+    missing = {name: v for name, v in values.items() if getattr(config.optim, name) is None}
+    return dataclasses.replace(config, optim=dataclasses.replace(config.optim, **missing))
+
+
 def _augmentation(track: TrackSpec, settings: AugmentConfig) -> Any:
     names = [f.name for f in dataclasses.fields(track.augmentation)]
     chosen = {name: getattr(settings, name) for name in names}
@@ -62,8 +74,8 @@ def _augmentation(track: TrackSpec, settings: AugmentConfig) -> Any:
     return dataclasses.replace(track.augmentation, **given)
 
 
-def model_of(config: Config, track: TrackSpec) -> A2J:
-    """The network of an experiment."""
+def model_of(config: Config, track: TrackSpec, axis_name: str | None = None) -> A2J:
+    """The network of an experiment; `axis_name` as in `make_train_step`."""
     settings = config.model
     return A2J(
         num_joints=track.num_joints,
@@ -73,11 +85,15 @@ def model_of(config: Config, track: TrackSpec) -> A2J:
         head_features=settings.head_features,
         head_depth=settings.head_depth,
         dtype=None if settings.dtype == "float32" else jnp.dtype(settings.dtype),
+        remat=settings.remat,
+        axis_name=axis_name,
     )
 
 
 def schedule_of(settings: OptimConfig, steps: int, steps_per_epoch: int) -> optax.Schedule:
-    """The learning rate of an experiment by step."""
+    """The learning rate of an experiment by step; of settings without gaps (`with_preset`)."""
+    assert settings.decay_every_epochs is not None
+    assert settings.decay_factor is not None
     return learning_rate_schedule(
         settings.schedule,
         settings.learning_rate,
@@ -90,8 +106,29 @@ def schedule_of(settings: OptimConfig, steps: int, steps_per_epoch: int) -> opta
 
 
 def optimizer_of(settings: OptimConfig, schedule: optax.Schedule) -> optax.GradientTransformation:
-    """Adam with coupled L2."""
-    return adam_with_l2(schedule, settings.weight_decay)
+    """Adam with coupled L2, on what is not frozen."""
+    return freeze(adam_with_l2(schedule, settings.weight_decay), settings.freeze)
+
+
+def train_step_of(
+    config: Config,
+    track: TrackSpec,
+    optimizer: optax.GradientTransformation,
+    axis_name: str | None = None,
+) -> TrainStep:
+    """The pure training step of an experiment; `axis_name` as in `make_train_step`."""
+    settings = config.optim
+    return make_train_step(
+        model_of(config, track, axis_name),
+        optimizer,
+        prepare_of(config, track),
+        objective_of(config, track),
+        axis_name,
+        accumulate=settings.accumulate,
+        frozen=settings.freeze,
+        ema_decay=settings.ema_decay,
+        skip_nonfinite=settings.skip_nonfinite_updates > 0,
+    )
 
 
 def objective_of(config: Config, track: TrackSpec) -> Objective:
@@ -99,7 +136,9 @@ def objective_of(config: Config, track: TrackSpec) -> Objective:
     weight = config.loss.regression_weight
     anchors = anchor_grid(track.crop_size, track.crop_size)
 
-    def objective(heads: Any, joints: jax.Array, valid: jax.Array) -> Any:
+    def objective(
+        heads: Any, joints: jax.Array, valid: jax.Array, *, count: jax.Array | None = None
+    ) -> Any:
         return a2j_losses(
             heads,
             joints,
@@ -108,6 +147,7 @@ def objective_of(config: Config, track: TrackSpec) -> Objective:
             regression_weight=track.loss_lambda if weight is None else weight,
             alpha=config.loss.alpha,
             depth_term=DEPTH_TERMS[config.loss.preset],
+            count=count,
         )
 
     return objective
@@ -116,12 +156,11 @@ def objective_of(config: Config, track: TrackSpec) -> Objective:
 def prepare_of(config: Config, track: TrackSpec) -> Prepare:
     """What happens to a training batch on the device before the network sees it."""
 
-    def prepare(batch: Batch, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-        size = batch["canvas"].shape[0]
+    def prepare(batch: Batch, keys: jax.Array) -> tuple[jax.Array, jax.Array]:
         if config.augment.enabled:
-            draws = augment.draw(key, size, track)
+            draws = augment.draw(keys, track)
         else:
-            draws = augment.no_draws(size, track)
+            draws = augment.no_draws(len(keys), track)
         return augment.augment(
             batch["canvas"],
             batch["box_px"],
@@ -136,21 +175,42 @@ def prepare_of(config: Config, track: TrackSpec) -> Prepare:
     return prepare
 
 
-def predict_of(model: A2J, track: TrackSpec) -> Predict:
-    """`predict(variables, batch) -> (joints (B, K, D) in crop coordinates, confidence (B, K))`, jitted."""
-    anchors = anchor_grid(track.crop_size, track.crop_size)
+def predict_of(
+    model: A2J, track: TrackSpec, devices: Sequence[jax.Device] | None = None
+) -> Predict:
+    """`predict(variables, batch) -> (joints (B, K, D) in crop coordinates, confidence (B, K))`, jitted.
 
-    @jax.jit
+    Args:
+      model, track: the network, and what its crops are.
+      devices: of this process, that share the rows of a batch, whatever their number; all by default.
+        Variables are copied to them at every call, unless they are there already (`place_variables`).
+    """
+    anchors = anchor_grid(track.crop_size, track.crop_size)
+    layout = parallel.local_layout(devices)
+
+    @partial(jax.jit, in_shardings=(layout.everywhere, layout.spread), out_shardings=layout.spread)
     def predict(variables: Any, batch: Batch) -> tuple[jax.Array, jax.Array]:
         images = augment.evaluation_images(batch["canvas"], batch["center_uvd"][:, 2], track)
         heads: Any = model.apply(variables, images)
         prediction = aggregate(heads, anchors)
         return prediction.joints, jnp.asarray(confidence(prediction.spread))
 
-    def on_what_it_needs(variables: Any, batch: Mapping[str, Any]) -> tuple[jax.Array, jax.Array]:
-        return predict(variables, {name: batch[name] for name in ("canvas", "center_uvd")})
+    def on_what_it_needs(variables: Any, batch: Mapping[str, Any]) -> Any:
+        needed = {name: np.asarray(batch[name]) for name in ("canvas", "center_uvd")}
+        count = len(needed["canvas"])
+        missing = -count % len(layout.devices)
+        if missing:
+            needed = {n: np.concatenate([x, x[:1].repeat(missing, 0)]) for n, x in needed.items()}
+        shared = jax.device_put(needed, layout.spread)
+        found = predict(place_variables(variables, devices), shared)
+        return jax.tree.map(lambda x: np.asarray(x)[:count], found) if missing else found
 
     return on_what_it_needs
+
+
+def place_variables(variables: Any, devices: Sequence[jax.Device] | None = None) -> Any:
+    """Variables, the same on all devices of a run, as `predict_of` takes them with these devices."""
+    return jax.device_put(parallel.whole_here(variables), parallel.local_layout(devices).everywhere)
 
 
 def expected_variables(model: A2J, track: TrackSpec) -> Any:

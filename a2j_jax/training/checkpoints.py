@@ -1,34 +1,42 @@
 """Checkpoints on disk: the one module that talks to Orbax.
 
-A run directory holds `config.json` and `checkpoints/<step>/` with four items each: `variables` (parameters and
-running statistics: all that inference needs), `optimizer`, `iterator` (position in the data) and the metrics that
-ranked the step. A converted checkpoint has `variables` alone, and the same `config.json`.
+A run directory holds `config.json` and `checkpoints/<step>/` with these items each: `variables` (parameters and
+running statistics: all that inference needs), `ema` (their moving average, where one is kept), `optimizer`,
+`iterator` (position in the data), `counters`, and the metrics that ranked the step, if it was evaluated. A
+converted checkpoint has `variables` alone, and the same `config.json`.
 """
 
 import asyncio
 import contextlib
 import dataclasses
+import errno
 import json
 import logging
 import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import orbax.checkpoint as ocp
 from flax.traverse_util import flatten_dict
+from jax.sharding import SingleDeviceSharding
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from a2j_jax.config import Config, from_json, to_json
 from a2j_jax.errors import UserError
 from a2j_jax.track_files import TRACK_FILE, track_file
+from a2j_jax.training.parallel import put
 from a2j_jax.training.state import TrainState
 
 CONFIG_FILE = "config.json"
 CHECKPOINTS = "checkpoints"
 RANKED_BY = "error"  # lower is better
+OF_EMA = "error_ema"  # and ranks instead, where an average of the weights is kept
+Weights = Literal["raw", "ema", "best"]
+
+_COUNTERS = ("skipped", "skipped_in_a_row")  # of a `TrainState`
 
 logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax narrates every save
 
@@ -51,7 +59,7 @@ class RunCheckpoints:
             [
                 preservation_policy.LatestN(1),
                 preservation_policy.BestN(
-                    get_metric_fn=_rank,
+                    get_metric_fn=rank,
                     reverse=True,
                     n=keep_best,
                     keep_checkpoints_without_metrics=False,
@@ -63,8 +71,9 @@ class RunCheckpoints:
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=keep,
                 # Without `best_fn` metrics are not persisted, and the best step silently is the latest.
-                best_fn=_rank,
+                best_fn=rank,
                 best_mode="min",
+                cleanup_tmp_directories=True,  # what a killed save has left
             ),
         )
 
@@ -77,48 +86,100 @@ class RunCheckpoints:
         return self._manager.best_step()
 
     def save(
-        self, state: TrainState, iterator_state: dict[str, Any], metrics: dict[str, float]
+        self,
+        state: TrainState,
+        iterator_state: dict[str, Any],
+        metrics: dict[str, float] | None,
     ) -> None:
-        """Save everything a run needs to continue, ranked by `metrics["error"]`."""
-        self._manager.save(
-            int(state.step),
-            args=ocp.args.Composite(
-                variables=ocp.args.StandardSave(state.variables),
-                optimizer=ocp.args.StandardSave(state.opt_state),
-                iterator=ocp.args.JsonSave(iterator_state),
-            ),
-            metrics=metrics,
-        )
+        """Save everything a run needs to continue; without metrics it is not ranked, and kept while the latest.
+
+        Raises:
+          UserError: this save or the one before failed (a full disk, say).
+        """
+        step = int(state.step)
+        if self.latest_step() == step:
+            return
+        items = {
+            "variables": ocp.args.StandardSave(state.variables),
+            "optimizer": ocp.args.StandardSave(state.opt_state),
+            "iterator": ocp.args.JsonSave(iterator_state),
+            "counters": ocp.args.JsonSave({name: int(getattr(state, name)) for name in _COUNTERS}),
+        }
+        if state.ema is not None:
+            items["ema"] = ocp.args.StandardSave(state.ema)
+        with self._told(f"the checkpoint of step {step} or the one before it"):
+            self._manager.save(step, args=ocp.args.Composite(**items), metrics=metrics)
 
     def restore(self, state: TrainState, step: int) -> tuple[TrainState, dict[str, Any]]:
-        """Restore a training state into the shapes of `state`, and the iterator's position.
+        """Restore a training state into the shapes and shardings of `state`, and the iterator's position.
+
+        What a checkpoint does not have yet (an average that was not kept before) starts from what it has.
 
         Raises:
           UserError: tensors of another architecture, or a damaged checkpoint.
         """
-        items = _restore(
-            self._manager,
-            step,
-            state.variables,
-            optimizer=ocp.args.StandardRestore(_abstract(state.opt_state)),
-            iterator=ocp.args.JsonRestore(),
-        )
+        folder = Path(self._manager.directory) / str(step)
+        items: dict[str, Any] = {
+            "optimizer": ocp.args.StandardRestore(_abstract(state.opt_state)),
+            "iterator": ocp.args.JsonRestore(),
+        }
+        if (folder / "counters").exists():
+            items["counters"] = ocp.args.JsonRestore()
+        if state.ema is not None and (folder / "ema").exists():
+            items["ema"] = ocp.args.StandardRestore(_abstract(state.ema))
+        found = _restore(self._manager, step, state.variables, **items)
+        counters = (found.counters if "counters" in items else None) or {}
+        ema = found.ema if "ema" in items else jax.tree.map(jax.numpy.copy, found.variables)
         restored = TrainState(
-            step=jax.device_put(jax.numpy.int32(step), state.step.sharding),
-            params=items.variables["params"],
-            batch_stats=items.variables["batch_stats"],
-            opt_state=items.optimizer,
+            step=_placed(step, state.step),
+            params=found.variables["params"],
+            batch_stats=found.variables["batch_stats"],
+            opt_state=found.optimizer,
+            ema=None if state.ema is None else ema,
+            **{name: _placed(counters.get(name, 0), state.step) for name in _COUNTERS},
         )
-        return restored, items.iterator
+        return restored, found.iterator
 
     def wait(self) -> None:
-        """Block until the last save is complete."""
-        self._manager.wait_until_finished()
+        """Block until the last save is complete.
+
+        Raises:
+          UserError: it failed.
+        """
+        with self._told("the last checkpoint"):
+            self._manager.wait_until_finished()
+
+    def check(self) -> None:
+        """Look, without waiting, whether a save has failed.
+
+        Raises:
+          UserError: it did.
+        """
+        with self._told("the last checkpoint"):
+            self._manager.check_for_errors()
+
+    @contextlib.contextmanager
+    def _told(self, what: str) -> Iterator[None]:
+        """Says what became of a save that failed, and what is still there."""
+        try:
+            yield
+        except Exception as error:  # of Orbax, TensorStore and the file system
+            if _was_interrupted(error):
+                raise KeyboardInterrupt from error
+            folder = Path(self._manager.directory)
+            kept = kept_checkpoints(folder.parent)
+            there = f"step {kept[-1].name} is kept" if kept else "none was saved before"
+            raise UserError(
+                f"{folder}: {what} could not be saved ({_reason(error)}); {there}. Make room and run the same "
+                "command again: it goes on from there"
+            ) from error
 
     def close(self) -> None:
         """Finish pending saves and let go of the directory."""
-        self._manager.wait_until_finished()
-        self._manager.close()
+        with contextlib.suppress(Exception):  # told by `wait`, or overtaken by a worse error
+            self._manager.wait_until_finished()
+        with contextlib.suppress(Exception):
+            self._manager.close()
 
 
 def save_variables(directory: str | Path, variables: dict[str, Any], config: Config) -> None:
@@ -138,7 +199,10 @@ def save_variables(directory: str | Path, variables: dict[str, Any], config: Con
 
 
 def load_variables(
-    directory: str | Path, expected: dict[str, Any], step: int | str = "best"
+    directory: str | Path,
+    expected: dict[str, Any],
+    step: int | str = "best",
+    weights: Weights = "best",
 ) -> tuple[dict[str, Any], int]:
     """Read parameters and running statistics of a run or a converted checkpoint.
 
@@ -146,12 +210,14 @@ def load_variables(
       directory: holding `config.json` and `checkpoints/`.
       expected: the model's variables, or their shapes.
       step: a step number, "best" or "latest".
+      weights: "raw", their moving average "ema", or "best": the average where there is one.
 
     Returns:
       (variables, step).
 
     Raises:
-      UserError: no checkpoint there, no such step, tensors of another architecture, or a damaged file.
+      UserError: no checkpoint there, no such step, no average in it, tensors of another architecture, or a
+        damaged file.
     """
     folder = Path(directory).absolute() / CHECKPOINTS
     if not folder.is_dir():
@@ -160,11 +226,23 @@ def load_variables(
             "`a2j convert` write them"
         )
     ranking_metrics(directory)
-    ranking = ocp.CheckpointManagerOptions(best_fn=_rank, best_mode="min", read_only=True)
+    ranking = ocp.CheckpointManagerOptions(best_fn=rank, best_mode="min", read_only=True)
     with ocp.CheckpointManager(folder, options=ranking) as manager:
         chosen = _choose_step(manager, step, folder)
-        items = _restore(manager, chosen, expected)
-    return items.variables, chosen
+        averaged = has_average(directory, chosen)
+        if weights == "ema" and not averaged:
+            raise UserError(
+                f"{folder / str(chosen)} holds no average of the weights: the run was trained without "
+                "--config.optim.ema_decay"
+            )
+        item = "ema" if averaged and weights != "raw" else "variables"
+        items = _restore(manager, chosen, expected, item)
+    return items[item], chosen
+
+
+def has_average(directory: str | Path, step: int) -> bool:
+    """Whether the checkpoint of a step holds a moving average of the weights, too."""
+    return (Path(directory) / CHECKPOINTS / str(step) / "ema").exists()
 
 
 def write_config(directory: str | Path, config: Config) -> None:
@@ -249,16 +327,20 @@ def _choose_step(manager: ocp.CheckpointManager, step: int | str, folder: Path) 
 
 
 def _restore(
-    manager: ocp.CheckpointManager, step: int, expected: dict[str, Any], **others: Any
+    manager: ocp.CheckpointManager,
+    step: int,
+    expected: dict[str, Any],
+    item: str = "variables",
+    **others: Any,
 ) -> Any:
-    """Restore `variables` in the shapes of `expected`, and other items by their Orbax arguments."""
+    """Restore `item` in the shapes of `expected`, and others by their Orbax arguments."""
     where = Path(manager.directory) / str(step)
-    variables = ocp.args.StandardRestore(_abstract(expected))
+    wanted = {item: ocp.args.StandardRestore(_abstract(expected))}
     try:
         with _quiet_after_failure():
-            differences = _differences(where, expected)
+            differences = _differences(where / item, expected)
             if not differences:
-                return manager.restore(step, args=ocp.args.Composite(variables=variables, **others))
+                return manager.restore(step, args=ocp.args.Composite(**wanted, **others))
     except Exception as error:  # of a damaged file Orbax raises whatever its parsers do
         if _was_interrupted(error):
             raise KeyboardInterrupt from error
@@ -278,13 +360,13 @@ def _restore(
     )
 
 
-def _differences(where: Path, expected: dict[str, Any]) -> list[str]:
+def _differences(folder: Path, expected: dict[str, Any]) -> list[str]:
     """Tensors missing from a checkpoint, unknown to the model, or of another shape.
 
     Orbax does not look: it cuts or pads an array to the shape it is asked for.
     """
     with ocp.StandardCheckpointer() as reader:
-        metadata = reader.metadata(where / "variables").item_metadata
+        metadata = reader.metadata(folder).item_metadata
     if metadata is None:
         raise ValueError("its list of tensors cannot be read")
     found, wanted = (
@@ -298,12 +380,23 @@ def _differences(where: Path, expected: dict[str, Any]) -> list[str]:
     ]
 
 
-def _rank(metrics: dict[str, float]) -> float:
-    return metrics[RANKED_BY]
+def rank(metrics: dict[str, float]) -> float:
+    """What checkpoints are ranked by, lower first: the error of the weights that `a2j eval` and `predict` take."""
+    return metrics.get(OF_EMA, metrics[RANKED_BY])
 
 
 def _abstract(tree: Any) -> Any:
-    return jax.tree.map(ocp.utils.to_shape_dtype_struct, tree)
+    """Shapes, dtypes and shardings to restore into; shapes alone are restored to a device of this process.
+
+    Never left to Orbax: it would look for the devices that a checkpoint was written on.
+    """
+    here = SingleDeviceSharding(jax.local_devices()[0])
+
+    def one(leaf: Any) -> jax.ShapeDtypeStruct:
+        sharding = leaf.sharding if isinstance(leaf, jax.Array) else here
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+    return jax.tree.map(one, tree)
 
 
 @contextlib.contextmanager
@@ -325,6 +418,23 @@ def _quiet_after_failure() -> Iterator[None]:
     yield
     sys.unraisablehook = before
     logger.setLevel(level)
+
+
+def _placed(value: int, like: jax.Array) -> jax.Array:
+    return put(jax.numpy.int32(value), like.sharding)
+
+
+def _reason(error: BaseException) -> str:
+    """Why a save failed: of what was raised on the way, what the file system said."""
+    found: BaseException | None = error
+    while found is not None:
+        text = str(found)
+        if "No space left" in text or getattr(found, "errno", None) == errno.ENOSPC:
+            return "no space left on the disk"
+        if isinstance(found, OSError) and found.strerror:
+            return found.strerror
+        found = found.__cause__ or found.__context__
+    return _first_line(error) if isinstance(error, Exception) else type(error).__name__
 
 
 def _was_interrupted(error: BaseException | None) -> bool:

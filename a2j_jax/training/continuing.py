@@ -24,6 +24,13 @@ _MAY_CHANGE = (
     "run.eval_every",
     "run.keep_best",
     "run.log_every",
+    "run.save_every",
+    "run.wandb",
+    # How it is computed; what comes out differs by the order of sums alone.
+    "data.on_bad_example",
+    "model.remat",
+    "optim.skip_nonfinite_updates",
+    "parallel",
 )
 # Of a track: said by the config (and compared there), or no more than words.
 _NOT_OF_THE_TRACK = ("augmentation", "citation", "loss_lambda", "mean", "name", "notes", "std")
@@ -90,6 +97,7 @@ def differences(before: Config, now: Config) -> list[Difference]:
 
 def _values(config: Config, of_track: bool) -> Iterator[tuple[str, Any]]:
     """Dotted keys and values; with `of_track` also those that come from the track."""
+    config = assembly.with_preset(config)
     track, plain = assembly.track_of(config), find_track(config.track)
     spelled_out: dict[str, Any] = {"data.crop_size": track.crop_size}
     if of_track:

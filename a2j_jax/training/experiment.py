@@ -5,46 +5,84 @@ import dataclasses
 import itertools
 import math
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from a2j_jax import input_pipeline
+from a2j_jax import input_pipeline, processes
 from a2j_jax.config import Config
 from a2j_jax.errors import UserError
 from a2j_jax.evaluation.evaluate import evaluate_batches
+from a2j_jax.evaluation.score import Scores
 from a2j_jax.models.a2j import A2J, init_variables
 from a2j_jax.progress import say
 from a2j_jax.tracks import TrackSpec
-from a2j_jax.training import assembly
-from a2j_jax.training.checkpoints import CONFIG_FILE, RunCheckpoints, read_config, write_config
+from a2j_jax.training import assembly, parallel
+from a2j_jax.training.checkpoints import (
+    CONFIG_FILE,
+    OF_EMA,
+    RANKED_BY,
+    RunCheckpoints,
+    read_config,
+    write_config,
+)
 from a2j_jax.training.continuing import Difference, check_run_directory
-from a2j_jax.training.logs import RunLog
+from a2j_jax.training.freezing import check_prefixes
+from a2j_jax.training.logs import NoLog, RunLog
 from a2j_jax.training.loop import Evaluate, Intervals, train
+from a2j_jax.training.profiling import FOLDER as PROFILE_FOLDER
+from a2j_jax.training.profiling import ProfileWindow
+from a2j_jax.training.record import record_start
+from a2j_jax.training.restore import variables_from
 from a2j_jax.training.state import TrainState
-from a2j_jax.training.step import make_train_step
+from a2j_jax.training.weights_and_biases import WandbLog, require_wandb
 from a2j_jax.weights.load import initial_variables
 
 
-def run_experiment(config: Config, workdir: str | Path) -> TrainState:
+def run_experiment(
+    config: Config,
+    workdir: str | Path,
+    *,
+    command: str | None = None,
+    profile_steps: range = range(0),
+) -> TrainState:
     """Train an experiment in a run directory; continues where an earlier run of it stopped.
 
     Precedence: the latest complete checkpoint in `workdir`; else `config.model.init_from`; else random weights.
-    A run that has reached its length already is returned as it is, and nothing is written.
+    A run that has reached its length already is returned as it is, and nothing is written. Every process of
+    a job of several calls this; the first one writes.
+
+    Args:
+      config: of the experiment.
+      workdir: the run directory.
+      command: the command line, for the run's record.
+      profile_steps: to trace, numbered from 1.
 
     Raises:
-      UserError: no data, a run directory of another experiment (`continuing.check_run_directory`), a broken loss.
+      UserError: no data, a run directory of another experiment (`continuing.check_run_directory`), a broken loss,
+        a checkpoint that cannot be saved.
+      Stopped: SIGTERM or SIGINT came, and the state was saved.
     """
     workdir = Path(workdir)
-    config = assembly.with_statistics(config)
+    config = assembly.with_statistics(assembly.with_preset(config))
     changed = check_run_directory(workdir, config)
+    if config.run.wandb is not None:
+        require_wandb()
+    layout = parallel.layout(config.parallel)
+    batch_size = config.optim.batch_size
+    parallel.check_batch_size(batch_size, config.optim.accumulate, len(layout.devices))
 
     # Data
     track = assembly.track_of(config)
-    batch_size = config.optim.batch_size
     batches = input_pipeline.train_batches(
-        config.data.dir, track, config.data.train_split, batch_size, config.run.seed
+        config.data.dir,
+        track,
+        config.data.train_split,
+        batch_size,
+        config.run.seed,
+        on_bad_example=config.data.on_bad_example,
     )
     frames = input_pipeline.num_frames(config.data.dir, track, config.data.train_split)
     if frames < batch_size:
@@ -66,13 +104,18 @@ def run_experiment(config: Config, workdir: str | Path) -> TrainState:
     # XLA's own generator: the unrolled threefry of some 60 tensors takes 10 s to compile on a CPU.
     init_key = jax.random.key(config.run.seed, impl="rbg")
     variables = init_variables(model, init_key, track.crop_size, track.crop_size)
-    if config.model.init_from is not None:
+    source = config.model.init_from
+    if source is not None and Path(source).is_dir():
+        variables = variables_from(source, variables)
+    elif source is not None:
         variables = initial_variables(config, track, variables)
+    check_prefixes(config.optim.freeze, variables["params"])
     # Placed explicitly, as restored states are: JAX compiles the step anew where that differs.
-    state = jax.device_put(TrainState.create(variables, optimizer), jax.devices()[0])
-    step = make_train_step(
-        model, optimizer, assembly.prepare_of(config, track), assembly.objective_of(config, track)
+    state = parallel.put(
+        TrainState.create(variables, optimizer, average=config.optim.ema_decay is not None),
+        layout.everywhere,
     )
+    step = layout.compile(assembly.train_step_of(config, track, optimizer, layout.axis_name))
 
     # Run
     workdir.mkdir(parents=True, exist_ok=True)
@@ -83,27 +126,34 @@ def run_experiment(config: Config, workdir: str | Path) -> TrainState:
             state, position = checkpoints.restore(state, last)
             batches.set_state(position)
         done = last is not None and last >= intervals.total
-        if not done or before is None:
+        processes.wait_for_all("the run directory is read")
+        if processes.is_first() and (not done or before is None):
             write_config(workdir, _with_absolute_paths(config))
         if done:
             say(f"this run is finished: step {last} of {intervals.total}; nothing left to train")
             return state
-        say(_headline(config, track, model, state, frames, intervals))
+        say(_headline(config, track, model, state, frames, intervals, layout))
         if last is not None:
             _say_continued(config, before, changed, last, intervals.total, steps_per_epoch)
-        with contextlib.closing(RunLog(workdir)) as log:
+        with (
+            contextlib.closing(_run_log(config, workdir, command, last or 0, layout)) as log,
+            contextlib.closing(_window(profile_steps, workdir)) as window,
+        ):
             state = train(
-                jax.jit(step, donate_argnums=0),
-                state,
+                lambda state, batch, key: step(state, layout.share(batch), key),
+                layout.place(state),
                 batches,
                 jax.random.fold_in(key, 1),
                 intervals,
-                evaluate=evaluator(config, track, model),
+                evaluate=evaluator(config, track, model, layout.local),
                 checkpoints=checkpoints,
                 log=log,
                 schedule=schedule,
                 batch_size=batch_size,
                 unit="mm" if track.joint_dims == 3 else "px",
+                window=window,
+                skippable=config.optim.skip_nonfinite_updates,
+                gather=layout.gather,
             )
         say(f"trained; look at it: a2j eval --workdir {shlex.quote(str(workdir))}")
         return state
@@ -112,7 +162,8 @@ def run_experiment(config: Config, workdir: str | Path) -> TrainState:
 def _check_labels(config: Config, track: TrackSpec, key: str) -> None:
     """A challenge's test split has no labels: neither to learn from nor to rank checkpoints by."""
     split = getattr(config.data, key)
-    if not input_pipeline.has_labels(config.data.dir, track, split):
+    skip = config.data.on_bad_example
+    if not input_pipeline.has_labels(config.data.dir, track, split, on_bad_example=skip):
         raise UserError(
             f"split {split!r} of track {track.name!r} has no labels; name one that has, for instance the "
             "last frames of training: --config.data.train_split='train[:98%]' "
@@ -120,21 +171,56 @@ def _check_labels(config: Config, track: TrackSpec, key: str) -> None:
         )
 
 
-def evaluator(config: Config, track: TrackSpec, model: A2J) -> Evaluate:
-    """`evaluate(variables)` -> scores of the evaluation split; "error" is the mean error, mm (px in 2D)."""
-    predict = assembly.predict_of(model, track)
+def evaluator(
+    config: Config, track: TrackSpec, model: A2J, devices: Sequence[jax.Device]
+) -> Evaluate:
+    """`evaluate(state)` -> scores of the evaluation split: mean errors of its weights, and of their average."""
+    predict = assembly.predict_of(model, track, devices)
+    data = config.data
 
-    def evaluate(variables: dict[str, Any]) -> dict[str, float]:
+    def score(variables: dict[str, Any]) -> Scores:
         batches = input_pipeline.eval_batches(
-            config.data.dir, track, config.data.eval_split, config.optim.batch_size
+            data.dir,
+            track,
+            data.eval_split,
+            config.optim.batch_size,
+            on_bad_example=data.on_bad_example,
         )
-        if config.data.eval_frames is not None:
-            count = math.ceil(config.data.eval_frames / config.optim.batch_size)
-            batches = itertools.islice(batches, count)
-        result = evaluate_batches(lambda batch: predict(variables, batch), batches, track)
-        return {"error": result.scores.mean_error, "frames": float(result.scores.frames)}
+        if data.eval_frames is not None:
+            batches = itertools.islice(
+                batches, math.ceil(data.eval_frames / config.optim.batch_size)
+            )
+        placed = assembly.place_variables(variables, devices)
+        return evaluate_batches(lambda batch: predict(placed, batch), batches, track).scores
+
+    def evaluate(state: TrainState) -> dict[str, float]:
+        raw = score(state.variables)
+        scores = {RANKED_BY: raw.mean_error, "frames": float(raw.frames)}
+        return scores if state.ema is None else {**scores, OF_EMA: score(state.ema).mean_error}
 
     return evaluate
+
+
+def _run_log(
+    config: Config, workdir: Path, command: str | None, step: int, layout: parallel.Layout
+) -> RunLog | NoLog:
+    """The logs of a run, opened by its first process, with a record of this start."""
+    if not processes.is_first():
+        return NoLog()
+    start = record_start(
+        workdir,
+        command=command,
+        step=step,
+        parallel=layout.mode,
+        batch_per_device=config.optim.batch_size // len(layout.devices),
+    )
+    project = config.run.wandb
+    wandb = None if project is None else WandbLog(workdir, project, dataclasses.asdict(config))
+    return RunLog(workdir, start=start, wandb=wandb)
+
+
+def _window(steps: range, workdir: Path) -> ProfileWindow:
+    return ProfileWindow(steps if processes.is_first() else range(0), workdir / PROFILE_FOLDER)
 
 
 def _with_absolute_paths(config: Config) -> Config:
@@ -144,17 +230,19 @@ def _with_absolute_paths(config: Config) -> Config:
 
 
 def _intervals(config: Config, steps_per_epoch: int) -> Intervals:
-    steps = config.optim.steps
-    total = round(config.optim.epochs * steps_per_epoch) if steps is None else steps
+    steps, epochs = config.optim.steps, config.optim.epochs
+    assert epochs is not None  # as `assembly.with_preset` leaves it
+    total = round(epochs * steps_per_epoch) if steps is None else steps
     if total < 1:
         raise UserError(
-            f"{config.optim.epochs:g} epochs of {steps_per_epoch} steps leave nothing to train; raise "
+            f"{epochs:g} epochs of {steps_per_epoch} steps leave nothing to train; raise "
             "--config.optim.epochs, or set --config.optim.steps"
         )
     return Intervals(
         total=total,
         log=config.run.log_every,
         evaluate=config.run.eval_every or min(steps_per_epoch, total),
+        save=config.run.save_every,
     )
 
 
@@ -177,7 +265,7 @@ def _say_continued(
                 one.optim, _intervals(one, steps_per_epoch).total, steps_per_epoch
             )(step)
         )
-        for one in (before, config)
+        for one in map(assembly.with_preset, (before, config))
     )
     if not math.isclose(old, new, rel_tol=1e-6):
         said += (
@@ -194,10 +282,11 @@ def _headline(
     state: TrainState,
     frames: int,
     intervals: Intervals,
+    layout: parallel.Layout,
 ) -> str:
     parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     return (
         f"{config.name}: {model.backbone} ({parameters / 1e6:.1f} M parameters) on {track.name}, "
         f"{frames} frames at {track.crop_size} px, {intervals.total} steps of "
-        f"{config.optim.batch_size}, {jax.device_count()} x {jax.devices()[0].device_kind}"
+        f"{config.optim.batch_size}, {layout}"
     )

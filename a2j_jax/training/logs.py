@@ -1,42 +1,138 @@
 """A run's record: one JSON line and one set of TensorBoard scalars per logged step."""
 
-import json
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
+from a2j_jax.training import json_lines
+from a2j_jax.training.record import read_starts
+from a2j_jax.training.weights_and_biases import WandbLog
+
 METRICS_FILE = "metrics.jsonl"
+_FLUSH_SECONDS = 10.0
 
 
 class RunLog:
-    """Appends to `metrics.jsonl` and to TensorBoard event files in a run directory."""
+    """Appends to `metrics.jsonl` and to TensorBoard event files in a run directory.
 
-    def __init__(self, workdir: str | Path):
-        self._lines = (Path(workdir) / METRICS_FILE).open("a", buffering=1)
-        self._events = _event_writer(Path(workdir) / "tensorboard")
+    A run that was killed goes back to its last checkpoint: what it logged beyond stays in the file, for it has
+    happened. Each line carries the number of the start that wrote it; `read_metrics` sorts it out.
+    """
+
+    def __init__(self, workdir: str | Path, *, start: int = 1, wandb: WandbLog | None = None):
+        """Opens the logs of a run directory.
+
+        Args:
+          workdir: the run directory.
+          start: number of this start, as `record.record_start` returned it.
+          wandb: written to as well, and closed.
+        """
+        self._path = Path(workdir) / METRICS_FILE
+        self._events = _Events(Path(workdir) / "tensorboard")
+        self._start, self._wandb = start, wandb
 
     def write(self, kind: str, step: int, scalars: dict[str, float]) -> None:
-        """Record scalars of one step; `kind` is "train" or "eval"."""
-        record = {"kind": kind, "step": step, "time": round(time.time(), 3), **scalars}
-        self._lines.write(json.dumps(record) + "\n")
-        for name, value in scalars.items():
-            self._events.add_scalar(f"{kind}/{name}", value, step)
+        """Record scalars of one step; `kind` is "train" or "eval".
+
+        Raises:
+          UserError: a file that cannot be written, naming it and the reason (no space left, say).
+        """
+        now = round(time.time(), 3)
+        about = {"kind": kind, "step": step, "start": self._start, "time": now}
+        json_lines.append(self._path, about | scalars)
+        self._events.write(kind, step, scalars)
+        if self._wandb is not None:
+            self._wandb.write(kind, step, scalars)
 
     def close(self) -> None:
-        """Flush and close both."""
-        self._lines.close()
-        self._events.close()
+        """Flush and close all of them."""
+        try:
+            self._events.close()
+        finally:
+            if self._wandb is not None:
+                self._wandb.close()
 
 
-def _event_writer(folder: Path) -> Any:
-    """A tensorboardX writer. It imports PyTorch where that is installed: seconds and memory for nothing."""
+class NoLog:
+    """What all processes of a job but the first one write: nothing."""
+
+    def write(self, kind: str, step: int, scalars: dict[str, float]) -> None:
+        """As `RunLog.write`."""
+
+    def close(self) -> None:
+        """As `RunLog.close`."""
+
+
+def read_metrics(workdir: str | Path) -> list[dict[str, Any]]:
+    """What was logged on the way to where a run stands now.
+
+    Lines that a later start took back, by going on from an earlier step, are left out; so is one that was
+    cut by a kill.
+
+    Args:
+      workdir: the run directory.
+
+    Returns:
+      One dict per line, in the order of steps: `kind` ("train" or "eval"), `step`, `start` (number of the
+      start, see `record.read_starts`), `time` (seconds since 1970) and the scalars.
+    """
+    begun_at = {start["start"]: start["step"] for start in read_starts(workdir)}
+    latest: dict[tuple[int, str], dict[str, Any]] = {}
+    for line in json_lines.read(Path(workdir) / METRICS_FILE):
+        number = line.get("start", 0)  # 0: before starts were counted
+        later = [step for start, step in begun_at.items() if start > number]
+        if line["step"] <= min(later, default=line["step"]):
+            latest[line["step"], line["kind"]] = line
+    # Of one step: its training before its evaluation, as they happened.
+    return [latest[key] for key in sorted(latest, key=lambda key: (key[0], key[1] == "eval"))]
+
+
+class _Events:
+    """A TensorBoard event file, written in this thread.
+
+    The library's own writer has a thread, which dies of a full disk with a traceback and leaves the training
+    waiting for it.
+    """
+
+    def __init__(self, folder: Path):
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        self._library = _tensorboard()
+        self._flushed = time.monotonic()
+        try:
+            self._file = self._library.event_file_writer.EventsWriter(str(folder / "events"))
+        except OSError as error:
+            raise json_lines.cannot_write(folder, error) from error
+
+    def write(self, kind: str, step: int, scalars: dict[str, float]) -> None:
+        summary, event_pb2 = self._library.summary, self._library.proto.event_pb2
+        try:
+            for name, value in scalars.items():
+                scalar = summary.scalar(f"{kind}/{name}", value)
+                event = event_pb2.Event(wall_time=time.time(), step=step, summary=scalar)
+                self._file.write_event(event)
+            if time.monotonic() - self._flushed > _FLUSH_SECONDS:
+                self._flushed = time.monotonic()
+                self._file.flush()
+        except OSError as error:
+            raise json_lines.cannot_write(self._folder, error) from error
+
+    def close(self) -> None:
+        try:
+            self._file.close()
+        except OSError as error:
+            raise json_lines.cannot_write(self._folder, error) from error
+
+
+def _tensorboard() -> Any:
+    """The library. It imports PyTorch where that is installed: seconds and memory for nothing."""
     if "torch" in sys.modules:
-        from tensorboardX import SummaryWriter
+        import tensorboardX
     else:
         sys.modules["torch"] = None  # type: ignore[assignment]  # "not installed", for this import
         try:
-            from tensorboardX import SummaryWriter
+            import tensorboardX
         finally:
             del sys.modules["torch"]
-    return SummaryWriter(str(folder))
+    return tensorboardX

@@ -10,13 +10,14 @@ import optax
 from a2j_jax.errors import UserError
 from a2j_jax.evaluation.metrics import NotFiniteError
 from a2j_jax.progress import Advance, progress, say
-from a2j_jax.training.checkpoints import RANKED_BY, RunCheckpoints
-from a2j_jax.training.logs import RunLog
+from a2j_jax.training.checkpoints import OF_EMA, RANKED_BY, RunCheckpoints
+from a2j_jax.training.logs import NoLog, RunLog
 from a2j_jax.training.state import TrainState
 from a2j_jax.training.step import Batch, Metrics, TrainStep
+from a2j_jax.training.stopping import StopRequests, stopped
 
-# variables -> scores of the evaluation split; "error" ranks checkpoints
-Evaluate = Callable[[dict[str, Any]], dict[str, float]]
+# state -> scores of the evaluation split; the "error", or that of the averaged weights, ranks checkpoints
+Evaluate = Callable[[TrainState], dict[str, float]]
 # What travels to the device; the rest of an example is for evaluation.
 BATCH_KEYS = ("canvas", "box_px", "window_px", "center_uvd", "joints_uvd", "valid")
 
@@ -39,6 +40,15 @@ class Intervals(NamedTuple):
     total: int
     log: int
     evaluate: int  # and save
+    save: int | None = None  # without evaluating
+
+
+class Window(Protocol):
+    """Told of every step before it is dispatched and after; steps count from 1 (`profiling.ProfileWindow`)."""
+
+    def before(self, step: int) -> None: ...
+
+    def after(self, step: int, outputs: Any) -> None: ...
 
 
 def train(
@@ -50,55 +60,96 @@ def train(
     *,
     evaluate: Evaluate,
     checkpoints: RunCheckpoints,
-    log: RunLog,
+    log: RunLog | NoLog,
     schedule: optax.Schedule,
     batch_size: int,
     unit: str = "",
+    window: Window | None = None,
+    skippable: int = 0,
+    gather: Callable[[TrainState], TrainState] = lambda state: state,
 ) -> TrainState:
     """Train from `state.step` to `intervals.total`.
 
     Metrics are read one step late, so that the device never waits for the host. Every `intervals.evaluate` steps
-    and at the end the state is evaluated and saved, after its losses were seen to be finite. `unit` is that of
-    the error, for what is told.
+    and at the end the state is evaluated and saved, after its losses were seen to be finite.
+
+    Args:
+      train_step: compiled; it is given the host's batches.
+      state: as `train_step` takes it.
+      batches: from the position that belongs to the state.
+      key: of the run.
+      intervals: how often what happens.
+      evaluate: scores of a gathered state.
+      checkpoints, log: of the run directory.
+      schedule: the learning rate, to be logged.
+      batch_size: of all devices together.
+      unit: of the error, for what is told.
+      window: told of every step.
+      skippable: updates in a row that may be left out because they are not finite.
+      gather: makes of `train_step`'s state the one that is evaluated and saved.
+
+    Returns:
+      The gathered state.
 
     Raises:
       UserError: the loss, the gradient norm or an evaluated joint is NaN or infinite, naming the step and the
-        last good checkpoint.
+        last good checkpoint; a checkpoint that cannot be saved.
+      Stopped: SIGTERM or SIGINT came; the last step's state is saved.
     """
-    first = int(state.step)
-    reporter = _Reporter(log, schedule, intervals.log, checkpoints)
-    with progress(
-        "training", intervals.total * batch_size, "images", first * batch_size
-    ) as advance:
-        for step in range(first, intervals.total):
+    first = int(gather(state).step)
+    reporter = _Reporter(log, schedule, intervals.log, checkpoints, skippable)
+    with (
+        StopRequests() as stop,
+        progress("training", intervals.total * batch_size, "images", first * batch_size) as advance,
+    ):
+        for step in range(first + 1, intervals.total + 1):
             batch = next(batches)
+            if window is not None:
+                window.before(step)
             state, metrics = train_step(state, {name: batch[name] for name in BATCH_KEYS}, key)
+            if window is not None:
+                window.after(step, metrics)
             reporter.read(advance)
             advance(batch_size)
-            reporter.pending = (step + 1, metrics)
-            if (step + 1) % intervals.evaluate == 0 or step + 1 == intervals.total:
+            reporter.pending = (step, metrics)
+            signal = stop.after(step)
+            if step % intervals.evaluate == 0 or step == intervals.total:
                 reporter.read(advance)
-                scores = reporter.checked(step + 1, evaluate, state.variables)
-                log.write("eval", step + 1, scores)
-                checkpoints.save(state, batches.get_state(), scores)
-                say(f"step {step + 1}: error {scores[RANKED_BY]:.2f} {unit}{_where(scores)}")
+                whole = gather(state)
+                scores = reporter.checked(step, evaluate, whole)
+                log.write("eval", step, scores)
+                checkpoints.save(whole, batches.get_state(), scores)
+                say(f"step {step}: {_told(scores, unit)}")
+            elif signal is not None or (intervals.save and step % intervals.save == 0):
+                reporter.read(advance)
+                checkpoints.save(gather(state), batches.get_state(), None)
+            if signal is not None and step < intervals.total:
+                checkpoints.wait()
+                raise stopped(signal, step, intervals.total)
     checkpoints.wait()
-    return state
+    return gather(state)
 
 
-def _where(scores: dict[str, float]) -> str:
-    return f" on {scores['frames']:.0f} frames" if "frames" in scores else ""
+def _told(scores: dict[str, float], unit: str) -> str:
+    averaged = f", of the averaged weights {scores[OF_EMA]:.2f}" if OF_EMA in scores else ""
+    where = f" on {scores['frames']:.0f} frames" if "frames" in scores else ""
+    return f"error {scores[RANKED_BY]:.2f} {unit}{averaged}{where}"
 
 
 class _Reporter:
     """Reads a step's metrics once they are surely there, checks them, logs some of them."""
 
     def __init__(
-        self, log: RunLog, schedule: optax.Schedule, log_every: int, checkpoints: RunCheckpoints
+        self,
+        log: RunLog | NoLog,
+        schedule: optax.Schedule,
+        log_every: int,
+        checkpoints: RunCheckpoints,
+        skippable: int,
     ):
         self.pending: tuple[int, Metrics] | None = None
         self._log, self._schedule, self._log_every = log, schedule, log_every
-        self._checkpoints = checkpoints
+        self._checkpoints, self._skippable = checkpoints, skippable
 
     def read(self, advance: Advance) -> None:
         if self.pending is None:
@@ -106,21 +157,26 @@ class _Reporter:
         step, metrics = self.pending
         self.pending = None
         scalars = {name: float(value) for name, value in metrics.items()}
-        if not all(math.isfinite(value) for value in scalars.values()):
-            self._stop(step, ", ".join(f"{name} {value:g}" for name, value in scalars.items()))
-        if step % self._log_every:
+        finite = all(math.isfinite(value) for value in scalars.values())
+        if not finite:
+            told = ", ".join(f"{name} {value:g}" for name, value in scalars.items())
+            if not 0 < scalars.get("skipped_in_a_row", 0) <= self._skippable:
+                self._stop(step, told)
+            say(f"step {step}: left out ({told})")
+        if step % self._log_every and finite:
             return
+        self._checkpoints.check()
         scalars["learning_rate"] = float(self._schedule(step - 1))
-        self._log.write("train", step, scalars)
+        self._log.write("train", step, {n: v for n, v in scalars.items() if math.isfinite(v)})
         advance(
             0,
             note=f"loss {scalars['loss']:.2f}  lr {scalars['learning_rate']:.1e}",
         )
 
-    def checked(self, step: int, evaluate: Evaluate, variables: dict[str, Any]) -> dict[str, float]:
+    def checked(self, step: int, evaluate: Evaluate, state: TrainState) -> dict[str, float]:
         """Scores of a state that is fit to be saved: a finite loss may still break the weights it leads to."""
         try:
-            return evaluate(variables)
+            return evaluate(state)
         except NotFiniteError as error:
             self._stop(step, str(error))
 
@@ -130,5 +186,6 @@ class _Reporter:
         where = "none was saved yet" if good is None else f"step {good}, kept in the run directory"
         raise UserError(
             f"training broke at step {step}: {what}. Last good checkpoint: {where}. "
-            "Lower --config.optim.learning_rate or lengthen --config.optim.warmup_steps"
+            "Lower --config.optim.learning_rate or lengthen --config.optim.warmup_steps; single broken updates "
+            "are left out with --config.optim.skip_nonfinite_updates=10"
         )

@@ -1,10 +1,29 @@
 """Adam with coupled L2, and the learning-rate schedules of the paper, the official code and the quickstart."""
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import optax
 
 Schedule = Literal["constant", "step", "cosine"]
+Preset = Literal["official", "paper"]
+Subject = Literal["hand", "body"]
+
+
+class StepSchedule(NamedTuple):
+    """Length of a run and the fall of its learning rate."""
+
+    epochs: int
+    decay_every_epochs: int
+    decay_factor: float
+
+
+# Sec. 4.2 of the paper, and the authors' training program, which was published for hands alone.
+PRESETS: dict[tuple[Preset, Subject], StepSchedule] = {
+    ("official", "hand"): StepSchedule(35, 10, 0.2),
+    ("official", "body"): StepSchedule(17, 7, 0.1),
+    ("paper", "hand"): StepSchedule(34, 10, 0.1),
+    ("paper", "body"): StepSchedule(17, 7, 0.1),
+}
 
 
 def learning_rate_schedule(

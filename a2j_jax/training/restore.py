@@ -3,11 +3,20 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from flax.traverse_util import flatten_dict, unflatten_dict
+
 from a2j_jax.config import Config
+from a2j_jax.errors import UserError
 from a2j_jax.models.a2j import A2J
+from a2j_jax.progress import say
 from a2j_jax.tracks import TrackSpec
 from a2j_jax.training import assembly
-from a2j_jax.training.checkpoints import load_variables, read_config
+from a2j_jax.training.checkpoints import (
+    Weights,
+    has_average,
+    load_variables,
+    read_config,
+)
 
 
 class Restored(NamedTuple):
@@ -18,21 +27,54 @@ class Restored(NamedTuple):
     track: TrackSpec
     config: Config
     step: int
+    averaged: bool  # whether the variables are the moving average
 
 
-def restore(directory: str | Path, step: int | str = "best") -> Restored:
+def restore(directory: str | Path, step: int | str = "best", weights: Weights = "best") -> Restored:
     """Load a work directory of `a2j train`, or what `a2j convert` made.
 
     Args:
       directory: holding `config.json` and `checkpoints/`.
       step: a step number, "best" or "latest".
+      weights: "raw", their moving average "ema", or "best": the average where one was kept.
 
     Raises:
-      UserError: nothing there, no such step, or tensors of another architecture.
+      UserError: nothing there, no such step, no average, or tensors of another architecture.
     """
     config = read_config(directory)
     track = assembly.track_of(config)
     model = assembly.model_of(config, track)
     expected = assembly.expected_variables(model, track)
-    variables, found = load_variables(directory, expected, step)
-    return Restored(model, variables, track, config, found)
+    variables, found = load_variables(directory, expected, step, weights)
+    averaged = weights != "raw" and has_average(directory, found)
+    return Restored(model, variables, track, config, found, averaged)
+
+
+def variables_from(directory: str | Path, variables: dict[str, Any]) -> dict[str, Any]:
+    """Start from another run's weights, as `--config.model.init_from=FOLDER` does.
+
+    The trunk has to be the same. Of the heads, what has another shape (another number of joints) stays as it is.
+
+    Args:
+      directory: a work directory of `a2j train`, or what `a2j convert` made; its best step.
+      variables: freshly initialised {"params", "batch_stats"}.
+
+    Raises:
+      UserError: nothing there, or a trunk of another architecture.
+    """
+    found = restore(directory)
+    there = flatten_dict(found.variables, sep="/")
+    fresh = flatten_dict(variables, sep="/")
+    fits = {name for name, x in fresh.items() if name in there and there[name].shape == x.shape}
+    other = sorted(name for name in fresh if name not in fits)
+    if any("/trunk/" in name for name in other):
+        raise UserError(
+            f"--config.model.init_from={directory}: its trunk is a {found.config.model.backbone} of width "
+            f"{found.config.model.width}, another one than this config's"
+        )
+    said = f"; left as initialised, being of another shape: {', '.join(other)}" if other else ""
+    say(f"initialised from {directory}, step {found.step}: {len(fits)} tensors{said}")
+    started: dict[str, Any] = unflatten_dict(
+        {name: there[name] if name in fits else x for name, x in fresh.items()}, sep="/"
+    )
+    return started

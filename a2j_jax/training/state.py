@@ -15,18 +15,30 @@ class TrainState(struct.PyTreeNode):
     params: Any
     batch_stats: Any  # running means and variances
     opt_state: Any
+    ema: Any  # moving average of {"params", "batch_stats"}; None: not kept
+    skipped: jax.Array  # () int32, updates left out because they were not finite
+    skipped_in_a_row: jax.Array  # () int32, of those the ones up to the last step
 
     @classmethod
     def create(
-        cls, variables: dict[str, Any], optimizer: optax.GradientTransformation
+        cls,
+        variables: dict[str, Any],
+        optimizer: optax.GradientTransformation,
+        *,
+        average: bool = False,
     ) -> "TrainState":
         """Start from initialised or converted variables {"params", "batch_stats"}."""
         params = variables["params"]
+        # A copy each: a step that is given its state to rewrite may not be given an array twice.
+        zero, nothing, none = (jnp.zeros((), jnp.int32) for _ in range(3))
         return cls(
-            step=jnp.zeros((), jnp.int32),
+            step=zero,
             params=params,
             batch_stats=variables["batch_stats"],
             opt_state=optimizer.init(params),
+            ema=jax.tree.map(jnp.copy, dict(variables)) if average else None,
+            skipped=nothing,
+            skipped_in_a_row=none,
         )
 
     @property

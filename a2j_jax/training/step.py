@@ -1,25 +1,42 @@
-"""One training step, as a pure function of state, batch and key; how devices share it is decided elsewhere."""
+"""One training step, as a pure function of state, batch and key; how devices share it is decided in `parallel`."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import optax
+from flax import linen as nn
 from jax import lax
 
+from a2j_jax.augment import example_keys
 from a2j_jax.losses import Losses
 from a2j_jax.models.a2j import A2J
 from a2j_jax.models.anchors import Heads
+from a2j_jax.training.freezing import held_still, is_frozen, map_named
 from a2j_jax.training.state import TrainState
 
 Batch = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]
-# (batch, key) -> normalised images (B, H, W, 1), joints (B, K, 3) in crop coordinates
+# (batch, (B,) keys) -> normalised images (B, H, W, 1), joints (B, K, 3) in crop coordinates
 Prepare = Callable[[Batch, jax.Array], tuple[jax.Array, jax.Array]]
-# (heads, joints, valid) -> Losses
-Objective = Callable[[Heads, jax.Array, jax.Array], Losses]
 TrainStep = Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Metrics]]
+
+
+class Objective(Protocol):
+    """The losses of Eqs. (4)-(7), bound to their constants; sums over these rows, divided by `count`."""
+
+    def __call__(
+        self, heads: Heads, joints: jax.Array, valid: jax.Array, *, count: jax.Array
+    ) -> Losses: ...
+
+
+class _Share(NamedTuple):
+    """What a part of a batch adds to its losses and gradients, and the running statistics it leaves."""
+
+    losses: Losses
+    grads: Any
+    batch_stats: Any
 
 
 def make_train_step(
@@ -28,6 +45,11 @@ def make_train_step(
     prepare: Prepare,
     objective: Objective,
     axis_name: str | None = None,
+    *,
+    accumulate: int = 1,
+    frozen: tuple[str, ...] = (),
+    ema_decay: float | None = None,
+    skip_nonfinite: bool = False,
 ) -> TrainStep:
     """Bind a model, its optimiser, input preparation and objective into `step(state, batch, key)`.
 
@@ -36,46 +58,104 @@ def make_train_step(
       optimizer: gradient transformation the state was created with.
       prepare: augmentation and normalisation; runs on the device, inside the step.
       objective: the losses of Eqs. (4)-(7), bound to their constants.
-      axis_name: mapped axis to average gradients and metrics over; None on one device.
+      axis_name: mapped axis over which the batch is spread; None where the batch at hand is all of it.
+      accumulate: parts that go through the network one after the other. Losses and gradients add up to
+        those of the whole batch; batch normalisation is by the statistics of each part.
+      frozen: prefixes of parameter names ("trunk/conv1") that are left as they are. Batch normalisation
+        below them is by the running statistics, which stay as well.
+      ema_decay: of the moving average of weights and running statistics that `state.ema` holds.
+      skip_nonfinite: leave everything as it was where the loss or a gradient is not finite, and count it.
 
     Returns:
       A pure function (state, batch, key) -> (state, metrics). `key` is the run's: the step's own is folded
-      from the step number, so that a resumed run draws what the uninterrupted one would have. Metrics are
-      float scalars: loss, surrounding, regression, grad_norm (of the loss alone, before L2).
+      from the step number and an example's from its place in the global batch, so that a resumed run
+      draws what the uninterrupted one would have, on any number of devices. Metrics are scalars: loss,
+      surrounding, regression, grad_norm (of the loss alone, before L2), and skipped, skipped_in_a_row.
     """
 
-    def step(state: TrainState, batch: Batch, key: jax.Array) -> tuple[TrainState, Metrics]:
-        key = jax.random.fold_in(key, state.step)
-        if axis_name is not None:
-            key = jax.random.fold_in(key, lax.axis_index(axis_name))
-        images, joints = prepare(batch, key)
+    def share(params: Any, batch_stats: Any, batch: Batch, keys: Any, count: jax.Array) -> _Share:
+        images, joints = prepare(batch, keys)
 
         def loss_fn(params: Any) -> tuple[jax.Array, tuple[Losses, Any]]:
-            heads, updated = model.apply(
-                {"params": params, "batch_stats": state.batch_stats},
-                images,
-                train=True,
-                mutable=["batch_stats"],
+            params = map_named(
+                lambda name, x: lax.stop_gradient(x) if is_frozen(name, frozen) else x, params
             )
-            losses = objective(heads, joints, batch["valid"])
+            with nn.intercept_methods(held_still(frozen)):
+                heads, updated = model.apply(
+                    {"params": params, "batch_stats": batch_stats},
+                    images,
+                    train=True,
+                    mutable=["batch_stats"],
+                )
+            losses = objective(heads, joints, batch["valid"], count=count)
             return losses.total, (losses, updated["batch_stats"])
 
-        (_, (losses, batch_stats)), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
+        (_, (losses, stats)), grads = jax.value_and_grad(loss_fn, has_aux=True)(params)
+        return _Share(losses, grads, stats)
+
+    def step(state: TrainState, batch: Batch, key: jax.Array) -> tuple[TrainState, Metrics]:
+        size, first, count = batch["valid"].shape[0], jnp.int32(0), batch["valid"].sum()
         if axis_name is not None:
-            losses, grads = lax.pmean((losses, grads), axis_name)
+            first, count = lax.axis_index(axis_name) * size, lax.psum(count, axis_name)
+        keys = example_keys(jax.random.fold_in(key, state.step), size, first)
+
+        def part(batch: Batch, keys: jax.Array) -> _Share:
+            return share(state.params, state.batch_stats, batch, keys, count)
+
+        losses, grads, batch_stats = _in_parts(part, accumulate, batch, keys)
+        if axis_name is not None:
+            losses, grads = lax.psum((losses, grads), axis_name)
+        grad_norm = optax.global_norm(grads)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        new = state.replace(params=params, batch_stats=batch_stats, opt_state=opt_state)
+        if ema_decay is not None:
+            new = new.replace(ema=_averaged(state.ema, new.variables, ema_decay, state.step))
+        if skip_nonfinite:
+            new = _unless(jnp.isfinite(losses.total) & jnp.isfinite(grad_norm), new, state)
         metrics = {
             "loss": losses.total,
             "surrounding": losses.surrounding,
             "regression": losses.regression,
-            "grad_norm": optax.global_norm(grads),
+            "grad_norm": grad_norm,
+            "skipped": new.skipped,
+            "skipped_in_a_row": new.skipped_in_a_row,
         }
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        new_state = TrainState(
-            step=state.step + jnp.int32(1),
-            params=optax.apply_updates(state.params, updates),
-            batch_stats=batch_stats,
-            opt_state=opt_state,
-        )
-        return new_state, metrics
+        return new.replace(step=state.step + jnp.int32(1)), metrics
 
     return step
+
+
+def _in_parts(
+    part: Callable[[Batch, jax.Array], _Share], parts: int, batch: Batch, keys: jax.Array
+) -> _Share:
+    """Losses and gradients added up over parts of a batch, running statistics averaged."""
+    if parts == 1:
+        return part(batch, keys)
+    # Part i is rows i, i + parts, ...: of a batch that is spread over devices each holds a share of every part.
+    split = jax.tree.map(lambda x: x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1), (batch, keys))
+    first = jax.tree.map(lambda x: x[0], split)
+    nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(part, *first))
+
+    def add(sums: _Share, one: tuple[Batch, jax.Array]) -> tuple[_Share, None]:
+        return jax.tree.map(jnp.add, sums, part(*one)), None
+
+    sums, _ = lax.scan(add, nothing, split)
+    return sums._replace(batch_stats=jax.tree.map(lambda x: x / parts, sums.batch_stats))
+
+
+def _averaged(average: Any, variables: Any, decay: float, step: jax.Array) -> Any:
+    """The moving average after a step; it forgets faster at first, or it would remember the initial weights."""
+    keep = jnp.minimum(decay, (1 + step) / (10 + step))
+    return jax.tree.map(
+        lambda a, x: (keep * a + (1 - keep) * x).astype(a.dtype), average, variables
+    )
+
+
+def _unless(finite: jax.Array, new: TrainState, old: TrainState) -> TrainState:
+    """The new state, or the old one with one more skipped update."""
+    chosen = jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, old)
+    missed = 1 - finite.astype(jnp.int32)
+    return chosen.replace(
+        skipped=old.skipped + missed, skipped_in_a_row=(old.skipped_in_a_row + missed) * missed
+    )

@@ -75,6 +75,10 @@ def test_version(a2j: Command) -> None:
         ("train --config quickstart --config.track=nyu", "no data directory data"),
         ("train --config quickstart --resume", "--resume: there is no run in runs/quickstart"),
         ("train --config quickstart --workdir file.txt", "file.txt is a file; name a folder"),
+        ("train --config none.json", "config file not found: none.json"),
+        ("train --config quickstart --profile_steps 10", "'10': expected FIRST:END"),
+        ("train --config quickstart --on_bad_example ignore", "invalid choice: 'ignore'"),
+        ("train --config quickstart --process_id 1", "missing here: --coordinator_address"),
     ],
 )
 def test_mistakes_are_told_in_one_line(

@@ -6,7 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from a2j_jax.training import assembly
 from a2j_jax.training.checkpoints import ranking_metrics, read_config
+from a2j_jax.training.logs import METRICS_FILE, read_metrics
+from a2j_jax.training.record import read_starts
 from tests import tiny
 from tests.cli.conftest import Command, Refused
 
@@ -36,7 +39,7 @@ def test_train_go_on_evaluate_predict(
     outcome = a2j(*train)
     assert (outcome.status, outcome.out) == (0, ""), outcome.err
     assert "is built already" in outcome.err
-    assert read_config(workdir) == tiny.config(tiny_data)
+    assert read_config(workdir) == assembly.with_preset(tiny.config(tiny_data))
     assert 6 in ranking_metrics(workdir)
 
     outcome = a2j(*train, "--resume")
@@ -56,6 +59,39 @@ def test_train_go_on_evaluate_predict(
     )  # fmt: skip
     assert outcome.status == 0, outcome.err
     assert np.shape(json.loads(outcome.out)["frames"][0]["joints_xyz_mm"]) == (21, 3)
+
+
+def test_a_run_is_repeated_from_its_directory(
+    a2j: Command, config_file: Path, tmp_path: Path
+) -> None:
+    first, again = tmp_path / "first", tmp_path / "again"
+    train = ("train", "--config", config_file, "--workdir", first, "--config.optim.steps=3")
+    assert a2j(*train, "--on_bad_example", "skip").status == 0
+    longer = (*train, "--on_bad_example=skip", "--config.optim.steps=6", "--profile_steps", "4:6")
+    outcome = a2j(*longer)
+    assert outcome.status == 0, outcome.err
+    assert "--profile_steps: step 4 is the first of this start" in outcome.err
+    assert "profiled steps 4 to 5" in outcome.err
+    assert list((first / "profile").rglob("perfetto_trace.json.gz"))
+
+    assert [start["step"] for start in read_starts(first)] == [0, 3]
+    assert read_starts(first)[1]["command"].endswith("--profile_steps 4:6")
+    assert read_config(first).data.on_bad_example == "skip"
+
+    assert a2j("train", "--config", first / "config.json", "--workdir", again).status == 0
+    assert read_config(again) == read_config(first)
+    assert [line["step"] for line in read_metrics(again)] == [1, 2, 3, 3, 4, 5, 6, 6]
+    # Before the first was lengthened, its learning rates were those of a shorter run.
+    assert read_metrics(again)[0]["loss"] == read_metrics(first)[0]["loss"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
+def test_a_disk_that_is_full_is_told(refused: Refused, config_file: Path, tmp_path: Path) -> None:
+    workdir = tmp_path / "run"
+    workdir.mkdir()
+    (workdir / METRICS_FILE).symlink_to("/dev/full")
+    message = refused("train", "--config", config_file, "--workdir", workdir)
+    assert f"{workdir / METRICS_FILE}: cannot be written (No space left on device)" in message
 
 
 def test_an_embedded_data_set_is_not_replaced(

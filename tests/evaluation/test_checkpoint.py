@@ -25,7 +25,7 @@ def workdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def restored(config: Any, step: int = 6) -> Restored:
-    return Restored(None, {}, assembly.track_of(config), config, step)  # type: ignore[arg-type]
+    return Restored(None, {}, assembly.track_of(config), config, step, False)  # type: ignore[arg-type]
 
 
 def test_without_labels_the_submission_is_written(
@@ -33,8 +33,8 @@ def test_without_labels_the_submission_is_written(
 ) -> None:
     batches = input_pipeline.eval_batches
 
-    def unlabelled(*arguments: Any) -> Iterator[Any]:
-        for batch in batches(*arguments):
+    def unlabelled(*arguments: Any, **options: Any) -> Iterator[Any]:
+        for batch in batches(*arguments, **options):
             nothing = np.full_like(batch["joints_uvd"], np.nan)
             yield {**batch, "joints_uvd": nothing, "valid": np.zeros_like(batch["valid"])}
 
@@ -54,6 +54,7 @@ def test_without_labels_the_submission_is_written(
         "step": 0,
         "split": "test",
         "crops_from": {"rendered": tiny.FRAMES["test"]},
+        "unreadable": 0,
     }
     assert any("no labels" in line for line in said)
     lines = (out / "submission.txt").read_text().splitlines()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from a2j_jax import input_pipeline
-from a2j_jax.config import override
+from a2j_jax.config import Config, OptimConfig, override
 from a2j_jax.errors import UserError
 from a2j_jax.models.anchors import Heads, anchor_grid
 from a2j_jax.tracks import get_track
@@ -91,10 +91,29 @@ def test_presets_differ_in_the_depth_term_and_alpha_scales_the_plane() -> None:
 def test_the_schedule_is_the_configs(kind: str, last: float) -> None:
     config = override(tiny.config(), "optim.schedule", kind)
     config = override(config, "optim.decay_every_epochs", "1")
-    schedule = assembly.schedule_of(config.optim, 6, 3)
+    schedule = assembly.schedule_of(assembly.with_preset(config).optim, 6, 3)
     assert float(schedule(1)) == pytest.approx(5e-4)  # half-way through the warm-up
     assert float(schedule(2)) == pytest.approx(1e-3)
     assert float(schedule(6)) == pytest.approx(last)
+
+
+@pytest.mark.parametrize(
+    ("track", "preset", "expected"),
+    [
+        ("nyu", "official", (35, 10, 0.2)),
+        ("nyu", "paper", (34, 10, 0.1)),
+        ("itop_front", "paper", (17, 7, 0.1)),
+        ("k2hpd", "official", (17, 7, 0.1)),
+    ],
+)
+def test_a_preset_fills_in_what_a_config_leaves_open(
+    track: str, preset: Any, expected: tuple[float, ...]
+) -> None:
+    config = Config(name="x", track=track, optim=OptimConfig(preset=preset))
+    optim = assembly.with_preset(config).optim
+    assert (optim.epochs, optim.decay_every_epochs, optim.decay_factor) == expected
+    own = dataclasses.replace(config, optim=dataclasses.replace(config.optim, decay_factor=0.5))
+    assert assembly.with_preset(own).optim.decay_factor == 0.5
 
 
 def test_crops_are_normalised_as_published_or_as_computed(tiny_data: Path) -> None:

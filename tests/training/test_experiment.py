@@ -95,7 +95,9 @@ class Interrupted:
 def interrupt(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
     make = input_pipeline.train_batches
     monkeypatch.setattr(
-        input_pipeline, "train_batches", lambda *args: Interrupted(make(*args), after)
+        input_pipeline,
+        "train_batches",
+        lambda *args, **options: Interrupted(make(*args, **options), after),
     )
 
 

@@ -1,0 +1,65 @@
+"""Options of commands that many processes run together: who they are, from flags, environment or cluster."""
+
+import argparse
+import os
+from typing import Any
+
+from a2j_jax import processes, progress
+from a2j_jax.cli.arguments import whole
+from a2j_jax.errors import UserError
+
+# Option -> the environment variable that stands in for it.
+_VARIABLES = {
+    "coordinator_address": "JAX_COORDINATOR_ADDRESS",
+    "num_processes": "JAX_NUM_PROCESSES",
+    "process_id": "JAX_PROCESS_ID",
+}
+
+
+def add_process_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare how processes find each other."""
+    group = parser.add_argument_group(
+        "several processes",
+        "The same command is run on every host, or once per GPU. The last three are also read from "
+        "JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID, if all of them are set.",
+    )
+    group.add_argument(
+        "--distributed",
+        action="store_true",
+        help="find the others by what Slurm, Open MPI, a TPU slice or Kubernetes says of this job",
+    )
+    group.add_argument("--coordinator_address", metavar="HOST:PORT", help="where process 0 listens")
+    group.add_argument("--num_processes", type=whole(1), metavar="N", help="how many there are")
+    group.add_argument("--process_id", type=whole(0), metavar="I", help="which one this is, from 0")
+
+
+def join_processes(arguments: argparse.Namespace) -> None:
+    """Join the other processes, if there are any; from then on only the first one tells how it goes.
+
+    Raises:
+      UserError: options or variables that are missing, contradict each other or lead nowhere.
+    """
+    given = [getattr(arguments, name) for name in _VARIABLES]
+    address, count, index = (
+        _or_variable(value, variable)
+        for value, variable in zip(given, _VARIABLES.values(), strict=True)
+    )
+    asked_for = arguments.distributed or any(value is not None for value in given)
+    if not asked_for and None in (address, count, index):
+        return
+    processes.initialize(
+        address, _whole(count, "num_processes"), _whole(index, "process_id"), arguments.distributed
+    )
+    if not processes.is_first():
+        progress.be_quiet()
+
+
+def _or_variable(value: Any, variable: str) -> Any:
+    """An option, or the text of the environment variable that stands in for it; None: neither."""
+    return value if value is not None else os.environ.get(variable) or None
+
+
+def _whole(value: int | str | None, name: str) -> int | None:
+    if isinstance(value, str) and not value.isdigit():
+        raise UserError(f"{_VARIABLES[name]}={value}: expected a whole number")
+    return None if value is None else int(value)

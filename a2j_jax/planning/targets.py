@@ -1,0 +1,106 @@
+"""Devices to compile for, by name: slices of TPUs that are not here, and the processors that are."""
+
+import contextlib
+import os
+from dataclasses import dataclass
+
+import jax
+from jax.experimental import topologies
+
+from a2j_jax.errors import UserError
+from a2j_jax.planning.chips import CHIPS, Chip
+
+# libtpu looks for a TPU virtual machine around it, asks its metadata server, and takes a machine-wide lock. For
+# a compiler alone there is nothing to find or to lock; set by the user, these stay as they are.
+_COMPILER_ONLY = {
+    "TPU_SKIP_MDS_QUERY": "1",
+    "TPU_ACCELERATOR_TYPE": "v5litepod-4",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "TPU_LOG_DIR": "disabled",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+}
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a step is compiled for.
+
+    Attributes:
+      name: as given, e.g. "v5e:4x4".
+      platform: "tpu", "cpu" or "gpu".
+      devices: those that share the batch; compile-only ones for a TPU.
+      memory: bytes each may fill; None: not known.
+      chip: figures of its vendor; None: none are kept here, and there is no bound.
+      links: ports of a chip that lead to others of the slice.
+    """
+
+    name: str
+    platform: str
+    devices: tuple[jax.Device, ...]
+    memory: int | None = None
+    chip: Chip | None = None
+    links: int = 0
+
+
+def find_target(name: str) -> Target:
+    """The devices of a topology: "v5e:4x4" and the like, "cpu", "cpu:8", "gpu" or "gpu:8".
+
+    Raises:
+      UserError: an unknown topology (the message lists those there are), or devices or a compiler that are missing.
+    """
+    kind, _, shape = name.partition(":")
+    if kind in CHIPS and shape in CHIPS[kind].slices:
+        return _tpu(name, CHIPS[kind], tuple(int(side) for side in shape.split("x")))
+    count = int(shape) if shape.isdigit() else 0 if shape else 1
+    if kind == "cpu" and count:
+        return _cpu(name, count)
+    if kind == "gpu" and count:
+        return _gpu(name, count)
+    raise UserError(f"no topology {name!r}; there are: {known_topologies()}")
+
+
+def known_topologies() -> str:
+    """All names, in one line."""
+    slices = (f"{chip.name}: {', '.join(chip.slices)}" for chip in CHIPS.values())
+    return "; ".join([*slices, "cpu[:DEVICES]", "gpu[:DEVICES]"])
+
+
+def _tpu(name: str, chip: Chip, sides: tuple[int, ...]) -> Target:
+    for variable, value in _COMPILER_ONLY.items():
+        os.environ.setdefault(variable, value)
+    try:
+        found = topologies.get_topology_desc(
+            platform="tpu", topology_name=name, **dict(chip.topology_options)
+        )
+    except Exception as error:  # a missing library, or whatever the compiler has to say
+        said = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(
+            f"no compiler for {name}: libtpu is missing or does not know it ({said}); "
+            "pip install 'a2j-jax[tpu]' (no TPU is needed)"
+        ) from error
+    return Target(name, "tpu", tuple(found.devices), chip.memory, chip, chip.links(sides))
+
+
+def _cpu(name: str, count: int) -> Target:
+    with contextlib.suppress(RuntimeError):  # JAX has its devices already, and they may do.
+        jax.config.update("jax_num_cpu_devices", count)
+    devices = jax.devices("cpu")
+    if len(devices) < count:
+        raise UserError(f"{name}: this process has {len(devices)} CPU devices already")
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return Target(name, "cpu", tuple(devices[:count]), memory // count)
+
+
+def _gpu(name: str, count: int) -> Target:
+    """GPUs that are here: their compiler wants one, to time its kernels on."""
+    try:
+        devices = jax.devices("gpu")
+    except RuntimeError as error:
+        raise UserError(
+            f"{name}: JAX finds no GPU here, and unlike that of a TPU its compiler needs one; run this on a machine "
+            "that has it, after pip install 'a2j-jax[cuda]'"
+        ) from error
+    if len(devices) < count:
+        raise UserError(f"{name}: there are {len(devices)} GPUs here")
+    memory = (devices[0].memory_stats() or {}).get("bytes_limit")
+    return Target(name, "gpu", tuple(devices[:count]), memory)

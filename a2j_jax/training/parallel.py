@@ -1,0 +1,207 @@
+"""How devices share a training step: `jit` on one, `pmap` or a `mesh` on many. One body, the same numbers.
+
+`mesh` is `jax.jit` over a one-axis `Mesh` with named shardings: XLA splits the global program, and batch
+statistics, losses and gradients are the global batch's because the program says nothing else. Under `pmap` the body
+runs once per device and says where it needs the others (`axis_name`). The batch is spread over all devices of
+all processes; parameters, optimiser state and statistics are the same everywhere.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
+
+from a2j_jax.errors import UserError
+from a2j_jax.training.state import TrainState
+from a2j_jax.training.step import Batch, TrainStep
+
+Mode = Literal["jit", "pmap", "mesh"]
+AXIS = "data"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The devices of a run and the way they share a step.
+
+    Attributes:
+      mode: "jit" runs on the first device alone.
+      devices: of all processes, in the order in which they hold the rows of a batch.
+    """
+
+    mode: Mode
+    devices: tuple[jax.Device, ...]
+
+    @property
+    def axis_name(self) -> str | None:
+        """What the step and the model are told: the mapped axis, where there is one."""
+        return AXIS if self.mode == "pmap" else None
+
+    @property
+    def everywhere(self) -> jax.sharding.Sharding:
+        """The sharding of a value that is the same on all devices; that of saved and restored states."""
+        if self.mode == "jit":
+            return SingleDeviceSharding(self.devices[0])
+        return NamedSharding(self._mesh, PartitionSpec())
+
+    @property
+    def spread(self) -> jax.sharding.Sharding:
+        """The sharding of a batch by its rows, under "jit" and "mesh"."""
+        if self.mode == "jit":
+            return SingleDeviceSharding(self.devices[0])
+        return NamedSharding(self._mesh, PartitionSpec(AXIS))
+
+    @property
+    def _mesh(self) -> Mesh:
+        # Explicit axes, the default, would ask the model to say how every reshape is sharded.
+        return Mesh(np.array(self.devices), (AXIS,), axis_types=(AxisType.Auto,))
+
+    @property
+    def local(self) -> list[jax.Device]:
+        """The devices of this process."""
+        process = jax.process_index()
+        return [device for device in self.devices if device.process_index == process]
+
+    def place(self, state: TrainState) -> TrainState:
+        """A state as the compiled step takes it, from one that is whole on this process."""
+        whole: TrainState = put(state, self.everywhere)
+        if self.mode != "pmap":
+            return whole
+        count = np.zeros(len(self.local))
+        copy = jax.pmap(lambda _, tree: tree, in_axes=(0, None), devices=self.devices)
+        copies: TrainState = copy(count, _first_copy(whole))
+        return copies
+
+    def gather(self, state: TrainState) -> TrainState:
+        """A placed state as it is saved: one value, on all devices."""
+        if self.mode != "pmap":
+            return state
+        whole: TrainState = put(_first_copy(state, stacked=True), self.everywhere)
+        return whole
+
+    def share(self, batch: Mapping[str, Any]) -> Batch:
+        """Rows of a batch that this process holds -> arrays of the global batch, spread over the devices."""
+        if self.mode == "jit":
+            return jax.device_put(dict(batch), self.spread)
+        if self.mode == "mesh":
+            return {
+                name: jax.make_array_from_process_local_data(self.spread, _canonical(rows))
+                for name, rows in batch.items()
+            }
+        count = len(self.local)
+        return {name: rows.reshape(count, -1, *rows.shape[1:]) for name, rows in batch.items()}
+
+    def compile(self, step: TrainStep) -> Any:
+        """The jitted or mapped step: (placed state, shared batch, key) -> (placed state, metrics).
+
+        The state that is given is rewritten. For "jit" and "mesh" this is a jitted function, which can be
+        lowered for devices that are not there.
+        """
+        if self.mode == "pmap":
+            return jax.pmap(
+                step,
+                AXIS,
+                in_axes=(0, 0, None),
+                out_axes=(0, None),
+                devices=self.devices,
+                donate_argnums=0,
+            )
+        return jax.jit(
+            step,
+            in_shardings=(self.everywhere, self.spread, self.everywhere),
+            out_shardings=(self.everywhere, self.everywhere),
+            donate_argnums=0,
+        )
+
+    def __str__(self) -> str:
+        kind, processes = self.devices[0].device_kind, jax.process_count()
+        hosts = f" in {processes} processes" if processes > 1 else ""
+        return f"{self.mode} on {len(self.devices)} x {kind}{hosts}"
+
+
+def layout(mode: Mode | Literal["auto"], devices: Sequence[jax.Device] | None = None) -> Layout:
+    """The layout of a run; "auto" is "jit" on one device and "mesh" on several.
+
+    Args:
+      mode: as `--config.parallel`.
+      devices: all there are by default.
+
+    Raises:
+      UserError: "jit" in a job of several processes.
+    """
+    found = tuple(jax.devices() if devices is None else devices)
+    if mode == "auto":
+        mode = "jit" if len(found) == 1 else "mesh"
+    if mode == "jit":
+        if jax.process_count() > 1:
+            raise UserError(
+                f"--config.parallel=jit uses one device, but {jax.process_count()} processes were started; "
+                "use mesh or pmap"
+            )
+        found = found[:1]
+    return Layout(mode, found)
+
+
+def local_layout(devices: Sequence[jax.Device] | None = None) -> Layout:
+    """One process on its own: the layout of evaluation, in which devices have nothing to say to each other.
+
+    Args:
+      devices: of this process; all by default.
+    """
+    found = tuple(jax.local_devices() if devices is None else devices)
+    return Layout("jit" if len(found) == 1 else "mesh", found)
+
+
+def check_batch_size(batch_size: int, accumulate: int, devices: int) -> None:
+    """Refuse a batch that does not spread evenly.
+
+    Raises:
+      UserError: naming the nearest sizes that do.
+    """
+    unit = devices * accumulate
+    if batch_size % unit:
+        below, above = batch_size // unit * unit, -(-batch_size // unit) * unit
+        near = f"{below} or {above}" if below else f"{above}"
+        parts = f" and {accumulate} parts (--config.optim.accumulate)" if accumulate > 1 else ""
+        raise UserError(
+            f"--config.optim.batch_size={batch_size} does not spread evenly over {devices} devices{parts}; "
+            f"use {near}"
+        )
+
+
+def put(tree: Any, sharding: jax.sharding.Sharding) -> Any:
+    """Place a tree that every process has whole. Nothing is sent between processes."""
+    if sharding.is_fully_addressable:
+        return jax.device_put(tree, sharding)
+
+    def one(x: Any) -> jax.Array:
+        if isinstance(x, jax.Array) and not x.is_fully_addressable:
+            x = x.addressable_data(0)
+        copies = [jax.device_put(x, device) for device in sharding.addressable_devices]
+        return jax.make_array_from_single_device_arrays(copies[0].shape, sharding, copies)
+
+    return jax.tree.map(one, tree)
+
+
+def whole_here(tree: Any) -> Any:
+    """One copy of values that are the same on all devices, those of other processes included."""
+    several = any(
+        isinstance(x, jax.Array) and not x.is_fully_addressable for x in jax.tree.leaves(tree)
+    )
+    return _first_copy(tree) if several else tree
+
+
+def _first_copy(tree: Any, stacked: bool = False) -> Any:
+    """The copy of the first device here; `stacked` where a mapped axis of one goes before every shape."""
+
+    def one(x: jax.Array) -> jax.Array:
+        copy = x.addressable_data(0)
+        return copy.reshape(x.shape[1:]) if stacked else copy
+
+    return jax.tree.map(one, tree)
+
+
+def _canonical(rows: np.ndarray) -> np.ndarray:
+    return rows.astype(jax.dtypes.canonicalize_dtype(rows.dtype), copy=False)

@@ -1,0 +1,70 @@
+"""SIGTERM and Ctrl-C end a run between two steps, once its state is saved.
+
+Of several processes all have to stop after the same step, whichever of them is told to: JAX's preemption service
+agrees on it. It listens for SIGTERM, as Slurm and cloud machines send it; Ctrl-C is passed on to it.
+"""
+
+import os
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Any
+
+from jax.experimental import multihost_utils
+
+from a2j_jax import processes
+from a2j_jax.errors import Stopped
+from a2j_jax.progress import say
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class StopRequests:
+    """A context in which the signals only leave a note. A second Ctrl-C interrupts at once.
+
+    Python hears signals in its main thread alone: entered in another, this changes nothing.
+    """
+
+    def __init__(self) -> None:
+        self._received: signal.Signals | None = None
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> "StopRequests":
+        if threading.current_thread() is threading.main_thread():
+            # SIGTERM is the preemption service's own where there are several processes.
+            heard = _SIGNALS[:1] if processes.several() else _SIGNALS
+            self._before = {number: signal.signal(number, self._note) for number in heard}
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def after(self, step: int) -> signal.Signals | None:
+        """The signal by which to stop after this step, or None; the same answer in every process."""
+        if not processes.several():
+            return self._received
+        if multihost_utils.reached_preemption_sync_point(step):
+            return self._received or signal.SIGTERM
+        return None
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self._received is not None and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self._received = signal.Signals(number)
+        if processes.several():
+            os.kill(os.getpid(), signal.SIGTERM)
+        say(f"{self._received.name}: this step is finished and saved first (Ctrl-C again: at once)")
+
+
+def stopped(by: signal.Signals, step: int, total: int) -> Stopped:
+    """What ends the run: its exit status is a shell's for that signal."""
+    return Stopped(
+        f"{by.name}: stopped after step {step} of {total}, which is saved; the same command goes on from there",
+        128 + by,
+    )

@@ -1,0 +1,73 @@
+"""How a process is told who it is: by options, by environment, by the cluster."""
+
+import argparse
+from typing import Any
+
+import pytest
+
+from a2j_jax import processes, progress
+from a2j_jax.cli.distributed import add_process_arguments, join_processes
+from a2j_jax.errors import UserError
+
+VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
+
+
+@pytest.fixture
+def joined(monkeypatch: pytest.MonkeyPatch) -> list[tuple]:
+    """What would be joined."""
+    calls: list[tuple] = []
+
+    def initialize(*who: Any) -> None:
+        calls.append(who)
+
+    monkeypatch.setattr(processes, "initialize", initialize)
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    return calls
+
+
+def join(line: str) -> None:
+    parser = argparse.ArgumentParser()
+    add_process_arguments(parser)
+    join_processes(parser.parse_args(line.split()))
+
+
+def test_one_process_joins_nothing(joined: list[tuple], monkeypatch: pytest.MonkeyPatch) -> None:
+    join("")
+    monkeypatch.setenv("JAX_COORDINATOR_ADDRESS", "here:1")  # JAX's own, for a cluster
+    join("")
+    assert joined == []
+
+
+def test_options(joined: list[tuple]) -> None:
+    join("--coordinator_address here:1 --num_processes 4 --process_id 0")
+    join("--num_processes 4")  # what is missing is for `initialize` to tell
+    join("--distributed")
+    join("--distributed --coordinator_address here:1")
+    assert joined == [
+        ("here:1", 4, 0, False),
+        (None, 4, None, False),
+        (None, None, None, True),
+        ("here:1", None, None, True),
+    ]
+
+
+def test_the_environment_stands_in(joined: list[tuple], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in zip(VARIABLES, ("here:1", "2", "1"), strict=True):
+        monkeypatch.setenv(name, value)
+    join("")
+    join("--process_id 0")
+    assert joined == [("here:1", 2, 1, False), ("here:1", 2, 0, False)]
+    monkeypatch.setenv("JAX_NUM_PROCESSES", "two")
+    with pytest.raises(UserError, match="JAX_NUM_PROCESSES=two: expected a whole number"):
+        join("")
+
+
+@pytest.mark.usefixtures("joined")
+def test_the_first_one_speaks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress.console, "quiet", False)
+    join("--distributed")
+    assert not progress.console.quiet
+    monkeypatch.setattr(processes, "is_first", lambda: False)
+    join("--distributed")
+    assert progress.console.quiet

@@ -1,0 +1,99 @@
+"""`a2j plan`, for the CPU in processes of its own and, with libtpu installed, for a TPU."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.conftest import Refused
+
+CONFIG = """\
+from tests import tiny
+
+def get_config():
+    return tiny.config(batch_size=16, steps=None, epochs=3)
+"""
+REPOSITORY = Path(__file__).resolve().parent.parent.parent
+
+
+@pytest.fixture
+def config_file(tmp_path: Path) -> Path:
+    path = tmp_path / "my_config.py"
+    path.write_text(CONFIG)
+    return path
+
+
+def plan(config_file: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """In a process of its own: JAX's devices are chosen once."""
+    program = "import sys, a2j_jax.cli as c; sys.exit(c.main())"
+    command = [sys.executable, "-c", program, "plan", "--config", str(config_file), *arguments]
+    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+
+
+def found(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    assert done.returncode == 0, done.stderr
+    contents: dict[str, Any] = json.loads(done.stdout)
+    return contents
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("--topology v5e:5x5", "no topology 'v5e:5x5'; there are: v5e: 1x1"),
+        ("--topology cpu --batch -4", "expected a whole number of at least 1"),
+        ("--topology cpu --dtype float16", "invalid choice: 'float16'"),
+        ("--topology cpu --sweep steps=3", "'steps=3': expected batch=64,128,... or batch"),
+        ("--topology cpu --sweep batch=64,", "'batch=64,': expected batch=64,128,... or batch"),
+        ("--topology cpu --sweep batch=0", "'batch=0': expected batch=64,128,... or batch"),
+        ("--topology cpu --config.optim.bach=3", "unknown config key 'optim.bach'"),
+        ("--topology cpu --batch 15 --config.optim.accumulate=2", "use 14 or 16"),
+        ("", "required: --topology"),
+    ],
+)
+def test_mistakes(refused: Refused, config_file: Path, arguments: str, said: str) -> None:
+    assert said in refused("plan", "--config", config_file, *arguments.split())
+
+
+@pytest.mark.slow
+def test_two_batches_on_four_devices(config_file: Path) -> None:
+    done = plan(config_file, "--topology", "cpu:4", "--sweep", "batch=16,32", "--json")
+    contents = found(done)
+    small, large = contents["plans"]
+    assert contents["topology"] == "cpu:4"
+    assert contents["largest_batch"] == 32
+    assert (small["devices"], small["batch_size"], small["steps"]) == (4, 16, 3 * 4)
+    assert small["bound"] is None
+    assert large["usage"]["temporaries"] > small["usage"]["temporaries"]
+    assert large["usage"]["arguments"] > small["usage"]["arguments"]
+    assert "all-reduce" in {one["kind"] for one in small["usage"]["collectives"]}
+    assert "batch 16: fits" in done.stderr
+
+
+@pytest.mark.slow
+def test_the_table(config_file: Path) -> None:
+    done = plan(config_file, "--topology", "cpu", "--dtype", "bfloat16")
+    assert done.returncode == 0, done.stderr
+    assert "tiny · cpu · bfloat16" in done.stdout
+    assert "peak memory" in done.stdout
+    assert "No bound on time" in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    importlib.util.find_spec("libtpu") is None, reason="needs libtpu: pip install 'a2j-jax[tpu]'"
+)
+def test_a_slice_of_tpus_that_is_not_here(config_file: Path) -> None:
+    done = plan(config_file, "--topology", "v5e:2x2", "--json")
+    (one,) = found(done)["plans"]
+    assert (one["devices"], one["fits"]) == (4, True)
+    assert one["memory"] - one["needed"] > 15 * 2**30
+    # Examples stay where they are: nothing but statistics, losses and gradients is summed.
+    assert {each["kind"] for each in one["usage"]["collectives"]} == {"all-reduce"}
+    assert one["bound"]["seconds"] > 0
+    assert one["hours"] > 0
+    # libtpu looks for a TPU and complains that there is none, unless it is told.
+    assert done.stderr.count("\n") == 2, done.stderr

@@ -1,0 +1,98 @@
+"""The cache of compiled programs: on by default, in a folder of this CPU, bounded, and never in the way."""
+
+import os
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+
+from a2j_jax import compilation_cache
+from a2j_jax.compilation_cache import shrink, use_compilation_cache
+
+PROGRAM = """
+import sys
+from a2j_jax.compilation_cache import use_compilation_cache
+use_compilation_cache()
+assert "jax" not in sys.modules
+import jax, jax.numpy as jnp
+jax.jit(lambda x: x @ x + 1)(jnp.ones((8, 8)))
+"""
+
+
+def compile_something(**environment: str) -> str:
+    """Runs a program that compiles; returns what it complains of."""
+    inherited = {name: v for name, v in os.environ.items() if not name.startswith("JAX_COMPIL")}
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM],
+        env=inherited | {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"} | environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+def entries(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+def test_programs_are_kept_in_the_users_cache(tmp_path: Path) -> None:
+    assert compile_something(XDG_CACHE_HOME=str(tmp_path)) == ""
+    kept = entries(tmp_path / "a2j_jax" / "xla")
+    assert kept
+    compile_something(XDG_CACHE_HOME=str(tmp_path))
+    assert entries(tmp_path) == kept
+
+
+def test_jaxs_own_settings_win(tmp_path: Path) -> None:
+    compile_something(XDG_CACHE_HOME=str(tmp_path), JAX_ENABLE_COMPILATION_CACHE="false")
+    assert entries(tmp_path) == []
+    named = tmp_path / "named"
+    compile_something(XDG_CACHE_HOME=str(tmp_path), JAX_COMPILATION_CACHE_DIR=str(named))
+    assert entries(named) == entries(tmp_path) != []
+
+
+def test_a_folder_that_cannot_be_made_costs_only_the_cache(tmp_path: Path) -> None:
+    (tmp_path / "a2j_jax").write_text("a file")
+    assert compile_something(XDG_CACHE_HOME=str(tmp_path)) == ""
+    assert (tmp_path / "a2j_jax").read_text() == "a file"
+
+
+def test_a_damaged_entry_is_compiled_anew_without_a_word(tmp_path: Path) -> None:
+    compile_something(XDG_CACHE_HOME=str(tmp_path))
+    for path in entries(tmp_path):
+        path.write_bytes(path.read_bytes()[:20])
+    assert compile_something(XDG_CACHE_HOME=str(tmp_path)) == ""
+
+
+@pytest.fixture
+def no_cache_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "to be put back")
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
+    monkeypatch.delitem(sys.modules, "jax", raising=False)  # not to be told
+
+
+@pytest.mark.usefixtures("no_cache_named")
+def test_another_cpu_has_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with warnings.catch_warnings():
+        use_compilation_cache()
+    here = Path(os.environ.pop("JAX_COMPILATION_CACHE_DIR"))
+    assert here.parent == tmp_path / "a2j_jax" / "xla"
+    monkeypatch.setattr(compilation_cache.platform, "machine", lambda: "riscv64")
+    with warnings.catch_warnings():
+        use_compilation_cache()
+    assert Path(os.environ["JAX_COMPILATION_CACHE_DIR"]).parent == here.parent
+    assert Path(os.environ["JAX_COMPILATION_CACHE_DIR"]) != here
+
+
+def test_what_was_used_longest_ago_goes_first(tmp_path: Path) -> None:
+    for age, name in enumerate(["new", "middle", "old"]):
+        (tmp_path / name).write_bytes(b"x" * 100)
+        os.utime(tmp_path / name, (1000 - age, 1000 - age))
+    shrink(tmp_path, 300)
+    assert len(entries(tmp_path)) == 3
+    shrink(tmp_path, 250)
+    assert sorted(path.name for path in entries(tmp_path)) == ["middle", "new"]

@@ -1,0 +1,154 @@
+"""Examples of a split: where each lies, and what damage to a file costs."""
+
+import pytest
+
+from a2j_jax import examples
+from a2j_jax.errors import UserError
+from a2j_jax.examples import Examples
+from a2j_jax.input_pipeline import find_dataset
+from tests import numbered_data
+
+FIRST, SECOND = numbered_data.SHARDS
+RECORD = ("flipped", "overwritten")  # damage to some of the records of a shard
+WHOLE = ("cut", "emptied", "missing")
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    return numbered_data.build(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture
+def said(monkeypatch):
+    lines: list[str] = []
+    monkeypatch.setattr(examples, "say", lambda text, everywhere: lines.append(text))
+    monkeypatch.setattr(examples, "_skipped", {})
+    return lines
+
+
+def opened(folder, split="train", on_bad_example="fail"):
+    return Examples(find_dataset(folder, numbered_data.TRACK), split, on_bad_example)
+
+
+def read_all(folder, split="train", on_bad_example="skip"):
+    """Frames that stand in the rows of a split, and whether they are the rows' own."""
+    source = opened(folder, split, on_bad_example)
+    found, own = source.read(range(len(source)))
+    return [int(example["index"]) for example in found], own.tolist()
+
+
+def test_rows_are_positions_in_the_split(data_dir):
+    assert read_all(data_dir) == (list(range(37)), [True] * 37)
+    assert read_all(data_dir, "train[15:20]") == (list(range(15, 20)), [True] * 5)
+    assert opened(data_dir, "train[15:20]")[4]["index"] == 19
+    assert opened(data_dir, "test")[9]["index"] == 9
+
+
+@pytest.mark.parametrize("how", RECORD)
+def test_a_damaged_record_is_named_and_costs_nothing_else(data_dir, tmp_path, said, how):
+    shard = numbered_data.copied(data_dir, tmp_path)[SECOND]
+    numbered_data.damage(shard, how)
+    found, own = read_all(tmp_path)
+    bad = [row for row in range(37) if not own[row]]
+    assert len(bad) == 1 if how == "flipped" else 1 < len(bad) < 19
+    assert [f for f, its_own in zip(found, own, strict=True) if its_own] == [
+        row for row in range(37) if row not in bad
+    ]
+    assert not set(bad) & set(found)
+    named = [f"{shard}, record {row - 18} (example {row} of split 'train')" for row in bad]
+    assert sorted(line.split(": ")[1] for line in said) == sorted(named)
+    assert said[-1].endswith(f"({len(bad)} skipped so far)")
+    for row, name in zip(bad, named, strict=True):
+        with pytest.raises(UserError) as caught:
+            opened(tmp_path).read([0, row])
+        message = str(caught.value)
+        assert message.startswith(f"{name}: cannot be read: ")
+        assert "hash mismatch" in message
+        assert f"delete {shard.parent} and build it again" in message
+        assert "--on_bad_example=skip" in message
+        assert "\n" not in message
+
+
+@pytest.mark.parametrize("how", WHOLE)
+@pytest.mark.parametrize("which", [FIRST, SECOND])
+def test_a_damaged_file_costs_its_own_examples(data_dir, tmp_path, said, how, which):
+    shard = numbered_data.copied(data_dir, tmp_path)[which]
+    numbered_data.damage(shard, how)
+    rows, count = numbered_data.SHARDS[which], len(numbered_data.SHARDS[which])
+    found, own = read_all(tmp_path)
+    assert [row for row in range(37) if not own[row]] == list(rows)
+    assert not set(rows) & set(found)
+    assert found == read_all(tmp_path)[0]
+    (line,) = said
+    where = f"records 0 to {count - 1} (examples {rows[0]} to {rows[-1]} of split 'train')"
+    why = "the file is missing" if how == "missing" else "cut off, or damaged at its end"
+    assert line.startswith(f"skipped: {shard}, {where}: the file")
+    assert why in line
+    assert line.endswith(f" ({count} skipped so far)")
+    with pytest.raises(UserError) as caught:
+        opened(tmp_path)[rows[0]]
+    if how != "missing":
+        assert str(caught.value).startswith(f"{shard}, {where}: the file")
+        other = 0 if rows[0] else 36
+        assert opened(tmp_path)[other]["index"] == other
+
+
+def test_a_missing_file_is_found_out_at_once(data_dir, tmp_path):
+    shard = numbered_data.copied(data_dir, tmp_path)[SECOND]
+    numbered_data.damage(shard, "missing")
+    with pytest.raises(UserError, match=r"is missing; delete .* and build it again") as caught:
+        opened(tmp_path)
+    assert str(caught.value).startswith(str(shard))
+    assert len(opened(tmp_path, "test")) == 10
+    assert len(opened(tmp_path, "train[:18]")) == 18
+
+
+def test_positions_of_a_slice(data_dir, tmp_path, said):
+    shards = numbered_data.copied(data_dir, tmp_path)
+    numbered_data.damage(shards[SECOND], "flipped")
+    (bad,) = (row for row, own in enumerate(read_all(tmp_path)[1]) if not own)
+    assert f"record {bad - 18} (example {bad} of" in said[0]
+    read_all(tmp_path, "train[20:]")
+    assert f"record {bad - 18} (example {bad - 20} of split 'train[20:]')" in said[1]
+    numbered_data.damage(shards[SECOND], "cut")
+    read_all(tmp_path, "train[10:25]")
+    assert "records 0 to 6 (examples 8 to 14 of split 'train[10:25]')" in said[2]
+
+
+def test_a_shard_with_fewer_records_than_there_were(data_dir, tmp_path, said):
+    shards = numbered_data.copied(data_dir, tmp_path)
+    shards[SECOND].write_bytes(shards[FIRST].read_bytes())
+    assert read_all(tmp_path)[1] == [True] * 36 + [False]
+    assert f"{shards[SECOND]}, record 18 (example 36" in said[0]
+
+
+def test_stand_ins_differ_and_do_not_depend_on_what_is_read_with_them(data_dir, tmp_path, said):
+    shard = numbered_data.copied(data_dir, tmp_path)[FIRST]
+    numbered_data.damage(shard, "cut")
+    together, _ = read_all(tmp_path)
+    source = opened(tmp_path, on_bad_example="skip")
+    assert [int(source.read([row])[0][0]["index"]) for row in range(37)] == together
+    assert len(set(together[:18])) > 9
+    assert len(said) == 1
+
+
+def test_nothing_can_be_read(data_dir, tmp_path, said):
+    for shard in numbered_data.copied(data_dir, tmp_path).values():
+        numbered_data.damage(shard, "cut")
+    with pytest.raises(UserError, match="none of the 37 examples of split 'train' can be read"):
+        opened(tmp_path, on_bad_example="skip").read([5])
+    assert len(said) == 2
+    with pytest.raises(UserError, match="none of the 1 examples"):
+        opened(tmp_path, "train[:1]", "skip").read([0])
+
+
+def test_running_out_of_memory_is_no_damage(data_dir, monkeypatch):
+    source = opened(data_dir, on_bad_example="skip")
+
+    class Full:
+        def __getitem__(self, _):
+            raise MemoryError
+
+    monkeypatch.setattr(source, "_stored", Full())
+    with pytest.raises(MemoryError):
+        source.read([0])

@@ -1,0 +1,97 @@
+"""Several processes of one job: two of them on this machine, and what is said where they cannot meet."""
+
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from a2j_jax import processes
+from a2j_jax.errors import UserError
+
+PROGRAM = """
+import sys, time
+from pathlib import Path
+from a2j_jax import processes
+index, address, folder, seconds = int(sys.argv[1]), sys.argv[2], Path(sys.argv[3]), int(sys.argv[4])
+processes.initialize(address, 2, index, False, timeout_seconds=seconds)
+print(processes.name(), processes.is_first())
+if processes.is_first():
+    time.sleep(0.5)
+    (folder / "built").touch()
+processes.wait_for_all("built")
+print((folder / "built").exists())
+processes.leave()
+print(processes.several())
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def start(index: int, address: str, folder: Path, seconds: int = 100) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, str(index), address, str(folder), str(seconds)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.slow
+def test_two_processes_meet_wait_and_part(tmp_path: Path) -> None:
+    address = f"localhost:{free_port()}"
+    both = [start(index, address, tmp_path) for index in range(2)]
+    (first, _), (second, _) = (process.communicate(timeout=120) for process in both)
+    assert first.splitlines() == ["process 0 of 2 True", "True", "False"]
+    assert second.splitlines() == ["process 1 of 2 False", "True", "False"]
+    assert [process.returncode for process in both] == [0, 0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("index", [0, 1])
+def test_one_that_is_left_alone_says_so(tmp_path: Path, index: int) -> None:
+    address = f"localhost:{free_port()}"
+    process = start(index, address, tmp_path, seconds=2)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 2
+    complaint = said.splitlines()[-1]
+    assert f"a2j: error: process {index}: not all processes came to {address}" in complaint
+
+
+def test_on_its_own_a_process_is_the_first() -> None:
+    assert processes.is_first()
+    assert not processes.several()
+    assert processes.name() == ""
+    processes.wait_for_all("nobody")
+    processes.leave()
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (("here:1", None, 0), "missing here: --num_processes"),
+        ((None, 2, None), "missing here: --coordinator_address, --process_id"),
+        (("here", 2, 0), "--coordinator_address here: expected HOST:PORT"),
+        (("here:1", 2, 2), "--process_id 2 of --num_processes 2: expected 0 to 1"),
+        (("localhost:99999", 2, 0), "cannot listen at that port"),
+    ],
+)
+def test_values_that_lead_nowhere(given: tuple, said: str) -> None:
+    with pytest.raises(UserError) as caught:
+        processes.initialize(*given, detect=False)
+    assert said in str(caught.value)
+
+
+def test_a_port_that_is_taken() -> None:
+    with socket.socket() as other:
+        other.bind(("", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(UserError, match=f"localhost:{port}: process 0 cannot listen"):
+            processes.initialize(f"localhost:{port}", 2, 0, False)

@@ -1,0 +1,91 @@
+"""jit, pmap and mesh are one step: on 1, 2 and 8 simulated devices they train to the same numbers."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from a2j_jax.errors import UserError
+from a2j_jax.training import parallel
+
+WORKER = Path(__file__).parent.parent / "steps_in_parallel.py"
+SHARED = [(mode, devices) for mode in ("pmap", "mesh") for devices in (1, 2, 8)]
+BARS = {"float64": 1e-8, "float32": 1e-5}
+
+
+def run(data: Path, out: Path, dtype: str, *asked: str) -> None:
+    """Start the worker on eight simulated devices."""
+    paths = os.pathsep.join([str(WORKER.parent.parent), *sys.path])
+    environment = os.environ | {
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+        "JAX_PLATFORMS": "cpu",
+        "PYTHONPATH": paths,
+    }
+    command = [sys.executable, str(WORKER), str(data), str(out), dtype, *asked]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def farthest(one: Path, other: Path) -> dict[str, float]:
+    """Largest difference in each part of two states."""
+    apart: dict[str, float] = {}
+    with np.load(one) as a, np.load(other) as b:
+        assert sorted(a) == sorted(b)
+        for name in a:
+            part = name.split("/")[0]
+            difference = np.abs(a[name].astype(np.float64) - b[name].astype(np.float64)).max()
+            apart[part] = max(apart.get(part, 0.0), float(difference))
+    return apart
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", list(BARS))
+def test_the_numbers_do_not_depend_on_who_computes_them(
+    dtype: str, tiny_data: Path, tmp_path: Path
+) -> None:
+    """20 Adam steps in float64 within 1e-8, 5 SGD steps in float32 within 1e-5; all of the state."""
+    run(tiny_data, tmp_path, dtype, "jit:1", *(f"{mode}:{devices}" for mode, devices in SHARED))
+    reached = {
+        shared: farthest(tmp_path / "jit-1.npz", tmp_path / f"{shared[0]}-{shared[1]}.npz")
+        for shared in SHARED
+    }
+    for (mode, devices), apart in reached.items():
+        print(dtype, mode, devices, {part: f"{largest:.1e}" for part, largest in apart.items()})
+        assert apart.keys() >= {"params", "batch_stats", "ema"}
+    assert max(max(apart.values()) for apart in reached.values()) < BARS[dtype], reached
+
+
+@pytest.mark.slow
+def test_every_frame_is_evaluated_once_on_any_number_of_devices(
+    tiny_data: Path, tmp_path: Path
+) -> None:
+    """20 frames, six at a time, on 1, 2, 3 and 8 devices: none of them divides the last batch."""
+    run(tiny_data, tmp_path, "float32", "eval:1", "eval:2", "eval:3", "eval:8")
+    with np.load(tmp_path / "eval-1.npz") as one:
+        assert len(one["index"]) == 20
+        for devices in (2, 3, 8):
+            with np.load(tmp_path / f"eval-{devices}.npz") as other:
+                np.testing.assert_array_equal(other["index"], one["index"])
+                np.testing.assert_allclose(other["joints"], one["joints"], atol=1e-3)
+
+
+def test_auto_is_jit_on_one_device() -> None:
+    assert parallel.layout("auto", jax.devices()[:1]).mode == "jit"
+    assert parallel.layout("auto", jax.devices()[:1] * 2).mode == "mesh"
+    assert parallel.layout("jit", jax.devices()[:1] * 2).devices == (jax.devices()[0],)
+
+
+@pytest.mark.parametrize(
+    ("batch", "parts", "devices", "near"),
+    [(12, 1, 8, "8 or 16"), (7, 1, 8, "use 8"), (16, 3, 2, "12 or 18")],
+)
+def test_a_batch_that_does_not_spread_is_refused(
+    batch: int, parts: int, devices: int, near: str
+) -> None:
+    with pytest.raises(UserError, match=f"batch_size={batch} does not spread.*{near}"):
+        parallel.check_batch_size(batch, parts, devices)
+    parallel.check_batch_size(devices * parts, parts, devices)
