@@ -4,13 +4,11 @@ A config file is a Python file with `get_config() -> Config`. A `Config` is unpa
 together (`a2j_jax.training.experiment`); the library's functions take plain arguments.
 """
 
-import ast
 import dataclasses
 import difflib
 import importlib.util
 import json
 import traceback
-import types
 import typing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +17,7 @@ from typing import Any, Literal
 from a2j_jax.errors import UserError
 from a2j_jax.track_files import TRACK_FILE
 from a2j_jax.tracks import TRACKS
+from a2j_jax.typed_values import coerce, described, parse
 
 
 @dataclass(frozen=True)
@@ -93,7 +92,7 @@ class OptimConfig:
     decay_every_epochs: int | None = None
     decay_factor: float | None = None
     warmup_steps: int = 0
-    freeze: tuple[str, ...] = ()  # prefixes of parameters that stay as they are, e.g. ("trunk",)
+    freeze: tuple[str, ...] = ()  # prefixes of parameters that stay as they are, e.g. ("trunk/",)
     ema_decay: float | None = None  # of an average of the weights, evaluated beside them
     skip_nonfinite_updates: int = 0  # in a row, before the run stops
 
@@ -243,19 +242,11 @@ def _replace(node: Any, path: list[str], text: str, dotted: str) -> Any:
 
 def _parse(text: str, hint: Any, dotted: str) -> Any:
     try:
-        raw: Any = ast.literal_eval(text)
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):  # as it documents
-        raw = {"true": True, "false": False, "none": None}.get(text.lower(), text)
-    for value in (raw, text):  # the text itself: a folder may be called 2017
-        try:
-            return _coerce(value, hint)
-        except TypeError:
-            continue
-    raise UserError(f"config key {dotted!r}: {text!r} is not a valid {_described(hint)}")
-
-
-def _described(hint: Any) -> str:
-    return hint.__name__ if type(hint) is type else str(hint).replace("typing.", "")
+        return parse(text, hint)
+    except TypeError:
+        raise UserError(
+            f"config key {dotted!r}: {text!r} is not a valid {described(hint)}"
+        ) from None
 
 
 def _check_sizes(config: Config) -> None:
@@ -264,35 +255,6 @@ def _check_sizes(config: Config) -> None:
         value = getattr(getattr(config, group), name)
         if value is not None and not least <= value < float("inf"):
             raise UserError(f"config key {dotted!r}: {value} is not a number of at least {least}")
-
-
-def _coerce(raw: Any, hint: Any) -> Any:
-    """Check `raw` against a type hint of a config field; JSON lists become tuples, ints become floats."""
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (typing.Union, types.UnionType):
-        for option in arguments:
-            try:
-                return _coerce(raw, option)
-            except TypeError:
-                continue
-        raise TypeError
-    if origin is Literal:
-        if raw in arguments:
-            return raw
-        raise TypeError
-    if origin is tuple:
-        if isinstance(raw, (tuple, list)) and arguments[1:] == (...,):
-            return tuple(_coerce(value, arguments[0]) for value in raw)
-        if isinstance(raw, (tuple, list)) and len(raw) == len(arguments):
-            return tuple(_coerce(r, a) for r, a in zip(raw, arguments, strict=True))
-        raise TypeError
-    if hint is float and isinstance(raw, int) and not isinstance(raw, bool):
-        return float(raw)
-    if hint is type(None) and raw is None:
-        return None
-    if isinstance(hint, type) and type(raw) is hint:
-        return raw
-    raise TypeError
 
 
 def to_json(config: Config) -> str:
@@ -350,10 +312,10 @@ def _from_dict(cls: Any, values: Any, prefix: str = "") -> Any:
             arguments[name] = _from_dict(hint, value, f"{prefix}{name}.")
             continue
         try:
-            arguments[name] = _coerce(value, hint)
+            arguments[name] = coerce(value, hint)
         except TypeError:
             raise UserError(
-                f"config key {prefix + name!r}: {value!r} is not a valid {_described(hint)}"
+                f"config key {prefix + name!r}: {value!r} is not a valid {described(hint)}"
             ) from None
     return cls(**arguments)
 

@@ -112,6 +112,8 @@ def test_a_missing_config_file(tmp_path: Path) -> None:
         ("optim.learning_rate", "1e-4", 1e-4),
         ("optim.learning_rate", "1", 1.0),
         ("optim.epochs", "3", 3.0),
+        ("optim.freeze", "('trunk/',)", ("trunk/",)),
+        ("optim.freeze", "trunk/layer1,trunk/layer2", ("trunk/layer1", "trunk/layer2")),
         ("optim.batch_size", "32", 32),
         ("optim.steps", "100", 100),
         ("optim.steps", "None", None),

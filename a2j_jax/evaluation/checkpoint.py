@@ -128,8 +128,9 @@ def evaluate_checkpoint(
         name = f"A2J, best step {chosen.step}"
         steps[final[0]] = others[f"final step {final[0]}"] = final[1]
     if chosen.averaged:
+        name += ", EMA"
         raw, _ = _predict(restore(directory, chosen.step, "raw"), data)
-        others["weights as they were"] = score_frames(raw.joints_uvd, frames, track)
+        others["A2J, raw weights"] = score_frames(raw.joints_uvd, frames, track)
     train_split = chosen.config.data.train_split
     others |= baselines(result, track, data_dir, train_split, batch_size, on_bad_example)
     scores = with_subsets(

@@ -15,6 +15,7 @@ from a2j_jax import input_pipeline
 from a2j_jax.config import Config, override
 from a2j_jax.errors import UserError
 from a2j_jax.evaluation.checkpoint import evaluate_checkpoint
+from a2j_jax.training import assembly
 from a2j_jax.training.checkpoints import ranking_metrics, read_config
 from a2j_jax.training.experiment import run_experiment
 from a2j_jax.training.restore import restore
@@ -43,7 +44,7 @@ def lines(workdir: Path, kind: str) -> list[dict[str, float]]:
 def test_a_run_leaves_its_record(finished: tuple[Path, TrainState], tiny_data: Path) -> None:
     workdir, state = finished
     assert int(state.step) == 6
-    assert read_config(workdir) == tiny.config(tiny_data)
+    assert read_config(workdir) == assembly.with_preset(tiny.config(tiny_data))
     train, scores = lines(workdir, "train"), lines(workdir, "eval")
     assert [record["step"] for record in train] == [1, 2, 3, 4, 5, 6]
     assert [record["step"] for record in scores] == [3, 6]
@@ -187,7 +188,7 @@ def test_a_run_can_be_made_longer(
         "with other values than before: optim.steps: 6 there, 7 now. The cosine"
     )
     assert "learning rate 9.5e-05 from here on, where it was 0" in values
-    assert read_config(workdir) == config
+    assert read_config(workdir) == assembly.with_preset(config)
 
 
 def refused(config: Config, workdir: Path, said: str) -> None:
@@ -248,6 +249,44 @@ def test_evaluation_reports_best_and_final(
         evaluate_checkpoint(workdir, step=5)
     with pytest.raises(UserError, match="no data directory"):
         evaluate_checkpoint(workdir, data_dir=tmp_path / "none")
+
+
+def test_an_average_of_the_weights_ranks_and_is_what_a_checkpoint_gives(
+    tiny_data: Path, tmp_path: Path
+) -> None:
+    config = tiny.config(tiny_data, ema_decay=0.5)
+    state = run_experiment(config, tmp_path)
+    assert tiny.same(restore(tmp_path, "latest").variables, state.ema)
+    assert tiny.same(restore(tmp_path, "latest", "raw").variables, state.variables)
+    assert not tiny.same(state.ema, state.variables)
+
+    logged = {record["step"]: record["error_ema"] for record in lines(tmp_path, "eval")}
+    assert restore(tmp_path).step == min(logged, key=logged.__getitem__)
+    scores = evaluate_checkpoint(tmp_path, split="validation", batch_size=8)
+    assert scores["mean_error_mm"] == pytest.approx(min(logged.values()), rel=1e-5)
+    assert "A2J, raw weights" in scores["compared"]
+
+
+def test_only_a_run_that_averages_has_an_average(finished: tuple[Path, TrainState]) -> None:
+    with pytest.raises(UserError, match=r"holds no average.*ema_decay"):
+        restore(finished[0], "latest", "ema")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("optim.freeze", "('trunk/layer9',)", "no parameter begins with 'trunk/layer9'"),
+        ("optim.freeze", "('',)", "leaves nothing to train"),
+        ("optim.accumulate", "3", "batch_size=8 does not spread evenly over 1 devices and 3 parts"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(
+    tiny_data: Path, tmp_path: Path, key: str, value: str, said: str
+) -> None:
+    with pytest.raises(UserError) as caught:
+        run_experiment(override(tiny.config(tiny_data), key, value), tmp_path / "run")
+    assert said in str(caught.value)
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.fixture(autouse=True)
