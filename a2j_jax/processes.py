@@ -3,6 +3,7 @@
 Importing this does not import JAX: the command line asks here who it is before it knows what it will do.
 """
 
+import math
 import os
 import socket
 import sys
@@ -71,6 +72,9 @@ def initialize(
         raise UserError(f"{who} cannot join the others at {where}: {said}") from error
     finally:
         end.cancel()
+    if jax.default_backend() == "cpu":
+        # Process 0 alone would find its programs there, and gloo waits 30 s at most for others that still compile.
+        jax.config.update("jax_enable_compilation_cache", False)
 
 
 def _check(address: str | None, count: int | None, index: int | None, detect: bool) -> None:
@@ -175,7 +179,7 @@ def rows_of_all(columns: "dict[str, NDArray[Any]]") -> "dict[str, NDArray[Any]]"
     gathered = {}
     for name, rows in columns.items():
         # As bytes: what travels between devices is cut to 32 bits.
-        flat = np.ascontiguousarray(rows).reshape(len(rows), -1)
+        flat = np.ascontiguousarray(rows).reshape(len(rows), math.prod(rows.shape[1:]))
         padded = np.zeros((counts.max(), flat.shape[1] * rows.itemsize), np.uint8)
         padded[: len(rows)] = flat.view(np.uint8)
         parts = [part[:n] for part, n in zip(process_allgather(padded), counts, strict=True)]

@@ -1,10 +1,10 @@
-"""Trains a small A2J with every way of sharing a step, and writes what came out; `test_parallel` starts it.
+"""Trains a small A2J with every way of sharing a step, and writes what came out; started by tests.
 
     python steps_in_parallel.py DATA OUT DTYPE MODE:DEVICES ...
 
 DATA is a TFDS directory of `tests.tiny`. From the same weights, on the same batches, with augmentation and batch
 normalisation: 20 Adam steps in float64, or 5 SGD steps in float32. OUT/MODE-DEVICES.npz holds the state after
-them, OUT/eval-DEVICES.npz the joints of every test frame.
+them, OUT/eval-DEVICES.npz the joints of every test frame, OUT/few-DEVICES.npz of fewer than a batch has rows.
 """
 
 import sys
@@ -16,7 +16,9 @@ import numpy as np
 import optax
 from flax.traverse_util import flatten_dict
 
-from a2j_jax import input_pipeline
+from a2j_jax import input_pipeline, processes
+from a2j_jax.cli.arguments import Parser
+from a2j_jax.cli.distributed import add_process_arguments, join_processes
 from a2j_jax.evaluation.evaluate import predict_batches
 from a2j_jax.training import assembly, parallel
 from a2j_jax.training.loop import BATCH_KEYS
@@ -26,6 +28,7 @@ from a2j_jax.training.step import make_train_step
 from tests import tiny
 
 ROWS = 16
+SPLITS = {"eval": "test", "few": "test[:3]"}
 # (steps, optimiser): Adam divides a gradient by its own size, and so makes much of a rounded zero in float32.
 RUNS: dict[str, tuple[int, Any]] = {
     "float64": (20, adam_with_l2(3.5e-4, 1e-4)),
@@ -33,11 +36,10 @@ RUNS: dict[str, tuple[int, Any]] = {
 }
 
 
-def trained(data: str, dtype: str, mode: Any, devices: int) -> TrainState:
-    """The state after a run on the first of the devices."""
+def trained(data: str, dtype: str, layout: parallel.Layout) -> TrainState:
+    """The state after a run; each process reads its share of the batches."""
     config = tiny.config(data)
     track = assembly.track_of(config)
-    layout = parallel.layout(mode, jax.devices()[:devices])
     model = assembly.model_of(config, track, layout.axis_name).clone(dtype=np.dtype(dtype))
     steps, optimizer = RUNS[dtype]
     step = layout.compile(
@@ -53,21 +55,21 @@ def trained(data: str, dtype: str, mode: Any, devices: int) -> TrainState:
     variables = jax.tree.map(lambda x: x.astype(dtype), tiny.variables())
     state = layout.place(TrainState.create(variables, optimizer, average=True))
     batches = input_pipeline.train_batches(data, track, "train", ROWS, seed=0)
-    rng = np.random.default_rng(0)
     for _ in range(steps):
-        batch = {name: next_ for name, next_ in next(batches).items() if name in BATCH_KEYS}
+        batch = {name: rows for name, rows in next(batches).items() if name in BATCH_KEYS}
         # Devices hold different numbers of labelled joints: the losses are means over all of them.
-        batch["valid"] = rng.random(batch["valid"].shape) > np.linspace(0, 0.9, ROWS)[:, None]
+        batch["valid"] &= np.arange(track.num_joints) <= batch["joints_uvd"][:, :1, 0] % 20
         state, _ = step(state, layout.share(batch), jax.random.key(0))
-    return layout.gather(state)
+    return parallel.whole_here(layout.gather(state))
 
 
-def predicted(data: str, devices: int) -> dict[str, np.ndarray]:
-    """Joints of the test split, whose number of frames is no multiple of anything."""
+def predicted(data: str, split: str, devices: int) -> dict[str, np.ndarray]:
+    """Joints of a split on that many devices of each process."""
     config = tiny.config(data)
     track = assembly.track_of(config)
-    predict = assembly.predict_of(assembly.model_of(config, track), track, jax.devices()[:devices])
-    batches = input_pipeline.eval_batches(data, track, "test", 6)
+    model = assembly.model_of(config, track)
+    predict = assembly.predict_of(model, track, jax.local_devices()[:devices])
+    batches = input_pipeline.eval_batches(data, track, split, 6)
     joints, frames = predict_batches(lambda batch: predict(tiny.variables(), batch), batches, track)
     return {"joints": joints.joints_uvd, "index": frames.index}
 
@@ -84,15 +86,24 @@ def write(path: Path, state: TrainState) -> None:
 
 
 def main() -> None:
-    """Run what the command line asks for."""
+    """Run what the command line asks for, as one of several processes where the environment says so."""
     data, out, dtype, *asked = sys.argv[1:]
     jax.config.update("jax_enable_x64", dtype == "float64")
+    parser = Parser()
+    add_process_arguments(parser)
+    join_processes(parser.parse_args([]))
     for mode, devices in (one.split(":") for one in asked):
         path = Path(out) / f"{mode}-{devices}.npz"
-        if mode == "eval":
-            np.savez(path, **predicted(data, int(devices)))
+        if mode in SPLITS:
+            joints = predicted(data, SPLITS[mode], int(devices))
+            if processes.is_first():
+                np.savez(path, **joints)
         else:
-            write(path, trained(data, dtype, mode, int(devices)))
+            layout = parallel.layout(mode, jax.devices()[: int(devices)])
+            state = trained(data, dtype, layout)
+            if processes.is_first():
+                write(path, state)
+    processes.leave()
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import sys
 from typing import Any
 
 from a2j_jax import processes, progress
@@ -50,8 +51,18 @@ def join_processes(arguments: argparse.Namespace) -> None:
     processes.initialize(
         address, _whole(count, "num_processes"), _whole(index, "process_id"), arguments.distributed
     )
+    if processes.several():
+        _keep_stdout_for_results()
     if not processes.is_first():
         progress.be_quiet()
+
+
+def _keep_stdout_for_results() -> None:
+    """From here on, what a C++ library prints goes to stderr: gloo greets every other process on stdout."""
+    sys.stdout.flush()
+    results = os.fdopen(os.dup(1), "w", encoding=sys.stdout.encoding, errors=sys.stdout.errors)
+    os.dup2(2, 1)
+    sys.stdout = results
 
 
 def _or_variable(value: Any, variable: str) -> Any:

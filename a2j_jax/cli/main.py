@@ -81,8 +81,12 @@ def console(argv: Sequence[str] | None = None) -> NoReturn:
     except Exception:
         if not processes.several():
             raise
-        print(f"a2j: {processes.name()} failed:", file=sys.stderr)
         traceback.print_exc()
+        print(
+            f"a2j: error: {processes.name()} failed, or lost another process that did (each says its own "
+            "reason); started again, all go on from the last checkpoint",
+            file=sys.stderr,
+        )
         status = 1
     if status != INTERRUPTED and not (status and processes.several()):
         sys.exit(status)

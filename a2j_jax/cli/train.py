@@ -56,10 +56,10 @@ def run(arguments: argparse.Namespace) -> int:
     from a2j_jax import processes
     from a2j_jax.cli.arguments import config_with_overrides
     from a2j_jax.errors import UserError
-    from a2j_jax.training.checkpoints import CONFIG_FILE
     from a2j_jax.training.continuing import check_run_directory
     from a2j_jax.training.experiment import run_experiment
     from a2j_jax.training.profiling import ProfileWindow
+    from a2j_jax.training.run_directory import CONFIG_FILE
 
     overrides = list(arguments.overrides)
     if arguments.on_bad_example is not None:

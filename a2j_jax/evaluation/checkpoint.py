@@ -30,8 +30,8 @@ from a2j_jax.progress import progress, say
 from a2j_jax.track_files import find_track
 from a2j_jax.tracks import TrackSpec
 from a2j_jax.training import assembly
-from a2j_jax.training.checkpoints import rank, ranking_metrics
 from a2j_jax.training.restore import Restored, restore
+from a2j_jax.training.run_directory import rank, ranking_metrics
 
 # The joints that the submission of the HANDS 2017 challenge is made of.
 _SUBMITTED_SKELETON = "hands2017"

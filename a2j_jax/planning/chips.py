@@ -49,9 +49,9 @@ CHIPS: dict[str, Chip] = {
         # https://cloud.google.com/tpu/docs/v5e: 197 TFLOP/s, 16 GB at 819 GB/s, 1,600 Gbit/s over 4 ports.
         Chip("v5e", int(15.75 * GIB), 197e12, 819e9, 4, 1600 * _GBIT / 4, _FLAT),
         # https://cloud.google.com/tpu/docs/v6e: 918 TFLOP/s, 32 GB at 1,600 GB/s, 3,200 Gbit/s over 4 ports.
-        Chip("v6e", int(31.24 * GIB), 918e12, 1600e9, 4, 3200 * _GBIT / 4, _FLAT),
+        Chip("v6e", int(31.25 * GIB), 918e12, 1600e9, 4, 3200 * _GBIT / 4, _FLAT),
         # https://cloud.google.com/tpu/docs/v5p: 459 TFLOP/s, 95 GB at 2,765 GB/s, 4,800 Gbit/s, a 3D torus.
-        Chip("v5p", int(95.73 * GIB), 459e12, 2765e9, 6, 4800 * _GBIT / 6, _CUBES, _MEGACORE),
+        Chip("v5p", int(95.74 * GIB), 459e12, 2765e9, 6, 4800 * _GBIT / 6, _CUBES, _MEGACORE),
         # https://cloud.google.com/tpu/docs/v4: 275 TFLOP/s, 32 GiB at 1,200 GB/s, a 3D torus. Its links:
         # Jouppi et al. 2023 (arXiv:2304.01433), Table 4: six of 50 GB/s.
         Chip("v4", int(30.75 * GIB), 275e12, 1200e9, 6, 50e9, _CUBES, _MEGACORE),

@@ -105,4 +105,4 @@ def _whole(value: float | None) -> str:
 
 
 def _hours(value: float | None) -> str:
-    return _NONE if value is None else f"{value:.2f}"
+    return _NONE if value is None else f"{value:.2g}"

@@ -1,8 +1,10 @@
 """Devices to compile for, by name: slices of TPUs that are not here, and the processors that are."""
 
 import contextlib
+import math
 import os
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 from jax.experimental import topologies
@@ -68,10 +70,11 @@ def known_topologies() -> str:
 def _tpu(name: str, chip: Chip, sides: tuple[int, ...]) -> Target:
     for variable, value in _COMPILER_ONLY.items():
         os.environ.setdefault(variable, value)
+    options: dict[str, Any] = dict(chip.topology_options)
+    if math.prod(sides) == 1:
+        options["chips_per_host_bounds"] = (1, 1, 1)  # four to a host, otherwise
     try:
-        found = topologies.get_topology_desc(
-            platform="tpu", topology_name=name, **dict(chip.topology_options)
-        )
+        found = topologies.get_topology_desc(platform="tpu", topology_name=name, **options)
     except Exception as error:  # a missing library, or whatever the compiler has to say
         said = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(

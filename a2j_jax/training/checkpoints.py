@@ -6,39 +6,44 @@ running statistics: all that inference needs), `ema` (their moving average, wher
 converted checkpoint has `variables` alone, and the same `config.json`.
 """
 
-import asyncio
 import contextlib
-import dataclasses
-import errno
-import json
-import logging
-import math
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 import jax
 import orbax.checkpoint as ocp
+from absl import logging as absl_logging
 from flax.traverse_util import flatten_dict
 from jax.sharding import SingleDeviceSharding
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
-from a2j_jax.config import Config, from_json, to_json
+from a2j_jax.config import Config
 from a2j_jax.errors import UserError
-from a2j_jax.track_files import TRACK_FILE, track_file
+from a2j_jax.training.checkpoint_faults import (
+    first_line,
+    quiet_after_failure,
+    reason,
+    was_interrupted,
+)
 from a2j_jax.training.parallel import put
+from a2j_jax.training.run_directory import (
+    CHECKPOINTS,
+    CONFIG_FILE,
+    has_average,
+    kept_checkpoints,
+    rank,
+    ranking_metrics,
+    write_config,
+)
 from a2j_jax.training.state import TrainState
 
-CONFIG_FILE = "config.json"
-CHECKPOINTS = "checkpoints"
-RANKED_BY = "error"  # lower is better
-OF_EMA = "error_ema"  # and ranks instead, where an average of the weights is kept
 Weights = Literal["raw", "ema", "best"]
 
 _COUNTERS = ("skipped", "skipped_in_a_row")  # of a `TrainState`
 
-logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax narrates every save
+# Orbax narrates every save, and prints what it raises. Said to absl: it sets its logger's level anew now and then.
+absl_logging.set_verbosity(absl_logging.FATAL)
 
 
 class RunCheckpoints:
@@ -54,6 +59,8 @@ class RunCheckpoints:
           UserError: metrics of a checkpoint that cannot be read.
         """
         ranking_metrics(workdir)
+        self._quiet = contextlib.ExitStack()
+        self._quiet.enter_context(quiet_after_failure())
         directory = Path(workdir).absolute() / CHECKPOINTS
         keep = preservation_policy.AnyPreservationPolicy(
             [
@@ -164,13 +171,14 @@ class RunCheckpoints:
         try:
             yield
         except Exception as error:  # of Orbax, TensorStore and the file system
-            if _was_interrupted(error):
+            if was_interrupted(error):
                 raise KeyboardInterrupt from error
+            self._quiet.pop_all()  # for good
             folder = Path(self._manager.directory)
             kept = kept_checkpoints(folder.parent)
             there = f"step {kept[-1].name} is kept" if kept else "none was saved before"
             raise UserError(
-                f"{folder}: {what} could not be saved ({_reason(error)}); {there}. Make room and run the same "
+                f"{folder}: {what} could not be saved ({reason(error)}); {there}. Make room and run the same "
                 "command again: it goes on from there"
             ) from error
 
@@ -180,6 +188,7 @@ class RunCheckpoints:
             self._manager.wait_until_finished()
         with contextlib.suppress(Exception):
             self._manager.close()
+        self._quiet.close()
 
 
 def save_variables(directory: str | Path, variables: dict[str, Any], config: Config) -> None:
@@ -240,77 +249,6 @@ def load_variables(
     return items[item], chosen
 
 
-def has_average(directory: str | Path, step: int) -> bool:
-    """Whether the checkpoint of a step holds a moving average of the weights, too."""
-    return (Path(directory) / CHECKPOINTS / str(step) / "ema").exists()
-
-
-def write_config(directory: str | Path, config: Config) -> None:
-    """Write `config.json`, which says what the checkpoints beside it are of.
-
-    A track of the user's own goes beside it: a run directory that is carried elsewhere stays whole.
-    """
-    (Path(directory) / CONFIG_FILE).write_text(to_json(config) + "\n")
-    own = track_file(config.track)
-    kept = Path(directory) / TRACK_FILE
-    if own is not None and own.resolve() != kept.resolve():
-        kept.write_bytes(own.read_bytes())
-
-
-def read_config(directory: str | Path) -> Config:
-    """Read `config.json` of a run or a converted checkpoint.
-
-    Raises:
-      UserError: the folder or the file is missing, or not ours.
-    """
-    path = Path(directory) / CONFIG_FILE
-    if not Path(directory).is_dir():
-        raise UserError(f"checkpoint folder not found: {directory}")
-    if not path.is_file():
-        raise UserError(
-            f"{path} not found: {directory} is not a run or a converted checkpoint of a2j_jax"
-        )
-    try:
-        config = from_json(path.read_text())
-    except (UserError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"{path}: {error}; if it is damaged, delete it and train with the run's own config again, "
-            "which writes it anew, or convert the weights again"
-        ) from error
-    own = Path(directory) / TRACK_FILE
-    return dataclasses.replace(config, track=str(own)) if own.is_file() else config
-
-
-def kept_checkpoints(directory: str | Path) -> list[Path]:
-    """Folders of the complete checkpoints of a run, by step."""
-    found = (Path(directory) / CHECKPOINTS).glob("*")
-    return sorted((path for path in found if path.name.isdigit()), key=lambda path: int(path.name))
-
-
-def ranking_metrics(directory: str | Path) -> dict[int, dict[str, float]]:
-    """Metrics of every kept checkpoint, by step.
-
-    Raises:
-      UserError: a file of metrics that cannot be read. Orbax reads them too, whenever it opens a
-        run, and would end in a traceback.
-    """
-    files = {int(p.name): p / "metrics" / "metrics" for p in kept_checkpoints(directory)}
-    return {step: _read_metrics(path) for step, path in files.items() if path.is_file()}
-
-
-def _read_metrics(path: Path) -> dict[str, float]:
-    try:
-        metrics = json.loads(path.read_text())
-        if math.isfinite(metrics[RANKED_BY]):
-            return dict(metrics)
-    except (ValueError, TypeError, KeyError):
-        pass
-    raise UserError(
-        f"{path} is damaged: expected a JSON object with a number {RANKED_BY!r}; delete the folder of "
-        f"that checkpoint, {path.parent.parent}"
-    )
-
-
 def _choose_step(manager: ocp.CheckpointManager, step: int | str, folder: Path) -> int:
     steps = manager.all_steps()
     if not steps:
@@ -337,12 +275,12 @@ def _restore(
     where = Path(manager.directory) / str(step)
     wanted = {item: ocp.args.StandardRestore(_abstract(expected))}
     try:
-        with _quiet_after_failure():
+        with quiet_after_failure():
             differences = _differences(where / item, expected)
             if not differences:
                 return manager.restore(step, args=ocp.args.Composite(**wanted, **others))
     except Exception as error:  # of a damaged file Orbax raises whatever its parsers do
-        if _was_interrupted(error):
+        if was_interrupted(error):
             raise KeyboardInterrupt from error
         others_kept = sorted(set(manager.all_steps()) - {step})
         fix = (
@@ -351,7 +289,7 @@ def _restore(
             else "it is the only one here: train into a new --workdir, or convert the weights again"
         )
         raise UserError(
-            f"{where}: this checkpoint is damaged or incomplete ({_first_line(error)}); {fix}"
+            f"{where}: this checkpoint is damaged or incomplete ({first_line(error)}); {fix}"
         ) from error
     shown = "; ".join(differences[:3]) + ("; ..." if len(differences) > 3 else "")
     raise UserError(
@@ -380,11 +318,6 @@ def _differences(folder: Path, expected: dict[str, Any]) -> list[str]:
     ]
 
 
-def rank(metrics: dict[str, float]) -> float:
-    """What checkpoints are ranked by, lower first: the error of the weights that `a2j eval` and `predict` take."""
-    return metrics.get(OF_EMA, metrics[RANKED_BY])
-
-
 def _abstract(tree: Any) -> Any:
     """Shapes, dtypes and shardings to restore into; shapes alone are restored to a device of this process.
 
@@ -399,54 +332,5 @@ def _abstract(tree: Any) -> Any:
     return jax.tree.map(one, tree)
 
 
-@contextlib.contextmanager
-def _quiet_after_failure() -> Iterator[None]:
-    """Once a restore has failed, the reads that were started with it end in an event loop that is closed.
-
-    They would tell so at length and out of turn, from wherever the interpreter happens to be; only the
-    failure itself is told. Nothing changes where all goes well.
-    """
-    before, logger = sys.unraisablehook, logging.getLogger("asyncio")
-    level = logger.level
-
-    def hook(unraisable: Any) -> None:
-        if "Event loop is closed" not in str(unraisable.exc_value):
-            before(unraisable)
-
-    sys.unraisablehook = hook
-    logger.setLevel(logging.CRITICAL)
-    yield
-    sys.unraisablehook = before
-    logger.setLevel(level)
-
-
 def _placed(value: int, like: jax.Array) -> jax.Array:
     return put(jax.numpy.int32(value), like.sharding)
-
-
-def _reason(error: BaseException) -> str:
-    """Why a save failed: of what was raised on the way, what the file system said."""
-    found: BaseException | None = error
-    while found is not None:
-        text = str(found)
-        if "No space left" in text or getattr(found, "errno", None) == errno.ENOSPC:
-            return "no space left on the disk"
-        if isinstance(found, OSError) and found.strerror:
-            return found.strerror
-        found = found.__cause__ or found.__context__
-    return _first_line(error) if isinstance(error, Exception) else type(error).__name__
-
-
-def _was_interrupted(error: BaseException | None) -> bool:
-    """Whether Ctrl-C is behind an exception: Orbax makes one of its own of whatever stops a read."""
-    while error is not None:
-        if isinstance(error, (KeyboardInterrupt, asyncio.CancelledError)):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
-
-
-def _first_line(error: Exception) -> str:
-    """What an exception of Orbax or TensorStore says, without its pointers to more."""
-    text = str(error).partition(". See full TensorStore details")[0].strip()
-    return text.splitlines()[0][:200] if text else type(error).__name__

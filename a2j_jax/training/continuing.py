@@ -10,7 +10,7 @@ from a2j_jax.config import Config
 from a2j_jax.errors import UserError
 from a2j_jax.track_files import find_track
 from a2j_jax.training import assembly
-from a2j_jax.training.checkpoints import CONFIG_FILE, kept_checkpoints, read_config
+from a2j_jax.training.run_directory import CONFIG_FILE, kept_checkpoints, read_config
 
 # How long, how often, and where the examples lie: the steps already taken stay what they were.
 _MAY_CHANGE = (

@@ -20,22 +20,16 @@ from a2j_jax.models.a2j import A2J, init_variables
 from a2j_jax.progress import say
 from a2j_jax.tracks import TrackSpec
 from a2j_jax.training import assembly, parallel
-from a2j_jax.training.checkpoints import (
-    CONFIG_FILE,
-    OF_EMA,
-    RANKED_BY,
-    RunCheckpoints,
-    read_config,
-    write_config,
-)
+from a2j_jax.training.checkpoints import RunCheckpoints
 from a2j_jax.training.continuing import Difference, check_run_directory
 from a2j_jax.training.freezing import check_prefixes
 from a2j_jax.training.logs import NoLog, RunLog
 from a2j_jax.training.loop import Evaluate, Intervals, train
 from a2j_jax.training.profiling import FOLDER as PROFILE_FOLDER
 from a2j_jax.training.profiling import ProfileWindow
-from a2j_jax.training.record import record_start
+from a2j_jax.training.record import read_starts, record_start
 from a2j_jax.training.restore import variables_from
+from a2j_jax.training.run_directory import CONFIG_FILE, OF_EMA, RANKED_BY, read_config, write_config
 from a2j_jax.training.state import TrainState
 from a2j_jax.training.weights_and_biases import WandbLog, require_wandb
 from a2j_jax.weights.load import initial_variables
@@ -135,6 +129,7 @@ def run_experiment(
         say(_headline(config, track, model, state, frames, intervals, layout))
         if last is not None:
             _say_continued(config, before, changed, last, intervals.total, steps_per_epoch)
+            _say_other_devices(workdir, batch_size, layout)
         with (
             contextlib.closing(_run_log(config, workdir, command, last or 0, layout)) as log,
             contextlib.closing(_window(profile_steps, workdir)) as window,
@@ -273,6 +268,20 @@ def _say_continued(
             f"{new:.2g} from here on, where it was {old:.2g}"
         )
     say(f"with other values than before: {said}")
+
+
+def _say_other_devices(workdir: Path, batch_size: int, layout: parallel.Layout) -> None:
+    """Whether a run goes on on other devices than its last start: sums in another order differ in their last bits."""
+    starts = read_starts(workdir)
+    if not starts or not starts[-1].get("batch_per_device"):
+        return
+    last, count = starts[-1], len(layout.devices)
+    kinds, mode, share = " and ".join(last["devices"]), last["parallel"], last["batch_per_device"]
+    if (kinds, mode, share) != (layout.devices[0].device_kind, layout.mode, batch_size // count):
+        say(
+            f"before: {mode} on {batch_size // share} x {kinds}; the results are those of an uninterrupted run "
+            "up to the order of sums, not bit for bit"
+        )
 
 
 def _headline(

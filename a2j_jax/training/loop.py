@@ -10,8 +10,9 @@ import optax
 from a2j_jax.errors import UserError
 from a2j_jax.evaluation.metrics import NotFiniteError
 from a2j_jax.progress import Advance, progress, say
-from a2j_jax.training.checkpoints import OF_EMA, RANKED_BY, RunCheckpoints
+from a2j_jax.training.checkpoints import RunCheckpoints
 from a2j_jax.training.logs import NoLog, RunLog
+from a2j_jax.training.run_directory import OF_EMA, RANKED_BY
 from a2j_jax.training.state import TrainState
 from a2j_jax.training.step import Batch, Metrics, TrainStep
 from a2j_jax.training.stopping import StopRequests, stopped
@@ -126,7 +127,7 @@ def train(
             if signal is not None and step < intervals.total:
                 checkpoints.wait()
                 raise stopped(signal, step, intervals.total)
-    checkpoints.wait()
+        checkpoints.wait()
     return gather(state)
 
 

@@ -129,8 +129,13 @@ def layout(mode: Mode | Literal["auto"], devices: Sequence[jax.Device] | None = 
       devices: all there are by default.
 
     Raises:
-      UserError: "jit" in a job of several processes.
+      UserError: "jit" in a job of several processes, or processes that were not told of each other.
     """
+    if jax.process_count() > 1 and not jax.distributed.is_initialized():
+        # A TPU knows its hosts by itself; each of them would take itself for the first.
+        raise UserError(
+            f"{jax.process_count()} processes share these devices: give --distributed to all of them"
+        )
     found = tuple(jax.devices() if devices is None else devices)
     if mode == "auto":
         mode = "jit" if len(found) == 1 else "mesh"

@@ -11,12 +11,8 @@ from a2j_jax.models.a2j import A2J
 from a2j_jax.progress import say
 from a2j_jax.tracks import TrackSpec
 from a2j_jax.training import assembly
-from a2j_jax.training.checkpoints import (
-    Weights,
-    has_average,
-    load_variables,
-    read_config,
-)
+from a2j_jax.training.checkpoints import Weights, load_variables
+from a2j_jax.training.run_directory import has_average, read_config
 
 
 class Restored(NamedTuple):

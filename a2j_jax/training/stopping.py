@@ -4,6 +4,7 @@ Of several processes all have to stop after the same step, whichever of them is 
 agrees on it. It listens for SIGTERM, as Slurm and cloud machines send it; Ctrl-C is passed on to it.
 """
 
+import contextlib
 import os
 import signal
 import threading
@@ -59,7 +60,11 @@ class StopRequests:
         self._received = signal.Signals(number)
         if processes.several():
             os.kill(os.getpid(), signal.SIGTERM)
-        say(f"{self._received.name}: this step is finished and saved first (Ctrl-C again: at once)")
+        # The note counts. Telling may fail: nobody listens any more, or we are in the midst of another line.
+        with contextlib.suppress(OSError, RuntimeError):
+            say(
+                f"{self._received.name}: this step is finished and saved first (Ctrl-C again: at once)"
+            )
 
 
 def stopped(by: signal.Signals, step: int, total: int) -> Stopped:

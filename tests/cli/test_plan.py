@@ -86,8 +86,9 @@ def test_the_table(config_file: Path) -> None:
 @pytest.mark.skipif(
     importlib.util.find_spec("libtpu") is None, reason="needs libtpu: pip install 'a2j-jax[tpu]'"
 )
-def test_a_slice_of_tpus_that_is_not_here(config_file: Path) -> None:
-    done = plan(config_file, "--topology", "v5e:2x2", "--json")
+@pytest.mark.parametrize("topology", ["v5e:2x2", "v5p:2x2x1", "v6e:2x2", "v4:2x2x1"])
+def test_a_slice_of_tpus_that_is_not_here(config_file: Path, topology: str) -> None:
+    done = plan(config_file, "--topology", topology, "--json")
     (one,) = found(done)["plans"]
     assert (one["devices"], one["fits"]) == (4, True)
     assert one["memory"] - one["needed"] > 15 * 2**30

@@ -1,14 +1,15 @@
 """Checkpoints: which are kept and chosen, what comes back, and one clear line for what cannot."""
 
 import asyncio
+import contextlib
 import gc
 import logging
+import random
+import resource
 import shutil
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -18,16 +19,15 @@ import pytest
 
 from a2j_jax.errors import UserError
 from a2j_jax.training import checkpoints as module
-from a2j_jax.training.checkpoints import (
-    RunCheckpoints,
-    load_variables,
-    ranking_metrics,
-    read_config,
-    save_variables,
-    write_config,
-)
+from a2j_jax.training.checkpoints import RunCheckpoints, load_variables, save_variables
 from a2j_jax.training.optimizer import adam_with_l2
 from a2j_jax.training.restore import restore
+from a2j_jax.training.run_directory import (
+    kept_checkpoints,
+    ranking_metrics,
+    read_config,
+    write_config,
+)
 from a2j_jax.training.state import TrainState
 from tests import tiny
 
@@ -47,12 +47,18 @@ def state_at(step: int, value: float = 0.0) -> TrainState:
     return state.replace(step=jnp.int32(step), opt_state=moved)
 
 
-def save_run(workdir: Path, errors: dict[int, float], keep_best: int = 1) -> None:
+def save_run(workdir: Path, errors: dict[int, float | None], keep_best: int = 1) -> None:
+    """Saves of these steps by their error; None: saved without an evaluation."""
     checkpoints = RunCheckpoints(workdir, keep_best)
     for step, error in errors.items():
-        checkpoints.save(state_at(step, step), {"position": step}, {"error": error})
+        metrics = None if error is None else {"error": error}
+        checkpoints.save(state_at(step, step), {"position": step}, metrics)
         checkpoints.wait()
     checkpoints.close()
+
+
+def kept(workdir: Path) -> list[int]:
+    return [int(path.name) for path in kept_checkpoints(workdir)]
 
 
 def complaint(call: Any, *arguments: Any) -> str:
@@ -94,6 +100,79 @@ def test_a_reopened_run_still_knows_its_best(tmp_path: Path) -> None:
 def test_several_of_the_best_are_kept(tmp_path: Path) -> None:
     save_run(tmp_path, {10: 5.0, 20: 8.0, 30: 6.0, 40: 9.0}, keep_best=2)
     assert list(ranking_metrics(tmp_path)) == [10, 30, 40]
+
+
+def test_a_save_without_an_evaluation_is_kept_while_it_is_the_latest(tmp_path: Path) -> None:
+    save_run(tmp_path, {10: None})
+    assert kept(tmp_path) == [10]
+    save_run(tmp_path, {15: None, 20: 5.0, 25: None})
+    assert kept(tmp_path) == [20, 25]  # the best stays
+    save_run(tmp_path, {30: 6.0, 35: None})
+    assert kept(tmp_path) == [20, 35]
+    save_run(tmp_path, {40: 4.0})
+    assert kept(tmp_path) == [40]
+    assert ranking_metrics(tmp_path) == {40: {"error": 4.0}}
+
+
+def test_saves_without_an_evaluation_do_not_take_the_place_of_the_best_ones(tmp_path: Path) -> None:
+    save_run(tmp_path, {10: 5.0, 15: None, 20: 7.0, 25: None, 30: 6.0, 35: None}, keep_best=2)
+    assert kept(tmp_path) == [10, 30, 35]
+
+
+@pytest.mark.parametrize(("asked", "step"), [("best", 20), ("latest", 25)])
+def test_the_best_is_the_best_of_those_evaluated(tmp_path: Path, asked: str, step: int) -> None:
+    save_run(tmp_path, {20: 5.0, 25: None})
+    assert load_variables(tmp_path, SMALL, asked)[1] == step
+    checkpoints = RunCheckpoints(tmp_path)
+    assert (checkpoints.best_step(), checkpoints.latest_step()) == (20, 25)
+    checkpoints.close()
+
+
+def test_a_run_that_was_never_evaluated_has_its_latest(tmp_path: Path) -> None:
+    save_run(tmp_path, {10: None, 15: None})
+    assert load_variables(tmp_path, SMALL, "best")[1] == 15
+
+
+def test_the_average_of_the_weights_ranks_where_there_is_one(tmp_path: Path) -> None:
+    checkpoints = RunCheckpoints(tmp_path)
+    for step, error, of_average in ((10, 9.0, 4.0), (20, 3.0, 5.0), (30, 8.0, 6.0)):
+        scores = {"error": error, "error_ema": of_average}
+        checkpoints.save(state_at(step), {}, scores)
+        checkpoints.wait()
+    checkpoints.close()
+    assert kept(tmp_path) == [10, 30]
+    assert load_variables(tmp_path, SMALL)[1] == 10
+    assert ranking_metrics(tmp_path)[10] == {"error": 9.0, "error_ema": 4.0}
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_checkpoint_whose_deletion_was_cut_off_is_never_chosen(
+    run: Path, tmp_path: Path, seed: int
+) -> None:
+    """A kill may come while an older one is deleted, file by file and in any order."""
+    workdir = tmp_path / "run"
+    shutil.copytree(run, workdir)
+    save_run(workdir, {50: 4.0})
+    shutil.copytree(run / "checkpoints" / "20", workdir / "checkpoints" / "20")
+    files = sorted(p for p in (workdir / "checkpoints" / "20").rglob("*") if p.is_file())
+    rng = random.Random(seed)
+    for path in rng.sample(files, rng.randrange(1, len(files))):
+        path.unlink()
+    assert load_variables(workdir, SMALL)[1] == 50
+    checkpoints = RunCheckpoints(workdir)
+    assert (checkpoints.best_step(), checkpoints.latest_step()) == (50, 50)
+    assert tiny.same(checkpoints.restore(state_at(0), 50)[0], state_at(50, 50))
+    checkpoints.close()
+    save_run(workdir, {60: 9.0})
+    assert kept(workdir) == [50, 60]  # what was left of it is gone
+
+
+@pytest.mark.parametrize("asked", ["best", "latest"])
+def test_of_equal_errors_one_is_kept_and_it_is_the_best(tmp_path: Path, asked: str) -> None:
+    save_run(tmp_path, {10: 5.0, 20: 5.0, 30: 5.0, 40: 6.0})
+    assert len(kept(tmp_path)) == 2
+    best, latest = kept(tmp_path)
+    assert load_variables(tmp_path, SMALL, asked)[1] == {"best": best, "latest": latest}[asked]
 
 
 @pytest.mark.parametrize(
@@ -300,34 +379,6 @@ def test_damaged_metrics(run: Path, tmp_path: Path, content: str) -> None:
     assert load_variables(workdir, SMALL)[1] == 40
 
 
-def test_pointers_to_more_are_left_out_of_a_message() -> None:
-    error = ValueError(
-        "Encountered error while reading array. See full TensorStore details: <bound method x of y>"
-    )
-    assert module._first_line(error) == "Encountered error while reading array"
-    assert module._first_line(KeyError()) == "KeyError"
-
-
-def test_reads_that_end_after_a_failure_stay_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[str] = []
-    monkeypatch.setattr("sys.unraisablehook", lambda args: told.append(str(args.exc_value)))
-
-    def tell() -> None:
-        for text in ("Event loop is closed", "something else"):
-            sys.unraisablehook(SimpleNamespace(exc_value=RuntimeError(text)))  # type: ignore[arg-type]
-
-    with module._quiet_after_failure():
-        pass
-    tell()
-    assert told == ["Event loop is closed", "something else"]  # nothing has failed
-    told.clear()
-    with pytest.raises(ValueError), module._quiet_after_failure():
-        raise ValueError
-    tell()
-    assert told == ["something else"]
-    logging.getLogger("asyncio").setLevel(logging.NOTSET)
-
-
 @pytest.mark.usefixtures("quiet")
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, asyncio.CancelledError])
 def test_an_interrupted_restore_is_not_a_damaged_checkpoint(
@@ -342,3 +393,53 @@ def test_an_interrupted_restore_is_not_a_damaged_checkpoint(
     monkeypatch.setattr(module, "_differences", stopped)
     with pytest.raises(KeyboardInterrupt):
         load_variables(run, SMALL)
+
+
+def test_a_save_that_fails_is_told_and_the_one_before_is_kept(
+    run: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    workdir = tmp_path / "run"
+    shutil.copytree(run, workdir)
+    checkpoints = RunCheckpoints(workdir)
+    with files_of_at_most(2**12):
+        message = complaint(save_and_wait, checkpoints, state_at(50, 50), {"error": 1.0})
+    checkpoints.close()
+    assert message.startswith(f"{workdir}/checkpoints: the last checkpoint could not be saved")
+    assert "(File too large); step 40 is kept. Make room and run the same command again" in message
+    assert capfd.readouterr().err == ""
+    assert kept(workdir) == [20, 40]
+    save_run(workdir, {50: 1.0})  # the same again, with room
+    assert kept(workdir) == [50]
+
+
+def test_a_first_save_that_fails(tmp_path: Path) -> None:
+    checkpoints = RunCheckpoints(tmp_path)
+    with files_of_at_most(2**12):
+        message = complaint(save_and_wait, checkpoints, state_at(50, 50), {"error": 1.0})
+    checkpoints.close()
+    assert "(File too large); none was saved before" in message
+
+
+def save_and_wait(checkpoints: RunCheckpoints, state: TrainState, metrics: Any) -> None:
+    checkpoints.save(state, {}, metrics)
+    checkpoints.wait()
+
+
+@contextlib.contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """Writing beyond that many bytes fails, as it does on a full disk."""
+    before, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, most))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (before, most))
+
+
+def test_a_config_that_cannot_be_written_stays_as_it_was(tmp_path: Path) -> None:
+    write_config(tmp_path, tiny.config())
+    with files_of_at_most(100):
+        message = complaint(write_config, tmp_path, tiny.config(steps=99))
+    assert f"{tmp_path / 'config.json'}: cannot be written (File too large)" in message
+    assert read_config(tmp_path) == tiny.config()
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]

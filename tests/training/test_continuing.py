@@ -8,8 +8,9 @@ import pytest
 
 from a2j_jax.config import Config, override
 from a2j_jax.errors import UserError
-from a2j_jax.training.checkpoints import save_variables, write_config
+from a2j_jax.training.checkpoints import save_variables
 from a2j_jax.training.continuing import check_run_directory, differences
+from a2j_jax.training.run_directory import write_config
 from tests import tiny
 
 

@@ -16,9 +16,9 @@ from a2j_jax.config import Config, override
 from a2j_jax.errors import UserError
 from a2j_jax.evaluation.checkpoint import evaluate_checkpoint
 from a2j_jax.training import assembly
-from a2j_jax.training.checkpoints import ranking_metrics, read_config
 from a2j_jax.training.experiment import run_experiment
 from a2j_jax.training.restore import restore
+from a2j_jax.training.run_directory import ranking_metrics, read_config
 from a2j_jax.training.state import TrainState
 from tests import tiny
 

@@ -1,6 +1,7 @@
 """The training loop with a make-believe step: what is read, logged and saved when, and when it stops."""
 
 import json
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from a2j_jax.errors import UserError
+from a2j_jax.errors import Stopped, UserError
 from a2j_jax.evaluation.metrics import joint_errors
-from a2j_jax.training.checkpoints import RunCheckpoints, load_variables, ranking_metrics
+from a2j_jax.training.checkpoints import RunCheckpoints, load_variables
 from a2j_jax.training.logs import RunLog
 from a2j_jax.training.loop import BATCH_KEYS, Intervals, train
 from a2j_jax.training.optimizer import adam_with_l2
+from a2j_jax.training.run_directory import ranking_metrics
 from a2j_jax.training.state import TrainState
 
 Loss = Callable[[int], float]
@@ -59,25 +61,30 @@ def run(
     evaluate: Callable[[Any], dict[str, float]] | None = None,
     total: int = 7,
     start: int = 0,
+    save: int | None = None,
+    skippable: int = 0,
+    step: Any = None,
+    batches: Batches | None = None,
 ) -> TrainState:
     checkpoints, log = RunCheckpoints(workdir), RunLog(workdir)
     optimizer = adam_with_l2(1e-3, 0.0)
     state = TrainState.create({"params": {"w": jnp.zeros(3)}, "batch_stats": {}}, optimizer)
-    batches = Batches()
+    batches = batches or Batches()
     batches.position = start
     try:
         return train(
-            make_step(loss),
+            step or make_step(loss),
             state.replace(step=jnp.int32(start)),
             batches,
             jax.random.key(0),
-            Intervals(total=total, log=2, evaluate=3),
+            Intervals(total=total, log=2, evaluate=3, save=save),
             evaluate=evaluate or (lambda state: {"error": 10 - float(state.params["w"][0])}),
             checkpoints=checkpoints,
             log=log,
             schedule=lambda step: 0.5 * step,
             batch_size=2,
             unit="mm",
+            skippable=skippable,
         )
     finally:
         checkpoints.close()
@@ -180,3 +187,132 @@ def test_other_errors_of_an_evaluation_are_not_swallowed(tmp_path: Path) -> None
 
     with pytest.raises(ValueError, match="a bug"):
         run(tmp_path, evaluate=evaluate)
+
+
+def leaving_out(*broken: int) -> Any:
+    """A step whose updates at these numbers are not finite, and are left out as `step.py` does it."""
+    plain = make_step(lambda number: float("nan") if number in broken else float(number))
+
+    def step(state: TrainState, batch: Any, key: Any) -> tuple[TrainState, dict[str, Any]]:
+        new, metrics = plain(state, batch, key)
+        missed = int(new.step) in broken
+        new = new.replace(
+            params=state.params if missed else new.params,
+            skipped=state.skipped + missed,
+            skipped_in_a_row=(state.skipped_in_a_row + 1) * missed,
+        )
+        counts = {name: getattr(new, name) for name in ("skipped", "skipped_in_a_row")}
+        return new, metrics | counts
+
+    return step
+
+
+def test_updates_that_are_left_out_are_counted_logged_and_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = run(tmp_path, step=leaving_out(2, 3, 5), skippable=2)
+    assert (int(state.step), int(state.skipped), int(state.skipped_in_a_row)) == (7, 3, 0)
+    said = [line for line in capsys.readouterr().err.splitlines() if "left out" in line]
+    assert [line.partition(" (")[0] for line in said] == [
+        f"step {step}: left out" for step in (2, 3, 5)
+    ]
+    assert "loss nan" in said[0]
+    logged = records(tmp_path, "train")
+    assert list(logged) == [2, 3, 4, 5, 6]  # those left out, whether or not it is their turn
+    assert [record["skipped"] for record in logged.values()] == [1, 2, 2, 3, 3]
+    assert [record["skipped_in_a_row"] for record in logged.values()] == [1, 2, 0, 1, 0]
+    assert "loss" not in logged[3]  # NaN is no JSON
+    assert logged[4]["loss"] == 4
+
+
+@pytest.mark.parametrize(("skippable", "at"), [(0, 4), (1, 5), (2, 6)])
+def test_too_many_updates_left_out_in_a_row_stop_the_run(
+    tmp_path: Path, skippable: int, at: int
+) -> None:
+    message = stopped(tmp_path, step=leaving_out(4, 5, 6), skippable=skippable)
+    assert f"training broke at step {at}: loss nan" in message
+    assert "Last good checkpoint: step 3" in message
+    assert "--config.optim.skip_nonfinite_updates=10" in message
+
+
+def test_how_many_were_left_out_survives_a_restart(tmp_path: Path) -> None:
+    with pytest.raises(UserError):
+        run(tmp_path, step=leaving_out(2, 3, 4), skippable=2)
+    checkpoints = RunCheckpoints(tmp_path)
+    template = TrainState.create(
+        {"params": {"w": jnp.zeros(3)}, "batch_stats": {}}, adam_with_l2(1e-3, 0.0)
+    )
+    state, _ = checkpoints.restore(template, 3)
+    checkpoints.close()
+    assert (int(state.skipped), int(state.skipped_in_a_row)) == (2, 2)
+    np.testing.assert_array_equal(state.params["w"], 1)  # of the last update that was not left out
+
+
+def test_states_are_saved_between_evaluations(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved: list[tuple[int, int, bool]] = []
+    save = RunCheckpoints.save
+
+    def watch(self: RunCheckpoints, state: TrainState, position: Any, metrics: Any) -> None:
+        saved.append((int(state.step), position["position"], metrics is not None))
+        save(self, state, position, metrics)
+
+    monkeypatch.setattr(RunCheckpoints, "save", watch)
+    run(tmp_path, evaluate=evaluate_to([5.0, 7.0, 6.0]), save=2)
+    evaluated = {3, 6, 7}
+    assert saved == [(step, step, step in evaluated) for step in (2, 3, 4, 6, 7)]
+    assert list(ranking_metrics(tmp_path)) == [3, 7]  # the best outlived what was saved after it
+    assert list(records(tmp_path, "eval")) == [3, 6, 7]
+
+
+class Signalling(Batches):
+    """Batches, of which some come with a signal."""
+
+    def __init__(self, signals: dict[int, signal.Signals]) -> None:
+        super().__init__()
+        self.signals = signals
+
+    def __next__(self) -> dict[str, Any]:
+        batch = super().__next__()
+        if self.position in self.signals:
+            signal.raise_signal(self.signals[self.position])
+        return batch
+
+
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=str
+)
+@pytest.mark.parametrize("step", [1, 3, 5])
+def test_a_signal_ends_the_run_once_its_step_is_saved(
+    tmp_path: Path, number: signal.Signals, status: int, step: int
+) -> None:
+    with pytest.raises(Stopped, match=f"{number.name}: stopped after step {step} of 7") as caught:
+        run(tmp_path, batches=Signalling({step: number}))
+    assert caught.value.status == status
+    shapes = {"params": {"w": jnp.zeros(3)}, "batch_stats": {}}
+    weights, latest = load_variables(tmp_path, shapes, "latest")
+    assert latest == step
+    np.testing.assert_array_equal(weights["params"]["w"], step)
+    # Where it was the turn of an evaluation, that is not lost.
+    assert (3 in ranking_metrics(tmp_path)) == (step >= 3)
+
+
+def test_a_signal_in_the_last_step_changes_nothing(tmp_path: Path) -> None:
+    state = run(tmp_path, batches=Signalling({7: signal.SIGTERM}))
+    assert int(state.step) == 7
+    assert 7 in ranking_metrics(tmp_path)
+
+
+def test_a_signal_while_the_last_checkpoint_is_written_waits_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wait = RunCheckpoints.wait
+
+    def told_to_stop(self: RunCheckpoints) -> None:
+        signal.raise_signal(signal.SIGTERM)  # would end this process
+        wait(self)
+
+    monkeypatch.setattr(RunCheckpoints, "wait", told_to_stop)
+    assert int(run(tmp_path).step) == 7
+    assert 7 in ranking_metrics(tmp_path)

@@ -1,0 +1,193 @@
+"""What is lost of a run that is killed, told to stop, or starved of disk; and how often that was tried.
+
+    python benchmarks/faults.py --trials 20
+
+The smallest experiment is trained once in peace. Then every part of the table starts it anew, ends it at random moments
+and runs the same command again, until it is through. In the end its weights, running statistics, optimiser, average
+of the weights, counters, position in the data, kept checkpoints, and every logged number of every step must be those of
+the peaceful run, bit for bit. Steps after the last complete checkpoint are done again; nothing else is.
+"""
+
+import argparse
+import contextlib
+import platform
+import random
+import signal
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import jax
+from rich.console import Console
+from rich.table import Table
+
+from a2j_jax.config import Config
+from a2j_jax.progress import say
+from tests import faults, tiny
+from tfds_builders.build import build
+
+STEPS_PER_TRIAL = 12  # so that the run is not through before its last trial
+MIB = 2**20
+
+
+@dataclass
+class Part:
+    """A run that is ended again and again in one way."""
+
+    config: Config
+    workdir: Path
+    peaceful: Path
+    rng: random.Random
+    times: dict[str, int] = field(default_factory=dict)
+    again: dict[str, int] = field(default_factory=dict)
+
+    @contextmanager
+    def start(self, what: str) -> Iterator[faults.Start]:
+        """One start, which `what` is done to; steps that are to be done again because of it are counted."""
+        with faults.Start(self.config, self.workdir) as start:
+            yield start
+            start.check_where_it_began()
+            kept = faults.newest(self.workdir)
+            if kept is not None:
+                faults.check_whole(self.workdir)
+            again = max([step for step in start.steps() if step > (kept or 0)], default=0)
+            self.again[what] = self.again.get(what, 0) + max(again - (kept or 0), 0)
+            self.times[what] = self.times.get(what, 0) + 1
+        say(f"{what}: kept step {kept}, done again {max(again - (kept or 0), 0)}")
+
+    def finish(self) -> str:
+        """Runs to the end; what was lost."""
+        with faults.Start(self.config, self.workdir) as start:
+            status, lines = start.end()
+            assert status == 0, lines
+            start.check_where_it_began()
+        return ", ".join(faults.differences(self.config, self.workdir, self.peaceful)) or "nothing"
+
+
+def kill(part: Part, trials: int) -> None:
+    """SIGKILL, every second time in the midst of a save: 0 to 50 ms after it has begun to write."""
+    for trial in range(trials):
+        in_save = trial % 2 == 0
+        with part.start("SIGKILL in a save" if in_save else "SIGKILL at any moment") as start:
+            start.wait_for_steps(part.rng.randint(1, 5))
+            if in_save:
+                start.wait_for_save()
+            time.sleep(part.rng.uniform(0, 0.05))
+            assert start.end(by=signal.SIGKILL).status == -signal.SIGKILL
+        if faults.unfinished(part.workdir):
+            what = "  of these: half a checkpoint on disk"
+            part.times[what] = part.times.get(what, 0) + 1
+
+
+def stop(part: Part, trials: int) -> None:
+    """SIGTERM and Ctrl-C in turn: the step is finished and saved, so that none is done twice."""
+    for trial in range(trials):
+        number = (signal.SIGTERM, signal.SIGINT)[trial % 2]
+        with part.start(number.name) as start:
+            start.wait_for_steps(part.rng.randint(1, 5))
+            time.sleep(part.rng.uniform(0, 0.05))
+            end = start.end(by=number)
+            assert end.status == 128 + number, end
+            step = faults.newest(part.workdir)
+            saved = f"a2j: {number.name}: stopped after step {step} of {part.config.optim.steps}"
+            assert end.lines[-1].startswith(saved), end
+    told = [(line["kind"], line["step"]) for line in faults.logged(part.workdir)]
+    assert len(told) == len(set(told)), "a step was done twice"
+
+
+def fill_disk(part: Part, trials: int, disk: Path) -> None:
+    """No room for a whole checkpoint, for anything, or for as much as a start."""
+    for trial in range(trials):
+        what, room = (
+            ("disk full: room for part of a checkpoint", part.rng.randrange(MIB // 8, MIB)),
+            ("disk full: no room at all", 0),
+            ("disk full: when it is started", 0),
+        )[trial % 3]
+        at_once = trial % 3 == 2
+        with contextlib.ExitStack() as while_full:
+            if at_once:
+                while_full.enter_context(faults.full(disk))
+            with part.start(what) as start:
+                if not at_once:
+                    start.wait_for_steps(part.rng.randint(1, 5))
+                    while_full.enter_context(faults.full(disk, room))
+                end = start.end()
+                line = faults.check_complaint(end, disk, faults.newest(part.workdir))
+                assert "no space left" in line.lower(), line
+                say(line)
+
+
+def limit_files(part: Part, trials: int) -> None:
+    """Where no small disk can be mounted: files that cannot grow, so that a checkpoint cannot be written."""
+    for _ in range(trials):
+        with part.start("files limited to 64 KiB") as start:
+            start.wait_for_steps(part.rng.randint(1, 5))
+            faults.limit_files(start.pid, 2**16)
+            faults.check_complaint(start.end(), part.workdir, faults.newest(part.workdir))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--trials", type=int, default=20, help="kills; a quarter as many of the others each"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--workdir", type=Path, help="kept; default: a temporary folder")
+    arguments = parser.parse_args()
+    with contextlib.ExitStack() as until_the_end:
+        workdir = arguments.workdir
+        if workdir is None:
+            workdir = Path(until_the_end.enter_context(tempfile.TemporaryDirectory()))
+        measure(workdir.absolute(), arguments.trials, random.Random(arguments.seed))
+
+
+def measure(workdir: Path, trials: int, rng: random.Random) -> None:
+    """Runs all parts below a folder, and prints the table."""
+    build("synthetic_hand", workdir / "data", crop_size=tiny.SIZE, **tiny.FRAMES)
+    config = faults.config(workdir / "data", STEPS_PER_TRIAL * trials)
+    peaceful, few = workdir / "in_peace", -(-trials // 4)
+    table = Table(
+        title=f"{config.optim.steps} steps of the smallest experiment, {platform.machine()}, "
+        f"jax {jax.__version__}"
+    )
+    for column in ("what was done to the run", "times", "steps done again", "lost", "minutes"):
+        table.add_column(column, justify="left" if column[0] in "wl" else "right")
+
+    def part(name: str, folder: Path = workdir) -> Part:
+        return Part(config, folder / name, peaceful, rng)
+
+    def report(done: Part, began: float) -> None:
+        lost, minutes = done.finish(), f"{(time.monotonic() - began) / 60:.1f}"
+        for row, (what, times) in enumerate(done.times.items()):
+            shown = str(done.again[what]) if what in done.again else ""
+            table.add_row(what, str(times), shown, *((lost, minutes) if row == 0 else ("", "")))
+
+    began = time.monotonic()
+    with faults.Start(config, peaceful) as start:
+        assert start.end().status == 0, start.said()
+    table.add_row("nothing", "1", "0", "", f"{(time.monotonic() - began) / 60:.1f}")
+    for do, count in ((kill, trials), (stop, 2 * few)):
+        began, run = time.monotonic(), part(do.__name__)
+        do(run, count)
+        report(run, began)
+    began = time.monotonic()
+    try:
+        with faults.small_disk(workdir / "small_disk", 64) as disk:
+            run = part("run", disk)
+            fill_disk(run, 3 * few, disk)
+            report(run, began)
+    except PermissionError as error:
+        table.add_row("disk full", f"not run: {error}", "", "", "")
+        run = part("limited")
+        limit_files(run, few)
+        report(run, began)
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+"""`a2j` as several processes of one job, all on this machine: what a cluster does on its hosts.
+
+Each process has simulated CPU devices, and they talk to each other over the loopback interface (gloo).
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+A2J = [sys.executable, "-c", "from a2j_jax.cli import console; console()"]
+SECONDS = 300  # more than any of them takes on a busy machine; a job that hangs fails then
+
+
+class Ended(NamedTuple):
+    """How one process ended and what it printed."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def last(self) -> str:
+        """The last line it had to say."""
+        return self.err.splitlines()[-1]
+
+
+class Job:
+    """Processes that were started together; process 0 is the first."""
+
+    def __init__(self, started: list[subprocess.Popen[bytes]], folder: Path):
+        self._processes, self._folder = started, folder
+
+    def send(self, number: signal.Signals, *to: int) -> None:
+        """Send a signal to some of the processes."""
+        for index in to:
+            self._processes[index].send_signal(number)
+
+    def wait_until(self, happened: Callable[[], bool]) -> None:
+        """Wait for something that the job does while it runs."""
+        end = time.monotonic() + SECONDS
+        while not happened():
+            assert all(process.poll() is None for process in self._processes), self._printed()
+            assert time.monotonic() < end, self._printed()
+            time.sleep(0.02)
+
+    def ended(self) -> list[Ended]:
+        """Wait for all of them."""
+        end = time.monotonic() + SECONDS
+        for process in self._processes:
+            try:
+                process.wait(max(end - time.monotonic(), 0))
+            except subprocess.TimeoutExpired:
+                raise AssertionError(f"the job hangs: {self._printed()}") from None
+        statuses = [process.returncode for process in self._processes]
+        return [
+            Ended(*one) for one in zip(statuses, *zip(*self._printed(), strict=True), strict=True)
+        ]
+
+    def _printed(self) -> list[tuple[str, str]]:
+        count = range(len(self._processes))
+        return [
+            ((self._folder / f"{i}.out").read_text(), (self._folder / f"{i}.err").read_text())
+            for i in count
+        ]
+
+
+@contextmanager
+def job(
+    processes: int, devices: int, *arguments: object, program: Sequence[str] = A2J
+) -> Iterator[Job]:
+    """Start a job; what still runs at the end of the context is killed.
+
+    Args:
+      processes: how many; one is told nothing of others.
+      devices: simulated in each.
+      arguments: of the program. Who is who is said by environment variables.
+      program: to start.
+    """
+    address = f"localhost:{_free_port()}"
+    started: list[subprocess.Popen[bytes]] = []
+    with tempfile.TemporaryDirectory() as named:
+        folder = Path(named)
+        try:
+            for index in range(processes):
+                with (
+                    open(folder / f"{index}.out", "wb") as out,
+                    open(folder / f"{index}.err", "wb") as err,
+                ):
+                    command = [*program, *map(str, arguments)]
+                    about = _environment(address, processes, index, devices)
+                    started.append(subprocess.Popen(command, env=about, stdout=out, stderr=err))
+            yield Job(started, folder)
+        finally:
+            for process in started:
+                process.kill()
+                process.wait()
+
+
+def run(
+    processes: int, devices: int, *arguments: object, program: Sequence[str] = A2J
+) -> list[Ended]:
+    """Start a job and wait for its end."""
+    with job(processes, devices, *arguments, program=program) as started:
+        return started.ended()
+
+
+def _environment(address: str, processes: int, index: int, devices: int) -> dict[str, str]:
+    about = {
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "JAX_PLATFORMS": "cpu",
+        "PYTHONPATH": os.pathsep.join([str(REPOSITORY), *sys.path]),
+    }
+    if processes > 1:
+        about |= {
+            "JAX_COORDINATOR_ADDRESS": address,
+            "JAX_NUM_PROCESSES": str(processes),
+            "JAX_PROCESS_ID": str(index),
+        }
+    return os.environ | about
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,207 @@
+"""Two processes of two devices do what one process of four does: they train, evaluate, stop and go on together."""
+
+import json
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+from flax.traverse_util import flatten_dict
+
+from a2j_jax.cli.main import main
+from a2j_jax.config import to_json
+from a2j_jax.training.checkpoints import save_variables
+from a2j_jax.training.logs import METRICS_FILE, read_metrics
+from a2j_jax.training.run_directory import CHECKPOINTS, kept_checkpoints
+from tests import processes_on_loopback as loopback
+from tests import tiny
+
+WORKER = [sys.executable, str(Path(__file__).parent / "steps_in_parallel.py")]
+ENDLESS = 100_000
+FLOAT32 = 1e-4  # what the order of sums may do to weights, by way of Adam
+
+pytestmark = pytest.mark.slow
+
+
+def largest_difference(one: dict[str, Any], other: dict[str, Any]) -> float:
+    assert one.keys() == other.keys()
+    return max(float(np.abs(np.float64(one[name]) - np.float64(other[name])).max()) for name in one)
+
+
+def arrays(file: Path) -> dict[str, Any]:
+    with np.load(file) as found:
+        return dict(found)
+
+
+def test_twenty_steps_are_the_same_in_float64(tiny_data: Path, tmp_path: Path) -> None:
+    """Parameters, running statistics, their average and the optimiser's state, within 1e-8, by mesh and pmap.
+
+    And a split of three frames, of which the second process gets none, is evaluated by both.
+    """
+    for count in (1, 2):
+        (tmp_path / str(count)).mkdir()
+        asked = ["float64", "mesh:4", "pmap:4", "few:2"]
+        out = tmp_path / str(count)
+        for ended in loopback.run(count, 4 // count, tiny_data, out, *asked, program=WORKER):
+            assert ended.status == 0, ended.err
+    start = flatten_dict(tiny.variables()["params"], sep="/")
+    for mode in ("mesh", "pmap"):
+        one, two = (arrays(tmp_path / count / f"{mode}-4.npz") for count in "12")
+        assert {name.split("/")[0] for name in one} == {
+            "params",
+            "batch_stats",
+            "ema",
+            "optimizer",
+        }
+        assert all(x.dtype == np.float64 for name, x in one.items() if "optimizer" not in name)
+        assert max(np.abs(one[f"params/{name}"] - x).max() for name, x in start.items()) > 1e-3
+        apart = largest_difference(one, two)
+        print(f"{mode}: {apart:.1e} apart")
+        assert apart < 1e-8
+    one, two = (arrays(tmp_path / count / "few-2.npz") for count in "12")
+    assert two["index"].tolist() == one["index"].tolist() == [0, 1, 2]
+    assert largest_difference(one, two) < 1e-3  # px and mm, of a float32 network
+
+
+class Run:
+    """A run directory, and the processes that have a go at it."""
+
+    def __init__(self, folder: Path, data: Path):
+        folder.mkdir(exist_ok=True)
+        self.folder = folder / "run"
+        self._config = folder / "tiny.json"
+        config = tiny.config(data, schedule="constant", steps=ENDLESS, ema_decay=0.9)
+        self._config.write_text(to_json(config))
+
+    def command(self, *options: str) -> list[object]:
+        own = ["--config.run.eval_every=100000", "--config.run.save_every=4", *options]
+        return ["train", "--config", self._config, "--workdir", self.folder, *own]
+
+    def lines(self) -> int:
+        log = self.folder / METRICS_FILE
+        return log.read_text().count("\n") if log.exists() else 0
+
+    def step(self) -> int:
+        return int(kept_checkpoints(self.folder)[-1].name)
+
+    def interrupted(self, number: signal.Signals, to: list[int], mode: str) -> list[loopback.Ended]:
+        """Two processes go on for some steps, and some of them get a signal; how that ends."""
+        before = self.lines()
+        with loopback.job(2, 2, *self.command(f"--config.parallel={mode}")) as job:
+            job.wait_until(lambda: self.lines() >= before + 3)
+            job.send(number, *to)
+            return job.ended()
+
+    def finished(self, steps: int, processes: int) -> dict[str, Any]:
+        """Go on to this step; returns every number of the final checkpoint."""
+        for ended in loopback.run(
+            processes, 4 // processes, *self.command(f"--config.optim.steps={steps}")
+        ):
+            assert ended.status == 0, ended.err
+        checkpoint = self.folder.resolve() / CHECKPOINTS / str(steps)
+        with ocp.StandardCheckpointer() as reader:
+            items = {
+                item: reader.restore(checkpoint / item)
+                for item in ("variables", "ema", "optimizer")
+            }
+        return {str(name): leaf for name, leaf in flatten_dict(_dicts(items), sep="/").items()}
+
+
+def _dicts(tree: Any) -> Any:
+    if isinstance(tree, list | tuple):
+        tree = {str(i): one for i, one in enumerate(tree)}
+    return {str(k): _dicts(v) for k, v in tree.items()} if isinstance(tree, dict) else tree
+
+
+def said_once(ended: list[loopback.Ended], text: str) -> None:
+    assert [one.err.count(text) for one in ended] == [1] + [0] * (len(ended) - 1), ended
+
+
+@pytest.mark.timeout(
+    1800
+)  # seven jobs, one after the other; on a busy machine each takes a minute or two
+def test_a_run_survives_whatever_stops_it(tiny_data: Path, tmp_path: Path) -> None:
+    """Stopped three times, by two processes, and finished by one: as a run that was begun by one and ended by two."""
+    run = Run(tmp_path / "stopped", tiny_data)
+    # All of them get it: Slurm's way.
+    ended = run.interrupted(signal.SIGTERM, [0, 1], "mesh")
+    assert [one.status for one in ended] == [143, 143], ended
+    said_once(ended, f"a2j: SIGTERM: stopped after step {run.step()} of {ENDLESS}, which is saved")
+    # One of them gets it, and all stop after the same step.
+    before = run.step()
+    ended = run.interrupted(signal.SIGINT, [1], "pmap")
+    assert [one.status for one in ended] == [143, 130], ended
+    said_once(ended, f"a2j: SIGTERM: stopped after step {run.step()} of {ENDLESS}, which is saved")
+    assert run.step() > before
+    # One of them dies: the other does not wait for it.
+    ended = run.interrupted(signal.SIGKILL, [1], "mesh")
+    assert [one.status for one in ended] == [1, -signal.SIGKILL], ended
+    assert ended[0].err.splitlines()[-1].startswith("a2j: error: process 0 of 2 failed")
+
+    steps = run.step() + 2
+    stopped = run.finished(steps, processes=1)
+    whole = Run(tmp_path / "whole", tiny_data)
+    earlier = whole.finished(steps - 2, processes=1)
+    straight = whole.finished(steps, processes=2)
+    assert {name.split("/")[0] for name in straight} == {"variables", "ema", "optimizer"}
+    apart = largest_difference(stopped, straight)
+    print(f"{steps} Adam steps in float32: {apart:.1e} apart")
+    assert apart < FLOAT32 < largest_difference(earlier, straight) / 10
+    one, two = ({(m["kind"], m["step"]): m for m in read_metrics(r.folder)} for r in (run, whole))
+    assert [step for kind, step in one if kind == "train"] == list(range(1, steps + 1))
+    assert one.keys() <= two.keys()  # which was evaluated where it was handed over, too
+    for at in one:
+        score = "loss" if at[0] == "train" else "error"
+        assert one[at][score] == pytest.approx(two[at][score], rel=1e-3)
+
+
+def test_every_frame_is_evaluated_once(
+    tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """19 frames, six at a time: of the last one, the second process has none."""
+    save_variables(tmp_path / "checkpoint", tiny.variables(), tiny.config(tiny_data))
+    own = ["--workdir", str(tmp_path / "checkpoint"), "--split", "test[:19]", "--batch_size", "6"]
+    command = ["eval", *own, "--json", "--out"]
+    assert main([*command, str(tmp_path / "one")]) == 0
+    alone = json.loads(capsys.readouterr().out)
+    first, second = loopback.run(2, 2, *command, tmp_path / "two")
+    assert (first.status, second.status) == (0, 0), (first.err, second.err)
+    together = json.loads(first.out)
+    assert second.out == ""
+    told = [line for line in second.err.splitlines() if not line.startswith("[Gloo]")]
+    assert len(told) == 1  # that it joins the first
+
+    assert together["frames"] == alone["frames"] == 19
+    assert together.keys() == alone.keys()
+    assert together["compared"].keys() == alone["compared"].keys()
+    for a, b in zip(scores(together), scores(alone), strict=True):
+        assert a == pytest.approx(b, abs=1e-3)
+    one, two = (arrays(tmp_path / folder / "predictions.npz") for folder in ("one", "two"))
+    np.testing.assert_array_equal(one["index"], two["index"])
+    assert largest_difference(one, two) < 1e-3  # px and mm
+
+
+def scores(contents: dict[str, Any]) -> list[float]:
+    """Errors of a checkpoint and of what it is compared with."""
+    all_of_them = [contents, *contents["compared"].values()]
+    return [error for one in all_of_them for error in (one["mean_error_mm"], *one["per_joint_mm"])]
+
+
+@pytest.mark.parametrize(
+    ("option", "complaint"),
+    [
+        ("--config.optim.batch_size=6", "does not spread evenly over 4 devices; use 4 or 8"),
+        ("--config.parallel=jit", "uses one device, but 2 processes were started"),
+    ],
+)
+def test_a_mistake_ends_them_all(
+    option: str, complaint: str, tiny_data: Path, tmp_path: Path
+) -> None:
+    for index, ended in enumerate(loopback.run(2, 2, *Run(tmp_path, tiny_data).command(option))):
+        assert ended.status == 2, ended
+        assert ended.last.startswith(f"a2j: error: process {index} of 2: ")
+        assert complaint in ended.last
+        assert "Traceback" not in ended.err

@@ -1,0 +1,58 @@
+"""What is made of Orbax's exceptions."""
+
+import errno
+import logging
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from a2j_jax.training.checkpoint_faults import first_line, quiet_after_failure, reason
+
+
+def test_pointers_to_more_are_left_out_of_a_message() -> None:
+    error = ValueError(
+        "Encountered error while reading array. See full TensorStore details: <bound method x of y>"
+    )
+    assert first_line(error) == "Encountered error while reading array"
+    assert first_line(KeyError()) == "KeyError"
+
+
+def test_reads_that_end_after_a_failure_stay_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    monkeypatch.setattr("sys.unraisablehook", lambda args: told.append(str(args.exc_value)))
+
+    def tell() -> None:
+        for text in ("Event loop is closed", "something else"):
+            sys.unraisablehook(SimpleNamespace(exc_value=RuntimeError(text)))  # type: ignore[arg-type]
+
+    with quiet_after_failure():
+        pass
+    tell()
+    assert told == ["Event loop is closed", "something else"]  # nothing has failed
+    told.clear()
+    with pytest.raises(ValueError), quiet_after_failure():
+        raise ValueError
+    tell()
+    assert told == ["something else"]
+    logging.getLogger("asyncio").setLevel(logging.NOTSET)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
+        (
+            ValueError("RESOURCE_EXHAUSTED: Error writing: No space [os_error_code='28']"),
+            "No space left on device",
+        ),
+        (ValueError("something else"), "something else"),
+    ],
+)
+def test_the_reason_of_a_failure_is_what_the_file_system_said(
+    error: Exception, expected: str
+) -> None:
+    assert reason(error) == expected
+    around = RuntimeError("the save failed")
+    around.__cause__ = error
+    assert reason(around) == ("the save failed" if expected == "something else" else expected)
