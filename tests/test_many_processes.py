@@ -136,10 +136,11 @@ def test_a_run_survives_whatever_stops_it(tiny_data: Path, tmp_path: Path) -> No
     assert [one.status for one in ended] == [143, 130], ended
     said_once(ended, f"a2j: SIGTERM: stopped after step {run.step()} of {ENDLESS}, which is saved")
     assert run.step() > before
-    # One of them dies: the other does not wait for it.
+    # One of them dies: the other does not wait for it, and says so where it noticed, in a step (1) or a save (2).
     ended = run.interrupted(signal.SIGKILL, [1], "mesh")
-    assert [one.status for one in ended] == [1, -signal.SIGKILL], ended
-    assert ended[0].err.splitlines()[-1].startswith("a2j: error: process 0 of 2 failed")
+    assert ended[0].status in (1, 2), ended
+    assert ended[1].status == -signal.SIGKILL
+    assert ended[0].err.splitlines()[-1].startswith("a2j: error: process 0 of 2"), ended
 
     steps = run.step() + 2
     stopped = run.finished(steps, processes=1)

@@ -7,6 +7,8 @@ converted checkpoint has `variables` alone, and the same `config.json`.
 """
 
 import contextlib
+import errno
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -177,9 +179,11 @@ class RunCheckpoints:
             folder = Path(self._manager.directory)
             kept = kept_checkpoints(folder.parent)
             there = f"step {kept[-1].name} is kept" if kept else "none was saved before"
+            why = reason(error)
+            mend = "Make room and run" if why == os.strerror(errno.ENOSPC) else "Run"
             raise UserError(
-                f"{folder}: {what} could not be saved ({reason(error)}); {there}. Make room and run the same "
-                "command again: it goes on from there"
+                f"{folder}: {what} could not be saved ({why}); {there}. {mend} the same command again: it goes "
+                "on from there"
             ) from error
 
     def close(self) -> None:

@@ -405,7 +405,7 @@ def test_a_save_that_fails_is_told_and_the_one_before_is_kept(
         message = complaint(save_and_wait, checkpoints, state_at(50, 50), {"error": 1.0})
     checkpoints.close()
     assert message.startswith(f"{workdir}/checkpoints: the last checkpoint could not be saved")
-    assert "(File too large); step 40 is kept. Make room and run the same command again" in message
+    assert "(File too large); step 40 is kept. Run the same command again" in message
     assert capfd.readouterr().err == ""
     assert kept(workdir) == [20, 40]
     save_run(workdir, {50: 1.0})  # the same again, with room
