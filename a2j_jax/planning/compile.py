@@ -16,6 +16,7 @@ from a2j_jax.planning.analysis import Usage, usage_of
 from a2j_jax.planning.targets import Target
 from a2j_jax.tracks import TrackSpec
 from a2j_jax.training import assembly, parallel
+from a2j_jax.training.loop import BATCH_KEYS
 from a2j_jax.training.state import TrainState
 from a2j_jax.training.step import TrainStep
 
@@ -69,7 +70,7 @@ def _step_and_state(config: Config, track: TrackSpec) -> tuple[TrainStep, Any]:
 
 
 def abstract_batch(track: TrackSpec, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
-    """Shapes and dtypes of `input_pipeline.train_batches`' batches as they are on a device."""
+    """Shapes and dtypes of what a training step is given of a batch, as it is on a device."""
     size, joints, dims = track.canvas_size, track.num_joints, track.joint_dims
     shapes: dict[str, tuple[tuple[int, ...], Any]] = {
         "canvas": ((size, size), jnp.uint16),
@@ -78,9 +79,8 @@ def abstract_batch(track: TrackSpec, batch_size: int) -> dict[str, jax.ShapeDtyp
         "box_px": ((4,), jnp.float64),
         "window_px": ((4,), jnp.float64),
         "center_uvd": ((3,), jnp.float32),
-        "camera": ((4,), jnp.float32),
-        "index": ((), jnp.int64),
     }
+    assert shapes.keys() == set(BATCH_KEYS)
     return {
         name: jax.ShapeDtypeStruct((batch_size, *shape), jax.dtypes.canonicalize_dtype(dtype))
         for name, (shape, dtype) in shapes.items()

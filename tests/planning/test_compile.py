@@ -10,13 +10,15 @@ from a2j_jax.errors import UserError
 from a2j_jax.planning.compile import DoesNotFit, abstract_batch, compile_step, refusal
 from a2j_jax.planning.targets import find_target
 from a2j_jax.training import assembly
+from a2j_jax.training.loop import BATCH_KEYS
 from tests import tiny
 
 
 def test_shapes_are_those_of_the_input_pipeline(tiny_data: Path) -> None:
     track = assembly.track_of(tiny.config())
     batches = input_pipeline.train_batches(tiny_data, track, "train", 8, seed=0)
-    on_device = jax.device_put(next(batches))
+    batch = next(batches)
+    on_device = jax.device_put({name: batch[name] for name in BATCH_KEYS})
     planned = abstract_batch(track, 8)
     assert {name: (x.shape, x.dtype) for name, x in planned.items()} == {
         name: (x.shape, x.dtype) for name, x in on_device.items()
