@@ -32,12 +32,13 @@ def main() -> None:
     parser.add_argument("--split", default="test")
     arguments = parser.parse_args()
 
-    model, variables, track, _, step = restore(arguments.checkpoint)
-    predict = assembly.predict_of(model, track)
+    restored = restore(arguments.checkpoint)
+    track, variables = restored.track, assembly.place_variables(restored.variables)
+    predict = assembly.predict_of(restored.model, track)
     where = arguments.data_dir, track, arguments.split
     batches = input_pipeline.eval_batches(*where, BATCH_SIZE)
     frames = input_pipeline.num_frames(*where)
-    with progress(f"predicting with step {step}", frames, "frames") as advance:
+    with progress(f"predicting with step {restored.step}", frames, "frames") as advance:
         result = evaluate_batches(
             lambda batch: predict(variables, batch), batches, track, on_batch=advance
         )
