@@ -1,22 +1,17 @@
 """What an experiment is: typed, frozen dataclasses, overridden on the command line by dotted names.
 
-A config file is a Python file with `get_config() -> Config`. A `Config` is unpacked once, where a run is put
-together (`a2j_jax.training.experiment`); the library's functions take plain arguments.
+Files of them are read by `a2j_jax.config_files`. A `Config` is unpacked once, where a run is put
+together (`a2j_jax.training.assembly`); the library's functions take plain arguments.
 """
 
 import dataclasses
 import difflib
-import importlib.util
 import json
-import traceback
 import typing
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 from a2j_jax.errors import UserError
-from a2j_jax.track_files import TRACK_FILE
-from a2j_jax.tracks import TRACKS
 from a2j_jax.typed_values import coerce, described, parse
 
 
@@ -24,10 +19,15 @@ from a2j_jax.typed_values import coerce, described, parse
 class ModelConfig:
     """The network; the defaults are the paper's."""
 
+    # A2J, or what Table 8 compares it with: global regression, or an FCN with heat maps.
+    paradigm: Literal["a2j", "regression", "heat_maps"] = "a2j"
     backbone: Literal["resnet18", "resnet34", "resnet50"] = "resnet50"
     width: int = 64  # channels of the trunk's first stage
-    head_features: int = 256
+    stem_channels: Literal[1, 3] = 3  # of the first kernel: 3 as ImageNet's, or 1, their sum
+    head_features: int = 256  # hidden channels of A2J's heads, or of the FCN's deconvolutions
     head_depth: int = 4
+    proposals: bool = True  # false (Table 7): no proposal branch, every anchor weighs alike
+    one_branch: bool = False  # true (Table 7): offset and depth from one branch
     dtype: Literal["float32", "bfloat16"] = "float32"  # of the computation; weights stay float32
     remat: bool = False  # recompute residual blocks in the backward pass: less memory, more work
     # Official A2J or ImageNet weights (.pth, .safetensors, .npz), or a run or converted checkpoint (a folder).
@@ -75,6 +75,7 @@ class LossConfig:
     preset: Literal["official", "paper"] = "official"  # depth term: plain L1, or smooth L1
     regression_weight: float | None = None  # lambda of Eq. (7); None: the track's
     alpha: float = 0.5  # Eq. (4)
+    surrounding: bool = True  # false (Table 7): without the surrounding loss, Eq. (6)
 
 
 @dataclass(frozen=True)
@@ -154,61 +155,30 @@ _AT_LEAST: dict[str, float] = {
 }
 
 
-def config_folders() -> list[Path]:
-    """Where config files are looked for by name: the working directory's, the wheel's, the checkout's."""
-    package = Path(__file__).resolve().parent
-    return [Path("configs"), package / "configs", package.parent / "configs"]
-
-
-def load_config(name_or_path: str) -> Config:
-    """Load a config by name ("quickstart") or by path ("my/experiment.py", or a run's "config.json").
+def checked(config: Config) -> Config:
+    """The config, lists made tuples and whole numbers floats where it says so.
 
     Raises:
-      UserError: no such config (naming the nearest one), a file that fails or has no `get_config`, or values
-        of the wrong type or size.
+      UserError: a value of the wrong type or size.
     """
-    path = Path(name_or_path)
-    if path.suffix == ".json":
-        return read_json(path)
-    if path.suffix != ".py":
-        path = _find_config(name_or_path)
-    if not path.is_file():
-        raise UserError(f"config file not found: {path}")
-    spec = importlib.util.spec_from_file_location(f"a2j_config_{path.stem}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-        if not hasattr(module, "get_config"):
-            raise UserError("defines no get_config() -> Config")
-        config = module.get_config()
-        if not isinstance(config, Config):
-            raise UserError(f"get_config() must return a Config, not {type(config).__name__}")
-        config = _from_dict(Config, dataclasses.asdict(config))  # checks the types
-        _check_sizes(config)
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from error
-    # A config is the user's program: whatever it raises is theirs to mend.
-    except Exception as error:
-        raise UserError(f"{path}{_line_of(error, path)}: {_in_one_line(error)}") from error
+    config = _from_dict(Config, dataclasses.asdict(config))
+    _check_sizes(config)
     return config
 
 
-def _line_of(error: Exception, path: Path) -> str:
-    lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
-    return f", line {lines[-1]}" if lines else ""
+def variant(base: Config, name: str, **groups: dict[str, Any]) -> Config:
+    """Another experiment: the base with other values, called after both.
 
-
-def _in_one_line(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())
-
-
-def _find_config(name: str) -> Path:
-    found = {p.stem: p for folder in reversed(config_folders()) for p in folder.glob("[!_]*.py")}
-    if name not in found:
-        raise UserError(f"no config {name!r}{_nearest(name, found)}; there are: {_listed(found)}")
-    return found[name]
+    Args:
+      base: what it differs from.
+      name: what is different; the experiment is called "<base>-<name>".
+      groups: values to replace in a group, e.g. `model={"proposals": False}`.
+    """
+    changed = {
+        group: dataclasses.replace(getattr(base, group), **values)
+        for group, values in groups.items()
+    }
+    return dataclasses.replace(base, name=f"{base.name}-{name}", **changed)
 
 
 def override(config: Config, dotted: str, text: str) -> Config:
@@ -227,11 +197,11 @@ def _replace(node: Any, path: list[str], text: str, dotted: str) -> Any:
     head, rest = path[0], path[1:]
     if head not in names:
         near = _nearest_key(dotted)
-        raise UserError(f"unknown config key {dotted!r}{near}; valid here: {_listed(names)}")
+        raise UserError(f"unknown config key {dotted!r}{near}; valid here: {listed(names)}")
     value = getattr(node, head)
     if dataclasses.is_dataclass(value):
         if not rest:
-            inner = _listed(f"{dotted}.{f.name}" for f in dataclasses.fields(value))
+            inner = listed(f"{dotted}.{f.name}" for f in dataclasses.fields(value))
             raise UserError(f"config key {dotted!r} is a group; set one of: {inner}")
         return dataclasses.replace(node, **{head: _replace(value, rest, text, dotted)})
     if rest:
@@ -276,27 +246,6 @@ def from_json(text: str) -> Config:
         raise UserError(f"not a config of this version of a2j_jax: {error}") from error
 
 
-def read_json(path: Path) -> Config:
-    """Read a file that holds what `to_json` wrote.
-
-    A track of the user's own is taken from beside it: runs keep a copy there, wherever they are carried.
-
-    Raises:
-      UserError: no such file, or not a config of this version.
-    """
-    if not path.is_file():
-        raise UserError(f"config file not found: {path}")
-    try:
-        config = from_json(path.read_text(encoding="utf-8"))
-        _check_sizes(config)
-    except (UserError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: {error}") from error
-    own = path.parent / TRACK_FILE
-    if config.track in TRACKS or not own.is_file():
-        return config
-    return dataclasses.replace(config, track=str(own))
-
-
 def _from_dict(cls: Any, values: Any, prefix: str = "") -> Any:
     """Build a config dataclass from nested dicts, checking names and types."""
     if not isinstance(values, dict):
@@ -304,7 +253,7 @@ def _from_dict(cls: Any, values: Any, prefix: str = "") -> Any:
     hints = typing.get_type_hints(cls)
     unknown = [f"{prefix}{name}" for name in values if name not in hints]
     if unknown:
-        raise UserError(f"unknown keys: {_listed(unknown)}")
+        raise UserError(f"unknown keys: {listed(unknown)}")
     arguments = {}
     for name, value in values.items():
         hint = hints[name]
@@ -318,11 +267,6 @@ def _from_dict(cls: Any, values: Any, prefix: str = "") -> Any:
                 f"config key {prefix + name!r}: {value!r} is not a valid {described(hint)}"
             ) from None
     return cls(**arguments)
-
-
-def _nearest(name: str, valid: typing.Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.4)
-    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def _nearest_key(dotted: str) -> str:
@@ -345,5 +289,6 @@ def _all_keys(cls: Any, prefix: str = "") -> list[str]:
     return keys
 
 
-def _listed(names: typing.Iterable[str]) -> str:
+def listed(names: typing.Iterable[str]) -> str:
+    """Names in order, as a message lists them."""
     return ", ".join(sorted(names))

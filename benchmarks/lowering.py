@@ -19,8 +19,9 @@ from rich.table import Table
 
 from a2j_jax.losses import a2j_losses
 from a2j_jax.models import conv
-from a2j_jax.models.a2j import A2J, init_variables
+from a2j_jax.models.a2j import A2J
 from a2j_jax.models.anchors import anchor_grid
+from a2j_jax.models.network import init_variables
 from a2j_jax.training.optimizer import adam_with_l2
 from a2j_jax.training.state import TrainState
 from a2j_jax.training.step import make_train_step

@@ -2,17 +2,23 @@
 
 Command:      python train.py --config nyu   (after: a2j build nyu --manual_dir ... --centers ...)
 Hardware:     not run yet; the paper names one NVIDIA 1080 Ti
+Cost:         not compiled yet: a2j plan --config nyu --topology v5e:2x2 --batch 256
 Paper:        8.61 mm mean error on the 8,252 test frames
 Expected:     8.61 mm; the authors' predictions score 8.6098 mm here
 Measured:     not yet
 
-Other tracks train the same way: --config nyu --config.track=icvl, say. What differs between data sets (crop,
-augmentation, lambda) belongs to the track.
+It starts from ImageNet weights, as the paper does: docs/weights.md has the two commands that fetch them.
 """
 
-from a2j_jax.config import Config
+from a2j_jax.config import Config, ModelConfig
+
+IMAGENET = "weights/resnet50.safetensors"
 
 
 def get_config() -> Config:
-    """The defaults are the paper's network and the official program's optimiser."""
-    return Config(name="nyu", track="nyu")
+    """The paper's network; what differs between data sets (crop, augmentation, lambda) belongs to the track."""
+    return Config(
+        name="nyu",
+        track="nyu",
+        model=ModelConfig(init_from=IMAGENET),
+    )

@@ -20,6 +20,8 @@ from a2j_jax import input_pipeline, processes
 from a2j_jax.cli.arguments import Parser
 from a2j_jax.cli.distributed import add_process_arguments, join_processes
 from a2j_jax.evaluation.evaluate import predict_batches
+from a2j_jax.models.network import PoseNetwork
+from a2j_jax.models.resnet import ARCHITECTURES, Architecture, BasicBlock
 from a2j_jax.training import assembly, parallel
 from a2j_jax.training.loop import BATCH_KEYS
 from a2j_jax.training.optimizer import adam_with_l2
@@ -27,6 +29,8 @@ from a2j_jax.training.state import TrainState
 from a2j_jax.training.step import make_train_step
 from tests import tiny
 
+# One block a stage has all that a ResNet-18 has, and compiles in half the time.
+ARCHITECTURES["resnet10"] = Architecture(BasicBlock, (1, 1, 1, 1))
 ROWS = 16
 SPLITS = {"eval": "test", "few": "test[:3]"}
 # (steps, optimiser): Adam divides a gradient by its own size, and so makes much of a rounded zero in float32.
@@ -40,7 +44,7 @@ def trained(data: str, dtype: str, layout: parallel.Layout) -> TrainState:
     """The state after a run; each process reads its share of the batches."""
     config = tiny.config(data)
     track = assembly.track_of(config)
-    model = assembly.model_of(config, track, layout.axis_name).clone(dtype=np.dtype(dtype))
+    model = small(layout.axis_name).clone(dtype=np.dtype(dtype))
     steps, optimizer = RUNS[dtype]
     step = layout.compile(
         make_train_step(
@@ -52,15 +56,30 @@ def trained(data: str, dtype: str, layout: parallel.Layout) -> TrainState:
             ema_decay=0.9,
         )
     )
-    variables = jax.tree.map(lambda x: x.astype(dtype), tiny.variables())
+    variables = jax.tree.map(lambda x: x.astype(dtype), start())
     state = layout.place(TrainState.create(variables, optimizer, average=True))
+    placed = jax.tree.map(lambda x: x.sharding, state)
     batches = input_pipeline.train_batches(data, track, "train", ROWS, seed=0)
     for _ in range(steps):
         batch = {name: rows for name, rows in next(batches).items() if name in BATCH_KEYS}
         # Devices hold different numbers of labelled joints: the losses are means over all of them.
         batch["valid"] &= np.arange(track.num_joints) <= batch["joints_uvd"][:, :1, 0] % 20
         state, _ = step(state, layout.share(batch), jax.random.key(0))
+    # Were it placed otherwise than it comes out of a step, the second step would be compiled anew.
+    assert jax.tree.map(lambda x: x.sharding, state) == placed
     return parallel.whole_here(layout.gather(state))
+
+
+def small(axis_name: str | None = None) -> PoseNetwork:
+    """The network of `tests.tiny`, on a trunk of one block a stage."""
+    config = tiny.config()
+    model = assembly.model_of(config, assembly.track_of(config), axis_name)
+    return model.clone(backbone="resnet10")
+
+
+def start() -> Any:
+    """What all of them start from, float32."""
+    return tiny.made_up(tiny.shapes(small()))
 
 
 def predicted(data: str, split: str, devices: int) -> dict[str, np.ndarray]:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from a2j_jax.config import Config, from_json, load_config, override, to_json
+from a2j_jax.config import Config, from_json, override, to_json
+from a2j_jax.config_files import load_config
 from a2j_jax.errors import UserError
 
 BASE = Config(name="base", track="nyu")

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from a2j_jax.config import Config, DataConfig, ModelConfig, OptimConfig, RunConfig
-from a2j_jax.models.a2j import A2J
+from a2j_jax.models.network import PoseNetwork
 from a2j_jax.training import assembly
 
 SIZE = 32
@@ -36,7 +36,7 @@ def config(data_dir: str | Path = "data", track: str = "synthetic_hand", **optim
     )
 
 
-def shapes(model: A2J, size: int = SIZE) -> Any:
+def shapes(model: PoseNetwork, size: int = SIZE) -> Any:
     """Shapes of a model's variables."""
     images = jax.ShapeDtypeStruct((1, size, size, 1), np.float32)
     return jax.eval_shape(model.init, jax.random.key(0), images)

@@ -10,7 +10,8 @@ from typing import NoReturn
 
 from PIL import Image
 
-from a2j_jax.config import Config, load_config, override
+from a2j_jax.config import Config, override
+from a2j_jax.config_files import load_config
 from a2j_jax.errors import UserError
 from a2j_jax.pictures import have_matplotlib
 

@@ -1,4 +1,4 @@
-"""Turn weights in the official A2J naming into a checkpoint that eval and predict read."""
+"""Turn weights in the official A2J naming into a checkpoint, or ImageNet's into a file without PyTorch."""
 
 import argparse
 
@@ -6,6 +6,7 @@ EXAMPLES = """\
 examples:
   a2j convert NYU.pth nyu_a2j --track nyu
   a2j convert weights.safetensors itop_a2j --track itop_front
+  a2j convert resnet50-0676ba61.pth weights/resnet50.safetensors --imagenet
 
 Reads .safetensors, .npz, and .pth with the extra a2j-jax[torch] (weights only: nothing in a file is executed).
 """
@@ -14,8 +15,14 @@ Reads .safetensors, .npz, and .pth with the extra a2j-jax[torch] (weights only: 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what `a2j convert` takes."""
     parser.add_argument("source", help="weights file: .pth, .safetensors or .npz")
-    parser.add_argument("out", help="folder to make")
-    parser.add_argument("--track", required=True, help="the track they were trained on")
+    parser.add_argument("out", help="folder to make; with --imagenet a .safetensors or .npz file")
+    kind = parser.add_mutually_exclusive_group(required=True)
+    kind.add_argument("--track", help="A2J's weights: the track they were trained on")
+    kind.add_argument(
+        "--imagenet",
+        action="store_true",
+        help="a ResNet of torchvision or timm, to start from: checked, and written without its classifier",
+    )
     parser.add_argument(
         "--backbone", default="resnet50", choices=("resnet18", "resnet34", "resnet50")
     )
@@ -27,19 +34,29 @@ def run(arguments: argparse.Namespace) -> int:
     from a2j_jax.progress import say
     from a2j_jax.training import assembly
     from a2j_jax.training.checkpoints import save_variables
-    from a2j_jax.weights.convert import variables_from_official
-    from a2j_jax.weights.files import read_state_dict
+    from a2j_jax.weights.convert import imagenet_trunk, variables_from_official
+    from a2j_jax.weights.files import read_state_dict, write_state_dict
 
+    track_name = "nyu" if arguments.imagenet else arguments.track
     config = Config(
-        name=f"converted_{arguments.track}",
-        track=arguments.track,
+        name=f"converted_{track_name}",
+        track=track_name,
         model=ModelConfig(backbone=arguments.backbone),
     )
     track = assembly.track_of(config)
     model = assembly.model_of(config, track)
+    expected = assembly.expected_variables(model, track)
+    state_dict = read_state_dict(arguments.source)
+    if arguments.imagenet:
+        trunk = imagenet_trunk(
+            state_dict, expected, backbone=model.backbone, source=arguments.source
+        )
+        write_state_dict(arguments.out, trunk)
+        say(f"{arguments.out}: {model.backbone} of ImageNet, {len(trunk)} tensors, no classifier")
+        return 0
     variables = variables_from_official(
-        read_state_dict(arguments.source),
-        assembly.expected_variables(model, track),
+        state_dict,
+        expected,
         backbone=model.backbone,
         joint_dims=track.joint_dims,
         source=arguments.source,

@@ -1,14 +1,8 @@
 """Train an experiment from its config; run it again to continue where it stopped."""
 
 import argparse
-from typing import TYPE_CHECKING
 
 from a2j_jax.cli.distributed import add_process_arguments, join_processes
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from a2j_jax.config import Config
 
 EXAMPLES = """\
 examples:
@@ -55,6 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     from a2j_jax import processes
     from a2j_jax.cli.arguments import config_with_overrides
+    from a2j_jax.cli.embedded import build_if_embedded
     from a2j_jax.errors import UserError
     from a2j_jax.training.continuing import check_run_directory
     from a2j_jax.training.experiment import run_experiment
@@ -72,46 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError(f"--resume: there is no run in {workdir}")
     check_run_directory(workdir, config)
     if processes.is_first():
-        _build_if_embedded(config)
+        build_if_embedded(config)
     processes.wait_for_all("the data set is there")
     run_experiment(config, workdir, command=arguments.command_line, profile_steps=profiled)
     return 0
-
-
-def _build_if_embedded(config: "Config") -> None:
-    """Render an embedded data set that is not there yet; all others are the user's to bring."""
-    from a2j_jax.progress import say
-    from tfds_builders.build import EMBEDDED, build, read_spec
-
-    if config.track not in EMBEDDED:
-        return
-    data = config.data
-    wanted = {
-        "train": data.train_frames,
-        "validation": data.validation_frames,
-        "test": data.test_frames,
-    }
-    folder = _built(config)
-    # The numbers of frames are for a data set that is yet to be rendered. One that is there is used
-    # as it is; `build` sees to it that everything else about it is what the config asks for.
-    frames = ((read_spec(folder) if folder else None) or {}).get("frames", wanted)
-    build(config.track, data.dir, **frames, crop_size=data.crop_size, seed=data.seed)
-    if frames != wanted:
-        said = ", ".join(f"{frames[name]:,} {name} (not {wanted[name]:,})" for name in wanted)
-        say(
-            f"its numbers of frames are not those of the config, and it is used all the same: {said}"
-        )
-
-
-def _built(config: "Config") -> "Path | None":
-    """Where the examples of an embedded data set are, if it was built already."""
-    from pathlib import Path
-
-    from a2j_jax import input_pipeline
-    from a2j_jax.errors import UserError
-    from a2j_jax.training.assembly import track_of
-
-    try:
-        return Path(input_pipeline.find_dataset(config.data.dir, track_of(config)).data_path)
-    except UserError:
-        return None

@@ -98,8 +98,8 @@ def evaluate_checkpoint(
     data_dir = data_dir or chosen.config.data.dir
 
     subsets = read_subsets(subset_files or {})
-    data = _Data(data_dir, split, batch_size, unclipped_boxes, on_bad_example)
-    predictions, frames = _predict(chosen, data)
+    data = SplitToScore(data_dir, split, batch_size, unclipped_boxes, on_bad_example)
+    predictions, frames = predict_split(chosen, data)
     for path in write if processes.is_first() else ():
         write_joints(path, predictions)
         say(f"wrote {path}")
@@ -129,7 +129,7 @@ def evaluate_checkpoint(
         steps[final[0]] = others[f"final step {final[0]}"] = final[1]
     if chosen.averaged:
         name += ", EMA"
-        raw, _ = _predict(restore(directory, chosen.step, "raw"), data)
+        raw, _ = predict_split(restore(directory, chosen.step, "raw"), data)
         others["A2J, raw weights"] = score_frames(raw.joints_uvd, frames, track)
     train_split = chosen.config.data.train_split
     others |= baselines(result, track, data_dir, train_split, batch_size, on_bad_example)
@@ -242,26 +242,30 @@ def baselines(
     }
 
 
-class _Data(NamedTuple):
+class SplitToScore(NamedTuple):
     """What is evaluated on, and how; as the arguments of `evaluate_checkpoint`."""
 
     dir: str | Path
-    split: str
-    batch_size: int
-    unclipped_boxes: bool
-    on_bad_example: OnBadExample
+    split: str = "test"
+    batch_size: int = 64
+    unclipped_boxes: bool = False
+    on_bad_example: OnBadExample = "fail"
 
 
-def _final(directory: str | Path, chosen: Restored, data: _Data) -> tuple[int, Scores] | None:
+def _final(
+    directory: str | Path, chosen: Restored, data: SplitToScore
+) -> tuple[int, Scores] | None:
     """Step and scores of the latest checkpoint, where it is not the chosen one."""
     final = restore(directory, "latest")
     if final.step == chosen.step:
         return None
-    predictions, frames = _predict(final, data)
+    predictions, frames = predict_split(final, data)
     return final.step, score_frames(predictions.joints_uvd, frames, final.track)
 
 
-def _facts(directory: str | Path, restored: Restored, data: _Data, skipped: int = 0) -> list[Fact]:
+def _facts(
+    directory: str | Path, restored: Restored, data: SplitToScore, skipped: int = 0
+) -> list[Fact]:
     track = restored.track
     averaged = ", averaged weights" if restored.averaged else ""
     facts = [
@@ -278,7 +282,8 @@ def _facts(directory: str | Path, restored: Restored, data: _Data, skipped: int 
     return facts
 
 
-def _predict(restored: Restored, data: _Data) -> tuple[JointSet, Frames]:
+def predict_split(restored: Restored, data: SplitToScore) -> tuple[JointSet, Frames]:
+    """Joints of every frame of a split, and the frames, in order; with a progress bar."""
     model, variables, track = restored.model, restored.variables, restored.track
     predict = assembly.predict_of(model, track)
     frames = input_pipeline.num_frames(data.dir, track, data.split) // processes.count()

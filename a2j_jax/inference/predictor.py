@@ -14,8 +14,8 @@ from a2j_jax import augment, crops, geometry
 from a2j_jax.errors import UserError
 from a2j_jax.inference.centers import depth_in_box, hand_center, person_box
 from a2j_jax.inference.frames import DepthFrame, frame_from_array
-from a2j_jax.models.a2j import A2J
-from a2j_jax.models.anchors import aggregate, anchor_grid, confidence
+from a2j_jax.models.decoding import decode
+from a2j_jax.models.network import PoseNetwork
 from a2j_jax.tracks import TrackSpec
 from a2j_jax.training.restore import restore
 
@@ -58,7 +58,7 @@ class Predictor:
 
     def __init__(
         self,
-        model: A2J,
+        model: PoseNetwork,
         variables: Any,
         spec: TrackSpec,
         camera: geometry.Camera | None = None,
@@ -206,18 +206,16 @@ def frames_of(source: TrackSpec, trained: TrackSpec) -> TrackSpec:
     return source
 
 
-def _compile(model: A2J, variables: Any, spec: TrackSpec) -> Any:
+def _compile(model: PoseNetwork, variables: Any, spec: TrackSpec) -> Any:
     """Crop (S, S) in storage units and θ → joints in crop coordinates and confidence, compiled."""
     size = spec.crop_size
-    anchors = anchor_grid(size, size)
 
     def network(
         variables: Any, crop: jax.Array, center_depth_mm: jax.Array
-    ) -> tuple[jax.Array, jax.Array | np.ndarray]:
+    ) -> tuple[jax.Array, jax.Array]:
         image = augment.normalize(crop, center_depth_mm, spec)
-        heads = model.apply(variables, image[None, ..., None], train=False)
-        prediction = aggregate(heads, anchors)  # type: ignore[arg-type]
-        return prediction.joints, confidence(prediction.spread)
+        outputs: Any = model.apply(variables, image[None, ..., None], train=False)
+        return decode(outputs, size)
 
     shapes = jax.ShapeDtypeStruct((size, size), jnp.float32), jax.ShapeDtypeStruct((), jnp.float32)
     return jax.jit(network).lower(variables, *shapes).compile()

@@ -15,7 +15,9 @@ ANCHOR_SPACING_PX = 4.0
 class Heads(NamedTuple):
     """What every anchor a says about every joint j, float32 (A anchors, K joints)."""
 
-    proposal: jax.Array  # (B, A, K): P_j(a), logit of the anchor's weight
+    proposal: (
+        jax.Array | None
+    )  # (B, A, K): P_j(a), logit of the anchor's weight; None: all weigh alike
     offset: jax.Array  # (B, A, K, 2): O_j(a), (u, v) from the anchor to the joint, px of the crop
     depth: jax.Array | None  # (B, A, K): D_j(a), in the track's network units; None in 2D mode
 
@@ -60,9 +62,12 @@ def at_least_float32(x: jax.Array) -> jax.Array:
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
-def anchor_weights(proposal: jax.Array) -> jax.Array:
-    """Softmax over anchors of P_j(a), Eq. (2): (B, A, K) logits -> (B, A, K) weights."""
-    return jax.nn.softmax(at_least_float32(proposal), axis=1)
+def anchor_weights(heads: Heads) -> jax.Array:
+    """P~_j(a), (B, A, K): softmax over anchors of P_j(a), Eq. (2); without proposals 1 / A (Table 7)."""
+    if heads.proposal is None:
+        shape = heads.offset.shape[:3]
+        return jnp.full(shape, 1.0 / shape[1], at_least_float32(heads.offset).dtype)
+    return jax.nn.softmax(at_least_float32(heads.proposal), axis=1)
 
 
 def aggregate(heads: Heads, anchors: jax.Array | np.ndarray) -> Prediction:
@@ -77,7 +82,7 @@ def aggregate(heads: Heads, anchors: jax.Array | np.ndarray) -> Prediction:
     Returns:
       A `Prediction`. What a jitted caller does not use of it is never computed.
     """
-    weights = anchor_weights(heads.proposal)
+    weights = anchor_weights(heads)
     votes = jnp.asarray(anchors)[None, :, None, :] + at_least_float32(heads.offset)
     uv = jnp.einsum("bak,bakc->bkc", weights, votes, precision="highest")
     squared_px = jnp.square(votes - uv[:, None]).sum(-1)

@@ -44,6 +44,26 @@ def conv2d(images: jax.Array, kernel: jax.Array, stride: int = 1, dilation: int 
     )
 
 
+def deconv2d(images: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Transposed convolution of stride 2 and padding 1, as PyTorch's `ConvTranspose2d(4, 2, 1)`.
+
+    Args:
+      images: (B, H, W, Cin).
+      kernel: (4, 4, Cin, Cout), of the dtype of `images`: what one pixel becomes.
+
+    Returns:
+      (B, 2 H, 2 W, Cout).
+    """
+    return lax.conv_general_dilated(
+        images,
+        kernel[::-1, ::-1],
+        window_strides=(1, 1),
+        padding=((2, 2), (2, 2)),
+        lhs_dilation=(2, 2),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+
+
 def max_pool_3x3_stride_2(images: jax.Array) -> jax.Array:
     """Take the maximum of every 3x3 window with stride 2 and padding 1.
 

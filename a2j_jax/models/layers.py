@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
-from a2j_jax.models.conv import conv2d
+from a2j_jax.models.conv import conv2d, deconv2d
 
 Initializer = Callable[..., jax.Array]
 
@@ -57,7 +57,9 @@ class DepthStem(nn.Module):
 
     The official network repeats the image over the three input channels of an ImageNet kernel. Convolution
     is linear, so that equals one channel convolved with the kernel summed over its inputs: the same output
-    and the same gradients for a third of the work, while the kernel keeps its ImageNet shape.
+    and the same gradients for a third of the work, while the kernel keeps its ImageNet shape. With `channels=1`
+    the sum itself is the weight: the same output again, a third of the parameters, and what Adam and L2 make of
+    one weight instead of three.
     """
 
     features: int
@@ -117,3 +119,15 @@ def batch_moments(x: jax.Array, axis_name: str | None) -> tuple[jax.Array, jax.A
     if axis_name is not None:
         var = lax.pmean(var, axis_name)
     return mean, var, count
+
+
+class Deconv(nn.Module):
+    """A 4x4 transposed convolution of stride 2 without bias: (B, H, W, Cin) -> (B, 2 H, 2 W, features)."""
+
+    features: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        shape = (4, 4, x.shape[-1], self.features)
+        kernel = self.param("kernel", nn.initializers.normal(0.001), shape, jnp.float32)
+        return deconv2d(x, kernel.astype(x.dtype))

@@ -1,4 +1,4 @@
-"""The dilated ResNet trunk of A2J (paper Sec. 3.2): stride 16 throughout, stage 4 dilated instead of strided.
+"""The dilated ResNet trunk of A2J (paper Sec. 3.2): stride 16, stage 4 dilated instead of strided.
 
 Residual stages are numbered 1 to 4, as in the official state dict (`layer1` .. `layer4`).
 """
@@ -20,10 +20,10 @@ class Architecture(NamedTuple):
 
 
 class Features(NamedTuple):
-    """What the two trunks hand to the heads, both at stride 16."""
+    """What the two trunks hand to the heads."""
 
     common: jax.Array  # (B, H/16, W/16, C3): stage 3, read by the proposal head
-    regression: jax.Array  # (B, H/16, W/16, C4): stage 4, read by the offset and depth heads
+    regression: jax.Array  # (B, H/s, W/s, C4): stage 4 at output stride s, read by all other heads
 
 
 class BasicBlock(nn.Module):
@@ -80,8 +80,9 @@ ARCHITECTURES: dict[str, Architecture] = {
     "resnet34": Architecture(BasicBlock, (3, 4, 6, 3)),
     "resnet50": Architecture(Bottleneck, (3, 4, 6, 3)),
 }
-STAGE_STRIDES = (1, 2, 2, 1)
-STAGE_DILATIONS = (1, 1, 1, 2)
+# Output stride of the trunk -> strides and dilations of its stages: A2J's, and the ResNet as it was published.
+STAGE_STRIDES = {16: (1, 2, 2, 1), 32: (1, 2, 2, 2)}
+STAGE_DILATIONS = {16: (1, 1, 1, 2), 32: (1, 1, 1, 1)}
 
 
 def rematerialised(module: Any) -> Any:
@@ -90,17 +91,21 @@ def rematerialised(module: Any) -> Any:
 
 
 class ResNet(nn.Module):
-    """The trunk: normalised depth (B, H, W, 1), H and W divisible by 16 -> `Features` at stride 16.
+    """The trunk: normalised depth (B, H, W, 1), H and W divisible by 16 -> `Features`.
 
     Attributes:
       architecture: a key of `ARCHITECTURES`.
       width: channels of the first stage; 64 is the paper's, and what published weights need.
+      output_stride: 16: stage 4 is dilated (A2J); 32: it is strided (and odd sides are rounded up).
+      stem_channels: input channels of the first kernel, see `layers.DepthStem`.
       remat: compute the inside of a block anew for its gradient, rather than keep it.
       axis_name: mapped axis over which batch statistics are shared.
     """
 
     architecture: str = "resnet50"
     width: int = 64
+    output_stride: int = 16
+    stem_channels: int = 3
     remat: bool = False
     axis_name: str | None = None
 
@@ -108,7 +113,9 @@ class ResNet(nn.Module):
     def __call__(self, x: jax.Array, train: bool) -> Features:
         block, counts = ARCHITECTURES[self.architecture]
         block = rematerialised(block) if self.remat else block
-        x = DepthStem(self.width, name="conv1")(x)
+        strides = STAGE_STRIDES[self.output_stride]
+        dilations = STAGE_DILATIONS[self.output_stride]
+        x = DepthStem(self.width, self.stem_channels, name="conv1")(x)
         x = nn.relu(BatchNorm(self.axis_name, name="bn1")(x, train))
         x = max_pool_3x3_stride_2(x)
         common = x
@@ -117,9 +124,9 @@ class ResNet(nn.Module):
             for index in range(count):
                 x = block(
                     planes=self.width * 2**stage,
-                    stride=STAGE_STRIDES[stage] if index == 0 else 1,
+                    stride=strides[stage] if index == 0 else 1,
                     # The official code dilates every block of stage 4 but its first.
-                    dilation=STAGE_DILATIONS[stage] if index > 0 else 1,
+                    dilation=dilations[stage] if index > 0 else 1,
                     axis_name=self.axis_name,
                     name=f"layer{stage + 1}_{index}",
                 )(x, train)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from a2j_jax.config import Config
 from a2j_jax.errors import UserError
 from a2j_jax.lowering import lowering_for
-from a2j_jax.models.a2j import init_variables
+from a2j_jax.models.network import init_variables
 from a2j_jax.planning.analysis import Usage, usage_of
 from a2j_jax.planning.targets import Target
 from a2j_jax.tracks import TrackSpec

@@ -13,9 +13,11 @@ import optax
 from a2j_jax import augment, input_pipeline
 from a2j_jax.config import AugmentConfig, Config, OptimConfig
 from a2j_jax.errors import UserError
-from a2j_jax.losses import DEPTH_TERMS, a2j_losses
+from a2j_jax.losses import DEPTH_TERMS, objective
 from a2j_jax.models.a2j import A2J
-from a2j_jax.models.anchors import aggregate, anchor_grid, confidence
+from a2j_jax.models.baselines import GlobalRegression, HeatMapFCN
+from a2j_jax.models.decoding import decode
+from a2j_jax.models.network import PoseNetwork
 from a2j_jax.track_files import find_track
 from a2j_jax.tracks import TrackSpec, with_crop_size
 from a2j_jax.training import parallel
@@ -74,19 +76,29 @@ def _augmentation(track: TrackSpec, settings: AugmentConfig) -> Any:
     return dataclasses.replace(track.augmentation, **given)
 
 
-def model_of(config: Config, track: TrackSpec, axis_name: str | None = None) -> A2J:
+def model_of(config: Config, track: TrackSpec, axis_name: str | None = None) -> PoseNetwork:
     """The network of an experiment; `axis_name` as in `make_train_step`."""
     settings = config.model
+    shared: dict[str, Any] = {
+        "num_joints": track.num_joints,
+        "joint_dims": track.joint_dims,
+        "backbone": settings.backbone,
+        "width": settings.width,
+        "stem_channels": settings.stem_channels,
+        "dtype": None if settings.dtype == "float32" else jnp.dtype(settings.dtype),
+        "remat": settings.remat,
+        "axis_name": axis_name,
+    }
+    if settings.paradigm == "regression":
+        return GlobalRegression(**shared)
+    if settings.paradigm == "heat_maps":
+        return HeatMapFCN(**shared, deconv_features=settings.head_features)
     return A2J(
-        num_joints=track.num_joints,
-        joint_dims=track.joint_dims,
-        backbone=settings.backbone,
-        width=settings.width,
+        **shared,
         head_features=settings.head_features,
         head_depth=settings.head_depth,
-        dtype=None if settings.dtype == "float32" else jnp.dtype(settings.dtype),
-        remat=settings.remat,
-        axis_name=axis_name,
+        proposals=settings.proposals,
+        one_branch=settings.one_branch,
     )
 
 
@@ -132,25 +144,16 @@ def train_step_of(
 
 
 def objective_of(config: Config, track: TrackSpec) -> Objective:
-    """The losses of Eqs. (4)-(7) with an experiment's constants."""
+    """The losses with an experiment's constants."""
     weight = config.loss.regression_weight
-    anchors = anchor_grid(track.crop_size, track.crop_size)
-
-    def objective(
-        heads: Any, joints: jax.Array, valid: jax.Array, *, count: jax.Array | None = None
-    ) -> Any:
-        return a2j_losses(
-            heads,
-            joints,
-            valid,
-            anchors,
-            regression_weight=track.loss_lambda if weight is None else weight,
-            alpha=config.loss.alpha,
-            depth_term=DEPTH_TERMS[config.loss.preset],
-            count=count,
-        )
-
-    return objective
+    return partial(
+        objective,
+        crop_size=track.crop_size,
+        regression_weight=track.loss_lambda if weight is None else weight,
+        alpha=config.loss.alpha,
+        depth_term=DEPTH_TERMS[config.loss.preset],
+        surrounding=config.loss.surrounding,
+    )
 
 
 def prepare_of(config: Config, track: TrackSpec) -> Prepare:
@@ -176,7 +179,7 @@ def prepare_of(config: Config, track: TrackSpec) -> Prepare:
 
 
 def predict_of(
-    model: A2J, track: TrackSpec, devices: Sequence[jax.Device] | None = None
+    model: PoseNetwork, track: TrackSpec, devices: Sequence[jax.Device] | None = None
 ) -> Predict:
     """`predict(variables, batch) -> (joints (B, K, D) in crop coordinates, confidence (B, K))`, jitted.
 
@@ -185,15 +188,13 @@ def predict_of(
       devices: of this process, that share the rows of a batch, whatever their number; all by default.
         Variables are copied to them at every call, unless they are there already (`place_variables`).
     """
-    anchors = anchor_grid(track.crop_size, track.crop_size)
     layout = parallel.local_layout(devices)
 
     @partial(jax.jit, in_shardings=(layout.everywhere, layout.spread), out_shardings=layout.spread)
     def predict(variables: Any, batch: Batch) -> tuple[jax.Array, jax.Array]:
         images = augment.evaluation_images(batch["canvas"], batch["center_uvd"][:, 2], track)
-        heads: Any = model.apply(variables, images)
-        prediction = aggregate(heads, anchors)
-        return prediction.joints, jnp.asarray(confidence(prediction.spread))
+        outputs: Any = model.apply(variables, images)
+        return decode(outputs, track.crop_size)
 
     def on_what_it_needs(variables: Any, batch: Mapping[str, Any]) -> Any:
         needed = {name: np.asarray(batch[name]) for name in ("canvas", "center_uvd")}
@@ -213,7 +214,7 @@ def place_variables(variables: Any, devices: Sequence[jax.Device] | None = None)
     return jax.device_put(parallel.whole_here(variables), parallel.local_layout(devices).everywhere)
 
 
-def expected_variables(model: A2J, track: TrackSpec) -> Any:
+def expected_variables(model: PoseNetwork, track: TrackSpec) -> Any:
     """Shapes and dtypes of a model's variables, without computing them."""
     images = jax.ShapeDtypeStruct((1, track.crop_size, track.crop_size, 1), jnp.float32)
     return jax.eval_shape(partial(model.init, train=False), jax.random.key(0), images)

@@ -16,7 +16,7 @@ from a2j_jax.config import Config
 from a2j_jax.errors import UserError
 from a2j_jax.evaluation.evaluate import evaluate_batches
 from a2j_jax.evaluation.score import Scores
-from a2j_jax.models.a2j import A2J, init_variables
+from a2j_jax.models.network import PoseNetwork, init_variables
 from a2j_jax.progress import say
 from a2j_jax.tracks import TrackSpec
 from a2j_jax.training import assembly, parallel
@@ -102,7 +102,9 @@ def run_experiment(
     if source is not None and Path(source).is_dir():
         variables = variables_from(source, variables)
     elif source is not None:
-        variables = initial_variables(config, track, variables)
+        variables = initial_variables(
+            source, variables, backbone=model.backbone, head_depth=config.model.head_depth
+        )
     check_prefixes(config.optim.freeze, variables["params"])
     # Placed explicitly, as restored states are: JAX compiles the step anew where that differs.
     state = parallel.put(
@@ -167,7 +169,7 @@ def _check_labels(config: Config, track: TrackSpec, key: str) -> None:
 
 
 def evaluator(
-    config: Config, track: TrackSpec, model: A2J, devices: Sequence[jax.Device]
+    config: Config, track: TrackSpec, model: PoseNetwork, devices: Sequence[jax.Device]
 ) -> Evaluate:
     """`evaluate(state)` -> scores of the evaluation split: mean errors of its weights, and of their average."""
     predict = assembly.predict_of(model, track, devices)
@@ -287,7 +289,7 @@ def _say_other_devices(workdir: Path, batch_size: int, layout: parallel.Layout) 
 def _headline(
     config: Config,
     track: TrackSpec,
-    model: A2J,
+    model: PoseNetwork,
     state: TrainState,
     frames: int,
     intervals: Intervals,

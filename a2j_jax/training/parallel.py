@@ -70,7 +70,8 @@ class Layout:
         if self.mode != "pmap":
             return whole
         count = np.zeros(len(self.local))
-        copy = jax.pmap(lambda _, tree: tree, in_axes=(0, None), devices=self.devices)
+        # Over the axis of the step: were it another's, the step would be compiled anew for what it returns itself.
+        copy = jax.pmap(lambda _, tree: tree, AXIS, in_axes=(0, None), devices=self.devices)
         copies: TrainState = copy(count, _first_copy(whole))
         return copies
 

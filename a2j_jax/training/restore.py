@@ -7,18 +7,18 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from a2j_jax.config import Config
 from a2j_jax.errors import UserError
-from a2j_jax.models.a2j import A2J
-from a2j_jax.progress import say
+from a2j_jax.models.network import PoseNetwork
 from a2j_jax.tracks import TrackSpec
 from a2j_jax.training import assembly
 from a2j_jax.training.checkpoints import Weights, load_variables
 from a2j_jax.training.run_directory import has_average, read_config
+from a2j_jax.weights.load import say_initialised
 
 
 class Restored(NamedTuple):
     """A trained network with what it was trained on and for."""
 
-    model: A2J
+    model: PoseNetwork
     variables: dict[str, Any]
     track: TrackSpec
     config: Config
@@ -47,9 +47,10 @@ def restore(directory: str | Path, step: int | str = "best", weights: Weights = 
 
 
 def variables_from(directory: str | Path, variables: dict[str, Any]) -> dict[str, Any]:
-    """Start from another run's weights, as `--config.model.init_from=FOLDER` does.
+    """Start from another run's weights, as `--config.model.init_from=FOLDER` does; says what was taken.
 
-    The trunk has to be the same. Of the heads, what has another shape (another number of joints) stays as it is.
+    The trunk has to be the same. Of the heads, what is not there or has another shape (another number of joints)
+    stays as it is.
 
     Args:
       directory: a work directory of `a2j train`, or what `a2j convert` made; its best step.
@@ -68,8 +69,8 @@ def variables_from(directory: str | Path, variables: dict[str, Any]) -> dict[str
             f"--config.model.init_from={directory}: its trunk is a {found.config.model.backbone} of width "
             f"{found.config.model.width}, another one than this config's"
         )
-    said = f"; left as initialised, being of another shape: {', '.join(other)}" if other else ""
-    say(f"initialised from {directory}, step {found.step}: {len(fits)} tensors{said}")
+    unused = sorted({name.split("/")[1] for name in there if name not in fresh})
+    say_initialised(f"{directory}, step {found.step}", len(fits), other, unused)
     started: dict[str, Any] = unflatten_dict(
         {name: there[name] if name in fits else x for name, x in fresh.items()}, sep="/"
     )

@@ -4,7 +4,8 @@ import json
 import math
 from pathlib import Path
 
-from a2j_jax.config import Config, read_json, to_json
+from a2j_jax.config import Config, to_json
+from a2j_jax.config_files import read_json
 from a2j_jax.errors import UserError
 from a2j_jax.track_files import TRACK_FILE, track_file
 from a2j_jax.training.json_lines import cannot_write

@@ -11,8 +11,8 @@ from jax import lax
 
 from a2j_jax.augment import example_keys
 from a2j_jax.losses import Losses
-from a2j_jax.models.a2j import A2J
-from a2j_jax.models.anchors import Heads
+from a2j_jax.models.decoding import Outputs
+from a2j_jax.models.network import PoseNetwork
 from a2j_jax.training.freezing import held_still, is_frozen, map_named
 from a2j_jax.training.state import TrainState
 
@@ -24,10 +24,10 @@ TrainStep = Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Metrics]]
 
 
 class Objective(Protocol):
-    """The losses of Eqs. (4)-(7), bound to their constants; sums over these rows, divided by `count`."""
+    """`losses.objective`, bound to its constants; sums over these rows, divided by `count`."""
 
     def __call__(
-        self, heads: Heads, joints: jax.Array, valid: jax.Array, *, count: jax.Array
+        self, outputs: Outputs, joints: jax.Array, valid: jax.Array, *, count: jax.Array
     ) -> Losses: ...
 
 
@@ -40,7 +40,7 @@ class _Share(NamedTuple):
 
 
 def make_train_step(
-    model: A2J,
+    model: PoseNetwork,
     optimizer: optax.GradientTransformation,
     prepare: Prepare,
     objective: Objective,
@@ -57,7 +57,7 @@ def make_train_step(
       model: built with the same `axis_name`, so that batch statistics are the global batch's.
       optimizer: gradient transformation the state was created with.
       prepare: augmentation and normalisation; runs on the device, inside the step.
-      objective: the losses of Eqs. (4)-(7), bound to their constants.
+      objective: the losses, bound to their constants.
       axis_name: mapped axis over which the batch is spread; None where the batch at hand is all of it.
       accumulate: parts that go through the network one after the other. Losses and gradients add up to
         those of the whole batch; batch normalisation is by the statistics of each part.
@@ -70,7 +70,7 @@ def make_train_step(
       A pure function (state, batch, key) -> (state, metrics). `key` is the run's: the step's own is folded
       from the step number and an example's from its place in the global batch, so that a resumed run
       draws what the uninterrupted one would have, on any number of devices. Metrics are scalars: loss,
-      surrounding, regression, grad_norm (of the loss alone, before L2), and skipped, skipped_in_a_row.
+      its terms by name, grad_norm (of the loss alone, before L2), and skipped, skipped_in_a_row.
     """
 
     def share(params: Any, batch_stats: Any, batch: Batch, keys: Any, count: jax.Array) -> _Share:
@@ -81,13 +81,13 @@ def make_train_step(
                 lambda name, x: lax.stop_gradient(x) if is_frozen(name, frozen) else x, params
             )
             with nn.intercept_methods(held_still(frozen)):
-                heads, updated = model.apply(
+                outputs, updated = model.apply(
                     {"params": params, "batch_stats": batch_stats},
                     images,
                     train=True,
                     mutable=["batch_stats"],
                 )
-            losses = objective(heads, joints, batch["valid"], count=count)
+            losses = objective(outputs, joints, batch["valid"], count=count)
             return losses.total, (losses, updated["batch_stats"])
 
         (_, (losses, stats)), grads = jax.value_and_grad(loss_fn, has_aux=True)(params)
@@ -115,8 +115,7 @@ def make_train_step(
             new = _unless(jnp.isfinite(losses.total) & jnp.isfinite(grad_norm), new, state)
         metrics = {
             "loss": losses.total,
-            "surrounding": losses.surrounding,
-            "regression": losses.regression,
+            **losses.terms,
             "grad_norm": grad_norm,
             "skipped": new.skipped,
             "skipped_in_a_row": new.skipped_in_a_row,

@@ -16,7 +16,7 @@ from a2j_jax.weights.table import (
 )
 
 # ImageNet's classifier, carried along unused by the official network, and PyTorch's step counters.
-IGNORED_PREFIXES = ("fc.", "Backbone.model.fc.")
+CLASSIFIER = ("fc.", "Backbone.model.fc.")
 IGNORED_SUFFIX = "num_batches_tracked"
 _SHOWN = 3  # of a kind: one line should stay one line
 _ANCHORS_PER_CELL = 16
@@ -46,8 +46,36 @@ def variables_from_official(
       UserError: how many keys are missing, unexpected and misshapen, with the first of each, and what network
         the file looks like; or tensors that are not finite.
     """
-    entries = official_entries(backbone, joint_dims, head_depth)
-    return unflatten_dict(_convert(state_dict, entries, flatten_dict(dict(variables)), source))
+    expected = flatten_dict(dict(variables))
+    entries = official_entries(
+        backbone, joint_dims, head_depth, stem_channels=_stem_channels(expected)
+    )
+    return unflatten_dict(_convert(state_dict, entries, expected, source))
+
+
+def parts_from_official(
+    state_dict: Mapping[str, np.ndarray],
+    variables: Mapping[str, Any],
+    *,
+    backbone: str,
+    head_depth: int = 4,
+    source: str = "state dict",
+) -> dict[str, Any]:
+    """Replace what `variables` share with an official A2J state dict: the trunk, and heads of the same name.
+
+    A network of Table 7 or 8 has fewer heads than A2J, or others: those stay as they are, and A2J's are left out.
+
+    Args, Raises: as `variables_from_official`; heads that both have must fit.
+    """
+    shared = [head for head in HEADS if head in variables["params"]]
+    others = tuple(f"{theirs}." for head, theirs in HEADS.items() if head not in shared)
+    expected = flatten_dict(dict(variables))
+    channels = _stem_channels(expected)
+    entries = official_entries(
+        backbone, head_depth=head_depth, heads=shared, stem_channels=channels
+    )
+    wanted = {key: x for key, x in state_dict.items() if not key.startswith(others)}
+    return unflatten_dict({**expected, **_convert(wanted, entries, expected, source)})
 
 
 def load_imagenet_trunk(
@@ -62,8 +90,21 @@ def load_imagenet_trunk(
     Heads stay as they are; the ImageNet classifier is dropped. Raises `UserError` as `variables_from_official`.
     """
     expected = flatten_dict(dict(variables))
-    loaded = _convert(state_dict, list(trunk_entries(backbone, prefix="")), expected, source)
+    entries = list(trunk_entries(backbone, prefix="", stem_channels=_stem_channels(expected)))
+    loaded = _convert(state_dict, entries, expected, source)
     return unflatten_dict({**expected, **loaded})
+
+
+def imagenet_trunk(
+    state_dict: Mapping[str, np.ndarray],
+    variables: Mapping[str, Any],
+    *,
+    backbone: str,
+    source: str = "state dict",
+) -> dict[str, np.ndarray]:
+    """The tensors of an ImageNet ResNet that a trunk starts from, in their own naming; args and errors as above."""
+    load_imagenet_trunk(state_dict, variables, backbone=backbone, source=source)
+    return {key: np.ascontiguousarray(x) for key, x in state_dict.items() if not _is_ignored(key)}
 
 
 def official_from_variables(
@@ -71,10 +112,17 @@ def official_from_variables(
 ) -> dict[str, np.ndarray]:
     """Our variables as a state dict in the official naming; the inverse of `variables_from_official`."""
     flat = flatten_dict(dict(variables))
+    entries = official_entries(backbone, joint_dims, head_depth, stem_channels=_stem_channels(flat))
     return {
         entry.theirs: np.ascontiguousarray(entry.to_theirs(np.asarray(flat[entry.ours])))
-        for entry in official_entries(backbone, joint_dims, head_depth)
+        for entry in entries
     }
+
+
+def _stem_channels(flat: Mapping[tuple[str, ...], Any]) -> int:
+    """Input channels of our first convolution, (7, 7, channels, features)."""
+    channels: int = flat["params", "trunk", "conv1", "kernel"].shape[2]
+    return channels
 
 
 def _convert(
@@ -144,7 +192,7 @@ def _check_finite(state_dict: Mapping[str, np.ndarray], known: set[str], source:
 
 
 def _is_ignored(key: str) -> bool:
-    return key.startswith(IGNORED_PREFIXES) or key.endswith(IGNORED_SUFFIX)
+    return key.startswith(CLASSIFIER) or key.endswith(IGNORED_SUFFIX)
 
 
 def _mismatch_message(source: str, parts: Mapping[str, list[str]], found: str) -> str:

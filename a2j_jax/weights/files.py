@@ -56,14 +56,22 @@ def read_state_dict(path: str | Path) -> dict[str, np.ndarray]:
 
 
 def write_state_dict(path: str | Path, tensors: dict[str, np.ndarray]) -> None:
-    """Write named tensors to `.safetensors` or `.npz`, by suffix."""
+    """Write named tensors to `.safetensors` or `.npz`, by suffix, making the folder.
+
+    Raises:
+      UserError: another suffix, or a file that cannot be written.
+    """
     path = Path(path)
-    if path.suffix == ".safetensors":
-        save_file(tensors, path)
-    elif path.suffix == ".npz":
-        np.savez(path, **tensors)  # type: ignore[arg-type]
-    else:
+    if path.suffix not in (".safetensors", ".npz"):
         raise UserError(f"{path}: weights are written as .safetensors or .npz")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".safetensors":
+            save_file(tensors, path)
+        else:
+            np.savez(path, **tensors)  # type: ignore[arg-type]
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path}: cannot be written ({' '.join(str(error).split())})") from error
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:

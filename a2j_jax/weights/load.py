@@ -1,32 +1,78 @@
-"""Weights a run or a converted checkpoint starts from: a file in the official or ImageNet naming."""
+"""Weights a run starts from: a file in the official or ImageNet naming."""
 
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
-from a2j_jax.config import Config
-from a2j_jax.tracks import TrackSpec
-from a2j_jax.weights.convert import load_imagenet_trunk, variables_from_official
+from flax.traverse_util import flatten_dict
+
+from a2j_jax.errors import UserError
+from a2j_jax.progress import say
+from a2j_jax.weights.convert import CLASSIFIER, load_imagenet_trunk, parts_from_official
 from a2j_jax.weights.files import read_state_dict
 from a2j_jax.weights.table import HEADS
 
 
 def initial_variables(
-    config: Config, track: TrackSpec, variables: dict[str, Any]
+    source: str, variables: dict[str, Any], *, backbone: str, head_depth: int
 ) -> dict[str, Any]:
-    """Fill `variables` from `config.model.init_from`: a whole A2J network, or an ImageNet trunk.
+    """Fill `variables` from a file: an A2J network, or an ImageNet trunk; says what was taken and what was not.
 
-    Which of the two a file is shows in its names. Raises `UserError` when it cannot be read or does not fit.
+    Which of the two a file is shows in its names.
+
+    Args:
+      source: `.pth`, `.safetensors` or `.npz`.
+      variables: freshly initialised {"params", "batch_stats"} of any network of ours.
+      backbone, head_depth: of that network.
+
+    Raises:
+      UserError: a file that cannot be read or does not fit.
     """
-    source = config.model.init_from
-    assert source is not None
-    state_dict = read_state_dict(source)
-    backbone = config.model.backbone
-    if any(key.startswith(tuple(HEADS.values())) for key in state_dict):
-        return variables_from_official(
-            state_dict,
-            variables,
-            backbone=backbone,
-            joint_dims=track.joint_dims,
-            head_depth=config.model.head_depth,
-            source=source,
+    if not Path(source).exists():
+        raise UserError(
+            f"--config.model.init_from: weights file not found: {source}; docs/weights.md has the two commands "
+            "that fetch ImageNet's, --config.model.init_from=none starts from random weights"
         )
-    return load_imagenet_trunk(state_dict, variables, backbone=backbone, source=source)
+    state_dict = read_state_dict(source)
+    there = [h for h, theirs in HEADS.items() if any(k.startswith(theirs) for k in state_dict)]
+    if there:
+        loaded = parts_from_official(
+            state_dict, variables, backbone=backbone, head_depth=head_depth, source=source
+        )
+    else:
+        loaded = load_imagenet_trunk(state_dict, variables, backbone=backbone, source=source)
+    ours = set(variables["params"])
+    unused = [head for head in there if head not in ours]
+    if any(key.startswith(CLASSIFIER) for key in state_dict):
+        unused.append("ImageNet's classifier (fc)")
+    left = names_below(variables, ours - {"trunk"} - set(there))
+    taken = len(flatten_dict(variables)) - len(left)
+    say_initialised(source, taken, left, unused)
+    return loaded
+
+
+def names_below(variables: Mapping[str, Any], modules: Iterable[str]) -> list[str]:
+    """Names ("params/depth_head/output/bias") of the variables of some modules."""
+    chosen = set(modules)
+    return [name for name in flatten_dict(dict(variables), sep="/") if name.split("/")[1] in chosen]
+
+
+def say_initialised(source: str, taken: int, left: Iterable[str], unused: Iterable[str]) -> None:
+    """What a run starts with.
+
+    Args:
+      source: the file or folder.
+      taken: number of tensors that come from it.
+      left: names of ours that it does not have: they stay as initialised.
+      unused: what it has beside.
+    """
+    said = f"initialised from {source}: {taken} tensors"
+    heads: dict[str, int] = {}
+    for name in left:
+        head = name.split("/")[1]
+        heads[head] = heads.get(head, 0) + 1
+    if heads:
+        listed = ", ".join(f"{head} ({count} tensors)" for head, count in sorted(heads.items()))
+        said += f"; left as initialised, for it has none that fit: {listed}"
+    dropped = ", ".join(unused)
+    say(said + (f"; not used: {dropped}" if dropped else ""))

@@ -5,7 +5,7 @@ offset head predicts (row, column), ours (u, v). This module and the official-fo
 the only places that know.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +14,7 @@ from a2j_jax.models.resnet import ARCHITECTURES, Bottleneck
 
 Transform = Callable[[np.ndarray], np.ndarray]
 OFFICIAL_TRUNK_PREFIX = "Backbone.model."
+STEM_CHANNELS = 3  # of every published first convolution
 HEADS = {
     "proposal_head": "classificationModel",
     "offset_head": "regressionModel",
@@ -28,6 +29,14 @@ class Entry(NamedTuple):
     ours: tuple[str, ...]  # path in the variables, "params" or "batch_stats" first
     to_ours: Transform
     to_theirs: Transform
+
+
+def _summed_stem(x: np.ndarray) -> np.ndarray:
+    return _oihw_to_hwio(x).sum(axis=2, keepdims=True)
+
+
+def _shared_out_stem(x: np.ndarray) -> np.ndarray:
+    return _hwio_to_oihw((x / STEM_CHANNELS).repeat(STEM_CHANNELS, axis=2))
 
 
 def _same(x: np.ndarray) -> np.ndarray:
@@ -68,11 +77,21 @@ def _batch_norm(theirs: str, *ours: str) -> Iterator[Entry]:
     yield Entry(f"{theirs}.running_var", ("batch_stats", *ours, "var"), _same, _same)
 
 
-def trunk_entries(backbone: str, prefix: str = OFFICIAL_TRUNK_PREFIX) -> Iterator[Entry]:
-    """Rows of the trunk; with `prefix=""` in the naming of torchvision's and timm's ImageNet files."""
+def trunk_entries(
+    backbone: str, prefix: str = OFFICIAL_TRUNK_PREFIX, stem_channels: int = STEM_CHANNELS
+) -> Iterator[Entry]:
+    """Rows of the trunk; with `prefix=""` in the naming of torchvision's and timm's ImageNet files.
+
+    Ours may keep the first convolution's three input channels, or one: their sum, which makes the same of a depth
+    image as the three make of the image repeated.
+    """
     block, counts = ARCHITECTURES[backbone]
     convolutions = 3 if block is Bottleneck else 2
-    yield from _conv(f"{prefix}conv1", "trunk", "conv1")
+    if stem_channels == STEM_CHANNELS:
+        yield from _conv(f"{prefix}conv1", "trunk", "conv1")
+    else:
+        stem = ("params", "trunk", "conv1", "kernel")
+        yield Entry(f"{prefix}conv1.weight", stem, _summed_stem, _shared_out_stem)
     yield from _batch_norm(f"{prefix}bn1", "trunk", "bn1")
     for stage, count in enumerate(counts, start=1):
         for index in range(count):
@@ -108,10 +127,17 @@ def head_entries(ours: str, depth: int = 4) -> Iterator[Entry]:
     )
 
 
-def official_entries(backbone: str, joint_dims: int = 3, head_depth: int = 4) -> list[Entry]:
-    """The whole table of an A2J network in the official naming."""
-    heads = ["proposal_head", "offset_head"] + (["depth_head"] if joint_dims == 3 else [])
-    rows = list(trunk_entries(backbone))
+def official_entries(
+    backbone: str,
+    joint_dims: int = 3,
+    head_depth: int = 4,
+    heads: Iterable[str] | None = None,
+    stem_channels: int = STEM_CHANNELS,
+) -> list[Entry]:
+    """The whole table of an A2J network in the official naming, or of its trunk and some of its heads."""
+    if heads is None:
+        heads = ["proposal_head", "offset_head"] + (["depth_head"] if joint_dims == 3 else [])
+    rows = list(trunk_entries(backbone, stem_channels=stem_channels))
     for head in heads:
         rows.extend(head_entries(head, head_depth))
     return rows

@@ -13,7 +13,7 @@ from a2j_jax.models.a2j import A2J
 from a2j_jax.tracks import get_track
 from a2j_jax.training.restore import restore
 from a2j_jax.weights.convert import official_from_variables
-from a2j_jax.weights.files import write_state_dict
+from a2j_jax.weights.files import read_state_dict, write_state_dict
 from tests import tiny
 from tests.cli.conftest import Command, Refused
 
@@ -117,3 +117,25 @@ def test_bad_files(refused: Refused, tmp_path: Path) -> None:
     assert "missing: Backbone.model.conv1.weight" in message
     assert "1 unexpected: weight" in message
     assert not (tmp_path / "out").exists()
+
+
+def test_imagenets_weights_without_pytorch(a2j: Command, refused: Refused, tmp_path: Path) -> None:
+    """Names and numbers as they were, without what a trunk has no use for; another ResNet is refused."""
+    model = A2J(14, backbone="resnet18")
+    theirs = official_from_variables(
+        tiny.made_up(tiny.shapes(model)), backbone="resnet18", joint_dims=3
+    )
+    prefix = "Backbone.model."
+    trunk = {k.removeprefix(prefix): v for k, v in theirs.items() if k.startswith(prefix)}
+    unused = {"fc.bias": np.zeros(1000, np.float32), "bn1.num_batches_tracked": np.zeros(())}
+    np.savez(tmp_path / "resnet18.npz", **trunk, **unused)
+    out = tmp_path / "weights" / "resnet18.safetensors"
+    options = ("convert", tmp_path / "resnet18.npz", out, "--imagenet")
+    assert "does not fit this model" in refused(*options)
+    assert not out.exists()
+    outcome = a2j(*options, "--backbone", "resnet18")
+    assert outcome.status == 0, outcome.err
+    assert "resnet18 of ImageNet, 100 tensors, no classifier" in outcome.err
+    written = read_state_dict(out)
+    assert written.keys() == trunk.keys()
+    assert all(np.array_equal(written[name], x) for name, x in trunk.items())

@@ -1,0 +1,105 @@
+"""Files of configs: Python files with `get_config() -> Config`, and the JSON that runs keep."""
+
+import dataclasses
+import difflib
+import importlib.util
+import traceback
+from pathlib import Path
+from typing import Any
+
+from a2j_jax.config import Config, checked, from_json, listed
+from a2j_jax.errors import UserError
+from a2j_jax.track_files import TRACK_FILE
+from a2j_jax.tracks import TRACKS
+
+
+def config_folders() -> list[Path]:
+    """Where config files are looked for by name: the working directory's, the wheel's, the checkout's."""
+    package = Path(__file__).resolve().parent
+    return [Path("configs"), package / "configs", package.parent / "configs"]
+
+
+def load_config(name_or_path: str, base: Config | None = None) -> Config:
+    """Load a config by name ("quickstart", "table7/no_proposals") or by path ("my/experiment.py", "config.json").
+
+    Args:
+      name_or_path: of the config.
+      base: what a row of one of the paper's tables differs from, instead of its own base: such a file has
+        `get_config(base=None)`.
+
+    Raises:
+      UserError: no such config (naming the nearest one), a file that fails or has no `get_config`, or values
+        of the wrong type or size.
+    """
+    path = Path(name_or_path)
+    if path.suffix == ".json":
+        return read_json(path)
+    if path.suffix != ".py":
+        path = _find_config(name_or_path)
+    if not path.is_file():
+        raise UserError(f"config file not found: {path}")
+    try:
+        get_config = _run(path)
+        config = get_config() if base is None else get_config(base)
+        if not isinstance(config, Config):
+            raise UserError(f"get_config() must return a Config, not {type(config).__name__}")
+        return checked(config)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    # A config is the user's program: whatever it raises is theirs to mend.
+    except Exception as error:
+        raise UserError(f"{path}{_line_of(error, path)}: {_in_one_line(error)}") from error
+
+
+def _run(path: Path) -> Any:
+    """The `get_config` of a file."""
+    spec = importlib.util.spec_from_file_location(f"a2j_config_{path.stem}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not hasattr(module, "get_config"):
+        raise UserError("defines no get_config() -> Config")
+    return module.get_config
+
+
+def _line_of(error: Exception, path: Path) -> str:
+    lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
+    return f", line {lines[-1]}" if lines else ""
+
+
+def _in_one_line(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+def _find_config(name: str) -> Path:
+    found = {
+        path.relative_to(folder).with_suffix("").as_posix(): path
+        for folder in reversed(config_folders())
+        for path in folder.glob("**/[!_]*.py")
+    }
+    if name in found:
+        return found[name]
+    near = difflib.get_close_matches(name, found, n=1, cutoff=0.4)
+    meant = f"; did you mean {near[0]!r}?" if near else ""
+    raise UserError(f"no config {name!r}{meant}; there are: {listed(found)}")
+
+
+def read_json(path: Path) -> Config:
+    """Read a file that holds what `config.to_json` wrote.
+
+    A track of the user's own is taken from beside it: runs keep a copy there, wherever they are carried.
+
+    Raises:
+      UserError: no such file, or not a config of this version.
+    """
+    if not path.is_file():
+        raise UserError(f"config file not found: {path}")
+    try:
+        config = checked(from_json(path.read_text(encoding="utf-8")))
+    except (UserError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: {error}") from error
+    own = path.parent / TRACK_FILE
+    if config.track in TRACKS or not own.is_file():
+        return config
+    return dataclasses.replace(config, track=str(own))

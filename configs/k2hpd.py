@@ -1,0 +1,25 @@
+"""Table 6 of the paper: A2J on K2HPD, in the plane.
+
+Command:      python train.py --config k2hpd   (after: a2j build k2hpd --manual_dir ...)
+Hardware:     not run yet; the paper names one NVIDIA 1080 Ti
+Cost:         not compiled yet: a2j plan --config k2hpd --topology v5e:2x2 --batch 256
+Paper:        76.3 % PDJ at 0.05 of the torso; the other numbers could not be sourced
+Expected:     as the paper
+Measured:     not yet
+
+It starts from ImageNet weights, as the paper does: docs/weights.md has the two commands that fetch them.
+The authors' training program for K2HPD is not published: the schedule is that of ITOP, lambda and alpha are NYU's.
+"""
+
+from a2j_jax.config import Config, ModelConfig
+
+IMAGENET = "weights/resnet50.safetensors"
+
+
+def get_config() -> Config:
+    """The paper's network; what differs between data sets (crop, augmentation, lambda) belongs to the track."""
+    return Config(
+        name="k2hpd",
+        track="k2hpd",
+        model=ModelConfig(init_from=IMAGENET),
+    )

@@ -1,0 +1,22 @@
+"""Table 10: A2J on ResNet-34, from ImageNet's weights where the base is.
+
+Command:      python train.py --config table10/resnet34     (on another data set: --config.track=itop_front)
+Whole table:  a2j reproduce table10 --data nyu
+Paper:        could not be sourced
+Measured:     docs/experiments.md, on the embedded data
+"""
+
+from a2j_jax.config import Config, variant
+from a2j_jax.config_files import load_config
+
+IMAGENET = "weights/resnet34.safetensors"
+
+
+def get_config(base: Config | None = None) -> Config:
+    """The base, but for one thing."""
+    base = base or load_config("nyu")
+    return variant(
+        base,
+        "resnet34",
+        model={"backbone": "resnet34", "init_from": base.model.init_from and IMAGENET},
+    )

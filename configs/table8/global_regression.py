@@ -1,0 +1,17 @@
+"""Table 8: global regression; the same trunk, pooled, and one fully connected layer.
+
+Command:      python train.py --config table8/global_regression     (on another data set: --config.track=itop_front)
+Whole table:  a2j reproduce table8 --data k2hpd
+Paper:        could not be sourced
+Measured:     docs/experiments.md, on the embedded data
+"""
+
+from a2j_jax.config import Config, variant
+from a2j_jax.config_files import load_config
+
+
+def get_config(base: Config | None = None) -> Config:
+    """The base, but for one thing."""
+    return variant(
+        base or load_config("k2hpd"), "global_regression", model={"paradigm": "regression"}
+    )

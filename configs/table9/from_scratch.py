@@ -1,0 +1,15 @@
+"""Table 9: A2J without ImageNet's weights.
+
+Command:      python train.py --config table9/from_scratch     (on another data set: --config.track=itop_front)
+Whole table:  a2j reproduce table9 --data nyu
+Paper:        could not be sourced
+Measured:     docs/experiments.md, on the embedded data
+"""
+
+from a2j_jax.config import Config, variant
+from a2j_jax.config_files import load_config
+
+
+def get_config(base: Config | None = None) -> Config:
+    """The base, but for one thing."""
+    return variant(base or load_config("nyu"), "from_scratch", model={"init_from": None})
