@@ -119,6 +119,8 @@ ITOP = Skeleton(
         ("lower_body", tuple(range(9, 15))),
         ("full_body", tuple(range(15))),
     ),
+    # ITOP's own protocol has no use for it; PDJ (Table 8) has: neck to the midpoint of the hips, as on K2HPD.
+    torso=(1, (9, 10)),
 )  # fmt: skip
 
 K2HPD = Skeleton(

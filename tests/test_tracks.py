@@ -12,7 +12,7 @@ from a2j_jax.tracks import TRACKS, get_track, with_crop_size
 def test_all_tracks_are_there_and_usable_as_static_arguments():
     assert list(TRACKS) == [
         "nyu", "icvl", "hands2017", "itop_front", "itop_top", "k2hpd",
-        "synthetic_hand", "synthetic_body",
+        "synthetic_hand", "synthetic_body", "synthetic_body_top",
     ]  # fmt: skip
     for name, track in TRACKS.items():
         assert track.name == name

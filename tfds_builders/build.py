@@ -25,11 +25,11 @@ from tfds_builders.finished import read_spec as read_spec
 from tfds_builders.finished import reuse
 from tfds_builders.shards import worker_pool
 from tfds_builders.summary import say_crops, say_labels, summarise
-from tfds_builders.synthetic_hand.synthetic_hand import SyntheticHand, SyntheticHandReader
+from tfds_builders.synthetic.synthetic import RENDERED, reader_for
 from tfds_builders.under_way import claimed, terminable
 
 # Tracks whose frames we make ourselves: nothing has to be brought or downloaded.
-EMBEDDED = ("synthetic_hand",)
+EMBEDDED = tuple(RENDERED)
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def build(
     """Builds an embedded data set, or finds it built already.
 
     Args:
-      track: what to build; today `synthetic_hand`.
+      track: what to build, one of `EMBEDDED`.
       data_dir: TFDS data directory; the examples go to `<data_dir>/<track>/crop<S>/<version>`.
       train: frames of the training split; a split of 0 frames is left out.
       validation: frames of the validation split.
@@ -100,8 +100,8 @@ def build(
     frames = {"train": train, "validation": validation, "test": test}
     if min(frames.values()) < 0 or not any(frames.values()):
         raise UserError(f"frames per split {frames}: expected none below 0 and at least one above")
-    reader = SyntheticHandReader(spec, train, validation, test, seed=seed)
-    return prepare(SyntheticHand, spec, reader, data_dir, How(num_processes, num_shards))
+    reader = reader_for(spec, train=train, validation=validation, test=test, seed=seed)
+    return prepare(RENDERED[track].builder, spec, reader, data_dir, How(num_processes, num_shards))
 
 
 def build_raw(

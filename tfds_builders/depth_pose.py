@@ -1,7 +1,7 @@
 """What every builder here shares: how frames become a TFDS data set.
 
 A data set is a *reader* (where its frames come from) and a `TrackSpec` (what they are). Most readers
-are a `Distribution` behind `tfds_builders.raw.RawReader`; `tfds_builders/synthetic_hand` makes its
+are a `Distribution` behind `tfds_builders.raw.RawReader`; `tfds_builders/synthetic` makes its
 frames itself.
 
 TFDS writes into a temporary folder and renames it at the very end, so that a killed build never

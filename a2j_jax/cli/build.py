@@ -1,4 +1,4 @@
-"""Turn a data set's raw files, or rendered hands, into examples on disk, once; training and evaluation read those."""
+"""Turn raw files, or rendered hands and bodies, into examples on disk, once; training and evaluation read those."""
 
 import argparse
 from pathlib import Path
@@ -16,6 +16,7 @@ EXAMPLES = """\
 examples:
   a2j build synthetic_hand
   a2j build synthetic_hand --data_dir data --train 40000 --test 2000 --crop_size 96
+  a2j build synthetic_body --crop_size 96
   a2j build nyu --manual_dir ~/nyu_hand_dataset_v2 --centers ~/A2J/data --num_processes 8
   a2j build itop_front --manual_dir ~/ITOP --max_frames 1000
   a2j build icvl --manual_dir ~/ICVL --no_rotations --centers labels

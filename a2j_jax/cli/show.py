@@ -14,6 +14,7 @@ SPLITS = ("train", "validation", "test")  # of a data set that is rendered here
 EXAMPLES = """\
 examples:
   a2j show synthetic_hand
+  a2j show synthetic_body_top
   a2j show synthetic_hand --data_dir data --split test --frames 24 --out sheet.png
 """
 
@@ -64,10 +65,10 @@ def _stored(
 def _rendered(track: "TrackSpec", split: str, frames: int) -> list[dict[str, Any]]:
     """Examples of an embedded data set that nobody has built yet: its first ones, straight from the renderer."""
     from a2j_jax.progress import say
-    from tfds_builders.synthetic_hand.synthetic_hand import SyntheticHandReader
+    from tfds_builders.synthetic.synthetic import reader_for
 
     if split not in SPLITS:
         raise UserError(f"no split {split!r} (splits: {', '.join(SPLITS)})")
     say("nothing is built in ./data: rendering some frames for this sheet, which are not kept")
-    reader = SyntheticHandReader(track, train=frames, validation=frames, test=frames)
+    reader = reader_for(track, train=frames, validation=frames, test=frames)
     return list(reader.read(split, range(frames)))

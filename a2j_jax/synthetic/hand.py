@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from a2j_jax.synthetic.draws import draw
+from a2j_jax.synthetic.kinematics import lerp, rotation
 
 NUM_JOINTS = 21
 
@@ -128,7 +129,7 @@ def sample_shape(key: jax.Array) -> HandShape:
     (size, forearm), (finger, bone, mcp, girth, joint, flesh, palm) = draw(
         key, uniform=[(), ()], bell=[(5, 1), (5, 3), (5, 3), (5, 1), (5, 4), (), ()]
     )
-    scale = _lerp((0.85, 1.25), size)
+    scale = lerp((0.85, 1.25), size)
     length = (1.0 + 0.04 * finger) * (1.0 + 0.04 * bone)
     thickness = (1.0 + 0.05 * girth) * (1.0 + 0.02 * joint) * (1.0 + 0.07 * flesh)
     return HandShape(
@@ -137,7 +138,7 @@ def sample_shape(key: jax.Array) -> HandShape:
         phalanx_mm=scale * PHALANX_MM * length,
         radius_mm=scale * RADIUS_MM * thickness,
         thickness=1.0 + 0.07 * palm,
-        forearm=_lerp((0.85, 1.3), forearm),
+        forearm=lerp((0.85, 1.3), forearm),
     )
 
 
@@ -163,10 +164,10 @@ def sample_pose(key: jax.Array) -> HandPose:
 
     mcp_curl = jnp.clip(curl + 0.15 * hook + 0.08 * mcp_own, 0.0, 1.0)
     pip_curl = jnp.clip(curl - 0.15 * hook + 0.08 * pip_own, 0.0, 1.0)
-    mcp = _lerp(MCP_LIMIT_DEG, mcp_curl)
-    pip = _lerp(PIP_LIMIT_DEG, pip_curl)
+    mcp = lerp(MCP_LIMIT_DEG, mcp_curl)
+    pip = lerp(PIP_LIMIT_DEG, pip_curl)
     dip = jnp.clip(pip * 2.0 / 3.0 + 4.0 * dip_own, *DIP_LIMIT_DEG)
-    spread = _lerp((-0.3, 1.0), spreading) * jnp.asarray(SPREAD_DEG) + 2.5 * spread_own
+    spread = lerp((-0.3, 1.0), spreading) * jnp.asarray(SPREAD_DEG) + 2.5 * spread_own
     spread = spread * (1.0 - 0.85 * mcp_curl)
     cup = jnp.clip(0.6 * cupping + 0.5 * (jnp.mean(curl) - 0.3), 0.0, 1.0)
 
@@ -202,36 +203,32 @@ def _thumb(
     elevation = 8.0 + 34.0 * oppose + 5.0 * own[1]
     roll = 52.0 - 45.0 * oppose + 8.0 * own[2]
     bend = jnp.clip(0.5 * curl + bending - 0.35, 0.0, 1.0)
-    mcp = _lerp(THUMB_MCP_LIMIT_DEG, 0.12 + 0.88 * bend[0])
-    ip = _lerp(THUMB_IP_LIMIT_DEG, 0.1 + 0.9 * bend[1])
+    mcp = lerp(THUMB_MCP_LIMIT_DEG, 0.12 + 0.88 * bend[0])
+    ip = lerp(THUMB_IP_LIMIT_DEG, 0.1 + 0.9 * bend[1])
     return jnp.stack([azimuth, elevation, roll]), mcp, ip
-
-
-def _lerp(limits: tuple[float, float], fraction: jax.Array) -> jax.Array:
-    return limits[0] + (limits[1] - limits[0]) * fraction
 
 
 def forward_kinematics(shape: HandShape, pose: HandPose) -> Kinematics:
     """Places the 21 joints of a posed hand in the hand frame; bone lengths are the shape's."""
     bases = _finger_bases(pose)
-    cupped = _rotation("x", pose.cup * jnp.deg2rad(ARCH_DEG))
+    cupped = rotation("x", pose.cup * jnp.deg2rad(ARCH_DEG))
     mcp = jnp.einsum("fij,fj->fi", cupped, shape.mcp_mm)
-    position, rotation = mcp, cupped @ bases @ _rotation("z", -pose.spread)
+    position, turn = mcp, cupped @ bases @ rotation("z", -pose.spread)
     chain = []
     for bone in range(3):
-        rotation = rotation @ _rotation("x", pose.flexion[:, bone])
-        position = position + rotation[..., 1] * shape.phalanx_mm[:, bone, None]
+        turn = turn @ rotation("x", pose.flexion[:, bone])
+        position = position + turn[..., 1] * shape.phalanx_mm[:, bone, None]
         chain.append(position)
     fingers = jnp.stack(chain, axis=1)  # (5, 3, 3): PIP, DIP, TIP
     joints = jnp.concatenate([jnp.zeros((1, 3)), mcp, fingers.reshape(15, 3)])
     # Flexing the hand by θ on a resting forearm is the forearm turned by −θ under a resting hand.
-    forearm = _rotation("x", -pose.wrist[0]) @ _rotation("z", pose.wrist[1])
+    forearm = rotation("x", -pose.wrist[0]) @ rotation("z", pose.wrist[1])
     return Kinematics(joints, forearm)
 
 
 def _finger_bases(pose: HandPose) -> jax.Array:
     """(5, 3, 3): columns are a finger's hinge axis, its pointing direction, its pulp side."""
-    straight = _rotation("z", -jnp.deg2rad(jnp.asarray(FAN_DEG)))
+    straight = rotation("z", -jnp.deg2rad(jnp.asarray(FAN_DEG)))
     azimuth, elevation, roll = pose.thumb
     along = jnp.stack(
         [
@@ -245,25 +242,3 @@ def _finger_bases(pose: HandPose) -> jax.Array:
     pulp = pulp / jnp.linalg.norm(pulp)
     thumb = jnp.stack([jnp.cross(along, pulp), along, pulp], axis=-1)
     return straight.at[0].set(thumb)
-
-
-def _rotation(axis: str, angle: jax.Array) -> jax.Array:
-    """Right-handed rotation matrices (..., 3, 3) about the x or z axis by (...) radians."""
-    c, s, o, i = jnp.cos(angle), jnp.sin(angle), jnp.zeros_like(angle), jnp.ones_like(angle)
-    rows = [[i, o, o], [o, c, -s], [o, s, c]] if axis == "x" else [[c, -s, o], [s, c, o], [o, o, i]]
-    return jnp.stack([jnp.stack(row, axis=-1) for row in rows], axis=-2)
-
-
-def rotation_from_quaternion(q: jax.Array) -> jax.Array:
-    """The rotation matrix (3, 3) of a quaternion (4,) of any length.
-
-    A Gaussian q makes it uniform on SO(3).
-    """
-    w, x, y, z = q / jnp.linalg.norm(q)
-    return jnp.array(
-        [
-            [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
-            [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
-            [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
-        ]
-    )

@@ -20,6 +20,7 @@ from a2j_jax.synthetic.hand import (
     sample_shape,
 )
 from a2j_jax.synthetic.render import RoundCones
+from a2j_jax.synthetic.surface import along, join_cones, overlap, stack_cones
 
 _MCP = np.arange(1, 6)  # joint indices, thumb first
 _PIP = np.arange(6, 21, 3)
@@ -29,33 +30,13 @@ CARPAL_MM = np.array([[14, 21, 1], [4, 22, -2], [-7, 21, -2], [-18, 19, 1]], np.
 FOREARM_MM = 230.0  # how much of the forearm is modelled
 
 
-def _along(a: jax.Array, b: jax.Array, fraction: float) -> jax.Array:
-    return a + fraction * (b - a)
-
-
 def hand_cones(shape: HandShape, posed: Kinematics) -> RoundCones:
     """The surface of a posed hand with forearm, in the hand frame, mm: 39 round cones."""
-    parts = [
+    return join_cones(
         _fingers(shape, posed),
         _palm(shape, posed),
         _thenar(shape, posed),
         _forearm(shape, posed),
-    ]
-    return RoundCones(*(jnp.concatenate(field) for field in zip(*parts, strict=True)))
-
-
-def _cones(*rows: tuple[jax.Array, jax.Array, jax.Array, jax.Array]) -> RoundCones:
-    """Rows of (end a, end b, radius a, radius b), leading axes allowed, into one set."""
-    starts, ends, ra, rb = zip(*rows, strict=True)
-
-    def points(xs: tuple[jax.Array, ...]) -> jax.Array:
-        return jnp.concatenate([jnp.reshape(x, (-1, 3)) for x in xs])
-
-    def radii(xs: tuple[jax.Array, ...]) -> jax.Array:
-        return jnp.concatenate([jnp.reshape(x, (-1,)) for x in xs])
-
-    return RoundCones(
-        jnp.stack([points(starts), points(ends)], axis=1), jnp.stack([radii(ra), radii(rb)], axis=1)
     )
 
 
@@ -64,7 +45,7 @@ def _fingers(shape: HandShape, posed: Kinematics) -> RoundCones:
     joints = posed.joints_mm
     chain = jnp.concatenate([joints[_MCP][:, None], joints[6:].reshape(5, 3, 3)], axis=1)
     r = shape.radius_mm
-    return _cones((chain[:, :-1], chain[:, 1:], r[:, :-1], r[:, 1:]))
+    return stack_cones((chain[:, :-1], chain[:, 1:], r[:, :-1], r[:, 1:]))
 
 
 def _palm(shape: HandShape, posed: Kinematics) -> RoundCones:
@@ -74,13 +55,13 @@ def _palm(shape: HandShape, posed: Kinematics) -> RoundCones:
     mcp, pip = posed.joints_mm[_MCP][1:], posed.joints_mm[_PIP][1:]
     knuckle = shape.radius_mm[1:, 0] * 1.06
     four, three = jnp.ones(4), jnp.ones(3)
-    between_mcp = _along(mcp[1:], mcp[:-1], 0.5)
-    between_carpal = _along(carpal[1:], carpal[:-1], 0.5)
+    between_mcp = along(mcp[1:], mcp[:-1], 0.5)
+    between_carpal = along(carpal[1:], carpal[:-1], 0.5)
     hollow = 2.0 * flesh * jnp.array([0.0, 0.0, 1.0])
     # A web reaches almost half way up the proximal phalanges.
-    web = _along(between_mcp, _along(pip[1:], pip[:-1], 0.5), 0.36)
+    web = along(between_mcp, along(pip[1:], pip[:-1], 0.5), 0.36)
     thin = jnp.minimum(knuckle[1:], knuckle[:-1])
-    return _cones(
+    return stack_cones(
         (carpal, mcp, 14.0 * flesh * four, knuckle),
         (between_carpal, between_mcp, 13.5 * flesh * three, thin * 0.97),
         (mcp[1:], mcp[:-1], knuckle[1:] * 0.93, knuckle[:-1] * 0.93),
@@ -96,13 +77,13 @@ def _thenar(shape: HandShape, posed: Kinematics) -> RoundCones:
     thumb_cmc, thumb_mcp, index_mcp, pinky_mcp = joints[1], joints[6], joints[2], joints[5]
     index_carpal, heel = shape.scale * CARPAL_MM[0], shape.scale * jnp.array([-22.0, 20.0, 4.0])
     ball = shape.scale * jnp.array([14.0, 20.0, 5.0])
-    thumb_mid, thumb_far = (_along(thumb_cmc, thumb_mcp, f) for f in (0.5, 0.8))
-    return _cones(
+    thumb_mid, thumb_far = (along(thumb_cmc, thumb_mcp, f) for f in (0.5, 0.8))
+    return stack_cones(
         (ball, heel, 15.5 * flesh, 15.5 * flesh),
-        (ball, _along(ball, thumb_mcp, 0.75), 17.0 * flesh, 14.5 * flesh),
-        (thumb_far, _along(index_carpal, index_mcp, 0.62), 7.5 * flesh, 8.5 * flesh),
-        (thumb_mid, _along(index_carpal, index_mcp, 0.35), 11.5 * flesh, 12.0 * flesh),
-        (heel, _along(heel, pinky_mcp, 0.85) + 2.5 * palmward * flesh, 16.5 * flesh, 12.5 * flesh),
+        (ball, along(ball, thumb_mcp, 0.75), 17.0 * flesh, 14.5 * flesh),
+        (thumb_far, along(index_carpal, index_mcp, 0.62), 7.5 * flesh, 8.5 * flesh),
+        (thumb_mid, along(index_carpal, index_mcp, 0.35), 11.5 * flesh, 12.0 * flesh),
+        (heel, along(heel, pinky_mcp, 0.85) + 2.5 * palmward * flesh, 16.5 * flesh, 12.5 * flesh),
     )  # fmt: skip
 
 
@@ -114,7 +95,7 @@ def _forearm(shape: HandShape, posed: Kinematics) -> RoundCones:
     narrow, wide = side * 10.0 * flesh, side * 15.0 * flesh
     r_wrist, r_elbow = 19.0 * flesh, 34.0 * flesh * shape.forearm
     carpal = shape.scale * CARPAL_MM
-    return _cones(
+    return stack_cones(
         (narrow, elbow + wide, r_wrist, r_elbow),
         (-narrow, elbow - wide, r_wrist, r_elbow),
         (narrow, carpal[0], r_wrist * 0.98, 14.5 * flesh),
@@ -123,10 +104,9 @@ def _forearm(shape: HandShape, posed: Kinematics) -> RoundCones:
 
 
 def penetration(shape: HandShape, posed: Kinematics) -> jax.Array:
-    """How badly fingers run into each other and the palm: Σ overlap² of sample balls, () mm².
+    """How badly fingers run into each other and the palm: `overlap` of sample balls, () mm².
 
-    Balls sit at the joints and the middles of the bones beyond the MCP, and in the palm; flesh
-    yields, so overlap is counted only from a fifth of the touching distance on.
+    Balls sit at the joints and the middles of the bones beyond the MCP, and in the palm.
     """
     joints = posed.joints_mm
     chain = jnp.concatenate([joints[_MCP][:, None], joints[6:].reshape(5, 3, 3)], axis=1)
@@ -134,7 +114,7 @@ def penetration(shape: HandShape, posed: Kinematics) -> jax.Array:
     balls = jnp.concatenate([(chain[:, 1:] + chain[:, :-1]) / 2, chain[:, 1:]], axis=1)
     radii = jnp.concatenate([(r[:, 1:] + r[:, :-1]) / 2, r[:, 1:]], axis=1)
     carpal = shape.scale * CARPAL_MM
-    palm = jnp.concatenate([_along(carpal, joints[2:6], f) for f in (0.4, 0.75, 1.0)])
+    palm = jnp.concatenate([along(carpal, joints[2:6], f) for f in (0.4, 0.75, 1.0)])
     centre = jnp.concatenate([balls.reshape(-1, 3), palm])
     radius = jnp.concatenate([radii.reshape(-1), jnp.full(12, 12.0) * shape.scale])
     owner = np.concatenate([np.repeat(np.arange(5), 6), np.full(12, 5)])
@@ -144,9 +124,7 @@ def penetration(shape: HandShape, posed: Kinematics) -> jax.Array:
     rooted[[0, 3]] = True
     counted = owner[:, None] < owner[None, :]
     counted &= ~(rooted[:, None] & (owner == 5)[None, :])
-    gap = jnp.linalg.norm(centre[:, None] - centre[None, :] + 1e-6, axis=-1)
-    overlap = jnp.maximum(0.8 * (radius[:, None] + radius[None, :]) - gap, 0.0)
-    return jnp.sum(jnp.where(counted, overlap, 0.0) ** 2)
+    return overlap(centre, radius, counted)
 
 
 def sample_hand(key: jax.Array, candidates: int = 4) -> tuple[HandShape, HandPose]:

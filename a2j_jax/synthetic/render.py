@@ -1,9 +1,9 @@
 """Depth images of round cones by closed-form ray intersection.
 
 A *round cone* is the convex hull of two spheres: two ball caps and the cone tangent to both. A hand
-is a union of about forty (`hand_surface`). For every pixel asked for, and only for those, the
-nearest intersection along its ray is found in closed form; there is no mesh, no rasteriser and no
-marching.
+or a body is a union of about forty (`hand_surface`, `body_surface`). For every pixel asked for, and
+only for those, the nearest intersection along its ray is found in closed form; there is no mesh, no
+rasteriser and no marching.
 
 What makes this fast on a CPU: on a pixel lattice a ray is d = (x(column), y(row), 1), so every dot
 product in the equations below is *a function of the column plus a function of the row*. A primitive
@@ -71,7 +71,7 @@ def render(columns: jax.Array, rows: jax.Array, camera: Camera, cones: RoundCone
     x, y = pixel_rays(columns, rows, camera)
     dd = x * x + y * y + 1.0  # |d|²
     # Rays start on a plane in the middle of the scene rather than at the camera: every length below
-    # is then of the order of the hand, not of its distance, and float32 keeps about 1 µm instead of
+    # is then of the order of the subject, not of its distance, and float32 keeps about 1 µm instead of
     # 0.1 mm.
     z0 = jnp.mean(cones.ends_mm[..., 2])
     inverse_dd = 1.0 / dd

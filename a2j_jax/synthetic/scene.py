@@ -1,24 +1,69 @@
 """Synthetic examples: what a data set builder stores, one per index, and whole frames of the same.
 
-`synthetic_hand_example` renders the crop canvas alone and `synthetic_hand_frame` the whole frame of
-the same scene; cutting the canvas out of the frame gives the same pixels (up to the rounding of
-float32, which another order of the same sums may turn: a pixel in ten thousand).
+A *view* draws a random scene: `hand_scene.HandView` hands at arm's length, `body_scene.BodyView`
+people in a room. Here scenes are looked at. `synthetic_example` renders the crop canvas alone and
+`synthetic_frame` the whole frame of the same scene; cutting the canvas out of the frame gives the
+same pixels (up to the rounding of float32, which another order of the same sums may turn: a pixel
+in ten thousand).
 """
 
 from collections.abc import Iterator
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from a2j_jax.geometry import Camera
-from a2j_jax.synthetic.placement import Scene, SceneSpec, look, sample_scene
+from a2j_jax.synthetic.render import Hits, RoundCones, pixel_rays, render
 from a2j_jax.synthetic.sensor import SensorSpec, inside_frame, measure
 
-ARMS_LENGTH = SceneSpec()
 KINECT = SensorSpec()
+
+
+class Scene(NamedTuple):
+    """A composed scene, camera coordinates, mm.
+
+    Attributes:
+        joints_xyz: (K, 3).
+        center_xyz: (3,) centre of the crop, or of the joints where a box is cropped.
+        window_px: (4,) x0 y0 x1 y1 of the crop in the frame, not clipped to it.
+        cones: every surface but the planes.
+        planes: (P, 4) walls and floor (a, b, c, e) with a x + b y + c z = e > 0; e = inf for none.
+        noise_key: key of the sensor's noise.
+    """
+
+    joints_xyz: jax.Array
+    center_xyz: jax.Array
+    window_px: jax.Array
+    cones: RoundCones
+    planes: jax.Array
+    noise_key: jax.Array
+
+
+class View(Protocol):
+    """Draws scenes. A pytree, so that other numbers in it do not recompile anything."""
+
+    def compose(self, key: jax.Array, camera: Camera, frame_size: tuple[int, int]) -> Scene:
+        """A random scene as the camera sees it, a pure function of the key."""
+        ...
+
+
+def look(scene: Scene, columns: jax.Array, rows: jax.Array, camera: Camera) -> Hits:
+    """Casts rays through columns (C,) by rows (R,) of the frame at a scene: `Hits`, each (R, C)."""
+    hits = render(columns, rows, camera, scene.cones)
+    x, y = pixel_rays(columns, rows, camera)
+    for plane in scene.planes:
+        normal, offset = plane[:3], plane[3]
+        facing = normal[0] * x + normal[1] * y + normal[2]  # n·d
+        plane_mm = jnp.where(facing > 1e-3, offset / facing, jnp.inf)
+        cosine = facing * jax.lax.rsqrt((x * x + y * y + 1.0) * (normal @ normal))
+        nearer = plane_mm < hits.depth_mm
+        hits = Hits(
+            jnp.where(nearer, plane_mm, hits.depth_mm), jnp.where(nearer, cosine, hits.cosine)
+        )
+    return hits
 
 
 def _image(
@@ -27,16 +72,17 @@ def _image(
     rows: jax.Array,
     camera: Camera,
     frame_size: tuple[int, int],
+    unit_mm: float,
     sensor: SensorSpec | None,
 ) -> jax.Array:
-    """(R, C) uint16 mm, 0 = no reading or outside the frame. No sensor: the truth, rounded."""
+    """(R, C) uint16 in units, 0 = no reading or outside the frame. No sensor: the truth, rounded."""
     hits = look(scene, columns, rows, camera)
     if sensor is None:
         seen = jnp.isfinite(hits.depth_mm) & inside_frame(columns, rows, frame_size)
         depth = jnp.where(seen, hits.depth_mm, 0.0)
     else:
         depth = measure(scene.noise_key, hits, columns, rows, frame_size, sensor)
-    return jnp.clip(jnp.round(depth), 0.0, 65535.0).astype(jnp.uint16)
+    return jnp.clip(jnp.round(depth / unit_mm), 0.0, 65535.0).astype(jnp.uint16)
 
 
 def project(xyz: jax.Array, camera: Camera) -> jax.Array:
@@ -44,16 +90,6 @@ def project(xyz: jax.Array, camera: Camera) -> jax.Array:
     focal, principal = jnp.array([camera.fx, camera.fy]), jnp.array([camera.u0, camera.v0])
     uv = xyz[..., :2] * focal / xyz[..., 2:] + principal
     return jnp.concatenate([uv, xyz[..., 2:]], axis=-1)
-
-
-def clipped_box(
-    center_uvd: jax.Array, half_window_mm: float, camera: Camera, frame_size: tuple[int, int]
-) -> jax.Array:
-    """`geometry.clip_box(box_from_center(…))` on the device: (4,) x0 y0 x1 y1 px, float32."""
-    reach = half_window_mm * jnp.abs(jnp.array([camera.fx, camera.fy])) / center_uvd[2]
-    last = jnp.array(frame_size, jnp.float32) - 1.0
-    low, high = center_uvd[:2] - reach, center_uvd[:2] + reach
-    return jnp.concatenate([jnp.clip(low, 0.0, last), jnp.clip(high, 0.0, last)])
 
 
 def crop_lattice(box_px: jax.Array, crop_size: int, margin: int) -> tuple[jax.Array, jax.Array]:
@@ -66,120 +102,113 @@ def crop_lattice(box_px: jax.Array, crop_size: int, margin: int) -> tuple[jax.Ar
     return x0 + k * (x1 - x0) // crop_size, y0 + k * (y1 - y0) // crop_size
 
 
-def _truth(
-    scene: Scene, camera: Camera, frame_size: tuple[int, int], half_window_mm: float
-) -> dict[str, jax.Array]:
-    center_uvd = project(scene.center_xyz, camera)
+def _truth(scene: Scene, camera: Camera, frame_size: tuple[int, int]) -> dict[str, jax.Array]:
+    last = jnp.array(frame_size, jnp.float32) - 1.0
     return {
         "joints_uvd": project(scene.joints_xyz, camera),
         "joints_xyz": scene.joints_xyz,
-        "center_uvd": center_uvd,
-        "box_px": clipped_box(center_uvd, half_window_mm, camera, frame_size),
+        "center_uvd": project(scene.center_xyz, camera),
+        "window_px": scene.window_px,
+        "box_px": jnp.clip(scene.window_px, 0.0, jnp.concatenate([last, last])),
     }
 
 
-def synthetic_hand_example(
+def synthetic_example(
     key: jax.Array,
     *,
+    view: View,
     camera: Camera,
     frame_size: tuple[int, int],
     crop_size: int,
     margin: int,
-    half_window_mm: float,
-    scene: SceneSpec = ARMS_LENGTH,
+    unit_mm: float = 1.0,
     sensor: SensorSpec | None = KINECT,
 ) -> dict[str, jax.Array]:
-    """One example, a pure function of the key; jit and vmap it over keys, or use `generate_hands`.
+    """One example, a pure function of the key; jit and vmap it over keys, or use `generate`.
 
     Args:
         key: PRNG key of this example.
+        view: what is looked at.
         camera: fy may be negative.
         frame_size: (W, H) of the source frame, px.
         crop_size: S, side of the crop, px.
         margin: m, lattice points of the canvas beyond the crop on every side.
-        half_window_mm: half the side of the crop window at the centre's depth.
-        scene: where the hand is and what is around it.
+        unit_mm: of the canvas, mm per count.
         sensor: None for the perfect depth.
 
     Returns:
-        canvas: (S + 2m, S + 2m) uint16 mm, 0 = no reading, as `geometry.crop_canvas` would cut it;
-        joints_uvd: (21, 3) float32 px, px, mm in the full frame, HANDS 2017 order;
-        joints_xyz: (21, 3) float32 mm in the camera frame;
-        center_uvd: (3,) float32; box_px: (4,) float32, clipped crop box.
+        canvas: (S + 2m, S + 2m) uint16 in units, 0 = no reading, as `geometry.crop_canvas` would cut
+        it; joints_uvd: (K, 3) float32 px, px, mm in the full frame; joints_xyz: (K, 3) float32 mm in
+        the camera frame; center_uvd: (3,) float32; box_px and window_px: (4,) float32, crop box
+        clipped to the frame and not.
     """
-    drawn = sample_scene(
-        key, camera=camera, frame_size=frame_size, half_window_mm=half_window_mm, spec=scene
-    )
-    truth = _truth(drawn, camera, frame_size, half_window_mm)
+    scene = view.compose(key, camera, frame_size)
+    truth = _truth(scene, camera, frame_size)
     columns, rows = crop_lattice(truth["box_px"], crop_size, margin)
-    return {"canvas": _image(drawn, columns, rows, camera, frame_size, sensor), **truth}
+    canvas = _image(scene, columns, rows, camera, frame_size, unit_mm, sensor)
+    return {"canvas": canvas, **truth}
 
 
-def synthetic_hand_frame(
+def synthetic_frame(
     key: jax.Array,
     *,
+    view: View,
     camera: Camera,
     frame_size: tuple[int, int],
-    half_window_mm: float,
-    scene: SceneSpec = ARMS_LENGTH,
+    unit_mm: float = 1.0,
     sensor: SensorSpec | None = KINECT,
 ) -> dict[str, jax.Array]:
-    """The whole frame of the same scene: `frame` (H, W) uint16 mm in place of `canvas`."""
-    drawn = sample_scene(
-        key, camera=camera, frame_size=frame_size, half_window_mm=half_window_mm, spec=scene
-    )
+    """The whole frame of the same scene: `frame` (H, W) uint16 in units in place of `canvas`."""
+    scene = view.compose(key, camera, frame_size)
     columns, rows = jnp.arange(frame_size[0]), jnp.arange(frame_size[1])
-    frame = _image(drawn, columns, rows, camera, frame_size, sensor)
-    return {"frame": frame, **_truth(drawn, camera, frame_size, half_window_mm)}
+    frame = _image(scene, columns, rows, camera, frame_size, unit_mm, sensor)
+    return {"frame": frame, **_truth(scene, camera, frame_size)}
 
 
-@partial(
-    jax.jit,
-    static_argnames=("camera", "frame_size", "crop_size", "margin", "half_window_mm"),
-)
+@partial(jax.jit, static_argnames=("camera", "frame_size", "crop_size", "margin", "unit_mm"))
 def _batch(root: jax.Array, indices: jax.Array, **settings: Any) -> dict[str, jax.Array]:
     def example(index: jax.Array) -> dict[str, jax.Array]:
-        return synthetic_hand_example(jax.random.fold_in(root, index), **settings)
+        return synthetic_example(jax.random.fold_in(root, index), **settings)
 
     return jax.vmap(example)(indices)
 
 
-def generate_hands(
+def generate(
     seed: int,
     indices: range,
     *,
+    view: View,
     camera: Camera,
     frame_size: tuple[int, int],
     crop_size: int,
     margin: int,
-    half_window_mm: float,
-    scene: SceneSpec = ARMS_LENGTH,
+    unit_mm: float = 1.0,
     sensor: SensorSpec | None = KINECT,
     batch_size: int = 8,
 ) -> Iterator[dict[str, np.ndarray]]:
     """Yields the examples of the given indices in order, one by one, as numpy arrays.
 
-    Example i is `synthetic_hand_example(fold_in(key(seed), i), …)`: it depends on (seed, i)
-    alone. Work is done in batches of one fixed size, the last one padded, so that it does not
-    matter which indices are asked for together, or by which process: every example is the same to
-    the bit. Another `batch_size` is another program, whose sums may round otherwise; 8 canvases
-    fit a CPU's cache. Arguments and fields are those of `synthetic_hand_example`.
+    Example i is `synthetic_example(fold_in(key(seed), i), …)`: it depends on (seed, i) alone. Work
+    is done in batches of one fixed size, the last one padded, so that it does not matter which
+    indices are asked for together, or by which process: every example is the same to the bit.
+    Another `batch_size` is another program, whose sums may round otherwise; 8 canvases fit a CPU's
+    cache. Arguments and fields are those of `synthetic_example`.
     """
-    generate = partial(
+    generate_batch = partial(
         _batch,
         jax.random.key(seed),
+        view=view,
         camera=camera,
         frame_size=(int(frame_size[0]), int(frame_size[1])),
         crop_size=crop_size,
         margin=margin,
-        half_window_mm=half_window_mm,
-        scene=scene,
+        unit_mm=unit_mm,
         sensor=sensor,
     )
     pending: tuple[dict[str, jax.Array], int] | None = None
     for start in range(0, len(indices), batch_size):
         wanted = np.asarray(indices[start : start + batch_size], np.uint32)
-        batch = generate(np.resize(wanted, batch_size)), len(wanted)
+        batch = generate_batch(np.resize(wanted, batch_size)), len(wanted)
         # The device computes this batch while the caller consumes the previous one.
         if pending is not None:
             yield from _rows(*pending)

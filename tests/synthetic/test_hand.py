@@ -108,14 +108,3 @@ def test_flexed_wrist_brings_the_palm_toward_the_forearm(hands):
     deviated = pose_hand(shape, pose._replace(wrist=jnp.array([0.0, 0.3])))
     # Toward the thumb: the angle between the elbow and the thumb side of the hand closes.
     assert -np.asarray(deviated.forearm)[0, 1] > 0.2
-
-
-def test_gaussian_quaternions_make_uniform_rotations():
-    quaternions = jax.random.normal(jax.random.key(1), (4000, 4))
-    turns = jax.jit(jax.vmap(hand.rotation_from_quaternion))(quaternions)
-    turns = np.asarray(turns)
-    np.testing.assert_allclose(turns @ turns.mT, np.broadcast_to(np.eye(3), turns.shape), atol=1e-5)
-    np.testing.assert_allclose(np.linalg.det(turns), 1.0, atol=1e-5)
-    # On SO(3) every entry has mean 0 and mean square 1/3, and the trace has mean 0.
-    np.testing.assert_allclose(turns.mean(0), 0.0, atol=0.04)
-    np.testing.assert_allclose((turns**2).mean(0), 1 / 3, atol=0.03)

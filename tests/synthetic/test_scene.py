@@ -1,4 +1,4 @@
-"""Examples: determinism, agreement with geometry, and a truth that is true."""
+"""Examples of hands: determinism, agreement with geometry, and a truth that is true."""
 
 import dataclasses
 from functools import partial
@@ -10,15 +10,17 @@ import pytest
 
 from a2j_jax import geometry
 from a2j_jax.synthetic import scene
-from a2j_jax.synthetic.placement import SceneSpec
+from a2j_jax.synthetic.hand_scene import HandView, SceneSpec
 
 NYU = geometry.Camera(588.03, -587.07, 320.0, 240.0)
-SMALL = {"frame_size": (640, 480), "crop_size": 64, "margin": 8, "half_window_mm": 110.0}
+SMALL = {"frame_size": (640, 480), "crop_size": 64, "margin": 8}
+ANYWHERE = SceneSpec()
 BARE = SceneSpec(wall_probability=0.0, clutter_probability=0.0)
 
 
-def hands(indices, seed=0, camera=NYU, **changes):
-    return list(scene.generate_hands(seed, indices, camera=camera, **{**SMALL, **changes}))
+def hands(indices, seed=0, camera=NYU, spec=ANYWHERE, **changes):
+    view = HandView(110.0, spec)
+    return list(scene.generate(seed, indices, view=view, camera=camera, **{**SMALL, **changes}))
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +30,7 @@ def examples():
 
 @pytest.fixture(scope="module")
 def perfect():
-    return hands(range(48), scene=BARE, sensor=None)
+    return hands(range(48), spec=BARE, sensor=None)
 
 
 def test_shapes_and_types(examples):
@@ -39,6 +41,7 @@ def test_shapes_and_types(examples):
             "joints_uvd": ((21, 3), "float32"),
             "joints_xyz": ((21, 3), "float32"),
             "center_uvd": ((3,), "float32"),
+            "window_px": ((4,), "float32"),
             "box_px": ((4,), "float32"),
         }
 
@@ -54,10 +57,10 @@ def test_an_example_depends_on_its_index_alone(examples):
 
 def test_box_and_projection_are_those_of_geometry(examples):
     for example in examples:
-        box = geometry.clip_box(
-            geometry.box_from_center(example["center_uvd"], 110.0, NYU), (640, 480)
-        )
-        np.testing.assert_allclose(example["box_px"], box, atol=2e-4)
+        window = geometry.box_from_center(example["center_uvd"], 110.0, NYU)
+        np.testing.assert_allclose(example["window_px"], window, atol=2e-4)
+        box = geometry.clip_box(example["window_px"], (640, 480))
+        np.testing.assert_array_equal(example["box_px"], box)
         uvd = geometry.xyz_to_uvd(example["joints_xyz"], NYU)
         np.testing.assert_allclose(example["joints_uvd"], uvd, atol=2e-4)
 
@@ -78,14 +81,14 @@ def test_lattice_is_that_of_geometry():
 
 def test_canvas_is_cut_from_the_frame_of_the_same_scene(examples):
     frame_of = jax.jit(
-        partial(scene.synthetic_hand_frame, camera=NYU, frame_size=(640, 480), half_window_mm=110.0)
+        partial(scene.synthetic_frame, view=HandView(110.0), camera=NYU, frame_size=(640, 480))
     )
     for index in (7, 20):
         frame = frame_of(jax.random.fold_in(jax.random.key(0), index))
         assert frame["frame"].shape == (480, 640)
         cut = geometry.crop_canvas(np.asarray(frame["frame"]), examples[index]["box_px"], 64, 8)
         assert (cut != examples[index]["canvas"]).mean() < 2e-3
-        for name in ("joints_uvd", "joints_xyz", "center_uvd", "box_px"):
+        for name in ("joints_uvd", "joints_xyz", "center_uvd", "window_px", "box_px"):
             np.testing.assert_allclose(frame[name], examples[index][name], rtol=1e-6, atol=1e-4)
 
 
@@ -119,8 +122,8 @@ def test_surface_is_a_finger_in_front_of_visible_joints(perfect):
 
 def test_the_world_does_not_depend_on_the_cameras_y_axis():
     """A camera with y up sees the same image of the same right hand as one with y down."""
-    up = hands(range(4), camera=NYU, scene=BARE, sensor=None)
-    down = hands(range(4), camera=dataclasses.replace(NYU, fy=-NYU.fy), scene=BARE, sensor=None)
+    up = hands(range(4), camera=NYU, spec=BARE, sensor=None)
+    down = hands(range(4), camera=dataclasses.replace(NYU, fy=-NYU.fy), spec=BARE, sensor=None)
     for a, b in zip(up, down, strict=True):
         np.testing.assert_allclose(a["joints_uvd"], b["joints_uvd"], atol=1e-3)
         np.testing.assert_allclose(a["joints_xyz"] * [1, -1, 1], b["joints_xyz"], atol=1e-3)
@@ -132,7 +135,7 @@ def test_left_hands_are_mirrored_right_hands():
 
     def handedness(spec):
         volumes = []
-        for example in hands(range(24), scene=spec, sensor=None):
+        for example in hands(range(24), spec=spec, sensor=None):
             j = example["joints_xyz"] * [1, -1, 1]  # NYU's y points up: back to the world's axes
             across, along = j[2] - j[5], (j[2] + j[5]) / 2 - j[0]
             bent = (j[[9, 12, 15, 18]] - j[[2, 3, 4, 5]]).mean(0)
@@ -147,8 +150,8 @@ def test_left_hands_are_mirrored_right_hands():
 def test_background_is_behind_the_hand():
     behind = SceneSpec(wall_probability=1.0, clutter_probability=1.0)
     for bare, full in zip(
-        hands(range(8), scene=BARE, sensor=None),
-        hands(range(8), scene=behind, sensor=None),
+        hands(range(8), spec=BARE, sensor=None),
+        hands(range(8), spec=behind, sensor=None),
         strict=True,
     ):
         np.testing.assert_array_equal(bare["joints_uvd"], full["joints_uvd"])

@@ -2,16 +2,18 @@
 
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from a2j_jax.geometry import Camera
 from a2j_jax.synthetic.draws import draw
-from a2j_jax.synthetic.hand import forward_kinematics, rotation_from_quaternion
+from a2j_jax.synthetic.hand import forward_kinematics
 from a2j_jax.synthetic.hand_surface import hand_cones, sample_hand
-from a2j_jax.synthetic.render import Hits, RoundCones, pixel_rays, render
+from a2j_jax.synthetic.kinematics import rotation_from_quaternion
+from a2j_jax.synthetic.render import RoundCones
+from a2j_jax.synthetic.scene import Scene, project
+from a2j_jax.synthetic.surface import join_cones
 
 
 @partial(
@@ -56,62 +58,59 @@ class SceneSpec:
     clutter_probability: float = 0.3
 
 
-class Scene(NamedTuple):
-    """A composed scene, camera coordinates, mm.
+@partial(jax.tree_util.register_dataclass, data_fields=["scene"], meta_fields=["half_window_mm"])
+@dataclass(frozen=True)
+class HandView:
+    """Hands as a crop around a 3D point shows them: a `scene.View`.
 
     Attributes:
-        joints_xyz: (21, 3), HANDS 2017 order.
-        center_xyz: (3,) crop centre.
-        cones: every surface but the wall.
-        wall: (4,) plane (a, b, c, e) with a x + b y + c z = e; e = inf for no wall.
-        noise_key: key of the sensor's noise.
+        half_window_mm: half the side of the crop window at the centre's depth.
+        scene: where the hand is and what is around it.
     """
 
-    joints_xyz: jax.Array
-    center_xyz: jax.Array
-    cones: RoundCones
-    wall: jax.Array
-    noise_key: jax.Array
+    half_window_mm: float
+    scene: SceneSpec = SceneSpec()
+
+    def compose(self, key: jax.Array, camera: Camera, frame_size: tuple[int, int]) -> Scene:
+        """A random hand with forearm, at a random place in the view, and what is behind it."""
+        spec = self.scene
+        k_hand, k_place, k_behind, k_normal, k_noise = jax.random.split(key, 5)
+        (side, place), _ = draw(k_place, uniform=[(), (3,)])
+        normal = jax.random.normal(k_normal, (_TURNS + 1, 4))
+        shape, pose = sample_hand(k_hand)
+        posed = forward_kinematics(shape, pose)
+        surface = hand_cones(shape, posed)
+
+        # Rotations are drawn in a frame with y down, the world as it is; where a camera's y axis
+        # points up (fy < 0) its coordinates are that world's mirror image, and a right hand must
+        # stay a right hand.
+        mirror = jnp.stack([jnp.where(side < spec.mirror_probability, -1.0, 1.0), 1.0, 1.0])
+        to_camera = jnp.array([1.0, 1.0 if camera.fy > 0 else -1.0, 1.0])
+        rotation = _orientation(normal[1:], -posed.forearm[:, 1] * mirror, spec)
+        turn = to_camera[:, None] * rotation * mirror
+        joints, ends = posed.joints_mm @ turn.T, surface.ends_mm @ turn.T
+        middle = jnp.mean(joints, axis=0)
+
+        center = _place(place, camera, frame_size, self.half_window_mm, spec)
+        joints, ends = joints - middle + center, ends - middle + center
+        hidden = RoundCones(ends[0], surface.radii_mm[0])
+        wall, clutter = _sample_background(k_behind, center, hidden, spec)
+        found = center + spec.center_sigma_mm * to_camera * normal[0, :3]
+        return Scene(
+            joints_xyz=joints,
+            center_xyz=found,
+            window_px=_window(found, self.half_window_mm, camera),
+            cones=join_cones(RoundCones(ends, surface.radii_mm), clutter),
+            planes=wall[None],
+            noise_key=k_noise,
+        )
 
 
-def sample_scene(
-    key: jax.Array,
-    *,
-    camera: Camera,
-    frame_size: tuple[int, int],
-    half_window_mm: float,
-    spec: SceneSpec,
-) -> Scene:
-    """A random hand with forearm, at a random place in the view, and what is behind it."""
-    k_hand, k_place, k_behind, k_normal, k_noise = jax.random.split(key, 5)
-    (side, place), _ = draw(k_place, uniform=[(), (3,)])
-    normal = jax.random.normal(k_normal, (_TURNS + 1, 4))
-    shape, pose = sample_hand(k_hand)
-    posed = forward_kinematics(shape, pose)
-    surface = hand_cones(shape, posed)
-
-    # Rotations are drawn in a frame with y down, the world as it is; where a camera's y axis points
-    # up (fy < 0) its coordinates are that world's mirror image, and a right hand must stay a right
-    # hand.
-    mirror = jnp.stack([jnp.where(side < spec.mirror_probability, -1.0, 1.0), 1.0, 1.0])
-    to_camera = jnp.array([1.0, 1.0 if camera.fy > 0 else -1.0, 1.0])
-    rotation = _orientation(normal[1:], -posed.forearm[:, 1] * mirror, spec)
-    turn = to_camera[:, None] * rotation * mirror
-    joints, ends = posed.joints_mm @ turn.T, surface.ends_mm @ turn.T
-    middle = jnp.mean(joints, axis=0)
-
-    center = _place(place, camera, frame_size, half_window_mm, spec)
-    joints, ends = joints - middle + center, ends - middle + center
-    cones = RoundCones(ends, surface.radii_mm)
-    hidden = RoundCones(ends[0], surface.radii_mm[0])
-    wall, clutter = _sample_background(k_behind, center, hidden, spec)
-    return Scene(
-        joints_xyz=joints,
-        center_xyz=center + spec.center_sigma_mm * to_camera * normal[0, :3],
-        cones=RoundCones(*(jnp.concatenate(pair) for pair in zip(cones, clutter, strict=True))),
-        wall=wall,
-        noise_key=k_noise,
-    )
+def _window(center_xyz: jax.Array, half_window_mm: float, camera: Camera) -> jax.Array:
+    """`geometry.box_from_center` on the device: (4,) x0 y0 x1 y1 px, float32."""
+    center_uvd = project(center_xyz, camera)
+    reach = half_window_mm * jnp.abs(jnp.array([camera.fx, camera.fy])) / center_uvd[2]
+    return jnp.concatenate([center_uvd[:2] - reach, center_uvd[:2] + reach])
 
 
 _TURNS = 8  # rotations to choose from
@@ -172,15 +171,3 @@ def _sample_background(
     ends = jnp.where(there[..., None], jnp.stack([start, stop], axis=1), hidden.ends_mm)
     clutter = RoundCones(ends, jnp.where(there, radii, hidden.radii_mm))
     return jnp.concatenate([-slope, jnp.stack([1.0, offset])]), clutter
-
-
-def look(scene: Scene, columns: jax.Array, rows: jax.Array, camera: Camera) -> Hits:
-    """Casts rays through columns (C,) by rows (R,) of the frame at a scene: `Hits`, each (R, C)."""
-    hits = render(columns, rows, camera, scene.cones)
-    x, y = pixel_rays(columns, rows, camera)
-    normal, offset = scene.wall[:3], scene.wall[3]
-    facing = normal[0] * x + normal[1] * y + normal[2]  # n·d
-    wall_mm = jnp.where(facing > 1e-3, offset / facing, jnp.inf)
-    cosine = facing * jax.lax.rsqrt((x * x + y * y + 1.0) * (normal @ normal))
-    nearer = wall_mm < hits.depth_mm
-    return Hits(jnp.where(nearer, wall_mm, hits.depth_mm), jnp.where(nearer, cosine, hits.cosine))

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from a2j_jax.geometry import Camera, xyz_to_uvd
-from a2j_jax.synthetic import placement
-from a2j_jax.synthetic.placement import SceneSpec
+from a2j_jax.synthetic.hand_scene import HandView, SceneSpec
 
 CAMERA = Camera(588.03, -587.07, 320.0, 240.0)
 FOREARM = slice(35, 37)  # its two cones, see hand_surface
@@ -18,9 +17,7 @@ FOREARM = slice(35, 37)  # its two cones, see hand_surface
 @jax.jit
 @partial(jax.vmap, in_axes=(0, None))
 def scenes(keys, spec):
-    return placement.sample_scene(
-        keys, camera=CAMERA, frame_size=(640, 480), half_window_mm=110.0, spec=spec
-    )
+    return HandView(110.0, spec).compose(keys, CAMERA, (640, 480))
 
 
 def sample(**changes):
@@ -61,7 +58,7 @@ def test_distance_and_margin_to_the_frame():
 @pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
 def test_walls_and_clutter_come_in_the_share_asked_for(share):
     drawn = sample(wall_probability=share, clutter_probability=share)
-    assert np.isfinite(drawn.wall[:, 3]).mean() == pytest.approx(share, abs=0.1)
+    assert np.isfinite(drawn.planes[:, 0, 3]).mean() == pytest.approx(share, abs=0.1)
     there = drawn.cones.radii_mm[:, -2:, 0] > 29.0
     assert there.mean() == pytest.approx(share, abs=0.1)
     fronts = (drawn.cones.ends_mm[:, -2:, :, 2] - drawn.cones.radii_mm[:, -2:]).min(-1)

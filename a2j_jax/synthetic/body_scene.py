@@ -1,0 +1,200 @@
+"""A random person in a room, seen by a camera on a shelf or under the ceiling.
+
+The *room frame*: origin at the camera, x to the camera's right, y down along gravity, z level and
+ahead; right-handed, mm. A camera that looks level and straight has these axes itself.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+
+from a2j_jax.geometry import Camera
+from a2j_jax.synthetic.body import SEAT
+from a2j_jax.synthetic.body_surface import body_cones, sample_body
+from a2j_jax.synthetic.draws import draw
+from a2j_jax.synthetic.kinematics import lerp, rotation
+from a2j_jax.synthetic.render import RoundCones
+from a2j_jax.synthetic.scene import Scene, project
+from a2j_jax.synthetic.sensor import SensorSpec
+from a2j_jax.synthetic.surface import join_cones
+
+# The PrimeSense camera that took ITOP: the Kinect's optics, at half the resolution.
+XTION = SensorSpec(edge_cosine=0.25, patch_px=3, hole_px=6, range_mm=(400.0, 8000.0))
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=[
+        "distance_mm", "aside_mm", "camera_height_mm", "pitch_deg", "roll_deg", "facing_sigma_deg",
+        "turned_probability", "back_wall_probability", "side_wall_probability", "wall_gap_mm",
+        "clutter_probability", "clutter_gap_mm", "box_jitter_px",
+    ],
+    meta_fields=["clutter"],
+)  # fmt: skip
+@dataclass(frozen=True)
+class RoomSpec:
+    """Where camera and person are, and what is around them. A pytree; the defaults are `FRONT`.
+
+    Attributes:
+        distance_mm: range of the person's distance ahead of the camera along the floor, uniform.
+        aside_mm: range of the distance to its right, uniform.
+        camera_height_mm: range above the floor, uniform.
+        pitch_deg: range of the angle by which the camera looks down, uniform.
+        roll_deg: σ of its tilt to the side.
+        facing_sigma_deg: σ of the angle by which people look past the camera (past where it hangs,
+            if it looks down).
+        turned_probability: share of people who face in any direction instead.
+        back_wall_probability, side_wall_probability: share of rooms with a wall behind the person
+            and with one beside them.
+        wall_gap_mm: range of the distance of walls from the person, uniform.
+        clutter: number of possible pieces of furniture.
+        clutter_probability: chance of each to be there.
+        clutter_gap_mm: range of how far behind the person they stand (negative: in front), uniform.
+        box_jitter_px: σ of each edge of the crop box around where the labels put it: the error of a
+            detector. In the boxes published for ITOP's test frames it is about 4 px from the front
+            and 7 px from above.
+    """
+
+    distance_mm: tuple[float, float] = (2300.0, 3700.0)
+    aside_mm: tuple[float, float] = (-500.0, 500.0)
+    camera_height_mm: tuple[float, float] = (1100.0, 1500.0)
+    pitch_deg: tuple[float, float] = (6.0, 11.0)
+    roll_deg: float = 1.5
+    facing_sigma_deg: float = 25.0
+    turned_probability: float = 0.15
+    back_wall_probability: float = 0.95
+    side_wall_probability: float = 0.3
+    wall_gap_mm: tuple[float, float] = (300.0, 1400.0)
+    clutter: int = 3
+    clutter_probability: float = 0.35
+    clutter_gap_mm: tuple[float, float] = (0.0, 1500.0)
+    box_jitter_px: float = 4.0
+
+
+FRONT = RoomSpec()
+TOP = RoomSpec(
+    distance_mm=(-250.0, 250.0),
+    aside_mm=(-350.0, 350.0),
+    camera_height_mm=(2700.0, 3050.0),
+    pitch_deg=(85.0, 95.0),
+    clutter_gap_mm=(-900.0, 900.0),
+    box_jitter_px=7.0,
+)
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["box_margin_px", "scene"], meta_fields=[])
+@dataclass(frozen=True)
+class BodyView:
+    """People as a crop around their joints shows them: a `scene.View`.
+
+    Attributes:
+        box_margin_px: how far the box reaches beyond the outermost joints, px.
+        scene: where camera and person are, and what is around them.
+    """
+
+    box_margin_px: float
+    scene: RoomSpec = FRONT
+
+    def compose(self, key: jax.Array, camera: Camera, frame_size: tuple[int, int]) -> Scene:
+        """A random person on the floor of a random room."""
+        del frame_size  # people are where they are, in the frame or not
+        k_body, k_place, k_walls, k_clutter, k_camera, k_noise = jax.random.split(key, 6)
+        spot, joints, person, seat = _person(k_body, k_place, self.scene)
+        walls = _walls(k_walls, spot, self.scene)
+        solid = join_cones(person, seat, _clutter(k_clutter, spot, seat, self.scene))
+
+        (pitch,), (roll, jitter) = draw(k_camera, uniform=[()], bell=[(), (4,)])
+        pitch, roll = jnp.deg2rad(lerp(self.scene.pitch_deg, pitch)), self.scene.roll_deg * roll
+        turn = rotation("z", jnp.deg2rad(roll)) @ rotation("x", pitch)
+        # A camera's y axis may point up (fy < 0); its coordinates are then a mirror image.
+        turn = jnp.array([1.0, 1.0 if camera.fy > 0 else -1.0, 1.0])[:, None] * turn
+        joints = joints @ turn.T
+        uv = project(joints, camera)[:, :2]
+        margin = self.box_margin_px + self.scene.box_jitter_px * jitter
+        scene = Scene(
+            joints_xyz=joints,
+            center_xyz=jnp.mean(joints, axis=0),
+            window_px=jnp.concatenate([uv.min(axis=0) - margin[:2], uv.max(axis=0) + margin[2:]]),
+            cones=RoundCones(solid.ends_mm @ turn.T, solid.radii_mm),
+            planes=jnp.concatenate([walls[:, :3] @ turn.T, walls[:, 3:]], axis=1),
+            noise_key=k_noise,
+        )
+        return jax.lax.optimization_barrier(scene)  # see sample_body
+
+
+def _person(
+    k_body: jax.Array, k_place: jax.Array, spec: RoomSpec
+) -> tuple[jax.Array, jax.Array, RoundCones, RoundCones]:
+    """A random person in the room frame.
+
+    Returns:
+        Where they stand, (3,) on the floor; joints (15, 3); surface; and what they sit on, one round
+        cone from the floor to under the hips, which for everybody else is a point inside the hips
+        (shapes are static, so it must be somewhere).
+    """
+    shape, pose, posed = sample_body(k_body)
+    surface = jax.lax.optimization_barrier(body_cones(shape, posed))  # see sample_body
+    (aside, height, ahead, turned, around), (yaw,) = draw(k_place, uniform=[()] * 5, bell=[()])
+    spot = jnp.stack(
+        [
+            lerp(spec.aside_mm, aside),
+            lerp(spec.camera_height_mm, height),
+            lerp(spec.distance_mm, ahead),
+        ]
+    )
+    anywhere, forward = 360.0 * (around - 0.5), spec.facing_sigma_deg * yaw
+    yaw = jnp.deg2rad(jnp.where(turned < spec.turned_probability, anywhere, forward))
+    # Who faces the camera is turned half way around the horizontal axis against the room: their
+    # left is on the camera's right.
+    turn = jnp.array([1.0, -1.0, -1.0])[:, None] * rotation("y", yaw)
+    lowest = jnp.min(surface.ends_mm[..., 1] - surface.radii_mm)
+    soles = jnp.array([0.0, 1.0, 0.0]) * lowest
+    joints = (posed.joints_mm - soles) @ turn.T + spot
+    ends = (surface.ends_mm - soles) @ turn.T + spot
+
+    sits, hips = pose.carried_by == SEAT, (joints[9] + joints[10]) / 2.0
+    foot = jnp.where(sits, hips.at[1].set(spot[1]), hips)
+    top = jnp.where(sits, hips.at[1].add(0.15 * shape.stature_mm), hips)
+    radius = jnp.where(sits, 0.1 * shape.stature_mm, 1.0) * jnp.ones(2)
+    seat = RoundCones(jnp.stack([foot, top])[None], radius[None])
+    return spot, joints, RoundCones(ends, surface.radii_mm), seat
+
+
+def _walls(key: jax.Array, spot: jax.Array, spec: RoomSpec) -> jax.Array:
+    """(3, 4) planes of the floor, of a wall behind the person and of one beside; room frame."""
+    (there, gap, side), (skew,) = draw(key, uniform=[(2,), (2,), ()], bell=[(2,)])
+    right = jnp.where(side < 0.5, -1.0, 1.0)
+    angle, zero = jnp.deg2rad(12.0) * skew, jnp.zeros(2)
+    square, slant = jnp.cos(angle), jnp.sin(angle)
+    back = jnp.stack([slant[0], zero[0], square[0]])
+    beside = jnp.stack([right * square[1], zero[1], slant[1]])
+    normals = jnp.stack([jnp.array([0.0, 1.0, 0.0]), back, beside])
+    offsets = normals @ spot + jnp.append(0.0, lerp(spec.wall_gap_mm, gap))
+    shares = jnp.stack([1.0, spec.back_wall_probability, spec.side_wall_probability])
+    # A wall that the camera would be behind is not there either.
+    shown = (jnp.append(0.0, there) < shares) & (offsets > 100.0)
+    return jnp.concatenate([normals, jnp.where(shown, offsets, jnp.inf)[:, None]], axis=1)
+
+
+def _clutter(key: jax.Array, spot: jax.Array, hidden: RoundCones, spec: RoomSpec) -> RoundCones:
+    """`RoomSpec.clutter` pieces of furniture, each there or not; room frame.
+
+    A piece is a round cone that stands on the floor (a lamp, a bin, a shelf) or lies on it (a bench,
+    a cushion), 0.75 to 1.6 m to the side of the person. Absent ones hide where `hidden` is.
+    """
+    n = spec.clutter
+    (chance, girth, far, off, kind, long, side), _ = draw(key, uniform=[(n,)] * 7)
+    radius, zero = 80.0 + 200.0 * girth, jnp.zeros(n)
+    right = jnp.where(side < 0.5, -1.0, 1.0)
+    aside = right * (750.0 + 850.0 * off)
+    base = spot + jnp.stack([aside, -radius, lerp(spec.clutter_gap_mm, far)], axis=-1)
+    lying = jnp.stack([right * (300.0 + 900.0 * long), zero, 800.0 * (kind - 0.2)], axis=-1)
+    upright = jnp.stack([zero, -(200.0 + 1300.0 * long), zero], axis=-1)
+    end = base + jnp.where((kind < 0.4)[:, None], lying, upright)
+    shown = (chance < spec.clutter_probability)[:, None]
+    return RoundCones(
+        jnp.where(shown[..., None], jnp.stack([base, end], axis=1), hidden.ends_mm),
+        jnp.where(shown, radius[:, None] * jnp.array([1.0, 0.9]), hidden.radii_mm),
+    )

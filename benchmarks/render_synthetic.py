@@ -1,0 +1,63 @@
+"""How fast the embedded data sets are rendered: frames per second of one reader, sensor included.
+
+python benchmarks/render_synthetic.py [synthetic_hand synthetic_body synthetic_body_top] [--frames 400] [--repeats 3]
+"""
+
+import argparse
+import dataclasses
+import os
+import platform
+import statistics
+import time
+
+import jax
+
+from a2j_jax.tracks import get_track, with_crop_size
+from tfds_builders.build import EMBEDDED
+from tfds_builders.synthetic.synthetic import reader_for
+
+SIZES = (96, 176, 288)
+
+
+def frames_per_second(
+    name: str, frames: int, crop_size: int, with_sensor: bool
+) -> tuple[float, float]:
+    """(seconds to the first frame, compilation included; frames per second after that)."""
+    track = with_crop_size(get_track(name), crop_size)
+    reader = reader_for(track, train=frames, validation=0, test=0)
+    if not with_sensor:
+        reader = dataclasses.replace(reader, sensor=None)
+    start = time.perf_counter()
+    next(reader.read("train", range(1)))
+    first = time.perf_counter() - start
+    start = time.perf_counter()
+    for _ in reader.read("train", range(frames)):
+        pass
+    return first, frames / (time.perf_counter() - start)
+
+
+def main() -> None:
+    """Prints one table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("tracks", nargs="*", default=EMBEDDED, metavar="TRACK")
+    parser.add_argument("--frames", type=int, default=400)
+    parser.add_argument("--repeats", type=int, default=3)
+    options = parser.parse_args()
+    print(f"{platform.machine()}, {os.cpu_count()} cores, jax {jax.__version__}", end="")
+    print(f" on {jax.default_backend()}; median of {options.repeats} × {options.frames} frames")
+    print(f"{'track':>18} {'crop':>5} {'canvas':>7} {'sensor':>7} {'first s':>8} {'frames/s':>9}")
+    for name in options.tracks:
+        for crop_size in SIZES:
+            for sensor in (True, False):
+                runs = [
+                    frames_per_second(name, options.frames, crop_size, sensor)
+                    for _ in range(options.repeats)
+                ]
+                rate = statistics.median(run[1] for run in runs)
+                row = f"{name:>18} {crop_size:5d} {crop_size + 2 * (crop_size // 8):7d}"
+                shown = "yes" if sensor else "no"
+                print(f"{row} {shown:>7} {runs[0][0]:8.1f} {rate:9.0f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The embedded data sets: rendered hands and bodies."""

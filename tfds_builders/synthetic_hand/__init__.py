@@ -1,1 +1,0 @@
-"""The embedded data set of rendered hands."""
