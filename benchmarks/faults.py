@@ -130,6 +130,8 @@ def limit_files(part: Part, trials: int) -> None:
 
 
 def main() -> None:
+    # In the background of a script Ctrl-C is ignored, by what is started from there as well.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
