@@ -35,6 +35,9 @@ pictures:
 	cp runs/quickstart/eval/frames.png docs/images/quickstart_frames.png
 	cp runs/quickstart/eval/success_curve.png docs/images/quickstart_success.png
 	cp runs/quickstart/examples.png docs/images/rendered_hands.png
+	$(BIN)/a2j figure 1 --checkpoint runs/quickstart
+	$(BIN)/a2j figure 3 --checkpoint runs/quickstart
+	cp runs/quickstart/figures/figure_1.png runs/quickstart/figures/figure_3.png docs/images/
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest

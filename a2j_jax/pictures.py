@@ -213,25 +213,34 @@ def draw_tile(axes: Any, tile: Tile, skeleton: Skeleton, scale: float = 1.0) -> 
         skeleton: bones and limbs of its joints.
         scale: of line widths and marks; 1 suits a tile of two inches.
     """
-    height, width = np.shape(tile.depth)
-    axes.imshow(
-        depth_to_grey(tile.depth, tile.far), cmap="gray", vmin=0, vmax=1, interpolation="nearest"
-    )
+    draw_depth(axes, tile.depth, tile.far)
     if tile.truth_uv is not None:
         _draw_truth(axes, tile.truth_uv, skeleton, tile.valid, scale)
         draw_skeleton(axes, tile.joints_uv, skeleton, None, scale)
     else:
         draw_skeleton(axes, tile.joints_uv, skeleton, tile.valid, scale)
-    # Joints may fall outside the crop: the picture keeps the crop's frame.
+    if tile.title:
+        axes.set_title(tile.title, fontsize=8, pad=3)
+
+
+def draw_depth(axes: Any, depth: NDArray[Any], far: float | None = None) -> None:
+    """Draw depth in grey, pixel by pixel; whatever is drawn after it keeps to the picture's frame.
+
+    Args:
+        axes: matplotlib axes, emptied of ticks here; their unit becomes the pixel, v downwards.
+        depth, far: as in `depth_to_grey`.
+    """
+    height, width = np.shape(depth)
+    axes.imshow(depth_to_grey(depth, far), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    # Joints may fall outside the crop.
     axes.set_xlim(-0.5, width - 0.5)
     axes.set_ylim(height - 0.5, -0.5)
+    axes.set_autoscale_on(False)
     axes.set_xticks([])
     axes.set_yticks([])
     for spine in axes.spines.values():
         spine.set_edgecolor("0.8")
         spine.set_linewidth(0.6)
-    if tile.title:
-        axes.set_title(tile.title, fontsize=8, pad=3)
 
 
 def draw_skeleton(

@@ -29,7 +29,7 @@ from tests import tiny
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 UNFINISHED = ".orbax-checkpoint-tmp"  # in the name of a checkpoint that is being written
-PATIENCE_SECONDS = 240
+PATIENCE_SECONDS = 900
 _ITEMS = ("variables", "ema", "optimizer", "iterator", "counters")
 
 

@@ -103,7 +103,7 @@ def named_files(texts: Sequence[str], option: str = "--predictions") -> dict[str
     files: dict[str, Path] = {}
     for text in texts:
         # A file may have "=" in its own name.
-        name, equals, file = ("", "", text) if Path(text).is_file() else text.partition("=")
+        name, equals, file = ("", "", text) if Path(text).exists() else text.partition("=")
         if not equals:
             file = text
             name = Path(text).stem

@@ -28,9 +28,12 @@ INTERRUPTED = 130  # as a shell reports Ctrl-C
 COMMANDS = {
     "build": "render or convert a data set into examples on disk",
     "show": "draw a contact sheet of a data set's crops with their joints",
+    "figure": "draw the paper's figures 1, 3, 6 and 7 from a checkpoint",
     "plan": "say what training takes on chips that are not here, and how fast it can be",
     "train": "train an experiment from its config",
     "eval": "score a checkpoint, or a file of predictions",
+    "reproduce": "run one of the paper's tables and write it with the paper's numbers",
+    "bench": "time reading, cropping and the network, for every backbone and paradigm",
     "predict": "find the joints in depth frames",
     "convert": "turn official or PyTorch weights into a checkpoint",
 }

@@ -120,17 +120,18 @@ def evaluate_checkpoint(
     result = EvaluationResult(
         predictions, frames, score_frames(predictions.joints_uvd, frames, track)
     )
-    name = "A2J" if step is None else f"A2J, step {chosen.step}"
+    method = chosen.model.paradigm
+    name = method if step is None else f"{method}, step {chosen.step}"
     steps = {chosen.step: result.scores}
     others: dict[str, Scores] = {}
     final = _final(directory, chosen, data) if step is None else None
     if final is not None:
-        name = f"A2J, best step {chosen.step}"
+        name = f"{method}, best step {chosen.step}"
         steps[final[0]] = others[f"final step {final[0]}"] = final[1]
     if chosen.averaged:
         name += ", EMA"
         raw, _ = predict_split(restore(directory, chosen.step, "raw"), data)
-        others["A2J, raw weights"] = score_frames(raw.joints_uvd, frames, track)
+        others[f"{method}, raw weights"] = score_frames(raw.joints_uvd, frames, track)
     train_split = chosen.config.data.train_split
     others |= baselines(result, track, data_dir, train_split, batch_size, on_bad_example)
     scores = with_subsets(

@@ -72,9 +72,14 @@ def success_curve(scores: Mapping[str, Scores], by: metrics.FrameError = "worst"
         UserError: matplotlib is not installed.
     """
     figure, axes = _new_axes(3.2, len(scores))
+    draw_success(axes, scores, by)
+    return figure
+
+
+def draw_success(axes: Any, scores: Mapping[str, Scores], by: metrics.FrameError) -> None:
+    """What `success_curve` shows, on axes of `plain_axes`."""
     first = next(iter(scores.values()))
-    limit = _curve_end(first.errors, by)
-    thresholds = np.linspace(0.0, limit, 401)
+    thresholds = success_thresholds(first.errors, by)
     for number, (label, one) in enumerate(scores.items()):
         axes.plot(
             thresholds,
@@ -83,12 +88,26 @@ def success_curve(scores: Mapping[str, Scores], by: metrics.FrameError = "worst"
             label=f"{label}, AUC {metrics.success_auc(one.errors, CURVE_LIMIT, by):.1%}",
             **_style(number),
         )
-    axes.set_xlim(0, limit)
+    axes.set_xlim(0, thresholds[-1])
     axes.set_ylim(0, 100)
     axes.set_xlabel(f"threshold D ({first.unit})")
     axes.set_ylabel(f"frames with {by} joint error < D (%)")
     _legend_above(axes)
-    return figure
+
+
+def success_thresholds(errors: FloatArray, by: metrics.FrameError) -> FloatArray:
+    """Where a success curve is drawn: 401 thresholds from 0, mm (px).
+
+    The end is `CURVE_LIMIT`, doubled while half of the frames have not yet succeeded (bodies).
+
+    Args:
+        errors: (N, K) of the first method.
+        by: which error of a frame counts.
+    """
+    end = CURVE_LIMIT
+    while end < _CURVE_END and metrics.success_rate(errors, [end], by)[0] < 0.5:
+        end *= 2
+    return np.linspace(0.0, end, 401)
 
 
 def joint_bars(
@@ -105,9 +124,25 @@ def joint_bars(
     Raises:
         UserError: matplotlib is not installed.
     """
+    figure, axes = _new_axes(bars_height(len(names), len(values)), len(values), left=0.3)
+    draw_joint_bars(axes, values, names, label, overall)
+    return figure
+
+
+def bars_height(joints: int, methods: int) -> float:
+    """Inches that bars need to be told apart."""
+    return (joints + 1) * (0.15 + 0.06 * methods) + 0.5
+
+
+def draw_joint_bars(
+    axes: Any,
+    values: Mapping[str, Sequence[float]],
+    names: Sequence[str],
+    label: str,
+    overall: str = "mean",
+) -> None:
+    """What `joint_bars` shows, on axes of `plain_axes`."""
     rows = len(names) + 1
-    inches = rows * (0.15 + 0.06 * len(values)) + 0.5
-    figure, axes = _new_axes(inches, len(values), left=0.3)
     thick = 0.8 / len(values)
     # The last stands apart, below the joints.
     places = np.append(np.arange(rows - 1), rows - 0.6)
@@ -124,7 +159,6 @@ def joint_bars(
     axes.set_xlim(left=0)
     axes.set_xlabel(label)
     _legend_above(axes)
-    return figure
 
 
 def error_against(x: FloatArray, label: str, scores: Mapping[str, Scores]) -> Any:
@@ -152,20 +186,27 @@ def error_against(x: FloatArray, label: str, scores: Mapping[str, Scores]) -> An
     return figure
 
 
-def _curve_end(errors: FloatArray, by: metrics.FrameError) -> float:
-    """Where a success curve is cut: doubled while half of the frames have not yet succeeded (bodies)."""
-    end = CURVE_LIMIT
-    while end < _CURVE_END and metrics.success_rate(errors, [end], by)[0] < 0.5:
-        end *= 2
-    return end
-
-
 def _new_axes(height: float, entries: int, left: float = 0.14) -> tuple[Any, Any]:
     """A figure with one plot, `height` inches with its axis labels, and room for a legend above it."""
-    head = 0.12 + _LEGEND_LINE * entries
+    head = legend_height(entries)
     height += head
     figure = pictures.new_figure(_WIDTH, height)
     area = (left, _FOOT / height, 0.965 - left, (height - head - _FOOT) / height)
+    return figure, plain_axes(figure, area)
+
+
+def legend_height(entries: int) -> float:
+    """Inches above a plot that the legend of so many methods takes."""
+    return 0.12 + _LEGEND_LINE * entries
+
+
+def plain_axes(figure: Any, area: tuple[float, float, float, float]) -> Any:
+    """Axes in the style of all plots: an open frame, and a grid behind the lines.
+
+    Args:
+        figure: to put them on.
+        area: left, bottom, width and height, fractions of the figure.
+    """
     axes = figure.add_axes(area)
     axes.set_axisbelow(True)
     axes.grid(color=GRID, linewidth=0.8)
@@ -177,7 +218,7 @@ def _new_axes(height: float, entries: int, left: float = 0.14) -> tuple[Any, Any
     for axis in (axes.xaxis, axes.yaxis):
         axis.label.set_color(INK)
         axis.label.set_fontsize(10)
-    return figure, axes
+    return axes
 
 
 def _legend_above(axes: Any) -> None:

@@ -69,7 +69,7 @@ def write_json(path: str | Path, contents: Mapping[str, Any]) -> Path:
     Raises:
         UserError: the file cannot be written.
     """
-    return _write_text(path, json.dumps(contents, indent=2, allow_nan=False) + "\n")
+    return write_text(path, json.dumps(contents, indent=2, allow_nan=False) + "\n")
 
 
 def write_report(
@@ -104,7 +104,7 @@ def write_report(
     else:
         progress.say(NO_PICTURES)
     text = _page(comparison, plots, facts, run, command)
-    written = [_write_text(directory / REPORT_FILE, text)]
+    written = [write_text(directory / REPORT_FILE, text)]
     for plot in plots:
         for suffix in (".png", ".svg"):
             written.append(pictures.save_figure(plot.figure, directory / (plot.name + suffix)))
@@ -295,7 +295,8 @@ def _tile(comparison: Comparison, row: int, method: str, caption: str) -> tuple[
     return pictures.figure_png(sheet), f"{error:.1f} {comparison.unit}", caption
 
 
-def _write_text(path: str | Path, text: str) -> Path:
+def write_text(path: str | Path, text: str) -> Path:
+    """Write a text file, making its folder; returns the path. Raises `UserError` where that cannot be done."""
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

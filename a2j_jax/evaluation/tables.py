@@ -32,6 +32,14 @@ class Table:
     notes: tuple[str, ...] = ()
 
 
+def markdown(table: Table) -> str:
+    """A table as Markdown, its title above and its notes below."""
+    lines = [table.columns, tuple("---" for _ in table.columns), *table.rows]
+    rows = "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+    notes = "".join(f"\n{note}\n" for note in table.notes)
+    return f"**{table.title}**\n\n{rows}\n{notes}"
+
+
 def score_tables(scores: Mapping[str, Scores]) -> tuple[list[Table], list[Table]]:
     """Every table of a comparison: (of all joints together, joint by joint), the track's protocol last."""
     first = next(iter(scores.values()))

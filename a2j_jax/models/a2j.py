@@ -1,5 +1,7 @@
 """The A2J network (paper Fig. 2): one trunk, three heads, dense predictions for every anchor."""
 
+from typing import ClassVar
+
 import jax
 from flax import linen as nn
 
@@ -19,6 +21,8 @@ class A2J(PoseNetwork):
       proposals: whether anchors are weighted; without (Table 7) there is no proposal head.
       one_branch: offset and depth from one head, "joint_head", instead of one each (Table 7).
     """
+
+    paradigm: ClassVar[str] = "A2J"
 
     head_features: int = 256
     head_depth: int = 4

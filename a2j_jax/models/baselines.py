@@ -1,6 +1,6 @@
 """What the paper compares A2J with (Table 8), on the same trunk: global regression, and an FCN with heat maps."""
 
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -38,6 +38,8 @@ class GlobalRegression(PoseNetwork):
     its weights are of the size that initialisation and Adam expect; depth likewise, from zero.
     """
 
+    paradigm: ClassVar[str] = "global regression"
+
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False) -> PoseVector:
         pooled = at_least_float32(self.features(images, train).regression).mean((1, 2))
@@ -57,6 +59,8 @@ class HeatMapFCN(PoseNetwork):
     Attributes, beside those of `PoseNetwork`:
       deconv_features: channels of the deconvolutions.
     """
+
+    paradigm: ClassVar[str] = "FCN with heat maps"
 
     deconv_features: int = 256
 

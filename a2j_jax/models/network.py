@@ -1,6 +1,6 @@
 """What the networks of all paradigms share: a depth crop goes through one trunk."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +29,8 @@ class PoseNetwork(nn.Module):
       remat: keep only what goes from one residual block to the next, and compute the rest anew for the gradient.
       axis_name: mapped axis over which batch statistics are shared.
     """
+
+    paradigm: ClassVar[str] = ""  # what reports call it
 
     num_joints: int
     joint_dims: int = 3

@@ -1,0 +1,71 @@
+"""Run one of the paper's tables: train its rows, score them, and write the table with the paper's numbers."""
+
+import argparse
+
+from a2j_jax.cli.arguments import whole
+
+EXAMPLES = """\
+examples:
+  a2j reproduce table7 --data nyu                                    # the paper's network and schedule
+  a2j reproduce table7 --data synthetic_hand --budget hour           # on a laptop, without a download
+  a2j reproduce table10 --data synthetic_body --budget hour --seeds 3
+  a2j reproduce table8 --data synthetic_hand --budget smoke          # does everything run?
+  a2j reproduce table9 --data itop_front --config.optim.batch_size=64
+
+Tables 2 to 6 are A2J on one data set each; 7: what its parts are worth; 8: paradigms; 9: pre-training; 10: backbones.
+Rows are configs (configs/table7/ and so on) that differ from the data set's by one thing. A row that was interrupted
+goes on, one that is done is not run again: give the same command. The table goes to stderr and, as Markdown, HTML and
+JSON, to --out. `--config.KEY=VALUE` sets a value for all rows.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what `a2j reproduce` takes."""
+    parser.add_argument("table", help="table2 to table10")
+    parser.add_argument("--data", help="track to run it on (default: the paper's)")
+    parser.add_argument(
+        "--budget",
+        default="full",
+        help="full: the paper's network and schedule (default); hour: a small network, about an hour of two CPU "
+        "cores for a table; smoke: a few steps",
+    )
+    parser.add_argument("--seeds", type=whole(1), default=1, help="runs of every row (default: 1)")
+    parser.add_argument(
+        "--out", help="folder of the runs and the table (default: runs/TABLE-DATA-BUDGET)"
+    )
+    parser.add_argument("--split", default="test", help="to score in the end (default: test)")
+    parser.set_defaults(config=None)  # takes --config.KEY=VALUE
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Reproduce a table."""
+    from pathlib import Path
+
+    from a2j_jax.cli.embedded import build_if_embedded
+    from a2j_jax.config import override
+    from a2j_jax.evaluation.report import say_written
+    from a2j_jax.experiments import result_table
+    from a2j_jax.experiments.budgets import base_config
+    from a2j_jax.experiments.paper_tables import get_table
+    from a2j_jax.experiments.reproduce import jobs, run_all
+    from a2j_jax.training import assembly
+
+    table, data = get_table(arguments.table, arguments.data)
+    base = base_config(data, arguments.budget)
+    for key, text in arguments.overrides:
+        base = override(base, key, text)
+    out = Path(arguments.out or f"runs/{table.name}-{data}-{arguments.budget}")
+    todo = list(jobs(table, base, arguments.seeds, out))
+    results, skipped = run_all(
+        todo,
+        pdj=table.pdj,
+        split=arguments.split,
+        prepare=build_if_embedded,
+        command=arguments.command_line,
+    )
+    contents = result_table.result_table(table, assembly.track_of(base), results, skipped)
+    result_table.print_table(contents)
+    say_written(
+        result_table.write_table(contents, results, out, table.name, arguments.command_line)
+    )
+    return 0

@@ -1,0 +1,120 @@
+"""What each table of the paper is made of: rows, each a config, and data sets it can be run on."""
+
+import difflib
+from dataclasses import dataclass
+
+from a2j_jax.errors import UserError
+
+EMBEDDED = ("synthetic_hand", "synthetic_body")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table.
+
+    Attributes:
+      label: what the paper calls it.
+      config: name of the config file that makes it of a base; None: the base itself.
+      is_a2j: whether it is the A2J of the paper's other tables, whose published numbers then stand beside it.
+    """
+
+    label: str
+    config: str | None = None
+    is_a2j: bool = False
+
+    @property
+    def name(self) -> str:
+        """Of its folder."""
+        return "a2j" if self.config is None else self.config.rpartition("/")[2]
+
+
+@dataclass(frozen=True)
+class PaperTable:
+    """One table.
+
+    Attributes:
+      name: as it is asked for, "table7".
+      title: what it shows.
+      rows: in the paper's order.
+      data: tracks it can be run on, the paper's first.
+      pdj: whether PDJ is measured whatever the track's own protocol is, where the skeleton has a torso.
+    """
+
+    name: str
+    title: str
+    rows: tuple[Row, ...]
+    data: tuple[str, ...]
+    pdj: bool = False
+
+
+_A2J = Row("A2J", is_a2j=True)
+
+TABLES: dict[str, PaperTable] = {
+    table.name: table
+    for table in (
+        PaperTable("table2", "HANDS 2017, frame-based", (_A2J,), ("hands2017",)),
+        PaperTable("table3", "NYU", (_A2J,), ("nyu",)),
+        PaperTable("table4", "ICVL", (_A2J,), ("icvl",)),
+        PaperTable("table5", "ITOP, front and top view", (_A2J,), ("itop_front", "itop_top")),
+        PaperTable("table6", "K2HPD", (_A2J,), ("k2hpd",)),
+        PaperTable(
+            "table7",
+            "what the parts of A2J are worth",
+            (
+                Row("without the anchor proposal branch", "table7/no_proposals"),
+                Row("without the surrounding loss", "table7/no_surrounding_loss"),
+                Row("offset and depth in one branch", "table7/one_branch"),
+                _A2J,
+            ),
+            ("nyu", "itop_front", *EMBEDDED),
+        ),
+        PaperTable(
+            "table8",
+            "paradigms on the same trunk",
+            (
+                Row("global regression", "table8/global_regression"),
+                Row("FCN with heat maps", "table8/heat_maps"),
+                _A2J,
+            ),
+            ("k2hpd", "nyu", "itop_front", *EMBEDDED),
+            pdj=True,
+        ),
+        PaperTable(
+            "table9",
+            "pre-training",
+            (
+                Row("from scratch", "table9/from_scratch"),
+                Row("from ImageNet's weights", "table9/imagenet", is_a2j=True),
+            ),
+            ("nyu", "itop_front", *EMBEDDED),
+        ),
+        PaperTable(
+            "table10",
+            "backbones",
+            (
+                Row("ResNet-18", "table10/resnet18"),
+                Row("ResNet-34", "table10/resnet34"),
+                Row("ResNet-50", "table10/resnet50", is_a2j=True),
+            ),
+            ("nyu", "itop_front", *EMBEDDED),
+        ),
+    )
+}
+
+
+def get_table(name: str, data: str | None) -> tuple[PaperTable, str]:
+    """A table by name ("table7" or "7"), and the track to run it on: the paper's, unless given.
+
+    Raises:
+      UserError: there is no such table, or it cannot be run on that track.
+    """
+    full = name if name.startswith("table") else f"table{name}"
+    if full not in TABLES:
+        near = difflib.get_close_matches(full, TABLES, n=1)
+        meant = f"; did you mean {near[0]!r}?" if near else ""
+        raise UserError(f"no table {name!r}{meant}; there are: {', '.join(TABLES)}")
+    table = TABLES[full]
+    data = data or table.data[0]
+    if data not in table.data:
+        raise UserError(f"{full} is run on one of {', '.join(table.data)}, not on {data!r}")
+    return table, data

@@ -1,0 +1,145 @@
+"""Run the rows of one of the paper's tables, one after the other; what is done already is not done again."""
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from a2j_jax.config import Config
+from a2j_jax.config_files import load_config
+from a2j_jax.errors import UserError
+from a2j_jax.evaluation import metrics
+from a2j_jax.evaluation.checkpoint import SplitToScore, predict_split
+from a2j_jax.evaluation.evaluate import score_frames
+from a2j_jax.evaluation.protocols import score_pdj
+from a2j_jax.evaluation.report import write_json
+from a2j_jax.experiments.paper_tables import PaperTable, Row
+from a2j_jax.progress import say
+from a2j_jax.speed.stages import flops_per_frame, frames_per_second, parameters
+from a2j_jax.training.experiment import run_experiment
+from a2j_jax.training.record import read_starts
+from a2j_jax.training.restore import Restored, restore
+
+RESULT_FILE = "result.json"
+_SPEED_ROUNDS = 20
+Prepare = Callable[[Config], None]
+
+
+class Job(NamedTuple):
+    """One training run of a table."""
+
+    row: Row
+    seed: int
+    config: Config
+    workdir: Path
+
+
+def jobs(table: PaperTable, base: Config, seeds: int, out: Path) -> Iterator[Job]:
+    """The runs of a table: every row with the first seed, then with the next.
+
+    Args:
+      table: whose rows.
+      base: what they differ from.
+      seeds: runs of each row; the base's seed and those after it.
+      out: folder of all of them.
+    """
+    for number in range(seeds):
+        for row in table.rows:
+            config = base if row.config is None else load_config(row.config, base)
+            seed = base.run.seed + number
+            config = dataclasses.replace(config, run=dataclasses.replace(config.run, seed=seed))
+            yield Job(row, seed, config, out / row.name / f"seed_{seed}")
+
+
+def missing_weights(config: Config) -> str | None:
+    """The weights a run is to start from, where they are not there."""
+    source = config.model.init_from
+    return source if source is not None and not Path(source).exists() else None
+
+
+def run(job: Job, *, pdj: bool, split: str, prepare: Prepare, command: str) -> dict[str, Any]:
+    """Train a run to its end and score it, or read what was found when that was done.
+
+    Args:
+      job: what to run.
+      pdj: whether to measure PDJ, whatever the track's protocol.
+      split: to score.
+      prepare: sees to it that a config's data set is there.
+      command: for the run's record.
+
+    Returns:
+      What `result.json` holds: row, seed, "final" and "best" (step and scores), parameters, flops, speed, commit.
+
+    Raises:
+      UserError, Stopped: as `run_experiment`.
+    """
+    prepare(job.config)
+    state = run_experiment(job.config, job.workdir, command=command)
+    path = job.workdir / RESULT_FILE
+    known = _read(path)
+    if known and known["final"]["step"] == int(state.step) and known["split"] == split:
+        return known
+    final, best = (restore(job.workdir, step) for step in ("latest", "best"))
+    data = SplitToScore(job.config.data.dir, split)
+    scores = {
+        step: _scores(one, data, pdj)
+        for step, one in {final.step: final, best.step: best}.items()  # often one and the same
+    }
+    starts = read_starts(job.workdir)
+    source = (starts[-1]["source"] if starts else None) or {}
+    result = {
+        "row": job.row.name,
+        "seed": job.seed,
+        "split": split,
+        "final": {"step": final.step, **scores[final.step]},
+        "best": {"step": best.step, **scores[best.step]},
+        "parameters": parameters(final.variables),
+        "flops": flops_per_frame(final.model, final.track),
+        "speed": frames_per_second(
+            final.model, final.variables, final.track, batch_size=1, rounds=_SPEED_ROUNDS
+        )._asdict(),
+        "commit": source.get("commit"),
+        "changed": source.get("dirty"),
+        "devices": starts[-1]["devices"] if starts else None,
+    }
+    write_json(path, result)
+    return result
+
+
+def run_all(
+    todo: Sequence[Job], *, pdj: bool, split: str, prepare: Prepare, command: str
+) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """All runs that can be run: their results, and row -> why it was not run."""
+    results, skipped = [], {}
+    for number, job in enumerate(todo, start=1):
+        absent = missing_weights(job.config)
+        if absent is not None and not job.workdir.exists():
+            skipped[job.row.name] = f"not run: {absent} is not there (docs/weights.md)"
+            say(f"{job.row.label}: {skipped[job.row.name]}")
+            continue
+        say(f"run {number} of {len(todo)}: {job.row.label}, seed {job.seed}, in {job.workdir}")
+        results.append(run(job, pdj=pdj, split=split, prepare=prepare, command=command))
+    if not results:
+        raise UserError(f"nothing could be run: {'; '.join(skipped.values())}")
+    return results, skipped
+
+
+def _scores(restored: Restored, data: SplitToScore, pdj: bool) -> dict[str, Any]:
+    predictions, frames = predict_split(restored, data)
+    scores = score_frames(predictions.joints_uvd, frames, restored.track).to_json()
+    if pdj and "pdj" not in scores and restored.track.skeleton.torso is not None:
+        found, truth = predictions.joints_uvd[..., :2], frames.joints_uvd[..., :2]
+        in_plane = score_pdj(
+            metrics.joint_errors(found, truth, frames.valid), truth, restored.track
+        )
+        scores |= in_plane.to_json() if in_plane else {}
+    return scores
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        contents: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError):
+        return None
+    return contents

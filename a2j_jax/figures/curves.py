@@ -1,0 +1,209 @@
+"""Figure 7: success curves and the errors of joints, of several methods on the same frames."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from a2j_jax import input_pipeline
+from a2j_jax.errors import UserError
+from a2j_jax.evaluation import metrics
+from a2j_jax.evaluation.compare import rows_of_frames
+from a2j_jax.evaluation.evaluate import Frames, predict_batches, read_frames, score_frames
+from a2j_jax.evaluation.figures import (
+    bars_height,
+    draw_joint_bars,
+    draw_success,
+    legend_height,
+    plain_axes,
+    success_thresholds,
+)
+from a2j_jax.evaluation.predictions import JointSet, read_joints
+from a2j_jax.evaluation.score import Scores, score_joint_sets
+from a2j_jax.figures.sheet import Area, Figure, Sheet
+from a2j_jax.progress import progress, say
+from a2j_jax.tracks import TrackSpec
+from a2j_jax.training import assembly
+from a2j_jax.training.restore import Restored, restore
+
+_BATCH = 64
+_CURVE_HEIGHT, _FOOT = 2.6, 0.55  # inches: of a plot, and of its axis' label
+_BY: tuple[metrics.FrameError, ...] = ("worst", "mean")
+
+
+def figure_7(scores: Mapping[str, Scores], *, told: str, command: str) -> Figure:
+    """Success by the worst joint and by the mean joint, and the mean error of every joint.
+
+    Args:
+      scores: method → its scores, all of the same frames.
+      told: of which track and split, for the caption.
+      command: for the caption.
+
+    Raises:
+      UserError: matplotlib is not installed.
+    """
+    first = next(iter(scores.values()))
+    caption = (
+        f"Figure 7. {first.frames:,} frames of {told}. Left: the fraction of them whose joints are all nearer to "
+        "their labels than D (above), and of those that are so on average (below). Right: the mean error of every "
+        "joint."
+    )
+    contents = {
+        "figure": 7,
+        "command": command,
+        "track": first.track,
+        "frames": first.frames,
+        "unit": first.unit,
+        **{f"success_{by}_joint": _curves(scores, by) for by in _BY},
+        "joint_names": list(first.joint_names),
+        "methods": {name: one.to_json() for name, one in scores.items()},
+    }
+    return Figure(_draw(scores, caption, command), contents, list(_rows(scores)))
+
+
+def score_checkpoints(
+    checkpoints: Mapping[str, str | Path],
+    predictions: Mapping[str, str | Path],
+    *,
+    data_dir: str | Path | None,
+    split: str,
+) -> dict[str, Scores]:
+    """Score checkpoints, and files of predictions beside them, on the same frames.
+
+    Args:
+      checkpoints: name → a run or a converted checkpoint, its best step; at least one, all of one track.
+      predictions: name → a file of `read_joints`, of the frames of the data set.
+      data_dir: of the data set; None: the one each was trained on.
+      split: of the data set.
+
+    Returns:
+      name → scores, the checkpoints first.
+
+    Raises:
+      UserError: a checkpoint, data or a file that is missing or of another track or other frames.
+    """
+    scores: dict[str, Scores] = {}
+    same: tuple[str, Frames] | None = None
+    for name, directory in checkpoints.items():
+        restored = restore(directory)
+        joints, frames = _predict(restored, name, data_dir, split)
+        track = restored.track
+        if same is None:
+            same, first = (track.name, frames), directory
+        elif track.name != same[0] or not np.array_equal(frames.index, same[1].index):
+            raise UserError(
+                f"{directory} is of {len(frames.index):,} frames of track {track.name!r}, {first} of "
+                f"{len(same[1].index):,} of {same[0]!r}: figure 7 compares methods on the same frames"
+            )
+        scores[name] = score_frames(joints.joints_uvd, frames, track)
+    assert same is not None, "at least one checkpoint"
+    return scores | _score_files(predictions, same[1], track)
+
+
+def score_predictions(
+    predictions: Mapping[str, str | Path],
+    track: TrackSpec,
+    *,
+    labels: str | Path | None,
+    data_dir: str | Path | None,
+    split: str,
+) -> dict[str, Scores]:
+    """Score files of predictions against a file of labels, or else against a data set's.
+
+    Args:
+      predictions: name → a file of `read_joints`.
+      track: of all of them.
+      labels: a file of `read_joints`; None: the data set's labels.
+      data_dir, split: of the data set; not read where there is a file of labels.
+
+    Raises:
+      UserError: neither labels nor data set, or files that do not fit them.
+    """
+    if labels is not None:
+        truth = _read(labels, track)
+        return {
+            name: score_joint_sets(_read(path, track), truth, track)
+            for name, path in predictions.items()
+        }
+    if data_dir is None:
+        raise UserError("--predictions need --labels, --data_dir or --checkpoint to be scored by")
+    count = input_pipeline.num_frames(data_dir, track, split)
+    batches = input_pipeline.eval_batches(data_dir, track, split, min(_BATCH, count))
+    return _score_files(predictions, read_frames(batches, track), track)
+
+
+def _predict(
+    restored: Restored, name: str, data_dir: str | Path | None, split: str
+) -> tuple[JointSet, Frames]:
+    track = restored.track
+    data_dir = data_dir or restored.config.data.dir
+    predict = assembly.predict_of(restored.model, track)
+    variables = assembly.place_variables(restored.variables)
+    count = input_pipeline.num_frames(data_dir, track, split)
+    batches = input_pipeline.eval_batches(data_dir, track, split, _BATCH)
+    with progress(f"evaluating {name}, step {restored.step}", count, "frames") as advance:
+        return predict_batches(lambda batch: predict(variables, batch), batches, track, advance)
+
+
+def _score_files(
+    predictions: Mapping[str, str | Path], frames: Frames, track: TrackSpec
+) -> dict[str, Scores]:
+    scores = {}
+    for name, path in predictions.items():
+        joints = _read(path, track)
+        rows = rows_of_frames(joints, frames.index, str(path))
+        scores[name] = score_frames(joints.joints_uvd[rows], frames, track)
+    return scores
+
+
+def _read(path: str | Path, track: TrackSpec) -> JointSet:
+    joints = read_joints(path, track)
+    for note in joints.notes:
+        say(f"{path}: {note}")
+    return joints
+
+
+def _curves(scores: Mapping[str, Scores], by: metrics.FrameError) -> dict[str, Any]:
+    """The lines as they are drawn: fractions of frames at thresholds, mm (px)."""
+    thresholds = success_thresholds(next(iter(scores.values())).errors, by)
+    rates = {
+        name: metrics.success_rate(one.errors, thresholds, by).tolist()
+        for name, one in scores.items()
+    }
+    return {"thresholds": thresholds.tolist(), "fraction_of_frames": rates}
+
+
+def _rows(scores: Mapping[str, Scores]) -> Iterator[dict[str, Any]]:
+    """A row per point of a curve and per bar: `at` a threshold, or of a joint."""
+    for by in _BY:
+        curves = _curves(scores, by)
+        for name, rates in curves["fraction_of_frames"].items():
+            for threshold, rate in zip(curves["thresholds"], rates, strict=True):
+                yield {
+                    "method": name,
+                    "what": f"success_{by}_joint",
+                    "at": threshold,
+                    "value": rate,
+                }
+    for name, one in scores.items():
+        what = f"error_{one.unit}"
+        for joint, error in zip(one.joint_names, one.per_joint, strict=True):
+            yield {"method": name, "what": what, "at": joint, "value": error}
+        yield {"method": name, "what": what, "at": "mean", "value": one.mean_error}
+
+
+def _draw(scores: Mapping[str, Scores], caption: str, command: str) -> Any:
+    first = next(iter(scores.values()))
+    head = legend_height(len(scores))
+    row = head + _CURVE_HEIGHT + _FOOT
+    height = max(2 * row, head + bars_height(len(first.joint_names), len(scores)) + _FOOT)
+    sheet = Sheet(9.6, height, caption, command)
+    plot = height / 2 - head - _FOOT
+    for number, by in enumerate(_BY):
+        area = Area(0.75, number * height / 2 + head, 3.7, plot)
+        draw_success(plain_axes(sheet.figure, sheet.fraction(area)), scores, by)
+    bars = plain_axes(sheet.figure, sheet.fraction(Area(5.95, head, 3.45, height - head - _FOOT)))
+    errors = {name: (*one.per_joint, one.mean_error) for name, one in scores.items()}
+    draw_joint_bars(bars, errors, first.joint_names, f"mean error ({first.unit})")
+    return sheet.figure

@@ -1,0 +1,235 @@
+"""Figures 1 and 6: the anchors that matter to a joint, over the depth crop.
+
+Figure 1 is the idea of the paper: of all anchors on the crop a few inform a joint, and each says where it is.
+Figure 6 is what the surrounding loss is for: with it these anchors stand around the joint.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from a2j_jax.errors import UserError
+from a2j_jax.figures.drawing import draw_idea, draw_pairs
+from a2j_jax.figures.sheet import Figure
+from a2j_jax.figures.votes import (
+    FrameVotes,
+    error_unit,
+    evenly_spaced,
+    frame_votes,
+    joint_numbers,
+    restore_anchors,
+)
+from a2j_jax.models.anchors import ANCHOR_SPACING_PX
+from a2j_jax.progress import say
+from a2j_jax.tracks import TrackSpec
+from a2j_jax.training.restore import Restored
+
+HOW_TO_TRAIN_WITHOUT = (
+    "figure 6 compares --checkpoint, trained with the surrounding loss, and --without, trained without it: "
+    "a2j train --config table7/no_surrounding_loss, or any config with --config.loss.surrounding=false"
+)
+
+
+def figure_1(
+    checkpoint: str | Path,
+    *,
+    joints: Sequence[str] | None,
+    frames: int,
+    split: str,
+    data_dir: str | Path | None,
+    min_weight: float,
+    command: str,
+) -> Figure:
+    """The main idea: informative anchors of a few joints, with their offsets, one row per frame.
+
+    Args:
+      checkpoint: a run or a converted checkpoint, with proposals; its best step.
+      joints: names; None: see `votes.joint_numbers`.
+      frames: how many, evenly spaced over the split.
+      split, data_dir: of the data set; None: the one trained on.
+      min_weight: of an informative anchor.
+      command: for the caption.
+
+    Raises:
+      UserError: no checkpoint, no data, no such joint, anchors without weights, or no matplotlib.
+    """
+    restored = restore_anchors(checkpoint)
+    track = restored.track
+    numbers = joint_numbers(joints, track.skeleton)
+    examples = evenly_spaced(data_dir or restored.config.data.dir, track, split, frames)
+    say(f"{checkpoint}, step {restored.step}: looking at the anchors of {len(examples)} frames")
+    shown = frame_votes(restored, examples, numbers, min_weight)
+    caption = (
+        f"Figure 1. Of all anchors of a crop (grey dots, every {ANCHOR_SPACING_PX:g} px) those with a weight over "
+        f"{min_weight:g} for a joint are marked, their area in proportion to it; an arrow is an anchor's offset, and "
+        "ends where the anchor takes the joint to be. The answer is the weighted average of the votes of all anchors. "
+        f"{checkpoint}, step {restored.step}; {_frames_told(shown, split)}."
+    )
+    contents = {
+        "figure": 1,
+        "command": command,
+        **_about(checkpoint, restored, split, min_weight),
+        "frames": [_frame_json(frame, track) for frame in shown],
+    }
+    drawing = draw_idea(shown, track, caption, command)
+    return Figure(drawing, contents, [row for frame in shown for row in _rows(frame)])
+
+
+def figure_6(
+    checkpoint: str | Path,
+    without: str | Path,
+    *,
+    joints: Sequence[str] | None,
+    frames: int,
+    split: str,
+    data_dir: str | Path | None,
+    min_weight: float,
+    command: str,
+) -> Figure:
+    """Informative anchors of two networks side by side, trained without and with the surrounding loss.
+
+    Args:
+      checkpoint: trained with it.
+      without: trained without it, on the same track at the same crop size.
+      joints, frames, split, data_dir, min_weight, command: as in `figure_1`; the data is `checkpoint`'s.
+
+    Raises:
+      UserError: as `figure_1`; or a checkpoint of the other kind, or of another track or crop size.
+    """
+    networks = {
+        "without": _restore_kind(without, surrounding=False),
+        "with": _restore_kind(checkpoint, surrounding=True),
+    }
+    track = networks["with"].track
+    _check_comparable(networks, checkpoint, without)
+    numbers = joint_numbers(joints, track.skeleton)
+    found = networks["with"].config.data.dir
+    examples = evenly_spaced(data_dir or found, track, split, frames)
+    folders = {"without": without, "with": checkpoint}
+    shown = {}
+    for kind, restored in networks.items():
+        say(
+            f"{folders[kind]}, step {restored.step}: looking at the anchors of {len(examples)} frames"
+        )
+        shown[kind] = frame_votes(restored, examples, numbers, min_weight)
+    means = {kind: _mean_surround(votes) for kind, votes in shown.items()}
+    caption = (
+        f"Figure 6. Anchors with a weight over {min_weight:g} (area in proportion to it) and their offsets, without "
+        "and with the surrounding loss, on the same frames. The loss draws the weighted mean of all anchors "
+        f"(diamond) to the joint{_means_told(means)}. Without: {without}, step {networks['without'].step}; with: "
+        f"{checkpoint}, step {networks['with'].step}; {_frames_told(shown['with'], split)}."
+    )
+    contents: dict[str, Any] = {"figure": 6, "command": command}
+    for kind, restored in networks.items():
+        contents[kind] = {
+            **_about(folders[kind], restored, split, min_weight),
+            "mean_anchor_to_label_px": means[kind],
+            "frames": [_frame_json(frame, track) for frame in shown[kind]],
+        }
+    table = [
+        {"surrounding_loss": kind, **row}
+        for kind, votes in shown.items()
+        for frame in votes
+        for row in _rows(frame)
+    ]
+    return Figure(draw_pairs(shown, caption, command), contents, table)
+
+
+def _means_told(means: dict[str, float | None]) -> str:
+    if means["with"] is None or means["without"] is None:
+        return ""
+    return (
+        f" (the distance that is left stands above each crop; on average {means['without']:.1f} px without the loss, "
+        f"{means['with']:.1f} px with it)"
+    )
+
+
+def _frames_told(shown: Sequence[FrameVotes], split: str) -> str:
+    if len(shown) == 1:
+        return f"the frame in the middle of split {split}"
+    return f"{len(shown)} frames evenly spaced over split {split}"
+
+
+def _about(
+    checkpoint: str | Path, restored: Restored, split: str, min_weight: float
+) -> dict[str, Any]:
+    return {
+        "checkpoint": str(checkpoint),
+        "step": restored.step,
+        "track": restored.track.name,
+        "split": split,
+        "crop_size_px": restored.track.crop_size,
+        "min_weight": min_weight,
+    }
+
+
+def _frame_json(frame: FrameVotes, track: TrackSpec) -> dict[str, Any]:
+    """All that is drawn of a frame but its depth; uv in px of the crop, errors mm or px as the key says."""
+    unit = error_unit(track)
+    return {
+        "frame": frame.name,
+        "position": frame.position,
+        f"mean_error_{unit}": frame.error,
+        "joints": [
+            {
+                "joint": joint.joint,
+                "predicted_uv": joint.predicted_uv.tolist(),
+                "label_uv": None if joint.label_uv is None else joint.label_uv.tolist(),
+                f"error_{unit}": joint.error,
+                "weight_of_these_anchors": float(joint.weight.sum()),
+                "mean_anchor_uv": joint.mean_anchor_uv.tolist(),
+                "anchors": [
+                    {"uv": uv.tolist(), "weight": float(weight), "offset_uv": offset.tolist()}
+                    for uv, weight, offset in zip(
+                        joint.anchor_uv, joint.weight, joint.offset_uv, strict=True
+                    )
+                ],
+            }
+            for joint in frame.joints
+        ],
+    }
+
+
+def _rows(frame: FrameVotes) -> Iterator[dict[str, Any]]:
+    """A row per informative anchor, px of the crop."""
+    for joint in frame.joints:
+        for uv, weight, offset in zip(joint.anchor_uv, joint.weight, joint.offset_uv, strict=True):
+            yield {
+                "frame": frame.name,
+                "joint": joint.joint,
+                "anchor_u": uv[0],
+                "anchor_v": uv[1],
+                "weight": weight,
+                "offset_u": offset[0],
+                "offset_v": offset[1],
+            }
+
+
+def _restore_kind(directory: str | Path, surrounding: bool) -> Restored:
+    restored = restore_anchors(directory)
+    if restored.config.loss.surrounding == surrounding:
+        return restored
+    option, was = ("--checkpoint", "without") if surrounding else ("--without", "with")
+    raise UserError(
+        f"{option} {directory} was trained {was} the surrounding loss (loss.surrounding in its config.json); "
+        f"{HOW_TO_TRAIN_WITHOUT}"
+    )
+
+
+def _check_comparable(
+    networks: dict[str, Restored], checkpoint: str | Path, without: str | Path
+) -> None:
+    one, other = networks["with"].track, networks["without"].track
+    if (one.name, one.crop_size) != (other.name, other.crop_size):
+        raise UserError(
+            f"{checkpoint} is of track {one.name!r} at {one.crop_size} px, {without} of {other.name!r} at "
+            f"{other.crop_size} px: figure 6 shows both on the same crops"
+        )
+
+
+def _mean_surround(shown: Sequence[FrameVotes]) -> float | None:
+    found = [joint.surround_px for frame in shown for joint in frame.joints]
+    labelled = [distance for distance in found if distance is not None]
+    return float(np.mean(labelled)) if labelled else None

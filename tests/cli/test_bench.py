@@ -1,0 +1,147 @@
+"""`a2j bench` on made-up tiny networks: what it prints, what it writes, what it refuses."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import pytest
+
+from a2j_jax.models.baselines import HeatMapFCN
+from a2j_jax.speed import bench, stages
+from tests.cli.conftest import Command, Refused
+from tests.speed import plain_frames
+
+QUICK = ("--rounds", 2, "--no_torch")
+
+
+@pytest.fixture(autouse=True)
+def frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench, "write_frames", plain_frames.write_frames)
+
+
+@pytest.fixture
+def networks(monkeypatch: pytest.MonkeyPatch) -> list[bench.Network]:
+    """Those that a command would time, were it not stopped there."""
+    asked: list[bench.Network] = []
+
+    def measure(networks: list[bench.Network], *_: Any) -> bench.Measured:
+        asked.extend(networks)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(bench, "measure", measure)
+    monkeypatch.setattr(stages, "random_variables", lambda model, track: {})
+    return asked
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("track", ["nyu", "itop_front", "k2hpd"])
+def test_json_of_a_checkpoint(a2j: Command, checkpoints: Path, track: str) -> None:
+    outcome = a2j("bench", "--checkpoint", checkpoints / track, "--batch", "1,3", "--json", *QUICK)
+    assert outcome.status == 0, outcome
+    contents = json.loads(outcome.out)
+    assert contents["track"] == track
+    assert contents["weights"] == str(checkpoints / track)
+    assert [row["batch_size"] for row in contents["networks"]] == [1, 3]
+    for row in contents["networks"]:
+        assert row["network"] == "tiny, a2j resnet18"
+        assert len(row["rounds_ms"]) == 2
+        assert row["total_ms"] > row["forward_ms"]["median"] > 0
+    assert "compiling tiny, a2j resnet18, batch 1, 3 (1 of 1)" in outcome.err
+
+
+@pytest.mark.slow
+def test_tables_on_the_terminal_and_in_a_file(
+    a2j: Command, checkpoints: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "new" / "speed.md"
+    checkpoint = checkpoints / "nyu"
+    outcome = a2j("bench", "--checkpoint", checkpoint, "--batch", 1, "--out", out, *QUICK)
+    assert outcome.status == 0, outcome
+    text = out.read_text()
+    for printed in (outcome.out, text):
+        assert "Speed, nyu, crops of 32 px" in printed
+        assert "105.06 frames/s" in printed
+        assert "device: cpu" in printed
+        assert "PyTorch: not used" in printed
+    assert f"- command: a2j bench --checkpoint {checkpoint} --batch 1 " in text
+    assert "| tiny, a2j resnet18 | " in text
+    assert "…" not in outcome.out  # nothing is cut short on 80 columns
+    assert "beside the official" not in text
+
+
+@pytest.mark.slow
+def test_without_pytorch_it_is_said(
+    a2j: Command, checkpoints: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.delitem(sys.modules, "a2j_jax.speed.official", raising=False)
+    checkpoint = checkpoints / "nyu"
+    outcome = a2j("bench", "--checkpoint", checkpoint, "--batch", 1, "--rounds", 1)
+    assert outcome.status == 0, outcome
+    assert "PyTorch: not installed (pip install 'a2j-jax[torch]')" in outcome.out
+
+
+def test_the_networks_of_tables_8_and_10(a2j: Command, networks: list[bench.Network]) -> None:
+    a2j("bench")
+    assert [network.name for network in networks] == [
+        "a2j resnet18",
+        "a2j resnet34",
+        "a2j resnet50",
+        "regression resnet50",
+        "heat_maps resnet50",
+    ]
+    assert {network.model.num_joints for network in networks} == {14}
+
+
+def test_each_with_each(a2j: Command, networks: list[bench.Network]) -> None:
+    a2j("bench", "--backbone", "resnet34,resnet18", "--paradigm", "a2j,heat_maps")
+    assert [network.name for network in networks] == [
+        "a2j resnet34",
+        "a2j resnet18",
+        "heat_maps resnet34",
+        "heat_maps resnet18",
+    ]
+    assert [network.is_official for network in networks] == [True, True, False, False]
+
+
+def test_what_is_named_alone_goes_with_all(a2j: Command, networks: list[bench.Network]) -> None:
+    a2j("bench", "--paradigm", "heat_maps", "--dtype", "bfloat16", "--track", "k2hpd")
+    assert [network.model.backbone for network in networks] == ["resnet18", "resnet34", "resnet50"]
+    for network in networks:
+        assert isinstance(network.model, HeatMapFCN)
+        assert network.model.dtype == jnp.bfloat16
+        assert (network.model.num_joints, network.model.joint_dims) == (19, 2)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("--backbone resnet19", "'resnet19': expected some of resnet18,resnet34,resnet50"),
+        ("--backbone resnet18,resnet18", "'resnet18,resnet18': expected some of"),
+        ("--paradigm a2j,fcn", "'a2j,fcn': expected some of a2j,regression,heat_maps"),
+        ("--batch 0", "'0': expected a whole number of at least 1"),
+        ("--batch 1,many", "'many': expected a whole number of at least 1"),
+        ("--batch 8,8", "'8,8': expected different numbers"),
+        ("--rounds 0", "'0': expected a whole number of at least 1"),
+        ("--dtype float16", "invalid choice: 'float16'"),
+        ("--track nuy", "did you mean 'nyu'?"),
+        ("--checkpoint runs/none", "runs/none"),
+        ("--checkpoint runs/none --backbone resnet18", "--backbone goes without --checkpoint"),
+        ("--checkpoint runs/none --dtype bfloat16", "--dtype goes without --checkpoint"),
+        ("--out speed.txt", "--out speed.txt: expected the name of a Markdown file"),
+        ("--config.model.width=8", "a2j bench takes no --config.model.width"),
+    ],
+)
+def test_mistakes(
+    refused: Refused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert said in refused("bench", *line.split())
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_report_is_no_folder(refused: Refused, tmp_path: Path) -> None:
+    (tmp_path / "x.md").mkdir()
+    assert "expected the name of a Markdown file" in refused("bench", "--out", tmp_path / "x.md")

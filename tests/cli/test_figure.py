@@ -1,0 +1,172 @@
+"""`a2j figure`: one command, four files; and mistakes in one line."""
+
+import csv
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from a2j_jax.augment import evaluation_images
+from a2j_jax.config import Config
+from a2j_jax.figures import votes
+from a2j_jax.models.anchors import aggregate, anchor_grid
+from a2j_jax.training import assembly
+from a2j_jax.training.checkpoints import save_variables
+from a2j_jax.training.restore import restore
+from tests import tiny
+from tests.cli.conftest import Command, Refused
+
+SUFFIXES = (".csv", ".json", ".png", ".svg")
+
+
+def save(folder: Path, config: Config, seed: int = 0) -> Path:
+    model = assembly.model_of(config, assembly.track_of(config))
+    save_variables(folder, tiny.made_up(tiny.shapes(model), seed), config)
+    return folder
+
+
+def changed(config: Config, group: str, **values: Any) -> Config:
+    return dataclasses.replace(
+        config, **{group: dataclasses.replace(getattr(config, group), **values)}
+    )
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory, tiny_data: Path) -> Path:
+    """Made-up checkpoints: full, and without loss, proposals, anchors."""
+    folder = tmp_path_factory.mktemp("runs")
+    config = tiny.config(tiny_data)
+    save(folder / "full", config)
+    save(folder / "no_loss", changed(config, "loss", surrounding=False), seed=1)
+    save(folder / "no_proposals", changed(config, "model", proposals=False))
+    save(folder / "regression", changed(config, "model", paradigm="regression"))
+    return folder
+
+
+def written(folder: Path, number: int) -> dict[str, Any]:
+    """The JSON of a figure, once all four files are there."""
+    names = sorted(path.name for path in folder.iterdir())
+    assert names == [f"figure_{number}{suffix}" for suffix in SUFFIXES]
+    assert (folder / f"figure_{number}.png").read_bytes()[:4] == b"\x89PNG"
+    assert "</svg>" in (folder / f"figure_{number}.svg").read_text()
+    contents: dict[str, Any] = json.loads((folder / f"figure_{number}.json").read_text())
+    return contents
+
+
+@pytest.mark.slow
+def test_figure_1_holds_what_the_network_says(a2j: Command, runs: Path, tmp_path: Path) -> None:
+    outcome = a2j(
+        "figure", "1", "--checkpoint", runs / "full", "--joints", "wrist", "ring_tip",
+        "--frames", "2", "--min_weight", "0.017", "--out", tmp_path / "f",
+    )  # fmt: skip
+    assert outcome.status == 0, outcome.err
+    assert "wrote" in outcome.err
+    contents = written(tmp_path / "f", 1)
+    assert "--min_weight 0.017" in contents["command"]
+    assert [frame["frame"] for frame in contents["frames"]] == ["test/000005", "test/000015"]
+    network = restore(runs / "full")
+    shown = votes.evenly_spaced(network.config.data.dir, network.track, "test", 2)
+    canvas = np.stack([example["canvas"] for example in shown.values()])
+    center = np.stack([example["center_uvd"] for example in shown.values()])
+    heads: Any = jax.jit(network.model.apply)(
+        network.variables, evaluation_images(canvas, center[:, 2], network.track)
+    )
+    anchors = anchor_grid(tiny.SIZE, tiny.SIZE)
+    answer = aggregate(heads, anchors)
+    for row, frame in enumerate(contents["frames"]):
+        for joint, number in zip(frame["joints"], (0, 17), strict=True):
+            weights = np.asarray(answer.weights)[row, :, number]
+            kept = np.argsort(-weights, kind="stable")[: (weights > 0.017).sum()]
+            assert len(kept) == len(joint["anchors"]) > 0
+            for anchor, k in zip(joint["anchors"], kept, strict=True):
+                assert anchor["uv"] == anchors[k].tolist()
+                assert anchor["weight"] == pytest.approx(weights[k], rel=1e-4)
+                offset = np.asarray(heads.offset)[row, k, number]
+                np.testing.assert_allclose(anchor["offset_uv"], offset, rtol=1e-3, atol=1e-4)
+            expected = np.asarray(answer.joints)[row, number, :2]
+            np.testing.assert_allclose(joint["predicted_uv"], expected, rtol=1e-4)
+            assert joint["error_mm"] > 0
+    with (tmp_path / "f" / "figure_1.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == sum(len(j["anchors"]) for f in contents["frames"] for j in f["joints"])
+    first = contents["frames"][0]["joints"][0]["anchors"][0]
+    assert [float(rows[0][name]) for name in ("anchor_u", "anchor_v")] == first["uv"]
+
+
+@pytest.mark.slow
+def test_figures_3_and_7_of_any_paradigm(a2j: Command, runs: Path) -> None:
+    folder = runs / "regression" / "figures"
+    assert a2j("figure", "3", "--checkpoint", runs / "regression").status == 0
+    assert written(folder, 3)["anchors_per_cell"] == 16
+    for path in folder.iterdir():
+        path.unlink()
+    names = [runs / "regression", f"plain={runs / 'no_proposals'}", f"anchors={runs / 'full'}"]
+    outcome = a2j("figure", "7", "--checkpoint", *names)
+    assert outcome.status == 0, outcome.err
+    contents = written(folder, 7)
+    assert list(contents["methods"]) == ["regression", "plain", "anchors"]
+    assert contents["frames"] == tiny.FRAMES["test"]
+
+
+@pytest.mark.slow
+def test_figure_6_shows_both_on_the_same_frames(a2j: Command, runs: Path, tmp_path: Path) -> None:
+    outcome = a2j(
+        "figure", "6", "--checkpoint", runs / "full", "--without", runs / "no_loss",
+        "--frames", "1", "--out", tmp_path / "f",
+    )  # fmt: skip
+    assert outcome.status == 0, outcome.err
+    contents = written(tmp_path / "f", 6)
+    one, other = contents["without"]["frames"], contents["with"]["frames"]
+    assert one[0]["frame"] == other[0]["frame"] == "test/000010"
+    for mine, theirs in zip(one[0]["joints"], other[0]["joints"], strict=True):
+        assert mine["label_uv"] == theirs["label_uv"]
+        assert mine["predicted_uv"] != theirs["predicted_uv"]
+    distances = [
+        np.linalg.norm(np.subtract(joint["mean_anchor_uv"], joint["label_uv"]))
+        for joint in other[0]["joints"]
+    ]
+    assert contents["with"]["mean_anchor_to_label_px"] == pytest.approx(np.mean(distances))
+    with (tmp_path / "f" / "figure_6.csv").open(newline="") as file:
+        assert {row["surrounding_loss"] for row in csv.DictReader(file)} <= {"without", "with"}
+
+
+@pytest.mark.slow
+def test_figure_6_needs_two_networks_that_differ_in_the_loss(refused: Refused, runs: Path) -> None:
+    full, without = runs / "full", runs / "no_loss"
+    assert "table7/no_surrounding_loss" in refused("figure", "6", "--checkpoint", full)
+    complaint = refused("figure", "6", "--checkpoint", full, "--without", full)
+    assert f"--without {full} was trained with the surrounding loss" in complaint
+    complaint = refused("figure", "6", "--checkpoint", without, "--without", without)
+    assert f"--checkpoint {without} was trained without" in complaint
+
+
+@pytest.mark.slow
+def test_anchors_without_weights(refused: Refused, runs: Path) -> None:
+    for name, reason in (("no_proposals", "model.proposals=false"), ("regression", "regression")):
+        complaint = refused("figure", "1", "--checkpoint", runs / name)
+        assert reason in complaint
+        assert "no weight to draw" in complaint
+
+
+def test_bad_requests(refused: Refused, checkpoints: Path, tmp_path: Path) -> None:
+    run = checkpoints / "synthetic_hand"
+    assert "invalid choice: '2'" in refused("figure", "2", "--checkpoint", run)
+    assert "required" in refused("figure", "1")
+    assert "--without" in refused("figure", "1", "--checkpoint", run, "--without", run)
+    assert "0 to below 1" in refused("figure", "1", "--checkpoint", run, "--min_weight", "2")
+    assert "not found" in refused("figure", "3", "--checkpoint", tmp_path / "none")
+    assert "no data directory" in refused(
+        "figure", "1", "--checkpoint", run, "--data_dir", tmp_path / "none"
+    )
+    assert "no such joint" in refused("figure", "1", "--checkpoint", run, "--joints", "nose")
+    assert "needs --checkpoint" in refused("figure", "7")
+    assert "without --checkpoint" in refused("figure", "7", "--checkpoint", run, "--track", "nyu")
+    assert "call one of them" in refused(
+        "figure", "7", "--checkpoint", f"a={run}", "--predictions", "a=b.txt"
+    )
+    assert not list(tmp_path.iterdir())
+    assert not (run / "figures").exists()

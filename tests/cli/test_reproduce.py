@@ -1,0 +1,114 @@
+"""`a2j reproduce`: every row of Tables 7 to 10 trains and is scored; what is done is not done again."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from a2j_jax.config_files import load_config
+from a2j_jax.experiments.budgets import base_config
+from a2j_jax.experiments.paper_tables import TABLES
+from a2j_jax.training import assembly
+from a2j_jax.training.run_directory import kept_checkpoints
+from a2j_jax.weights.convert import official_from_variables
+from a2j_jax.weights.files import write_state_dict
+from tests import tiny
+from tests.cli.conftest import Command, Refused
+
+
+@pytest.fixture(scope="module")
+def smoke_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("smoke") / "data"
+
+
+def imagenet(path: Path) -> None:
+    """A ResNet-18 of the smoke budget's width in torchvision's naming."""
+    config = load_config("table9/imagenet", base_config("synthetic_hand", "smoke"))
+    model = assembly.model_of(config, assembly.track_of(config))
+    variables = tiny.made_up(tiny.shapes(model))
+    theirs = official_from_variables(variables, backbone="resnet18", joint_dims=3, head_depth=1)
+    prefix = "Backbone.model."
+    trunk = {k.removeprefix(prefix): v for k, v in theirs.items() if k.startswith(prefix)}
+    path.parent.mkdir()
+    write_state_dict(path, trunk | {"fc.weight": np.zeros((10, 64), np.float32)})
+
+
+def results(table: str) -> list[dict[str, Any]]:
+    (path,) = Path("runs").glob(f"{table}-*/{table}.json")
+    found: list[dict[str, Any]] = json.loads(path.read_text())["results"]
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("table", "data"),
+    [
+        ("table7", "synthetic_hand"),
+        ("table8", "synthetic_body"),
+        ("table9", "synthetic_hand"),
+        ("table10", "synthetic_hand"),
+    ],
+)
+def test_every_row_trains_and_is_scored(
+    a2j: Command,
+    table: str,
+    data: str,
+    smoke_data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    imagenet(tmp_path / "weights" / "resnet50.safetensors")
+    command = ["reproduce", table, "--data", data, "--budget", "smoke"]
+    command += [f"--config.data.dir={smoke_data}"]
+    outcome = a2j(*command)
+    assert outcome.status == 0, outcome.err
+    done = results(table)
+    assert [one["row"] for one in done] == [row.name for row in TABLES[table].rows]
+    for one in done:
+        assert one["final"]["step"] == 4
+        assert np.isfinite(one["final"]["mean_error_mm"])
+        assert ("pdj_mean" in one["final"]) == (table == "table8")
+        assert one["speed"]["frames_per_second"] > 0
+        assert one["flops"] > 1e5
+    if table == "table10":
+        assert sorted({one["parameters"] for one in done}) == [one["parameters"] for one in done]
+    page = (tmp_path / "runs" / f"{table}-{data}-smoke" / f"{table}.html").read_text()
+    assert all(re.search(re.escape(row.label), page) for row in TABLES[table].rows)
+
+    jax.clear_caches()
+    again = a2j(*command)
+    assert again.status == 0, again.err
+    assert again.err.count("this run is finished") == len(done)
+    assert "evaluating" not in again.err
+    assert results(table) == done
+
+
+@pytest.mark.slow
+def test_a_row_without_its_weights_is_left_out_and_another_seed_is_another_run(
+    a2j: Command, smoke_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    command = ["reproduce", "9", "--data", "synthetic_hand", "--budget", "smoke", "--seeds", "2"]
+    outcome = a2j(*command, f"--config.data.dir={smoke_data}", "--config.optim.steps=2")
+    assert outcome.status == 0, outcome.err
+    one, two = results("table9")
+    assert (one["row"], one["final"]["step"]) == ("from_scratch", 2)
+    assert two["seed"] == one["seed"] + 1
+    assert two["final"]["mean_error_mm"] != one["final"]["mean_error_mm"]
+    said = " ".join(outcome.err.split())
+    assert "not run: weights/resnet50.safetensors is not there (docs/weights.md)" in said
+    folders = sorted(tmp_path.glob("runs/*/from_scratch/*"))
+    assert [kept_checkpoints(folder)[-1].name for folder in folders] == ["2", "2"]
+
+
+def test_mistakes(refused: Refused) -> None:
+    assert "did you mean 'table7'?" in refused("reproduce", "table77")
+    assert "is run on one of" in refused("reproduce", "table7", "--data", "k2hpd")
+    assert "there are: full, hour, smoke" in refused("reproduce", "7", "--budget", "day")
+    assert "did you mean 'optim.steps'?" in refused("reproduce", "7", "--config.optim.step=3")
+    assert "nothing could be run: not run: weights/resnet50" in refused("reproduce", "table3")

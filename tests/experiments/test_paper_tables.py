@@ -1,0 +1,110 @@
+"""Rows of the paper's tables: each differs from its base by the one thing that matters."""
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from a2j_jax.config import Config
+from a2j_jax.config_files import load_config
+from a2j_jax.errors import UserError
+from a2j_jax.experiments.budgets import BUDGETS, base_config
+from a2j_jax.experiments.paper_tables import TABLES, get_table
+from a2j_jax.tracks import TRACKS
+
+DIFFERENCES: dict[str, dict[str, Any]] = {
+    "table7/no_proposals": {"model.proposals": False},
+    "table7/no_surrounding_loss": {"loss.surrounding": False},
+    "table7/one_branch": {"model.one_branch": True},
+    "table8/global_regression": {"model.paradigm": "regression"},
+    "table8/heat_maps": {"model.paradigm": "heat_maps"},
+    "table9/from_scratch": {"model.init_from": None},
+    "table9/imagenet": {},
+    "table10/resnet18": {
+        "model.backbone": "resnet18",
+        "model.init_from": "weights/resnet18.safetensors",
+    },
+    "table10/resnet34": {
+        "model.backbone": "resnet34",
+        "model.init_from": "weights/resnet34.safetensors",
+    },
+    "table10/resnet50": {},
+}
+
+
+def differences(one: Config, other: Config) -> dict[str, Any]:
+    """Values of `one` that `other` has otherwise, the name left out."""
+    flat = [
+        {
+            f"{group}.{name}" if isinstance(value, dict) else group: inner
+            for group, value in dataclasses.asdict(config).items()
+            for name, inner in (value.items() if isinstance(value, dict) else [("", value)])
+        }
+        for config in (one, other)
+    ]
+    return {key: x for key, x in flat[0].items() if x != flat[1][key] and key != "name"}
+
+
+@pytest.mark.parametrize("base", ["nyu", "itop_front"])
+@pytest.mark.parametrize("row", list(DIFFERENCES))
+def test_a_row_differs_from_its_base_by_what_matters(row: str, base: str) -> None:
+    config = load_config(row, load_config(base))
+    assert differences(config, load_config(base)) == DIFFERENCES[row]
+    assert config.name == f"{base}-{row.rpartition('/')[2]}"
+
+
+def test_rows_of_tables_are_configs() -> None:
+    rows = {row.config for table in TABLES.values() for row in table.rows} - {None}
+    assert rows == set(DIFFERENCES)
+    for row in rows:
+        assert load_config(str(row)).track in ("nyu", "k2hpd")  # by itself
+
+
+def test_rows_from_random_weights_stay_there() -> None:
+    """A base that starts from nothing has nothing of ImageNet's in Table 10, and Table 9 is what adds it."""
+    base = load_config("synthetic_hand")
+    assert base.model.init_from is None
+    assert load_config("table10/resnet18", base).model.init_from is None
+    assert load_config("table9/imagenet", base).model.init_from == "weights/resnet50.safetensors"
+
+
+@pytest.mark.parametrize("track", sorted({data for t in TABLES.values() for data in t.data}))
+@pytest.mark.parametrize("budget", list(BUDGETS))
+def test_every_data_set_has_a_base_for_every_budget(track: str, budget: str) -> None:
+    config = base_config(track, budget)
+    assert config.track == track in TRACKS
+    if budget == "full":
+        assert (config.model.backbone, config.model.width) == ("resnet50", 64)
+    else:
+        assert config.model.init_from is None  # no weights of that size were ever published
+
+
+def test_the_papers_configs_start_from_imagenet_and_train_as_its_program() -> None:
+    for track in ("nyu", "icvl", "hands2017", "itop_front", "itop_top", "k2hpd"):
+        config = load_config(track)
+        assert (config.name, config.track) == (track, track)
+        assert config.model.init_from == "weights/resnet50.safetensors"
+        assert config.optim.preset == "official"
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "said"),
+    [
+        ("table77", None, "no table 'table77'; did you mean 'table7'?"),
+        ("7", "k2hpd", "table7 is run on one of nyu, itop_front, synthetic_hand, synthetic_body"),
+    ],
+)
+def test_tables_that_are_not_there(name: str, data: str | None, said: str) -> None:
+    with pytest.raises(UserError) as caught:
+        get_table(name, data)
+    assert said in str(caught.value)
+
+
+def test_the_papers_data_are_the_default() -> None:
+    assert get_table("8", None)[1] == "k2hpd"
+    assert get_table("table7", "synthetic_body")[1] == "synthetic_body"
+
+
+def test_an_unknown_budget() -> None:
+    with pytest.raises(UserError, match="no budget 'day'; there are: full, hour, smoke"):
+        base_config("nyu", "day")

@@ -1,0 +1,99 @@
+"""Figure 7: the numbers drawn and written are the scores'."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from a2j_jax.errors import UserError
+from a2j_jax.evaluation import metrics
+from a2j_jax.evaluation.predictions import JointSet, write_joints
+from a2j_jax.evaluation.score import score_errors
+from a2j_jax.figures.curves import figure_7, score_checkpoints, score_predictions
+from a2j_jax.tracks import get_track
+from a2j_jax.training.checkpoints import save_variables
+from tests import tiny
+
+NYU = get_track("nyu")
+
+
+def scores(seed: int, scale: float):
+    return score_errors(np.random.default_rng(seed).gamma(3.0, scale, (50, 14)), NYU)
+
+
+def test_curves_and_bars_are_those_of_the_scores() -> None:
+    methods = {"ours": scores(0, 3.0), "theirs": scores(1, 5.0)}
+    drawn = figure_7(methods, told="track nyu", command="a2j figure 7")
+    worst, mean, bars = drawn.drawing.axes
+    for by, axes in (("worst", worst), ("mean", mean)):
+        curves = drawn.contents[f"success_{by}_joint"]
+        for line, (name, one) in zip(axes.lines, methods.items(), strict=True):
+            np.testing.assert_allclose(line.get_xdata(), curves["thresholds"])
+            rates = curves["fraction_of_frames"][name]
+            np.testing.assert_allclose(line.get_ydata(), 100 * np.array(rates))
+            expected = metrics.success_rate(one.errors, curves["thresholds"], by)
+            np.testing.assert_allclose(rates, expected)
+    for group, one in zip(bars.containers, methods.values(), strict=True):
+        widths = [bar.get_width() for bar in group]
+        np.testing.assert_allclose(widths, [*one.per_joint, one.mean_error])
+    assert drawn.contents["methods"]["ours"]["mean_error_mm"] == methods["ours"].mean_error
+
+
+def test_the_table_is_long_and_complete() -> None:
+    one = scores(0, 3.0)
+    table = figure_7({"ours": one}, told="track nyu", command="a2j figure 7").table
+    assert {row["method"] for row in table} == {"ours"}
+    assert sum(row["what"] == "success_worst_joint" for row in table) == 401
+    bars = {row["at"]: row["value"] for row in table if row["what"] == "error_mm"}
+    assert list(bars) == [*NYU.skeleton.joints, "mean"]
+    assert bars["palm"] == one.per_joint[13]
+    assert bars["mean"] == one.mean_error
+
+
+def write(path: Path, uvd: np.ndarray) -> Path:
+    write_joints(path, JointSet(uvd))
+    return path
+
+
+def test_files_of_predictions_against_a_file_of_labels(tmp_path: Path) -> None:
+    uvd = np.random.default_rng(0).uniform(300, 700, (6, 14, 3))
+    labels = write(tmp_path / "labels.npz", uvd)
+    files = {"far": write(tmp_path / "far.npz", np.add(uvd, (0, 0, 9))), "near": labels}
+    found = score_predictions(files, NYU, labels=labels, data_dir=None, split="test")
+    assert list(found) == ["far", "near"]
+    assert found["near"].mean_error == 0
+    assert found["far"].mean_error > 9
+    with pytest.raises(UserError, match="need --labels, --data_dir or --checkpoint"):
+        score_predictions(files, NYU, labels=None, data_dir=None, split="test")
+
+
+@pytest.mark.slow
+def test_checkpoints_and_files_on_the_same_frames(tiny_data: Path, tmp_path: Path) -> None:
+    runs = {}
+    for seed in (0, 1):
+        runs[f"seed {seed}"] = tmp_path / str(seed)
+        config = tiny.config(tiny_data)
+        save_variables(runs[f"seed {seed}"], tiny.variables(seed=seed), config)
+    uvd = np.full((tiny.FRAMES["test"], 21, 3), (320.0, 240.0, 700.0))
+    file = write(tmp_path / "constant.npz", uvd)
+    found = score_checkpoints(runs, {"constant": file}, data_dir=None, split="test")
+    assert list(found) == ["seed 0", "seed 1", "constant"]
+    assert {one.frames for one in found.values()} == {tiny.FRAMES["test"]}
+    assert len({one.mean_error for one in found.values()}) == 3
+    track = dataclasses.replace(get_track("synthetic_hand"), crop_size=tiny.SIZE)
+    alone = score_predictions({"c": file}, track, labels=None, data_dir=tiny_data, split="test")
+    assert alone["c"].mean_error == found["constant"].mean_error
+
+
+@pytest.mark.slow
+def test_other_frames_are_no_comparison(tiny_data: Path, tmp_path: Path) -> None:
+    from tfds_builders.build import build
+
+    build("synthetic_hand", tmp_path / "data", crop_size=tiny.SIZE, train=2, validation=2, test=4)
+    runs = {"a": tiny_data, "b": tmp_path / "data"}
+    for name, data_dir in runs.items():
+        save_variables(tmp_path / name, tiny.variables(), tiny.config(data_dir))
+    folders = {name: tmp_path / name for name in runs}
+    with pytest.raises(UserError, match=r"b is of 4 frames .* on the same frames"):
+        score_checkpoints(folders, {}, data_dir=None, split="test")

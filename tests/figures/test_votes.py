@@ -1,0 +1,160 @@
+"""The anchors that are drawn are those that `aggregate` averages."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from a2j_jax import augment, geometry
+from a2j_jax.errors import UserError
+from a2j_jax.figures import votes
+from a2j_jax.models.anchors import Heads, aggregate, anchor_grid, anchor_weights
+from a2j_jax.skeletons import HANDS2017, ITOP, K2HPD, NYU, Skeleton
+from a2j_jax.tracks import TrackSpec
+from a2j_jax.training import assembly
+from a2j_jax.training.checkpoints import save_variables
+from a2j_jax.training.restore import Restored
+from tests import tiny
+from tests.evaluation import made_up
+
+
+def restored(track: str = "synthetic_hand") -> Restored:
+    config = tiny.config(track=track)
+    spec = assembly.track_of(config)
+    model = assembly.model_of(config, spec)
+    return Restored(model, tiny.variables(track), spec, config, 7, False)
+
+
+def examples(track: TrackSpec, positions: Any = (2, 5)) -> dict[int, Any]:
+    return {number: made_up.example(number, track) for number in positions}
+
+
+def heads_of(network: Restored, shown: dict[int, Any]) -> Heads:
+    batch = {
+        name: np.stack([example[name] for example in shown.values()])
+        for name in ("canvas", "center_uvd")
+    }
+    images = augment.evaluation_images(batch["canvas"], batch["center_uvd"][:, 2], network.track)
+    heads: Any = jax.jit(network.model.apply)(network.variables, images)
+    return heads
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["synthetic_hand", "itop_front", "k2hpd"])
+def test_votes_are_those_that_aggregate_averages(name: str) -> None:
+    network = restored(name)
+    shown = examples(network.track)
+    found = votes.frame_votes(network, shown, [0, 3], min_weight=1 / 60)
+    heads = heads_of(network, shown)
+    weights = np.asarray(anchor_weights(heads))
+    answer = np.asarray(aggregate(heads, anchor_grid(tiny.SIZE, tiny.SIZE)).joints)
+    assert [frame.position for frame in found] == [2, 5]
+    for row, frame in enumerate(found):
+        for joint, vote in zip((0, 3), frame.joints, strict=True):
+            assert vote.joint == network.track.skeleton.joints[joint]
+            kept = np.flatnonzero(weights[row, :, joint] > 1 / 60)
+            kept = kept[np.argsort(-weights[row, kept, joint], kind="stable")]
+            assert 0 < len(kept) < weights.shape[1]
+            np.testing.assert_allclose(vote.weight, weights[row, kept, joint], rtol=1e-4)
+            np.testing.assert_array_equal(vote.anchor_uv, anchor_grid(32, 32)[kept])
+            np.testing.assert_allclose(
+                vote.offset_uv, np.asarray(heads.offset)[row, kept, joint], rtol=1e-3, atol=1e-4
+            )
+            np.testing.assert_allclose(vote.predicted_uv, answer[row, joint, :2], rtol=1e-4)
+            mean = weights[row, :, joint] @ anchor_grid(32, 32)
+            np.testing.assert_allclose(vote.mean_anchor_uv, mean, rtol=1e-4)
+
+
+def test_all_votes_together_are_the_joint() -> None:
+    network = restored()
+    (frame,) = votes.frame_votes(network, examples(network.track, [0]), [4], min_weight=0.0)
+    (vote,) = frame.joints
+    assert len(vote.weight) == 64
+    assert vote.weight.sum() == pytest.approx(1.0, abs=1e-5)
+    assert (np.diff(vote.weight) <= 0).all()
+    np.testing.assert_allclose(
+        vote.weight @ (vote.anchor_uv + vote.offset_uv), vote.predicted_uv, rtol=1e-4
+    )
+
+
+def test_labels_are_in_the_crop_and_errors_in_space() -> None:
+    network = restored()
+    example = made_up.example(1, network.track)
+    (frame,) = votes.frame_votes(network, {0: example}, [2])
+    (vote,) = frame.joints
+    label = geometry.frame_to_crop(example["joints_uvd"][2:3, :2], example["box_px"], 32)[0]
+    np.testing.assert_allclose(vote.label_uv, label)
+    assert vote.surround_px == pytest.approx(np.linalg.norm(vote.mean_anchor_uv - label))
+    assert vote.error is not None
+    assert vote.error > 0
+    assert frame.name == "made_up/1"
+    np.testing.assert_allclose(frame.tile.truth_uv[2], label)
+    np.testing.assert_allclose(frame.tile.joints_uv[2], vote.predicted_uv)
+
+
+def test_a_frame_without_labels_has_no_errors() -> None:
+    network = restored()
+    example = made_up.example(0, network.track)
+    example["valid"] = np.zeros(21, bool)
+    (frame,) = votes.frame_votes(network, {0: example}, [2])
+    assert frame.error is None
+    assert (frame.joints[0].label_uv, frame.joints[0].error) == (None, None)
+    assert frame.joints[0].surround_px is None
+    example["valid"][1] = True
+    (frame,) = votes.frame_votes(network, {0: example}, [1, 2])
+    assert frame.error == frame.joints[0].error
+    assert frame.joints[1].error is None
+
+
+def test_more_than_the_least_weight_and_the_heaviest_first() -> None:
+    weight = np.array([0.02, 0.5, 0.03, 0.45])
+    assert votes.informative(weight, 0.02).tolist() == [1, 3, 2]
+
+
+def test_frames_are_evenly_spaced() -> None:
+    assert votes.example_positions(2000, 3) == [333, 1000, 1666]
+    assert votes.example_positions(20, 1) == [10]
+    assert votes.example_positions(2, 5) == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("skeleton", "names"),
+    [
+        (HANDS2017, ["wrist", "index_tip", "pinky_tip"]),
+        (NYU, ["palm", "index_tip", "wrist_thumb_side"]),
+        (ITOP, ["head", "right_hand", "left_foot"]),
+        (K2HPD, ["head", "right_hand", "left_foot"]),
+        (Skeleton("own", ("a", "b", "c"), ()), ["a", "c"]),
+    ],
+)
+def test_joints_that_nobody_named(skeleton: Skeleton, names: list[str]) -> None:
+    assert [skeleton.joints[k] for k in votes.joint_numbers(None, skeleton)] == names
+
+
+def test_named_joints() -> None:
+    assert votes.joint_numbers(["ring_tip", "wrist", "ring_tip"], HANDS2017) == [17, 0]
+    with pytest.raises(UserError, match=r"no such joint; did you mean 'ring_tip'\?"):
+        votes.joint_numbers(["rng_tip"], HANDS2017)
+
+
+@pytest.mark.parametrize("change", [{"proposals": False}, {"paradigm": "regression"}])
+def test_anchors_without_weights_cannot_be_drawn(change: dict[str, Any], tmp_path: Any) -> None:
+    config = tiny.config()
+    config = dataclasses.replace(config, model=dataclasses.replace(config.model, **change))
+    model = assembly.model_of(config, assembly.track_of(config))
+    save_variables(tmp_path / "run", tiny.made_up(tiny.shapes(model)), config)
+    with pytest.raises(UserError, match="no weight to draw"):
+        votes.restore_anchors(tmp_path / "run")
+
+
+def test_looking_is_aggregating() -> None:
+    rng = np.random.default_rng(0)
+    heads = Heads(*(jax.numpy.asarray(rng.normal(size=s)) for s in
+                    ((2, 64, 3), (2, 64, 3, 2), (2, 64, 3))))  # fmt: skip
+    seen = votes.look_at_anchors(heads, 32)
+    answer = aggregate(heads, anchor_grid(32, 32))
+    np.testing.assert_array_equal(seen.joints, answer.joints)
+    np.testing.assert_array_equal(seen.weight, answer.weights)
+    np.testing.assert_array_equal(seen.offset_uv, heads.offset)

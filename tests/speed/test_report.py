@@ -1,0 +1,69 @@
+"""Tables and JSON of made-up times."""
+
+import json
+
+import pytest
+
+from a2j_jax.evaluation.tables import markdown
+from a2j_jax.speed.bench import Measured, Row
+from a2j_jax.speed.report import comparison_table, published_speed, speed_table, to_json
+from a2j_jax.speed.timing import Timing
+from a2j_jax.tracks import get_track
+
+NYU = get_track("nyu")
+FOUND = Measured(
+    Timing((2.0, 2.0, 2.0)),
+    (
+        Row("a2j resnet50", 42_700_000, 11.2e9, 1, Timing((8.0, 6.0, 7.0)), None),
+        Row("a2j resnet50", 42_700_000, 11.2e9, 8, Timing((3.0,) * 3), Timing((6.0, 4.5, 6.0))),
+    ),
+)
+
+
+def test_the_sum_is_of_both_parts() -> None:
+    table = speed_table(FOUND, "Speed", NYU)
+    cells = dict(zip(table.columns, table.rows[0], strict=True))
+    assert cells == {
+        "network": "a2j resnet50",
+        "M weights": "42.7",
+        "GFLOP": "11.20",
+        "batch": "1",
+        "read, warp": "2",
+        "forward": "7 (6.5–7.5)",
+        "sum": "9",
+        "frames/s": "111.1",
+    }
+    assert "| a2j resnet50 | 42.7 |" in markdown(table)
+
+
+def test_the_comparison_is_by_round() -> None:
+    (row,) = comparison_table(FOUND).rows
+    assert row == ("a2j resnet50", "8", "3 (3–3)", "6 (5.25–6)", "2.00 (1.75–2.00)")
+
+
+def test_json_holds_everything() -> None:
+    contents = json.loads(json.dumps(to_json(FOUND, {"device": "abacus"}, NYU), allow_nan=False))
+    assert contents["device"] == "abacus"
+    assert (contents["track"], contents["crop_size"]) == ("nyu", 176)
+    one, other = contents["networks"]
+    assert one["forward_ms"] == {"median": 7.0, "lower": 6.5, "upper": 7.5}
+    assert one["rounds_ms"] == [8.0, 6.0, 7.0]
+    assert one["total_ms"] == 9.0
+    assert one["frames_per_second"] == pytest.approx(1000 / 9)
+    assert one["official"] is None
+    assert other["official"]["times_as_fast"]["median"] == 2.0
+
+
+@pytest.mark.parametrize(
+    ("track", "said"), [("nyu", "105.06 frames/s"), ("k2hpd", "93.78 frames/s")]
+)
+def test_the_papers_speed_is_quoted_with_its_source(track: str, said: str) -> None:
+    (note,) = published_speed(get_track(track))
+    assert said in note
+    assert "1080 Ti" in note
+    assert "paperswithcode" in note
+    assert note in speed_table(FOUND, "", get_track(track)).notes
+
+
+def test_where_no_speed_was_published_nothing_is_quoted() -> None:
+    assert published_speed(get_track("synthetic_hand")) == ()

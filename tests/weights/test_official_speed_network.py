@@ -1,0 +1,117 @@
+"""The PyTorch network that ours is timed against computes what ours does, and what the official program did."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from a2j_jax.models.a2j import A2J
+from a2j_jax.speed import bench
+from a2j_jax.speed.stages import forward_of, random_variables
+from a2j_jax.tracks import TrackSpec, get_track, with_crop_size
+from a2j_jax.weights.convert import variables_from_official
+from tests import recipe, tiny
+from tests.speed import plain_frames
+
+torch = pytest.importorskip("torch", reason="needs the extra a2j-jax[torch]")
+SIZE = 32
+
+
+def small(backbone: str, joint_dims: int = 3, stem_channels: int = 3) -> A2J:
+    return A2J(
+        14,
+        joint_dims,
+        backbone,
+        width=8,
+        stem_channels=stem_channels,
+        head_features=8,
+        head_depth=2,
+    )
+
+
+def track_like(model: A2J, size: int = SIZE) -> TrackSpec:
+    return with_crop_size(get_track("nyu" if model.joint_dims == 3 else "k2hpd"), size)
+
+
+def both(model: A2J, variables: Any, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Joints (B, K, D) in the order of ours: ours, PyTorch's."""
+    from a2j_jax.speed.official import official_forward_of
+
+    track = track_like(model, images.shape[1])
+    ours = forward_of(model, variables, track, len(images))(images).joints
+    theirs = official_forward_of(model, variables, track.crop_size)(images)
+    return np.asarray(ours), theirs[..., [1, 0, 2][: model.joint_dims]]
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        small("resnet18"),
+        small("resnet34", joint_dims=2),
+        small("resnet50"),
+        small("resnet50", stem_channels=1),
+    ],
+    ids=["resnet18", "resnet34, in-plane", "resnet50", "one input channel"],
+)
+def test_joints_are_ours(model: A2J) -> None:
+    variables = tiny.made_up(tiny.shapes(model, SIZE))
+    for head, kernels in variables["params"].items():
+        if head != "trunk":  # answers of the size that a trained network's have
+            kernels["output"]["kernel"] *= 0.03 if head == "proposal_head" else 0.003
+    images = np.random.default_rng(1).standard_normal((2, SIZE, SIZE, 1), np.float32)
+    ours, theirs = both(model, variables, images)
+    assert np.ptp(ours[..., :2], axis=1).min() > 0.3  # px: joints that lie apart
+    np.testing.assert_allclose(theirs, ours, rtol=0, atol=1e-3)
+
+
+def test_weights_nobody_trained_are_fit_for_it() -> None:
+    model = small("resnet18")
+    variables = random_variables(model, track_like(model))
+    images = np.random.default_rng(1).standard_normal((1, SIZE, SIZE, 1), np.float32)
+    ours, theirs = both(model, variables, images)
+    assert np.isfinite(ours).all()
+    np.testing.assert_allclose(theirs, ours, rtol=0, atol=1e-2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("golden", "names", "joint_dims"),
+    [
+        ("forward_hand.npz", "state_dict_hand_k14.json", 3),
+        ("forward_body2d.npz", "state_dict_body2d_k19.json", 2),
+    ],
+)
+def test_joints_are_the_official_programs(
+    parity: Path, golden: str, names: str, joint_dims: int
+) -> None:
+    from a2j_jax.speed.official import official_forward_of
+
+    recorded = np.load(parity / golden)
+    joints, height, width = (int(recorded[key]) for key in ("K", "H", "W"))
+    if height != width:
+        pytest.skip("crops are square")
+    model = A2J(joints, joint_dims)
+    variables = variables_from_official(
+        recipe.state_dict(parity / names, joints),
+        tiny.shapes(model),
+        backbone="resnet50",
+        joint_dims=joint_dims,
+    )
+    images = recipe.images(int(recorded["B"]), height, width)
+    found = official_forward_of(model, variables, height)(np.asarray(images))
+    np.testing.assert_allclose(found, recorded["joints"], rtol=0, atol=0.01)
+
+
+def test_it_is_timed_beside_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    from a2j_jax.speed.official import described, device_beside_jax, official_forward_of
+
+    monkeypatch.setattr(bench, "write_frames", plain_frames.write_frames)
+    model = small("resnet18")
+    track = track_like(model)
+    network = bench.Network("small", model, random_variables(model, track))
+    (row,) = bench.measure([network], track, (2,), 3, official_forward_of).rows
+    assert row.official is not None
+    assert row.official.spread.median > 0
+    assert device_beside_jax() == "cpu"
+    assert described("cpu").startswith(torch.__version__)
