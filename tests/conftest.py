@@ -22,7 +22,10 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 
 
 # A job in the background of a script (`make test &`) ignores Ctrl-C, and so would every program that is started here.
-if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+if (
+    threading.current_thread() is threading.main_thread()
+    and signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+):
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
