@@ -14,7 +14,7 @@ from a2j_jax import augment, crops, geometry
 from a2j_jax.errors import UserError
 from a2j_jax.inference.centers import depth_in_box, hand_center, person_box
 from a2j_jax.inference.frames import DepthFrame, frame_from_array
-from a2j_jax.models.decoding import decode
+from a2j_jax.models.decoding import compile_with_decoding
 from a2j_jax.models.network import PoseNetwork
 from a2j_jax.tracks import TrackSpec
 from a2j_jax.training.restore import restore
@@ -210,15 +210,13 @@ def _compile(model: PoseNetwork, variables: Any, spec: TrackSpec) -> Any:
     """Crop (S, S) in storage units and θ → joints in crop coordinates and confidence, compiled."""
     size = spec.crop_size
 
-    def network(
-        variables: Any, crop: jax.Array, center_depth_mm: jax.Array
-    ) -> tuple[jax.Array, jax.Array]:
+    def network(variables: Any, crop: jax.Array, center_depth_mm: jax.Array) -> Any:
         image = augment.normalize(crop, center_depth_mm, spec)
         outputs: Any = model.apply(variables, image[None, ..., None], train=False)
-        return decode(outputs, size)
+        return outputs
 
     shapes = jax.ShapeDtypeStruct((size, size), jnp.float32), jax.ShapeDtypeStruct((), jnp.float32)
-    return jax.jit(network).lower(variables, *shapes).compile()
+    return compile_with_decoding(network, size, variables, *shapes)
 
 
 def _storage_frame(depth: DepthFrame, spec: TrackSpec) -> NDArray[Any]:

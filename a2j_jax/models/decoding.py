@@ -1,6 +1,8 @@
 """From what a network answers to joints, whichever paradigm it is of."""
 
-from typing import NamedTuple, assert_never
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple, assert_never
 
 import jax
 import jax.numpy as jnp
@@ -39,3 +41,17 @@ def decode(outputs: Outputs, crop_size: int) -> Estimate:
             return Estimate(joints, jnp.ones(joints.shape[:2], joints.dtype))
         case _:
             assert_never(outputs)
+
+
+def compile_with_decoding(
+    network: Callable[..., Any], crop_size: int, *arguments: Any
+) -> Callable[..., Estimate]:
+    """`decode(network(...), crop_size)`, compiled for arguments of these shapes and dtypes.
+
+    As two programs: where the same one also decodes, XLA's CPU compiler makes a slower one of the network
+    (jaxlib 0.10.2, ResNet-50, one NYU crop: 219 ms instead of 152 on two cores).
+    """
+    first = jax.jit(network).lower(*arguments).compile()
+    answered = jax.eval_shape(network, *arguments)
+    second = jax.jit(partial(decode, crop_size=crop_size)).lower(answered).compile()
+    return lambda *given: second(first(*given))

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from a2j_jax import augment, crops, geometry
 from a2j_jax.errors import UserError
 from a2j_jax.inference.frames import read_frame
-from a2j_jax.models.decoding import Estimate, decode
+from a2j_jax.models.decoding import Estimate, compile_with_decoding, decode
 from a2j_jax.models.network import PoseNetwork
 from a2j_jax.speed.frames import FrameFile
 from a2j_jax.speed.timing import Call, take_turns
@@ -87,7 +87,8 @@ def forward_of(model: PoseNetwork, variables: Any, track: TrackSpec, batch_size:
     size = track.crop_size
     images = jax.ShapeDtypeStruct((batch_size, size, size, 1), jnp.float32)
     on_device = jax.device_put(variables)
-    compiled = _program(model, size).lower(on_device, images).compile()
+    network = partial(model.apply, train=False)
+    compiled = compile_with_decoding(network, size, on_device, images)
 
     def forward(images: Images) -> Estimate:
         estimate: Estimate = jax.device_get(compiled(on_device, images))
