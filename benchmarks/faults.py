@@ -78,7 +78,7 @@ def kill(part: Part, trials: int) -> None:
             time.sleep(part.rng.uniform(0, 0.05))
             assert start.end(by=signal.SIGKILL).status == -signal.SIGKILL
         if faults.unfinished(part.workdir):
-            what = "  of these: half a checkpoint on disk"
+            what = "(of all SIGKILLs: left half a checkpoint)"
             part.times[what] = part.times.get(what, 0) + 1
 
 
