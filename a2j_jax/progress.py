@@ -3,15 +3,48 @@
 Everything goes to stderr; stdout belongs to results.
 """
 
+import os
+import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column
 
-console = Console(stderr=True)
+
+class _Stderr:
+    """Standard error, whatever it is at the moment; that nobody reads it any more is no reason to end.
+
+    A terminal that was closed, a `| head`, a `| tee` that Ctrl-C ended as well: from then on it leads nowhere.
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys.stderr, name)
+
+    def write(self, text: str) -> int:
+        try:
+            return sys.stderr.write(text)
+        except OSError:
+            self._lead_nowhere()
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            sys.stderr.flush()
+        except OSError:
+            self._lead_nowhere()
+
+    def _lead_nowhere(self) -> None:
+        with suppress(OSError, ValueError):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, sys.stderr.fileno())
+            os.close(nowhere)
+
+
+console = Console(file=_Stderr())  # type: ignore[arg-type]
 Advance = Callable[..., None]  # advance(count, note="")
 _LINE_EVERY_SECONDS = 15.0
 _WIDE = 110  # columns that hold a bar with everything about it, and a note
@@ -100,7 +133,7 @@ def clock(seconds: float) -> str:
 
 def say(text: str, everywhere: bool = False) -> None:
     """One line for the person at the terminal; `everywhere`: from a process that is to be quiet, too."""
-    to = Console(stderr=True) if everywhere and console.quiet else console
+    to = Console(file=_Stderr()) if everywhere and console.quiet else console  # type: ignore[arg-type]
     to.print(text, highlight=False, markup=False, soft_wrap=True)
 
 

@@ -1,6 +1,8 @@
 """Progress with and without a terminal: nothing that matters is lost or squeezed out."""
 
 import io
+import subprocess
+import sys
 
 import pytest
 from rich.console import Console
@@ -77,3 +79,29 @@ def test_quiet(where: str, request: pytest.FixtureRequest) -> None:
         advance(100, note="loss 9.00")
         say("step 2: error 5.00")
     assert text(console) == ""
+
+
+TALKS_ON = """
+import sys
+from a2j_jax.progress import say
+for number in range(100):
+    say(f"line {number}")
+    sys.stderr.flush()
+print("done")
+"""
+
+
+def test_nobody_has_to_read_it() -> None:
+    """`2>&1 | head -1`, or a `tee` that Ctrl-C ended: what is told is lost, what is done is not."""
+    talking = subprocess.Popen(
+        [sys.executable, "-c", f"input()\n{TALKS_ON}"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert talking.stderr is not None
+    talking.stderr.close()
+    talking.stderr = None
+    out, _ = talking.communicate("go on\n")
+    assert (talking.returncode, out) == (0, "done\n")

@@ -47,6 +47,14 @@ def join_processes(arguments: argparse.Namespace) -> None:
     )
     asked_for = arguments.distributed or any(value is not None for value in given)
     if not asked_for and None in (address, count, index):
+        found = (address, count, index)
+        absent = [v for v, x in zip(_VARIABLES.values(), found, strict=True) if x is None]
+        # The address alone is JAX's own, for a cluster.
+        if (count, index) != (None, None):
+            raise UserError(
+                f"{' and '.join(absent)} not set, where the other JAX_* variables of several processes are: set all "
+                "three of them, or none, or give --distributed where the cluster says the rest"
+            )
         return
     processes.initialize(
         address, _whole(count, "num_processes"), _whole(index, "process_id"), arguments.distributed

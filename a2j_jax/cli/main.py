@@ -22,7 +22,7 @@ from a2j_jax.cli.arguments import (
 from a2j_jax.compilation_cache import use_compilation_cache
 from a2j_jax.errors import Stopped, UserError
 
-INTERRUPTED = 130  # as a shell reports Ctrl-C
+INTERRUPTED, TERMINATED = 130, 143  # as a shell reports Ctrl-C and SIGTERM
 
 # Command -> its module and one line of help; modules load when their command is called.
 COMMANDS = {
@@ -47,6 +47,10 @@ examples:
 """
 
 
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM where nothing else listens for it: for whoever cleans up after Ctrl-C."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit status: 0, 2 for a user's mistake, 130 for Ctrl-C, 143 for SIGTERM."""
     arguments = list(sys.argv[1:] if argv is None else argv)
@@ -59,6 +63,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"a2j: {stop}", file=sys.stderr)
         processes.leave()  # all of them stopped after the same step
         return stop.status
+    except _Terminated:
+        print("a2j: SIGTERM: ended", file=sys.stderr)
+        return TERMINATED
     except KeyboardInterrupt:
         print("a2j: interrupted", file=sys.stderr)
         return INTERRUPTED
@@ -79,6 +86,8 @@ def console(argv: Sequence[str] | None = None) -> NoReturn:
     several processes that has failed: JAX would have it wait at its end for the others, which wait for it.
     """
     sys.unraisablehook = _interrupt_again
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, _end)
     try:
         status = main(argv)
     except Exception:
@@ -91,7 +100,7 @@ def console(argv: Sequence[str] | None = None) -> NoReturn:
             file=sys.stderr,
         )
         status = 1
-    if status != INTERRUPTED and not (status and processes.several()):
+    if status not in (INTERRUPTED, TERMINATED) and not (status and processes.several()):
         sys.exit(status)
     # Semaphores, as `atexit` would give them back: their tracker would complain of those left over.
     multiprocessing_util._run_finalizers(0)  # type: ignore[attr-defined]
@@ -99,6 +108,10 @@ def console(argv: Sequence[str] | None = None) -> NoReturn:
         with contextlib.suppress(OSError, ValueError):  # closed, or nobody reads it any more
             stream.flush()
     os._exit(status)
+
+
+def _end(*_: object) -> NoReturn:
+    raise _Terminated
 
 
 def _interrupt_again(unraisable: Any) -> None:

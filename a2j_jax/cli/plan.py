@@ -19,7 +19,7 @@ examples:
   a2j plan --config quickstart --topology cpu --json
 
 TPUs are planned for without one (pip install 'a2j-jax[tpu]'), and no data set is needed. A plan of the paper's
-network takes about five minutes of one core. `--sweep batch` finds the largest batch that fits.
+network takes 5 to 25 minutes of one core. `--sweep batch` finds the largest batch that fits.
 """
 
 

@@ -193,6 +193,9 @@ def _to_uvd(
 
 def _read_npz(path: Path, spec: TrackSpec) -> JointSet:
     try:
+        # Of anything else numpy says that it may be a pickle, and how to run it: not repeated here.
+        if not zipfile.is_zipfile(path):
+            raise zipfile.BadZipFile("not a whole archive; is it complete?")
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in _ARRAY_NAMES if name in archive.files}
             found = archive.files

@@ -17,9 +17,12 @@ from a2j_jax.evaluation.report import write_json
 from a2j_jax.experiments.paper_tables import PaperTable, Row
 from a2j_jax.progress import say
 from a2j_jax.speed.stages import flops_per_frame, frames_per_second, parameters
+from a2j_jax.training import assembly
 from a2j_jax.training.experiment import run_experiment
 from a2j_jax.training.record import read_starts
 from a2j_jax.training.restore import Restored, restore
+from a2j_jax.training.stopping import StopRequests, stopped
+from a2j_jax.weights.load import check_weights
 
 RESULT_FILE = "result.json"
 _SPEED_ROUNDS = 20
@@ -52,10 +55,21 @@ def jobs(table: PaperTable, base: Config, seeds: int, out: Path) -> Iterator[Job
             yield Job(row, seed, config, out / row.name / f"seed_{seed}")
 
 
-def missing_weights(config: Config) -> str | None:
-    """The weights a run is to start from, where they are not there."""
+def unusable_weights(config: Config) -> str | None:
+    """Why a run cannot start from the weights it is to start from; None where it can, or needs none."""
     source = config.model.init_from
-    return source if source is not None and not Path(source).exists() else None
+    if source is None or Path(source).is_dir():
+        return None
+    if not Path(source).exists():
+        return f"{source} is not there (docs/weights.md)"
+    track = assembly.track_of(config)
+    model = assembly.model_of(config, track)
+    expected = assembly.expected_variables(model, track)
+    try:
+        check_weights(source, expected, backbone=model.backbone, head_depth=config.model.head_depth)
+    except UserError:
+        return f"{source} does not fit a {model.backbone} of width {model.width}"
+    return None
 
 
 def run(job: Job, *, pdj: bool, split: str, prepare: Prepare, command: str) -> dict[str, Any]:
@@ -110,18 +124,28 @@ def run(job: Job, *, pdj: bool, split: str, prepare: Prepare, command: str) -> d
 def run_all(
     todo: Sequence[Job], *, pdj: bool, split: str, prepare: Prepare, command: str
 ) -> tuple[list[dict[str, Any]], dict[str, str]]:
-    """All runs that can be run: their results, and row -> why it was not run."""
+    """All runs that can be run: their results, and row -> why it was not run.
+
+    Raises:
+      UserError: none can; or as `run_experiment`.
+      Stopped: told to stop; what was under way is saved.
+    """
     results, skipped = [], {}
-    for number, job in enumerate(todo, start=1):
-        absent = missing_weights(job.config)
-        if absent is not None and not job.workdir.exists():
-            skipped[job.row.name] = f"not run: {absent} is not there (docs/weights.md)"
-            say(f"{job.row.label}: {skipped[job.row.name]}")
-            continue
-        say(f"run {number} of {len(todo)}: {job.row.label}, seed {job.seed}, in {job.workdir}")
-        results.append(run(job, pdj=pdj, split=split, prepare=prepare, command=command))
+    with StopRequests() as stop:
+        for number, job in enumerate(todo, start=1):
+            why = None if job.workdir.exists() else unusable_weights(job.config)
+            if why is not None:
+                skipped[job.row.name] = f"not run: {why}"
+                continue
+            say(f"run {number} of {len(todo)}: {job.row.label}, seed {job.seed}, in {job.workdir}")
+            results.append(run(job, pdj=pdj, split=split, prepare=prepare, command=command))
+            # A signal in the last step of a run, or while it was scored, did not end it.
+            if stop.received is not None and number < len(todo):
+                raise stopped(stop.received, number, len(todo), what="run")
     if not results:
-        raise UserError(f"nothing could be run: {'; '.join(skipped.values())}")
+        raise UserError(f"nothing could be run; {'; '.join(dict.fromkeys(skipped.values()))}")
+    for name, why in skipped.items():
+        say(f"{name}: {why}")
     return results, skipped
 
 

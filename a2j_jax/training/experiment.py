@@ -29,7 +29,14 @@ from a2j_jax.training.profiling import FOLDER as PROFILE_FOLDER
 from a2j_jax.training.profiling import ProfileWindow
 from a2j_jax.training.record import read_starts, record_start
 from a2j_jax.training.restore import variables_from
-from a2j_jax.training.run_directory import CONFIG_FILE, OF_EMA, RANKED_BY, read_config, write_config
+from a2j_jax.training.run_directory import (
+    CONFIG_FILE,
+    OF_EMA,
+    RANKED_BY,
+    claimed,
+    read_config,
+    write_config,
+)
 from a2j_jax.training.state import TrainState
 from a2j_jax.training.weights_and_biases import WandbLog, require_wandb
 from a2j_jax.weights.load import initial_variables
@@ -115,7 +122,10 @@ def run_experiment(
 
     # Run
     workdir.mkdir(parents=True, exist_ok=True)
-    with contextlib.closing(RunCheckpoints(workdir, config.run.keep_best)) as checkpoints:
+    with (
+        claimed(workdir) if processes.is_first() else contextlib.nullcontext(),
+        contextlib.closing(RunCheckpoints(workdir, config.run.keep_best)) as checkpoints,
+    ):
         before = read_config(workdir) if (workdir / CONFIG_FILE).exists() else None
         last = checkpoints.latest_step()
         if last is not None:
@@ -126,7 +136,7 @@ def run_experiment(
         if processes.is_first() and (not done or before is None):
             write_config(workdir, _with_absolute_paths(config))
         if done:
-            say(f"this run is finished: step {last} of {intervals.total}; nothing left to train")
+            say(f"this run is finished at step {last}; nothing left to train")
             return state
         say(_headline(config, track, model, state, frames, intervals, layout))
         if last is not None:

@@ -1,7 +1,11 @@
 """What a run directory says in plain files: its config, which checkpoints are complete, and how they rank."""
 
+import contextlib
+import fcntl
 import json
 import math
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from a2j_jax.config import Config, to_json
@@ -14,6 +18,31 @@ CONFIG_FILE = "config.json"
 CHECKPOINTS = "checkpoints"
 RANKED_BY = "error"  # lower is better
 OF_EMA = "error_ema"  # and ranks instead, where an average of the weights is kept
+
+
+@contextlib.contextmanager
+def claimed(directory: Path) -> Iterator[None]:
+    """A context in which no other run trains in the same directory.
+
+    The claim is a lock on the folder itself, which the system gives back when the process ends, even if killed; a file
+    system without locks has none.
+
+    Raises:
+      UserError: another process has it.
+    """
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"{directory}: another process is training there; wait until it has ended, or name another folder"
+            ) from None
+        except OSError:
+            pass
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def write_config(directory: str | Path, config: Config) -> None:

@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C end a run between two steps, once its state is saved.
+"""SIGTERM, Ctrl-C and a terminal that is closed end a run between two steps, once its state is saved.
 
 Of several processes all have to stop after the same step, whichever of them is told to: JAX's preemption service
 agrees on it. It listens for SIGTERM, as Slurm and cloud machines send it; Ctrl-C is passed on to it.
@@ -17,13 +17,14 @@ from a2j_jax import processes
 from a2j_jax.errors import Stopped
 from a2j_jax.progress import say
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = (signal.SIGINT, signal.SIGHUP, signal.SIGTERM)
 
 
 class StopRequests:
     """A context in which the signals only leave a note. A second Ctrl-C interrupts at once.
 
-    Python hears signals in its main thread alone: entered in another, this changes nothing.
+    Python hears signals in its main thread alone: entered in another, this changes nothing. One that is ignored
+    (`nohup`) stays so. Within another such context, what came too late to be acted on here is left to that one.
     """
 
     def __init__(self) -> None:
@@ -33,9 +34,18 @@ class StopRequests:
     def __enter__(self) -> "StopRequests":
         if threading.current_thread() is threading.main_thread():
             # SIGTERM is the preemption service's own where there are several processes.
-            heard = _SIGNALS[:1] if processes.several() else _SIGNALS
-            self._before = {number: signal.signal(number, self._note) for number in heard}
+            heard = _SIGNALS[:2] if processes.several() else _SIGNALS
+            self._before = {
+                number: signal.signal(number, self._note)
+                for number in heard
+                if signal.getsignal(number) is not signal.SIG_IGN
+            }
         return self
+
+    @property
+    def received(self) -> signal.Signals | None:
+        """The signal that came, in this process."""
+        return self._received
 
     def __exit__(
         self,
@@ -45,6 +55,9 @@ class StopRequests:
     ) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+            outer = getattr(handler, "__self__", None)
+            if kind is None and number == self._received and isinstance(outer, StopRequests):
+                outer._received = self._received
 
     def after(self, step: int) -> signal.Signals | None:
         """The signal by which to stop after this step, or None; the same answer in every process."""
@@ -67,9 +80,9 @@ class StopRequests:
             )
 
 
-def stopped(by: signal.Signals, step: int, total: int) -> Stopped:
+def stopped(by: signal.Signals, step: int, total: int, what: str = "step") -> Stopped:
     """What ends the run: its exit status is a shell's for that signal."""
     return Stopped(
-        f"{by.name}: stopped after step {step} of {total}, which is saved; the same command goes on from there",
+        f"{by.name}: stopped after {what} {step} of {total}, which is saved; the same command goes on from there",
         128 + by,
     )

@@ -28,6 +28,21 @@ def initial_variables(
     Raises:
       UserError: a file that cannot be read or does not fit.
     """
+    loaded, there, unused = _loaded(source, variables, backbone, head_depth)
+    left = names_below(variables, set(variables["params"]) - {"trunk"} - set(there))
+    say_initialised(source, len(flatten_dict(variables)) - len(left), left, unused)
+    return loaded
+
+
+def check_weights(source: str, variables: Any, *, backbone: str, head_depth: int) -> None:
+    """Raise what `initial_variables` would; variables may be shapes alone."""
+    _loaded(source, variables, backbone, head_depth)
+
+
+def _loaded(
+    source: str, variables: dict[str, Any], backbone: str, head_depth: int
+) -> tuple[dict[str, Any], list[str], list[str]]:
+    """Filled variables, A2J's heads that the file has, and what of the file has no use."""
     if not Path(source).exists():
         raise UserError(
             f"--config.model.init_from: weights file not found: {source}; docs/weights.md has the two commands "
@@ -45,10 +60,7 @@ def initial_variables(
     unused = [head for head in there if head not in ours]
     if any(key.startswith(CLASSIFIER) for key in state_dict):
         unused.append("ImageNet's classifier (fc)")
-    left = names_below(variables, ours - {"trunk"} - set(there))
-    taken = len(flatten_dict(variables)) - len(left)
-    say_initialised(source, taken, left, unused)
-    return loaded
+    return loaded, there, unused
 
 
 def names_below(variables: Mapping[str, Any], modules: Iterable[str]) -> list[str]:

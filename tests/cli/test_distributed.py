@@ -71,3 +71,16 @@ def test_the_first_one_speaks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "is_first", lambda: False)
     join("--distributed")
     assert progress.console.quiet
+
+
+@pytest.mark.parametrize("absent", VARIABLES)
+def test_a_variable_that_was_forgotten_is_named(
+    joined: list[tuple], monkeypatch: pytest.MonkeyPatch, absent: str
+) -> None:
+    """Processes that were not told of each other would all train in the same directory."""
+    for name, value in zip(VARIABLES, ("here:1", "2", "0"), strict=True):
+        if name != absent:
+            monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match=f"^{absent} not set, where the other JAX_"):
+        join("")
+    assert joined == []

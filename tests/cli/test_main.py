@@ -221,3 +221,25 @@ def test_imports_are_light(tmp_path: Path) -> None:
     seconds = re.search(r"seconds ([\d.e-]+)", done.stdout)
     assert seconds is not None
     assert float(seconds[1]) < 2
+
+
+ENDED = """
+import os, signal
+import a2j_jax.cli.show
+from a2j_jax.cli import console
+
+def run(_):
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+    finally:
+        print("closed")
+
+a2j_jax.cli.show.run = run
+console(["show", "synthetic_hand"])
+"""
+
+
+def test_sigterm_where_nothing_else_listens_for_it() -> None:
+    """As Ctrl-C: what is open is closed, one line, and a shell's status."""
+    done = subprocess.run([sys.executable, "-c", ENDED], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (143, "closed\n", "a2j: SIGTERM: ended\n")

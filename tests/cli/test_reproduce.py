@@ -111,4 +111,4 @@ def test_mistakes(refused: Refused) -> None:
     assert "is run on one of" in refused("reproduce", "table7", "--data", "k2hpd")
     assert "there are: full, hour, smoke" in refused("reproduce", "7", "--budget", "day")
     assert "did you mean 'optim.steps'?" in refused("reproduce", "7", "--config.optim.step=3")
-    assert "nothing could be run: not run: weights/resnet50" in refused("reproduce", "table3")
+    assert "nothing could be run; not run: weights/resnet50" in refused("reproduce", "table3")

@@ -139,11 +139,11 @@ def test_a_finished_run_has_nothing_left_to_train(
     workdir, state = finished
     before = {p: p.stat().st_mtime_ns for p in (workdir / "checkpoints").rglob("*")}
     again = run_experiment(tiny.config(tiny_data), workdir)
-    assert "this run is finished: step 6 of 6; nothing left to train" in capsys.readouterr().err
+    assert "this run is finished at step 6; nothing left to train" in capsys.readouterr().err
     assert tiny.same(again, state)
     config = (workdir / "config.json").read_bytes()
     run_experiment(tiny.config(tiny_data, steps=5), workdir)  # shorter than what was done
-    assert capsys.readouterr().err == "this run is finished: step 6 of 5; nothing left to train\n"
+    assert capsys.readouterr().err == "this run is finished at step 6; nothing left to train\n"
     assert (workdir / "config.json").read_bytes() == config
     assert {p: p.stat().st_mtime_ns for p in (workdir / "checkpoints").rglob("*")} == before
 

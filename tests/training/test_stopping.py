@@ -108,3 +108,29 @@ def test_what_ends_the_run_says_how_to_go_on(number: signal.Signals, status: int
     assert str(error) == (
         f"{number.name}: stopped after step 7 of 20, which is saved; the same command goes on from there"
     )
+
+
+def test_a_closed_terminal_is_as_sigterm_unless_it_is_ignored() -> None:
+    with StopRequests() as stop:
+        signal.raise_signal(signal.SIGHUP)
+        assert stop.after(1) is signal.SIGHUP
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # nohup
+    try:
+        with StopRequests() as stop:
+            signal.raise_signal(signal.SIGHUP)
+            assert stop.received is None
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_what_came_too_late_is_left_to_the_context_around() -> None:
+    """A run that was told to stop in its last step is through; those after it are not to begin."""
+    with StopRequests() as outer:
+        with StopRequests():
+            signal.raise_signal(signal.SIGTERM)
+        assert outer.received is signal.SIGTERM
+    with StopRequests() as outer:
+        with contextlib.suppress(ValueError), StopRequests():
+            signal.raise_signal(signal.SIGTERM)
+            raise ValueError  # it was acted on
+        assert outer.received is None
