@@ -57,5 +57,11 @@ def coerce(raw: Any, hint: Any) -> Any:
 
 
 def described(hint: Any) -> str:
-    """A type as it is written."""
+    """A type in words: "int", "float or none", "one of jit, mesh"."""
+    if typing.get_origin(hint) is Literal:
+        return f"value; one of {', '.join(map(str, typing.get_args(hint)))}"
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return " or ".join(described(option) for option in typing.get_args(hint))
+    if hint is type(None):
+        return "none"
     return hint.__name__ if type(hint) is type else str(hint).replace("typing.", "")

@@ -21,6 +21,10 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
 
 
+# What XLA's CPU compiler would do beyond what is right takes longer than the small programs of tests run.
+QUICK_XLA = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+os.environ.setdefault("XLA_FLAGS", QUICK_XLA)
+
 # A job in the background of a script (`make test &`) ignores Ctrl-C, and so would every program that is started here.
 if (
     threading.current_thread() is threading.main_thread()

@@ -64,7 +64,7 @@ class Start:
         self._process = subprocess.Popen(
             [sys.executable, *map(str, command)],
             cwd=REPOSITORY,
-            env=os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "", "COLUMNS": "1000"},
+            env=os.environ | {"JAX_PLATFORMS": "cpu", "COLUMNS": "1000"},
             stdout=self._said,
             stderr=self._said,
         )

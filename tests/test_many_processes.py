@@ -105,8 +105,12 @@ class Run:
             processes, 4 // processes, *self.command(f"--config.optim.steps={steps}")
         ):
             assert ended.status == 0, ended.err
+        assert self.step() == steps
+        return self.numbers()
+
+    def numbers(self) -> dict[str, Any]:
+        """Every number of the newest checkpoint."""
         state, _ = faults.state_of(self._settings, self.folder)
-        assert int(state.step) == steps
         items = {"variables": state.variables, "ema": state.ema, "optimizer": state.opt_state}
         leaves = jax.tree_util.tree_leaves_with_path(items)
         return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
@@ -118,9 +122,9 @@ def said_once(ended: list[loopback.Ended], text: str) -> None:
 
 @pytest.mark.timeout(
     1800
-)  # seven jobs, one after the other; on a busy machine each takes a minute or two
+)  # five jobs, one after the other; on a busy machine each takes a minute or two
 def test_a_run_survives_whatever_stops_it(tiny_data: Path, tmp_path: Path) -> None:
-    """Stopped three times, by two processes, and finished by one: as a run that was begun by one and ended by two."""
+    """Stopped three times, by two processes, and finished by one: as a run that one trained straight."""
     run = Run(tmp_path / "stopped", tiny_data)
     # All of them get it: Slurm's way.
     ended = run.interrupted(signal.SIGTERM, [0, 1], "mesh")
@@ -138,17 +142,16 @@ def test_a_run_survives_whatever_stops_it(tiny_data: Path, tmp_path: Path) -> No
     assert ended[1].status == -signal.SIGKILL
     assert ended[0].err.splitlines()[-1].startswith("a2j: error: process 0 of 2"), ended
 
-    steps = run.step() + 2
+    earlier, steps = run.numbers(), run.step() + 2
     stopped = run.finished(steps, processes=1)
     whole = Run(tmp_path / "whole", tiny_data)
-    earlier = whole.finished(steps - 2, processes=1)
-    straight = whole.finished(steps, processes=2)
+    straight = whole.finished(steps, processes=1)
     apart = largest_difference(stopped, straight)
     print(f"{steps} Adam steps in float32: {apart:.1e} apart")
     assert apart < FLOAT32 < largest_difference(earlier, straight) / 10
     one, two = ({(m["kind"], m["step"]): m for m in read_metrics(r.folder)} for r in (run, whole))
     assert [step for kind, step in one if kind == "train"] == list(range(1, steps + 1))
-    assert one.keys() <= two.keys()  # which was evaluated where it was handed over, too
+    assert one.keys() == two.keys()
     for at in one:
         score = "loss" if at[0] == "train" else "error"
         assert one[at][score] == pytest.approx(two[at][score], rel=1e-3)

@@ -24,7 +24,11 @@ def build_if_embedded(config: Config) -> None:
     frames = ((read_spec(folder) if folder else None) or {}).get("frames", wanted)
     build(config.track, data.dir, **frames, crop_size=data.crop_size, seed=data.seed)
     if frames != wanted:
-        said = ", ".join(f"{frames[name]:,} {name} (not {wanted[name]:,})" for name in wanted)
+        said = ", ".join(
+            f"{frames[name]:,} {name} (not {wanted[name]:,})"
+            for name in wanted
+            if frames[name] != wanted[name]
+        )
         say(
             f"its numbers of frames are not those of the config, and it is used all the same: {said}"
         )

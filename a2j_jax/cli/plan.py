@@ -133,7 +133,9 @@ def _plans(
     chips = f"{len(target.devices)} x {target.devices[0].device_kind}"
 
     def make(size: int) -> "Plan":
-        say(f"compiling {config.name} for {target.name} ({chips}), batch {size:,}; takes minutes")
+        say(
+            f"compiling {config.name} for {target.name} ({chips}), batch {size:,}; large networks take minutes"
+        )
         started = time.monotonic()
         plan = make_plan(with_batch(config, size), target, schedule)
         say(f"batch {size:,}: {verdict(plan)}; {clock(time.monotonic() - started)}")

@@ -14,10 +14,10 @@ examples:
   srun a2j train --config nyu --distributed
 
 A run continues by itself from the latest checkpoint of its --workdir: give the same command, or
---config WORKDIR/config.json. Other values are refused, but it may be made longer (--config.optim.epochs). `--config.KEY=VALUE` sets any value of the config. The run
-directory keeps what it takes to repeat the run: config.json, and in starts.jsonl every command, its versions
-and its source. Compiled programs are kept in ~/.cache/a2j_jax (JAX_COMPILATION_CACHE_DIR names another folder,
-JAX_ENABLE_COMPILATION_CACHE=false turns that off).
+--config WORKDIR/config.json. Other values are refused, but it may be made longer (--config.optim.epochs).
+`--config.KEY=VALUE` sets any value of the config. The run directory keeps what it takes to repeat the run:
+config.json, and in starts.jsonl every command, its versions and its source. Compiled programs are kept in
+~/.cache/a2j_jax (JAX_COMPILATION_CACHE_DIR names another folder, JAX_ENABLE_COMPILATION_CACHE=false turns that off).
 """
 
 

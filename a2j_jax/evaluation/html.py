@@ -99,7 +99,7 @@ def page(title: str, subtitle: str, parts: Iterable[str]) -> str:
 <body>
 <header>
 <h1>{escape(title)}</h1>
-<p class="quiet">{escape(subtitle)}</p>
+{paragraph(subtitle)}
 </header>
 <main>
 {body}

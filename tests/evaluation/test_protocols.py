@@ -101,7 +101,7 @@ def test_pdj_leaves_out_what_is_not_labelled() -> None:
     assert scores.at[0.05] == 1.0
     assert np.isnan(scores.mean_per_joint[18])
     assert scores.to_json()["pdj_per_joint"]["0.20"][18] is None
-    assert score_pdj(errors, labels, ITOP) is None  # a skeleton without a torso
+    assert score_pdj(errors, labels, get_track("nyu")) is None  # a skeleton without a torso
     assert score_pdj(np.full((4, 19), np.nan), labels, K2HPD) is None
 
 

@@ -4,16 +4,21 @@ import dataclasses
 import os
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from a2j_jax.errors import Stopped, UserError
+from a2j_jax.evaluation.checkpoint import SplitToScore
+from a2j_jax.evaluation.evaluate import Frames
+from a2j_jax.evaluation.predictions import JointSet
 from a2j_jax.experiments import reproduce
 from a2j_jax.experiments.budgets import base_config
 from a2j_jax.experiments.paper_tables import TABLES
 from a2j_jax.experiments.reproduce import jobs, run_all, unusable_weights
+from a2j_jax.tracks import get_track
 
 TABLE = TABLES["table7"]
 BASE = base_config("synthetic_hand", "smoke")
@@ -68,3 +73,26 @@ def test_where_no_row_can_be_run_the_reason_is_told_once(tmp_path: Path) -> None
     with pytest.raises(UserError) as caught:
         run_all(todo, **HOW)
     assert str(caught.value).count("none.npz is not there") == 1
+
+
+def test_bodies_are_measured_by_pdj_too_where_the_table_asks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Joints a tenth of the torso off: none is within 0.05 of it, all are within 0.15."""
+    rng = np.random.default_rng(0)
+    labels = rng.uniform(50, 200, (3, 15, 3))
+    labels[..., 2] = 3000.0
+    neck, hips = labels[:, 1, :2], labels[:, 9:11, :2].mean(1)
+    predicted = labels.copy()
+    predicted[..., 0] += 0.1 * np.linalg.norm(neck - hips, axis=-1)[:, None]
+    camera = np.tile([1 / 0.0035, -1 / 0.0035, 160.0, 120.0], (3, 1))
+    valid = np.ones((3, 15), bool)
+    frames = Frames(labels, valid, np.zeros((3, 4)), np.zeros((3, 3)), camera, np.arange(3))
+    found = JointSet(predicted), frames
+    monkeypatch.setattr(reproduce, "predict_split", lambda *_: found)
+    restored: Any = SimpleNamespace(track=get_track("itop_front"))
+    scores = reproduce._scores(restored, SplitToScore("data"), pdj=True)
+    assert scores["pdj"]["0.05"] == 0.0
+    assert scores["pdj"]["0.15"] == 1.0
+    assert "map_10cm" in scores
+    assert "pdj" not in reproduce._scores(restored, SplitToScore("data"), pdj=False)

@@ -21,7 +21,7 @@ def run(data: Path, out: Path, dtype: str, *asked: str) -> None:
     """Start the worker on eight simulated devices."""
     paths = os.pathsep.join([str(WORKER.parent.parent), *sys.path])
     environment = os.environ | {
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+        "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8",
         "JAX_PLATFORMS": "cpu",
         "PYTHONPATH": paths,
     }
