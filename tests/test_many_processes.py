@@ -1,5 +1,6 @@
 """Two processes of two devices do what one process of four does: they train, evaluate, stop and go on together."""
 
+import dataclasses
 import json
 import signal
 import sys
@@ -74,10 +75,12 @@ class Run:
         folder.mkdir(exist_ok=True)
         self.folder = folder / "run"
         self._config = folder / "tiny.json"
-        # Heads alone: half of what every process has to compile is the trunk's gradient.
-        self._settings = tiny.config(
+        settings = tiny.config(
             data, schedule="constant", steps=ENDLESS, ema_decay=0.9, freeze=("trunk/",)
         )
+        # Every process compiles for itself: a network without A2J's heads, a step without the trunk's gradient.
+        model = dataclasses.replace(settings.model, paradigm="regression")
+        self._settings = dataclasses.replace(settings, model=model)
         self._config.write_text(to_json(self._settings))
 
     def command(self, *options: str) -> list[object]:
@@ -132,7 +135,7 @@ def test_a_run_survives_whatever_stops_it(tiny_data: Path, tmp_path: Path) -> No
     said_once(ended, f"a2j: SIGTERM: stopped after step {run.step()} of {ENDLESS}, which is saved")
     # One of them gets it, and all stop after the same step.
     before = run.step()
-    ended = run.interrupted(signal.SIGINT, [1], "pmap")
+    ended = run.interrupted(signal.SIGINT, [1], "mesh")
     assert [one.status for one in ended] == [143, 130], ended
     said_once(ended, f"a2j: SIGTERM: stopped after step {run.step()} of {ENDLESS}, which is saved")
     assert run.step() > before

@@ -111,11 +111,12 @@ def test_what_ends_the_run_says_how_to_go_on(number: signal.Signals, status: int
 
 
 def test_a_closed_terminal_is_as_sigterm_unless_it_is_ignored() -> None:
-    with StopRequests() as stop:
-        signal.raise_signal(signal.SIGHUP)
-        assert stop.after(1) is signal.SIGHUP
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # nohup
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     try:
+        with StopRequests() as stop:
+            signal.raise_signal(signal.SIGHUP)
+            assert stop.after(1) is signal.SIGHUP
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # nohup
         with StopRequests() as stop:
             signal.raise_signal(signal.SIGHUP)
             assert stop.received is None
