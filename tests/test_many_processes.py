@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
 
-from a2j_jax.cli.main import main
 from a2j_jax.config import to_json
 from a2j_jax.training.checkpoints import save_variables
 from a2j_jax.training.logs import METRICS_FILE, read_metrics
@@ -160,15 +159,14 @@ def test_a_run_survives_whatever_stops_it(tiny_data: Path, tmp_path: Path) -> No
         assert one[at][score] == pytest.approx(two[at][score], rel=1e-3)
 
 
-def test_every_frame_is_evaluated_once(
-    tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_every_frame_is_evaluated_once(tiny_data: Path, tmp_path: Path) -> None:
     """19 frames, six at a time: of the last one, the second process has none."""
     save_variables(tmp_path / "checkpoint", tiny.variables(), tiny.config(tiny_data))
     own = ["--workdir", str(tmp_path / "checkpoint"), "--split", "test[:19]", "--batch_size", "6"]
     command = ["eval", *own, "--json", "--out"]
-    assert main([*command, str(tmp_path / "one")]) == 0
-    alone = json.loads(capsys.readouterr().out)
+    (single,) = loopback.run(1, 4, *command, tmp_path / "one")
+    assert single.status == 0, single.err
+    alone = json.loads(single.out)
     first, second = loopback.run(2, 2, *command, tmp_path / "two")
     assert (first.status, second.status) == (0, 0), (first.err, second.err)
     together = json.loads(first.out)

@@ -116,7 +116,7 @@ def test_an_embedded_data_set_of_another_size_is_used(
     assert outcome.status == 0, outcome.err
     built, used, *_ = outcome.err.splitlines()
     assert "is built already" in built
-    assert "64 train (not 70), 16 validation (not 16), 20 test (not 7)" in used
+    assert "64 train (not 70), 20 test (not 7)" in used
     assert "64 frames at 32 px" in outcome.err
     assert 1 in ranking_metrics(workdir)
 
