@@ -1,14 +1,13 @@
 """Files of configs: Python files with `get_config() -> Config`, and the JSON that runs keep."""
 
 import dataclasses
-import difflib
 import importlib.util
 import traceback
 from pathlib import Path
 from typing import Any
 
 from a2j_jax.config import Config, checked, from_json, listed
-from a2j_jax.errors import UserError
+from a2j_jax.errors import UserError, did_you_mean
 from a2j_jax.track_files import TRACK_FILE
 from a2j_jax.tracks import TRACKS
 
@@ -80,8 +79,7 @@ def _find_config(name: str) -> Path:
     }
     if name in found:
         return found[name]
-    near = difflib.get_close_matches(name, found, n=1, cutoff=0.4)
-    meant = f"; did you mean {near[0]!r}?" if near else ""
+    meant = did_you_mean(name, found, cutoff=0.4)
     raise UserError(f"no config {name!r}{meant}; there are: {listed(found)}")
 
 

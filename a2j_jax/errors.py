@@ -1,5 +1,8 @@
 """What ends a command early: mistakes a user can mend, and being told to stop."""
 
+import difflib
+from collections.abc import Iterable
+
 
 class UserError(Exception):
     """Bad input: the message says what, where, what was expected and how to mend it.
@@ -16,6 +19,18 @@ class UserError(Exception):
         """Says `message`; `instructions` are printed below it."""
         self.instructions = instructions
         super().__init__(message)
+
+
+def did_you_mean(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """The end of a message about an unknown word: "; did you mean 'x'?", or nothing.
+
+    Args:
+      word: that is not known.
+      known: words that are.
+      cutoff: how alike they must be, as `difflib.get_close_matches`.
+    """
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=cutoff)
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 class Stopped(Exception):

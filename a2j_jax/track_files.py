@@ -17,7 +17,6 @@
 """
 
 import dataclasses
-import difflib
 import json
 import math
 import re
@@ -25,7 +24,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from a2j_jax.errors import UserError
+from a2j_jax.errors import UserError, did_you_mean
 from a2j_jax.geometry import Camera
 from a2j_jax.skeletons import Skeleton
 from a2j_jax.tracks import TRACKS, TrackSpec, get_track, with_crop_size
@@ -157,12 +156,6 @@ def check_keys(values: Iterable[str], known: Sequence[str]) -> None:
         if key not in known:
             hint = did_you_mean(key, known)
             raise UserError(f"unknown key {key!r}{hint} (keys: {', '.join(known)})")
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """The end of a message about an unknown word: `; did you mean 'x'?`, or nothing."""
-    near = difflib.get_close_matches(word, list(known), n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def _origin(base: TrackSpec, values: Mapping[str, Any]) -> str:

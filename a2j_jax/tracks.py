@@ -7,12 +7,11 @@ on a track's name.
 """
 
 import dataclasses
-import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from a2j_jax.errors import UserError
+from a2j_jax.errors import UserError, did_you_mean
 from a2j_jax.geometry import Camera
 from a2j_jax.skeletons import HANDS2017, ICVL, ITOP, K2HPD, NYU, Skeleton
 
@@ -270,15 +269,14 @@ def get_track(name: str) -> TrackSpec:
     if name in TRACKS:
         return TRACKS[name]
     raise UserError(
-        f"unknown track {name!r}{did_you_mean(name, TRACKS)} (tracks: {', '.join(TRACKS)})"
+        f"unknown track {name!r}{near_track(name, TRACKS)} (tracks: {', '.join(TRACKS)})"
     )
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
+def near_track(name: str, known: Iterable[str]) -> str:
     """The end of a message about an unknown track: "; did you mean 'x'?", or nothing."""
     # The authors of A2J call ITOP's front view its side.
-    near = difflib.get_close_matches(name.replace("side", "front"), known, n=1, cutoff=0.4)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    return did_you_mean(name.replace("side", "front"), known, cutoff=0.4)
 
 
 def with_crop_size(track: TrackSpec, crop_size: int) -> TrackSpec:

@@ -34,7 +34,10 @@ if (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The slow ones first: at the end, no worker is to wait for another that has just begun one."""
+    """Files with slow ones first: at the end, no worker is to wait for another that has just begun one.
+
+    A file is one worker's (`--dist loadfile`), so that what its tests share is made once.
+    """
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 

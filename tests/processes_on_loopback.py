@@ -115,7 +115,7 @@ def run(
 
 def _environment(address: str, processes: int, index: int, devices: int) -> dict[str, str]:
     about = {
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}",
         "JAX_PLATFORMS": "cpu",
         "PYTHONPATH": os.pathsep.join([str(REPOSITORY), *sys.path]),
     }

@@ -36,11 +36,14 @@ def arrays(file: Path) -> dict[str, Any]:
         return dict(found)
 
 
-def test_twenty_steps_are_the_same_in_float64(tiny_data: Path, tmp_path: Path) -> None:
+def test_twenty_steps_are_the_same_in_float64(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Parameters, running statistics, their average and the optimiser's state, within 1e-8, by mesh and pmap.
 
     And a split of three frames, of which the second process gets none, is evaluated by both.
     """
+    monkeypatch.setenv("XLA_FLAGS", "")  # compiled as users do, not quickly
     for count in (1, 2):
         (tmp_path / str(count)).mkdir()
         asked = ["float64", "mesh:4", "pmap:4", "few:2"]

@@ -5,7 +5,6 @@
 tells users which files to bring.
 """
 
-import difflib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from a2j_jax import geometry
-from a2j_jax.errors import UserError
+from a2j_jax.errors import UserError, did_you_mean
 from a2j_jax.geometry import Float64
 from a2j_jax.inference.centers import hand_center, person_box
 from a2j_jax.tracks import TRACKS, TrackSpec
@@ -249,8 +248,7 @@ def _folder(centers: Path | str | None) -> Path:
     folder = Path(centers or "").expanduser()
     if not folder.is_dir():
         kind = "is a file" if folder.exists() else "no such folder"
-        near = difflib.get_close_matches(str(centers), (LABELS, DEPTH), n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        hint = did_you_mean(str(centers), (LABELS, DEPTH))
         raise UserError(
             f"--centers {centers}: {kind}{hint} (expected the folder that holds the published "
             f"files, {LABELS!r} or {DEPTH!r})"

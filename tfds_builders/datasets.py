@@ -7,7 +7,7 @@ from typing import Any
 
 from a2j_jax.errors import UserError
 from a2j_jax.track_files import find_track, track_file
-from a2j_jax.tracks import did_you_mean
+from a2j_jax.tracks import near_track
 from tfds_builders.build import EMBEDDED
 from tfds_builders.depth_pose import DepthPoseBuilder
 from tfds_builders.hands2017 import hands2017
@@ -68,7 +68,7 @@ def get_dataset(track: str) -> DataSet:
         return _own(path)
     known = (*DATASETS, *EMBEDDED)
     raise UserError(
-        f"no builder for {track!r}{did_you_mean(track, known)} (there are: {', '.join(known)}; or name a "
+        f"no builder for {track!r}{near_track(track, known)} (there are: {', '.join(known)}; or name a "
         "folder of your own with a track.json)"
     )
 

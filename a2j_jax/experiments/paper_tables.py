@@ -1,9 +1,8 @@
 """What each table of the paper is made of: rows, each a config, and data sets it can be run on."""
 
-import difflib
 from dataclasses import dataclass
 
-from a2j_jax.errors import UserError
+from a2j_jax.errors import UserError, did_you_mean
 
 EMBEDDED = ("synthetic_hand", "synthetic_body")
 
@@ -110,11 +109,11 @@ def get_table(name: str, data: str | None) -> tuple[PaperTable, str]:
     """
     full = name if name.startswith("table") else f"table{name}"
     if full not in TABLES:
-        near = difflib.get_close_matches(full, TABLES, n=1)
-        meant = f"; did you mean {near[0]!r}?" if near else ""
+        meant = did_you_mean(full, TABLES)
         raise UserError(f"no table {name!r}{meant}; there are: {', '.join(TABLES)}")
     table = TABLES[full]
     data = data or table.data[0]
     if data not in table.data:
-        raise UserError(f"{full} is run on one of {', '.join(table.data)}, not on {data!r}")
+        meant = did_you_mean(data, table.data)
+        raise UserError(f"{full} is run on one of {', '.join(table.data)}, not on {data!r}{meant}")
     return table, data

@@ -20,7 +20,7 @@ from a2j_jax.evaluation.figures import (
     success_thresholds,
 )
 from a2j_jax.evaluation.predictions import JointSet, read_joints
-from a2j_jax.evaluation.score import Scores, score_joint_sets
+from a2j_jax.evaluation.score import CURVE_LIMIT, Scores, score_joint_sets
 from a2j_jax.figures.sheet import Area, Figure, Sheet
 from a2j_jax.progress import progress, say
 from a2j_jax.tracks import TrackSpec
@@ -46,8 +46,8 @@ def figure_7(scores: Mapping[str, Scores], *, told: str, command: str) -> Figure
     first = next(iter(scores.values()))
     caption = (
         f"Figure 7. {first.frames:,} frames of {told}. Left: the fraction of them whose joints are all nearer to "
-        "their labels than D (above), and of those that are so on average (below). Right: the mean error of every "
-        "joint."
+        "their labels than D (above), and of those that are so on average (below); AUC: the mean of a curve from 0 "
+        f"to {CURVE_LIMIT:g} {first.unit}. Right: the mean error of every joint."
     )
     contents = {
         "figure": 7,
@@ -83,22 +83,27 @@ def score_checkpoints(
     Raises:
       UserError: a checkpoint, data or a file that is missing or of another track or other frames.
     """
+    found = {name: restore(directory) for name, directory in checkpoints.items()}
+    tracks = {name: restored.track.name for name, restored in found.items()}
+    if len(set(tracks.values())) > 1:
+        told = ", ".join(
+            f"{checkpoints[name]} of track {track!r}" for name, track in tracks.items()
+        )
+        raise UserError(f"{told}: figure 7 compares methods on the same frames")
     scores: dict[str, Scores] = {}
-    same: tuple[str, Frames] | None = None
-    for name, directory in checkpoints.items():
-        restored = restore(directory)
+    compared: Frames | None = None
+    for name, restored in found.items():
         joints, frames = _predict(restored, name, data_dir, split)
-        track = restored.track
-        if same is None:
-            same, first = (track.name, frames), directory
-        elif track.name != same[0] or not np.array_equal(frames.index, same[1].index):
+        compared = frames if compared is None else compared
+        if not np.array_equal(frames.index, compared.index):
             raise UserError(
-                f"{directory} is of {len(frames.index):,} frames of track {track.name!r}, {first} of "
-                f"{len(same[1].index):,} of {same[0]!r}: figure 7 compares methods on the same frames"
+                f"the data set of {checkpoints[name]} has {len(frames.index):,} frames in split {split!r}, that of "
+                f"{next(iter(checkpoints.values()))} {len(compared.index):,} others: figure 7 compares methods on "
+                "the same frames; name them by --data_dir"
             )
-        scores[name] = score_frames(joints.joints_uvd, frames, track)
-    assert same is not None, "at least one checkpoint"
-    return scores | _score_files(predictions, same[1], track)
+        scores[name] = score_frames(joints.joints_uvd, frames, restored.track)
+    assert compared is not None, "at least one checkpoint"
+    return scores | _score_files(predictions, compared, restored.track)
 
 
 def score_predictions(

@@ -10,14 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from a2j_jax import augment, crops, input_pipeline
-from a2j_jax.errors import UserError
+from a2j_jax.errors import UserError, did_you_mean
 from a2j_jax.evaluation.evaluate import Frames, predict_batches, score_frames
 from a2j_jax.evaluation.tiles import example_tile
 from a2j_jax.examples import Example
 from a2j_jax.models.anchors import Heads, aggregate, anchor_grid, confidence
 from a2j_jax.pictures import Tile
 from a2j_jax.skeletons import Skeleton
-from a2j_jax.track_files import did_you_mean
 from a2j_jax.tracks import TrackSpec
 from a2j_jax.training.restore import Restored, restore
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from a2j_jax.config import override
 from a2j_jax.errors import UserError
 from a2j_jax.evaluation import metrics
 from a2j_jax.evaluation.predictions import JointSet, write_joints
@@ -95,5 +96,10 @@ def test_other_frames_are_no_comparison(tiny_data: Path, tmp_path: Path) -> None
     for name, data_dir in runs.items():
         save_variables(tmp_path / name, tiny.variables(), tiny.config(data_dir))
     folders = {name: tmp_path / name for name in runs}
-    with pytest.raises(UserError, match=r"b is of 4 frames .* on the same frames"):
+    with pytest.raises(UserError, match=r"b has 4 frames in split 'test'.*on the same frames"):
+        score_checkpoints(folders, {}, data_dir=None, split="test")
+    other = override(tiny.config(tiny_data), "track", "hands2017")
+    save_variables(tmp_path / "c", tiny.variables(), other)
+    folders["c"] = tmp_path / "c"
+    with pytest.raises(UserError, match=r"c of track 'hands2017': figure 7 compares"):
         score_checkpoints(folders, {}, data_dir=None, split="test")

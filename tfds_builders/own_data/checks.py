@@ -4,7 +4,6 @@ Whatever makes all of it useless is an error: metres for millimetres, another ca
 concerns single frames is left out, and counted in a note of the build.
 """
 
-import difflib
 import re
 from collections.abc import Iterable
 
@@ -12,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from a2j_jax import geometry
-from a2j_jax.errors import UserError
+from a2j_jax.errors import UserError, did_you_mean
 from a2j_jax.geometry import Float64
 from a2j_jax.tracks import TrackSpec
 from tfds_builders.wording import WARNING, counted
@@ -37,9 +36,9 @@ def check_split_name(name: str, where: str) -> None:
         raise UserError(f"{where}: split {name!r} is not a plain word")
     if name in _USUAL_SPLITS or re.match(rf"({'|'.join(_USUAL_SPLITS)})[0-9_]", name):
         return
-    near = difflib.get_close_matches(name.lower(), _USUAL_SPLITS, n=1, cutoff=0.7)
-    if near:
-        raise UserError(f"{where}: split {name!r}; did you mean {near[0]!r}?")
+    meant = did_you_mean(name.lower(), _USUAL_SPLITS, cutoff=0.7)
+    if meant:
+        raise UserError(f"{where}: split {name!r}{meant}")
     if name != name.lower():
         raise UserError(f"{where}: split {name!r}; expected small letters")
 

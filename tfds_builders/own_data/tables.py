@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from a2j_jax import geometry
-from a2j_jax.errors import UserError
-from a2j_jax.track_files import check_keys, did_you_mean
+from a2j_jax.errors import UserError, did_you_mean
+from a2j_jax.track_files import check_keys
 from a2j_jax.tracks import TrackSpec
 from tfds_builders.own_data.checks import check_split_name
 
