@@ -48,7 +48,8 @@ def four_steps(parity: Path, golden_file: str, dtype: type) -> Run:
     valid = np.ones((4, 14), bool)
 
     step = jax.jit(
-        make_train_step(MODEL, optimizer, lambda batch, _: (batch["x"], batch["y"]), objective)
+        make_train_step(MODEL, optimizer, lambda batch, _: (batch["x"], batch["y"]), objective),
+        compiler_options={"xla_backend_optimization_level": 3},  # so large a network is worth it
     )
     state, rows = TrainState.create(variables, optimizer), []
     for s in range(4):
