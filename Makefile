@@ -13,6 +13,7 @@ help:
 	@echo "make test         install and run every test (about 11 minutes on 2 cores)"
 	@echo "make test-fast    the developer loop: everything but the slow tests"
 	@echo "make lint         ruff and mypy"
+	@echo "make clean        remove the environment and builds; runs and data stay"
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@echo "installing into $(VENV) ..."
@@ -30,7 +31,7 @@ quickstart: $(INSTALLED)
 	@echo
 	@echo "Pictures to look at: runs/quickstart/examples.png and runs/quickstart/eval/*.png"
 
-# What README and docs show is what the last quickstart drew.
+# What README and docs show of the quickstart is what its last run drew.
 pictures:
 	cp runs/quickstart/eval/frames.png docs/images/quickstart_frames.png
 	cp runs/quickstart/eval/success_curve.png docs/images/quickstart_success.png
@@ -51,4 +52,4 @@ lint: $(INSTALLED)
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) runs data build dist
+	rm -rf $(VENV) build dist

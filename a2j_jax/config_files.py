@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.util
+import inspect
 import traceback
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,8 @@ def load_config(name_or_path: str, base: Config | None = None) -> Config:
     """
     path = Path(name_or_path)
     if path.suffix == ".json":
+        if base is not None:
+            raise UserError(f"{path}: is no row of a table, and differs from no base")
         return read_json(path)
     if path.suffix != ".py":
         path = _find_config(name_or_path)
@@ -39,6 +42,8 @@ def load_config(name_or_path: str, base: Config | None = None) -> Config:
         raise UserError(f"config file not found: {path}")
     try:
         get_config = _run(path)
+        if base is not None and not inspect.signature(get_config).parameters:
+            raise UserError("is no row of a table: its get_config() takes no base to differ from")
         config = get_config() if base is None else get_config(base)
         if not isinstance(config, Config):
             raise UserError(f"get_config() must return a Config, not {type(config).__name__}")
@@ -80,7 +85,7 @@ def _find_config(name: str) -> Path:
     if name in found:
         return found[name]
     meant = did_you_mean(name, found, cutoff=0.4)
-    raise UserError(f"no config {name!r}{meant}; there are: {listed(found)}")
+    raise UserError(f"no config {name!r}{meant} (there are: {listed(found)})")
 
 
 def read_json(path: Path) -> Config:

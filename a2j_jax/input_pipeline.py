@@ -245,7 +245,7 @@ def find_dataset(data_dir: str | Path, track: TrackSpec) -> tfds.core.DatasetBui
 def _how_to_build(data_dir: Path, track: TrackSpec) -> str:
     return (
         f"build it: a2j build {track.name} --data_dir {data_dir} --crop_size {track.crop_size}, or name the "
-        "folder it was built in"
+        "folder it was built in (--data_dir; --config.data.dir of a run)"
     )
 
 

@@ -2,7 +2,7 @@
 
 Command:      python train.py --config hands2017   (after: a2j build hands2017 --manual_dir ... --centers ...)
 Hardware:     not run yet; the paper names one NVIDIA 1080 Ti
-Cost:         64 images a step on a TPU v5e: 4.5 GiB, 2.21 TFLOP, at least 1 h for the run on four chips
+Cost:         64 images a step on each of four TPU v5e: 4.5 GiB, 2.21 TFLOP a chip; at least 1 h for the run
               (compiled, not run: a2j plan --config hands2017 --topology v5e:2x2 --batch 256)
 Paper:        8.57 mm mean error on the challenge's 295,510 test frames (6.92 mm on seen subjects)
 Expected:     8.57 mm, from the challenge's server: its labels are not public

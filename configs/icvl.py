@@ -2,7 +2,7 @@
 
 Command:      python train.py --config icvl   (after: a2j build icvl --manual_dir ... --centers ...)
 Hardware:     not run yet; the paper names one NVIDIA 1080 Ti
-Cost:         64 images a step on a TPU v5e: 4.4 GiB, 2.18 TFLOP, at least 0.35 h for the run on four chips
+Cost:         64 images a step on each of four TPU v5e: 4.4 GiB, 2.18 TFLOP a chip; at least 0.35 h for the run
               (compiled, not run: a2j plan --config icvl --topology v5e:2x2 --batch 256)
 Paper:        6.46 mm mean error on the 1,596 test frames
 Expected:     6.46 mm

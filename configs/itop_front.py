@@ -2,7 +2,7 @@
 
 Command:      python train.py --config itop_front   (after: a2j build itop_front --manual_dir ...)
 Hardware:     not run yet; the paper names one NVIDIA 1080 Ti
-Cost:         64 images a step on a TPU v5e: 10.4 GiB, 6.01 TFLOP, at least 0.046 h for the run on four chips
+Cost:         64 images a step on each of four TPU v5e: 10.4 GiB, 6.01 TFLOP a chip; at least 0.046 h for the run
               (compiled, not run: a2j plan --config itop_front --topology v5e:2x2 --batch 256)
 Paper:        88.0 % mAP@10 cm on the 4,863 test frames
 Expected:     88.0 % at the best epoch, 87.9 % at the last, as in their log; their predictions score 88.018 % here

@@ -2,7 +2,7 @@
 
 Command:      python train.py --config itop_top   (after: a2j build itop_top --manual_dir ...)
 Hardware:     not run yet; the paper names one NVIDIA 1080 Ti
-Cost:         64 images a step on a TPU v5e: 10.4 GiB, 6.01 TFLOP, at least 0.046 h for the run on four chips
+Cost:         64 images a step on each of four TPU v5e: 10.4 GiB, 6.01 TFLOP a chip; at least 0.046 h for the run
               (compiled, not run: a2j plan --config itop_front --topology v5e:2x2 --batch 256; the same program)
 Paper:        the view's mAP could not be sourced; head 98.38 % (mAP@10 cm)
 Expected:     as the paper

@@ -2,7 +2,7 @@
 
 Command:      python train.py --config k2hpd   (after: a2j build k2hpd --manual_dir ...)
 Hardware:     not run yet; the paper names one NVIDIA 1080 Ti
-Cost:         64 images a step on a TPU v5e: 10.2 GiB, 5.24 TFLOP, at least 0.14 h for the run on four chips
+Cost:         64 images a step on each of four TPU v5e: 10.2 GiB, 5.24 TFLOP a chip; at least 0.14 h for the run
               (compiled, not run: a2j plan --config k2hpd --topology v5e:2x2 --batch 256)
 Paper:        76.3 % PDJ at 0.05 of the torso; the other numbers could not be sourced
 Expected:     as the paper

@@ -2,7 +2,7 @@
 
 Command:      python train.py --config nyu   (after: a2j build nyu --manual_dir ... --centers ...)
 Hardware:     not run yet; the paper names one NVIDIA 1080 Ti
-Cost:         64 images a step on a TPU v5e: 4.4 GiB, 2.16 TFLOP, at least 0.077 h for the run on four chips
+Cost:         64 images a step on each of four TPU v5e: 4.4 GiB, 2.16 TFLOP a chip; at least 0.077 h for the run
               (compiled, not run: a2j plan --config nyu --topology v5e:2x2 --batch 256)
 Paper:        8.61 mm mean error on the 8,252 test frames
 Expected:     8.61 mm; the authors' predictions score 8.6098 mm here

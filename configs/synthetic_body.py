@@ -2,11 +2,11 @@
 
 Command:      python train.py --config synthetic_body   (renders its data set first)
 Hardware:     not run yet
-Cost:         64 images a step on a TPU v5e: 10.4 GiB, 6.01 TFLOP
+Cost:         64 images a step on each of four TPU v5e: 10.4 GiB, 6.01 TFLOP a chip
               (compiled, not run: a2j plan --config itop_front --topology v5e:2x2 --batch 256; the same program)
 Paper:        no such experiment
 Expected:     unknown
-Measured:     not yet; docs/experiments.md has smaller runs
+Measured:     not yet
 """
 
 from a2j_jax.config import Config, DataConfig

@@ -2,7 +2,7 @@
 
 Command:      python train.py --config synthetic_hand   (renders its data set first)
 Hardware:     not run yet
-Cost:         64 images a step on a TPU v5e: 4.5 GiB, 2.21 TFLOP
+Cost:         64 images a step on each of four TPU v5e: 4.5 GiB, 2.21 TFLOP a chip
               (compiled, not run: a2j plan --config hands2017 --topology v5e:2x2 --batch 256; the same program)
 Paper:        no such experiment
 Expected:     unknown

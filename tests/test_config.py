@@ -72,7 +72,7 @@ def test_an_unknown_config_names_the_nearest_and_lists_all(
     write(tmp_path / "configs" / "_shared.py", "")
     message = complaint(load_config, "quikstart")
     assert "'quikstart'; did you mean 'quickstart'?" in message
-    listed = message.split("there are: ")[1].split(", ")
+    listed = message.split("(there are: ")[1].rstrip(")").split(", ")
     assert "body" in listed
     assert "quickstart" in listed
     assert "_shared" not in listed

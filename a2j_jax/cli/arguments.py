@@ -148,9 +148,23 @@ def split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[tuple[str
     return rest, overrides
 
 
-def config_with_overrides(name: str, overrides: Sequence[tuple[str, str]]) -> Config:
-    """Load a config by name or path and apply `(dotted key, text)` pairs in order."""
-    config = load_config(name)
+def add_config_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare `--config` and `--base`."""
+    parser.add_argument(
+        "--config", required=True, help="a name in configs/, a .py file, or a run's config.json"
+    )
+    parser.add_argument(
+        "--base",
+        metavar="CONFIG",
+        help="what a row of one of the paper's tables (table7/no_proposals, say) differs from (default: nyu)",
+    )
+
+
+def config_with_overrides(
+    name: str, overrides: Sequence[tuple[str, str]], base: str | None = None
+) -> Config:
+    """Load a config by name or path, over another one if told to, and apply `(dotted key, text)` pairs in order."""
+    config = load_config(name, load_config(base) if base else None)
     for key, text in overrides:
         config = override(config, key, text)
     return config

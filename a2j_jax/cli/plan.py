@@ -25,9 +25,9 @@ network takes 5 to 25 minutes of one core. `--sweep batch` finds the largest bat
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what `a2j plan` takes."""
-    from a2j_jax.cli.arguments import whole
+    from a2j_jax.cli.arguments import add_config_arguments, whole
 
-    parser.add_argument("--config", required=True, help="a name in configs/, or a .py file")
+    add_config_arguments(parser)
     parser.add_argument(
         "--topology",
         required=True,
@@ -101,7 +101,7 @@ def _config(arguments: argparse.Namespace) -> "Config":
         overrides.append(("optim.batch_size", str(arguments.batch)))
     if arguments.dtype is not None:
         overrides.append(("model.dtype", arguments.dtype))
-    return with_preset(config_with_overrides(arguments.config, overrides))
+    return with_preset(config_with_overrides(arguments.config, overrides, arguments.base))
 
 
 def _schedule(config: "Config") -> "Schedule | None":

@@ -21,8 +21,12 @@ JSON, to --out. `--config.KEY=VALUE` sets a value for all rows.
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what `a2j reproduce` takes."""
-    parser.add_argument("table", help="table2 to table10")
-    parser.add_argument("--data", help="track to run it on (default: the paper's)")
+    parser.add_argument("table", help="table2 to table10, or just the number")
+    parser.add_argument(
+        "--data",
+        help="track to run it on: nyu, itop_front, k2hpd (table8), synthetic_hand or synthetic_body; tables 2 to 6 "
+        "have their own (default: the paper's)",
+    )
     parser.add_argument(
         "--budget",
         default="full",
@@ -43,6 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     from a2j_jax.cli.embedded import build_if_embedded
     from a2j_jax.config import override
+    from a2j_jax.errors import UserError
     from a2j_jax.evaluation.report import say_written
     from a2j_jax.experiments import result_table
     from a2j_jax.experiments.budgets import base_config
@@ -53,6 +58,8 @@ def run(arguments: argparse.Namespace) -> int:
     table, data = get_table(arguments.table, arguments.data)
     base = base_config(data, arguments.budget)
     for key, text in arguments.overrides:
+        if key == "track":
+            raise UserError(f"--config.track={text}: --data says what a table is run on")
         base = override(base, key, text)
     out = Path(arguments.out or f"runs/{table.name}-{data}-{arguments.budget}")
     todo = list(jobs(table, base, arguments.seeds, out))

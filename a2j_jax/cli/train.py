@@ -2,6 +2,7 @@
 
 import argparse
 
+from a2j_jax.cli.arguments import add_config_arguments
 from a2j_jax.cli.distributed import add_process_arguments, join_processes
 
 EXAMPLES = """\
@@ -11,6 +12,7 @@ examples:
   a2j train --config my/experiment.py --config.data.dir=/datasets/tfds
   a2j train --config runs/quickstart/config.json --workdir runs/again
   a2j train --config quickstart --profile_steps 100:110
+  a2j train --config table7/no_proposals --base itop_front
   srun a2j train --config nyu --distributed
 
 A run continues by itself from the latest checkpoint of its --workdir: give the same command, or
@@ -23,9 +25,7 @@ config.json, and in starts.jsonl every command, its versions and its source. Com
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what `a2j train` takes."""
-    parser.add_argument(
-        "--config", required=True, help="a name in configs/, a .py file, or a run's config.json"
-    )
+    add_config_arguments(parser)
     parser.add_argument("--workdir", help="run directory (default: runs/<name of the config>)")
     parser.add_argument(
         "--resume", action="store_true", help="fail if there is no run to continue (optional)"
@@ -59,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
     overrides = list(arguments.overrides)
     if arguments.on_bad_example is not None:
         overrides.append(("data.on_bad_example", arguments.on_bad_example))
-    config = config_with_overrides(arguments.config, overrides)
+    config = config_with_overrides(arguments.config, overrides, arguments.base)
     profiled = ProfileWindow.parse(arguments.profile_steps) if arguments.profile_steps else range(0)
     join_processes(arguments)
     workdir = Path(arguments.workdir or f"runs/{config.name}")

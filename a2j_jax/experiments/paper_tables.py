@@ -110,7 +110,7 @@ def get_table(name: str, data: str | None) -> tuple[PaperTable, str]:
     full = name if name.startswith("table") else f"table{name}"
     if full not in TABLES:
         meant = did_you_mean(full, TABLES)
-        raise UserError(f"no table {name!r}{meant}; there are: {', '.join(TABLES)}")
+        raise UserError(f"no table {name!r}{meant} (there are: {', '.join(TABLES)})")
     table = TABLES[full]
     data = data or table.data[0]
     if data not in table.data:

@@ -1,11 +1,13 @@
 """Run the rows of one of the paper's tables, one after the other; what is done already is not done again."""
 
 import dataclasses
+import itertools
 import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from a2j_jax import input_pipeline
 from a2j_jax.config import Config
 from a2j_jax.config_files import load_config
 from a2j_jax.errors import UserError
@@ -15,6 +17,7 @@ from a2j_jax.evaluation.evaluate import score_frames
 from a2j_jax.evaluation.protocols import score_pdj
 from a2j_jax.evaluation.report import write_json
 from a2j_jax.experiments.paper_tables import PaperTable, Row
+from a2j_jax.models.network import PoseNetwork
 from a2j_jax.progress import say
 from a2j_jax.speed.stages import flops_per_frame, frames_per_second, parameters
 from a2j_jax.training import assembly
@@ -46,13 +49,29 @@ def jobs(table: PaperTable, base: Config, seeds: int, out: Path) -> Iterator[Job
       base: what they differ from.
       seeds: runs of each row; the base's seed and those after it.
       out: folder of all of them.
+
+    Raises:
+      UserError: the base has what a row is to differ in: two rows would be one experiment.
     """
+    configs = {row: row_config(row, base) for row in table.rows}
+    for one, other in itertools.combinations(table.rows, 2):
+        if dataclasses.replace(configs[one], name="") == dataclasses.replace(
+            configs[other], name=""
+        ):
+            raise UserError(
+                f"{table.name}: rows {one.label!r} and {other.label!r} are one and the same with these values; "
+                "leave out the --config.KEY=VALUE that they differ in"
+            )
     for number in range(seeds):
-        for row in table.rows:
-            config = base if row.config is None else load_config(row.config, base)
+        for row, config in configs.items():
             seed = base.run.seed + number
             config = dataclasses.replace(config, run=dataclasses.replace(config.run, seed=seed))
             yield Job(row, seed, config, out / row.name / f"seed_{seed}")
+
+
+def row_config(row: Row, base: Config) -> Config:
+    """What a row of a table trains, on a base."""
+    return base if row.config is None else load_config(row.config, base)
 
 
 def unusable_weights(config: Config) -> str | None:
@@ -60,10 +79,14 @@ def unusable_weights(config: Config) -> str | None:
     source = config.model.init_from
     if source is None or Path(source).is_dir():
         return None
-    if not Path(source).exists():
-        return f"{source} is not there (docs/weights.md)"
     track = assembly.track_of(config)
     model = assembly.model_of(config, track)
+    if not Path(source).exists():
+        return f"{source} is not there" + (
+            " (docs/weights.md)"
+            if model.width == PoseNetwork.width
+            else f"; ImageNet's are of width {PoseNetwork.width} and this network is of {model.width}: --budget full"
+        )
     expected = assembly.expected_variables(model, track)
     try:
         check_weights(source, expected, backbone=model.backbone, head_depth=config.model.head_depth)
@@ -89,6 +112,8 @@ def run(job: Job, *, pdj: bool, split: str, prepare: Prepare, command: str) -> d
       UserError, Stopped: as `run_experiment`.
     """
     prepare(job.config)
+    # Before days of training, not after them.
+    input_pipeline.num_frames(job.config.data.dir, assembly.track_of(job.config), split)
     state = run_experiment(job.config, job.workdir, command=command)
     path = job.workdir / RESULT_FILE
     known = _read(path)
@@ -130,22 +155,24 @@ def run_all(
       UserError: none can; or as `run_experiment`.
       Stopped: told to stop; what was under way is saved.
     """
-    results, skipped = [], {}
+    skipped = {
+        job.row.name: f"not run: {why}"
+        for job in todo
+        if not job.workdir.exists() and (why := unusable_weights(job.config)) is not None
+    }
+    todo = [job for job in todo if job.row.name not in skipped]
+    if not todo:
+        raise UserError(f"nothing could be run; {'; '.join(dict.fromkeys(skipped.values()))}")
+    for name, why in skipped.items():
+        say(f"{name}: {why}")
+    results = []
     with StopRequests() as stop:
         for number, job in enumerate(todo, start=1):
-            why = None if job.workdir.exists() else unusable_weights(job.config)
-            if why is not None:
-                skipped[job.row.name] = f"not run: {why}"
-                continue
             say(f"run {number} of {len(todo)}: {job.row.label}, seed {job.seed}, in {job.workdir}")
             results.append(run(job, pdj=pdj, split=split, prepare=prepare, command=command))
             # A signal in the last step of a run, or while it was scored, did not end it.
             if stop.received is not None and number < len(todo):
                 raise stopped(stop.received, number, len(todo), what="run")
-    if not results:
-        raise UserError(f"nothing could be run; {'; '.join(dict.fromkeys(skipped.values()))}")
-    for name, why in skipped.items():
-        say(f"{name}: {why}")
     return results, skipped
 
 

@@ -65,14 +65,15 @@ def result_table(
     """
     numbers = measures(track, table.pdj)
     columns = ["", f"paper: {numbers[0].label}"]
-    columns += [text for one in numbers for text in (f"{one.label}, final", "best")]
+    columns += [text for one in numbers for text in (f"{one.label}, final", f"{one.label}, best")]
     columns += ["paper: frames/s", "frames/s", "parameters (M)", "GFLOP", "commit"]
     rows = tuple(
         _line(row, track, numbers, [r for r in results if r["row"] == row.name], skipped)
         for row in table.rows
     )
     title = f"Table {table.name.removeprefix('table')}, {table.title}: {track.name}"
-    return Table(title, tuple(columns), rows, notes=tuple(_notes(results, track)))
+    notes = [*_notes(results, track), *(f"{name}: {why}." for name, why in skipped.items())]
+    return Table(title, tuple(columns), rows, notes=tuple(notes))
 
 
 def _line(
@@ -85,7 +86,7 @@ def _line(
     paper = _paper(track) if row.is_a2j else {}
     label = row.label
     if row.name in skipped:
-        label += f" ({skipped[row.name]})"
+        label += " (not run)"
     cells = [label, paper.get(numbers[0].path, ABSENT)]
     for one in numbers:
         for which in ("final", "best"):
@@ -93,7 +94,7 @@ def _line(
     cells.append(paper.get(("fps",), ABSENT))
     cells.append(_spread([run["speed"]["frames_per_second"] for run in runs], 1))
     cells.append(_spread([run["parameters"] / 1e6 for run in runs[:1]], 1))
-    cells.append(_spread([run["flops"] / 1e9 for run in runs[:1]], 2))
+    cells.append(f"{runs[0]['flops'] / 1e9:.3g}" if runs else ABSENT)
     commits = {run["commit"][:7] + ("+" if run["changed"] else "") for run in runs if run["commit"]}
     return (*cells, ", ".join(sorted(commits)) or ABSENT)
 
@@ -142,7 +143,7 @@ def _notes(results: Sequence[Result], track: TrackSpec) -> list[str]:
         f"Ours on {frames:,} frames of split {results[0]['split']!r}; {spread}final: after the last step; best: the "
         "step with the lowest error on the split that was scored while training.",
         f"Frames/s: the network and what makes joints of its answer, one frame at a time, on {devices}. GFLOP: of one "
-        "frame, as XLA counts them.",
+        "frame, as XLA counts them. Commit: + where the source had changes or files of its own.",
     ]
     if published_table(track.name) is None:
         notes.append("The paper has no numbers on this data set.")
@@ -170,7 +171,7 @@ def write_table(
     """Write `<name>.md`, `<name>.html` and `<name>.json`; returns their paths."""
     text = f"{markdown(contents)}\n`{command}`\n" if command else markdown(contents)
     parts = [html.table(contents), html.code(command) if command else ""]
-    page = html.page(contents.title, "", parts)
+    page = html.page(f"a2j reproduce {name}", "", parts)
     return [
         write_text(out / f"{name}.md", text),
         write_text(out / f"{name}.html", page),

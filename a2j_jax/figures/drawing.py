@@ -64,7 +64,7 @@ def draw_votes(axes: Any, frame: FrameVotes, joint: JointVotes, *, mean_anchor: 
         zorder=4,
     )
     if mean_anchor:
-        style = {"marker": "D", "s": 26, "facecolors": MEAN_COLOR, "edgecolors": "white"}
+        style = {"marker": "D", "s": 60, "facecolors": MEAN_COLOR, "edgecolors": "white"}
         axes.scatter(*joint.mean_anchor_uv, linewidths=0.8, zorder=6, **style)
     if joint.label_uv is not None:
         _mark(axes, joint.label_uv, "o", 42, zorder=5)
@@ -155,7 +155,7 @@ def _legend(mean_anchor: bool) -> Iterator[Any]:
         yield mark("o", f"weight {weight:g}", size, color=ANCHOR_COLOR, markeredgecolor="white")
     yield mark(r"$\rightarrow$", "its offset", 13, color=OFFSET_COLOR, markeredgewidth=0)
     if mean_anchor:
-        yield mark("D", "mean anchor", 5, color=MEAN_COLOR, markeredgecolor="white")
+        yield mark("D", "mean anchor", 7.5, color=MEAN_COLOR, markeredgecolor="white")
     yield mark("x", "predicted joint", 5.5, color="black", markeredgewidth=1.2)
     yield mark("o", "label", 6, color="none", markeredgecolor="black", markeredgewidth=1.2)
 

@@ -130,8 +130,9 @@ def _panel(
     axes = sheet.axes(Area(left, _TOP, _SIDE, _SIDE))
     sheet.text(left, _TOP - 0.1, title, va="baseline", fontweight="bold")
     pictures.draw_depth(axes, tile.depth, tile.far)
-    for edge in map(_low_edge, range(1, np.shape(tile.depth)[0] // STRIDE)):
-        for color, width in (("white", 1.6), ("0.4", 0.6)):
+    edges = [_low_edge(cell) for cell in range(1, np.shape(tile.depth)[0] // STRIDE)]
+    for color, width in (("white", 1.6), ("0.4", 0.6)):  # all halos first: none over another's line
+        for edge in edges:
             axes.axhline(edge, color=color, linewidth=width)
             axes.axvline(edge, color=color, linewidth=width)
     diameter = min(0.3 * 72 * ANCHOR_SPACING_PX / px_per_inch, 11.0)  # points

@@ -59,12 +59,13 @@ def figure_1(
     track = restored.track
     numbers = joint_numbers(joints, track.skeleton)
     examples = evenly_spaced(data_dir or restored.config.data.dir, track, split, frames)
-    say(f"{checkpoint}, step {restored.step}: looking at the anchors of {len(examples)} frames")
+    say(f"{checkpoint}, step {restored.step}: looking at anchors, frames: {len(examples)}")
     shown = frame_votes(restored, examples, numbers, min_weight)
     caption = (
         f"Figure 1. Of all anchors of a crop (grey dots, every {ANCHOR_SPACING_PX:g} px) those with a weight over "
         f"{min_weight:g} for a joint are marked, their area in proportion to it; an arrow is an anchor's offset, and "
         "ends where the anchor takes the joint to be. The answer is the weighted average of the votes of all anchors. "
+        "First column: all joints, the answer in colour over the labels in black. "
         f"{checkpoint}, step {restored.step}; {_frames_told(shown, split)}."
     )
     contents = {
@@ -110,9 +111,7 @@ def figure_6(
     folders = {"without": without, "with": checkpoint}
     shown = {}
     for kind, restored in networks.items():
-        say(
-            f"{folders[kind]}, step {restored.step}: looking at the anchors of {len(examples)} frames"
-        )
+        say(f"{folders[kind]}, step {restored.step}: looking at anchors, frames: {len(examples)}")
         shown[kind] = frame_votes(restored, examples, numbers, min_weight)
     means = {kind: _mean_surround(votes) for kind, votes in shown.items()}
     caption = (

@@ -79,7 +79,7 @@ def check_run_directory(workdir: Path, config: Config) -> list[Difference]:
     if other:
         raise UserError(
             f"{workdir} holds a run of another experiment ({'; '.join(map(str, other))}); "
-            "name another --workdir, or give the values it was started with"
+            "name another --workdir (of a table: --out), or give the values it was started with"
         )
     return found
 

@@ -1,6 +1,6 @@
 """Table 10: A2J on ResNet-50, from ImageNet's weights where the base is.
 
-Command:      python train.py --config table10/resnet50     (on another data set: --config.track=itop_front)
+Command:      python train.py --config table10/resnet50     (on another data set: --base itop_front)
 Whole table:  a2j reproduce table10 --data nyu
 Paper:        could not be sourced
 Measured:     docs/experiments.md, on the embedded data

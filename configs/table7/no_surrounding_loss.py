@@ -1,6 +1,6 @@
 """Table 7: A2J without the informative anchor surrounding loss, Eq. (6).
 
-Command:      python train.py --config table7/no_surrounding_loss     (on another data set: --config.track=itop_front)
+Command:      python train.py --config table7/no_surrounding_loss     (on another data set: --base itop_front)
 Whole table:  a2j reproduce table7 --data nyu
 Paper:        could not be sourced
 Measured:     docs/experiments.md, on the embedded data

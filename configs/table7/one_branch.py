@@ -1,6 +1,6 @@
 """Table 7: A2J with offset and depth from one branch.
 
-Command:      python train.py --config table7/one_branch     (on another data set: --config.track=itop_front)
+Command:      python train.py --config table7/one_branch     (on another data set: --base itop_front)
 Whole table:  a2j reproduce table7 --data nyu
 Paper:        could not be sourced
 Measured:     docs/experiments.md, on the embedded data

@@ -1,9 +1,9 @@
 """Table 8: global regression; the same trunk, pooled, and one fully connected layer.
 
-Command:      python train.py --config table8/global_regression     (on another data set: --config.track=itop_front)
+Command:      python train.py --config table8/global_regression     (on another data set: --base itop_front)
 Whole table:  a2j reproduce table8 --data k2hpd
 Paper:        could not be sourced
-Measured:     docs/experiments.md, on the embedded data
+Measured:     not yet
 """
 
 from a2j_jax.config import Config, variant

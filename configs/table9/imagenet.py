@@ -1,9 +1,9 @@
 """Table 9: A2J from ImageNet's weights (docs/weights.md).
 
-Command:      python train.py --config table9/imagenet     (on another data set: --config.track=itop_front)
+Command:      python train.py --config table9/imagenet     (on another data set: --base itop_front)
 Whole table:  a2j reproduce table9 --data nyu
 Paper:        could not be sourced
-Measured:     docs/experiments.md, on the embedded data
+Measured:     not yet
 """
 
 from a2j_jax.config import Config, variant

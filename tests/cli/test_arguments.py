@@ -67,6 +67,15 @@ def test_overrides_are_split_off() -> None:
             split_overrides(line)
 
 
+def test_a_row_of_a_table_on_another_base() -> None:
+    config = config_with_overrides("table7/no_proposals", [], "itop_front")
+    assert (config.track, config.optim.batch_size, config.loss.alpha) == ("itop_front", 256, 1.0)
+    assert not config.model.proposals
+    for name in ("quickstart", "runs/x/config.json"):
+        with pytest.raises(UserError, match="is no row of a table"):
+            config_with_overrides(name, [], "itop_front")
+
+
 def test_later_overrides_win() -> None:
     config = config_with_overrides(
         "quickstart", [("optim.steps", "3"), ("optim.epochs", "2"), ("optim.steps", "5")]

@@ -89,7 +89,8 @@ def test_a_row_without_its_weights_is_left_out_and_another_seed_is_another_run(
     assert two["seed"] == one["seed"] + 1
     assert two["final"]["mean_error_mm"] != one["final"]["mean_error_mm"]
     said = " ".join(outcome.err.split())
-    assert "not run: weights/resnet50.safetensors is not there (docs/weights.md)" in said
+    assert "not run: weights/resnet50.safetensors is not there; ImageNet's are of width 64" in said
+    assert said.index("not run:") < said.index("run 1 of")
     folders = sorted(tmp_path.glob("runs/*/from_scratch/*"))
     assert [kept_checkpoints(folder)[-1].name for folder in folders] == ["2", "2"]
 
@@ -98,5 +99,6 @@ def test_mistakes(refused: Refused) -> None:
     assert "did you mean 'table7'?" in refused("reproduce", "table77")
     assert "is run on one of" in refused("reproduce", "table7", "--data", "k2hpd")
     assert "there are: full, hour, smoke" in refused("reproduce", "7", "--budget", "day")
+    assert "--data says" in refused("reproduce", "7", "--config.track=synthetic_body")
     assert "did you mean 'optim.steps'?" in refused("reproduce", "7", "--config.optim.step=3")
     assert "nothing could be run; not run: weights/resnet50" in refused("reproduce", "table3")

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from a2j_jax.config import override
 from a2j_jax.errors import Stopped, UserError
 from a2j_jax.evaluation.checkpoint import SplitToScore
 from a2j_jax.evaluation.evaluate import Frames
@@ -33,6 +34,20 @@ def test_every_row_with_the_first_seed_then_with_the_next() -> None:
     assert todo[-1].workdir == Path("out") / "a2j" / f"seed_{BASE.run.seed + 1}"
     assert todo[-1].config.run.seed == BASE.run.seed + 1
     assert todo[-1].config.data.seed == BASE.data.seed  # the frames stay the same
+
+
+def test_rows_that_would_be_the_same_are_refused() -> None:
+    """A value for all rows that one of them is to differ in leaves two of one kind, one of them with a false name."""
+    with pytest.raises(UserError, match="'without the surrounding loss' and 'A2J' are one and the"):
+        list(jobs(TABLE, override(BASE, "loss.surrounding", "false"), 1, Path("out")))
+
+
+def test_a_split_that_is_not_there_is_told_before_training(tiny_data: Path, tmp_path: Path) -> None:
+    data = dataclasses.replace(BASE.data, dir=str(tiny_data))
+    (job,) = jobs(TABLES["table3"], dataclasses.replace(BASE, data=data), 1, tmp_path)
+    with pytest.raises(UserError, match="tset"):
+        reproduce.run(job, **HOW | {"split": "tset"})
+    assert not job.workdir.exists()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -62,7 +77,10 @@ def with_weights(path: Path) -> Any:
 def test_weights_of_another_size_are_told_before_anything_is_trained(tmp_path: Path) -> None:
     path = tmp_path / "resnet50.npz"
     assert unusable_weights(BASE) is None
-    assert unusable_weights(with_weights(path)) == f"{path} is not there (docs/weights.md)"
+    missing = unusable_weights(with_weights(path))
+    assert missing is not None
+    assert missing.startswith(f"{path} is not there; ImageNet's are of width 64")
+    assert missing.endswith("of 8: --budget full")
     np.savez(path, **{"conv1.weight": np.zeros((64, 3, 7, 7), np.float32)})
     told = unusable_weights(with_weights(path))
     assert told == f"{path} does not fit a resnet18 of width 8"

@@ -55,7 +55,10 @@ def test_another_experiment_is_refused(workdir: Path, key: str, text: str, said:
     with pytest.raises(UserError) as caught:
         check_run_directory(workdir, changed((key, text), ("optim.steps", "9")))
     message = str(caught.value)
-    assert f"({key}: {said}); name another --workdir, or give the values" in message
+    assert (
+        f"({key}: {said}); name another --workdir (of a table: --out), or give the values"
+        in message
+    )
     assert "\n" not in message
 
 
