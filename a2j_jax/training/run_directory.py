@@ -81,8 +81,11 @@ def read_config(directory: str | Path) -> Config:
     if not Path(directory).is_dir():
         raise UserError(f"checkpoint folder not found: {directory}")
     if not path.is_file():
+        # `a2j reproduce` keeps its runs as ROW/seed_N.
+        inside = next(Path(directory).glob(f"*/*/{CONFIG_FILE}"), None)
+        hint = f"; {inside.parent} in it is one" if inside else ""
         raise UserError(
-            f"{path} not found: {directory} is not a run or a converted checkpoint of a2j_jax"
+            f"{path} not found: {directory} is not a run or a converted checkpoint of a2j_jax{hint}"
         )
     try:
         return read_json(path)

@@ -200,7 +200,7 @@ def _mismatch_message(source: str, parts: Mapping[str, list[str]], found: str) -
     said += [f"{len(keys)} {title}: {_listed(keys)}" for title, keys in parts.items() if keys]
     if found:
         said.append(f"the file looks like {found}")
-    said.append("choose the track and backbone the weights were made for")
+    said.append("name the backbone, and the track if it is A2J, that the weights were made for")
     return "; ".join(said)
 
 

@@ -85,7 +85,7 @@ def test_weights_of_another_architecture(refused: Refused, hand: Weights, tmp_pa
     assert f"{hand.path} does not fit this model" in message
     assert "missing: " in message
     assert "misshapen: " in message
-    assert "choose the track and backbone" in message
+    assert "name the backbone, and the track" in message
     message = told("--track", "icvl", "--backbone", "resnet18")
     assert "6 misshapen: classificationModel.output.weight is (224, 256, 3, 3)" in message
     assert "expected (256, 256, 3, 3)" in message

@@ -1,4 +1,4 @@
-"""One run at a time in a run directory."""
+"""One run at a time in a run directory; and a folder of runs is not one itself."""
 
 import subprocess
 import sys
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from a2j_jax.errors import UserError
-from a2j_jax.training.run_directory import claimed
+from a2j_jax.training.run_directory import claimed, read_config
 
 HOLD = """
 import sys, time
@@ -35,3 +35,13 @@ def test_another_process_is_refused_until_this_one_ends_even_if_killed(tmp_path:
     with claimed(tmp_path):
         pass
     assert list(tmp_path.iterdir()) == []  # it leaves nothing behind
+
+
+def test_the_folder_of_a_table_names_a_run_that_is_in_it(tmp_path: Path) -> None:
+    run = tmp_path / "a2j" / "seed_0"
+    run.mkdir(parents=True)
+    (run / "config.json").touch()
+    with pytest.raises(UserError, match=f"is not a run .*; {run} in it is one"):
+        read_config(tmp_path)
+    with pytest.raises(UserError, match="of a2j_jax$"):
+        read_config(tmp_path / "a2j")

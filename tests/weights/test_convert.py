@@ -126,7 +126,7 @@ def test_weights_of_another_architecture(
         )
     message = str(caught.value)
     assert told in message
-    assert "choose the track and backbone the weights were made for" in message
+    assert "name the backbone, and the track if it is A2J" in message
     assert "the file looks like A2J of 14 joints in 3D with resnet18" in message
     assert len(message) < 900  # long lists are cut short
 
