@@ -43,5 +43,5 @@ def test_the_folder_of_a_table_names_a_run_that_is_in_it(tmp_path: Path) -> None
     (run / "config.json").touch()
     with pytest.raises(UserError, match=f"is not a run .*; {run} in it is one"):
         read_config(tmp_path)
-    with pytest.raises(UserError, match="of a2j_jax$"):
+    with pytest.raises(UserError, match=r"of a2j_jax$"):
         read_config(tmp_path / "a2j")
