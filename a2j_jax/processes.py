@@ -3,6 +3,7 @@
 Importing this does not import JAX: the command line asks here who it is before it knows what it will do.
 """
 
+import contextlib
 import math
 import os
 import socket
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 JOIN_SECONDS = 300  # nodes of a cluster do not start at once
 _BARRIER_SECONDS = 24 * 3600
+_LAST_WORDS_SECONDS = 10
 
 
 def initialize(
@@ -154,11 +156,25 @@ def wait_for_all(barrier: str) -> None:
       barrier: a name that is used once.
     """
     if several():
-        # JAX's public barrier is a computation, and those give up after a while.
-        from jax._src.distributed import global_state
+        _wait_at(barrier, _BARRIER_SECONDS)
 
-        assert global_state.client is not None
-        global_state.client.wait_at_barrier(f"a2j {barrier}", _BARRIER_SECONDS * 1000)
+
+def wait_for_last_words() -> None:
+    """Give the others a moment to tell of a mistake that is theirs as well.
+
+    They talk through process 0: what one of them is doing when that ends fails for no other reason.
+    """
+    if several():
+        with contextlib.suppress(Exception):  # those without a mistake do not come
+            _wait_at("a mistake", _LAST_WORDS_SECONDS)
+
+
+def _wait_at(barrier: str, seconds: int) -> None:
+    # JAX's public barrier is a computation, and those give up after a while.
+    from jax._src.distributed import global_state
+
+    assert global_state.client is not None
+    global_state.client.wait_at_barrier(f"a2j {barrier}", seconds * 1000)
 
 
 def rows_of_all(columns: "dict[str, NDArray[Any]]") -> "dict[str, NDArray[Any]]":

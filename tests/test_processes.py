@@ -26,6 +26,16 @@ processes.leave()
 print(processes.several())
 """
 
+MISTAKEN = """
+import os, sys, time
+from a2j_jax import processes
+processes.initialize(sys.argv[2], 2, int(sys.argv[1]), False)
+time.sleep(2 * int(sys.argv[1]))
+print("mine too", flush=True)
+processes.wait_for_last_words()
+os._exit(2)
+"""
+
 
 def free_port() -> int:
     with socket.socket() as probe:
@@ -34,9 +44,9 @@ def free_port() -> int:
         return port
 
 
-def start(index: int, address: str, folder: Path, seconds: int = 100) -> subprocess.Popen[str]:
+def start(index: int, *arguments: object, program: str = PROGRAM) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, str(index), address, str(folder), str(seconds)],
+        [sys.executable, "-c", program, str(index), *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -46,7 +56,7 @@ def start(index: int, address: str, folder: Path, seconds: int = 100) -> subproc
 @pytest.mark.slow
 def test_two_processes_meet_wait_and_part(tmp_path: Path) -> None:
     address = f"localhost:{free_port()}"
-    both = [start(index, address, tmp_path) for index in range(2)]
+    both = [start(index, address, tmp_path, 100) for index in range(2)]
     (first, _), (second, _) = (process.communicate(timeout=120) for process in both)
     assert first.splitlines() == ["process 0 of 2 True", "True", "False"]
     assert second.splitlines() == ["process 1 of 2 False", "True", "False"]
@@ -57,11 +67,20 @@ def test_two_processes_meet_wait_and_part(tmp_path: Path) -> None:
 @pytest.mark.parametrize("index", [0, 1])
 def test_one_that_is_left_alone_says_so(tmp_path: Path, index: int) -> None:
     address = f"localhost:{free_port()}"
-    process = start(index, address, tmp_path, seconds=2)
+    process = start(index, address, tmp_path, 2)
     _, said = process.communicate(timeout=120)
     assert process.returncode == 2
     complaint = said.splitlines()[-1]
     assert f"a2j: error: process {index}: not all processes came to {address}" in complaint
+
+
+@pytest.mark.slow
+def test_the_first_does_not_end_before_all_have_told_of_the_same_mistake() -> None:
+    address = f"localhost:{free_port()}"
+    both = [start(index, address, program=MISTAKEN) for index in range(2)]
+    told = [process.communicate(timeout=120) for process in both]
+    assert [out for out, _ in told] == ["mine too\n"] * 2, told
+    assert [process.returncode for process in both] == [2, 2], told
 
 
 def test_on_its_own_a_process_is_the_first() -> None:
@@ -69,6 +88,7 @@ def test_on_its_own_a_process_is_the_first() -> None:
     assert not processes.several()
     assert processes.name() == ""
     processes.wait_for_all("nobody")
+    processes.wait_for_last_words()
     processes.leave()
 
 

@@ -100,6 +100,8 @@ def console(argv: Sequence[str] | None = None) -> NoReturn:
             file=sys.stderr,
         )
         status = 1
+    if status == 2:
+        processes.wait_for_last_words()
     if status not in (INTERRUPTED, TERMINATED) and not (status and processes.several()):
         sys.exit(status)
     # Semaphores, as `atexit` would give them back: their tracker would complain of those left over.

@@ -68,7 +68,7 @@ def run_experiment(
     """
     workdir = Path(workdir)
     config = assembly.with_statistics(assembly.with_preset(config))
-    changed = check_run_directory(workdir, config)
+    changed = check_run_directory(workdir, _with_absolute_paths(config))
     if config.run.wandb is not None:
         require_wandb()
     layout = parallel.layout(config.parallel)

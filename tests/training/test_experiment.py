@@ -175,10 +175,12 @@ def test_a_run_can_be_made_longer(
     tiny_data: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     workdir = tmp_path / "longer"
     shutil.copytree(finished[0], workdir)
-    config = tiny.config(tiny_data, steps=7)
+    monkeypatch.chdir(tiny_data.parent)
+    config = tiny.config(Path(tiny_data.name), steps=7)  # which is the same folder
     state = run_experiment(config, workdir)
     assert int(state.step) == 7
     headline, resuming, values, *_ = capsys.readouterr().err.splitlines()
@@ -188,7 +190,7 @@ def test_a_run_can_be_made_longer(
         "with other values than before: optim.steps: 6 there, 7 now. The cosine"
     )
     assert "learning rate 9.5e-05 from here on, where it was 0" in values
-    assert read_config(workdir) == assembly.with_preset(config)
+    assert read_config(workdir) == assembly.with_preset(tiny.config(tiny_data, steps=7))
 
 
 def refused(config: Config, workdir: Path, said: str) -> None:
