@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from a2j_jax.cli.arguments import whole
-from a2j_jax.errors import UserError
+from a2j_jax.errors import UserError, did_you_mean
 from a2j_jax.progress import say
 
 if TYPE_CHECKING:
@@ -73,7 +73,8 @@ def some_of(names: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
     def parse(text: str) -> tuple[str, ...]:
         found = tuple(text.split(","))
         if not set(found) <= set(names) or len(set(found)) < len(found):
-            raise argparse.ArgumentTypeError(f"{text!r}: expected some of {','.join(names)}")
+            near = "".join(did_you_mean(name, names) for name in found if name not in names)
+            raise argparse.ArgumentTypeError(f"{text!r}: expected some of {','.join(names)}{near}")
         return found
 
     return parse

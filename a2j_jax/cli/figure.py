@@ -58,9 +58,10 @@ def _add_options(parser: argparse.ArgumentParser, number: int) -> None:
         _add_votes(parser)
     parser.add_argument("--split", default="test", help="of the data set (default: test)")
     parser.add_argument("--data_dir", help="TFDS data directory (default: the one trained on)")
-    parser.add_argument(
-        "--out", help="folder for the files (default: figures in the first checkpoint's)"
+    beside = (
+        "in the first checkpoint's folder, or in this one" if number == 7 else "in the checkpoint's"
     )
+    parser.add_argument("--out", help=f"folder for the files (default: figures, {beside})")
 
 
 def _add_votes(parser: argparse.ArgumentParser) -> None:

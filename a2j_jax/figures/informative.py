@@ -99,10 +99,8 @@ def figure_6(
     Raises:
       UserError: as `figure_1`; or a checkpoint of the other kind, or of another track or crop size.
     """
-    networks = {
-        "without": _restore_kind(without, surrounding=False),
-        "with": _restore_kind(checkpoint, surrounding=True),
-    }
+    networks = {"without": restore_anchors(without), "with": restore_anchors(checkpoint)}
+    _check_kinds(networks, checkpoint, without)
     track = networks["with"].track
     _check_comparable(networks, checkpoint, without)
     numbers = joint_numbers(joints, track.skeleton)
@@ -206,15 +204,22 @@ def _rows(frame: FrameVotes) -> Iterator[dict[str, Any]]:
             }
 
 
-def _restore_kind(directory: str | Path, surrounding: bool) -> Restored:
-    restored = restore_anchors(directory)
-    if restored.config.loss.surrounding == surrounding:
-        return restored
-    option, was = ("--checkpoint", "without") if surrounding else ("--without", "with")
-    raise UserError(
-        f"{option} {directory} was trained {was} the surrounding loss (loss.surrounding in its config.json); "
-        f"{HOW_TO_TRAIN_WITHOUT}"
-    )
+def _check_kinds(
+    networks: dict[str, Restored], checkpoint: str | Path, without: str | Path
+) -> None:
+    has = {kind: restored.config.loss.surrounding for kind, restored in networks.items()}
+    if has == {"without": True, "with": False}:
+        raise UserError(
+            f"--checkpoint {checkpoint} was trained without the surrounding loss and --without {without} with it: "
+            "swap them"
+        )
+    said = "(loss.surrounding in its config.json); " + HOW_TO_TRAIN_WITHOUT
+    if has["without"]:
+        raise UserError(f"--without {without} was trained with the surrounding loss {said}")
+    if not has["with"]:
+        raise UserError(
+            f"--checkpoint {checkpoint} was trained without the surrounding loss {said}"
+        )
 
 
 def _check_comparable(

@@ -118,7 +118,8 @@ def test_what_is_named_alone_goes_with_all(a2j: Command, networks: list[bench.Ne
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("--backbone resnet19", "'resnet19': expected some of resnet18,resnet34,resnet50"),
+        ("--backbone resnet19", "'resnet19': expected some of resnet18,resnet34,resnet50; did you"),
+        ("--paradigm a2j,heatmaps", "did you mean 'heat_maps'?"),
         ("--backbone resnet18,resnet18", "'resnet18,resnet18': expected some of"),
         ("--paradigm a2j,fcn", "'a2j,fcn': expected some of a2j,regression,heat_maps"),
         ("--batch 0", "'0': expected a whole number of at least 1"),

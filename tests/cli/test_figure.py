@@ -142,6 +142,8 @@ def test_figure_6_needs_two_networks_that_differ_in_the_loss(refused: Refused, r
     assert f"--without {full} was trained with the surrounding loss" in complaint
     complaint = refused("figure", "6", "--checkpoint", without, "--without", without)
     assert f"--checkpoint {without} was trained without" in complaint
+    complaint = refused("figure", "6", "--checkpoint", without, "--without", full)
+    assert complaint.endswith("swap them")
 
 
 @pytest.mark.slow
