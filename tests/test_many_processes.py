@@ -50,7 +50,7 @@ def test_twenty_steps_are_the_same_in_float64(
         out = tmp_path / str(count)
         for ended in loopback.run(count, 4 // count, tiny_data, out, *asked, program=WORKER):
             assert ended.status == 0, ended.err
-    start = flatten_dict(steps_in_parallel.start(), sep="/")
+    start = flatten_dict(steps_in_parallel.start("float64"), sep="/")
     for mode in ("mesh", "pmap"):
         one, two = (arrays(tmp_path / count / f"{mode}-4.npz") for count in "12")
         assert {name.split("/")[0] for name in one} == {
