@@ -22,5 +22,4 @@ def get_config() -> Config:
         track="synthetic_body",
         data=dataclasses.replace(hand.data, crop_size=96, train_frames=16_000),
         augment=AugmentConfig(noise_probability=0.0),
-        loss=dataclasses.replace(hand.loss, alpha=1.0),
     )

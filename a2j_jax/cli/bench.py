@@ -25,7 +25,7 @@ examples:
   a2j bench --checkpoint runs/quickstart --json > speed.json
 
 Unless told otherwise, it times A2J with three backbones (Table 10) and what the paper compares it with on the
-largest (Table 8): about three minutes on two cores. Naming backbones or paradigms times each with each. Weights are
+largest (Table 8): one to three minutes on two cores. Naming backbones or paradigms times each with each. Weights are
 random unless --checkpoint names some. With PyTorch (pip install 'a2j-jax[torch]') the official network is timed too.
 """
 BACKBONES = ("resnet18", "resnet34", "resnet50")

@@ -106,7 +106,7 @@ def named_files(texts: Sequence[str], option: str = "--predictions") -> dict[str
         name, equals, file = ("", "", text) if Path(text).exists() else text.partition("=")
         if not equals:
             file = text
-            name = Path(text).stem
+            name = Path(text).name if Path(text).is_dir() else Path(text).stem
         name = name.strip()
         if not name or not file:
             raise UserError(f"{option} {text}: expected FILE or NAME=FILE")

@@ -1,8 +1,16 @@
 """Run one of the paper's tables: train its rows, score them, and write the table with the paper's numbers."""
 
 import argparse
+from collections.abc import Sequence
+from operator import attrgetter
+from typing import TYPE_CHECKING
 
 from a2j_jax.cli.arguments import whole
+from a2j_jax.errors import UserError
+
+if TYPE_CHECKING:
+    from a2j_jax.config import Config
+    from a2j_jax.experiments.reproduce import Job
 
 EXAMPLES = """\
 examples:
@@ -15,8 +23,10 @@ examples:
 Tables 2 to 6 are A2J on one data set each; 7: what its parts are worth; 8: paradigms; 9: pre-training; 10: backbones.
 Rows are configs (configs/table7/ and so on) that differ from the data set's by one thing. A row that was interrupted
 goes on, one that is done is not run again: give the same command. The table goes to stderr and, as Markdown, HTML and
-JSON, to --out. `--config.KEY=VALUE` sets a value for all rows.
+JSON, to --out. `--config.KEY=VALUE` sets a value for all rows; what rows are there to compare is theirs to say.
 """
+# What makes A2J another method: a row with one of them is none of the table's.
+_OF_THE_ROWS = ("model.paradigm", "model.proposals", "model.one_branch", "loss.surrounding")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +47,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", help="folder of the runs and the table (default: runs/TABLE-DATA-BUDGET)"
     )
-    parser.add_argument("--split", default="test", help="to score in the end (default: test)")
+    parser.add_argument(
+        "--split",
+        help="to score in the end (default: test; where that has no labels, the one that ranks checkpoints)",
+    )
     parser.set_defaults(config=None)  # takes --config.KEY=VALUE
 
 
@@ -47,7 +60,6 @@ def run(arguments: argparse.Namespace) -> int:
 
     from a2j_jax.cli.embedded import build_if_embedded
     from a2j_jax.config import override
-    from a2j_jax.errors import UserError
     from a2j_jax.evaluation.report import say_written
     from a2j_jax.experiments import result_table
     from a2j_jax.experiments.budgets import base_config
@@ -60,9 +72,15 @@ def run(arguments: argparse.Namespace) -> int:
     for key, text in arguments.overrides:
         if key == "track":
             raise UserError(f"--config.track={text}: --data says what a table is run on")
+        if key in _OF_THE_ROWS:
+            raise UserError(
+                f"--config.{key}={text}: the rows of Tables 7 and 8 say so themselves, and A2J is the same in all; "
+                f"a2j train --config {data} trains any other network"
+            )
         base = override(base, key, text)
     out = Path(arguments.out or f"runs/{table.name}-{data}-{arguments.budget}")
     todo = list(jobs(table, base, arguments.seeds, out))
+    _check_taken(arguments.overrides, base, todo)
     results, skipped = run_all(
         todo,
         pdj=table.pdj,
@@ -76,3 +94,17 @@ def run(arguments: argparse.Namespace) -> int:
         result_table.write_table(contents, results, out, table.name, arguments.command_line)
     )
     return 0
+
+
+def _check_taken(
+    overrides: "Sequence[tuple[str, str]]", base: "Config", todo: "Sequence[Job]"
+) -> None:
+    """No value is asked for that every row replaces by its own."""
+    for key, text in overrides:
+        value = attrgetter(key)
+        # Seeds count up from the base's.
+        if all(value(job.config) != value(base) for job in todo):
+            found = ", ".join(str(x) for x in dict.fromkeys(value(job.config) for job in todo))
+            raise UserError(
+                f"--config.{key}={text}: no row would take it; their configs say {found}"
+            )

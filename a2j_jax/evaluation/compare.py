@@ -1,7 +1,8 @@
 """Score files of predictions against labels, several methods at once: `a2j eval --predictions`."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from a2j_jax import input_pipeline
 from a2j_jax.errors import UserError
 from a2j_jax.evaluation.comparison import Comparison, FetchExample
 from a2j_jax.evaluation.evaluate import Frames, read_frames, score_frames
+from a2j_jax.evaluation.metrics import NotFiniteError
 from a2j_jax.evaluation.predictions import JointSet, read_joints
 from a2j_jax.evaluation.provenance import Fact, dataset_facts, say_crops
 from a2j_jax.evaluation.report import print_scores, say_written, write_json, write_report
@@ -66,7 +68,7 @@ def compare_predictions(
         comparison = _against_dataset(sets, files, frames, track, fetch)
         facts += dataset_facts(data_dir, track, split)
     elif truth is not None:
-        comparison = _against_labels(sets, truth, track)
+        comparison = _against_labels(sets, files, truth, track)
     else:
         raise UserError("predictions need something to be scored against: labels, or a data set")
     comparison = _with_subsets(comparison, truth, read_subsets(subset_files or {}))
@@ -126,6 +128,19 @@ def rows_of_frames(joints: JointSet, index: NDArray[np.int64], where: str) -> ND
     )
 
 
+@contextmanager
+def naming(path: str | Path) -> Iterator[None]:
+    """Say of which file it is that a predicted joint is not finite where there is a label.
+
+    Raises:
+        UserError: instead of the `metrics.NotFiniteError` that is raised inside.
+    """
+    try:
+        yield
+    except NotFiniteError as error:
+        raise UserError(f"{path}: {error}, and there is a label to score it by") from error
+
+
 def _read(path: str | Path, track: TrackSpec) -> JointSet:
     joints = read_joints(path, track)
     for note in joints.notes:
@@ -163,14 +178,23 @@ def _against_dataset(
         name: one.joints_uvd[rows_of_frames(one, frames.index, str(files[name]))]
         for name, one in sets.items()
     }
-    scores = {name: score_frames(uvd, frames, track) for name, uvd in joints.items()}
+    scores = {}
+    for name, uvd in joints.items():
+        with naming(files[name]):
+            scores[name] = score_frames(uvd, frames, track)
     return Comparison(track, scores, frames.joints_uvd, frames.valid, joints, frames, fetch)
 
 
-def _against_labels(sets: Mapping[str, JointSet], truth: JointSet, track: TrackSpec) -> Comparison:
-    scores = {name: score_joint_sets(one, truth, track) for name, one in sets.items()}
-    joints = {}
+def _against_labels(
+    sets: Mapping[str, JointSet],
+    files: Mapping[str, str | Path],
+    truth: JointSet,
+    track: TrackSpec,
+) -> Comparison:
+    scores, joints = {}, {}
     for name, one in sets.items():
+        with naming(files[name]):
+            scores[name] = score_joint_sets(one, truth, track)
         rows = np.arange(len(truth.joints_uvd))
         if one.index is not None and truth.index is not None:
             rows = np.searchsorted(one.index, truth.index)  # labels may be of some frames only

@@ -95,42 +95,44 @@ def unusable_weights(config: Config) -> str | None:
     return None
 
 
-def run(job: Job, *, pdj: bool, split: str, prepare: Prepare, command: str) -> dict[str, Any]:
+def run(
+    job: Job, *, pdj: bool, split: str | None, prepare: Prepare, command: str
+) -> dict[str, Any]:
     """Train a run to its end and score it, or read what was found when that was done.
 
     Args:
       job: what to run.
       pdj: whether to measure PDJ, whatever the track's protocol.
-      split: to score.
+      split: to score; None: see `split_to_score`.
       prepare: sees to it that a config's data set is there.
       command: for the run's record.
 
     Returns:
-      What `result.json` holds: row, seed, "final" and "best" (step and scores), parameters, flops, speed, commit.
+      What `result.json` holds: row, seed, "scored" (on what), "final" and "best" (step and scores), parameters,
+      flops, speed, "commits" that trained it.
 
     Raises:
-      UserError, Stopped: as `run_experiment`.
+      UserError: a split without labels; or, as Stopped, what `run_experiment` raises.
     """
     prepare(job.config)
     # Before days of training, not after them.
-    input_pipeline.num_frames(job.config.data.dir, assembly.track_of(job.config), split)
+    data = SplitToScore(job.config.data.dir, split_to_score(job.config, split))
     state = run_experiment(job.config, job.workdir, command=command)
     path = job.workdir / RESULT_FILE
     known = _read(path)
-    if known and known["final"]["step"] == int(state.step) and known["split"] == split:
+    scored = {"data_dir": str(Path(data.dir).absolute()), "split": data.split, "pdj": pdj}
+    if known and known["final"]["step"] == int(state.step) and known.get("scored") == scored:
         return known
     final, best = (restore(job.workdir, step) for step in ("latest", "best"))
-    data = SplitToScore(job.config.data.dir, split)
     scores = {
         step: _scores(one, data, pdj)
         for step, one in {final.step: final, best.step: best}.items()  # often one and the same
     }
     starts = read_starts(job.workdir)
-    source = (starts[-1]["source"] if starts else None) or {}
     result = {
         "row": job.row.name,
         "seed": job.seed,
-        "split": split,
+        "scored": scored,
         "final": {"step": final.step, **scores[final.step]},
         "best": {"step": best.step, **scores[best.step]},
         "parameters": parameters(final.variables),
@@ -138,33 +140,61 @@ def run(job: Job, *, pdj: bool, split: str, prepare: Prepare, command: str) -> d
         "speed": frames_per_second(
             final.model, final.variables, final.track, batch_size=1, rounds=_SPEED_ROUNDS
         )._asdict(),
-        "commit": source.get("commit"),
-        "changed": source.get("dirty"),
+        "commits": list(dict.fromkeys(filter(None, (_commit(start) for start in starts)))),
         "devices": starts[-1]["devices"] if starts else None,
     }
     write_json(path, result)
     return result
 
 
+def split_to_score(config: Config, asked: str | None) -> str:
+    """The split that rows are scored on: "test", or where that has no labels the one that ranks checkpoints.
+
+    Args:
+      config: of a row.
+      asked: what the user wants instead; None: nothing else.
+
+    Raises:
+      UserError: there is no such split, or the one asked for has no labels.
+    """
+    track = assembly.track_of(config)
+    if input_pipeline.has_labels(config.data.dir, track, asked or "test"):
+        return asked or "test"
+    ranks = config.data.eval_split
+    if asked is not None:
+        raise UserError(
+            f"split {asked!r} of track {track.name!r} has no labels to score rows by; name one that has "
+            f"(--split {ranks!r})"
+        )
+    say(
+        f"split 'test' of track {track.name!r} has no labels: rows are scored on {ranks!r}; a2j eval --workdir "
+        "writes what a run predicts on 'test'"
+    )
+    return ranks
+
+
 def run_all(
-    todo: Sequence[Job], *, pdj: bool, split: str, prepare: Prepare, command: str
+    todo: Sequence[Job], *, pdj: bool, split: str | None, prepare: Prepare, command: str
 ) -> tuple[list[dict[str, Any]], dict[str, str]]:
-    """All runs that can be run: their results, and row -> why it was not run.
+    """All runs that can be run: their results, and row -> why it was not run (with every seed).
 
     Raises:
       UserError: none can; or as `run_experiment`.
       Stopped: told to stop; what was under way is saved.
     """
-    skipped = {
-        job.row.name: f"not run: {why}"
+    unusable = {
+        job.workdir: f"not run: {why}"
         for job in todo
         if not job.workdir.exists() and (why := unusable_weights(job.config)) is not None
     }
-    todo = [job for job in todo if job.row.name not in skipped]
+    left_out = [job for job in todo if job.workdir in unusable]
+    todo = [job for job in todo if job.workdir not in unusable]
     if not todo:
-        raise UserError(f"nothing could be run; {'; '.join(dict.fromkeys(skipped.values()))}")
-    for name, why in skipped.items():
-        say(f"{name}: {why}")
+        raise UserError(f"nothing could be run; {'; '.join(dict.fromkeys(unusable.values()))}")
+    for job in left_out:
+        say(f"{job.row.name}, seed {job.seed}: {unusable[job.workdir]}")
+    there = {job.row.name for job in todo}
+    skipped = {job.row.name: unusable[job.workdir] for job in left_out if job.row.name not in there}
     results = []
     with StopRequests() as stop:
         for number, job in enumerate(todo, start=1):
@@ -186,6 +216,13 @@ def _scores(restored: Restored, data: SplitToScore, pdj: bool) -> dict[str, Any]
         )
         scores |= in_plane.to_json() if in_plane else {}
     return scores
+
+
+def _commit(start: dict[str, Any]) -> str | None:
+    """Of the source that a start ran; with a `+` where it had changes of its own."""
+    source = start["source"] or {}
+    commit = source.get("commit")
+    return commit and commit[:7] + ("+" if source.get("dirty") else "")
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -64,11 +64,21 @@ def result_table(
       skipped: row -> why it was not run.
     """
     numbers = measures(track, table.pdj)
-    columns = ["", f"paper: {numbers[0].label}"]
+    paper = _paper(track)
+    # The first of them that has a published number.
+    shown = next((one for one in numbers if one.path in paper), numbers[0])
+    columns = ["", f"paper: {shown.label}"]
     columns += [text for one in numbers for text in (f"{one.label}, final", f"{one.label}, best")]
     columns += ["paper: frames/s", "frames/s", "parameters (M)", "GFLOP", "commit"]
     rows = tuple(
-        _line(row, track, numbers, [r for r in results if r["row"] == row.name], skipped)
+        _line(
+            row,
+            paper.get(shown.path, ABSENT) if row.is_a2j else ABSENT,
+            paper.get(("fps",), ABSENT) if row.is_a2j else ABSENT,
+            numbers,
+            [r for r in results if r["row"] == row.name],
+            skipped,
+        )
         for row in table.rows
     )
     title = f"Table {table.name.removeprefix('table')}, {table.title}: {track.name}"
@@ -78,39 +88,41 @@ def result_table(
 
 def _line(
     row: Row,
-    track: TrackSpec,
+    published: str,
+    published_speed: str,
     numbers: Sequence[Measure],
     runs: Sequence[Result],
     skipped: Mapping[str, str],
 ) -> tuple[str, ...]:
-    paper = _paper(track) if row.is_a2j else {}
     label = row.label
     if row.name in skipped:
         label += " (not run)"
-    cells = [label, paper.get(numbers[0].path, ABSENT)]
+    cells = [label, published]
     for one in numbers:
         for which in ("final", "best"):
             cells.append(_spread([_value(run[which], one) for run in runs], 2))
-    cells.append(paper.get(("fps",), ABSENT))
+    cells.append(published_speed)
     cells.append(_spread([run["speed"]["frames_per_second"] for run in runs], 1))
     cells.append(_spread([run["parameters"] / 1e6 for run in runs[:1]], 1))
     cells.append(f"{runs[0]['flops'] / 1e9:.3g}" if runs else ABSENT)
-    commits = {run["commit"][:7] + ("+" if run["changed"] else "") for run in runs if run["commit"]}
-    return (*cells, ", ".join(sorted(commits)) or ABSENT)
+    commits = dict.fromkeys(commit for run in runs for commit in run["commits"])
+    return (*cells, ", ".join(commits) or ABSENT)
 
 
-def _value(scores: Mapping[str, Any], measure: Measure) -> float:
+def _value(scores: Mapping[str, Any], measure: Measure) -> float | None:
+    """None where it could not be measured: no torso in any frame, say."""
     found: Any = scores
     for key in measure.path:
-        found = found[key]
-    return float(found) * measure.scale
+        found = None if found is None else found.get(key)
+    return None if found is None else float(found) * measure.scale
 
 
-def _spread(values: Sequence[float], decimals: int) -> str:
-    if not values:
+def _spread(values: Sequence[float | None], decimals: int) -> str:
+    known = [value for value in values if value is not None]
+    if not known:
         return ABSENT
-    text = f"{fmean(values):.{decimals}f}"
-    return text if len(values) == 1 else f"{text} ± {stdev(values):.{decimals}f}"
+    text = f"{fmean(known):.{decimals}f}"
+    return text if len(known) == 1 else f"{text} ± {stdev(known):.{decimals}f}"
 
 
 def _paper(track: TrackSpec) -> dict[tuple[str, ...], str]:
@@ -140,16 +152,19 @@ def _notes(results: Sequence[Result], track: TrackSpec) -> list[str]:
         sorted({f"{n} x {kind}" for run in results for kind, n in (run["devices"] or {}).items()})
     )
     notes = [
-        f"Ours on {frames:,} frames of split {results[0]['split']!r}; {spread}final: after the last step; best: the "
-        "step with the lowest error on the split that was scored while training.",
+        f"Ours on {frames:,} frames of split {results[0]['scored']['split']!r}; {spread}final: after the last step; "
+        "best: the step with the lowest error on the split that was scored while training.",
         f"Frames/s: the network and what makes joints of its answer, one frame at a time, on {devices}. GFLOP: of one "
-        "frame, as XLA counts them. Commit: + where the source had changes or files of its own.",
+        "frame, as XLA counts them. Commits: all that a run was trained by; + where the source had changes or files "
+        "of its own.",
     ]
     if published_table(track.name) is None:
         notes.append("The paper has no numbers on this data set.")
     else:
         notes.append(
-            "The paper's numbers of A2J are those of its Tables 2 to 6; of the other rows none could be sourced."
+            "The paper's numbers of A2J are those of its Tables 2 to 6, on the whole test split; of the other rows "
+            "none could be sourced. Its frames/s are of one GTX 1080 Ti, reading and cropping a frame included; ours "
+            "are without."
         )
     return notes
 
@@ -168,7 +183,18 @@ def print_table(contents: Table) -> None:
 def write_table(
     contents: Table, results: Sequence[Result], out: Path, name: str, command: str
 ) -> list[Path]:
-    """Write `<name>.md`, `<name>.html` and `<name>.json`; returns their paths."""
+    """Write a table as `<name>.md`, `<name>.html` and `<name>.json`.
+
+    Args:
+      contents: the table.
+      results: of all runs, for the JSON.
+      out: folder.
+      name: of the files, "table7".
+      command: that made it; empty: not told.
+
+    Returns:
+      The three paths.
+    """
     text = f"{markdown(contents)}\n`{command}`\n" if command else markdown(contents)
     parts = [html.table(contents), html.code(command) if command else ""]
     page = html.page(f"a2j reproduce {name}", "", parts)

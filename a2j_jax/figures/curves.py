@@ -9,7 +9,7 @@ import numpy as np
 from a2j_jax import input_pipeline
 from a2j_jax.errors import UserError
 from a2j_jax.evaluation import metrics
-from a2j_jax.evaluation.compare import rows_of_frames
+from a2j_jax.evaluation.compare import naming, rows_of_frames
 from a2j_jax.evaluation.evaluate import Frames, predict_batches, read_frames, score_frames
 from a2j_jax.evaluation.figures import (
     bars_height,
@@ -95,7 +95,7 @@ def score_checkpoints(
     for name, restored in found.items():
         joints, frames = _predict(restored, name, data_dir, split)
         compared = frames if compared is None else compared
-        if not np.array_equal(frames.index, compared.index):
+        if not _same_frames(frames, compared):
             raise UserError(
                 f"the data set of {checkpoints[name]} has {len(frames.index):,} frames in split {split!r}, that of "
                 f"{next(iter(checkpoints.values()))} {len(compared.index):,} others: figure 7 compares methods on "
@@ -127,10 +127,11 @@ def score_predictions(
     """
     if labels is not None:
         truth = _read(labels, track)
-        return {
-            name: score_joint_sets(_read(path, track), truth, track)
-            for name, path in predictions.items()
-        }
+        scores = {}
+        for name, path in predictions.items():
+            with naming(path):
+                scores[name] = score_joint_sets(_read(path, track), truth, track)
+        return scores
     if data_dir is None:
         raise UserError("--predictions need --labels, --data_dir or --checkpoint to be scored by")
     count = input_pipeline.num_frames(data_dir, track, split)
@@ -158,8 +159,18 @@ def _score_files(
     for name, path in predictions.items():
         joints = _read(path, track)
         rows = rows_of_frames(joints, frames.index, str(path))
-        scores[name] = score_frames(joints.joints_uvd[rows], frames, track)
+        with naming(path):
+            scores[name] = score_frames(joints.joints_uvd[rows], frames, track)
     return scores
+
+
+def _same_frames(one: Frames, other: Frames) -> bool:
+    """By number and label: frames of different renderings have the same numbers."""
+    return (
+        np.array_equal(one.index, other.index)
+        and np.array_equal(one.valid, other.valid)
+        and np.allclose(one.joints_uvd[one.valid], other.joints_uvd[other.valid])
+    )
 
 
 def _read(path: str | Path, track: TrackSpec) -> JointSet:

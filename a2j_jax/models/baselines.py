@@ -86,7 +86,10 @@ class HeatMapFCN(PoseNetwork):
 
 
 def peaks(outputs: HeatMaps) -> tuple[jax.Array, jax.Array]:
-    """The highest pixel of each map, moved a quarter of a pixel towards its higher neighbours, as published.
+    """The highest pixel of each map, moved a quarter of a pixel towards its higher neighbours.
+
+    As published, but for peaks at the edge of a map: there the published program moves along neither axis, and so near
+    the first row and column; here each axis for which there are two neighbours counts. At most 1 px of the crop.
 
     Returns:
       Joints (B, K, 3) in crop coordinates, u px, v px, depth in network units read at the highest pixel, or

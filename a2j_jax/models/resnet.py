@@ -27,7 +27,14 @@ class Features(NamedTuple):
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions around a shortcut (ResNet-18 and -34)."""
+    """Two 3x3 convolutions around a shortcut (ResNet-18 and -34): (B, H, W, C) -> (B, H/s, W/s, planes).
+
+    Attributes:
+      planes: channels of both convolutions.
+      stride: s, of the first one; sides that it does not divide are rounded up.
+      dilation: of the second one.
+      axis_name: mapped axis over which batch statistics are shared.
+    """
 
     planes: int
     stride: int = 1
@@ -46,7 +53,14 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3, 1x1 convolutions around a shortcut (ResNet-50); the stride sits on the 3x3."""
+    """1x1, 3x3, 1x1 convolutions around a shortcut (ResNet-50): (B, H, W, C) -> (B, H/s, W/s, 4 planes).
+
+    Attributes:
+      planes: channels of the first two convolutions; the last one has four times as many.
+      stride: s, of the 3x3; sides that it does not divide are rounded up.
+      dilation: of the 3x3.
+      axis_name: mapped axis over which batch statistics are shared.
+    """
 
     planes: int
     stride: int = 1
@@ -118,7 +132,6 @@ class ResNet(nn.Module):
         x = DepthStem(self.width, self.stem_channels, name="conv1")(x)
         x = nn.relu(BatchNorm(self.axis_name, name="bn1")(x, train))
         x = max_pool_3x3_stride_2(x)
-        common = x
         for stage, count in enumerate(counts):
             common = x
             for index in range(count):

@@ -107,7 +107,7 @@ def _read_torch(path: Path) -> dict[str, np.ndarray]:
             content = content[name]
     if not isinstance(content, dict) or not all(torch.is_tensor(v) for v in content.values()):
         raise UserError(f"{path}: expected a dict of tensors, found {type(content).__name__}")
-    return {key: value.float().numpy() for key, value in content.items()}
+    return {str(key): value.detach().float().numpy() for key, value in content.items()}
 
 
 _UNREADABLE = (

@@ -25,6 +25,9 @@ def initial_variables(
       variables: freshly initialised {"params", "batch_stats"} of any network of ours.
       backbone, head_depth: of that network.
 
+    Returns:
+      The same tree; every tensor that the file has is its, float32, the others as they came.
+
     Raises:
       UserError: a file that cannot be read or does not fit.
     """

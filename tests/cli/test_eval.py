@@ -86,6 +86,8 @@ def test_names_of_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         "lr=0.1": Path("lr=0.1.txt"),
         "c": Path("d=e.mat"),
     }
+    (tmp_path / "lr0.1").mkdir()  # of a folder there is no suffix to leave out
+    assert list(named_files([str(tmp_path / "lr0.1")])) == ["lr0.1"]
     for bad in ("=a.txt", "A="):
         with pytest.raises(UserError, match="NAME=FILE"):
             named_files([bad])

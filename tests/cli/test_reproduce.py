@@ -53,7 +53,8 @@ def test_every_row_trains_and_is_scored(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     imagenet(tmp_path / "weights" / "resnet50.safetensors")
-    command = ["reproduce", table, "--data", "synthetic_hand", "--budget", "smoke"]
+    data = "synthetic_body" if table == "table8" else "synthetic_hand"  # with PDJ
+    command = ["reproduce", table, "--data", data, "--budget", "smoke"]
     command += [f"--config.data.dir={smoke_data}", "--config.optim.steps=2"]
     outcome = a2j(*command)
     assert outcome.status == 0, outcome.err
@@ -64,9 +65,10 @@ def test_every_row_trains_and_is_scored(
         assert np.isfinite(one["final"]["mean_error_mm"])
         assert one["speed"]["frames_per_second"] > 0
         assert one["flops"] > 1e5
+        assert ("pdj" in one["final"]) == (table == "table8")
     if table == "table10":
         assert sorted({one["parameters"] for one in done}) == [one["parameters"] for one in done]
-    page = (tmp_path / "runs" / f"{table}-synthetic_hand-smoke" / f"{table}.html").read_text()
+    page = (tmp_path / "runs" / f"{table}-{data}-smoke" / f"{table}.html").read_text()
     assert all(row.label in html.unescape(page) for row in TABLES[table].rows)
 
     again = a2j(*command)
@@ -100,5 +102,9 @@ def test_mistakes(refused: Refused) -> None:
     assert "is run on one of" in refused("reproduce", "table7", "--data", "k2hpd")
     assert "there are: full, hour, smoke" in refused("reproduce", "7", "--budget", "day")
     assert "--data says" in refused("reproduce", "7", "--config.track=synthetic_body")
+    complaint = refused("reproduce", "7", "--config.model.paradigm=regression")
+    assert "the rows of Tables 7 and 8 say so themselves" in complaint
+    complaint = refused("reproduce", "9", "--config.model.init_from=mine.npz")
+    assert "their configs say None, weights/resnet50.safetensors" in complaint
     assert "did you mean 'optim.steps'?" in refused("reproduce", "7", "--config.optim.step=3")
     assert "nothing could be run; not run: weights/resnet50" in refused("reproduce", "table3")

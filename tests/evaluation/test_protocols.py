@@ -17,7 +17,7 @@ ITOP, K2HPD = get_track("itop_front"), get_track("k2hpd")
 PER_JOINT = (
     "98.54 99.20 96.48 95.97 79.35 78.49 69.59 67.12 98.52 91.90 89.80 91.26 90.23 87.37 86.45"
 )
-# The paper's Table 5, front view.
+# The authors' predictions of the front view, left and right pooled as in the paper's Table 5; published.json has them.
 TABLE_5 = {
     "head": 98.54, "neck": 99.20, "shoulders": 96.23, "elbows": 78.92, "hands": 68.35,
     "torso": 98.52, "hips": 90.85, "knees": 90.75, "feet": 86.91,

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from a2j_jax.config import override
+from a2j_jax.config_files import load_config
 from a2j_jax.errors import Stopped, UserError
 from a2j_jax.evaluation.checkpoint import SplitToScore
 from a2j_jax.evaluation.evaluate import Frames
@@ -18,7 +19,7 @@ from a2j_jax.evaluation.predictions import JointSet
 from a2j_jax.experiments import reproduce
 from a2j_jax.experiments.budgets import base_config
 from a2j_jax.experiments.paper_tables import TABLES
-from a2j_jax.experiments.reproduce import jobs, run_all, unusable_weights
+from a2j_jax.experiments.reproduce import jobs, run_all, split_to_score, unusable_weights
 from a2j_jax.tracks import get_track
 
 TABLE = TABLES["table7"]
@@ -48,6 +49,34 @@ def test_a_split_that_is_not_there_is_told_before_training(tiny_data: Path, tmp_
     with pytest.raises(UserError, match="tset"):
         reproduce.run(job, **HOW | {"split": "tset"})
     assert not job.workdir.exists()
+
+
+def test_a_split_without_labels_is_told_before_training(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """That of HANDS 2017's challenge is: rows are scored by what ranks checkpoints, or by what is asked for."""
+    labelled = {"train[98%:]"}
+    monkeypatch.setattr(
+        reproduce.input_pipeline, "has_labels", lambda _dir, _track, split: split in labelled
+    )
+    config = load_config("hands2017")
+    assert split_to_score(config, None) == "train[98%:]"
+    assert "split 'test' of track 'hands2017' has no labels" in capsys.readouterr().err
+    with pytest.raises(UserError, match=r"'test' of track 'hands2017' has no labels.*--split"):
+        split_to_score(config, "test")
+    labelled.add("test")
+    assert split_to_score(config, None) == "test"
+
+
+def test_what_was_done_is_shown_where_another_seed_cannot_be_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    todo = list(jobs(TABLES["table3"], with_weights(tmp_path / "gone.npz"), 2, tmp_path / "out"))
+    todo[0].workdir.mkdir(parents=True)
+    monkeypatch.setattr(reproduce, "run", lambda job, **_: {"seed": job.seed})
+    results, skipped = run_all(todo, **HOW)
+    assert results == [{"seed": todo[0].seed}]
+    assert skipped == {}
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

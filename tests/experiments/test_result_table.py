@@ -15,14 +15,13 @@ def result(row: str, final: float, best: float, seed: int = 1, **more: Any) -> d
     return {
         "row": row,
         "seed": seed,
-        "split": "test",
+        "scored": {"split": "test", "data_dir": "/data", "pdj": False},
         "final": {"step": 9, **scores(final)},
         "best": {"step": 6, **scores(best)},
         "parameters": 2_500_000,
         "flops": 3.25e9,
         "speed": {"frames_per_second": 50.04},
-        "commit": "0123456789",
-        "changed": seed > 1,
+        "commits": ["0123456" + ("+" if seed > 1 else "")],
         "devices": {"cpu": 1},
     }
 
@@ -73,6 +72,22 @@ def test_bodies_by_map_and_pdj() -> None:
         TABLES["table7"], get_track("itop_front"), [result("a2j", 80.0, 70.0, map_10cm=0.5)], {}
     )
     assert cells(ablation, "A2J")["paper: mAP@10 cm (%)"] == "88"
+    unmeasured = cells(result_table(TABLES["table8"], get_track("itop_front"), [
+        result("a2j", 80.0, 70.0, map_10cm=0.5)], {}), "A2J")  # fmt: skip
+    assert unmeasured["mean PDJ (%), final"] == unmeasured["PDJ 0.10 (%), best"] == "–"
+    assert unmeasured["mAP@10 cm (%), final"] == "50.00"
+
+
+def test_the_papers_number_is_the_first_that_has_a_source() -> None:
+    pdj = {"pdj_mean": 0.5, "pdj": {f"{r:.2f}": r for r in (0.05, 0.1, 0.15, 0.2)}}
+    run = result("a2j", 80.0, 70.0, mean_error_px=3.0, map_10cm=0.5, **pdj)
+    for track, column, number in (
+        ("k2hpd", "paper: PDJ 0.05 (%)", "76.3"),
+        ("itop_front", "paper: mAP@10 cm (%)", "88"),
+    ):
+        contents = result_table(TABLES["table8"], get_track(track), [run], {})
+        assert cells(contents, "A2J")[column] == number
+        assert cells(contents, "FCN")[column] == "–"
 
 
 def test_what_was_not_run_says_why() -> None:

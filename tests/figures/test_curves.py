@@ -65,6 +65,11 @@ def test_files_of_predictions_against_a_file_of_labels(tmp_path: Path) -> None:
     assert list(found) == ["far", "near"]
     assert found["near"].mean_error == 0
     assert found["far"].mean_error > 9
+    np.savez(tmp_path / "holes.npz", joints_uvd=np.where(uvd == uvd[2, 3], np.nan, uvd),
+             valid=np.arange(14) != np.where(np.arange(6) == 2, 3, -1)[:, None])  # fmt: skip
+    holes = {"holes": tmp_path / "holes.npz"}
+    with pytest.raises(UserError, match=r"holes.npz: predicted joint 3 of frame 2 is not finite"):
+        score_predictions(holes, NYU, labels=labels, data_dir=None, split="test")
     with pytest.raises(UserError, match="need --labels, --data_dir or --checkpoint"):
         score_predictions(files, NYU, labels=None, data_dir=None, split="test")
 
@@ -91,12 +96,13 @@ def test_checkpoints_and_files_on_the_same_frames(tiny_data: Path, tmp_path: Pat
 def test_other_frames_are_no_comparison(tiny_data: Path, tmp_path: Path) -> None:
     from tfds_builders.build import build
 
-    build("synthetic_hand", tmp_path / "data", crop_size=tiny.SIZE, train=2, validation=2, test=4)
+    frames = {"train": 2, "validation": 2, "test": tiny.FRAMES["test"]}
+    build("synthetic_hand", tmp_path / "data", crop_size=tiny.SIZE, seed=1, **frames)
     runs = {"a": tiny_data, "b": tmp_path / "data"}
     for name, data_dir in runs.items():
         save_variables(tmp_path / name, tiny.variables(), tiny.config(data_dir))
     folders = {name: tmp_path / name for name in runs}
-    with pytest.raises(UserError, match=r"b has 4 frames in split 'test'.*on the same frames"):
+    with pytest.raises(UserError, match=r"b has 20 frames in split 'test'.* 20 others: .*the same"):
         score_checkpoints(folders, {}, data_dir=None, split="test")
     other = override(tiny.config(tiny_data), "track", "hands2017")
     save_variables(tmp_path / "c", tiny.variables(), other)

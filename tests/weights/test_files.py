@@ -132,7 +132,9 @@ def test_pytorch_files(tmp_path: Path, torch: ModuleType) -> None:
     wrapped = {f"module.{name}": tensor for name, tensor in tensors.items()}
     torch.save({"state_dict": wrapped, "epoch": 17}, tmp_path / "wrapped.pt")
     torch.save(tensors, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
-    for name in ("plain.pth", "wrapped.pt", "old.pth"):
+    learnt = {name: torch.nn.Parameter(tensor) for name, tensor in tensors.items()}
+    torch.save(learnt, tmp_path / "learnt.pth")
+    for name in ("plain.pth", "wrapped.pt", "old.pth", "learnt.pth"):
         assert_same(read_state_dict(tmp_path / name))
 
 
