@@ -7,6 +7,8 @@ together (`a2j_jax.training.assembly`); the library's functions take plain argum
 import dataclasses
 import difflib
 import json
+import operator
+import sys
 import typing
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -42,7 +44,7 @@ class DataConfig:
     crop_size: int | None = None  # None: the track's
     train_split: str = "train"
     eval_split: str = "test"  # scored while training
-    eval_frames: int | None = None  # None: the whole split
+    eval_frames: int | None = None  # the first so many, rounded up to whole batches; None: all
     # Mean and std of the crops: the track's published ones, or those its builder computed.
     normalization: Literal["published", "computed"] = "published"
     mean: float | None = None  # given here, or filled in from the data set: kept with checkpoints
@@ -132,6 +134,10 @@ class Config:
 
 # Anything smaller would fail later, and less clearly.
 _AT_LEAST: dict[str, float] = {
+    "augment.noise_probability": 0,
+    "augment.noise_sigma": 0,
+    "augment.max_rotation_deg": 0,
+    "augment.box_jitter_px": 0,
     "model.width": 1,
     "model.head_features": 1,
     "model.head_depth": 0,
@@ -142,6 +148,7 @@ _AT_LEAST: dict[str, float] = {
     "optim.epochs": 0,
     "optim.steps": 1,
     "optim.learning_rate": 0,
+    "optim.decay_factor": 0,
     "optim.weight_decay": 0,
     "optim.decay_every_epochs": 1,
     "optim.warmup_steps": 0,
@@ -152,6 +159,15 @@ _AT_LEAST: dict[str, float] = {
     "run.eval_every": 1,
     "run.save_every": 1,
     "run.keep_best": 1,
+}
+
+
+# Up to here, this included.
+_AT_MOST: dict[str, float] = {
+    "augment.noise_probability": 1,
+    "optim.decay_factor": 1,
+    "optim.ema_decay": 1,
+    "run.seed": 2**32 - 1,
 }
 
 
@@ -221,10 +237,20 @@ def _parse(text: str, hint: Any, dotted: str) -> Any:
 
 def _check_sizes(config: Config) -> None:
     for dotted, least in _AT_LEAST.items():
-        group, _, name = dotted.partition(".")
-        value = getattr(getattr(config, group), name)
-        if value is not None and not least <= value < float("inf"):
-            raise UserError(f"config key {dotted!r}: {value} is not a number of at least {least}")
+        value = operator.attrgetter(dotted)(config)
+        most = _AT_MOST.get(dotted, sys.float_info.max)
+        if value is not None and not least <= value <= most:
+            up_to = f" and at most {most:g}" if dotted in _AT_MOST else ""
+            raise UserError(
+                f"config key {dotted!r}: {value} is not a number of at least {least}{up_to}"
+            )
+    if config.data.std is not None and not 0 < config.data.std < float("inf"):
+        raise UserError(f"config key 'data.std': {config.data.std} is not a number above 0")
+    smallest, largest = config.augment.scale_range or (1.0, 1.0)
+    if not 0 < smallest <= largest < float("inf"):
+        raise UserError(
+            f"config key 'augment.scale_range': {smallest},{largest} are not two numbers above 0, the smaller one first"
+        )
 
 
 def to_json(config: Config) -> str:

@@ -166,7 +166,15 @@ def differences(config: Config, one: Path, other: Path) -> list[str]:
     (state, position), (wanted, wanted_position) = (state_of(config, run) for run in (one, other))
     found = [
         name
-        for name in ("step", "params", "batch_stats", "opt_state", "ema", "skipped")
+        for name in (
+            "step",
+            "params",
+            "batch_stats",
+            "opt_state",
+            "ema",
+            "skipped",
+            "skipped_in_a_row",
+        )
         if not tiny.same(getattr(state, name), getattr(wanted, name))
     ]
     compared = {

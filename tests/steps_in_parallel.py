@@ -1,10 +1,11 @@
 """Trains a small A2J with every way of sharing a step, and writes what came out; started by tests.
 
-    python steps_in_parallel.py DATA OUT DTYPE MODE:DEVICES ...
+    python steps_in_parallel.py DATA OUT DTYPE MODE:DEVICES[:PARTS] ...
 
 DATA is a TFDS directory of `tests.tiny`. From the same weights, on the same batches, with augmentation and batch
-normalisation: 20 Adam steps in float64, or 5 SGD steps in float32. OUT/MODE-DEVICES.npz holds the state after
-them, OUT/eval-DEVICES.npz the joints of every test frame, OUT/few-DEVICES.npz of fewer than a batch has rows.
+normalisation: 20 Adam steps in float64, or 5 SGD steps in float32. With PARTS, the batch goes through in as many, some
+of the network is frozen, and broken updates would be left out. OUT/MODE-DEVICES.npz holds the state after them,
+OUT/eval-DEVICES.npz the joints of every test frame, OUT/few-DEVICES.npz of fewer than a batch has rows.
 """
 
 import sys
@@ -23,6 +24,7 @@ from a2j_jax.evaluation.evaluate import predict_batches
 from a2j_jax.models.network import PoseNetwork
 from a2j_jax.models.resnet import ARCHITECTURES, Architecture, BasicBlock
 from a2j_jax.training import assembly, parallel
+from a2j_jax.training.freezing import freeze
 from a2j_jax.training.loop import BATCH_KEYS
 from a2j_jax.training.optimizer import adam_with_l2
 from a2j_jax.training.state import TrainState
@@ -32,6 +34,7 @@ from tests import tiny
 # One block a stage has all that a ResNet-18 has, and compiles in half the time.
 ARCHITECTURES["resnet10"] = Architecture(BasicBlock, (1, 1, 1, 1))
 ROWS = 16
+FROZEN = ("trunk/bn1/", "depth_head/conv1")
 SPLITS = {"eval": "test", "few": "test[:3]"}
 # (steps, optimiser): Adam divides a gradient by its own size, and so makes much of a rounded zero in float32.
 RUNS: dict[str, tuple[int, Any]] = {
@@ -40,12 +43,14 @@ RUNS: dict[str, tuple[int, Any]] = {
 }
 
 
-def trained(data: str, dtype: str, layout: parallel.Layout) -> TrainState:
+def trained(data: str, dtype: str, layout: parallel.Layout, parts: int = 1) -> TrainState:
     """The state after a run; each process reads its share of the batches."""
     config = tiny.config(data)
     track = assembly.track_of(config)
     model = network(dtype, layout.axis_name).clone(dtype=np.dtype(dtype))
     steps, optimizer = RUNS[dtype]
+    frozen = FROZEN if parts > 1 else ()
+    optimizer = freeze(optimizer, frozen)
     step = layout.compile(
         make_train_step(
             model,
@@ -53,7 +58,10 @@ def trained(data: str, dtype: str, layout: parallel.Layout) -> TrainState:
             assembly.prepare_of(config, track),
             assembly.objective_of(config, track),
             layout.axis_name,
+            accumulate=parts,
+            frozen=frozen,
             ema_decay=0.9,
+            skip_nonfinite=parts > 1,
         )
     )
     variables = jax.tree.map(lambda x: x.astype(dtype), start(dtype))
@@ -111,7 +119,7 @@ def main() -> None:
     parser = Parser()
     add_process_arguments(parser)
     join_processes(parser.parse_args([]))
-    for mode, devices in (one.split(":") for one in asked):
+    for mode, devices, *parts in (one.split(":") for one in asked):
         path = Path(out) / f"{mode}-{devices}.npz"
         if mode in SPLITS:
             joints = predicted(data, SPLITS[mode], int(devices))
@@ -119,7 +127,7 @@ def main() -> None:
                 np.savez(path, **joints)
         else:
             layout = parallel.layout(mode, jax.devices()[: int(devices)])
-            state = trained(data, dtype, layout)
+            state = trained(data, dtype, layout, *map(int, parts))
             if processes.is_first():
                 write(path, state)
     processes.leave()

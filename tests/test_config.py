@@ -145,6 +145,24 @@ def test_overrides_take_the_type_of_their_key(dotted: str, text: str, value: obj
     assert Config(name="base", track="nyu") == BASE  # untouched
 
 
+@pytest.mark.parametrize(
+    ("dotted", "text", "said"),
+    [
+        ("run.seed", "4294967296", "at least 0 and at most"),
+        ("optim.decay_factor", "-0.2", "at least 0 and at most 1"),
+        ("optim.ema_decay", "99.9", "at least 0 and at most 1"),
+        ("augment.noise_probability", "7", "at least 0 and at most 1"),
+        ("data.std", "0", "0.0 is not a number above 0"),
+        ("augment.scale_range", "1.5,1.2", "the smaller one first"),
+        ("augment.scale_range", "-1,1", "two numbers above 0"),
+    ],
+)
+def test_values_that_could_only_fail_later(dotted: str, text: str, said: str) -> None:
+    message = complaint(override, BASE, dotted, text)
+    assert f"config key {dotted!r}" in message
+    assert said in message
+
+
 def test_an_override_changes_nothing_else() -> None:
     changed = override(BASE, "optim.batch_size", "3")
     optim = dataclasses.replace(BASE.optim, batch_size=3)

@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
     from a2j_jax.training.continuing import check_run_directory
     from a2j_jax.training.experiment import run_experiment
     from a2j_jax.training.profiling import ProfileWindow
-    from a2j_jax.training.run_directory import CONFIG_FILE
+    from a2j_jax.training.run_directory import kept_checkpoints
 
     overrides = list(arguments.overrides)
     if arguments.on_bad_example is not None:
@@ -63,8 +63,8 @@ def run(arguments: argparse.Namespace) -> int:
     profiled = ProfileWindow.parse(arguments.profile_steps) if arguments.profile_steps else range(0)
     join_processes(arguments)
     workdir = Path(arguments.workdir or f"runs/{config.name}")
-    if arguments.resume and not (workdir / CONFIG_FILE).exists():
-        raise UserError(f"--resume: there is no run in {workdir}")
+    if arguments.resume and not kept_checkpoints(workdir):
+        raise UserError(f"--resume: there is no run with a checkpoint in {workdir}")
     check_run_directory(workdir, config)
     if processes.is_first():
         build_if_embedded(config)

@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from a2j_jax import input_pipeline, processes
 from a2j_jax.errors import UserError
 from a2j_jax.evaluation.comparison import Comparison
@@ -97,6 +99,8 @@ def evaluate_checkpoint(
     folder = Path(directory) / report_folder(split, step, data_dir) if out is None else Path(out)
     data_dir = data_dir or chosen.config.data.dir
 
+    raw = restore(directory, chosen.step, "raw") if chosen.averaged else None
+    final = restore(directory, "latest") if step is None else chosen
     subsets = read_subsets(subset_files or {})
     data = SplitToScore(data_dir, split, batch_size, unclipped_boxes, on_bad_example)
     predictions, frames = predict_split(chosen, data)
@@ -124,14 +128,13 @@ def evaluate_checkpoint(
     name = method if step is None else f"{method}, step {chosen.step}"
     steps = {chosen.step: result.scores}
     others: dict[str, Scores] = {}
-    final = _final(directory, chosen, data) if step is None else None
-    if final is not None:
+    if final.step != chosen.step:
         name = f"{method}, best step {chosen.step}"
-        steps[final[0]] = others[f"final step {final[0]}"] = final[1]
-    if chosen.averaged:
+        scored = _scores(final, data)
+        steps[final.step] = others[f"final step {final.step}"] = scored
+    if raw is not None:
         name += ", EMA"
-        raw, _ = predict_split(restore(directory, chosen.step, "raw"), data)
-        others[f"{method}, raw weights"] = score_frames(raw.joints_uvd, frames, track)
+        others[f"{method}, raw weights"] = _scores(raw, data)
     train_split = chosen.config.data.train_split
     others |= baselines(result, track, data_dir, train_split, batch_size, on_bad_example)
     scores = with_subsets(
@@ -225,18 +228,19 @@ def baselines(
 ) -> dict[str, Scores]:
     """Two answers that need no network, scored on the same frames: the crop centre and the mean pose.
 
-    The mean pose is that of the training split; without one, or labels in it, there are no baselines.
+    The mean pose is that of the training split; without one, or where it does not label every joint, there are no
+    baselines.
     """
     try:
         frames = input_pipeline.num_frames(data_dir, track, train_split)
         batches = input_pipeline.eval_batches(
             data_dir, track, train_split, batch_size, on_bad_example=on_bad_example
         )
+        with progress("mean pose", frames, "frames") as advance:
+            pose = mean_pose(batches, track, advance)
     except UserError as error:
         say(f"no baselines: {error}")
         return {}
-    with progress("mean pose", frames, "frames") as advance:
-        pose = mean_pose(batches, track, advance)
     return {
         "mean pose": score_constant_pose(pose, result.frames, track),
         "crop centre": score_constant_pose(center_pose(track, pose), result.frames, track),
@@ -253,15 +257,9 @@ class SplitToScore(NamedTuple):
     on_bad_example: OnBadExample = "fail"
 
 
-def _final(
-    directory: str | Path, chosen: Restored, data: SplitToScore
-) -> tuple[int, Scores] | None:
-    """Step and scores of the latest checkpoint, where it is not the chosen one."""
-    final = restore(directory, "latest")
-    if final.step == chosen.step:
-        return None
-    predictions, frames = predict_split(final, data)
-    return final.step, score_frames(predictions.joints_uvd, frames, final.track)
+def _scores(restored: Restored, data: SplitToScore) -> Scores:
+    predictions, frames = predict_split(restored, data)
+    return score_frames(predictions.joints_uvd, frames, restored.track)
 
 
 def _facts(
@@ -284,7 +282,11 @@ def _facts(
 
 
 def predict_split(restored: Restored, data: SplitToScore) -> tuple[JointSet, Frames]:
-    """Joints of every frame of a split, and the frames, in order; with a progress bar."""
+    """Joints of every frame of a split, and the frames, in order; with a progress bar.
+
+    Raises:
+      UserError: no data, or weights that answer with no numbers.
+    """
     model, variables, track = restored.model, restored.variables, restored.track
     predict = assembly.predict_of(model, track)
     frames = input_pipeline.num_frames(data.dir, track, data.split) // processes.count()
@@ -294,7 +296,13 @@ def predict_split(restored: Restored, data: SplitToScore) -> tuple[JointSet, Fra
     variables = assembly.place_variables(variables)
     batches = with_unclipped_boxes(stored) if data.unclipped_boxes else stored
     with progress(f"evaluating step {restored.step}", frames, "frames") as advance:
-        return predict_batches(lambda b: predict(variables, b), batches, track, advance)
+        found = predict_batches(lambda b: predict(variables, b), batches, track, advance)
+    if not np.isfinite(found[0].joints_uvd).all():
+        raise UserError(
+            f"the network of step {restored.step} answers with joints that are not finite: its weights broke while "
+            "it was trained; name an earlier step"
+        )
+    return found
 
 
 def _write_unlabelled(folder: Path, predictions: JointSet, track: TrackSpec) -> dict[str, Any]:

@@ -23,9 +23,13 @@ class Schedule:
     epochs: float
     steps: int | None = None
 
-    def steps_of(self, batch_size: int) -> int:
-        """Steps of a run; the frames of an epoch that fill no batch are left over, as in training."""
-        return self.steps or round(self.epochs * (self.frames // batch_size))
+    def steps_of(self, batch_size: int) -> int | None:
+        """Steps of a run; the frames of an epoch that fill no batch are left over, as in training.
+
+        None where there is no batch of that size in an epoch: training refuses that.
+        """
+        whole = self.frames // batch_size
+        return self.steps or (round(self.epochs * whole) if whole else None)
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,7 @@ class Plan:
       memory: bytes that each may fill; None: not known.
       usage: of each; None: the compiler refused, as `refusal` says.
       bound: on the time of a step; None: nothing compiled, or no figures of the chip.
-      steps: of the whole run; None: the number of frames is not known.
+      steps: of the whole run; None: the number of frames is not known, or less than a batch.
     """
 
     batch_size: int

@@ -63,7 +63,8 @@ class RunCheckpoints:
         ranking_metrics(workdir)
         self._quiet = contextlib.ExitStack()
         self._quiet.enter_context(quiet_after_failure())
-        directory = Path(workdir).absolute() / CHECKPOINTS
+        self.workdir = Path(workdir)
+        directory = self.workdir.absolute() / CHECKPOINTS
         keep = preservation_policy.AnyPreservationPolicy(
             [
                 preservation_policy.LatestN(1),
@@ -122,7 +123,7 @@ class RunCheckpoints:
     def restore(self, state: TrainState, step: int) -> tuple[TrainState, dict[str, Any]]:
         """Restore a training state into the shapes and shardings of `state`, and the iterator's position.
 
-        What a checkpoint does not have yet (an average that was not kept before) starts from what it has.
+        An average that a checkpoint does not have starts from the weights.
 
         Raises:
           UserError: tensors of another architecture, or a damaged checkpoint.

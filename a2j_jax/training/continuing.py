@@ -26,11 +26,12 @@ _MAY_CHANGE = (
     "run.log_every",
     "run.save_every",
     "run.wandb",
-    # How it is computed; what comes out differs by the order of sums alone.
-    "data.on_bad_example",
+    # How it is computed: what comes out differs by the order of sums alone.
     "model.remat",
-    "optim.skip_nonfinite_updates",
     "parallel",
+    # What becomes of that which would end the run.
+    "data.on_bad_example",
+    "optim.skip_nonfinite_updates",
 )
 # Of a track: said by the config (and compared there), or no more than words.
 _NOT_OF_THE_TRACK = ("augmentation", "citation", "loss_lambda", "mean", "name", "notes", "std")

@@ -34,6 +34,7 @@ from a2j_jax.training.run_directory import (
     OF_EMA,
     RANKED_BY,
     claimed,
+    kept_checkpoints,
     read_config,
     write_config,
 )
@@ -105,7 +106,8 @@ def run_experiment(
     # XLA's own generator: the unrolled threefry of some 60 tensors takes 10 s to compile on a CPU.
     init_key = jax.random.key(config.run.seed, impl="rbg")
     variables = init_variables(model, init_key, track.crop_size, track.crop_size)
-    source = config.model.init_from
+    # A run that goes on has its weights: what it once started from may be gone by now.
+    source = None if kept_checkpoints(workdir) else config.model.init_from
     if source is not None and Path(source).is_dir():
         variables = variables_from(source, variables)
     elif source is not None:
@@ -142,8 +144,11 @@ def run_experiment(
         if last is not None:
             _say_continued(config, before, changed, last, intervals.total, steps_per_epoch)
             _say_other_devices(workdir, batch_size, layout)
+            _say_other_frames(workdir, frames)
         with (
-            contextlib.closing(_run_log(config, workdir, command, last or 0, layout)) as log,
+            contextlib.closing(
+                _run_log(config, workdir, command, last or 0, layout, frames)
+            ) as log,
             contextlib.closing(_window(profile_steps, workdir)) as window,
         ):
             state = train(
@@ -209,7 +214,12 @@ def evaluator(
 
 
 def _run_log(
-    config: Config, workdir: Path, command: str | None, step: int, layout: parallel.Layout
+    config: Config,
+    workdir: Path,
+    command: str | None,
+    step: int,
+    layout: parallel.Layout,
+    frames: int,
 ) -> RunLog | NoLog:
     """The logs of a run, opened by its first process, with a record of this start."""
     if not processes.is_first():
@@ -220,6 +230,7 @@ def _run_log(
         step=step,
         parallel=layout.mode,
         batch_per_device=config.optim.batch_size // len(layout.devices),
+        frames=frames,
     )
     project = config.run.wandb
     wandb = None if project is None else WandbLog(workdir, project, dataclasses.asdict(config))
@@ -293,6 +304,17 @@ def _say_other_devices(workdir: Path, batch_size: int, layout: parallel.Layout) 
         say(
             f"before: {mode} on {batch_size // share} x {kinds}; the results are those of an uninterrupted run "
             "up to the order of sums, not bit for bit"
+        )
+
+
+def _say_other_frames(workdir: Path, frames: int) -> None:
+    """Whether the data set is another one than at the run's last start."""
+    starts = read_starts(workdir)
+    before = starts[-1].get("frames") if starts else None
+    if before is not None and before != frames:
+        say(
+            f"before: {before:,} training frames, now {frames:,}: an epoch has other steps, and the run goes on amid "
+            "another order of the examples than it was interrupted in"
         )
 
 

@@ -47,7 +47,7 @@ def held_still(prefixes: tuple[str, ...]) -> Any:
         if (
             isinstance(module, BatchNorm)
             and context.method_name == "__call__"
-            and is_frozen("/".join(module.path), prefixes)
+            and is_frozen("/".join(module.path) + "/", prefixes)
         ):
             return call(args[0], train=False)
         return call(*args, **kwargs)

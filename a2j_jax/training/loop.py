@@ -167,7 +167,8 @@ class _Reporter:
         if step % self._log_every and finite:
             return
         self._checkpoints.check()
-        scalars["learning_rate"] = float(self._schedule(step - 1))
+        # What was left out did not count for the schedule either.
+        scalars["learning_rate"] = float(self._schedule(step - 1 - int(scalars.get("skipped", 0))))
         self._log.write("train", step, {n: v for n, v in scalars.items() if math.isfinite(v)})
         advance(
             0,
@@ -183,10 +184,17 @@ class _Reporter:
 
     def _stop(self, step: int, what: str) -> NoReturn:
         self._checkpoints.wait()
-        good = self._checkpoints.latest_step()
-        where = "none was saved yet" if good is None else f"step {good}, kept in the run directory"
+        last = self._checkpoints.latest_step()
+        milder = "a lower --config.optim.learning_rate or longer --config.optim.warmup_steps"
+        if last is None:
+            how = f"No checkpoint was saved yet. Start again with {milder}"
+        else:
+            folder = self._checkpoints.workdir
+            how = (
+                f"Last checkpoint: step {last}, kept. Go on from its weights in another run, --workdir OTHER "
+                f"--config.model.init_from={folder}, with {milder}"
+            )
         raise UserError(
-            f"training broke at step {step}: {what}. Last good checkpoint: {where}. "
-            "Lower --config.optim.learning_rate or lengthen --config.optim.warmup_steps; single broken updates "
-            "are left out with --config.optim.skip_nonfinite_updates=10"
+            f"training broke at step {step}: {what}. {how}; or leave out single broken updates with "
+            "--config.optim.skip_nonfinite_updates=10"
         )

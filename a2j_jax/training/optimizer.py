@@ -44,7 +44,8 @@ def learning_rate_schedule(
         epochs; the official code: 0.2 every 10), "cosine" falls to zero at `total_steps`, "constant" stays.
       peak: learning rate after the warm-up (3.5e-4 in the paper).
       total_steps, steps_per_epoch: length of the run.
-      warmup_steps: linear rise from zero before the schedule proper.
+      warmup_steps: linear rise from zero to the peak before the schedule proper; it does not move the falls of "step",
+        and those that it covers are made up for at its end.
     """
     after = max(total_steps - warmup_steps, 1)
     if kind == "constant":
@@ -55,7 +56,7 @@ def learning_rate_schedule(
         every = decay_every_epochs * steps_per_epoch
         epochs_end = range(every, total_steps, every)
         main = optax.piecewise_constant_schedule(
-            peak, {step - warmup_steps: decay_factor for step in epochs_end if step > warmup_steps}
+            peak, {step - warmup_steps: decay_factor for step in epochs_end}
         )
     if not warmup_steps:
         return main

@@ -24,7 +24,7 @@ class ProfileWindow:
         self._steps, self._folder = steps, Path(folder)
         self._step: jax.profiler.StepTraceAnnotation | None = None
         self._outputs: Any = None
-        self._tracing = self._begun = False
+        self._tracing = self._begun = self._traced = False
 
     @staticmethod
     def parse(text: str) -> range:
@@ -72,6 +72,10 @@ class ProfileWindow:
         """Writes what was traced of a window that the end of training cut."""
         if self._tracing:
             self._stop()
+        elif self._begun and self._steps and not self._traced:
+            say(
+                f"--profile_steps: nothing was traced, training ended without {_named(self._steps)}"
+            )
 
     def _say_what_cannot_be(self, first: int) -> None:
         if not self._steps:
@@ -80,6 +84,7 @@ class ProfileWindow:
             say(
                 f"--profile_steps: this run goes on from step {first}, beyond {_named(self._steps)}"
             )
+            self._steps = range(0)
         elif first in self._steps:
             say(
                 f"--profile_steps: step {first} is the first of this start: it compiles in its trace"
@@ -91,7 +96,7 @@ class ProfileWindow:
         # Without every call of a Python function: they fill the trace (1 M events) and slow what it shows.
         options.python_tracer_level = 0
         jax.profiler.start_trace(self._folder, create_perfetto_trace=True, profiler_options=options)
-        self._tracing = True
+        self._tracing = self._traced = True
 
     def _stop(self) -> None:
         jax.block_until_ready(self._outputs)

@@ -47,6 +47,7 @@ def record_start(
     step: int,
     parallel: str | None = None,
     batch_per_device: int | None = None,
+    frames: int | None = None,
 ) -> int:
     """Write down a start of a run; of several processes the first one calls this.
 
@@ -56,6 +57,7 @@ def record_start(
       step: that the run goes on from; 0 for a new one.
       parallel: how devices share a step, "jit", "pmap" or "mesh".
       batch_per_device: images.
+      frames: of the training split.
 
     Returns:
       The number of this start, from 1; lines of `metrics.jsonl` carry it.
@@ -81,6 +83,7 @@ def record_start(
         "processes": jax.process_count(),
         "parallel": parallel,
         "batch_per_device": batch_per_device,
+        "frames": frames,
     }
     if source and changes:
         source["diff"] = f"source-{source['commit'][:7]}-{number}.diff"

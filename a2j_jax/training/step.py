@@ -64,7 +64,8 @@ def make_train_step(
       frozen: prefixes of parameter names ("trunk/conv1") that are left as they are. Batch normalisation
         below them is by the running statistics, which stay as well.
       ema_decay: of the moving average of weights and running statistics that `state.ema` holds.
-      skip_nonfinite: leave everything as it was where the loss or a gradient is not finite, and count it.
+      skip_nonfinite: leave everything as it was where the loss or a gradient is not finite, the optimiser's count of
+        steps (and with it the learning rate) included, and count it.
 
     Returns:
       A pure function (state, batch, key) -> (state, metrics). `key` is the run's: the step's own is folded

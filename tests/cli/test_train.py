@@ -36,6 +36,7 @@ def test_train_go_on_evaluate_predict(
     workdir = tmp_path / "run"
     train = ("train", "--config", config_file, "--workdir", workdir)
 
+    assert "no run with a checkpoint" in refused(*train, "--resume")
     outcome = a2j(*train)
     assert (outcome.status, outcome.out) == (0, ""), outcome.err
     assert "is built already" in outcome.err

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 
@@ -26,6 +27,30 @@ def workdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def restored(config: Any, step: int = 6) -> Restored:
     return Restored(None, {}, assembly.track_of(config), config, step, False)  # type: ignore[arg-type]
+
+
+def test_a_joint_that_training_never_labels_leaves_no_baselines(
+    tiny_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: Any) -> Any:
+        raise UserError("1 of 21 joints are never labelled")
+
+    monkeypatch.setattr(checkpoint, "mean_pose", never)
+    said: list[str] = []
+    monkeypatch.setattr(checkpoint, "say", said.append)
+    track = assembly.track_of(tiny.config(tiny_data))
+    result: Any = None
+    assert checkpoint.baselines(result, track, tiny_data, "train", 8) == {}
+    assert said == ["no baselines: 1 of 21 joints are never labelled"]
+
+
+def test_weights_that_answer_with_no_numbers(
+    workdir: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    broken = jax.tree.map(lambda x: np.full_like(x, np.nan), tiny.variables())
+    save_variables(tmp_path / "broken", broken, tiny.config(tiny_data))
+    with pytest.raises(UserError, match="step 0 answers with joints that are not finite"):
+        checkpoint.evaluate_checkpoint(tmp_path / "broken", batch_size=8)
 
 
 def test_without_labels_the_submission_is_written(

@@ -62,6 +62,12 @@ def test_steps_may_be_set_instead_of_epochs() -> None:
     assert Schedule(frames=1000, epochs=2, steps=7).steps_of(64) == 7
 
 
+def test_a_batch_larger_than_the_data_has_no_steps() -> None:
+    schedule = Schedule(frames=1000, epochs=2)
+    assert schedule.steps_of(1000) == 2
+    assert schedule.steps_of(1024) is None
+
+
 @pytest.mark.parametrize(("start", "most"), [(8, 10_000), (4, 10_000), (640, 10_000), (10, 10_000)])
 def test_the_search_ends_near_the_limit(start: int, most: int) -> None:
     asked: list[int] = []

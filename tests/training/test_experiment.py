@@ -18,7 +18,7 @@ from a2j_jax.evaluation.checkpoint import evaluate_checkpoint
 from a2j_jax.training import assembly
 from a2j_jax.training.experiment import run_experiment
 from a2j_jax.training.restore import restore
-from a2j_jax.training.run_directory import ranking_metrics, read_config
+from a2j_jax.training.run_directory import ranking_metrics, read_config, write_config
 from a2j_jax.training.state import TrainState
 from tests import tiny
 
@@ -191,6 +191,25 @@ def test_a_run_can_be_made_longer(
     )
     assert "learning rate 9.5e-05 from here on, where it was 0" in values
     assert read_config(workdir) == assembly.with_preset(tiny.config(tiny_data, steps=7))
+
+
+def test_a_run_goes_on_without_what_it_started_from(
+    finished: tuple[Path, TrainState],
+    tiny_data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Weights that have gone since do not matter; that the data have other frames is said."""
+    workdir = tmp_path / "longer"
+    shutil.copytree(finished[0], workdir)
+    gone = override(tiny.config(tiny_data), "model.init_from", "gone.npz")
+    write_config(workdir, assembly.with_preset(gone))
+    starts = workdir / "starts.jsonl"
+    assert '"frames": 64' in starts.read_text()
+    starts.write_text(starts.read_text().replace('"frames": 64', '"frames": 99'))
+    state = run_experiment(override(gone, "optim.steps", "7"), workdir)
+    assert int(state.step) == 7
+    assert "before: 99 training frames, now 64: " in capsys.readouterr().err
 
 
 def refused(config: Config, workdir: Path, said: str) -> None:

@@ -142,7 +142,7 @@ def stopped(workdir: Path, **how: Any) -> str:
         run(workdir, **how)
     message = str(caught.value)
     assert "\n" not in message
-    assert "Lower --config.optim.learning_rate" in message
+    assert "a lower --config.optim.learning_rate or longer --config.optim.warmup_steps" in message
     return message
 
 
@@ -153,7 +153,8 @@ def test_a_loss_that_is_not_finite_stops_with_the_last_good_checkpoint(
 ) -> None:
     message = stopped(tmp_path, loss=lambda number: bad if number == step else 1.0)
     assert f"training broke at step {step}: loss {bad:g}" in message
-    assert f"Last good checkpoint: step {good}, kept" in message
+    assert f"Last checkpoint: step {good}, kept. Go on from its weights in another run" in message
+    assert f"--config.model.init_from={tmp_path}, with" in message
     assert max(ranking_metrics(tmp_path)) == good
     shapes = {"params": {"w": jnp.zeros(3)}, "batch_stats": {}}
     np.testing.assert_array_equal(
@@ -164,7 +165,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_last_good_checkpoint(
 def test_a_loss_that_breaks_before_the_first_checkpoint(tmp_path: Path) -> None:
     message = stopped(tmp_path, loss=lambda number: float("nan") if number == 2 else 1.0)
     assert "training broke at step 2" in message
-    assert "Last good checkpoint: none was saved yet" in message
+    assert "No checkpoint was saved yet. Start again with a lower" in message
 
 
 def test_weights_that_answer_with_nan_are_not_saved(tmp_path: Path) -> None:
@@ -177,7 +178,7 @@ def test_weights_that_answer_with_nan_are_not_saved(tmp_path: Path) -> None:
 
     message = stopped(tmp_path, evaluate=evaluate)
     assert "training broke at step 6: predicted joint 0 of frame 0 is not finite" in message
-    assert "Last good checkpoint: step 3" in message
+    assert "Last checkpoint: step 3" in message
     assert list(ranking_metrics(tmp_path)) == [3]
 
 
@@ -221,6 +222,9 @@ def test_updates_that_are_left_out_are_counted_logged_and_said(
     assert list(logged) == [2, 3, 4, 5, 6]  # those left out, whether or not it is their turn
     assert [record["skipped"] for record in logged.values()] == [1, 2, 2, 3, 3]
     assert [record["skipped_in_a_row"] for record in logged.values()] == [1, 2, 0, 1, 0]
+    # Of a falling rate: what is left out does not count.
+    rates = [record["learning_rate"] for record in logged.values()]
+    np.testing.assert_allclose(rates, [0.5 * step for step in (0, 0, 1, 1, 2)], rtol=1e-6)
     assert "loss" not in logged[3]  # NaN is no JSON
     assert logged[4]["loss"] == 4
 
@@ -231,7 +235,7 @@ def test_too_many_updates_left_out_in_a_row_stop_the_run(
 ) -> None:
     message = stopped(tmp_path, step=leaving_out(4, 5, 6), skippable=skippable)
     assert f"training broke at step {at}: loss nan" in message
-    assert "Last good checkpoint: step 3" in message
+    assert "Last checkpoint: step 3" in message
     assert "--config.optim.skip_nonfinite_updates=10" in message
 
 

@@ -88,6 +88,16 @@ def test_a_warm_up_does_not_move_the_falls() -> None:
     )
 
 
+def test_falls_that_a_warm_up_covers_are_made_up_for_at_its_end() -> None:
+    """Falls at 20, 40 and 60: the first two are covered, the second by the last step of the warm-up."""
+    schedule = learning_rate_schedule(
+        "step", 1.0, total_steps=100, steps_per_epoch=2, warmup_steps=40
+    )
+    np.testing.assert_allclose(
+        rates_at(schedule, 10, 20, 39, 40, 59, 60), [0.25, 0.5, 0.975, 0.04, 0.04, 0.008], rtol=1e-5
+    )
+
+
 def test_cosine_falls_to_zero_at_the_end() -> None:
     schedule = learning_rate_schedule(
         "cosine", 2.0, total_steps=110, steps_per_epoch=9, warmup_steps=10

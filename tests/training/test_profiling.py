@@ -47,6 +47,14 @@ def test_a_run_beyond_the_window_says_so(tmp_path: Path, capfd: pytest.CaptureFi
     assert not list(tmp_path.iterdir())
 
 
+def test_a_run_that_ends_before_the_window_says_so(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    loop(ProfileWindow(range(5, 7), tmp_path), range(1, 4))
+    said = capfd.readouterr().err
+    assert said == "--profile_steps: nothing was traced, training ended without steps 5 to 6\n"
+
+
 def test_nothing_is_traced_unasked(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     loop(ProfileWindow(range(0), tmp_path), range(1, 4))
     assert capfd.readouterr().err == ""

@@ -148,7 +148,7 @@ def test_examples_draw_by_step_and_place(variables: Any, batch: Any) -> None:
     assert not np.array_equal(whole, seen(1, slice(0, 4)))
 
 
-@pytest.mark.parametrize("prefix", ["trunk/layer1", "offset_head/"])
+@pytest.mark.parametrize("prefix", ["trunk/layer1", "offset_head/", "trunk/bn1/"])
 def test_what_is_frozen_stays_whole(variables: Any, batch: Any, prefix: str) -> None:
     optimizer = freeze(optax.chain(optax.add_decayed_weights(0.1), optax.sgd(1e-3)), (prefix,))
     state, _ = take(variables, batch, optimizer=optimizer, frozen=(prefix,))
