@@ -25,11 +25,8 @@ from tfds_builders.finished import read_spec as read_spec
 from tfds_builders.finished import reuse
 from tfds_builders.shards import worker_pool
 from tfds_builders.summary import say_crops, say_labels, summarise
-from tfds_builders.synthetic.synthetic import RENDERED, reader_for
+from tfds_builders.synthetic.synthetic import EMBEDDED, RENDERED, reader_for
 from tfds_builders.under_way import claimed, terminable
-
-# Tracks whose frames we make ourselves: nothing has to be brought or downloaded.
-EMBEDDED = tuple(RENDERED)
 
 
 @dataclass(frozen=True)

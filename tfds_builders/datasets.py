@@ -8,7 +8,6 @@ from typing import Any
 from a2j_jax.errors import UserError
 from a2j_jax.track_files import find_track, track_file
 from a2j_jax.tracks import near_track
-from tfds_builders.build import EMBEDDED
 from tfds_builders.depth_pose import DepthPoseBuilder
 from tfds_builders.hands2017 import hands2017
 from tfds_builders.icvl import icvl
@@ -17,6 +16,7 @@ from tfds_builders.k2hpd import k2hpd
 from tfds_builders.nyu import nyu
 from tfds_builders.own_data import own_data
 from tfds_builders.raw import Distribution
+from tfds_builders.synthetic.synthetic import EMBEDDED
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Build, and draw a contact sheet."""
-    from tfds_builders.build import EMBEDDED
+    from tfds_builders.synthetic.synthetic import EMBEDDED
 
     if arguments.track in EMBEDDED:
         _refuse(arguments, ("manual_dir", *_RAW), "is rendered here")

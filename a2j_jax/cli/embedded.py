@@ -8,7 +8,8 @@ from a2j_jax.config import Config
 def build_if_embedded(config: Config) -> None:
     """Render the data set of a config that is not there yet."""
     from a2j_jax.progress import say
-    from tfds_builders.build import EMBEDDED, build, read_spec
+    from tfds_builders.build import build, read_spec
+    from tfds_builders.synthetic.synthetic import EMBEDDED
 
     if config.track not in EMBEDDED:
         return

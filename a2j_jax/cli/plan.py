@@ -107,8 +107,8 @@ def _config(arguments: argparse.Namespace) -> "Config":
 def _schedule(config: "Config") -> "Schedule | None":
     """Length of the run; None: epochs of a data set of the user's own, and nobody knows its frames."""
     from a2j_jax.planning.plan import Schedule
-    from tfds_builders.build import EMBEDDED
     from tfds_builders.datasets import DATASETS
+    from tfds_builders.synthetic.synthetic import EMBEDDED
 
     frames = 0
     if config.track in EMBEDDED:

@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
     from a2j_jax.evaluation.tiles import examples_sheet
     from a2j_jax.track_files import find_track
     from a2j_jax.tracks import with_crop_size
-    from tfds_builders.build import EMBEDDED
+    from tfds_builders.synthetic.synthetic import EMBEDDED
 
     track = find_track(arguments.track)
     if arguments.crop_size is not None:

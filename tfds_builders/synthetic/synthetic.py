@@ -139,6 +139,8 @@ RENDERED: dict[str, Rendered] = {
     "synthetic_body": Rendered(SyntheticBody, _bodies(FRONT), XTION),
     "synthetic_body_top": Rendered(SyntheticBodyTop, _bodies(TOP), XTION),
 }
+# Tracks whose frames we make ourselves: nothing has to be brought or downloaded.
+EMBEDDED = tuple(RENDERED)
 
 
 def reader_for(
