@@ -17,6 +17,7 @@ examples:
   a2j figure 1 --checkpoint runs/quickstart --joints wrist index_tip --frames 5 --out figures
   a2j figure 3 --checkpoint runs/quickstart
   a2j figure 6 --checkpoint runs/full --without runs/no_surrounding_loss
+  a2j figure 6 --checkpoint runs/table7-synthetic_hand-hour/a2j/seed_12345
   a2j figure 7 --checkpoint full=runs/full regression=runs/global_regression
   a2j figure 7 --checkpoint ours=runs/nyu --predictions official=nyu_861_epoch32_UVD.txt
 
@@ -52,7 +53,9 @@ def _add_options(parser: argparse.ArgumentParser, number: int) -> None:
         )
     if number == 6:
         parser.add_argument(
-            "--without", help="a run directory, trained without the surrounding loss"
+            "--without",
+            help="a run directory, trained without the surrounding loss (default: that row of the table that "
+            "--checkpoint is a row of)",
         )
     if number in (1, 6):
         _add_votes(parser)
@@ -132,11 +135,12 @@ def _figure_3(arguments: argparse.Namespace) -> "Figure":
 
 
 def _figure_6(arguments: argparse.Namespace) -> "Figure":
-    from a2j_jax.figures.informative import HOW_TO_TRAIN_WITHOUT, figure_6
+    from a2j_jax.figures.informative import HOW_TO_TRAIN_WITHOUT, figure_6, row_without
 
-    if arguments.without is None:
+    without = arguments.without or row_without(arguments.checkpoint)
+    if without is None:
         raise UserError(HOW_TO_TRAIN_WITHOUT)
-    return figure_6(arguments.checkpoint, arguments.without, **_votes(arguments))
+    return figure_6(arguments.checkpoint, without, **_votes(arguments))
 
 
 def _figure_7(arguments: argparse.Namespace) -> "Figure":

@@ -134,6 +134,13 @@ def figure_6(
     return Figure(draw_pairs(shown, caption, command), contents, table)
 
 
+def row_without(checkpoint: str | Path) -> Path | None:
+    """Of a row of Table 7, TABLE/ROW/seed_N, the one without the surrounding loss; None: there is none."""
+    directory = Path(checkpoint).absolute()
+    found = directory.parent.parent / "no_surrounding_loss" / directory.name
+    return found if found.is_dir() and found != directory else None
+
+
 def _means_told(means: dict[str, float | None]) -> str:
     if means["with"] is None or means["without"] is None:
         return ""

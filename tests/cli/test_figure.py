@@ -13,6 +13,7 @@ import pytest
 from a2j_jax.augment import evaluation_images
 from a2j_jax.config import Config
 from a2j_jax.figures import votes
+from a2j_jax.figures.informative import row_without
 from a2j_jax.models.anchors import aggregate, anchor_grid
 from a2j_jax.training import assembly
 from a2j_jax.training.checkpoints import save_variables
@@ -135,6 +136,16 @@ def test_figure_6_shows_both_on_the_same_frames(a2j: Command, runs: Path, tmp_pa
     for kind, frame in (("without", one[0]), ("with", other[0])):
         anchors = sum(len(joint["anchors"]) for joint in frame["joints"])
         assert rows.count(kind) == anchors > 0
+
+
+def test_figure_6_finds_the_row_without(tmp_path: Path) -> None:
+    row, without = (tmp_path / name / "seed_1" for name in ("a2j", "no_surrounding_loss"))
+    row.mkdir(parents=True)
+    assert row_without(row) is None
+    without.mkdir(parents=True)
+    assert row_without(row) == without
+    assert row_without(without) is None
+    assert row_without(tmp_path / "a2j" / "seed_2") is None
 
 
 @pytest.mark.slow
