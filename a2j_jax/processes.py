@@ -4,11 +4,13 @@ Importing this does not import JAX: the command line asks here who it is before 
 """
 
 import contextlib
+import itertools
 import math
 import os
 import socket
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 from a2j_jax.errors import UserError
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 JOIN_SECONDS = 300  # nodes of a cluster do not start at once
 _BARRIER_SECONDS = 24 * 3600
 _LAST_WORDS_SECONDS = 10
+_BEAT_SECONDS = 5
+_SILENCE_SECONDS = 60  # less than the 100 s after which JAX aborts the process with a stack trace
 
 
 def initialize(
@@ -77,6 +81,9 @@ def initialize(
     if jax.default_backend() == "cpu":
         # Process 0 alone would find its programs there, and gloo waits 30 s at most for others that still compile.
         jax.config.update("jax_enable_compilation_cache", False)
+    if several():
+        own = _client(), jax.process_index(), jax.process_count()
+        threading.Thread(target=_watch, args=own, daemon=True).start()
 
 
 def _check(address: str | None, count: int | None, index: int | None, detect: bool) -> None:
@@ -171,10 +178,48 @@ def wait_for_last_words() -> None:
 
 def _wait_at(barrier: str, seconds: int) -> None:
     # JAX's public barrier is a computation, and those give up after a while.
+    _client().wait_at_barrier(f"a2j {barrier}", seconds * 1000)
+
+
+def _client() -> Any:
+    """JAX's line to process 0."""
     from jax._src.distributed import global_state
 
     assert global_state.client is not None
-    global_state.client.wait_at_barrier(f"a2j {barrier}", seconds * 1000)
+    return global_state.client
+
+
+def _watch(client: Any, index: int, processes: int) -> None:
+    """Give signs of life, and end this process where another has stopped giving them.
+
+    One that died leaves the others waiting, in a save or for what a device is to send. Python is not asked there, and
+    JAX's own heartbeat aborts the process.
+    """
+    # Process -> its last sign, and when that was first seen.
+    last = {f"a2j alive/{other}": ("", time.monotonic()) for other in range(processes)}
+    with contextlib.suppress(
+        Exception
+    ):  # the job is over, or process 0 has gone: JAX tells of that
+        for sign in itertools.count():
+            client.key_value_set(f"a2j alive/{index}", str(sign), allow_overwrite=True)
+            now = time.monotonic()
+            for key, seen in client.key_value_dir_get("a2j alive/"):
+                if last[key][0] != seen:
+                    last[key] = seen, now
+            silent = [key for key, (_, seen_at) in last.items() if now - seen_at > _SILENCE_SECONDS]
+            if silent:
+                _end_alone(index, [key.rpartition("/")[2] for key in silent])
+            time.sleep(_BEAT_SECONDS)
+
+
+def _end_alone(index: int, silent: list[str]) -> None:
+    print(
+        f"a2j: error: process {index}: nothing was heard of process {', '.join(silent)} for {_SILENCE_SECONDS} s; what "
+        "it printed last may say why. The same command goes on from the last complete checkpoint",
+        file=sys.stderr,
+        flush=True,
+    )
+    os._exit(2)
 
 
 def rows_of_all(columns: "dict[str, NDArray[Any]]") -> "dict[str, NDArray[Any]]":

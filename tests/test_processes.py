@@ -1,5 +1,6 @@
 """Several processes of one job: two of them on this machine, and what is said where they cannot meet."""
 
+import signal
 import socket
 import subprocess
 import sys
@@ -34,6 +35,24 @@ time.sleep(2 * int(sys.argv[1]))
 print("mine too", flush=True)
 processes.wait_for_last_words()
 os._exit(2)
+"""
+
+# One of them stops after a while; the other waits for it, or for it to part.
+WATCHED = """
+import os, sys, time
+from a2j_jax import processes
+processes._BEAT_SECONDS, processes._SILENCE_SECONDS = 0.2, 2
+index, how = int(sys.argv[1]), sys.argv[3]
+processes.initialize(sys.argv[2], 2, index, False)
+processes.wait_for_all("begin")
+if index == 1:
+    if how == "killed":
+        os.kill(os.getpid(), 9)
+    time.sleep(6)
+elif how == "killed":
+    processes.wait_for_all("end")
+processes.leave()
+print("parted")
 """
 
 
@@ -81,6 +100,26 @@ def test_the_first_does_not_end_before_all_have_told_of_the_same_mistake() -> No
     told = [process.communicate(timeout=120) for process in both]
     assert [out for out, _ in told] == ["mine too\n"] * 2, told
     assert [process.returncode for process in both] == [2, 2], told
+
+
+@pytest.mark.slow
+def test_the_others_end_where_one_was_killed() -> None:
+    address = f"localhost:{free_port()}"
+    both = [start(index, address, "killed", program=WATCHED) for index in range(2)]
+    (out, said), _ = (process.communicate(timeout=120) for process in both)
+    assert [process.returncode for process in both] == [2, -signal.SIGKILL], said
+    assert out == ""
+    last = said.splitlines()[-1]
+    assert last.startswith("a2j: error: process 0: nothing was heard of process 1 for 2 s")
+
+
+@pytest.mark.slow
+def test_one_that_waits_for_the_others_to_part_is_alive() -> None:
+    address = f"localhost:{free_port()}"
+    both = [start(index, address, "slow", program=WATCHED) for index in range(2)]
+    told = [process.communicate(timeout=120) for process in both]
+    assert [out for out, _ in told] == ["parted\n"] * 2, told
+    assert [process.returncode for process in both] == [0, 0], told
 
 
 def test_on_its_own_a_process_is_the_first() -> None:
