@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from a2j_jax import input_pipeline, processes
 from a2j_jax.config import Config
@@ -103,17 +104,12 @@ def run_experiment(
     schedule = assembly.schedule_of(config.optim, intervals.total, steps_per_epoch)
     optimizer = assembly.optimizer_of(config.optim, schedule)
     key = jax.random.key(config.run.seed)
-    # XLA's own generator: the unrolled threefry of some 60 tensors takes 10 s to compile on a CPU.
-    init_key = jax.random.key(config.run.seed, impl="rbg")
-    variables = init_variables(model, init_key, track.crop_size, track.crop_size)
-    # A run that goes on has its weights: what it once started from may be gone by now.
-    source = None if kept_checkpoints(workdir) else config.model.init_from
-    if source is not None and Path(source).is_dir():
-        variables = variables_from(source, variables)
-    elif source is not None:
-        variables = initial_variables(
-            source, variables, backbone=model.backbone, head_depth=config.model.head_depth
-        )
+    goes_on = bool(kept_checkpoints(workdir))
+    if goes_on:  # its weights are read below; what it once started from may be gone by now
+        shapes = assembly.expected_variables(model, track)
+        variables = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
+    else:
+        variables = _starting_point(config, model, track)
     check_prefixes(config.optim.freeze, variables["params"])
     # Placed explicitly, as restored states are: JAX compiles the step anew where that differs.
     state = parallel.put(
@@ -130,6 +126,8 @@ def run_experiment(
     ):
         before = read_config(workdir) if (workdir / CONFIG_FILE).exists() else None
         last = checkpoints.latest_step()
+        if last is None and goes_on:
+            raise UserError(f"{workdir}: its checkpoints have gone while they were being read")
         if last is not None:
             state, position = checkpoints.restore(state, last)
             batches.set_state(position)
@@ -169,6 +167,21 @@ def run_experiment(
             )
         say(f"trained; look at it: a2j eval --workdir {shlex.quote(str(workdir))}")
         return state
+
+
+def _starting_point(config: Config, model: PoseNetwork, track: TrackSpec) -> dict[str, Any]:
+    """Variables of a run that begins: random ones, or those of `model.init_from`."""
+    # XLA's own generator: the unrolled threefry of some 60 tensors takes 10 s to compile on a CPU.
+    key = jax.random.key(config.run.seed, impl="rbg")
+    variables = init_variables(model, key, track.crop_size, track.crop_size)
+    source = config.model.init_from
+    if source is None:
+        return variables
+    if Path(source).is_dir():
+        return variables_from(source, variables)
+    return initial_variables(
+        source, variables, backbone=model.backbone, head_depth=config.model.head_depth
+    )
 
 
 def _check_labels(config: Config, track: TrackSpec, key: str) -> None:
