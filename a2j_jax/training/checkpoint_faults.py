@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import sys
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,8 +15,8 @@ from typing import Any
 def quiet_after_failure() -> Iterator[None]:
     """Once a restore or a save has failed, what was started with it ends in an event loop that is closed.
 
-    Each read or write would tell so at length and out of turn, from wherever the interpreter happens to be; only
-    the failure itself is told. Nothing changes where all goes well.
+    Each read or write, or that it was never begun, would be told at length and out of turn, from wherever the
+    interpreter happens to be; only the failure itself is told. Nothing changes where all goes well.
     """
     before, logger = sys.unraisablehook, logging.getLogger("asyncio")
     level = logger.level
@@ -26,9 +27,13 @@ def quiet_after_failure() -> Iterator[None]:
 
     sys.unraisablehook = hook
     logger.setLevel(logging.CRITICAL)
+    warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
+    never_awaited = warnings.filters[0]
     yield
     sys.unraisablehook = before
     logger.setLevel(level)
+    with contextlib.suppress(ValueError):  # whoever called has put back the filters of before
+        warnings.filters.remove(never_awaited)  # type: ignore[attr-defined]
 
 
 def reason(error: BaseException) -> str:

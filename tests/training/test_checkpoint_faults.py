@@ -1,8 +1,10 @@
 """What is made of Orbax's exceptions."""
 
 import errno
+import gc
 import logging
 import sys
+import warnings
 from types import SimpleNamespace
 
 import pytest
@@ -35,6 +37,29 @@ def test_reads_that_end_after_a_failure_stay_quiet(monkeypatch: pytest.MonkeyPat
         raise ValueError
     tell()
     assert told == ["something else"]
+    logging.getLogger("asyncio").setLevel(logging.NOTSET)
+
+
+def test_writes_that_a_failure_left_unbegun_stay_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.unraisablehook", sys.unraisablehook)  # to be put back
+
+    async def write() -> None:
+        pass
+
+    def forget() -> None:
+        write()  # type: ignore[unused-coroutine]
+        gc.collect()
+
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        with quiet_after_failure():
+            pass
+        forget()
+        assert len(told) == 1  # nothing has failed
+        with pytest.raises(ValueError), quiet_after_failure():
+            raise ValueError
+        forget()
+        assert len(told) == 1
     logging.getLogger("asyncio").setLevel(logging.NOTSET)
 
 
