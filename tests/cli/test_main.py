@@ -76,7 +76,10 @@ def test_version(a2j: Command) -> None:
         ),
         ("train --config quickstart --config.track=nuy", "did you mean 'nyu'?"),
         ("train --config quickstart --config.track=nyu", "no data directory data"),
-        ("train --config quickstart --resume", "--resume: there is no run with a checkpoint in runs/quickstart"),
+        (
+            "train --config quickstart --resume",
+            "--resume: there is no run with a checkpoint in runs/quickstart",
+        ),
         ("train --config quickstart --workdir file.txt", "file.txt is a file; name a folder"),
         ("train --config none.json", "config file not found: none.json"),
         ("train --config quickstart --profile_steps 10", "'10': expected FIRST:END"),
