@@ -26,7 +26,10 @@ config.json, and in starts.jsonl every command, its versions and its source. Com
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what `a2j train` takes."""
     add_config_arguments(parser)
-    parser.add_argument("--workdir", help="run directory (default: runs/<name of the config>)")
+    parser.add_argument(
+        "--workdir",
+        help="run directory (default: runs/<name of the config>; of a run's own config.json: that run's)",
+    )
     parser.add_argument(
         "--resume", action="store_true", help="fail if there is no run to continue (optional)"
     )
@@ -54,6 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
     from a2j_jax.training.continuing import check_run_directory
     from a2j_jax.training.experiment import run_experiment
     from a2j_jax.training.profiling import ProfileWindow
+    from a2j_jax.training.record import run_of
     from a2j_jax.training.run_directory import kept_checkpoints
 
     overrides = list(arguments.overrides)
@@ -62,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
     config = config_with_overrides(arguments.config, overrides, arguments.base)
     profiled = ProfileWindow.parse(arguments.profile_steps) if arguments.profile_steps else range(0)
     join_processes(arguments)
-    workdir = Path(arguments.workdir or f"runs/{config.name}")
+    workdir = Path(arguments.workdir or run_of(arguments.config) or f"runs/{config.name}")
     if arguments.resume and not kept_checkpoints(workdir):
         raise UserError(f"--resume: there is no run with a checkpoint in {workdir}")
     check_run_directory(workdir, config)

@@ -22,6 +22,7 @@ import jax
 
 import a2j_jax
 from a2j_jax.training import json_lines
+from a2j_jax.training.run_directory import CONFIG_FILE
 
 STARTS_FILE = "starts.jsonl"
 REQUIREMENTS_FILE = "requirements.txt"
@@ -95,6 +96,14 @@ def record_start(
 def read_starts(workdir: str | Path) -> list[dict[str, Any]]:
     """The recorded starts of a run, in order; none for a run of before they were recorded."""
     return json_lines.read(Path(workdir) / STARTS_FILE)
+
+
+def run_of(config: str | Path) -> Path | None:
+    """The run directory whose own `config.json` this is; None: it is no such file, or nothing has run there."""
+    path = Path(config)
+    return (
+        path.parent if path.name == CONFIG_FILE and (path.parent / STARTS_FILE).exists() else None
+    )
 
 
 def _versions() -> dict[str, str]:

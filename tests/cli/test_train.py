@@ -79,6 +79,8 @@ def test_a_run_is_repeated_from_its_directory(
     assert read_starts(first)[1]["command"].endswith("--profile_steps 4:6")
     assert read_config(first).data.on_bad_example == "skip"
 
+    outcome = a2j("train", "--config", first / "config.json")
+    assert "this run is finished at step 6" in outcome.err  # and not one of the same name in runs/
     assert a2j("train", "--config", first / "config.json", "--workdir", again).status == 0
     assert read_config(again) == read_config(first)
     assert [line["step"] for line in read_metrics(again)] == [1, 2, 3, 3, 4, 5, 6, 6]
