@@ -24,7 +24,8 @@ class StopRequests:
     """A context in which the signals only leave a note. A second Ctrl-C interrupts at once.
 
     Python hears signals in its main thread alone: entered in another, this changes nothing. One that is ignored
-    (`nohup`) stays so. Within another such context, what came too late to be acted on here is left to that one.
+    (`nohup`) stays so. Within another such context, what that one has noted counts here as well, and what came too late
+    to be acted on here is left to that one.
     """
 
     def __init__(self) -> None:
@@ -40,6 +41,8 @@ class StopRequests:
                 for number in heard
                 if signal.getsignal(number) is not signal.SIG_IGN
             }
+            noted = (outer._received for outer in map(_context_of, self._before.values()) if outer)
+            self._received = next(filter(None, noted), None)
         return self
 
     @property
@@ -55,8 +58,8 @@ class StopRequests:
     ) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
-            outer = getattr(handler, "__self__", None)
-            if kind is None and number == self._received and isinstance(outer, StopRequests):
+            outer = _context_of(handler)
+            if kind is None and number == self._received and outer is not None:
                 outer._received = self._received
 
     def after(self, step: int) -> signal.Signals | None:
@@ -78,6 +81,12 @@ class StopRequests:
             say(
                 f"{self._received.name}: this step is finished and saved first (Ctrl-C again: at once)"
             )
+
+
+def _context_of(handler: Any) -> StopRequests | None:
+    """The context whose handler this is."""
+    owner = getattr(handler, "__self__", None)
+    return owner if isinstance(owner, StopRequests) else None
 
 
 def stopped(by: signal.Signals, step: int, total: int, what: str = "step") -> Stopped:

@@ -65,6 +65,17 @@ def test_a_note_that_cannot_be_told_still_counts(
         assert stop.after(1) is signal.SIGTERM
 
 
+def test_what_was_noted_before_counts_within() -> None:
+    """A table's Ctrl-C while data are rendered ends the run that begins then, after its first step."""
+    with StopRequests() as table:
+        signal.raise_signal(signal.SIGINT)
+        with StopRequests() as run:
+            assert run.after(1) is signal.SIGINT
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+        assert table.received is signal.SIGINT
+
+
 def test_in_another_thread_nothing_is_heard_and_nothing_fails() -> None:
     found: list[Any] = []
     before = signal.getsignal(signal.SIGTERM)
