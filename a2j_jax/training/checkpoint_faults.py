@@ -10,6 +10,9 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
+# What other reads and writes raise when one has failed and nobody waits for them any more.
+_CONSEQUENCES = ("Event loop is closed", "Encountered error while reading array")
+
 
 @contextlib.contextmanager
 def quiet_after_failure() -> Iterator[None]:
@@ -22,7 +25,7 @@ def quiet_after_failure() -> Iterator[None]:
     level = logger.level
 
     def hook(unraisable: Any) -> None:
-        if "Event loop is closed" not in str(unraisable.exc_value):
+        if not any(text in str(unraisable.exc_value) for text in _CONSEQUENCES):
             before(unraisable)
 
     sys.unraisablehook = hook

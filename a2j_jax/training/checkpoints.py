@@ -137,7 +137,11 @@ class RunCheckpoints:
             items["counters"] = ocp.args.JsonRestore()
         if state.ema is not None and (folder / "ema").exists():
             items["ema"] = ocp.args.StandardRestore(_abstract(state.ema))
-        found = _restore(self._manager, step, state.variables, **items)
+        try:
+            found = _restore(self._manager, step, state.variables, **items)
+        except UserError:
+            self._quiet.pop_all()  # for good
+            raise
         counters = (found.counters if "counters" in items else None) or {}
         ema = found.ema if "ema" in items else jax.tree.map(jax.numpy.copy, found.variables)
         restored = TrainState(

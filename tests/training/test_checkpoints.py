@@ -7,6 +7,7 @@ import logging
 import random
 import resource
 import shutil
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -346,14 +347,19 @@ def test_a_damaged_checkpoint(run: Path, tmp_path: Path, which: str, kept: float
 @AFTERWARDS
 @pytest.mark.usefixtures("quiet")
 @pytest.mark.parametrize("item", ["optimizer", "iterator"])
-def test_a_damaged_training_state(run: Path, tmp_path: Path, item: str) -> None:
+def test_a_damaged_training_state(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, item: str
+) -> None:
     workdir = tmp_path / "run"
     shutil.copytree(run, workdir)
     path = largest_file(workdir / "checkpoints" / "40" / item)
     path.write_bytes(b"")
+    monkeypatch.setattr("sys.unraisablehook", sys.unraisablehook)  # to be put back
+    before = sys.unraisablehook
     checkpoints = RunCheckpoints(workdir)
     assert "damaged or incomplete" in complaint(checkpoints.restore, state_at(0), 40)
     checkpoints.close()
+    assert sys.unraisablehook is not before  # what is still under way stays quiet
 
 
 @AFTERWARDS
