@@ -181,7 +181,7 @@ def error_against(x: FloatArray, label: str, scores: Mapping[str, Scores]) -> An
         axes.plot(bins.x, bins.median, linewidth=2, marker="o", markersize=3, label=name, **style)
     axes.set_ylim(bottom=0)
     axes.set_xlabel(label)
-    axes.set_ylabel(f"error of a joint ({next(iter(scores.values())).unit})")
+    axes.set_ylabel(f"error: median, quartiles ({next(iter(scores.values())).unit})")
     _legend_above(axes)
     return figure
 

@@ -4,6 +4,7 @@ Figure 1 is the idea of the paper: of all anchors on the crop a few inform a joi
 Figure 6 is what the surrounding loss is for: with it these anchors stand around the joint.
 """
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -135,10 +136,15 @@ def figure_6(
 
 
 def row_without(checkpoint: str | Path) -> Path | None:
-    """Of a row of Table 7, TABLE/ROW/seed_N, the one without the surrounding loss; None: there is none."""
+    """Of a row of Table 7, TABLE/ROW/seed_N, the one without the surrounding loss; None: there is none.
+
+    Named as `checkpoint` is, from the root or from here: it stands in the caption.
+    """
     directory = Path(checkpoint).absolute()
     found = directory.parent.parent / "no_surrounding_loss" / directory.name
-    return found if found.is_dir() and found != directory else None
+    if not found.is_dir() or found == directory:
+        return None
+    return found if Path(checkpoint).is_absolute() else Path(os.path.relpath(found))
 
 
 def _means_told(means: dict[str, float | None]) -> str:

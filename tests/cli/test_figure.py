@@ -138,12 +138,14 @@ def test_figure_6_shows_both_on_the_same_frames(a2j: Command, runs: Path, tmp_pa
         assert rows.count(kind) == anchors > 0
 
 
-def test_figure_6_finds_the_row_without(tmp_path: Path) -> None:
+def test_figure_6_finds_the_row_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     row, without = (tmp_path / name / "seed_1" for name in ("a2j", "no_surrounding_loss"))
     row.mkdir(parents=True)
     assert row_without(row) is None
     without.mkdir(parents=True)
     assert row_without(row) == without
+    monkeypatch.chdir(tmp_path)
+    assert row_without("a2j/seed_1") == Path("no_surrounding_loss/seed_1")
     assert row_without(without) is None
     assert row_without(tmp_path / "a2j" / "seed_2") is None
 
