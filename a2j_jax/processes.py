@@ -23,6 +23,7 @@ _BARRIER_SECONDS = 24 * 3600
 _LAST_WORDS_SECONDS = 10
 _BEAT_SECONDS = 5
 _SILENCE_SECONDS = 60  # less than the 100 s after which JAX aborts the process with a stack trace
+_parted = threading.Event()
 
 
 def initialize(
@@ -153,7 +154,8 @@ def name() -> str:
 def leave() -> None:
     """Part from the others once all have come to their end, rather than pull the rug from under them."""
     if several():
-        sys.modules["jax"].distributed.shutdown()
+        sys.modules["jax"].distributed.shutdown()  # those who wait there are still to be heard of
+        _parted.set()
 
 
 def wait_for_all(barrier: str) -> None:
@@ -197,10 +199,9 @@ def _watch(client: Any, index: int, processes: int) -> None:
     """
     # Process -> its last sign, and when that was first seen.
     last = {f"a2j alive/{other}": ("", time.monotonic()) for other in range(processes)}
-    with contextlib.suppress(
-        Exception
-    ):  # the job is over, or process 0 has gone: JAX tells of that
-        for sign in itertools.count():
+    for sign in itertools.count():
+        # Where process 0 cannot be reached, nothing is known of the others; if that lasts, JAX tells.
+        with contextlib.suppress(Exception):
             client.key_value_set(f"a2j alive/{index}", str(sign), allow_overwrite=True)
             now = time.monotonic()
             for key, seen in client.key_value_dir_get("a2j alive/"):
@@ -208,14 +209,16 @@ def _watch(client: Any, index: int, processes: int) -> None:
                     last[key] = seen, now
             silent = [key for key, (_, seen_at) in last.items() if now - seen_at > _SILENCE_SECONDS]
             if silent:
-                _end_alone(index, [key.rpartition("/")[2] for key in silent])
-            time.sleep(_BEAT_SECONDS)
+                numbers = ", ".join(key.rpartition("/")[2] for key in silent)
+                _end_alone(f"process {index} of {processes}", numbers)
+        if _parted.wait(_BEAT_SECONDS):
+            return
 
 
-def _end_alone(index: int, silent: list[str]) -> None:
+def _end_alone(who: str, silent: str) -> None:
     print(
-        f"a2j: error: process {index}: nothing was heard of process {', '.join(silent)} for {_SILENCE_SECONDS} s; what "
-        "it printed last may say why. The same command goes on from the last complete checkpoint",
+        f"a2j: error: {who}: nothing was heard of process {silent} for {_SILENCE_SECONDS} s; what it printed last may "
+        "say why. The same command goes on from the last complete checkpoint",
         file=sys.stderr,
         flush=True,
     )

@@ -159,7 +159,7 @@ def test_a_run_survives_whatever_stops_it(tiny_data: Path, tmp_path: Path) -> No
     ended = run.interrupted(signal.SIGKILL, [1])
     assert ended[0].status in (1, 2), ended
     assert ended[1].status == -signal.SIGKILL
-    assert ended[0].err.splitlines()[-1].startswith("a2j: error: process 0"), ended
+    assert ended[0].err.splitlines()[-1].startswith("a2j: error: process 0 of 2"), ended
 
     earlier, steps = run.numbers(), run.step() + 2
     stopped = run.finished(steps, processes=1)

@@ -110,7 +110,7 @@ def test_the_others_end_where_one_was_killed() -> None:
     assert [process.returncode for process in both] == [2, -signal.SIGKILL], said
     assert out == ""
     last = said.splitlines()[-1]
-    assert last.startswith("a2j: error: process 0: nothing was heard of process 1 for 2 s")
+    assert last.startswith("a2j: error: process 0 of 2: nothing was heard of process 1 for 2 s")
 
 
 @pytest.mark.slow
