@@ -35,7 +35,7 @@ def load_config(name_or_path: str, base: Config | None = None) -> Config:
     if path.suffix == ".json":
         if base is not None:
             raise UserError(f"{path}: is no row of a table, and differs from no base")
-        return read_json(path)
+        return read_config_file(path)
     if path.suffix != ".py":
         path = _find_config(name_or_path)
     if not path.is_file():
@@ -88,7 +88,7 @@ def _find_config(name: str) -> Path:
     raise UserError(f"no config {name!r}{meant} (there are: {listed(found)})")
 
 
-def read_json(path: Path) -> Config:
+def read_config_file(path: Path) -> Config:
     """Read a file that holds what `config.to_json` wrote.
 
     A track of the user's own is taken from beside it: runs keep a copy there, wherever they are carried.

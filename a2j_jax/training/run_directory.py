@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from a2j_jax.config import Config, to_json
-from a2j_jax.config_files import read_json
+from a2j_jax.config_files import read_config_file
 from a2j_jax.errors import UserError
 from a2j_jax.track_files import TRACK_FILE, track_file
 from a2j_jax.training.json_lines import cannot_write
@@ -88,7 +88,7 @@ def read_config(directory: str | Path) -> Config:
             f"{path} not found: {directory} is not a run or a converted checkpoint of a2j_jax{hint}"
         )
     try:
-        return read_json(path)
+        return read_config_file(path)
     except UserError as error:
         raise UserError(
             f"{error}; if it is damaged, delete it and train with the run's own config again, which writes it "

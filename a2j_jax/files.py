@@ -1,0 +1,263 @@
+"""Files of the user: paths as typed, JSON as found, outputs that replace nothing foreign.
+
+Every path option, every JSON file and every file that a command writes goes through this module, so that a bad
+path, a damaged file or a foreign file in the way is one clear `UserError` everywhere.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import stat
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from a2j_jax.errors import UserError
+from a2j_jax.text import printable
+
+#: Written into every file of ours whose format has room for it; `is_ours` looks for it.
+MARK = "made by a2j_jax"
+_MARK_WITHIN = 4096  # bytes of the beginning or the end of a file that may hold the mark
+_LARGEST_JSON = 1 << 30  # bytes
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+
+
+def local_path(name: str | os.PathLike[str], option: str = "") -> Path:
+    """A path as the user typed it -> a path of this machine's file system; `~` is expanded.
+
+    Args:
+      name: of a file or folder, existing or not.
+      option: where it was typed (`--data_dir`), for the message.
+
+    Raises:
+      UserError: empty, an address (`gs://...`), a NUL in it, or the home of a user that does not exist.
+    """
+    text = os.fspath(name)
+    where = f"{option} {printable(text)}" if option else printable(text)
+    if not text:
+        raise UserError(f"{option or 'path'}: is empty; expected the name of a file or folder")
+    if "\0" in text:
+        raise UserError(f"{where}: holds a NUL character; expected the name of a file or folder")
+    if _SCHEME.match(text):
+        scheme = text.partition(":")[0]
+        raise UserError(
+            f"{where}: {scheme}:// addresses are not supported; name a local folder (mount or copy the bucket)"
+        )
+    if not text.startswith("~"):
+        return Path(text)
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise UserError(f"{where}: home folder not found ({error}); write the full path") from error
+
+
+def regular_file(path: str | os.PathLike[str], expected: str) -> Path:
+    """Checks that a path is a file that can be read: not a folder, a device or a pipe, which would block or never end.
+
+    Args:
+      path: of the file.
+      expected: what it should hold, for the message ("a depth frame").
+
+    Raises:
+      UserError: it is missing, something else, or not readable for this user.
+    """
+    path = Path(path)
+    shown = printable(str(path))
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        raise UserError(f"{shown}: no such file; expected {expected}") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{shown}: not readable ({reason}); expected {expected}") from error
+    if stat.S_ISDIR(mode):
+        raise UserError(f"{shown}: is a folder; expected {expected}")
+    if not stat.S_ISREG(mode):
+        raise UserError(
+            f"{shown}: is a device, pipe or socket; expected {expected} in a regular file"
+        )
+    if not os.access(path, os.R_OK):
+        raise UserError(f"{shown}: no permission to read; expected {expected}")
+    return path
+
+
+def read_json(path: str | os.PathLike[str], expected: str = "a JSON file") -> Any:
+    """The value in a JSON file; see `parse_json` for what is accepted.
+
+    Args:
+      path: of the file.
+      expected: what it should hold, for messages.
+
+    Raises:
+      UserError: missing, not a readable regular file, over 1 GiB, or not such JSON.
+    """
+    path = regular_file(path, expected)
+    shown = printable(str(path))
+    try:
+        if path.stat().st_size > _LARGEST_JSON:
+            raise UserError(f"{shown}: larger than 1 GiB; expected {expected}")
+        contents = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{shown}: not readable ({error.strerror}); expected {expected}") from error
+    return parse_json(contents, shown)
+
+
+def parse_json(contents: bytes | str, where: str) -> Any:
+    """The value of a JSON text: strict JSON in UTF-8, with or without a byte order mark.
+
+    Args:
+      contents: the text.
+      where: the file it is from, for messages.
+
+    Raises:
+      UserError: not UTF-8, not JSON, `NaN` or an infinity (`1e999` included), integers beyond 64 bits, a key twice in
+        one object, or nesting too deep to read.
+    """
+    try:
+        text = contents.decode("utf-8-sig") if isinstance(contents, bytes) else contents
+        return json.loads(
+            text.removeprefix("\ufeff"),
+            parse_int=_integer,
+            parse_float=_number,
+            parse_constant=_constant,
+            object_pairs_hook=_object,
+        )
+    except RecursionError:
+        raise UserError(f"{where}: not readable as JSON (nested too deeply)") from None
+    except ValueError as error:  # JSONDecodeError and UnicodeDecodeError among them
+        raise UserError(f"{where}: not readable as JSON ({printable(str(error), 200)})") from error
+
+
+def _integer(text: str) -> int:
+    if len(text) <= 20 and -(2**63) <= (value := int(text)) < 2**64:
+        return value
+    raise ValueError(f"integer {text[:24]}{'...' if len(text) > 24 else ''} does not fit 64 bits")
+
+
+def _number(text: str) -> float:
+    value = float(text)
+    if value in (float("inf"), float("-inf")):
+        raise ValueError(f"number {text[:24]} is too large")
+    return value
+
+
+def _constant(text: str) -> float:
+    raise ValueError(f"{text} is not a number in JSON; expected null for an unknown value")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"key {twice!r} is there twice")
+    return found
+
+
+def path_inside(folder: Path, relative: str, allow_outside: bool = False) -> Path:
+    """A path that a file of the user names, relative to `folder`, and below it: links and `..` are followed first.
+
+    Args:
+      folder: the path is relative to.
+      relative: as written in a table or a `track.json`.
+      allow_outside: accept absolute paths and paths that lead elsewhere.
+
+    Raises:
+      UserError: it leads out of the folder.
+    """
+    path = folder / local_path(relative)
+    if allow_outside or path.resolve().is_relative_to(folder.resolve()):
+        return path
+    raise UserError(
+        f"{printable(relative)}: leads out of {printable(str(folder))}; expected a path below it, or --allow_outside"
+    )
+
+
+def is_ours(path: Path) -> bool:
+    """Whether a file carries our mark (`MARK`), near its beginning or its end."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(_MARK_WITHIN)
+            file.seek(max(file.seek(0, os.SEEK_END) - _MARK_WITHIN, 0))
+            return MARK.encode() in start + file.read()
+    except OSError:
+        return False
+
+
+def check_output(
+    path: str | os.PathLike[str], overwrite: bool = False, option: str = "--out"
+) -> Path:
+    """Checks that a file may be written, before any work is done for it; returns its path.
+
+    A file that carries our mark is replaced; any other is kept unless `overwrite`.
+
+    Raises:
+      UserError: it exists and is not ours, is no regular file, or its folder cannot be written.
+    """
+    path = local_path(path, option)
+    shown = f"{option} {printable(str(path))}"
+    if path.is_dir():
+        raise UserError(f"{shown}: is a folder; name a file in it")
+    if path.exists() and not path.is_file():
+        raise UserError(f"{shown}: is a device or pipe; name a regular file")
+    if path.exists() and not overwrite and not is_ours(path):
+        raise UserError(
+            f"{shown}: exists and was not written by a2j_jax; name another file, or add --overwrite"
+        )
+    folder = next((parent for parent in path.parents if parent.exists()), None)
+    if folder is not None and not folder.is_dir():
+        raise UserError(f"{shown}: {printable(str(folder))} is not a folder")
+    if folder is not None and not os.access(folder, os.W_OK | os.X_OK):
+        raise UserError(f"{shown}: no permission to write in {printable(str(folder))}")
+    return path
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yields a temporary path beside `path`, which replaces it when the block ends without an error.
+
+    The file is replaced completely or not at all, and a symbolic link is replaced, not followed. The folder is made.
+
+    Raises:
+      UserError: it cannot be written (naming the reason: no space left, say).
+    """
+    path = Path(path)
+    temporary: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(path.suffix, f".{path.stem[:40]}-", path.parent)
+        os.close(descriptor)
+        temporary = Path(name)
+        yield temporary
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        temporary.replace(path)
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(f"{printable(str(path))}: cannot be written ({reason})") from error
+    finally:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+
+def write_file(path: str | os.PathLike[str], contents: str | bytes) -> Path:
+    """Writes a file by `replacing`; text as UTF-8. Returns its path.
+
+    Raises:
+      UserError: it cannot be written.
+    """
+    data = contents.encode("utf-8", "backslashreplace") if isinstance(contents, str) else contents
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
+    return Path(path)
+
+
+def file_digest(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of a file's contents, hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

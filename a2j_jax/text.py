@@ -1,0 +1,29 @@
+"""Names are text: frame, joint, track and method names and paths, made safe to show.
+
+Names come from files and command lines and may hold anything a byte string can: terminal escapes, line breaks,
+undecodable bytes. Whatever shows one (terminal, log, picture, SVG, HTML) passes it through `printable` first.
+"""
+
+import unicodedata
+
+# Control characters, lone surrogates (undecodable bytes of a path), private use and unassigned, line and
+# paragraph separators, and format characters: direction overrides and zero-width characters are among those.
+_UNSEEN = ("Cc", "Cs", "Cn", "Co", "Zl", "Zp", "Cf")
+
+
+def printable(text: str, longest: int | None = None) -> str:
+    r"""Text with everything that has no shape of its own written as an escape: `\x1b`, `\n`, `\udcff`.
+
+    Args:
+      text: a name or a path, of any characters.
+      longest: cut longer text there, and end it with an ellipsis.
+    """
+    if longest is not None and len(text) > longest:
+        text = text[: longest - 1] + "…"
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(_escaped(c) if unicodedata.category(c) in _UNSEEN else c for c in text)
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")
