@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from a2j_jax.errors import UserError
+from a2j_jax.files import local_path
 from a2j_jax.typed_values import coerce, described, parse
 
 
@@ -132,6 +133,9 @@ class Config:
     run: RunConfig = field(default_factory=RunConfig)
 
 
+# Of this machine's file system; kept as typed, and expanded where they are opened.
+_PATHS = ("data.dir", "model.init_from")
+
 # Anything smaller would fail later, and less clearly.
 _AT_LEAST: dict[str, float] = {
     "augment.noise_probability": 0,
@@ -236,6 +240,9 @@ def _parse(text: str, hint: Any, dotted: str) -> Any:
 
 
 def _check_sizes(config: Config) -> None:
+    for dotted in _PATHS:
+        if (name := operator.attrgetter(dotted)(config)) is not None:
+            local_path(name, f"config key {dotted!r}")
     for dotted, least in _AT_LEAST.items():
         value = operator.attrgetter(dotted)(config)
         most = _AT_MOST.get(dotted, sys.float_info.max)

@@ -9,6 +9,7 @@ from typing import Any
 
 from a2j_jax.config import Config, checked, from_json, listed
 from a2j_jax.errors import UserError, did_you_mean
+from a2j_jax.files import local_path
 from a2j_jax.track_files import TRACK_FILE
 from a2j_jax.tracks import TRACKS
 
@@ -31,7 +32,7 @@ def load_config(name_or_path: str, base: Config | None = None) -> Config:
       UserError: no such config (naming the nearest one), a file that fails or has no `get_config`, or values
         of the wrong type or size.
     """
-    path = Path(name_or_path)
+    path = local_path(name_or_path, "config")
     if path.suffix == ".json":
         if base is not None:
             raise UserError(f"{path}: is no row of a table, and differs from no base")

@@ -31,6 +31,7 @@ import tensorflow_datasets as tfds
 
 from a2j_jax.errors import UserError
 from a2j_jax.examples import Example, Examples, OnBadExample
+from a2j_jax.files import local_path
 from a2j_jax.tracks import TrackSpec
 
 Batch = dict[str, np.ndarray]
@@ -210,7 +211,7 @@ def find_dataset(data_dir: str | Path, track: TrackSpec) -> tfds.core.DatasetBui
     Raises:
       UserError: there is none, or only ones of other shapes.
     """
-    data_dir = Path(data_dir).expanduser()
+    data_dir = local_path(data_dir, "data directory")
     if data_dir.exists() and not data_dir.is_dir():
         raise UserError(
             f"data directory {data_dir} is a file; name the folder that `a2j build` wrote to"

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from a2j_jax.errors import UserError
+from a2j_jax.files import local_path
 from a2j_jax.skeletons import Skeleton
 
 #: Okabe & Ito (2008), without yellow (invisible on white) and black (ground truth).
@@ -77,7 +78,7 @@ def save_figure(figure: Any, path: str | Path) -> Path:
     Raises:
         UserError: the file cannot be written.
     """
-    path = Path(path)
+    path = local_path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix.lower() == ".svg":

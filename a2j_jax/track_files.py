@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from a2j_jax.errors import UserError, did_you_mean
+from a2j_jax.files import local_path
 from a2j_jax.geometry import Camera
 from a2j_jax.skeletons import Skeleton
 from a2j_jax.tracks import TRACKS, TrackSpec, get_track, with_crop_size
@@ -65,9 +66,9 @@ def track_file(name_or_path: str | Path) -> Path | None:
       UserError: a path, but there is no such file.
     """
     text = str(name_or_path)
-    path = Path(text).expanduser()
     if text in TRACKS:
         return None
+    path = local_path(text, "track")
     if path.is_dir():
         if not (path / TRACK_FILE).is_file():
             raise UserError(

@@ -16,6 +16,7 @@ import tensorflow_datasets as tfds
 from absl import logging
 
 from a2j_jax.errors import UserError
+from a2j_jax.files import local_path
 from a2j_jax.geometry import Camera
 from a2j_jax.progress import say
 from a2j_jax.track_files import find_track
@@ -177,7 +178,7 @@ def prepare(
 ) -> Path:
     """Runs one builder, or finds its data set built already, and says how it went; see `build_raw`."""
     how = how or How()
-    data_dir = Path(data_dir).expanduser()
+    data_dir = local_path(data_dir, "data directory")
     if data_dir.exists() and not data_dir.is_dir():
         raise UserError(f"data directory {data_dir} is a file; name a folder")
     folder = data_dir / builder_class.name / config_name(track) / str(builder_class.VERSION)

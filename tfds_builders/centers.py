@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from a2j_jax import geometry
 from a2j_jax.errors import UserError, did_you_mean
+from a2j_jax.files import local_path
 from a2j_jax.geometry import Float64
 from a2j_jax.inference.centers import hand_center, person_box
 from a2j_jax.tracks import TRACKS, TrackSpec
@@ -245,7 +246,7 @@ _ADJECTIVE = {"train": "training"}
 
 
 def _folder(centers: Path | str | None) -> Path:
-    folder = Path(centers or "").expanduser()
+    folder = local_path(centers or "", "--centers")
     if not folder.is_dir():
         kind = "is a file" if folder.exists() else "no such folder"
         hint = did_you_mean(str(centers), (LABELS, DEPTH))

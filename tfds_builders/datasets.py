@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from a2j_jax.errors import UserError
+from a2j_jax.files import local_path
 from a2j_jax.track_files import find_track, track_file
 from a2j_jax.tracks import near_track
 from tfds_builders.depth_pose import DepthPoseBuilder
@@ -43,7 +44,7 @@ class DataSet:
         Raises:
           UserError: no such folder (with what to download), or an option of another data set.
         """
-        folder = Path(manual_dir).expanduser()
+        folder = local_path(manual_dir, "raw data")
         if not folder.is_dir():
             raise UserError(f"{folder}: no such folder of raw data", self.download)
         unknown = sorted(set(options) - set(self.options))

@@ -13,6 +13,7 @@ from PIL import Image
 from a2j_jax.config import Config, override
 from a2j_jax.config_files import load_config
 from a2j_jax.errors import UserError
+from a2j_jax.files import local_path
 from a2j_jax.pictures import have_matplotlib
 
 _PREFIX = "--config."
@@ -55,6 +56,15 @@ def numbers(count: int, names: str) -> Callable[[str], tuple[float, ...]]:
     return parse
 
 
+def path_name(text: str) -> str:
+    """An argparse type: a path of this machine, `~` expanded and otherwise as typed; of an address, a complaint."""
+    try:
+        expanded = local_path(text)
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return str(expanded) if text.startswith("~") else text
+
+
 def whole(minimum: int) -> Callable[[str], int]:
     """An argparse type: a whole number of at least `minimum`."""
 
@@ -85,7 +95,7 @@ def check_picture(out: str | None, inputs: Sequence[str] = ()) -> None:
     """
     if out is None:
         return
-    path = Path(out)
+    path = local_path(out, "--out")
     if path.suffix.lower() not in PICTURES:
         raise UserError(f"--out {out}: expected a picture's name, {' or '.join(PICTURES)}")
     if path.is_dir():
@@ -151,10 +161,14 @@ def split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[tuple[str
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare `--config` and `--base`."""
     parser.add_argument(
-        "--config", required=True, help="a name in configs/, a .py file, or a run's config.json"
+        "--config",
+        type=path_name,
+        required=True,
+        help="a name in configs/, a .py file, or a run's config.json",
     )
     parser.add_argument(
         "--base",
+        type=path_name,
         metavar="CONFIG",
         help="what a row of one of the paper's tables (table7/no_proposals, say) differs from (default: nyu)",
     )

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from a2j_jax.cli.arguments import whole
+from a2j_jax.cli.arguments import path_name, whole
 from a2j_jax.errors import UserError, did_you_mean
 from a2j_jax.progress import say
 
@@ -44,7 +44,9 @@ _WIDE = 110  # columns that hold every table
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what `a2j bench` takes."""
-    parser.add_argument("--track", help=f"whose frames and crops (default: {_DEFAULT_TRACK})")
+    parser.add_argument(
+        "--track", type=path_name, help=f"whose frames and crops (default: {_DEFAULT_TRACK})"
+    )
     parser.add_argument("--backbone", type=some_of(BACKBONES), help=",".join(BACKBONES))
     parser.add_argument("--paradigm", type=some_of(PARADIGMS), help=",".join(PARADIGMS))
     parser.add_argument(
@@ -52,7 +54,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("float32", "bfloat16"),
         help="of the network's computation (default: float32)",
     )
-    parser.add_argument("--checkpoint", help="time this run's network instead, with its weights")
+    parser.add_argument(
+        "--checkpoint", type=path_name, help="time this run's network instead, with its weights"
+    )
     parser.add_argument(
         "--batch",
         type=whole_numbers,
@@ -64,7 +68,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--no_torch", action="store_true", help="leave out the official network in PyTorch"
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
-    parser.add_argument("--out", metavar="REPORT.md", help="write the tables there too")
+    parser.add_argument(
+        "--out", type=path_name, metavar="REPORT.md", help="write the tables there too"
+    )
 
 
 def some_of(names: Sequence[str]) -> Callable[[str], tuple[str, ...]]:

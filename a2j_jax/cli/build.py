@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from a2j_jax.cli.arguments import numbers, whole
+from a2j_jax.cli.arguments import numbers, path_name, whole
 from a2j_jax.errors import UserError
 from a2j_jax.geometry import Camera
 
@@ -44,15 +44,20 @@ _CAPTION_LETTERS = 27
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what `a2j build` takes."""
-    parser.add_argument("track", help="data set to build, or a folder with track.json")
-    parser.add_argument("--data_dir", default="data", help="TFDS data directory (default: data)")
+    parser.add_argument(
+        "track", type=path_name, help="data set to build, or a folder with track.json"
+    )
+    parser.add_argument(
+        "--data_dir", type=path_name, default="data", help="TFDS data directory (default: data)"
+    )
     parser.add_argument("--crop_size", type=whole(16), help="pixels, divisible by 16 (the track's)")
     parser.add_argument("--num_processes", type=whole(1), default=1, help="that read (1)")
     parser.add_argument("--num_shards", type=whole(1), help="files per split (1 per 4096 frames)")
     raw = parser.add_argument_group("data sets that were downloaded")
-    raw.add_argument("--manual_dir", help="folder of the unpacked download")
+    raw.add_argument("--manual_dir", type=path_name, help="folder of the unpacked download")
     raw.add_argument(
         "--centers",
+        type=path_name,
         help="where to crop: a folder of published centres or boxes, `labels` or `depth` "
         "(default: labels for training, the depth itself for the rest)",
     )
@@ -69,7 +74,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     raw.add_argument("--view", type=whole(1), help="nyu: camera 1, 2 or 3 (1)")
     raw.add_argument("--no_rotations", action="store_true", help="icvl: without the rotated copies")
     raw.add_argument(
-        "--keypoints_dir", help="k2hpd: folder of the official .mat files, to check labels against"
+        "--keypoints_dir",
+        type=path_name,
+        help="k2hpd: folder of the official .mat files, to check labels against",
     )
     raw.add_argument(
         "--depth_unit_mm", type=float, help="own data: mm per count of an integer image (1)"

@@ -2,6 +2,8 @@
 
 import argparse
 
+from a2j_jax.cli.arguments import path_name
+
 EXAMPLES = """\
 examples:
   a2j convert NYU.pth nyu_a2j --track nyu
@@ -14,10 +16,14 @@ Reads .safetensors, .npz, and .pth with the extra a2j-jax[torch] (weights only: 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what `a2j convert` takes."""
-    parser.add_argument("source", help="weights file: .pth, .safetensors or .npz")
-    parser.add_argument("out", help="folder to make; with --imagenet a .safetensors or .npz file")
+    parser.add_argument("source", type=path_name, help="weights file: .pth, .safetensors or .npz")
+    parser.add_argument(
+        "out", type=path_name, help="folder to make; with --imagenet a .safetensors or .npz file"
+    )
     kind = parser.add_mutually_exclusive_group(required=True)
-    kind.add_argument("--track", help="A2J's weights: the track they were trained on")
+    kind.add_argument(
+        "--track", type=path_name, help="A2J's weights: the track they were trained on"
+    )
     kind.add_argument(
         "--imagenet",
         action="store_true",

@@ -2,13 +2,15 @@
 
 import argparse
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from a2j_jax import processes
-from a2j_jax.cli.arguments import step, whole
+from a2j_jax.cli.arguments import path_name, step, whole
 from a2j_jax.cli.distributed import add_process_arguments, join_processes
 from a2j_jax.errors import UserError
+from a2j_jax.files import local_path
 
 EXAMPLES = """\
 examples:
@@ -26,7 +28,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what `a2j eval` takes."""
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument(
-        "--workdir", "--checkpoint", help="a run directory, or what `a2j convert` made"
+        "--workdir",
+        "--checkpoint",
+        type=path_name,
+        help="a run directory, or what `a2j convert` made",
     )
     source.add_argument(
         "--predictions",
@@ -35,15 +40,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="files of joints (.txt, .mat, .npz, .json, .jsonl), each with a name to be shown under "
         "(default: the file's); several are compared",
     )
-    parser.add_argument("--track", help="of the predictions; of a checkpoint it is known")
     parser.add_argument(
-        "--labels", help="ground truth for --predictions, same formats (default: the data set's)"
+        "--track", type=path_name, help="of the predictions; of a checkpoint it is known"
+    )
+    parser.add_argument(
+        "--labels",
+        type=path_name,
+        help="ground truth for --predictions, same formats (default: the data set's)",
     )
     parser.add_argument(
         "--step", type=step, help="best, latest or a number (default: best, and latest beside it)"
     )
     parser.add_argument(
         "--data_dir",
+        type=path_name,
         help="TFDS data directory (default: the one trained on; for --predictions: none)",
     )
     parser.add_argument("--split", default="test", help="of the data set (default: test)")
@@ -53,11 +63,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch_size", type=whole(1), default=64, help="default: 64")
     parser.add_argument(
         "--out",
+        type=path_name,
         help="folder for the report (default: <workdir>/eval, or eval-SPLIT and the like; for "
         "--predictions: no report)",
     )
     parser.add_argument(
         "--write",
+        type=path_name,
         nargs="+",
         default=[],
         metavar="FILE",
@@ -102,20 +114,21 @@ def named_files(texts: Sequence[str], option: str = "--predictions") -> dict[str
     """
     files: dict[str, Path] = {}
     for text in texts:
-        # A file may have "=" in its own name.
-        name, equals, file = ("", "", text) if Path(text).exists() else text.partition("=")
-        if not equals:
-            file = text
-            name = Path(text).name if Path(text).is_dir() else Path(text).stem
+        name, equals, named = text.partition("=")
+        # A file may have "=" in its own name, and so may an address.
+        unnamed = not equals or "://" in name or os.path.exists(os.path.expanduser(text))
+        file = local_path((text if unnamed else named) or ".", option)
+        if unnamed:
+            name = file.name if file.is_dir() else file.stem
         name = name.strip()
-        if not name or not file:
+        if not name or not (unnamed or named):
             raise UserError(f"{option} {text}: expected FILE or NAME=FILE")
         if name in files:
             raise UserError(
                 f"{option} names {name!r} twice ({files[name]} and {file}): call one of them "
                 "something else, NAME=FILE"
             )
-        files[name] = Path(file)
+        files[name] = file
     return files
 
 

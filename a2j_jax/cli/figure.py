@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from a2j_jax.cli.arguments import check_picture, whole
+from a2j_jax.cli.arguments import check_picture, path_name, whole
 from a2j_jax.cli.eval import named_files
 from a2j_jax.errors import UserError
 
@@ -49,22 +49,30 @@ def _add_options(parser: argparse.ArgumentParser, number: int) -> None:
         _add_methods(parser)
     else:
         parser.add_argument(
-            "--checkpoint", required=True, help="a run directory, or what `a2j convert` made"
+            "--checkpoint",
+            type=path_name,
+            required=True,
+            help="a run directory, or what `a2j convert` made",
         )
     if number == 6:
         parser.add_argument(
             "--without",
+            type=path_name,
             help="a run directory, trained without the surrounding loss (default: that row of the table that "
             "--checkpoint is a row of)",
         )
     if number in (1, 6):
         _add_votes(parser)
     parser.add_argument("--split", default="test", help="of the data set (default: test)")
-    parser.add_argument("--data_dir", help="TFDS data directory (default: the one trained on)")
+    parser.add_argument(
+        "--data_dir", type=path_name, help="TFDS data directory (default: the one trained on)"
+    )
     beside = (
         "in the first checkpoint's folder, or in this one" if number == 7 else "in the checkpoint's"
     )
-    parser.add_argument("--out", help=f"folder for the files (default: figures, {beside})")
+    parser.add_argument(
+        "--out", type=path_name, help=f"folder for the files (default: figures, {beside})"
+    )
 
 
 def _add_votes(parser: argparse.ArgumentParser) -> None:
@@ -98,9 +106,13 @@ def _add_methods(parser: argparse.ArgumentParser) -> None:
         metavar="[NAME=]FILE",
         help="files of joints (.txt, .mat, .npz, .json, .jsonl), of the same frames",
     )
-    parser.add_argument("--track", help="of --predictions alone; of a checkpoint it is known")
     parser.add_argument(
-        "--labels", help="ground truth for --predictions alone (default: the data set's)"
+        "--track", type=path_name, help="of --predictions alone; of a checkpoint it is known"
+    )
+    parser.add_argument(
+        "--labels",
+        type=path_name,
+        help="ground truth for --predictions alone (default: the data set's)",
     )
 
 

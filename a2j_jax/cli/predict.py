@@ -3,7 +3,7 @@
 import argparse
 import json
 
-from a2j_jax.cli.arguments import check_picture, numbers
+from a2j_jax.cli.arguments import check_picture, numbers, path_name
 from a2j_jax.progress import say
 
 EXAMPLES = """\
@@ -20,11 +20,18 @@ all frames; repeat it to give one per frame. Without either, the nearest hand or
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what `a2j predict` takes."""
     parser.add_argument(
-        "--checkpoint", required=True, help="a run directory, or what `a2j convert` made"
+        "--checkpoint",
+        type=path_name,
+        required=True,
+        help="a run directory, or what `a2j convert` made",
     )
-    parser.add_argument("--depth", nargs="+", required=True, metavar="FRAME", help="depth frames")
     parser.add_argument(
-        "--track", help="whose frames these are: file format and camera (the checkpoint's)"
+        "--depth", type=path_name, nargs="+", required=True, metavar="FRAME", help="depth frames"
+    )
+    parser.add_argument(
+        "--track",
+        type=path_name,
+        help="whose frames these are: file format and camera (the checkpoint's)",
     )
     where = parser.add_mutually_exclusive_group()
     where.add_argument(
@@ -45,7 +52,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="mm per count of a 16-bit PNG or an integer .npy (1)",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
-    parser.add_argument("--out", help="PNG or SVG with the joints drawn over the frames")
+    parser.add_argument(
+        "--out", type=path_name, help="PNG or SVG with the joints drawn over the frames"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:

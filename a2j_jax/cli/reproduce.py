@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from a2j_jax.cli.arguments import whole
+from a2j_jax.cli.arguments import path_name, whole
 from a2j_jax.errors import UserError
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("table", help="table2 to table10, or just the number")
     parser.add_argument(
         "--data",
+        type=path_name,
         help="track to run it on: nyu, itop_front, k2hpd (table8), synthetic_hand or synthetic_body; tables 2 to 6 "
         "have their own (default: the paper's)",
     )
@@ -45,7 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seeds", type=whole(1), default=1, help="runs of every row (default: 1)")
     parser.add_argument(
-        "--out", help="folder of the runs and the table (default: runs/TABLE-DATA-BUDGET)"
+        "--out",
+        type=path_name,
+        help="folder of the runs and the table (default: runs/TABLE-DATA-BUDGET)",
     )
     parser.add_argument(
         "--split",

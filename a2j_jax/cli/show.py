@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from a2j_jax.cli.arguments import check_picture, whole
+from a2j_jax.cli.arguments import check_picture, path_name, whole
 from a2j_jax.errors import UserError
 
 if TYPE_CHECKING:
@@ -21,13 +21,16 @@ examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what `a2j show` takes."""
-    parser.add_argument("track", help="data set to show")
-    parser.add_argument("--data_dir", help="TFDS data directory (default: data)")
+    parser.add_argument("track", type=path_name, help="data set to show")
+    parser.add_argument("--data_dir", type=path_name, help="TFDS data directory (default: data)")
     parser.add_argument("--split", default="train", help="default: train")
     parser.add_argument("--crop_size", type=whole(16), help="pixels (the track's)")
     parser.add_argument("--frames", type=whole(1), default=24, help="how many (default: 24)")
     parser.add_argument(
-        "--out", default="sheet.png", help="PNG or SVG to write (default: sheet.png)"
+        "--out",
+        type=path_name,
+        default="sheet.png",
+        help="PNG or SVG to write (default: sheet.png)",
     )
 
 

@@ -2,7 +2,7 @@
 
 import argparse
 
-from a2j_jax.cli.arguments import add_config_arguments
+from a2j_jax.cli.arguments import add_config_arguments, path_name
 from a2j_jax.cli.distributed import add_process_arguments, join_processes
 
 EXAMPLES = """\
@@ -28,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config_arguments(parser)
     parser.add_argument(
         "--workdir",
+        type=path_name,
         help="run directory (default: runs/<name of the config>; of a run's own config.json: that run's)",
     )
     parser.add_argument(

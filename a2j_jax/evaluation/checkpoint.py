@@ -28,6 +28,7 @@ from a2j_jax.evaluation.submission import write_submission
 from a2j_jax.evaluation.subsets import read_subsets, with_subsets
 from a2j_jax.evaluation.tables import Table, number
 from a2j_jax.examples import OnBadExample
+from a2j_jax.files import local_path
 from a2j_jax.progress import progress, say
 from a2j_jax.track_files import find_track
 from a2j_jax.tracks import TrackSpec
@@ -86,8 +87,9 @@ def evaluate_checkpoint(
       UserError: no checkpoint, no data, a track that does not match.
     """
     for path in write:
-        if Path(path).suffix.lower() not in WRITABLE:
+        if local_path(path, "--write").suffix.lower() not in WRITABLE:
             raise UserError(f"{path}: joints are written as one of {', '.join(WRITABLE)}")
+    directory = local_path(directory, "checkpoint")
     chosen = restore(directory, "best" if step is None else step)
     track = chosen.track
     if track_name is not None and find_track(track_name).name != track.name:
@@ -96,7 +98,7 @@ def evaluate_checkpoint(
         raise UserError(
             f"--unclipped_boxes is for tracks that crop by box; {track.name!r} does not"
         )
-    folder = Path(directory) / report_folder(split, step, data_dir) if out is None else Path(out)
+    folder = directory / report_folder(split, step, data_dir) if out is None else local_path(out)
     data_dir = data_dir or chosen.config.data.dir
 
     raw = restore(directory, chosen.step, "raw") if chosen.averaged else None
@@ -171,7 +173,7 @@ def report_folder(split: str, step: int | str | None, data_dir: str | Path | Non
     """Name of a report's folder: "eval", and what is not as usual about it."""
     unusual = [] if split == "test" else [split]
     unusual += [] if step is None else [f"step_{step}"]
-    unusual += [] if data_dir is None else [Path(data_dir).resolve().name]
+    unusual += [] if data_dir is None else [local_path(data_dir).resolve().name]
     return re.sub(r"[^\w.-]+", "_", "-".join(["eval", *unusual])).rstrip("_")
 
 

@@ -19,6 +19,7 @@ from a2j_jax.evaluation.provenance import Fact, dataset_facts, say_crops
 from a2j_jax.evaluation.report import print_scores, say_written, write_json, write_report
 from a2j_jax.evaluation.score import Scores, score_joint_sets
 from a2j_jax.evaluation.subsets import read_subsets, with_subsets
+from a2j_jax.files import local_path
 from a2j_jax.progress import progress, say
 from a2j_jax.tracks import TrackSpec
 
@@ -77,7 +78,7 @@ def compare_predictions(
     print_scores(comparison.scores)
     contents = scores_json(comparison.scores)
     if out is not None:
-        path = write_json(Path(out) / "scores.json", contents)
+        path = write_json(local_path(out) / "scores.json", contents)
         say_written([path, *write_report(comparison, out, facts=facts, command=command)])
     return contents
 

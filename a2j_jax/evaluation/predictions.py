@@ -29,6 +29,7 @@ from a2j_jax.errors import UserError
 from a2j_jax.evaluation import layouts
 from a2j_jax.evaluation.submission import frame_index
 from a2j_jax.evaluation.text_rows import read_rows
+from a2j_jax.files import local_path
 from a2j_jax.tracks import TrackSpec
 
 FloatArray = NDArray[np.float64]
@@ -63,7 +64,7 @@ def read_joints(path: str | Path, spec: TrackSpec) -> JointSet:
             value that is not a finite number, two rows of the same frame, camera coordinates where
             pixels were expected.
     """
-    path = Path(path)
+    path = local_path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such file; expected joints as {', '.join(_READERS)}")
     reader = _READERS.get(path.suffix.lower())
@@ -89,7 +90,7 @@ def write_joints(path: str | Path, joints: JointSet) -> None:
     Raises:
         UserError: another suffix.
     """
-    path = Path(path)
+    path = local_path(path)
     named = {name: getattr(joints, name) for name in _ARRAY_NAMES}
     arrays = {name: value for name, value in named.items() if value is not None}
     match path.suffix.lower():

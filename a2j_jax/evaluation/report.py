@@ -22,6 +22,7 @@ from a2j_jax.evaluation.provenance import Fact, software_facts, track_facts
 from a2j_jax.evaluation.score import CURVE_LIMIT, Scores
 from a2j_jax.evaluation.tables import Table
 from a2j_jax.evaluation.tiles import frame_name, frame_tile, frames_sheet, pick_frames
+from a2j_jax.files import local_path
 
 NO_PICTURES = "no pictures: they need matplotlib, pip install 'a2j-jax[viz]'"
 REPORT_FILE = "report.html"
@@ -97,7 +98,7 @@ def write_report(
     Raises:
         UserError: the folder cannot be written.
     """
-    directory = Path(directory)
+    directory = local_path(directory)
     plots: list[Plot] = []
     if pictures.have_matplotlib():
         plots = draw_plots(comparison)

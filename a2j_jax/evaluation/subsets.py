@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from a2j_jax.errors import UserError
 from a2j_jax.evaluation.score import Scores, score_errors
 from a2j_jax.evaluation.submission import frame_index
+from a2j_jax.files import local_path
 from a2j_jax.progress import say
 from a2j_jax.tracks import TrackSpec
 
@@ -30,7 +31,7 @@ def read_subsets(files: Mapping[str, str | Path]) -> dict[str, NDArray[np.int64]
     Raises:
       UserError: a file that cannot be read, is empty, or whose lines begin with neither.
     """
-    return {name: _read(Path(path)) for name, path in files.items()}
+    return {name: _read(local_path(path)) for name, path in files.items()}
 
 
 def with_subsets(

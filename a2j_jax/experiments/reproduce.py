@@ -17,6 +17,7 @@ from a2j_jax.evaluation.evaluate import score_frames
 from a2j_jax.evaluation.protocols import score_pdj
 from a2j_jax.evaluation.report import write_json
 from a2j_jax.experiments.paper_tables import PaperTable, Row
+from a2j_jax.files import local_path
 from a2j_jax.models.network import PoseNetwork
 from a2j_jax.progress import say
 from a2j_jax.speed.stages import flops_per_frame, frames_per_second, parameters
@@ -77,11 +78,11 @@ def row_config(row: Row, base: Config) -> Config:
 def unusable_weights(config: Config) -> str | None:
     """Why a run cannot start from the weights it is to start from; None where it can, or needs none."""
     source = config.model.init_from
-    if source is None or Path(source).is_dir():
+    if source is None or local_path(source).is_dir():
         return None
     track = assembly.track_of(config)
     model = assembly.model_of(config, track)
-    if not Path(source).exists():
+    if not local_path(source).exists():
         return f"{source} is not there" + (
             " (docs/weights.md)"
             if model.width == PoseNetwork.width
@@ -120,7 +121,7 @@ def run(
     state = run_experiment(job.config, job.workdir, command=command)
     path = job.workdir / RESULT_FILE
     known = _read(path)
-    scored = {"data_dir": str(Path(data.dir).absolute()), "split": data.split, "pdj": pdj}
+    scored = {"data_dir": str(local_path(data.dir).absolute()), "split": data.split, "pdj": pdj}
     if known and known["final"]["step"] == int(state.step) and known.get("scored") == scored:
         return known
     final, best = (restore(job.workdir, step) for step in ("latest", "best"))

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from a2j_jax import pictures
 from a2j_jax.errors import UserError
 from a2j_jax.evaluation.report import write_json
+from a2j_jax.files import local_path
 
 _MARGIN = 0.12
 _LEGEND_TOP, _LEGEND_COLUMN = 0.1, 1.3  # inches: above it, and of its widest column
@@ -126,7 +127,7 @@ def write_figure(figure: Figure, folder: str | Path, name: str) -> list[Path]:
     Raises:
       UserError: a file cannot be written.
     """
-    stem = Path(folder) / name
+    stem = local_path(folder) / name
     drawn = [
         pictures.save_figure(figure.drawing, stem.with_suffix(suffix))
         for suffix in (".png", ".svg")

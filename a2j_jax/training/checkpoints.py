@@ -22,6 +22,7 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from a2j_jax.config import Config
 from a2j_jax.errors import UserError
+from a2j_jax.files import local_path
 from a2j_jax.training.checkpoint_faults import (
     first_line,
     quiet_after_failure,
@@ -206,7 +207,7 @@ def save_variables(directory: str | Path, variables: dict[str, Any], config: Con
     Raises:
       UserError: the folder already holds something.
     """
-    directory = Path(directory)
+    directory = local_path(directory, "checkpoint")
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise UserError(f"{directory} already exists; name a new folder")
     directory.mkdir(parents=True, exist_ok=True)

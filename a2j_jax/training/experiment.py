@@ -17,6 +17,7 @@ from a2j_jax.config import Config
 from a2j_jax.errors import UserError
 from a2j_jax.evaluation.evaluate import evaluate_batches
 from a2j_jax.evaluation.score import Scores
+from a2j_jax.files import local_path
 from a2j_jax.models.network import PoseNetwork, init_variables
 from a2j_jax.progress import say
 from a2j_jax.tracks import TrackSpec
@@ -68,7 +69,7 @@ def run_experiment(
         a checkpoint that cannot be saved.
       Stopped: SIGTERM or SIGINT came, and the state was saved.
     """
-    workdir = Path(workdir)
+    workdir = local_path(workdir, "run directory")
     config = assembly.with_statistics(assembly.with_preset(config))
     changed = check_run_directory(workdir, _with_absolute_paths(config))
     if config.run.wandb is not None:
@@ -177,7 +178,7 @@ def _starting_point(config: Config, model: PoseNetwork, track: TrackSpec) -> dic
     source = config.model.init_from
     if source is None:
         return variables
-    if Path(source).is_dir():
+    if local_path(source).is_dir():
         return variables_from(source, variables)
     return initial_variables(
         source, variables, backbone=model.backbone, head_depth=config.model.head_depth
@@ -256,7 +257,7 @@ def _window(steps: range, workdir: Path) -> ProfileWindow:
 
 def _with_absolute_paths(config: Config) -> Config:
     """What a run directory records: it is evaluated from elsewhere too, and on the data it was trained on."""
-    data_dir = Path(config.data.dir).expanduser().absolute()
+    data_dir = local_path(config.data.dir, "config key 'data.dir'").absolute()
     return dataclasses.replace(config, data=dataclasses.replace(config.data, dir=str(data_dir)))
 
 

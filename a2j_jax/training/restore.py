@@ -7,6 +7,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from a2j_jax.config import Config
 from a2j_jax.errors import UserError
+from a2j_jax.files import local_path
 from a2j_jax.models.network import PoseNetwork
 from a2j_jax.tracks import TrackSpec
 from a2j_jax.training import assembly
@@ -37,6 +38,7 @@ def restore(directory: str | Path, step: int | str = "best", weights: Weights = 
     Raises:
       UserError: nothing there, no such step, no average, or tensors of another architecture.
     """
+    directory = local_path(directory, "checkpoint")
     config = read_config(directory)
     track = assembly.track_of(config)
     model = assembly.model_of(config, track)

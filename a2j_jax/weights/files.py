@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from a2j_jax.errors import UserError
+from a2j_jax.files import local_path
 
 _CONTAINERS = ("state_dict", "model_state_dict", "model")
 
@@ -27,7 +28,7 @@ def read_state_dict(path: str | Path) -> dict[str, np.ndarray]:
     Raises:
       UserError: missing, unreadable or unknown file, or one that holds something else than numbers.
     """
-    path = Path(path)
+    path = local_path(path, "weights file")
     if not path.is_file():
         raise UserError(f"weights file not found: {path}; expected one of {', '.join(_READERS)}")
     reader = _READERS.get(path.suffix.lower())
@@ -61,7 +62,7 @@ def write_state_dict(path: str | Path, tensors: dict[str, np.ndarray]) -> None:
     Raises:
       UserError: another suffix, or a file that cannot be written.
     """
-    path = Path(path)
+    path = local_path(path, "weights file")
     if path.suffix not in (".safetensors", ".npz"):
         raise UserError(f"{path}: weights are written as .safetensors or .npz")
     try:

@@ -1,12 +1,12 @@
 """Weights a run starts from: a file in the official or ImageNet naming."""
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 from flax.traverse_util import flatten_dict
 
 from a2j_jax.errors import UserError
+from a2j_jax.files import local_path
 from a2j_jax.progress import say
 from a2j_jax.weights.convert import CLASSIFIER, load_imagenet_trunk, parts_from_official
 from a2j_jax.weights.files import read_state_dict
@@ -46,7 +46,7 @@ def _loaded(
     source: str, variables: dict[str, Any], backbone: str, head_depth: int
 ) -> tuple[dict[str, Any], list[str], list[str]]:
     """Filled variables, A2J's heads that the file has, and what of the file has no use."""
-    if not Path(source).exists():
+    if not local_path(source).exists():
         raise UserError(
             f"--config.model.init_from: weights file not found: {source}; docs/weights.md has the two commands "
             "that fetch ImageNet's, --config.model.init_from=none starts from random weights"

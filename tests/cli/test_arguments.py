@@ -1,6 +1,9 @@
 """Argument types, and config overrides taken out of a command line."""
 
 import argparse
+import os
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -9,11 +12,26 @@ from a2j_jax.cli.arguments import (
     config_with_overrides,
     join_negative_numbers,
     numbers,
+    path_name,
     split_overrides,
     step,
     whole,
 )
+from a2j_jax.cli.eval import named_files
+from a2j_jax.config import Config
+from a2j_jax.config_files import load_config
 from a2j_jax.errors import UserError
+from a2j_jax.evaluation.checkpoint import evaluate_checkpoint
+from a2j_jax.evaluation.predictions import read_joints
+from a2j_jax.inference.predictor import Predictor
+from a2j_jax.input_pipeline import find_dataset
+from a2j_jax.track_files import find_track
+from a2j_jax.tracks import get_track
+from a2j_jax.training.checkpoints import save_variables
+from a2j_jax.training.experiment import run_experiment
+from a2j_jax.weights.files import read_state_dict
+from tests.cli.conftest import Refused
+from tfds_builders.build import build, build_raw
 
 
 def test_numbers() -> None:
@@ -81,3 +99,91 @@ def test_later_overrides_win() -> None:
         "quickstart", [("optim.steps", "3"), ("optim.epochs", "2"), ("optim.steps", "5")]
     )
     assert (config.optim.steps, config.optim.epochs) == (5, 2.0)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "build gs://b/hands",
+        "build synthetic_hand --data_dir gs://b/data",
+        "build nyu --manual_dir s3://b/nyu",
+        "build nyu --manual_dir . --centers gs://b/centers",
+        "build k2hpd --manual_dir . --keypoints_dir gs://b/keys",
+        "show gs://b/track",
+        "show nyu --data_dir gs://b/data",
+        "show nyu --out gs://b/sheet.png",
+        "figure 1 --checkpoint gs://b/run",
+        "figure 6 --checkpoint . --without gs://b/run",
+        "figure 7 --checkpoint A=gs://b/run",
+        "figure 7 --predictions gs://b/a=b.txt --track nyu",
+        "figure 7 --predictions A=a.txt --track nyu --labels gs://b/labels.txt",
+        "figure 3 --checkpoint . --out gs://b/figures",
+        "plan --config gs://b/config.json --topology cpu",
+        "train --config gs://b/config.py",
+        "train --config quickstart --base gs://b/config.py",
+        "train --config quickstart --workdir=gs://b/run",
+        "train --config quickstart --config.data.dir=gs://b/data",
+        "train --config quickstart --config.model.init_from=gs://b/run",
+        "eval --workdir gs://b/run",
+        "eval --workdir . --write gs://b/a.npz",
+        "eval --workdir . --data_dir gs://b/data",
+        "eval --workdir . --subset new=gs://b/a.txt",
+        "eval --workdir . --out gs://b/report",
+        "eval --predictions A=gs://b/a.txt --track nyu --labels a.txt",
+        "eval --predictions A=a.txt --track nyu --labels gs://b/a.txt",
+        "reproduce table7 --data nyu --out gs://b/table",
+        "reproduce table7 --data nyu --config.data.dir=gs://b/data",
+        "bench --checkpoint gs://b/run",
+        "bench --out gs://b/speed.md",
+        "predict --checkpoint gs://b/run --depth a.png",
+        "predict --checkpoint . --depth gs://b/a.png",
+        "predict --checkpoint . --depth a.png --out gs://b/a.png",
+        "convert gs://b/a.pth out --track nyu",
+        "convert a.pth gs://b/out --track nyu",
+    ],
+)
+def test_addresses_of_object_stores_are_refused(
+    line: str, refused: Refused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.png").touch()
+    assert "addresses are not supported" in refused(*line.split())
+    assert os.listdir(tmp_path) == ["a.png"]
+
+
+def test_the_home_folder_is_found_after_an_equals_sign(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "a.npz").touch()
+    assert path_name("~/x") == str(tmp_path / "x")
+    assert [path_name(text) for text in ("./x", "labels", "x/~y")] == ["./x", "labels", "x/~y"]
+    assert named_files(["~/a.npz", "B=~/b.npz"]) == {
+        "a": tmp_path / "a.npz",
+        "B": tmp_path / "b.npz",
+    }
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: Predictor.from_checkpoint("gs://b/run"),
+        lambda: build("synthetic_hand", data_dir="gs://b/data"),
+        lambda: build_raw("nyu", "gs://b/nyu", "data"),
+        lambda: find_dataset("gs://b/data", get_track("nyu")),
+        lambda: find_track("gs://b/track.json"),
+        lambda: load_config("gs://b/config.json"),
+        lambda: evaluate_checkpoint("gs://b/run"),
+        lambda: run_experiment(Config("x", "nyu"), "gs://b/run"),
+        lambda: read_state_dict("gs://b/a.pth"),
+        lambda: read_joints("gs://b/a.npz", get_track("nyu")),
+        lambda: save_variables("gs://b/run", {}, Config("x", "nyu")),
+    ],
+)
+def test_the_library_refuses_them_too(
+    call: Callable[[], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="addresses are not supported"):
+        call()
+    assert not os.listdir(tmp_path)

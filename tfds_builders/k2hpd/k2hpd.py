@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from a2j_jax.errors import UserError
+from a2j_jax.files import local_path
 from tfds_builders import files, folders
 from tfds_builders.depth_pose import DepthPoseBuilder
 from tfds_builders.raw import RawSplit
@@ -113,7 +114,7 @@ class K2hpdDistribution:
         """Notes on how the labels agree with the official program's, which are whole pixels."""
         if self.keypoints_dir is None:
             return ()
-        folder = Path(self.keypoints_dir).expanduser()
+        folder = local_path(self.keypoints_dir, "keypoints_dir")
         if not folder.is_dir():
             raise UserError(
                 f"keypoints_dir {folder}: no such folder; expected the one of the official program's "
