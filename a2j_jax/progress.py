@@ -11,8 +11,9 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from rich.console import Console
+from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Column
+from rich.table import Column, Table
 
 
 class _Stderr:
@@ -47,6 +48,7 @@ class _Stderr:
 console = Console(file=_Stderr())  # type: ignore[arg-type]
 Advance = Callable[..., None]  # advance(count, note="")
 _LINE_EVERY_SECONDS = 15.0
+_WIDEST_TABLE = 2000  # columns
 _WIDE = 110  # columns that hold a bar with everything about it, and a note
 
 
@@ -135,6 +137,20 @@ def say(text: str, everywhere: bool = False) -> None:
     """One line for the person at the terminal; `everywhere`: from a process that is to be quiet, too."""
     to = Console(file=_Stderr()) if everywhere and console.quiet else console  # type: ignore[arg-type]
     to.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def print_table(table: Table, to: Console | None = None) -> None:
+    """Print a table with every row on one line, however narrow the terminal or pipe.
+
+    Args:
+      table: to print.
+      to: a console; stderr by default.
+    """
+    to = to or console
+    natural = Measurement.get(to, to.options.update(max_width=_WIDEST_TABLE), table).maximum
+    if natural > to.width:
+        to = Console(file=to.file, width=natural, quiet=to.quiet)
+    to.print(table)
 
 
 def be_quiet() -> None:

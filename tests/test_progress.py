@@ -6,9 +6,10 @@ import sys
 
 import pytest
 from rich.console import Console
+from rich.table import Table
 
 from a2j_jax import progress as module
-from a2j_jax.progress import be_quiet, progress, say
+from a2j_jax.progress import be_quiet, print_table, progress, say
 
 
 @pytest.fixture
@@ -105,3 +106,13 @@ def test_nobody_has_to_read_it() -> None:
     talking.stderr = None
     out, _ = talking.communicate("go on\n")
     assert (talking.returncode, out) == (0, "done\n")
+
+
+def test_rows_of_a_table_do_not_wrap(log: Console, screen: Console) -> None:
+    table = Table("a joint with a long name", *(f"column {i}" for i in range(12)))
+    row = [f"cell {i} of the row" for i in range(13)]
+    table.add_row(*row)
+    for console in (log, screen):
+        print_table(table, console)
+        (line,) = [line for line in text(console).splitlines() if "cell 0" in line]
+        assert all(cell in line for cell in row)

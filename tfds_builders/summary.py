@@ -9,7 +9,7 @@ import numpy.typing as npt
 from rich.table import Table
 
 from a2j_jax.errors import UserError
-from a2j_jax.progress import console, say
+from a2j_jax.progress import print_table, say
 from a2j_jax.tracks import TrackSpec
 from tfds_builders.depth_pose import DepthPoseBuilder
 from tfds_builders.raw import RawSplit
@@ -115,7 +115,7 @@ def summarise(builder: DepthPoseBuilder, folder: Path, track: TrackSpec, seconds
             str(len(paths)),
             f"{num_bytes / 1e6:.1f}",
         )
-    console.print(table)
+    print_table(table)
     frames = sum(split.num_examples for split in splits.values())
     say(
         f"{counted(frames, 'frame')} in {seconds:.1f} s ({frames / seconds:.0f} frames/s), "

@@ -41,7 +41,7 @@ _EXAMPLES = """\
 examples:
   a2j train --config quickstart
   a2j eval --workdir runs/quickstart
-  a2j predict --checkpoint runs/quickstart --depth frame.png --center 320,240,700 --out overlay.png
+  a2j predict runs/quickstart frame.png --center 320,240,700 --out overlay.png
 
 `a2j COMMAND --help` has examples of each command.
 """
@@ -150,7 +150,10 @@ def _dispatch(arguments: list[str]) -> int:
         command.add_arguments(parser)
         # Config keys are not argparse's to know: `--config.optim.batch_size=32` goes around it.
         rest, overrides = split_overrides(arguments[1:])
-        parsed = parser.parse_args(join_negative_numbers(rest))
+        # Options between a run and its frames; argparse cannot do that where there are subcommands.
+        intermixed = getattr(command, "INTERMIXED", False)
+        parse = parser.parse_intermixed_args if intermixed else parser.parse_args
+        parsed = parse(join_negative_numbers(rest))
         if overrides and not hasattr(parsed, "config"):
             raise UserError(f"a2j {arguments[0]} takes no --config.{overrides[0][0]}")
         parsed.overrides = overrides

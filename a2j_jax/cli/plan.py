@@ -158,6 +158,7 @@ def _print(console, title: str, plans: "list[Plan]") -> None:  # type: ignore[no
     from rich.table import Table
 
     from a2j_jax.planning.table import plan_table
+    from a2j_jax.progress import print_table
 
     contents = plan_table(title, plans)
     printed = Table(title=contents.title)
@@ -165,6 +166,6 @@ def _print(console, title: str, plans: "list[Plan]") -> None:  # type: ignore[no
         printed.add_column(column, justify="right" if place else "left")
     for place, row in enumerate(contents.rows):
         printed.add_row(*row, style="bold" if place in contents.strong else None)
-    console.print(printed)
+    print_table(printed, console)
     for note in contents.notes:
         console.print(note, highlight=False, markup=False)

@@ -48,7 +48,6 @@ def print_scores(scores: Mapping[str, Scores], console: Console | None = None) -
         scores: name → scores of the same frames, the model first and baselines after it.
         console: where to; stderr by default.
     """
-    console = console or progress.console
     together, by_joint = tables.score_tables(scores)
     parts = [*together, *by_joint]
     printed = RichTable(title=parts[0].title)
@@ -61,7 +60,7 @@ def print_scores(scores: Mapping[str, Scores], console: Console | None = None) -
         for place, row in enumerate(part.rows):
             printed.add_row(*row, style="bold" if place in part.strong else None)
         printed.add_section()
-    console.print(printed)
+    progress.print_table(printed, console)
 
 
 def write_json(path: str | Path, contents: Mapping[str, Any]) -> Path:

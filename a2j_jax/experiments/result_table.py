@@ -177,7 +177,7 @@ def print_table(contents: Table) -> None:
         printed.add_column(head, justify="right" if head else "left", overflow="fold")
     for column in columns:
         printed.add_row(*column)
-    progress.console.print(printed)
+    progress.print_table(printed)
 
 
 def write_table(

@@ -1,20 +1,24 @@
 """Frames on disk → joints → JSON and an overlay picture: what `a2j predict` does."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from a2j_jax.errors import UserError
+from a2j_jax.files import local_path, regular_file
 from a2j_jax.geometry import Camera
 from a2j_jax.inference.frames import DepthFrame, read_frame
-from a2j_jax.inference.predictor import PoseEstimate, Predictor
+from a2j_jax.inference.predictor import Location, PoseEstimate, Predictor
 from a2j_jax.pictures import Tile, contact_sheet
 from a2j_jax.progress import say
 from a2j_jax.tracks import TrackSpec
+
+# What is a frame where a folder is named.
+_FRAME_SUFFIXES = (".npy", ".png", ".tif", ".tiff", ".pgm")
 
 
 @dataclass(frozen=True)
@@ -26,16 +30,14 @@ class FilePrediction:
         estimate: the joints.
         region: (h, w) depth inside the crop box, mm; for pictures.
         origin_px: (u, v) of the region's first pixel in the frame.
-        located: the centre or box that was computed from the depth because none was given.
-        center_uvd: (3,) px px mm that was cropped around, given or computed; None: a box was.
+        located: the center or box that was found in the depth because none was given; else None.
     """
 
     path: str
     estimate: PoseEstimate
     region: DepthFrame
     origin_px: tuple[int, int]
-    located: NDArray[np.float64] | None = None
-    center_uvd: NDArray[np.float64] | None = None
+    located: Location | None = None
 
     def to_json(self) -> dict[str, Any]:
         """One object of `--json`, rounded to four decimals: a ten-thousandth of a pixel or millimetre.
@@ -50,7 +52,7 @@ class FilePrediction:
             if values is not None:
                 frame[name] = np.round(values, 4).tolist()
         frame["box_px"] = np.round(estimate.box_px, 4).tolist()
-        center = self.center_uvd
+        center = estimate.center_uvd
         frame["center_uvd"] = None if center is None else np.round(center, 4).tolist()
         frame["milliseconds"] = round(estimate.milliseconds, 3)
         return frame
@@ -82,12 +84,12 @@ def predict_files(
 
     Raises:
         UserError: as `read_frame` and `Predictor.__call__`, with the file's name; a number of
-            centres or boxes that is neither one nor the number of frames; no frames.
+            centers or boxes that is neither one nor the number of frames; no frames.
     """
     if not paths:
         raise UserError("no depth frames given")
-    centers = _one_for_each(centers_uvd, len(paths), "centres")
-    boxes = _one_for_each(boxes_px, len(paths), "boxes")
+    centers = _one_for_each(centers_uvd, len(paths), "centers_uvd")
+    boxes = _one_for_each(boxes_px, len(paths), "boxes_px")
     frame_format = frame_format or predictor.spec.frame_format
     for path, center, box in zip(paths, centers, boxes, strict=True):
         depth = read_frame(path, frame_format, depth_unit_mm)
@@ -100,15 +102,14 @@ def predict_files(
         located = None
         try:
             if center is None and box is None:
-                center, box = predictor.locate(depth, camera)
-                located = box if center is None else center
+                located = predictor.locate(depth, camera)
+                center, box = located.center_uvd, located.box_px
             estimate = predictor(depth, center_uvd=center, box_px=box, camera=camera)
         except UserError as error:
             raise UserError(f"{path}: {error}") from error
         x0, y0, x1, y1 = (int(edge) for edge in estimate.box_px)
         region = depth[y0 : y1 + 1, x0 : x1 + 1].copy()
-        used = None if center is None else np.asarray(center, np.float64)
-        yield FilePrediction(str(path), estimate, region, (x0, y0), located, used)
+        yield FilePrediction(str(path), estimate, region, (x0, y0), located)
 
 
 def to_json(predictions: Sequence[FilePrediction], spec: TrackSpec) -> dict[str, Any]:
@@ -139,28 +140,53 @@ def write_overlay(
     )
 
 
-def with_intrinsics(
-    camera: Camera | None,
+def frame_files(paths: Sequence[str | Path]) -> list[Path]:
+    """Frames as named on a command line: files as they are, of folders the frames directly in them, by name.
+
+    Hidden files (`.DS_Store`, macOS's `._x.png`) and files of other kinds in a folder are no frames.
+
+    Raises:
+        UserError: there is no such file or folder, or a folder without frames.
+    """
+    found: list[Path] = []
+    for named in paths:
+        path = local_path(named, "depth frame")
+        if not path.is_dir():
+            found.append(regular_file(path, "a depth frame (16-bit PNG, TIFF or PGM, or .npy)"))
+            continue
+        frames = [
+            file
+            for file in sorted(path.iterdir())
+            if file.suffix.lower() in _FRAME_SUFFIXES
+            and not file.name.startswith(".")
+            and file.is_file()
+        ]
+        if not frames:
+            raise UserError(f"{path}: no depth frames in this folder; expected .png or .npy files")
+        found += frames
+    return found
+
+
+def camera_from(
     fx: float | None = None,
     fy: float | None = None,
     cx: float | None = None,
     cy: float | None = None,
 ) -> Camera | None:
-    """A camera with some numbers replaced, in px; None and nothing to replace stays None.
+    """The camera of four numbers in px; None where none of them is given.
 
     Raises:
-        UserError: a number that is not finite, a focal length of 0, or only some numbers where the
-            track has no camera of its own.
+        UserError: only some of the four, naming those missing; a number that is not finite, or a focal length of 0.
     """
-    given = {"fx": fx, "fy": fy, "u0": cx, "v0": cy}
-    changed = {name: float(value) for name, value in given.items() if value is not None}
-    if not changed:
-        return camera
-    if camera is None:
-        if len(changed) < 4:
-            raise UserError("this track has no camera of its own: give all of fx, fy, cx and cy")
-        return Camera(**changed)
-    return replace(camera, **changed)
+    given = {"fx": fx, "fy": fy, "cx": cx, "cy": cy}
+    values = [value for value in given.values() if value is not None]
+    if not values:
+        return None
+    if len(values) < len(given):
+        there = " ".join(f"--{name}" for name, value in given.items() if value is not None)
+        missing = " ".join(f"--{name}" for name, value in given.items() if value is None)
+        raise UserError(f"{there} without {missing}: a camera is all four numbers, in px")
+    return Camera(*values)
 
 
 def _overlay_tile(prediction: FilePrediction, spec: TrackSpec) -> Tile:
@@ -184,5 +210,7 @@ def _one_for_each(
     if len(values) == 1:
         return list(values) * count
     if len(values) != count:
-        raise UserError(f"{len(values)} {what} for {count} frames: expected one, or one per frame")
+        raise UserError(
+            f"{len(values)} {what} for {count} frames: expected one for all, or one per frame"
+        )
     return list(values)

@@ -32,7 +32,8 @@ class PoseEstimate:
         confidence: (K,) in (0, 1], 1 where all anchors agree.
         box_px: (4,) x0 y0 x1 y1, the clipped box the crop was cut from.
         center_depth_mm: the depth that joints are relative to; None where there is no such depth.
-        milliseconds: crop, network and mapping back; without reading the file or compiling.
+        milliseconds: crop, network and mapping back; without reading the file, compiling or `Predictor.locate`.
+        center_uvd: (3,) px px mm that was cropped around, given or found; None: a box was.
     """
 
     joints_uvd: FloatArray
@@ -41,17 +42,31 @@ class PoseEstimate:
     box_px: FloatArray
     center_depth_mm: float | None
     milliseconds: float
+    center_uvd: FloatArray | None = None
+
+
+@dataclass(frozen=True)
+class Location:
+    """Where the object is in a frame: a center on tracks that crop around a point (hands), else a box.
+
+    Attributes:
+        center_uvd: (3,) u px, v px, d mm; None where there is a box.
+        box_px: (4,) x0 y0 x1 y1, px; None where there is a center.
+    """
+
+    center_uvd: FloatArray | None = None
+    box_px: FloatArray | None = None
 
 
 class Predictor:
     """A trained network and the geometry of its track, compiled for one frame at a time.
 
-    `predictor(depth_mm, center_uvd=(u, v, d))` for tracks that crop around a point (hands), or with
-    `box_px=(x0, y0, x1, y1)` for any. The network is compiled when the object is made
-    (`compile_seconds`), so that every frame costs the same.
+    `predictor(depth_mm)` finds the nearest hand, or the person in view, by itself; `center_uvd=(u, v, d)` says where
+    to look on tracks that crop around a point (hands), `box_px=(x0, y0, x1, y1)` on any. The network is compiled when
+    the object is made (`compile_seconds`), so that every frame costs the same.
 
     Attributes:
-        spec: the track the network was trained on: crop, normalisation, joints.
+        spec: the track the network was trained on: crop, normalization, joints.
         camera: of the frames, unless a call names another; None on 2D tracks.
         compile_seconds: how long compiling took.
     """
@@ -91,18 +106,22 @@ class Predictor:
 
     @classmethod
     def from_checkpoint(
-        cls, directory: str | Path, camera: geometry.Camera | None = None
+        cls,
+        directory: str | Path,
+        camera: geometry.Camera | None = None,
+        step: int | str = "best",
     ) -> "Predictor":
         """Load a work directory of `a2j train`, or what `a2j convert` made.
 
         Args:
-            directory: holds the checkpoints; the best step is taken.
+            directory: holds the checkpoints.
             camera: of the frames to come; the track's own by default.
+            step: of the checkpoint: a number, "best" or "latest".
 
         Raises:
-            UserError: no checkpoint there, or not readable.
+            UserError: no checkpoint there, no such step, or not readable.
         """
-        restored = restore(directory)
+        restored = restore(directory, step)
         return cls(restored.model, restored.variables, restored.track, camera)
 
     def __call__(
@@ -112,24 +131,27 @@ class Predictor:
         box_px: ArrayLike | None = None,
         camera: geometry.Camera | None = None,
     ) -> PoseEstimate:
-        """Find the joints of the one object around a point, or in a box.
+        """Find the joints of one object: around a point, in a box, or wherever `locate` finds it.
 
         Args:
             depth_mm: (H, W) depth in mm, 0 = no reading; any size. On a track whose `frame_format`
                 is `stretch8`, any unit.
             center_uvd: (3,) px px mm, a point on or in the object; tracks with `crop_by="center"`.
             box_px: (4,) x0 y0 x1 y1 of the object, px; may reach over the border. On a track that
-                crops by centre, the depth comes from the readings (`centers.depth_in_box`).
+                crops by center, the depth comes from the readings (`centers.depth_in_box`). Neither:
+                `locate` says where to look.
             camera: of this frame, instead of `self.camera`.
 
         Raises:
-            UserError: a frame that is not a depth image; neither or both of centre and box; a
-                centre outside the image or without a positive depth; an empty box; no reading at
-                that depth.
+            UserError: a frame that is not a depth image; both a center and a box; a center outside
+                the image or without a positive depth; an empty box; no reading at that depth.
         """
-        started = time.perf_counter()
         depth = frame_from_array(depth_mm)
         camera = camera or self.camera
+        if center_uvd is None and box_px is None:
+            found = self.locate(depth, camera)
+            center_uvd, box_px = found.center_uvd, found.box_px
+        started = time.perf_counter()
         center = _check_center(center_uvd, depth.shape, self.spec, box_px is not None)
         box = _check_box(box_px)
         crop = crops.cut(_storage_frame(depth, self.spec), self.spec, center, box, camera)
@@ -142,8 +164,8 @@ class Predictor:
         joints_crop, joint_confidence = (np.asarray(part, np.float64)[0] for part in answer)
         if not (np.isfinite(joints_crop).all() and np.isfinite(joint_confidence).all()):
             raise UserError(
-                "the network answers with numbers that are not finite: its weights are broken; "
-                "use another checkpoint"
+                "the network predicts numbers that are not finite: its training diverged or its weights are "
+                "damaged; use another checkpoint"
             )
         uvd = crops.joints_to_frame(joints_crop, crop.box_px, center_depth or 0.0, self.spec)
         has_xyz = self.spec.joint_dims == 3 and camera is not None
@@ -154,32 +176,31 @@ class Predictor:
             box_px=crop.box_px,
             center_depth_mm=center_depth,
             milliseconds=(time.perf_counter() - started) * 1e3,
+            center_uvd=center,
         )
 
-    def locate(
-        self, depth_mm: ArrayLike, camera: geometry.Camera | None = None
-    ) -> tuple[FloatArray | None, FloatArray | None]:
-        """Where to look, from the frame alone, when nobody says: see `centers`.
+    def locate(self, depth_mm: ArrayLike, camera: geometry.Camera | None = None) -> Location:
+        """Find the nearest hand, or the person in view, in the frame alone; see `centers`.
 
         Args:
             depth_mm: (H, W), as for a call.
             camera: of this frame, instead of `self.camera`.
 
         Returns:
-            (3,) centre uvd and None where the track crops by centre, else None and the (4,) box.
+            A center where the track crops by center, else a box.
 
         Raises:
             UserError: no reading in the frame.
         """
         depth, camera = frame_from_array(depth_mm), camera or self.camera
         if self.spec.crop_by == "center" and camera is not None:
-            return hand_center(depth, camera), None
-        return None, person_box(depth, self.spec.label_box_margin_px / 2, camera)
+            return Location(center_uvd=hand_center(depth, camera))
+        return Location(box_px=person_box(depth, self.spec.label_box_margin_px / 2, camera))
 
     def _center_depth(
         self, depth: DepthFrame, center: FloatArray | None, box_px: FloatArray
     ) -> float | None:
-        """θ in mm: of the given centre, or of the object in the box; None where it is not used."""
+        """θ in mm: of the given center, or of the object in the box; None where it is not used."""
         if self.spec.depth_reference == "zero":
             return None
         if center is not None:
@@ -230,27 +251,22 @@ def _check_center(
     center_uvd: ArrayLike | None, shape: tuple[int, ...], spec: TrackSpec, have_box: bool
 ) -> FloatArray | None:
     if center_uvd is None:
-        if not have_box:
-            need = "a centre u,v,depth or a box" if spec.crop_by == "center" else "a box"
-            raise UserError(
-                f"track '{spec.name}': expected {need} x0,y0,x1,y1 to say where to look"
-            )
         return None
     if have_box:
-        raise UserError("both a centre and a box: expected one of the two")
+        raise UserError("center_uvd and box_px: expected only one of the two")
     if spec.crop_by == "box":
         raise UserError(
-            f"track '{spec.name}' crops by box: give the person's box x0,y0,x1,y1, not a centre"
+            f"track '{spec.name}' crops by box: give the person's box_px (x0, y0, x1, y1) instead of center_uvd"
         )
-    center = _finite_numbers(center_uvd, 3, "centre", "u px, v px, depth mm")
+    center = _finite_numbers(center_uvd, 3, "center_uvd", "u px, v px, depth mm")
     height, width = shape
     if not (0 <= center[0] <= width - 1 and 0 <= center[1] <= height - 1):
         raise UserError(
-            f"centre {center[0]:g},{center[1]:g} px lies outside the {width}×{height} frame"
+            f"center_uvd {center[0]:g},{center[1]:g} px lies outside the {width}×{height} frame"
         )
     if center[2] <= 0:
         raise UserError(
-            f"centre depth {center[2]:g} mm: expected the positive depth of the hand, in mm"
+            f"center_uvd depth {center[2]:g} mm: expected the positive depth of the hand, in mm"
         )
     return center
 
@@ -258,9 +274,9 @@ def _check_center(
 def _check_box(box_px: ArrayLike | None) -> FloatArray | None:
     if box_px is None:
         return None
-    box = _finite_numbers(box_px, 4, "box", "x0, y0, x1, y1 px")
+    box = _finite_numbers(box_px, 4, "box_px", "x0, y0, x1, y1 px")
     if box[0] >= box[2] or box[1] >= box[3]:
-        raise UserError(f"box {','.join(f'{x:g}' for x in box)}: expected x0 < x1 and y0 < y1")
+        raise UserError(f"box_px {','.join(f'{x:g}' for x in box)}: expected x0 < x1 and y0 < y1")
     return box
 
 
@@ -277,16 +293,16 @@ def _finite_numbers(values: ArrayLike, count: int, what: str, meaning: str) -> F
 def _check_something_near(
     crop: NDArray[Any], center_depth_mm: float | None, spec: TrackSpec
 ) -> None:
-    """A crop in which the network would see nothing at all: the centre or a unit is wrong."""
+    """A crop in which the network would see nothing at all: the center or a unit is wrong."""
     if center_depth_mm is None or spec.depth_window_mm is None:
         if not (crop > 0).any():
-            raise UserError("no depth reading inside the box: expected a box around the object")
+            raise UserError("no depth reading inside the box: expected box_px around the object")
         return
     readings = crop[crop > 0] * spec.storage_unit_mm
     if not (np.abs(readings - center_depth_mm) < spec.depth_window_mm).any():
         found = f"{readings.min():.0f}–{readings.max():.0f} mm" if readings.size else "none at all"
         raise UserError(
-            f"no reading within {spec.depth_window_mm:g} mm of the centre depth "
-            f"{center_depth_mm:g} mm (readings in the crop: {found}): check the centre and the "
+            f"no reading within {spec.depth_window_mm:g} mm of the center depth "
+            f"{center_depth_mm:g} mm (readings in the crop: {found}): check center_uvd and the "
             "unit of the depth"
         )

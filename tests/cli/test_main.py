@@ -57,7 +57,7 @@ def test_version(a2j: Command) -> None:
         ("predict --checkpoint c --depth f.png --center 1,2", "'1,2' is not U,V,D: expected 3"),
         ("predict --checkpoint c --depth f.png --box a,b,c,d", "is not X0,Y0,X1,Y1: expected 4"),
         ("predict --checkpoint c --depth f.png --center 1,2,3 --box 1,2,3,4", "not allowed with"),
-        ("predict --depth f.png --center 1,2,3", "required: --checkpoint"),
+        ("predict --depth f.png --center 1,2,3", "no checkpoint"),
         ("convert weights.npz out", "one of the arguments --track --imagenet is required"),
         ("convert weights.npz out --track nyu --backbone vgg16", "invalid choice: 'vgg16'"),
         ("build synthetic_hand --train many", "'many': expected a whole number of at least 0"),

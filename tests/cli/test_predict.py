@@ -61,8 +61,9 @@ def joints(out: str) -> list[dict]:
 @pytest.mark.slow
 def test_a_hand_nobody_pointed_at(a2j: Command, checkpoints: Path, frames: Path) -> None:
     path = frames / "depth.npy"
-    outcome = a2j("predict", "--checkpoint", checkpoints / "nyu", "--depth", path, "--json")
+    outcome = a2j("predict", checkpoints / "nyu", "--json", path)
     assert outcome.status == 0, outcome.err
+    assert "camera of track nyu: fx 588.03, fy -587.07, cx 320, cy 240, 640x480 px" in outcome.err
     assert f"{path}: no --center or --box; found in the depth: --center 300,200,7" in outcome.err
     assert len(joints(outcome.out)) == 1
 
@@ -162,7 +163,6 @@ def loaded(checkpoints: Path) -> Predictor:
     [
         ("none.png", f"--center {CENTER}", "no such file"),
         ("grey8.png", f"--center {CENTER}", "uint8 image of 1 channel(s)"),
-        ("", f"--center {CENTER}", "is a folder; name the frames in it"),
         ("negative.npy", f"--center {CENTER}", "no depth is above 0 (the lowest is -2001)"),
         ("small.npy", f"--center {CENTER} --depth_unit_mm 0.1", "holds decimal numbers"),
         ("cut.png", f"--center {CENTER}", "truncated"),
@@ -173,13 +173,15 @@ def loaded(checkpoints: Path) -> Predictor:
         ("blank.npy", f"--center {CENTER}", "no reading at all"),
         ("depth.npy", "--center 640,200,700", "outside the 640×480 frame"),
         ("depth.npy", "--center -1,200,700", "outside the 640×480 frame"),
-        ("depth.npy", "--center 300,200,0", "centre depth 0 mm"),
-        ("depth.npy", "--center 300,200,0.7", "check the centre and the unit"),
+        ("depth.npy", "--center 300,200,0", "--center depth 0 mm"),
+        ("depth.npy", "--center 300,200,0.7", "check --center and the unit"),
         ("depth.npy", "--center nan,200,700", "expected 3 finite numbers"),
         ("depth.npy", "--box 200,40,60,220", "expected x0 < x1"),
         ("depth.npy", "--box 700,40,900,220", "covers no pixel"),
-        ("depth.npy", f"--center {CENTER} --center {CENTER}", "2 centres for 1 frames"),
-        ("depth.npy", f"--center {CENTER} --fx 0", "focal lengths not 0"),
+        ("depth.npy", f"--center {CENTER} --center {CENTER}", "2 --center for 1 frames"),
+        ("depth.npy", "--fx 0 --fy 1 --cx 1 --cy 1", "focal lengths not 0"),
+        ("depth.npy", "--fx 475", "--fx without --fy --cx --cy"),
+        ("depth.npy", f"--center {CENTER} --step 7", "7"),
         ("depth.npy", f"--center {CENTER} --depth_unit_mm 0", "expected a positive number"),
         ("depth.npy", f"--center {CENTER} --track nuy", "did you mean 'nyu'?"),
         ("depth.npy", f"--center {CENTER} --track itop_front", "trained on track 'nyu'"),
@@ -197,7 +199,12 @@ def test_bad_frames_and_places(
     said: str,
 ) -> None:
     # Loading and compiling anew for every mistake would take most of a minute.
-    monkeypatch.setattr(Predictor, "from_checkpoint", lambda _: loaded)
+    real = Predictor.from_checkpoint
+    monkeypatch.setattr(
+        Predictor,
+        "from_checkpoint",
+        lambda run, step: loaded if step == "best" else real(run, step=step),
+    )
     picture = tmp_path / "overlay.png"
     message = refused(
         "predict", "--checkpoint", checkpoints / "nyu", "--depth", frames / file, *where.split(),
@@ -249,6 +256,26 @@ def test_frames_are_looked_for_before_the_network_is_loaded(refused: Refused, fr
     assert f"{frames / 'none.npy'}: no such file" in message
 
 
+def test_run_and_frames_are_named(refused: Refused, frames: Path) -> None:
+    assert "no checkpoint; expected a2j predict RUN FRAME" in refused("predict")
+    assert "no frames; expected a2j predict RUN FRAME" in refused("predict", "runs/mine")
+    assert "no frames" in refused("predict", "--checkpoint", "runs/mine")
+    message = refused("predict", "--checkpoint", "none", frames / "depth.npy")
+    assert "checkpoint folder not found: none" in message
+
+
+@pytest.mark.slow
+def test_a_folder_of_frames(a2j: Command, checkpoints: Path, frames: Path, tmp_path: Path) -> None:
+    for name in ("b.png", "a.PNG", "._a.PNG"):
+        (tmp_path / name).write_bytes((frames / "depth16.png").read_bytes())
+    centers = ["--center", CENTER, "--center", "310,200,700"]
+    outcome = a2j("predict", checkpoints / "nyu", tmp_path, *centers, "--json")
+    assert outcome.status == 0, outcome.err
+    found = joints(outcome.out)
+    assert [frame["path"] for frame in found] == [str(tmp_path / n) for n in ("a.PNG", "b.png")]
+    assert [frame["center_uvd"][0] for frame in found] == [300, 310]
+
+
 def test_a_network_that_answers_nan(refused: Refused, frames: Path, tmp_path: Path) -> None:
     broken = jax.tree.map(lambda leaf: np.full_like(leaf, np.nan), tiny.variables("nyu"))
     save_variables(tmp_path / "broken", broken, tiny.config(track="nyu"))
@@ -256,7 +283,7 @@ def test_a_network_that_answers_nan(refused: Refused, frames: Path, tmp_path: Pa
         "predict", "--checkpoint", tmp_path / "broken", "--depth", frames / "depth.npy",
         "--center", CENTER, "--json",
     )  # fmt: skip
-    assert "depth.npy: the network answers with numbers that are not finite" in message
+    assert "depth.npy: the network predicts numbers that are not finite" in message
 
 
 def test_bad_checkpoints(refused: Refused, frames: Path, tmp_path: Path) -> None:

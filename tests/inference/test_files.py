@@ -11,9 +11,9 @@ from PIL import Image
 from a2j_jax import crops, geometry, pictures
 from a2j_jax.errors import UserError
 from a2j_jax.evaluation.score import score_predictions
-from a2j_jax.inference.files import predict_files, to_json, with_intrinsics, write_overlay
+from a2j_jax.inference.files import camera_from, frame_files, predict_files, to_json, write_overlay
 from a2j_jax.inference.frames import read_frame
-from a2j_jax.inference.predictor import PoseEstimate
+from a2j_jax.inference.predictor import Location, PoseEstimate
 from a2j_jax.tracks import TrackSpec, get_track
 
 NYU = get_track("nyu")
@@ -28,7 +28,7 @@ class FakePredictor:
 
     def __call__(self, depth: Any, center_uvd: Any, box_px: Any, camera: Any) -> PoseEstimate:
         if center_uvd is not None and center_uvd[2] <= 0:
-            raise UserError("centre depth 0 mm")
+            raise UserError("center depth 0 mm")
         self.asked.append((center_uvd, box_px, camera))
         where = np.asarray(center_uvd if box_px is None else [*box_px[:2], 700.0], np.float64)
         joints = np.tile(where + 1 / 3, (self.spec.num_joints, 1))
@@ -40,11 +40,13 @@ class FakePredictor:
             box_px=np.array([2.5, 3.5, 20.0, 30.0]),
             center_depth_mm=None if flat else 700.0,
             milliseconds=1.23456,
+            center_uvd=None if center_uvd is None else np.asarray(center_uvd, np.float64),
         )
 
-    def locate(self, depth: Any, camera: Any) -> tuple[Any, Any]:
+    def locate(self, depth: Any, camera: Any) -> Location:
         center = np.array([depth.shape[1] / 2, depth.shape[0] / 2, depth[0, 0]])
-        return (center, None) if self.spec.crop_by == "center" else (None, np.arange(4.0))
+        by_center = self.spec.crop_by == "center"
+        return Location(center_uvd=center) if by_center else Location(box_px=np.arange(4.0))
 
 
 def save_frames(folder: Path, count: int) -> list[Path]:
@@ -58,12 +60,14 @@ def test_without_center_and_box_each_frame_says_where_to_look(tmp_path: Path) ->
     fake: Any = FakePredictor(NYU)
     found = list(predict_files(fake, save_frames(tmp_path, 2)))
     for i, (prediction, asked) in enumerate(zip(found, fake.asked, strict=True)):
-        np.testing.assert_array_equal(prediction.located, [25, 20, 700 + i])
-        np.testing.assert_array_equal(prediction.center_uvd, [25, 20, 700 + i])
-        np.testing.assert_array_equal(asked[0], prediction.located)
+        assert prediction.located is not None
+        np.testing.assert_array_equal(prediction.located.center_uvd, [25, 20, 700 + i])
+        np.testing.assert_array_equal(prediction.estimate.center_uvd, [25, 20, 700 + i])
+        np.testing.assert_array_equal(asked[0], [25, 20, 700 + i])
     fake = FakePredictor(get_track("itop_top"))
     (prediction,) = predict_files(fake, save_frames(tmp_path, 1))
-    np.testing.assert_array_equal(prediction.located, np.arange(4.0))
+    assert prediction.located is not None
+    np.testing.assert_array_equal(prediction.located.box_px, np.arange(4.0))
     assert fake.asked[0][0] is None
     (prediction,) = predict_files(fake, save_frames(tmp_path, 1), boxes_px=[(1, 2, 3, 4)])
     assert prediction.located is None
@@ -112,13 +116,13 @@ def test_2d_tracks_give_u_v_and_no_xyz(tmp_path: Path) -> None:
     assert out["center_uvd"] is None
 
 
-def test_one_centre_for_all_frames_or_one_for_each(tmp_path: Path) -> None:
+def test_one_center_for_all_frames_or_one_for_each(tmp_path: Path) -> None:
     paths = save_frames(tmp_path, 3)
     fake: Any = FakePredictor(NYU)
     list(predict_files(fake, paths, centers_uvd=[(1, 1, 700)]))
     list(predict_files(fake, paths, centers_uvd=[(i, 1, 700) for i in range(3)]))
     assert [c[0] for c, _, _ in fake.asked] == [1, 1, 1, 0, 1, 2]
-    with pytest.raises(UserError, match="2 centres for 3 frames"):
+    with pytest.raises(UserError, match="2 centers_uvd for 3 frames"):
         list(predict_files(fake, paths, centers_uvd=[(1, 1, 700)] * 2))
     with pytest.raises(UserError, match="no depth frames"):
         list(predict_files(fake, []))
@@ -127,7 +131,7 @@ def test_one_centre_for_all_frames_or_one_for_each(tmp_path: Path) -> None:
 def test_errors_name_the_file(tmp_path: Path) -> None:
     paths = save_frames(tmp_path, 2)
     fake: Any = FakePredictor(NYU)
-    with pytest.raises(UserError, match=r"1\.png: centre depth 0 mm"):
+    with pytest.raises(UserError, match=r"1\.png: center depth 0 mm"):
         list(predict_files(fake, paths, centers_uvd=[(1, 1, 700), (1, 1, 0)]))
 
 
@@ -162,17 +166,31 @@ def test_overlay(tmp_path: Path, count: int, monkeypatch: pytest.MonkeyPatch) ->
     np.testing.assert_allclose(drawn[0].joints_uv, np.full((14, 2), (8 + 1 / 3, 9 + 1 / 3)))
 
 
-def test_with_intrinsics() -> None:
-    camera = with_intrinsics(NYU.camera, fx=476.0, cx=313.0)
-    assert camera == geometry.Camera(476.0, -587.07, 313.0, 240.0)
-    assert with_intrinsics(NYU.camera) is NYU.camera
-    assert with_intrinsics(None) is None
-    assert with_intrinsics(None, 1, 2, 3, 4) == geometry.Camera(1.0, 2.0, 3.0, 4.0)
-    with pytest.raises(UserError, match="give all of fx, fy, cx and cy"):
-        with_intrinsics(None, fx=476.0)
+def test_a_camera_is_four_numbers() -> None:
+    assert camera_from() is None
+    assert camera_from(1, -2, 3, 0) == geometry.Camera(1.0, -2.0, 3.0, 0.0)
+    with pytest.raises(UserError, match="--fx --cy without --fy --cx"):
+        camera_from(fx=476.0, cy=0.0)
     for bad in (0.0, np.nan):
         with pytest.raises(UserError, match="focal lengths not 0"):
-            with_intrinsics(NYU.camera, fx=bad)
+            camera_from(bad, 1, 1, 1)
+
+
+def test_a_folder_is_the_frames_in_it(tmp_path: Path) -> None:
+    """By name, whatever the case of their suffix, without the companions that systems leave beside them."""
+    others = (".DS_Store", "._a.png", "notes.txt", "b.PNG/x.png")
+    for name in ("c.Npy", "a.png", "B.PNG", "d.tiff", *others):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    names = ["B.PNG", "a.png", "c.Npy", "d.tiff"]
+    assert frame_files([tmp_path]) == [tmp_path / name for name in names]
+    again = tmp_path / "a.png"
+    assert frame_files([again, str(tmp_path)]) == [again, *(tmp_path / name for name in names)]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="no depth frames in this folder"):
+        frame_files([tmp_path / "empty"])
+    with pytest.raises(UserError, match=r"gone\.png: no such file"):
+        frame_files([tmp_path / "gone.png"])
 
 
 def test_the_real_frame(reference: Path) -> None:

@@ -124,16 +124,22 @@ def test_a_box_on_a_hand_track_takes_its_depth_from_the_readings() -> None:
 def test_the_frame_alone_says_where_to_look() -> None:
     rows, columns = np.mgrid[:240, :320]
     depth = np.where((rows - 100) ** 2 + (columns - 150) ** 2 < 60**2, 700.0, 2001.0)
-    center, none = predictor("nyu").locate(depth)
-    assert center is not None
-    assert none is None
-    np.testing.assert_allclose(center, [150, 100, 715], atol=2)
-    none, box = predictor("itop_front").locate(depth)
-    assert none is None
-    assert box is not None
-    np.testing.assert_allclose(box, [82.5, 32.5, 217.5, 167.5], atol=4)
-    with pytest.raises(UserError, match="no depth reading"):
-        predictor("nyu").locate(np.zeros((20, 20)))
+    found = predictor("nyu").locate(depth)
+    assert found.center_uvd is not None
+    assert found.box_px is None
+    np.testing.assert_allclose(found.center_uvd, [150, 100, 715], atol=2)
+    one, other = (predictor("nyu")(depth, **where) for where in ({}, vars(found)))
+    np.testing.assert_array_equal(one.joints_uvd, other.joints_uvd)
+    np.testing.assert_array_equal(one.center_uvd, found.center_uvd)
+    found = predictor("itop_front").locate(depth)
+    assert found.center_uvd is None
+    assert found.box_px is not None
+    np.testing.assert_allclose(found.box_px, [82.5, 32.5, 217.5, 167.5], atol=4)
+    one, other = (predictor("itop_front")(depth, **where) for where in ({}, vars(found)))
+    np.testing.assert_array_equal(one.joints_uvd, other.joints_uvd)
+    for ask in (predictor("nyu").locate, predictor("nyu"), predictor("k2hpd")):
+        with pytest.raises(UserError, match="no depth reading"):
+            ask(np.zeros((20, 20)))
 
 
 def test_depth_in_box_ignores_background_and_stray_pixels() -> None:
@@ -144,25 +150,20 @@ def test_depth_in_box_ignores_background_and_stray_pixels() -> None:
         depth_in_box(np.zeros((20, 20)), (2, 2, 9, 9), 150.0)
 
 
-NO_CENTER = "expected a centre u,v,depth or a box"
-
-
 @pytest.mark.parametrize(
     ("name", "where", "message"),
     [
-        ("nyu", {}, NO_CENTER),
-        ("k2hpd", {}, "expected a box"),
-        ("nyu", {"center_uvd": CENTER, "box_px": BOX}, "both a centre and a box"),
-        ("itop_front", {"center_uvd": CENTER}, "crops by box: give the person's box"),
+        ("nyu", {"center_uvd": CENTER, "box_px": BOX}, "center_uvd and box_px: expected only one"),
+        ("itop_front", {"center_uvd": CENTER}, "crops by box: give the person's box_px"),
         ("nyu", {"center_uvd": (320, 100, 700)}, "outside the 320×240 frame"),
         ("nyu", {"center_uvd": (150, -1, 700)}, "outside the 320×240 frame"),
-        ("nyu", {"center_uvd": (150, 100, 0)}, "centre depth 0 mm"),
-        ("nyu", {"center_uvd": (150, 100, -5)}, "centre depth -5 mm"),
+        ("nyu", {"center_uvd": (150, 100, 0)}, "center_uvd depth 0 mm"),
+        ("nyu", {"center_uvd": (150, 100, -5)}, "center_uvd depth -5 mm"),
         ("nyu", {"center_uvd": (150, 100, np.nan)}, "3 finite numbers"),
         ("nyu", {"center_uvd": (150, 100)}, "3 finite numbers"),
         ("nyu", {"center_uvd": ("a", 1, 2)}, "3 finite numbers"),
-        ("nyu", {"center_uvd": (150, 100, 0.7)}, r"within 150 mm of the centre depth 0.7 mm"),
-        ("nyu", {"center_uvd": (150, 100, 5600)}, r"no reading within 150 mm of the centre depth"),
+        ("nyu", {"center_uvd": (150, 100, 0.7)}, r"within 150 mm of the center depth 0.7 mm"),
+        ("nyu", {"center_uvd": (150, 100, 5600)}, r"no reading within 150 mm of the center depth"),
         ("itop_front", {"box_px": (50, 20, 50, 80)}, "expected x0 < x1"),
         ("itop_front", {"box_px": (50, 20, 10, 80)}, "expected x0 < x1"),
         ("itop_front", {"box_px": (400, 20, 500, 80)}, "covers no pixel"),
@@ -190,7 +191,9 @@ def test_an_empty_crop_of_a_body() -> None:
 
 def test_from_checkpoint_binds_what_was_saved(tmp_path: Path) -> None:
     save_variables(tmp_path / "saved", network("nyu")[1], tiny.config(track="nyu"))
-    loaded = Predictor.from_checkpoint(tmp_path / "saved")
+    loaded = Predictor.from_checkpoint(tmp_path / "saved", step="latest")
+    with pytest.raises(UserError, match="7"):
+        Predictor.from_checkpoint(tmp_path / "saved", step=7)
     one, other = (p(frame(), center_uvd=CENTER) for p in (loaded, predictor("nyu")))
     np.testing.assert_array_equal(one.joints_uvd, other.joints_uvd)
 
