@@ -3,6 +3,8 @@
 import difflib
 from collections.abc import Iterable
 
+from a2j_jax.text import printable
+
 
 class UserError(Exception):
     """Bad input: the message says what, where, what was expected and how to mend it.
@@ -19,6 +21,20 @@ class UserError(Exception):
         """Says `message`; `instructions` are printed below it."""
         self.instructions = instructions
         super().__init__(message)
+
+
+class UnreadableFrame(UserError):
+    """A depth frame that cannot be used: a build counts and skips it (or, strict, stops), `a2j predict` stops.
+
+    Attributes:
+      reason: the fault without names or numbers of this frame; frames with equal reasons are counted together.
+    """
+
+    def __init__(self, reason: str, where: object = None, detail: str = "") -> None:
+        """Shows `where: reason (detail)`, as far as given."""
+        self.reason, self.detail = reason, detail
+        message = f"{reason} ({detail})" if detail else reason
+        super().__init__(message if where is None else f"{printable(str(where))}: {message}")
 
 
 def did_you_mean(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:

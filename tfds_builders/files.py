@@ -1,11 +1,8 @@
-"""Small readers of the files that data sets are shipped in: depth images, label lines, MATLAB.
+"""Small readers of the label files that data sets are shipped with: lines of numbers, MATLAB.
 
-A frame that cannot be read is an `UnreadableFrame`: the build counts it and goes on. A label file
-that cannot be read is a `UserError`: nothing can be built from it.
+A label file that cannot be read is a `UserError`: nothing can be built from it. Depth: `a2j_jax.depth_files`.
 """
 
-import os
-import struct
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,90 +10,19 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
 from scipy import io
 
 from a2j_jax.errors import UserError
-from tfds_builders.raw import UnreadableFrame
 from tfds_builders.wording import counted
 
 # Bytes of a label file that are in memory as text at a time.
 _BLOCK = 1 << 23
 # Bytes that surely hold its first line.
 _FIRST_LINES = 1 << 14
-# Pillow's own setting to keep the memory of one frame for the next: NYU frames read a third faster.
-if "PILLOW_BLOCKS_MAX" not in os.environ:
-    Image.core.set_blocks_max(4)
 # What Windows' editors put in front of a text.
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # Tabs, commas and carriage returns all become spaces.
 _SEPARATORS = bytes.maketrans(b"\t,;\r", b"    ")
-
-
-def read_depth_png(path: str | Path) -> npt.NDArray[np.uint16]:
-    """A one-channel 16-bit image -> (H, W) uint16, the numbers as stored (mm; 0 = no reading).
-
-    Raises:
-      UnreadableFrame: missing, truncated, no image, or not 16-bit of one channel.
-    """
-    image = _load(Path(path))
-    # Pillow calls 16-bit grey "I;16" or, in older versions, widens it to 32-bit "I".
-    if image.mode not in ("I;16", "I;16B", "I"):
-        raise UnreadableFrame(f"{_kind(image)}; expected a one-channel 16-bit one in mm", path)
-    return np.asarray(image).astype(np.uint16, copy=False)
-
-
-def read_packed_png(path: str | Path) -> npt.NDArray[np.uint16]:
-    """NYU's RGB-packed depth -> (H, W) uint16 mm: G * 256 + B. The red channel is not used.
-
-    Raises:
-      UnreadableFrame: missing, truncated, no image, or not 8-bit RGB.
-    """
-    image = _load(Path(path))
-    if image.mode != "RGB":
-        raise UnreadableFrame(
-            f"{_kind(image)}; expected NYU's 8-bit RGB one with depth = G*256 + B mm", path
-        )
-    # Two channels on their own: six times as fast as all three interleaved.
-    depth = np.asarray(image.getchannel("G")).astype(np.uint16)
-    depth <<= 8
-    depth |= np.asarray(image.getchannel("B"))
-    return depth
-
-
-def read_grey_png(path: str | Path) -> npt.NDArray[np.uint16]:
-    """An 8-bit image -> (H, W) uint16 grey levels 0..255: the first channel where it has several.
-
-    Raises:
-      UnreadableFrame: missing, truncated, no image, or not 8-bit.
-    """
-    image = _load(Path(path))
-    if image.mode == "P":
-        image = image.convert("RGB")
-    if image.mode not in ("L", "LA", "RGB", "RGBA"):
-        raise UnreadableFrame(f"{_kind(image)}; expected an 8-bit one, grey or RGB", path)
-    return np.asarray(image.getchannel(0)).astype(np.uint16)
-
-
-def _load(path: Path) -> Image.Image:
-    try:
-        with Image.open(path) as image:
-            image.load()
-            return image
-    except FileNotFoundError:
-        raise UnreadableFrame("no such file", path) from None
-    except UnidentifiedImageError as error:
-        raise UnreadableFrame("not an image, or cut off in its first bytes", path) from error
-    # What Pillow raises on damaged files, as its PNG reader stands.
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error) as error:
-        reason = "truncated image" if "truncated" in str(error) else "damaged image"
-        raise UnreadableFrame(reason, path) from error
-
-
-def _kind(image: Image.Image) -> str:
-    names = {"L": "8-bit grey", "RGB": "8-bit RGB", "RGBA": "8-bit RGBA", "P": "palette"}
-    names |= {"I;16": "16-bit grey", "I;16B": "16-bit grey", "I": "16-bit grey", "1": "1-bit"}
-    return f"is a {names.get(image.mode, image.mode)} image"
 
 
 def read_numbers(

@@ -11,21 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from a2j_jax.errors import UserError
-
-
-class UnreadableFrame(UserError):
-    """One frame that cannot be used: a build counts it, names it and goes on (or, strict, stops).
-
-    Attributes:
-      reason: what is wrong, without names and numbers of the one frame: equal reasons are counted
-        together.
-    """
-
-    def __init__(self, reason: str, where: object = None) -> None:
-        """Says `where: reason`, or the reason alone."""
-        self.reason = reason
-        super().__init__(reason if where is None else f"{where}: {reason}")
+from a2j_jax.errors import UnreadableFrame as UnreadableFrame
 
 
 @dataclass(frozen=True, eq=False)

@@ -79,7 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="k2hpd: folder of the official .mat files, to check labels against",
     )
     raw.add_argument(
-        "--depth_unit_mm", type=float, help="own data: mm per count of an integer image (1)"
+        "--depth_unit_mm", type=float, help="own data: mm per count of integer values (1)"
     )
     rendered = parser.add_argument_group("data sets that are rendered here")
     rendered.add_argument("--train", type=whole(0), help="frames (20000)")

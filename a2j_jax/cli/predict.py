@@ -19,8 +19,9 @@ examples:
   a2j predict nyu_a2j depth_1_*.png --track nyu --center 217.1,249.9,762 --json
   a2j predict itop_a2j frame.npy --track itop_front --box 96,53,217,240
 
-Frames are 16-bit PNG (mm), NYU's packed RGB PNG with --track nyu, or .npy (mm). One --center or --box serves
-all frames; repeat it to give one per frame. Without either, the nearest hand or the person in view is looked for.
+Frames are 16-bit PNG, TIFF or PGM (mm), NYU's packed RGB PNG with --track nyu, or .npy (mm). One --center or --box
+serves all frames; repeat it to give one per frame. Without either, the nearest hand or the person in view is looked
+for.
 """
 INTERMIXED = True  # options may stand between the run and its frames
 # Frames that are reported one by one; of more, progress is shown.
@@ -68,7 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--depth_unit_mm",
         type=float,
         default=1.0,
-        help="mm per count of a 16-bit PNG or an integer .npy (1)",
+        help="mm per count of a 16-bit image or an integer .npy (1)",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
     parser.add_argument("--out", help="PNG or SVG with the joints drawn over the frames")

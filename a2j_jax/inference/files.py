@@ -8,13 +8,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from a2j_jax.depth_files import read_depth
 from a2j_jax.errors import UserError
 from a2j_jax.files import local_path, regular_file
 from a2j_jax.geometry import Camera
-from a2j_jax.inference.frames import DepthFrame, read_frame
+from a2j_jax.inference.frames import DepthFrame
 from a2j_jax.inference.predictor import Location, PoseEstimate, Predictor
 from a2j_jax.pictures import Tile, contact_sheet
 from a2j_jax.progress import say
+from a2j_jax.text import printable
 from a2j_jax.tracks import TrackSpec
 
 # What is a frame where a folder is named.
@@ -72,7 +74,7 @@ def predict_files(
 
     Args:
         predictor: the network.
-        paths: frames, see `frames.read_frame`.
+        paths: frames, see `a2j_jax.depth_files`; each kind of file is logged once, with its unit.
         centers_uvd: one (u px, v px, d mm) for all frames, or one for each.
         boxes_px: one (x0, y0, x1, y1) px for all frames, or one for each. Neither: each frame's
             depth says where to look (`Predictor.locate`).
@@ -83,7 +85,7 @@ def predict_files(
         frame_size: (W, H) that `camera` is of, to warn of others; None: whatever the frames are.
 
     Raises:
-        UserError: as `read_frame` and `Predictor.__call__`, with the file's name; a number of
+        UserError: as `read_depth` and `Predictor.__call__`, with the file's name; a number of
             centers or boxes that is neither one nor the number of frames; no frames.
     """
     if not paths:
@@ -91,8 +93,13 @@ def predict_files(
     centers = _one_for_each(centers_uvd, len(paths), "centers_uvd")
     boxes = _one_for_each(boxes_px, len(paths), "boxes_px")
     frame_format = frame_format or predictor.spec.frame_format
+    described: set[str] = set()
     for path, center, box in zip(paths, centers, boxes, strict=True):
-        depth = read_frame(path, frame_format, depth_unit_mm)
+        values, description = read_depth(path, frame_format, depth_unit_mm)
+        depth = values.astype(np.float32)
+        if description not in described:
+            described.add(description)
+            say(f"{printable(str(path))}: {description}")
         found = depth.shape[1], depth.shape[0]
         if frame_size is not None and found != frame_size:
             say(

@@ -77,8 +77,8 @@ def test_frames_of_another_size_are_warned_of(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     paths, center = save_frames(tmp_path, 1), [(1.0, 2.0, 700.0)]
-    list(predict_files(FakePredictor(NYU), paths, center, frame_size=(50, 40)))  # type: ignore[arg-type]
-    assert capsys.readouterr().err == ""
+    list(predict_files(FakePredictor(NYU), paths * 2, center, frame_size=(50, 40)))  # type: ignore[arg-type]
+    assert capsys.readouterr().err.split() == f"{paths[0]}: 16-bit PNG, 1 mm per count".split()
     list(predict_files(FakePredictor(NYU), paths, center, frame_size=(640, 480)))  # type: ignore[arg-type]
     said = " ".join(capsys.readouterr().err.split())
     assert "0.png is 50x40, the track's camera takes 640x480" in said

@@ -3,92 +3,16 @@
 import h5py
 import numpy as np
 import pytest
-from PIL import Image
 from scipy.io import savemat
 
 from a2j_jax.errors import UserError
-from tests.distributions.drawing import save_depth_png, save_packed_png
 from tfds_builders import files
-from tfds_builders.raw import UnreadableFrame
-
-DEPTH = np.random.default_rng(0).integers(0, 1 << 16, (48, 64)).astype(np.uint16)
-DEPTH[0, :3] = 0, 65535, 256
 
 
 def one_line(error) -> str:
     message = str(error.value)
     assert "\n" not in message
     return message
-
-
-# --- images
-
-
-def test_depth_survives_both_kinds_of_png(tmp_path):
-    save_depth_png(tmp_path / "grey.png", DEPTH)
-    save_packed_png(tmp_path / "packed.png", DEPTH)
-    for depth in (
-        files.read_depth_png(tmp_path / "grey.png"),
-        files.read_packed_png(tmp_path / "packed.png"),
-    ):
-        assert depth.dtype == np.uint16
-        np.testing.assert_array_equal(depth, DEPTH)
-
-
-def test_the_red_channel_of_a_packed_frame_does_not_matter(tmp_path):
-    rgb = np.stack([DEPTH % 251, DEPTH >> 8, DEPTH & 255], -1).astype(np.uint8)
-    Image.fromarray(rgb).save(tmp_path / "a.png")
-    np.testing.assert_array_equal(files.read_packed_png(tmp_path / "a.png"), DEPTH)
-
-
-def test_a_real_frame(reference):
-    folder = reference / "frames" / "nyu_test_frame1"
-    depth = files.read_packed_png(folder / "depth_1_0000001.png")
-    assert depth.shape == (480, 640)
-    assert (depth.min(), depth.max()) == (731, 2001)
-    u, v, d = np.loadtxt(folder / "gt_uvd_14joints_frame1.txt").reshape(14, 3).T
-    at_joints = depth[np.rint(v).astype(int), np.rint(u).astype(int)].astype(float)
-    assert np.all((d - at_joints > -1) & (d - at_joints < 40))  # the skin is in front of the joint
-
-
-@pytest.mark.parametrize("read", [files.read_depth_png, files.read_packed_png])
-def test_frames_that_cannot_be_used(tmp_path, read):
-    whole = tmp_path / "whole.png"
-    (save_depth_png if read is files.read_depth_png else save_packed_png)(whole, DEPTH)
-    read(whole)
-    content = whole.read_bytes()
-    cases = {
-        "missing": ("no such file", None),
-        "empty": ("not an image", b""),
-        "text": ("not an image", b"not a picture at all"),
-        "head": ("not an image", content[:30]),
-        "cut": ("truncated image", content[: len(content) // 2]),
-        "flipped": ("image", content[:60] + b"\0\0\0\0" + content[64:]),
-    }
-    for name, (reason, damaged) in cases.items():
-        path = tmp_path / f"{name}.png"
-        if damaged is not None:
-            path.write_bytes(damaged)
-        with pytest.raises(UnreadableFrame) as error:
-            read(path)
-        assert str(path) in one_line(error)
-        # Counted together with others of the kind: nothing of this one frame.
-        assert reason in error.value.reason
-        assert name not in error.value.reason
-
-
-def test_images_of_another_kind(tmp_path):
-    for name, array in {
-        "8-bit grey": DEPTH.astype(np.uint8),
-        "8-bit RGB": np.zeros((4, 4, 3), np.uint8),
-        "8-bit RGBA": np.zeros((4, 4, 4), np.uint8),
-    }.items():
-        Image.fromarray(array).save(tmp_path / "a.png")
-        with pytest.raises(UnreadableFrame, match=f"is a {name} image; expected a one-channel"):
-            files.read_depth_png(tmp_path / "a.png")
-    save_depth_png(tmp_path / "a.png", DEPTH)
-    with pytest.raises(UnreadableFrame, match="is a 16-bit grey image; expected NYU's 8-bit RGB"):
-        files.read_packed_png(tmp_path / "a.png")
 
 
 # --- label lines

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from a2j_jax.depth_files import read_depth
 from a2j_jax.errors import UserError
 from a2j_jax.evaluation.submission import frame_index
 from a2j_jax.tracks import get_track
@@ -166,9 +167,9 @@ class Hands2017Distribution:
         at = folders.relative(images, self.folder) + "/"
         return ids, ids if at == prefix else [at + name for name in names]
 
-    def read_depth(self, source: str) -> npt.NDArray[np.uint16]:
-        """One frame, (480, 640) uint16 mm, 0 = no reading."""
-        return files.read_depth_png(self.folder / source)
+    def read_depth(self, source: str) -> npt.NDArray[Any]:
+        """One frame, (480, 640) mm, uint16 as shipped, 0 = no reading."""
+        return read_depth(self.folder / source).depth
 
     def spec(self) -> dict[str, Any]:
         """What the examples depend on: nothing but the files."""

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from a2j_jax.depth_files import read_depth
 from a2j_jax.errors import UserError
 from tfds_builders import files, folders
 from tfds_builders.depth_pose import DepthPoseBuilder
@@ -126,10 +127,10 @@ class IcvlDistribution:
         counted = [entry for entry in below if self.rotations or not is_rotated(entry.name)]
         return sum(folders.count_files(entry) for entry in counted)
 
-    def read_depth(self, source: str) -> npt.NDArray[np.uint16]:
-        """One frame, (240, 320) uint16 mm, 0 = no reading (32001 as shipped)."""
-        depth = files.read_depth_png(self.folder / source)
-        return np.where(depth >= NO_READING, np.uint16(0), depth)
+    def read_depth(self, source: str) -> npt.NDArray[Any]:
+        """One frame, (240, 320) mm, uint16 as shipped, 0 = no reading (32001 as shipped)."""
+        depth = read_depth(self.folder / source).depth
+        return np.where(depth >= NO_READING, depth.dtype.type(0), depth)
 
     def spec(self) -> dict[str, Any]:
         """What the examples depend on."""

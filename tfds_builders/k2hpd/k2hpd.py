@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from a2j_jax.depth_files import read_depth
 from a2j_jax.errors import UserError
 from a2j_jax.files import local_path
 from tfds_builders import files, folders
@@ -140,9 +141,9 @@ class K2hpdDistribution:
             f"or more from {split}_annos.txt (at most {worst:.1f} px); the text file's are used",
         )
 
-    def read_depth(self, source: str) -> npt.NDArray[np.uint16]:
-        """One frame, (212, 256) uint16 grey levels 0..255 as shipped, not stretched."""
-        return files.read_grey_png(self.folder / source)
+    def read_depth(self, source: str) -> npt.NDArray[Any]:
+        """One frame, (212, 256) grey levels 0..255 as shipped (uint16), not stretched."""
+        return read_depth(self.folder / source, "stretch8").depth
 
     def spec(self) -> dict[str, Any]:
         """What the examples depend on: nothing but the files."""

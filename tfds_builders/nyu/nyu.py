@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from a2j_jax.depth_files import read_depth
 from a2j_jax.errors import UserError
 from tfds_builders import files, folders
 from tfds_builders.depth_pose import DepthPoseBuilder
@@ -107,9 +108,9 @@ class NyuDistribution:
             ),
         )
 
-    def read_depth(self, source: str) -> npt.NDArray[np.uint16]:
-        """One frame, (480, 640) uint16 mm as shipped: 2001 is farther than the authors kept."""
-        return files.read_packed_png(self.folder / source)
+    def read_depth(self, source: str) -> npt.NDArray[Any]:
+        """One frame, (480, 640) mm as shipped (uint16): 2001 is farther than the authors kept."""
+        return read_depth(self.folder / source, "nyu_packed").depth
 
     def spec(self) -> dict[str, Any]:
         """What the examples depend on."""

@@ -11,13 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from a2j_jax import geometry
+from a2j_jax.depth_files import NEAREST_MM
 from a2j_jax.errors import UserError, did_you_mean
 from a2j_jax.geometry import Float64
 from a2j_jax.tracks import TrackSpec
 from tfds_builders.wording import WARNING, counted
 
-# Depths that are all smaller, in mm, are no depths in mm: no camera sees that near.
-NEAREST_MM = 20.0
 # So many of the joints may lie outside their frames before units or camera must be wrong.
 _MOST_OUTSIDE = 0.9
 _SPLIT_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")

@@ -3,7 +3,7 @@
     my_hands/
       track.json      what the frames are: `a2j_jax.track_files`
       joints.csv      or joints.json: `tfds_builders.own_data.tables`
-      frames/...      16-bit PNG (times `depth_unit_mm`) or .npy (mm), wherever the table says
+      frames/...      depth: `a2j_jax.depth_files`, wherever the table says
 
 `joints.csv` has one line per frame and a header: `frame` (path below the folder), optionally `split`
 ("train" unless given), and for every joint its numbers, as pixels (`wrist_u, wrist_v, wrist_d`; `_d`
@@ -15,6 +15,7 @@ crop, if known.
 or "joints_xyz_mm": [[x, y, z], ...], "center_uvd": [...] or "box_px": [...]}, ...]}`.
 """
 
+import contextlib
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,13 +25,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from a2j_jax.errors import UserError
+from a2j_jax.depth_files import check_depth_unit, read_depth
+from a2j_jax.errors import UnreadableFrame
+from a2j_jax.text import printable
 from a2j_jax.track_files import TRACK_FILE
 from a2j_jax.tracks import TrackSpec
-from tfds_builders import files
 from tfds_builders.depth_pose import DepthPoseBuilder
 from tfds_builders.own_data import checks, tables
-from tfds_builders.raw import RawSplit, UnreadableFrame
+from tfds_builders.raw import RawSplit
 
 DOWNLOAD = (
     f"Your own data: a folder with {TRACK_FILE}, joints.csv or joints.json, and the frames they name; "
@@ -66,8 +68,7 @@ class OwnDistribution:
 
     def __post_init__(self) -> None:
         """Refuses a unit that makes no depth."""
-        if not (np.isfinite(self.depth_unit_mm) and self.depth_unit_mm > 0):
-            raise UserError(f"depth_unit_mm {self.depth_unit_mm:g}: expected a number above 0")
+        check_depth_unit(self.depth_unit_mm)
 
     def splits(self) -> Mapping[str, RawSplit]:
         """Read the table. See `tfds_builders.raw.Distribution`."""
@@ -80,7 +81,8 @@ class OwnDistribution:
         for number, row in enumerate(rows):
             rows_of.setdefault(row.split, []).append(number)
         # What concerns all of the folder is said with its first split.
-        notes = (self.track.notes, *checks.no_training_note(rows_of))
+        kinds = self._kinds_note([row.frame for row in rows])
+        notes = (self.track.notes, *kinds, *checks.no_training_note(rows_of))
         splits: dict[str, RawSplit] = {}
         for name, of_split in rows_of.items():
             frames = [rows[number].frame for number in of_split]
@@ -92,10 +94,19 @@ class OwnDistribution:
     def read_depth(self, source: str) -> npt.NDArray[Any]:
         """One frame, (H, W) mm."""
         path = self.folder / source
-        if path.suffix.lower() == ".npy":
-            return _read_npy(path)
-        depth = files.read_depth_png(path)
-        return depth if self.depth_unit_mm == 1 else depth * np.float32(self.depth_unit_mm)
+        return read_depth(path, self.track.frame_format, self.depth_unit_mm).depth
+
+    def _kinds_note(self, frames: list[str]) -> tuple[str, ...]:
+        """A note of what the frames are and in which unit, from the first one of every suffix."""
+        first = {Path(frame).suffix.lower(): frame for frame in reversed(frames)}
+        found = []
+        for frame in sorted(first.values()):
+            with contextlib.suppress(UnreadableFrame):  # counted when it is its turn
+                kind = read_depth(
+                    self.folder / frame, self.track.frame_format, self.depth_unit_mm
+                ).description
+                found.append(f"{kind} ({printable(frame)})")
+        return (f"frames: {'; '.join(found)}",) if found else ()
 
     def spec(self) -> dict[str, Any]:
         """What the examples depend on: short values, so that a difference can be read."""
@@ -125,24 +136,6 @@ def _split(
         crops=crops if np.isfinite(crops).any() else None,
         notes=(*of_labels, *of_crops),
     )
-
-
-def _read_npy(path: Path) -> npt.NDArray[np.float32]:
-    try:
-        depth = np.load(path, allow_pickle=False)
-    except FileNotFoundError:
-        raise UnreadableFrame("no such file", path) from None
-    except (OSError, ValueError, EOFError) as error:
-        raise UnreadableFrame("not a readable .npy array", path) from error
-    if not isinstance(depth, np.ndarray) or depth.ndim != 2 or depth.dtype.kind not in "uif":
-        raise UnreadableFrame("not a 2-D array of numbers", path)
-    is_float = depth.dtype.kind == "f"
-    depth = np.nan_to_num(depth.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
-    if is_float and 0 < depth.max(initial=0) < checks.NEAREST_MM:
-        raise UnreadableFrame(
-            f"no reading of {checks.NEAREST_MM:g} or more; expected mm; are these metres?", path
-        )
-    return depth
 
 
 def builder_for(track: TrackSpec) -> type[DepthPoseBuilder]:

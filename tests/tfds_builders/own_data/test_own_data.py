@@ -1,11 +1,13 @@
 """A folder of one's own becomes a data set, and says what it made of it."""
 
+import dataclasses
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from PIL import Image
 
 from a2j_jax import geometry, input_pipeline
 from a2j_jax.errors import UserError
@@ -80,7 +82,7 @@ def test_a_camera_that_is_another_tracks_is_said(tmp_path: Path) -> None:
     (tmp_path / "mine/track.json").write_text(json.dumps(track))
     fixture.write_csv(tmp_path / "mine")
     splits = distribution(tmp_path / "mine").splits()
-    (note,) = splits["train"].notes
+    note, _ = splits["train"].notes
     assert note == "Own data, like hands2017, with its camera: track.json names none."
     assert splits["test"].notes == ()
 
@@ -100,21 +102,24 @@ def test_labels_in_metres_stop_the_build(folder: Path, tmp_path: Path) -> None:
         build_raw(str(folder), folder, tmp_path / "data")
 
 
-def test_frames_in_metres_are_not_readable(folder: Path) -> None:
-    read = distribution(folder).read_depth
-    assert read("frames/2.npy").max() == 600
-    for name, depth, message in (
-        ("metres", np.full((120, 160), 0.6, np.float32), "expected mm; are these metres"),
-        ("nan", np.array([[np.nan, 0.6]]), "are these metres"),
-        ("cube", np.zeros((2, 2, 2)), "not a 2-D array of numbers"),
-    ):
-        np.save(folder / f"frames/{name}.npy", depth)
-        with pytest.raises(UnreadableFrame, match=message) as caught:
-            read(f"frames/{name}.npy")
-        assert f"{name}.npy" not in caught.value.reason
-    for name, depth in (("empty", np.zeros((2, 2))), ("counts", np.ones((2, 2), np.uint16))):
-        np.save(folder / f"frames/{name}.npy", depth)
-        np.testing.assert_array_equal(read(f"frames/{name}.npy"), depth)
+def test_frames_are_read_by_the_rules_of_the_track(folder: Path) -> None:
+    """Those of `a2j_jax.depth_files`; what they are is noted, with the unit."""
+    counts = np.full((120, 160), 2400, np.uint16)
+    np.save(folder / "frames/2.npy", counts)
+    mine = OwnDistribution(find_track(folder), folder, 0.25)
+    assert mine.read_depth("frames/2.npy").max() == 600
+    assert mine.read_depth("frames/0.png").max() == 150
+    fixture.write_csv(folder)
+    note = "frames: 16-bit PNG, 0.25 mm per count (frames/0.png); uint16 .npy, 0.25 mm per count"
+    assert mine.splits()["train"].notes[1].startswith(note)
+    Image.fromarray(np.full((120, 160), 60, np.uint8)).save(folder / "frames/8.png")
+    with pytest.raises(UnreadableFrame, match="8-bit"):
+        mine.read_depth("frames/8.png")
+    flat = dataclasses.replace(find_track(folder), frame_format="stretch8")
+    assert OwnDistribution(flat, folder).read_depth("frames/8.png").max() == 60
+    np.save(folder / "frames/metres.npy", np.full((120, 160), 0.6, np.float32))
+    with pytest.raises(UnreadableFrame, match="metres"):
+        distribution(folder).read_depth("frames/metres.npy")
 
 
 def test_a_unit_is_above_nothing(folder: Path) -> None:

@@ -1,0 +1,287 @@
+"""The one reader of depth: what each kind of file means, and one clear line for each that cannot be used."""
+
+import io
+import os
+import struct
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from a2j_jax.depth_files import read_depth
+from a2j_jax.errors import UnreadableFrame, UserError
+from a2j_jax.inference.frames import frame_from_array, read_frame
+
+RNG = np.random.default_rng(0)
+DEPTH = RNG.integers(0, 1 << 16, (12, 16)).astype(np.uint16)
+DEPTH[0, :3] = 0, 65535, 256
+GREY = DEPTH.astype(np.uint8)
+PACKED = np.stack([DEPTH % 251, DEPTH >> 8, DEPTH & 255], -1).astype(np.uint8)
+
+
+def image(array: np.ndarray, kind: str = "PNG", mode: str = "", **options: Any) -> bytes:
+    file, drawn = io.BytesIO(), Image.fromarray(array)
+    (drawn.convert(mode) if mode else drawn).save(file, kind, **options)
+    return file.getvalue()
+
+
+def npy(array: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array, allow_pickle=array.dtype == object)
+    return file.getvalue()
+
+
+def pgm(array: np.ndarray, highest: int, comment: str = "") -> bytes:
+    head = f"P5\n{comment}{array.shape[1]} {array.shape[0]}\n{highest}\n".encode()
+    return head + array.astype(">u2" if highest > 255 else "u1").tobytes()
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
+
+
+def png(
+    width: int,
+    height: int,
+    bits: int = 16,
+    color: int = 0,
+    raw: bytes = b"",
+    interlaced: bool = False,
+) -> bytes:
+    head = struct.pack(">IIBBBBB", width, height, bits, color, 0, 0, interlaced)
+    parts = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(raw)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + parts
+
+
+def write(folder: Path, contents: bytes, name: str = "frame") -> Path:
+    path = folder / name
+    path.write_bytes(contents)
+    return path
+
+
+SMALL = np.minimum(DEPTH, 600)
+WIDE = DEPTH.astype(np.int32) * 3  # up to 196,605: wraps in 16 bits
+MM = DEPTH.astype(np.float32) + np.float32(0.25)
+
+
+@pytest.mark.parametrize(
+    ("contents", "frame_format", "unit", "expected", "described"),
+    [
+        (image(DEPTH), "depth16", 1, DEPTH, "16-bit PNG, 1 mm per count"),
+        (image(DEPTH), "nyu_packed", 1, DEPTH, "16-bit PNG"),
+        (image(DEPTH), "metres", 0.25, DEPTH * 0.25, "16-bit PNG, 0.25 mm per count"),
+        (image(DEPTH, "TIFF"), "depth16", 1, DEPTH, "16-bit TIFF"),
+        (image(DEPTH, "TIFF", compression="tiff_lzw"), "depth16", 0.5, DEPTH * 0.5, "0.5 mm"),
+        (image(WIDE, "TIFF"), "depth16", 0.01, WIDE * 0.01, "32-bit TIFF, 0.01 mm per count"),
+        (image(WIDE, "TIFF"), "depth16", 1, WIDE, "32-bit TIFF"),
+        (image(MM, "TIFF"), "depth16", 1, MM, "float TIFF, mm"),
+        (pgm(DEPTH, 65535), "depth16", 1, DEPTH, "16-bit PGM"),
+        (pgm(SMALL, 4095, "# a camera\n"), "depth16", 1, SMALL, "16-bit PGM"),
+        (pgm(SMALL, 600), "depth16", 0.25, SMALL * 0.25, "16-bit PGM, 0.25 mm per count"),
+        (b"P2\n#c\n2 2 600 0 600\n\n1 2", "depth16", 1, [[0, 600], [1, 2]], "16-bit PGM"),
+        (npy(DEPTH), "depth16", 0.125, DEPTH * 0.125, "uint16 .npy, 0.125 mm per count"),
+        (npy(DEPTH.astype(">i4")), "depth16", 1, DEPTH, "int32 .npy"),
+        (npy(WIDE.astype(np.int64)), "depth16", 1, WIDE, "int64 .npy"),
+        (npy(np.asfortranarray(MM)), "depth16", 1, MM, "float32 .npy, mm"),
+        (npy(MM.astype(np.float64)), "nyu_packed", 1, MM, "float64 .npy, mm"),
+        (npy(np.array([[np.nan, np.inf, -5.0, 1e300, 700]])), "depth16", 1, [[0] * 4 + [700]], ""),
+        (npy(np.array([[-1, 0, 700]], np.int16)), "depth16", 1, [[0, 0, 700]], "int16 .npy"),
+        (image(PACKED), "nyu_packed", 1, DEPTH, "8-bit RGB PNG with G*256 + B, 1 mm per count"),
+        (image(PACKED), "stretch8", 1, PACKED[..., 0], "8-bit RGB PNG, used by order only"),
+        (image(GREY), "stretch8", 1, GREY, "8-bit grey PNG"),
+        (image(GREY, mode="P"), "stretch8", 1, GREY, "8-bit palette PNG"),
+        (image(GREY, mode="LA"), "stretch8", 1, GREY, ""),
+        (image(GREY, mode="RGBA"), "stretch8", 1, GREY, ""),
+        (pgm(GREY, 255), "stretch8", 1, GREY, "8-bit PGM"),
+        (pgm(np.minimum(GREY, 99), 99), "stretch8", 1, np.minimum(GREY, 99), "8-bit PGM"),
+        (npy(GREY), "stretch8", 1, GREY, "uint8 .npy"),
+        (image(DEPTH), "stretch8", 0.25, DEPTH, "16-bit PNG, used by order only"),
+        (npy(MM / 65536), "stretch8", 1, MM / 65536, "float32 .npy"),
+    ],
+)  # fmt: skip
+def test_values(
+    tmp_path: Path, contents: bytes, frame_format: str, unit: float, expected: Any, described: str
+) -> None:
+    path = write(tmp_path, contents)
+    depth, description = read_depth(path, frame_format, unit)
+    assert depth.dtype in (np.uint16, np.float32)
+    np.testing.assert_allclose(depth, expected, rtol=1e-6)
+    assert described in description
+    assert read_frame(path, frame_format, unit).dtype == np.float32
+
+
+def test_whole_millimetres_stay_what_they_are(tmp_path: Path) -> None:
+    for contents in (image(DEPTH), image(DEPTH, "TIFF"), pgm(DEPTH, 65535), npy(DEPTH)):
+        assert read_depth(write(tmp_path, contents)).depth.dtype == np.uint16
+
+
+def test_unsigned_32_bit_counts_beyond_2_31(tmp_path: Path) -> None:
+    counts = np.array([[1, 1 << 31, (1 << 32) - 1]], np.uint32)
+    signed = image(counts.view(np.int32), "TIFF")
+    entry = struct.pack("<HHI", 339, 3, 1)  # the kind of samples
+    assert signed.count(entry + b"\2\0") == 1
+    unsigned = signed.replace(entry + b"\2\0", entry + b"\1\0")
+    np.testing.assert_allclose(read_depth(write(tmp_path, unsigned)).depth, counts)
+    np.testing.assert_array_equal(read_depth(write(tmp_path, signed)).depth, [[1, 0, 0]])
+
+
+@pytest.mark.parametrize("interlaced", [False, True])
+def test_missing_rows_of_a_png_are_noticed(tmp_path: Path, interlaced: bool) -> None:
+    """Pillow fills them with 0, which is what the last rows of a real frame may hold."""
+    depth = np.where(np.arange(12)[:, None] < 9, DEPTH | 1, 165 * (np.arange(12)[:, None] == 11))
+    rows = depth.astype(">u2")
+    adam7 = "0088408804482044022410220112"
+    passes = [map(int, adam7[at : at + 4]) for at in range(0, 28, 4)]
+    parts = [rows[y::v, x::u] for x, y, u, v in passes] if interlaced else [rows]
+    raw = b"".join(b"\0" + row.tobytes() for part in parts for row in part)
+    contents = png(16, 12, raw=raw, interlaced=interlaced)
+    np.testing.assert_array_equal(read_depth(write(tmp_path, contents)).depth, depth)
+    with pytest.raises(UnreadableFrame, match="rows are missing"):
+        read_depth(write(tmp_path, png(16, 12, raw=raw[: -33 * 2], interlaced=interlaced)))
+
+
+def test_a_real_frame(reference: Path) -> None:
+    folder = reference / "frames" / "nyu_test_frame1"
+    depth = read_depth(folder / "depth_1_0000001.png", "nyu_packed").depth
+    assert depth.shape == (480, 640)
+    assert (depth.min(), depth.max()) == (731, 2001)
+    u, v, d = np.loadtxt(folder / "gt_uvd_14joints_frame1.txt").reshape(14, 3).T
+    at_joints = depth[np.rint(v).astype(int), np.rint(u).astype(int)].astype(float)
+    assert np.all((d - at_joints > -1) & (d - at_joints < 40))  # the skin is in front of the joint
+
+
+def header(text: str) -> bytes:
+    return b"\x93NUMPY\x01\0" + len(text).to_bytes(2, "little") + text.encode()
+
+
+TWO_PAGES = image(DEPTH, "TIFF", save_all=True, append_images=[Image.fromarray(DEPTH)])
+_IHDR = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 16, 12, 16, 0, 0, 0, 0))
+UNUSABLE: list[tuple[bytes, str, str]] = [
+    (b"", "depth16", "empty"),
+    (b"not a picture", "depth16", "not an image"),
+    (b"%!PS-Adobe-3.0 EPSF-3.0\n", "depth16", "not an image"),
+    (image(DEPTH)[:20], "depth16", "truncated"),
+    (image(DEPTH)[:300], "depth16", "truncated"),
+    (image(DEPTH)[:-12], "depth16", "truncated"),
+    (_IHDR + chunk(b"IEND", b""), "depth16", "image"),
+    (png(16, 12, raw=bytes(33 * 5)), "depth16", "image"),
+    (png(60000, 60000), "depth16", "size"),
+    (png(0, 12), "depth16", "size"),
+    (png(16, 12, color=2, raw=bytes(97 * 12)), "depth16", "several channels"),
+    (image(DEPTH, "TIFF")[:100], "depth16", "image"),
+    (TWO_PAGES, "depth16", "several images"),
+    (image(GREY, "JPEG"), "stretch8", "JPEG"),
+    (image(GREY, "BMP"), "stretch8", "BMP"),
+    (pgm(DEPTH, 65535)[:-2], "depth16", "samples"),
+    (pgm(DEPTH, 65535) + b"P5", "depth16", "samples"),
+    (pgm(DEPTH, 600), "depth16", "samples"),  # some are above the highest
+    (b"P5\n60000 60000\n65535\n", "depth16", "size"),
+    (b"P5\n2 2\n65536\n", "depth16", "header"),
+    (b"P5\n2 two\n", "depth16", "header"),
+    (b"P2\n2 2 600\n0 600 7 x", "depth16", "samples"),
+    (b"P2\n2 2 600\n0 600 7", "depth16", "samples"),
+    *((image(GREY), f, "8-bit grey PNG.*16-bit") for f in ("depth16", "nyu_packed")),
+    *((pgm(GREY, 255), f, "8-bit PGM.*16-bit") for f in ("depth16", "nyu_packed")),
+    (npy(GREY), "depth16", "8-bit.*16-bit"),
+    (image(PACKED), "depth16", "8-bit RGB PNG.*16-bit.*--track nyu"),
+    (image(GREY, mode="RGBA"), "nyu_packed", "RGBA.*RGB"),
+    (npy(np.zeros((2, 3, 4))), "depth16", r"\(2, 3, 4\)"),
+    (npy(np.zeros((0, 3))), "depth16", r"\(0, 3\)"),
+    (npy(np.array([[{}]], object)), "depth16", "numbers"),
+    (npy(np.array([["a"]])), "depth16", "numbers"),
+    (npy(np.zeros((2, 2), [("a", "f4")])), "depth16", "numbers"),
+    (npy(np.ones((2, 2), complex)), "depth16", "numbers"),
+    (npy(np.ones((2, 2), bool)), "depth16", "booleans"),
+    (npy(DEPTH)[:200], "depth16", "truncated"),
+    (npy(DEPTH) + b"more", "depth16", "damaged"),
+    (header("{'descr': '<u2', 'fortran_order': False, 'shape': (99999999, 99999)}"), "depth16", "tru"),
+    (header("{'descr': '<u2', 'fortran_order': False, 'shape': (-1, -1)}"), "depth16", "header"),
+    (header("(" * 9000), "depth16", "header"),
+    (header("'\\d' + 1"), "depth16", "header"),
+    (header("{[]: 1}"), "depth16", "header"),
+    (b"PK\3\4", "depth16", "archive"),
+    (image(DEPTH * 0), "depth16", "no reading at all"),
+    (npy(np.full((4, 4), np.nan)), "depth16", "no reading at all"),
+    (npy(np.full((4, 4), -700.0)), "depth16", "above 0"),
+    (npy(np.full((4, 4), -700)), "depth16", "above 0"),
+    (npy(np.full((4, 4), 0.6)), "depth16", "metres"),
+    (npy(np.array([[np.nan, 0.6, -1, np.inf]], np.float16)), "metres", "metres"),
+    (image(np.full((4, 4), 0.6, np.float32), "TIFF"), "depth16", "metres"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("contents", "frame_format", "words"), UNUSABLE)
+def test_what_cannot_be_used(
+    tmp_path: Path, contents: bytes, frame_format: str, words: str
+) -> None:
+    path = write(tmp_path, contents, "frame_77.png")
+    with pytest.raises(UnreadableFrame, match=words) as error:
+        read_depth(path, frame_format)
+    assert str(error.value).startswith(f"{path}: ")
+    assert "\n" not in str(error.value)
+    assert "frame_77" not in error.value.reason  # counted together with others of its kind
+
+
+@pytest.mark.parametrize("contents", [npy(MM), image(MM, "TIFF")])
+def test_floats_have_no_unit(tmp_path: Path, contents: bytes) -> None:
+    with pytest.raises(UnreadableFrame, match="unit"):
+        read_depth(write(tmp_path, contents), depth_unit_mm=0.125)
+
+
+@pytest.mark.parametrize("unit", [0.0, -1.0, np.nan, np.inf])
+def test_a_depth_unit_must_be_positive(tmp_path: Path, unit: float) -> None:
+    with pytest.raises(UserError, match="depth_unit_mm"):
+        read_depth(write(tmp_path, image(DEPTH)), depth_unit_mm=unit)
+
+
+def test_only_regular_files_are_opened(tmp_path: Path) -> None:
+    (tmp_path / "folder.png").mkdir()
+    os.mkfifo(tmp_path / "pipe.png")
+    cases = {"folder.png": "folder", "pipe.png": "pipe", "absent.png": "no such file"}
+    for name, words in cases.items():
+        with pytest.raises(UnreadableFrame, match=words) as error:
+            read_depth(tmp_path / name)
+        assert words in error.value.reason
+        assert name not in error.value.reason
+
+
+@pytest.mark.parametrize("contents", [image(DEPTH), image(PACKED), image(GREY)])
+def test_no_changed_bit_of_a_png_goes_unnoticed(tmp_path: Path, contents: bytes) -> None:
+    frame_format = {2: "nyu_packed", 0: "stretch8"}[contents[25]]
+    expected = read_depth(write(tmp_path, contents), frame_format).depth
+    for bit in np.random.default_rng(1).choice(8 * len(contents), 300, replace=False):
+        changed = bytearray(contents)
+        changed[bit // 8] ^= 1 << bit % 8
+        try:
+            found = read_depth(write(tmp_path, bytes(changed)), frame_format).depth
+        except UnreadableFrame:
+            continue
+        np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize(
+    "contents",
+    [image(DEPTH, "TIFF", compression="tiff_lzw"), image(DEPTH, "TIFF"), pgm(SMALL, 600), npy(MM)],
+)
+def test_changed_files_of_other_kinds_are_read_or_refused(tmp_path: Path, contents: bytes) -> None:
+    rng = np.random.default_rng(2)
+    for _ in range(200):
+        changed = bytearray(contents[: rng.integers(len(contents)) if rng.random() < 0.2 else None])
+        for at in rng.integers(0, min(len(changed), 300) or 1, 2):
+            changed[at : at + 1] = bytes([rng.integers(256)])
+        try:
+            depth = read_depth(write(tmp_path, bytes(changed))).depth
+        except UnreadableFrame:
+            continue
+        assert depth.max() > 0
+
+
+def test_arrays_in_memory() -> None:
+    array = np.array([[np.nan, np.inf, -5.0, 1e300, 700.0]])
+    np.testing.assert_array_equal(frame_from_array(array), [[0, 0, 0, 0, 700]])
+    for wrong in (np.zeros((2, 3, 4)), np.array([["a"]]), np.zeros((0, 3))):
+        with pytest.raises(UserError, match="expected"):
+            frame_from_array(wrong)
