@@ -11,13 +11,14 @@ A batch is a dict of numpy arrays, B rows each:
 * `box_px`, `window_px` (B, 4) float64: the crop box, clipped and before clipping, px;
 * `center_uvd` (B, 3) float32, px, px, mm; `camera` (B, 4) float32 fx, fy, u0, v0;
 * `index` (B,) int64, the frame's position in its split;
-* `mask` (B,) bool, in evaluation only: false rows are padding, or stand in for examples that cannot be read,
-  and count for nothing.
+* in evaluation only, `frame_id` (B,) bytes, the frame's name; `mask` (B,) bool: false rows are padding, or stand in
+  for examples that cannot be read, and count for nothing.
 
 A batch of all processes together is the same whatever their number: process r of P has rows r B/P to
 (r + 1) B/P of it.
 """
 
+import dataclasses
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -32,7 +33,7 @@ import tensorflow_datasets as tfds
 from a2j_jax.errors import UserError
 from a2j_jax.examples import Example, Examples, OnBadExample
 from a2j_jax.files import local_path
-from a2j_jax.tracks import TrackSpec
+from a2j_jax.tracks import TRACKS, TrackRecord, TrackSpec
 
 Batch = dict[str, np.ndarray]
 
@@ -121,7 +122,8 @@ def eval_batches(
     def read(batch: int) -> Batch:
         rows = rows_of(batch)
         found, readable = examples.read(np.minimum(rows, frames - 1))
-        return {**_stacked(found), "mask": (rows < frames) & readable}
+        names = np.array([example["frame_id"] for example in found], np.bytes_)
+        return {**_stacked(found), "frame_id": names, "mask": (rows < frames) & readable}
 
     batches = grain.MapDataset.range(-(-frames // batch_size)).map(read)
     return iter(batches.to_iter_dataset(_READ_AHEAD))
@@ -201,6 +203,25 @@ def metadata(data_dir: str | Path, track: TrackSpec) -> dict[str, Any]:
     return dict(find_dataset(data_dir, track).info.metadata or {})
 
 
+def record_of(data_dir: str | Path, track: TrackSpec) -> TrackRecord:
+    """What a data set states of its track.
+
+    Raises:
+      UserError: there is no such data set.
+    """
+    return _record(_newest(data_dir, track))
+
+
+def as_stored(data_dir: str | Path, track: TrackSpec) -> TrackSpec:
+    """The track with the storage unit that a data set states: another one changes no score.
+
+    Raises:
+      UserError: there is no such data set.
+    """
+    unit = record_of(data_dir, track).storage_unit_mm
+    return track if unit is None else dataclasses.replace(track, storage_unit_mm=unit)
+
+
 def find_dataset(data_dir: str | Path, track: TrackSpec) -> tfds.core.DatasetBuilder:
     """The newest data set of a track, at its crop size, below a data directory.
 
@@ -209,8 +230,26 @@ def find_dataset(data_dir: str | Path, track: TrackSpec) -> tfds.core.DatasetBui
       track: what the examples must be of.
 
     Raises:
-      UserError: there is none, or only ones of other shapes.
+      UserError: there is none, or only ones of other shapes; or it was built from another track or with other
+        joints, window or camera than `track` has: scores would mean something else.
     """
+    builder = _newest(data_dir, track)
+    # Frames may be rendered for any camera: each example carries its own, and is scored with it.
+    rendered = ("camera", "frame_size") if track.name in TRACKS else ()
+    found = _record(builder).differences(TrackRecord.of(track), rendered)
+    if found:
+        raise UserError(
+            f"{builder.data_path} was built with other values than track {track.name!r} has: {'; '.join(found)}; "
+            "name the data set built from this track, or build it again"
+        )
+    return builder
+
+
+def _record(builder: tfds.core.DatasetBuilder) -> TrackRecord:
+    return TrackRecord.of_dataset(builder.info.metadata or {}, builder.name)
+
+
+def _newest(data_dir: str | Path, track: TrackSpec) -> tfds.core.DatasetBuilder:
     data_dir = local_path(data_dir, "data directory")
     if data_dir.exists() and not data_dir.is_dir():
         raise UserError(

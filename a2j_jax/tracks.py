@@ -7,13 +7,14 @@ on a track's name.
 """
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from a2j_jax.errors import UserError, did_you_mean
 from a2j_jax.geometry import Camera
 from a2j_jax.skeletons import HANDS2017, ICVL, ITOP, K2HPD, NYU, Skeleton
+from a2j_jax.text import printable
 
 FrameFormat = Literal["depth16", "nyu_packed", "metres", "stretch8"]
 
@@ -288,3 +289,102 @@ def with_crop_size(track: TrackSpec, crop_size: int) -> TrackSpec:
     if crop_size <= 0 or crop_size % 16:
         raise UserError(f"crop size {crop_size}: expected a positive multiple of 16")
     return dataclasses.replace(track, crop_size=crop_size)
+
+
+@dataclass(frozen=True)
+class TrackRecord:
+    """The parts of a track that affect scores, as a data set and a file of predictions state them.
+
+    What is None is not stated, and equals everything.
+
+    Attributes:
+      track: its name.
+      joints: names, in the order of the labels.
+      camera: fx, fy, u0, v0 of the frames, px.
+      others: as in `TrackSpec`.
+    """
+
+    track: str | None = None
+    joints: tuple[str, ...] | None = None
+    camera: tuple[float, ...] | None = None
+    frame_size: tuple[int, ...] | None = None
+    crop_size: int | None = None
+    crop_by: str | None = None
+    half_window_mm: float | None = None
+    depth_window_mm: float | None = None
+    depth_reference: str | None = None
+    storage_unit_mm: float | None = None
+
+    @classmethod
+    def of(cls, track: TrackSpec) -> "TrackRecord":
+        """What a track states."""
+        camera = None if track.camera is None else dataclasses.astuple(track.camera)
+        own: dict[str, Any] = {
+            "track": track.name,
+            "joints": track.skeleton.joints,
+            "camera": camera,
+        }
+        names = (field.name for field in dataclasses.fields(cls))
+        return cls(**own, **{n: getattr(track, n) for n in names if n not in own})
+
+    @classmethod
+    def from_json(cls, values: Any) -> "TrackRecord":
+        """The record in a JSON object; keys of other programs, or of later versions, are left out.
+
+        Raises:
+          UserError: no object.
+        """
+        if not isinstance(values, Mapping):
+            raise UserError(f"record of a track {str(values)[:60]!r}: expected a JSON object")
+        names = [field.name for field in dataclasses.fields(cls) if field.name in values]
+        return cls(**{name: _as_tuple(values[name]) for name in names})
+
+    @classmethod
+    def of_dataset(cls, metadata: Mapping[str, Any], name: str) -> "TrackRecord":
+        """What the metadata of a data set called `name` state; of one built before there were records, less."""
+        if "track" in metadata:
+            return cls.from_json(metadata["track"])
+        spec = metadata.get("spec")
+        told = spec.get("distribution") if isinstance(spec, Mapping) else None
+        # A user's own data set has always stated its track there.
+        if not isinstance(told, Mapping) or not isinstance(told.get("joints"), str):
+            return cls(track=name)
+        camera = told.get("camera")
+        listed = list(camera.values()) if isinstance(camera, Mapping) else None
+        joints = told["joints"].split(", ")
+        return cls.from_json({**told, "track": name, "joints": joints, "camera": listed})
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON takes it; what is not stated is left out."""
+        return {k: v for k, v in dataclasses.asdict(self).items() if v is not None}
+
+    def differences(self, other: "TrackRecord", but: Iterable[str] = ()) -> list[str]:
+        """Phrases such as "half_window_mm 300 there, 110 here": what this record, there, states otherwise.
+
+        Args:
+          other: the record here.
+          but: fields that may differ.
+        """
+        phrases = []
+        for field in dataclasses.fields(self):
+            there, here = getattr(self, field.name), getattr(other, field.name)
+            if field.name in but or None in (there, here) or there == here:
+                continue
+            name = field.name
+            if name == "joints" and isinstance(there, tuple) and len(there) == len(here):
+                first = next(
+                    k for k, pair in enumerate(zip(there, here, strict=True)) if len(set(pair)) > 1
+                )
+                name, there, here = f"joint {first + 1}", there[first], here[first]
+            phrases.append(f"{name} {_shown(there)} there, {_shown(here)} here")
+        return phrases
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(map(_as_tuple, value)) if isinstance(value, (list, tuple)) else value
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, tuple):
+        return " ".join(map(_shown, value))
+    return printable(f"{value:g}" if isinstance(value, float) else str(value), 60)

@@ -20,7 +20,7 @@ from array_record.python.array_record_data_source import ArrayRecordDataSource
 
 from a2j_jax.errors import UserError
 from a2j_jax.progress import progress
-from a2j_jax.tracks import TrackSpec
+from a2j_jax.tracks import TrackRecord, TrackSpec
 from tfds_builders.example import Example, Skipped, features
 from tfds_builders.shards import Job, Workers, shard_ranges, write_shards
 from tfds_builders.statistics import Moments, crop_moments
@@ -128,6 +128,7 @@ class DepthPoseBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             metadata=tfds.core.MetadataDict(
                 spec=self._reader.spec(),
                 provenance=self._reader.provenance(),
+                track=TrackRecord.of(track).to_json(),
                 **({"manual_download": download} if download else {}),
             ),
         )

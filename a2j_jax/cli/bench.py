@@ -98,8 +98,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Measure, and print what was found."""
     from rich.console import Console
 
-    from a2j_jax.evaluation.report import write_text
     from a2j_jax.evaluation.tables import markdown
+    from a2j_jax.files import write_file
     from a2j_jax.speed.bench import machine, measure
     from a2j_jax.speed.report import comparison_table, speed_table, to_json
 
@@ -123,7 +123,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.out:
         facts_as_list = "".join(f"- {line}\n" for line in header)
         text = "\n".join([facts_as_list, *map(markdown, tables)])
-        say(f"wrote {write_text(arguments.out, text)}")
+        say(f"wrote {write_file(arguments.out, text)}")
     if arguments.json:
         print(json.dumps(to_json(found, facts, track), indent=2, allow_nan=False))
     else:

@@ -76,6 +76,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="write a checkpoint's joints there too: .npz, .jsonl, .mat or .txt (u v d per joint)",
     )
     parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace files of --out and --write that a2j did not write",
+    )
+    parser.add_argument(
         "--subset",
         nargs="+",
         default=[],
@@ -161,6 +166,7 @@ def _predictions(arguments: argparse.Namespace) -> dict:
         data_dir=arguments.data_dir,
         split=arguments.split,
         out=arguments.out,
+        overwrite=arguments.overwrite,
         subset_files=named_files(arguments.subset, "--subset"),
         command=arguments.command_line,
     )
@@ -181,6 +187,7 @@ def _checkpoint(arguments: argparse.Namespace) -> dict:
         split=arguments.split,
         batch_size=arguments.batch_size,
         out=arguments.out,
+        overwrite=arguments.overwrite,
         subset_files=named_files(arguments.subset, "--subset"),
         unclipped_boxes=arguments.unclipped_boxes,
         on_bad_example=arguments.on_bad_example,

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,14 +22,29 @@ from a2j_jax.evaluation.evaluate import (
     with_unclipped_boxes,
 )
 from a2j_jax.evaluation.predictions import WRITABLE, JointSet, write_joints
-from a2j_jax.evaluation.provenance import Fact, crop_sources, dataset_facts, say_crops
-from a2j_jax.evaluation.report import print_scores, say_written, write_json, write_report
-from a2j_jax.evaluation.score import Scores
+from a2j_jax.evaluation.provenance import (
+    Fact,
+    crop_sources,
+    dataset_facts,
+    record_of_frames,
+    say_crops,
+    total_frames,
+)
+from a2j_jax.evaluation.report import (
+    PREDICTIONS_FILE,
+    SCORES_FILE,
+    check_report,
+    print_scores,
+    say_written,
+    write_json,
+    write_report,
+)
+from a2j_jax.evaluation.score import Scores, marked
 from a2j_jax.evaluation.submission import write_submission
 from a2j_jax.evaluation.subsets import read_subsets, with_subsets
 from a2j_jax.evaluation.tables import Table, number
 from a2j_jax.examples import OnBadExample
-from a2j_jax.files import local_path
+from a2j_jax.files import check_output, local_path
 from a2j_jax.progress import progress, say
 from a2j_jax.track_files import find_track
 from a2j_jax.tracks import TrackSpec
@@ -53,6 +69,7 @@ def evaluate_checkpoint(
     on_bad_example: OnBadExample = "fail",
     subset_files: Mapping[str, str | Path] | None = None,
     write: Sequence[str | Path] = (),
+    overwrite: bool = False,
     command: str = "",
 ) -> dict[str, Any]:
     """Evaluate a run or a converted checkpoint, print a table and write a report.
@@ -76,6 +93,7 @@ def evaluate_checkpoint(
       on_bad_example: "skip" leaves out frames that cannot be read, and says how many.
       subset_files: name → list of frames to be scored apart too, see `read_subsets`.
       write: files to write the predicted joints to as well, each in the format of its suffix.
+      overwrite: replace files that a2j_jax did not write.
       command: that is told in the report.
 
     Returns:
@@ -84,10 +102,10 @@ def evaluate_checkpoint(
       paths "predictions" and "submission".
 
     Raises:
-      UserError: no checkpoint, no data, a track that does not match.
+      UserError: no checkpoint, no data, a track, window or camera that does not match, or a file in the way.
     """
     for path in write:
-        if local_path(path, "--write").suffix.lower() not in WRITABLE:
+        if check_output(path, overwrite, "--write").suffix.lower() not in WRITABLE:
             raise UserError(f"{path}: joints are written as one of {', '.join(WRITABLE)}")
     directory = local_path(directory, "checkpoint")
     chosen = restore(directory, "best" if step is None else step)
@@ -99,13 +117,28 @@ def evaluate_checkpoint(
             f"--unclipped_boxes is for tracks that crop by box; {track.name!r} does not"
         )
     folder = directory / report_folder(split, step, data_dir) if out is None else local_path(out)
+    # A folder in the run's own is ours, what earlier versions wrote there included.
+    check_report(folder, overwrite or out is None)
     data_dir = data_dir or chosen.config.data.dir
+    chosen = _as_stored(chosen, data_dir)
 
-    raw = restore(directory, chosen.step, "raw") if chosen.averaged else None
-    final = restore(directory, "latest") if step is None else chosen
+    raw = _as_stored(restore(directory, chosen.step, "raw"), data_dir) if chosen.averaged else None
+    final = _as_stored(restore(directory, "latest"), data_dir) if step is None else chosen
     subsets = read_subsets(subset_files or {})
     data = SplitToScore(data_dir, split, batch_size, unclipped_boxes, on_bad_example)
     predictions, frames = predict_split(chosen, data)
+    total = total_frames(track, split, data_dir)
+    centers = crop_sources(data_dir, track, split)
+    stated = {
+        "track": record_of_frames(data_dir, track).to_json(),
+        "split": split,
+        "frames": len(frames.index),
+        "frames_of": total,
+        "centers": centers or None,
+        "checkpoint": str(directory),
+        "step": chosen.step,
+    }
+    predictions = replace(predictions, about=stated)
     for path in write if processes.is_first() else ():
         write_joints(path, predictions)
         say(f"wrote {path}")
@@ -116,7 +149,7 @@ def evaluate_checkpoint(
     about = {
         "step": chosen.step,
         "split": split,
-        "crops_from": crop_sources(data_dir, track, split),
+        "crops_from": centers,
         "unreadable": unreadable,
     }
     if not frames.labelled:
@@ -142,13 +175,16 @@ def evaluate_checkpoint(
     scores = with_subsets(
         {name: result.scores, **others}, subsets, frames.index, track, frames.joints_uvd
     )
-    print_scores(scores)
+    scores = {
+        n: replace(one, frames_of=total, centers=centers or None) for n, one in scores.items()
+    }
+    print_scores(marked(scores))
 
     compared = {label: one.to_json() for label, one in scores.items() if label != name}
     contents = {**scores[name].to_json(), **about, "compared": compared}
     if not processes.is_first():
         return contents
-    written = [write_json(folder / "scores.json", contents), folder / "predictions.npz"]
+    written = [write_json(folder / SCORES_FILE, contents), folder / PREDICTIONS_FILE]
     write_joints(written[1], predictions)
     written += write_report(
         Comparison(
@@ -159,7 +195,7 @@ def evaluate_checkpoint(
             joints_uvd={name: predictions.joints_uvd},
             frames=frames,
             fetch=input_pipeline.example_reader(data_dir, track, split, frames.index),
-        ),
+        ).marked(),
         folder,
         facts=facts,
         run=run_table(directory, chosen, steps, data_dir, split),
@@ -249,6 +285,10 @@ def baselines(
     }
 
 
+def _as_stored(restored: Restored, data_dir: str | Path) -> Restored:
+    return restored._replace(track=input_pipeline.as_stored(data_dir, restored.track))
+
+
 class SplitToScore(NamedTuple):
     """What is evaluated on, and how; as the arguments of `evaluate_checkpoint`."""
 
@@ -313,11 +353,7 @@ def _write_unlabelled(folder: Path, predictions: JointSet, track: TrackSpec) -> 
     say(
         f"these {count:,} frames of track {track.name!r} have no labels: no scores, predictions only"
     )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be made ({error.strerror})") from error
-    paths = {"predictions": folder / "predictions.npz"}
+    paths = {"predictions": folder / PREDICTIONS_FILE}
     write_joints(paths["predictions"], predictions)
     if track.skeleton.name == _SUBMITTED_SKELETON and predictions.joints_xyz_mm is not None:
         paths["submission"] = folder / "submission.txt"

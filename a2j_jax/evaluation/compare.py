@@ -11,17 +11,32 @@ from numpy.typing import NDArray
 
 from a2j_jax import input_pipeline
 from a2j_jax.errors import UserError
-from a2j_jax.evaluation.comparison import Comparison, FetchExample
+from a2j_jax.evaluation.comparison import Comparison
 from a2j_jax.evaluation.evaluate import Frames, read_frames, score_frames
 from a2j_jax.evaluation.metrics import NotFiniteError
 from a2j_jax.evaluation.predictions import JointSet, read_joints
-from a2j_jax.evaluation.provenance import Fact, dataset_facts, say_crops
-from a2j_jax.evaluation.report import print_scores, say_written, write_json, write_report
-from a2j_jax.evaluation.score import Scores, score_joint_sets
+from a2j_jax.evaluation.provenance import (
+    Fact,
+    crop_counts,
+    dataset_facts,
+    record_of_frames,
+    say_crops,
+    total_frames,
+)
+from a2j_jax.evaluation.report import (
+    SCORES_FILE,
+    check_report,
+    print_scores,
+    say_written,
+    write_json,
+    write_report,
+)
+from a2j_jax.evaluation.score import Scores, marked, rows_of, score_predictions
 from a2j_jax.evaluation.subsets import read_subsets, with_subsets
 from a2j_jax.files import local_path
 from a2j_jax.progress import progress, say
-from a2j_jax.tracks import TrackSpec
+from a2j_jax.text import printable
+from a2j_jax.tracks import TrackRecord, TrackSpec
 
 _READ_BATCH = 64
 
@@ -34,6 +49,7 @@ def compare_predictions(
     data_dir: str | Path | None = None,
     split: str = "test",
     out: str | Path | None = None,
+    overwrite: bool = False,
     subset_files: Mapping[str, str | Path] | None = None,
     command: str = "",
 ) -> dict[str, Any]:
@@ -43,90 +59,156 @@ def compare_predictions(
         files: name of the method → its file, of any format of `read_joints`.
         track: of all files; with a data set, at the crop size of that.
         labels: file of ground truth. None: the data set's own.
-        data_dir: a built data set, for the depth, the crop centres and cameras, and without
+        data_dir: a built data set, for the depth, the crop centers and cameras, and without
             `labels` the ground truth.
-        split: of the data set.
+        split: of the data set, or that the labels are of.
         out: folder for the report; None: no report.
+        overwrite: replace files in `out` that a2j_jax did not write.
         subset_files: name → list of frames to be scored apart too, see `read_subsets`.
         command: that is told in the report.
 
     Returns:
         JSON-ready scores: of a single method the object of `Scores.to_json`, of several
-        {"track", "frames", "methods": {name: object}}.
+        {"track", "frames", "frames_of", "methods": {name: object}}.
 
     Raises:
-        UserError: neither labels nor data set, a file that cannot be read, or other frames than the
-            labels'.
+        UserError: neither labels nor data set, a file that cannot be read or is of another track, window or
+            camera, other frames than the labels', or a file in the way of the report.
     """
-    sets = {name: _read(path, track) for name, path in files.items()}
-    truth = None if labels is None else _read(labels, track)
-    facts: list[Fact] = [(f"predictions, {name}", str(path)) for name, path in files.items()]
-    if labels is not None:
-        facts.append(("labels", str(labels)))
-    if data_dir is not None:
-        frames = _dataset_frames(data_dir, track, split, truth, labels)
-        fetch = input_pipeline.example_reader(data_dir, track, split)
-        comparison = _against_dataset(sets, files, frames, track, fetch)
-        facts += dataset_facts(data_dir, track, split)
-    elif truth is not None:
-        comparison = _against_labels(sets, files, truth, track)
-    else:
-        raise UserError("predictions need something to be scored against: labels, or a data set")
-    comparison = _with_subsets(comparison, truth, read_subsets(subset_files or {}))
+    if out is not None:
+        check_report(out, overwrite)
+    comparison, facts = compared_files(files, track, labels=labels, data_dir=data_dir, split=split)
+    scores = with_subsets(
+        comparison.scores,
+        read_subsets(subset_files or {}),
+        comparison.numbers,
+        track,
+        comparison.labels_uvd,
+    )
     say_crops(facts)
 
-    print_scores(comparison.scores)
-    contents = scores_json(comparison.scores)
+    print_scores(marked(scores))
+    contents = scores_json(scores)
     if out is not None:
-        path = write_json(local_path(out) / "scores.json", contents)
-        say_written([path, *write_report(comparison, out, facts=facts, command=command)])
+        path = write_json(local_path(out) / SCORES_FILE, contents)
+        shown = dataclasses.replace(comparison, scores=scores).marked()
+        say_written([path, *write_report(shown, out, facts=facts, command=command)])
     return contents
 
 
+def compared_files(
+    files: Mapping[str, str | Path],
+    track: TrackSpec,
+    *,
+    labels: str | Path | None = None,
+    data_dir: str | Path | None = None,
+    split: str = "test",
+) -> tuple[Comparison, list[Fact]]:
+    """Reads files of joints and scores them on the frames that all of them have; arguments as `compare_predictions`.
+
+    Returns:
+        The methods side by side, and where everything is from.
+
+    Raises:
+        UserError: as `compare_predictions`.
+    """
+    if labels is None and data_dir is None:
+        raise UserError("predictions need something to be scored against: labels, or a data set")
+    facts: list[Fact] = [(f"predictions, {name}", str(path)) for name, path in files.items()]
+    record, truth, frames = TrackRecord.of(track), None, None
+    if labels is not None:
+        truth = read_file(labels, track, record)
+        facts.append(("labels", str(labels)))
+    if data_dir is not None:
+        record = record_of_frames(data_dir, track)
+        frames = _dataset_frames(data_dir, track, split)
+        facts += dataset_facts(data_dir, track, split)
+    total = total_frames(track, split, data_dir)
+    comparison = score_files(files, track, truth, frames, record, total)
+    if data_dir is not None and frames is not None and comparison.frames is not None:
+        # A frame's position in the split, of those that are left.
+        positions = np.searchsorted(frames.index, comparison.frames.index)
+        read = input_pipeline.example_reader(data_dir, track, split)
+        fetch = lambda row: read(int(positions[row]))  # noqa: E731
+        comparison = dataclasses.replace(comparison, fetch=fetch)
+    return comparison, facts
+
+
+def score_files(
+    files: Mapping[str, str | Path],
+    track: TrackSpec,
+    labels: JointSet | None,
+    frames: Frames | None,
+    record: TrackRecord,
+    total: int | None = None,
+) -> Comparison:
+    """Scores files of joints on the frames that all of them have; warns where these are not all frames.
+
+    Args:
+        files: name of the method → its file.
+        track: of all files.
+        labels: ground truth instead of that of `frames`; one of the two is needed.
+        frames: of a data set, with a camera each; None: the track's camera is that of all.
+        record: what the files must be of, where they say so.
+        total: frames of the split as published; None: not known.
+
+    Raises:
+        UserError: a file that cannot be read, is of something else, or of other frames.
+    """
+    of = "the labels" if frames is None else "the data set"
+    if frames is not None:
+        there = JointSet(
+            frames.joints_uvd, frames.valid, index=frames.index, frame_id=frames.frame_id
+        )
+        if labels is not None:
+            rows = rows_of(labels, there, "the labels", of)
+            kept, found = np.flatnonzero(rows >= 0), labels.rows(rows[rows >= 0])
+            frames = dataclasses.replace(
+                frames.rows(kept), joints_uvd=found.joints_uvd, valid=_valid(found)
+            )
+            there = dataclasses.replace(
+                there.rows(kept), joints_uvd=frames.joints_uvd, valid=frames.valid
+            )
+        labels = there
+    assert labels is not None, "labels or frames"
+    sets = {name: read_file(path, track, record) for name, path in files.items()}
+    rows_in = {n: rows_of(one, labels, printable(str(files[n])), of) for n, one in sets.items()}
+    count = len(labels.joints_uvd)
+    kept = np.flatnonzero(np.all([rows >= 0 for rows in rows_in.values()], axis=0))
+    for name, rows in rows_in.items():
+        if (rows < 0).any():
+            say(
+                f"warning: {printable(str(files[name]))}: holds {np.sum(rows >= 0):,} of the {count:,} frames of {of}; "
+                f"scores are of {len(kept):,} frames alone, and say so"
+            )
+    if not len(kept):
+        raise UserError(f"no frame of {of} is in all of {', '.join(map(str, files.values()))}")
+    labels, frames = labels.rows(kept), None if frames is None else frames.rows(kept)
+    joints = {name: sets[name].joints_uvd[rows[kept]] for name, rows in rows_in.items()}
+    scores = {}
+    for name, uvd in joints.items():
+        with naming(files[name]):
+            if frames is not None:
+                one = score_frames(uvd, frames, track)
+            else:
+                one = score_predictions(uvd, labels.joints_uvd, track, labels.valid)
+        about = sets[name].about
+        scores[name] = dataclasses.replace(
+            one, frames_of=max(total or 0, count), centers=crop_counts(about.get("centers"))
+        )
+    return Comparison(
+        track, scores, labels.joints_uvd, _valid(labels), joints, frames, index=labels.index
+    )
+
+
 def scores_json(scores: Mapping[str, Scores]) -> dict[str, Any]:
-    """One method: its object; several: {"track", "frames", "methods": {name: object}}."""
+    """One method: its object; several: {"track", "frames", "frames_of", "methods": {name: object}}."""
     first, *others = scores.values()
     if not others:
         return first.to_json()
     methods = {name: one.to_json() for name, one in scores.items()}
-    return {"track": first.track, "frames": first.frames, "methods": methods}
-
-
-def rows_of_frames(joints: JointSet, index: NDArray[np.int64], where: str) -> NDArray[np.int64]:
-    """Which row of a file belongs to each frame of a data set.
-
-    A file may number its rows (`index`), hold exactly the frames of the data set in their order, or
-    hold every frame of the distribution, also those that the data set left out.
-
-    Args:
-        joints: M rows.
-        index: (N,) number of each frame in its distribution, ascending.
-        where: the file, for messages.
-
-    Returns:
-        (N,) row numbers.
-
-    Raises:
-        UserError: a frame has no row.
-    """
-    found = len(joints.joints_uvd)
-    if joints.index is not None:
-        rows = np.searchsorted(joints.index, index).clip(0, found - 1)
-        missing = np.flatnonzero(joints.index[rows] != index)
-        if missing.size:
-            raise UserError(
-                f"{where}: has no row of frame {index[missing[0]]} ({missing.size:,} of "
-                f"{len(index):,} frames of the data set are missing)"
-            )
-        return rows
-    if found == len(index):
-        return np.arange(found)
-    if found > index[-1]:
-        return index
-    raise UserError(
-        f"{where}: has {found:,} rows without frame numbers, the data set {len(index):,} frames "
-        f"(the last is number {index[-1]:,} of its distribution): expected one row per frame"
-    )
+    told = {"track": first.track, "frames": first.frames, "frames_of": first.frames_of}
+    return {**told, "methods": methods}
 
 
 @contextmanager
@@ -142,84 +224,32 @@ def naming(path: str | Path) -> Iterator[None]:
         raise UserError(f"{path}: {error}, and there is a label to score it by") from error
 
 
-def _read(path: str | Path, track: TrackSpec) -> JointSet:
+def read_file(path: str | Path, track: TrackSpec, record: TrackRecord) -> JointSet:
+    """Reads a file of joints, and says what had to be assumed.
+
+    Raises:
+        UserError: it cannot be read, or says that it is of another track, window or camera than `record`.
+    """
     joints = read_joints(path, track)
+    # The size of the network's input is no part of what it is asked for.
+    other = joints.record.differences(record, but=("crop_size", "storage_unit_mm"))
+    if other:
+        raise UserError(
+            f"{printable(str(path))}: its joints are of something else than what they are scored against: "
+            f"{'; '.join(other)}"
+        )
     for note in joints.notes:
         say(f"{path}: {note}")
     return joints
 
 
-def _dataset_frames(
-    data_dir: str | Path,
-    track: TrackSpec,
-    split: str,
-    truth: JointSet | None,
-    labels: str | Path | None,
-) -> Frames:
-    """The data set's frames; a label file's joints instead of its own where there is one."""
+def _dataset_frames(data_dir: str | Path, track: TrackSpec, split: str) -> Frames:
     count = input_pipeline.num_frames(data_dir, track, split)
     batches = input_pipeline.eval_batches(data_dir, track, split, min(_READ_BATCH, count))
     with progress("reading labels", count, "frames") as advance:
-        frames = read_frames(batches, track, advance)
-    if truth is None:
-        return frames
-    rows = rows_of_frames(truth, frames.index, str(labels))
-    uvd = truth.joints_uvd[rows]
-    return dataclasses.replace(frames, joints_uvd=uvd, valid=_valid(truth, uvd, rows))
+        return read_frames(batches, track, advance)
 
 
-def _against_dataset(
-    sets: Mapping[str, JointSet],
-    files: Mapping[str, str | Path],
-    frames: Frames,
-    track: TrackSpec,
-    fetch: FetchExample,
-) -> Comparison:
-    joints = {
-        name: one.joints_uvd[rows_of_frames(one, frames.index, str(files[name]))]
-        for name, one in sets.items()
-    }
-    scores = {}
-    for name, uvd in joints.items():
-        with naming(files[name]):
-            scores[name] = score_frames(uvd, frames, track)
-    return Comparison(track, scores, frames.joints_uvd, frames.valid, joints, frames, fetch)
-
-
-def _against_labels(
-    sets: Mapping[str, JointSet],
-    files: Mapping[str, str | Path],
-    truth: JointSet,
-    track: TrackSpec,
-) -> Comparison:
-    scores, joints = {}, {}
-    for name, one in sets.items():
-        with naming(files[name]):
-            scores[name] = score_joint_sets(one, truth, track)
-        rows = np.arange(len(truth.joints_uvd))
-        if one.index is not None and truth.index is not None:
-            rows = np.searchsorted(one.index, truth.index)  # labels may be of some frames only
-        joints[name] = one.joints_uvd[rows]
-    valid = _valid(truth, truth.joints_uvd, np.arange(len(truth.joints_uvd)))
-    return Comparison(track, scores, truth.joints_uvd, valid, joints)
-
-
-def _with_subsets(
-    comparison: Comparison, truth: JointSet | None, subsets: Mapping[str, NDArray[np.int64]]
-) -> Comparison:
-    """Frames of a data set have numbers, those of a label file may, else they are counted."""
-    index = np.arange(len(comparison.labels_uvd))
-    if comparison.frames is not None:
-        index = comparison.frames.index
-    elif truth is not None and truth.index is not None:
-        index = truth.index
-    labels = comparison.labels_uvd
-    scores = with_subsets(comparison.scores, subsets, index, comparison.spec, labels)
-    return dataclasses.replace(comparison, scores=scores)
-
-
-def _valid(truth: JointSet, uvd: NDArray[np.float64], rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-    valid = np.array(np.isfinite(uvd).all(-1))
-    if truth.valid is not None:
-        valid &= truth.valid[rows]
-    return valid
+def _valid(joints: JointSet) -> NDArray[np.bool_]:
+    valid = np.array(np.isfinite(joints.joints_uvd).all(-1))
+    return valid if joints.valid is None else valid & joints.valid

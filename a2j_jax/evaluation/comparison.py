@@ -1,18 +1,18 @@
 """Several sets of predictions of the same frames, and what is known of those frames: what a report shows."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from a2j_jax import geometry
 from a2j_jax.evaluation.evaluate import Batch, Frames, to_camera
-from a2j_jax.evaluation.score import Scores
+from a2j_jax.evaluation.score import Scores, marked
 from a2j_jax.tracks import TrackSpec
 
 FloatArray = NDArray[np.float64]
-#: position in the split → that example, as the input pipeline stores it.
+#: row of a comparison → that example, as the input pipeline stores it.
 FetchExample = Callable[[int], Batch]
 
 
@@ -26,9 +26,9 @@ class Comparison:
         labels_uvd: (N, K, D) px px mm, or px px on a 2D track.
         valid: (N, K) bool, which labels exist.
         joints_uvd: method → (N, K, D) predictions, of the methods that are drawn (a baseline is not).
-        frames: boxes, centres and cameras, row n of each at position n of the split; None: labels
-            and predictions are all there is.
-        fetch: position in the split → example with its `canvas`; None: no depth to draw on.
+        frames: boxes, centres and cameras; None: labels and predictions are all there is.
+        fetch: row → example with its `canvas`; None: no depth to draw on.
+        index: (N,) number of each frame in its distribution; None: they are counted.
     """
 
     spec: TrackSpec
@@ -38,6 +38,18 @@ class Comparison:
     joints_uvd: Mapping[str, FloatArray] = field(default_factory=dict)
     frames: Frames | None = None
     fetch: FetchExample | None = None
+    index: NDArray[np.int64] | None = None
+
+    @property
+    def numbers(self) -> NDArray[np.int64]:
+        """(N,) number of each frame."""
+        return np.arange(len(self.labels_uvd)) if self.index is None else self.index
+
+    def marked(self) -> "Comparison":
+        """The same, methods called by names that say what keeps them from standing beside published ones."""
+        names = dict(zip(self.scores, marked(self.scores), strict=True))
+        joints = {names[name]: uvd for name, uvd in self.joints_uvd.items()}
+        return replace(self, scores=marked(self.scores), joints_uvd=joints)
 
     @property
     def unit(self) -> str:

@@ -5,8 +5,9 @@ the crop was cut from) → camera millimetres (that frame's own camera) → erro
 same way back, so their numbers stand beside the model's.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ PredictFn = Callable[[Batch], tuple[ArrayLike, ArrayLike]]
 
 _Rows = dict[str, list[NDArray[Any]]]
 _FRAME_KEYS = ("joints_uvd", "valid", "box_px", "center_uvd", "camera", "index")
+_NAME_KEY = "frame_id"
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class Frames:
         camera: (N, 4) fx fy u0 v0; zeros on a 2D track.
         index: (N,) int64 number of each frame in its distribution, ascending. It has gaps where
             frames were skipped: row n, not `index[n]`, is the frame's position in the split.
+        frame_id: (N,) names of the frames, or None.
     """
 
     joints_uvd: FloatArray
@@ -48,6 +51,12 @@ class Frames:
     center_uvd: FloatArray
     camera: FloatArray
     index: NDArray[np.int64]
+    frame_id: NDArray[np.str_] | None = None
+
+    def rows(self, taken: NDArray[Any]) -> "Frames":
+        """Some of the frames, in the order of `taken`."""
+        values = {name: getattr(self, name) for name in (*_FRAME_KEYS, _NAME_KEY)}
+        return replace(self, **{n: v[taken] for n, v in values.items() if v is not None})
 
     @property
     def labelled(self) -> bool:
@@ -108,7 +117,7 @@ def predict_batches(
         ValueError: a frame that appears twice.
     """
     waiting: list[tuple[Batch, tuple[ArrayLike, ArrayLike]]] = []
-    rows: _Rows = {name: [] for name in (*_FRAME_KEYS, "joints_crop", "confidence")}
+    rows: _Rows = defaultdict(list)
 
     def collect() -> None:
         batch, (joints_crop, confidence) = waiting.pop()
@@ -131,7 +140,8 @@ def predict_batches(
         columns["joints_crop"], frames.box_px, frames.center_uvd[:, 2], spec
     )
     xyz = to_camera(uvd, frames.camera) if spec.joint_dims == 3 else None
-    return JointSet(uvd, None, columns["confidence"], xyz, frames.index), frames
+    found = JointSet(uvd, None, columns["confidence"], xyz, frames.index, frames.frame_id)
+    return found, frames
 
 
 def with_unclipped_boxes(batches: Iterable[Batch]) -> Iterator[Batch]:
@@ -154,7 +164,7 @@ def read_frames(
         UserError: no frames.
         ValueError: a frame that appears twice.
     """
-    rows: _Rows = {name: [] for name in _FRAME_KEYS}
+    rows: _Rows = defaultdict(list)
     for batch in batches:
         keep = _collect_frames(rows, batch)
         if on_batch is not None:
@@ -261,7 +271,7 @@ def to_camera(uvd: FloatArray, cameras: FloatArray) -> FloatArray:
 def _collect_frames(rows: _Rows, batch: Batch) -> NDArray[np.bool_]:
     """Append what a batch says of its counted frames; returns which rows those are."""
     keep = _counted_rows(batch)
-    for name in _FRAME_KEYS:
+    for name in (*_FRAME_KEYS, *((_NAME_KEY,) if _NAME_KEY in batch else ())):
         rows[name].append(np.asarray(batch[name])[keep])
     return keep
 
@@ -269,6 +279,10 @@ def _collect_frames(rows: _Rows, batch: Batch) -> NDArray[np.bool_]:
 def _in_order(rows: _Rows, spec: TrackSpec) -> dict[str, NDArray[Any]]:
     """One array per name, its rows in the order of `index`."""
     columns = {name: np.concatenate(parts) for name, parts in rows.items() if parts}
+    if _NAME_KEY in columns:  # as wide as the longest name of all processes
+        width = np.array([max(columns[_NAME_KEY].itemsize, 1)])
+        width = processes.rows_of_all({"width": width})["width"]
+        columns[_NAME_KEY] = columns[_NAME_KEY].astype(f"S{width.max()}")
     columns = processes.rows_of_all(columns)
     if not columns or not len(columns["index"]):
         raise UserError(f"no frames of track '{spec.name}' to evaluate: the split is empty")
@@ -288,6 +302,9 @@ def _frames(columns: Mapping[str, NDArray[Any]]) -> Frames:
         center_uvd=columns["center_uvd"].astype(np.float64),
         camera=columns["camera"].astype(np.float64),
         index=columns["index"].astype(np.int64),
+        frame_id=np.char.decode(columns[_NAME_KEY], "utf-8", "replace")
+        if _NAME_KEY in columns
+        else None,
     )
 
 

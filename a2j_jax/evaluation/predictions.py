@@ -5,9 +5,11 @@
 | `.txt` | the field | a line per frame: K·3 (or K·2) numbers `u v d u v d …`, px px mm |
 | `.txt` | HANDS 2017 | a line per frame: `frame/images/image_D00000001.png`, K·3 of `x y z` mm |
 | `.mat` | authors | one array (N, K, 3 or 2): `keypoints3D`, `resultUVD`, `keypointsTest` … |
-| `.npz`, `.mat` | ours | `joints_uvd`, and if known `joints_xyz_mm`, `confidence`, `valid`, `index` |
-| `.jsonl` | ours | one object per frame with the same names |
+| `.npz`, `.mat` | ours | `joints_uvd`, and if known `joints_xyz_mm`, `confidence`, `valid`, `index`, `frame_id` |
+| `.jsonl` | ours | one object per frame with the same names (or `path`, the frame's file) |
 | `.json` | ours | `{"frames": [object, …]}`, what `a2j predict --json` prints |
+
+Ours may say what they are of: `about`, a JSON object (in `.npz` and `.mat` its text), see `JointSet`.
 
 The authors' `keypoints3D` is uvd (px, px, mm) for hands and xyz in *metres* for ITOP, whose
 `resultUVD` is (px, px, metres): `layouts.to_uvd_mm` tells them apart and says what it assumed. Rows
@@ -16,8 +18,8 @@ and joints are counted from 1 in messages, as an editor counts lines.
 
 import json
 import zipfile
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +29,11 @@ from scipy.io import loadmat, savemat
 
 from a2j_jax.errors import UserError
 from a2j_jax.evaluation import layouts
-from a2j_jax.evaluation.submission import frame_index
+from a2j_jax.evaluation.submission import frame_index, numbered
 from a2j_jax.evaluation.text_rows import read_rows
-from a2j_jax.files import local_path
-from a2j_jax.tracks import TrackSpec
+from a2j_jax.files import MARK, local_path, parse_json, read_json, regular_file, replacing
+from a2j_jax.text import printable
+from a2j_jax.tracks import TrackRecord, TrackSpec
 
 FloatArray = NDArray[np.float64]
 
@@ -45,6 +48,9 @@ class JointSet:
         confidence: (N, K) in [0, 1], or None where the file has none.
         joints_xyz_mm: (N, K, 3) camera coordinates, or None: derived from `joints_uvd` when needed.
         index: (N,) int64 position of each frame in its data set, ascending, or None: 0 … N−1.
+        frame_id: (N,) names of the frames, or None.
+        about: what our own files state of themselves: "track" (`TrackRecord`), "split", "frames_of" and "centers"
+            (`Scores`), and where they are from; empty for files of others.
         notes: what the reader had to assume of units and columns, one line each; worth printing.
     """
 
@@ -53,7 +59,19 @@ class JointSet:
     confidence: FloatArray | None = None
     joints_xyz_mm: FloatArray | None = None
     index: NDArray[np.int64] | None = None
+    frame_id: NDArray[np.str_] | None = None
+    about: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+    @property
+    def record(self) -> TrackRecord:
+        """What is stated of the track."""
+        return TrackRecord.from_json(self.about.get("track", {}))
+
+    def rows(self, taken: NDArray[Any]) -> "JointSet":
+        """Some of the frames, in the order of `taken`."""
+        values = {name: getattr(self, name) for name in _ARRAY_NAMES}
+        return replace(self, **{n: v[taken] for n, v in values.items() if v is not None})
 
 
 def read_joints(path: str | Path, spec: TrackSpec) -> JointSet:
@@ -65,8 +83,7 @@ def read_joints(path: str | Path, spec: TrackSpec) -> JointSet:
             pixels were expected.
     """
     path = local_path(path)
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; expected joints as {', '.join(_READERS)}")
+    regular_file(path, f"joints as {', '.join(_READERS)}")
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
         raise UserError(
@@ -75,6 +92,14 @@ def read_joints(path: str | Path, spec: TrackSpec) -> JointSet:
         )
     joints = reader(path, spec)
     _check_finite(path, joints)
+    try:
+        record = joints.record
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    # Of another skeleton's predictions the shape alone need not tell.
+    other = TrackRecord(joints=record.joints).differences(TrackRecord.of(spec))
+    if other:
+        raise UserError(f"{path}: holds other joints than track {spec.name!r}: {'; '.join(other)}")
     return _in_dataset_order(path, joints)
 
 
@@ -85,39 +110,68 @@ WRITABLE = (".npz", ".jsonl", ".mat", ".txt")
 def write_joints(path: str | Path, joints: JointSet) -> None:
     """Write joints as `.npz`, `.jsonl`, `.mat` (ours, lossless) or `.txt` (the authors', 6 decimals).
 
-    The challenge's file of HANDS 2017 is written by `submission.write_submission`.
+    The file is replaced completely or not at all. All but `.txt`, which has no room for it, carry `files.MARK`
+    and what the joints are of (`about`). The challenge's file is written by `submission.write_submission`.
 
     Raises:
-        UserError: another suffix.
+        UserError: another suffix, or the file cannot be written.
     """
     path = local_path(path)
+    if path.suffix.lower() not in WRITABLE:
+        raise UserError(
+            f"{path}: cannot write joints as '{path.suffix}'; use one of {', '.join(WRITABLE)}"
+        )
     named = {name: getattr(joints, name) for name in _ARRAY_NAMES}
     arrays = {name: value for name, value in named.items() if value is not None}
-    match path.suffix.lower():
-        case ".npz":
-            np.savez_compressed(path, allow_pickle=False, **arrays)
-        case ".mat":
-            savemat(path, arrays, do_compression=True)
-        case ".jsonl":
-            rows = zip(*(value.tolist() for value in arrays.values()), strict=True)
-            lines = (json.dumps(dict(zip(arrays, row, strict=True))) for row in rows)
-            path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        case ".txt":
-            np.savetxt(path, joints.joints_uvd.reshape(len(joints.joints_uvd), -1), fmt="%.6f")
-        case suffix:
-            raise UserError(
-                f"{path}: cannot write joints as '{suffix}'; use one of {', '.join(WRITABLE)}"
-            )
+    about = json.dumps({**joints.about, "written_by": MARK})
+    with replacing(path) as temporary:
+        match path.suffix.lower():
+            case ".npz":
+                np.savez_compressed(temporary, allow_pickle=False, about=np.array(about), **arrays)
+                with zipfile.ZipFile(temporary, "a") as archive:
+                    archive.comment = MARK.encode()  # not compressed: `files.is_ours` finds it
+            case ".mat":
+                _write_mat(temporary, arrays, about)
+            case ".jsonl":
+                rows = zip(*(_without_nan(value) for value in arrays.values()), strict=True)
+                lines = (json.dumps(dict(zip(arrays, row, strict=True))) for row in rows)
+                text = "\n".join([f'{{"about": {about}}}', *lines])
+                temporary.write_text(text + "\n", encoding="utf-8")
+            case _:
+                flat = joints.joints_uvd.reshape(len(joints.joints_uvd), -1)
+                np.savetxt(temporary, flat, fmt="%.6f")
+
+
+def _without_nan(values: NDArray[Any]) -> list[Any]:
+    """As JSON takes them: null is what is not known."""
+    if values.dtype.kind == "f":
+        values = values.astype(object)
+        values[~np.isfinite(values.astype(np.float64))] = None
+    return list(values.tolist())
+
+
+def _write_mat(path: Path, arrays: Mapping[str, NDArray[Any]], about: str) -> None:
+    """Texts are stored as bytes of UTF-8, `char(about)` in MATLAB: every reader has arrays of numbers."""
+    stored = {**arrays, "about": np.frombuffer(about.encode(), np.uint8)}
+    if "frame_id" in arrays:
+        names = np.char.encode(arrays["frame_id"], "utf-8")
+        stored["frame_id"] = names.view(np.uint8).reshape(len(names), -1)
+    savemat(path, stored, do_compression=True)
+    with path.open("r+b") as file:
+        file.write(f"MATLAB 5.0 MAT-file, {MARK}".ljust(116).encode())
 
 
 # The names in our files, one array (`.npz`, `.mat`) or one value per frame (`.jsonl`), and their types.
 _ARRAY_NAMES: dict[str, type] = {
     "index": np.int64,
+    "frame_id": np.str_,
     "joints_uvd": np.float64,
     "joints_xyz_mm": np.float64,
     "confidence": np.float64,
     "valid": np.bool_,
 }
+# What a frame's name is called in JSON: by us, by `a2j predict`, and in a user's own joints.json.
+_NAME_KEYS = ("frame_id", "path", "frame")
 
 
 def _expected(spec: TrackSpec) -> tuple[int, int]:
@@ -130,11 +184,18 @@ def _read_text(path: Path, spec: TrackSpec) -> JointSet:
         columns = layouts.split_columns(rows.values, *_expected(spec))
     except layouts.LayoutError as error:
         raise UserError(f"{path}, row {rows.lines[0]}: {error} (track '{spec.name}')") from error
-    index = None if rows.names is None else frame_index(rows.names)
+    names = rows.names
+    submitted = names is not None and frame_index(names) is not None
     # Before the units are judged; by line, because blank lines are not counted as rows.
     _check_finite(path, JointSet(columns.joints), rows.lines)
-    uvd, notes = _to_uvd(path, columns.joints, spec, "unknown" if index is None else "xyz")
-    return JointSet(uvd, confidence=columns.confidence, index=index, notes=notes)
+    uvd, notes = _to_uvd(path, columns.joints, spec, "xyz" if submitted else "unknown")
+    return JointSet(
+        uvd,
+        confidence=columns.confidence,
+        index=None if names is None else numbered(names),
+        frame_id=None if names is None else np.array(names),
+        notes=notes,
+    )
 
 
 def _read_mat(path: Path, spec: TrackSpec) -> JointSet:
@@ -150,7 +211,10 @@ def _read_mat(path: Path, spec: TrackSpec) -> JointSet:
         ours = {name: contents[name] for name in _ARRAY_NAMES if name in contents}
         if "index" in ours:  # MATLAB knows no list, only a matrix of one row
             ours["index"] = ours["index"].reshape(-1)
-        return _from_arrays(path, ours, spec)
+        if "frame_id" in ours:
+            ours["frame_id"] = [_text(path, row) for row in ours["frame_id"]]
+        about = _text(path, contents["about"]) if "about" in contents else None
+        return _from_arrays(path, ours, spec, about)
     shapes = ((joints, dims), (joints * dims,))
     fitting = {
         name: value
@@ -173,6 +237,14 @@ def _read_mat(path: Path, spec: TrackSpec) -> JointSet:
         path, values.astype(np.float64).reshape(-1, joints, dims), spec, _named_coordinates(name)
     )
     return JointSet(uvd, notes=notes)
+
+
+def _text(path: Path, codes: Any) -> str:
+    """What `_write_mat` wrote as bytes."""
+    try:
+        return bytes(np.asarray(codes).reshape(-1).astype(np.uint8)).rstrip(b"\0").decode()
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{path}: 'frame_id' or 'about' is no text in UTF-8") from error
 
 
 def _named_coordinates(variable: str) -> layouts.Coordinates:
@@ -200,56 +272,56 @@ def _read_npz(path: Path, spec: TrackSpec) -> JointSet:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in _ARRAY_NAMES if name in archive.files}
             found = archive.files
+            about = str(archive["about"]) if "about" in found else None
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
         raise UserError(f"{path}: not readable as .npz ({error})") from error
     if "joints_uvd" not in arrays:
         raise UserError(
             f"{path}: expected an array 'joints_uvd', found {', '.join(found) or 'none'}"
         )
-    return _from_arrays(path, arrays, spec)
+    return _from_arrays(path, arrays, spec, about)
 
 
 def _read_json_lines(path: Path, spec: TrackSpec) -> JointSet:
-    records = []
-    for number, line in enumerate(_read_utf8(path).splitlines(), start=1):
-        if not line.strip():
-            continue
-        try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError as error:
-            raise UserError(f"{path}, row {number}: not one JSON object ({error})") from error
-    return _from_records(path, records, spec)
+    try:
+        lines = path.read_bytes().removeprefix(b"\xef\xbb\xbf").splitlines()
+    except OSError as error:
+        raise UserError(f"{path}: not readable ({error.strerror})") from error
+    records = [
+        parse_json(line, f"{path}, row {number}")
+        for number, line in enumerate(lines, start=1)
+        if line.strip()
+    ]
+    about = None
+    if records and isinstance(records[0], dict) and records[0].keys() == {"about"}:
+        about = records.pop(0)["about"]
+    return _from_records(path, records, spec, about)
 
 
 def _read_json(path: Path, spec: TrackSpec) -> JointSet:
-    try:
-        contents = json.loads(_read_utf8(path))
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}: not readable as JSON ({error})") from error
+    contents = read_json(path, "joints")
     frames = contents.get("frames") if isinstance(contents, dict) else None
     if not isinstance(frames, list):
         raise UserError(f'{path}: expected one object {{"frames": [...]}}')
-    return _from_records(path, frames, spec)
+    # What `a2j predict --json` has always said, beside what it says now.
+    said = {"track": contents.get("track"), "joints": contents.get("joint_names")}
+    return _from_records(path, frames, spec, contents.get("about", {"track": said}))
 
 
-def _read_utf8(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not readable as text ({error})") from error
-
-
-def _from_records(path: Path, records: list[Any], spec: TrackSpec) -> JointSet:
+def _from_records(path: Path, records: list[Any], spec: TrackSpec, about: Any) -> JointSet:
     """One dict per frame → arrays; every record must have the joints and the same other names."""
     if not records:
         raise UserError(f"{path}: empty; expected one object with 'joints_uvd' per frame")
     first = records[0] if isinstance(records[0], dict) else {}
-    names = [name for name in _ARRAY_NAMES if name in first]
+    called = next((key for key in _NAME_KEYS if key in first), "frame_id")
+    keys = {name: called if name == "frame_id" else name for name in _ARRAY_NAMES}
+    names = [name for name, key in keys.items() if key in first]
     joints, dims = _expected(spec)
     columns: dict[str, list[Any]] = {name: [] for name in names}
     for number, record in enumerate(records, start=1):
-        missing = [n for n in {"joints_uvd", *names} if n not in (record or {})]
-        if not isinstance(record, dict) or missing:
+        found = record if isinstance(record, dict) else {}
+        missing = [keys[n] for n in {"joints_uvd", *names} if keys[n] not in found]
+        if missing:
             raise UserError(f"{path}, row {number}: expected an object with {', '.join(missing)}")
         shape = np.shape(np.asarray(record["joints_uvd"], object))
         if shape != (joints, dims):
@@ -258,18 +330,44 @@ def _from_records(path: Path, records: list[Any], spec: TrackSpec) -> JointSet:
                 f"'{spec.name}', found shape {shape}"
             )
         for name in names:
-            columns[name].append(record[name])
-    return _from_arrays(path, columns, spec)
+            columns[name].append(record[keys[name]])
+    return _from_arrays(path, columns, spec, about)
 
 
-def _from_arrays(path: Path, arrays: dict[str, Any], spec: TrackSpec) -> JointSet:
+def _typed(values: Any, kind: type) -> NDArray[Any]:
+    """Values of one of our arrays; nothing is read as what it is not.
+
+    Raises:
+        ValueError: texts or truth values for numbers, fractions for whole ones, and the like.
+    """
+    found = np.asarray(values)
+    if found.dtype.kind == "O":  # null among numbers, or nothing that is an array
+        if any(isinstance(x, (str, bool)) for x in found.reshape(-1).tolist()):
+            raise ValueError("found texts or truth values among numbers")
+        found = np.asarray(values, np.float64)
+    expected = {np.str_: "U", np.bool_: "biu", np.int64: "iuf"}.get(kind, "iuf")
+    if found.dtype.kind not in expected:
+        raise ValueError(f"found values of type {found.dtype}")
+    typed: NDArray[Any] = found.astype(kind)
+    if kind in (np.int64, np.bool_) and not (np.isfinite(found).all() and (typed == found).all()):
+        raise ValueError("found numbers that it cannot hold")
+    return typed
+
+
+def _from_arrays(
+    path: Path, arrays: Mapping[str, Any], spec: TrackSpec, about: Any = None
+) -> JointSet:
     joints, dims = _expected(spec)
     typed: dict[str, Any] = {}
     for name, values in arrays.items():
         try:
-            typed[name] = np.asarray(values, _ARRAY_NAMES[name])
-        except (TypeError, ValueError) as error:
-            raise UserError(f"{path}: '{name}' is not an array of numbers ({error})") from error
+            with np.errstate(invalid="ignore"):
+                typed[name] = _typed(values, _ARRAY_NAMES[name])
+        except (TypeError, ValueError, OverflowError) as error:
+            what = "texts" if name == "frame_id" else "numbers"
+            raise UserError(
+                f"{path}: '{name}' is not an array of {what} ({printable(str(error), 120)})"
+            ) from error
     frames = len(typed["joints_uvd"])
     shapes = {
         "joints_uvd": (frames, joints, dims),
@@ -277,6 +375,7 @@ def _from_arrays(path: Path, arrays: dict[str, Any], spec: TrackSpec) -> JointSe
         "confidence": (frames, joints),
         "valid": (frames, joints),
         "index": (frames,),
+        "frame_id": (frames,),
     }
     for name, array in typed.items():
         if array.shape != shapes[name] or frames == 0:
@@ -284,8 +383,16 @@ def _from_arrays(path: Path, arrays: dict[str, Any], spec: TrackSpec) -> JointSe
                 f"{path}: '{name}' should have shape {shapes[name]} for track '{spec.name}', "
                 f"found {array.shape}"
             )
+    if "index" in typed and typed["index"].min() < 0:
+        raise UserError(f"{path}: 'index' {typed['index'].min()}: expected frames counted from 0")
+    if "index" not in typed and "frame_id" in typed:
+        typed["index"] = numbered(typed["frame_id"].tolist())
     uvd, notes = _to_uvd(path, typed.pop("joints_uvd"), spec, "uvd")
-    return JointSet(uvd, **typed, notes=notes)
+    if isinstance(about, str):
+        about = parse_json(about, f"{path}, 'about'")
+    if about is not None and not isinstance(about, dict):
+        raise UserError(f"{path}: 'about' is no JSON object")
+    return JointSet(uvd, **typed, about=about or {}, notes=notes)
 
 
 def _check_finite(path: Path, joints: JointSet, lines: NDArray[np.int64] | None = None) -> None:
@@ -314,8 +421,7 @@ def _in_dataset_order(path: Path, joints: JointSet) -> JointSet:
             f"{path}: rows {first} and {second} are both frame {joints.index[first - 1]}; "
             "expected every frame once"
         )
-    values: dict[str, Any] = {name: getattr(joints, name) for name in _ARRAY_NAMES}
-    return replace(joints, **{name: v[order] for name, v in values.items() if v is not None})
+    return joints.rows(order)
 
 
 _READERS: dict[str, Callable[[Path, TrackSpec], JointSet]] = {

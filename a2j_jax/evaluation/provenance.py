@@ -1,12 +1,14 @@
 """Where the numbers of a report come from: the data set, its crop centres, the program."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from a2j_jax import __version__, input_pipeline
+from a2j_jax.files import MARK
 from a2j_jax.progress import say
-from a2j_jax.tracks import TrackSpec
+from a2j_jax.tracks import TrackRecord, TrackSpec
 
 #: A name and what it is.
 Fact = tuple[str, str]
@@ -47,8 +49,51 @@ def dataset_facts(data_dir: str | Path, track: TrackSpec, split: str) -> list[Fa
 def crop_sources(data_dir: str | Path, track: TrackSpec, split: str) -> dict[str, int]:
     """Where crop centres or boxes of a split are from: source → frames; empty where that is not known."""
     provenance = _mapping(input_pipeline.metadata(data_dir, track).get("provenance"))
-    found = _mapping(provenance.get("centers")).get(split.split("[")[0])
-    return dict(_mapping(found))
+    return crop_counts(_mapping(provenance.get("centers")).get(split.split("[")[0])) or {}
+
+
+def crop_counts(value: Any) -> dict[str, int] | None:
+    """Source of crops → frames, out of metadata; None where they say nothing of the kind."""
+    counts = _mapping(value)
+    whole = all(isinstance(count, int) for count in counts.values())
+    return {str(source): count for source, count in counts.items()} if counts and whole else None
+
+
+def total_frames(track: TrackSpec, split: str, data_dir: str | Path | None = None) -> int | None:
+    """How many frames a split has as its authors name them, or as it was shipped; None where that is not known.
+
+    Args:
+        track: the track.
+        split: of the data set; a slice of it counts as the split.
+        data_dir: of the built data set, which knows what was left out of it.
+
+    Raises:
+        UserError: there is no such data set.
+    """
+    from tfds_builders.datasets import DATASETS  # imports every builder
+
+    name = split.split("[")[0]
+    known = [DATASETS[track.name].published_frames.get(name, 0)] if track.name in DATASETS else []
+    if data_dir is not None:
+        info = input_pipeline.find_dataset(data_dir, track).info
+        metadata: Mapping[str, Any] = info.metadata or {}
+        skipped = crop_counts(_mapping(metadata.get("skipped")).get(name)) or {}
+        shipped = _mapping(_mapping(metadata.get("provenance")).get("frames")).get(name)
+        known.append(info.splits[name].num_examples + sum(skipped.values()))
+        known += [shipped] if isinstance(shipped, int) else []
+    return max(known, default=0) or None
+
+
+def record_of_frames(data_dir: str | Path, track: TrackSpec) -> TrackRecord:
+    """What predictions of a data set's frames are of: the track, with the camera that the data set states.
+
+    Raises:
+        UserError: there is no such data set.
+    """
+    stated = input_pipeline.record_of(data_dir, track)
+    own = {n: getattr(stated, n) for n in ("camera", "frame_size")}
+    given = {name: value for name, value in own.items() if value is not None}
+    return dataclasses.replace(TrackRecord.of(track), **given)
 
 
 def say_crops(facts: Sequence[Fact]) -> None:
@@ -68,7 +113,7 @@ def track_facts(track: TrackSpec) -> list[Fact]:
 
 def software_facts() -> list[Fact]:
     """Which program wrote the report."""
-    return [("written by", f"a2j_jax {__version__}")]
+    return [("written by", f"a2j_jax {__version__} ({MARK})")]
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

@@ -5,7 +5,7 @@ extra); without it the page has its tables and one line of advice: numbers never
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,23 +13,26 @@ from typing import Any, NamedTuple
 import numpy as np
 from rich.console import Console
 from rich.table import Table as RichTable
+from rich.text import Text
 
-from a2j_jax import pictures, progress
-from a2j_jax.errors import UserError
+from a2j_jax import __version__, pictures, progress
 from a2j_jax.evaluation import figures, html, tables
 from a2j_jax.evaluation.comparison import Comparison, center_distances, joint_depths_mm
 from a2j_jax.evaluation.provenance import Fact, software_facts, track_facts
 from a2j_jax.evaluation.score import CURVE_LIMIT, Scores
 from a2j_jax.evaluation.tables import Table
 from a2j_jax.evaluation.tiles import frame_name, frame_tile, frames_sheet, pick_frames
-from a2j_jax.files import local_path
+from a2j_jax.files import MARK, check_output, local_path, write_file
+from a2j_jax.text import printable
 
 NO_PICTURES = "no pictures: they need matplotlib, pip install 'a2j-jax[viz]'"
-REPORT_FILE = "report.html"
+REPORT_FILE, SCORES_FILE, PREDICTIONS_FILE = "report.html", "scores.json", "predictions.npz"
 
 # Single frames in the page: of each kind, and how many methods may stand side by side.
 _TILES_OF_A_KIND, _METHODS_COMPARED = 6, 4
 _TILE_INCHES = 1.9
+# Columns of a terminal for a method: its name wraps, its numbers need not.
+_HEAD_WIDTH = 16
 
 
 class Plot(NamedTuple):
@@ -48,28 +51,52 @@ def print_scores(scores: Mapping[str, Scores], console: Console | None = None) -
         scores: name → scores of the same frames, the model first and baselines after it.
         console: where to; stderr by default.
     """
+    for some in _side_by_side(scores, (console or progress.console).width):
+        together, by_joint = tables.score_tables(some)
+        parts = [*together, *by_joint]
+        printed = RichTable(title=Text(printable(parts[0].title)))
+        printed.add_column("", no_wrap=True)
+        for name in some:
+            printed.add_column(Text(printable(name)), justify="right", max_width=_HEAD_WIDTH)
+        for part in parts:
+            if part is not parts[0]:
+                printed.add_row(Text(part.title, style="italic"))
+            for place, row in enumerate(part.rows):
+                style = "bold" if place in part.strong else None
+                printed.add_row(*(Text(printable(cell)) for cell in row), style=style)
+            printed.add_section()
+        progress.print_table(printed, console)
+
+
+def _side_by_side(scores: Mapping[str, Scores], width: int) -> Iterator[dict[str, Scores]]:
+    """As many methods at a time as fit a terminal's width without a row that wraps."""
     together, by_joint = tables.score_tables(scores)
-    parts = [*together, *by_joint]
-    printed = RichTable(title=parts[0].title)
-    printed.add_column("")
-    for name in scores:
-        printed.add_column(name, justify="right")
-    for part in parts:
-        if part is not parts[0]:
-            printed.add_row(part.title, style="italic")
-        for place, row in enumerate(part.rows):
-            printed.add_row(*row, style="bold" if place in part.strong else None)
-        printed.add_section()
-    progress.print_table(printed, console)
+    labels = max(len(row[0]) for table in (*together, *by_joint) for row in table.rows)
+    labels = max(labels, *(len(table.title) for table in (*together[1:], *by_joint)))
+    count = max((width - labels - 4) // (_HEAD_WIDTH + 3), 1)
+    names = list(scores)
+    for first in range(0, len(names), count):
+        yield {name: scores[name] for name in names[first : first + count]}
+
+
+def check_report(directory: str | Path, overwrite: bool = False) -> None:
+    """Checks that a report may be written to a folder, before there is anything to report.
+
+    Raises:
+        UserError: a file in its place that a2j_jax did not write (unless `overwrite`), or no permission.
+    """
+    for name in (REPORT_FILE, SCORES_FILE, PREDICTIONS_FILE):
+        check_output(local_path(directory) / name, overwrite)
 
 
 def write_json(path: str | Path, contents: Mapping[str, Any]) -> Path:
-    """Write a JSON file, making its folder; returns the path.
+    """Write a JSON file that says who wrote it, making its folder; returns the path.
 
     Raises:
         UserError: the file cannot be written.
     """
-    return write_text(path, json.dumps(contents, indent=2, allow_nan=False) + "\n")
+    contents = {**contents, "written_by": f"a2j_jax {__version__} ({MARK})"}
+    return write_file(path, json.dumps(contents, indent=2, allow_nan=False) + "\n")
 
 
 def write_report(
@@ -104,7 +131,7 @@ def write_report(
     else:
         progress.say(NO_PICTURES)
     text = _page(comparison, plots, facts, run, command)
-    written = [write_text(directory / REPORT_FILE, text)]
+    written = [write_file(directory / REPORT_FILE, text)]
     for plot in plots:
         for suffix in (".png", ".svg"):
             written.append(pictures.save_figure(plot.figure, directory / (plot.name + suffix)))
@@ -212,7 +239,7 @@ def _page(
         ),
     ]
     names = ", ".join(comparison.joints_uvd) or comparison.main
-    subtitle = f"{first.frames:,} frames of track {spec.name}: {names}"
+    subtitle = f"{tables.frames_told(first)} of track {spec.name}: {names}"
     return html.page(f"A2J evaluation on {spec.name}", subtitle, parts)
 
 
@@ -293,14 +320,3 @@ def _tile(comparison: Comparison, row: int, method: str, caption: str) -> tuple[
     sheet = pictures.draw_sheet([tile], comparison.spec.skeleton, 1, tile_inches=_TILE_INCHES)
     error = float(np.nanmean(comparison.scores[method].errors[row]))
     return pictures.figure_png(sheet), f"{error:.1f} {comparison.unit}", caption
-
-
-def write_text(path: str | Path, text: str) -> Path:
-    """Write a text file, making its folder; returns the path. Raises `UserError` where that cannot be done."""
-    path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror})") from error
-    return path

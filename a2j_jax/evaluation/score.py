@@ -5,7 +5,7 @@ these come the numbers of the data set's own protocol (`a2j_jax.evaluation.proto
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,12 +16,16 @@ from a2j_jax.errors import UserError
 from a2j_jax.evaluation import metrics
 from a2j_jax.evaluation.predictions import JointSet
 from a2j_jax.evaluation.protocols import MapScores, PdjScores, score_map, score_pdj
+from a2j_jax.evaluation.submission import match_names
+from a2j_jax.text import printable
 from a2j_jax.tracks import TrackSpec
 
 #: Success rates are always reported at these (mm, or px on a 2D track); the curve has the rest.
 THRESHOLDS = (10.0, 20.0, 30.0, 40.0)
 #: The success curve, and the area under it, end here (mm or px).
 CURVE_LIMIT = 80.0
+# Beginnings of sources of crops that are not published ones (`tfds_builders.centers`).
+_GUESSED = ("depth", "labels")
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,8 @@ class Scores:
         track: name of the track.
         unit: "mm" (3D) or "px" (2D), of every error below.
         frames: how many frames were counted.
+        frames_of: how many the split has as published, or as shipped; None: not known.
+        centers: where the crops came from, source → frames; None: not known, as of a file of others.
         mean_error: mean over labelled joints and frames.
         per_joint: (K,) mean per joint in skeleton order, NaN for a joint no frame labels.
         joint_names: (K,) names to go with `per_joint`.
@@ -58,7 +64,21 @@ class Scores:
     success_auc_mean_joint: float
     map_10cm: MapScores | None = None
     pdj: PdjScores | None = None
+    frames_of: int | None = None
+    centers: Mapping[str, int] | None = None
     subsets: Mapping[str, "Scores"] = field(default_factory=dict)
+
+    @property
+    def caveat(self) -> str:
+        """What keeps these numbers from standing beside published ones: "3 of 8,252 frames, crops from depth"."""
+        parts = []
+        if self.frames_of is not None and self.frames < self.frames_of:
+            parts.append(f"{self.frames:,} of {self.frames_of:,} frames")
+        for source, count in (self.centers or {}).items():
+            if source.startswith(_GUESSED):
+                some = "" if count >= sum((self.centers or {}).values()) else "some "
+                parts.append(f"{some}crops from {source}")
+        return ", ".join(parts)
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready dict; units are in the names (`mean_error_mm` or `mean_error_px`).
@@ -72,6 +92,8 @@ class Scores:
         return {
             "track": self.track,
             "frames": self.frames,
+            "frames_of": self.frames_of,
+            "centers": None if self.centers is None else dict(self.centers),
             f"mean_error_{self.unit}": self.mean_error,
             f"per_joint_{self.unit}": [e if np.isfinite(e) else None for e in self.per_joint],
             "joint_names": list(self.joint_names),
@@ -150,33 +172,79 @@ def score_predictions(
 def score_joint_sets(predicted: JointSet, labels: JointSet, spec: TrackSpec) -> Scores:
     """Score a prediction file against a label file, both read by `predictions.read_joints`.
 
-    Where both carry frame numbers and the labels are of only some of the predicted frames (the
-    seen, or the unseen subjects of HANDS 2017), those are scored.
+    Frames are paired by `rows_of`; those of either file that the other lacks count for nothing, and `frames_of`
+    says of how many labelled frames the score is.
 
     Raises:
-        UserError: the two have different numbers of frames, or predictions carry frame numbers that
-            the labels do not have.
+        UserError: as `rows_of`.
     """
-    if predicted.index is not None and labels.index is not None:
-        rows = np.searchsorted(predicted.index, labels.index).clip(0, len(predicted.index) - 1)
-        if np.array_equal(predicted.index[rows], labels.index):
-            uvd = predicted.joints_uvd[rows]
-            return score_predictions(uvd, labels.joints_uvd, spec, labels.valid)
-    found, expected = len(predicted.joints_uvd), len(labels.joints_uvd)
-    if found != expected:
-        raise UserError(
-            f"the predictions have {found} frames, the labels of track '{spec.name}' {expected}: "
-            "expected one row per labelled frame, in the same order"
-        )
-    if predicted.index is not None:
-        expected_index = np.arange(found) if labels.index is None else labels.index
-        wrong = np.flatnonzero(predicted.index != expected_index)
-        if wrong.size:
+    rows = rows_of(predicted, labels, "the predictions", "the labels")
+    there = rows >= 0
+    found, truth = predicted.rows(rows[there]), labels.rows(there)
+    scores = score_predictions(found.joints_uvd, truth.joints_uvd, spec, truth.valid)
+    return replace(scores, frames_of=len(rows))
+
+
+def marked(scores: Mapping[str, Scores]) -> dict[str, Scores]:
+    """Scores by names that say what keeps them from standing beside published ones: "A2J (3 of 8,252 frames)"."""
+    return {(f"{n} ({one.caveat})" if one.caveat else n): one for n, one in scores.items()}
+
+
+def rows_of(joints: JointSet, truth: JointSet, where: str, of: str) -> NDArray[np.int64]:
+    """Which row of a file belongs to each labelled frame.
+
+    By name where both name their frames, else by number where both have numbers. Rows without either are
+    all frames of the split in order, or exactly the labelled ones.
+
+    Args:
+        joints: M rows of the file.
+        truth: the N labelled frames.
+        where: the file, for messages.
+        of: what has the labels, for messages.
+
+    Returns:
+        (N,) row numbers; -1 for a frame that the file lacks.
+
+    Raises:
+        UserError: each has frames that the other lacks, none is in both, a name is there twice or fits several;
+            or rows without names or numbers that are not as many as the frames.
+    """
+    found, count = len(joints.joints_uvd), len(truth.joints_uvd)
+    if joints.frame_id is not None and truth.frame_id is not None:
+        names, wanted = joints.frame_id.tolist(), truth.frame_id.tolist()
+        rows = match_names(names, wanted, where)
+    elif joints.index is not None and truth.index is not None:
+        names, wanted = joints.index.tolist(), truth.index.tolist()
+        rows = np.searchsorted(joints.index, truth.index).clip(0, found - 1)
+        rows = np.where(joints.index[rows] == truth.index, rows, -1)
+    elif joints.index is not None:
+        if joints.index[-1] >= count:
             raise UserError(
-                f"the predictions hold frame {predicted.index[wrong[0]]} where the labels hold "
-                f"frame {expected_index[wrong[0]]}: expected the same frames"
+                f"{where}: holds frame {joints.index[-1]:,} (counted from 0), but {of} hold {count:,} frames "
+                "without numbers: expected one row per frame of the split"
             )
-    return score_predictions(predicted.joints_uvd, labels.joints_uvd, spec, labels.valid)
+        rows = np.full(count, -1, np.int64)
+        rows[joints.index] = np.arange(found)
+        return rows
+    elif found == count:
+        return np.arange(found)
+    elif truth.index is not None and found > truth.index[-1]:
+        return truth.index
+    else:
+        raise UserError(
+            f"{where}: {found:,} frames without names or numbers, but {of} have {count:,} frames"
+            + ("" if truth.index is None else f", the last of them number {truth.index[-1]:,}")
+            + ": expected one row per frame, in the same order"
+        )
+    missing = np.flatnonzero(rows < 0)
+    unused = np.setdiff1d(np.arange(found), rows)
+    if missing.size and (unused.size or missing.size == count):
+        one, other = (printable(str(x), 80) for x in (names[unused[0]], wanted[missing[0]]))
+        raise UserError(
+            f"{where}: {unused.size:,} of its {found:,} frames have no label, the first is frame {one}; and "
+            f"{of} have {missing.size:,} frames that it lacks, the first is frame {other}: expected the same frames"
+        )
+    return rows
 
 
 def _by_threshold(rates: Mapping[float, float]) -> dict[str, float]:

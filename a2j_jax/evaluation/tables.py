@@ -92,7 +92,7 @@ def main_table(scores: Mapping[str, Scores]) -> Table:
     ):
         label = f"success AUC by {kind} joint, 0–{CURVE_LIMIT:g} {first.unit}"
         rows.append(_row(label, scores, lambda s, area=area: percent(area(s))))
-    title = f"{first.track} · {first.frames:,} frames"
+    title = f"{first.track} · {frames_told(first)}"
     return Table(title, ("", *scores), tuple(rows), frozenset({0}))
 
 
@@ -154,6 +154,13 @@ def paper_table(track: str, scores: Mapping[str, Scores]) -> Table | None:
         return Table(title, columns, tuple(rows), strong, tuple(notes))
     heads, *turned = zip(columns, *rows, strict=True)
     return Table(title, heads, tuple(turned), notes=tuple(notes))
+
+
+def frames_told(scores: Scores) -> str:
+    """How many frames were scored, and of how many if not all: `3 of 8,252 frames`."""
+    total = scores.frames_of
+    of = f" of {total:,}" if total is not None and total > scores.frames else ""
+    return f"{scores.frames:,}{of} frames"
 
 
 def number(value: float) -> str:

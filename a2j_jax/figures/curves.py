@@ -9,8 +9,8 @@ import numpy as np
 from a2j_jax import input_pipeline
 from a2j_jax.errors import UserError
 from a2j_jax.evaluation import metrics
-from a2j_jax.evaluation.compare import naming, rows_of_frames
-from a2j_jax.evaluation.evaluate import Frames, predict_batches, read_frames, score_frames
+from a2j_jax.evaluation.compare import compared_files, score_files
+from a2j_jax.evaluation.evaluate import Frames, predict_batches, score_frames
 from a2j_jax.evaluation.figures import (
     bars_height,
     draw_joint_bars,
@@ -19,10 +19,11 @@ from a2j_jax.evaluation.figures import (
     plain_axes,
     success_thresholds,
 )
-from a2j_jax.evaluation.predictions import JointSet, read_joints
-from a2j_jax.evaluation.score import CURVE_LIMIT, Scores, score_joint_sets
+from a2j_jax.evaluation.predictions import JointSet
+from a2j_jax.evaluation.provenance import record_of_frames
+from a2j_jax.evaluation.score import CURVE_LIMIT, Scores
 from a2j_jax.figures.sheet import Area, Figure, Sheet
-from a2j_jax.progress import progress, say
+from a2j_jax.progress import progress
 from a2j_jax.tracks import TrackSpec
 from a2j_jax.training import assembly
 from a2j_jax.training.restore import Restored, restore
@@ -103,7 +104,17 @@ def score_checkpoints(
             )
         scores[name] = score_frames(joints.joints_uvd, frames, restored.track)
     assert compared is not None, "at least one checkpoint"
-    return scores | _score_files(predictions, compared, restored.track)
+    if not predictions:
+        return scores
+    where = data_dir or next(iter(found.values())).config.data.dir
+    track = restored.track
+    files = score_files(predictions, track, None, compared, record_of_frames(where, track))
+    if any(one.frames < len(compared.index) for one in files.scores.values()):
+        raise UserError(
+            f"{', '.join(map(str, predictions.values()))}: not of all {len(compared.index):,} frames of the "
+            "checkpoints: figure 7 compares methods on the same frames"
+        )
+    return scores | dict(files.scores)
 
 
 def score_predictions(
@@ -125,18 +136,11 @@ def score_predictions(
     Raises:
       UserError: neither labels nor data set, or files that do not fit them.
     """
-    if labels is not None:
-        truth = _read(labels, track)
-        scores = {}
-        for name, path in predictions.items():
-            with naming(path):
-                scores[name] = score_joint_sets(_read(path, track), truth, track)
-        return scores
-    if data_dir is None:
+    if labels is None and data_dir is None:
         raise UserError("--predictions need --labels, --data_dir or --checkpoint to be scored by")
-    count = input_pipeline.num_frames(data_dir, track, split)
-    batches = input_pipeline.eval_batches(data_dir, track, split, min(_BATCH, count))
-    return _score_files(predictions, read_frames(batches, track), track)
+    where = None if labels is not None else data_dir
+    found, _ = compared_files(predictions, track, labels=labels, data_dir=where, split=split)
+    return dict(found.scores)
 
 
 def _predict(
@@ -152,18 +156,6 @@ def _predict(
         return predict_batches(lambda batch: predict(variables, batch), batches, track, advance)
 
 
-def _score_files(
-    predictions: Mapping[str, str | Path], frames: Frames, track: TrackSpec
-) -> dict[str, Scores]:
-    scores = {}
-    for name, path in predictions.items():
-        joints = _read(path, track)
-        rows = rows_of_frames(joints, frames.index, str(path))
-        with naming(path):
-            scores[name] = score_frames(joints.joints_uvd[rows], frames, track)
-    return scores
-
-
 def _same_frames(one: Frames, other: Frames) -> bool:
     """By number and label: frames of different renderings have the same numbers."""
     return (
@@ -171,13 +163,6 @@ def _same_frames(one: Frames, other: Frames) -> bool:
         and np.array_equal(one.valid, other.valid)
         and np.allclose(one.joints_uvd[one.valid], other.joints_uvd[other.valid])
     )
-
-
-def _read(path: str | Path, track: TrackSpec) -> JointSet:
-    joints = read_joints(path, track)
-    for note in joints.notes:
-        say(f"{path}: {note}")
-    return joints
 
 
 def _curves(scores: Mapping[str, Scores], by: metrics.FrameError) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from a2j_jax import input_pipeline
 from a2j_jax.errors import UserError
 from a2j_jax.evaluation import compare
 from a2j_jax.evaluation.predictions import JointSet, write_joints
+from a2j_jax.tracks import TrackRecord
 from tests.evaluation import made_up
 
 NUMBERS = [0, 2, 3, 7]  # the frames the data set has, of 9 in the distribution
@@ -29,6 +30,8 @@ def data_dir(monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setattr(input_pipeline, "eval_batches", batches)
     monkeypatch.setattr(input_pipeline, "example_reader", lambda *_: stored.__getitem__)
     monkeypatch.setattr(compare, "dataset_facts", lambda *_: [("data set", "made up")])
+    monkeypatch.setattr(compare, "record_of_frames", lambda *_: TrackRecord.of(made_up.TRACK))
+    monkeypatch.setattr(compare, "total_frames", lambda *_: 9)
     return "data"
 
 
@@ -58,13 +61,38 @@ def test_rows_find_their_frames(tmp_path: Path, data_dir: str, kind: str) -> Non
     assert scores["mean_error_mm"] == pytest.approx(errors_of(NUMBERS), rel=1e-4)
 
 
-def test_frames_that_are_missing() -> None:
+def test_frames_that_are_missing_are_told(
+    tmp_path: Path, data_dir: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Scored on what is there, which every row of every table says."""
+    write_joints(
+        tmp_path / "p.npz", JointSet(everything().joints_uvd[[0, 7]], index=np.array([0, 7]))
+    )
+    write_joints(tmp_path / "all.txt", everything())
+    files = {"A": tmp_path / "p.npz", "official": tmp_path / "all.txt"}
+    scores = compare.compare_predictions(
+        files, made_up.TRACK, data_dir=data_dir, out=tmp_path / "report"
+    )
+    assert (scores["frames"], scores["frames_of"]) == (2, 9)
+    for method in scores["methods"].values():
+        assert method["mean_error_mm"] == pytest.approx(errors_of([0, 7]), rel=1e-4)
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert "A (2 of 9 frames)" in page
+    assert "official (2 of 9 frames)" in page
+    assert "made_up/7" in page
+    told = " ".join(capsys.readouterr().err.split())
+    assert "holds 2 of the 4 frames" in told
     uvd = np.zeros((5, 21, 3))
-    index = np.array(NUMBERS)
-    with pytest.raises(UserError, match=r"p\.npz: has no row of frame 7 \(1 of 4 frames"):
-        compare.rows_of_frames(JointSet(uvd, index=np.arange(5)), index, "p.npz")
-    with pytest.raises(UserError, match="5 rows without frame numbers, the data set 4 frames"):
-        compare.rows_of_frames(JointSet(uvd), index, "p.npz")
+    write_joints(tmp_path / "none.npz", JointSet(uvd, index=np.arange(20, 25)))
+    write_joints(tmp_path / "five.npz", JointSet(uvd))
+    for name, message in {
+        "none": "frame 20; and .* frame 0",
+        "five": "5 frames without .* 4 frames",
+    }.items():
+        with pytest.raises(UserError, match=message):
+            compare.compare_predictions(
+                {"A": tmp_path / f"{name}.npz"}, made_up.TRACK, data_dir=data_dir
+            )
 
 
 def test_labels_of_a_file_win_over_the_data_sets(tmp_path: Path, data_dir: str) -> None:
@@ -86,7 +114,7 @@ def test_several_methods_and_the_report(tmp_path: Path, data_dir: str) -> None:
         out=tmp_path / "report",
         command="a2j eval",
     )
-    assert list(scores) == ["track", "frames", "methods"]
+    assert list(scores) == ["track", "frames", "frames_of", "methods"]
     assert scores["methods"]["B"]["mean_error_mm"] == 0.0
     page = (tmp_path / "report" / "report.html").read_text()
     assert "made_up/7" in page  # the worst of the four, by its name

@@ -208,7 +208,7 @@ def test_bad_binary_and_json_files(tmp_path: Path) -> None:
         "cut.npz": "not readable",
         "noise.txt": "not readable as text",
         "row.jsonl": r"row 2: expected 14 joints × 3.*found shape \(1, 3\)",
-        "cut.jsonl": "row 1: not one JSON object",
+        "cut.jsonl": "row 1: not readable as JSON",
         "list.jsonl": "row 1: expected an object",
         "list.json": "expected one object",
         "empty.jsonl": "empty",
