@@ -75,15 +75,15 @@ class AugmentConfig:
 class LossConfig:
     """Eqs. (4)-(7)."""
 
-    preset: Literal["official", "paper"] = "official"  # depth term: plain L1, or smooth L1
+    preset: Literal["official", "paper"] = "official"  # alpha; depth term: plain L1, or smooth L1
     regression_weight: float | None = None  # lambda of Eq. (7); None: the track's
-    alpha: float = 0.5  # Eq. (4)
+    alpha: float | None = None  # Eq. (4); None: the preset's for the track
     surrounding: bool = True  # false (Table 7): without the surrounding loss, Eq. (6)
 
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """Adam with coupled L2, and its schedule; None takes the preset's value (`training/optimizer.py`)."""
+    """Adam with coupled L2, and its schedule; None takes the preset's value for the track (`tracks.py`)."""
 
     preset: Literal["official", "paper"] = "official"
     batch_size: int = 64  # of all devices together

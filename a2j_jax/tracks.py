@@ -39,6 +39,23 @@ class AugmentSpec:
 
 
 @dataclass(frozen=True)
+class TrainingSpec:
+    """How a track is trained: the length of a run, the decay of its learning rate, and alpha.
+
+    Attributes:
+      epochs: passes over the training frames.
+      decay_every_epochs: the learning rate is multiplied by `decay_factor` after every so many epochs.
+      decay_factor: see there.
+      alpha: Eq. (4), the weight of the in-plane term against depth.
+    """
+
+    epochs: int
+    decay_every_epochs: int
+    decay_factor: float
+    alpha: float = 0.5
+
+
+@dataclass(frozen=True)
 class TrackSpec:
     """What one track's frames, crops, labels and scores are made of.
 
@@ -62,6 +79,10 @@ class TrackSpec:
         8-bit RGB with depth = 256 G + B mm; "metres": floating-point metres (HDF5); "stretch8": any
         depth image, min-max-stretched per frame to whole numbers 0..255 before use.
       augmentation: of training.
+      paper_training: what Sec. 4.1.3 and Eq. (4) of the paper say (the presets called "paper").
+      official_training: what the authors' program or log does (the presets called "official"). Published
+        for NYU (35 epochs) and as a log for ITOP's front view (27 epochs, alpha 1). ICVL and HANDS 2017 train
+        as NYU, ITOP's top view and K2HPD as the front view (K2HPD, which has no depth, with alpha 0.5).
       loss_lambda: lambda of Eq. (7).
       protocol: how the track is scored.
       citation: the data set's paper.
@@ -87,6 +108,8 @@ class TrackSpec:
     joint_dims: Literal[2, 3]
     frame_format: FrameFormat
     augmentation: AugmentSpec
+    paper_training: TrainingSpec
+    official_training: TrainingSpec
     loss_lambda: float
     protocol: Literal["mean_error_mm", "map_10cm", "pdj"]
     citation: str
@@ -102,6 +125,10 @@ class TrackSpec:
     def canvas_size(self) -> int:
         """Side of the stored canvas, px."""
         return self.crop_size + 2 * self.margin
+
+    def training(self, preset: Literal["official", "paper"]) -> TrainingSpec:
+        """How to train by the paper or by the authors' program."""
+        return self.paper_training if preset == "paper" else self.official_training
 
     @property
     def num_joints(self) -> int:
@@ -130,6 +157,8 @@ _NYU = TrackSpec(
     joint_dims=3,
     frame_format="nyu_packed",
     augmentation=_HAND_AUGMENTATION,
+    paper_training=TrainingSpec(34, 10, 0.1),
+    official_training=TrainingSpec(35, 10, 0.2),
     loss_lambda=3.0,
     protocol="mean_error_mm",
     citation="Tompson et al., Real-Time Continuous Pose Recovery of Human Hands, TOG 2014",
@@ -146,8 +175,9 @@ _ICVL = dataclasses.replace(
     mean=4.82706137,
     std=16.29524411,
     frame_format="depth16",
+    paper_training=TrainingSpec(17, 7, 0.1),
     citation="Tang et al., Latent Regression Forest, CVPR 2014",
-    notes="Training program not published: augmentation as on NYU.",
+    notes="Training program not published: the official preset and augmentation are those of NYU.",
 )
 
 _HANDS2017 = dataclasses.replace(
@@ -159,8 +189,9 @@ _HANDS2017 = dataclasses.replace(
     mean=-6.39239157,
     std=25.00686072,
     frame_format="depth16",
+    paper_training=TrainingSpec(17, 7, 0.1),
     citation="Yuan et al., The 2017 Hands in the Million Challenge, 2017",
-    notes="Training program not published: augmentation as on NYU.",
+    notes="Training program not published: the official preset and augmentation are those of NYU.",
 )
 
 _ITOP_FRONT = TrackSpec(
@@ -181,10 +212,12 @@ _ITOP_FRONT = TrackSpec(
     joint_dims=3,
     frame_format="metres",
     augmentation=_BODY_AUGMENTATION,
+    paper_training=TrainingSpec(26, 10, 0.1),
+    official_training=TrainingSpec(27, 10, 0.2, alpha=1.0),
     loss_lambda=3.0,
     protocol="map_10cm",
     citation="Haque et al., Towards Viewpoint Invariant 3D Human Pose Estimation, ECCV 2016",
-    notes="Raw depth is in metres; ours is in mm from the reader on. Lambda is 3 in the authors' log.",
+    notes="Raw depth is in meters; ours is in mm from the reader on. Lambda is 3 in the authors' log.",
 )
 
 _ITOP_TOP = dataclasses.replace(
@@ -202,6 +235,7 @@ _K2HPD = dataclasses.replace(
     mean=88.00896855,
     std=67.12190293,
     storage_unit_mm=1.0,
+    official_training=dataclasses.replace(_ITOP_FRONT.official_training, alpha=0.5),
     joint_dims=2,
     frame_format="stretch8",
     loss_lambda=3.0,
@@ -209,7 +243,7 @@ _K2HPD = dataclasses.replace(
     citation="Wang et al., Human Pose Estimation from Depth Images via Inference Embedded "
     "Multi-task Learning, ACM MM 2016",
     notes="2D only; a pixel value is a stretched depth, not a distance. Training program not "
-    "published: augmentation as on ITOP, lambda as on NYU.",
+    "published: the official preset and augmentation are those of ITOP, lambda and alpha those of NYU.",
 )
 
 _SYNTHETIC_HAND = dataclasses.replace(

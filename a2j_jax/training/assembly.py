@@ -19,10 +19,10 @@ from a2j_jax.models.baselines import GlobalRegression, HeatMapFCN
 from a2j_jax.models.decoding import decode
 from a2j_jax.models.network import PoseNetwork
 from a2j_jax.track_files import find_track
-from a2j_jax.tracks import TrackSpec, with_crop_size
+from a2j_jax.tracks import TrackSpec, TrainingSpec, with_crop_size
 from a2j_jax.training import parallel
 from a2j_jax.training.freezing import freeze
-from a2j_jax.training.optimizer import PRESETS, Subject, adam_with_l2, learning_rate_schedule
+from a2j_jax.training.optimizer import adam_with_l2, learning_rate_schedule
 from a2j_jax.training.step import Batch, Objective, Prepare, TrainStep, make_train_step
 
 Predict = Callable[[Any, Mapping[str, Any]], tuple[np.ndarray, np.ndarray]]
@@ -61,12 +61,20 @@ def with_statistics(config: Config) -> Config:
 
 
 def with_preset(config: Config) -> Config:
-    """The config with its preset's schedule, where it leaves that open."""
-    # Hands are cropped around a centre, bodies by a box.
-    subject: Subject = "body" if find_track(config.track).crop_by == "box" else "hand"
-    values = PRESETS[config.optim.preset, subject]._asdict()
-    missing = {name: v for name, v in values.items() if getattr(config.optim, name) is None}
-    return dataclasses.replace(config, optim=dataclasses.replace(config.optim, **missing))
+    """The config with the values of its presets, `optim`'s and `loss`'s, where it leaves them open."""
+    track = find_track(config.track)
+    return dataclasses.replace(
+        config,
+        optim=_filled(config.optim, track.training(config.optim.preset)),
+        loss=_filled(config.loss, track.training(config.loss.preset)),
+    )
+
+
+def _filled(group: Any, values: TrainingSpec) -> Any:
+    """A group of a config with a preset's values where it has None."""
+    given = dataclasses.asdict(values)
+    missing = {k: v for k, v in given.items() if hasattr(group, k) and getattr(group, k) is None}
+    return dataclasses.replace(group, **missing)
 
 
 def _augmentation(track: TrackSpec, settings: AugmentConfig) -> Any:
@@ -145,12 +153,12 @@ def train_step_of(
 
 def objective_of(config: Config, track: TrackSpec) -> Objective:
     """The losses with an experiment's constants."""
-    weight = config.loss.regression_weight
+    weight, alpha = config.loss.regression_weight, config.loss.alpha
     return partial(
         objective,
         crop_size=track.crop_size,
         regression_weight=track.loss_lambda if weight is None else weight,
-        alpha=config.loss.alpha,
+        alpha=track.training(config.loss.preset).alpha if alpha is None else alpha,
         depth_term=DEPTH_TERMS[config.loss.preset],
         surrounding=config.loss.surrounding,
     )

@@ -34,7 +34,10 @@ _MAY_CHANGE = (
     "optim.skip_nonfinite_updates",
 )
 # Of a track: said by the config (and compared there), or no more than words.
-_NOT_OF_THE_TRACK = ("augmentation", "citation", "loss_lambda", "mean", "name", "notes", "std")
+_NOT_OF_THE_TRACK = (
+    *("augmentation", "loss_lambda", "mean", "official_training", "paper_training", "std"),
+    *("citation", "name", "notes"),
+)
 
 
 class Difference(NamedTuple):

@@ -1,30 +1,10 @@
-"""Adam with coupled L2, and the learning-rate schedules of the paper, the official code and the quickstart."""
+"""Adam with coupled L2, and learning-rate schedules; their presets belong to the track (`a2j_jax.tracks`)."""
 
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import optax
 
 Schedule = Literal["constant", "step", "cosine"]
-Preset = Literal["official", "paper"]
-Subject = Literal["hand", "body"]
-
-
-class StepSchedule(NamedTuple):
-    """Length of a run and the fall of its learning rate."""
-
-    epochs: int
-    decay_every_epochs: int
-    decay_factor: float
-
-
-# Sec. 4.2 of the paper; the authors' training program, which was published for hands alone; and for bodies the log of
-# theirs on ITOP: 27 epochs, the learning rate falls after 10 and 20.
-PRESETS: dict[tuple[Preset, Subject], StepSchedule] = {
-    ("official", "hand"): StepSchedule(35, 10, 0.2),
-    ("official", "body"): StepSchedule(27, 10, 0.2),
-    ("paper", "hand"): StepSchedule(34, 10, 0.1),
-    ("paper", "body"): StepSchedule(17, 7, 0.1),
-}
 
 
 def learning_rate_schedule(
@@ -40,8 +20,8 @@ def learning_rate_schedule(
     """Step -> learning rate.
 
     Args:
-      kind: "step" multiplies by `decay_factor` every `decay_every_epochs` (the paper: 0.1 every 10 or 7
-        epochs; the official code: 0.2 every 10), "cosine" falls to zero at `total_steps`, "constant" stays.
+      kind: "step" multiplies by `decay_factor` every `decay_every_epochs` (presets: `TrackSpec.paper_training`
+        and `official_training`), "cosine" falls to zero at `total_steps`, "constant" stays.
       peak: learning rate after the warm-up (3.5e-4 in the paper).
       total_steps, steps_per_epoch: length of the run.
       warmup_steps: linear rise from zero to the peak before the schedule proper; it does not move the falls of "step",

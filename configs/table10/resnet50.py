@@ -2,7 +2,7 @@
 
 Command:      python train.py --config table10/resnet50     (on another data set: --base itop_front)
 Whole table:  a2j reproduce table10 --data nyu
-Paper:        could not be sourced
+Paper:        8.61 mm on NYU at 105.06 frames/s, 88.0 % mAP@10 cm on ITOP's front view at 93.78
 Measured:     docs/experiments.md, on the embedded data
 """
 

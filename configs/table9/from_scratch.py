@@ -2,7 +2,7 @@
 
 Command:      python train.py --config table9/from_scratch     (on another data set: --base itop_front)
 Whole table:  a2j reproduce table9 --data nyu
-Paper:        could not be sourced
+Paper:        10.08 mm on NYU, 87.3 % mAP@10 cm on ITOP's front view (ImageNet: 8.61 mm, 88.0 %)
 Measured:     not yet
 """
 

@@ -2,7 +2,7 @@
 
 Command:      python train.py --config table9/imagenet     (on another data set: --base itop_front)
 Whole table:  a2j reproduce table9 --data nyu
-Paper:        could not be sourced
+Paper:        8.61 mm on NYU, 88.0 % mAP@10 cm on ITOP's front view (from scratch: 10.08 mm, 87.3 %)
 Measured:     not yet
 """
 

@@ -87,7 +87,7 @@ def test_overrides_are_split_off() -> None:
 
 def test_a_row_of_a_table_on_another_base() -> None:
     config = config_with_overrides("table7/no_proposals", [], "itop_front")
-    assert (config.track, config.optim.batch_size, config.loss.alpha) == ("itop_front", 256, 1.0)
+    assert (config.track, config.optim.batch_size) == ("itop_front", 256)
     assert not config.model.proposals
     for name in ("quickstart", "runs/x/config.json"):
         with pytest.raises(UserError, match="is no row of a table"):

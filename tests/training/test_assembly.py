@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from a2j_jax import input_pipeline
-from a2j_jax.config import Config, OptimConfig, override
+from a2j_jax.config import override
+from a2j_jax.config_files import load_config
 from a2j_jax.errors import UserError
 from a2j_jax.models.anchors import Heads, anchor_grid
 from a2j_jax.tracks import get_track
@@ -100,20 +101,40 @@ def test_the_schedule_is_the_configs(kind: str, last: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("track", "preset", "expected"),
+    ("track", "preset", "expected", "alpha"),
     [
-        ("nyu", "official", (35, 10, 0.2)),
-        ("nyu", "paper", (34, 10, 0.1)),
-        ("itop_front", "paper", (17, 7, 0.1)),
-        ("k2hpd", "official", (27, 10, 0.2)),
+        ("nyu", "official", (35, 10, 0.2), 0.5),
+        ("icvl", "official", (35, 10, 0.2), 0.5),
+        ("hands2017", "official", (35, 10, 0.2), 0.5),
+        ("itop_front", "official", (27, 10, 0.2), 1.0),
+        ("itop_top", "official", (27, 10, 0.2), 1.0),
+        ("k2hpd", "official", (27, 10, 0.2), 0.5),
+        ("nyu", "paper", (34, 10, 0.1), 0.5),
+        ("icvl", "paper", (17, 7, 0.1), 0.5),
+        ("hands2017", "paper", (17, 7, 0.1), 0.5),
+        ("itop_front", "paper", (26, 10, 0.1), 0.5),
+        ("itop_top", "paper", (26, 10, 0.1), 0.5),
+        ("k2hpd", "paper", (26, 10, 0.1), 0.5),
+        ("synthetic_hand", "paper", (34, 10, 0.1), 0.5),
+        ("synthetic_body_top", "paper", (26, 10, 0.1), 0.5),
     ],
 )
 def test_a_preset_fills_in_what_a_config_leaves_open(
-    track: str, preset: Any, expected: tuple[float, ...]
+    track: str, preset: str, expected: tuple[float, ...], alpha: float
 ) -> None:
-    config = Config(name="x", track=track, optim=OptimConfig(preset=preset))
-    optim = assembly.with_preset(config).optim
+    config = load_config({"synthetic_body_top": "synthetic_body"}.get(track, track))
+    config = override(config, "track", track)
+    config = override(override(config, "optim.preset", preset), "loss.preset", preset)
+    resolved = assembly.with_preset(config)
+    optim, loss = resolved.optim, resolved.loss
     assert (optim.epochs, optim.decay_every_epochs, optim.decay_factor) == expected
+    assert (optim.learning_rate, optim.weight_decay) == (3.5e-4, 1e-4)
+    for one in (config, resolved):
+        keywords = assembly.objective_of(one, assembly.track_of(one)).keywords
+        term = "smooth_l1" if preset == "paper" else "l1"
+        assert keywords["depth_term"] == term
+        assert (keywords["alpha"], keywords["regression_weight"]) == (alpha, 3.0)
+    assert loss.alpha == alpha
     own = dataclasses.replace(config, optim=dataclasses.replace(config.optim, decay_factor=0.5))
     assert assembly.with_preset(own).optim.decay_factor == 0.5
 
