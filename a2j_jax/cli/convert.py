@@ -16,7 +16,9 @@ Reads .safetensors, .npz, and .pth with the extra a2j-jax[torch] (weights only: 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what `a2j convert` takes."""
-    parser.add_argument("source", type=path_name, help="weights file: .pth, .safetensors or .npz")
+    parser.add_argument(
+        "source", type=path_name, help="weights file: .pth (.pt, .tar), .safetensors or .npz"
+    )
     parser.add_argument(
         "out", type=path_name, help="folder to make; with --imagenet a .safetensors or .npz file"
     )
@@ -31,6 +33,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--backbone", default="resnet50", choices=("resnet18", "resnet34", "resnet50")
+    )
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace the output file even if a2j did not write it (--imagenet)",
     )
 
 
@@ -57,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
         trunk = imagenet_trunk(
             state_dict, expected, backbone=model.backbone, source=arguments.source
         )
-        write_state_dict(arguments.out, trunk)
+        write_state_dict(arguments.out, trunk, arguments.overwrite)
         say(f"{arguments.out}: {model.backbone} of ImageNet, {len(trunk)} tensors, no classifier")
         return 0
     variables = variables_from_official(

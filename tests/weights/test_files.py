@@ -1,5 +1,6 @@
 """Weights files: three formats, the same tensors, and nothing in them is ever executed."""
 
+import argparse
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -67,7 +68,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     for suffix in (".npz", ".safetensors", ".pth"):
         assert "weights file not found" in complaint(tmp_path / f"none{suffix}")
     (tmp_path / "folder.npz").mkdir()
-    assert "weights file not found" in complaint(tmp_path / "folder.npz")
+    assert "is a folder" in complaint(tmp_path / "folder.npz")
     (tmp_path / "weights.onnx").write_bytes(b"1234")
     assert ".safetensors, .npz, .pth" in complaint(tmp_path / "weights.onnx")
     with pytest.raises(UserError, match=r"\.safetensors or \.npz"):
@@ -138,6 +139,48 @@ def test_pytorch_files(tmp_path: Path, torch: ModuleType) -> None:
         assert_same(read_state_dict(tmp_path / name))
 
 
+@pytest.mark.parametrize("prefix", ["", "module.", "module._orig_mod.", "_orig_mod.module."])
+@pytest.mark.parametrize(
+    "below", [(), ("net",), ("network",), ("model",), ("state_dict",), ("model", "state_dict")]
+)
+def test_snapshots_of_training_programs(
+    tmp_path: Path, torch: ModuleType, below: tuple[str, ...], prefix: str
+) -> None:
+    content: Any = {f"{prefix}{name}": torch.from_numpy(x) for name, x in TENSORS.items()}
+    for key in reversed(below):
+        about = {"args": argparse.Namespace(lr=0.1), "best": np.float64(8), "epoch": 3}
+        content = {"optimizer": {"state": {}}, key: content, **about}
+    torch.save(content, tmp_path / "snapshot_3.pth.tar")
+    assert_same(read_state_dict(tmp_path / "snapshot_3.pth.tar"))
+
+
+def test_a_snapshot_without_weights_names_its_keys(tmp_path: Path, torch: ModuleType) -> None:
+    torch.save({"epoch": 3, "generator": {"a": torch.zeros(3)}}, tmp_path / "w.pth")
+    assert "epoch, generator" in complaint(tmp_path / "w.pth")
+    torch.save({"a": torch.zeros(3), "module.a": torch.zeros(3)}, tmp_path / "w.pth")
+    assert "prefix" in complaint(tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+def test_no_file_of_others_is_replaced(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"w{suffix}"
+    path.write_bytes(b"mine")
+    with pytest.raises(UserError, match="--overwrite"):
+        write_state_dict(path, TENSORS)
+    assert path.read_bytes() == b"mine"
+    for overwrite in (True, False):  # then it is ours
+        write_state_dict(path, TENSORS, overwrite)
+        assert_same(read_state_dict(path))
+
+
+def test_a_file_without_permission_is_not_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_state_dict(tmp_path / "w.npz", TENSORS)
+    monkeypatch.setattr("os.access", lambda *_: False)
+    assert "permission" in complaint(tmp_path / "w.npz")
+
+
 def test_a_pytorch_file_of_objects_is_refused_not_run(tmp_path: Path, torch: ModuleType) -> None:
     torch.save({"a": Intruder(tmp_path / "ran")}, tmp_path / "evil.pth")
     message = complaint(tmp_path / "evil.pth")
@@ -145,9 +188,9 @@ def test_a_pytorch_file_of_objects_is_refused_not_run(tmp_path: Path, torch: Mod
     assert "weights_only" not in message  # no advice to trust it
     assert not (tmp_path / "ran").exists()
     torch.save(torch.nn.Linear(2, 3), tmp_path / "module.pth")
-    assert "tensors alone" in complaint(tmp_path / "module.pth")
+    assert "found an object" in complaint(tmp_path / "module.pth")
     torch.save([1, 2], tmp_path / "list.pth")
-    assert "expected a dict of tensors, found list" in complaint(tmp_path / "list.pth")
+    assert "found list" in complaint(tmp_path / "list.pth")
 
 
 def test_pytorch_files_that_are_not(tmp_path: Path, torch: ModuleType) -> None:
