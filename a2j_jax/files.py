@@ -11,7 +11,7 @@ import os
 import re
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -188,31 +188,60 @@ def is_ours(path: Path) -> bool:
 
 
 def check_output(
-    path: str | os.PathLike[str], overwrite: bool = False, option: str = "--out"
+    path: str | os.PathLike[str],
+    overwrite: bool = False,
+    option: str = "--out",
+    *,
+    inputs: Iterable[str | os.PathLike[str]] = (),
+    beside: Path | None = None,
 ) -> Path:
     """Checks that a file may be written, before any work is done for it; returns its path.
 
-    A file that carries our mark is replaced; any other is kept unless `overwrite`.
+    A file that carries our mark is replaced; any other is kept unless `overwrite`. An input is never replaced.
+
+    Args:
+      path: of the file.
+      overwrite: replace what is there, whoever wrote it.
+      option: that names the file, for the message.
+      inputs: files that the command reads.
+      beside: a file that is written together with this one, whose format has no room for a mark (CSV, plain numbers):
+        where that one is ours, so is this.
 
     Raises:
-      UserError: it exists and is not ours, is no regular file, or its folder cannot be written.
+      UserError: it exists and is not ours, is an input or no regular file, or its folder cannot be written.
     """
     path = local_path(path, option)
     shown = f"{option} {printable(str(path))}"
-    if path.is_dir():
-        raise UserError(f"{shown}: is a folder; name a file in it")
-    if path.exists() and not path.is_file():
-        raise UserError(f"{shown}: is a device or pipe; name a regular file")
-    if path.exists() and not overwrite and not is_ours(path):
-        raise UserError(
-            f"{shown}: exists and was not written by a2j_jax; name another file, or add --overwrite"
-        )
-    folder = next((parent for parent in path.parents if parent.exists()), None)
-    if folder is not None and not folder.is_dir():
-        raise UserError(f"{shown}: {printable(str(folder))} is not a folder")
-    if folder is not None and not os.access(folder, os.W_OK | os.X_OK):
-        raise UserError(f"{shown}: no permission to write in {printable(str(folder))}")
+    try:
+        if any(_same_file(path, name) for name in inputs):
+            raise UserError(f"{shown}: is one of the files to be read; name another file")
+        if path.is_dir():
+            raise UserError(f"{shown}: is a folder; name a file in it")
+        if path.exists() and not path.is_file():
+            raise UserError(f"{shown}: is a device or pipe; name a regular file")
+        ours = overwrite or is_ours(path) or (beside is not None and is_ours(beside))
+        if path.exists() and not ours:
+            raise UserError(
+                f"{shown}: exists and was not written by a2j_jax; name another file, or add --overwrite"
+            )
+        folder = next(parent for parent in path.parents if os.path.lexists(parent))
+        if not folder.is_dir():
+            raise UserError(f"{shown}: {printable(str(folder))} is not a folder")
+        tempfile.TemporaryFile(dir=folder).close()
+    except (OSError, StopIteration) as error:
+        raise _cannot_write(shown, error) from error
     return path
+
+
+def _same_file(one: Path, other: str | os.PathLike[str]) -> bool:
+    try:
+        return os.path.samefile(one, other)
+    except OSError:  # one of them does not exist
+        return False
+
+
+def _cannot_write(shown: str, error: Exception) -> UserError:
+    return UserError(f"{shown}: cannot be written ({getattr(error, 'strerror', None) or error})")
 
 
 @contextlib.contextmanager
@@ -237,8 +266,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.chmod(0o666 & ~umask)
         temporary.replace(path)
     except OSError as error:
-        reason = error.strerror or error
-        raise UserError(f"{printable(str(path))}: cannot be written ({reason})") from error
+        raise _cannot_write(printable(str(path)), error) from error
     finally:
         if temporary is not None:
             with contextlib.suppress(OSError):

@@ -16,13 +16,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from a2j_jax.errors import UserError
-from a2j_jax.files import local_path
+from a2j_jax.files import MARK, local_path, replacing
 from a2j_jax.skeletons import Skeleton
 
 #: Okabe & Ito (2008), without yellow (invisible on white) and black (ground truth).
 LIMB_COLORS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 _DPI = 130
 _NO_METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+_MARKED_PNG, _MARKED_SVG = {"Software": MARK}, {**_NO_METADATA, "Creator": MARK}
 _NEAR_GREY, _FAR_GREY = 0.35, 0.92
 
 
@@ -79,14 +80,11 @@ def save_figure(figure: Any, path: str | Path) -> Path:
         UserError: the file cannot be written.
     """
     path = local_path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
         if path.suffix.lower() == ".svg":
-            _write_svg(figure, path, salt=path.stem, transparent=False)
+            _write_svg(figure, temporary, path.stem, transparent=False, metadata=_MARKED_SVG)
         else:
-            figure.savefig(path, format="png")
-    except OSError as error:
-        raise UserError(f"{path}: cannot write the picture ({error.strerror})") from error
+            figure.savefig(temporary, format="png", metadata=_MARKED_PNG)
     return path
 
 
@@ -109,12 +107,18 @@ def figure_png(figure: Any) -> bytes:
     return contents.getvalue()
 
 
-def _write_svg(figure: Any, where: Any, salt: str, transparent: bool) -> None:
+def _write_svg(
+    figure: Any,
+    where: Any,
+    salt: str,
+    transparent: bool,
+    metadata: dict[str, str | None] = _NO_METADATA,
+) -> None:
     from matplotlib import rc_context
 
     # Letters as outlines look the same everywhere; a fixed salt and no date: same figure, same bytes.
     with rc_context({"svg.hashsalt": salt, "svg.fonttype": "path"}):
-        figure.savefig(where, format="svg", metadata=_NO_METADATA, transparent=transparent)
+        figure.savefig(where, format="svg", metadata=metadata, transparent=transparent)
 
 
 def depth_to_grey(depth: ArrayLike, far: float | None = None) -> NDArray[np.float32]:

@@ -109,7 +109,7 @@ def test_bad_requests_are_one_clear_line(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(UserError, match="no examples"):
         contact_sheet([], HAND, tmp_path / "s.png")
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot write the picture"):
+    with pytest.raises(UserError, match="cannot be written"):
         contact_sheet([Tile(np.ones((8, 8)))], HAND, tmp_path / "file" / "s.png")
     hide_matplotlib(monkeypatch)
     assert not pictures.have_matplotlib()

@@ -5,15 +5,12 @@ import re
 import shlex
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import NoReturn
-
-from PIL import Image
 
 from a2j_jax.config import Config, override
 from a2j_jax.config_files import load_config
 from a2j_jax.errors import UserError
-from a2j_jax.files import local_path
+from a2j_jax.files import check_output, local_path
 from a2j_jax.pictures import have_matplotlib
 
 _PREFIX = "--config."
@@ -82,41 +79,33 @@ def whole(minimum: int) -> Callable[[str], int]:
     return parse
 
 
-def check_picture(out: str | None, inputs: Sequence[str] = ()) -> None:
+def add_overwrite(parser: argparse.ArgumentParser) -> None:
+    """Declare `--overwrite`."""
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace output files that exist, even if a2j_jax has not written them",
+    )
+
+
+def check_picture(out: str | None, inputs: Sequence[str] = (), *, overwrite: bool = False) -> None:
     """Refuse to draw into what is not a picture's file, before anything is computed for it.
 
     Args:
       out: what `--out` names; None: no picture is wanted.
-      inputs: files the command reads.
+      inputs, overwrite: as in `files.check_output`.
 
     Raises:
-      UserError: a suffix that is none of a picture, a folder, one of the inputs, or a file that holds
-        anything but a picture of ours; or no matplotlib.
+      UserError: a suffix that is none of a picture, a file that `files.check_output` refuses, or no matplotlib.
     """
     if out is None:
         return
     path = local_path(out, "--out")
     if path.suffix.lower() not in PICTURES:
         raise UserError(f"--out {out}: expected a picture's name, {' or '.join(PICTURES)}")
-    if path.is_dir():
-        raise UserError(f"--out {out}: is a folder; name a picture in it")
-    if path.resolve() in {Path(name).resolve() for name in inputs}:
-        raise UserError(f"--out {out}: is one of the frames to be read; name another file")
-    if path.suffix.lower() == ".png" and path.exists() and not _drawn_here(path):
-        raise UserError(
-            f"--out {out}: exists and is no picture of ours (a depth frame?); name another file"
-        )
+    check_output(path, overwrite, inputs=inputs)
     if not have_matplotlib():
         raise UserError("--out: pictures need matplotlib: pip install 'a2j-jax[viz]'")
-
-
-def _drawn_here(path: Path) -> bool:
-    """Whether a PNG may be a drawing: they have 8 bits and transparency, and depth frames have not."""
-    try:
-        with Image.open(path) as image:
-            return image.mode == "RGBA"
-    except (OSError, SyntaxError, ValueError):
-        return False
 
 
 def step(text: str) -> int | str:

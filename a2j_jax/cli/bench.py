@@ -9,8 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from a2j_jax.cli.arguments import path_name, whole
+from a2j_jax.cli.arguments import add_overwrite, path_name, whole
 from a2j_jax.errors import UserError, did_you_mean
+from a2j_jax.files import check_output
 from a2j_jax.progress import say
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=path_name, metavar="REPORT.md", help="write the tables there too"
     )
+    add_overwrite(parser)
 
 
 def some_of(names: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
@@ -98,12 +100,12 @@ def run(arguments: argparse.Namespace) -> int:
     """Measure, and print what was found."""
     from rich.console import Console
 
+    from a2j_jax.evaluation.report import write_markdown
     from a2j_jax.evaluation.tables import markdown
-    from a2j_jax.files import write_file
     from a2j_jax.speed.bench import machine, measure
     from a2j_jax.speed.report import comparison_table, speed_table, to_json
 
-    _check_out(arguments.out)
+    _check_out(arguments.out, arguments.overwrite)
     track, networks = _from_checkpoint(arguments) if arguments.checkpoint else _named(arguments)
     official_of, torch = _official(arguments, networks)
     facts = {
@@ -123,7 +125,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.out:
         facts_as_list = "".join(f"- {line}\n" for line in header)
         text = "\n".join([facts_as_list, *map(markdown, tables)])
-        say(f"wrote {write_file(arguments.out, text)}")
+        say(f"wrote {write_markdown(arguments.out, text)}")
     if arguments.json:
         print(json.dumps(to_json(found, facts, track), indent=2, allow_nan=False))
     else:
@@ -131,10 +133,13 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _check_out(out: str | None) -> None:
+def _check_out(out: str | None, overwrite: bool) -> None:
     """Whether the report can be written, before minutes are spent on it."""
-    if out is not None and (Path(out).suffix != ".md" or Path(out).is_dir()):
+    if out is None:
+        return
+    if Path(out).suffix != ".md":
         raise UserError(f"--out {out}: expected the name of a Markdown file, e.g. speed.md")
+    check_output(out, overwrite)
 
 
 def _from_checkpoint(arguments: argparse.Namespace) -> "tuple[TrackSpec, list[Network]]":

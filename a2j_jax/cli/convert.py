@@ -2,7 +2,7 @@
 
 import argparse
 
-from a2j_jax.cli.arguments import path_name
+from a2j_jax.cli.arguments import add_overwrite, path_name
 
 EXAMPLES = """\
 examples:
@@ -34,22 +34,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--backbone", default="resnet50", choices=("resnet18", "resnet34", "resnet50")
     )
-    parser.add_argument(
-        "--overwrite",
-        action="store_true",
-        help="replace the output file even if a2j did not write it (--imagenet)",
-    )
+    add_overwrite(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Convert."""
     from a2j_jax.config import Config, ModelConfig
+    from a2j_jax.files import check_output
     from a2j_jax.progress import say
     from a2j_jax.training import assembly
     from a2j_jax.training.checkpoints import save_variables
     from a2j_jax.weights.convert import imagenet_trunk, variables_from_official
     from a2j_jax.weights.files import read_state_dict, write_state_dict
 
+    if arguments.imagenet:
+        check_output(
+            arguments.out, arguments.overwrite, "the file to write,", inputs=[arguments.source]
+        )
     track_name = "nyu" if arguments.imagenet else arguments.track
     config = Config(
         name=f"converted_{track_name}",

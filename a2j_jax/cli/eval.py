@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from a2j_jax import processes
-from a2j_jax.cli.arguments import path_name, step, whole
+from a2j_jax.cli.arguments import add_overwrite, path_name, step, whole
 from a2j_jax.cli.distributed import add_process_arguments, join_processes
 from a2j_jax.errors import UserError
 from a2j_jax.files import local_path
@@ -76,11 +76,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="write a checkpoint's joints there too: .npz, .jsonl, .mat or .txt (u v d per joint)",
     )
     parser.add_argument(
-        "--overwrite",
-        action="store_true",
-        help="replace files of --out and --write that a2j did not write",
-    )
-    parser.add_argument(
         "--subset",
         nargs="+",
         default=[],
@@ -98,6 +93,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="fail",
         help="what to do about a frame on disk that cannot be read (default: fail)",
     )
+    add_overwrite(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
     add_process_arguments(parser)
 

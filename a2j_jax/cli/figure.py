@@ -4,9 +4,10 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from a2j_jax.cli.arguments import check_picture, path_name, whole
+from a2j_jax.cli.arguments import add_overwrite, check_picture, path_name, whole
 from a2j_jax.cli.eval import named_files
 from a2j_jax.errors import UserError
+from a2j_jax.files import check_output
 
 if TYPE_CHECKING:
     from a2j_jax.figures.sheet import Figure
@@ -70,6 +71,7 @@ def _add_options(parser: argparse.ArgumentParser, number: int) -> None:
     beside = (
         "in the first checkpoint's folder, or in this one" if number == 7 else "in the checkpoint's"
     )
+    add_overwrite(parser)
     parser.add_argument(
         "--out", type=path_name, help=f"folder for the files (default: figures, {beside})"
     )
@@ -124,7 +126,13 @@ def run(arguments: argparse.Namespace) -> int:
     number = int(arguments.number)
     folder = _folder(arguments)
     name = f"figure_{number}"
-    check_picture(str(folder / f"{name}.png"))
+    read = getattr(arguments, "predictions", [])
+    inputs = [*map(str, named_files(read).values()), getattr(arguments, "labels", None) or ""]
+    check_picture(str(folder / f"{name}.png"), inputs, overwrite=arguments.overwrite)
+    for suffix in (".svg", ".json", ".csv"):
+        # A CSV has no room for a mark.
+        beside = folder / f"{name}.json" if suffix == ".csv" else None
+        check_output(folder / (name + suffix), arguments.overwrite, inputs=inputs, beside=beside)
     say_written(write_figure(_DRAW[number](arguments), folder, name))
     return 0
 

@@ -6,7 +6,7 @@ import json
 import re
 from pathlib import Path
 
-from a2j_jax.cli.arguments import check_picture, numbers
+from a2j_jax.cli.arguments import add_overwrite, check_picture, numbers, path_name
 from a2j_jax.cli.arguments import step as step_type
 from a2j_jax.errors import UserError
 from a2j_jax.progress import print_table, progress, say
@@ -39,17 +39,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what `a2j predict` takes."""
     parser.add_argument(
         "inputs",
+        type=path_name,
         nargs="*",
         metavar="RUN FRAME",
         help="a run directory or what `a2j convert` made, then depth frames or folders of them",
     )
-    parser.add_argument("--checkpoint", metavar="RUN", help="the same as RUN")
-    parser.add_argument("--depth", nargs="+", default=[], metavar="FRAME", help="more frames")
+    parser.add_argument("--checkpoint", type=path_name, metavar="RUN", help="the same as RUN")
+    parser.add_argument(
+        "--depth", type=path_name, nargs="+", default=[], metavar="FRAME", help="more frames"
+    )
     parser.add_argument(
         "--step", type=step_type, default="best", help="best, latest or a step number (best)"
     )
     parser.add_argument(
-        "--track", help="whose frames these are: file format and camera (the checkpoint's)"
+        "--track",
+        type=path_name,
+        help="whose frames these are: file format and camera (the checkpoint's)",
     )
     where = parser.add_mutually_exclusive_group()
     where.add_argument(
@@ -72,7 +77,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="mm per count of a 16-bit image or an integer .npy (1)",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
-    parser.add_argument("--out", help="PNG or SVG with the joints drawn over the frames")
+    parser.add_argument(
+        "--out", type=path_name, help="PNG or SVG with the joints drawn over the frames"
+    )
+    add_overwrite(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -113,7 +121,7 @@ def _predict(arguments: argparse.Namespace) -> int:
 
     # A mistyped name shows before the network is loaded and compiled, not after.
     checkpoint, paths = _inputs(arguments)
-    check_picture(arguments.out, [str(path) for path in paths])
+    check_picture(arguments.out, [str(path) for path in paths], overwrite=arguments.overwrite)
     given = camera_from(arguments.fx, arguments.fy, arguments.cx, arguments.cy)
     predictor = Predictor.from_checkpoint(checkpoint, step=arguments.step)
     spec = predictor.spec

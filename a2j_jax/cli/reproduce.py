@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from a2j_jax.cli.arguments import path_name, whole
+from a2j_jax.cli.arguments import add_overwrite, path_name, whole
 from a2j_jax.errors import UserError
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--split",
         help="to score in the end (default: test; where that has no labels, the one that ranks checkpoints)",
     )
+    add_overwrite(parser)
     parser.set_defaults(config=None)  # takes --config.KEY=VALUE
 
 
@@ -68,6 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
     from a2j_jax.experiments.budgets import base_config
     from a2j_jax.experiments.paper_tables import get_table
     from a2j_jax.experiments.reproduce import jobs, run_all
+    from a2j_jax.files import check_output
     from a2j_jax.training import assembly
 
     table, data = get_table(arguments.table, arguments.data)
@@ -82,6 +84,8 @@ def run(arguments: argparse.Namespace) -> int:
             )
         base = override(base, key, text)
     out = Path(arguments.out or f"runs/{table.name}-{data}-{arguments.budget}")
+    for suffix in (".md", ".html", ".json"):
+        check_output(out / f"{table.name}{suffix}", arguments.overwrite)
     todo = list(jobs(table, base, arguments.seeds, out))
     _check_taken(arguments.overrides, base, todo)
     results, skipped = run_all(

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from a2j_jax.cli.arguments import check_picture, path_name, whole
+from a2j_jax.cli.arguments import add_overwrite, check_picture, path_name, whole
 from a2j_jax.errors import UserError
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="sheet.png",
         help="PNG or SVG to write (default: sheet.png)",
     )
+    add_overwrite(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -44,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
     track = find_track(arguments.track)
     if arguments.crop_size is not None:
         track = with_crop_size(track, arguments.crop_size)
-    check_picture(arguments.out)
+    check_picture(arguments.out, overwrite=arguments.overwrite)
     data_dir = arguments.data_dir or "data"
     # A folder that was named and is not there is a mistake, and no reason to render something.
     if track.name in EMBEDDED and arguments.data_dir is None and not Path(data_dir).exists():

@@ -33,6 +33,7 @@ from a2j_jax.evaluation.provenance import (
 from a2j_jax.evaluation.report import (
     PREDICTIONS_FILE,
     SCORES_FILE,
+    SUBMISSION_FILE,
     check_report,
     print_scores,
     say_written,
@@ -104,8 +105,9 @@ def evaluate_checkpoint(
     Raises:
       UserError: no checkpoint, no data, a track, window or camera that does not match, or a file in the way.
     """
+    read = list((subset_files or {}).values())
     for path in write:
-        if check_output(path, overwrite, "--write").suffix.lower() not in WRITABLE:
+        if check_output(path, overwrite, "--write", inputs=read).suffix.lower() not in WRITABLE:
             raise UserError(f"{path}: joints are written as one of {', '.join(WRITABLE)}")
     directory = local_path(directory, "checkpoint")
     chosen = restore(directory, "best" if step is None else step)
@@ -118,7 +120,7 @@ def evaluate_checkpoint(
         )
     folder = directory / report_folder(split, step, data_dir) if out is None else local_path(out)
     # A folder in the run's own is ours, what earlier versions wrote there included.
-    check_report(folder, overwrite or out is None)
+    check_report(folder, overwrite or out is None, read)
     data_dir = data_dir or chosen.config.data.dir
     chosen = _as_stored(chosen, data_dir)
 
@@ -356,7 +358,7 @@ def _write_unlabelled(folder: Path, predictions: JointSet, track: TrackSpec) -> 
     paths = {"predictions": folder / PREDICTIONS_FILE}
     write_joints(paths["predictions"], predictions)
     if track.skeleton.name == _SUBMITTED_SKELETON and predictions.joints_xyz_mm is not None:
-        paths["submission"] = folder / "submission.txt"
+        paths["submission"] = folder / SUBMISSION_FILE
         write_submission(paths["submission"], predictions.joints_xyz_mm, predictions.index)
     for path in paths.values():
         say(f"wrote {path}")

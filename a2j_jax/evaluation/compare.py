@@ -76,7 +76,8 @@ def compare_predictions(
             camera, other frames than the labels', or a file in the way of the report.
     """
     if out is not None:
-        check_report(out, overwrite)
+        read = [*files.values(), *(subset_files or {}).values(), labels or ""]
+        check_report(out, overwrite, read)
     comparison, facts = compared_files(files, track, labels=labels, data_dir=data_dir, split=split)
     scores = with_subsets(
         comparison.scores,

@@ -10,6 +10,7 @@ from html import escape
 
 from a2j_jax.evaluation.figures import GRID, INK
 from a2j_jax.evaluation.tables import Table
+from a2j_jax.files import MARK
 
 _STYLE = """
 :root { color-scheme: light dark; --paper: #fff; --ink: #1b1f24; --quiet: #5a636e; --line: #d8dce1;
@@ -92,6 +93,7 @@ def page(title: str, subtitle: str, parts: Iterable[str]) -> str:
 <html lang="en">
 <head>
 <meta charset="utf-8">
+<meta name="generator" content="{MARK}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{escape(title)}</title>
 <style>{_STYLE}</style>

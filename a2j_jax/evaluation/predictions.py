@@ -127,7 +127,9 @@ def write_joints(path: str | Path, joints: JointSet) -> None:
     with replacing(path) as temporary:
         match path.suffix.lower():
             case ".npz":
-                np.savez_compressed(temporary, allow_pickle=False, about=np.array(about), **arrays)
+                # An open file: given a name, NumPy would write `x.NPZ` as `x.NPZ.npz`.
+                with temporary.open("wb") as file:
+                    np.savez_compressed(file, allow_pickle=False, about=np.array(about), **arrays)
                 with zipfile.ZipFile(temporary, "a") as archive:
                     archive.comment = MARK.encode()  # not compressed: `files.is_ours` finds it
             case ".mat":

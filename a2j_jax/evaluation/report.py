@@ -26,7 +26,17 @@ from a2j_jax.files import MARK, check_output, local_path, write_file
 from a2j_jax.text import printable
 
 NO_PICTURES = "no pictures: they need matplotlib, pip install 'a2j-jax[viz]'"
-REPORT_FILE, SCORES_FILE, PREDICTIONS_FILE = "report.html", "scores.json", "predictions.npz"
+REPORT_FILE, SCORES_FILE = "report.html", "scores.json"
+PREDICTIONS_FILE, SUBMISSION_FILE = "predictions.npz", "submission.txt"
+_PLOTS = (
+    "success_curve",
+    "success_curve_mean",
+    "per_joint",
+    "per_joint_protocol",
+    "error_depth",
+    "error_distance",
+    "frames",
+)
 
 # Single frames in the page: of each kind, and how many methods may stand side by side.
 _TILES_OF_A_KIND, _METHODS_COMPARED = 6, 4
@@ -79,14 +89,33 @@ def _side_by_side(scores: Mapping[str, Scores], width: int) -> Iterator[dict[str
         yield {name: scores[name] for name in names[first : first + count]}
 
 
-def check_report(directory: str | Path, overwrite: bool = False) -> None:
+def check_report(
+    directory: str | Path, overwrite: bool = False, inputs: Sequence[str | Path] = ()
+) -> None:
     """Checks that a report may be written to a folder, before there is anything to report.
+
+    Args:
+        directory: of the report, existing or not.
+        overwrite, inputs: as in `files.check_output`.
 
     Raises:
         UserError: a file in its place that a2j_jax did not write (unless `overwrite`), or no permission.
     """
-    for name in (REPORT_FILE, SCORES_FILE, PREDICTIONS_FILE):
-        check_output(local_path(directory) / name, overwrite)
+    folder = local_path(directory)
+    plots = (name + suffix for name in _PLOTS for suffix in (".png", ".svg"))
+    for name in (REPORT_FILE, SCORES_FILE, PREDICTIONS_FILE, SUBMISSION_FILE, *plots):
+        # The challenge's format has no room for a mark.
+        beside = folder / PREDICTIONS_FILE if name == SUBMISSION_FILE else None
+        check_output(folder / name, overwrite, inputs=inputs, beside=beside)
+
+
+def write_markdown(path: str | Path, text: str) -> Path:
+    """Write a Markdown file with our mark, making its folder; returns the path.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    return write_file(path, f"{text}\n<!-- {MARK} -->\n")
 
 
 def write_json(path: str | Path, contents: Mapping[str, Any]) -> Path:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import itertools
-import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,10 +16,11 @@ from a2j_jax.evaluation.evaluate import score_frames
 from a2j_jax.evaluation.protocols import score_pdj
 from a2j_jax.evaluation.report import write_json
 from a2j_jax.experiments.paper_tables import PaperTable, Row
-from a2j_jax.files import local_path
+from a2j_jax.files import local_path, read_json
 from a2j_jax.models.network import PoseNetwork
 from a2j_jax.progress import say
 from a2j_jax.speed.stages import flops_per_frame, frames_per_second, parameters
+from a2j_jax.text import printable
 from a2j_jax.training import assembly
 from a2j_jax.training.experiment import run_experiment
 from a2j_jax.training.record import read_starts
@@ -30,6 +30,19 @@ from a2j_jax.weights.load import check_weights
 
 RESULT_FILE = "result.json"
 _SPEED_ROUNDS = 20
+# Of the values in it.
+_KINDS: dict[str, tuple[type, ...]] = {
+    "row": (str,),
+    "seed": (int,),
+    "scored": (dict,),
+    "final": (dict,),
+    "best": (dict,),
+    "parameters": (int,),
+    "flops": (int, float),
+    "speed": (dict,),
+    "commits": (list,),
+    "devices": (dict, type(None)),
+}
 Prepare = Callable[[Config], None]
 
 
@@ -227,8 +240,25 @@ def _commit(start: dict[str, Any]) -> str | None:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    try:
-        contents: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError):
+    """What was found when a run was scored; None where that is still to be done, or its file is damaged."""
+    if not path.exists():
         return None
-    return contents
+    try:
+        contents = read_json(path, "the scores of a run")
+        if not _is_result(contents):
+            raise UserError(f"{printable(str(path))}: not the scores of a run")
+    except UserError as error:
+        say(f"{error}; scoring the run again")
+        return None
+    known: dict[str, Any] = {key: value for key, value in contents.items() if key != "written_by"}
+    return known
+
+
+def _is_result(contents: Any) -> bool:
+    """Whether a JSON value has the form of a `result.json`."""
+    if not isinstance(contents, dict):
+        return False
+    if any(type(contents.get(key)) not in kinds for key, kinds in _KINDS.items()):
+        return False
+    scores = [contents[which] for which in ("final", "best")]
+    return all(type(one.get(key)) is int for one in scores for key in ("step", "frames"))

@@ -10,7 +10,7 @@ from rich.table import Table as RichTable
 from a2j_jax import progress
 from a2j_jax.evaluation import html
 from a2j_jax.evaluation.published import published_table
-from a2j_jax.evaluation.report import write_json
+from a2j_jax.evaluation.report import write_json, write_markdown
 from a2j_jax.evaluation.tables import Table, markdown
 from a2j_jax.experiments.paper_tables import PaperTable, Row
 from a2j_jax.files import write_file
@@ -200,7 +200,7 @@ def write_table(
     parts = [html.table(contents), html.code(command) if command else ""]
     page = html.page(f"a2j reproduce {name}", "", parts)
     return [
-        write_file(out / f"{name}.md", text),
+        write_markdown(out / f"{name}.md", text),
         write_file(out / f"{name}.html", page),
         write_json(out / f"{name}.json", {"command": command, "results": list(results)}),
     ]

@@ -1,15 +1,15 @@
 """A sheet of paper measured in inches from its top left corner, and the files a figure is written to."""
 
 import csv
+import io
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from a2j_jax import pictures
-from a2j_jax.errors import UserError
 from a2j_jax.evaluation.report import write_json
-from a2j_jax.files import local_path
+from a2j_jax.files import local_path, write_file
 
 _MARGIN = 0.12
 _LEGEND_TOP, _LEGEND_COLUMN = 0.1, 1.3  # inches: above it, and of its widest column
@@ -137,11 +137,8 @@ def write_figure(figure: Figure, folder: str | Path, name: str) -> list[Path]:
 
 
 def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
-    try:
-        with path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(rows[0]) if rows else [])
-            writer.writeheader()
-            writer.writerows(rows)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror})") from error
-    return path
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]) if rows else [])
+    writer.writeheader()
+    writer.writerows(rows)
+    return write_file(path, text.getvalue())

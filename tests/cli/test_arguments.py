@@ -187,3 +187,72 @@ def test_the_library_refuses_them_too(
     with pytest.raises(UserError, match="addresses are not supported"):
         call()
     assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("line", "foreign"),
+    [
+        ("predict --checkpoint none --depth d.png --out d.png", "d.png"),
+        ("predict --checkpoint none --depth d.png --out x.svg", "x.svg"),
+        ("predict --checkpoint none --depth d.png --out link.png --overwrite", "d.png"),
+        ("show synthetic_hand", "sheet.png"),
+        ("bench --out speed.md", "speed.md"),
+        ("figure 3 --checkpoint none --out f", "f/figure_3.svg"),
+        ("figure 7 --predictions d.txt --track nyu --labels d.txt --out f", "f/figure_7.csv"),
+        ("figure 7 --predictions f/figure_7.json --track nyu --out f", "f/figure_7.json"),
+        ("eval --workdir none --write d.txt", "d.txt"),
+        ("eval --workdir CHECKPOINT --out r", "r/submission.txt"),
+        ("eval --workdir CHECKPOINT --out r", "r/success_curve.png"),
+        ("eval --predictions d.txt --track nyu --labels d.txt --out r", "r/report.html"),
+        ("eval --predictions r/scores.json --track nyu --labels d.txt --out r", "r/scores.json"),
+        ("reproduce table7 --data synthetic_hand --budget smoke --out t", "t/table7.md"),
+        ("convert a.npz a.npz --imagenet --overwrite", "a.npz"),
+        ("convert a.npz b.npz --imagenet", "b.npz"),
+    ],
+)
+def test_files_that_are_not_ours_are_kept(
+    line: str,
+    foreign: str,
+    refused: Refused,
+    checkpoints: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("d.png", "d.txt", "a.npz", foreign):
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).write_bytes(b"precious")
+    Path("link.png").symlink_to("d.png")
+    files = {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*")}
+    told = refused(*line.replace("CHECKPOINT", str(checkpoints / "synthetic_hand")).split())
+    assert any(words in told for words in ("not written by a2j_jax", "to be read", "exists")), told
+    assert {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*")} == files
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "bench --out PLACE/speed.md",
+        "figure 3 --checkpoint none --out PLACE",
+        "eval --workdir none --write PLACE/a.npz",
+        "eval --workdir CHECKPOINT --out PLACE",
+        "eval --predictions a.txt --track nyu --labels a.txt --out PLACE",
+        "predict --checkpoint none --depth d.png --out PLACE/x.png",
+        "show synthetic_hand --out PLACE/x.png",
+        "reproduce table7 --data synthetic_hand --budget smoke --out PLACE",
+    ],
+)
+@pytest.mark.parametrize("place", ["/dev/null/x", "/proc/x", "d.png"])
+def test_what_cannot_be_written_is_found_before_the_work(
+    line: str,
+    place: str,
+    refused: Refused,
+    checkpoints: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("d.png").touch()
+    line = line.replace("CHECKPOINT", str(checkpoints / "synthetic_hand")).replace("PLACE", place)
+    told = refused(*line.split())
+    assert "cannot be written" in told or "is not a folder" in told, told

@@ -145,4 +145,4 @@ def test_mistakes(
 
 def test_a_report_is_no_folder(refused: Refused, tmp_path: Path) -> None:
     (tmp_path / "x.md").mkdir()
-    assert "expected the name of a Markdown file" in refused("bench", "--out", tmp_path / "x.md")
+    assert "is a folder" in refused("bench", "--out", tmp_path / "x.md")

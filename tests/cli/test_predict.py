@@ -239,9 +239,9 @@ def test_pictures_are_not_drawn_over_inputs(
     def told(out: str) -> str:
         return refused("predict", "--checkpoint", "none", "--depth", depth, "--out", out)
 
-    assert "is one of the frames to be read" in told("../" + tmp_path.name + "/depth.png")
-    assert "is no picture of ours (a depth frame?)" in told("other.png")
-    assert "is no picture of ours" in told("notes.png")
+    assert "is one of the files to be read" in told("../" + tmp_path.name + "/depth.png")
+    assert "was not written by a2j_jax" in told("other.png")
+    assert "was not written by a2j_jax" in told("notes.png")
     assert "expected a picture's name, .png or .svg" in told("notes.txt")
     (tmp_path / "sheet.png").mkdir()
     assert "is a folder" in told("sheet.png")
