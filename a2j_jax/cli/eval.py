@@ -12,6 +12,8 @@ from a2j_jax.cli.distributed import add_process_arguments, join_processes
 from a2j_jax.errors import UserError
 from a2j_jax.files import local_path
 
+_GRACE_SECONDS = 1.0  # after SIGTERM
+
 EXAMPLES = """\
 examples:
   a2j eval --workdir runs/quickstart
@@ -100,10 +102,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Evaluate."""
+    from a2j_jax.cli.main import ends_within
+
     join_processes(arguments)
-    contents = _predictions(arguments) if arguments.predictions else _checkpoint(arguments)
-    if arguments.json and processes.is_first():
-        print(json.dumps(contents))
+    with ends_within(_GRACE_SECONDS):
+        contents = _predictions(arguments) if arguments.predictions else _checkpoint(arguments)
+        if arguments.json and processes.is_first():
+            print(json.dumps(contents))
     return 0
 
 

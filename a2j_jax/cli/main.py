@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 from multiprocessing import util as multiprocessing_util
 from typing import Any, NoReturn
@@ -116,12 +116,47 @@ def _end(*_: object) -> NoReturn:
     raise _Terminated
 
 
+@contextlib.contextmanager
+def ends_within(seconds: float) -> Iterator[None]:
+    """A context in which SIGTERM ends the program after this long even while it compiles or computes.
+
+    Python's handlers run between two steps of the interpreter, and one step may be a compilation. Outside of
+    `console`, and in other threads, this changes nothing.
+    """
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if not in_main_thread or signal.getsignal(signal.SIGTERM) is not _end:
+        yield
+        return
+    signal.signal(signal.SIGTERM, _end)  # where there are several processes, JAX has taken it
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    unwound = threading.Event()
+
+    def watch() -> None:
+        while number := os.read(reader, 1):
+            if number[0] == signal.SIGTERM and not unwound.wait(seconds):
+                os.write(2, b"a2j: SIGTERM: ended\n")
+                os._exit(TERMINATED)
+        os.close(reader)
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        unwound.set()
+        signal.set_wakeup_fd(before)
+        os.close(writer)
+
+
 def _interrupt_again(unraisable: Any) -> None:
     """A Ctrl-C that met a callback of the garbage collector (JAX has one) would be printed and forgotten."""
     if isinstance(unraisable.exc_value, KeyboardInterrupt):
         # When the callback is over; as a signal to the main thread, which wakes it where it waits.
         main_thread = threading.main_thread().ident
-        again = threading.Timer(0.05, signal.pthread_kill, (main_thread, signal.SIGINT))
+        terminated = isinstance(unraisable.exc_value, _Terminated)
+        number = signal.SIGTERM if terminated else signal.SIGINT
+        again = threading.Timer(0.05, signal.pthread_kill, (main_thread, number))
         again.daemon = True
         again.start()
     else:

@@ -159,7 +159,7 @@ def _predict(arguments: argparse.Namespace) -> int:
     if arguments.out:
         say(f"overlay: {write_overlay(predictions, spec, arguments.out)}")
     if arguments.json:
-        print(json.dumps(to_json(predictions, spec), allow_nan=False))
+        print(json.dumps(to_json(predictions, spec, source, camera), allow_nan=False))
     return 0
 
 

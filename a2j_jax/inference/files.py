@@ -1,7 +1,7 @@
 """Frames on disk → joints → JSON and an overlay picture: what `a2j predict` does."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +10,14 @@ from numpy.typing import ArrayLike
 
 from a2j_jax.depth_files import read_depth
 from a2j_jax.errors import UserError
-from a2j_jax.files import local_path, regular_file
+from a2j_jax.files import MARK, local_path, regular_file
 from a2j_jax.geometry import Camera
 from a2j_jax.inference.frames import DepthFrame
 from a2j_jax.inference.predictor import Location, PoseEstimate, Predictor
 from a2j_jax.pictures import Tile, contact_sheet
 from a2j_jax.progress import say
 from a2j_jax.text import printable
-from a2j_jax.tracks import TrackSpec
+from a2j_jax.tracks import TrackRecord, TrackSpec
 
 # What is a frame where a folder is named.
 _FRAME_SUFFIXES = (".npy", ".png", ".tif", ".tiff", ".pgm")
@@ -119,13 +119,38 @@ def predict_files(
         yield FilePrediction(str(path), estimate, region, (x0, y0), located)
 
 
-def to_json(predictions: Sequence[FilePrediction], spec: TrackSpec) -> dict[str, Any]:
+def to_json(
+    predictions: Sequence[FilePrediction],
+    spec: TrackSpec,
+    source: TrackSpec | None = None,
+    camera: Camera | None = None,
+) -> dict[str, Any]:
     """The one object that `a2j predict --json` prints.
 
-    `{"track": ..., "joint_names": [...], "frames": [...]}`: the track the network was trained on, and the K
-    names that the rows of `joints_uvd`, `joints_xyz_mm` and `confidence` are of.
+    `{"track": ..., "joint_names": [...], "about": {...}, "frames": [...]}`: the track the network was trained on,
+    the K names that the rows of `joints_uvd`, `joints_xyz_mm` and `confidence` are of, and what evaluation compares
+    with the labels (`TrackRecord`, and where the crops came from).
+
+    Args:
+      predictions: of some frames.
+      spec: the track of the network.
+      source: the track of the frames; that of the network by default.
+      camera: of the frames; the source's by default.
     """
+    source = source or spec
+    record = replace(TrackRecord.of(source), joints=spec.skeleton.joints)
+    if camera is not None:
+        record = replace(record, camera=astuple(camera))
+    if source.name != spec.name:  # the windows are another track's, by intent
+        record = replace(record, half_window_mm=None, depth_window_mm=None)
+    found = sum(prediction.located is not None for prediction in predictions)
+    centers = {"depth": found, "given": len(predictions) - found}
     return {
+        "about": {
+            "written_by": MARK,
+            "track": record.to_json(),
+            "centers": {name: count for name, count in centers.items() if count},
+        },
         "track": spec.name,
         "joint_names": list(spec.skeleton.joints),
         "frames": [prediction.to_json() for prediction in predictions],

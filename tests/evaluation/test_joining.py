@@ -1,0 +1,245 @@
+"""What is scored is what was meant: frames by name or number, files and data sets of the same track."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from a2j_jax import input_pipeline
+from a2j_jax.errors import UserError
+from a2j_jax.evaluation import compare
+from a2j_jax.evaluation.predictions import JointSet, read_joints, write_joints
+from a2j_jax.evaluation.score import marked, rows_of, score_joint_sets
+from a2j_jax.evaluation.submission import match_names
+from a2j_jax.files import MARK, is_ours
+from a2j_jax.track_files import find_track, track_from_dict
+from a2j_jax.tracks import TrackRecord, get_track
+from tests.distributions import own_data
+from tfds_builders.build import build_raw
+
+NYU, ICVL, HANDS = (get_track(name) for name in ("nyu", "icvl", "hands2017"))
+SEQUENCES = [f"test_seq_{s}/image_000{n}.png" for s in (1, 2) for n in (0, 1)]
+
+
+@pytest.mark.parametrize(
+    ("names", "wanted", "rows"),
+    [
+        (["b.png", "a.png"], ["a.png", "b.png"], [1, 0]),
+        (["a.PNG", "./b.png"], ["a.png", "b.png"], [0, 1]),
+        (["D:\\icvl\\Depth\\" + n.replace("/", "\\") for n in SEQUENCES], SEQUENCES, [0, 1, 2, 3]),
+        (SEQUENCES, [f"/icvl/Testing/Depth/{n}" for n in reversed(SEQUENCES)], [3, 2, 1, 0]),
+        (["image_0001.png"], ["test_seq_1/image_0001.png"], [0]),
+        (["x/0.npy", "x/1.npy"], ["0.png", "1.png"], [0, 1]),
+        (["IMAGE_D00000001.PNG"], ["frame/images/image_D00000001.png"], [0]),
+        (["13_00001", "13_00002"], ["13_00002"], [1]),
+        (["test_seq_2/image_0000.png"], ["test_seq_1/image_0000.png"], [-1]),
+        (["training/images/image_D00000001.png"], ["frame/images/image_D00000001.png"], [-1]),
+        (["depth_2_0000001.png"], ["depth_1_0000001.png"], [-1]),
+    ],
+)
+def test_names_of_the_same_frame(names: list[str], wanted: list[str], rows: list[int]) -> None:
+    np.testing.assert_array_equal(match_names(names, wanted, "p.txt"), rows)
+
+
+@pytest.mark.parametrize(
+    ("names", "wanted", "message"),
+    [
+        (["a.png", "a.PNG"], ["a.png"], "rows 1 and 2 are both frame"),
+        (SEQUENCES, ["image_0000.png"], "test_seq_1.* or .*test_seq_2"),
+        (["image_0000.png"], SEQUENCES, "test_seq_1.* or .*test_seq_2"),
+    ],
+)
+def test_names_that_fit_several(names: list[str], wanted: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        match_names(names, wanted, "p.txt")
+
+
+def lines(names: list[str], joints: np.ndarray) -> str:
+    rows = zip(names, joints.reshape(len(joints), -1).tolist(), strict=True)
+    return "".join(f"{name} {' '.join(map(str, row))}\n" for name, row in rows)
+
+
+def test_icvl_in_another_order_and_of_other_frames(tmp_path: Path) -> None:
+    uvd = np.random.default_rng(0).uniform([50, 50, 300], [250, 200, 500], (4, 16, 3))
+    (tmp_path / "labels.txt").write_text(lines(SEQUENCES, uvd))
+    labels = read_joints(tmp_path / "labels.txt", ICVL)
+    order = [2, 0, 3, 1]
+    frames = [{"path": f"/d/Depth/{SEQUENCES[n]}", "joints_uvd": uvd[n].tolist()} for n in order]
+    (tmp_path / "p.json").write_text(json.dumps({"frames": frames}))
+    scores = score_joint_sets(read_joints(tmp_path / "p.json", ICVL), labels, ICVL)
+    assert (scores.frames, scores.mean_error) == (4, 0.0)
+    for wrong, names in {
+        "image_0007": [*SEQUENCES[:3], "test_seq_2/image_0007.png"],
+        "rows 2 and 4": [*SEQUENCES[:3], SEQUENCES[1]],
+    }.items():
+        (tmp_path / "p.txt").write_text(lines(names, uvd))
+        with pytest.raises(UserError, match=wrong):
+            score_joint_sets(read_joints(tmp_path / "p.txt", ICVL), labels, ICVL)
+
+
+def test_numbers_join_rows_of_the_whole_split() -> None:
+    """`--predictions official.txt mine.npz`: the labels are 8,252 rows, mine are three of them."""
+    truth = JointSet(np.zeros((6, 14, 3)))
+    mine = JointSet(np.zeros((3, 14, 3)), index=np.array([0, 2, 5]))
+    np.testing.assert_array_equal(rows_of(mine, truth, "p", "labels"), [0, -1, 1, -1, -1, 2])
+    back = dataclasses.replace(truth, index=np.array([0, 1, 3, 4, 8, 9]))
+    np.testing.assert_array_equal(
+        rows_of(JointSet(np.zeros((10, 14, 3))), back, "p", "labels"), [0, 1, 3, 4, 8, 9]
+    )
+
+
+def test_the_number_in_a_name_of_nyu(tmp_path: Path) -> None:
+    uvd = np.random.default_rng(0).uniform(300, 400, (9, 14, 3))
+    frames = [
+        {"path": f"nyu/test/depth_1_{n + 1:07d}.png", "joints_uvd": uvd[n].tolist()} for n in (7, 2)
+    ]
+    (tmp_path / "p.json").write_text(json.dumps({"frames": frames}))
+    np.savetxt(tmp_path / "labels.txt", uvd.reshape(9, -1))
+    files = {"ours": tmp_path / "p.json", "official": tmp_path / "labels.txt"}
+    scores = compare.compare_predictions(files, NYU, labels=tmp_path / "labels.txt")
+    assert (scores["frames"], scores["frames_of"]) == (2, 8252)
+    assert scores["methods"]["ours"]["mean_error_mm"] == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".mat", ".jsonl"])
+def test_a_file_of_ours_says_what_it_is_of(tmp_path: Path, suffix: str) -> None:
+    about = {"track": TrackRecord.of(NYU).to_json(), "centers": {"depth": 2}}
+    names = np.array(["depth_1_0000003.png", "sequence ä/1.png"])
+    path = tmp_path / f"p{suffix}"
+    write_joints(path, JointSet(np.full((2, 14, 3), 400.0), frame_id=names, about=about))
+    assert is_ours(path)
+    back = read_joints(path, NYU)
+    assert back.record == TrackRecord.of(NYU)
+    assert (back.about["centers"], back.about["written_by"]) == ({"depth": 2}, MARK)
+    np.testing.assert_array_equal(back.frame_id, names)
+    labels = tmp_path / "labels.npz"
+    write_joints(labels, JointSet(back.joints_uvd, frame_id=names))
+    scores = compare.compare_predictions({"ours": path}, NYU, labels=labels)
+    assert (scores["frames"], scores["centers"]) == (2, {"depth": 2})
+
+
+OTHERS: dict[str, dict[str, Any]] = {
+    "joint 1 .*pinky_tip.*": {
+        "skeleton": dataclasses.replace(NYU.skeleton, joints=NYU.skeleton.joints[::-1])
+    },
+    "joint 3 other there": {
+        "skeleton": dataclasses.replace(
+            NYU.skeleton, joints=(*NYU.skeleton.joints[:2], "other", *NYU.skeleton.joints[3:])
+        )
+    },
+    "half_window_mm 300 there, 110 here": {"half_window_mm": 300.0},
+    "depth_window_mm 100 there, 150 here": {"depth_window_mm": 100.0},
+    "camera 600 .* there, 588.03 .* here": {"camera": dataclasses.replace(NYU.camera, fx=600.0)},
+    "track mine there, nyu here": {"name": "mine"},
+}
+
+
+@pytest.mark.parametrize("message", OTHERS)
+def test_a_file_of_something_else_is_refused(tmp_path: Path, message: str) -> None:
+    other = dataclasses.replace(NYU, **OTHERS[message])
+    uvd = np.full((2, 14, 3), 400.0)
+    write_joints(
+        tmp_path / "p.npz", JointSet(uvd, about={"track": TrackRecord.of(other).to_json()})
+    )
+    write_joints(tmp_path / "ok.npz", JointSet(uvd))  # says nothing, as files of before
+    for files in (("p.npz", "ok.npz"), ("ok.npz", "p.npz")):
+        with pytest.raises(UserError, match=f"p.npz.*{message}"):
+            compare.compare_predictions({"A": tmp_path / files[0]}, NYU, labels=tmp_path / files[1])
+
+
+def test_harmless_differences_pass(tmp_path: Path) -> None:
+    other = dataclasses.replace(
+        NYU, citation="mine", notes="none", storage_unit_mm=0.5, crop_size=96, mean=0.0, std=1.0
+    )
+    uvd = np.full((2, 14, 3), 400.0)
+    record = TrackRecord.of(other).to_json() | {"a later key": 1}
+    write_joints(tmp_path / "p.npz", JointSet(uvd, about={"track": record}))
+    scores = compare.compare_predictions({"A": tmp_path / "p.npz"}, NYU, labels=tmp_path / "p.npz")
+    assert scores["mean_error_mm"] == 0.0
+
+
+def test_a_users_data_set_of_before_there_were_records() -> None:
+    values = {"name": "mine", "like": "nyu", "joints": ["a", "b"]}
+    track = track_from_dict(values)
+    told = {"joints": "b, a", "half_window_mm": 300.0, "camera": {"fx": 588.03}}
+    record = TrackRecord.of_dataset({"spec": {"distribution": told}}, "mine")
+    assert len(record.differences(TrackRecord.of(track))) == 3
+    assert TrackRecord.of_dataset({}, "mine").differences(TrackRecord.of(track)) == []
+    assert TrackRecord.of_dataset({}, "nyu").differences(TrackRecord.of(track))
+
+
+def test_caveats() -> None:
+    uvd = np.full((3, 14, 3), 400.0)
+    one = score_joint_sets(JointSet(uvd), JointSet(uvd), NYU)
+    for changes, caveat in {
+        (): "",
+        (("frames_of", 8252),): "3 of 8,252 frames",
+        (("centers", (("depth", 3),)),): "crops from depth",
+        (("centers", (("nyu_center_test.mat", 2), ("depth", 1))),): "some crops from depth",
+        (("centers", (("nyu_center_test.mat", 3),)),): "",
+        (("frames_of", 4), ("centers", (("labels", 3),))): "3 of 4 frames, crops from labels",
+    }.items():
+        values = {k: dict(v) if isinstance(v, tuple) else v for k, v in changes}
+        changed = dataclasses.replace(one, **values)
+        assert changed.caveat == caveat
+        assert list(marked({"A2J": changed})) == [f"A2J ({caveat})" if caveat else "A2J"]
+        assert changed.to_json()["frames_of"] == values.get("frames_of", 3)
+
+
+UVD = [[1.5] * 3] * 14
+BAD: dict[str, tuple[str, str]] = {
+    "twice": ('{"frames": [{"joints_uvd": 1, "joints_uvd": 2}]}', "twice"),
+    "NaN": ('{"frames": [{"joints_uvd": NaN}]}', "NaN"),
+    "huge": (json.dumps({"frames": [{"joints_uvd": UVD, "index": 10**30}]}), "64 bits"),
+    "too large": (json.dumps({"frames": [{"joints_uvd": UVD, "index": 2**63}]}), "'index'"),
+    "negative": (json.dumps({"frames": [{"joints_uvd": UVD, "index": -1}]}), "'index' -1"),
+    "fraction": (json.dumps({"frames": [{"joints_uvd": UVD, "index": 1.5}]}), "'index'"),
+    "texts": (json.dumps({"frames": [{"joints_uvd": [["1.5"] * 3] * 14}]}), "'joints_uvd'"),
+    "truth": (json.dumps({"frames": [{"joints_uvd": [[True] * 3] * 14}]}), "'joints_uvd'"),
+    "words": (json.dumps({"frames": [{"joints_uvd": UVD, "valid": ["false"] * 14}]}), "'valid'"),
+    "a number": (json.dumps({"frames": [{"joints_uvd": UVD, "path": 7}]}), "'frame_id'"),
+    "deep": ("[" * 100_000, "deep"),
+    "about": (json.dumps({"frames": [{"joints_uvd": UVD}], "about": [1]}), "'about'"),
+    "record": (json.dumps({"frames": [{"joints_uvd": UVD}], "about": {"track": 1}}), "record"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_json_that_is_not_what_it_should_be(tmp_path: Path, kind: str) -> None:
+    contents, message = BAD[kind]
+    (tmp_path / "p.json").write_text(contents)
+    with pytest.raises(UserError, match=message) as caught:
+        read_joints(tmp_path / "p.json", NYU)
+    assert "p.json" in str(caught.value)
+
+
+def test_a_data_set_of_something_else_is_refused(tmp_path: Path) -> None:
+    own_data.write(tmp_path / "mine")
+    own_data.write_csv(tmp_path / "mine")
+    build_raw(str(tmp_path / "mine"), tmp_path / "mine", tmp_path / "data")
+    track = find_track(tmp_path / "mine")
+
+    def of(**changes: Any) -> TrackRecord:
+        other = track_from_dict({**own_data.TRACK, **changes})
+        stored = input_pipeline.as_stored(tmp_path / "data", other)
+        return TrackRecord.of_dataset(input_pipeline.metadata(tmp_path / "data", stored), "")
+
+    assert of() == of(notes="mine", citation="me", storage_unit_mm=0.5) == TrackRecord.of(track)
+    camera = {**own_data.TRACK["camera"], "fx": 250.0}  # type: ignore[dict-item]
+    for message, changes in {
+        "joint 1 wrist there, index_tip here": {"joints": list(own_data.JOINTS[::-1])},
+        "half_window_mm 100 there, 300 here": {"half_window_mm": 300},
+        "camera 240 240 80 60 there, 250 240 80 60 here": {"camera": camera},
+        "storage_unit_mm 1 there, 0.5 here": {"storage_unit_mm": 0.5},
+    }.items():
+        with pytest.raises(UserError, match=message):
+            input_pipeline.metadata(
+                tmp_path / "data", track_from_dict({**own_data.TRACK, **changes})
+            )
+    folder = next((tmp_path / "data" / "my_hands").glob("crop32/*"))
+    other = track_from_dict({**own_data.TRACK, "name": "yours"})
+    with pytest.raises(UserError, match="track my_hands there, yours here"):
+        input_pipeline.find_dataset(folder, other)
