@@ -354,7 +354,7 @@ def _npy(contents: bytes, frame_format: str) -> tuple[Values, str]:
     except ValueError as error:
         raise UnreadableFrame(f"{error}; save the depth with np.save(path, depth_mm)") from error
     if values.dtype.kind not in "iuf":
-        raise UnreadableFrame("an array of booleans; expected depth in mm")
+        raise UnreadableFrame("an array of booleans or text; expected numbers, depth in mm")
     return values.astype(values.dtype.newbyteorder("="), copy=False), f"{values.dtype.name} .npy"
 
 

@@ -11,13 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from scipy import io
 
 from a2j_jax import geometry
+from a2j_jax.array_files import read_mat
 from a2j_jax.errors import UserError
 from a2j_jax.geometry import Float64
 from a2j_jax.tracks import TRACKS, TrackSpec
-from tfds_builders.files import read_mat
 from tfds_builders.raw import RawSplit
 from tfds_builders.wording import counted
 
@@ -81,17 +80,11 @@ def read_centers_or_boxes(path: Path, track: TrackSpec) -> Float64:
       UserError: not readable, no variable of a known name, or not of that shape.
     """
     columns = 3 if track.crop_by == "center" else 4
-    variables = _VARIABLES[columns]
-    try:
-        present = {name for name, *_ in io.whosmat(path)}
-    except Exception:  # scipy raises whatever it stumbles over; read_mat says it in words
-        present = set()
-    variable = next((name for name in variables if name in present), variables[0])
-    values = read_mat(path, variable)
+    values = read_mat(path, *_VARIABLES[columns])
     if values.ndim not in (2, 3) or values.shape[-1] != columns or values.size % columns:
         meaning = "u v depth" if columns == 3 else "x0 y0 x1 y1"
         raise UserError(
-            f"{path}: {variable!r} has shape {values.shape}; expected (frames, {columns}): {meaning}"
+            f"{path}: has shape {values.shape}; expected (frames, {columns}): {meaning}"
         )
     return values.reshape(-1, columns).astype(np.float64)
 

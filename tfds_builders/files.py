@@ -1,6 +1,7 @@
-"""Small readers of the label files that data sets are shipped with: lines of numbers, MATLAB.
+"""Small readers of the label files that data sets are shipped with: lines of names and numbers.
 
-A label file that cannot be read is a `UserError`: nothing can be built from it. Depth: `a2j_jax.depth_files`.
+A label file that cannot be read is a `UserError`: nothing can be built from it. Depth: `a2j_jax.depth_files`; MATLAB:
+`a2j_jax.array_files`.
 """
 
 import warnings
@@ -10,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import io
 
 from a2j_jax.errors import UserError
 from tfds_builders.wording import counted
@@ -162,30 +162,6 @@ def _parse_slowly(
         names.append(name.replace("\\", "/"))
         values.append(numbers)
     return names, np.array(values, np.float64).reshape(-1, columns)
-
-
-def read_mat(path: str | Path, variable: str) -> npt.NDArray[Any]:
-    """One variable of a MATLAB file (up to version 7), as stored.
-
-    Raises:
-      UserError: no such file, not a MATLAB file, damaged, of version 7.3, or without that variable.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"{path}: no such file")
-    try:
-        found = io.loadmat(path, variable_names=[variable])
-    except NotImplementedError as error:
-        raise UserError(
-            f"{path}: is a MATLAB 7.3 (HDF5) file; expected version 5 to 7, as published: "
-            "in MATLAB, save it again with -v7"
-        ) from error
-    except Exception as error:  # scipy raises whatever it stumbles over in a damaged file
-        raise UserError(f"{path}: not readable as a MATLAB file ({error})") from error
-    if variable not in found:
-        there = ", ".join(name for name, *_ in io.whosmat(path)) or "nothing"
-        raise UserError(f"{path}: holds no variable {variable!r} (but {there})")
-    return np.asarray(found[variable])
 
 
 def first_of_each(names: list[str]) -> npt.NDArray[np.int64] | None:

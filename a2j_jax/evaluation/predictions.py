@@ -25,8 +25,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.io import loadmat, savemat
+from scipy.io import savemat
 
+from a2j_jax.array_files import mat_arrays, read_npz
 from a2j_jax.errors import UserError
 from a2j_jax.evaluation import layouts
 from a2j_jax.evaluation.submission import frame_index, numbered
@@ -201,21 +202,18 @@ def _read_text(path: Path, spec: TrackSpec) -> JointSet:
 
 
 def _read_mat(path: Path, spec: TrackSpec) -> JointSet:
-    try:
-        contents = loadmat(path)
-    except Exception as error:  # scipy raises a different type for every way a .mat can be broken
-        raise UserError(
-            f"{path}: not readable as a MATLAB 5–7.2 file ({type(error).__name__}: {error}); "
-            "it may be truncated, or saved with -v7.3"
-        ) from error
+    contents = mat_arrays(path)
     joints, dims = _expected(spec)
-    if np.shape(contents.get("joints_uvd"))[1:] == (joints, dims):
-        ours = {name: contents[name] for name in _ARRAY_NAMES if name in contents}
+    named = contents.get("joints_uvd")
+    if named is not None and named.shape[1:] == (joints, dims):
+        ours: dict[str, Any] = {
+            name: values for name in _ARRAY_NAMES if (values := contents.get(name)) is not None
+        }
         if "index" in ours:  # MATLAB knows no list, only a matrix of one row
             ours["index"] = ours["index"].reshape(-1)
         if "frame_id" in ours:
             ours["frame_id"] = [_text(path, row) for row in ours["frame_id"]]
-        about = _text(path, contents["about"]) if "about" in contents else None
+        about = _text(path, contents["about"]) if contents.get("about") is not None else None
         return _from_arrays(path, ours, spec, about)
     shapes = ((joints, dims), (joints * dims,))
     fitting = {
@@ -227,9 +225,7 @@ def _read_mat(path: Path, spec: TrackSpec) -> JointSet:
         and len(value)
     }
     if len(fitting) != 1:
-        found = ", ".join(
-            f"{n} {getattr(v, 'shape', '')}" for n, v in contents.items() if n[:2] != "__"
-        )
+        found = ", ".join(f"{n} {getattr(v, 'shape', '')}" for n, v in contents.items())
         raise UserError(
             f"{path}: expected one array (frames, {joints} joints, {dims}) for track "
             f"'{spec.name}', found {found or 'nothing'}"
@@ -267,16 +263,9 @@ def _to_uvd(
 
 
 def _read_npz(path: Path, spec: TrackSpec) -> JointSet:
-    try:
-        # Of anything else numpy says that it may be a pickle, and how to run it: not repeated here.
-        if not zipfile.is_zipfile(path):
-            raise zipfile.BadZipFile("not a whole archive; is it complete?")
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in _ARRAY_NAMES if name in archive.files}
-            found = archive.files
-            about = str(archive["about"]) if "about" in found else None
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path}: not readable as .npz ({error})") from error
+    found = read_npz(path)
+    arrays = {name: found[name] for name in _ARRAY_NAMES if name in found}
+    about = str(found["about"]) if "about" in found else None
     if "joints_uvd" not in arrays:
         raise UserError(
             f"{path}: expected an array 'joints_uvd', found {', '.join(found) or 'none'}"

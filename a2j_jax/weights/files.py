@@ -2,7 +2,6 @@
 
 import re
 import zipfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from pickle import UnpicklingError
@@ -13,6 +12,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from a2j_jax.array_files import read_npz
 from a2j_jax.errors import UserError
 from a2j_jax.files import MARK, check_output, local_path, regular_file, replacing
 from a2j_jax.text import printable
@@ -105,17 +105,6 @@ def write_state_dict(
             raise UserError(f"{path}: cannot be written ({reason})") from error
 
 
-def _read_npz(path: Path) -> dict[str, np.ndarray]:
-    # Of anything else numpy says that it may be a pickle, and how to run it: not repeated here.
-    if not zipfile.is_zipfile(path) and not path.read_bytes()[:6] == b"\x93NUMPY":
-        raise ValueError("not a whole archive")
-    archive = np.load(path, allow_pickle=False)
-    if not isinstance(archive, np.lib.npyio.NpzFile):
-        raise UserError(f"{path}: is a single .npy array under another name; expected named arrays")
-    with archive:
-        return {key: archive[key] for key in archive.files}
-
-
 def _read_torch(path: Path) -> dict[str, np.ndarray]:
     try:
         content = _load_tensors(path)
@@ -174,13 +163,11 @@ _UNREADABLE = (
     EOFError,
     KeyError,
     NotImplementedError,
-    zipfile.BadZipFile,
-    zlib.error,
     SafetensorError,
 )
 _READERS: dict[str, Callable[[Path], dict[str, np.ndarray]]] = {
     ".safetensors": load_file,
-    ".npz": _read_npz,
+    ".npz": read_npz,
     ".pth": _read_torch,
     ".pt": _read_torch,
     ".tar": _read_torch,  # `.pth.tar`, and what PyTorch's tutorial calls a checkpoint

@@ -220,7 +220,7 @@ def test_colour_where_depth_is_expected(refused: Refused, checkpoints: Path, fra
         "predict", "--checkpoint", checkpoints / "itop_front", "--depth", frames / "packed.png",
         "--box", BOX,
     )  # fmt: skip
-    assert "uint8 image of 3 channel(s)" in message
+    assert "8-bit RGB PNG" in message
     assert "--track nyu" in message
 
 

@@ -1,9 +1,7 @@
 """The small readers: what they read, and what they say about what they cannot."""
 
-import h5py
 import numpy as np
 import pytest
-from scipy.io import savemat
 
 from a2j_jax.errors import UserError
 from tfds_builders import files
@@ -108,40 +106,6 @@ def test_concatenate():
     expected = np.concatenate(parts)
     np.testing.assert_array_equal(files.concatenate(parts), expected)
     assert parts == []
-
-
-# --- MATLAB
-
-
-def test_a_variable_of_a_mat_file(tmp_path):
-    savemat(tmp_path / "a.mat", {"one": np.eye(2), "two": np.zeros((3, 1, 36, 3))})
-    assert files.read_mat(tmp_path / "a.mat", "two").shape == (3, 1, 36, 3)
-    with pytest.raises(UserError, match=r"no variable 'three' \(but one, two\)"):
-        files.read_mat(tmp_path / "a.mat", "three")
-
-
-def test_mat_files_that_cannot_be_read(tmp_path):
-    with pytest.raises(UserError, match="no such file"):
-        files.read_mat(tmp_path / "no.mat", "x")
-    savemat(tmp_path / "a.mat", {"x": np.random.default_rng(0).normal(size=999)})
-    content = (tmp_path / "a.mat").read_bytes()
-    for damaged in (b"", b"text", content[:2000], content[:150], bytes(500)):
-        (tmp_path / "b.mat").write_bytes(damaged)
-        with pytest.raises(UserError, match=r"b\.mat: ") as error:
-            files.read_mat(tmp_path / "b.mat", "x")
-        one_line(error)
-
-
-def test_matlab_7_3_is_named(tmp_path):
-    path = tmp_path / "new.mat"
-    with h5py.File(path, "w", userblock_size=512) as file:
-        file["x"] = np.eye(2)
-    header = b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(116) + bytes(8) + b"\x00\x02IM"
-    with path.open("r+b") as file:
-        file.write(header)
-    with pytest.raises(UserError, match=r"MATLAB 7\.3") as error:
-        files.read_mat(path, "x")
-    assert "-v7" in one_line(error)
 
 
 # --- rows

@@ -107,7 +107,7 @@ def test_files_of_nothing(tmp_path: Path) -> None:
     assert "holds no tensors at all" in complaint(tmp_path / "empty.npz")
     (tmp_path / "text.npz").write_text("hello")
     message = complaint(tmp_path / "text.npz")
-    assert "cannot be read as .npz (not a whole archive)" in message
+    assert "not a whole archive" in message
     assert "pickle" not in message  # no advice to run it
 
 
@@ -123,7 +123,7 @@ class Intruder:
 
 def test_a_pickle_in_an_archive_is_not_run(tmp_path: Path) -> None:
     np.savez(tmp_path / "w.npz", a=np.array([Intruder(tmp_path / "ran")], dtype=object))
-    assert "allow_pickle" in complaint(tmp_path / "w.npz")
+    assert "objects" in complaint(tmp_path / "w.npz")
     assert not (tmp_path / "ran").exists()
 
 

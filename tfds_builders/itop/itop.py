@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from a2j_jax import geometry
+from a2j_jax.array_files import hdf5_array, hdf5_dataset, hdf5_names, open_hdf5
 from a2j_jax.errors import UserError
 from a2j_jax.tracks import get_track
 from tfds_builders import folders
@@ -87,10 +88,11 @@ class ItopDistribution:
         name, row = source
         path = self.folder / name
         try:
-            frame = _depth_map(str(path), os.getpid())[row]
-        except (OSError, ValueError, IndexError) as error:
-            raise UnreadableFrame(f"not readable ({error})", f"{path}, row {row}") from error
-        depth = frame.astype(np.float32) * np.float32(1000.0)
+            frame = hdf5_array(_depth_map(str(path), os.getpid()), row)
+        except UserError as error:
+            raise UnreadableFrame("not readable", f"{path}, row {row}", str(error)) from error
+        with np.errstate(invalid="ignore", over="ignore"):
+            depth = frame.astype(np.float32) * np.float32(1000.0)
         if not (depth.min() >= 0 and depth.max() < np.inf):  # NaN fails both
             depth = np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(0))
         return depth
@@ -182,7 +184,7 @@ def _project(xyz_m: npt.NDArray[np.float64], track: str) -> tuple[npt.NDArray[np
     camera = get_track(track).camera
     assert camera is not None
     usable = np.isfinite(xyz_m).all(axis=-1, keepdims=True) & (xyz_m[..., 2:] > 0)
-    uvd = geometry.xyz_to_uvd(np.where(usable, xyz_m * 1000.0, 1.0), camera)
+    uvd = geometry.xyz_to_uvd(np.where(usable, xyz_m, 0.001) * 1000.0, camera)
     return np.where(usable, uvd, np.nan).astype(np.float32), int((~usable).sum())
 
 
@@ -196,8 +198,7 @@ def _unique(ids: list[str], rows: npt.NDArray[np.int64]) -> list[str]:
 def _read_depth_ids(path: Path) -> tuple[int, _Ids]:
     """How many frames a depth file holds, and their ids."""
     with _open(path) as file:
-        _check_depth(file, path)
-        count = len(file["data"])
+        count = len(_depth_data(file, path))
         return count, _read_ids(file, path, count)
 
 
@@ -209,7 +210,7 @@ def _read_labels(path: Path) -> _Labels:
 
 
 def _read_ids(file: h5py.File, path: Path, count: int) -> _Ids:
-    if "id" not in file:
+    if hdf5_dataset(file, "id") is None:
         return None
     ids = _array(file, path, "id", (count,)).tolist()
     return [str(name, "ascii", "replace") if isinstance(name, bytes) else name for name in ids]
@@ -225,34 +226,28 @@ def _same(ids: list[Any], others: _Ids) -> bool:
 def _depth_map(path: str, process: int) -> h5py.Dataset:
     """The `data` of a depth file, opened once per process: a fork must not share a file handle."""
     del process
-    file = _open(Path(path))
-    _check_depth(file, Path(path))
-    return file["data"]
+    return _depth_data(_open(Path(path)), Path(path))
 
 
 def _open(path: Path) -> h5py.File:
-    try:
-        return h5py.File(path, "r", **_CACHE)
-    except OSError as error:
-        raise UserError(
-            f"{path}: not an HDF5 file, or truncated ({error}); download (or unpack) it again"
-        ) from error
+    return open_hdf5(path, **_CACHE)
 
 
-def _check_depth(file: h5py.File, path: Path) -> None:
+def _depth_data(file: h5py.File, path: Path) -> h5py.Dataset:
     data = _dataset(file, path, "data")
     if data.ndim != 3 or data.shape[1:] != _FRAME or data.dtype.kind != "f":
         raise UserError(
             f"{path}: `data` is {data.shape} {data.dtype}; expected ITOP's depth in metres, "
             "(N, 240, 320) float16"
         )
+    return data
 
 
 def _dataset(file: h5py.File, path: Path, key: str) -> h5py.Dataset:
-    data = file.get(key)
-    if not isinstance(data, h5py.Dataset):
+    data = hdf5_dataset(file, key)
+    if data is None:
         raise UserError(
-            f"{path}: has no `{key}` (it has: {', '.join(file) or 'nothing'}); is this ITOP's file of "
+            f"{path}: has no `{key}` (it has: {hdf5_names(file)}); is this ITOP's file of "
             "that name?"
         )
     return data
@@ -272,10 +267,9 @@ def _array(
         raise UserError(
             f"{path}: `{key}` has shape {data.shape}; expected ({expected}), one row per frame"
         )
-    try:
-        return data[()].reshape(found)
-    except OSError as error:
-        raise UserError(f"{path}: `{key}` is not readable ({error}); download it again") from error
+    if key != "id" and data.dtype.kind not in "biuf":
+        raise UserError(f"{path}: `{key}` holds no numbers ({data.dtype})")
+    return hdf5_array(data).reshape(found)
 
 
 class ItopFront(DepthPoseBuilder, skip_registration=True):  # type: ignore[call-arg]

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from a2j_jax.array_files import read_mat
 from a2j_jax.depth_files import read_depth
 from a2j_jax.errors import UserError
 from a2j_jax.files import local_path
@@ -124,7 +125,7 @@ class K2hpdDistribution:
         path = folder / f"k2hpd_keypoints_{split}.mat"
         if not path.is_file():
             return (f"{path.name} not found: {split} labels not compared with the official ones",)
-        official = files.read_mat(path, _OFFICIAL[split])
+        official = read_mat(path, _OFFICIAL[split])
         if official.shape != joints.shape:
             return (
                 f"{path.name}: {official.shape} numbers where the annotations have {joints.shape}: "

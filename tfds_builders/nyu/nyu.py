@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from a2j_jax.array_files import read_mat
 from a2j_jax.depth_files import read_depth
 from a2j_jax.errors import UserError
 from tfds_builders import files, folders
@@ -130,7 +131,7 @@ def read_labels(path: Path, view: int) -> npt.NDArray[np.float32]:
     Raises:
       UserError: unreadable, or not the labels of this data set.
     """
-    joints = files.read_mat(path, "joint_uvd")
+    joints = read_mat(path, "joint_uvd")
     views = joints.shape[0]
     if joints.ndim != 4 or views not in (1, 3) or joints.shape[2:] != (36, 3) or not joints.size:
         raise UserError(

@@ -1,0 +1,265 @@
+"""Arrays in files written elsewhere: read as their own libraries do, or refused in one line; never a crash."""
+
+import io
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from scipy.io import loadmat, savemat
+
+from a2j_jax import array_files
+from a2j_jax.errors import UserError
+
+RNG = np.random.default_rng(0)
+VARIABLES: dict[str, Any] = {
+    "joints": RNG.normal(size=(20, 4, 3)),
+    "index": np.arange(5, dtype=np.int64),
+    "valid": np.array([[True, False]]),
+    "small": np.float32(1.5),
+    "empty": np.zeros((0, 3)),
+    "counts": np.arange(3, dtype=np.uint8),
+}
+OTHERS: dict[str, Any] = {
+    "text": "hello",
+    "cell": np.array([1, "a"], object),
+    "record": {"x": 1},
+    "complex": np.array([1j]),
+}
+
+
+def refusal(read: Any, *arguments: Any) -> str:
+    with pytest.raises(UserError) as error:
+        read(*arguments)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def same(found: dict[str, Any], expected: dict[str, Any]) -> bool:
+    """As far as there are any: a file may be cut off between two variables."""
+    return all(
+        (values is None and expected[name] is None)
+        or (values.dtype == expected[name].dtype and np.array_equal(values, expected[name]))
+        for name, values in found.items()
+    )
+
+
+def changed(contents: bytes, rng: np.random.Generator) -> bytes:
+    """Cut off, or with some bits or bytes changed, mostly in the headers."""
+    out = bytearray(contents)
+    if rng.random() < 0.1:
+        return bytes(out[: rng.integers(len(out))])
+    for _ in range(rng.integers(1, 4)):
+        at = rng.integers(len(out) if rng.random() < 0.5 else min(len(out), 600))
+        value = [out[at] ^ 1 << int(rng.integers(8)), rng.integers(256), 255, 0][rng.integers(4)]
+        out[at : at + 1] = bytes([value])
+    return bytes(out)
+
+
+# --- .npy and .npz
+
+
+@pytest.mark.parametrize(
+    "array",
+    [*VARIABLES.values(), np.array(["a", "wé"]), np.array(b"abc"), np.ones((2, 3), ">f2", "F")],
+)
+def test_npy(array: Any) -> None:
+    file = io.BytesIO()
+    np.save(file, array)
+    found = array_files.parse_npy(file.getvalue())
+    assert found.dtype == np.asarray(array).dtype
+    np.testing.assert_array_equal(found, array)
+
+
+def test_npz(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    np.savez_compressed(path, **VARIABLES, names=np.array(["a", "b"]))
+    found = array_files.read_npz(path)
+    assert found["names"].tolist() == ["a", "b"]
+    assert same(
+        found, {**{k: np.asarray(v) for k, v in VARIABLES.items()}, "names": found["names"]}
+    )
+
+
+def npz(path: Path, *members: tuple[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> Path:
+    with zipfile.ZipFile(path, "w", method) as archive:
+        for name, contents in members:
+            archive.writestr(name, contents)
+    return path
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_npz_that_cannot_be_read(tmp_path: Path) -> None:
+    file = io.BytesIO()
+    np.save(file, np.arange(4.0))
+    array, path = file.getvalue(), tmp_path / "a.npz"
+    huge = array.replace(b"(4,), }".ljust(20), b"(99999999999,), }".ljust(20))
+    assert huge != array
+    for words, members, method in (
+        ("twice", [("a.npy", array)] * 2, zipfile.ZIP_DEFLATED),
+        ("truncated", [("a.npy", huge)], zipfile.ZIP_DEFLATED),
+        ("compressed in another", [("a.npy", array)], zipfile.ZIP_BZIP2),
+        ("not a .npy", [("a.npy", b"hello")], zipfile.ZIP_DEFLATED),
+    ):
+        assert words in refusal(array_files.read_npz, npz(path, *members, method=method))
+    whole = npz(path, ("a.npy", array), method=zipfile.ZIP_STORED).read_bytes()
+    at = whole.index(b"PK\1\2")
+    for offset, value, words in (
+        (24, b"\xff\xff\xff\x7f", "2 GiB|claims"),
+        (8, b"\1\0", "encrypt"),
+    ):
+        edited = bytearray(whole)
+        edited[at + offset : at + offset + len(value)] = value
+        path.write_bytes(edited)
+        message = refusal(array_files.read_npz, path)
+        assert any(word in message for word in words.split("|")), message
+    path.write_bytes(array)
+    assert "single .npy" in refusal(array_files.read_npz, path)
+
+
+# --- MATLAB
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_mat_is_read_as_scipy_reads_it(tmp_path: Path, compressed: bool) -> None:
+    path = tmp_path / "a.mat"
+    savemat(path, {**VARIABLES, **OTHERS}, do_compression=compressed)
+    found, expected = array_files.mat_arrays(path), loadmat(path)
+    assert found.keys() == VARIABLES.keys() | OTHERS.keys()
+    assert same({name: found[name] for name in VARIABLES}, expected)
+    assert all(found[name] is None for name in OTHERS)
+    assert array_files.mat_arrays(path, ("index",))["joints"] is None
+    np.testing.assert_array_equal(array_files.read_mat(path, "absent", "index"), [range(5)])
+    message = refusal(array_files.read_mat, path, "x", "y")
+    assert "no variable 'x' or 'y' (but joints, index" in message
+    assert "real numbers" in refusal(array_files.read_mat, path, "cell")
+
+
+def test_the_published_mat_files_are_read_as_scipy_reads_them(official: Path) -> None:
+    paths = sorted(official.rglob("*.mat"))
+    assert len(paths) > 10
+    for path in paths:
+        found = array_files.mat_arrays(path)
+        expected = loadmat(path)
+        assert found.keys() == {name for name in expected if name[:2] != "__"}
+        assert all(values.flags.f_contiguous for values in found.values())
+        assert same(found, expected)
+
+
+def element(*parts: bytes, kind: int = 14) -> bytes:
+    data = b"".join(parts)
+    return np.array([kind, len(data)], "<u4").tobytes() + data
+
+
+def part(kind: int, data: bytes) -> bytes:
+    return element(data, kind=kind) + bytes(-len(data) % 8)
+
+
+def variable(shape: tuple[int, ...], stored: int, data: bytes, of_class: int = 6) -> bytes:
+    return element(
+        part(6, np.array([of_class, 0], "<u4").tobytes()),
+        part(5, np.array(shape, "<i4").tobytes()),
+        part(1, b"x"),
+        part(stored, data),
+    )
+
+
+HEADER = b"MATLAB 5.0 MAT-file".ljust(124) + b"\0\1IM"
+
+
+@pytest.mark.parametrize(
+    ("contents", "words"),
+    [
+        (b"", "header"),
+        (b"hello", "header"),
+        (bytes(500), "header"),
+        (HEADER.replace(b"5.0", b"7.3"), "7.3.*-v7"),
+        (HEADER[:124] + b"\0\2IM", "7.3.*-v7"),
+        (HEADER + variable((2, 2), 9, bytes(32)), ""),
+        (HEADER + variable((2, 2), 9, bytes(32))[:-8], "truncated"),
+        (HEADER + variable((2, 2), 9, bytes(32)) * 2, "twice"),
+        (HEADER + variable((2, 3), 9, bytes(32)), "shape"),
+        (HEADER + variable((1 << 30, 1 << 30), 9, bytes(32)), "shape"),
+        (HEADER + variable((-2, -2), 9, bytes(32)), "shape"),
+        (HEADER + variable((2, 2), 13, bytes(32)), "shape"),  # 64-bit integers are no doubles
+        (HEADER + variable((2, 2), 9, bytes(32), of_class=8), "shape"),
+        (HEADER + element(b"12345678", kind=9), "not a variable"),
+        (HEADER + element(zlib.compress(element(bytes(8))), kind=15), "damaged"),
+        (HEADER + element(zlib.compress(variable((2, 2), 9, bytes(32)))[:-4], kind=15), "damaged"),
+        (HEADER + element(zlib.compress(variable((2, 2), 9, bytes(32)) + b"12345678"), kind=15), "fit"),
+        (HEADER + element(b"no zlib at all", kind=15), "not readable"),
+    ],
+)  # fmt: skip
+def test_mat_files_that_cannot_be_read(tmp_path: Path, contents: bytes, words: str) -> None:
+    path = tmp_path / "a.mat"
+    path.write_bytes(contents)
+    if not words:
+        np.testing.assert_array_equal(array_files.read_mat(path, "x"), np.zeros((2, 2)))
+        return
+    with pytest.raises(UserError, match=f"a.mat: .*{words}"):
+        array_files.read_mat(path, "x")
+
+
+def test_older_matlab_and_missing_files(tmp_path: Path) -> None:
+    savemat(tmp_path / "a.mat", {"x": np.eye(2)}, format="4")
+    assert "version 4" in refusal(array_files.read_mat, tmp_path / "a.mat", "x")
+    assert "no such file" in refusal(array_files.read_mat, tmp_path / "b.mat", "x")
+
+
+@pytest.mark.parametrize("kind", ["stored.mat", "packed.mat", "packed.npz"])
+def test_changed_files_are_refused_or_read(tmp_path: Path, kind: str) -> None:
+    """With a checksum, never with other values; SciPy's reader crashed on some of such `.mat` files."""
+    path = tmp_path / kind
+    if kind == "packed.npz":
+        np.savez_compressed(path, **VARIABLES)
+        read: Any = array_files.read_npz
+    else:
+        savemat(path, {**VARIABLES, **OTHERS}, do_compression=kind == "packed.mat")
+        read = array_files.mat_arrays
+    whole, rng = path.read_bytes(), np.random.default_rng(1)
+    expected, refused = read(path), 0
+    for _ in range(400):
+        path.write_bytes(changed(whole, rng))
+        try:
+            found = read(path)
+        except UserError:
+            refused += 1
+            continue
+        assert kind == "stored.mat" or same(found, expected)
+    assert refused > 40
+
+
+# --- HDF5
+
+
+def test_hdf5_leads_nowhere_else(tmp_path: Path) -> None:
+    np.arange(6.0).tofile(tmp_path / "raw")
+    with h5py.File(tmp_path / "other.h5", "w") as other:
+        other["data"] = np.arange(6.0)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["data"] = np.arange(6.0)
+        file["soft"] = h5py.SoftLink("/data")
+        file["external"] = h5py.ExternalLink("other.h5", "data")
+        file.create_dataset("raw", (6,), "f8", external=[(str(tmp_path / "raw"), 0, 48)])
+        layout = h5py.VirtualLayout((6,), "f8")
+        layout[:] = h5py.VirtualSource(tmp_path / "other.h5", "data", (6,))
+        file.create_virtual_dataset("virtual", layout)
+        file.create_dataset("huge", (1 << 40,), "f8", chunks=(1 << 10,))
+        file.create_dataset("nothing", data=h5py.Empty("f8"))
+        file.create_group("group")
+    with array_files.open_hdf5(tmp_path / "a.h5") as file:
+        data = array_files.hdf5_dataset(file, "data")
+        assert data is not None
+        np.testing.assert_array_equal(array_files.hdf5_array(data), np.arange(6.0))
+        assert array_files.hdf5_array(data, 2) == 2
+        assert array_files.hdf5_dataset(file, "absent") is None
+        assert array_files.hdf5_dataset(file, "group") is None
+        for key in ("soft", "external", "raw", "virtual"):
+            assert "another place" in refusal(array_files.hdf5_dataset, file, key)
+        for key in ("huge", "nothing"):
+            assert "more data" in refusal(array_files.hdf5_dataset, file, key)
+        assert "a.h5" in refusal(array_files.hdf5_array, data, 7)
+    assert "no such file" in refusal(array_files.open_hdf5, tmp_path / "b.h5")
