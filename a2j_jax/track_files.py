@@ -17,7 +17,6 @@
 """
 
 import dataclasses
-import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from a2j_jax.errors import UserError, did_you_mean
-from a2j_jax.files import local_path
+from a2j_jax.files import local_path, read_json
 from a2j_jax.geometry import Camera
 from a2j_jax.skeletons import Skeleton
 from a2j_jax.tracks import TRACKS, TrackSpec, get_track, with_crop_size
@@ -47,6 +46,10 @@ _WORDS = ("citation", "notes")
 _KEYS = ("name", "like", "camera", "frame_size", "crop_size", "joints", "limbs", *_NUMBERS, *_WORDS)
 # A window of fewer mm holds nothing that anyone tracks: it is meant in metres.
 _SMALLEST_MM = 5.0
+# No number of a track is larger, in any unit.
+_LARGEST = 1e6
+_LARGEST_SIDE_PX = 8192
+_SHORTEST_PX = 1.0
 
 
 def find_track(name_or_path: str | Path) -> TrackSpec:
@@ -93,10 +96,7 @@ def load_track(path: str | Path) -> TrackSpec:
       UserError: not JSON, unknown keys (naming the nearest), or values that make no track.
     """
     path = Path(path)
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise UserError(f"{path}: not readable as JSON ({error})") from error
+    values = read_json(path, "a track file")
     if not isinstance(values, dict):
         raise UserError(f"{path}: expected one JSON object of keys {', '.join(_KEYS)}")
     try:
@@ -170,7 +170,10 @@ def _origin(base: TrackSpec, values: Mapping[str, Any]) -> str:
 def _number(value: Any, key: str) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         raise UserError(f"{key} {value!r}: expected a number")
-    return float(value)
+    number = float(value)
+    if abs(number) > _LARGEST:
+        raise UserError(f"{key} {number:g}: expected a number up to {_LARGEST:g}")
+    return number
 
 
 def _constant(value: Any, key: str) -> float:
@@ -188,10 +191,10 @@ def _camera(values: Any) -> Camera:
     if not isinstance(values, dict) or set(values) != set(names):
         raise UserError(f"camera {values!r}: expected fx, fy, cx and cy in px")
     fx, fy, cx, cy = (_number(values[name], f"camera {name}") for name in names)
-    if fx <= 0 or fy == 0:
+    if fx < _SHORTEST_PX or abs(fy) < _SHORTEST_PX:
         raise UserError(
-            f"camera fx {fx:g}, fy {fy:g}: expected focal lengths in px, fx above 0 and fy not 0 "
-            "(negative where your y axis points up)"
+            f"camera fx {fx:g}, fy {fy:g}: expected focal lengths in px, fx above 0 and fy not 0, of 1 px or "
+            "more (fy negative where your y axis points up)"
         )
     return Camera(fx, fy, cx, cy)
 
@@ -200,6 +203,8 @@ def _frame_size(values: Any) -> tuple[int, int]:
     whole = isinstance(values, list) and all(isinstance(v, int) and v > 0 for v in values)
     if not whole or len(values) != 2:
         raise UserError(f"frame_size {values!r}: expected [width, height] in px")
+    if max(values) > _LARGEST_SIDE_PX:
+        raise UserError(f"frame_size {values!r}: expected up to {_LARGEST_SIDE_PX} px a side")
     return values[0], values[1]
 
 

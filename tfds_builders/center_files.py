@@ -17,6 +17,7 @@ from a2j_jax.array_files import read_mat
 from a2j_jax.errors import UserError
 from a2j_jax.geometry import Float64
 from a2j_jax.tracks import TRACKS, TrackSpec
+from tfds_builders import folders
 from tfds_builders.raw import RawSplit
 from tfds_builders.wording import counted
 
@@ -45,17 +46,19 @@ def find(folder: Path, name: str, track: TrackSpec) -> Path | None:
     Raises:
       UserError: it is in several folders, and none of them is called after this track.
     """
-    if (folder / name).is_file():
-        return folder / name
-    found = [path for path in sorted(folder.glob(f"*/{name}")) if path.is_file()]
+    here = folders.find_in(folder, (name,))
+    if here is not None and here.is_file():
+        return here
+    below = (folders.find_in(place, (name,)) for place in folders.subfolders(folder))
+    found = [path for path in below if path is not None and path.is_file()]
     found = [path for path in found if _named_after(path.parent.name) in (None, track.name)]
     own = [path for path in found if _named_after(path.parent.name) == track.name]
     if own or len(found) == 1:
         return (own or found)[0]
     if found:
-        folders = ", ".join(path.parent.name for path in found)
+        places = ", ".join(path.parent.name for path in found)
         raise UserError(
-            f"{folder}: {name} is in several folders ({folders}); name the folder of track "
+            f"{folder}: {name} is in several folders ({places}); name the folder of track "
             f"{track.name!r} itself as --centers"
         )
     return None

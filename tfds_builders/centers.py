@@ -169,7 +169,7 @@ class _Draft:
     def _use_file(self, path: Path) -> None:
         split, track = self.split, self.track
         read = center_files.read_centers_or_boxes
-        if path.suffix == ".txt":
+        if path.suffix.lower() == ".txt":
             read = center_files.read_text_centers
         values, notes = center_files.rows_of_split(read(path, track), path, self.split_name, split)
         self.notes.extend(notes)

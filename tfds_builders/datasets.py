@@ -84,11 +84,13 @@ def _itop(track: str, builder: type[DepthPoseBuilder]) -> DataSet:
 def _own(path: Path) -> DataSet:
     track = find_track(path)
 
-    def distribution(folder: Path, depth_unit_mm: float = 1.0) -> Distribution:
-        return own_data.OwnDistribution(track, folder, depth_unit_mm)
+    def distribution(
+        folder: Path, depth_unit_mm: float = 1.0, allow_outside: bool = False
+    ) -> Distribution:
+        return own_data.OwnDistribution(track, folder, depth_unit_mm, allow_outside)
 
     builder = own_data.builder_for(track)
-    return DataSet(builder, distribution, own_data.DOWNLOAD, {}, ("depth_unit_mm",))
+    return DataSet(builder, distribution, own_data.DOWNLOAD, {}, ("depth_unit_mm", "allow_outside"))
 
 
 DATASETS: dict[str, DataSet] = {

@@ -21,6 +21,10 @@ _BLOCK = 1 << 23
 _FIRST_LINES = 1 << 14
 # What Windows' editors put in front of a text.
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+# Labels with larger numbers, in px or mm, mean nothing.
+_LARGEST = 1e6
+# The share of a label file from which a fault is one of all of it.
+_MOST = 0.9
 # Tabs, commas and carriage returns all become spaces.
 _SEPARATORS = bytes.maketrans(b"\t,;\r", b"    ")
 
@@ -172,18 +176,58 @@ def first_of_each(names: list[str]) -> npt.NDArray[np.int64] | None:
     return None if len(first) == len(names) else np.fromiter(first.values(), np.int64)
 
 
-def unlabelled_to_nan(joints: npt.NDArray[Any], where: str) -> tuple[str, ...]:
-    """Makes joints with any number that is not finite NaN throughout, in place, and counts them.
+def refuse_backwards(depths_mm: npt.NDArray[Any], what: str, where: str) -> None:
+    """Refuses depths of which nearly all are negative.
 
     Args:
-      joints: (N, K, D) labels.
-      where: the file they are from, for the note.
+      depths_mm: any shape; NaN: not given.
+      what: whose depths ("joints"), for the message.
+      where: the file they are from, for the message.
+
+    Raises:
+      UserError: see above.
     """
-    missing = ~np.isfinite(joints).all(axis=-1)
+    given = depths_mm[np.isfinite(depths_mm)]
+    negative = int((given < 0).sum())
+    if negative > _MOST * given.size:
+        raise UserError(
+            f"{where}: z points backwards: the depths of {negative:,} of {given.size:,} {what} are negative "
+            "(OpenGL's axes?); expected z pointing away from the camera: negate y and z"
+        )
+
+
+def unlabelled_to_nan(joints: npt.NDArray[Any], where: str) -> tuple[str, ...]:
+    """Makes all numbers of joints that are not labelled NaN, in place, and counts those joints.
+
+    Not labelled: a number missing (NaN), a depth of 0 or less, pixels that are both 0 or negative on a 2D track
+    (how COCO, MPII and others write a joint that is not in view), or numbers beyond any frame.
+
+    Args:
+      joints: (N, K, 3) px, px, mm or (N, K, 2) px; NaN: not given.
+      where: the file they are from, for the note.
+
+    Returns:
+      One note, or none.
+
+    Raises:
+      UserError: the depths of nearly all joints are negative.
+    """
+    missing: npt.NDArray[np.bool_] = ~np.all(np.isfinite(joints), axis=-1)
+    absent: npt.NDArray[np.bool_]
+    with np.errstate(invalid="ignore"):
+        if joints.shape[-1] == 3:
+            absent, name = joints[..., 2] <= 0, "with a depth of 0 or less"
+            refuse_backwards(joints[..., 2], "joints", where)
+        else:
+            absent, name = np.all(joints <= 0, axis=-1), "at 0,0 or negative pixels"
+        beyond = np.any(np.abs(joints) > _LARGEST, axis=-1)
+    partial = missing & np.isfinite(joints).any(axis=-1)
+    reasons = {"with some numbers only": partial, name: absent, "too large for px or mm": beyond}
+    missing |= absent | beyond
     if not missing.any():
         return ()
+    among = [f"{rows.sum():,} {reason}" for reason, rows in reasons.items() if rows.any()]
     joints[missing] = np.nan
-    frames = int(missing.any(axis=-1).sum())
-    return (
-        f"{where}: {counted(missing.sum(), 'joint')} of {counted(frames, 'frame')} not labelled (NaN)",
-    )
+    frames = counted(int(missing.any(axis=-1).sum()), "frame")
+    note = f"{where}: {counted(int(missing.sum()), 'joint')} of {frames} not labelled"
+    return (note + (f" ({', '.join(among)})" if among else " (NaN)"),)

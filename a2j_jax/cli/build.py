@@ -36,6 +36,7 @@ _RAW = (
     "no_rotations",
     "keypoints_dir",
     "depth_unit_mm",
+    "allow_outside",
 )
 # Of the contact sheet.
 _FIRST_SPLIT_FRAMES, _OTHER_SPLIT_FRAMES = 16, 8
@@ -80,6 +81,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     raw.add_argument(
         "--depth_unit_mm", type=float, help="own data: mm per count of integer values (1)"
+    )
+    raw.add_argument(
+        "--allow_outside", action="store_true", help="own data: read frames outside the folder"
     )
     rendered = parser.add_argument_group("data sets that are rendered here")
     rendered.add_argument("--train", type=whole(0), help="frames (20000)")
@@ -145,6 +149,8 @@ def _raw(arguments: argparse.Namespace) -> Path:
         for name in ("view", "keypoints_dir", "depth_unit_mm")
         if getattr(arguments, name) is not None
     }
+    if arguments.allow_outside:
+        options["allow_outside"] = True
     if arguments.no_rotations:
         options["rotations"] = False
     return build_raw(

@@ -125,3 +125,18 @@ def test_a_joint_without_all_its_numbers_is_not_labelled():
     assert "2 joints of 1 frame not labelled" in note
     assert np.isnan(joints).all(-1).tolist() == [[False] * 3, [True, False, True]]
     assert np.isnan(joints).sum() == 6
+
+
+def test_other_ways_to_write_an_unlabelled_joint():
+    flat = np.array([[[0, 0], [-1, -1], [-5, 40], [1e300, 3]]], np.float64)
+    (note,) = files.unlabelled_to_nan(flat, "l")
+    assert "2 at 0,0 or negative pixels" in note
+    assert "1 too large" in note
+    assert np.isnan(flat).all(-1).tolist() == [[True, True, False, True]]
+    joints = np.full((1, 3, 3), 5.0)
+    joints[0, 0], joints[0, 1, 0] = 0, np.nan
+    (note,) = files.unlabelled_to_nan(joints, "l")
+    assert "2 joints of 1 frame not labelled (1 with some numbers only, 1 with a depth of 0" in note
+    assert np.isfinite(joints).all(-1).tolist() == [[False, False, True]]
+    with pytest.raises(UserError, match="z points backwards"):
+        files.unlabelled_to_nan(np.full((4, 3, 3), -600.0), "l")

@@ -55,10 +55,28 @@ def test_several_folders_below_are_named(tmp_path):
 
 
 def test_counting_files(tmp_path):
-    for name in ("a_1.png", "a_2.png", "b_1.png", "sub/a_3.png", "sub/deeper/a_4.png", "a.txt"):
+    for name in ("a_1.png", "A_2.PNG", "b_1.png", "sub/a_3.png", "sub/deeper/a_4.png", "a.txt"):
+        touch(tmp_path / name)
+    for name in ("._a_1.png", "sub/._a_3.png", "__MACOSX/a_1.png", ".DS_Store", "Thumbs.db"):
         touch(tmp_path / name)
     assert folders.count_files(tmp_path) == 5
     assert folders.count_files(tmp_path, "a_") == 4
+
+
+def test_names_in_tables_find_files_in_other_letter_case(tmp_path):
+    for name in ("Sub/A.PNG", "b.png", "B.PNG"):
+        touch(tmp_path / name)
+    for name, there in {"sub/a.png": "Sub/A.PNG", "b.png": "b.png", "c.png": "c.png"}.items():
+        assert folders.spelled(tmp_path, name) == tmp_path / there
+    for name in ("../b.png", "sub/../../b.png", "/b.png"):
+        with pytest.raises(UserError, match="leads out"):
+            folders.spelled(tmp_path / "Sub", name)
+
+
+def test_companion_folders_hold_no_data_set(tmp_path):
+    path = touch(tmp_path / "a" / "train" / "labels.txt")
+    touch(tmp_path / "__MACOSX" / "train" / "labels.txt")
+    assert folders.find(tmp_path, CANDIDATES) == path
 
 
 def test_relative_names(tmp_path):

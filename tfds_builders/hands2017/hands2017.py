@@ -11,6 +11,7 @@ Nobody documents whether a box is `x y width height` or `x0 y0 x1 y1`: `read_box
 Evaluation without test labels means writing the challenge's submission file.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -146,7 +147,11 @@ class Hands2017Distribution:
             on_disk = folders.count_files(images)
             faults = folders.compare_counts(texts.boxes.name, len(names), images.name, on_disk)
         else:
-            names = sorted(path.name for path in images.glob("*.png"))
+            names = sorted(
+                _published(e.name)
+                for e in folders.entries(images)
+                if e.name.lower().endswith(".png")
+            )
             more = ("no BoundingBox.txt beside the test frames",)
         if not names or files.first_of_each(names) is not None:
             raise UserError(f"{texts.boxes or images}: expected every frame once")
@@ -169,7 +174,7 @@ class Hands2017Distribution:
 
     def read_depth(self, source: str) -> npt.NDArray[Any]:
         """One frame, (480, 640) mm, uint16 as shipped, 0 = no reading."""
-        return read_depth(self.folder / source).depth
+        return read_depth(folders.spelled(self.folder, source)).depth
 
     def spec(self) -> dict[str, Any]:
         """What the examples depend on: nothing but the files."""
@@ -199,6 +204,12 @@ def _labels_for(
         faults = (f"{label_name}: {counted(len(labelled) - found, 'line')} of no test frame",)
     joints = np.where((rows >= 0)[:, None, None], values[rows], np.float32(np.nan))
     return joints, notes, faults
+
+
+def _published(name: str) -> str:
+    """The name of a frame as published, whatever the letter case of the file's."""
+    found = re.fullmatch(r"image_d(\d+)\.png", name, re.IGNORECASE)
+    return f"image_D{found[1]}.png" if found else name[: -len(".png")] + ".png"
 
 
 def _unrecognised(paths: tuple[Path, ...]) -> tuple[str, ...]:

@@ -4,7 +4,6 @@ Boxes come as `BoundingBox.txt`; labels are not public, and whoever has them cal
 files are told by their lines: a file name, then 4 numbers of a box or 63 of 21 joints.
 """
 
-import os
 from collections.abc import Iterable
 from itertools import combinations
 from pathlib import Path
@@ -17,6 +16,7 @@ from a2j_jax import geometry
 from a2j_jax.errors import UserError
 from a2j_jax.tracks import get_track
 from tfds_builders import files
+from tfds_builders.folders import entries
 from tfds_builders.wording import counted
 
 _BOX, _JOINTS = 4, 63
@@ -91,8 +91,10 @@ def read_labels(path: Path) -> Labels:
     # Block by block: the whole file in float64, projected, would be gigabytes.
     for some, values in files.number_blocks(path, _JOINTS, EXPECTED):
         xyz = values.reshape(-1, 21, 3)
-        xyz[xyz[..., 2] <= 0] = np.nan
-        parts.append(geometry.xyz_to_uvd(xyz, camera).astype(np.float32))
+        with np.errstate(
+            divide="ignore", invalid="ignore", over="ignore"
+        ):  # depths of 0: not labelled
+            parts.append(geometry.xyz_to_uvd(xyz, camera).astype(np.float32))
         names += [name.rsplit("/", 1)[-1] for name in some]
     joints = files.concatenate(parts)
     return names, joints, files.unlabelled_to_nan(joints, path.name)
@@ -121,5 +123,5 @@ def read_several(paths: tuple[Path, ...]) -> Labels:
 
 
 def _text_files(folder: Path) -> list[Path]:
-    with os.scandir(folder) as entries:
-        return sorted(Path(e.path) for e in entries if e.name.lower().endswith(".txt"))
+    found = entries(folder)
+    return sorted(Path(entry.path) for entry in found if entry.name.lower().endswith(".txt"))

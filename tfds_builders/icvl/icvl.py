@@ -123,13 +123,13 @@ class IcvlDistribution:
         )
 
     def _on_disk(self, depth: Path) -> int:
-        below = [entry for entry in depth.iterdir() if entry.is_dir()]
+        below = folders.subfolders(depth)
         counted = [entry for entry in below if self.rotations or not is_rotated(entry.name)]
         return sum(folders.count_files(entry) for entry in counted)
 
     def read_depth(self, source: str) -> npt.NDArray[Any]:
         """One frame, (240, 320) mm, uint16 as shipped, 0 = no reading (32001 as shipped)."""
-        depth = read_depth(self.folder / source).depth
+        depth = read_depth(folders.spelled(self.folder, source)).depth
         return np.where(depth >= NO_READING, depth.dtype.type(0), depth)
 
     def spec(self) -> dict[str, Any]:

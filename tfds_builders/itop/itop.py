@@ -176,7 +176,7 @@ def _find(folder: Path, stem: str) -> Path | None:
 
 
 def _plain(path: Path) -> Path:
-    return unpacked(path) if path.suffix == ".gz" else path
+    return unpacked(path) if path.suffix.lower() == ".gz" else path
 
 
 def _project(xyz_m: npt.NDArray[np.float64], track: str) -> tuple[npt.NDArray[np.float32], int]:

@@ -3,9 +3,11 @@
 import gzip
 import hashlib
 import os
+import stat
 import tempfile
 import zlib
 from pathlib import Path
+from typing import BinaryIO
 
 from a2j_jax.errors import UserError
 from a2j_jax.progress import progress, say
@@ -22,13 +24,14 @@ def unpacked(packed: Path) -> Path:
     Raises:
       UserError: truncated or no gzip file, or no room for the copy.
     """
-    beside = packed.with_name(packed.name.removesuffix(".h5.gz") + ".unpacked.h5")
-    elsewhere = _temporary_folder() / f"{_fingerprint(packed)}.{beside.name}"
-    for copy in (beside, elsewhere):
+    beside = packed.with_name(packed.name[: -len(".h5.gz")] + ".unpacked.h5")
+    copies = [beside]
+    if not os.access(beside.parent, os.W_OK):
+        copies.append(_temporary_folder() / f"{_fingerprint(packed)}.{beside.name}")
+    for copy in copies:
         if copy.is_file() and copy.stat().st_mtime_ns >= packed.stat().st_mtime_ns:
             return copy
-    copy = beside if os.access(beside.parent, os.W_OK) else elsewhere
-    copy.parent.mkdir(mode=0o700, exist_ok=True)
+    copy = copies[-1]
     for leftover in sorted(copy.parent.glob(f".{copy.name}.*.part")):
         say(f"note: {leftover} may be left of a run that did not finish; it can be deleted then")
     say(f"{packed.name}: unpacking to {copy}, once (it can be deleted after the build)")
@@ -37,9 +40,13 @@ def unpacked(packed: Path) -> Path:
 
 
 def _unpack(packed: Path, copy: Path) -> None:
-    part = copy.with_name(f".{copy.name}.{os.getpid()}.part")
+    part: Path | None = None
     try:
-        _write(packed, part)
+        descriptor, name = tempfile.mkstemp(".part", f".{copy.name}.", copy.parent)
+        part = Path(name)
+        with os.fdopen(descriptor, "wb") as out:
+            _write(packed, out)
+        part.chmod(packed.stat().st_mode & 0o666)
         # Never older than its source, even where clocks disagree.
         changed = max(part.stat().st_mtime_ns, packed.stat().st_mtime_ns)
         os.utime(part, ns=(changed, changed))
@@ -54,15 +61,15 @@ def _unpack(packed: Path, copy: Path) -> None:
             "several GB each: make room, or unpack it elsewhere with gunzip and name that folder"
         ) from error
     finally:
-        part.unlink(missing_ok=True)
+        if part is not None:
+            part.unlink(missing_ok=True)
 
 
-def _write(packed: Path, part: Path) -> None:
+def _write(packed: Path, out: BinaryIO) -> None:
     megabytes = max(packed.stat().st_size >> 20, 1)
     with (
         packed.open("rb") as raw,
         gzip.GzipFile(fileobj=raw) as stream,
-        part.open("wb") as out,
         progress(f"unpacking {packed.name}", megabytes, "MiB") as advance,
     ):
         shown = 0
@@ -75,9 +82,23 @@ def _write(packed: Path, part: Path) -> None:
 
 
 def _temporary_folder() -> Path:
-    """A folder of this user alone: others may write into the temporary folder itself."""
+    """A folder of this user alone: others may write into the temporary folder itself.
+
+    Raises:
+      UserError: something of that name is there that somebody else controls.
+    """
     user = os.getuid() if hasattr(os, "getuid") else 0
-    return Path(tempfile.gettempdir()) / f"a2j_jax-{user}"
+    folder = Path(tempfile.gettempdir()) / f"a2j_jax-{user}"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        found = folder.lstat()
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be used for unpacking ({error.strerror})") from error
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != user or found.st_mode & 0o022:
+        raise UserError(
+            f"{folder}: is a link, or others may write there; remove it, or set TMPDIR to a folder of yours"
+        )
+    return folder
 
 
 def _fingerprint(packed: Path) -> str:

@@ -6,7 +6,6 @@ of a line, then x and y of 19 joints; nobody documents the separator. A grey lev
 every frame is min-max-stretched before it is cropped (`a2j_jax.crops.to_storage_units`).
 """
 
-import os
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -80,8 +79,7 @@ class K2hpdDistribution:
         if images is None or not there:
             missing = f"{_IMAGES} folder" if images is None else "train_annos.txt or test_annos.txt"
             raise UserError(f"{self.folder}: no {missing} in depth_data or here", DOWNLOAD)
-        with os.scandir(images) as entries:
-            on_disk = {entry.name.lower(): entry.name for entry in entries}
+        on_disk = {entry.name.lower() for entry in folders.entries(images)}
         where = folders.relative(images, self.folder)
         return {split: self._index(split, path, where, on_disk) for split, path in there.items()}
 
@@ -91,16 +89,16 @@ class K2hpdDistribution:
             self.folder, (name, f"depth_data/{name}", f"depth_data/{_IMAGES}/{name}")
         )
 
-    def _index(self, split: str, path: Path, where: str, on_disk: dict[str, str]) -> RawSplit:
-        """One split; `on_disk`: the frames' names in lower case -> as they are spelled."""
+    def _index(self, split: str, path: Path, where: str, on_disk: set[str]) -> RawSplit:
+        """One split; `on_disk`: the names of the frames in small letters."""
         names, joints = read_annotations(path)
         notes = files.unlabelled_to_nan(joints, path.name)
         faults: tuple[str, ...] = ()
-        spelled = [on_disk.get(name.lower()) for name in names]
-        if None in spelled:
+        missing = [name for name in names if name.lower() not in on_disk]
+        if missing:
             faults = (
-                f"{path.name}: {spelled.count(None)} of {len(names)} frames are not in {where} (the "
-                f"first: {names[spelled.index(None)]}) and will be skipped",
+                f"{path.name}: {len(missing)} of {len(names)} frames are not in {where} (the "
+                f"first: {missing[0]}) and will be skipped",
             )
         frame_ids = _numbered(names)
         repeated = sum(name != frame_id for name, frame_id in zip(names, frame_ids, strict=True))
@@ -109,7 +107,7 @@ class K2hpdDistribution:
                 f"{path.name}: {counted(repeated, 'line')} naming a frame for another time; all are kept",
             )
         notes += self._compare(split, joints)
-        sources = [f"{where}/{there or name}" for there, name in zip(spelled, names, strict=True)]
+        sources = [f"{where}/{name}" for name in names]
         return RawSplit(frame_ids, sources, joints, notes=notes, faults=faults)
 
     def _compare(self, split: str, joints: npt.NDArray[np.float32]) -> tuple[str, ...]:
@@ -144,7 +142,7 @@ class K2hpdDistribution:
 
     def read_depth(self, source: str) -> npt.NDArray[Any]:
         """One frame, (212, 256) grey levels 0..255 as shipped (uint16), not stretched."""
-        return read_depth(self.folder / source, "stretch8").depth
+        return read_depth(folders.spelled(self.folder, source), "stretch8").depth
 
     def spec(self) -> dict[str, Any]:
         """What the examples depend on: nothing but the files."""

@@ -111,7 +111,7 @@ class NyuDistribution:
 
     def read_depth(self, source: str) -> npt.NDArray[Any]:
         """One frame, (480, 640) mm as shipped (uint16): 2001 is farther than the authors kept."""
-        return read_depth(self.folder / source, "nyu_packed").depth
+        return read_depth(folders.spelled(self.folder, source), "nyu_packed").depth
 
     def spec(self) -> dict[str, Any]:
         """What the examples depend on."""

@@ -14,8 +14,10 @@ from a2j_jax import geometry
 from a2j_jax.depth_files import NEAREST_MM
 from a2j_jax.errors import UserError, did_you_mean
 from a2j_jax.geometry import Float64
+from a2j_jax.text import printable
 from a2j_jax.tracks import TrackSpec
-from tfds_builders.wording import WARNING, counted
+from tfds_builders.files import refuse_backwards
+from tfds_builders.wording import WARNING
 
 # So many of the joints may lie outside their frames before units or camera must be wrong.
 _MOST_OUTSIDE = 0.9
@@ -31,8 +33,11 @@ def check_split_name(name: str, where: str) -> None:
     Raises:
       UserError: naming the usual split that is nearest.
     """
-    if not _SPLIT_NAME.fullmatch(name):
-        raise UserError(f"{where}: split {name!r} is not a plain word")
+    if not _SPLIT_NAME.fullmatch(name) or name.lower() == "all":  # which TFDS means otherwise
+        raise UserError(
+            f"{where}: split {printable(name, 40)!r} is not a plain word, or `all`; expected train, "
+            "validation, test or another word"
+        )
     if name in _USUAL_SPLITS or re.match(rf"({'|'.join(_USUAL_SPLITS)})[0-9_]", name):
         return
     meant = did_you_mean(name.lower(), _USUAL_SPLITS, cutoff=0.7)
@@ -43,7 +48,7 @@ def check_split_name(name: str, where: str) -> None:
 
 
 def check_units(joints_uvd: Float64, crops: Float64, track: TrackSpec, where: str) -> None:
-    """Refuses labels and centres that cannot be in mm, and labels that are in no frame.
+    """Refuses labels and centers that cannot be in mm or lie behind the camera, and labels that are in no frame.
 
     Args:
       joints_uvd: (N, K, 3) px, px, mm or (N, K, 2), NaN = not given: all of the table.
@@ -58,6 +63,7 @@ def check_units(joints_uvd: Float64, crops: Float64, track: TrackSpec, where: st
     if track.crop_by == "center":
         depths["centres"] = crops[:, 2:]
     for what, values in depths.items():
+        refuse_backwards(values, what, where)
         given = values[np.isfinite(values)]
         if given.size and given.max() < NEAREST_MM:
             raise UserError(
@@ -73,31 +79,6 @@ def check_units(joints_uvd: Float64, crops: Float64, track: TrackSpec, where: st
             f"{track.frame_size[0]}x{track.frame_size[1]} frames; are camera and frame_size theirs, "
             "units px and mm, and fy negative if y points up?"
         )
-
-
-def labelled_joints(joints_uvd: Float64, where: str) -> tuple[Float64, tuple[str, ...]]:
-    """Takes joints that are not whole, or have no depth, for not labelled.
-
-    Args:
-      joints_uvd: (N, K, 3) px, px, mm or (N, K, 2), as given; NaN: not given.
-      where: the table's name, for the note.
-
-    Returns:
-      The same, NaN in all numbers of what is not labelled; and a note that counts, if there is
-      anything to count.
-    """
-    given = np.isfinite(joints_uvd)
-    no_depth = np.any(joints_uvd[..., 2:] <= 0, axis=-1)
-    missing = no_depth | ~given.all(axis=-1)
-    if not missing.any() or not given.any():
-        return joints_uvd, ()
-    frames = counted(int(np.any(missing, axis=-1).sum()), "frame")
-    note = f"{where}: {counted(int(missing.sum()), 'joint')} of {frames} not labelled"
-    some = missing & given.any(axis=-1) & ~no_depth
-    reasons = ((some, "with some numbers only"), (no_depth, "with a depth of 0 or less"))
-    among = [f"{rows.sum():,} {reason}" for rows, reason in reasons if rows.any()]
-    note += f" ({', '.join(among)})" if among else ""
-    return np.where(missing[..., None], np.nan, joints_uvd), (note,)
 
 
 def usable_crops(crops: Float64, track: TrackSpec, where: str) -> tuple[Float64, tuple[str, ...]]:

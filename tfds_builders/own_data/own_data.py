@@ -25,11 +25,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from a2j_jax.depth_files import check_depth_unit, read_depth
-from a2j_jax.errors import UnreadableFrame
+from a2j_jax.depth_files import DepthFile, check_depth_unit, read_depth
+from a2j_jax.errors import UnreadableFrame, UserError
+from a2j_jax.files import path_inside
 from a2j_jax.text import printable
 from a2j_jax.track_files import TRACK_FILE
 from a2j_jax.tracks import TrackSpec
+from tfds_builders import files, folders
 from tfds_builders.depth_pose import DepthPoseBuilder
 from tfds_builders.own_data import checks, tables
 from tfds_builders.raw import RawSplit
@@ -60,11 +62,13 @@ class OwnDistribution:
       track: of the frames, as `track.json` says.
       folder: that holds the table.
       depth_unit_mm: of integer images, mm per count.
+      allow_outside: read frames that lie outside the folder, by their path or a link.
     """
 
     track: TrackSpec
     folder: Path
     depth_unit_mm: float = 1.0
+    allow_outside: bool = False
 
     def __post_init__(self) -> None:
         """Refuses a unit that makes no depth."""
@@ -73,7 +77,7 @@ class OwnDistribution:
     def splits(self) -> Mapping[str, RawSplit]:
         """Read the table. See `tfds_builders.raw.Distribution`."""
         path = tables.find_table(self.folder)
-        rows = tables.read_table(path, self.track)
+        rows = tables.read_table(path, self.track, self.allow_outside)
         joints = np.stack([row.joints_uvd for row in rows])
         crops = np.stack([row.crop for row in rows])
         checks.check_units(joints, crops, self.track, str(path))
@@ -93,8 +97,17 @@ class OwnDistribution:
 
     def read_depth(self, source: str) -> npt.NDArray[Any]:
         """One frame, (H, W) mm."""
-        path = self.folder / source
-        return read_depth(path, self.track.frame_format, self.depth_unit_mm).depth
+        return self._read(source).depth
+
+    def _read(self, source: str) -> DepthFile:
+        try:
+            path = path_inside(self.folder, source, self.allow_outside)
+        except UserError as error:
+            reason = "leads out of its folder; expected a path below it, or --allow_outside"
+            raise UnreadableFrame(reason, printable(source)) from error
+        if not self.allow_outside:
+            path = folders.spelled(self.folder, source)
+        return read_depth(path, self.track.frame_format, self.depth_unit_mm)
 
     def _kinds_note(self, frames: list[str]) -> tuple[str, ...]:
         """A note of what the frames are and in which unit, from the first one of every suffix."""
@@ -102,10 +115,7 @@ class OwnDistribution:
         found = []
         for frame in sorted(first.values()):
             with contextlib.suppress(UnreadableFrame):  # counted when it is its turn
-                kind = read_depth(
-                    self.folder / frame, self.track.frame_format, self.depth_unit_mm
-                ).description
-                found.append(f"{kind} ({printable(frame)})")
+                found.append(f"{self._read(frame).description} ({printable(frame)})")
         return (f"frames: {'; '.join(found)}",) if found else ()
 
     def spec(self) -> dict[str, Any]:
@@ -127,7 +137,8 @@ def _split(
     track: TrackSpec,
     table: str,
 ) -> RawSplit:
-    joints, of_labels = checks.labelled_joints(joints, table)
+    given = np.isfinite(joints).any()  # else these frames are to be predicted
+    of_labels = files.unlabelled_to_nan(joints, table) if given else ()
     crops, of_crops = checks.usable_crops(crops, track, table)
     return RawSplit(
         frames,

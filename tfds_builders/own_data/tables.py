@@ -5,12 +5,14 @@ table may not say is refused here, with the line; what it says of all its frames
 in `tfds_builders.own_data.checks`.
 """
 
+import codecs
 import csv
 import io
-import json
 import math
+import os
+import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,12 @@ import numpy.typing as npt
 
 from a2j_jax import geometry
 from a2j_jax.errors import UserError, did_you_mean
+from a2j_jax.files import path_inside, read_json, regular_file
+from a2j_jax.progress import say
+from a2j_jax.text import printable
 from a2j_jax.track_files import check_keys
 from a2j_jax.tracks import TrackSpec
+from tfds_builders import folders
 from tfds_builders.own_data.checks import check_split_name
 
 # Where to crop, by `TrackSpec.crop_by`: columns of the CSV, key of the JSON.
@@ -31,6 +37,10 @@ _CROP_COLUMNS = {
 _CROP_KEYS = {"center": "center_uvd", "box": "box_px"}
 _RECORD_KEYS = ("frame", "split", "joints_uvd", "joints_xyz_mm", *_CROP_KEYS.values())
 _SEPARATORS = ",;\t"
+# How programs write a number that they do not have (Excel, pandas, R, Python, MATLAB).
+_MISSING = ("", "nan", "na", "n/a", "#n/a", "<na>", "null", "none")
+# The column that pandas writes in front of all others, unless told not to.
+_UNNAMED = re.compile(r"(Unnamed: \d+)?")
 # So many names are listed in a message; of others, how many there are.
 _NAMED = 3
 
@@ -60,7 +70,8 @@ def find_table(folder: Path) -> Path:
     Raises:
       UserError: neither is there, or both are.
     """
-    found = [path for name in ("joints.csv", "joints.json") if (path := folder / name).is_file()]
+    candidates = (folders.find_in(folder, (name,)) for name in ("joints.csv", "joints.json"))
+    found = [path for path in candidates if path is not None and path.is_file()]
     if len(found) != 1:
         how_many = "both" if found else "neither"
         raise UserError(
@@ -70,22 +81,35 @@ def find_table(folder: Path) -> Path:
     return found[0]
 
 
-def read_table(path: Path, track: TrackSpec) -> list[TableRow]:
+def read_table(path: Path, track: TrackSpec, allow_outside: bool = False) -> list[TableRow]:
     """All frames of a `joints.csv` or `joints.json`, in order.
+
+    Args:
+      path: of the table; frames are named relative to its folder, with slashes or, as on Windows, backslashes.
+      track: of the frames.
+      allow_outside: accept frames outside that folder.
 
     Raises:
       UserError: not readable, empty, columns or keys that are missing, unknown or not for this
-        track, a cell that is no number, a frame named twice; names the line.
+        track, a cell that is no number, a frame named twice or outside the folder; names the line.
     """
-    rows = (_read_csv if path.suffix == ".csv" else _read_json)(path, track)
+    rows = (_read_csv if path.suffix.lower() == ".csv" else _read_json)(path, track)
     if not rows:
         raise UserError(f"{path}: holds no frame")
     seen: dict[tuple[str, str], str] = {}
-    for row in rows:
+    checked: set[str] = set()
+    for number, row in enumerate(rows):
+        if "\\" in row.frame and not os.path.lexists(path.parent / row.frame):  # as on Windows
+            row = rows[number] = replace(row, frame=row.frame.replace("\\", "/"))
         if not row.frame:
             raise UserError(
                 f"{path}, {row.where}: names no frame; expected a path below the folder"
             )
+        # Folders once each; frames that are links themselves are checked when they are read.
+        place = os.path.dirname(row.frame)
+        if place not in checked:
+            _check_inside(path, row, place, allow_outside)
+            checked.add(place)
         first = seen.setdefault((row.split, row.frame), row.where)
         if first != row.where:
             raise UserError(f"{path}, {row.where}: {row.frame!r} was named before, in {first}")
@@ -93,9 +117,16 @@ def read_table(path: Path, track: TrackSpec) -> list[TableRow]:
     return rows
 
 
+def _check_inside(path: Path, row: TableRow, place: str, allow_outside: bool) -> None:
+    try:
+        path_inside(path.parent, place or ".", allow_outside)
+    except UserError as error:
+        raise UserError(f"{path}, {row.where}: frame {printable(row.frame)}: {error}") from error
+
+
 def _read_csv(path: Path, track: TrackSpec) -> list[TableRow]:
-    lines = _csv_lines(path)
-    header = lines[0][1]
+    lines = _without_row_numbers(_csv_lines(path), path)
+    header = _known_names(lines[0][1], track)
     axes = _axes(header, track, path)
     joint_columns, crop_columns = _joint_columns(track, axes), _CROP_COLUMNS[track.crop_by]
     _check_header(header, joint_columns, track, path)
@@ -103,7 +134,9 @@ def _read_csv(path: Path, track: TrackSpec) -> list[TableRow]:
     for number, line in lines[1:]:
         where = f"{path}, line {number}"
         if len(line) != len(header):
-            raise UserError(f"{where}: {len(line)} cells, the header has {len(header)}")
+            raise UserError(
+                f"{where}: {len(line)} cells, the header has {len(header)}; decimals need a point, not a comma"
+            )
         cells = dict(zip(header, line, strict=True))
         joints = np.array([_cell(cells[name], name, where) for name in joint_columns])
         crop = np.array([_cell(cells.get(name, ""), name, where) for name in crop_columns])
@@ -116,18 +149,65 @@ def _read_csv(path: Path, track: TrackSpec) -> list[TableRow]:
 def _csv_lines(path: Path) -> list[tuple[int, list[str]]]:
     """(line number, cells) of every line that has any; the first is the header."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = _decoded(regular_file(path, "a table of joints").read_bytes())
         first = next((line for line in text.splitlines() if line.strip()), "")
         # Spreadsheets write semicolons or tabs as well: the header, which holds names only, tells.
         separator = max(_SEPARATORS, key=first.count)
         reader = csv.reader(io.StringIO(text), delimiter=separator, skipinitialspace=True)
         lines = [(reader.line_num, [cell.strip() for cell in line]) for line in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path}: not readable as CSV ({error})") from error
+        raise UserError(
+            f"{path}: not readable as CSV ({error}); expected text in UTF-8 (Excel: CSV UTF-8)"
+        ) from error
     lines = [(number, line) for number, line in lines if any(line)]
     if not lines:
         raise UserError(f"{path}: is empty; expected a header and one line per frame")
     return lines
+
+
+def _decoded(contents: bytes) -> str:
+    """Text in UTF-8 or, as Excel writes it, UTF-16 with a byte order mark."""
+    if contents.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return contents.decode("utf-16")
+    return contents.decode("utf-8-sig")
+
+
+def _without_row_numbers(
+    lines: list[tuple[int, list[str]]], path: Path
+) -> list[tuple[int, list[str]]]:
+    """Drops columns without a name that are empty, or number the rows (pandas' index).
+
+    Raises:
+      UserError: such a column holds anything else.
+    """
+    header = lines[0][1]
+    unnamed = [column for column, name in enumerate(header) if _UNNAMED.fullmatch(name)]
+    for column in unnamed:
+        cells = {line[column] for _, line in lines[1:] if len(line) > column} - {""}
+        if not all(cell.isdecimal() for cell in cells):
+            raise UserError(
+                f"{path}: column {column + 1} has no name, but holds {printable(min(cells), 40)!r}; name it"
+            )
+        if cells:
+            say(f"note: {path.name}: column {column + 1} has no name: row numbers, ignored")
+    return [
+        (number, [cell for column, cell in enumerate(line) if column not in unnamed])
+        for number, line in lines
+    ]
+
+
+def _known_names(header: Sequence[str], track: TrackSpec) -> list[str]:
+    """Column names, spelled as the track spells them where only the letter case differs."""
+    crops = (column for columns in _CROP_COLUMNS.values() for column in columns)
+    known = ["frame", "split", *_joint_columns(track, "uvdxyz"), *crops]
+    spelled: dict[str, set[str]] = {}
+    for name in known:
+        spelled.setdefault(name.lower(), set()).add(name)
+    names = []
+    for name in header:
+        alike = spelled.get(name.lower(), set())
+        names.append(min(alike) if len(alike) == 1 else name)
+    return names
 
 
 def _joint_columns(track: TrackSpec, axes: str) -> list[str]:
@@ -204,19 +284,19 @@ def _check_can_project(track: TrackSpec, what: str, instead: str) -> None:
 def _cell(text: str, column: str, where: str) -> float:
     """A number; NaN for an empty cell."""
     try:
-        number = float(text or "nan")
+        number = math.nan if text.lower() in _MISSING else float(text)
     except ValueError:
         number = math.inf
-    if math.isinf(number):
-        raise UserError(f"{where}: {column} is {text!r}, not a number (nor empty)")
+    if math.isinf(number) or "_" in text:
+        comma = "; decimals need a point, not a comma" if "," in text else ""
+        raise UserError(
+            f"{where}: {column} is {printable(text, 40)!r}, not a number (nor empty){comma}"
+        )
     return number
 
 
 def _read_json(path: Path, track: TrackSpec) -> list[TableRow]:
-    try:
-        contents = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: not readable as JSON ({error})") from error
+    contents = read_json(path, "a table of joints")
     frames = contents.get("frames") if isinstance(contents, dict) else None
     if not isinstance(frames, list):
         raise UserError(f'{path}: expected one object {{"frames": [...]}}')
@@ -273,8 +353,6 @@ def _numbers(values: Any, shape: tuple[int, ...], what: str, where: str) -> npt.
     if array.shape != shape:
         found = f", found {' x '.join(map(str, array.shape))}" if array.size else ""
         raise UserError(f"{where}: expected {what}, null where unknown{found}")
-    if np.isinf(array).any():
-        raise UserError(f"{where}: {what} holds an infinity; expected numbers, or null")
     return array
 
 

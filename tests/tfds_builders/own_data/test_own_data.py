@@ -36,7 +36,19 @@ def test_empty_cells_are_joints_without_a_label(folder: Path) -> None:
     assert split.joints_uvd is not None
     assert np.isnan(split.joints_uvd[0, 2]).all()
     assert np.isfinite(split.joints_uvd[1]).all()
-    assert "joints.csv: 1 joint of 1 frame not labelled" in split.notes
+    assert any("joints.csv: 1 joint of 1 frame not labelled" in note for note in split.notes)
+
+
+def test_frames_outside_the_folder_are_not_read(folder: Path, tmp_path: Path) -> None:
+    fixture.write_csv(folder)
+    outside = tmp_path / "outside.png"
+    (folder / "frames/0.png").rename(outside)
+    (folder / "frames/0.png").symlink_to(outside)
+    with pytest.raises(UnreadableFrame, match="leads out of its folder"):
+        distribution(folder).read_depth("frames/0.png")
+    allowed = OwnDistribution(find_track(folder), folder, allow_outside=True)
+    assert allowed.read_depth("frames/0.png").max() == 600
+    assert allowed.read_depth(str(outside)).max() == 600
 
 
 def test_a_folder_becomes_a_data_set(folder: Path, tmp_path: Path) -> None:
