@@ -1,4 +1,8 @@
-"""Several processes of one job: how they find each other, who speaks for them, and where they wait.
+"""Several processes of one job: how they find each other, who reports, where they wait, and in which order they end.
+
+JAX aborts every process (C++ stack, status -6) that is connected to its coordination service when that goes away. The
+service therefore runs in a small process of its own (`serve`), which outlives all connections: no process takes the
+others along, whether it finishes, fails or is killed. Each publishes how it ended, and disconnects before it exits.
 
 Importing this does not import JAX: the command line asks here who it is before it knows what it will do.
 """
@@ -7,10 +11,14 @@ import contextlib
 import itertools
 import math
 import os
+import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
+import traceback
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from a2j_jax.errors import UserError
@@ -21,9 +29,15 @@ if TYPE_CHECKING:
 JOIN_SECONDS = 300  # nodes of a cluster do not start at once
 _BARRIER_SECONDS = 24 * 3600
 _LAST_WORDS_SECONDS = 10
+_END_SECONDS = 60
 _BEAT_SECONDS = 5
-_SILENCE_SECONDS = 60  # less than the 100 s after which JAX aborts the process with a stack trace
+_SILENCE_SECONDS = (
+    60  # less than JAX's own limit, at which it aborts the process with a stack trace
+)
+_JAX_SILENCE_SECONDS = 600
+_ALIVE, _ENDED = "a2j alive/", "a2j ended/"  # + index: what processes publish
 _parted = threading.Event()
+_last_word = threading.Lock()  # taken by the thread that prints why this process ends
 
 
 def initialize(
@@ -48,9 +62,12 @@ def initialize(
     """
     import jax
 
+    _check(coordinator_address, num_processes, process_id, detect)
+    from jaxlib import _jax
+
     from a2j_jax.progress import say
 
-    _check(coordinator_address, num_processes, process_id, detect)
+    _jax.get_distributed_runtime_service = _Service  # which JAX calls in process 0
     who = "this process" if process_id is None else f"process {process_id}"
     where = coordinator_address or "the coordinator that the cluster named"
     if process_id == 0 and coordinator_address is not None:
@@ -67,6 +84,8 @@ def initialize(
             # Without it Slurm's idea of local devices would be mixed with what was said here.
             cluster_detection_method=None if detect else "deactivate",
             initialization_timeout=timeout_seconds + 60,
+            heartbeat_timeout_seconds=_JAX_SILENCE_SECONDS,
+            shutdown_timeout_seconds=0,  # disconnecting waits for nobody: `leave` does
         )
     except Exception as error:  # of JAX, of its client and of every kind of cluster
         said = " ".join(str(error).split())
@@ -104,25 +123,28 @@ def _check(address: str | None, count: int | None, index: int | None, detect: bo
 
 
 def _check_port(address: str) -> None:
-    """JAX crashes where another program has the port."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("", int(address.rpartition(":")[2])))
-        except (OSError, OverflowError) as error:
-            raise UserError(
-                f"--coordinator_address {address}: process 0 cannot listen at that port ({error}); "
-                "name another one, the same for all"
-            ) from error
+    """JAX would wait in vain where another program has the port; the service of a job that just ended gives it back."""
+    for patience in (1, 1, 1, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("", int(address.rpartition(":")[2])))
+                return
+            except (OSError, OverflowError) as error:
+                if patience and isinstance(error, OSError):
+                    time.sleep(patience)
+                    continue
+                raise UserError(
+                    f"--coordinator_address {address}: process 0 cannot listen at that port ({error}); "
+                    "name another one, the same for all"
+                ) from error
 
 
 def _give_up(who: str, where: str, seconds: int) -> None:
-    print(
-        f"a2j: error: {who}: not all processes came to {where} within {seconds} s; check that the address is "
+    _print_last(
+        f"{who}: not all processes came to {where} within {seconds} s; check that the address is "
         "process 0's and can be reached from here, that every process was started, and with its own "
-        "--process_id",
-        file=sys.stderr,
-        flush=True,
+        "--process_id"
     )
     os._exit(2)
 
@@ -151,11 +173,75 @@ def name() -> str:
     return f"process {jax.process_index()} of {jax.process_count()}"
 
 
-def leave() -> None:
-    """Part from the others once all have come to their end, rather than pull the rug from under them."""
-    if several():
-        sys.modules["jax"].distributed.shutdown()  # those who wait there are still to be heard of
-        _parted.set()
+def leave(failed: bool = False, wait: bool = True) -> None:
+    """Part from the others: publish how this process ended, wait a moment for them to end too, and disconnect.
+
+    Call it when everything is printed and saved, and exit afterwards.
+
+    Args:
+      failed: this process did not do its part, and the others cannot finish theirs.
+      wait: for the others. After a failure they get 10 s to find the same mistake for themselves; otherwise 60 s, in
+        case they still receive data from here.
+    """
+    if not several():
+        return
+    _parted.set()
+    index, processes = sys.modules["jax"].process_index(), count()
+    with contextlib.suppress(Exception):  # the coordinator is out of reach: nobody to tell
+        _client().key_value_set(f"{_ENDED}{index}", str(int(failed)), allow_overwrite=True)
+        end = time.monotonic() + (_LAST_WORDS_SECONDS if failed else _END_SECONDS)
+        while wait and time.monotonic() < end:
+            ended = _ended(_client())
+            if len(ended) == processes or (not failed and any(ended.values())):
+                break
+            time.sleep(0.1)
+    disconnecting = threading.Thread(target=sys.modules["jax"].distributed.shutdown, daemon=True)
+    disconnecting.start()
+    disconnecting.join(_LAST_WORDS_SECONDS)
+
+
+def claim_last_word() -> None:
+    """To be called before printing why this process ends: its watching thread does not print another reason."""
+    if not _last_word.acquire(blocking=False) and not _parted.is_set():
+        time.sleep(_LAST_WORDS_SECONDS)  # that thread is printing, and ends the process
+
+
+def report_failure(error: Exception) -> int:
+    """Print why one of several processes fails; returns its exit status.
+
+    Where another process failed, or contact with it was lost, that is one line; otherwise a bug, with a traceback.
+    """
+    reason = _lost(error)
+    claim_last_word()
+    if not reason:
+        traceback.print_exception(error)
+        reason = f"{type(error).__name__} ended it"
+    _print_last(f"{name()}: {_last_line(reason)}")
+    return 1
+
+
+def _lost(error: Exception) -> str:
+    """How another process caused this error; empty where none did."""
+    end = time.monotonic() + 2  # it may need a moment to publish its failure
+    while time.monotonic() < end:
+        try:
+            failed = [index for index, has_failed in _ended(_client()).items() if has_failed]
+        except Exception:  # of JAX's client
+            return "the coordination service cannot be reached"
+        if failed:
+            return f"process {failed[0]} failed"
+        time.sleep(0.1)
+    text = " ".join(str(error).split())
+    if any(sign in text for sign in ("Gloo", "gloo", "UNAVAILABLE", "onnection", "NCCL", "peer")):
+        return f"contact with another process was lost ({text[:200]})"
+    return ""
+
+
+def _last_line(reason: str) -> str:
+    return (
+        f"{reason}; what that process printed last may say why. The same command continues from the last complete "
+        "checkpoint"
+    )
 
 
 def wait_for_all(barrier: str) -> None:
@@ -165,22 +251,8 @@ def wait_for_all(barrier: str) -> None:
       barrier: a name that is used once.
     """
     if several():
-        _wait_at(barrier, _BARRIER_SECONDS)
-
-
-def wait_for_last_words() -> None:
-    """Give the others a moment to tell of a mistake that is theirs as well.
-
-    They talk through process 0: what one of them is doing when that ends fails for no other reason.
-    """
-    if several():
-        with contextlib.suppress(Exception):  # those without a mistake do not come
-            _wait_at("a mistake", _LAST_WORDS_SECONDS)
-
-
-def _wait_at(barrier: str, seconds: int) -> None:
-    # JAX's public barrier is a computation, and those give up after a while.
-    _client().wait_at_barrier(f"a2j {barrier}", seconds * 1000)
+        # JAX's public barrier is a computation, and those give up after a while.
+        _client().wait_at_barrier(f"a2j {barrier}", _BARRIER_SECONDS * 1000)
 
 
 def _client() -> Any:
@@ -191,38 +263,127 @@ def _client() -> Any:
     return global_state.client
 
 
-def _watch(client: Any, index: int, processes: int) -> None:
-    """Give signs of life, and end this process where another has stopped giving them.
+def _ended(client: Any) -> dict[int, bool]:
+    """Processes that have come to their end -> whether they failed."""
+    found = client.key_value_dir_get(_ENDED)
+    return {int(key.rpartition("/")[2]): value == "1" for key, value in found}
 
-    One that died leaves the others waiting, in a save or for what a device is to send. Python is not asked there, and
+
+def _watch(client: Any, index: int, processes: int) -> None:
+    """Give signs of life, and end this process where another has failed or stopped giving them.
+
+    Without it the others would wait, in a save or for what a device is to send. Python is not asked there, and
     JAX's own heartbeat aborts the process.
     """
+    who = f"process {index} of {processes}"
+    start = time.monotonic()
     # Process -> its last sign, and when that was first seen.
-    last = {f"a2j alive/{other}": ("", time.monotonic()) for other in range(processes)}
+    last = dict.fromkeys(range(processes), ("", start))
+    failed_at: dict[int, float] = {}
+    reached_at = start
     for sign in itertools.count():
-        # Where process 0 cannot be reached, nothing is known of the others; if that lasts, JAX tells.
         with contextlib.suppress(Exception):
-            client.key_value_set(f"a2j alive/{index}", str(sign), allow_overwrite=True)
-            now = time.monotonic()
-            for key, seen in client.key_value_dir_get("a2j alive/"):
-                if last[key][0] != seen:
-                    last[key] = seen, now
-            silent = [key for key, (_, seen_at) in last.items() if now - seen_at > _SILENCE_SECONDS]
+            client.key_value_set(f"{_ALIVE}{index}", str(sign), allow_overwrite=True)
+            ended = _ended(client)
+            reached_at = now = time.monotonic()
+            for key, seen in client.key_value_dir_get(_ALIVE):
+                other = int(key.rpartition("/")[2])
+                if last[other][0] != seen:
+                    last[other] = seen, now
+            silent = [other for other, (_, at) in last.items() if now - at > _SILENCE_SECONDS]
+            silent = [other for other in silent if other not in ended]
+            for other in (other for other, has_failed in ended.items() if has_failed):
+                failed_at.setdefault(other, now)
             if silent:
-                numbers = ", ".join(key.rpartition("/")[2] for key in silent)
-                _end_alone(f"process {index} of {processes}", numbers)
+                numbers = ", ".join(map(str, silent))
+                _end_alone(who, f"nothing was heard of process {numbers} for {_SILENCE_SECONDS} s")
+            # This process may be about to find the same mistake, and then says so itself.
+            late = [other for other, at in failed_at.items() if now - at > 2 * _LAST_WORDS_SECONDS]
+            if late:
+                _end_alone(who, f"process {late[0]} failed")
+        if time.monotonic() - reached_at > 2 * _SILENCE_SECONDS:
+            _end_alone(who, "the coordination service cannot be reached")
         if _parted.wait(_BEAT_SECONDS):
             return
 
 
-def _end_alone(who: str, silent: str) -> None:
-    print(
-        f"a2j: error: {who}: nothing was heard of process {silent} for {_SILENCE_SECONDS} s; what it printed last may "
-        "say why. The same command goes on from the last complete checkpoint",
-        file=sys.stderr,
-        flush=True,
+def _end_alone(who: str, reason: str) -> None:
+    if _parted.is_set() or not _last_word.acquire(blocking=False):
+        return
+    _print_last(f"{who}: {_last_line(reason)}")
+    with contextlib.suppress(Exception):
+        _client().key_value_set(f"{_ENDED}{who.split()[1]}", "1", allow_overwrite=True)
+    os._exit(1)
+
+
+def _print_last(text: str) -> None:
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # nobody reads it
+        print(f"a2j: error: {text}", file=sys.stderr, flush=True)
+
+
+class _Service:
+    """Stands in for JAX's coordination service in process 0: starts `serve`, which ends by itself."""
+
+    def __init__(self, address: str, processes: int, **_: Any) -> None:
+        program = "import sys; from a2j_jax.processes import serve; serve(*sys.argv[1:])"
+        path = os.pathsep.join([str(Path(__file__).resolve().parent.parent), *sys.path])
+        started = subprocess.Popen(
+            [sys.executable, "-c", program, address, str(processes), str(os.getpid())],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=os.environ | {"PYTHONPATH": path},
+            start_new_session=True,  # Ctrl-C in a terminal is not meant for it
+        )
+        assert started.stdout is not None
+        with started.stdout as answer:
+            if not answer.read(1):
+                raise RuntimeError(f"its coordination service cannot listen at {address}")
+        started.returncode = 0  # it outlives this process: nobody waits for it
+
+    def shutdown(self) -> None:
+        """Does nothing: it ends when all have disconnected."""
+
+
+def serve(address: str, processes: str, parent: str) -> None:
+    """Run JAX's coordination service until process 0 has ended and all connections are closed.
+
+    Args:
+      address: to listen at, "[::]:PORT".
+      processes: how many take part.
+      parent: process number of process 0 of the job.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    from jaxlib import _jax
+
+    service = _jax.get_distributed_runtime_service(
+        address,
+        int(processes),
+        heartbeat_timeout=_JAX_SILENCE_SECONDS,
+        shutdown_timeout=0,
     )
-    os._exit(2)
+    os.write(1, b".")
+    os.close(1)
+    while os.getppid() == int(parent):
+        time.sleep(0.2)
+    end = (
+        time.monotonic() + 3 * _SILENCE_SECONDS
+    )  # a host may be gone without closing its connection
+    while time.monotonic() < end and _connected(int(address.rpartition(":")[2])):
+        time.sleep(0.2)
+    del service
+    os._exit(0)
+
+
+def _connected(port: int) -> bool:
+    """Whether anybody is connected to this port of this machine; True where the system does not tell."""
+    lines: list[str] = []
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        with contextlib.suppress(OSError):
+            lines += Path(table).read_text().splitlines()[1:]
+    rows = [line.split() for line in lines]
+    return not rows or any(r[3] == "01" and int(r[1].rpartition(":")[2], 16) == port for r in rows)
 
 
 def rows_of_all(columns: "dict[str, NDArray[Any]]") -> "dict[str, NDArray[Any]]":

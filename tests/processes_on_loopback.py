@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -75,7 +75,11 @@ class Job:
 
 @contextmanager
 def job(
-    processes: int, devices: int, *arguments: object, program: Sequence[str] = A2J
+    processes: int,
+    devices: int,
+    *arguments: object,
+    program: Sequence[str] = A2J,
+    own: Mapping[int, Sequence[str]] | None = None,
 ) -> Iterator[Job]:
     """Start a job; what still runs at the end of the context is killed.
 
@@ -84,6 +88,7 @@ def job(
       devices: simulated in each.
       arguments: of the program. Who is who is said by environment variables.
       program: to start.
+      own: process -> more arguments, for it alone.
     """
     address = f"localhost:{_free_port()}"
     started: list[subprocess.Popen[bytes]] = []
@@ -95,7 +100,7 @@ def job(
                     open(folder / f"{index}.out", "wb") as out,
                     open(folder / f"{index}.err", "wb") as err,
                 ):
-                    command = [*program, *map(str, arguments)]
+                    command = [*program, *map(str, arguments), *(own or {}).get(index, ())]
                     about = _environment(address, processes, index, devices)
                     started.append(subprocess.Popen(command, env=about, stdout=out, stderr=err))
             yield Job(started, folder)

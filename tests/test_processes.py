@@ -33,24 +33,30 @@ from a2j_jax import processes
 processes.initialize(sys.argv[2], 2, int(sys.argv[1]), False)
 time.sleep(2 * int(sys.argv[1]))
 print("mine too", flush=True)
-processes.wait_for_last_words()
+processes.leave(failed=True)
 os._exit(2)
 """
 
-# One of them stops after a while; the other waits for it, or for it to part.
+# One of them ends in the midst; the other waits for it, or for it to part.
 WATCHED = """
 import os, sys, time
 from a2j_jax import processes
-processes._BEAT_SECONDS, processes._SILENCE_SECONDS = 0.2, 2
-index, how = int(sys.argv[1]), sys.argv[3]
+processes._BEAT_SECONDS, processes._SILENCE_SECONDS, processes._LAST_WORDS_SECONDS = 0.2, 4, 2
+index, how, ends = int(sys.argv[1]), sys.argv[3], int(sys.argv[4])
 processes.initialize(sys.argv[2], 2, index, False)
 processes.wait_for_all("begin")
-if index == 1:
+if index == ends:
     if how == "killed":
         os.kill(os.getpid(), 9)
+    if how == "failed":
+        processes.leave(failed=True, wait=False)
+        os._exit(2)
     time.sleep(6)
-elif how == "killed":
-    processes.wait_for_all("end")
+elif how != "slow":
+    try:
+        processes.wait_for_all("end")
+    except Exception as error:  # as the command line has it
+        os._exit(processes.report_failure(error))
 processes.leave()
 print("parted")
 """
@@ -103,23 +109,49 @@ def test_the_first_does_not_end_before_all_have_told_of_the_same_mistake() -> No
 
 
 @pytest.mark.slow
-def test_the_others_end_where_one_was_killed() -> None:
+@pytest.mark.parametrize("ends", [0, 1])
+@pytest.mark.parametrize(
+    ("how", "status", "reason"),
+    [
+        ("killed", -signal.SIGKILL, "nothing was heard of process {} for 4 s"),
+        ("failed", 2, "process {} failed"),
+    ],
+)
+def test_the_others_end_where_one_was_killed_or_failed(
+    how: str, status: int, reason: str, ends: int
+) -> None:
+    """Process 0 too, which JAX would have take the others along."""
     address = f"localhost:{free_port()}"
-    both = [start(index, address, "killed", program=WATCHED) for index in range(2)]
-    (out, said), _ = (process.communicate(timeout=120) for process in both)
-    assert [process.returncode for process in both] == [2, -signal.SIGKILL], said
+    both = [start(index, address, how, ends, program=WATCHED) for index in range(2)]
+    told = [process.communicate(timeout=120) for process in both]
+    assert [process.returncode for process in both] == (
+        [status, 1] if ends == 0 else [1, status]
+    ), told
+    out, said = told[1 - ends]
     assert out == ""
-    last = said.splitlines()[-1]
-    assert last.startswith("a2j: error: process 0 of 2: nothing was heard of process 1 for 2 s")
+    assert said.splitlines()[-1].startswith(
+        f"a2j: error: process {1 - ends} of 2: {reason.format(ends)}"
+    )
+    assert "***" not in said  # as over the stack of an abort
 
 
 @pytest.mark.slow
 def test_one_that_waits_for_the_others_to_part_is_alive() -> None:
     address = f"localhost:{free_port()}"
-    both = [start(index, address, "slow", program=WATCHED) for index in range(2)]
+    both = [start(index, address, "slow", 1, program=WATCHED) for index in range(2)]
     told = [process.communicate(timeout=120) for process in both]
     assert [out for out, _ in told] == ["parted\n"] * 2, told
     assert [process.returncode for process in both] == [0, 0], told
+
+
+@pytest.mark.slow
+def test_the_port_is_free_again_when_all_have_ended(tmp_path: Path) -> None:
+    """A second job, right after the first, at the same address."""
+    address = f"localhost:{free_port()}"
+    for _ in range(2):
+        both = [start(index, address, tmp_path, 100) for index in range(2)]
+        told = [process.communicate(timeout=120) for process in both]
+        assert [process.returncode for process in both] == [0, 0], told
 
 
 def test_on_its_own_a_process_is_the_first() -> None:
@@ -127,7 +159,6 @@ def test_on_its_own_a_process_is_the_first() -> None:
     assert not processes.several()
     assert processes.name() == ""
     processes.wait_for_all("nobody")
-    processes.wait_for_last_words()
     processes.leave()
 
 

@@ -6,7 +6,6 @@ import os
 import signal
 import sys
 import threading
-import traceback
 from collections.abc import Iterator, Sequence
 from importlib import import_module
 from multiprocessing import util as multiprocessing_util
@@ -59,6 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         return _complain(str(error), error.instructions)
     except Stopped as stop:
+        processes.claim_last_word()
         if processes.is_first():
             print(f"a2j: {stop}", file=sys.stderr)
         processes.leave()  # all of them stopped after the same step
@@ -90,19 +90,13 @@ def console(argv: Sequence[str] | None = None) -> NoReturn:
         signal.signal(signal.SIGTERM, _end)
     try:
         status = main(argv)
-    except Exception:
+    except Exception as error:
         if not processes.several():
             raise
-        traceback.print_exc()
-        print(
-            f"a2j: error: {processes.name()} failed, or lost another process that did (each says its own "
-            "reason); started again, all go on from the last checkpoint",
-            file=sys.stderr,
-        )
-        status = 1
-    if status == 2:
-        processes.wait_for_last_words()
-    if status not in (INTERRUPTED, TERMINATED) and not (status and processes.several()):
+        status = processes.report_failure(error)
+    alone = not processes.several()
+    processes.leave(failed=status != 0, wait=status in (0, 2))
+    if status == 0 or (alone and status not in (INTERRUPTED, TERMINATED)):
         sys.exit(status)
     # Semaphores, as `atexit` would give them back: their tracker would complain of those left over.
     multiprocessing_util._run_finalizers(0)  # type: ignore[attr-defined]
@@ -165,6 +159,7 @@ def _interrupt_again(unraisable: Any) -> None:
 
 def _complain(message: str, instructions: str = "") -> int:
     """One line, whatever the message was made of, and what to do about it if that takes more."""
+    processes.claim_last_word()
     who = f"{processes.name()}: " if processes.several() else ""
     print(f"a2j: error: {who}{' '.join(message.split())}", file=sys.stderr)
     if instructions:
