@@ -29,6 +29,7 @@ from a2j_jax.evaluation.provenance import (
     record_of_frames,
     say_crops,
     total_frames,
+    with_origin,
 )
 from a2j_jax.evaluation.report import (
     PREDICTIONS_FILE,
@@ -177,9 +178,7 @@ def evaluate_checkpoint(
     scores = with_subsets(
         {name: result.scores, **others}, subsets, frames.index, track, frames.joints_uvd
     )
-    scores = {
-        n: replace(one, frames_of=total, centers=centers or None) for n, one in scores.items()
-    }
+    scores = {n: with_origin(one, data_dir, track, split) for n, one in scores.items()}
     print_scores(marked(scores))
 
     compared = {label: one.to_json() for label, one in scores.items() if label != name}

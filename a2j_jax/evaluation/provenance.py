@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from a2j_jax import __version__, input_pipeline
+from a2j_jax.evaluation.score import Scores
 from a2j_jax.files import MARK
 from a2j_jax.progress import say
 from a2j_jax.tracks import TrackRecord, TrackSpec
@@ -82,6 +83,16 @@ def total_frames(track: TrackSpec, split: str, data_dir: str | Path | None = Non
         known.append(info.splits[name].num_examples + sum(skipped.values()))
         known += [shipped] if isinstance(shipped, int) else []
     return max(known, default=0) or None
+
+
+def with_origin(scores: Scores, data_dir: str | Path, track: TrackSpec, split: str) -> Scores:
+    """Scores that say of how many frames they are, and where the crops came from: see `Scores.caveat`.
+
+    Raises:
+        UserError: there is no such data set.
+    """
+    total, centers = total_frames(track, split, data_dir), crop_sources(data_dir, track, split)
+    return dataclasses.replace(scores, frames_of=total, centers=centers or None)
 
 
 def record_of_frames(data_dir: str | Path, track: TrackSpec) -> TrackRecord:

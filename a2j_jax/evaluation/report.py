@@ -67,7 +67,8 @@ def print_scores(scores: Mapping[str, Scores], console: Console | None = None) -
         printed = RichTable(title=Text(printable(parts[0].title)))
         printed.add_column("", no_wrap=True)
         for name in some:
-            printed.add_column(Text(printable(name)), justify="right", max_width=_HEAD_WIDTH)
+            head = Text(printable(name))
+            printed.add_column(head, justify="right", max_width=_HEAD_WIDTH, overflow="fold")
         for part in parts:
             if part is not parts[0]:
                 printed.add_row(Text(part.title, style="italic"))

@@ -94,6 +94,7 @@ class Scores:
             "frames": self.frames,
             "frames_of": self.frames_of,
             "centers": None if self.centers is None else dict(self.centers),
+            "caveat": self.caveat,
             f"mean_error_{self.unit}": self.mean_error,
             f"per_joint_{self.unit}": [e if np.isfinite(e) else None for e in self.per_joint],
             "joint_names": list(self.joint_names),

@@ -14,6 +14,7 @@ from a2j_jax.evaluation import metrics
 from a2j_jax.evaluation.checkpoint import SplitToScore, predict_split
 from a2j_jax.evaluation.evaluate import score_frames
 from a2j_jax.evaluation.protocols import score_pdj
+from a2j_jax.evaluation.provenance import with_origin
 from a2j_jax.evaluation.report import write_json
 from a2j_jax.experiments.paper_tables import PaperTable, Row
 from a2j_jax.files import local_path, read_json
@@ -222,12 +223,11 @@ def run_all(
 
 def _scores(restored: Restored, data: SplitToScore, pdj: bool) -> dict[str, Any]:
     predictions, frames = predict_split(restored, data)
-    scores = score_frames(predictions.joints_uvd, frames, restored.track).to_json()
+    found = score_frames(predictions.joints_uvd, frames, restored.track)
+    scores = with_origin(found, data.dir, restored.track, data.split).to_json()
     if pdj and "pdj" not in scores and restored.track.skeleton.torso is not None:
-        found, truth = predictions.joints_uvd[..., :2], frames.joints_uvd[..., :2]
-        in_plane = score_pdj(
-            metrics.joint_errors(found, truth, frames.valid), truth, restored.track
-        )
+        uv, truth = predictions.joints_uvd[..., :2], frames.joints_uvd[..., :2]
+        in_plane = score_pdj(metrics.joint_errors(uv, truth, frames.valid), truth, restored.track)
         scores |= in_plane.to_json() if in_plane else {}
     return scores
 

@@ -20,8 +20,9 @@ from a2j_jax.evaluation.figures import (
     success_thresholds,
 )
 from a2j_jax.evaluation.predictions import JointSet
-from a2j_jax.evaluation.provenance import record_of_frames
-from a2j_jax.evaluation.score import CURVE_LIMIT, Scores
+from a2j_jax.evaluation.provenance import record_of_frames, with_origin
+from a2j_jax.evaluation.score import CURVE_LIMIT, Scores, marked
+from a2j_jax.evaluation.tables import frames_told
 from a2j_jax.figures.sheet import Area, Figure, Sheet
 from a2j_jax.progress import progress
 from a2j_jax.tracks import TrackSpec
@@ -46,7 +47,7 @@ def figure_7(scores: Mapping[str, Scores], *, told: str, command: str) -> Figure
     """
     first = next(iter(scores.values()))
     caption = (
-        f"Figure 7. {first.frames:,} frames of {told}. Left: the fraction of them whose joints are all nearer to "
+        f"Figure 7. {frames_told(first)} of {told}. Left: the fraction of them whose joints are all nearer to "
         "their labels than D (above), and of those that are so on average (below); AUC: the mean of a curve from 0 "
         f"to {CURVE_LIMIT:g} {first.unit}. Right: the mean error of every joint."
     )
@@ -60,7 +61,8 @@ def figure_7(scores: Mapping[str, Scores], *, told: str, command: str) -> Figure
         "joint_names": list(first.joint_names),
         "methods": {name: one.to_json() for name, one in scores.items()},
     }
-    return Figure(_draw(scores, caption, command), contents, list(_rows(scores)))
+    shown = marked(scores)
+    return Figure(_draw(shown, caption, command), contents, list(_rows(shown)))
 
 
 def score_checkpoints(
@@ -102,7 +104,9 @@ def score_checkpoints(
                 f"{next(iter(checkpoints.values()))} {len(compared.index):,} others: figure 7 compares methods on "
                 "the same frames; name them by --data_dir"
             )
-        scores[name] = score_frames(joints.joints_uvd, frames, restored.track)
+        found_here = score_frames(joints.joints_uvd, frames, restored.track)
+        where = data_dir or restored.config.data.dir
+        scores[name] = with_origin(found_here, where, restored.track, split)
     assert compared is not None, "at least one checkpoint"
     if not predictions:
         return scores

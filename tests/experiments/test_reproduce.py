@@ -137,6 +137,7 @@ def test_bodies_are_measured_by_pdj_too_where_the_table_asks(
     frames = Frames(labels, valid, np.zeros((3, 4)), np.zeros((3, 3)), camera, np.arange(3))
     found = JointSet(predicted), frames
     monkeypatch.setattr(reproduce, "predict_split", lambda *_: found)
+    monkeypatch.setattr(reproduce, "with_origin", lambda scores, *_: scores)
     restored: Any = SimpleNamespace(track=get_track("itop_front"))
     scores = reproduce._scores(restored, SplitToScore("data"), pdj=True)
     assert scores["pdj"]["0.05"] == 0.0
