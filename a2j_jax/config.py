@@ -50,6 +50,9 @@ class DataConfig:
     normalization: Literal["published", "computed"] = "published"
     mean: float | None = None  # given here, or filled in from the data set: kept with checkpoints
     std: float | None = None
+    # Filled in where an embedded data set was rendered for another camera than the track's: fx, fy, u0, v0; W, H.
+    camera: tuple[float, float, float, float] | None = None
+    frame_size: tuple[int, int] | None = None
     # Frames to render when an embedded data set is not built yet.
     train_frames: int = 20_000
     validation_frames: int = 1_000

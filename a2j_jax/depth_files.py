@@ -57,7 +57,10 @@ class DepthFile(NamedTuple):
 
 
 def read_depth(
-    path: str | Path, frame_format: str = "depth16", depth_unit_mm: float = 1.0
+    path: str | Path,
+    frame_format: str = "depth16",
+    depth_unit_mm: float = 1.0,
+    floats_in_mm: bool = False,
 ) -> DepthFile:
     """Reads one depth frame; see the table of this module.
 
@@ -65,6 +68,8 @@ def read_depth(
       path: of the file.
       frame_format: the track's.
       depth_unit_mm: mm per count of integer values; an Intel SR305 has 0.125.
+      floats_in_mm: decimal numbers are mm whatever the unit, which a track has for its counts; else a unit other than
+        1 is refused with them, for whoever gives one means it.
 
     Raises:
       UnreadableFrame: missing, damaged, of another kind, too large, in metres, or without any reading.
@@ -73,6 +78,8 @@ def read_depth(
     check_depth_unit(depth_unit_mm)
     try:
         values, kind = _decode(_contents(Path(path)), frame_format)
+        if floats_in_mm and values.dtype.kind == "f":
+            depth_unit_mm = 1.0
         return _to_depth(values, kind, frame_format, depth_unit_mm)
     except UnreadableFrame as error:
         raise UnreadableFrame(error.reason, path, error.detail) from error
@@ -276,7 +283,7 @@ def _from_8_bit(image: Image.Image, kind: str, frame_format: str) -> tuple[Value
     if frame_format == "stretch8" and image.mode in ("L", "LA", "RGB", "RGBA", "P"):
         grey = image.convert("RGB") if image.mode == "P" else image
         return np.asarray(grey.getchannel(0)), name
-    hint = "; NYU's packed frames need --track nyu" if image.mode == "RGB" else ""
+    hint = "; NYU's packed frames need track 'nyu'" if image.mode == "RGB" else ""
     raise UnreadableFrame(f"is an {name}; expected {_expected(frame_format)}{hint}")
 
 

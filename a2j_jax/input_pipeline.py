@@ -20,7 +20,7 @@ A batch of all processes together is the same whatever their number: process r o
 
 import dataclasses
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -201,6 +201,18 @@ def metadata(data_dir: str | Path, track: TrackSpec) -> dict[str, Any]:
       UserError: there is no such data set.
     """
     return dict(find_dataset(data_dir, track).info.metadata or {})
+
+
+def depth_unit_mm(data_dir: str | Path, track: TrackSpec) -> float | None:
+    """The unit of raw depth that a custom data set was built with, mm per count; None where it states none.
+
+    Raises:
+      UserError: there is no such data set.
+    """
+    spec = metadata(data_dir, track).get("spec")
+    told = spec.get("distribution") if isinstance(spec, Mapping) else None
+    unit = told.get("depth_unit_mm") if isinstance(told, Mapping) else None
+    return float(unit) if isinstance(unit, int | float) and unit > 0 else None
 
 
 def record_of(data_dir: str | Path, track: TrackSpec) -> TrackRecord:

@@ -40,6 +40,7 @@ _POSITIVE = (
     "std",
     "storage_unit_mm",
     "loss_lambda",
+    "depth_unit_mm",
 )
 _NUMBERS = (*_POSITIVE, "mean")
 _WORDS = ("citation", "notes")

@@ -89,6 +89,7 @@ class TrackSpec:
       notes: anything a reader should know before comparing numbers.
       label_box_margin_px: a box that is made from labels ("box" only) reaches this far beyond the
         outermost joints, px. 15 is the authors' rule on K2HPD; docs/centers.md has the fits.
+      depth_unit_mm: mm per count of raw integer frames (16-bit images, integer .npy); an Intel SR305 has 0.125.
     """
 
     name: str
@@ -115,6 +116,7 @@ class TrackSpec:
     citation: str
     notes: str = ""
     label_box_margin_px: float = 15.0
+    depth_unit_mm: float = 1.0
 
     @property
     def margin(self) -> int:

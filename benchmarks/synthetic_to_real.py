@@ -76,7 +76,7 @@ def parse() -> argparse.Namespace:
 
 
 def predict(predictor: Predictor, frame: str, center: NDArray[np.float64]) -> FilePrediction:
-    (found,) = predict_files(predictor, [frame], [center], None, NYU.camera, NYU.frame_format)
+    (found,) = predict_files(predictor, [frame], [center], track=NYU)
     return found
 
 

@@ -186,7 +186,7 @@ UNUSABLE: list[tuple[bytes, str, str]] = [
     *((image(GREY), f, "8-bit grey PNG.*16-bit") for f in ("depth16", "nyu_packed")),
     *((pgm(GREY, 255), f, "8-bit PGM.*16-bit") for f in ("depth16", "nyu_packed")),
     (npy(GREY), "depth16", "8-bit.*16-bit"),
-    (image(PACKED), "depth16", "8-bit RGB PNG.*16-bit.*--track nyu"),
+    (image(PACKED), "depth16", "8-bit RGB PNG.*16-bit.*track 'nyu'"),
     (image(GREY, mode="RGBA"), "nyu_packed", "RGBA.*RGB"),
     (npy(np.zeros((2, 3, 4))), "depth16", r"\(2, 3, 4\)"),
     (npy(np.zeros((0, 3))), "depth16", r"\(0, 3\)"),

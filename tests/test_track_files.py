@@ -20,6 +20,7 @@ MINIMAL = {
     "limbs": {"thumb": ["wrist", "left_tip"], "index": ["wrist", "index_tip"]},
     "half_window_mm": 110,
     "crop_size": 96,
+    "depth_unit_mm": 0.125,
 }
 
 
@@ -34,6 +35,7 @@ def test_a_file_says_what_differs_and_the_rest_is_the_other_tracks(tmp_path: Pat
     assert track.skeleton.bones == ((0, 1), (0, 2))
     assert track.skeleton.left_right == ()  # left_tip has no right_tip
     assert (track.half_window_mm, track.crop_size) == (110.0, 96)
+    assert (track.depth_unit_mm, like.depth_unit_mm) == (0.125, 1.0)
     assert (track.mean, track.std) == (like.mean, like.std)
     assert track.augmentation == like.augmentation
     assert track.citation != like.citation
@@ -90,6 +92,7 @@ def test_without_joints_the_skeleton_and_protocol_are_the_other_tracks() -> None
         ({"limbs": {"thumb": ["wrist"]}}, "limb 'thumb' .* two joints or more"),
         ({"limbs": {"thumb": "wrist"}}, "limb 'thumb' .* two joints or more"),
         ({"joints": ["center", "tip"], "limbs": {}}, "'center' is where to crop"),
+        ({"depth_unit_mm": 0}, "depth_unit_mm 0: expected a number above 0"),
         ({"std": 0}, "std 0: expected a number above 0"),
         ({"loss_lambda": -1}, "loss_lambda -1: expected a number above 0"),
         ({"half_window_mm": -5}, "half_window_mm -5: expected a number above 0"),

@@ -7,6 +7,7 @@ from typing import Any
 
 from a2j_jax.errors import UserError
 from a2j_jax.files import local_path
+from a2j_jax.progress import say
 from a2j_jax.track_files import find_track, track_file
 from a2j_jax.tracks import near_track
 from tfds_builders.depth_pose import DepthPoseBuilder
@@ -85,8 +86,11 @@ def _own(path: Path) -> DataSet:
     track = find_track(path)
 
     def distribution(
-        folder: Path, depth_unit_mm: float = 1.0, allow_outside: bool = False
+        folder: Path, depth_unit_mm: float | None = None, allow_outside: bool = False
     ) -> Distribution:
+        recorded = track.depth_unit_mm
+        if depth_unit_mm not in (None, recorded):
+            say(f"depth unit: {depth_unit_mm:g} mm per count as given; {path} has {recorded:g}")
         return own_data.OwnDistribution(track, folder, depth_unit_mm, allow_outside)
 
     builder = own_data.builder_for(track)

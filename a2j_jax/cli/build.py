@@ -80,7 +80,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="k2hpd: folder of the official .mat files, to check labels against",
     )
     raw.add_argument(
-        "--depth_unit_mm", type=float, help="own data: mm per count of integer values (1)"
+        "--depth_unit_mm",
+        type=float,
+        help="own data: mm per count of integer values (track.json's)",
     )
     raw.add_argument(
         "--allow_outside", action="store_true", help="own data: read frames outside the folder"

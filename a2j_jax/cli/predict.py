@@ -31,7 +31,7 @@ _OPTIONS = {
     r"\bcenters?_uvd\b": "--center",
     r"\bbox(es)?_px\b": "--box",
     r"(?<!-)\bdepth_unit_mm\b": "--depth_unit_mm",
-    r"\bcamera=Camera\(fx, fy, cx, cy\)": "--fx --fy --cx --cy",
+    r"need track 'nyu'": "need --track nyu",
 }
 
 
@@ -73,8 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--depth_unit_mm",
         type=float,
-        default=1.0,
-        help="mm per count of a 16-bit image or an integer .npy (1)",
+        help="mm per count of a 16-bit image or an integer .npy (the track's)",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
     parser.add_argument(
@@ -126,12 +125,17 @@ def _predict(arguments: argparse.Namespace) -> int:
     predictor = Predictor.from_checkpoint(checkpoint, step=arguments.step)
     spec = predictor.spec
     source = frames_of(find_track(arguments.track), spec) if arguments.track else spec
-    camera = given or source.camera
+    camera = source.camera
     say(f"{spec.name} network compiled in {predictor.compile_seconds:.1f} s")
     if given is None and camera is not None:
         say(
             f"camera of track {source.name}: fx {camera.fx:g}, fy {camera.fy:g}, cx {camera.u0:g}, cy {camera.v0:g}, "
             f"{source.frame_size[0]}x{source.frame_size[1]} px (of another camera: --fx --fy --cx --cy)"
+        )
+    unit, recorded = arguments.depth_unit_mm, source.depth_unit_mm
+    if unit not in (None, recorded):
+        say(
+            f"depth unit: {unit:g} mm per count as given; track {source.name} has {recorded:g} mm per count"
         )
     predictions = []
     few = len(paths) <= _FEW
@@ -143,11 +147,9 @@ def _predict(arguments: argparse.Namespace) -> int:
             paths,
             arguments.center,
             arguments.box,
-            camera,
-            source.frame_format,
-            arguments.depth_unit_mm,
-            # Intrinsics are of a frame size; pixels of a 2D track are what they are.
-            None if given or camera is None else source.frame_size,
+            given,
+            source,
+            unit,
         ):
             predictions.append(prediction)
             if few:

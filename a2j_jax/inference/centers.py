@@ -21,6 +21,7 @@ from a2j_jax.inference.foreground import (
     points,
     thin_out,
 )
+from a2j_jax.tracks import TrackSpec
 
 # Of a hand and its arm, mm and mm². From fingertips to the wrist of a half-open hand:
 _HAND_LENGTH_MM = 150.0
@@ -40,6 +41,15 @@ _JOINTS_BEHIND_SURFACE_MM = 15.0
 _PERSON_REACH_MM = 1000.0
 _PERSON_REACH_XY_MM = 1250.0
 _PERSON_CORE_MM = 400.0
+# What is hardly a hand: nearer than this many half windows, or farther; less surface than this many half windows².
+_HAND_WINDOWS = 1.0, 20.0
+_LEAST_HAND_WINDOWS2 = 0.1
+# What is hardly a person: the front of the box nearer or farther, or less surface in it.
+_PERSON_MM = 400.0, 8000.0
+_LEAST_PERSON_MM2 = 10_000.0
+# A flat surface: it fills the crop, and nearly all of it is within this of a plane, or this share of its depth.
+_WALL_FILLS = 0.95
+_WALL_MM, _WALL_SHARE = 8.0, 0.008
 # σ of the preference for the middle of the frame, as a share of its width and height.
 _MIDDLE_SIGMA = 0.35
 
@@ -111,6 +121,65 @@ def hand_center(
     center = np.average(xyz, axis=0, weights=xyz[:, 2] ** 2)
     center *= 1.0 + _JOINTS_BEHIND_SURFACE_MM / center[2]
     return xyz_to_uvd(center, camera)
+
+
+def doubtful(
+    depth_mm: NDArray[np.floating],
+    box_px: ArrayLike,
+    center_depth_mm: float | None,
+    spec: TrackSpec,
+    camera: Camera | None,
+) -> tuple[str, str] | None:
+    """Why a crop hardly shows the hand or person of a track; None where nothing is odd.
+
+    Args:
+        depth_mm: (H, W) mm, 0 = no reading.
+        box_px: (4,) x0 y0 x1 y1 of the crop, px.
+        center_depth_mm: of the hand; None on tracks without such a depth.
+        spec: of the network.
+        camera: of this frame; None on 2D tracks, whose depth has no unit: nothing is known of them.
+
+    Returns:
+        What is odd, and the likely cause.
+    """
+    view = thin_out(depth_mm, box_px, columns=64)
+    near = view.depth > 0
+    if camera is None or spec.frame_format == "stretch8" or not near.any():
+        return None
+    what, (nearest, farthest), least = "person", _PERSON_MM, _LEAST_PERSON_MM2
+    depth = float(np.percentile(view.depth[near], 20.0))
+    if center_depth_mm is not None and spec.half_window_mm is not None:
+        half, depth = spec.half_window_mm, center_depth_mm
+        what, least = "hand", _LEAST_HAND_WINDOWS2 * half**2
+        nearest, farthest = (windows * half for windows in _HAND_WINDOWS)
+        near &= np.abs(view.depth - depth) < (spec.depth_window_mm or np.inf)
+        # In cm, a hand shows too little surface to be found, and what is behind it is taken.
+        everywhere = thin_out(depth_mm, columns=64).depth
+        front = float(np.percentile(everywhere[everywhere > 0], 2.0))
+        depth = front if front < nearest else depth
+    if not nearest <= depth <= farthest:
+        counts = (
+            "a count is less than 1 mm (depth_unit_mm), or nothing is in view but the background"
+        )
+        if depth < nearest:
+            counts = "a count is more than 1 mm (depth_unit_mm), or these are cm or metres"
+        odd = f"the {what} would be {depth / 1000:.3g} m from the camera"
+        return odd, f"is the unit of depth right? Perhaps {counts}"
+    surface = near.sum() * view.stride**2 * depth**2 / abs(camera.fx * camera.fy)
+    if surface < least:
+        return f"next to no depth readings where the {what} should be", "is it in view?"
+    if near.mean() > _WALL_FILLS and _is_flat(view, near, depth):
+        return "a flat surface fills the crop", f"a wall or a table, and no {what} in view?"
+    return None
+
+
+def _is_flat(view: View, mask: BoolArray, depth: float) -> bool:
+    """Whether nearly all readings of a mask lie on a plane, which is linear in 1/depth."""
+    rows, columns = np.nonzero(mask)
+    z = view.depth[rows, columns].astype(np.float64)
+    rays = np.stack([columns, rows, np.ones(len(z))], axis=1)
+    off = z - 1.0 / (rays @ np.linalg.lstsq(rays, 1.0 / z, rcond=None)[0])
+    return float(np.percentile(np.abs(off), 95.0)) < max(_WALL_MM, _WALL_SHARE * depth)
 
 
 def _arm(view: View, camera: Camera) -> BoolArray:

@@ -66,9 +66,8 @@ def predict_files(
     centers_uvd: Sequence[ArrayLike] | None = None,
     boxes_px: Sequence[ArrayLike] | None = None,
     camera: Camera | None = None,
-    frame_format: str | None = None,
-    depth_unit_mm: float = 1.0,
-    frame_size: tuple[int, int] | None = None,
+    track: TrackSpec | None = None,
+    depth_unit_mm: float | None = None,
 ) -> Iterator[FilePrediction]:
     """Find the joints in each file, one at a time.
 
@@ -78,11 +77,10 @@ def predict_files(
         centers_uvd: one (u px, v px, d mm) for all frames, or one for each.
         boxes_px: one (x0, y0, x1, y1) px for all frames, or one for each. Neither: each frame's
             depth says where to look (`Predictor.locate`).
-        camera: instead of the predictor's.
-        frame_format: of the files; that of the predictor's track by default. A network trained on
-            synthetic hands reads NYU's frames with "nyu_packed".
-        depth_unit_mm: of integer images and integer `.npy` files.
-        frame_size: (W, H) that `camera` is of, to warn of others; None: whatever the frames are.
+        camera: of the frames; the track's by default, with a warning about frames of another size than it takes.
+        track: of the frames: their format, unit and camera; the predictor's by default. A network trained on synthetic
+            hands reads NYU's frames with that of "nyu".
+        depth_unit_mm: of integer images and integer `.npy` files; the track's by default.
 
     Raises:
         UserError: as `read_depth` and `Predictor.__call__`, with the file's name; a number of
@@ -92,31 +90,54 @@ def predict_files(
         raise UserError("no depth frames given")
     centers = _one_for_each(centers_uvd, len(paths), "centers_uvd")
     boxes = _one_for_each(boxes_px, len(paths), "boxes_px")
-    frame_format = frame_format or predictor.spec.frame_format
-    described: set[str] = set()
+    source = track or predictor.spec
+    unit_mm = source.depth_unit_mm if depth_unit_mm is None else depth_unit_mm
+    expected_size = None
+    if camera is None:
+        camera = source.camera if track else predictor.camera
+        # Intrinsics are of a frame size; pixels of a 2D track are what they are.
+        expected_size = source.frame_size if camera and camera == source.camera else None
+    logged: set[str] = set()
+    doubted = 0
     for path, center, box in zip(paths, centers, boxes, strict=True):
-        values, description = read_depth(path, frame_format, depth_unit_mm)
+        name = printable(str(path))
+        values, description = read_depth(path, source.frame_format, unit_mm, depth_unit_mm is None)
         depth = values.astype(np.float32)
-        if description not in described:
-            described.add(description)
-            say(f"{printable(str(path))}: {description}")
-        found = depth.shape[1], depth.shape[0]
-        if frame_size is not None and found != frame_size:
-            say(
-                f"warning: {path} is {found[0]}x{found[1]}, the track's camera takes {frame_size[0]}x"
-                f"{frame_size[1]}: crop and mm are right only with its own --fx --fy --cx --cy"
-            )
+        wrong_size = _wrong_size(depth, camera, expected_size)
+        for line, start in ((description, ""), (wrong_size, "warning: ")):
+            if line is not None and line not in logged:
+                logged.add(line)
+                say(f"{start}{name}: {line}")
         located = None
         try:
             if center is None and box is None:
                 located = predictor.locate(depth, camera)
                 center, box = located.center_uvd, located.box_px
-            estimate = predictor(depth, center_uvd=center, box_px=box, camera=camera)
+            estimate = predictor(depth, center_uvd=center, box_px=box, camera=camera, name=name)
         except UserError as error:
-            raise UserError(f"{path}: {error}") from error
+            raise UserError(f"{name}: {error}") from error
+        doubted += estimate.warning is not None
         x0, y0, x1, y1 = (int(edge) for edge in estimate.box_px)
         region = depth[y0 : y1 + 1, x0 : x1 + 1].copy()
         yield FilePrediction(str(path), estimate, region, (x0, y0), located)
+    if doubted > 1:
+        say(f"warning: {doubted} of {len(paths)} frames look like that")
+
+
+def _wrong_size(
+    depth: DepthFrame, camera: Camera | None, expected: tuple[int, int] | None
+) -> str | None:
+    """Why a camera is hardly that of a frame: it takes frames of another size."""
+    height, width = depth.shape
+    needed = "crop and mm are right only with the camera of the frame (fx, fy, cx, cy)"
+    if expected is not None and expected != (width, height):
+        return (
+            f"is {width}x{height}, the track's camera takes {expected[0]}x{expected[1]}: {needed}"
+        )
+    if camera and expected is None and not (0 <= camera.u0 < width and 0 <= camera.v0 < height):
+        point = f"{camera.u0:g},{camera.v0:g}"
+        return f"is {width}x{height}, the camera's principal point {point} lies outside: {needed}"
+    return None
 
 
 def to_json(

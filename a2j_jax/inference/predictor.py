@@ -1,5 +1,6 @@
 """One depth frame and where to look → joints in millimetres."""
 
+import dataclasses
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +12,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from a2j_jax import augment, crops, geometry
+from a2j_jax.depth_files import NEAREST_MM
 from a2j_jax.errors import UserError
-from a2j_jax.inference.centers import depth_in_box, hand_center, person_box
+from a2j_jax.inference.centers import depth_in_box, doubtful, hand_center, person_box
 from a2j_jax.inference.frames import DepthFrame, frame_from_array
 from a2j_jax.models.decoding import compile_with_decoding
 from a2j_jax.models.network import PoseNetwork
+from a2j_jax.progress import say
 from a2j_jax.tracks import TrackSpec
 from a2j_jax.training.restore import restore
 
@@ -34,6 +37,7 @@ class PoseEstimate:
         center_depth_mm: the depth that joints are relative to; None where there is no such depth.
         milliseconds: crop, network and mapping back; without reading the file, compiling or `Predictor.locate`.
         center_uvd: (3,) px px mm that was cropped around, given or found; None: a box was.
+        warning: why the frame hardly shows what was looked for; None where nothing is odd.
     """
 
     joints_uvd: FloatArray
@@ -43,6 +47,7 @@ class PoseEstimate:
     center_depth_mm: float | None
     milliseconds: float
     center_uvd: FloatArray | None = None
+    warning: str | None = None
 
 
 @dataclass(frozen=True)
@@ -97,6 +102,7 @@ class Predictor:
             )
         self.spec = spec
         self.camera = camera or spec.camera
+        self._logged: set[str] = set()
         self._variables = jax.device_put(variables)
         started = time.perf_counter()
         self._network = _compile(model, self._variables, spec)
@@ -130,6 +136,7 @@ class Predictor:
         center_uvd: ArrayLike | None = None,
         box_px: ArrayLike | None = None,
         camera: geometry.Camera | None = None,
+        name: str = "depth frame",
     ) -> PoseEstimate:
         """Find the joints of one object: around a point, in a box, or wherever `locate` finds it.
 
@@ -141,12 +148,14 @@ class Predictor:
                 crops by center, the depth comes from the readings (`centers.depth_in_box`). Neither:
                 `locate` says where to look.
             camera: of this frame, instead of `self.camera`.
+            name: of the frame, for warnings: what is hardly a hand or a person (nearer or farther than any, a flat
+                wall, next to no reading) is logged once per cause, and is each result's `warning`.
 
         Raises:
-            UserError: a frame that is not a depth image; both a center and a box; a center outside
+            UserError: a frame that is not a depth image, or in metres; both a center and a box; a center outside
                 the image or without a positive depth; an empty box; no reading at that depth.
         """
-        depth = frame_from_array(depth_mm)
+        depth = self._checked(depth_mm)
         camera = camera or self.camera
         if center_uvd is None and box_px is None:
             found = self.locate(depth, camera)
@@ -167,6 +176,11 @@ class Predictor:
                 "the network predicts numbers that are not finite: its training diverged or its weights are "
                 "damaged; use another checkpoint"
             )
+        doubt = doubtful(depth, crop.box_px, center_depth, self.spec, camera)
+        warning = None if doubt is None else ": ".join(doubt)
+        if doubt is not None and doubt[1] not in self._logged:
+            self._logged.add(doubt[1])
+            say(f"warning: {name}: {warning}")
         uvd = crops.joints_to_frame(joints_crop, crop.box_px, center_depth or 0.0, self.spec)
         has_xyz = self.spec.joint_dims == 3 and camera is not None
         return PoseEstimate(
@@ -177,6 +191,7 @@ class Predictor:
             center_depth_mm=center_depth,
             milliseconds=(time.perf_counter() - started) * 1e3,
             center_uvd=center,
+            warning=warning,
         )
 
     def locate(self, depth_mm: ArrayLike, camera: geometry.Camera | None = None) -> Location:
@@ -192,10 +207,22 @@ class Predictor:
         Raises:
             UserError: no reading in the frame.
         """
-        depth, camera = frame_from_array(depth_mm), camera or self.camera
+        depth, camera = self._checked(depth_mm), camera or self.camera
         if self.spec.crop_by == "center" and camera is not None:
             return Location(center_uvd=hand_center(depth, camera))
         return Location(box_px=person_box(depth, self.spec.label_box_margin_px / 2, camera))
+
+    def _checked(self, depth_mm: ArrayLike) -> DepthFrame:
+        """A frame as float32 mm; refused where it is in metres."""
+        depth, highest = frame_from_array(depth_mm), 0.0
+        if np.asarray(depth_mm).dtype.kind == "f" and self.spec.frame_format != "stretch8":
+            highest = float(depth.max())
+        if 0 < highest < NEAREST_MM:
+            raise UserError(
+                f"all readings are below {NEAREST_MM:g} mm (the highest is {highest:g}); expected mm; are these "
+                "metres? multiply by 1000"
+            )
+        return depth
 
     def _center_depth(
         self, depth: DepthFrame, center: FloatArray | None, box_px: FloatArray
@@ -211,8 +238,8 @@ class Predictor:
 def frames_of(source: TrackSpec, trained: TrackSpec) -> TrackSpec:
     """The track that frames come from, for a network that was trained on another one.
 
-    A network trained on synthetic hands finds them in NYU's frames: file format and camera are then `source`'s,
-    everything else stays as it was trained.
+    A network trained on synthetic hands finds them in NYU's frames: file format, unit and camera are then `source`'s,
+    everything else stays as it was trained. A custom track without a unit has the one that its checkpoint records.
 
     Raises:
         UserError: the two have nothing in common (a hand network on bodies, 2D on 3D).
@@ -224,6 +251,8 @@ def frames_of(source: TrackSpec, trained: TrackSpec) -> TrackSpec:
             f"this checkpoint was trained on track '{trained.name}' and cannot read frames of "
             f"'{source.name}': expected a checkpoint of that track"
         )
+    if source.name == trained.name and source.depth_unit_mm == 1.0:
+        return dataclasses.replace(source, depth_unit_mm=trained.depth_unit_mm)
     return source
 
 

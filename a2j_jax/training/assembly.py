@@ -13,13 +13,14 @@ import optax
 from a2j_jax import augment, input_pipeline
 from a2j_jax.config import AugmentConfig, Config, OptimConfig
 from a2j_jax.errors import UserError
+from a2j_jax.geometry import Camera
 from a2j_jax.losses import DEPTH_TERMS, objective
 from a2j_jax.models.a2j import A2J
 from a2j_jax.models.baselines import GlobalRegression, HeatMapFCN
 from a2j_jax.models.decoding import decode
 from a2j_jax.models.network import PoseNetwork
 from a2j_jax.track_files import find_track
-from a2j_jax.tracks import TrackSpec, TrainingSpec, with_crop_size
+from a2j_jax.tracks import TRACKS, TrackSpec, TrainingSpec, with_crop_size
 from a2j_jax.training import parallel
 from a2j_jax.training.freezing import freeze
 from a2j_jax.training.optimizer import adam_with_l2, learning_rate_schedule
@@ -31,8 +32,12 @@ Predict = Callable[[Any, Mapping[str, Any]], tuple[np.ndarray, np.ndarray]]
 def track_of(config: Config) -> TrackSpec:
     """The track of an experiment, at its crop size and with its augmentation."""
     track = find_track(config.track)
-    if config.data.crop_size is not None:
-        track = with_crop_size(track, config.data.crop_size)
+    data = config.data
+    if data.crop_size is not None:
+        track = with_crop_size(track, data.crop_size)
+    if data.camera is not None:
+        size = data.frame_size or track.frame_size
+        track = dataclasses.replace(track, camera=Camera(*data.camera), frame_size=size)
     return dataclasses.replace(
         track,
         mean=track.mean if config.data.mean is None else config.data.mean,
@@ -57,6 +62,27 @@ def with_statistics(config: Config) -> Config:
             "training split, or set --config.data.normalization=published"
         )
     data = dataclasses.replace(data, mean=found["mean"], std=found["std"])
+    return dataclasses.replace(config, data=data)
+
+
+def with_camera(config: Config) -> Config:
+    """The config with the camera that an embedded data set was rendered for, where that is not the track's.
+
+    Raises:
+      UserError: there is no such data set.
+    """
+    if config.track not in TRACKS or config.data.camera is not None:
+        return config
+    track = track_of(config)
+    spec = input_pipeline.metadata(config.data.dir, track).get("spec")
+    if not isinstance(spec, Mapping) or not isinstance(spec.get("camera"), Mapping):
+        return config
+    camera, size = Camera(**spec["camera"]), tuple(spec["frame_size"])
+    if (camera, size) == (track.camera, track.frame_size):
+        return config
+    data = dataclasses.replace(
+        config.data, camera=dataclasses.astuple(camera), frame_size=(size[0], size[1])
+    )
     return dataclasses.replace(config, data=data)
 
 

@@ -33,10 +33,12 @@ _MAY_CHANGE = (
     "data.on_bad_example",
     "optim.skip_nonfinite_updates",
 )
-# Of a track: said by the config (and compared there), or no more than words.
+# From the data set.
+_FILLED_IN = ("data.camera", "data.frame_size", "data.mean", "data.normalization", "data.std")
+# Fields of a track that the config sets (and compares), that are words, or that only raw frames are read with.
 _NOT_OF_THE_TRACK = (
     *("augmentation", "loss_lambda", "mean", "official_training", "paper_training", "std"),
-    *("citation", "name", "notes"),
+    *("citation", "depth_unit_mm", "name", "notes"),
 )
 
 
@@ -115,7 +117,7 @@ def _values(config: Config, of_track: bool) -> Iterator[tuple[str, Any]]:
         if isinstance(values, dict):
             for name, value in values.items():
                 key = f"{group}.{name}"
-                if key not in ("data.normalization", "data.mean", "data.std"):
+                if key not in _FILLED_IN:
                     yield key, spelled_out.get(key, value)
         elif group != "track":
             yield group, values

@@ -79,6 +79,7 @@ def run_experiment(
     parallel.check_batch_size(batch_size, config.optim.accumulate, len(layout.devices))
 
     # Data
+    config = assembly.with_camera(config)
     track = assembly.track_of(config)
     batches = input_pipeline.train_batches(
         config.data.dir,
@@ -135,7 +136,8 @@ def run_experiment(
         done = last is not None and last >= intervals.total
         processes.wait_for_all("the run directory is read")
         if processes.is_first() and (not done or before is None):
-            write_config(workdir, _with_absolute_paths(config))
+            unit = input_pipeline.depth_unit_mm(config.data.dir, track)
+            write_config(workdir, _with_absolute_paths(config), unit)
         if done:
             say(f"this run is finished at step {last}; nothing left to train")
             return state

@@ -11,7 +11,8 @@ from pathlib import Path
 from a2j_jax.config import Config, to_json
 from a2j_jax.config_files import read_config_file
 from a2j_jax.errors import UserError
-from a2j_jax.track_files import TRACK_FILE, track_file
+from a2j_jax.files import read_json
+from a2j_jax.track_files import TRACK_FILE, load_track, track_file
 from a2j_jax.training.json_lines import cannot_write
 
 CONFIG_FILE = "config.json"
@@ -45,10 +46,15 @@ def claimed(directory: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def write_config(directory: str | Path, config: Config) -> None:
+def write_config(directory: str | Path, config: Config, depth_unit_mm: float | None = None) -> None:
     """Write `config.json`, which says what the checkpoints beside it are of.
 
-    A track of the user's own goes beside it: a run directory that is carried elsewhere stays whole.
+    A custom track goes beside it: a run directory that is moved elsewhere stays complete.
+
+    Args:
+      directory: of the run.
+      config: of the run.
+      depth_unit_mm: that the data set was built with, recorded in the custom track; None: as the track says.
 
     Raises:
       UserError: a file that cannot be written.
@@ -57,7 +63,11 @@ def write_config(directory: str | Path, config: Config) -> None:
     own = track_file(config.track)
     kept = Path(directory) / TRACK_FILE
     if own is not None and own.resolve() != kept.resolve():
-        _write_whole(kept, own.read_bytes())
+        track = own.read_bytes()
+        if depth_unit_mm not in (None, load_track(own).depth_unit_mm):
+            values = {**read_json(own), "depth_unit_mm": depth_unit_mm}
+            track = json.dumps(values, indent=2).encode() + b"\n"
+        _write_whole(kept, track)
 
 
 def _write_whole(path: Path, content: bytes) -> None:

@@ -1,5 +1,6 @@
 """Files in, JSON and an overlay out; and the one real frame that is labelled."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -23,13 +24,16 @@ class FakePredictor:
     """Answers with joints at the centre, so that files and formats can be tested alone."""
 
     def __init__(self, spec: TrackSpec) -> None:
-        self.spec = spec
+        self.spec, self.camera = spec, spec.camera
         self.asked: list[Any] = []
 
-    def __call__(self, depth: Any, center_uvd: Any, box_px: Any, camera: Any) -> PoseEstimate:
+    def __call__(
+        self, depth: Any, center_uvd: Any, box_px: Any, camera: Any, name: str
+    ) -> PoseEstimate:
         if center_uvd is not None and center_uvd[2] <= 0:
             raise UserError("center depth 0 mm")
         self.asked.append((center_uvd, box_px, camera))
+        self.depth = depth
         where = np.asarray(center_uvd if box_px is None else [*box_px[:2], 700.0], np.float64)
         joints = np.tile(where + 1 / 3, (self.spec.num_joints, 1))
         flat = self.spec.joint_dims == 2
@@ -77,12 +81,35 @@ def test_frames_of_another_size_are_warned_of(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     paths, center = save_frames(tmp_path, 1), [(1.0, 2.0, 700.0)]
-    list(predict_files(FakePredictor(NYU), paths * 2, center, frame_size=(50, 40)))  # type: ignore[arg-type]
-    assert capsys.readouterr().err.split() == f"{paths[0]}: 16-bit PNG, 1 mm per count".split()
-    list(predict_files(FakePredictor(NYU), paths, center, frame_size=(640, 480)))  # type: ignore[arg-type]
-    said = " ".join(capsys.readouterr().err.split())
-    assert "0.png is 50x40, the track's camera takes 640x480" in said
-    assert "--fx --fy --cx --cy" in said
+    fake: Any = FakePredictor(NYU)
+    cameras = geometry.Camera(50, 50, 25, 20), geometry.Camera(588, 588, 320, 240), None
+    for camera, expected in zip(
+        cameras, ("", "principal point 320,240 lies outside", "takes 640x480"), strict=True
+    ):
+        list(predict_files(fake, paths * 2, center, camera=camera))
+        assert fake.asked[-1][2] == (camera or NYU.camera)
+        lines = capsys.readouterr().err.splitlines()
+        assert lines[0] == f"{paths[0]}: 16-bit PNG, 1 mm per count"
+        assert len(lines) == 1 + bool(expected)
+        assert expected in lines[-1]
+
+
+def test_the_unit_is_the_tracks_unless_given(tmp_path: Path) -> None:
+    """Of counts alone: decimal numbers are mm whatever the unit of the track."""
+    eighths = dataclasses.replace(NYU, depth_unit_mm=0.125)
+    fake: Any = FakePredictor(eighths)
+    paths = save_frames(tmp_path, 1)
+    np.save(tmp_path / "floats.npy", np.full((40, 50), 700.0))
+    for path, track, unit, expected in (
+        (paths[0], None, None, 87.5),
+        (paths[0], None, 0.25, 175),
+        (paths[0], NYU, None, 700),
+        (tmp_path / "floats.npy", None, None, 700),
+    ):
+        list(predict_files(fake, [path], [(1, 1, 700)], track=track, depth_unit_mm=unit))
+        assert fake.depth.max() == expected
+    with pytest.raises(UserError, match="decimal numbers"):
+        list(predict_files(fake, [tmp_path / "floats.npy"], [(1, 1, 700)], depth_unit_mm=0.25))
 
 
 def test_json_is_the_contracted_object(tmp_path: Path) -> None:
@@ -139,11 +166,9 @@ def test_the_frame_format_can_be_named(tmp_path: Path) -> None:
     rgb = np.full((40, 50, 3), (9, 2, 188), np.uint8)  # 700 mm
     Image.fromarray(rgb).save(tmp_path / "p.png")
     fake: Any = FakePredictor(get_track("synthetic_hand"))
-    with pytest.raises(UserError, match="--track nyu"):
+    with pytest.raises(UserError, match="need track 'nyu'"):
         list(predict_files(fake, [tmp_path / "p.png"], centers_uvd=[(1, 1, 700)]))
-    (found,) = predict_files(
-        fake, [tmp_path / "p.png"], centers_uvd=[(1, 1, 700)], frame_format="nyu_packed"
-    )
+    (found,) = predict_files(fake, [tmp_path / "p.png"], centers_uvd=[(1, 1, 700)], track=NYU)
     assert (found.region == 700).all()
     assert found.origin_px == (2, 3)
     assert found.region.shape == (28, 19)

@@ -1,5 +1,6 @@
 """The predictor: the same answer as the evaluation path, and one clear line per bad request."""
 
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ import pytest
 
 from a2j_jax import augment, crops, geometry
 from a2j_jax.errors import UserError
-from a2j_jax.inference.centers import depth_in_box
+from a2j_jax.inference.centers import depth_in_box, doubtful, hand_center
+from a2j_jax.inference.frames import read_frame
 from a2j_jax.inference.predictor import Predictor
 from a2j_jax.models.a2j import A2J
 from a2j_jax.models.anchors import aggregate, anchor_grid, confidence
@@ -140,6 +142,72 @@ def test_the_frame_alone_says_where_to_look() -> None:
     for ask in (predictor("nyu").locate, predictor("nyu"), predictor("k2hpd")):
         with pytest.raises(UserError, match="no depth reading"):
             ask(np.zeros((20, 20)))
+
+
+def scene(background: float = 2001.0) -> np.ndarray:
+    """A tilted, bumpy hand-sized blob before a wall."""
+    rows, columns = np.mgrid[:240, :320]
+    blob = (rows - 100) ** 2 + (columns - 150) ** 2 < 60**2
+    return np.where(blob, 700 + (columns - 150) / 2 + 15 * np.sin(rows / 9), background)
+
+
+@pytest.mark.parametrize(
+    ("name", "depth", "where", "said"),
+    [
+        ("nyu", scene(), {}, None),
+        ("nyu", scene(0), {}, None),
+        ("nyu", scene() * 8, {}, r"5\.\d+ m from the camera.*unit of depth.*less than 1 mm"),
+        ("nyu", np.round(scene() / 10).astype(np.uint16), {}, "0.06.* m from .*unit.*cm or metres"),
+        ("nyu", np.full((240, 320), 900.0), {}, "flat surface .* a wall .*no hand in view"),
+        ("nyu", scene(), {"center_uvd": (20, 20, 2000)}, "flat surface"),
+        ("nyu", scene() * (np.arange(76800).reshape(240, 320) % 997 == 3), {}, "next to no depth"),
+        ("itop_front", scene() * 4, {}, None),
+        ("itop_front", np.full((240, 320), 200.0), {}, "person would be 0.2 m"),
+        ("itop_front", scene() * 32, {}, "unit of depth.*less than 1 mm"),
+        ("k2hpd", scene() / 9, {}, None),
+    ],
+)
+def test_what_is_hardly_a_hand_or_person_is_said_once(
+    name: str,
+    depth: np.ndarray,
+    where: dict[str, Any],
+    said: str | None,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    ask = Predictor(*network(name), track_of(name)) if said else predictor(name)
+    warnings = [ask(depth, **where, name=f"frame {i}").warning for i in range(2)]
+    logged = capsys.readouterr().err
+    if said is None:
+        assert warnings == [None, None]
+        assert logged == ""
+    else:
+        assert all(re.search(said, str(warning)) for warning in warnings)
+        assert logged == f"warning: frame 0: {warnings[0]}\n"
+
+
+@pytest.mark.parametrize("folder", ["nyu_test_frame1", "sr305_hands"])
+def test_real_frames_are_not_doubted(reference: Path, folder: str) -> None:
+    track, camera, unit = get_track("nyu"), get_track("nyu").camera, 1.0
+    if folder == "sr305_hands":
+        camera, unit = geometry.Camera(476.007, 476.007, 313.683, 242.755), 0.125
+        track = get_track("hands2017")
+    assert camera is not None
+    paths = list((reference / "frames" / folder).rglob("*.png"))
+    for path in paths:
+        depth = read_frame(path, "nyu_packed" if unit == 1 else "depth16", unit)
+        center = hand_center(depth, camera)
+        box = crops.cut(depth, track, center, camera=camera).box_px
+        assert doubtful(depth, box, center[2], track, camera) is None
+        off = doubtful(depth * 8, box, center[2] * 8, track, camera)
+        assert off is not None
+    assert paths
+
+
+@pytest.mark.parametrize("ask", ["locate", "__call__"])
+def test_metres_are_refused(ask: str) -> None:
+    with pytest.raises(UserError, match="metres"):
+        getattr(predictor("nyu"), ask)(scene() / 1000)
+    getattr(predictor("k2hpd"), ask)(scene() / 1000)  # has no unit
 
 
 def test_depth_in_box_ignores_background_and_stray_pixels() -> None:

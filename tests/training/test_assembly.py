@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from a2j_jax import input_pipeline
-from a2j_jax.config import override
+from a2j_jax.config import from_json, override, to_json
 from a2j_jax.config_files import load_config
 from a2j_jax.errors import UserError
+from a2j_jax.geometry import Camera
 from a2j_jax.models.anchors import Heads, anchor_grid
 from a2j_jax.tracks import get_track
 from a2j_jax.training import assembly
@@ -152,6 +153,23 @@ def test_crops_are_normalised_as_published_or_as_computed(tiny_data: Path) -> No
     # What a checkpoint carries is enough: no data set is asked again.
     away = override(config, "data.dir", "gone")
     assert assembly.with_statistics(away) == away
+
+
+def test_the_camera_frames_were_rendered_for_goes_with_the_config(
+    tiny_data: Path, tmp_path: Path
+) -> None:
+    from tfds_builders.build import build
+
+    assert assembly.with_camera(tiny.config(tiny_data)) == tiny.config(tiny_data)
+    camera = Camera(300.0, 301.0, 160.0, 120.0)
+    build(
+        "synthetic_hand", tmp_path, crop_size=tiny.SIZE, train=2, validation=0, test=0,
+        camera=camera, frame_size=(320, 240),
+    )  # fmt: skip
+    config = assembly.with_camera(tiny.config(tmp_path))
+    away = override(from_json(to_json(config)), "data.dir", "gone")  # as a checkpoint carries it
+    track = assembly.track_of(assembly.with_camera(away))
+    assert (track.camera, track.frame_size) == (camera, (320, 240))
 
 
 def test_a_data_set_without_statistics_is_named(tmp_path: Path) -> None:

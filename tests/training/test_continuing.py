@@ -8,9 +8,10 @@ import pytest
 
 from a2j_jax.config import Config, override
 from a2j_jax.errors import UserError
+from a2j_jax.track_files import find_track
 from a2j_jax.training.checkpoints import save_variables
 from a2j_jax.training.continuing import check_run_directory, differences
-from a2j_jax.training.run_directory import write_config
+from a2j_jax.training.run_directory import read_config, write_config
 from tests import tiny
 
 
@@ -115,6 +116,17 @@ def test_a_track_of_ones_own_that_was_edited(tmp_path: Path, workdir: Path) -> N
     own.write_text('{"name": "mine", "like": "nyu", "half_window_mm": 120}')
     with pytest.raises(UserError, match=r"track's half_window_mm: 110\.0 there, 120\.0 now"):
         check_run_directory(workdir, tiny.config(track=str(own)))
+
+
+def test_the_unit_of_a_data_set_is_recorded_with_its_track(tmp_path: Path, workdir: Path) -> None:
+    """And is no difference to the folder it was built from, whose track.json may not name one."""
+    own: Any = tmp_path / "track.json"
+    own.write_text('{"name": "mine", "like": "nyu"}')
+    for unit, expected in ((None, 1.0), (1.0, 1.0), (0.125, 0.125)):
+        write_config(workdir, tiny.config(track=str(own)), unit)
+        assert find_track(read_config(workdir).track).depth_unit_mm == expected
+        assert check_run_directory(workdir, tiny.config(track=str(own))) == []
+    assert "depth_unit_mm" not in own.read_text()
 
 
 def test_without_a_checkpoint_nothing_is_mixed(tmp_path: Path) -> None:

@@ -61,18 +61,23 @@ class OwnDistribution:
     Attributes:
       track: of the frames, as `track.json` says.
       folder: that holds the table.
-      depth_unit_mm: of integer images, mm per count.
+      depth_unit_mm: of integer values, mm per count, instead of the track's.
       allow_outside: read frames that lie outside the folder, by their path or a link.
     """
 
     track: TrackSpec
     folder: Path
-    depth_unit_mm: float = 1.0
+    depth_unit_mm: float | None = None
     allow_outside: bool = False
 
     def __post_init__(self) -> None:
         """Refuses a unit that makes no depth."""
-        check_depth_unit(self.depth_unit_mm)
+        check_depth_unit(self.unit_mm)
+
+    @property
+    def unit_mm(self) -> float:
+        """Of integer values, mm per count."""
+        return self.track.depth_unit_mm if self.depth_unit_mm is None else self.depth_unit_mm
 
     def splits(self) -> Mapping[str, RawSplit]:
         """Read the table. See `tfds_builders.raw.Distribution`."""
@@ -107,7 +112,8 @@ class OwnDistribution:
             raise UnreadableFrame(reason, printable(source)) from error
         if not self.allow_outside:
             path = folders.spelled(self.folder, source)
-        return read_depth(path, self.track.frame_format, self.depth_unit_mm)
+        floats = self.depth_unit_mm is None
+        return read_depth(path, self.track.frame_format, self.unit_mm, floats)
 
     def _kinds_note(self, frames: list[str]) -> tuple[str, ...]:
         """A note of what the frames are and in which unit, from the first one of every suffix."""
@@ -123,7 +129,7 @@ class OwnDistribution:
         track = self.track
         camera = None if track.camera is None else dataclasses.astuple(track.camera)
         return {
-            "depth_unit_mm": self.depth_unit_mm,
+            "depth_unit_mm": self.unit_mm,
             "camera": camera and dict(zip(("fx", "fy", "cx", "cy"), camera, strict=True)),
             "joints": ", ".join(track.skeleton.joints),
             **{key: getattr(track, key) for key in _OF_EXAMPLES},
