@@ -46,11 +46,13 @@ from a2j_jax.evaluation.submission import write_submission
 from a2j_jax.evaluation.subsets import read_subsets, with_subsets
 from a2j_jax.evaluation.tables import Table, number
 from a2j_jax.examples import OnBadExample
+from a2j_jax.experiments.paper_tables import rows_of
 from a2j_jax.files import check_output, local_path
 from a2j_jax.progress import progress, say
 from a2j_jax.track_files import find_track
 from a2j_jax.tracks import TrackSpec
 from a2j_jax.training import assembly
+from a2j_jax.training.record import read_starts
 from a2j_jax.training.restore import Restored, restore
 from a2j_jax.training.run_directory import rank, ranking_metrics
 
@@ -196,6 +198,7 @@ def evaluate_checkpoint(
             joints_uvd={name: predictions.joints_uvd},
             frames=frames,
             fetch=input_pipeline.example_reader(data_dir, track, split, frames.index),
+            own_rows=rows_of(chosen.config, trained_here=bool(read_starts(directory))),
         ).marked(),
         folder,
         facts=facts,

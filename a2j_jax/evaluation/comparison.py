@@ -29,6 +29,7 @@ class Comparison:
         frames: boxes, centres and cameras; None: labels and predictions are all there is.
         fetch: row → example with its `canvas`; None: no depth to draw on.
         index: (N,) number of each frame in its distribution; None: they are counted.
+        own_rows: table → row of the paper's Tables 7 to 10 that the main method is (`paper_tables.rows_of`).
     """
 
     spec: TrackSpec
@@ -39,6 +40,7 @@ class Comparison:
     frames: Frames | None = None
     fetch: FetchExample | None = None
     index: NDArray[np.int64] | None = None
+    own_rows: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def numbers(self) -> NDArray[np.int64]:

@@ -1,8 +1,7 @@
-"""Published numbers to put ours beside: the paper's Tables 2–6, as far as they have a source.
+"""Numbers to put ours beside: Tables 2 to 10 and Sec. 4.4 of the paper, and apart from them what others computed later.
 
-They live in `published.json` next to this module: per track the table's columns and rows, every
-number with its source, and what could not be sourced. A number without a source is absent, never
-guessed. Values are as printed: millimetres, percent, frames per second.
+They live in `published.json` next to this module, as printed: millimeters, percent, frames per second. Where the
+paper contradicts itself or the authors' files, both numbers are there and a note says so.
 """
 
 import functools
@@ -10,7 +9,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
-from typing import Any
+from typing import Any, NamedTuple
 
 
 @dataclass(frozen=True)
@@ -36,31 +35,28 @@ class PublishedRow:
 
     Attributes:
         method: its name.
-        values: column key → number, in the table's unit; a key that is missing has no source.
-        sources: column key → where that number is from.
+        values: column key → number, in the table's unit; a key is missing where the table has a dash.
+        source: of all of them.
     """
 
     method: str
     values: Mapping[str, float]
-    sources: Mapping[str, str]
-
-    @property
-    def source(self) -> str:
-        """All sources of the row, each once."""
-        return "; ".join(dict.fromkeys(self.sources.values()))
+    source: str
 
 
 @dataclass(frozen=True)
 class PublishedTable:
-    """A track's published numbers.
+    """The paper's table of a track.
 
     Attributes:
         track: name of the track.
         paper_table: number of the table in the A2J paper.
         title: what is measured.
         columns: in the paper's order.
-        rows: the weakest method first, A2J last.
-        absent: one sentence on what of the paper's table could not be sourced.
+        rows: all of the paper's, in its order: A2J last.
+        later: rows that are not the paper's, each with its source; the weakest method first.
+        notes: where the table contradicts itself or other files, a sentence each.
+        source: of the paper's rows.
     """
 
     track: str
@@ -68,37 +64,101 @@ class PublishedTable:
     title: str
     columns: tuple[Column, ...]
     rows: tuple[PublishedRow, ...]
-    absent: str
+    later: tuple[PublishedRow, ...]
+    notes: tuple[str, ...]
+    source: str
+
+    @property
+    def headline(self) -> tuple[Column, float]:
+        """A2J's number by the protocol of the track."""
+        keys = ("mean_error_mm", "map_10cm", "pdj_mean")
+        column = next(column for column in self.columns if column.key in keys)
+        return column, self.rows[-1].values[column.key]
 
     def ours(self, method: str, scores: Mapping[str, Any]) -> PublishedRow:
         """Our row of this table, from `Scores.to_json()`; columns we do not measure are missing."""
-        found = {column: _lookup(scores, column.ours) for column in self.columns if column.ours}
+        found = {column: lookup(scores, column.ours) for column in self.columns if column.ours}
         values = {
             column.key: value * column.scale for column, value in found.items() if value is not None
         }
-        return PublishedRow(method, values, dict.fromkeys(values, "this evaluation"))
+        return PublishedRow(method, values, "this evaluation")
 
 
-def published_rows(track: str) -> list[PublishedRow]:
-    """Rows of the published table of a track, A2J last; empty where there is none."""
-    table = published_table(track)
-    return [] if table is None else list(table.rows)
+class PublishedSpeed(NamedTuple):
+    """Sec. 4.4: A2J's speed, its two parts in ms, and the device."""
+
+    fps: float
+    read_and_warp_ms: float
+    forward_and_post_ms: float
+    device: str
 
 
 def published_table(track: str) -> PublishedTable | None:
-    """The published table of a track, or None (of the synthetic tracks, of the user's own data)."""
+    """The paper's table (2 to 6) of a track, or None (of rendered tracks, of the user's own data)."""
     contents = _read()
     table = contents["tables"].get(track)
     if table is None:
         return None
+    sources = contents["sources"]
+    paper = f"Table {table['paper_table']} of the paper ({sources['paper']})"
     return PublishedTable(
         track=track,
         paper_table=table["paper_table"],
         title=table["title"],
         columns=tuple(Column(**column) for column in table["columns"]),
-        rows=tuple(_row(row, contents["sources"]) for row in table["rows"]),
-        absent=table["absent"],
+        rows=tuple(PublishedRow(row["method"], row["values"], paper) for row in table["rows"]),
+        source=paper,
+        later=tuple(
+            PublishedRow(row["method"], row["values"], sources[row["source"]])
+            for row in table["later"]
+        ),
+        notes=tuple(table["notes"]),
     )
+
+
+def published_speed(track: str) -> PublishedSpeed | None:
+    """A2J's speed on hands or bodies (Sec. 4.4); None where the paper has no table of the track."""
+    table, speed = _read()["tables"].get(track), _read()["speed"]
+    return table and PublishedSpeed(**speed[table["subject"]], device=speed["device"])
+
+
+def published_rows(table: str, track: str) -> Mapping[str, Mapping[str, float]]:
+    """Rows of Tables 7 to 10 on a track: row ("no_proposals") → column key → number; empty where there are none."""
+    found: Mapping[str, Mapping[str, float]] = _read()["rows"].get(table, {}).get(track, {})
+    return found
+
+
+def row_values(table: str, row: str, track: str, *, is_a2j: bool) -> dict[str, float]:
+    """What the paper has of a row of one of its tables on a track: column key → number.
+
+    Args:
+        table: "table2" to "table10".
+        row: of Tables 7 to 10, as `published_rows` names it.
+        track: any; of a track that the paper does not have there is nothing.
+        is_a2j: the row is A2J itself, of which the track's own table and Sec. 4.4 have more numbers.
+    """
+    values = dict(published_rows(table, track).get(row, {}))
+    of_track, speed = published_table(track), published_speed(track)
+    if is_a2j and of_track is not None and speed is not None:
+        values = {"fps": speed.fps, **of_track.rows[-1].values, **values}
+    return values
+
+
+def row_note(table: str, track: str) -> str:
+    """What must be known of a table of 7 to 10 on a track; empty: nothing."""
+    return str(_read()["row_notes"].get(table, {}).get(track, ""))
+
+
+def lookup(scores: Mapping[str, Any], path: str) -> float | None:
+    """A number of `Scores.to_json`, of any depth; the last key may hold a dot itself ("pdj.0.05").
+
+    None where it was not measured: no torso in any frame, say.
+    """
+    if path in scores:
+        return None if scores[path] is None else float(scores[path])
+    first, _, rest = path.partition(".")
+    inner = scores.get(first)
+    return lookup(inner, rest) if rest and isinstance(inner, Mapping) else None
 
 
 @functools.cache
@@ -106,21 +166,3 @@ def _read() -> dict[str, Any]:
     text = resources.files("a2j_jax.evaluation").joinpath("published.json").read_text("utf-8")
     contents: dict[str, Any] = json.loads(text)
     return contents
-
-
-def _row(row: Mapping[str, Any], sources: Mapping[str, str]) -> PublishedRow:
-    """A row's source is one name for all its values, or one name per column."""
-    named = row["source"]
-    names = dict.fromkeys(row["values"], named) if isinstance(named, str) else named
-    return PublishedRow(
-        row["method"], row["values"], {key: sources[names[key]] for key in row["values"]}
-    )
-
-
-def _lookup(scores: Mapping[str, Any], path: str) -> float | None:
-    """A number of nested dicts; the last key may itself hold a dot ("pdj.0.05")."""
-    if path in scores:
-        return float(scores[path])
-    first, _, rest = path.partition(".")
-    inner = scores.get(first)
-    return _lookup(inner, rest) if rest and isinstance(inner, Mapping) else None

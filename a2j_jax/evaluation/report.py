@@ -240,7 +240,6 @@ def _page(
     together, by_joint = tables.score_tables(scores)
     # Baselines are no headline, and have no place in the paper's table.
     ours = {name: scores[name] for name in scores if name in comparison.joints_uvd} or scores
-    paper = tables.paper_table(spec.name, ours)
 
     def shown(*names: str) -> str:
         found = [f"<div>{drawn[name]}</div>" for name in names if name in drawn]
@@ -256,7 +255,7 @@ def _page(
             html.side_by_side(*(html.table(table) for table in together)),
             html.paragraph("" if plots else NO_PICTURES),
         ),
-        html.section("Beside the paper", _with_notes_beside(paper)) if paper else "",
+        _beside_the_paper(comparison, ours),
         html.section("The run", html.table(run)) if run else "",
         html.section("Success curves", shown("success_curve", "success_curve_mean")),
         html.section("Joint by joint", html.side_by_side(*bars, *map(_titled, by_joint))),
@@ -276,6 +275,17 @@ def _page(
 def _titled(table: Table) -> str:
     """A table with a heading like those of the plots beside it, not a caption."""
     return "<div>" + html.subsection(table.title, html.table(replace(table, title=""))) + "</div>"
+
+
+def _beside_the_paper(comparison: Comparison, ours: Mapping[str, Scores]) -> str:
+    """The paper's table of the track, its rows of Tables 7 to 10, and apart from them what is not the paper's."""
+    track, main = comparison.spec.name, comparison.main
+    found = (
+        tables.paper_table(track, ours),
+        tables.rows_table(track, comparison.own_rows, main, comparison.scores[main]),
+        tables.later_table(track),
+    )
+    return html.section("Beside the paper", *(_with_notes_beside(one) for one in found if one))
 
 
 def _with_notes_beside(table: Table) -> str:

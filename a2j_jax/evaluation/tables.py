@@ -1,6 +1,6 @@
 """The tables of an evaluation, as text: the terminal and the HTML report show the same ones."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +8,9 @@ import numpy as np
 
 from a2j_jax.evaluation import published
 from a2j_jax.evaluation.score import CURVE_LIMIT, Scores
+from a2j_jax.experiments.paper_tables import TABLES
 
+ABSENT = "–"  # a number that is not known
 # Published methods are listed in rows where a table has no more columns than this.
 _SIDE_BY_SIDE = 6
 
@@ -130,7 +132,7 @@ def pdj_table(scores: Mapping[str, Scores]) -> Table:
 
 
 def paper_table(track: str, scores: Mapping[str, Scores]) -> Table | None:
-    """The published table of a track with ours below it; None where the paper has none.
+    """The paper's table of a track with ours below it; None where the paper has none.
 
     Methods are the rows or, where more is measured than fits side by side, the columns.
     """
@@ -138,22 +140,89 @@ def paper_table(track: str, scores: Mapping[str, Scores]) -> Table | None:
     if table is None:
         return None
     ours = [table.ours(name, one.to_json()) for name, one in scores.items()]
-    sources = list(dict.fromkeys(text for row in table.rows for text in row.sources.values()))
-    rows = []
-    for row in (*table.rows, *ours):
-        digits = ".2f" if row in ours else "g"
-        marks = [f"[{i}]" for i, text in enumerate(sources, 1) if text in row.sources.values()]
-        values = (row.values.get(column.key) for column in table.columns)
-        cells = ("–" if value is None else format(value, digits) for value in values)
-        rows.append((" ".join([row.method, *marks]), *cells))
+    rows = [_published_row(row, table.columns) for row in table.rows]
+    rows += [
+        (row.method, *(_cell(row.values.get(c.key), ".2f") for c in table.columns)) for row in ours
+    ]
     title = f"Table {table.paper_table} of the paper: {table.title}"
-    notes = [table.absent, *(f"[{i}] {text}." for i, text in enumerate(sources, 1))]
+    notes = (f"{table.source}.", *table.notes)
     columns = ("", *(column.label for column in table.columns))
     if len(columns) <= _SIDE_BY_SIDE:
         strong = frozenset(range(len(table.rows), len(rows)))
-        return Table(title, columns, tuple(rows), strong, tuple(notes))
+        return Table(title, columns, tuple(rows), strong, notes)
     heads, *turned = zip(columns, *rows, strict=True)
-    return Table(title, heads, tuple(turned), notes=tuple(notes))
+    return Table(title, heads, tuple(turned), notes=notes)
+
+
+def later_table(track: str) -> Table | None:
+    """What others published or computed later of the same methods and of newer ones; None where that is nothing."""
+    table = published.published_table(track)
+    if table is None or not table.later:
+        return None
+    columns = [c for c in table.columns if any(c.key in row.values for row in table.later)]
+    rows = tuple(_published_row(row, columns) for row in table.later)
+    sources = tuple(dict.fromkeys(f"{row.source}." for row in table.later))
+    heads = ("", *(column.label for column in columns))
+    return Table(f"Not in the paper: {table.title}", heads, rows, notes=sources)
+
+
+def rows_table(track: str, own: Mapping[str, str], name: str, scores: Scores) -> Table | None:
+    """The paper's Tables 7 to 10 on a track, ours beside the rows that a network is; None where the paper has none.
+
+    Args:
+        track: its name.
+        own: table → name of the row that the network is (`paper_tables.rows_of`).
+        name: of the network.
+        scores: of the network.
+    """
+    of_track = published.published_table(track)
+    there = [
+        (table.name, row)
+        for table in TABLES.values()
+        for row in table.rows
+        if row.name in published.published_rows(table.name, track)
+    ]
+    if of_track is None or not there:
+        return None
+    values = [
+        published.row_values(table, row.name, track, is_a2j=row.is_a2j) for table, row in there
+    ]
+    # One number measures all rows of a track.
+    column = next(c for c in of_track.columns if all(c.key in some for some in values))
+    found = published.lookup(scores.to_json(), column.ours)
+    ours = _cell(None if found is None else found * column.scale, ".2f")
+    strong = frozenset(i for i, (table, row) in enumerate(there) if own.get(table) == row.name)
+    columns = {
+        "": [f"Table {table.removeprefix('table')}: {row.label}" for table, row in there],
+        f"paper: {column.label}": as_printed([some[column.key] for some in values]),
+        "paper: frames/s": as_printed([some.get("fps") for some in values]),
+    }
+    if strong:
+        columns[f"{name}: {column.label}"] = [
+            ours if i in strong else ABSENT for i in range(len(there))
+        ]
+    notes = dict.fromkeys(filter(None, (published.row_note(table, track) for table, _ in there)))
+    rows = tuple(zip(*columns.values(), strict=True))
+    return Table("Rows of the paper's Tables 7 to 10", tuple(columns), rows, strong, tuple(notes))
+
+
+def as_printed(values: Sequence[float | None]) -> list[str]:
+    """A column of published numbers with as many decimals as the paper prints; dashes for what it does not have."""
+    known = [f"{value:g}".partition(".")[2] for value in values if value is not None]
+    decimals = max(map(len, known), default=0)
+    return [_cell(value, f".{decimals}f") for value in values]
+
+
+def _published_row(
+    row: published.PublishedRow, columns: Sequence[published.Column]
+) -> tuple[str, ...]:
+    """Values as they are printed: 88.0, and 48 frames/s."""
+    cells = (_cell(row.values.get(c.key), "g" if c.key == "fps" else "") for c in columns)
+    return (row.method, *cells)
+
+
+def _cell(value: float | None, digits: str) -> str:
+    return ABSENT if value is None else format(value, digits)
 
 
 def frames_told(scores: Scores) -> str:
@@ -165,13 +234,13 @@ def frames_told(scores: Scores) -> str:
 
 def number(value: float) -> str:
     """Two decimals, or a dash for what is not known."""
-    return f"{value:.2f}" if np.isfinite(value) else "–"
+    return f"{value:.2f}" if np.isfinite(value) else ABSENT
 
 
 def percent(fraction: float | None, decimals: int = 1) -> str:
     """A fraction as a percentage, or a dash for what is not known."""
     known = fraction is not None and np.isfinite(fraction)
-    return f"{fraction:.{decimals}%}" if known else "–"
+    return f"{fraction:.{decimals}%}" if known else ABSENT
 
 
 def _joint(name: str) -> str:

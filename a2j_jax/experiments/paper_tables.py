@@ -1,7 +1,11 @@
 """What each table of the paper is made of: rows, each a config, and data sets it can be run on."""
 
 from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any
 
+from a2j_jax.config import Config
+from a2j_jax.config_files import load_config
 from a2j_jax.errors import UserError, did_you_mean
 
 EMBEDDED = ("synthetic_hand", "synthetic_body")
@@ -14,11 +18,13 @@ class Row:
     Attributes:
       label: what the paper calls it.
       config: name of the config file that makes it of a base; None: the base itself.
+      differs: the key of a config, and its value, that make it this row and not A2J.
       is_a2j: whether it is the A2J of the paper's other tables, whose published numbers then stand beside it.
     """
 
     label: str
     config: str | None = None
+    differs: tuple[str, Any] | None = None
     is_a2j: bool = False
 
     @property
@@ -60,9 +66,21 @@ TABLES: dict[str, PaperTable] = {
             "table7",
             "what the parts of A2J are worth",
             (
-                Row("without the anchor proposal branch", "table7/no_proposals"),
-                Row("without the surrounding loss", "table7/no_surrounding_loss"),
-                Row("offset and depth in one branch", "table7/one_branch"),
+                Row(
+                    "without the anchor proposal branch",
+                    "table7/no_proposals",
+                    ("model.proposals", False),
+                ),
+                Row(
+                    "without the surrounding loss",
+                    "table7/no_surrounding_loss",
+                    ("loss.surrounding", False),
+                ),
+                Row(
+                    "offset and depth in one branch",
+                    "table7/one_branch",
+                    ("model.one_branch", True),
+                ),
                 _A2J,
             ),
             ("nyu", "itop_front", *EMBEDDED),
@@ -71,8 +89,12 @@ TABLES: dict[str, PaperTable] = {
             "table8",
             "paradigms on the same trunk",
             (
-                Row("global regression", "table8/global_regression"),
-                Row("FCN with heat maps", "table8/heat_maps"),
+                Row(
+                    "global regression",
+                    "table8/global_regression",
+                    ("model.paradigm", "regression"),
+                ),
+                Row("FCN with heat maps", "table8/heat_maps", ("model.paradigm", "heat_maps")),
                 _A2J,
             ),
             ("k2hpd", "nyu", "itop_front", *EMBEDDED),
@@ -82,7 +104,7 @@ TABLES: dict[str, PaperTable] = {
             "table9",
             "pre-training",
             (
-                Row("from scratch", "table9/from_scratch"),
+                Row("from scratch", "table9/from_scratch", ("model.init_from", None)),
                 Row("from ImageNet's weights", "table9/imagenet", is_a2j=True),
             ),
             ("nyu", "itop_front", *EMBEDDED),
@@ -91,14 +113,44 @@ TABLES: dict[str, PaperTable] = {
             "table10",
             "backbones",
             (
-                Row("ResNet-18", "table10/resnet18"),
-                Row("ResNet-34", "table10/resnet34"),
+                Row("ResNet-18", "table10/resnet18", ("model.backbone", "resnet18")),
+                Row("ResNet-34", "table10/resnet34", ("model.backbone", "resnet34")),
                 Row("ResNet-50", "table10/resnet50", is_a2j=True),
             ),
             ("nyu", "itop_front", *EMBEDDED),
         ),
     )
 }
+
+
+def row_config(row: Row, base: Config) -> Config:
+    """What a row of a table trains, on a base."""
+    return base if row.config is None else load_config(row.config, base)
+
+
+def rows_of(config: Config, *, trained_here: bool) -> dict[str, str]:
+    """Which row of Tables 7 to 10 a network is: table → row; A2J is one of each, another network of one at most.
+
+    Args:
+      config: of the network.
+      trained_here: false: weights of an unknown start, which are no row of Table 9.
+    """
+    others = {
+        table.name: row.name
+        for table in TABLES.values()
+        for row in table.rows
+        if row.differs is not None
+        and attrgetter(row.differs[0])(config) == row.differs[1]
+        and (trained_here or table.name != "table9")
+    }
+    if others:
+        return others if len(others) == 1 else {}
+    return {
+        table.name: row.name
+        for table in TABLES.values()
+        for row in table.rows
+        if row.is_a2j and len(table.rows) > 1
+    }
 
 
 def get_table(name: str, data: str | None) -> tuple[PaperTable, str]:

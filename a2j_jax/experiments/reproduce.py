@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 from a2j_jax import input_pipeline
 from a2j_jax.config import Config
-from a2j_jax.config_files import load_config
 from a2j_jax.errors import UserError
 from a2j_jax.evaluation import metrics
 from a2j_jax.evaluation.checkpoint import SplitToScore, predict_split
@@ -16,7 +15,7 @@ from a2j_jax.evaluation.evaluate import score_frames
 from a2j_jax.evaluation.protocols import score_pdj
 from a2j_jax.evaluation.provenance import with_origin
 from a2j_jax.evaluation.report import write_json
-from a2j_jax.experiments.paper_tables import PaperTable, Row
+from a2j_jax.experiments.paper_tables import PaperTable, Row, row_config
 from a2j_jax.files import local_path, read_json
 from a2j_jax.models.network import PoseNetwork
 from a2j_jax.progress import say
@@ -82,11 +81,6 @@ def jobs(table: PaperTable, base: Config, seeds: int, out: Path) -> Iterator[Job
             seed = base.run.seed + number
             config = dataclasses.replace(config, run=dataclasses.replace(config.run, seed=seed))
             yield Job(row, seed, config, out / row.name / f"seed_{seed}")
-
-
-def row_config(row: Row, base: Config) -> Config:
-    """What a row of a table trains, on a base."""
-    return base if row.config is None else load_config(row.config, base)
 
 
 def unusable_weights(config: Config) -> str | None:

@@ -1,23 +1,32 @@
 """A table of the paper with ours beside it: Markdown, HTML and the terminal."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table as RichTable
 
 from a2j_jax import progress
 from a2j_jax.evaluation import html
-from a2j_jax.evaluation.published import published_table
+from a2j_jax.evaluation.published import (
+    lookup,
+    published_rows,
+    published_table,
+    row_note,
+    row_values,
+)
 from a2j_jax.evaluation.report import write_json, write_markdown
-from a2j_jax.evaluation.tables import Table, markdown
-from a2j_jax.experiments.paper_tables import PaperTable, Row
+from a2j_jax.evaluation.tables import ABSENT, Table, as_printed, markdown
+from a2j_jax.experiments.paper_tables import PaperTable
 from a2j_jax.files import write_file
 from a2j_jax.tracks import TrackSpec
 
 Result = Mapping[str, Any]
-ABSENT = "–"
+# Columns of a terminal for a row of the table: its name wraps, its numbers need not.
+_HEAD_WIDTH = 12
 
 
 class Measure(NamedTuple):
@@ -25,31 +34,34 @@ class Measure(NamedTuple):
 
     Attributes:
       label: with its unit.
-      path: keys that lead to it in a result's scores.
+      key: of the same number in the paper's tables.
+      path: of the number in a result's scores (`published.lookup`).
       scale: from there to the unit of the label.
     """
 
     label: str
-    path: tuple[str, ...]
+    key: str
+    path: str
     scale: float = 1.0
 
 
-def measures(track: TrackSpec, pdj: bool) -> list[Measure]:
-    """What is measured on a track: its protocol's number first."""
-    error = (
-        Measure("mean error (mm)", ("mean_error_mm",))
-        if track.joint_dims == 3
-        else Measure("mean error (px)", ("mean_error_px",))
-    )
+def measures(track: TrackSpec, table: PaperTable) -> list[Measure]:
+    """What is measured on a track: its protocol's number first; of Tables 2 to 6 all that they have."""
+    unit = "mm" if track.joint_dims == 3 else "px"
+    error = Measure(f"mean error ({unit})", f"mean_error_{unit}", f"mean_error_{unit}")
+    of_track = published_table(track.name)
+    if of_track is not None and f"table{of_track.paper_table}" == table.name:
+        found = [Measure(c.label, c.key, c.ours, c.scale) for c in of_track.columns if c.ours]
+        return found if error.key in [one.key for one in found] else [*found, error]
     found = [error]
     if track.protocol == "map_10cm":
-        found.insert(0, Measure("mAP@10 cm (%)", ("map_10cm",), 100.0))
-    if track.protocol == "pdj" or (pdj and track.skeleton.torso is not None):
+        found.insert(0, Measure("mAP@10 cm (%)", "map_10cm", "map_10cm", 100.0))
+    if track.protocol == "pdj" or (table.pdj and track.skeleton.torso is not None):
         ratios = [
-            Measure(f"PDJ {ratio} (%)", ("pdj", ratio), 100.0)
+            Measure(f"PDJ {ratio} (%)", f"pdj_{ratio}", f"pdj.{ratio}", 100.0)
             for ratio in ("0.05", "0.10", "0.15", "0.20")
         ]
-        found = [Measure("mean PDJ (%)", ("pdj_mean",), 100.0), *ratios, *found]
+        found = [Measure("mean PDJ (%)", "pdj_mean", "pdj_mean", 100.0), *ratios, *found]
     return found
 
 
@@ -58,64 +70,59 @@ def result_table(
 ) -> Table:
     """The table, a line per row; of several seeds the mean and the standard deviation.
 
+    The paper's numbers stand before ours wherever it has one of any row.
+
     Args:
       table: of the paper.
       track: it was run on.
       results: of all runs.
       skipped: row -> why it was not run.
     """
-    numbers = measures(track, table.pdj)
-    paper = _paper(track)
-    # The first of them that has a published number.
-    shown = next((one for one in numbers if one.path in paper), numbers[0])
-    columns = ["", f"paper: {shown.label}"]
-    columns += [text for one in numbers for text in (f"{one.label}, final", f"{one.label}, best")]
-    columns += ["paper: frames/s", "frames/s", "parameters (M)", "GFLOP", "commit"]
-    rows = tuple(
-        _line(
-            row,
-            paper.get(shown.path, ABSENT) if row.is_a2j else ABSENT,
-            paper.get(("fps",), ABSENT) if row.is_a2j else ABSENT,
-            numbers,
-            [r for r in results if r["row"] == row.name],
-            skipped,
-        )
-        for row in table.rows
-    )
-    title = f"Table {table.name.removeprefix('table')}, {table.title}: {track.name}"
-    notes = [*_notes(results, track), *(f"{name}: {why}." for name, why in skipped.items())]
-    return Table(title, tuple(columns), rows, notes=tuple(notes))
+    paper = _paper(table, track)
+    runs = {row.name: [r for r in results if r["row"] == row.name] for row in table.rows}
+    columns = {"": [f"{row.label}{' (not run)' * (row.name in skipped)}" for row in table.rows]}
 
+    def beside(key: str, label: str) -> None:
+        values = [paper[row.name].get(key) for row in table.rows]
+        if any(value is not None for value in values):
+            columns[f"paper: {label}"] = as_printed(values)
 
-def _line(
-    row: Row,
-    published: str,
-    published_speed: str,
-    numbers: Sequence[Measure],
-    runs: Sequence[Result],
-    skipped: Mapping[str, str],
-) -> tuple[str, ...]:
-    label = row.label
-    if row.name in skipped:
-        label += " (not run)"
-    cells = [label, published]
-    for one in numbers:
+    def ours(label: str, decimals: int, value: Callable[[Result], float | None]) -> None:
+        columns[label] = [_spread(list(map(value, some)), decimals) for some in runs.values()]
+
+    for one in measures(track, table):
+        beside(one.key, one.label)
         for which in ("final", "best"):
-            cells.append(_spread([_value(run[which], one) for run in runs], 2))
-    cells.append(published_speed)
-    cells.append(_spread([run["speed"]["frames_per_second"] for run in runs], 1))
-    cells.append(_spread([run["parameters"] / 1e6 for run in runs[:1]], 1))
-    cells.append(f"{runs[0]['flops'] / 1e9:.3g}" if runs else ABSENT)
-    commits = dict.fromkeys(commit for run in runs for commit in run["commits"])
-    return (*cells, ", ".join(commits) or ABSENT)
+            ours(f"{one.label}, {which}", 2, partial(_value, which=which, measure=one))
+    beside("fps", "frames/s")
+    ours("frames/s", 1, lambda run: run["speed"]["frames_per_second"])
+    first = {name: some[:1] for name, some in runs.items()}.values()
+    columns["parameters (M)"] = [
+        _spread([r["parameters"] / 1e6 for r in some], 1) for some in first
+    ]
+    columns["GFLOP"] = [f"{some[0]['flops'] / 1e9:.3g}" if some else ABSENT for some in first]
+    columns["commit"] = [
+        ", ".join(dict.fromkeys(commit for run in some for commit in run["commits"])) or ABSENT
+        for some in runs.values()
+    ]
+    title = f"Table {table.name.removeprefix('table')}, {table.title}: {track.name}"
+    notes = [*_notes(results, track, table), *(f"{name}: {why}." for name, why in skipped.items())]
+    return Table(
+        title, tuple(columns), tuple(zip(*columns.values(), strict=True)), notes=tuple(notes)
+    )
 
 
-def _value(scores: Mapping[str, Any], measure: Measure) -> float | None:
-    """None where it could not be measured: no torso in any frame, say."""
-    found: Any = scores
-    for key in measure.path:
-        found = None if found is None else found.get(key)
-    return None if found is None else float(found) * measure.scale
+def _paper(table: PaperTable, track: TrackSpec) -> dict[str, dict[str, float]]:
+    """Row → key → what the paper has of it on the track."""
+    return {
+        row.name: row_values(table.name, row.name, track.name, is_a2j=row.is_a2j)
+        for row in table.rows
+    }
+
+
+def _value(run: Result, which: str, measure: Measure) -> float | None:
+    found = lookup(run[which], measure.path)
+    return None if found is None else found * measure.scale
 
 
 def _spread(values: Sequence[float | None], decimals: int) -> str:
@@ -126,26 +133,7 @@ def _spread(values: Sequence[float | None], decimals: int) -> str:
     return text if len(known) == 1 else f"{text} ± {stdev(known):.{decimals}f}"
 
 
-def _paper(track: TrackSpec) -> dict[tuple[str, ...], str]:
-    """The published numbers of A2J on a track, by the path that leads to ours; ("fps",) its speed."""
-    published = published_table(track.name)
-    if published is None:
-        return {}
-    (a2j,) = (row for row in published.rows if row.method == "A2J")
-    columns = {column.key: column for column in published.columns}
-    found = {}
-    for key, value in a2j.values.items():
-        path = ("fps",) if key == "fps" else _path(columns[key].ours)
-        found[path] = f"{value:g}"
-    return found
-
-
-def _path(dotted: str) -> tuple[str, ...]:
-    first, _, rest = dotted.partition(".")
-    return (first, rest) if rest else (first,)
-
-
-def _notes(results: Sequence[Result], track: TrackSpec) -> list[str]:
+def _notes(results: Sequence[Result], track: TrackSpec, table: PaperTable) -> list[str]:
     frames = results[0]["final"]["frames"]
     seeds = len({run["seed"] for run in results})
     spread = f"mean ± standard deviation of {seeds} seeds; " if seeds > 1 else ""
@@ -159,23 +147,27 @@ def _notes(results: Sequence[Result], track: TrackSpec) -> list[str]:
         "frame, as XLA counts them. Commits: all that a run was trained by; + where the source had changes or files "
         "of its own.",
     ]
-    if published_table(track.name) is None:
-        notes.append("The paper has no numbers on this data set.")
-    else:
-        notes.append(
-            "The paper's numbers of A2J are those of its Tables 2 to 6, on the whole test split; of the other rows "
-            "none could be sourced. Its frames/s are of one GTX 1080 Ti, reading and cropping a frame included; ours "
-            "are without."
-        )
+    of_track = published_table(track.name)
+    if of_track is None:
+        return [*notes, "The paper has no numbers on this data set."]
+    tables = [of_track.paper_table]
+    if published_rows(table.name, track.name):
+        tables.insert(0, table.name.removeprefix("table"))
+    notes.append(
+        f"The paper's numbers are those of its Table {' and '.join(tables)}, on the test split; its frames/s are of "
+        "one GTX 1080 Ti, reading and cropping a frame included; ours are without."
+    )
+    notes += filter(None, [row_note(table.name, track.name)])
     return notes
 
 
 def print_table(contents: Table) -> None:
     """Print it to the terminal, a column per row of the table: there are more numbers than rows."""
-    printed = RichTable(title=contents.title)
+    printed = RichTable(title=contents.title, box=SIMPLE_HEAD, padding=0, pad_edge=False)
     heads, *columns = zip(contents.columns, *contents.rows, strict=True)
-    for head in heads:
-        printed.add_column(head, justify="right" if head else "left", overflow="fold")
+    printed.add_column("", no_wrap=True)
+    for head in heads[1:]:
+        printed.add_column(head, justify="right", min_width=_HEAD_WIDTH, max_width=_HEAD_WIDTH)
     for column in columns:
         printed.add_row(*column)
     progress.print_table(printed)
@@ -202,5 +194,14 @@ def write_table(
     return [
         write_markdown(out / f"{name}.md", text),
         write_file(out / f"{name}.html", page),
-        write_json(out / f"{name}.json", {"command": command, "results": list(results)}),
+        write_json(
+            out / f"{name}.json",
+            {
+                "command": command,
+                "columns": contents.columns,
+                "rows": contents.rows,
+                "notes": contents.notes,
+                "results": list(results),
+            },
+        ),
     ]

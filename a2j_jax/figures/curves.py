@@ -21,6 +21,7 @@ from a2j_jax.evaluation.figures import (
 )
 from a2j_jax.evaluation.predictions import JointSet
 from a2j_jax.evaluation.provenance import record_of_frames, with_origin
+from a2j_jax.evaluation.published import published_table
 from a2j_jax.evaluation.score import CURVE_LIMIT, Scores, marked
 from a2j_jax.evaluation.tables import frames_told
 from a2j_jax.figures.sheet import Area, Figure, Sheet
@@ -30,6 +31,7 @@ from a2j_jax.training import assembly
 from a2j_jax.training.restore import Restored, restore
 
 _BATCH = 64
+_PAPER = "A2J in the paper"
 _CURVE_HEIGHT, _FOOT = 2.6, 0.55  # inches: of a plot, and of its axis' label
 _BY: tuple[metrics.FrameError, ...] = ("worst", "mean")
 
@@ -46,10 +48,15 @@ def figure_7(scores: Mapping[str, Scores], *, told: str, command: str) -> Figure
       UserError: matplotlib is not installed.
     """
     first = next(iter(scores.values()))
+    paper = published_table(first.track)
+    told_paper = ""
+    if paper is not None:
+        column, value = paper.headline
+        told_paper = f" {_PAPER}: {column.label} {value} (Table {paper.paper_table})."
     caption = (
         f"Figure 7. {frames_told(first)} of {told}. Left: the fraction of them whose joints are all nearer to "
         "their labels than D (above), and of those that are so on average (below); AUC: the mean of a curve from 0 "
-        f"to {CURVE_LIMIT:g} {first.unit}. Right: the mean error of every joint."
+        f"to {CURVE_LIMIT:g} {first.unit}. Right: the mean error of every joint.{told_paper}"
     )
     contents = {
         "figure": 7,
@@ -60,6 +67,7 @@ def figure_7(scores: Mapping[str, Scores], *, told: str, command: str) -> Figure
         **{f"success_{by}_joint": _curves(scores, by) for by in _BY},
         "joint_names": list(first.joint_names),
         "methods": {name: one.to_json() for name, one in scores.items()},
+        "paper": paper and {row.method: dict(row.values) for row in paper.rows},
     }
     shown = marked(scores)
     return Figure(_draw(shown, caption, command), contents, list(_rows(shown)))
@@ -196,19 +204,33 @@ def _rows(scores: Mapping[str, Scores]) -> Iterator[dict[str, Any]]:
         for joint, error in zip(one.joint_names, one.per_joint, strict=True):
             yield {"method": name, "what": what, "at": joint, "value": error}
         yield {"method": name, "what": what, "at": "mean", "value": one.mean_error}
+    paper = published_table(next(iter(scores.values())).track)
+    for key, value in paper.rows[-1].values.items() if paper is not None else ():
+        what, at = ("error_mm", "mean") if key == "mean_error_mm" else ("published", key)
+        yield {"method": _PAPER, "what": what, "at": at, "value": value}
+
+
+def _bars(scores: Mapping[str, Scores]) -> dict[str, tuple[float, ...]]:
+    """Method → the errors of its joints, then the mean; of the paper's A2J the mean alone, where it is an error."""
+    bars = {name: (*one.per_joint, one.mean_error) for name, one in scores.items()}
+    first = next(iter(scores.values()))
+    paper = published_table(first.track)
+    if paper is not None and paper.headline[0].key == "mean_error_mm":
+        bars[_PAPER] = (*[float("nan")] * len(first.joint_names), paper.headline[1])
+    return bars
 
 
 def _draw(scores: Mapping[str, Scores], caption: str, command: str) -> Any:
     first = next(iter(scores.values()))
-    head = legend_height(len(scores))
+    errors = _bars(scores)
+    head = legend_height(len(errors))
     row = head + _CURVE_HEIGHT + _FOOT
-    height = max(2 * row, head + bars_height(len(first.joint_names), len(scores)) + _FOOT)
+    height = max(2 * row, head + bars_height(len(first.joint_names), len(errors)) + _FOOT)
     sheet = Sheet(9.6, height, caption, command)
     plot = height / 2 - head - _FOOT
     for number, by in enumerate(_BY):
         area = Area(0.75, number * height / 2 + head, 3.7, plot)
         draw_success(plain_axes(sheet.figure, sheet.fraction(area)), scores, by)
     bars = plain_axes(sheet.figure, sheet.fraction(Area(5.95, head, 3.45, height - head - _FOOT)))
-    errors = {name: (*one.per_joint, one.mean_error) for name, one in scores.items()}
     draw_joint_bars(bars, errors, first.joint_names, f"mean error ({first.unit})")
     return sheet.figure

@@ -1,6 +1,7 @@
 """Tables: the right number in the right row and column."""
 
 import numpy as np
+import pytest
 
 from a2j_jax.evaluation import tables
 from a2j_jax.evaluation.score import score_errors, score_predictions
@@ -62,10 +63,40 @@ def test_ours_stands_below_the_papers_rows() -> None:
     assert table.title.startswith("Table 3 of the paper")
     assert table.rows[-1] == ("mine", "7.12", "–")
     assert table.strong == {len(table.rows) - 1}
-    paper = next(row for row in table.rows if row[0].startswith("A2J"))
-    assert paper[1] == "8.61"
-    number = paper[0].split("[")[1][0]  # of its source, told below
-    assert any(note.startswith(f"[{number}] ") for note in table.notes)
+    assert cells(table)["A2J"] == ("8.61", "105.06")
+    assert cells(table)["V2V"] == ("9.22", "35")
+    assert table.notes[0].startswith("Table 3 of the paper (Xiong et al.")
+    assert any("8.42" in note for note in table.notes)
+    assert "TriHorn-Net" not in cells(table)
+    later = tables.later_table("nyu")
+    assert later is not None
+    assert later.title.startswith("Not in the paper")
+    assert cells(later)["TriHorn-Net"] == ("7.68",)
+    assert tables.later_table("itop_front") is None
+
+
+@pytest.mark.parametrize(
+    ("track", "joints", "own", "expected"),
+    [
+        ("nyu", 14, {"table7": "no_proposals"}, ("10.08", "–", "7.12")),
+        ("itop_front", 15, {"table7": "no_proposals"}, ("80.1", "–", "100.00")),
+        ("nyu", 14, {}, ("10.08", "–")),
+    ],
+)
+def test_the_papers_row_of_an_ablation_stands_beside_ours(
+    track: str, joints: int, own: dict[str, str], expected: tuple[str, ...]
+) -> None:
+    scores = score_errors(np.full((4, joints), 7.125), get_track(track))
+    table = tables.rows_table(track, own, "mine", scores)
+    assert table is not None
+    found = cells(table)
+    assert found["Table 7: without the anchor proposal branch"] == expected
+    assert len(table.strong) == len(own)
+    if track == "nyu":
+        assert found["Table 7: without the surrounding loss"][0] == "9.00"
+        assert found["Table 10: ResNet-18"][:2] == ("9.32", "192.25")
+    assert len(found) == 9
+    assert tables.rows_table("icvl", {}, "mine", scores) is None
 
 
 def test_a_wide_published_table_is_turned() -> None:

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from a2j_jax.config import Config
+from a2j_jax.config import Config, override
 from a2j_jax.config_files import load_config
 from a2j_jax.errors import UserError
 from a2j_jax.experiments.budgets import BUDGETS, base_config
-from a2j_jax.experiments.paper_tables import TABLES, get_table
+from a2j_jax.experiments.paper_tables import TABLES, get_table, rows_of
 from a2j_jax.tracks import TRACKS
 
 DIFFERENCES: dict[str, dict[str, Any]] = {
@@ -56,6 +56,9 @@ def test_a_row_differs_from_its_base_by_what_matters(row: str, base: str) -> Non
 def test_rows_of_tables_are_configs() -> None:
     rows = {row.config for table in TABLES.values() for row in table.rows} - {None}
     assert rows == set(DIFFERENCES)
+    for row in (row for table in TABLES.values() for row in table.rows if row.config):
+        assert row.is_a2j == (row.differs is None)
+        assert row.is_a2j or row.differs in DIFFERENCES[str(row.config)].items()
     for row in rows:
         assert load_config(str(row)).track in ("nyu", "k2hpd")  # by itself
 
@@ -108,3 +111,29 @@ def test_the_papers_data_are_the_default() -> None:
 def test_an_unknown_budget() -> None:
     with pytest.raises(UserError, match="no budget 'day'; there are: full, hour, smoke"):
         base_config("nyu", "day")
+
+
+@pytest.mark.parametrize(
+    ("changes", "trained_here", "expected"),
+    [
+        ({}, True, {"table7": "a2j", "table8": "a2j", "table9": "imagenet", "table10": "resnet50"}),
+        ({"model.proposals": "false"}, True, {"table7": "no_proposals"}),
+        ({"loss.surrounding": "false"}, True, {"table7": "no_surrounding_loss"}),
+        ({"model.paradigm": "heat_maps"}, True, {"table8": "heat_maps"}),
+        ({"model.init_from": "none"}, True, {"table9": "from_scratch"}),
+        ({"model.init_from": "none", "model.one_branch": "true"}, True, {}),
+        ({"model.init_from": "none", "model.one_branch": "true"}, False, {"table7": "one_branch"}),
+        (
+            {"model.backbone": "resnet18", "model.init_from": "weights/resnet18.safetensors"},
+            True,
+            {"table10": "resnet18"},
+        ),
+    ],
+)
+def test_which_row_a_network_is(
+    changes: dict[str, str], trained_here: bool, expected: dict[str, str]
+) -> None:
+    config = load_config("nyu")
+    for key, text in changes.items():
+        config = override(config, key, text)
+    assert rows_of(config, trained_here=trained_here) == expected

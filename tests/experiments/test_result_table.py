@@ -1,10 +1,15 @@
-"""What a table says of runs: both epochs, the paper's number where it has a source, the spread of seeds."""
+"""What a table says of runs: both epochs, the paper's number wherever it has one, the spread of seeds."""
 
+import io
 from pathlib import Path
 from typing import Any
 
+import pytest
+from rich.console import Console
+
+from a2j_jax import progress
 from a2j_jax.experiments.paper_tables import TABLES
-from a2j_jax.experiments.result_table import result_table, write_table
+from a2j_jax.experiments.result_table import print_table, result_table, write_table
 from a2j_jax.tracks import get_track
 
 
@@ -42,11 +47,12 @@ def test_hands_by_their_error() -> None:
     assert a2j["frames/s"] == "50.0"
     assert (a2j["parameters (M)"], a2j["GFLOP"], a2j["commit"]) == ("2.5", "3.25", "0123456")
     without = cells(contents, "without the anchor")
-    assert without["paper: mean error (mm)"] == "–"  # without a source there is no number
-    assert set(cells(contents, "offset and depth").values()) == {
-        "offset and depth in one branch",
-        "–",
-    }
+    assert without["paper: mean error (mm)"] == "10.08"
+    assert without["paper: frames/s"] == "–"  # the paper timed A2J alone
+    not_run = cells(contents, "offset and depth")
+    assert not_run.pop("paper: mean error (mm)") == "8.95"
+    assert set(not_run.values()) == {"offset and depth in one branch", "–"}
+    assert any("10.08" in note for note in contents.notes)
 
 
 def test_of_several_seeds_the_mean_and_the_deviation() -> None:
@@ -56,7 +62,7 @@ def test_of_several_seeds_the_mean_and_the_deviation() -> None:
     assert a2j["mean error (mm), final"] == "20.00 ± 1.41"
     assert a2j["mean error (mm), best"] == "18.00 ± 0.00"
     assert a2j["commit"] == "0123456, 0123456+"  # what was not committed is marked
-    assert a2j["paper: mean error (mm)"] == "–"
+    assert not [column for column in contents.columns if "paper" in column]  # nothing to compare
     assert any("of 2 seeds" in note for note in contents.notes)
 
 
@@ -71,23 +77,83 @@ def test_bodies_by_map_and_pdj() -> None:
     ablation = result_table(
         TABLES["table7"], get_track("itop_front"), [result("a2j", 80.0, 70.0, map_10cm=0.5)], {}
     )
-    assert cells(ablation, "A2J")["paper: mAP@10 cm (%)"] == "88"
+    assert cells(ablation, "A2J")["paper: mAP@10 cm (%)"] == "88.0"
     unmeasured = cells(result_table(TABLES["table8"], get_track("itop_front"), [
         result("a2j", 80.0, 70.0, map_10cm=0.5)], {}), "A2J")  # fmt: skip
     assert unmeasured["mean PDJ (%), final"] == unmeasured["PDJ 0.10 (%), best"] == "–"
     assert unmeasured["mAP@10 cm (%), final"] == "50.00"
 
 
-def test_the_papers_number_is_the_first_that_has_a_source() -> None:
-    pdj = {"pdj_mean": 0.5, "pdj": {f"{r:.2f}": r for r in (0.05, 0.1, 0.15, 0.2)}}
-    run = result("a2j", 80.0, 70.0, mean_error_px=3.0, map_10cm=0.5, **pdj)
-    for track, column, number in (
-        ("k2hpd", "paper: PDJ 0.05 (%)", "76.3"),
-        ("itop_front", "paper: mAP@10 cm (%)", "88"),
+PDJ = {"pdj_mean": 0.5, "pdj": {f"{r:.2f}": r for r in (0.05, 0.1, 0.15, 0.2)}}
+
+
+@pytest.mark.parametrize(
+    ("table", "track", "row", "expected"),
+    [
+        ("table7", "itop_front", "no_proposals", {"mAP@10 cm (%)": "80.1"}),
+        ("table7", "itop_front", "one_branch", {"mAP@10 cm (%)": "87.4"}),
+        ("table8", "k2hpd", "global_regression", {"PDJ 0.05 (%)": "61.5", "frames/s": "145.12"}),
+        ("table8", "k2hpd", "heat_maps", {"PDJ 0.05 (%)": "70.4", "frames/s": "45.48"}),
+        (
+            "table8",
+            "k2hpd",
+            "a2j",
+            {"PDJ 0.05 (%)": "76.3", "mean PDJ (%)": "91.7", "frames/s": "93.78"},
+        ),
+        ("table8", "nyu", "a2j", {"mean error (mm)": "8.61"}),
+        ("table9", "nyu", "from_scratch", {"mean error (mm)": "10.08"}),
+        ("table9", "itop_front", "imagenet", {"mAP@10 cm (%)": "88.0"}),
+        ("table10", "nyu", "resnet34", {"mean error (mm)": "9.01", "frames/s": "144.63"}),
+        ("table10", "itop_front", "resnet18", {"mAP@10 cm (%)": "87.1", "frames/s": "167.19"}),
+        (
+            "table2",
+            "hands2017",
+            "a2j",
+            {"seen subjects (mm)": "6.92", "unseen subjects (mm)": "9.95"},
+        ),
+        ("table4", "icvl", "a2j", {"mean error (mm)": "6.461"}),
+        (
+            "table5",
+            "itop_top",
+            "a2j",
+            {"feet (%)": "58.34", "mAP@10 cm (%)": "80.5", "frames/s": "93.78"},
+        ),
+        ("table6", "k2hpd", "a2j", {"PDJ, mean (%)": "91.7", "PDJ@0.20 (%)": "98.6"}),
+    ],
+)
+def test_the_papers_number_stands_before_ours(
+    table: str, track: str, row: str, expected: dict[str, str]
+) -> None:
+    run = result(row, 80.0, 70.0, mean_error_px=3.0, map_10cm=0.5, **PDJ)
+    contents = result_table(TABLES[table], get_track(track), [run], {})
+    label = next(one.label for one in TABLES[table].rows if one.name == row)
+    found = cells(contents, label)
+    for name, number in expected.items():
+        assert found[f"paper: {name}"] == number, name
+        at = contents.columns.index(f"paper: {name}")
+        assert contents.columns[at + 1].startswith(name)
+
+
+@pytest.mark.parametrize("name", list(TABLES))
+def test_rows_do_not_wrap_in_a_terminal(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At 80 columns, over several seeds: heads wrap, rows of numbers do not."""
+    table, lines = TABLES[name], io.StringIO()
+    monkeypatch.setattr(progress, "console", Console(file=lines, width=80))
+    track = get_track(table.data[0])
+    runs = [
+        result(row.name, 18.0 + seed, 18.5, seed, mean_error_px=3.0, map_10cm=0.5, **PDJ)
+        for row in table.rows
+        for seed in (0, 1)
+    ]
+    contents = result_table(table, track, runs, {})
+    print_table(contents)
+    printed = lines.getvalue().splitlines()
+    assert max(map(len, printed)) <= 80
+    for column, *values in zip(
+        contents.columns[1:], *(row[1:] for row in contents.rows), strict=True
     ):
-        contents = result_table(TABLES["table8"], get_track(track), [run], {})
-        assert cells(contents, "A2J")[column] == number
-        assert cells(contents, "FCN")[column] == "–"
+        (line,) = (line for line in printed if line.strip().startswith(column + " "))
+        assert line.split() == " ".join([column, *values]).split()
 
 
 def test_what_was_not_run_says_why() -> None:
@@ -107,5 +173,6 @@ def test_it_is_written_as_markdown_html_and_json(tmp_path: Path) -> None:
     assert [path.name for path in paths] == ["table7.md", "table7.html", "table7.json"]
     text = paths[0].read_text()
     assert "| A2J | 8.61 | 19.00 | 18.50 | 105.06 | 50.0 | 2.5 | 3.25 | 0123456 |" in text
+    assert "8.61" in paths[2].read_text()
     assert "`a2j reproduce table7`" in text
     assert "18.50" in paths[1].read_text()

@@ -35,7 +35,11 @@ def test_curves_and_bars_are_those_of_the_scores() -> None:
             np.testing.assert_allclose(line.get_ydata(), 100 * np.array(rates))
             expected = metrics.success_rate(one.errors, curves["thresholds"], by)
             np.testing.assert_allclose(rates, expected)
-    for group, one in zip(bars.containers, methods.values(), strict=True):
+    *of_methods, paper = bars.containers
+    # Of the paper's A2J only the mean error is known.
+    assert [bar.get_width() for bar in paper] == [0.0] * 14 + [8.61]
+    assert drawn.contents["paper"]["V2V"] == {"mean_error_mm": 9.22, "fps": 35.0}
+    for group, one in zip(of_methods, methods.values(), strict=True):
         widths = [bar.get_width() for bar in group]
         np.testing.assert_allclose(widths, [*one.per_joint, one.mean_error])
     assert drawn.contents["methods"]["ours"]["mean_error_mm"] == methods["ours"].mean_error
@@ -44,6 +48,12 @@ def test_curves_and_bars_are_those_of_the_scores() -> None:
 def test_the_table_is_long_and_complete() -> None:
     one = scores(0, 3.0)
     table = figure_7({"ours": one}, told="track nyu", command="a2j figure 7").table
+    paper = [row for row in table if row["method"] == "A2J in the paper"]
+    assert {(row["what"], row["at"], row["value"]) for row in paper} == {
+        ("error_mm", "mean", 8.61),
+        ("published", "fps", 105.06),
+    }
+    table = [row for row in table if row not in paper]
     assert {row["method"] for row in table} == {"ours"}
     assert sum(row["what"] == "success_worst_joint" for row in table) == 401
     bars = {row["at"]: row["value"] for row in table if row["what"] == "error_mm"}

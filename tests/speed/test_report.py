@@ -1,12 +1,13 @@
 """Tables and JSON of made-up times."""
 
+import dataclasses
 import json
 
 import pytest
 
 from a2j_jax.evaluation.tables import markdown
 from a2j_jax.speed.bench import Measured, Row
-from a2j_jax.speed.report import comparison_table, published_speed, speed_table, to_json
+from a2j_jax.speed.report import comparison_table, paper_speed, speed_table, to_json
 from a2j_jax.speed.timing import Timing
 from a2j_jax.tracks import get_track
 
@@ -32,7 +33,9 @@ def test_the_sum_is_of_both_parts() -> None:
         "forward": "7 (6.5–7.5)",
         "sum": "9",
         "frames/s": "111.1",
+        "paper": "105.06",
     }
+    assert table.rows[1][-1] == "–"  # eight frames at a time: the paper has no such number
     assert "| a2j resnet50 | 42.7 |" in markdown(table)
 
 
@@ -58,12 +61,33 @@ def test_json_holds_everything() -> None:
     ("track", "said"), [("nyu", "105.06 frames/s"), ("k2hpd", "93.78 frames/s")]
 )
 def test_the_papers_speed_is_quoted_with_its_source(track: str, said: str) -> None:
-    (note,) = published_speed(get_track(track))
+    (note,) = paper_speed(get_track(track))
     assert said in note
     assert "1080 Ti" in note
-    assert "paperswithcode" in note
+    assert "Sec. 4.4" in note
     assert note in speed_table(FOUND, "", get_track(track)).notes
 
 
 def test_where_no_speed_was_published_nothing_is_quoted() -> None:
-    assert published_speed(get_track("synthetic_hand")) == ()
+    hand = get_track("synthetic_hand")
+    assert paper_speed(hand) == ()
+    assert "paper" not in speed_table(FOUND, "", hand).columns
+
+
+@pytest.mark.parametrize(
+    ("network", "track", "speed"),
+    [
+        ("a2j resnet18", "nyu", "192.25"),
+        ("a2j resnet34", "itop_front", "122.47"),
+        ("a2j resnet50", "icvl", "105.06"),
+        ("a2j resnet50", "k2hpd", "93.78"),
+        ("regression resnet50", "k2hpd", "145.12"),
+        ("heat_maps resnet50", "k2hpd", "45.48"),
+        ("heat_maps resnet50", "nyu", None),
+        ("a2j resnet18", "k2hpd", None),
+    ],
+)
+def test_networks_of_tables_8_and_10(network: str, track: str, speed: str | None) -> None:
+    found = Measured(FOUND.read_and_warp, (dataclasses.replace(FOUND.rows[0], network=network),))
+    table = speed_table(found, "", get_track(track))
+    assert (table.rows[0][-1] if "paper" in table.columns else None) == speed
