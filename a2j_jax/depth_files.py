@@ -13,13 +13,15 @@ name. Every checksum of a PNG is verified (Pillow decodes on without); TIFF, PGM
 must fit their size.
 """
 
+import contextlib
 import io
+import logging
 import os
 import re
 import struct
 import warnings
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,6 +42,9 @@ _MOST_PIXELS = 1 << 26
 # Pillow's own setting to keep the memory of one frame for the next: NYU frames read a third faster.
 if "PILLOW_BLOCKS_MAX" not in os.environ:
     Image.core.set_blocks_max(4)
+
+# Pillow logs what it raises as well.
+logging.getLogger("PIL.TiffImagePlugin").setLevel(logging.CRITICAL)
 
 Values = npt.NDArray[Any]
 
@@ -260,8 +265,9 @@ def _check_size(width: int, height: int) -> None:
 
 def _tiff(contents: bytes, frame_format: str) -> tuple[Values, str]:
     image = _load(contents, "TIFF")
-    tags: Any = getattr(image, "tag_v2", {})
-    bits, signed = int(max(tags.get(258, (1,)))), int(tags.get(339, (1,))[0]) == 2
+    with _damage_reported():
+        tags: Any = getattr(image, "tag_v2", {})
+        bits, signed = max(tags.get(258, (1,))), tags.get(339, (1,))[0] == 2
     if image.mode in ("I", "F", "I;16", "I;16B", "I;16L", "I;16N"):
         values = np.asarray(image)
         if image.mode == "I" and bits == 32 and not signed:
@@ -289,24 +295,50 @@ def _from_8_bit(image: Image.Image, kind: str, frame_format: str) -> tuple[Value
 
 def _load(contents: bytes, kind: str, png: _Png | None = None) -> Image.Image:
     """A decoded image of one of Pillow's formats; `png`: of a PNG, whose rows are to be complete."""
-    try:
-        with (
-            warnings.catch_warnings(action="ignore"),
-            Image.open(io.BytesIO(contents), formats=(kind,)) as image,
-        ):
-            _check_size(*image.size)
-            if kind == "TIFF" and getattr(image, "n_frames", 1) > 1:
-                raise UnreadableFrame("holds several images; expected one frame per file")
-            if png is None:
+    with (
+        _damage_reported(),
+        warnings.catch_warnings(action="ignore"),
+        Image.open(io.BytesIO(contents), formats=(kind,)) as image,
+    ):
+        _check_size(*image.size)
+        if kind == "TIFF" and getattr(image, "n_frames", 1) > 1:
+            raise UnreadableFrame("holds several images; expected one frame per file")
+        if png is not None:
+            _load_all_rows(image, png)
+        else:
+            with _stderr_muted():
                 image.load()
-            else:
-                _load_all_rows(image, png)
-            return image
+        return image
+
+
+@contextlib.contextmanager
+def _damage_reported() -> Iterator[None]:
+    """Within, whatever is raised means that the file is damaged."""
+    try:
+        yield
     except UnreadableFrame:
         raise
     except Exception as error:  # Pillow raises whatever it stumbles over in a damaged file
         reason = "truncated image" if "truncated" in str(error) else "damaged image"
         raise UnreadableFrame(f"{reason}; copy or download it again") from error
+
+
+@contextlib.contextmanager
+def _stderr_muted() -> Iterator[None]:
+    """Within, nothing reaches the terminal: libtiff prints errors by itself, which are raised as well."""
+    try:
+        terminal = os.dup(2)
+    except OSError:  # it is closed
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(terminal, 2)
+        os.close(nowhere)
+        os.close(terminal)
 
 
 def _load_all_rows(image: Any, png: _Png) -> None:

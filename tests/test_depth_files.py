@@ -266,7 +266,9 @@ def test_no_changed_bit_of_a_png_goes_unnoticed(tmp_path: Path, contents: bytes)
     "contents",
     [image(DEPTH, "TIFF", compression="tiff_lzw"), image(DEPTH, "TIFF"), pgm(SMALL, 600), npy(MM)],
 )
-def test_changed_files_of_other_kinds_are_read_or_refused(tmp_path: Path, contents: bytes) -> None:
+def test_changed_files_of_other_kinds_are_read_or_refused(
+    tmp_path: Path, contents: bytes, capfd: pytest.CaptureFixture[str]
+) -> None:
     rng = np.random.default_rng(2)
     for _ in range(200):
         changed = bytearray(contents[: rng.integers(len(contents)) if rng.random() < 0.2 else None])
@@ -277,6 +279,7 @@ def test_changed_files_of_other_kinds_are_read_or_refused(tmp_path: Path, conten
         except UnreadableFrame:
             continue
         assert depth.max() > 0
+    assert capfd.readouterr().err == ""  # libtiff prints by itself
 
 
 def test_arrays_in_memory() -> None:
