@@ -139,7 +139,10 @@ def paper_table(track: str, scores: Mapping[str, Scores]) -> Table | None:
     table = published.published_table(track)
     if table is None:
         return None
-    ours = [table.ours(name, one.to_json()) for name, one in scores.items()]
+    theirs = {row.method for row in table.rows}
+    # The paper's table has an A2J, too.
+    names = {name: f"{name} (here)" if name in theirs else name for name in scores}
+    ours = [table.ours(names[name], one.to_json()) for name, one in scores.items()]
     rows = [_published_row(row, table.columns) for row in table.rows]
     rows += [
         (row.method, *(_cell(row.values.get(c.key), ".2f") for c in table.columns)) for row in ours

@@ -1,4 +1,4 @@
-"""The anchor grid and the anchor-weighted average that turns dense predictions into joints (paper Sec. 3.1)."""
+"""The anchor grid, and the weighted average that turns dense predictions into joints (paper Sec. 3, Eqs. 1 and 2)."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""The three branches of A2J (paper Sec. 3.3): proposal, offset and depth, one prediction per anchor and joint."""
+"""The three branches of A2J (paper Sec. 3.1.1, 3.1.2): proposal, offset and depth of every anchor and joint."""
 
 import jax
 from flax import linen as nn

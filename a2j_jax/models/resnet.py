@@ -1,4 +1,4 @@
-"""The dilated ResNet trunk of A2J (paper Sec. 3.2): stride 16, stage 4 dilated instead of strided.
+"""The dilated ResNet trunk of A2J (paper Sec. 3.1.3): stride 16, stage 4 dilated instead of strided.
 
 Residual stages are numbered 1 to 4, as in the official state dict (`layer1` .. `layer4`).
 """

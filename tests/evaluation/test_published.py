@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from a2j_jax.evaluation.published import (
 from a2j_jax.evaluation.score import score_errors, score_predictions
 from a2j_jax.models.anchors import anchor_grid
 from a2j_jax.tracks import TRACKS, get_track
+from tests.conftest import REPOSITORY
 
 TABLES = {
     "table2_hands2017": "hands2017",
@@ -211,3 +213,13 @@ def test_ours_has_the_tables_units() -> None:
     found = poses.ours("ours", scores)
     assert found.values["pdj_0.05"] == found.values["pdj_mean"] == 100.0
     assert "fps" not in found.values
+
+
+def test_the_table_of_the_papers_statements_points_at_what_is_there() -> None:
+    """`models/heads.py:AnchorHead` in docs/fidelity.md: a file of the package, which has that name."""
+    text = (REPOSITORY / "docs" / "fidelity.md").read_text("utf-8")
+    pointed = re.findall(r"`([\w/]+\.py):(\w+)", text)
+    assert len(pointed) > 40
+    for path, name in pointed:
+        (file,) = (f for f in (REPOSITORY / "a2j_jax" / path, REPOSITORY / path) if f.is_file())
+        assert re.search(rf"\b{name}\b", file.read_text("utf-8")), f"{path}:{name}"

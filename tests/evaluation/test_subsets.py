@@ -51,7 +51,7 @@ def test_a_subset_is_scored_by_frame_number() -> None:
     assert "mean error, seen (2 frames)" in labels_of_rows
     paper = paper_table("hands2017", scores)
     assert paper is not None
-    assert paper.rows[-1][:4] == ("A2J", "3.00", "3.50", "2.00")  # beside Table 2's columns
+    assert paper.rows[-1][:4] == ("A2J (here)", "3.00", "3.50", "2.00")  # beside Table 2's columns
     with pytest.raises(UserError, match=r"subset 'other': none of its 1 frames is among the 3"):
         with_subsets(scores, {"other": np.array([5])}, index, HANDS, labels)
 
