@@ -93,6 +93,11 @@ def read_npz(path: str | Path) -> dict[str, Array]:
             raise ValueError("not a whole archive")
         archive = zipfile.ZipFile(file)
         members = archive.infolist()
+        if _declared_members(file) not in (
+            len(members),
+            0xFFFF,
+        ):  # of so many, the number is elsewhere
+            raise ValueError("some of its arrays are missing")
         if sum(member.file_size for member in members) > _LARGEST:
             raise ValueError("larger than 2 GiB unpacked")
         for member in members:
@@ -111,6 +116,14 @@ def read_npz(path: str | Path) -> dict[str, Array]:
             except ValueError as error:
                 raise ValueError(f"{printable(name)}: {error}") from error
     return arrays
+
+
+def _declared_members(file: BinaryIO) -> int:
+    """How many members the end of a zip archive counts; `zipfile` takes as many as it happens to find."""
+    file.seek(max(file.seek(0, 2) - (1 << 16) - 22, 0))
+    tail = file.read()
+    at = tail.rfind(b"PK\5\6")
+    return int.from_bytes(tail[at + 10 : at + 12], "little")
 
 
 # --- MATLAB, version 5 to 7.2: a header of 128 bytes, then one element per variable

@@ -34,8 +34,19 @@ from a2j_jax.errors import UnreadableFrame, UserError
 from a2j_jax.files import regular_file
 from a2j_jax.text import printable
 
-# Floats that are all smaller are no depths in mm: no camera sees that near.
+# Smaller floats are no depths in mm: no camera sees that near. Metres have outliers (65.535) above.
 NEAREST_MM = 20.0
+_MOST_OUTLIERS = 0.01
+# Without loss, by Pillow's names.
+_TIFF_COMPRESSIONS = (
+    "raw",
+    "tiff_lzw",
+    "tiff_adobe_deflate",
+    "tiff_deflate",
+    "packbits",
+    "zstd",
+    "lzma",
+)
 _EXPECTED = "a depth frame (16-bit PNG, TIFF or PGM, or .npy)"
 _LARGEST_FILE = 1 << 30  # bytes
 _MOST_PIXELS = 1 << 26
@@ -147,10 +158,12 @@ def _to_depth(values: Values, kind: str, frame_format: str, depth_unit_mm: float
             else "no reading at all (every pixel is 0)"
         )
     is_float = values.dtype.kind == "f"
-    if is_float and highest < NEAREST_MM and not by_order:
-        raise UnreadableFrame(
-            f"all readings are below {NEAREST_MM:g}; expected mm; are these metres? multiply by 1000"
-        )
+    if is_float and not by_order:
+        plausible = np.count_nonzero(depth >= NEAREST_MM)
+        if plausible < _MOST_OUTLIERS * np.count_nonzero(depth > 0):
+            raise UnreadableFrame(
+                f"nearly all readings are below {NEAREST_MM:g}; expected mm; are these metres? multiply by 1000"
+            )
     if values.dtype.kind != "u" and depth.min() < 0:
         depth = np.maximum(depth, np.float32(0))
     unit = "mm" if is_float else f"{depth_unit_mm:g} mm per count"
@@ -268,12 +281,18 @@ def _tiff(contents: bytes, frame_format: str) -> tuple[Values, str]:
     with _damage_reported():
         tags: Any = getattr(image, "tag_v2", {})
         bits, signed = max(tags.get(258, (1,))), tags.get(339, (1,))[0] == 2
+    if image.info.get("compression") not in _TIFF_COMPRESSIONS:
+        raise UnreadableFrame("is a TIFF compressed with loss; expected LZW, deflate or none")
     if image.mode in ("I", "F", "I;16", "I;16B", "I;16L", "I;16N"):
         values = np.asarray(image)
         if image.mode == "I" and bits == 32 and not signed:
             values = values.view(np.uint32)  # Pillow knows signed ones only
         kind = "float TIFF" if image.mode == "F" else f"{bits}-bit TIFF"
         return values.astype(values.dtype.newbyteorder("="), copy=False), kind
+    if bits > 8:
+        raise UnreadableFrame(
+            f"is a {bits}-bit TIFF of several channels; expected {_expected(frame_format)}"
+        )
     return _from_8_bit(image, "TIFF", frame_format)
 
 
@@ -319,7 +338,7 @@ def _damage_reported() -> Iterator[None]:
     except UnreadableFrame:
         raise
     except Exception as error:  # Pillow raises whatever it stumbles over in a damaged file
-        reason = "truncated image" if "truncated" in str(error) else "damaged image"
+        reason = "truncated image" if "truncated" in str(error) else "damaged or unsupported image"
         raise UnreadableFrame(f"{reason}; copy or download it again") from error
 
 

@@ -116,6 +116,10 @@ def test_npz_that_cannot_be_read(tmp_path: Path) -> None:
         path.write_bytes(edited)
         message = refusal(array_files.read_npz, path)
         assert any(word in message for word in words.split("|")), message
+    whole = npz(path, ("a.npy", array), ("b.npy", array)).read_bytes()
+    at = whole.index(b"PK\1\2") + 32  # the comment of the first takes in the entry of the second
+    path.write_bytes(whole[:at] + b"\x33\0" + whole[at + 2 :])
+    assert "missing" in refusal(array_files.read_npz, path)
     path.write_bytes(array)
     assert "single .npy" in refusal(array_files.read_npz, path)
 

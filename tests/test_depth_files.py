@@ -157,6 +157,13 @@ def header(text: str) -> bytes:
     return b"\x93NUMPY\x01\0" + len(text).to_bytes(2, "little") + text.encode()
 
 
+def tiff_16_bit_rgb() -> bytes:
+    """2 x 2 px, which Pillow reads as 8-bit RGB."""
+    tags = {256: 2, 257: 2, 258: 134, 259: 1, 262: 2, 273: 140, 277: 3, 278: 2, 279: 24, 339: 1}
+    entries = [struct.pack("<HHII", tag, 3, 3 if tag == 258 else 1, v) for tag, v in tags.items()]
+    return b"II*\0\x08\0\0\0\x0a\0" + b"".join(entries) + bytes(4) + b"\x10\0" * 3 + bytes(24)
+
+
 TWO_PAGES = image(DEPTH, "TIFF", save_all=True, append_images=[Image.fromarray(DEPTH)])
 _IHDR = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 16, 12, 16, 0, 0, 0, 0))
 UNUSABLE: list[tuple[bytes, str, str]] = [
@@ -173,6 +180,8 @@ UNUSABLE: list[tuple[bytes, str, str]] = [
     (png(16, 12, color=2, raw=bytes(97 * 12)), "depth16", "several channels"),
     (image(DEPTH, "TIFF")[:100], "depth16", "image"),
     (TWO_PAGES, "depth16", "several images"),
+    (image(PACKED, "TIFF", compression="jpeg"), "nyu_packed", "loss"),
+    (tiff_16_bit_rgb(), "nyu_packed", "16-bit TIFF of several channels"),
     (image(GREY, "JPEG"), "stretch8", "JPEG"),
     (image(GREY, "BMP"), "stretch8", "BMP"),
     (pgm(DEPTH, 65535)[:-2], "depth16", "samples"),
@@ -208,6 +217,7 @@ UNUSABLE: list[tuple[bytes, str, str]] = [
     (npy(np.full((4, 4), -700.0)), "depth16", "above 0"),
     (npy(np.full((4, 4), -700)), "depth16", "above 0"),
     (npy(np.full((4, 4), 0.6)), "depth16", "metres"),
+    (npy(np.where(np.arange(400) < 3, 65.535, 0.6)[None]), "depth16", "metres"),
     (npy(np.array([[np.nan, 0.6, -1, np.inf]], np.float16)), "metres", "metres"),
     (image(np.full((4, 4), 0.6, np.float32), "TIFF"), "depth16", "metres"),
 ]  # fmt: skip

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from a2j_jax.errors import UserError
+from a2j_jax.files import regular_file
 from tfds_builders.wording import counted
 
 # Bytes of a label file that are in memory as text at a time.
@@ -73,9 +74,9 @@ def number_blocks(
       The names of n lines, and their numbers, (n, columns) float64.
 
     Raises:
-      UserError: no such file, no line in it, or a line of another form; names the line.
+      UserError: no such file, a device or pipe, no line in it, or a line of another form; names the line.
     """
-    path, found = Path(path), False
+    path, found = regular_file(path, "lines of a name and numbers"), False
     try:
         with path.open("rb") as file:
             for first_line, text in _whole_lines(file):

@@ -64,7 +64,7 @@ def test_a_malformed_line_is_named(tmp_path, monkeypatch, bad, block):
 
 
 def test_label_files_that_are_none(tmp_path):
-    with pytest.raises(UserError, match=r"no\.txt: not readable"):
+    with pytest.raises(UserError, match=r"no\.txt: no such file"):
         files.read_numbers(tmp_path / "no.txt", 3)
     for text in ("", "\n \n"):
         with pytest.raises(UserError, match="is empty"):

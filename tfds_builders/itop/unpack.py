@@ -13,6 +13,7 @@ from a2j_jax.errors import UserError
 from a2j_jax.progress import progress, say
 
 _BLOCK = 1 << 22  # bytes
+_LARGEST = 32 << 30  # unpacked: five times the largest of ITOP's files
 
 
 def unpacked(packed: Path) -> Path:
@@ -22,7 +23,7 @@ def unpacked(packed: Path) -> Path:
     own folder below the temporary one. The copy gets its name when it is complete, not before.
 
     Raises:
-      UserError: truncated or no gzip file, or no room for the copy.
+      UserError: truncated or no gzip file, absurdly large, or no room for the copy.
     """
     beside = packed.with_name(packed.name[: -len(".h5.gz")] + ".unpacked.h5")
     copies = [beside]
@@ -75,6 +76,8 @@ def _write(packed: Path, out: BinaryIO) -> None:
         shown = 0
         while block := stream.read(_BLOCK):
             out.write(block)
+            if out.tell() > _LARGEST:
+                raise UserError(f"{packed}: larger than 32 GiB unpacked; is it ITOP's file?")
             read = min(raw.tell() >> 20, megabytes)
             if read > shown:
                 advance(read - shown)
