@@ -2,6 +2,10 @@
 
 import json
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -172,3 +176,31 @@ def test_a_checkpoint_is_scored_and_reported(
     assert f"--data_dir {tiny_data}" in page
     assert "test/000" in page  # a frame, by its name
     assert not (checkpoints / "synthetic_hand" / "eval").exists()
+
+
+_STUCK = """
+import hashlib, sys
+from a2j_jax.cli import console
+from a2j_jax.evaluation import compare
+
+def stuck(*_, **__):
+    print("stuck", file=sys.stderr, flush=True)
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9)  # as a compilation: no signal reaches Python in it
+
+compare.compare_predictions = stuck
+console(["eval", "--predictions", "p.txt", "--track", "nyu", "--labels", "p.txt"])
+"""
+
+
+@pytest.mark.slow
+def test_sigterm_ends_it_while_it_compiles() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", _STUCK], stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == "stuck\n"
+        process.send_signal(signal.SIGTERM)
+        sent = time.monotonic()
+        _, said = process.communicate(timeout=30)
+    assert (process.returncode, said) == (143, "a2j: SIGTERM: ended\n")
+    assert time.monotonic() - sent < 2.0
