@@ -5,7 +5,7 @@ extra); without it the page has its tables and one line of advice: numbers never
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -42,7 +42,7 @@ _PLOTS = (
 _TILES_OF_A_KIND, _METHODS_COMPARED = 6, 4
 _TILE_INCHES = 1.9
 # Columns of a terminal for a method: its name wraps, its numbers need not.
-_HEAD_WIDTH = 16
+_HEAD_WIDTH = 12
 
 
 class Plot(NamedTuple):
@@ -61,11 +61,18 @@ def print_scores(scores: Mapping[str, Scores], console: Console | None = None) -
         scores: name → scores of the same frames, the model first and baselines after it.
         console: where to; stderr by default.
     """
-    for some in _side_by_side(scores, (console or progress.console).width):
+    width = (console or progress.console).width
+    together, by_joint = tables.score_tables(scores)
+    labels = max(len(row[0]) for part in (*together, *by_joint) for row in part.rows)
+    # As many methods at a time as fit without a row that wraps.
+    count = max((width - labels - 4) // (_HEAD_WIDTH + 3), 1)
+    names = list(scores)
+    for first in range(0, len(names), count):
+        some = {name: scores[name] for name in names[first : first + count]}
         together, by_joint = tables.score_tables(some)
         parts = [*together, *by_joint]
         printed = RichTable(title=Text(printable(parts[0].title)))
-        printed.add_column("", no_wrap=True)
+        printed.add_column("", min_width=labels, max_width=labels)
         for name in some:
             head = Text(printable(name))
             printed.add_column(head, justify="right", max_width=_HEAD_WIDTH, overflow="fold")
@@ -77,17 +84,6 @@ def print_scores(scores: Mapping[str, Scores], console: Console | None = None) -
                 printed.add_row(*(Text(printable(cell)) for cell in row), style=style)
             printed.add_section()
         progress.print_table(printed, console)
-
-
-def _side_by_side(scores: Mapping[str, Scores], width: int) -> Iterator[dict[str, Scores]]:
-    """As many methods at a time as fit a terminal's width without a row that wraps."""
-    together, by_joint = tables.score_tables(scores)
-    labels = max(len(row[0]) for table in (*together, *by_joint) for row in table.rows)
-    labels = max(labels, *(len(table.title) for table in (*together[1:], *by_joint)))
-    count = max((width - labels - 4) // (_HEAD_WIDTH + 3), 1)
-    names = list(scores)
-    for first in range(0, len(names), count):
-        yield {name: scores[name] for name in names[first : first + count]}
 
 
 def check_report(

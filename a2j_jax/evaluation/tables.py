@@ -92,7 +92,7 @@ def main_table(scores: Mapping[str, Scores]) -> Table:
         ("worst", lambda s: s.success_auc),
         ("mean", lambda s: s.success_auc_mean_joint),
     ):
-        label = f"success AUC by {kind} joint, 0–{CURVE_LIMIT:g} {first.unit}"
+        label = f"AUC 0–{CURVE_LIMIT:g} {first.unit} by {kind} joint"
         rows.append(_row(label, scores, lambda s, area=area: percent(area(s))))
     title = f"{first.track} · {frames_told(first)}"
     return Table(title, ("", *scores), tuple(rows), frozenset({0}))

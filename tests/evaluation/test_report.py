@@ -16,7 +16,7 @@ from rich.console import Console
 
 from a2j_jax.errors import UserError
 from a2j_jax.evaluation import report
-from a2j_jax.evaluation.score import score_errors
+from a2j_jax.evaluation.score import marked, score_errors, score_predictions
 from a2j_jax.evaluation.tables import Table
 from a2j_jax.tracks import get_track, with_crop_size
 from tests.evaluation import made_up
@@ -24,10 +24,27 @@ from tests.evaluation import made_up
 PLOTS = ("success_curve", "success_curve_mean", "per_joint", "error_depth", "error_distance")
 
 
-def printed(scores: dict[str, Any]) -> str:
+def printed(scores: dict[str, Any], width: int = 120) -> str:
     out = io.StringIO()
-    report.print_scores(scores, Console(file=out, width=120))
+    report.print_scores(scores, Console(file=out, width=width))
     return out.getvalue()
+
+
+@pytest.mark.parametrize("track", ["nyu", "itop_front", "k2hpd"])
+def test_rows_do_not_wrap_at_80_columns(track: str) -> None:
+    spec = get_track(track)
+    uvd = np.random.default_rng(0).uniform(50, 200, (3, spec.num_joints, spec.joint_dims))
+    one = dataclasses.replace(
+        score_predictions(uvd + 1, uvd, spec), frames_of=39_732, centers={"depth": 3}
+    )
+    names = ("A2J, best step 1200, EMA", "a_name_without_any_space", "mean pose", "crop center")
+    text = printed(marked(dict.fromkeys(names, one)), width=80)
+    assert max(map(len, text.splitlines())) <= 80
+    labels = [line.split("│")[1].strip() for line in text.splitlines() if line.startswith("│")]
+    for label in (f"AUC 0–80 {one.unit} by worst joint", f"mean error ({one.unit})"):
+        assert labels.count(label) == 2  # three methods, and one
+    assert f"{track} · 3 of 39,732 frames" in text
+    assert text.count("depth)") == len(names)
 
 
 def test_table_shows_every_number_side_by_side() -> None:
