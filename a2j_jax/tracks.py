@@ -350,6 +350,7 @@ class TrackRecord:
     depth_window_mm: float | None = None
     depth_reference: str | None = None
     storage_unit_mm: float | None = None
+    depth_unit_mm: float | None = None
 
     @classmethod
     def of(cls, track: TrackSpec) -> "TrackRecord":
@@ -399,8 +400,9 @@ class TrackRecord:
 
         Args:
           other: the record here.
-          but: fields that may differ.
+          but: fields that may differ. So may the unit of raw frames: they are stored in mm.
         """
+        but = {*but, "depth_unit_mm"}
         phrases = []
         for field in dataclasses.fields(self):
             there, here = getattr(self, field.name), getattr(other, field.name)

@@ -1,6 +1,7 @@
 """Joint files: every format round-trips, the authors' files read right, bad ones say where."""
 
 import json
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -225,3 +226,21 @@ def test_bad_binary_and_json_files(tmp_path: Path) -> None:
 def test_unknown_suffix_to_write(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot write"):
         write_joints(tmp_path / "p.csv", JointSet(UVD))
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".mat", ".jsonl", ".txt"])
+def test_a_full_disk_leaves_what_was_there(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"p{suffix}"
+    write_joints(path, JointSet(UVD[:1]))
+    before = path.read_bytes()
+    noise = np.random.default_rng(0).uniform(1, 600, (500, 14, 3))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    try:
+        with pytest.raises(UserError, match=f"p{suffix}: cannot be written") as caught:
+            write_joints(path, JointSet(noise))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "\n" not in str(caught.value)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
