@@ -13,6 +13,8 @@ from scipy.io import loadmat, savemat
 
 from a2j_jax import array_files
 from a2j_jax.errors import UserError
+from tests.distributions import itop as itop_files
+from tfds_builders.itop import itop
 
 RNG = np.random.default_rng(0)
 VARIABLES: dict[str, Any] = {
@@ -267,3 +269,22 @@ def test_hdf5_leads_nowhere_else(tmp_path: Path) -> None:
             assert "more data" in refusal(array_files.hdf5_dataset, file, key)
         assert "a.h5" in refusal(array_files.hdf5_array, data, 7)
     assert "no such file" in refusal(array_files.open_hdf5, tmp_path / "b.h5")
+
+
+@pytest.mark.parametrize("part", ["depth_map", "labels"])
+def test_changed_hdf5_files_are_refused_or_read(tmp_path: Path, part: str) -> None:
+    """HDF5 has no checksums: values may differ, but nothing crashes, hangs or leaves another kind of error."""
+    itop_files.write(tmp_path, {"test": 4})
+    path = tmp_path / f"ITOP_side_test_{part}.h5"
+    whole, rng, refused = path.read_bytes(), np.random.default_rng(3), 0
+    for _ in range(100):
+        path.write_bytes(changed(whole, rng))
+        itop._depth_map.cache_clear()
+        try:
+            distribution = itop.ItopDistribution(tmp_path)
+            for source in distribution.splits()["test"].sources:
+                distribution.read_depth(source)
+        except UserError:
+            refused += 1
+    assert refused > 10
+    itop._depth_map.cache_clear()
