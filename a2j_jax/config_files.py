@@ -103,7 +103,12 @@ def read_config_file(path: Path) -> Config:
         config = checked(from_json(path.read_text(encoding="utf-8")))
     except (UserError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: {error}") from error
-    own = path.parent / TRACK_FILE
+    return with_own_track(config, path.parent)
+
+
+def with_own_track(config: Config, folder: Path) -> Config:
+    """The config with a custom track taken from the copy in `folder`, where there is one."""
+    own = folder / TRACK_FILE
     if config.track in TRACKS or not own.is_file():
         return config
     return dataclasses.replace(config, track=str(own))

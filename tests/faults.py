@@ -208,7 +208,9 @@ def check_complaint(end: End, folder: Path, kept: int | None) -> str:
     assert str(folder) in last
     if "could not be saved" in last:
         assert (f"step {kept} is kept" if kept is not None else "none was saved before") in last
-    usual = re.compile(r"(training: |step \d+: |resuming from step |tiny: |.* is built already)")
+    usual = re.compile(
+        r"(training: |\d+ steps are few|step \d+: |resuming from step |tiny: |.* is built already)"
+    )
     unusual = [line for line in before if not usual.match(line)]
     assert not unusual, unusual[:9]
     return last

@@ -25,6 +25,7 @@ from a2j_jax.training import assembly
 from a2j_jax.training.experiment import run_experiment
 from a2j_jax.training.record import read_starts
 from a2j_jax.training.restore import Restored, restore
+from a2j_jax.training.run_directory import run_and_step
 from a2j_jax.training.stopping import StopRequests, stopped
 from a2j_jax.weights.load import check_weights
 
@@ -86,7 +87,7 @@ def jobs(table: PaperTable, base: Config, seeds: int, out: Path) -> Iterator[Job
 def unusable_weights(config: Config) -> str | None:
     """Why a run cannot start from the weights it is to start from; None where it can, or needs none."""
     source = config.model.init_from
-    if source is None or local_path(source).is_dir():
+    if source is None or run_and_step(source)[0].is_dir():
         return None
     track = assembly.track_of(config)
     model = assembly.model_of(config, track)

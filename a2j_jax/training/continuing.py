@@ -1,5 +1,6 @@
 """What may change between the parts of a run, and what would make it another run."""
 
+import contextlib
 import dataclasses
 import math
 from collections.abc import Iterator
@@ -8,9 +9,18 @@ from typing import Any, NamedTuple
 
 from a2j_jax.config import Config
 from a2j_jax.errors import UserError
-from a2j_jax.track_files import find_track
+from a2j_jax.files import read_json
+from a2j_jax.track_files import TRACK_FILE, find_track
 from a2j_jax.training import assembly
-from a2j_jax.training.run_directory import CONFIG_FILE, kept_checkpoints, read_config
+from a2j_jax.training.run_directory import (
+    CONFIG_FILE,
+    DamagedError,
+    is_converted,
+    kept_checkpoints,
+    read_config,
+    read_manifest,
+    recorded_config,
+)
 
 # How long, how often, and where the examples lie: the steps already taken stay what they were.
 _MAY_CHANGE = (
@@ -73,21 +83,68 @@ def check_run_directory(workdir: Path, config: Config) -> list[Difference]:
     if workdir.exists() and not workdir.is_dir():
         raise UserError(f"{workdir} is a file; name a folder for the run")
     kept = kept_checkpoints(workdir)
-    if not kept or not (workdir / CONFIG_FILE).exists():
-        return []
-    if not (kept[-1] / "optimizer").exists():
+    if kept and all(is_converted(folder) for folder in kept):
         raise UserError(
             f"{workdir} holds a converted checkpoint, which has no training to continue; name another "
             "--workdir"
         )
-    found = differences(read_config(workdir), config)
+    before = read_config(workdir) if (workdir / CONFIG_FILE).exists() else None
+    recorded = _newest_record(kept)
+    if not kept or (before is None and recorded is None):
+        return []
+    found = differences(before or recorded or config, config)
     other = [difference for difference in found if difference.key not in _MAY_CHANGE]
+    known = {difference.key for difference in other}
+    other += [d for d in _changed_since(recorded, config) if d.key not in known]
     if other:
         raise UserError(
             f"{workdir} holds a run of another experiment ({'; '.join(map(str, other))}); "
-            "name another --workdir (of a table: --out), or give the values it was started with"
+            "name another --workdir (of a table: --out), or give the values it was started with; a new run starts from "
+            f"its weights with --config.model.init_from={workdir}@latest"
         )
     return found
+
+
+def _newest_record(kept: list[Path]) -> Config | None:
+    """The config that the newest checkpoint of these was written with; None: none of them says."""
+    for folder in reversed(kept):
+        with contextlib.suppress(DamagedError):
+            found = recorded_config(folder)
+            if found is not None:
+                return found
+    return None
+
+
+def _changed_since(recorded: Config | None, config: Config) -> list[Difference]:
+    """Values that make it another experiment than the recorded one; the weights it began with matter no longer."""
+    found = [] if recorded is None else differences(recorded, config)
+    return [d for d in found if d.key not in (*_MAY_CHANGE, "model.init_from")]
+
+
+def check_recorded(folder: Path, config: Config) -> None:
+    """Refuse a config or a track that differs from what a checkpoint was written with: it would change the scores.
+
+    Args:
+      folder: of the checkpoint.
+      config: as `config.json` has it.
+
+    Raises:
+      UserError: naming the values, and `config.json` or `track.json`.
+    """
+    before, manifest = recorded_config(folder), read_manifest(folder)
+    if before is None or manifest is None:
+        return
+    changed = _changed_since(before, config)
+    name, shown = CONFIG_FILE, "; ".join(map(str, changed))
+    path = folder.parent.parent / TRACK_FILE
+    if not changed and manifest.track is not None and path.exists():
+        old, new = manifest.track, read_json(path, "a track")
+        keys = {key for key in old.keys() | new.keys() if old.get(key) != new.get(key)}
+        name, shown = TRACK_FILE, ", ".join(sorted(keys - {"citation", "notes"}))
+    if shown:
+        raise UserError(
+            f"{folder.parent.parent / name} has changed since step {folder.name} was saved ({shown}); restore the file"
+        )
 
 
 def differences(before: Config, now: Config) -> list[Difference]:

@@ -5,7 +5,7 @@ import dataclasses
 import itertools
 import math
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 from a2j_jax import input_pipeline, processes
 from a2j_jax.config import Config
 from a2j_jax.errors import UserError
-from a2j_jax.evaluation.evaluate import evaluate_batches
+from a2j_jax.evaluation.evaluate import Frames, evaluate_batches, mean_pose, score_constant_pose
 from a2j_jax.evaluation.score import Scores
 from a2j_jax.files import local_path
 from a2j_jax.models.network import PoseNetwork, init_variables
@@ -26,7 +26,7 @@ from a2j_jax.training.checkpoints import RunCheckpoints
 from a2j_jax.training.continuing import Difference, check_run_directory
 from a2j_jax.training.freezing import check_prefixes
 from a2j_jax.training.logs import NoLog, RunLog
-from a2j_jax.training.loop import Evaluate, Intervals, train
+from a2j_jax.training.loop import Intervals, to_be_scored, train
 from a2j_jax.training.profiling import FOLDER as PROFILE_FOLDER
 from a2j_jax.training.profiling import ProfileWindow
 from a2j_jax.training.record import read_starts, record_start
@@ -37,12 +37,17 @@ from a2j_jax.training.run_directory import (
     RANKED_BY,
     claimed,
     kept_checkpoints,
+    rank,
     read_config,
+    run_and_step,
     write_config,
 )
 from a2j_jax.training.state import TrainState
 from a2j_jax.training.weights_and_biases import WandbLog, require_wandb
 from a2j_jax.weights.load import initial_variables
+
+_FEW_STEPS = 1000
+_MEAN_POSE_FRAMES = 20_000  # are enough, and take seconds
 
 
 def run_experiment(
@@ -127,13 +132,18 @@ def run_experiment(
         contextlib.closing(RunCheckpoints(workdir, config.run.keep_best)) as checkpoints,
     ):
         before = read_config(workdir) if (workdir / CONFIG_FILE).exists() else None
+        restored = checkpoints.restore_latest(state)
         last = checkpoints.latest_step()
-        if last is None and goes_on:
+        if restored is None and goes_on:
             raise UserError(f"{workdir}: its checkpoints have gone while they were being read")
-        if last is not None:
-            state, position = checkpoints.restore(state, last)
+        if restored is not None:
+            state, position = restored
             batches.set_state(position)
-        done = last is not None and last >= intervals.total
+        done = (
+            last is not None
+            and last >= intervals.total
+            and not to_be_scored(checkpoints, intervals)
+        )
         processes.wait_for_all("the run directory is read")
         if processes.is_first() and (not done or before is None):
             unit = input_pipeline.depth_unit_mm(config.data.dir, track)
@@ -142,10 +152,16 @@ def run_experiment(
             say(f"this run is finished at step {last}; nothing left to train")
             return state
         say(_headline(config, track, model, state, frames, intervals, layout))
+        if last is None and intervals.total < _FEW_STEPS:
+            say(
+                f"{intervals.total} steps are few: below about {_FEW_STEPS:,} a network seldom beats the mean "
+                "pose; raise --config.optim.steps or --config.optim.epochs"
+            )
         if last is not None:
             _say_continued(config, before, changed, last, intervals.total, steps_per_epoch)
             _say_other_devices(workdir, batch_size, layout)
             _say_other_frames(workdir, frames)
+        evaluate = Evaluator(config, track, model, layout.local)
         with (
             contextlib.closing(
                 _run_log(config, workdir, command, last or 0, layout, frames)
@@ -158,7 +174,7 @@ def run_experiment(
                 batches,
                 jax.random.fold_in(key, 1),
                 intervals,
-                evaluate=evaluator(config, track, model, layout.local),
+                evaluate=evaluate,
                 checkpoints=checkpoints,
                 log=log,
                 schedule=schedule,
@@ -168,6 +184,7 @@ def run_experiment(
                 skippable=config.optim.skip_nonfinite_updates,
                 gather=layout.gather,
             )
+        _say_behind_mean_pose(config, track, evaluate.frames, checkpoints.metrics(intervals.total))
         say(f"trained; look at it: a2j eval --workdir {shlex.quote(str(workdir))}")
         return state
 
@@ -180,7 +197,7 @@ def _starting_point(config: Config, model: PoseNetwork, track: TrackSpec) -> dic
     source = config.model.init_from
     if source is None:
         return variables
-    if local_path(source).is_dir():
+    if run_and_step(source)[0].is_dir():
         return variables_from(source, variables)
     return initial_variables(
         source, variables, backbone=model.backbone, head_depth=config.model.head_depth
@@ -199,34 +216,77 @@ def _check_labels(config: Config, track: TrackSpec, key: str) -> None:
         )
 
 
-def evaluator(
-    config: Config, track: TrackSpec, model: PoseNetwork, devices: Sequence[jax.Device]
-) -> Evaluate:
-    """`evaluate(state)` -> scores of the evaluation split: mean errors of its weights, and of their average."""
-    predict = assembly.predict_of(model, track, devices)
-    data = config.data
+class Evaluator:
+    """`evaluate(state, on_batch)` -> mean errors of its weights on the evaluation split, and of their average.
 
-    def score(variables: dict[str, Any]) -> Scores:
-        batches = input_pipeline.eval_batches(
-            data.dir,
-            track,
-            data.eval_split,
-            config.optim.batch_size,
-            on_bad_example=data.on_bad_example,
-        )
-        if data.eval_frames is not None:
-            batches = itertools.islice(
-                batches, math.ceil(data.eval_frames / config.optim.batch_size)
-            )
-        placed = assembly.place_variables(variables, devices)
-        return evaluate_batches(lambda batch: predict(placed, batch), batches, track).scores
+    Attributes:
+      frames: of the last evaluation; None before the first.
+    """
 
-    def evaluate(state: TrainState) -> dict[str, float]:
-        raw = score(state.variables)
+    def __init__(
+        self, config: Config, track: TrackSpec, model: PoseNetwork, devices: Sequence[jax.Device]
+    ):
+        """For a network on these devices of this process."""
+        self._config, self._track, self._devices = config, track, devices
+        self._predict = assembly.predict_of(model, track, devices)
+        self.frames: Frames | None = None
+
+    def __call__(self, state: TrainState, on_batch: Callable[[int], None]) -> dict[str, float]:
+        """Scores of a gathered state; `on_batch` is called after each batch."""
+        raw = self._score(state.variables, on_batch)
         scores = {RANKED_BY: raw.mean_error, "frames": float(raw.frames)}
-        return scores if state.ema is None else {**scores, OF_EMA: score(state.ema).mean_error}
+        if state.ema is not None:
+            scores[OF_EMA] = self._score(state.ema, on_batch).mean_error
+        return scores
 
-    return evaluate
+    def _score(self, variables: dict[str, Any], on_batch: Callable[[int], None]) -> Scores:
+        config = self._config
+        batches = _plain_batches(
+            config, self._track, config.data.eval_split, config.data.eval_frames
+        )
+        placed = assembly.place_variables(variables, self._devices)
+        result = evaluate_batches(
+            lambda batch: self._predict(placed, batch), batches, self._track, on_batch
+        )
+        self.frames = result.frames
+        return result.scores
+
+
+def _plain_batches(
+    config: Config, track: TrackSpec, split: str, frames: int | None
+) -> Iterator[dict[str, np.ndarray]]:
+    """Examples of a split without augmentation, about the first `frames` of them."""
+    batches = input_pipeline.eval_batches(
+        config.data.dir,
+        track,
+        split,
+        config.optim.batch_size,
+        on_bad_example=config.data.on_bad_example,
+    )
+    count = None if frames is None else math.ceil(frames / config.optim.batch_size)
+    return itertools.islice(batches, count)
+
+
+def _say_behind_mean_pose(
+    config: Config, track: TrackSpec, frames: Frames | None, metrics: dict[str, float] | None
+) -> None:
+    """Whether a run has ended behind the mean pose, the answer that ignores the image."""
+    if frames is None or metrics is None:
+        return
+    try:
+        pose = mean_pose(
+            _plain_batches(config, track, config.data.train_split, _MEAN_POSE_FRAMES), track
+        )
+    except UserError:  # a joint that no frame labels: there is no mean pose to compare with
+        return
+    baseline = score_constant_pose(pose, frames, track).mean_error
+    if rank(metrics) >= baseline:
+        unit = "mm" if track.joint_dims == 3 else "px"
+        say(
+            f"worse than the mean pose: error {rank(metrics):.2f} {unit} where the mean pose of the training split has "
+            f"{baseline:.2f}; train for more steps, on more frames, or start from a trained network "
+            "(--config.model.init_from)"
+        )
 
 
 def _run_log(

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, NoReturn, Protocol
 import jax
 import optax
 
+from a2j_jax import processes
 from a2j_jax.errors import UserError
 from a2j_jax.evaluation.metrics import NotFiniteError
 from a2j_jax.progress import Advance, progress, say
@@ -17,8 +18,9 @@ from a2j_jax.training.state import TrainState
 from a2j_jax.training.step import Batch, Metrics, TrainStep
 from a2j_jax.training.stopping import StopRequests, stopped
 
-# state -> scores of the evaluation split; the "error", or that of the averaged weights, ranks checkpoints
-Evaluate = Callable[[TrainState], dict[str, float]]
+# (state, called after each batch) -> scores of the evaluation split; the "error", or that of the averaged weights,
+# ranks checkpoints
+Evaluate = Callable[[TrainState, Callable[[int], None]], dict[str, float]]
 # What travels to the device; the rest of an example is for evaluation.
 BATCH_KEYS = ("canvas", "box_px", "window_px", "center_uvd", "joints_uvd", "valid")
 
@@ -42,6 +44,10 @@ class Intervals(NamedTuple):
     log: int
     evaluate: int  # and save
     save: int | None = None  # without evaluating
+
+    def evaluates(self, step: int) -> bool:
+        """Whether the state after a step is evaluated."""
+        return step % self.evaluate == 0 or step >= self.total
 
 
 class Window(Protocol):
@@ -72,7 +78,8 @@ def train(
     """Train from `state.step` to `intervals.total`.
 
     Metrics are read one step late, so that the device never waits for the host. Every `intervals.evaluate` steps
-    and at the end the state is evaluated and saved, after its losses were seen to be finite.
+    and at the end the state is saved, after its losses were seen to be finite, and then evaluated. An evaluation that
+    was interrupted is done when the run continues from that step.
 
     Args:
       train_step: compiled; it is given the host's batches.
@@ -80,7 +87,7 @@ def train(
       batches: from the position that belongs to the state.
       key: of the run.
       intervals: how often what happens.
-      evaluate: scores of a gathered state.
+      evaluate: scores of a gathered state; calls its second argument after each batch.
       checkpoints, log: of the run directory.
       schedule: the learning rate, to be logged.
       batch_size: of all devices together.
@@ -97,38 +104,58 @@ def train(
         last good checkpoint; a checkpoint that cannot be saved.
       Stopped: SIGTERM or SIGINT came; the last step's state is saved.
     """
-    first = int(gather(state).step)
+    whole = gather(state)
+    first = int(whole.step)
     reporter = _Reporter(log, schedule, intervals.log, checkpoints, skippable)
-    with (
-        StopRequests() as stop,
-        progress("training", intervals.total * batch_size, "images", first * batch_size) as advance,
-    ):
-        for step in range(first + 1, intervals.total + 1):
-            batch = next(batches)
-            if window is not None:
-                window.before(step)
-            state, metrics = train_step(state, {name: batch[name] for name in BATCH_KEYS}, key)
-            if window is not None:
-                window.after(step, metrics)
-            reporter.read(advance)
-            advance(batch_size)
-            reporter.pending = (step, metrics)
-            signal = stop.after(step)
-            if step % intervals.evaluate == 0 or step == intervals.total:
-                reporter.read(advance)
-                whole = gather(state)
-                scores = reporter.checked(step, evaluate, whole)
-                log.write("eval", step, scores)
-                checkpoints.save(whole, batches.get_state(), scores)
-                say(f"step {step}: {_told(scores, unit)}")
-            elif signal is not None or (intervals.save and step % intervals.save == 0):
-                reporter.read(advance)
-                checkpoints.save(gather(state), batches.get_state(), None)
-            if signal is not None and step < intervals.total:
+    with StopRequests() as stop:
+
+        def look_for_signal(_: int) -> None:
+            # Several processes stop after the same step alone: they cannot agree on a batch.
+            if stop.received is not None and not processes.several():
                 checkpoints.wait()
-                raise stopped(signal, step, intervals.total)
-        checkpoints.wait()
+                raise stopped(stop.received, int(whole.step), intervals.total)
+
+        def score() -> None:
+            step = int(whole.step)
+            scores = reporter.checked(step, lambda: evaluate(whole, look_for_signal))
+            log.write("eval", step, scores)
+            checkpoints.score(step, scores)
+            say(f"step {step}: {_told(scores, unit)}")
+
+        if to_be_scored(checkpoints, intervals):
+            score()
+        with progress(
+            "training", intervals.total * batch_size, "images", first * batch_size
+        ) as advance:
+            for step in range(first + 1, intervals.total + 1):
+                batch = next(batches)
+                if window is not None:
+                    window.before(step)
+                state, metrics = train_step(state, {name: batch[name] for name in BATCH_KEYS}, key)
+                if window is not None:
+                    window.after(step, metrics)
+                reporter.read(advance)
+                advance(batch_size)
+                reporter.pending = (step, metrics)
+                signal = stop.after(step)
+                due = intervals.evaluates(step)
+                if due or signal is not None or (intervals.save and step % intervals.save == 0):
+                    reporter.read(advance)
+                    whole = gather(state)
+                    checkpoints.save(whole, batches.get_state(), to_be_scored=due)
+                if signal is not None:
+                    checkpoints.wait()
+                    raise stopped(signal, step, intervals.total)
+                if due:
+                    score()
+            checkpoints.wait()
     return gather(state)
+
+
+def to_be_scored(checkpoints: RunCheckpoints, intervals: Intervals) -> bool:
+    """Whether the latest checkpoint is of a step that is evaluated, and was not yet."""
+    last = checkpoints.latest_step()
+    return last is not None and intervals.evaluates(last) and checkpoints.metrics(last) is None
 
 
 def _told(scores: dict[str, float], unit: str) -> str:
@@ -175,11 +202,12 @@ class _Reporter:
             note=f"loss {scalars['loss']:.2f}  lr {scalars['learning_rate']:.1e}",
         )
 
-    def checked(self, step: int, evaluate: Evaluate, state: TrainState) -> dict[str, float]:
-        """Scores of a state that is fit to be saved: a finite loss may still break the weights it leads to."""
+    def checked(self, step: int, evaluate: Callable[[], dict[str, float]]) -> dict[str, float]:
+        """Scores of a state that is fit to be kept: a finite loss may still break the weights it leads to."""
         try:
-            return evaluate(state)
+            return evaluate()
         except NotFiniteError as error:
+            self._checkpoints.discard(step)
             self._stop(step, str(error))
 
     def _stop(self, step: int, what: str) -> NoReturn:

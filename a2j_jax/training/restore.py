@@ -11,8 +11,9 @@ from a2j_jax.files import local_path
 from a2j_jax.models.network import PoseNetwork
 from a2j_jax.tracks import TrackSpec
 from a2j_jax.training import assembly
-from a2j_jax.training.checkpoints import Weights, load_variables
-from a2j_jax.training.run_directory import has_average, read_config
+from a2j_jax.training.checkpoints import Weights, choose_step, load_variables, undamaged
+from a2j_jax.training.continuing import check_recorded
+from a2j_jax.training.run_directory import has_average, read_config, run_and_step
 from a2j_jax.weights.load import say_initialised
 
 
@@ -36,39 +37,44 @@ def restore(directory: str | Path, step: int | str = "best", weights: Weights = 
       weights: "raw", their moving average "ema", or "best": the average where one was kept.
 
     Raises:
-      UserError: nothing there, no such step, no average, or tensors of another architecture.
+      UserError: nothing there, no such step, no average, a damaged checkpoint, a `config.json` that was changed since,
+        or tensors of another architecture.
     """
     directory = local_path(directory, "checkpoint")
     config = read_config(directory)
+    folder = choose_step(directory, step)
+    undamaged(folder, lambda: check_recorded(folder, config))
     track = assembly.track_of(config)
     model = assembly.model_of(config, track)
     expected = assembly.expected_variables(model, track)
-    variables, found = load_variables(directory, expected, step, weights)
-    averaged = weights != "raw" and has_average(directory, found)
+    variables, found = load_variables(directory, expected, int(folder.name), weights)
+    averaged = weights != "raw" and has_average(folder)
     return Restored(model, variables, track, config, found, averaged)
 
 
-def variables_from(directory: str | Path, variables: dict[str, Any]) -> dict[str, Any]:
-    """Start from another run's weights, as `--config.model.init_from=FOLDER` does; says what was taken.
+def variables_from(source: str | Path, variables: dict[str, Any]) -> dict[str, Any]:
+    """Start from another run's weights, as `--config.model.init_from=RUN@STEP` does; says what was taken.
 
     The trunk has to be the same. Of the heads, what is not there or has another shape (another number of joints)
     stays as it is.
 
     Args:
-      directory: a work directory of `a2j train`, or what `a2j convert` made; its best step.
+      source: a work directory of `a2j train`, or what `a2j convert` made, alone (its best step) or as FOLDER@STEP: a
+        number, best or latest.
       variables: freshly initialised {"params", "batch_stats"}.
 
     Raises:
       UserError: nothing there, or a trunk of another architecture.
     """
-    found = restore(directory)
+    directory, step = run_and_step(source)
+    found = restore(directory, step)
     there = flatten_dict(found.variables, sep="/")
     fresh = flatten_dict(variables, sep="/")
     fits = {name for name, x in fresh.items() if name in there and there[name].shape == x.shape}
     other = sorted(name for name in fresh if name not in fits)
     if any("/trunk/" in name for name in other):
         raise UserError(
-            f"--config.model.init_from={directory}: its trunk is a {found.config.model.backbone} of width "
+            f"--config.model.init_from={source}: its trunk is a {found.config.model.backbone} of width "
             f"{found.config.model.width}, another one than this config's"
         )
     unused = sorted({name.split("/")[1] for name in there if name not in fresh})

@@ -2,21 +2,27 @@
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import math
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from a2j_jax.config import Config, to_json
-from a2j_jax.config_files import read_config_file
+from a2j_jax.config import Config, from_json, to_json
+from a2j_jax.config_files import read_config_file, with_own_track
 from a2j_jax.errors import UserError
-from a2j_jax.files import read_json
+from a2j_jax.files import file_digest, local_path, read_json, regular_file, write_file
+from a2j_jax.text import printable
 from a2j_jax.track_files import TRACK_FILE, load_track, track_file
-from a2j_jax.training.json_lines import cannot_write
 
 CONFIG_FILE = "config.json"
 CHECKPOINTS = "checkpoints"
+MANIFEST = "manifest.json"  # of each checkpoint
 RANKED_BY = "error"  # lower is better
 OF_EMA = "error_ema"  # and ranks instead, where an average of the weights is kept
 
@@ -59,7 +65,7 @@ def write_config(directory: str | Path, config: Config, depth_unit_mm: float | N
     Raises:
       UserError: a file that cannot be written.
     """
-    _write_whole(Path(directory) / CONFIG_FILE, to_json(config).encode() + b"\n")
+    write_file(Path(directory) / CONFIG_FILE, to_json(config) + "\n")
     own = track_file(config.track)
     kept = Path(directory) / TRACK_FILE
     if own is not None and own.resolve() != kept.resolve():
@@ -67,18 +73,7 @@ def write_config(directory: str | Path, config: Config, depth_unit_mm: float | N
         if depth_unit_mm not in (None, load_track(own).depth_unit_mm):
             values = {**read_json(own), "depth_unit_mm": depth_unit_mm}
             track = json.dumps(values, indent=2).encode() + b"\n"
-        _write_whole(kept, track)
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that a kill or a full disk leaves it as it was before."""
-    unfinished = path.with_name(f"{path.name}.unfinished")
-    try:
-        unfinished.write_bytes(content)
-        unfinished.replace(path)
-    except OSError as error:
-        unfinished.unlink(missing_ok=True)
-        raise cannot_write(path, error) from error
+        write_file(kept, track)
 
 
 def read_config(directory: str | Path) -> Config:
@@ -106,41 +101,209 @@ def read_config(directory: str | Path) -> Config:
         ) from error
 
 
+def run_and_step(source: str | Path) -> tuple[Path, str]:
+    """`RUN` or `RUN@STEP` -> the folder, and "best" (the default), "latest" or the number of a step."""
+    path = local_path(source)
+    if path.exists() or "@" not in path.name:
+        return path, "best"
+    name, _, step = path.name.rpartition("@")
+    return path.with_name(name) if name else path, step
+
+
 def kept_checkpoints(directory: str | Path) -> list[Path]:
-    """Folders of the complete checkpoints of a run, by step."""
-    found = (Path(directory) / CHECKPOINTS).glob("*")
-    return sorted((path for path in found if path.name.isdigit()), key=lambda path: int(path.name))
+    """Folders of the checkpoints of a run, by step; of complete ones, unless something has damaged them since."""
+    found = [path for path in (Path(directory) / CHECKPOINTS).glob("*") if path.is_dir()]
+    steps = (path for path in found if re.fullmatch("0|[1-9][0-9]*", path.name))
+    return sorted(steps, key=lambda path: int(path.name))
+
+
+class DamagedError(UserError):
+    """A checkpoint that is not as it was written."""
+
+
+class Manifest(NamedTuple):
+    """What was written into the folder of a checkpoint."""
+
+    files: dict[str, tuple[int, str]]  # name relative to the folder -> bytes, SHA-256
+    config: Any  # contents of `config.json` at that time; None: there was none
+    track: Any  # contents of `track.json`, likewise
+    metrics: dict[str, float] | None = None  # None: not evaluated (yet)
+
+    @classmethod
+    def of(cls, folder: Path) -> "Manifest":
+        """The manifest of a folder as it is now.
+
+        Args:
+          folder: of a checkpoint that is complete, in the `checkpoints` folder of a run.
+        """
+        names = _files_below(folder)
+        with ThreadPoolExecutor() as pool:
+            digests = pool.map(lambda name: file_digest(folder / name), names)
+            files = {
+                n: ((folder / n).stat().st_size, d) for n, d in zip(names, digests, strict=True)
+            }
+        config, track = (_contents(folder.parent.parent / n) for n in (CONFIG_FILE, TRACK_FILE))
+        return cls(files, config, track)
+
+    def write(self, folder: Path) -> None:
+        """Write `manifest.json`; the old one is replaced at once or not at all."""
+        contents = self._asdict()
+        write_file(folder / MANIFEST, json.dumps(contents | {"digest": _digest_of(contents)}))
+
+    def check(self, folder: Path, items: Iterable[str] = ()) -> None:
+        """Compare the files of a checkpoint with what was written.
+
+        Args:
+          folder: of the checkpoint.
+          items: the parts that are to be read ("variables"); files that belong to no part are compared too.
+
+        Raises:
+          DamagedError: files that are missing, truncated, changed or not ours, naming the first.
+          UserError: a file that may not be read.
+        """
+        chosen = set(items)
+        there, before = (
+            {n for n in names if "/" not in n or n.partition("/")[0] in chosen}
+            for names in (_files_below(folder), self.files)
+        )
+        with ThreadPoolExecutor() as pool:
+            faults = dict.fromkeys(before - there, "is missing")
+            added = {n for n in there - before if not n.rpartition("/")[2].startswith(".")}
+            faults |= dict.fromkeys(added, "was not written with it")  # `.DS_Store` does no harm
+            both = sorted(before & there)
+            faults |= {
+                n: f
+                for n, f in zip(both, pool.map(partial(self._fault, folder), both), strict=True)
+                if f
+            }
+        if faults:
+            name, fault = min(faults.items())
+            more = f", and {len(faults) - 1} more files" if len(faults) > 1 else ""
+            raise DamagedError(f"{printable(name)} {fault}{more}")
+
+    def _fault(self, folder: Path, name: str) -> str:
+        size, digest = self.files[name]
+        path = folder / name
+        try:
+            if (found := path.stat().st_size) != size:
+                return f"has {found:,} bytes where {size:,} were written"
+            return "" if file_digest(path) == digest else "has changed since it was written"
+        except PermissionError as error:
+            raise UserError(f"{path}: no permission to read") from error
+        except OSError as error:
+            return f"cannot be read ({error.strerror})"
+
+
+def read_manifest(folder: Path) -> Manifest | None:
+    """The manifest of a checkpoint; None: it was written by a version that had none.
+
+    Raises:
+      DamagedError: a manifest that is not as it was written.
+      UserError: one that may not be read.
+    """
+    path = folder / MANIFEST
+    if not path.exists():
+        return None
+    regular_file(path, "the manifest of a checkpoint")
+    try:
+        contents = read_json(path)
+        digest = contents.pop("digest")
+        if digest == _digest_of(contents):
+            return Manifest(**contents)
+    except (UserError, AttributeError, KeyError, TypeError):
+        pass
+    raise DamagedError(f"{MANIFEST} has changed since it was written")
+
+
+def recorded_config(folder: Path) -> Config | None:
+    """The config that a checkpoint was written with; None: it does not say.
+
+    Raises:
+      DamagedError: its manifest is not as it was written.
+      UserError: a config that this version does not know.
+    """
+    manifest = read_manifest(folder)
+    if manifest is None or manifest.config is None:
+        return None
+    return with_own_track(from_json(json.dumps(manifest.config)), folder.parent.parent)
+
+
+def _digest_of(contents: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(contents, sort_keys=True).encode()).hexdigest()
+
+
+def _files_below(folder: Path) -> list[str]:
+    """Names of a checkpoint's files relative to it, without the manifest."""
+    walked = os.walk(folder, followlinks=True)
+    found = (
+        Path(at, name).relative_to(folder).as_posix() for at, _, names in walked for name in names
+    )
+    return sorted(name for name in found if name != MANIFEST)
+
+
+def _contents(path: Path) -> Any:
+    try:
+        return read_json(path) if path.exists() else None
+    except UserError:
+        return None
 
 
 def ranking_metrics(directory: str | Path) -> dict[int, dict[str, float]]:
-    """Metrics of every kept checkpoint, by step.
+    """Metrics of every kept checkpoint that was evaluated, by step.
 
     Raises:
-      UserError: a file of metrics that cannot be read. Orbax reads them too, whenever it opens a
-        run, and would end in a traceback.
+      DamagedError: a checkpoint whose metrics cannot be read.
     """
-    files = {int(p.name): p / "metrics" / "metrics" for p in kept_checkpoints(directory)}
-    return {step: _read_metrics(path) for step, path in files.items() if path.is_file()}
+    found = {int(path.name): metrics_of(path) for path in kept_checkpoints(directory)}
+    return {step: metrics for step, metrics in found.items() if metrics is not None}
 
 
-def _read_metrics(path: Path) -> dict[str, float]:
+def metrics_of(folder: Path) -> dict[str, float] | None:
+    """Metrics of a checkpoint; None: it was not evaluated.
+
+    Raises:
+      DamagedError: they cannot be read.
+    """
+    path = folder / MANIFEST
+    fix = f"delete the folder of that checkpoint, {folder}"
+    try:
+        manifest = read_manifest(folder)
+    except DamagedError as error:
+        raise DamagedError(f"{path} is damaged; {fix}") from error
+    if manifest is not None:
+        return manifest.metrics
+    path = folder / "metrics" / "metrics"  # where versions without a manifest had them
+    if not path.is_file():
+        return None
     try:
         metrics = json.loads(path.read_text())
         if math.isfinite(metrics[RANKED_BY]):
             return dict(metrics)
     except (ValueError, TypeError, KeyError):
         pass
-    raise UserError(
-        f"{path} is damaged: expected a JSON object with a number {RANKED_BY!r}; delete the folder of "
-        f"that checkpoint, {path.parent.parent}"
+    raise DamagedError(
+        f"{path} is damaged: expected a JSON object with a number {RANKED_BY!r}; {fix}"
     )
 
 
-def has_average(directory: str | Path, step: int) -> bool:
-    """Whether the checkpoint of a step holds a moving average of the weights, too."""
-    return (Path(directory) / CHECKPOINTS / str(step) / "ema").exists()
+def has_average(folder: Path) -> bool:
+    """Whether a checkpoint was written with a moving average of the weights, too."""
+    manifest = read_manifest(folder)
+    if manifest is None:
+        return (folder / "ema").exists()
+    return any(name.startswith("ema/") for name in manifest.files)
 
 
-def rank(metrics: dict[str, float]) -> float:
+def is_converted(folder: Path) -> bool:
+    """Whether a checkpoint has weights alone, as `a2j convert` writes it, and no training to continue."""
+    return (folder / "variables").is_dir() and not (folder / "optimizer").exists()
+
+
+def best_of(metrics: Mapping[int, dict[str, float]], count: int = 1) -> list[int]:
+    """The steps of the lowest error, best first; of equal ones the earliest."""
+    return sorted(metrics, key=lambda step: (rank(metrics[step]), step))[:count]
+
+
+def rank(metrics: Mapping[str, float]) -> float:
     """What checkpoints are ranked by, lower first: the error of the weights that `a2j eval` and `predict` take."""
     return metrics.get(OF_EMA, metrics[RANKED_BY])

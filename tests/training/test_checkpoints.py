@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 import gc
+import json
 import logging
+import os
 import random
 import resource
 import shutil
@@ -52,10 +54,15 @@ def save_run(workdir: Path, errors: dict[int, float | None], keep_best: int = 1)
     """Saves of these steps by their error; None: saved without an evaluation."""
     checkpoints = RunCheckpoints(workdir, keep_best)
     for step, error in errors.items():
-        metrics = None if error is None else {"error": error}
-        checkpoints.save(state_at(step, step), {"position": step}, metrics)
-        checkpoints.wait()
+        save_and_wait(checkpoints, state_at(step, step), {"error": error} if error else None)
     checkpoints.close()
+
+
+def save_and_wait(checkpoints: RunCheckpoints, state: TrainState, metrics: Any) -> None:
+    checkpoints.save(state, {"position": int(state.step)}, to_be_scored=metrics is not None)
+    checkpoints.wait()
+    if metrics is not None:
+        checkpoints.score(int(state.step), metrics)
 
 
 def kept(workdir: Path) -> list[int]:
@@ -137,9 +144,7 @@ def test_a_run_that_was_never_evaluated_has_its_latest(tmp_path: Path) -> None:
 def test_the_average_of_the_weights_ranks_where_there_is_one(tmp_path: Path) -> None:
     checkpoints = RunCheckpoints(tmp_path)
     for step, error, of_average in ((10, 9.0, 4.0), (20, 3.0, 5.0), (30, 8.0, 6.0)):
-        scores = {"error": error, "error_ema": of_average}
-        checkpoints.save(state_at(step), {}, scores)
-        checkpoints.wait()
+        save_and_wait(checkpoints, state_at(step), {"error": error, "error_ema": of_average})
     checkpoints.close()
     assert kept(tmp_path) == [10, 30]
     assert load_variables(tmp_path, SMALL)[1] == 10
@@ -279,11 +284,36 @@ def test_an_edited_config_is_noticed(tmp_path: Path) -> None:
     save_variables(folder, tiny.variables(), tiny.config())
     text = (folder / "config.json").read_text()
     (folder / "config.json").write_text(text.replace('"resnet18"', '"resnet34"'))
+    (folder / "checkpoints/0/manifest.json").unlink()  # as before there were manifests
     message = complaint(restore, folder)
     assert "holds weights of another model" in message
     assert "was config.json changed?" in message
     (folder / "config.json").write_text(text.replace('"head_features": 8', '"head_features": 16'))
     assert "is (8,), expected (16,)" in complaint(restore, folder)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("optim.learning_rate", 3e-3),
+        ("data.crop_size", 48),
+        ("loss.alpha", 0.25),
+        ("data.dir", "x"),
+    ],
+)
+def test_a_config_that_was_changed_since(tmp_path: Path, key: str, value: Any) -> None:
+    save_variables(tmp_path / "c", tiny.variables(), tiny.config())
+    path = tmp_path / "c" / "config.json"
+    contents = json.loads(path.read_text())
+    group, name = key.split(".")
+    contents[group][name] = value
+    path.write_text(json.dumps(contents))
+    if key == "data.dir":  # moved
+        assert restore(tmp_path / "c").config.data.dir == value
+    else:
+        message = complaint(restore, tmp_path / "c")
+        assert key in message
+        assert "config.json" in message
 
 
 def test_folders_without_a_checkpoint(tmp_path: Path) -> None:
@@ -372,17 +402,144 @@ def test_the_only_checkpoint_is_damaged(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["", '{"error": 5', "[1]", '{"loss": 1.0}', '{"error": NaN}'])
-def test_damaged_metrics(run: Path, tmp_path: Path, content: str) -> None:
+@pytest.mark.parametrize("where", ["manifest.json", "metrics/metrics"])
+def test_damaged_metrics(
+    run: Path, tmp_path: Path, content: str, where: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Those of before there were manifests too."""
     workdir = tmp_path / "run"
     shutil.copytree(run, workdir)
-    path = workdir / "checkpoints" / "20" / "metrics" / "metrics"
+    (workdir / "checkpoints" / "20" / "manifest.json").unlink()
+    path = workdir / "checkpoints" / "20" / where
+    path.parent.mkdir(exist_ok=True)
     path.write_text(content)
-    for open_it in (ranking_metrics, RunCheckpoints, lambda w: load_variables(w, SMALL, "latest")):
+    for open_it in (ranking_metrics, lambda w: load_variables(w, SMALL)):
         message = complaint(open_it, workdir)
         assert f"{path} is damaged" in message
         assert f"delete the folder of that checkpoint, {workdir / 'checkpoints' / '20'}" in message
-    shutil.rmtree(workdir / "checkpoints" / "20")
+    assert load_variables(workdir, SMALL, "latest")[1] == 40
+    with contextlib.closing(RunCheckpoints(workdir)) as checkpoints:
+        assert checkpoints.best_step() == 40
+    assert "20.damaged" in capsys.readouterr().err
     assert load_variables(workdir, SMALL)[1] == 40
+
+
+def old_format(folder: Path, metrics: Any) -> None:
+    """What a version without manifests would have left."""
+    (folder / "manifest.json").unlink()
+    (folder / "metrics").mkdir()
+    (folder / "metrics" / "metrics").write_text(json.dumps(metrics))
+
+
+def test_checkpoints_without_digests(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    for step, error in ((20, 5.0), (40, 7.0)):
+        old_format(tmp_path / "run/checkpoints" / str(step), {"error": error})
+    for _ in range(2):
+        assert load_variables(tmp_path / "run", SMALL)[1] == 20
+    assert capsys.readouterr().err.count("without digests") == 1
+    save_run(tmp_path / "run", {50: 6.0})
+    assert kept(tmp_path / "run") == [20, 50]
+
+
+def flip(path: Path, rng: random.Random) -> None:
+    content = bytearray(path.read_bytes())
+    content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
+    path.write_bytes(content)
+
+
+@AFTERWARDS
+@pytest.mark.usefixtures("quiet")
+def test_a_flipped_bit_is_never_loaded(run: Path, tmp_path: Path) -> None:
+    """Every file of a checkpoint, at 30 positions each."""
+    folder, rng = tmp_path / "run" / "checkpoints" / "40", random.Random(0)
+    shutil.copytree(run, tmp_path / "run")
+    checkpoints = RunCheckpoints(tmp_path / "run")
+    files = [p for p in folder.rglob("*") if p.is_file()]
+    assert len(files) > 10
+    for path in files:
+        whole = path.read_bytes()
+        for _ in range(30):
+            flip(path, rng)
+            assert path.relative_to(folder).as_posix() in complaint(
+                checkpoints.restore, state_at(0), 40
+            )
+            path.write_bytes(whole)
+    assert tiny.same(checkpoints.restore(state_at(0), 40)[0], state_at(40, 40))
+    checkpoints.close()
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        (lambda folder: (folder / "variables/_METADATA").unlink(), "variables/_METADATA is missing"),
+        (lambda folder: (folder / "variables/more").write_text("x"), "variables/more was not written"),
+        (lambda folder: os.truncate(folder / "variables/_METADATA", 9), "has 9 bytes where"),
+    ],
+)  # fmt: skip
+def test_missing_additional_and_truncated_files(
+    run: Path, tmp_path: Path, harm: Any, said: str
+) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    harm(tmp_path / "run/checkpoints/40")
+    message = complaint(load_variables, tmp_path / "run", SMALL, "latest")
+    assert said in message
+    assert "step 20" in message
+    assert load_variables(tmp_path / "run", SMALL)[1] == 20
+
+
+def test_what_does_no_harm(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files of a desktop, a link in place of a folder; and without permission a checkpoint is not damaged."""
+    shutil.copytree(run, tmp_path / "elsewhere")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/checkpoints").symlink_to(tmp_path / "elsewhere/checkpoints")
+    (tmp_path / "run/checkpoints/20/variables/.DS_Store").write_text("x")
+    (tmp_path / "run/checkpoints/notes.txt").write_text("x")
+    assert load_variables(tmp_path / "run", SMALL)[1] == 20
+    save_run(tmp_path / "run", {50: 4.0})
+    assert kept(tmp_path / "run") == [50]
+    monkeypatch.setattr("os.access", lambda *_: False)
+    assert "permission" in complaint(load_variables, tmp_path / "run", SMALL)
+
+
+@pytest.mark.parametrize("purged", ["folder", "files", "bit"])
+def test_a_damaged_newest_checkpoint_is_put_aside(
+    run: Path, tmp_path: Path, purged: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    newest = tmp_path / "run/checkpoints/40"
+    for path in [p for p in newest.rglob("*") if p.is_file()]:
+        if purged != "bit":
+            path.unlink()
+    if purged == "folder":
+        shutil.rmtree(newest)
+        newest.mkdir()
+    if purged == "bit":
+        flip(largest_file(newest / "variables"), random.Random(1))
+    assert "damaged" in complaint(load_variables, tmp_path / "run", SMALL, "latest")
+    checkpoints = RunCheckpoints(tmp_path / "run")
+    found = checkpoints.restore_latest(state_at(0))
+    assert found is not None
+    assert tiny.same(found[0], state_at(20, 20))
+    said = capsys.readouterr().err
+    assert said.count("40.damaged") == 1
+    assert (tmp_path / "run/checkpoints/40.damaged").is_dir()
+    save_and_wait(checkpoints, state_at(40, 40), {"error": 1.0})
+    checkpoints.close()
+    assert load_variables(tmp_path / "run", SMALL)[1] == 40
+
+
+def test_a_broken_state_is_discarded_and_the_one_before_it_is_still_there(tmp_path: Path) -> None:
+    save_run(tmp_path, {10: 5.0, 15: None})
+    with contextlib.closing(RunCheckpoints(tmp_path)) as checkpoints:
+        checkpoints.save(state_at(20), {}, to_be_scored=True)
+        checkpoints.wait()
+        assert kept(tmp_path) == [10, 15, 20]
+        checkpoints.discard(20)
+        assert checkpoints.latest_step() == 15
+    assert kept(tmp_path) == [10, 15]
 
 
 @pytest.mark.usefixtures("quiet")
@@ -396,7 +553,7 @@ def test_an_interrupted_restore_is_not_a_damaged_checkpoint(
         except BaseException as error:
             raise Exception("Encountered error while reading array index") from error
 
-    monkeypatch.setattr(module, "_differences", stopped)
+    monkeypatch.setattr(module, "_check_structure", stopped)
     with pytest.raises(KeyboardInterrupt):
         load_variables(run, SMALL)
 
@@ -424,11 +581,6 @@ def test_a_first_save_that_fails(tmp_path: Path) -> None:
         message = complaint(save_and_wait, checkpoints, state_at(50, 50), {"error": 1.0})
     checkpoints.close()
     assert "(File too large); none was saved before" in message
-
-
-def save_and_wait(checkpoints: RunCheckpoints, state: TrainState, metrics: Any) -> None:
-    checkpoints.save(state, {}, metrics)
-    checkpoints.wait()
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 import json
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from a2j_jax.training.checkpoints import RunCheckpoints, load_variables
 from a2j_jax.training.logs import RunLog
 from a2j_jax.training.loop import BATCH_KEYS, Intervals, train
 from a2j_jax.training.optimizer import adam_with_l2
-from a2j_jax.training.run_directory import ranking_metrics
+from a2j_jax.training.run_directory import kept_checkpoints, ranking_metrics
 from a2j_jax.training.state import TrainState
 
 Loss = Callable[[int], float]
@@ -58,7 +59,7 @@ def make_step(loss: Loss) -> Any:
 def run(
     workdir: Path,
     loss: Loss = float,
-    evaluate: Callable[[Any], dict[str, float]] | None = None,
+    evaluate: Callable[[Any, Any], dict[str, float]] | None = None,
     total: int = 7,
     start: int = 0,
     save: int | None = None,
@@ -68,7 +69,9 @@ def run(
 ) -> TrainState:
     checkpoints, log = RunCheckpoints(workdir), RunLog(workdir)
     optimizer = adam_with_l2(1e-3, 0.0)
-    state = TrainState.create({"params": {"w": jnp.zeros(3)}, "batch_stats": {}}, optimizer)
+    state = TrainState.create(
+        {"params": {"w": jnp.full(3, float(start))}, "batch_stats": {}}, optimizer
+    )
     batches = batches or Batches()
     batches.position = start
     try:
@@ -78,7 +81,7 @@ def run(
             batches,
             jax.random.key(0),
             Intervals(total=total, log=2, evaluate=3, save=save),
-            evaluate=evaluate or (lambda state: {"error": 10 - float(state.params["w"][0])}),
+            evaluate=evaluate or (lambda state, _: {"error": 10 - float(state.params["w"][0])}),
             checkpoints=checkpoints,
             log=log,
             schedule=lambda step: 0.5 * step,
@@ -96,9 +99,9 @@ def records(workdir: Path, kind: str) -> dict[int, dict[str, float]]:
     return {record["step"]: record for record in found if record["kind"] == kind}
 
 
-def evaluate_to(errors: list[float]) -> Callable[[Any], dict[str, float]]:
+def evaluate_to(errors: list[float]) -> Callable[[Any, Any], dict[str, float]]:
     left = iter(errors)
-    return lambda _: {"error": next(left)}
+    return lambda *_: {"error": next(left)}
 
 
 def test_steps_are_logged_evaluated_and_saved_at_their_intervals(tmp_path: Path) -> None:
@@ -168,10 +171,10 @@ def test_a_loss_that_breaks_before_the_first_checkpoint(tmp_path: Path) -> None:
     assert "No checkpoint was saved yet. Start again with a lower" in message
 
 
-def test_weights_that_answer_with_nan_are_not_saved(tmp_path: Path) -> None:
+def test_weights_that_answer_with_nan_are_not_kept(tmp_path: Path) -> None:
     """A step of finite loss may lead to weights that are broken."""
 
-    def evaluate(state: TrainState) -> dict[str, float]:
+    def evaluate(state: TrainState, _: Any) -> dict[str, float]:
         if state.params["w"][0] > 5:
             joint_errors(np.full((1, 14, 3), np.nan), np.zeros((1, 14, 3)))
         return {"error": 1.0}
@@ -183,7 +186,7 @@ def test_weights_that_answer_with_nan_are_not_saved(tmp_path: Path) -> None:
 
 
 def test_other_errors_of_an_evaluation_are_not_swallowed(tmp_path: Path) -> None:
-    def evaluate(_: Any) -> dict[str, float]:
+    def evaluate(*_: Any) -> dict[str, float]:
         raise ValueError("a bug")
 
     with pytest.raises(ValueError, match="a bug"):
@@ -258,9 +261,9 @@ def test_states_are_saved_between_evaluations(
     saved: list[tuple[int, int, bool]] = []
     save = RunCheckpoints.save
 
-    def watch(self: RunCheckpoints, state: TrainState, position: Any, metrics: Any) -> None:
-        saved.append((int(state.step), position["position"], metrics is not None))
-        save(self, state, position, metrics)
+    def watch(self: RunCheckpoints, state: TrainState, position: Any, to_be_scored: bool) -> None:
+        saved.append((int(state.step), position["position"], to_be_scored))
+        save(self, state, position, to_be_scored)
 
     monkeypatch.setattr(RunCheckpoints, "save", watch)
     run(tmp_path, evaluate=evaluate_to([5.0, 7.0, 6.0]), save=2)
@@ -298,14 +301,50 @@ def test_a_signal_ends_the_run_once_its_step_is_saved(
     weights, latest = load_variables(tmp_path, shapes, "latest")
     assert latest == step
     np.testing.assert_array_equal(weights["params"]["w"], step)
-    # Where it was the turn of an evaluation, that is not lost.
-    assert (3 in ranking_metrics(tmp_path)) == (step >= 3)
+    # Where it was the turn of an evaluation, the next start begins with it.
+    assert (3 in ranking_metrics(tmp_path)) == (step > 3)
+    run(tmp_path, start=step)
+    assert list(records(tmp_path, "eval")) == [3, 6, 7]
+    assert ranking_metrics(tmp_path) == {7: {"error": 3.0}}
 
 
-def test_a_signal_in_the_last_step_changes_nothing(tmp_path: Path) -> None:
-    state = run(tmp_path, batches=Signalling({7: signal.SIGTERM}))
-    assert int(state.step) == 7
-    assert 7 in ranking_metrics(tmp_path)
+@pytest.mark.parametrize("step", [3, 6, 7])
+def test_a_signal_in_an_evaluation_ends_it_and_the_next_start_begins_with_it(
+    tmp_path: Path, step: int
+) -> None:
+    batches_done = []
+
+    def evaluate(state: TrainState, on_batch: Any) -> dict[str, float]:
+        deadline = time.monotonic() + 20
+        while int(state.step) not in kept_steps(tmp_path):  # saved before, in the background
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        for batch in range(9):
+            batches_done.append(batch)
+            if int(state.step) == step and batch == 4:
+                signal.raise_signal(signal.SIGTERM)
+            on_batch(8)
+        return {"error": 10 - float(state.params["w"][0])}
+
+    with pytest.raises(Stopped, match=f"SIGTERM: stopped after step {step} of 7"):
+        run(tmp_path, evaluate=evaluate)
+    assert batches_done[-1] == 4
+    assert kept_steps(tmp_path)[-1] == step
+    assert step not in ranking_metrics(tmp_path)
+    run(tmp_path / "in_peace")
+    run(tmp_path, start=step)
+    assert records_without_time(tmp_path) == records_without_time(tmp_path / "in_peace")
+    assert ranking_metrics(tmp_path) == ranking_metrics(tmp_path / "in_peace")
+    assert kept_steps(tmp_path) == kept_steps(tmp_path / "in_peace")
+
+
+def kept_steps(workdir: Path) -> list[int]:
+    return [int(path.name) for path in kept_checkpoints(workdir)]
+
+
+def records_without_time(workdir: Path) -> list[dict[str, Any]]:
+    lines = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
+    return [{k: v for k, v in line.items() if k != "time"} for line in lines]
 
 
 def test_a_signal_while_the_last_checkpoint_is_written_waits_for_it(
