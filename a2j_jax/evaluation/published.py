@@ -75,6 +75,12 @@ class PublishedTable:
         column = next(column for column in self.columns if column.key in keys)
         return column, self.rows[-1].values[column.key]
 
+    @property
+    def told(self) -> str:
+        """The headline in words."""
+        column, value = self.headline
+        return f"A2J in the paper: {column.label} {value} (Table {self.paper_table})"
+
     def ours(self, method: str, scores: Mapping[str, Any]) -> PublishedRow:
         """Our row of this table, from `Scores.to_json()`; columns we do not measure are missing."""
         found = {column: lookup(scores, column.ours) for column in self.columns if column.ours}

@@ -19,6 +19,7 @@ from a2j_jax import __version__, pictures, progress
 from a2j_jax.evaluation import figures, html, tables
 from a2j_jax.evaluation.comparison import Comparison, center_distances, joint_depths_mm
 from a2j_jax.evaluation.provenance import Fact, software_facts, track_facts
+from a2j_jax.evaluation.published import published_table
 from a2j_jax.evaluation.score import CURVE_LIMIT, Scores
 from a2j_jax.evaluation.tables import Table
 from a2j_jax.evaluation.tiles import frame_name, frame_tile, frames_sheet, pick_frames
@@ -61,6 +62,7 @@ def print_scores(scores: Mapping[str, Scores], console: Console | None = None) -
         scores: name → scores of the same frames, the model first and baselines after it.
         console: where to; stderr by default.
     """
+    paper = published_table(next(iter(scores.values())).track)
     width = (console or progress.console).width
     together, by_joint = tables.score_tables(scores)
     labels = max(len(row[0]) for part in (*together, *by_joint) for row in part.rows)
@@ -71,7 +73,8 @@ def print_scores(scores: Mapping[str, Scores], console: Console | None = None) -
         some = {name: scores[name] for name in names[first : first + count]}
         together, by_joint = tables.score_tables(some)
         parts = [*together, *by_joint]
-        printed = RichTable(title=Text(printable(parts[0].title)))
+        title = Text(printable(parts[0].title))
+        printed = RichTable(title=title, caption=paper.told if paper else None)
         printed.add_column("", min_width=labels, max_width=labels)
         for name in some:
             head = Text(printable(name))

@@ -49,10 +49,7 @@ def figure_7(scores: Mapping[str, Scores], *, told: str, command: str) -> Figure
     """
     first = next(iter(scores.values()))
     paper = published_table(first.track)
-    told_paper = ""
-    if paper is not None:
-        column, value = paper.headline
-        told_paper = f" {_PAPER}: {column.label} {value} (Table {paper.paper_table})."
+    told_paper = "" if paper is None else f" {paper.told}."
     caption = (
         f"Figure 7. {frames_told(first)} of {told}. Left: the fraction of them whose joints are all nearer to "
         "their labels than D (above), and of those that are so on average (below); AUC: the mean of a curve from 0 "

@@ -68,6 +68,7 @@ def test_the_protocols_numbers_are_printed() -> None:
     assert "mAP@10 cm" in text
     assert "93.33%" in text  # 56 of 60 joints
     assert "50.00%" in text  # head
+    assert "paper: mAP@10 cm (%) 88.0" in text
 
 
 def test_table_goes_to_stderr(capsys: pytest.CaptureFixture) -> None:
@@ -137,6 +138,9 @@ def test_the_papers_table_stands_beside_ours(tmp_path: Path) -> None:
     assert "Table 3 of the paper" in text
     assert "Not in the paper" in text
     assert "Table 7: without the surrounding loss" in text
+    assert "A2J: mean error (mm)" not in text
+    own = dataclasses.replace(made_up.comparison(nyu), own_rows={"table7": "no_surrounding_loss"})
+    assert "A2J: mean error (mm)" in page(own, tmp_path / "own")
     assert "of the paper" not in page(made_up.comparison(), tmp_path / "synthetic")
 
 
