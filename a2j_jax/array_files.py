@@ -39,7 +39,7 @@ def parse_npy(contents: bytes | bytearray) -> Array:
       ValueError: damaged or cut off, or of another type (objects, records).
     """
     start = 10 if contents[6:7] == b"\x01" else 12
-    if contents[:6] != _NPY or contents[6] not in (1, 2, 3) or len(contents) < start:
+    if len(contents) < start or contents[:6] != _NPY or contents[6] not in (1, 2, 3):
         raise ValueError("not a .npy array")
     end = start + int.from_bytes(contents[8:start], "little")
     if end > min(len(contents), _LONGEST_HEADER):
@@ -52,7 +52,7 @@ def parse_npy(contents: bytes | bytearray) -> Array:
             header = ast.literal_eval(text.strip())
         kind, fortran, shape = (header.pop(k) for k in ("descr", "fortran_order", "shape"))
         whole = not header and isinstance(fortran, bool) and isinstance(shape, tuple)
-        whole = whole and all(type(size) is int and size >= 0 for size in shape)
+        whole = whole and all(type(size) is int and 0 <= size < 1 << 40 for size in shape)
     except (
         ValueError,
         SyntaxError,
