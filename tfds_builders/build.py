@@ -6,7 +6,7 @@ import errno
 import io
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
@@ -157,6 +157,7 @@ def build_raw(
         how,
         strict=strict,
         manual_download=dataset.download,
+        check=reader.check,
     )
 
 
@@ -175,8 +176,12 @@ def prepare(
     *,
     strict: bool = False,
     manual_download: str = "",
+    check: Callable[[], None] | None = None,
 ) -> Path:
-    """Runs one builder, or finds its data set built already, and says how it went; see `build_raw`."""
+    """Runs one builder, or finds its data set built already, and says how it went; see `build_raw`.
+
+    `check` is called before a build writes anything.
+    """
     how = how or How()
     data_dir = local_path(data_dir, "data directory")
     if data_dir.exists() and not data_dir.is_dir():
@@ -194,6 +199,8 @@ def prepare(
     if not folder.exists():
         with _one_clear_ending(folder), terminable(), claimed(folder):
             if not folder.exists():  # still: another build may have had the claim until now
+                if check is not None:
+                    check()
                 builder = _run(builder_class, config, data_dir, how)
                 summarise(builder, folder, track, time.monotonic() - started)
                 return folder

@@ -211,9 +211,7 @@ class DepthPoseBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
                 record = source[position]
                 example = self.info.features.deserialize_example_np(record)
                 found.add(int(example["index"]))
-                moments += crop_moments(
-                    example["canvas"], float(example["center_uvd"][2]), self._track
-                )
+                moments += crop_moments(example, self._track)
                 advance(1)
         return SplitReport(self._left_out(split, frames, found), moments)
 

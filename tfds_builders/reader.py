@@ -2,10 +2,10 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,10 +13,22 @@ import numpy.typing as npt
 from a2j_jax import crops
 from a2j_jax.errors import UserError
 from a2j_jax.tracks import TrackSpec
-from tfds_builders.centers import CropPlan, crop_from_depth
+from tfds_builders.centers import DEPTH, DEPTH_IN_BOX, CropPlan, crop_from_depth
 from tfds_builders.example import Example, Skipped, make_example
 from tfds_builders.raw import Distribution, RawSplit, UnreadableFrame
 from tfds_builders.shards import Job, Outcome
+from tfds_builders.statistics import crop_moments, window_mm
+
+# Frames of a split that are compared before it is built; a share of disagreeing ones that is a fault of them all.
+_SAMPLED = 64
+_MOST = 0.9
+# Of fewer frames, a split is not judged alone.
+_FEWEST_SAMPLED = 8
+_FARTHEST = 65535  # counts
+# Depth / label where one of the two is in another unit.
+_LABEL_UNITS = {10: "cm", 100: "dm", 1000: "meters", 0.1: "tenths of mm", 0.001: "µm"}
+_FACTORS = (1, *_LABEL_UNITS, 0.01, 2, 4, 5, 8, 0.5, 0.25, 0.2, 0.125)
+_CLOSE = 0.12  # of their logarithms: less than half of the way from 8 to 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +70,36 @@ class RawReader:
         if self.max_frames is None:
             return counts
         return {name: min(count, self.max_frames) for name, count in counts.items()}
+
+    def check(self) -> None:
+        """Compares depth, centers and labels of up to 64 frames of every split, before anything is built.
+
+        Raises:
+          UserError: nearly all disagree; says which unit is likely.
+        """
+        results = {split: self._sample(split) for split, count in self.frames().items() if count}
+        results["all splits"] = [result for some in results.values() for result in some]
+        for name, some in results.items():
+            bad = [result for result in some if result.disagrees]
+            few = name != "all splits" and len(some) < _FEWEST_SAMPLED
+            if bad and not few and len(bad) >= _MOST * len(some):
+                raise UserError(disagreement(name, bad, len(some), self.track, self._unit_mm()))
+
+    def _sample(self, split: str) -> list["Sampled"]:
+        plan, count = self.plans[split], self.frames()[split]
+        some = sorted({i * (count - 1) // max(_SAMPLED - 1, 1) for i in range(_SAMPLED)})
+        given = {i for i, name in enumerate(plan.names) if name not in (DEPTH, DEPTH_IN_BOX)}
+        results = []
+        for index in some if count > _SAMPLED else range(count):
+            row = self._row(self.splits[split], plan, index)
+            result = sample_row(self.distribution, self.track, row, plan.sources[index] in given)
+            results += [result] if result else []
+        return results
+
+    def _unit_mm(self) -> float | None:
+        """Mm per count of integer frames, on tracks where the user sets it."""
+        unit: float | None = self.distribution.spec().get("depth_unit_mm")
+        return unit
 
     def job(self, split: str, indices: range) -> Job:
         """Reads some frames, later and perhaps elsewhere; carries the labels of those only."""
@@ -163,6 +205,8 @@ def read_row(distribution: Distribution, track: TrackSpec, row: Row) -> Example:
         raise UnreadableFrame(f"is {width}x{height}, frames of track {track.name!r} are {expected}")
     if not depth.any():
         raise UnreadableFrame("no reading at all (every pixel is 0)")
+    if not _fits_storage(depth, track):
+        raise UnreadableFrame(_beyond(track))
     where = row.crop
     if not np.isfinite(where).all():
         where = crop_from_depth(depth, track, row.box_px, row.near_uvd)
@@ -177,3 +221,108 @@ def read_row(distribution: Distribution, track: TrackSpec, row: Row) -> Example:
         joints_uvd=row.joints_uvd,
         center_uvd=where if by_center else None,
     )
+
+
+class Sampled(NamedTuple):
+    """A frame that was read to compare its depth with its center and labels.
+
+    Attributes:
+      disagrees: whether there is no reading near them.
+      depth_mm: the foreground depth where the labels (without any, the center) are; NaN: no reading there.
+      expected_mm: the depth they say.
+    """
+
+    disagrees: bool
+    depth_mm: float
+    expected_mm: float
+
+
+def sample_row(
+    distribution: Distribution, track: TrackSpec, row: Row, given: bool
+) -> Sampled | None:
+    """Reads one frame as the build will, and compares; None: it cannot be used, or holds nothing to compare.
+
+    Args:
+      distribution, track, row: see `read_row`.
+      given: whether the crop is from labels or a file, rather than found in the depth: labels outside it are a fault.
+    """
+    if track.joint_dims != 3:
+        return None
+    try:
+        moments = crop_moments(read_row(distribution, track, row), track)
+        disagrees = bool(moments.no_center or moments.no_labels or (given and moments.apart))
+    except UserError as error:
+        if str(error) != _beyond(track):
+            return None
+        disagrees = True
+    joints = np.empty((0, 3)) if row.joints_uvd is None else row.joints_uvd.astype(np.float64)
+    points = joints[np.isfinite(joints).all(axis=-1)]
+    if not len(points) and track.crop_by == "center" and np.isfinite(row.crop).all():
+        points = row.crop[None]
+    if not len(points):
+        return None
+    if not disagrees:
+        return Sampled(False, np.nan, np.nan)
+    depth = distribution.read_depth(row.source)
+    # At least some px wide, inside the frame.
+    low = np.clip(points[:, :2].min(axis=0) - 5, 0, np.array(track.frame_size) - 1).astype(int)
+    high = np.clip(points[:, :2].max(axis=0) + 5, 0, np.array(track.frame_size) - 1).astype(int)
+    inside = depth[low[1] : high[1] + 1, low[0] : high[0] + 1]
+    readings = inside[
+        (inside > 0) & (inside != _FARTHEST)
+    ]  # at its largest value a sensor saw nothing
+    found = float(np.percentile(readings, 25)) if readings.size else np.nan
+    return Sampled(True, found, float(np.median(points[:, 2])))
+
+
+def disagreement(
+    where: str, bad: Sequence[Sampled], sampled: int, track: TrackSpec, unit_mm: float | None
+) -> str:
+    """One line on depth and labels that disagree, with the likely unit.
+
+    Args:
+      where: the split.
+      bad: the frames that disagree.
+      sampled: how many frames were compared.
+      track: of the frames.
+      unit_mm: mm per count of integer frames, where the user sets it; None: where not.
+    """
+    text = (
+        f"{where}: depth and labels (or centers) disagree: in {len(bad):,} of {sampled:,} frames compared, no reading "
+        f"is within {window_mm(track):g} mm of them"
+    )
+    seen = [result for result in bad if np.isfinite(result.depth_mm)]
+    if 2 * len(seen) < len(bad):
+        return (
+            f"{text}; most have none there at all (or 65,535): are u and v in px of these frames?"
+        )
+    depth = float(np.median([result.depth_mm for result in seen]))
+    label = float(np.median([result.expected_mm for result in seen]))
+    ratio = float(np.median([result.depth_mm / result.expected_mm for result in seen]))
+    text += f": depth is {depth:.4g} mm where they say {label:.4g} mm"
+    factor = min(_FACTORS, key=lambda factor: abs(np.log(ratio / factor)))
+    if abs(np.log(ratio / factor)) > _CLOSE or factor == 1:
+        return f"{text}; are they of the same frames, in mm, and is the camera theirs?"
+    if track.frame_format == "metres" and factor in (1000, 0.001):
+        wrong = "depth frames" if factor == 1000 else "labels"
+        return f"{text}; {wrong} in mm? expected meters"
+    causes = [f"labels in {_LABEL_UNITS[factor]}"] if factor in _LABEL_UNITS else []
+    if unit_mm is not None:
+        causes.append(
+            f"depth in counts of {unit_mm / factor:g} mm (--depth_unit_mm {unit_mm / factor:g})"
+        )
+    else:
+        causes.append(f"depth frames in units of {1 / factor:g} mm")
+    return f"{text}; {' or '.join(causes)}? expected mm"
+
+
+def _fits_storage(depth: npt.NDArray[Any], track: TrackSpec) -> bool:
+    """Whether any reading of a frame that has some is in the range that is stored."""
+    if track.frame_format == "stretch8":
+        return True
+    return bool(np.any((depth > 0) & (depth < _FARTHEST * track.storage_unit_mm)))
+
+
+def _beyond(track: TrackSpec) -> str:
+    farthest = f"{_FARTHEST * track.storage_unit_mm:,.0f} mm"
+    return f"no reading below {farthest}, the farthest that is stored (a saturated sensor, or another unit?)"

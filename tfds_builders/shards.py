@@ -190,7 +190,7 @@ def _write_shard(job: Job, path: str, track: TrackSpec, advance: Advance) -> Sha
                 record = serialize(outcome)
                 writer.write(record)
                 examples, num_bytes = examples + 1, num_bytes + len(record)
-                moments += crop_moments(outcome["canvas"], float(outcome["center_uvd"][2]), track)
+                moments += crop_moments(outcome, track)
             uncounted += 1
             if uncounted == _COUNTED_TOGETHER:
                 advance(uncounted)

@@ -13,10 +13,13 @@ from a2j_jax.progress import print_table, say
 from a2j_jax.tracks import TrackSpec
 from tfds_builders.depth_pose import DepthPoseBuilder
 from tfds_builders.raw import RawSplit
+from tfds_builders.statistics import window_mm
 from tfds_builders.wording import WARNING, counted, marked
 
 SKIPPED_FILE = "skipped.tsv"
 _FAULTS_NAMED = 3  # in an error
+# Shares of a split's frames up to which disagreement is a note, not a warning.
+_FEW, _SOME = 0.01, 0.05
 
 
 def say_labels(
@@ -122,6 +125,7 @@ def summarise(builder: DepthPoseBuilder, folder: Path, track: TrackSpec, seconds
         f"{total_bytes / frames / 1e3:.1f} kB per frame"
     )
     _say_skipped(builder, folder)
+    _say_disagreement(builder, track)
     _say_statistics(builder, track)
 
 
@@ -136,6 +140,23 @@ def _say_skipped(builder: DepthPoseBuilder, folder: Path) -> None:
     lines += [f"{name}\t{s.index}\t{s.frame_id}\t{s.reason}" for name, s in skipped]
     (folder / SKIPPED_FILE).write_text("\n".join(lines) + "\n", encoding="utf-8")
     say(f"all of them: {folder / SKIPPED_FILE}")
+
+
+def _say_disagreement(builder: DepthPoseBuilder, track: TrackSpec) -> None:
+    """Frames where depth, center and labels disagree, over all frames; few of them are a note."""
+    near = f"no reading within {window_mm(track):g} mm of their"
+    farthest = f"beyond {65535 * track.storage_unit_mm:,.0f} mm, stored as that"
+    for name, report in builder.reports.items():
+        frames, found = builder.info.splits[name].num_examples, report.moments
+        for count, what, share in (
+            (found.no_center, f"{near} center", _FEW),
+            (found.no_labels, f"{near} labels", _FEW),
+            (found.apart, "labels outside the crop, or far from its center", _SOME),
+            (found.beyond, f"readings {farthest}", 1.0),
+        ):
+            if count:
+                kind = WARNING if count > share * frames else "note: "
+                say(f"{kind}{name}: {count:,} of {counted(frames, 'frame')}: {what}")
 
 
 def _say_statistics(builder: DepthPoseBuilder, track: TrackSpec) -> None:

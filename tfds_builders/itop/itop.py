@@ -24,6 +24,7 @@ from a2j_jax.errors import UserError
 from a2j_jax.tracks import get_track
 from tfds_builders import folders
 from tfds_builders.depth_pose import DepthPoseBuilder
+from tfds_builders.files import refuse_backwards
 from tfds_builders.itop.unpack import unpacked
 from tfds_builders.raw import RawSplit, UnreadableFrame
 from tfds_builders.wording import counted
@@ -183,6 +184,7 @@ def _project(xyz_m: npt.NDArray[np.float64], track: str) -> tuple[npt.NDArray[np
     """(N, 15, 3) metres -> px, px, mm and how many joints became NaN, not being before the camera."""
     camera = get_track(track).camera
     assert camera is not None
+    refuse_backwards(xyz_m[..., 2], "joints", f"labels of {track}")
     usable = np.isfinite(xyz_m).all(axis=-1, keepdims=True) & (xyz_m[..., 2:] > 0)
     uvd = geometry.xyz_to_uvd(np.where(usable, xyz_m, 0.001) * 1000.0, camera)
     return np.where(usable, uvd, np.nan).astype(np.float32), int((~usable).sum())

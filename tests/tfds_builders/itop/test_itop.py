@@ -11,6 +11,7 @@ from a2j_jax.errors import UserError
 from a2j_jax.skeletons import ITOP
 from a2j_jax.tracks import get_track
 from tests.distributions import itop as raw
+from tfds_builders.build import build_raw
 from tfds_builders.itop import itop
 from tfds_builders.itop.itop import ItopDistribution
 from tfds_builders.raw import UnreadableFrame
@@ -269,3 +270,15 @@ def test_builders_and_spec(tmp_path):
     assert itop.ItopTop.BIBTEX == itop.BIBTEX
     assert ItopDistribution(tmp_path, "itop_top").spec() == {"view": "top"}
     assert get_track("itop_top").frame_size == (320, 240)
+
+
+def test_frames_in_mm_are_refused_before_the_build(tmp_path):
+    raw.write(tmp_path / "raw", {"train": 3})
+    path = tmp_path / "raw" / "ITOP_side_train_depth_map.h5"
+    with h5py.File(path, "r+") as file:
+        depth = file["data"][()].astype(np.float32) * 1000
+        del file["data"]
+        file["data"] = depth
+    with pytest.raises(UserError, match=r"depth frames in mm.*expected meters"):
+        build_raw("itop_front", tmp_path / "raw", tmp_path / "data", crop_size=32)
+    assert not (tmp_path / "data").exists()

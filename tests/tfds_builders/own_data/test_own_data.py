@@ -149,3 +149,37 @@ def test_the_spec_is_short_and_differs_by_key(folder: Path) -> None:
     assert one["camera"] == {"fx": 240.0, "fy": 240.0, "cx": 80.0, "cy": 60.0}
     fixture.write(folder.parent / "third", joints=["wrist", "tip", "top"], limbs={})
     assert distribution(folder.parent / "third").spec()["joints"] != one["joints"]
+
+
+@pytest.mark.parametrize(
+    ("depth", "scale", "message"),
+    [
+        (600, [1, 1, 0.1], "12 of 12 .*labels in cm"),
+        (4800, [1, 1, 1], r"--depth_unit_mm 0.125\)"),
+        (60, [1, 1, 1], r"--depth_unit_mm 10\)"),
+        (600, [1.5, 1.5, 1], "px of these frames"),
+        (65535, [1, 1, 1], "65,535"),
+        (600, [1, 1, 3], "are they of the same frames"),
+        (600, [1, 1, 1], ""),
+    ],
+)
+def test_depth_and_labels_of_different_units_are_refused(
+    tmp_path: Path, depth: int, scale: list[float], message: str
+) -> None:
+    folder = tmp_path / "mine"
+    fixture.write(folder)
+    image = np.zeros((120, 160), np.uint16)
+    image[40:80, 60:100], image[:, :10] = depth, 65535
+    records = []
+    for number in range(12):
+        np.save(folder / f"frames/{number}.npy", image)
+        records.append(
+            {"frame": f"frames/{number}.npy", "joints_uvd": (fixture.UVD[0] * scale).tolist()}
+        )
+    (folder / "joints.json").write_text(json.dumps({"frames": records}))
+    if not message:
+        build_raw(str(folder), folder, tmp_path / "data")
+        return
+    with pytest.raises(UserError, match=message):
+        build_raw(str(folder), folder, tmp_path / "data")
+    assert not (tmp_path / "data").exists()
