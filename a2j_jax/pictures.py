@@ -7,7 +7,9 @@ figures use its object interface: no pyplot state, no display.
 """
 
 import io
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from a2j_jax.errors import UserError
 from a2j_jax.files import MARK, local_path, replacing
 from a2j_jax.skeletons import Skeleton
+from a2j_jax.text import printable
 
 #: Okabe & Ito (2008), without yellow (invisible on white) and black (ground truth).
 LIMB_COLORS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
@@ -84,7 +87,8 @@ def save_figure(figure: Any, path: str | Path) -> Path:
         if path.suffix.lower() == ".svg":
             _write_svg(figure, temporary, path.stem, transparent=False, metadata=_MARKED_SVG)
         else:
-            figure.savefig(temporary, format="png", metadata=_MARKED_PNG)
+            with _plain_text(figure):
+                figure.savefig(temporary, format="png", metadata=_MARKED_PNG)
     return path
 
 
@@ -103,8 +107,39 @@ def figure_svg(figure: Any, salt: str) -> str:
 def figure_png(figure: Any) -> bytes:
     """A figure as the bytes of a PNG file."""
     contents = io.BytesIO()
-    figure.savefig(contents, format="png")
+    with _plain_text(figure):
+        figure.savefig(contents, format="png")
     return contents.getvalue()
+
+
+def legend(owner: Any, handles: Sequence[Any], names: Iterable[str], **style: Any) -> Any:
+    """A legend with any names: matplotlib leaves out those that begin with `_`, and reads formulas between dollars.
+
+    Args:
+        owner: axes or figure.
+        handles: artists, one per name.
+        names: as they are to be read.
+        style: of matplotlib's legend.
+    """
+    made = owner.legend(handles, [str(number) for number in range(len(handles))], **style)
+    for text, name in zip(made.get_texts(), names, strict=True):
+        text.set(text=printable(name), parse_math=False)
+    return made
+
+
+@contextmanager
+def _plain_text(figure: Any) -> Iterator[None]:
+    """A context in which a figure's texts are drawn literally: no formulas, no control characters (illegal in XML)."""
+    from matplotlib import rc_context
+    from matplotlib.text import Text
+
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)
+        text.set_text("\n".join(map(printable, text.get_text().split("\n"))))
+    # Ticks make their texts while they are drawn. A character that the font lacks is drawn as a box.
+    with rc_context({"text.parse_math": False}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        yield
 
 
 def _write_svg(
@@ -117,7 +152,7 @@ def _write_svg(
     from matplotlib import rc_context
 
     # Letters as outlines look the same everywhere; a fixed salt and no date: same figure, same bytes.
-    with rc_context({"svg.hashsalt": salt, "svg.fonttype": "path"}):
+    with rc_context({"svg.hashsalt": salt, "svg.fonttype": "path"}), _plain_text(figure):
         figure.savefig(where, format="svg", metadata=metadata, transparent=transparent)
 
 
@@ -198,7 +233,9 @@ def draw_sheet(
     width = columns * tile_inches
     figure = new_figure(width, height)
     if title:
-        figure.text(0.5, 1 - 0.5 * head / height, title, ha="center", va="center", fontsize=10)
+        figure.text(
+            0.5, 1 - 0.5 * head / height, printable(title), ha="center", va="center", fontsize=10
+        )
     for number, tile in enumerate(tiles):
         row, column = divmod(number, columns)
         left = column * tile_inches + pad
@@ -225,7 +262,7 @@ def draw_tile(axes: Any, tile: Tile, skeleton: Skeleton, scale: float = 1.0) -> 
     else:
         draw_skeleton(axes, tile.joints_uv, skeleton, tile.valid, scale)
     if tile.title:
-        axes.set_title(tile.title, fontsize=8, pad=3)
+        axes.set_title(printable(tile.title), fontsize=8, pad=3)
 
 
 def draw_depth(axes: Any, depth: NDArray[Any], far: float | None = None) -> None:

@@ -14,6 +14,9 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column, Table
+from rich.text import Text
+
+from a2j_jax.text import printable
 
 
 class _Stderr:
@@ -66,6 +69,7 @@ def progress(title: str, total: int, unit: str, done: int = 0) -> Iterator[Advan
       `advance(count, note="")`, to be called as units finish. A note (the latest loss, say) stays until the
       next one. What should not be lost is said by `say`: on a terminal it scrolls by above the bar.
     """
+    title = printable(title)
     if console.is_terminal:
         with _live_bar(title, total, unit, done) as advance:
             yield advance
@@ -81,14 +85,16 @@ def _live_bar(title: str, total: int, unit: str, done: int) -> Iterator[Advance]
     # On a narrow terminal a table squeezes whatever it likes: leave out what says least, and let nothing
     # but the note be cut.
     bar = Progress(
-        TextColumn("{task.description}", table_column=Column(no_wrap=True)),
+        TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True)),
         BarColumn(bar_width=24 if wide else 8),
         MofNCompleteColumn(table_column=Column(no_wrap=True)),
         *([TextColumn(unit), TextColumn("{task.fields[rate]}")] if wide else []),
         TextColumn("ETA"),
         TimeRemainingColumn(table_column=Column(no_wrap=True)),
         TextColumn(
-            "{task.fields[note]}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)
+            "{task.fields[note]}",
+            markup=False,
+            table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1),
         ),
         console=console,
         expand=True,
@@ -100,7 +106,7 @@ def _live_bar(title: str, total: int, unit: str, done: int) -> Iterator[Advance]
             nonlocal finished
             finished += count
             rate = f"{finished / max(time.monotonic() - started, 1e-9):.1f}/s"
-            fields = {"rate": rate, "note": note} if note else {"rate": rate}
+            fields = {"rate": rate, "note": printable(note)} if note else {"rate": rate}
             bar.update(task, advance=count, **fields)  # type: ignore[arg-type]
 
         yield advance
@@ -136,7 +142,29 @@ def clock(seconds: float) -> str:
 def say(text: str, everywhere: bool = False) -> None:
     """One line for the person at the terminal; `everywhere`: from a process that is to be quiet, too."""
     to = Console(file=_Stderr()) if everywhere and console.quiet else console  # type: ignore[arg-type]
-    to.print(text, highlight=False, markup=False, soft_wrap=True)
+    for line in text.split("\n"):
+        to.print(plain(line), soft_wrap=True)
+
+
+def plain(text: str | Text) -> Text:
+    """A string as rich shows it literally: no markup, no emoji codes, no control characters."""
+    return Text(printable(text)) if isinstance(text, str) else text
+
+
+class PlainTable(Table):
+    """A rich table whose strings (title, heads and cells) are shown literally, as by `plain`."""
+
+    def __init__(self, title: str = "", **style: Any) -> None:
+        """Makes an empty table; `style` is rich's."""
+        super().__init__(title=plain(title) if title else None, **style)
+
+    def add_column(self, header: Any = "", *args: Any, **style: Any) -> None:
+        """Adds a column with a head, as rich does."""
+        super().add_column(plain(header), *args, **style)
+
+    def add_row(self, *cells: Any, **style: Any) -> None:
+        """Adds a row of cells, as rich does."""
+        super().add_row(*map(plain, cells), **style)
 
 
 def print_table(table: Table, to: Console | None = None) -> None:

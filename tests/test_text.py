@@ -1,29 +1,120 @@
-"""Names made safe to show."""
+"""Names are text: whatever a frame, joint or method is called, outputs show it literally and stay well-formed."""
 
+import dataclasses
+import io
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import numpy as np
 import pytest
+from matplotlib.text import Text
+from rich.console import Console
 
+from a2j_jax import pictures, progress
+from a2j_jax.evaluation import figures, html, report, tables
 from a2j_jax.text import printable
+from tests.evaluation import made_up
+
+# Name -> what is shown of it.
+NAMES = {
+    "[red]x[/red]": "[red]x[/red]",
+    "[/]": "[/]",
+    ":warning:": ":warning:",
+    "$a_b$": "$a_b$",
+    r"$\frac$": r"$\frac$",
+    "_hidden": "_hidden",
+    "\x1b[31mx": r"\x1b[31mx",
+    "a\nb": r"a\nb",
+    "\x00\x08": r"\x00\x08",
+    '<b>&"--': '<b>&"--',
+    "\udcff": r"\udcff",
+    "\u202egnp": r"\u202egnp",
+    "\ufffe": r"\ufffe",
+    "手": "手",
+    "": "",
+}
 
 
-@pytest.mark.parametrize(
-    ("name", "shown"),
-    [
-        ("index_tip", "index_tip"),
-        ("Zeigefinger-Spitze äöü 手 👋", "Zeigefinger-Spitze äöü 手 👋"),
-        ("a\tb\nc\r", r"a\tb\nc\r"),
-        ("\x1b[31mred\x9b0m", r"\x1b[31mred\x9b0m"),
-        (b"caf\xe9".decode("utf-8", "surrogateescape"), r"caf\udce9"),
-        ("\u202egnp.exe\u200b", r"\u202egnp.exe\u200b"),
-        ("a\u2028b\0", r"a\u2028b\x00"),
-        ("", ""),
-    ],
-)
-def test_whatever_has_no_shape_is_escaped(name: str, shown: str) -> None:
+@pytest.mark.parametrize(("name", "shown"), NAMES.items())
+def test_printable(name: str, shown: str) -> None:
     assert printable(name) == shown
-    assert printable(printable(name)) == shown
-    printable(name).encode("utf-8")
+    assert printable(shown) == shown
 
 
-def test_long_names_are_cut() -> None:
-    assert printable("x" * 10, 4) == "xxx…"
-    assert printable("x" * 4, 4) == "xxxx"
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_terminal_shows_names_literally(terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")  # refuses surrogates
+    console = Console(file=out, force_terminal=terminal, width=200, color_system=None)
+    monkeypatch.setattr(progress, "console", console)
+    for name in NAMES:
+        progress.say(f"say {name}" if "\n" not in name else name.replace("\n", " "))
+        table = progress.PlainTable(name)
+        table.add_column(name)
+        table.add_row(name)
+        progress.print_table(table)
+        with progress.progress(name, 2, "frames") as advance:
+            advance(1, note=name)
+            advance(1)
+    out.flush()
+    text = out.buffer.getvalue().decode()  # type: ignore[attr-defined]
+    assert all(text.count(shown) >= 4 for shown in NAMES.values() if shown), text
+    assert "\x1b[31m" not in text
+    assert not {"\x00", "\x08", "\u202e"} & set(text)
+
+
+def named_comparison():  # type: ignore[no-untyped-def]
+    """A made-up comparison, its methods and joints called as above."""
+    found = made_up.comparison()
+    (one, *_) = found.scores.values()
+    joints = (list(NAMES) * 3)[: len(one.joint_names)]
+    return found, {
+        name: dataclasses.replace(one, joint_names=tuple(joints)) for name in NAMES if name
+    }
+
+
+def test_pictures_hold_names_literally(tmp_path: Path) -> None:
+    """In the legend, on the axes and in the title; no formula is read, and SVG stays well-formed."""
+    _, scores = named_comparison()
+    joints = next(iter(scores.values())).joint_names
+    bars = {name: (*one.per_joint, one.mean_error) for name, one in scores.items()}
+    x = np.ones_like(next(iter(scores.values())).errors)
+    for figure in (
+        figures.success_curve(scores),
+        figures.joint_bars(bars, joints, "mm"),
+        figures.error_against(x + np.arange(x.shape[1]), "mm", scores),
+    ):
+        (axes,) = figure.axes
+        entries = [text.get_text() for text in axes.get_legend().get_texts()]
+        assert len(entries) == len(scores)
+        assert all(
+            entry.startswith(NAMES[name]) for entry, name in zip(entries, scores, strict=True)
+        )
+        ElementTree.fromstring(pictures.figure_svg(figure, "salt"))
+        assert not any(text.get_parse_math() for text in figure.findobj(Text))
+        pictures.figure_png(figure)
+    tiles = [pictures.Tile(np.ones((8, 8)), title=name) for name in NAMES]
+    skeleton = made_up.comparison().spec.skeleton
+    for suffix in (".svg", ".png"):
+        path = pictures.contact_sheet(tiles, skeleton, tmp_path / f"a{suffix}", title="$x$ \x1b")
+        assert path.stat().st_size > 1000
+    ElementTree.parse(tmp_path / "a.svg")
+
+
+def test_tables_and_pages_hold_names_literally(tmp_path: Path) -> None:
+    found, scores = named_comparison()
+    names = tuple(NAMES)
+    made = tables.Table("$t|$\x1b", names, (names, names), notes=names)
+    markdown = tables.markdown(made)
+    assert "\x1b" not in markdown
+    rows = [line for line in markdown.splitlines() if line.startswith("| ")]
+    assert len(rows) == 4
+    page = html.page(
+        "<t>\x1b", names[0], [html.table(made), html.facts(zip(names, names, strict=True))]
+    )
+    body = page[page.index("<body>") : page.index("</html>")]
+    text = "".join(ElementTree.fromstring(body).itertext())
+    assert all(shown in text for shown in NAMES.values())
+    out = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+    report.print_scores(scores, Console(file=out, width=2000))
+    written = report.write_report(dataclasses.replace(found, scores=scores), tmp_path)
+    assert written[0].read_text().count("\x1b") == 0

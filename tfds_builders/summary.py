@@ -6,10 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from rich.table import Table
 
 from a2j_jax.errors import UserError
-from a2j_jax.progress import print_table, say
+from a2j_jax.progress import PlainTable, print_table, say
 from a2j_jax.tracks import TrackSpec
 from tfds_builders.depth_pose import DepthPoseBuilder
 from tfds_builders.raw import RawSplit
@@ -102,7 +101,7 @@ def summarise(builder: DepthPoseBuilder, folder: Path, track: TrackSpec, seconds
     """Prints what was written, what was left out and why, and the statistics of the crops."""
     splits = builder.info.splits
     say(f"built {folder}")
-    table = Table()
+    table = PlainTable()
     for column in ("split", "frames", "left out", "shards", "MB"):
         table.add_column(column, justify="left" if column == "split" else "right")
     total_bytes = 0

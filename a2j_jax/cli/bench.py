@@ -199,21 +199,23 @@ def _official(
 
 
 def _print(console, header: Sequence[str], tables: "Sequence[Table]") -> None:  # type: ignore[no-untyped-def]
-    from rich.table import Table as RichTable
+    from a2j_jax.progress import PlainTable, plain
 
     for line in header:
-        console.print(line, highlight=False, markup=False)
+        console.print(plain(line))
     for table in tables:
-        printed = RichTable(title=table.title, show_edge=False)
+        printed = PlainTable(table.title, show_edge=False)
         for place, column in enumerate(table.columns):
-            printed.add_column(_fitted(column, console.width), justify="right" if place else "left")
+            printed.add_column(
+                _fitted(plain(column), console.width), justify="right" if place else "left"
+            )
         for row in table.rows:
-            printed.add_row(*(_fitted(text, console.width) for text in row))
+            printed.add_row(*(_fitted(plain(text), console.width) for text in row))
         console.print(printed)
         for note in table.notes:
-            console.print(note, highlight=False, markup=False)
+            console.print(plain(note))
 
 
-def _fitted(text: str, width: int) -> str:
+def _fitted(text, width: int):  # type: ignore[no-untyped-def]
     """On a narrow terminal, a line for each word: left to itself, Rich would cut numbers short."""
-    return text if width >= _WIDE else text.replace(" ", "\n")
+    return text if width >= _WIDE else type(text)(text.plain.replace(" ", "\n"))

@@ -20,6 +20,7 @@ from a2j_jax.cli.arguments import (
 )
 from a2j_jax.compilation_cache import use_compilation_cache
 from a2j_jax.errors import Stopped, UserError
+from a2j_jax.text import printable
 
 INTERRUPTED, TERMINATED = 130, 143  # as a shell reports Ctrl-C and SIGTERM
 
@@ -60,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Stopped as stop:
         processes.claim_last_word()
         if processes.is_first():
-            print(f"a2j: {stop}", file=sys.stderr)
+            print(f"a2j: {printable(str(stop))}", file=sys.stderr)
         processes.leave()  # all of them stopped after the same step
         return stop.status
     except _Terminated:
@@ -161,9 +162,9 @@ def _complain(message: str, instructions: str = "") -> int:
     """One line, whatever the message was made of, and what to do about it if that takes more."""
     processes.claim_last_word()
     who = f"{processes.name()}: " if processes.several() else ""
-    print(f"a2j: error: {who}{' '.join(message.split())}", file=sys.stderr)
+    print(f"a2j: error: {who}{printable(' '.join(message.split()))}", file=sys.stderr)
     if instructions:
-        print(instructions, file=sys.stderr)
+        print("\n".join(map(printable, instructions.split("\n"))), file=sys.stderr)
     return 2
 
 

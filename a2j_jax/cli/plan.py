@@ -155,17 +155,15 @@ def _title(config: "Config", target: "Target") -> str:
 
 def _print(console, title: str, plans: "list[Plan]") -> None:  # type: ignore[no-untyped-def]
     """A table on stdout, and what must be said about it."""
-    from rich.table import Table
-
     from a2j_jax.planning.table import plan_table
-    from a2j_jax.progress import print_table
+    from a2j_jax.progress import PlainTable, plain, print_table
 
     contents = plan_table(title, plans)
-    printed = Table(title=contents.title)
+    printed = PlainTable(contents.title)
     for place, column in enumerate(contents.columns):
         printed.add_column(column, justify="right" if place else "left")
     for place, row in enumerate(contents.rows):
         printed.add_row(*row, style="bold" if place in contents.strong else None)
     print_table(printed, console)
     for note in contents.notes:
-        console.print(note, highlight=False, markup=False)
+        console.print(plain(note))

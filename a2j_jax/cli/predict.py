@@ -9,7 +9,7 @@ from pathlib import Path
 from a2j_jax.cli.arguments import add_overwrite, check_picture, numbers, path_name
 from a2j_jax.cli.arguments import step as step_type
 from a2j_jax.errors import UserError
-from a2j_jax.progress import print_table, progress, say
+from a2j_jax.progress import PlainTable, print_table, progress, say
 from a2j_jax.text import printable
 
 EXAMPLES = """\
@@ -180,12 +180,10 @@ def _report(prediction) -> None:  # type: ignore[no-untyped-def]
 def _print_joints(prediction, names) -> None:  # type: ignore[no-untyped-def]
     """A table of one frame's joints on stdout."""
     from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
 
     estimate = prediction.estimate
     three = estimate.joints_xyz_mm is not None
-    table = Table(title=Text(printable(prediction.path)))
+    table = PlainTable(prediction.path)
     for column in ("joint", "u px", "v px", *(("x mm", "y mm", "z mm") if three else ())):
         table.add_column(column, justify="left" if column == "joint" else "right")
     table.add_column("confidence", justify="right")
@@ -193,7 +191,5 @@ def _print_joints(prediction, names) -> None:  # type: ignore[no-untyped-def]
         values = [*estimate.joints_uvd[k, :2]]
         if estimate.joints_xyz_mm is not None:
             values += [*estimate.joints_xyz_mm[k]]
-        table.add_row(
-            Text(printable(name)), *(f"{v:.1f}" for v in values), f"{estimate.confidence[k]:.2f}"
-        )
+        table.add_row(name, *(f"{v:.1f}" for v in values), f"{estimate.confidence[k]:.2f}")
     print_table(table, Console())

@@ -4,7 +4,7 @@ Each function returns a matplotlib figure, small enough to stay legible on a pho
 use the two colours `INK` and `GRID`, so that a page can exchange them for its own.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from a2j_jax import pictures
 from a2j_jax.evaluation import metrics
 from a2j_jax.evaluation.score import CURVE_LIMIT, Scores
+from a2j_jax.text import printable
 
 FloatArray = NDArray[np.float64]
 INK, GRID = "#1b1f24", "#d8dce1"
@@ -80,19 +81,16 @@ def draw_success(axes: Any, scores: Mapping[str, Scores], by: metrics.FrameError
     """What `success_curve` shows, on axes of `plain_axes`."""
     first = next(iter(scores.values()))
     thresholds = success_thresholds(first.errors, by)
-    for number, (label, one) in enumerate(scores.items()):
-        axes.plot(
-            thresholds,
-            100 * metrics.success_rate(one.errors, thresholds, by),
-            linewidth=2,
-            label=f"{label}, AUC {metrics.success_auc(one.errors, CURVE_LIMIT, by):.1%}",
-            **_style(number),
-        )
+    names = []
+    for number, (name, one) in enumerate(scores.items()):
+        rate = 100 * metrics.success_rate(one.errors, thresholds, by)
+        axes.plot(thresholds, rate, linewidth=2, **_style(number))
+        names.append(f"{name}, AUC {metrics.success_auc(one.errors, CURVE_LIMIT, by):.1%}")
     axes.set_xlim(0, thresholds[-1])
     axes.set_ylim(0, 100)
     axes.set_xlabel(f"threshold D ({first.unit})")
     axes.set_ylabel(f"frames with {by} joint error < D (%)")
-    _legend_above(axes)
+    _legend_above(axes, axes.lines, names)
 
 
 def success_thresholds(errors: FloatArray, by: metrics.FrameError) -> FloatArray:
@@ -146,11 +144,12 @@ def draw_joint_bars(
     thick = 0.8 / len(values)
     # The last stands apart, below the joints.
     places = np.append(np.arange(rows - 1), rows - 0.6)
-    for number, (method, numbers) in enumerate(values.items()):
+    bars = []
+    for number, numbers in enumerate(values.values()):
         shift = (number - (len(values) - 1) / 2) * thick
         color = _style(number)["color"]
-        axes.barh(places + shift, np.nan_to_num(numbers), thick * 0.9, color=color, label=method)
-    axes.set_yticks(places, [*(name.replace("_", " ") for name in names), overall])
+        bars.append(axes.barh(places + shift, np.nan_to_num(numbers), thick * 0.9, color=color))
+    axes.set_yticks(places, [*(printable(name.replace("_", " ")) for name in names), overall])
     axes.get_yticklabels()[-1].set_fontweight("bold")
     axes.set_ylim(rows - 0.05, -0.55)
     axes.axhline(rows - 1.3, color=INK, linewidth=0.8)
@@ -158,7 +157,7 @@ def draw_joint_bars(
     axes.grid(visible=False, axis="y")
     axes.set_xlim(left=0)
     axes.set_xlabel(label)
-    _legend_above(axes)
+    _legend_above(axes, bars, values)
 
 
 def error_against(x: FloatArray, label: str, scores: Mapping[str, Scores]) -> Any:
@@ -174,15 +173,15 @@ def error_against(x: FloatArray, label: str, scores: Mapping[str, Scores]) -> An
         UserError: matplotlib is not installed.
     """
     figure, axes = _new_axes(2.9, len(scores))
-    for number, (name, one) in enumerate(scores.items()):
+    for number, one in enumerate(scores.values()):
         bins = quartile_bins(x, one.errors)
         style = _style(number)
         axes.fill_between(bins.x, bins.low, bins.high, color=style["color"], alpha=0.15, lw=0)
-        axes.plot(bins.x, bins.median, linewidth=2, marker="o", markersize=3, label=name, **style)
+        axes.plot(bins.x, bins.median, linewidth=2, marker="o", markersize=3, **style)
     axes.set_ylim(bottom=0)
     axes.set_xlabel(label)
     axes.set_ylabel(f"error: median, quartiles ({next(iter(scores.values())).unit})")
-    _legend_above(axes)
+    _legend_above(axes, axes.lines, scores)
     return figure
 
 
@@ -221,9 +220,12 @@ def plain_axes(figure: Any, area: tuple[float, float, float, float]) -> Any:
     return axes
 
 
-def _legend_above(axes: Any) -> None:
+def _legend_above(axes: Any, handles: Sequence[Any], names: Iterable[str]) -> None:
     """Above the plot, where it never hides a line."""
-    legend = axes.legend(
+    legend = pictures.legend(
+        axes,
+        handles,
+        names,
         loc="lower left",
         bbox_to_anchor=(0.0, 1.0),
         borderpad=0.2,

@@ -6,11 +6,12 @@ a phone, printable. Everything that is not markup of this module is escaped.
 
 import base64
 from collections.abc import Iterable, Sequence
-from html import escape
+from html import escape as escape_markup
 
 from a2j_jax.evaluation.figures import GRID, INK
 from a2j_jax.evaluation.tables import Table
 from a2j_jax.files import MARK
+from a2j_jax.text import printable
 
 _STYLE = """
 :root { color-scheme: light dark; --paper: #fff; --ink: #1b1f24; --quiet: #5a636e; --line: #d8dce1;
@@ -80,6 +81,11 @@ pre { background: var(--card); border: 1px solid var(--line); border-radius: .5r
 """
 
 
+def escape(text: str) -> str:
+    """Text as HTML and XML may hold it: no markup, no control characters."""
+    return escape_markup(printable(text))
+
+
 def page(title: str, subtitle: str, parts: Iterable[str]) -> str:
     """A whole page.
 
@@ -145,7 +151,7 @@ def paragraph(text: str) -> str:
 
 def code(text: str) -> str:
     """A command, to be copied."""
-    return f"<pre><code>{escape(text)}</code></pre>"
+    return f"<pre><code>{_lines(map(escape, text.splitlines()))}</code></pre>"
 
 
 def table(contents: Table) -> str:

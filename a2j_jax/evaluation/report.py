@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table as RichTable
 from rich.text import Text
 
 from a2j_jax import __version__, pictures, progress
@@ -24,7 +23,6 @@ from a2j_jax.evaluation.score import CURVE_LIMIT, Scores
 from a2j_jax.evaluation.tables import Table
 from a2j_jax.evaluation.tiles import frame_name, frame_tile, frames_sheet, pick_frames
 from a2j_jax.files import MARK, check_output, local_path, write_file
-from a2j_jax.text import printable
 
 NO_PICTURES = "no pictures: they need matplotlib, pip install 'a2j-jax[viz]'"
 REPORT_FILE, SCORES_FILE = "report.html", "scores.json"
@@ -73,18 +71,18 @@ def print_scores(scores: Mapping[str, Scores], console: Console | None = None) -
         some = {name: scores[name] for name in names[first : first + count]}
         together, by_joint = tables.score_tables(some)
         parts = [*together, *by_joint]
-        title = Text(printable(parts[0].title))
-        printed = RichTable(title=title, caption=paper.told if paper else None)
+        printed = progress.PlainTable(
+            parts[0].title, caption=progress.plain(paper.told) if paper else None
+        )
         printed.add_column("", min_width=labels, max_width=labels)
         for name in some:
-            head = Text(printable(name))
-            printed.add_column(head, justify="right", max_width=_HEAD_WIDTH, overflow="fold")
+            printed.add_column(name, justify="right", max_width=_HEAD_WIDTH, overflow="fold")
         for part in parts:
             if part is not parts[0]:
                 printed.add_row(Text(part.title, style="italic"))
             for place, row in enumerate(part.rows):
                 style = "bold" if place in part.strong else None
-                printed.add_row(*(Text(printable(cell)) for cell in row), style=style)
+                printed.add_row(*row, style=style)
             printed.add_section()
         progress.print_table(printed, console)
 

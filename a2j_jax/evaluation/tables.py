@@ -1,5 +1,6 @@
 """The tables of an evaluation, as text: the terminal and the HTML report show the same ones."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,7 @@ import numpy as np
 from a2j_jax.evaluation import published
 from a2j_jax.evaluation.score import CURVE_LIMIT, Scores
 from a2j_jax.experiments.paper_tables import TABLES
+from a2j_jax.text import printable
 
 ABSENT = "–"  # a number that is not known
 # Published methods are listed in rows where a table has no more columns than this.
@@ -36,10 +38,19 @@ class Table:
 
 def markdown(table: Table) -> str:
     """A table as Markdown, its title above and its notes below."""
-    lines = [table.columns, tuple("---" for _ in table.columns), *table.rows]
+    lines = [
+        tuple(map(_literal, table.columns)),
+        tuple("---" for _ in table.columns),
+        *(tuple(map(_literal, row)) for row in table.rows),
+    ]
     rows = "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
-    notes = "".join(f"\n{note}\n" for note in table.notes)
-    return f"**{table.title}**\n\n{rows}\n{notes}"
+    notes = "".join(f"\n{printable(note)}\n" for note in table.notes)
+    return f"**{_literal(table.title)}**\n\n{rows}\n{notes}"
+
+
+def _literal(text: str) -> str:
+    """Text that Markdown leaves alone: no end of a cell, HTML, formula or code in it."""
+    return re.sub(r"[|$`\\]|<(?=[A-Za-z/!])", r"\\\g<0>", printable(text))
 
 
 def score_tables(scores: Mapping[str, Scores]) -> tuple[list[Table], list[Table]]:

@@ -7,7 +7,6 @@ from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
 from rich.box import SIMPLE_HEAD
-from rich.table import Table as RichTable
 
 from a2j_jax import progress
 from a2j_jax.evaluation import html
@@ -163,7 +162,7 @@ def _notes(results: Sequence[Result], track: TrackSpec, table: PaperTable) -> li
 
 def print_table(contents: Table) -> None:
     """Print it to the terminal, a column per row of the table: there are more numbers than rows."""
-    printed = RichTable(title=contents.title, box=SIMPLE_HEAD, padding=0, pad_edge=False)
+    printed = progress.PlainTable(contents.title, box=SIMPLE_HEAD, padding=0, pad_edge=False)
     heads, *columns = zip(contents.columns, *contents.rows, strict=True)
     printed.add_column("", no_wrap=True)
     for head in heads[1:]:

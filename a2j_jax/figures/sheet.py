@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from a2j_jax import pictures
 from a2j_jax.evaluation.report import write_json
 from a2j_jax.files import local_path, write_file
+from a2j_jax.text import printable
 
 _MARGIN = 0.12
 _LEGEND_TOP, _LEGEND_COLUMN = 0.1, 1.3  # inches: above it, and of its widest column
@@ -78,9 +79,8 @@ class Sheet:
 
     def text(self, left: float, top: float, text: str, **style: Any) -> None:
         """A line of text; `style` is matplotlib's, over that of the caption."""
-        # A dollar is a dollar: paths and names are no formulas.
         style = {"fontsize": _FONT, "parse_math": False, **style}
-        self.figure.text(left / self.width, 1 - top / self.height, text, **style)
+        self.figure.text(left / self.width, 1 - top / self.height, printable(text), **style)
 
     def legend(self, marks: Sequence[Any]) -> None:
         """A legend without a frame along the upper edge, in as many rows as `legend_height` counts."""
