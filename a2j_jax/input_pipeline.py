@@ -303,7 +303,11 @@ def _how_to_build(data_dir: Path, track: TrackSpec) -> str:
 
 def _builder(folder: Path) -> tfds.core.DatasetBuilder:
     try:
-        return tfds.builder_from_directory(folder)
+        builder = tfds.builder_from_directory(folder)
+        # Both are read on first use otherwise, where nobody expects an error of TFDS.
+        dict(builder.info.metadata or {})
+        [split.file_instructions for split in builder.info.splits.values()]
+        return builder
     except Exception as error:  # tfds raises whatever its JSON parsing does
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{folder}: not a readable TFDS data set ({reason}); rebuild it") from error

@@ -63,6 +63,22 @@ def test_confidence(capsys: pytest.CaptureFixture[str]) -> None:
     assert "joints -1.00" in printed
 
 
+@pytest.mark.slow
+def test_damaged_files(tmp_path: Path) -> None:
+    """A short run of benchmarks/fuzz.py, in this process."""
+    fuzz = load("fuzz")
+    faults, tried = [], 0
+    for number, (name, reader) in enumerate(fuzz.readers().items()):
+        fuzz.write_original(reader, tmp_path / str(number))
+        count = 2 if reader.files == fuzz.CHECKPOINT_FILES else 12
+        for _, what, read in fuzz.attempts(name, tmp_path / str(number), seed=1, count=count):
+            tried += 1
+            if fuzz.is_fault(result := read(), reader.checksum):
+                faults.append(f"{what}: {result}")
+    assert not faults
+    assert tried > 12 * len(fuzz.readers())
+
+
 def test_every_benchmark_says_how_it_is_called() -> None:
     for path in (REPOSITORY / "benchmarks").glob("*.py"):
         assert f"python benchmarks/{path.name}" in path.read_text(), path

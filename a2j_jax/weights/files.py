@@ -2,6 +2,7 @@
 
 import re
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from pickle import UnpicklingError
@@ -112,7 +113,7 @@ def _read_torch(path: Path) -> dict[str, np.ndarray]:
         raise UserError(
             f"{path}: reading PyTorch files needs the extra: pip install 'a2j-jax[torch]'"
         ) from error
-    except (UnpicklingError, RuntimeError, ValueError, TypeError, AttributeError) as error:
+    except _DAMAGED as error:
         # PyTorch's own message proposes to run what is in the file: not repeated here.
         raise UserError(f"{path}: not a complete PyTorch file; {_EXPECTED}") from error
     while isinstance(content, dict) and not _is_state_dict(content):
@@ -131,6 +132,11 @@ def _load_tensors(path: Path) -> Any:
     """The content of a PyTorch file, with a `_LeftOut` for each object that is no tensor, number or container."""
     import torch
 
+    if zipfile.is_zipfile(path):
+        # PyTorch verifies no checksum: a changed bit of a tensor would be read as it is.
+        with zipfile.ZipFile(path) as archive:
+            if (damaged := archive.testzip()) is not None:
+                raise ValueError(f"the checksum of {damaged} does not match")
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError:
@@ -157,6 +163,10 @@ def _is_state_dict(content: dict[Any, Any]) -> bool:
     return all(hasattr(value, "detach") for value in content.values())
 
 
+_DAMAGED = (
+    *(UnpicklingError, RuntimeError, ValueError, TypeError, AttributeError),  # of PyTorch
+    *(zipfile.BadZipFile, zlib.error, NotImplementedError),  # of a damaged archive
+)
 _UNREADABLE = (
     OSError,
     ValueError,

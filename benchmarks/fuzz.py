@@ -1,0 +1,494 @@
+"""Damaged files: every reader's valid file is mutated again and again, and read.
+
+    python benchmarks/fuzz.py                     # 300 mutations of each reader's file, 30 of each checkpoint file
+    python benchmarks/fuzz.py --only "depth .png" --mutations 5000 --seed 7
+
+A mutation flips a bit, overwrites, inserts, repeats or removes bytes, or cuts the file off; in text it also changes
+words. A reader may refuse the file (`UserError`) or read the original's value. Formats that carry a checksum may do
+nothing else. The others (text, `.npy`, TIFF, PGM, HDF5, `.safetensors`, and `.mat` without compression) cannot tell a
+changed number from a measured one: those are counted as "other value".
+
+Readers run in a process of their own, so that one that crashes, hangs or takes absurd memory is a result like any
+other. The status is 1 if there was a traceback, a crash, a hang, or another value in spite of a checksum.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import random
+import resource
+import selectors
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from PIL import Image
+from scipy.io import savemat
+
+from a2j_jax import progress
+from a2j_jax.config import Config, to_json
+from a2j_jax.config_files import load_config
+from a2j_jax.depth_files import read_depth
+from a2j_jax.errors import UserError
+from a2j_jax.evaluation.predictions import JointSet, read_joints, write_joints
+from a2j_jax.evaluation.submission import write_submission
+from a2j_jax.evaluation.subsets import read_subsets
+from a2j_jax.examples import Examples
+from a2j_jax.input_pipeline import find_dataset
+from a2j_jax.track_files import load_track, track_from_dict
+from a2j_jax.tracks import get_track, with_crop_size
+from a2j_jax.training.checkpoints import RunCheckpoints, load_variables
+from a2j_jax.training.run_directory import write_config
+from a2j_jax.weights.files import read_state_dict, write_state_dict
+from tests import tiny
+from tests.distributions import itop as itop_files
+from tests.distributions import own_data
+from tests.training.test_checkpoints import state_at
+from tfds_builders.build import build
+from tfds_builders.center_files import read_centers_or_boxes, read_text_centers
+from tfds_builders.files import read_numbers
+from tfds_builders.itop import itop
+from tfds_builders.own_data.tables import read_table
+
+HANG_SECONDS = 120.0
+MEMORY = 6 << 30  # bytes that a reader may take beyond what the process has at its start
+CHECKPOINT_FILES = "checkpoints/**/*"
+COLUMNS = ("refused", "same value", "other value", "traceback", "crash", "hang")
+WORDS = (
+    "nan",
+    "inf",
+    "-1",
+    "1e400",
+    "9" * 40,
+    "",
+    "null",
+    "true",
+    '"',
+    "[",
+    "{",
+    "\\",
+    "\0",
+    "../x",
+    "gs://x",
+)
+
+
+class Reader(NamedTuple):
+    """How a valid file is made, and how it is read.
+
+    Attributes:
+      files: its name; or a pattern of several names, of which one is mutated at a time.
+      write: makes the file, or all files in a folder.
+      read: what the file or the folder says: arrays, numbers and texts in tuples, lists, dicts and dataclasses.
+      checksum: whether the format tells every change of a value.
+      text: whether words are changed, too.
+    """
+
+    files: str
+    write: Callable[[Path], object]
+    read: Callable[[Path], Any]
+    checksum: bool = False
+    text: bool = False
+
+    def path(self, folder: Path) -> Path:
+        return folder if "*" in self.files else folder / self.files
+
+
+def readers() -> dict[str, Reader]:
+    """Every reader by its name in the table."""
+    rng = np.random.default_rng(0)
+    nyu, box_track, hands = (get_track(name) for name in ("nyu", "itop_front", "hands2017"))
+    counts = rng.integers(300, 4000, (24, 32))
+    counts[:4] = 0
+    uvd, confidence = rng.uniform(100, 900, (12, 14, 3)), rng.uniform(0, 1, (12, 14))
+    joints = JointSet(uvd, confidence=confidence, index=np.arange(12))
+    records = {
+        "frames": [{"path": f"{n}.png", "joints_uvd": row.tolist()} for n, row in enumerate(uvd)]
+    }
+    xyz = rng.uniform([-200, -200, 500], [200, 200, 900], (12, 21, 3))
+    centers, boxes = rng.uniform(100, 700, (12, 1, 3)), rng.uniform(1, 200, (12, 4))
+    lines = [f"image_{n}.png " + " ".join(map(str, row)) for n, row in enumerate(boxes.round(3))]
+    tensors = {f"layer{n}.weight": rng.normal(size=(8, 8)).astype(np.float32) for n in range(4)}
+    rgb = np.stack([counts * 0, counts >> 8, counts & 255], -1).astype(np.uint8)
+    track = track_from_dict(own_data.TRACK)
+    rendered = with_crop_size(get_track("synthetic_hand"), tiny.SIZE)
+    state = state_at(3)
+
+    def depth(suffix: str, values: Any, frame_format: str = "depth16", **saving: Any) -> Reader:
+        def write(path: Path) -> None:
+            np.save(path, values) if suffix == ".npy" else Image.fromarray(values).save(
+                path, **saving
+            )
+
+        read = partial(read_depth, frame_format=frame_format)
+        return Reader(f"frame{suffix}", write, read, checksum=suffix == ".png")
+
+    def mat(read: Callable[[Path], Any], name: str, values: Any, compressed: bool) -> Reader:
+        write = partial(savemat, mdict={name: values}, do_compression=compressed)
+        return Reader("values.mat", write, read, checksum=compressed)
+
+    def data_set(folder: Path) -> Any:
+        builder = find_dataset(folder, rendered)
+        examples = Examples(builder, "train")
+        return [builder.info.metadata, *(examples[row] for row in range(len(examples)))]
+
+    def itop_frames(folder: Path) -> Any:
+        distribution = itop.ItopDistribution(folder)
+        itop._depth_map.cache_clear()  # keeps files open, and what they said
+        frames = distribution.splits()["test"]
+        return [vars(frames), *map(distribution.read_depth, frames.sources)]
+
+    def save_checkpoint(folder: Path) -> None:
+        write_config(folder, tiny.config())
+        with contextlib.closing(RunCheckpoints(folder)) as checkpoints:
+            checkpoints.save(state, {"batch": 3}, {"error": 1.0})
+            checkpoints.wait()
+
+    def restore(folder: Path) -> Any:
+        with contextlib.closing(RunCheckpoints(folder)) as checkpoints:
+            restored = checkpoints.restore(state, 3)
+        return jax.tree.leaves([restored, load_variables(folder, state.variables)])
+
+    def save_torch(path: Path) -> None:
+        import torch
+
+        torch.save({name: torch.from_numpy(value) for name, value in tensors.items()}, path)
+
+    read_nyu = partial(read_joints, spec=nyu)
+    build_rendered = partial(
+        build, "synthetic_hand", crop_size=tiny.SIZE, train=12, validation=0, test=0
+    )
+    write_itop = partial(itop_files.write, frames={"test": 3})
+    found = {
+        "depth .png": depth(".png", counts.astype(np.uint16)),
+        "depth .png, NYU's RGB": depth(".png", rgb, "nyu_packed"),
+        "depth .png, 8 bit": depth(".png", (counts >> 4).astype(np.uint8), "stretch8"),
+        "depth .tif, 16 bit": depth(".tif", counts.astype(np.uint16)),
+        "depth .tif, 32 bit, LZW": depth(".tif", counts.astype(np.int32), compression="tiff_lzw"),
+        "depth .tif, decimal": depth(".tif", counts.astype(np.float32)),
+        "depth .pgm": depth(".pgm", counts.astype(np.uint16)),
+        "depth .npy, integers": depth(".npy", counts.astype(np.uint16)),
+        "depth .npy, decimal": depth(".npy", counts.astype(np.float32)),
+        **{
+            f"joints {suffix}": Reader(
+                f"joints{suffix}",
+                partial(write_joints, joints=joints),
+                read_nyu,
+                checksum=suffix in (".npz", ".mat"),
+                text=suffix in (".txt", ".jsonl"),
+            )
+            for suffix in (".txt", ".jsonl", ".npz", ".mat")
+        },
+        "joints .json": Reader(
+            "joints.json", lambda path: path.write_text(json.dumps(records)), read_nyu, text=True
+        ),
+        "joints .mat, compressed": mat(read_nyu, "keypoints3D", uvd, True),
+        "joints .mat, not compressed": mat(read_nyu, "keypoints3D", uvd, False),
+        "HANDS 2017 submission": Reader(
+            "s.txt",
+            partial(write_submission, joints_xyz_mm=xyz),
+            partial(read_joints, spec=hands),
+            text=True,
+        ),
+        "subset of frames": Reader(
+            "subset.txt",
+            lambda path: path.write_text("1\n5\n7\n"),
+            lambda path: read_subsets({"some": path}),
+            text=True,
+        ),
+        "centers .mat": mat(
+            partial(read_centers_or_boxes, track=nyu), "centre_pixel", centers, True
+        ),
+        "boxes .mat, not compressed": mat(
+            partial(read_centers_or_boxes, track=box_track), "FRbndbox_test", boxes, False
+        ),
+        "centers .txt": Reader(
+            "centers.txt",
+            partial(np.savetxt, X=centers[:, 0], fmt="%.4f"),
+            partial(read_text_centers, track=nyu),
+            text=True,
+        ),
+        "label lines .txt": Reader(
+            "labels.txt",
+            lambda path: path.write_text("\n".join(lines) + "\n"),
+            partial(read_numbers, columns=4),
+            text=True,
+        ),
+        "joints.csv": Reader(
+            "*.csv", own_data.write_csv, lambda f: read_table(f / "joints.csv", track), text=True
+        ),
+        "joints.json": Reader(
+            "*.json", own_data.write_json, lambda f: read_table(f / "joints.json", track), text=True
+        ),
+        "track.json": Reader(
+            "track.json",
+            lambda path: path.write_text(json.dumps(own_data.TRACK)),
+            load_track,
+            text=True,
+        ),
+        "config.json": Reader(
+            "config.json",
+            lambda path: path.write_text(to_json(Config("x", "nyu"))),
+            lambda path: load_config(str(path)),
+            text=True,
+        ),
+        **{
+            f"weights {suffix}": Reader(
+                f"weights{suffix}",
+                partial(write_state_dict, tensors=tensors),
+                read_state_dict,
+                checksum=suffix == ".npz",
+            )
+            for suffix in (".npz", ".safetensors")
+        },
+        "weights .pth": Reader("weights.pth", save_torch, read_state_dict, checksum=True),
+        "ITOP labels .h5": Reader("*_labels.h5", write_itop, itop_frames),
+        "ITOP depth_map .h5": Reader("*_depth_map.h5", write_itop, itop_frames),
+        "data set, shards": Reader("**/*array_record*", build_rendered, data_set, checksum=True),
+        "data set, descriptions": Reader("**/*.json", build_rendered, data_set, text=True),
+        "checkpoint": Reader(CHECKPOINT_FILES, save_checkpoint, restore, checksum=True),
+    }
+    if not find_spec("torch"):
+        del found["weights .pth"]
+    return found
+
+
+def mutate(contents: bytes, rng: random.Random, text: bool) -> tuple[bytes, str]:
+    """One mutation, and its description."""
+    size = len(contents)
+    at = rng.randrange(size)
+    length = min(rng.choice((1, 2, 4, 8, 16, 64, 256)), size - at)
+    kinds = ["bit"] * 4 + ["overwrite", "size", "zero", "cut", "remove", "insert", "repeat"]
+    kind = rng.choice(kinds + ["word"] * 3 * text)
+    found = bytearray(contents)
+    match kind:
+        case "bit":
+            found[at] ^= 1 << rng.randrange(8)
+        case "overwrite":
+            found[at : at + length] = rng.randbytes(length)
+        case "size":
+            number = rng.choice((0, 1, 0x7FFFFFFF, 0xFFFFFFFF, 0x80000000, size, size + 1))
+            found[at : at + 4] = number.to_bytes(4, rng.choice(("little", "big")))
+        case "zero":
+            found[at : at + length] = bytes(length)
+        case "cut":
+            del found[at:]
+        case "remove":
+            del found[at : at + length]
+        case "insert":
+            found[at:at] = rng.randbytes(length)
+        case "repeat":
+            found[at:at] = found[at : at + length]
+        case "word":
+            words = contents.decode("utf-8", "replace").split(" ")
+            words[rng.randrange(len(words))] = rng.choice(WORDS)
+            found = bytearray(" ".join(words).encode())
+    return bytes(found), f"{kind} at {at} of {size}"
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two values are equal, NaN equal to itself."""
+    if hasattr(one, "__dataclass_fields__"):
+        return type(one) is type(other) and same(vars(one), vars(other))
+    if isinstance(one, dict):
+        return (
+            isinstance(other, dict)
+            and one.keys() == other.keys()
+            and all(same(one[k], other[k]) for k in one)
+        )
+    if isinstance(one, (tuple, list)):
+        return (
+            isinstance(other, (tuple, list))
+            and len(one) == len(other)
+            and all(map(same, one, other))
+        )
+    if hasattr(one, "__array__"):
+        a, b = np.asarray(one), np.asarray(other)
+        return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
+    return bool(one == other) or (one != one and other != other)
+
+
+def attempts(
+    name: str, folder: Path, seed: int, count: int, start: int = 0
+) -> Iterator[tuple[int, str, Callable[[], str]]]:
+    """Mutations one by one: number, description, and what reads the file and gives the result.
+
+    Args:
+      name: of the reader.
+      folder: below which `original` holds its files.
+      seed: of everything random.
+      count: mutations of each file.
+      start: the first number.
+    """
+    reader, kept, work = readers()[name], folder / "original", folder / "work"
+    shutil.rmtree(work, ignore_errors=True)
+    shutil.copytree(kept, work)
+    original = reader.read(reader.path(work))
+
+    def result() -> str:
+        try:
+            return "same value" if same(reader.read(reader.path(work)), original) else "other value"
+        except UserError as error:
+            return "refused" if len(str(error).splitlines()) == 1 else f"several lines: {error}"
+        except BaseException as error:  # what a user would see as a traceback
+            return f"traceback: {type(error).__name__}: {str(error)[:160]}"
+
+    files = files_of(reader, folder)
+    for number in range(start, count * len(files)):
+        path = files[number // count]
+        contents = (kept / path).read_bytes()
+        changed, what = mutate(contents, random.Random(f"{seed}/{name}/{number}"), reader.text)
+        (work / path).write_bytes(changed)
+        yield (
+            number,
+            f"{name}: {path}: {what}",
+            result if changed != contents else lambda: "unchanged",
+        )
+        (work / path).write_bytes(contents)
+
+
+def is_fault(result: str, checksum: bool) -> bool:
+    """Whether a result should not be."""
+    kind = result.partition(":")[0]
+    return kind not in ("refused", "same value", "unchanged") and (
+        checksum or kind != "other value"
+    )
+
+
+def run_worker(name: str, folder: Path, seed: int, count: int, start: int) -> None:
+    """Prints a JSON line before each reading and one after: a crash is known by its last line."""
+    # Addresses that JAX has reserved already are not the reader's.
+    reserved = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (reserved + MEMORY, resource.RLIM_INFINITY))
+    for number, what, result in attempts(name, folder, seed, count, start):
+        print(json.dumps({"number": number, "what": what}), flush=True)
+        print(json.dumps({"result": result()}), flush=True)
+
+
+def files_of(reader: Reader, folder: Path) -> list[Path]:
+    """The files that are mutated, relative to the folder of the originals."""
+    below = folder / "original"
+    found = (path for path in below.glob(reader.files) if path.is_file() and path.stat().st_size)
+    return sorted(path.relative_to(below) for path in found)
+
+
+def outcomes(
+    name: str, folder: Path, seed: int, count: int, total: int
+) -> Iterator[tuple[str, str]]:
+    """(mutation, result) of all mutations; the worker is started again after one that ended it."""
+    start = 0
+    while start < total:
+        line = [sys.executable, __file__, "--worker", name, "--folder", str(folder)]
+        line += ["--seed", str(seed), "--start", str(start), "--mutations", str(count)]
+        with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as worker:
+            pending: dict[str, Any] | None = None
+            for text in lines_of(worker):
+                if not text.startswith(b"{"):  # printed by a library
+                    continue
+                record = json.loads(text)
+                if "number" in record:
+                    pending = record
+                elif pending is not None:
+                    yield pending["what"], record["result"]
+                    start, pending = pending["number"] + 1, None
+            _, errors = worker.communicate()
+        if pending is not None:
+            hang = worker.returncode == -signal.SIGKILL
+            yield pending["what"], "hang" if hang else f"crash: status {worker.returncode}"
+            start = pending["number"] + 1
+        elif start < total:
+            raise SystemExit(f"{name}: {errors.decode()[-2000:]}")
+
+
+def lines_of(worker: subprocess.Popen[bytes]) -> Iterator[bytes]:
+    """Lines that a worker prints; it is killed where the next one is too long in coming."""
+    assert worker.stdout is not None
+    rest = b""
+    with selectors.DefaultSelector() as selector:
+        selector.register(worker.stdout, selectors.EVENT_READ)
+        while selector.select(HANG_SECONDS):
+            block = os.read(worker.stdout.fileno(), 1 << 16)
+            if not block:
+                return
+            *lines, rest = (rest + block).split(b"\n")
+            yield from lines
+    worker.kill()
+
+
+def write_original(reader: Reader, folder: Path) -> None:
+    """Makes the valid files."""
+    (folder / "original").mkdir(parents=True)
+    reader.write(reader.path(folder / "original"))
+
+
+def fuzz(name: str, seed: int, count: int) -> tuple[Counter[str], list[str]]:
+    """Results of one reader by kind, and a line for every one that should not be."""
+    reader = readers()[name]
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        write_original(reader, folder)
+        found = list(outcomes(name, folder, seed, count, count * len(files_of(reader, folder))))
+    counts = Counter(result.partition(":")[0] for _, result in found)
+    return counts, [
+        f"{what}: {result}" for what, result in found if is_fault(result, reader.checksum)
+    ]
+
+
+def main() -> int:
+    """Fuzzes the readers and prints a Markdown table."""
+    names = list(readers())
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--only", nargs="+", choices=names, help="these readers (default: all)")
+    parser.add_argument(
+        "--mutations", type=int, default=300, help="of each reader's file (default: 300)"
+    )
+    parser.add_argument(
+        "--checkpoint_mutations", type=int, default=30, help="of each file of a checkpoint (30)"
+    )
+    parser.add_argument("--seed", type=int, default=0)
+    for name, kind in (("worker", str), ("folder", Path), ("start", int)):
+        parser.add_argument(f"--{name}", type=kind, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    progress.be_quiet()
+    if arguments.worker:
+        options = arguments.seed, arguments.mutations, arguments.start
+        run_worker(arguments.worker, arguments.folder, *options)
+        return 0
+    print(f"| file | checksum | tried | {' | '.join(COLUMNS)} | s |")
+    print("| --- " * (len(COLUMNS) + 4) + "|")
+    faults = []
+    for name in arguments.only or names:
+        reader, started = readers()[name], time.monotonic()
+        is_checkpoint = reader.files == CHECKPOINT_FILES
+        count = arguments.checkpoint_mutations if is_checkpoint else arguments.mutations
+        counts, found = fuzz(name, arguments.seed, count)
+        faults += found
+        tried = sum(counts.values()) - counts["unchanged"]
+        cells = [
+            name,
+            "yes" if reader.checksum else "no",
+            tried,
+            *(counts[c] or "" for c in COLUMNS),
+        ]
+        print(f"| {' | '.join(map(str, cells))} | {time.monotonic() - started:.0f} |", flush=True)
+    for fault in faults:
+        print(fault)
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
