@@ -19,6 +19,7 @@ A batch of all processes together is the same whatever their number: process r o
 """
 
 import dataclasses
+import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -32,10 +33,12 @@ import tensorflow_datasets as tfds
 
 from a2j_jax.errors import UserError
 from a2j_jax.examples import Example, Examples, OnBadExample
-from a2j_jax.files import local_path
+from a2j_jax.files import file_digest, local_path, read_json, regular_file, write_file
 from a2j_jax.tracks import TRACKS, TrackRecord, TrackSpec
 
 Batch = dict[str, np.ndarray]
+DIGESTS = "digests.json"
+_DESCRIPTIONS = ("dataset_info.json", "features.json", "metadata.json")  # of a TFDS data set
 
 # One thread reads ahead of the device; a second would only fight it for the interpreter lock.
 _READ_AHEAD = grain.ReadOptions(num_threads=1, prefetch_buffer_size=4)
@@ -301,7 +304,33 @@ def _how_to_build(data_dir: Path, track: TrackSpec) -> str:
     )
 
 
+def write_digests(folder: Path) -> None:
+    """Writes `digests.json` beside the descriptions of a finished data set, whose text has no checksum otherwise.
+
+    Raises:
+      UserError: it cannot be written.
+    """
+    digests = {name: file_digest(folder / name) for name in _DESCRIPTIONS}
+    write_file(folder / DIGESTS, json.dumps(digests, indent=2) + "\n")
+
+
+def _check_digests(folder: Path) -> None:
+    """Refuses descriptions that are not as they were written; data sets of before have no digests."""
+    path = folder / DIGESTS
+    if not path.exists():
+        return
+    digests = read_json(path, "digests of a data set")
+    for name in _DESCRIPTIONS:
+        file = regular_file(folder / name, "a description of a TFDS data set")
+        if not isinstance(digests, dict) or digests.get(name) != file_digest(file):
+            raise UserError(
+                f"{file} is damaged: it is not as it was when the data set was built; delete {folder} and build it "
+                f"again (or delete {DIGESTS} there if you changed the file yourself)"
+            )
+
+
 def _builder(folder: Path) -> tfds.core.DatasetBuilder:
+    _check_digests(folder)
     try:
         builder = tfds.builder_from_directory(folder)
         # Both are read on first use otherwise, where nobody expects an error of TFDS.

@@ -257,7 +257,9 @@ def readers() -> dict[str, Reader]:
         "ITOP labels .h5": Reader("*_labels.h5", write_itop, itop_frames),
         "ITOP depth_map .h5": Reader("*_depth_map.h5", write_itop, itop_frames),
         "data set, shards": Reader("**/*array_record*", build_rendered, data_set, checksum=True),
-        "data set, descriptions": Reader("**/*.json", build_rendered, data_set, text=True),
+        "data set, descriptions": Reader(
+            "**/*.json", build_rendered, data_set, checksum=True, text=True
+        ),
         "checkpoint": Reader(CHECKPOINT_FILES, save_checkpoint, restore, checksum=True),
     }
     if not find_spec("torch"):

@@ -18,6 +18,7 @@ from absl import logging
 from a2j_jax.errors import UserError
 from a2j_jax.files import local_path
 from a2j_jax.geometry import Camera
+from a2j_jax.input_pipeline import write_digests
 from a2j_jax.progress import say
 from a2j_jax.track_files import find_track
 from a2j_jax.tracks import TrackSpec, with_crop_size
@@ -202,6 +203,7 @@ def prepare(
                 if check is not None:
                     check()
                 builder = _run(builder_class, config, data_dir, how)
+                write_digests(folder)
                 summarise(builder, folder, track, time.monotonic() - started)
                 return folder
     reuse(folder, reader.spec(), how.num_shards, strict)
