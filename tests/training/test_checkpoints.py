@@ -18,6 +18,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from a2j_jax.errors import UserError
@@ -277,6 +278,14 @@ def test_another_architecture(run: Path, expected: Any, said: str) -> None:
     other = TrainState.create(expected, adam_with_l2(1e-3, 0.0))
     assert said in complaint(checkpoints.restore, other, 40)
     checkpoints.close()
+
+
+def test_the_state_of_another_optimizer_is_not_damage(run: Path) -> None:
+    other = TrainState.create(SMALL, optax.sgd(1e-3, momentum=0.9))
+    with contextlib.closing(RunCheckpoints(run)) as checkpoints:
+        message = complaint(checkpoints.restore, other, 40)
+    assert "another optimizer" in message
+    assert "damaged" not in message
 
 
 def test_an_edited_config_is_noticed(tmp_path: Path) -> None:
@@ -592,6 +601,13 @@ def files_of_at_most(size: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (before, most))
+
+
+def test_a_converted_checkpoint_that_does_not_fit_leaves_nothing(tmp_path: Path) -> None:
+    with files_of_at_most(2**14):
+        message = complaint(save_variables, tmp_path / "c", tiny.variables(), tiny.config())
+    assert "cannot be written (File too large)" in message
+    assert not (tmp_path / "c").exists()
 
 
 def test_a_config_that_cannot_be_written_stays_as_it_was(tmp_path: Path) -> None:

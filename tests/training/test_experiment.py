@@ -212,6 +212,28 @@ def test_a_run_goes_on_without_what_it_started_from(
     assert "before: 99 training frames, now 64: " in capsys.readouterr().err
 
 
+def test_the_recipes_of_the_docs(
+    finished: tuple[Path, TrainState],
+    tiny_data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Another learning rate, a frozen part and a chosen step are new runs from the weights of the first."""
+    workdir, state = finished
+    config = override(tiny.config(tiny_data, steps=1), "optim.learning_rate", "0")
+    refused(config, workdir, "optim.learning_rate: 0.001 there.*init_from=.*@latest")
+    best = min(ranking_metrics(workdir), key=lambda step: ranking_metrics(workdir)[step]["error"])
+    for step, wanted in (("latest", state.params), (best, restore(workdir).variables["params"])):
+        config = override(config, "model.init_from", f"{workdir}@{step}")
+        started = run_experiment(config, tmp_path / str(step))
+        assert tiny.same(started.params, wanted), step  # a learning rate of 0 changes nothing
+    said = capsys.readouterr().err
+    assert "1 steps are few" in said
+    assert "mean pose" in said
+    config = override(config, "model.init_from", f"{workdir}@99")
+    refused(config, tmp_path / "x", "no checkpoint of step 99.*kept")
+
+
 def refused(config: Config, workdir: Path, said: str) -> None:
     with pytest.raises(UserError, match=said) as caught:
         run_experiment(config, workdir)
