@@ -37,7 +37,7 @@ def test_a_file_says_what_differs_and_the_rest_is_the_other_tracks(tmp_path: Pat
     assert (track.half_window_mm, track.crop_size) == (110.0, 96)
     assert (track.depth_unit_mm, like.depth_unit_mm) == (0.125, 1.0)
     assert (track.mean, track.std) == (like.mean, like.std)
-    assert track.augmentation == like.augmentation
+    assert (track.augmentation, track.paper_training) == (like.augmentation, like.paper_training)
     assert track.citation != like.citation
 
 
