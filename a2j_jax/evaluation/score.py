@@ -221,7 +221,7 @@ def rows_of(joints: JointSet, truth: JointSet, where: str, of: str) -> NDArray[n
     elif joints.index is not None:
         if joints.index[-1] >= count:
             raise UserError(
-                f"{where}: holds frame {joints.index[-1]:,} (counted from 0), but {of} hold {count:,} frames "
+                f"{where}: holds frame {joints.index[-1]:,} (counted from 0), but {of}: {count:,} frames "
                 "without numbers: expected one row per frame of the split"
             )
         rows = np.full(count, -1, np.int64)
@@ -233,8 +233,8 @@ def rows_of(joints: JointSet, truth: JointSet, where: str, of: str) -> NDArray[n
         return truth.index
     else:
         raise UserError(
-            f"{where}: {found:,} frames without names or numbers, but {of} have {count:,} frames"
-            + ("" if truth.index is None else f", the last of them number {truth.index[-1]:,}")
+            f"{where}: {found:,} frames without names or numbers, but {of}: {count:,} frames"
+            + ("" if truth.index is None else f", the last is number {truth.index[-1]:,}")
             + ": expected one row per frame, in the same order"
         )
     missing = np.flatnonzero(rows < 0)
@@ -242,8 +242,8 @@ def rows_of(joints: JointSet, truth: JointSet, where: str, of: str) -> NDArray[n
     if missing.size and (unused.size or missing.size == count):
         one, other = (printable(str(x), 80) for x in (names[unused[0]], wanted[missing[0]]))
         raise UserError(
-            f"{where}: {unused.size:,} of its {found:,} frames have no label, the first is frame {one}; and "
-            f"{of} have {missing.size:,} frames that it lacks, the first is frame {other}: expected the same frames"
+            f"{where}: {unused.size:,} of {found:,} frames are not in {of} (the first: frame {one}), and "
+            f"{missing.size:,} of {of} not in it (the first: frame {other}); expected the same frames"
         )
     return rows
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from a2j_jax.errors import UserError
 from a2j_jax.evaluation.score import Scores, score_errors
-from a2j_jax.evaluation.submission import frame_index
+from a2j_jax.evaluation.submission import numbered
 from a2j_jax.files import local_path
 from a2j_jax.progress import say
 from a2j_jax.tracks import TrackSpec
@@ -18,7 +18,7 @@ from a2j_jax.tracks import TrackSpec
 def read_subsets(files: Mapping[str, str | Path]) -> dict[str, NDArray[np.int64]]:
     """Reads lists of frames, one frame per line.
 
-    A line begins with the name of a HANDS 2017 frame (`image_D00000001.png`, in whatever folder) or with the
+    A line begins with the name of a HANDS 2017 or NYU frame (`image_D00000001.png`, in whatever folder) or with the
     frame's number, counted from 0; what follows on the line is not looked at, so that the label file of some
     subjects is a list of their frames too.
 
@@ -84,7 +84,7 @@ def _read(path: Path) -> NDArray[np.int64]:
     names = [line[0].rstrip(",;") for line in words if line]
     if not names:
         raise UserError(f"{path}: is empty; expected a frame per line")
-    numbers = frame_index(names)
+    numbers = numbered(names)
     if numbers is None:
         wrong = next((name for name in names if not name.isdecimal()), None)
         if wrong is not None:

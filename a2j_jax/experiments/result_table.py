@@ -79,7 +79,16 @@ def result_table(
     """
     paper = _paper(table, track)
     runs = {row.name: [r for r in results if r["row"] == row.name] for row in table.rows}
-    columns = {"": [f"{row.label}{' (not run)' * (row.name in skipped)}" for row in table.rows]}
+    caveats = {
+        name: {run["final"].get("caveat", "") for run in some} for name, some in runs.items()
+    }
+    for name in skipped:
+        caveats[name].add("not run")
+    marks = {name: ", ".join(sorted(filter(None, found))) for name, found in caveats.items()}
+    labels = [
+        f"{row.label} ({marks[row.name]})" if marks[row.name] else row.label for row in table.rows
+    ]
+    columns = {"": labels}
 
     def beside(key: str, label: str) -> None:
         values = [paper[row.name].get(key) for row in table.rows]

@@ -101,7 +101,7 @@ def test_the_labels_may_be_of_some_of_the_frames() -> None:
     labels = JointSet(uvd[[1, 2]], index=np.array([3, 5]))
     scores = score_joint_sets(predicted, labels, NYU)
     assert (scores.frames, scores.mean_error) == (2, 0.0)
-    with pytest.raises(UserError, match=r"3 of its 4 frames .* frame 1; and .* frame 4"):
+    with pytest.raises(UserError, match=r"3 of 4 frames .* frame 1\), and .* frame 4"):
         score_joint_sets(predicted, JointSet(uvd[:2], index=np.array([3, 4])), NYU)
 
 

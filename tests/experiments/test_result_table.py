@@ -55,6 +55,14 @@ def test_hands_by_their_error() -> None:
     assert any("10.08" in note for note in contents.notes)
 
 
+def test_runs_of_a_part_of_the_split_say_so() -> None:
+    run = result("a2j", 19.0, 18.5, caveat="3 of 8,252 frames")
+    contents = result_table(TABLES["table7"], get_track("nyu"), [run], {"no_proposals": "why"})
+    labels = [row[0] for row in contents.rows]
+    assert sum(label.endswith("(3 of 8,252 frames)") for label in labels) == 1
+    assert sum(label.endswith("(not run)") for label in labels) == 1
+
+
 def test_of_several_seeds_the_mean_and_the_deviation() -> None:
     runs = [result("a2j", 19.0, 18.0), result("a2j", 21.0, 18.0, seed=2)]
     contents = result_table(TABLES["table7"], get_track("synthetic_hand"), runs, {})
