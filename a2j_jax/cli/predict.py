@@ -142,15 +142,8 @@ def _predict(arguments: argparse.Namespace) -> int:
     with (
         contextlib.nullcontext() if few else progress("predicting", len(paths), "frames") as advance
     ):
-        for prediction in predict_files(
-            predictor,
-            paths,
-            arguments.center,
-            arguments.box,
-            given,
-            source,
-            unit,
-        ):
+        where = arguments.center, arguments.box
+        for prediction in predict_files(predictor, paths, *where, given, source, unit):
             predictions.append(prediction)
             if few:
                 _report(prediction)
@@ -161,7 +154,7 @@ def _predict(arguments: argparse.Namespace) -> int:
     if arguments.out:
         say(f"overlay: {write_overlay(predictions, spec, arguments.out)}")
     if arguments.json:
-        print(json.dumps(to_json(predictions, spec, source, camera), allow_nan=False))
+        print(json.dumps(to_json(predictions, spec, source, given), allow_nan=False))
     return 0
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import optax
 
 from a2j_jax import augment, input_pipeline
-from a2j_jax.config import AugmentConfig, Config, OptimConfig
+from a2j_jax.config import AugmentConfig, Config, OptimConfig, checked
 from a2j_jax.errors import UserError
 from a2j_jax.geometry import Camera
 from a2j_jax.losses import DEPTH_TERMS, objective
@@ -20,7 +20,7 @@ from a2j_jax.models.baselines import GlobalRegression, HeatMapFCN
 from a2j_jax.models.decoding import decode
 from a2j_jax.models.network import PoseNetwork
 from a2j_jax.track_files import find_track
-from a2j_jax.tracks import TRACKS, TrackSpec, TrainingSpec, with_crop_size
+from a2j_jax.tracks import TRACKS, TrackRecord, TrackSpec, TrainingSpec, with_crop_size
 from a2j_jax.training import parallel
 from a2j_jax.training.freezing import freeze
 from a2j_jax.training.optimizer import adam_with_l2, learning_rate_schedule
@@ -74,16 +74,14 @@ def with_camera(config: Config) -> Config:
     if config.track not in TRACKS or config.data.camera is not None:
         return config
     track = track_of(config)
-    spec = input_pipeline.metadata(config.data.dir, track).get("spec")
-    if not isinstance(spec, Mapping) or not isinstance(spec.get("camera"), Mapping):
+    stated, ours = input_pipeline.record_of(config.data.dir, track), TrackRecord.of(track)
+    if stated.camera is None or (stated.camera, stated.frame_size) == (
+        ours.camera,
+        ours.frame_size,
+    ):
         return config
-    camera, size = Camera(**spec["camera"]), tuple(spec["frame_size"])
-    if (camera, size) == (track.camera, track.frame_size):
-        return config
-    data = dataclasses.replace(
-        config.data, camera=dataclasses.astuple(camera), frame_size=(size[0], size[1])
-    )
-    return dataclasses.replace(config, data=data)
+    found: dict[str, Any] = {"camera": stated.camera, "frame_size": stated.frame_size}
+    return checked(dataclasses.replace(config, data=dataclasses.replace(config.data, **found)))
 
 
 def with_preset(config: Config) -> Config:

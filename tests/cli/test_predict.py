@@ -50,7 +50,7 @@ def frames(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def joints(out: str) -> list[dict]:
     assert out.count("\n") == 1
     contents = json.loads(out)
-    assert contents.keys() == {"track", "joint_names", "frames"}
+    assert contents.keys() == {"track", "joint_names", "about", "frames"}
     names = list(get_track(contents["track"]).skeleton.joints)
     assert contents["joint_names"] == names
     for frame in contents["frames"]:
@@ -110,7 +110,9 @@ def test_a_camera_of_ones_own(a2j: Command, checkpoints: Path, frames: Path) -> 
     )  # fmt: skip
     assert outcome.status == 0, outcome.err
     frame = joints(outcome.out)[0]
+    assert "camera of track" not in outcome.err
     camera = Camera(476.007, -476.007, 313.683, 242.755)
+    assert json.loads(outcome.out)["about"]["track"]["camera"] == list(camera.as_array())
     xyz = geometry.uvd_to_xyz(np.array(frame["joints_uvd"]), camera)
     np.testing.assert_allclose(frame["joints_xyz_mm"], xyz, atol=1e-3)
 

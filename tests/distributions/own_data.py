@@ -1,12 +1,20 @@
-"""A folder of one's own: three tiny frames of a hand of three joints, and either table of them."""
+"""Custom folders: three tiny frames of a hand of three joints with either table of them; or rendered hands."""
 
 import json
+from dataclasses import astuple
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+
+from a2j_jax.geometry import Camera
+from a2j_jax.synthetic.hand_scene import HandView
+from a2j_jax.synthetic.scene import synthetic_frame
+from a2j_jax.tracks import get_track
 
 JOINTS = ("wrist", "thumb_tip", "index_tip")
 TRACK = {
@@ -64,3 +72,30 @@ def write_json(folder: Path, **changes: Any) -> Path:
     path = folder / "joints.json"
     path.write_text(json.dumps({"frames": records}))
     return path
+
+
+def write_rendered(
+    folder: Path, train: int, test: int, unit_mm: float = 1.0, **changes: Any
+) -> None:
+    """Rendered hands of 21 joints in 320 x 240 frames: PNG in counts of `unit_mm`, and `joints.csv` with centers.
+
+    `changes` are made to `track.json`.
+    """
+    camera, size = Camera(240.0, 240.0, 160.0, 120.0), (320, 240)
+    joints = get_track("synthetic_hand").skeleton.joints
+    (folder / "frames").mkdir(parents=True)
+    intrinsics = dict(zip(("fx", "fy", "cx", "cy"), astuple(camera), strict=True))
+    track = {"name": "my_hands", "like": "synthetic_hand", "camera": intrinsics, "frame_size": size}
+    (folder / "track.json").write_text(json.dumps({**track, **changes}))
+    render = jax.jit(partial(synthetic_frame, view=HandView(110.0), camera=camera, frame_size=size))
+    columns = [f"{name}_{axis}" for name in (*joints, "center") for axis in "uvd"]
+    lines = [["split", "frame", *columns]]
+    for number in range(train + test):
+        truth = jax.device_get(render(jax.random.fold_in(jax.random.key(7), number)))
+        name = f"frames/{number:04d}.png"
+        counts = np.round(truth["frame"] / unit_mm).astype(np.uint16)
+        Image.fromarray(counts).save(folder / name)
+        uvd = [*truth["joints_uvd"].ravel(), *truth["center_uvd"]]
+        numbers = [f"{value:.2f}" for value in uvd]
+        lines.append(["train" if number < train else "test", name, *numbers])
+    (folder / "joints.csv").write_text("\n".join(map(",".join, lines)) + "\n")
