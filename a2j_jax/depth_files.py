@@ -36,6 +36,9 @@ from a2j_jax.text import printable
 
 # Smaller floats are no depths in mm: no camera sees that near. Metres have outliers (65.535) above.
 NEAREST_MM = 20.0
+IN_METRES = (
+    f"nearly all readings are below {NEAREST_MM:g}; expected mm; are these metres? multiply by 1000"
+)
 _MOST_OUTLIERS = 0.01
 # Without loss, by Pillow's names.
 _TIFF_COMPRESSIONS = (
@@ -101,6 +104,12 @@ def read_depth(
         raise UnreadableFrame(error.reason, path, error.detail) from error
 
 
+def in_metres(depth: Values) -> bool:
+    """Whether nearly all readings are nearer than any camera sees, if they are mm."""
+    plausible = np.count_nonzero(depth >= NEAREST_MM)
+    return bool(plausible < _MOST_OUTLIERS * np.count_nonzero(depth > 0))
+
+
 def check_depth_unit(depth_unit_mm: float) -> None:
     """Validates mm per count.
 
@@ -158,12 +167,8 @@ def _to_depth(values: Values, kind: str, frame_format: str, depth_unit_mm: float
             else "no reading at all (every pixel is 0)"
         )
     is_float = values.dtype.kind == "f"
-    if is_float and not by_order:
-        plausible = np.count_nonzero(depth >= NEAREST_MM)
-        if plausible < _MOST_OUTLIERS * np.count_nonzero(depth > 0):
-            raise UnreadableFrame(
-                f"nearly all readings are below {NEAREST_MM:g}; expected mm; are these metres? multiply by 1000"
-            )
+    if is_float and not by_order and in_metres(depth):
+        raise UnreadableFrame(IN_METRES)
     if values.dtype.kind != "u" and depth.min() < 0:
         depth = np.maximum(depth, np.float32(0))
     unit = "mm" if is_float else f"{depth_unit_mm:g} mm per count"

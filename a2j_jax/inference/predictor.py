@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from a2j_jax import augment, crops, geometry
-from a2j_jax.depth_files import NEAREST_MM
+from a2j_jax.depth_files import IN_METRES, in_metres
 from a2j_jax.errors import UserError
 from a2j_jax.inference.centers import depth_in_box, doubtful, hand_center, person_box
 from a2j_jax.inference.frames import DepthFrame, frame_from_array
@@ -214,14 +214,10 @@ class Predictor:
 
     def _checked(self, depth_mm: ArrayLike) -> DepthFrame:
         """A frame as float32 mm; refused where it is in metres."""
-        depth, highest = frame_from_array(depth_mm), 0.0
-        if np.asarray(depth_mm).dtype.kind == "f" and self.spec.frame_format != "stretch8":
-            highest = float(depth.max())
-        if 0 < highest < NEAREST_MM:
-            raise UserError(
-                f"all readings are below {NEAREST_MM:g} mm (the highest is {highest:g}); expected mm; are these "
-                "metres? multiply by 1000"
-            )
+        depth = frame_from_array(depth_mm)
+        is_float = np.asarray(depth_mm).dtype.kind == "f"
+        if is_float and self.spec.frame_format != "stretch8" and in_metres(depth):
+            raise UserError(IN_METRES)
         return depth
 
     def _center_depth(
