@@ -8,115 +8,225 @@ import dataclasses
 import difflib
 import json
 import operator
-import sys
 import typing
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
-from a2j_jax.errors import UserError
-from a2j_jax.files import local_path
+from a2j_jax.errors import UserError, did_you_mean
+from a2j_jax.files import local_path, parse_json
+from a2j_jax.text import printable
 from a2j_jax.typed_values import coerce, described, parse
+
+_LARGEST_COUNT = 10**9  # of steps, frames and the like: anything larger is a slip
+_LARGEST_SEED = 2**32 - 1
+
+
+def _key(default: Any, says: str, least: float | None = None, most: float | None = None) -> Any:
+    """A key of a config: its default, what it means (`a2j config` prints it), and the range of a number or of each."""
+    bounds = None if least is None or most is None else (least, most)
+    return field(default=default, metadata={"says": says, "bounds": bounds})
 
 
 @dataclass(frozen=True)
 class ModelConfig:
     """The network; the defaults are the paper's."""
 
-    # A2J, or what Table 8 compares it with: global regression, or an FCN with heat maps.
-    paradigm: Literal["a2j", "regression", "heat_maps"] = "a2j"
-    backbone: Literal["resnet18", "resnet34", "resnet50"] = "resnet50"
-    width: int = 64  # channels of the trunk's first stage
-    stem_channels: Literal[1, 3] = 3  # of the first kernel: 3 as ImageNet's, or 1, their sum
-    head_features: int = 256  # hidden channels of A2J's heads, or of the FCN's deconvolutions
-    head_depth: int = 4
-    proposals: bool = True  # false (Table 7): no proposal branch, every anchor weighs alike
-    one_branch: bool = False  # true (Table 7): offset and depth from one branch
-    dtype: Literal["float32", "bfloat16"] = "float32"  # of the computation; weights stay float32
-    remat: bool = False  # recompute residual blocks in the backward pass: less memory, more work
-    # Official A2J or ImageNet weights (.pth, .safetensors, .npz), or a run or converted checkpoint (a folder).
-    init_from: str | None = None
+    paradigm: Literal["a2j", "regression", "heat_maps"] = _key(
+        "a2j",
+        "the network: A2J, or what Table 8 compares it with: global regression, or an FCN with heat maps",
+    )
+    backbone: Literal["resnet18", "resnet34", "resnet50"] = _key("resnet50", "the trunk")
+    width: int = _key(64, "channels of the trunk's first stage", 1, 1024)
+    stem_channels: Literal[1, 3] = _key(
+        3, "input channels of the first kernel: 3 as ImageNet's, or 1, their sum"
+    )
+    head_features: int = _key(
+        256, "hidden channels of A2J's heads, or of the FCN's deconvolutions", 1, 4096
+    )
+    head_depth: int = _key(4, "hidden convolutions of each of A2J's heads", 0, 64)
+    proposals: bool = _key(
+        True, "false (Table 7): no proposal branch, all anchors have the same weight"
+    )
+    one_branch: bool = _key(False, "true (Table 7): offset and depth from one branch")
+    dtype: Literal["float32", "bfloat16"] = _key(
+        "float32", "type of the computation; weights stay float32"
+    )
+    remat: bool = _key(
+        False, "recompute residual blocks in the backward pass: less memory, more work"
+    )
+    init_from: str | None = _key(
+        None,
+        "weights to start from: official A2J or ImageNet weights (.pth, .safetensors, .npz), or the folder of a run "
+        "or converted checkpoint; none: random",
+    )
 
 
 @dataclass(frozen=True)
 class DataConfig:
     """Which examples, and where they lie."""
 
-    dir: str = "data"  # TFDS data directory
-    crop_size: int | None = None  # None: the track's
-    train_split: str = "train"
-    eval_split: str = "test"  # scored while training
-    eval_frames: int | None = None  # the first so many, rounded up to whole batches; None: all
-    # Mean and std of the crops: the track's published ones, or those its builder computed.
-    normalization: Literal["published", "computed"] = "published"
-    mean: float | None = None  # given here, or filled in from the data set: kept with checkpoints
-    std: float | None = None
-    # Filled in where an embedded data set was rendered for another camera than the track's: fx, fy, u0, v0; W, H.
-    camera: tuple[float, float, float, float] | None = None
-    frame_size: tuple[int, int] | None = None
-    # Frames to render when an embedded data set is not built yet.
-    train_frames: int = 20_000
-    validation_frames: int = 1_000
-    test_frames: int = 2_000
-    seed: int = 0  # of the embedded data set
-    on_bad_example: Literal["fail", "skip"] = "fail"  # an example on disk that cannot be read
+    dir: str = _key("data", "TFDS data directory")
+    crop_size: int | None = _key(
+        None, "side of the network's input, px, a multiple of 16; none: the track's", 16, 2048
+    )
+    train_split: str = _key("train", "split to learn from")
+    eval_split: str = _key("test", "split that is scored while training")
+    eval_frames: int | None = _key(
+        None,
+        "score only the first frames, this many, rounded up to whole batches; none: all",
+        1,
+        _LARGEST_COUNT,
+    )
+    normalization: Literal["published", "computed"] = _key(
+        "published",
+        "mean and std of the crops: the track's published ones, or those of the data set",
+    )
+    mean: float | None = _key(
+        None, "mean of the crops, in image units; none: see normalization", -1e6, 1e6
+    )
+    std: float | None = _key(None, "their standard deviation; none: see normalization", 1e-9, 1e6)
+    camera: tuple[float, float, float, float] | None = _key(
+        None,
+        "fx, fy, u0, v0 of the frames, px; filled in where an embedded data set was rendered for another camera than "
+        "the track's",
+        -1e6,
+        1e6,
+    )
+    frame_size: tuple[int, int] | None = _key(
+        None, "their width and height, px; filled in likewise", 1, 8192
+    )
+    train_frames: int = _key(
+        20_000, "frames to render, where an embedded data set is not built yet", 0, 10**7
+    )
+    validation_frames: int = _key(1_000, "the same, of the validation split", 0, 10**7)
+    test_frames: int = _key(2_000, "the same, of the test split", 0, 10**7)
+    seed: int = _key(0, "seed of the rendered scenes", 0, _LARGEST_SEED)
+    on_bad_example: Literal["fail", "skip"] = _key(
+        "fail", "what to do about an example on disk that cannot be read"
+    )
 
 
 @dataclass(frozen=True)
 class AugmentConfig:
     """Training augmentation; None takes the track's official value."""
 
-    enabled: bool = True
-    max_rotation_deg: float | None = None
-    scale_range: tuple[float, float] | None = None
-    box_jitter_px: int | None = None
-    noise_probability: float | None = None
-    noise_sigma: float | None = None
-    border: Literal["canvas", "crop"] = "canvas"  # "crop" fills as the official code does
+    enabled: bool = _key(True, "augment at all")
+    max_rotation_deg: float | None = _key(
+        None,
+        "in-plane rotation is uniform in plus or minus this, degrees; none: the track's",
+        0,
+        360,
+    )
+    scale_range: tuple[float, float] | None = _key(
+        None,
+        "uniform range of the in-plane scale, the smaller one first; none: the track's",
+        0.01,
+        100,
+    )
+    box_jitter_px: int | None = _key(
+        None, "each edge of the crop moves by up to this many frame px; none: the track's", 0, 1000
+    )
+    noise_probability: float | None = _key(
+        None, "chance that a rectangle of the crop gets Gaussian noise; none: the track's", 0, 1
+    )
+    noise_sigma: float | None = _key(
+        None, "standard deviation of that noise, in normalized units; none: the track's", 0, 1000
+    )
+    border: Literal["canvas", "crop"] = _key(
+        "canvas",
+        "what moves into the crop: the stored surroundings, or background as in the official code",
+    )
 
 
 @dataclass(frozen=True)
 class LossConfig:
     """Eqs. (4)-(7)."""
 
-    preset: Literal["official", "paper"] = "official"  # alpha; depth term: plain L1, or smooth L1
-    regression_weight: float | None = None  # lambda of Eq. (7); None: the track's
-    alpha: float | None = None  # Eq. (4); None: the preset's for the track
-    surrounding: bool = True  # false (Table 7): without the surrounding loss, Eq. (6)
+    preset: Literal["official", "paper"] = _key(
+        "official", "alpha, and the depth term: plain L1 (official) or smooth L1 (paper)"
+    )
+    regression_weight: float | None = _key(None, "lambda of Eq. (7); none: the track's", 0, 1e6)
+    alpha: float | None = _key(
+        None, "weight of the in-plane term, Eq. (4); none: the preset's for the track", 0, 1e6
+    )
+    surrounding: bool = _key(True, "false (Table 7): without the surrounding loss, Eq. (6)")
 
 
 @dataclass(frozen=True)
 class OptimConfig:
     """Adam with coupled L2, and its schedule; None takes the preset's value for the track (`tracks.py`)."""
 
-    preset: Literal["official", "paper"] = "official"
-    batch_size: int = 64  # of all devices together
-    accumulate: int = 1  # a batch goes through the network in this many parts
-    epochs: float | None = None
-    steps: int | None = None  # instead of epochs
-    learning_rate: float = 3.5e-4
-    weight_decay: float = 1e-4
-    schedule: Literal["constant", "step", "cosine"] = "step"
-    decay_every_epochs: int | None = None
-    decay_factor: float | None = None
-    warmup_steps: int = 0
-    freeze: tuple[str, ...] = ()  # prefixes of parameters that stay as they are, e.g. ("trunk/",)
-    ema_decay: float | None = None  # of an average of the weights, evaluated beside them
-    skip_nonfinite_updates: int = 0  # in a row, before the run stops
+    preset: Literal["official", "paper"] = _key(
+        "official",
+        "epochs, decay_every_epochs and decay_factor: of the authors' program, or of the paper",
+    )
+    batch_size: int = _key(64, "images per step, of all devices together", 1, 2**20)
+    accumulate: int = _key(
+        1, "a batch goes through the network in this many parts, to save memory", 1, 2**20
+    )
+    epochs: float | None = _key(None, "length of the run; none: the preset's", 0, 10**6)
+    steps: int | None = _key(
+        None, "length of the run in steps, instead of epochs", 1, _LARGEST_COUNT
+    )
+    learning_rate: float = _key(3.5e-4, "learning rate after the warm-up", 0, 10)
+    weight_decay: float = _key(1e-4, "weight of the L2 term in the gradient", 0, 10)
+    schedule: Literal["constant", "step", "cosine"] = _key(
+        "step", "how the learning rate falls: not at all, by a factor every few epochs, or to zero"
+    )
+    decay_every_epochs: int | None = _key(
+        None, "schedule=step: epochs between two falls; none: the preset's", 1, 10**6
+    )
+    decay_factor: float | None = _key(
+        None, "schedule=step: factor of each fall; none: the preset's", 0, 1
+    )
+    warmup_steps: int = _key(
+        0, "steps in which the learning rate rises from zero", 0, _LARGEST_COUNT
+    )
+    freeze: tuple[str, ...] = _key(
+        (), "prefixes of parameters that are not trained, e.g. trunk/layer1,trunk/layer2"
+    )
+    ema_decay: float | None = _key(
+        None,
+        "decay per step of a moving average of the weights, scored beside them; none: no average",
+        0,
+        1,
+    )
+    skip_nonfinite_updates: int = _key(
+        0,
+        "updates in a row that may be skipped because they are not finite, before the run stops",
+        0,
+        10**6,
+    )
 
 
 @dataclass(frozen=True)
 class RunConfig:
     """Bookkeeping of a run."""
 
-    seed: int = 12345
-    log_every: int = 20  # steps
-    eval_every: int | None = None  # steps, then evaluate and save; None: once an epoch
-    save_every: int | None = (
-        None  # steps, then save without evaluating; None: only with an evaluation
+    seed: int = _key(
+        12345,
+        "seed of the weights, the order of the examples and the augmentation",
+        0,
+        _LARGEST_SEED,
     )
-    keep_best: int = 1  # checkpoints, beside the latest
-    wandb: str | None = (
-        None  # project to log to with Weights & Biases, offline unless WANDB_MODE says otherwise
+    log_every: int = _key(20, "steps between two lines of the log", 1, _LARGEST_COUNT)
+    eval_every: int | None = _key(
+        None,
+        "steps between two evaluations, each with a checkpoint; none: once an epoch",
+        1,
+        _LARGEST_COUNT,
+    )
+    save_every: int | None = _key(
+        None,
+        "steps between two checkpoints without an evaluation; none: no such checkpoints",
+        1,
+        _LARGEST_COUNT,
+    )
+    keep_best: int = _key(1, "checkpoints to keep, beside the latest", 1, 10_000)
+    wandb: str | None = _key(
+        None,
+        "project to log to with Weights & Biases, offline unless WANDB_MODE says otherwise; none: not used",
     )
 
 
@@ -124,10 +234,14 @@ class RunConfig:
 class Config:
     """One experiment."""
 
-    name: str
-    track: str
-    # How devices share a step (training/parallel.py); auto: jit on one device, mesh on several.
-    parallel: Literal["auto", "jit", "pmap", "mesh"] = "auto"
+    name: str = field(metadata={"says": "of the experiment, and of its folder below runs/"})
+    track: str = field(
+        metadata={"says": "data set and protocol: a track, or a folder with track.json"}
+    )
+    parallel: Literal["auto", "jit", "pmap", "mesh"] = _key(
+        "auto",
+        "how devices share a step (docs/scaling.md); auto: jit on one device, mesh on several",
+    )
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
@@ -139,43 +253,36 @@ class Config:
 # Of this machine's file system; kept as typed, and expanded where they are opened.
 _PATHS = ("data.dir", "model.init_from")
 
-# Anything smaller would fail later, and less clearly.
-_AT_LEAST: dict[str, float] = {
-    "augment.noise_probability": 0,
-    "augment.noise_sigma": 0,
-    "augment.max_rotation_deg": 0,
-    "augment.box_jitter_px": 0,
-    "model.width": 1,
-    "model.head_features": 1,
-    "model.head_depth": 0,
-    "data.eval_frames": 1,
-    "data.seed": 0,
-    "optim.batch_size": 1,
-    "optim.accumulate": 1,
-    "optim.epochs": 0,
-    "optim.steps": 1,
-    "optim.learning_rate": 0,
-    "optim.decay_factor": 0,
-    "optim.weight_decay": 0,
-    "optim.decay_every_epochs": 1,
-    "optim.warmup_steps": 0,
-    "optim.ema_decay": 0,
-    "optim.skip_nonfinite_updates": 0,
-    "run.seed": 0,
-    "run.log_every": 1,
-    "run.eval_every": 1,
-    "run.save_every": 1,
-    "run.keep_best": 1,
-}
+
+class Key(NamedTuple):
+    """One key of a config.
+
+    Attributes:
+      name: dotted.
+      says: what it means.
+      kind: its type, in words.
+      bounds: smallest and largest number; None where it is no number.
+      default: None for `name` and `track`, too, which have none.
+    """
+
+    name: str
+    says: str
+    kind: str
+    bounds: tuple[float, float] | None
+    default: Any
 
 
-# Up to here, this included.
-_AT_MOST: dict[str, float] = {
-    "augment.noise_probability": 1,
-    "optim.decay_factor": 1,
-    "optim.ema_decay": 1,
-    "run.seed": 2**32 - 1,
-}
+def keys(cls: Any = Config, prefix: str = "") -> Iterator[Key]:
+    """All keys, group by group."""
+    hints = typing.get_type_hints(cls)
+    for one in dataclasses.fields(cls):
+        name, hint = prefix + one.name, hints[one.name]
+        if dataclasses.is_dataclass(hint):
+            yield from keys(hint, f"{name}.")
+        else:
+            default = None if one.default is dataclasses.MISSING else one.default
+            bounds = one.metadata.get("bounds")
+            yield Key(name, one.metadata["says"], described(hint), bounds, default)
 
 
 def checked(config: Config) -> Config:
@@ -238,28 +345,31 @@ def _parse(text: str, hint: Any, dotted: str) -> Any:
         return parse(text, hint)
     except TypeError:
         raise UserError(
-            f"config key {dotted!r}: {text!r} is not a valid {described(hint)}"
+            f"config key {dotted!r}: {_shown(text)} is not a valid {described(hint)}{_meant(text, hint)}"
         ) from None
 
 
 def _check_sizes(config: Config) -> None:
-    for dotted in _PATHS:
-        if (name := operator.attrgetter(dotted)(config)) is not None:
-            local_path(name, f"config key {dotted!r}")
-    for dotted, least in _AT_LEAST.items():
-        value = operator.attrgetter(dotted)(config)
-        most = _AT_MOST.get(dotted, sys.float_info.max)
-        if value is not None and not least <= value <= most:
-            up_to = f" and at most {most:g}" if dotted in _AT_MOST else ""
-            raise UserError(
-                f"config key {dotted!r}: {value} is not a number of at least {least}{up_to}"
-            )
-    if config.data.std is not None and not 0 < config.data.std < float("inf"):
-        raise UserError(f"config key 'data.std': {config.data.std} is not a number above 0")
+    for key in keys():
+        value = operator.attrgetter(key.name)(config)
+        if value is None:
+            continue
+        if key.name in _PATHS:
+            local_path(value, f"config key {key.name!r}")
+        if key.bounds is not None:
+            least, most = key.bounds
+            for number in value if isinstance(value, tuple) else (value,):
+                if not least <= number <= most:  # NaN among them
+                    wanted = f"of at least {least:.10g} and at most {most:.10g}"
+                    raise UserError(
+                        f"config key {key.name!r}: {_shown(number)} is not a number {wanted}"
+                    )
+    if "/" in config.name or config.name in ("", ".", ".."):
+        raise UserError(f"config key 'name': {config.name!r} is not the name of a folder")
     smallest, largest = config.augment.scale_range or (1.0, 1.0)
-    if not 0 < smallest <= largest < float("inf"):
+    if smallest > largest:
         raise UserError(
-            f"config key 'augment.scale_range': {smallest},{largest} are not two numbers above 0, the smaller one first"
+            f"config key 'augment.scale_range': {smallest},{largest}; expected two numbers, the smaller one first"
         )
 
 
@@ -274,18 +384,28 @@ def from_json(text: str) -> Config:
     Raises:
       UserError: not a config, or one with keys or values this version does not know.
     """
+    return from_dict(parse_json(text, "the config"))
+
+
+def from_dict(values: Any) -> Config:
+    """A config out of nested dicts, as JSON has them.
+
+    Raises:
+      UserError: keys or values that this version does not know, or without `name` and `track`.
+    """
     try:
-        return _from_dict(Config, json.loads(text))
-    except (json.JSONDecodeError, TypeError) as error:
+        config: Config = _from_dict(Config, values)
+    except (TypeError, UserError) as error:
         raise UserError(f"not a config of this version of a2j_jax: {error}") from error
-    except UserError as error:
-        raise UserError(f"not a config of this version of a2j_jax: {error}") from error
+    return config
 
 
 def _from_dict(cls: Any, values: Any, prefix: str = "") -> Any:
     """Build a config dataclass from nested dicts, checking names and types."""
     if not isinstance(values, dict):
-        raise UserError(f"{prefix.rstrip('.') or 'the whole'} is not a group of keys: {values!r}")
+        raise UserError(
+            f"{prefix.rstrip('.') or 'the whole'} is not a group of keys: {_shown(values)}"
+        )
     hints = typing.get_type_hints(cls)
     unknown = [f"{prefix}{name}" for name in values if name not in hints]
     if unknown:
@@ -300,9 +420,19 @@ def _from_dict(cls: Any, values: Any, prefix: str = "") -> Any:
             arguments[name] = coerce(value, hint)
         except TypeError:
             raise UserError(
-                f"config key {prefix + name!r}: {value!r} is not a valid {described(hint)}"
+                f"config key {prefix + name!r}: {_shown(value)} is not a valid {described(hint)}{_meant(value, hint)}"
             ) from None
     return cls(**arguments)
+
+
+def _shown(value: Any) -> str:
+    return printable(repr(value), 80)
+
+
+def _meant(value: Any, hint: Any) -> str:
+    """The end of a message about a word that is none of some: the nearest one (`bf16`: bfloat16)."""
+    words = [word for word in typing.get_args(hint) if isinstance(word, str)]
+    return did_you_mean(value, words, cutoff=0.45) if isinstance(value, str) else ""
 
 
 def _nearest_key(dotted: str) -> str:
@@ -312,17 +442,10 @@ def _nearest_key(dotted: str) -> str:
         pairs = (dotted, key), (dotted.rpartition(".")[2], key.rpartition(".")[2])
         return sum(difflib.SequenceMatcher(None, *pair).ratio() for pair in pairs)
 
-    best = max(_all_keys(Config), key=likeness)
+    names = [key.name for key in keys()]
+    groups = dict.fromkeys(name.partition(".")[0] for name in names)
+    best = max([*groups, *names], key=likeness)
     return f"; did you mean {best!r}?" if likeness(best) > 1.0 else ""
-
-
-def _all_keys(cls: Any, prefix: str = "") -> list[str]:
-    keys = []
-    for name, hint in typing.get_type_hints(cls).items():
-        keys.append(prefix + name)
-        if dataclasses.is_dataclass(hint):
-            keys += _all_keys(hint, f"{prefix}{name}.")
-    return keys
 
 
 def listed(names: typing.Iterable[str]) -> str:

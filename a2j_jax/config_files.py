@@ -3,13 +3,15 @@
 import dataclasses
 import importlib.util
 import inspect
+import os
 import traceback
 from pathlib import Path
 from typing import Any
 
-from a2j_jax.config import Config, checked, from_json, listed
+from a2j_jax.config import Config, checked, from_dict, listed
 from a2j_jax.errors import UserError, did_you_mean
-from a2j_jax.files import local_path
+from a2j_jax.files import local_path, read_json, regular_file
+from a2j_jax.text import printable
 from a2j_jax.track_files import TRACK_FILE
 from a2j_jax.tracks import TRACKS
 
@@ -39,21 +41,26 @@ def load_config(name_or_path: str, base: Config | None = None) -> Config:
         return read_config_file(path)
     if path.suffix != ".py":
         path = _find_config(name_or_path)
-    if not path.is_file():
-        raise UserError(f"config file not found: {path}")
+    _check_there(path)
+    regular_file(path, "a config: Python with get_config(), or a run's config.json")
     try:
         get_config = _run(path)
         if base is not None and not inspect.signature(get_config).parameters:
             raise UserError("is no row of a table: its get_config() takes no base to differ from")
         config = get_config() if base is None else get_config(base)
-        if not isinstance(config, Config):
+        if type(config) is not Config:
             raise UserError(f"get_config() must return a Config, not {type(config).__name__}")
         return checked(config)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
-    # A config is the user's program: whatever it raises is theirs to mend.
-    except Exception as error:
+    # A config is the user's program: whatever it raises is theirs to fix, `sys.exit()` included.
+    except (Exception, SystemExit) as error:
         raise UserError(f"{path}{_line_of(error, path)}: {_in_one_line(error)}") from error
+
+
+def _check_there(path: Path) -> None:
+    if not os.path.lexists(path):
+        raise UserError(f"config file not found: {printable(str(path))}")
 
 
 def _run(path: Path) -> Any:
@@ -68,13 +75,13 @@ def _run(path: Path) -> Any:
     return module.get_config
 
 
-def _line_of(error: Exception, path: Path) -> str:
+def _line_of(error: BaseException, path: Path) -> str:
     lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
     return f", line {lines[-1]}" if lines else ""
 
 
-def _in_one_line(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())
+def _in_one_line(error: BaseException) -> str:
+    return printable(" ".join(f"{type(error).__name__}: {error}".split()), 500)
 
 
 def _find_config(name: str) -> Path:
@@ -97,12 +104,12 @@ def read_config_file(path: Path) -> Config:
     Raises:
       UserError: no such file, or not a config of this version.
     """
-    if not path.is_file():
-        raise UserError(f"config file not found: {path}")
+    _check_there(path)
+    values = read_json(path, "a config")
     try:
-        config = checked(from_json(path.read_text(encoding="utf-8")))
-    except (UserError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: {error}") from error
+        config = checked(from_dict(values))
+    except UserError as error:
+        raise UserError(f"{printable(str(path))}: {error}") from error
     return with_own_track(config, path.parent)
 
 

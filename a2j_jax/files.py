@@ -84,12 +84,15 @@ def regular_file(path: str | os.PathLike[str], expected: str) -> Path:
     return path
 
 
-def read_json(path: str | os.PathLike[str], expected: str = "a JSON file") -> Any:
+def read_json(
+    path: str | os.PathLike[str], expected: str = "a JSON file", *, nonfinite: bool = False
+) -> Any:
     """The value in a JSON file; see `parse_json` for what is accepted.
 
     Args:
       path: of the file.
       expected: what it should hold, for messages.
+      nonfinite: as in `parse_json`.
 
     Raises:
       UserError: missing, not a readable regular file, over 1 GiB, or not such JSON.
@@ -102,19 +105,20 @@ def read_json(path: str | os.PathLike[str], expected: str = "a JSON file") -> An
         contents = path.read_bytes()
     except OSError as error:
         raise UserError(f"{shown}: not readable ({error.strerror}); expected {expected}") from error
-    return parse_json(contents, shown)
+    return parse_json(contents, shown, nonfinite=nonfinite)
 
 
-def parse_json(contents: bytes | str, where: str) -> Any:
+def parse_json(contents: bytes | str, where: str, *, nonfinite: bool = False) -> Any:
     """The value of a JSON text: strict JSON in UTF-8, with or without a byte order mark.
 
     Args:
       contents: the text.
       where: the file it is from, for messages.
+      nonfinite: accept `NaN`, `Infinity` and `-Infinity`.
 
     Raises:
-      UserError: not UTF-8, not JSON, `NaN` or an infinity (`1e999` included), integers beyond 64 bits, a key twice in
-        one object, or nesting too deep to read.
+      UserError: not UTF-8, not JSON, `NaN` or an infinity (`1e999` always is one), integers beyond 64 bits, a key
+        twice in one object, or nesting too deep to read.
     """
     try:
         text = contents.decode("utf-8-sig") if isinstance(contents, bytes) else contents
@@ -122,7 +126,7 @@ def parse_json(contents: bytes | str, where: str) -> Any:
             text.removeprefix("\ufeff"),
             parse_int=_integer,
             parse_float=_number,
-            parse_constant=_constant,
+            parse_constant=float if nonfinite else _constant,
             object_pairs_hook=_object,
         )
     except RecursionError:

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from a2j_jax.errors import UserError
 
 Float64 = npt.NDArray[np.float64]
+_SHORTEST_PX, _LARGEST_PX = 0.1, 1e6  # of a focal length; a principal point is within the latter
 FrameDType = TypeVar("FrameDType", bound=np.generic)
 
 
@@ -31,7 +32,7 @@ class Camera:
       u0, v0: principal point in px.
 
     Raises:
-      UserError: a focal length of 0, or a number that is not finite.
+      UserError: a focal length of 0, or a number that is not finite or of no camera (beyond 1e6 px).
     """
 
     fx: float
@@ -41,11 +42,12 @@ class Camera:
 
     def __post_init__(self) -> None:
         """Refuses what makes no image."""
-        numbers = (self.fx, self.fy, self.u0, self.v0)
-        if 0.0 in (self.fx, self.fy) or not np.isfinite(numbers).all():
+        numbers = np.abs([self.fx, self.fy, self.u0, self.v0])
+        # NaN is in no range.
+        if not (numbers <= _LARGEST_PX).all() or not (numbers[:2] >= _SHORTEST_PX).all():
             raise UserError(
-                f"camera fx={self.fx:g} fy={self.fy:g} cx={self.u0:g} cy={self.v0:g}: expected finite "
-                "numbers in px, focal lengths not 0"
+                f"camera fx={self.fx:g} fy={self.fy:g} cx={self.u0:g} cy={self.v0:g}: expected finite numbers in px, "
+                f"focal lengths not 0 ({_SHORTEST_PX:g} to {_LARGEST_PX:g}, either sign)"
             )
 
     def as_array(self) -> Float64:

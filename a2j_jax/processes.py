@@ -114,7 +114,7 @@ def _check(address: str | None, count: int | None, index: int | None, detect: bo
             f"several processes need {', '.join(given)} on each of them; missing here: {', '.join(missing)} "
             "(or --distributed, where the cluster says it)"
         )
-    if address is not None and not address.rpartition(":")[2].isdigit():
+    if address is not None and not address.rpartition(":")[2].isdecimal():
         raise UserError(f"--coordinator_address {address}: expected HOST:PORT, e.g. 10.0.0.1:9876")
     if count is not None and index is not None and index >= count:
         raise UserError(

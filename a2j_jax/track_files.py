@@ -27,9 +27,11 @@ from a2j_jax.errors import UserError, did_you_mean
 from a2j_jax.files import local_path, read_json
 from a2j_jax.geometry import Camera
 from a2j_jax.skeletons import Skeleton
+from a2j_jax.text import printable
 from a2j_jax.tracks import TRACKS, TrackSpec, get_track, with_crop_size
 
 TRACK_FILE = "track.json"
+LARGEST_FRAME = 8192  # px
 
 # Fields of `TrackSpec` that a file sets as they are.
 _POSITIVE = (
@@ -45,11 +47,11 @@ _POSITIVE = (
 _NUMBERS = (*_POSITIVE, "mean")
 _WORDS = ("citation", "notes")
 _KEYS = ("name", "like", "camera", "frame_size", "crop_size", "joints", "limbs", *_NUMBERS, *_WORDS)
+# Of the numbers above: beyond these, single precision is left.
+_SMALLEST, _LARGEST = 1e-6, 1e6
+_MOST_JOINTS, _LONGEST_NAME = 512, 100
 # A window of fewer mm holds nothing that anyone tracks: it is meant in metres.
 _SMALLEST_MM = 5.0
-# No number of a track is larger, in any unit.
-_LARGEST = 1e6
-_LARGEST_SIDE_PX = 8192
 _SHORTEST_PX = 1.0
 
 
@@ -96,14 +98,13 @@ def load_track(path: str | Path) -> TrackSpec:
     Raises:
       UserError: not JSON, unknown keys (naming the nearest), or values that make no track.
     """
-    path = Path(path)
-    values = read_json(path, "a track file")
+    values, shown = read_json(path, "a track"), printable(str(path))
     if not isinstance(values, dict):
-        raise UserError(f"{path}: expected one JSON object of keys {', '.join(_KEYS)}")
+        raise UserError(f"{shown}: expected one JSON object of keys {', '.join(_KEYS)}")
     try:
         return track_from_dict(values)
     except UserError as error:
-        raise UserError(f"{path}: {error}") from error
+        raise UserError(f"{shown}: {error}") from error
 
 
 def track_from_dict(values: Mapping[str, Any]) -> TrackSpec:
@@ -114,14 +115,16 @@ def track_from_dict(values: Mapping[str, Any]) -> TrackSpec:
     """
     check_keys(values, _KEYS)
     name = values.get("name")
-    if not isinstance(name, str) or not re.fullmatch(r"[a-z][a-z0-9_]*", name):
-        raise UserError(f"name {name!r}: expected a word of small letters, digits and _")
+    if not isinstance(name, str) or not re.fullmatch(r"[a-z][a-z0-9_]{0,63}", name):
+        raise UserError(f"name {_shown(name)}: expected a word of small letters, digits and _")
     if name in TRACKS:
         raise UserError(f"name {name!r} is that of a built-in track; choose another")
     try:
-        base = get_track(str(values.get("like", "hands2017")))
+        base = get_track(_text(values.get("like", "hands2017"), "its value"))
     except UserError as error:
         raise UserError(f"like: {error}") from error
+    for key in _WORDS:
+        _text(values.get(key, ""), key)
     changes: dict[str, Any] = {"name": name, "citation": "", "notes": _origin(base, values)}
     for key in _NUMBERS:
         if key in values:
@@ -129,11 +132,11 @@ def track_from_dict(values: Mapping[str, Any]) -> TrackSpec:
     if base.crop_by == "box" and "half_window_mm" in values:
         raise UserError(f"half_window_mm: tracks like {base.name!r} crop by a box; leave it out")
     if "citation" in values:
-        changes["citation"] = str(values["citation"])
+        changes["citation"] = values["citation"]
     if "camera" in values:
         changes["camera"] = _camera(values["camera"])
     if "frame_size" in values:
-        changes["frame_size"] = _frame_size(values["frame_size"])
+        changes["frame_size"] = checked_frame_size(values["frame_size"])
     if "joints" in values:
         changes["skeleton"] = _skeleton(name, values["joints"], values.get("limbs", {}))
         changes["protocol"] = "mean_error_mm"  # the others are of one skeleton only
@@ -148,6 +151,16 @@ def track_from_dict(values: Mapping[str, Any]) -> TrackSpec:
     return track
 
 
+def _shown(value: Any) -> str:
+    return printable(repr(value), 80)
+
+
+def _text(value: Any, key: str) -> str:
+    if not isinstance(value, str):
+        raise UserError(f"{key} {_shown(value)}: expected a text")
+    return value
+
+
 def check_keys(values: Iterable[str], known: Sequence[str]) -> None:
     """Refuses keys that mean nothing.
 
@@ -157,7 +170,7 @@ def check_keys(values: Iterable[str], known: Sequence[str]) -> None:
     for key in values:
         if key not in known:
             hint = did_you_mean(key, known)
-            raise UserError(f"unknown key {key!r}{hint} (keys: {', '.join(known)})")
+            raise UserError(f"unknown key {_shown(key)}{hint} (keys: {', '.join(known)})")
 
 
 def _origin(base: TrackSpec, values: Mapping[str, Any]) -> str:
@@ -170,11 +183,8 @@ def _origin(base: TrackSpec, values: Mapping[str, Any]) -> str:
 
 def _number(value: Any, key: str) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise UserError(f"{key} {value!r}: expected a number")
-    number = float(value)
-    if abs(number) > _LARGEST:
-        raise UserError(f"{key} {number:g}: expected a number up to {_LARGEST:g}")
-    return number
+        raise UserError(f"{key} {_shown(value)}: expected a number")
+    return float(value)
 
 
 def _constant(value: Any, key: str) -> float:
@@ -182,6 +192,8 @@ def _constant(value: Any, key: str) -> float:
     number = _number(value, key)
     if key in _POSITIVE and number <= 0:
         raise UserError(f"{key} {number:g}: expected a number above 0")
+    if not _SMALLEST <= (abs(number) or 1.0) <= _LARGEST:
+        raise UserError(f"{key} {number:g}: out of range; expected {_SMALLEST:g} to {_LARGEST:g}")
     if key.endswith("window_mm") and number < _SMALLEST_MM:
         raise UserError(f"{key} {number:g}: expected mm; are these metres?")
     return number
@@ -190,7 +202,7 @@ def _constant(value: Any, key: str) -> float:
 def _camera(values: Any) -> Camera:
     names = ("fx", "fy", "cx", "cy")
     if not isinstance(values, dict) or set(values) != set(names):
-        raise UserError(f"camera {values!r}: expected fx, fy, cx and cy in px")
+        raise UserError(f"camera {_shown(values)}: expected fx, fy, cx and cy in px")
     fx, fy, cx, cy = (_number(values[name], f"camera {name}") for name in names)
     if fx < _SHORTEST_PX or abs(fy) < _SHORTEST_PX:
         raise UserError(
@@ -200,21 +212,30 @@ def _camera(values: Any) -> Camera:
     return Camera(fx, fy, cx, cy)
 
 
-def _frame_size(values: Any) -> tuple[int, int]:
-    whole = isinstance(values, list) and all(isinstance(v, int) and v > 0 for v in values)
-    if not whole or len(values) != 2:
-        raise UserError(f"frame_size {values!r}: expected [width, height] in px")
-    if max(values) > _LARGEST_SIDE_PX:
-        raise UserError(f"frame_size {values!r}: expected up to {_LARGEST_SIDE_PX} px a side")
+def checked_frame_size(values: Any) -> tuple[int, int]:
+    """(width, height) of a frame, px.
+
+    Raises:
+      UserError: not two whole numbers, or not the size of a depth frame.
+    """
+    pair = isinstance(values, list | tuple) and len(values) == 2
+    if not pair or not all(type(v) is int and 1 <= v <= LARGEST_FRAME for v in values):
+        raise UserError(
+            f"frame_size {_shown(values)}: expected width and height in px, two whole numbers from 1 to {LARGEST_FRAME}"
+        )
     return values[0], values[1]
 
 
 def _skeleton(name: str, joints: Any, limbs: Any) -> Skeleton:
     if not isinstance(joints, list) or not joints or not all(isinstance(j, str) for j in joints):
-        raise UserError(f"joints {joints!r}: expected a list of names")
+        raise UserError(f"joints {_shown(joints)}: expected a list of names")
+    if len(joints) > _MOST_JOINTS:
+        raise UserError(f"joints: {len(joints):,} names; expected at most {_MOST_JOINTS}")
+    if not all(0 < len(joint) <= _LONGEST_NAME for joint in joints):
+        raise UserError(f"joints: expected names of 1 to {_LONGEST_NAME} characters")
     twice = next((joint for joint in joints if joints.count(joint) > 1), None)
     if twice is not None:
-        raise UserError(f"joints: {twice!r} is named twice; expected every name once")
+        raise UserError(f"joints: {_shown(twice)} is named twice; expected every name once")
     if "center" in joints:
         raise UserError("joints: 'center' is where to crop; call the joint otherwise")
     if not isinstance(limbs, dict):
@@ -222,10 +243,12 @@ def _skeleton(name: str, joints: Any, limbs: Any) -> Skeleton:
     chains = []
     for limb, chain in limbs.items():
         if not isinstance(chain, list) or len(chain) < 2:
-            raise UserError(f"limb {limb!r} {chain!r}: expected a list of two joints or more")
+            raise UserError(
+                f"limb {_shown(limb)} {_shown(chain)}: expected a list of two joints or more"
+            )
         for joint in chain:
             if joint not in joints:
                 hint = did_you_mean(str(joint), joints)
-                raise UserError(f"limb {limb!r}: no joint is called {joint!r}{hint}")
+                raise UserError(f"limb {_shown(limb)}: no joint is called {_shown(joint)}{hint}")
         chains.append((str(limb), tuple(joints.index(joint) for joint in chain)))
     return Skeleton(name, tuple(joints), tuple(chains))

@@ -16,6 +16,7 @@ from a2j_jax.geometry import Camera
 from a2j_jax.skeletons import HANDS2017, ICVL, ITOP, K2HPD, NYU, Skeleton
 from a2j_jax.text import printable
 
+LARGEST_CROP = 2048  # px
 FrameFormat = Literal["depth16", "nyu_packed", "metres", "stretch8"]
 
 
@@ -320,10 +321,12 @@ def with_crop_size(track: TrackSpec, crop_size: int) -> TrackSpec:
     """The same track at another network input size; the margin follows.
 
     Raises:
-      UserError: the size is not a positive multiple of 16, the stride of the feature map.
+      UserError: the size is not a multiple of 16, the stride of the feature map, up to 2048.
     """
-    if crop_size <= 0 or crop_size % 16:
-        raise UserError(f"crop size {crop_size}: expected a positive multiple of 16")
+    if not 16 <= crop_size <= LARGEST_CROP or crop_size % 16:
+        raise UserError(
+            f"crop size {crop_size}: expected a positive multiple of 16, at most {LARGEST_CROP}"
+        )
     return dataclasses.replace(track, crop_size=crop_size)
 
 

@@ -4,6 +4,7 @@ import ast
 import contextlib
 import types
 import typing
+import warnings
 from typing import Any, Literal
 
 
@@ -14,7 +15,9 @@ def parse(text: str, hint: Any) -> Any:
       TypeError: neither is of that type.
     """
     try:
-        raw: Any = ast.literal_eval(text)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of text that looks like Python: "1or"
+            raw: Any = ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):  # as it documents
         raw = {"true": True, "false": False, "none": None}.get(text.lower(), text)
     for value in (raw, text):  # the text itself: a folder may be called 2017
@@ -38,8 +41,9 @@ def coerce(raw: Any, hint: Any) -> Any:
                 continue
         raise TypeError
     if origin is Literal:
-        if raw in arguments:
-            return raw
+        for option in arguments:
+            if type(raw) is type(option) and raw == option:  # True is no 1
+                return option
         raise TypeError
     if origin is tuple:
         if isinstance(raw, (tuple, list)) and arguments[1:] == (...,):
@@ -48,7 +52,9 @@ def coerce(raw: Any, hint: Any) -> Any:
             return tuple(coerce(r, a) for r, a in zip(raw, arguments, strict=True))
         raise TypeError
     if hint is float and isinstance(raw, int) and not isinstance(raw, bool):
-        return float(raw)
+        with contextlib.suppress(OverflowError):
+            return float(raw)
+        raise TypeError
     if hint is type(None) and raw is None:
         return None
     if isinstance(hint, type) and type(raw) is hint:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from a2j_jax.config import Config, from_json, override, to_json
+from a2j_jax.config import Config, checked, from_dict, from_json, keys, override, to_json
 from a2j_jax.config_files import load_config
 from a2j_jax.errors import UserError
 
@@ -152,9 +152,9 @@ def test_overrides_take_the_type_of_their_key(dotted: str, text: str, value: obj
         ("optim.decay_factor", "-0.2", "at least 0 and at most 1"),
         ("optim.ema_decay", "99.9", "at least 0 and at most 1"),
         ("augment.noise_probability", "7", "at least 0 and at most 1"),
-        ("data.std", "0", "0.0 is not a number above 0"),
+        ("data.std", "0", "0.0 is not a number of at least"),
         ("augment.scale_range", "1.5,1.2", "the smaller one first"),
-        ("augment.scale_range", "-1,1", "two numbers above 0"),
+        ("augment.scale_range", "-1,1", "-1.0 is not a number of at least"),
     ],
 )
 def test_values_that_could_only_fail_later(dotted: str, text: str, said: str) -> None:
@@ -280,7 +280,10 @@ def test_json_of_another_version(edit: dict, said: str) -> None:
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", "3", '"config"', '{"name": "x"}'])
 def test_json_that_is_no_config(text: str) -> None:
-    assert re.match("not a config of this version of a2j_jax: .", complaint(from_json, text))
+    assert re.search(
+        r"not a config of this version of a2j_jax: .|not readable as JSON",
+        complaint(from_json, text),
+    )
 
 
 def test_a_runs_own_config_is_loaded(tmp_path: Path) -> None:
@@ -299,7 +302,7 @@ def test_a_track_beside_a_runs_config_is_its_track(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("{", "not a config of this version of a2j_jax"),
+        ("{", "not readable as JSON"),
         ('{"name": "x", "track": "nyu", "optim": {"batch": 7}}', "unknown keys: optim.batch"),
         ('{"name": "x", "track": "nyu", "optim": {"batch_size": 0}}', "'optim.batch_size': 0"),
         ('{"track": "nyu"}', "missing 1 required positional argument: 'name'"),
@@ -311,3 +314,48 @@ def test_a_json_file_that_is_no_config(tmp_path: Path, text: str, said: str) -> 
     assert message.startswith(f"{path}: ")
     assert said in message
     assert "config file not found: none.json" in complaint(load_config, "none.json")
+
+
+def test_every_number_has_a_range_and_every_key_a_meaning() -> None:
+    for key in keys():
+        assert key.says, key
+        assert (key.bounds is None) == (
+            not re.search("^(int|float)|^tuple.(int|float)", key.kind)
+        ), key
+        if isinstance(key.default, int | float) and key.bounds is not None:
+            assert key.bounds[0] <= key.default <= key.bounds[1]
+
+
+@pytest.mark.parametrize("name", [key.name for key in keys() if key.bounds is not None])
+def test_numbers_out_of_range_are_refused(name: str) -> None:
+    count = {"augment.scale_range": 2, "data.camera": 4, "data.frame_size": 2}.get(name, 1)
+    for text in ("-1e30", "1e30", "nan", "inf", "1e999", "9" * 5000, "1" + "0" * 400):
+        message = complaint(override, BASE, name, ",".join([text] * count))
+        assert f"config key {name!r}" in message
+        assert len(message) < 400
+    for value in (float("nan"), float("inf"), 10**12, -1e9):
+        group, key = name.split(".")
+        edited = dataclasses.asdict(BASE)
+        edited[group][key] = [value] * count if count > 1 else value
+        with pytest.raises(UserError, match=name):
+            checked(from_dict(edited))
+
+
+@pytest.mark.parametrize(
+    ("dotted", "text", "said"),
+    [
+        ("model.dtype", "bf16", "did you mean 'bfloat16'"),
+        ("model.dtype", "float16", "did you mean 'bfloat16'"),
+        ("model.dtype", "fp16", "did you mean 'bfloat16'"),
+        ("model.backbone", "resnet51", "did you mean 'resnet5"),
+        ("model.stem_channels", "True", "one of 1, 3"),
+        ("optim.batch_size", "1e9", "not a valid int"),
+        ("optim.batch_size", "1000000000", "at most 1048576"),
+        ("model.width", "1000000", "at most 1024"),
+        ("data.dir", "gs://bucket/x", "not supported"),
+        ("model.init_from", "", "is empty"),
+        ("name", "../elsewhere", "not the name of a folder"),
+    ],
+)
+def test_slips(dotted: str, text: str, said: str) -> None:
+    assert said in complaint(override, BASE, dotted, text)

@@ -1,6 +1,7 @@
 """Argument types shared by commands, and `--config.key=value` overrides."""
 
 import argparse
+import contextlib
 import re
 import shlex
 import sys
@@ -12,6 +13,7 @@ from a2j_jax.config_files import load_config
 from a2j_jax.errors import UserError
 from a2j_jax.files import check_output, local_path
 from a2j_jax.pictures import have_matplotlib
+from a2j_jax.text import printable
 
 _PREFIX = "--config."
 PICTURES = (".png", ".svg")
@@ -36,8 +38,13 @@ def join_negative_numbers(arguments: Sequence[str]) -> list[str]:
     return joined
 
 
+LARGEST_COUNT = 10**9  # of frames and the like: anything larger is a slip
+LARGEST_SEED = 2**32 - 1
+LARGEST_PX = 1e6  # of a coordinate, in px or mm
+
+
 def numbers(count: int, names: str) -> Callable[[str], tuple[float, ...]]:
-    """An argparse type: `count` comma-separated numbers, e.g. "320,240,700"."""
+    """An argparse type: `count` comma-separated numbers of px or mm, e.g. "320,240,700"."""
 
     def parse(text: str) -> tuple[float, ...]:
         try:
@@ -46,9 +53,30 @@ def numbers(count: int, names: str) -> Callable[[str], tuple[float, ...]]:
             values = ()
         if len(values) != count:
             raise argparse.ArgumentTypeError(
-                f"{text!r} is not {names}: expected {count} comma-separated numbers"
+                f"{printable(repr(text), 40)} is not {names}: expected {count} comma-separated numbers"
+            )
+        if not all(abs(value) <= LARGEST_PX for value in values):  # NaN among them
+            raise argparse.ArgumentTypeError(
+                f"{printable(repr(text), 40)} is not {names}: expected numbers from -{LARGEST_PX:g} to {LARGEST_PX:g}"
             )
         return values
+
+    return parse
+
+
+def number(least: float, most: float) -> Callable[[str], float]:
+    """An argparse type: a number from `least` to `most`."""
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = least - 1
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(
+                f"{printable(repr(text), 40)}: expected a number from {least:g} to {most:g}"
+            )
+        return value
 
     return parse
 
@@ -62,17 +90,17 @@ def path_name(text: str) -> str:
     return str(expanded) if text.startswith("~") else text
 
 
-def whole(minimum: int) -> Callable[[str], int]:
-    """An argparse type: a whole number of at least `minimum`."""
+def whole(minimum: int, maximum: int = LARGEST_COUNT) -> Callable[[str], int]:
+    """An argparse type: a whole number from `minimum` to `maximum`."""
 
     def parse(text: str) -> int:
         try:
             value = int(text)
         except ValueError:
             value = minimum - 1
-        if value < minimum:
+        if not minimum <= value <= maximum:
             raise argparse.ArgumentTypeError(
-                f"{text!r}: expected a whole number of at least {minimum}"
+                f"{printable(repr(text), 40)}: expected a whole number of at least {minimum} and at most {maximum}"
             )
         return value
 
@@ -112,9 +140,11 @@ def step(text: str) -> int | str:
     """An argparse type: "best", "latest" or a step number."""
     if text in ("best", "latest"):
         return text
-    if text.isdigit():
-        return int(text)
-    raise argparse.ArgumentTypeError(f"{text!r}: expected best, latest or a step number")
+    with contextlib.suppress(argparse.ArgumentTypeError):
+        return whole(0)(text)
+    raise argparse.ArgumentTypeError(
+        f"{printable(repr(text), 40)}: expected best, latest or a step number"
+    )
 
 
 def command_line(arguments: Sequence[str]) -> str:

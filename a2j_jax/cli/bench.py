@@ -40,6 +40,7 @@ _PAPERS = (
     ("heat_maps", "resnet50"),
 )
 _DEFAULT_TRACK = "nyu"
+_LARGEST_BATCH = 4096
 _WIDE = 110  # columns that hold every table
 
 
@@ -64,7 +65,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=(1, 8),
         help="frames that go through the network at once (default: 1,8)",
     )
-    parser.add_argument("--rounds", type=whole(1), default=10, help="of all calls (default: 10)")
+    parser.add_argument(
+        "--rounds", type=whole(1, 100_000), default=10, help="of all calls (default: 10)"
+    )
     parser.add_argument(
         "--no_torch", action="store_true", help="leave out the official network in PyTorch"
     )
@@ -90,7 +93,7 @@ def some_of(names: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
 
 def whole_numbers(text: str) -> tuple[int, ...]:
     """An argparse type: whole numbers of at least 1, "1,8,64", each once."""
-    found = tuple(whole(1)(part) for part in text.split(","))
+    found = tuple(whole(1, _LARGEST_BATCH)(part) for part in text.split(","))
     if len(set(found)) < len(found):
         raise argparse.ArgumentTypeError(f"{text!r}: expected different numbers")
     return found

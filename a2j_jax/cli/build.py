@@ -4,9 +4,11 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from a2j_jax.cli.arguments import numbers, path_name, whole
+from a2j_jax.cli.arguments import LARGEST_SEED, number, numbers, path_name, whole
 from a2j_jax.errors import UserError
 from a2j_jax.geometry import Camera
+from a2j_jax.track_files import checked_frame_size
+from a2j_jax.tracks import LARGEST_CROP
 
 if TYPE_CHECKING:
     from a2j_jax.pictures import Tile
@@ -51,9 +53,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data_dir", type=path_name, default="data", help="TFDS data directory (default: data)"
     )
-    parser.add_argument("--crop_size", type=whole(16), help="pixels, divisible by 16 (the track's)")
-    parser.add_argument("--num_processes", type=whole(1), default=1, help="that read (1)")
-    parser.add_argument("--num_shards", type=whole(1), help="files per split (1 per 4096 frames)")
+    parser.add_argument(
+        "--crop_size", type=whole(16, LARGEST_CROP), help="pixels, divisible by 16 (the track's)"
+    )
+    parser.add_argument("--num_processes", type=whole(1, 1024), default=1, help="that read (1)")
+    parser.add_argument(
+        "--num_shards", type=whole(1, 100_000), help="files per split (1 per 4096 frames)"
+    )
     raw = parser.add_argument_group("data sets that were downloaded")
     raw.add_argument("--manual_dir", type=path_name, help="folder of the unpacked download")
     raw.add_argument(
@@ -72,7 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="build with Apache Beam, on this machine or with pipeline OPTIONS "
         "(e.g. '--runner=DataflowRunner --project=...'); needs a2j-jax[beam]",
     )
-    raw.add_argument("--view", type=whole(1), help="nyu: camera 1, 2 or 3 (1)")
+    raw.add_argument("--view", type=whole(1, 3), help="nyu: camera 1, 2 or 3 (1)")
     raw.add_argument("--no_rotations", action="store_true", help="icvl: without the rotated copies")
     raw.add_argument(
         "--keypoints_dir",
@@ -81,17 +87,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     raw.add_argument(
         "--depth_unit_mm",
-        type=float,
+        type=number(1e-3, 1e3),
         help="own data: mm per count of integer values (track.json's)",
     )
     raw.add_argument(
         "--allow_outside", action="store_true", help="own data: read frames outside the folder"
     )
     rendered = parser.add_argument_group("data sets that are rendered here")
-    rendered.add_argument("--train", type=whole(0), help="frames (20000)")
-    rendered.add_argument("--validation", type=whole(0), help="frames (1000)")
-    rendered.add_argument("--test", type=whole(0), help="frames (2000)")
-    rendered.add_argument("--seed", type=whole(0), help="of everything random (0)")
+    rendered.add_argument("--train", type=whole(0, 10**7), help="frames (20000)")
+    rendered.add_argument("--validation", type=whole(0, 10**7), help="frames (1000)")
+    rendered.add_argument("--test", type=whole(0, 10**7), help="frames (2000)")
+    rendered.add_argument("--seed", type=whole(0, LARGEST_SEED), help="of everything random (0)")
     rendered.add_argument(
         "--camera", type=numbers(4, "fx,fy,cx,cy"), help="intrinsics in px (the track's)"
     )
@@ -129,7 +135,9 @@ def _rendered(arguments: argparse.Namespace) -> Path:
         **{name: value for name, value in given.items() if value is not None},
         crop_size=arguments.crop_size,
         camera=Camera(*arguments.camera) if arguments.camera else None,
-        frame_size=(int(size[0]), int(size[1])) if size else None,
+        frame_size=checked_frame_size([int(x) if x == int(x) else x for x in size])
+        if size
+        else None,
         num_processes=arguments.num_processes,
         num_shards=arguments.num_shards,
     )

@@ -8,6 +8,7 @@ from typing import Any
 from a2j_jax import processes, progress
 from a2j_jax.cli.arguments import whole
 from a2j_jax.errors import UserError
+from a2j_jax.text import printable
 
 # Option -> the environment variable that stands in for it.
 _VARIABLES = {
@@ -30,7 +31,9 @@ def add_process_arguments(parser: argparse.ArgumentParser) -> None:
         help="find the others by what Slurm, Open MPI, a TPU slice or Kubernetes says of this job",
     )
     group.add_argument("--coordinator_address", metavar="HOST:PORT", help="where process 0 listens")
-    group.add_argument("--num_processes", type=whole(1), metavar="N", help="how many there are")
+    group.add_argument(
+        "--num_processes", type=whole(1, 100_000), metavar="N", help="how many there are"
+    )
     group.add_argument("--process_id", type=whole(0), metavar="I", help="which one this is, from 0")
 
 
@@ -79,6 +82,10 @@ def _or_variable(value: Any, variable: str) -> Any:
 
 
 def _whole(value: int | str | None, name: str) -> int | None:
-    if isinstance(value, str) and not value.isdigit():
-        raise UserError(f"{_VARIABLES[name]}={value}: expected a whole number")
-    return None if value is None else int(value)
+    if not isinstance(value, str):
+        return value
+    try:
+        return whole(0)(value)
+    except argparse.ArgumentTypeError as error:
+        shown = printable(value, 40)
+        raise UserError(f"{_VARIABLES[name]}={shown}: expected a whole number") from error

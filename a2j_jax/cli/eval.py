@@ -11,6 +11,7 @@ from a2j_jax.cli.arguments import add_overwrite, path_name, step, whole
 from a2j_jax.cli.distributed import add_process_arguments, join_processes
 from a2j_jax.errors import UserError
 from a2j_jax.files import local_path
+from a2j_jax.tracks import LARGEST_CROP
 
 _GRACE_SECONDS = 1.0  # after SIGTERM
 
@@ -60,9 +61,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--split", default="test", help="of the data set (default: test)")
     parser.add_argument(
-        "--crop_size", type=whole(16), help="px, of the data set of --predictions (the track's)"
+        "--crop_size",
+        type=whole(16, LARGEST_CROP),
+        help="px, of the data set of --predictions (the track's)",
     )
-    parser.add_argument("--batch_size", type=whole(1), default=64, help="default: 64")
+    parser.add_argument("--batch_size", type=whole(1, 16_384), default=64, help="default: 64")
     parser.add_argument(
         "--out",
         type=path_name,

@@ -82,7 +82,7 @@ def _add_votes(parser: argparse.ArgumentParser) -> None:
         "--joints", nargs="+", metavar="JOINT", help="names of joints (default: three of them)"
     )
     parser.add_argument(
-        "--frames", type=whole(1), default=3, help="how many, evenly spaced (default: 3)"
+        "--frames", type=whole(1, 100), default=3, help="how many, evenly spaced (default: 3)"
     )
     parser.add_argument(
         "--min_weight",

@@ -1,7 +1,11 @@
 """Compile a config's training step for chips that are not here: memory, work, and a bound on its time."""
 
 import argparse
+import contextlib
 from typing import TYPE_CHECKING
+
+from a2j_jax.cli.arguments import add_config_arguments, whole
+from a2j_jax.text import printable
 
 if TYPE_CHECKING:
     from a2j_jax.config import Config
@@ -25,8 +29,6 @@ network takes 5 to 25 minutes of one core. `--sweep batch` finds the largest bat
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what `a2j plan` takes."""
-    from a2j_jax.cli.arguments import add_config_arguments, whole
-
     add_config_arguments(parser)
     parser.add_argument(
         "--topology",
@@ -34,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="chips to plan for: v5e:4x4, v5p:2x2x4, v6e:2x2, cpu, gpu, ...",
     )
     parser.add_argument(
-        "--batch", type=whole(1), help="of all chips together (default: the config's)"
+        "--batch", type=whole(1, _NO_LIMIT), help="of all chips together (default: the config's)"
     )
     parser.add_argument(
         "--dtype",
@@ -54,9 +56,12 @@ def sweep(text: str) -> tuple[int, ...]:
     """An argparse type: "batch=64,128" -> those sizes; "batch" and "batch=max" -> none, find the largest."""
     name, _, sizes = text.partition("=")
     found = () if sizes in ("", "max") else tuple(sizes.split(","))
-    if name != "batch" or not all(size.isdigit() and int(size) for size in found):
-        raise argparse.ArgumentTypeError(f"{text!r}: expected batch=64,128,... or batch")
-    return tuple(map(int, found))
+    with contextlib.suppress(argparse.ArgumentTypeError):
+        if name == "batch":
+            return tuple(map(whole(1, _NO_LIMIT), found))
+    raise argparse.ArgumentTypeError(
+        f"{printable(repr(text), 80)}: expected batch=64,128,... or batch, sizes up to {_NO_LIMIT}"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:

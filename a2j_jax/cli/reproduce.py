@@ -44,7 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="full: the paper's network and schedule (default); hour: a small network, about an hour of two CPU "
         "cores for a table; smoke: a few steps",
     )
-    parser.add_argument("--seeds", type=whole(1), default=1, help="runs of every row (default: 1)")
+    parser.add_argument(
+        "--seeds", type=whole(1, 1000), default=1, help="runs of every row (default: 1)"
+    )
     parser.add_argument(
         "--out",
         type=path_name,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from a2j_jax.cli.arguments import add_overwrite, check_picture, path_name, whole
 from a2j_jax.errors import UserError
+from a2j_jax.tracks import LARGEST_CROP
 
 if TYPE_CHECKING:
     from a2j_jax.tracks import TrackSpec
@@ -24,8 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("track", type=path_name, help="data set to show")
     parser.add_argument("--data_dir", type=path_name, help="TFDS data directory (default: data)")
     parser.add_argument("--split", default="train", help="default: train")
-    parser.add_argument("--crop_size", type=whole(16), help="pixels (the track's)")
-    parser.add_argument("--frames", type=whole(1), default=24, help="how many (default: 24)")
+    parser.add_argument("--crop_size", type=whole(16, LARGEST_CROP), help="pixels (the track's)")
+    parser.add_argument("--frames", type=whole(1, 1200), default=24, help="how many (default: 24)")
     parser.add_argument(
         "--out",
         type=path_name,

@@ -3,6 +3,7 @@
 import contextlib
 import math
 import os
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,7 +54,7 @@ def find_target(name: str) -> Target:
     kind, _, shape = name.partition(":")
     if kind in CHIPS and shape in CHIPS[kind].slices:
         return _tpu(name, CHIPS[kind], tuple(int(side) for side in shape.split("x")))
-    count = int(shape) if shape.isdigit() else 0 if shape else 1
+    count = int(shape) if re.fullmatch("[0-9]{1,4}", shape) else 0 if shape else 1
     if kind == "cpu" and count:
         return _cpu(name, count)
     if kind == "gpu" and count:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from a2j_jax.errors import UserError
+from a2j_jax.files import parse_json
 
 
 def append(path: str | Path, record: dict[str, Any]) -> None:
@@ -47,6 +48,7 @@ def read(path: str | Path) -> list[dict[str, Any]]:
 
 def _parsed(line: str) -> Any:
     try:
-        return json.loads(line)
-    except ValueError:
+        # A loss that is not finite is logged as such.
+        return parse_json(line, "", nonfinite=True)
+    except UserError:
         return None

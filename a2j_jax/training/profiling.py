@@ -33,7 +33,7 @@ class ProfileWindow:
         Raises:
           UserError: anything else, and an empty window.
         """
-        numbers = re.fullmatch(r"(\d+):(\d+)", text)
+        numbers = re.fullmatch(r"([0-9]{1,9}):([0-9]{1,9})", text)
         steps = range(int(numbers[1]), int(numbers[2])) if numbers else range(0)
         if not steps or steps[0] < 1:
             raise UserError(

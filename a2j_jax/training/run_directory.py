@@ -275,12 +275,14 @@ def metrics_of(folder: Path) -> dict[str, float] | None:
     path = folder / "metrics" / "metrics"  # where versions without a manifest had them
     if not path.is_file():
         return None
-    try:
-        metrics = json.loads(path.read_text())
-        if math.isfinite(metrics[RANKED_BY]):
-            return dict(metrics)
-    except (ValueError, TypeError, KeyError):
-        pass
+    with contextlib.suppress(UserError):
+        metrics = read_json(path, "metrics of a checkpoint", nonfinite=True)
+        if (
+            isinstance(metrics, dict)
+            and all(type(value) in (int, float) for value in metrics.values())
+            and math.isfinite(metrics.get(RANKED_BY, math.nan))
+        ):
+            return metrics
     raise DamagedError(
         f"{path} is damaged: expected a JSON object with a number {RANKED_BY!r}; {fix}"
     )
