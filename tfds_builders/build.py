@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import errno
 import io
-import tempfile
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures.process import BrokenProcessPool
@@ -202,7 +202,7 @@ def prepare(
             if not folder.exists():  # still: another build may have had the claim until now
                 if check is not None:
                     check()
-                builder = _run(builder_class, config, data_dir, how)
+                builder = _run(builder_class, config, data_dir, folder, how)
                 write_digests(folder)
                 summarise(builder, folder, track, time.monotonic() - started)
                 return folder
@@ -211,22 +211,34 @@ def prepare(
 
 
 def _run(
-    builder_class: type[DepthPoseBuilder], config: DepthPoseConfig, data_dir: Path, how: How
+    builder_class: type[DepthPoseBuilder],
+    config: DepthPoseConfig,
+    data_dir: Path,
+    folder: Path,
+    how: How,
 ) -> DepthPoseBuilder:
     with (
         _quiet_tfds(),
-        # TFDS makes its folder for downloads whether or not there are any.
-        tempfile.TemporaryDirectory() as downloads,
+        # TFDS makes its folder for downloads whether or not there are any; removed with what killed builds leave.
+        _removed(folder.parent / f"incomplete.downloads_{folder.name}") as downloads,
         worker_pool(how.num_processes) as workers,
     ):
         config = dataclasses.replace(config, workers=workers)
         builder = builder_class(data_dir=str(data_dir), config=config)
         builder.download_and_prepare(
-            download_dir=downloads,
+            download_dir=str(downloads),
             file_format="array_record",
             download_config=_download_config(how),
         )
     return builder
+
+
+@contextlib.contextmanager
+def _removed(folder: Path) -> Iterator[Path]:
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _download_config(how: How) -> tfds.download.DownloadConfig:

@@ -80,6 +80,13 @@ def config_name(track: TrackSpec) -> str:
     return f"crop{track.crop_size}"
 
 
+class _Info(tfds.core.DatasetInfo):  # type: ignore[misc]
+    """Without a look at Google's bucket: nothing of ours is there, and it leaves a temporary folder."""
+
+    def initialize_from_bucket(self) -> None:
+        """Does nothing."""
+
+
 class DepthPoseBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
     """Base of all builders: a reader's frames, in order, one TFDS split per split.
 
@@ -116,7 +123,7 @@ class DepthPoseBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     def _info(self) -> tfds.core.DatasetInfo:
         track, download = self._track, self.plan.manual_download
-        return tfds.core.DatasetInfo(
+        return _Info(
             builder=self,
             description=f"Depth crops of track {track.name}. {track.notes}",
             features=features(track),

@@ -2,17 +2,21 @@
 
 import contextlib
 import fcntl
+import multiprocessing
 import os
 import shutil
 import signal
+import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from multiprocessing import util as multiprocessing_util
 from pathlib import Path
 
 from a2j_jax.errors import UserError
 from a2j_jax.progress import say
 
 _TERMINATED = 143  # as a shell reports SIGTERM
+_PATIENCE_SECONDS = 1.0  # for Python's own way out
 
 
 @contextlib.contextmanager
@@ -30,13 +34,21 @@ def claimed(folder: Path) -> Iterator[None]:
       UserError: another build is under way there.
     """
     parent = folder.parent
+    nowhere = [
+        place for place in (folder, *folder.parents) if place.is_symlink() and not place.exists()
+    ]
+    if nowhere:
+        raise UserError(f"{nowhere[0]}: is a symbolic link that leads nowhere; remove it")
     made = [place for place in (parent, *parent.parents) if not place.exists()]
     lock = None
     try:
         lock = _lock(parent)
-        if lock is not None:
-            _remove_leftovers(folder)
-        yield
+        if lock is None:
+            yield
+            return
+        _remove_leftovers(folder)
+        with _ends_soon(folder, made):
+            yield
     finally:
         for place in made:
             with contextlib.suppress(OSError):  # it is not empty
@@ -72,10 +84,78 @@ def _lock(folder: Path) -> int | None:
 
 
 def _remove_leftovers(folder: Path) -> None:
-    """Removes the temporary folders of TFDS that dead builds of this data set have left."""
-    for leftover in sorted(folder.parent.glob(f"incomplete.*_{folder.name}")):
+    """Removes the temporary folders that dead builds of this data set have left.
+
+    Raises:
+      UserError: one is a link, or belongs to another user.
+    """
+    for leftover in sorted(_temporary(folder)):
+        found = leftover.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+            raise UserError(
+                f"{leftover}: is a symbolic link or belongs to another user, where a build keeps its temporary files; "
+                "remove it, or name another --data_dir"
+            )
         shutil.rmtree(leftover)
         say(f"note: removed {leftover}, left of a build that did not finish")
+
+
+def _temporary(folder: Path) -> Iterator[Path]:
+    return folder.parent.glob(f"incomplete.*_{folder.name}")
+
+
+@contextlib.contextmanager
+def _ends_soon(folder: Path, made: Sequence[Path]) -> Iterator[None]:
+    """Within, SIGTERM ends the program in time even where Python cannot handle it: in a compilation, say.
+
+    Python runs handlers between two steps of the interpreter. Where that takes too long, a thread removes the temporary
+    files and ends the process.
+
+    Args:
+      folder: as of `claimed`.
+      made: folders that were made for the build, the innermost first.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    unwound = threading.Event()
+
+    def watch() -> None:
+        while number := os.read(reader, 1):
+            if number[0] == signal.SIGTERM and not unwound.wait(_PATIENCE_SECONDS):
+                _end_at_once(folder, made)
+        os.close(reader)
+
+    before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        unwound.set()
+        signal.set_wakeup_fd(before)
+        os.close(writer)
+
+
+def _end_at_once(folder: Path, made: Sequence[Path]) -> None:
+    complete = folder.exists()
+    for process in multiprocessing.active_children():
+        process.kill()
+    for leftover in _temporary(folder):
+        shutil.rmtree(leftover, ignore_errors=True)
+    for place in made:
+        with contextlib.suppress(OSError):  # it is not empty
+            place.rmdir()
+    left = "but it is complete" if complete else "nothing was kept: the same command starts anew"
+    with contextlib.suppress(OSError):
+        os.write(
+            2, f"building {folder} was interrupted; {left}\n".encode("utf-8", "backslashreplace")
+        )
+    # Semaphores: their tracker would complain of those left over.
+    with contextlib.suppress(Exception):
+        multiprocessing_util._run_finalizers(0)  # type: ignore[attr-defined]
+    os._exit(_TERMINATED)
 
 
 class _Terminated(KeyboardInterrupt):
@@ -86,9 +166,11 @@ class _Terminated(KeyboardInterrupt):
 def terminable() -> Iterator[None]:
     """Within, SIGTERM ends the program as Ctrl-C would, cleaning up, with exit status 143.
 
-    Python runs signal handlers in its main thread only: in another one nothing changes.
+    Python runs signal handlers in its main thread only: in another one nothing changes, nor where the program has a
+    handler of its own, as `a2j` has.
     """
-    if threading.current_thread() is not threading.main_thread():
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if not in_main_thread or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
         yield
         return
 

@@ -185,13 +185,13 @@ def test_a_killed_build_never_looks_complete(tmp_path, capsys):
     )
     assert ended.returncode == -9, ended.stderr
     leftovers = list(tmp_path.glob("synthetic_hand/crop16/*"))
-    assert len(leftovers) == 1  # it had begun to write
+    assert leftovers  # it had begun to write
     assert not (tmp_path / "synthetic_hand" / "crop16" / "1.0.0").exists()
     with pytest.raises(UserError, match="no data set"):
         input_pipeline.num_frames(tmp_path, TRACK, "train")
     build_numbered(tmp_path, train=4, test=9)
     assert "did not finish" in capsys.readouterr().err
-    assert not leftovers[0].exists()
+    assert not any(leftover.exists() for leftover in leftovers)
     assert input_pipeline.num_frames(tmp_path, TRACK, "test") == 9
 
 

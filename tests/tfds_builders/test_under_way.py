@@ -106,6 +106,51 @@ def test_only_leftovers_of_this_data_set_are_removed(tmp_path, capsys):
     assert len(said.splitlines()) == 1
 
 
+@pytest.mark.parametrize("name", ["name/crop16/incomplete.ABC_1.0.0", "name"])
+def test_links_in_the_place_of_temporary_folders_are_refused(tmp_path, name):
+    precious = tmp_path / "precious"
+    if name != "name":
+        precious.mkdir()
+        (precious / "file").touch()
+    link = tmp_path / "data" / name
+    link.parent.mkdir(parents=True)
+    link.symlink_to(precious)
+    with (
+        pytest.raises(UserError, match="symbolic link"),
+        claimed(tmp_path / "data" / "name" / "crop16" / "1.0.0"),
+    ):
+        pass
+    assert link.is_symlink()
+    assert name == "name" or (precious / "file").exists()
+
+
+def test_sigterm_ends_a_build_that_python_cannot_interrupt(tmp_path):
+    script = """
+import hashlib, sys
+from pathlib import Path
+from tfds_builders.under_way import claimed, terminable
+folder = Path(sys.argv[1]) / "data" / "name" / "crop16" / "1.0.0"
+with terminable(), claimed(folder):
+    (folder.parent / "incomplete.X_1.0.0").mkdir()
+    print("ready", flush=True)
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9)  # as a compilation: no signal reaches Python in it
+"""
+    program = subprocess.Popen(
+        [sys.executable, "-c", script, str(tmp_path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert program.stdout.readline() == "ready\n"
+    started = time.monotonic()
+    program.terminate()
+    _, said = program.communicate(timeout=60)
+    assert program.returncode == 143
+    assert time.monotonic() - started < 10  # 2, where nothing else runs
+    assert "nothing was kept" in said
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_folders_go_again_if_they_were_made_here_and_are_empty(tmp_path):
     folder = tmp_path / "data" / "name" / "crop16" / "1.0.0"
     with claimed(folder):
