@@ -222,6 +222,11 @@ def unlabelled_to_nan(joints: npt.NDArray[Any], where: str) -> tuple[str, ...]:
         else:
             absent, name = np.all(joints <= 0, axis=-1), "at 0,0 or negative pixels"
         beyond = np.any(np.abs(joints) > _LARGEST, axis=-1)
+    given = int(np.all(~np.isnan(joints), axis=-1).sum())
+    if beyond.sum() > _MOST * given:
+        raise UserError(
+            f"{where}: {beyond.sum():,} of {counted(given, 'joint')} have numbers above {_LARGEST:g}; expected px and mm"
+        )
     partial = missing & np.isfinite(joints).any(axis=-1)
     reasons = {"with some numbers only": partial, name: absent, "too large for px or mm": beyond}
     missing |= absent | beyond

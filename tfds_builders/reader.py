@@ -17,7 +17,7 @@ from tfds_builders.centers import DEPTH, DEPTH_IN_BOX, CropPlan, crop_from_depth
 from tfds_builders.example import Example, Skipped, make_example
 from tfds_builders.raw import Distribution, RawSplit, UnreadableFrame
 from tfds_builders.shards import Job, Outcome
-from tfds_builders.statistics import crop_moments, window_mm
+from tfds_builders.statistics import Moments, crop_moments, window_mm
 
 # Frames of a split that are compared before it is built; a share of disagreeing ones that is a fault of them all.
 _SAMPLED = 64
@@ -254,10 +254,11 @@ def sample_row(
     except UserError as error:
         if str(error) != _beyond(track):
             return None
-        disagrees = True
+        disagrees, moments = True, Moments()
     joints = np.empty((0, 3)) if row.joints_uvd is None else row.joints_uvd.astype(np.float64)
     points = joints[np.isfinite(joints).all(axis=-1)]
-    if not len(points) and track.crop_by == "center" and np.isfinite(row.crop).all():
+    of_center = (moments.no_center and not moments.no_labels) or not len(points)
+    if of_center and track.crop_by == "center" and np.isfinite(row.crop).all():
         points = row.crop[None]
     if not len(points):
         return None
@@ -306,7 +307,7 @@ def disagreement(
     if track.frame_format == "metres" and factor in (1000, 0.001):
         wrong = "depth frames" if factor == 1000 else "labels"
         return f"{text}; {wrong} in mm? expected meters"
-    causes = [f"labels in {_LABEL_UNITS[factor]}"] if factor in _LABEL_UNITS else []
+    causes = [f"labels (or centers) in {_LABEL_UNITS[factor]}"] if factor in _LABEL_UNITS else []
     if unit_mm is not None:
         causes.append(
             f"depth in counts of {unit_mm / factor:g} mm (--depth_unit_mm {unit_mm / factor:g})"

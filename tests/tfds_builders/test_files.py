@@ -140,3 +140,5 @@ def test_other_ways_to_write_an_unlabelled_joint():
     assert np.isfinite(joints).all(-1).tolist() == [[False, False, True]]
     with pytest.raises(UserError, match="z points backwards"):
         files.unlabelled_to_nan(np.full((4, 3, 3), -600.0), "l")
+    with pytest.raises(UserError, match="12 of 12 joints have numbers above"):
+        files.unlabelled_to_nan(np.full((4, 3, 3), 1e300), "l")

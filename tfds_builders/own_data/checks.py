@@ -64,7 +64,7 @@ def check_units(joints_uvd: Float64, crops: Float64, track: TrackSpec, where: st
         depths["centres"] = crops[:, 2:]
     for what, values in depths.items():
         refuse_backwards(values, what, where)
-        given = values[np.isfinite(values)]
+        given = values[np.isfinite(values) & (values > 0)]  # 0: not labelled
         if given.size and given.max() < NEAREST_MM:
             raise UserError(
                 f"{where}: the depths of all {what} are below {NEAREST_MM:g} ({given.min():g} to "
@@ -72,6 +72,8 @@ def check_units(joints_uvd: Float64, crops: Float64, track: TrackSpec, where: st
             )
     uv = joints_uvd[..., :2]
     labelled: npt.NDArray[np.bool_] = np.all(np.isfinite(uv), axis=-1)
+    if track.joint_dims == 2:
+        labelled &= np.any(uv > 0, axis=-1)  # 0,0 or -1,-1: not labelled
     outside = labelled & np.any((uv < 0) | (uv > np.array(track.frame_size) - 1), axis=-1)
     if outside.sum() > _MOST_OUTSIDE * labelled.sum():
         raise UserError(

@@ -154,7 +154,7 @@ def test_the_spec_is_short_and_differs_by_key(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("depth", "scale", "message"),
     [
-        (600, [1, 1, 0.1], "12 of 12 .*labels in cm"),
+        (600, [1, 1, 0.1], r"12 of 12 .*labels \(or centers\) in cm"),
         (4800, [1, 1, 1], r"--depth_unit_mm 0.125\)"),
         (60, [1, 1, 1], r"--depth_unit_mm 10\)"),
         (600, [1.5, 1.5, 1], "px of these frames"),
