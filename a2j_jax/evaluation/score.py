@@ -243,7 +243,7 @@ def rows_of(joints: JointSet, truth: JointSet, where: str, of: str) -> NDArray[n
         one, other = (printable(str(x), 80) for x in (names[unused[0]], wanted[missing[0]]))
         raise UserError(
             f"{where}: {unused.size:,} of {found:,} frames are not in {of} (the first: frame {one}), and "
-            f"{missing.size:,} of {of} not in it (the first: frame {other}); expected the same frames"
+            f"{missing.size:,} of {of} not in it (the first: frame {other}); expected the same frames, named alike"
         )
     return rows
 
