@@ -149,7 +149,7 @@ def test_an_edited_config(refused: Refused, checkpoints: Path, tmp_path: Path) -
     shutil.copytree(checkpoints / "nyu", workdir)
     text = (workdir / "config.json").read_text()
     (workdir / "config.json").write_text(text.replace('"width": 8', '"width": 16'))
-    assert "weights of another model" in refused("eval", "--workdir", workdir)
+    assert "model.width: 8 there, 16" in refused("eval", "--workdir", workdir)
     (workdir / "config.json").write_text(text.replace('"width"', '"breadth"'))
     assert "model.breadth" in refused("eval", "--workdir", workdir)
     (workdir / "config.json").write_text(text[:100])
