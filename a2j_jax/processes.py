@@ -202,6 +202,8 @@ def leave(failed: bool = False, wait: bool = True) -> None:
 
 def claim_last_word() -> None:
     """To be called before printing why this process ends: its watching thread does not print another reason."""
+    if not several():
+        return  # nobody watches, and `main` may be called again
     if not _last_word.acquire(blocking=False) and not _parted.is_set():
         time.sleep(_LAST_WORDS_SECONDS)  # that thread is printing, and ends the process
 
