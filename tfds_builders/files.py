@@ -225,7 +225,8 @@ def unlabelled_to_nan(joints: npt.NDArray[Any], where: str) -> tuple[str, ...]:
     given = int(np.all(~np.isnan(joints), axis=-1).sum())
     if beyond.sum() > _MOST * given:
         raise UserError(
-            f"{where}: {beyond.sum():,} of {counted(given, 'joint')} have numbers above {_LARGEST:g}; expected px and mm"
+            f"{where}: {beyond.sum():,} of {counted(given, 'joint')} have numbers above {_LARGEST:g}; "
+            "expected px and mm"
         )
     partial = missing & np.isfinite(joints).any(axis=-1)
     reasons = {"with some numbers only": partial, name: absent, "too large for px or mm": beyond}
