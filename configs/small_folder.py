@@ -2,8 +2,10 @@
 
 Command:      a2j train --config small_folder --workdir runs/mine --config.track=./my_hands
               with --config.model.init_from=runs/quickstart where there is one (docs/own_data.md)
+Hardware:     2 cores of an AMD EPYC, about half the time of the quickstart
 Paper:        no such experiment
 Expected:     well below the mean pose, from 100 frames on
+Measured:     28.5 mm on 200 rendered test frames after training on 160 (mean pose 52.9 mm), from random weights
 """
 
 import dataclasses
