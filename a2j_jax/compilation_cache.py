@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import os
 import platform
+import stat
 import sys
 import tempfile
 import warnings
@@ -21,8 +22,10 @@ _FOLDER = "JAX_COMPILATION_CACHE_DIR"
 def use_compilation_cache() -> None:
     """Let JAX keep compiled programs, in `~/.cache/a2j_jax/xla/` unless its own variables say otherwise.
 
-    To be called before anything is compiled. It does not import JAX. Where the folder cannot be written, or is
-    full, nothing is kept and nothing is said.
+    To be called before anything is compiled. It does not import JAX. Where there is no home, or the folder cannot be
+    written or is full, nothing is kept and nothing is said. A cache runs as code: one that belongs to somebody else, or
+    that others may write to, is not used, which is said in one line. What is made here is this user's alone, whatever
+    the umask.
     """
     # A cache that cannot be read or written costs time, no more: not worth a line per program.
     warnings.filterwarnings(
@@ -30,11 +33,27 @@ def use_compilation_cache() -> None:
     )
     if _FOLDER in os.environ:
         return
-    folder = _cache_folder()
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder = _cache_folder()
+        before = os.umask(0o077)  # `mode` of mkdir is not for the parents that it makes
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        finally:
+            os.umask(before)
         tempfile.TemporaryFile(dir=folder).close()
-    except OSError:
+        theirs = next(
+            (path for path in (folder, *folder.parents[:2]) if not _is_private(path)), None
+        )
+    except (OSError, RuntimeError):  # no home, no permission
+        return
+    if theirs is not None:
+        from a2j_jax.progress import say
+        from a2j_jax.text import printable
+
+        say(
+            f"no compilation cache: {printable(str(theirs))} belongs to somebody else, or others may write to it "
+            "(chmod go-w makes it private)"
+        )
         return
     shrink(folder, LARGEST)
     os.environ[_FOLDER] = str(
@@ -42,6 +61,14 @@ def use_compilation_cache() -> None:
     )  # read when JAX is imported, here and in processes started from here
     if "jax" in sys.modules:
         sys.modules["jax"].config.update("jax_compilation_cache_dir", str(folder))
+
+
+def _is_private(path: Path) -> bool:
+    """Whether a folder is this user's, and nobody else may write to it."""
+    found = path.stat()
+    return not hasattr(os, "getuid") or (
+        found.st_uid == os.getuid() and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    )
 
 
 def shrink(folder: Path, largest: int) -> None:

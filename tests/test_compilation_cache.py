@@ -96,3 +96,37 @@ def test_what_was_used_longest_ago_goes_first(tmp_path: Path) -> None:
     assert len(entries(tmp_path)) == 3
     shrink(tmp_path, 250)
     assert sorted(path.name for path in entries(tmp_path)) == ["middle", "new"]
+
+
+def test_a_cache_is_private_whatever_the_umask(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A cache runs as code: folders are this user's alone, and one that others may write to is not used."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
+    before = os.umask(0)
+    try:
+        use_compilation_cache()
+    finally:
+        os.umask(before)
+    folder = Path(os.environ["JAX_COMPILATION_CACHE_DIR"])
+    for made in (folder, *folder.parents[:3]):
+        assert made.stat().st_mode & 0o777 == 0o700, made
+    for opened in (folder, folder.parent.parent):
+        monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
+        opened.chmod(0o777)
+        use_compilation_cache()
+        assert "JAX_COMPILATION_CACHE_DIR" not in os.environ
+        assert "no compilation cache" in capsys.readouterr().err
+        opened.chmod(0o700)
+        use_compilation_cache()
+
+
+def test_without_a_home_there_is_no_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
+    monkeypatch.setattr(
+        Path, "expanduser", lambda _: (_ for _ in ()).throw(RuntimeError("no home"))
+    )
+    use_compilation_cache()
+    assert "JAX_COMPILATION_CACHE_DIR" not in os.environ

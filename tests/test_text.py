@@ -31,6 +31,11 @@ NAMES = {
     "\u202egnp": r"\u202egnp",
     "\ufffe": r"\ufffe",
     "手": "手",
+    "index_tip": "index_tip",
+    "Zeigefinger-Spitze äöü": "Zeigefinger-Spitze äöü",
+    "a\tb\r": r"a\tb\r",
+    b"caf\xe9".decode("utf-8", "surrogateescape"): r"caf\udce9",
+    "a\u2028b\u200b": r"a\u2028b\u200b",
     "": "",
 }
 
@@ -39,6 +44,11 @@ NAMES = {
 def test_printable(name: str, shown: str) -> None:
     assert printable(name) == shown
     assert printable(shown) == shown
+
+
+def test_long_names_are_cut() -> None:
+    assert printable("x" * 10, 4) == "xxx…"
+    assert printable("x" * 4, 4) == "xxxx"
 
 
 @pytest.mark.parametrize("terminal", [False, True])

@@ -6,7 +6,7 @@ import re
 import shlex
 import sys
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from a2j_jax.config import Config, override
 from a2j_jax.config_files import load_config
@@ -25,6 +25,10 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Called by argparse when a command line makes no sense."""
         raise UserError(f"{message}; see {self.prog} --help")
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """As argparse has it, but a stdout that cannot be written is no success."""
+        print(message, end="", file=file or sys.stderr)
 
 
 def join_negative_numbers(arguments: Sequence[str]) -> list[str]:

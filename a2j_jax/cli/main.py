@@ -2,6 +2,8 @@
 
 import argparse
 import contextlib
+import errno
+import io
 import os
 import signal
 import sys
@@ -22,7 +24,9 @@ from a2j_jax.compilation_cache import use_compilation_cache
 from a2j_jax.errors import Stopped, UserError
 from a2j_jax.text import printable
 
-INTERRUPTED, TERMINATED = 130, 143  # as a shell reports Ctrl-C and SIGTERM
+# As a shell reports Ctrl-C, SIGTERM and that the reader of our output has gone.
+INTERRUPTED, TERMINATED, BROKEN_PIPE = 130, 143, 141
+_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EBADF)
 
 # Command -> its module and one line of help; modules load when their command is called.
 COMMANDS = {
@@ -61,20 +65,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Stopped as stop:
         processes.claim_last_word()
         if processes.is_first():
-            print(f"a2j: {printable(str(stop))}", file=sys.stderr)
+            _print_error(printable(str(stop)))
         processes.leave()  # all of them stopped after the same step
         return stop.status
     except _Terminated:
-        print("a2j: SIGTERM: ended", file=sys.stderr)
+        _print_error("SIGTERM: ended")
         return TERMINATED
     except KeyboardInterrupt:
-        print("a2j: interrupted", file=sys.stderr)
+        _print_error("interrupted")
         return INTERRUPTED
     except BrokenPipeError:
-        return 141  # the reader of our output has gone, as a shell reports it
+        return BROKEN_PIPE
     except OSError as error:
         if error.filename is None:
-            raise
+            if error.errno not in _UNWRITABLE:
+                raise
+            return _complain(f"stdout, or a file, cannot be written ({error.strerror})")
         # No permission, a file where a folder should be: the user's to mend, and we know where.
         return _complain(f"{error.filename}: {error.strerror}")
 
@@ -87,24 +93,65 @@ def console(argv: Sequence[str] | None = None) -> NoReturn:
     several processes that has failed: JAX would have it wait at its end for the others, which wait for it.
     """
     sys.unraisablehook = _interrupt_again
+    _open_standard_streams()
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         signal.signal(signal.SIGTERM, _end)
     try:
         status = main(argv)
+    except SystemExit as end:  # of argparse, after --help or --version
+        status = end.code if isinstance(end.code, int) else 0
     except Exception as error:
         if not processes.several():
             raise
         status = processes.report_failure(error)
+    status = _flush_standard_streams(status)
     alone = not processes.several()
     processes.leave(failed=status != 0, wait=status in (0, 2))
     if status == 0 or (alone and status not in (INTERRUPTED, TERMINATED)):
         sys.exit(status)
     # Semaphores, as `atexit` would give them back: their tracker would complain of those left over.
     multiprocessing_util._run_finalizers(0)  # type: ignore[attr-defined]
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):  # closed, or nobody reads it any more
-            stream.flush()
     os._exit(status)
+
+
+def _open_standard_streams() -> None:
+    """Give a program that was started with closed streams (`>&-`) others, before its files get their numbers.
+
+    Writing to such a stdout fails, as the result would be lost; what is written to such a stderr vanishes. Characters
+    that the terminal's encoding lacks are escaped in both.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            opened = os.open(os.devnull, os.O_RDWR if name == "stderr" else os.O_RDONLY)
+            if opened != number:
+                os.dup2(opened, number)
+                os.close(opened)
+            mode = "r" if name == "stdin" else "w"
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _flush_standard_streams(status: int) -> int:
+    """Write what is still to be written; returns the exit status, which says so where a result is lost."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except ValueError:  # closed
+            pass
+        except OSError as error:
+            if stream is sys.stdout and not status:
+                status = BROKEN_PIPE if error.errno == errno.EPIPE else 2
+                if status == 2:
+                    _complain(f"stdout cannot be written ({error.strerror}); the result is lost")
+            # Nothing is left for Python to flush at its end, which would complain again.
+            with contextlib.suppress(OSError, ValueError):
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, stream.fileno())
+                os.close(nowhere)
+                stream.flush()
+    return status
 
 
 def _end(*_: object) -> NoReturn:
@@ -162,15 +209,27 @@ def _complain(message: str, instructions: str = "") -> int:
     """One line, whatever the message was made of, and what to do about it if that takes more."""
     processes.claim_last_word()
     who = f"{processes.name()}: " if processes.several() else ""
-    print(f"a2j: error: {who}{printable(' '.join(message.split()))}", file=sys.stderr)
+    _print_error(f"error: {who}{printable(' '.join(message.split()))}")
     if instructions:
-        print("\n".join(map(printable, instructions.split("\n"))), file=sys.stderr)
+        with contextlib.suppress(OSError):
+            print("\n".join(map(printable, instructions.split("\n"))), file=sys.stderr)
     return 2
+
+
+def _print_error(text: str) -> None:
+    with contextlib.suppress(OSError):  # nobody reads it: the status remains
+        print(f"a2j: {text}", file=sys.stderr)
 
 
 def _dispatch(arguments: list[str]) -> int:
     if arguments and arguments[0] in COMMANDS:
         command = import_module(f"a2j_jax.cli.{arguments[0]}")
+        try:
+            os.getcwd()
+        except OSError:
+            raise UserError(
+                "the working directory was deleted; change to an existing one"
+            ) from None
         parser = Parser(
             prog=f"a2j {arguments[0]}",
             description=command.__doc__,

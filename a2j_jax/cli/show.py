@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from a2j_jax.cli.arguments import add_overwrite, check_picture, path_name, whole
 from a2j_jax.errors import UserError
+from a2j_jax.text import printable
 from a2j_jax.tracks import LARGEST_CROP
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
         examples = _rendered(track, arguments.split, arguments.frames)
     else:
         examples = _stored(track, data_dir, arguments.split, arguments.frames)
-    print(examples_sheet(examples, track, arguments.out))
+    print(printable(str(examples_sheet(examples, track, arguments.out))))
     return 0
 
 

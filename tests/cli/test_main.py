@@ -1,5 +1,6 @@
 """The command line as a whole: help, mistakes in one line, and what is never imported."""
 
+import os
 import re
 import subprocess
 import sys
@@ -249,3 +250,50 @@ def test_sigterm_where_nothing_else_listens_for_it() -> None:
     """As Ctrl-C: what is open is closed, one line, and a shell's status."""
     done = subprocess.run([sys.executable, "-c", ENDED], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (143, "closed\n", "a2j: SIGTERM: ended\n")
+
+
+CONSOLE = "import sys; from a2j_jax.cli import console; console(sys.argv[1:])"
+
+
+@pytest.mark.parametrize(
+    ("command", "how", "status"),
+    [
+        ("--version", "> /dev/full", 2),
+        ("--version", ">&-", 2),
+        ("train --help", "> /dev/full", 2),
+        ("train --help", ">&-", 2),
+        ("train --help", "2>&-", 0),
+        ("train --help", "2> /dev/full", 0),
+        ("train --help", "<&- 2>&-", 0),
+        ("nonsense", "2> /dev/full", 2),
+        ("nonsense", ">&- 2>&-", 2),
+        ("train --config nonsense", "< /dev/null; status=$?; exit $status", 2),
+    ],
+)
+def test_a_result_that_is_lost_is_no_success(command: str, how: str, status: int) -> None:
+    done = subprocess.run(
+        ["bash", "-c", f'"{sys.executable}" -c "{CONSOLE}" {command} {how}'],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == status, done
+    assert "Traceback" not in done.stderr
+    assert "Exception" not in done.stderr
+    if status and "2>" not in how:
+        (line,) = done.stderr.splitlines()
+        assert line.startswith("a2j: error: ")
+        assert "stdout" in line or "non" in line
+
+
+def test_a_working_directory_that_is_gone_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "gone").mkdir()
+    done = subprocess.run(
+        ["bash", "-c", f'cd gone && rmdir ../gone && "{sys.executable}" -c "{CONSOLE}" show nyu'],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2, done
+    assert "working directory" in done.stderr
+    assert len(done.stderr.splitlines()) == 1, done.stderr
