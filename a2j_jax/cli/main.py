@@ -35,6 +35,7 @@ COMMANDS = {
     "figure": "draw the paper's figures 1, 3, 6 and 7 from a checkpoint",
     "plan": "say what training takes on chips that are not here, and how fast it can be",
     "train": "train an experiment from its config",
+    "config": "print every value of a config with its meaning",
     "eval": "score a checkpoint, or a file of predictions",
     "reproduce": "run one of the paper's tables and write it with the paper's numbers",
     "bench": "time reading, cropping and the network, for every backbone and paradigm",
@@ -222,6 +223,9 @@ def _print_error(text: str) -> None:
 
 
 def _dispatch(arguments: list[str]) -> int:
+    if "--config.help" in arguments:
+        import_module("a2j_jax.cli.config").print_keys()
+        return 0
     if arguments and arguments[0] in COMMANDS:
         command = import_module(f"a2j_jax.cli.{arguments[0]}")
         try:

@@ -1,6 +1,7 @@
 """Argument types, and config overrides taken out of a command line."""
 
 import argparse
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +19,7 @@ from a2j_jax.cli.arguments import (
     whole,
 )
 from a2j_jax.cli.eval import named_files
-from a2j_jax.config import Config
+from a2j_jax.config import Config, keys
 from a2j_jax.config_files import load_config
 from a2j_jax.errors import UserError
 from a2j_jax.evaluation.checkpoint import evaluate_checkpoint
@@ -30,7 +31,7 @@ from a2j_jax.tracks import get_track
 from a2j_jax.training.checkpoints import save_variables
 from a2j_jax.training.experiment import run_experiment
 from a2j_jax.weights.files import read_state_dict
-from tests.cli.conftest import Refused
+from tests.cli.conftest import Command, Refused
 from tfds_builders.build import build, build_raw
 
 
@@ -256,3 +257,21 @@ def test_what_cannot_be_written_is_found_before_the_work(
     line = line.replace("CHECKPOINT", str(checkpoints / "synthetic_hand")).replace("PLACE", place)
     told = refused(*line.split())
     assert "cannot be written" in told or "is not a folder" in told, told
+
+
+def test_a_config_is_printed_with_meanings_and_sources(a2j: Command) -> None:
+    line = ["config", "nyu", "--config.optim.preset=paper"]
+    values = json.loads(a2j(*line, "--json").out)["values"]
+    assert list(values) == [key.name for key in keys()]
+    assert values["optim.epochs"]["value"] == 34
+    assert values["optim.epochs"]["source"] == "preset paper, nyu"
+    assert values["optim.preset"]["source"] == "command line"
+    assert values["data.crop_size"] | {"meaning": ""} == {
+        "value": 176, "source": "track nyu", "meaning": "",
+    }  # fmt: skip
+    shown = a2j(*line)
+    assert shown.status == 0
+    assert "optim.epochs = 34" in shown.out
+    helped = a2j("train", "--config.help")
+    assert helped.status == 0
+    assert all(f"--config.{key.name}=" in helped.out for key in keys())
