@@ -153,7 +153,7 @@ def test_an_edited_config(refused: Refused, checkpoints: Path, tmp_path: Path) -
     (workdir / "config.json").write_text(text.replace('"width"', '"breadth"'))
     assert "model.breadth" in refused("eval", "--workdir", workdir)
     (workdir / "config.json").write_text(text[:100])
-    assert "config.json: not a config" in refused("eval", "--workdir", workdir)
+    assert "config.json: not readable as JSON" in refused("eval", "--workdir", workdir)
 
 
 @pytest.mark.slow
