@@ -134,7 +134,7 @@ def track_from_dict(values: Mapping[str, Any]) -> TrackSpec:
     if "citation" in values:
         changes["citation"] = values["citation"]
     if "camera" in values:
-        changes["camera"] = _camera(values["camera"])
+        changes["camera"] = checked_camera(values["camera"])
     if "frame_size" in values:
         changes["frame_size"] = checked_frame_size(values["frame_size"])
     if "joints" in values:
@@ -199,7 +199,12 @@ def _constant(value: Any, key: str) -> float:
     return number
 
 
-def _camera(values: Any) -> Camera:
+def checked_camera(values: Any) -> Camera:
+    """A camera out of a mapping of fx, fy, cx and cy, px.
+
+    Raises:
+      UserError: other keys, or numbers of no camera.
+    """
     names = ("fx", "fy", "cx", "cy")
     if not isinstance(values, dict) or set(values) != set(names):
         raise UserError(f"camera {_shown(values)}: expected fx, fy, cx and cy in px")

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from a2j_jax.cli.arguments import LARGEST_SEED, number, numbers, path_name, whole
 from a2j_jax.errors import UserError
-from a2j_jax.geometry import Camera
-from a2j_jax.track_files import checked_frame_size
+from a2j_jax.track_files import checked_camera, checked_frame_size
 from a2j_jax.tracks import LARGEST_CROP
 
 if TYPE_CHECKING:
@@ -134,7 +133,9 @@ def _rendered(arguments: argparse.Namespace) -> Path:
         arguments.data_dir,
         **{name: value for name, value in given.items() if value is not None},
         crop_size=arguments.crop_size,
-        camera=Camera(*arguments.camera) if arguments.camera else None,
+        camera=checked_camera(dict(zip(("fx", "fy", "cx", "cy"), arguments.camera, strict=True)))
+        if arguments.camera
+        else None,
         frame_size=checked_frame_size([int(x) if x == int(x) else x for x in size])
         if size
         else None,
