@@ -53,6 +53,7 @@ _TIFF_COMPRESSIONS = (
 _EXPECTED = "a depth frame (16-bit PNG, TIFF or PGM, or .npy)"
 _LARGEST_FILE = 1 << 30  # bytes
 _MOST_PIXELS = 1 << 26
+_SATURATED = 65535
 # Pillow's own setting to keep the memory of one frame for the next: NYU frames read a third faster.
 if "PILLOW_BLOCKS_MAX" not in os.environ:
     Image.core.set_blocks_max(4)
@@ -169,10 +170,15 @@ def _to_depth(values: Values, kind: str, frame_format: str, depth_unit_mm: float
     is_float = values.dtype.kind == "f"
     if is_float and not by_order and in_metres(depth):
         raise UnreadableFrame(IN_METRES)
+    saturated = values.dtype == np.uint16 and not by_order and values.max() == _SATURATED
+    if saturated and not np.any((values > 0) & (values < _SATURATED)):
+        raise UnreadableFrame("every reading is 65,535: a saturated sensor saw nothing")
+    unit = "used by order only" if by_order else f"{depth_unit_mm:g} mm per count"
+    description = f"{kind}, {'mm' if is_float and not by_order else unit}"
     if values.dtype.kind != "u" and depth.min() < 0:
         depth = np.maximum(depth, np.float32(0))
-    unit = "mm" if is_float else f"{depth_unit_mm:g} mm per count"
-    return DepthFile(depth, f"{kind}, {'used by order only' if by_order else unit}")
+        description += ", negative values taken as no reading"
+    return DepthFile(depth, description)
 
 
 def _in_mm(values: Values, unit_mm: float) -> Values:

@@ -88,7 +88,7 @@ MM = DEPTH.astype(np.float32) + np.float32(0.25)
         (npy(np.asfortranarray(MM)), "depth16", 1, MM, "float32 .npy, mm"),
         (npy(MM.astype(np.float64)), "nyu_packed", 1, MM, "float64 .npy, mm"),
         (npy(np.array([[np.nan, np.inf, -5.0, 1e300, 700]])), "depth16", 1, [[0] * 4 + [700]], ""),
-        (npy(np.array([[-1, 0, 700]], np.int16)), "depth16", 1, [[0, 0, 700]], "int16 .npy"),
+        (npy(np.array([[-1, 0, 700]], np.int16)), "depth16", 1, [[0, 0, 700]], "1 mm per count, negative"),
         (image(PACKED), "nyu_packed", 1, DEPTH, "8-bit RGB PNG with G*256 + B, 1 mm per count"),
         (image(PACKED), "stretch8", 1, PACKED[..., 0], "8-bit RGB PNG, used by order only"),
         (image(GREY), "stretch8", 1, GREY, "8-bit grey PNG"),
@@ -184,6 +184,7 @@ UNUSABLE: list[tuple[bytes, str, str]] = [
     (tiff_16_bit_rgb(), "nyu_packed", "16-bit TIFF of several channels"),
     (image(GREY, "JPEG"), "stretch8", "JPEG"),
     (image(GREY, "BMP"), "stretch8", "BMP"),
+    (image(np.where(DEPTH > 256, np.uint16(65535), np.uint16(0))), "depth16", "saturated"),
     (pgm(DEPTH, 65535)[:-2], "depth16", "samples"),
     (pgm(DEPTH, 65535) + b"P5", "depth16", "samples"),
     (pgm(DEPTH, 600), "depth16", "samples"),  # some are above the highest

@@ -9,6 +9,7 @@ from typing import Any
 import tensorflow_datasets as tfds
 
 from a2j_jax.errors import UserError
+from a2j_jax.files import read_json
 from a2j_jax.progress import say
 from tfds_builders.wording import WARNING, counted
 
@@ -77,10 +78,10 @@ def differences(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str
 
 
 def _read_metadata(folder: Path) -> dict[str, Any]:
-    try:
-        stored: dict[str, Any] = json.loads((folder / "metadata.json").read_text())
-    except (OSError, ValueError):
-        return {}
+    path = folder / "metadata.json"
+    stored = read_json(path, "the metadata of a data set") if path.exists() else {}
+    if not isinstance(stored, dict):
+        raise UserError(f"{path}: damaged; delete {folder} and build it again")
     return stored
 
 
