@@ -22,13 +22,20 @@ from tfds_builders.statistics import Moments, crop_moments, window_mm
 # Frames of a split that are compared before it is built; a share of disagreeing ones that is a fault of them all.
 _SAMPLED = 64
 _MOST = 0.9
-# Of fewer frames, a split is not judged alone.
+# Of fewer frames, a split is not judged alone, unless all of them are off by the factor of one unit.
 _FEWEST_SAMPLED = 8
 _FARTHEST = 65535  # counts
 # Depth / label where one of the two is in another unit.
 _LABEL_UNITS = {10: "cm", 100: "dm", 1000: "meters", 0.1: "tenths of mm", 0.001: "µm"}
 _FACTORS = (1, *_LABEL_UNITS, 0.01, 2, 4, 5, 8, 0.5, 0.25, 0.2, 0.125)
 _CLOSE = 0.12  # of their logarithms: less than half of the way from 8 to 10
+_CLOSE_AMONG_POWERS = 0.5  # of those that have no other factor near them
+_OF_ITOP = {
+    1000: "depth frames in mm",
+    100: "depth frames in cm",
+    0.01: "labels in cm",
+    0.001: "labels in mm",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +88,10 @@ class RawReader:
         results["all splits"] = [result for some in results.values() for result in some]
         for name, some in results.items():
             bad = [result for result in some if result.disagrees]
-            few = name != "all splits" and len(some) < _FEWEST_SAMPLED
-            if bad and not few and len(bad) >= _MOST * len(some):
+            enough = name == "all splits" or len(some) >= _FEWEST_SAMPLED
+            if not enough:  # a few frames may all be odd, but hardly in the same way
+                enough = 1 < len(bad) == len(some) and _unit_factor(bad) is not None
+            if bad and enough and len(bad) >= _MOST * len(some):
                 raise UserError(disagreement(name, bad, len(some), self.track, self._unit_mm()))
 
     def _sample(self, split: str) -> list["Sampled"]:
@@ -257,6 +266,13 @@ def sample_row(
         disagrees, moments = True, Moments()
     joints = np.empty((0, 3)) if row.joints_uvd is None else row.joints_uvd.astype(np.float64)
     points = joints[np.isfinite(joints).all(axis=-1)]
+    if moments.apart and len(points):  # the crop is somewhere else: what does the whole frame say?
+        nearest, farthest = (
+            points[:, 2].min() - window_mm(track),
+            points[:, 2].max() + window_mm(track),
+        )
+        readings = _readings_around(points, distribution.read_depth(row.source), track)
+        disagrees |= not np.any((readings >= nearest) & (readings <= farthest))
     of_center = (moments.no_center and not moments.no_labels) or not len(points)
     if of_center and track.crop_by == "center" and np.isfinite(row.crop).all():
         points = row.crop[None]
@@ -264,16 +280,30 @@ def sample_row(
         return None
     if not disagrees:
         return Sampled(False, np.nan, np.nan)
-    depth = distribution.read_depth(row.source)
-    # At least some px wide, inside the frame.
-    low = np.clip(points[:, :2].min(axis=0) - 5, 0, np.array(track.frame_size) - 1).astype(int)
-    high = np.clip(points[:, :2].max(axis=0) + 5, 0, np.array(track.frame_size) - 1).astype(int)
-    inside = depth[low[1] : high[1] + 1, low[0] : high[0] + 1]
-    readings = inside[
-        (inside > 0) & (inside != _FARTHEST)
-    ]  # at its largest value a sensor saw nothing
+    readings = _readings_around(points, distribution.read_depth(row.source), track)
     found = float(np.percentile(readings, 25)) if readings.size else np.nan
     return Sampled(True, found, float(np.median(points[:, 2])))
+
+
+def _readings_around(
+    points_uvd: npt.NDArray[Any], depth: npt.NDArray[Any], track: TrackSpec
+) -> npt.NDArray[Any]:
+    """The readings of a frame within the rectangle of some points, some px wide at least."""
+    last = np.array(track.frame_size) - 1
+    low = np.clip(points_uvd[:, :2].min(axis=0) - 5, 0, last).astype(int)
+    high = np.clip(points_uvd[:, :2].max(axis=0) + 5, 0, last).astype(int)
+    inside = depth[low[1] : high[1] + 1, low[0] : high[0] + 1]
+    return inside[(inside > 0) & (inside != _FARTHEST)]  # its largest value: the sensor saw nothing
+
+
+def _unit_factor(bad: Sequence[Sampled]) -> float | None:
+    """Depth / label where most of some frames are off by the factor of a unit; None: they are not."""
+    ratios = [r.depth_mm / r.expected_mm for r in bad if np.isfinite(r.depth_mm)]
+    if 2 * len(ratios) < len(bad) or not (ratio := float(np.median(ratios))) > 0:
+        return None
+    factor = min(_FACTORS, key=lambda factor: abs(np.log(ratio / factor)))
+    close = _CLOSE_AMONG_POWERS if factor in _OF_ITOP else _CLOSE
+    return factor if factor != 1 and abs(np.log(ratio / factor)) <= close else None
 
 
 def disagreement(
@@ -299,14 +329,12 @@ def disagreement(
         )
     depth = float(np.median([result.depth_mm for result in seen]))
     label = float(np.median([result.expected_mm for result in seen]))
-    ratio = float(np.median([result.depth_mm / result.expected_mm for result in seen]))
     text += f": depth is {depth:.4g} mm where they say {label:.4g} mm"
-    factor = min(_FACTORS, key=lambda factor: abs(np.log(ratio / factor)))
-    if abs(np.log(ratio / factor)) > _CLOSE or factor == 1:
+    factor = _unit_factor(bad)
+    if factor is None:
         return f"{text}; are they of the same frames, in mm, and is the camera theirs?"
-    if track.frame_format == "metres" and factor in (1000, 0.001):
-        wrong = "depth frames" if factor == 1000 else "labels"
-        return f"{text}; {wrong} in mm? expected meters"
+    if track.frame_format == "metres" and factor in _OF_ITOP:
+        return f"{text}; {_OF_ITOP[factor]}? expected meters"
     causes = [f"labels (or centers) in {_LABEL_UNITS[factor]}"] if factor in _LABEL_UNITS else []
     if unit_mm is not None:
         causes.append(

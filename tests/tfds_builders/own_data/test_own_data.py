@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -183,3 +184,38 @@ def test_depth_and_labels_of_different_units_are_refused(
     with pytest.raises(UserError, match=message):
         build_raw(str(folder), folder, tmp_path / "data")
     assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize(
+    ("bad", "change", "message"),
+    [
+        # Of a few frames, found by their depth: all off by the factor of one unit.
+        ({"test"}, lambda uvd, image: (uvd * [1, 1, 0.001], image), "^test: .* 2 of 2 .*meters"),
+        ({"validation"}, lambda uvd, image: (uvd * [1, 1, 0.1], image), "^validation: .*in cm"),
+        ({"train", "test"}, lambda uvd, image: (uvd, image * 10), "depth_unit_mm 0.1"),
+        ({"train", "test", "validation"}, lambda uvd, image: (uvd / [160, 120, 1], image), "in px"),
+        # Odd in another way: no reason to refuse them all.
+        ({"test"}, lambda uvd, image: (uvd * [1, 1, 3], image), ""),
+    ],
+)
+def test_one_small_split_in_another_unit_is_refused(
+    tmp_path: Path, bad: set[str], change: Any, message: str
+) -> None:
+    folder = tmp_path / "mine"
+    fixture.write(folder)
+    records = []
+    for number, split in enumerate(("train", "validation", "test") * 2):
+        image = np.zeros((120, 160), np.uint16)
+        image[40:80, 60:100] = 600
+        uvd = fixture.UVD[0]
+        if split in bad:
+            uvd, image = change(uvd, image)
+        np.save(folder / f"frames/{number}.npy", image)
+        name = f"frames/{number}.npy"
+        records.append({"frame": name, "split": split, "joints_uvd": uvd.tolist()})
+    (folder / "joints.json").write_text(json.dumps({"frames": records}))
+    if message:
+        with pytest.raises(UserError, match=message):
+            build_raw(str(folder), folder, tmp_path / "data")
+    else:
+        build_raw(str(folder), folder, tmp_path / "data")
