@@ -118,17 +118,22 @@ def parse_json(contents: bytes | str, where: str, *, nonfinite: bool = False) ->
 
     Raises:
       UserError: not UTF-8, not JSON, `NaN` or an infinity (`1e999` always is one), integers beyond 64 bits, a key
-        twice in one object, or nesting too deep to read.
+        twice in one object, half a surrogate pair, or nesting too deep to read.
     """
     try:
         text = contents.decode("utf-8-sig") if isinstance(contents, bytes) else contents
-        return json.loads(
+        value = json.loads(
             text.removeprefix("\ufeff"),
             parse_int=_integer,
             parse_float=_number,
             parse_constant=float if nonfinite else _constant,
             object_pairs_hook=_object,
         )
+        if (
+            "\\ud" in text.lower()
+        ):  # half a character, which is no text; bytes of a file name may be
+            json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogateescape")
+        return value
     except RecursionError:
         raise UserError(f"{where}: not readable as JSON (nested too deeply)") from None
     except ValueError as error:  # JSONDecodeError and UnicodeDecodeError among them

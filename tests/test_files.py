@@ -69,6 +69,7 @@ def test_only_readable_regular_files_are_read(tmp_path: Path) -> None:
         ('"\u00e9"'.encode(), "\u00e9"),
         ("[1]", [1]),
         (b"[1e-400]", [0.0]),
+        (b'"\\udce9.png \\ud83d\\ude00"', "\udce9.png \U0001f600"),  # a path that is not UTF-8
     ],
 )
 def test_json_that_is_read(text: bytes, value: Any) -> None:
@@ -86,6 +87,7 @@ def test_json_that_is_read(text: bytes, value: Any) -> None:
         (b"18446744073709551616", "64 bits"),
         (b"-" + b"9" * 5000, "64 bits"),
         (b'{"a": 1, "a": 2}', "'a' is there twice"),
+        (b'{"frame": ["\\ud800.png"]}', "surrogates not allowed"),
         (b"[" * 100_000, "nested too deeply"),
         (b'{"a":' * 100_000, "nested too deeply"),
         (b"\xff\xfe{\x00}\x00", "not readable as JSON"),

@@ -21,7 +21,7 @@ from tfds_builders.wording import WARNING
 
 # So many of the joints may lie outside their frames before units or camera must be wrong.
 _MOST_OUTSIDE = 0.9
-_SPLIT_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+_SPLIT_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,79}")  # file names hold it
 _USUAL_SPLITS = ("train", "validation", "test")
 
 
@@ -36,7 +36,7 @@ def check_split_name(name: str, where: str) -> None:
     if not _SPLIT_NAME.fullmatch(name) or name.lower() == "all":  # which TFDS means otherwise
         raise UserError(
             f"{where}: split {printable(name, 40)!r} is not a plain word, or `all`; expected train, "
-            "validation, test or another word"
+            "validation, test or another word of at most 80 letters"
         )
     if name in _USUAL_SPLITS or re.match(rf"({'|'.join(_USUAL_SPLITS)})[0-9_]", name):
         return

@@ -347,7 +347,12 @@ def _numbers(values: Any, shape: tuple[int, ...], what: str, where: str) -> npt.
     if len(shape) == 2 and isinstance(values, list):
         values = [nothing if joint is None else joint for joint in values]
     try:
-        array = np.array(values, dtype=np.float64)
+        raw = np.array(values, dtype=object)  # as NumPy takes them, "3" and true are numbers
+        numbers = all(
+            x is None or (isinstance(x, (int, float)) and not isinstance(x, bool))
+            for x in raw.ravel()
+        )
+        array = raw.astype(np.float64) if numbers else np.empty(0)
     except (TypeError, ValueError, OverflowError):
         array = np.empty(0)
     if array.shape != shape:
