@@ -9,11 +9,12 @@ import contextlib
 import hashlib
 import os
 import platform
-import stat
 import sys
 import tempfile
 import warnings
 from pathlib import Path
+
+from a2j_jax.files import is_private, private_umask
 
 LARGEST = 4 * 2**30  # bytes, on every kind of CPU
 _FOLDER = "JAX_COMPILATION_CACHE_DIR"
@@ -35,14 +36,11 @@ def use_compilation_cache() -> None:
         return
     try:
         folder = _cache_folder()
-        before = os.umask(0o077)  # `mode` of mkdir is not for the parents that it makes
-        try:
+        with private_umask():  # `mode` of mkdir is not for the parents that it makes
             folder.mkdir(parents=True, exist_ok=True)
-        finally:
-            os.umask(before)
         tempfile.TemporaryFile(dir=folder).close()
         theirs = next(
-            (path for path in (folder, *folder.parents[:2]) if not _is_private(path)), None
+            (path for path in (folder, *folder.parents[:2]) if not is_private(path)), None
         )
     except (OSError, RuntimeError):  # no home, no permission
         return
@@ -61,14 +59,6 @@ def use_compilation_cache() -> None:
     )  # read when JAX is imported, here and in processes started from here
     if "jax" in sys.modules:
         sys.modules["jax"].config.update("jax_compilation_cache_dir", str(folder))
-
-
-def _is_private(path: Path) -> bool:
-    """Whether a folder is this user's, and nobody else may write to it."""
-    found = path.stat()
-    return not hasattr(os, "getuid") or (
-        found.st_uid == os.getuid() and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-    )
 
 
 def shrink(folder: Path, largest: int) -> None:

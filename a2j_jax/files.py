@@ -294,6 +294,32 @@ def write_file(path: str | os.PathLike[str], contents: str | bytes) -> Path:
     return Path(path)
 
 
+@contextlib.contextmanager
+def private_umask() -> Iterator[None]:
+    """A context in which what is made is this user's alone, whatever the umask: caches, which later runs trust."""
+    before = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+def is_private(folder: Path) -> bool:
+    """Whether a folder is this user's, nobody else may write to it, and nobody else's folder holds it.
+
+    Raises:
+      OSError: it is missing, or out of reach.
+    """
+    if not hasattr(os, "getuid"):
+        return True
+    found, around = folder.stat(), folder.resolve().parent.stat()
+    return (
+        found.st_uid == os.getuid()
+        and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+        and around.st_uid in (os.getuid(), 0)
+    )
+
+
 def file_digest(path: str | os.PathLike[str]) -> str:
     """SHA-256 of a file's contents, hexadecimal."""
     with open(path, "rb") as file:

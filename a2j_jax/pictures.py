@@ -6,7 +6,10 @@ it legible on any grey. Ground truth is thin and black beside it. Needs matplotl
 figures use its object interface: no pyplot state, no display.
 """
 
+import importlib
 import io
+import logging
+import sys
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,13 +21,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from a2j_jax.errors import UserError
-from a2j_jax.files import MARK, local_path, replacing
+from a2j_jax.files import MARK, local_path, private_umask, replacing
 from a2j_jax.skeletons import Skeleton
 from a2j_jax.text import printable
 
 #: Okabe & Ito (2008), without yellow (invisible on white) and black (ground truth).
 LIMB_COLORS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 _DPI = 130
+_CANVAS = "matplotlib.backends.backend_agg"
 _NO_METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
 _MARKED_PNG, _MARKED_SVG = {"Software": MARK}, {**_NO_METADATA, "Creator": MARK}
 _NEAR_GREY, _FAR_GREY = 0.35, 0.92
@@ -53,10 +57,17 @@ class Tile:
 
 def have_matplotlib() -> bool:
     """Whether pictures can be drawn at all (the `viz` extra is installed)."""
+    logger = logging.getLogger("matplotlib")
+    level = logger.level
     try:
-        import matplotlib  # noqa: F401
+        if not sys.modules.get(_CANVAS):
+            logger.setLevel(logging.ERROR)  # that it has no cache without a home
+            with private_umask():
+                importlib.import_module(_CANVAS)
     except ImportError:
         return False
+    finally:
+        logger.setLevel(level)
     return True
 
 
@@ -66,11 +77,11 @@ def new_figure(width_inches: float, height_inches: float) -> Any:
     Raises:
         UserError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise UserError("pictures need matplotlib: pip install 'a2j-jax[viz]'") from error
+    if not have_matplotlib():
+        raise UserError("pictures need matplotlib: pip install 'a2j-jax[viz]'")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(width_inches, height_inches), dpi=_DPI, facecolor="white")
     FigureCanvasAgg(figure)
     return figure

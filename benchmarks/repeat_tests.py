@@ -1,45 +1,78 @@
-"""Repeats every test that starts processes or measures time, on a busy machine, and counts failures per test.
+"""Repeats every test that starts processes or measures time, on a busy machine; counts failures per test.
 
     python benchmarks/repeat_tests.py --times 50
-    python benchmarks/repeat_tests.py --times 10 --busy 4 -- tests/test_processes.py
+    python benchmarks/repeat_tests.py --times 10 --busy 4 -k survives tests/test_many_processes.py
+    python benchmarks/repeat_tests.py --minutes 60 tests/test_many_processes.py tests
 
-Such tests are found by what their modules use: `subprocess`, the jobs of `tests.processes_on_loopback`, `time`.
+`tests/conftest.py` finds such tests and marks them `processes`. Files are run in the order in which they are named.
 """
 
 import argparse
-import re
+import contextlib
 import subprocess
 import sys
 import time
 import xml.etree.ElementTree as ElementTree
-from collections import Counter
+from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-_USES = re.compile(r"^(import (subprocess|time)\b|.*processes_on_loopback)", re.MULTILINE)
+_PYTEST = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-m", "processes"]
 _BUSY = "import os; parent = os.getppid()\nwhile os.getppid() == parent: pass"
 
 
-def timed_tests() -> list[str]:
-    """Test modules that start processes or measure time, from the repository's root."""
-    found = sorted((REPOSITORY / "tests").rglob("test_*.py"))
-    return [str(path.relative_to(REPOSITORY)) for path in found if _USES.search(path.read_text())]
+def _pytest(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*_PYTEST, *arguments], cwd=REPOSITORY, capture_output=True, text=True)
 
 
-def failures(tests: list[str]) -> tuple[list[str], int]:
-    """Run tests once; returns the names of those that failed, and how many ran."""
+def files_of(tests: list[str], select: list[str]) -> list[str]:
+    """Files with tests of that kind, in the order of `tests`.
+
+    Args:
+      tests: files and folders, from the repository's root.
+      select: more of pytest's options, such as `-k`.
+    """
+    found = dict.fromkeys(
+        line.partition("::")[0]
+        for name in tests
+        for line in _pytest("--collect-only", *select, name).stdout.splitlines()
+        if "::" in line
+    )
+    if not found:
+        raise SystemExit(f"no test that starts processes or measures time in {' '.join(tests)}")
+    return list(found)
+
+
+def run(file: str, select: list[str]) -> Iterator[tuple[str, float, bool]]:
+    """Run such tests of a file once; yields the name of each, its seconds, and whether it failed."""
     with TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
-        command = [sys.executable, "-m", "pytest", "-q", "-n", "1", f"--junitxml={report}", *tests]
-        done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+        done = _pytest(f"--junitxml={report}", *select, file)
         if not report.exists():
             raise SystemExit(done.stdout + done.stderr)
         cases = list(ElementTree.parse(report).iter("testcase"))
-    failed = [case for case in cases if {"failure", "error"} & {child.tag for child in case}]
-    if failed:
+    if done.returncode:
         print(done.stdout, flush=True)
-    return [f"{case.get('classname')}::{case.get('name')}" for case in failed], len(cases)
+    for case in cases:
+        found = {child.tag for child in case}
+        if "skipped" not in found:
+            name = f"{file}::{case.get('name')}"
+            yield name, float(case.get("time", 0)), bool(found & {"failure", "error"})
+
+
+@contextlib.contextmanager
+def busy(count: int) -> Iterator[None]:
+    """A context with so many busy loops beside it."""
+    loops = [subprocess.Popen([sys.executable, "-c", _BUSY]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for loop in loops:
+            loop.kill()
+            loop.wait()
 
 
 def main() -> int:
@@ -48,33 +81,39 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--times", type=int, default=50)
-    parser.add_argument("--busy", type=int, default=2, help="busy loops beside the tests")
-    parser.add_argument(
-        "tests", nargs="*", help="default: all that start processes or measure time"
-    )
+    parser.add_argument("--minutes", type=float, help="begin with no other file after this time")
+    parser.add_argument("--busy", type=int, default=2, help="busy loops beside the tests (2)")
+    parser.add_argument("-k", metavar="EXPRESSION", help="which of the tests, as in pytest")
+    parser.add_argument("tests", nargs="*", default=["tests"], help="files and folders (tests)")
     arguments = parser.parse_args()
-    tests = arguments.tests or timed_tests()
-    print(
-        f"{arguments.times} times, beside {arguments.busy} busy loops: {' '.join(tests)}",
-        flush=True,
-    )
-    loops = [subprocess.Popen([sys.executable, "-c", _BUSY]) for _ in range(arguments.busy)]
-    failed: Counter[str] = Counter()
-    try:
-        for time_ in range(1, arguments.times + 1):
-            begin = time.monotonic()
-            names, count = failures(tests)
-            failed.update(names)
-            took = time.monotonic() - begin
-            print(f"{time_}: {len(names)} of {count} failed, {took:.0f} s", flush=True)
-    finally:
-        for loop in loops:
-            loop.kill()
-            loop.wait()
-    for name, number in failed.most_common():
-        print(f"{number:3} of {arguments.times}  {name}")
-    print("no failures" if not failed else f"{failed.total()} failures")
-    return int(bool(failed))
+    select = ["-k", arguments.k] if arguments.k else []
+    files = files_of(arguments.tests, select)
+    print(f"{arguments.times} times, beside {arguments.busy} busy loops", flush=True)
+    seconds: dict[str, list[float]] = defaultdict(list)
+    failures: dict[str, int] = defaultdict(int)
+    begin = time.monotonic()
+    with busy(arguments.busy), contextlib.suppress(KeyboardInterrupt):
+        for repetition in range(1, arguments.times + 1):
+            for file in files:
+                started = time.monotonic()
+                if arguments.minutes and started - begin > 60 * arguments.minutes:
+                    break
+                found = list(run(file, select))
+                for name, took, failed in found:
+                    seconds[name].append(took)
+                    failures[name] += failed
+                failed_now = sum(failed for _, _, failed in found)
+                took = time.monotonic() - started
+                print(
+                    f"{repetition}: {file}: {failed_now} of {len(found)} failed, {took:.0f} s",
+                    flush=True,
+                )
+    print("runs failures median_s test")
+    for name in sorted(seconds, key=lambda name: (-failures[name], -median(seconds[name]))):
+        runs = len(seconds[name])
+        print(f"{runs:4} {failures[name]:8} {median(seconds[name]):8.1f} {name}")
+    print(f"{sum(failures.values())} failures in {sum(map(len, seconds.values()))} runs")
+    return int(any(failures.values()))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Fixtures shared by all tests: where the reference data is, and what happens without it."""
 
+import inspect
 import os
 import shutil
 import signal
@@ -7,6 +8,8 @@ import tempfile
 import threading
 from importlib.metadata import version
 from pathlib import Path
+from types import CodeType, FunctionType, ModuleType
+from typing import Any
 
 import pytest
 
@@ -45,9 +48,59 @@ if (
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files with slow ones first: at the end, no worker is to wait for another that has just begun one.
 
-    A file is one worker's (`--dist loadfile`), so that what its tests share is made once.
+    A file is one worker's (`--dist loadfile`), so that what its tests share is made once. Tests that start processes or
+    measure time are marked `processes`: `benchmarks/repeat_tests.py` repeats those.
     """
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    for item in items:
+        if isinstance(item, pytest.Function) and _depends_on_the_machine(item):
+            item.add_marker(pytest.mark.processes)
+
+
+# Modules that start processes, send signals or measure time, and the arguments by which this project starts processes.
+_MODULES = {"asyncio", "multiprocessing", "signal", "subprocess", "threading", "time"}
+_ARGUMENTS = {"num_processes", "--num_processes"}
+
+
+def _depends_on_the_machine(item: pytest.Function) -> bool:
+    """Whether a test, a fixture it asks for or a helper of tests that either names uses one of `_MODULES`."""
+    fixtures = item._fixtureinfo.name2fixturedefs.values()
+    todo: list[Any] = [item.function, *(each.func for found in fixtures for each in found)]
+    seen: set[CodeType] = set()
+    while todo:
+        function = inspect.unwrap(todo.pop())
+        if not isinstance(function, FunctionType) or function.__code__ in seen:
+            continue
+        seen.add(function.__code__)
+        names, words = _names(function.__code__)
+        used = [function.__globals__[name] for name in names if name in function.__globals__]
+        modules = [each for each in used if isinstance(each, ModuleType)]
+        if words & _ARGUMENTS or _MODULES & {each.__name__.partition(".")[0] for each in modules}:
+            return True
+        # `loopback.run`: what a module of tests offers, by the name it is used by.
+        used += [vars(each)[name] for each in modules for name in names if name in vars(each)]
+        used = [each for each in used if str(getattr(each, "__module__", "")).startswith("tests.")]
+        classes = [each for each in used if isinstance(each, type)]
+        todo += used
+        todo += [
+            x for each in classes for n, x in vars(each).items() if n in names or n[:2] == "__"
+        ]
+    return False
+
+
+def _names(code: CodeType) -> tuple[set[str], set[str]]:
+    """Names that a function uses, those within it included, and its words: constants and names of arguments."""
+    names, words = set(code.co_names), set[str]()
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            more = _names(constant)
+            names |= more[0]
+            words |= more[1]
+        elif isinstance(constant, str):
+            words |= {*constant.split()}
+        elif isinstance(constant, tuple):
+            words |= {word for word in constant if isinstance(word, str)}
+    return names, words
 
 
 def pytest_unconfigure() -> None:

@@ -172,3 +172,23 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
 def test_the_digest_of_a_file(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"abc")
     assert files.file_digest(tmp_path / "x").startswith("ba7816bf8f01cfea414140de5dae2223")
+
+
+def test_what_is_private(tmp_path: Path) -> None:
+    umask = os.umask(0)
+    try:
+        with files.private_umask():
+            (tmp_path / "x" / "y").mkdir(parents=True)
+        assert os.umask(0) == 0
+    finally:
+        os.umask(umask)
+    assert [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("x", "x/y")] == [0o700] * 2
+    for mode, private in {0o700: True, 0o755: True, 0o720: False, 0o702: False}.items():
+        (tmp_path / "x" / "y").chmod(mode)
+        assert files.is_private(tmp_path / "x" / "y") == private
+    if os.getuid() == 0:  # who may give things away
+        (tmp_path / "x" / "y").chmod(0o700)
+        for name in ("x", "x/y"):
+            os.chown(tmp_path / name, 12345, 12345)
+            assert not files.is_private(tmp_path / "x" / "y")
+            os.chown(tmp_path / name, 0, 0)

@@ -1,5 +1,7 @@
 """Pictures: the right pixels where it can be said, and no crash or warning elsewhere."""
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -18,6 +20,22 @@ HAND = get_track("synthetic_hand").skeleton
 def hide_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("matplotlib", "matplotlib.figure", "matplotlib.backends.backend_agg"):
         monkeypatch.setitem(sys.modules, name, None)
+
+
+@pytest.mark.slow
+def test_its_cache_is_private_and_not_missed(tmp_path: Path) -> None:
+    """Whatever the umask; and where there is no room for one, pictures are drawn without a word."""
+    (tmp_path / "file").touch()
+    program = "import os; os.umask(0); from a2j_jax.pictures import new_figure; new_figure(1, 1)"
+    for cache in (tmp_path / "cache", tmp_path / "file"):
+        env = {key: value for key, value in os.environ.items() if key != "MPLCONFIGDIR"}
+        env |= {"XDG_CACHE_HOME": str(cache), "XDG_CONFIG_HOME": str(cache)}
+        env["PYTHONPATH"] = os.pathsep.join(sys.path)
+        done = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True)
+        assert (done.returncode, done.stdout + done.stderr) == (0, b"")
+    made = [tmp_path / "cache", *(tmp_path / "cache").rglob("*")]
+    assert len(made) > 2
+    assert not any(path.stat().st_mode & 0o077 for path in made)
 
 
 def test_depth_is_grey_near_dark_and_background_white() -> None:

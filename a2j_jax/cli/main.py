@@ -79,6 +79,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return BROKEN_PIPE
     except OSError as error:
         if error.filename is None:
+            if error.errno == errno.ENOENT:  # of `tempfile`, or of a working directory just deleted
+                return _complain(f"a folder is gone or cannot be used: {error.strerror}")
             if error.errno not in _UNWRITABLE:
                 raise
             return _complain(f"stdout, or a file, cannot be written ({error.strerror})")

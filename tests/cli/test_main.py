@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -116,6 +117,15 @@ def test_interrupting_is_no_error(a2j: Command, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("a2j_jax.cli.show.run", interrupted)
     outcome = a2j("show", "synthetic_hand")
     assert (outcome.status, outcome.out, outcome.err) == (130, "", "a2j: interrupted\n")
+
+
+def test_without_a_temporary_folder_there_is_one_line(
+    refused: Refused, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.setattr("tempfile._candidate_tempdir_list", lambda: ["/missing"])
+    monkeypatch.setattr("a2j_jax.cli.show.run", lambda _: tempfile.TemporaryDirectory())
+    assert "No usable temporary directory found in ['/missing']" in refused("show", "nyu")
 
 
 CONSOLE = """

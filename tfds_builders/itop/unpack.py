@@ -3,13 +3,13 @@
 import gzip
 import hashlib
 import os
-import stat
 import tempfile
 import zlib
 from pathlib import Path
 from typing import BinaryIO
 
 from a2j_jax.errors import UserError
+from a2j_jax.files import is_private
 from a2j_jax.progress import progress, say
 
 _BLOCK = 1 << 22  # bytes
@@ -90,16 +90,19 @@ def _temporary_folder() -> Path:
     Raises:
       UserError: something of that name is there that somebody else controls.
     """
-    user = os.getuid() if hasattr(os, "getuid") else 0
-    folder = Path(tempfile.gettempdir()) / f"a2j_jax-{user}"
     try:
+        folder = (
+            Path(tempfile.gettempdir()) / f"a2j_jax-{os.getuid() if hasattr(os, 'getuid') else 0}"
+        )
         folder.mkdir(mode=0o700, exist_ok=True)
-        found = folder.lstat()
+        private = is_private(folder) and not folder.is_symlink()
     except OSError as error:
-        raise UserError(f"{folder}: cannot be used for unpacking ({error.strerror})") from error
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != user or found.st_mode & 0o022:
+        where = error.filename or "temporary folder"
+        raise UserError(f"{where}: cannot be used for unpacking ({error.strerror})") from error
+    if not private:
         raise UserError(
-            f"{folder}: is a link, or others may write there; remove it, or set TMPDIR to a folder of yours"
+            f"{folder}: is a link, or somebody else's, or others may write there; remove it, or set TMPDIR to a "
+            "folder of yours"
         )
     return folder
 

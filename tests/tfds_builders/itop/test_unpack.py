@@ -66,6 +66,23 @@ def test_a_read_only_folder_sends_the_copy_elsewhere(packed, tmp_path, monkeypat
     assert unpacked(twin) != copy
 
 
+def test_a_temporary_folder_of_somebody_else_is_not_used(packed, tmp_path, monkeypatch):
+    monkeypatch.setattr(unpack.os, "access", lambda path, mode: False)
+    folder = unpacked(packed).parent
+    folder.chmod(0o770)
+    with pytest.raises(UserError, match="others may write there"):
+        unpacked(packed)
+    folder.chmod(0o700)
+    folder.rename(tmp_path / "theirs")
+    folder.symlink_to(tmp_path / "theirs")
+    with pytest.raises(UserError, match="is a link"):
+        unpacked(packed)
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: [str(tmp_path / "missing")])
+    with pytest.raises(UserError, match="temporary folder: cannot be used"):
+        unpacked(packed)
+
+
 @pytest.mark.parametrize(
     "content",
     # A time in the header would go into the test's name, and differ between the processes that run tests.
