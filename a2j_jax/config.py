@@ -18,8 +18,9 @@ from a2j_jax.files import local_path, parse_json
 from a2j_jax.text import printable
 from a2j_jax.typed_values import coerce, described, parse
 
-_LARGEST_COUNT = 10**9  # of steps, frames and the like: anything larger is a slip
-_LARGEST_SEED = 2**32 - 1
+LARGEST_COUNT = 10**9  # of steps, frames and the like: anything larger is a slip
+LARGEST_SEED = 2**32 - 1
+MOST_RENDERED = 10**7  # frames of a split that is rendered here
 
 
 def _key(default: Any, says: str, least: float | None = None, most: float | None = None) -> Any:
@@ -76,7 +77,7 @@ class DataConfig:
         None,
         "score only the first frames, this many, rounded up to whole batches; none: all",
         1,
-        _LARGEST_COUNT,
+        LARGEST_COUNT,
     )
     normalization: Literal["published", "computed"] = _key(
         "published",
@@ -97,11 +98,11 @@ class DataConfig:
         None, "their width and height, px; filled in likewise", 1, 8192
     )
     train_frames: int = _key(
-        20_000, "frames to render, where an embedded data set is not built yet", 0, 10**7
+        20_000, "frames to render, where an embedded data set is not built yet", 0, MOST_RENDERED
     )
-    validation_frames: int = _key(1_000, "the same, of the validation split", 0, 10**7)
-    test_frames: int = _key(2_000, "the same, of the test split", 0, 10**7)
-    seed: int = _key(0, "seed of the rendered scenes", 0, _LARGEST_SEED)
+    validation_frames: int = _key(1_000, "the same, of the validation split", 0, MOST_RENDERED)
+    test_frames: int = _key(2_000, "the same, of the test split", 0, MOST_RENDERED)
+    seed: int = _key(0, "seed of the rendered scenes", 0, LARGEST_SEED)
     on_bad_example: Literal["fail", "skip"] = _key(
         "fail", "what to do about an example on disk that cannot be read"
     )
@@ -167,7 +168,7 @@ class OptimConfig:
     )
     epochs: float | None = _key(None, "length of the run; none: the preset's", 0, 10**6)
     steps: int | None = _key(
-        None, "length of the run in steps, instead of epochs", 1, _LARGEST_COUNT
+        None, "length of the run in steps, instead of epochs", 1, LARGEST_COUNT
     )
     learning_rate: float = _key(3.5e-4, "learning rate after the warm-up", 0, 10)
     weight_decay: float = _key(1e-4, "weight of the L2 term in the gradient", 0, 10)
@@ -181,7 +182,7 @@ class OptimConfig:
         None, "schedule=step: factor of each fall; none: the preset's", 0, 1
     )
     warmup_steps: int = _key(
-        0, "steps in which the learning rate rises from zero", 0, _LARGEST_COUNT
+        0, "steps in which the learning rate rises from zero", 0, LARGEST_COUNT
     )
     freeze: tuple[str, ...] = _key(
         (), "prefixes of parameters that are not trained, e.g. trunk/layer1,trunk/layer2"
@@ -208,20 +209,20 @@ class RunConfig:
         12345,
         "seed of the weights, the order of the examples and the augmentation",
         0,
-        _LARGEST_SEED,
+        LARGEST_SEED,
     )
-    log_every: int = _key(20, "steps between two lines of the log", 1, _LARGEST_COUNT)
+    log_every: int = _key(20, "steps between two lines of the log", 1, LARGEST_COUNT)
     eval_every: int | None = _key(
         None,
         "steps between two evaluations, each with a checkpoint; none: once an epoch",
         1,
-        _LARGEST_COUNT,
+        LARGEST_COUNT,
     )
     save_every: int | None = _key(
         None,
         "steps between two checkpoints without an evaluation; none: no such checkpoints",
         1,
-        _LARGEST_COUNT,
+        LARGEST_COUNT,
     )
     keep_best: int = _key(1, "checkpoints to keep, beside the latest", 1, 10_000)
     wandb: str | None = _key(
@@ -364,8 +365,9 @@ def _check_sizes(config: Config) -> None:
                     raise UserError(
                         f"config key {key.name!r}: {_shown(number)} is not a number {wanted}"
                     )
-    if "/" in config.name or config.name in ("", ".", ".."):
-        raise UserError(f"config key 'name': {config.name!r} is not the name of a folder")
+    name = config.name
+    if "/" in name or name in ("", ".", "..") or printable(name, 200) != name:
+        raise UserError(f"config key 'name': {_shown(name)} is not the name of a folder")
     smallest, largest = config.augment.scale_range or (1.0, 1.0)
     if smallest > largest:
         raise UserError(

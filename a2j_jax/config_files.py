@@ -53,8 +53,10 @@ def load_config(name_or_path: str, base: Config | None = None) -> Config:
         return checked(config)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
+    except KeyboardInterrupt:
+        raise
     # A config is the user's program: whatever it raises is theirs to fix, `sys.exit()` included.
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         raise UserError(f"{path}{_line_of(error, path)}: {_in_one_line(error)}") from error
 
 
@@ -81,7 +83,11 @@ def _line_of(error: BaseException, path: Path) -> str:
 
 
 def _in_one_line(error: BaseException) -> str:
-    return printable(" ".join(f"{type(error).__name__}: {error}".split()), 500)
+    try:
+        said = str(error)
+    except Exception:  # theirs, too
+        said = "an exception that cannot be printed"
+    return printable(" ".join(f"{type(error).__name__}: {said}".split()), 500)
 
 
 def _find_config(name: str) -> Path:

@@ -33,7 +33,8 @@ def local_path(name: str | os.PathLike[str], option: str = "") -> Path:
       option: where it was typed (`--data_dir`), for the message.
 
     Raises:
-      UserError: empty, an address (`gs://...`), a NUL in it, or the home of a user that does not exist.
+      UserError: empty, an address (`gs://...`), a NUL or half a character in it, or the home of a user that does not
+        exist.
     """
     text = os.fspath(name)
     where = f"{option} {printable(text)}" if option else printable(text)
@@ -41,6 +42,10 @@ def local_path(name: str | os.PathLike[str], option: str = "") -> Path:
         raise UserError(f"{option or 'path'}: is empty; expected the name of a file or folder")
     if "\0" in text:
         raise UserError(f"{where}: holds a NUL character; expected the name of a file or folder")
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError as error:
+        raise UserError(f"{where}: no file system has such a name ({error.reason})") from error
     if _SCHEME.match(text):
         scheme = text.partition(":")[0]
         raise UserError(
@@ -178,7 +183,8 @@ def path_inside(folder: Path, relative: str, allow_outside: bool = False) -> Pat
       UserError: it leads out of the folder.
     """
     path = folder / local_path(relative)
-    if allow_outside or path.resolve().is_relative_to(folder.resolve()):
+    # `Path.resolve` raises on links that lead in a circle; whoever opens such a path says so.
+    if allow_outside or Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)):
         return path
     raise UserError(
         f"{printable(relative)}: leads out of {printable(str(folder))}; expected a path below it, or --allow_outside"
@@ -222,7 +228,7 @@ def check_output(
     path = local_path(path, option)
     shown = f"{option} {printable(str(path))}"
     try:
-        if any(_same_file(path, name) for name in inputs):
+        if any(same_file(path, name) for name in inputs):
             raise UserError(f"{shown}: is one of the files to be read; name another file")
         if path.is_dir():
             raise UserError(f"{shown}: is a folder; name a file in it")
@@ -242,7 +248,8 @@ def check_output(
     return path
 
 
-def _same_file(one: Path, other: str | os.PathLike[str]) -> bool:
+def same_file(one: Path, other: str | os.PathLike[str]) -> bool:
+    """Whether both paths are there and lead to the same file."""
     try:
         return os.path.samefile(one, other)
     except OSError:  # one of them does not exist

@@ -15,6 +15,7 @@ from typing import Any
 import tensorflow_datasets as tfds
 from absl import logging
 
+from a2j_jax.config import LARGEST_SEED, MOST_RENDERED
 from a2j_jax.errors import UserError
 from a2j_jax.files import local_path
 from a2j_jax.geometry import Camera
@@ -97,8 +98,14 @@ def build(
         spec, camera=camera or spec.camera, frame_size=frame_size or spec.frame_size
     )
     frames = {"train": train, "validation": validation, "test": test}
-    if min(frames.values()) < 0 or not any(frames.values()):
-        raise UserError(f"frames per split {frames}: expected none below 0 and at least one above")
+    if not any(frames.values()) or not all(
+        0 <= count <= MOST_RENDERED for count in frames.values()
+    ):
+        raise UserError(
+            f"frames per split {frames}: expected none below 0 or above {MOST_RENDERED:,} and at least one above 0"
+        )
+    if not 0 <= seed <= LARGEST_SEED:
+        raise UserError(f"seed {seed}: expected a whole number from 0 to {LARGEST_SEED}")
     reader = reader_for(spec, train=train, validation=validation, test=test, seed=seed)
     return prepare(RENDERED[track].builder, spec, reader, data_dir, How(num_processes, num_shards))
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from a2j_jax.config import Config, override
+from a2j_jax.config import LARGEST_COUNT, Config, override
 from a2j_jax.config_files import load_config
 from a2j_jax.errors import UserError
 from a2j_jax.files import check_output, local_path
@@ -26,6 +26,13 @@ class Parser(argparse.ArgumentParser):
         """Called by argparse when a command line makes no sense."""
         raise UserError(f"{message}; see {self.prog} --help")
 
+    def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def]
+        """As argparse has it, which takes `--seed=--` for an empty list of seeds, whatever the type."""
+        for word in args or ():
+            if re.fullmatch("--[^=]*=--", word):
+                self.error(f"{word}: expected a value")
+        return super().parse_known_args(args, namespace)
+
     def _print_message(self, message: str, file: Any = None) -> None:
         """As argparse has it, but a stdout that cannot be written is no success."""
         print(message, end="", file=file or sys.stderr)
@@ -42,9 +49,8 @@ def join_negative_numbers(arguments: Sequence[str]) -> list[str]:
     return joined
 
 
-LARGEST_COUNT = 10**9  # of frames and the like: anything larger is a slip
-LARGEST_SEED = 2**32 - 1
 LARGEST_PX = 1e6  # of a coordinate, in px or mm
+DEPTH_UNITS_MM = (1e-3, 1e3)  # mm per count
 
 
 def numbers(count: int, names: str) -> Callable[[str], tuple[float, ...]]:

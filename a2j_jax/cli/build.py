@@ -4,7 +4,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from a2j_jax.cli.arguments import LARGEST_SEED, number, numbers, path_name, whole
+from a2j_jax.cli.arguments import DEPTH_UNITS_MM, number, numbers, path_name, whole
+from a2j_jax.config import LARGEST_SEED, MOST_RENDERED
 from a2j_jax.errors import UserError
 from a2j_jax.track_files import checked_camera, checked_frame_size
 from a2j_jax.tracks import LARGEST_CROP
@@ -86,16 +87,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     raw.add_argument(
         "--depth_unit_mm",
-        type=number(1e-3, 1e3),
+        type=number(*DEPTH_UNITS_MM),
         help="own data: mm per count of integer values (track.json's)",
     )
     raw.add_argument(
         "--allow_outside", action="store_true", help="own data: read frames outside the folder"
     )
     rendered = parser.add_argument_group("data sets that are rendered here")
-    rendered.add_argument("--train", type=whole(0, 10**7), help="frames (20000)")
-    rendered.add_argument("--validation", type=whole(0, 10**7), help="frames (1000)")
-    rendered.add_argument("--test", type=whole(0, 10**7), help="frames (2000)")
+    rendered.add_argument("--train", type=whole(0, MOST_RENDERED), help="frames (20000)")
+    rendered.add_argument("--validation", type=whole(0, MOST_RENDERED), help="frames (1000)")
+    rendered.add_argument("--test", type=whole(0, MOST_RENDERED), help="frames (2000)")
     rendered.add_argument("--seed", type=whole(0, LARGEST_SEED), help="of everything random (0)")
     rendered.add_argument(
         "--camera", type=numbers(4, "fx,fy,cx,cy"), help="intrinsics in px (the track's)"

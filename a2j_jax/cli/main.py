@@ -26,6 +26,7 @@ from a2j_jax.text import printable
 
 # As a shell reports Ctrl-C, SIGTERM and that the reader of our output has gone.
 INTERRUPTED, TERMINATED, BROKEN_PIPE = 130, 143, 141
+_LONGEST = 1000  # characters of a message
 _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EBADF)
 
 # Command -> its module and one line of help; modules load when their command is called.
@@ -212,7 +213,10 @@ def _complain(message: str, instructions: str = "") -> int:
     """One line, whatever the message was made of, and what to do about it if that takes more."""
     processes.claim_last_word()
     who = f"{processes.name()}: " if processes.several() else ""
-    _print_error(f"error: {who}{printable(' '.join(message.split()))}")
+    text = printable(" ".join(message.split()))
+    if len(text) > _LONGEST:  # what and where are at its beginning, the fix is at its end
+        text = f"{text[: _LONGEST - 300]} … {text[-297:]}"
+    _print_error(f"error: {who}{text}")
     if instructions:
         with contextlib.suppress(OSError):
             print("\n".join(map(printable, instructions.split("\n"))), file=sys.stderr)
@@ -225,9 +229,6 @@ def _print_error(text: str) -> None:
 
 
 def _dispatch(arguments: list[str]) -> int:
-    if "--config.help" in arguments:
-        import_module("a2j_jax.cli.config").print_keys()
-        return 0
     if arguments and arguments[0] in COMMANDS:
         command = import_module(f"a2j_jax.cli.{arguments[0]}")
         try:
@@ -236,6 +237,9 @@ def _dispatch(arguments: list[str]) -> int:
             raise UserError(
                 "the working directory was deleted; change to an existing one"
             ) from None
+        if "--config.help" in arguments:
+            import_module("a2j_jax.cli.config").print_keys()
+            return 0
         parser = Parser(
             prog=f"a2j {arguments[0]}",
             description=command.__doc__,
@@ -257,8 +261,8 @@ def _dispatch(arguments: list[str]) -> int:
         use_compilation_cache()
         status: int = command.run(parsed)
         return status
-    _top_parser().parse_args(arguments)
-    return 0
+    _top_parser().parse_args(arguments)  # prints help, or says what is missing
+    raise UserError(f"{arguments[0]!r} before COMMAND: expected a2j COMMAND ...; see a2j --help")
 
 
 def _top_parser() -> argparse.ArgumentParser:

@@ -6,7 +6,15 @@ import json
 import re
 from pathlib import Path
 
-from a2j_jax.cli.arguments import add_overwrite, check_picture, numbers, path_name
+from a2j_jax.cli.arguments import (
+    DEPTH_UNITS_MM,
+    LARGEST_PX,
+    add_overwrite,
+    check_picture,
+    number,
+    numbers,
+    path_name,
+)
 from a2j_jax.cli.arguments import step as step_type
 from a2j_jax.errors import UserError
 from a2j_jax.progress import PlainTable, print_table, progress, say
@@ -68,11 +76,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     for name in ("fx", "fy", "cx", "cy"):
         parser.add_argument(
-            f"--{name}", type=float, help="intrinsics in px, all four (the track's)"
+            f"--{name}",
+            type=number(-LARGEST_PX, LARGEST_PX),
+            help="intrinsics in px, all four (the track's)",
         )
     parser.add_argument(
         "--depth_unit_mm",
-        type=float,
+        type=number(*DEPTH_UNITS_MM),
         help="mm per count of a 16-bit image or an integer .npy (the track's)",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")

@@ -1,5 +1,6 @@
 """Score a checkpoint on a built data set and leave a report: what `a2j eval --workdir` does."""
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -213,7 +214,9 @@ def report_folder(split: str, step: int | str | None, data_dir: str | Path | Non
     """Name of a report's folder: "eval", and what is not as usual about it."""
     unusual = [] if split == "test" else [split]
     unusual += [] if step is None else [f"step_{step}"]
-    unusual += [] if data_dir is None else [local_path(data_dir).resolve().name]
+    unusual += (
+        [] if data_dir is None else [os.path.basename(os.path.realpath(local_path(data_dir)))]
+    )
     return re.sub(r"[^\w.-]+", "_", "-".join(["eval", *unusual])).rstrip("_")
 
 

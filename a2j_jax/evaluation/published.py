@@ -5,11 +5,12 @@ paper contradicts itself or the authors' files, both numbers are there and a not
 """
 
 import functools
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any, NamedTuple
+
+from a2j_jax.files import parse_json
 
 
 @dataclass(frozen=True)
@@ -169,6 +170,6 @@ def lookup(scores: Mapping[str, Any], path: str) -> float | None:
 
 @functools.cache
 def _read() -> dict[str, Any]:
-    text = resources.files("a2j_jax.evaluation").joinpath("published.json").read_text("utf-8")
-    contents: dict[str, Any] = json.loads(text)
+    text = resources.files("a2j_jax.evaluation").joinpath("published.json").read_bytes()
+    contents: dict[str, Any] = parse_json(text, "published.json")
     return contents

@@ -3,15 +3,18 @@
 import contextlib
 import dataclasses
 import math
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from a2j_jax.config import Config
 from a2j_jax.errors import UserError
-from a2j_jax.files import read_json
-from a2j_jax.track_files import TRACK_FILE, find_track
+from a2j_jax.files import read_json, same_file
+from a2j_jax.track_files import TRACK_FILE, find_track, track_file
 from a2j_jax.training import assembly
+from a2j_jax.training.logs import METRICS_FILE
+from a2j_jax.training.record import STARTS_FILE
 from a2j_jax.training.run_directory import (
     CONFIG_FILE,
     DamagedError,
@@ -90,6 +93,8 @@ def check_run_directory(workdir: Path, config: Config) -> list[Difference]:
         )
     before = read_config(workdir) if (workdir / CONFIG_FILE).exists() else None
     recorded = _newest_record(kept)
+    if not kept and before is None:
+        _check_not_foreign(workdir, config)
     if not kept or (before is None and recorded is None):
         return []
     found = differences(before or recorded or config, config)
@@ -103,6 +108,18 @@ def check_run_directory(workdir: Path, config: Config) -> list[Difference]:
             f"its weights with --config.model.init_from={workdir}@latest"
         )
     return found
+
+
+def _check_not_foreign(workdir: Path, config: Config) -> None:
+    """Refuse a folder without `config.json` in which a run would change the files of somebody else."""
+    own = track_file(config.track)
+    written = [METRICS_FILE, STARTS_FILE] + ([] if own is None else [TRACK_FILE])
+    for path in (workdir / name for name in written):
+        if os.path.lexists(path) and not (own is not None and same_file(path, own)):
+            raise UserError(
+                f"{path}: exists, and a run would change it, but there is no {CONFIG_FILE} of a run beside it; name "
+                "another --workdir"
+            )
 
 
 def _newest_record(kept: list[Path]) -> Config | None:

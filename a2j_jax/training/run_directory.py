@@ -68,7 +68,7 @@ def write_config(directory: str | Path, config: Config, depth_unit_mm: float | N
     write_file(Path(directory) / CONFIG_FILE, to_json(config) + "\n")
     own = track_file(config.track)
     kept = Path(directory) / TRACK_FILE
-    if own is not None and own.resolve() != kept.resolve():
+    if own is not None and os.path.realpath(own) != os.path.realpath(kept):
         track = own.read_bytes()
         if depth_unit_mm not in (None, load_track(own).depth_unit_mm):
             values = {**read_json(own), "depth_unit_mm": depth_unit_mm}

@@ -135,6 +135,21 @@ def test_without_a_checkpoint_nothing_is_mixed(tmp_path: Path) -> None:
     assert check_run_directory(tmp_path / "new", tiny.config()) == []
 
 
+@pytest.mark.parametrize("name", ["config.json", "track.json", "metrics.jsonl", "starts.jsonl"])
+def test_files_of_somebody_else_are_no_run(tmp_path: Path, workdir: Path, name: str) -> None:
+    own, folder = tmp_path / "mine" / "track.json", tmp_path / "other"
+    own.parent.mkdir()
+    own.write_text('{"name": "mine", "like": "nyu"}')
+    settings = tiny.config(track=str(own))
+    folder.mkdir()
+    (folder / name).write_text('{"scripts": {}}')
+    with pytest.raises(UserError, match=str(folder / name)):
+        check_run_directory(folder, settings)
+    assert check_run_directory(own.parent, settings) == []  # beside its own data
+    write_config(folder, settings)
+    assert check_run_directory(folder, settings) == []
+
+
 def test_a_converted_checkpoint_is_no_run(tmp_path: Path) -> None:
     save_variables(tmp_path / "converted", tiny.variables(), tiny.config())
     with pytest.raises(UserError, match="converted checkpoint, which has no training to continue"):
