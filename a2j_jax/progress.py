@@ -142,8 +142,7 @@ def clock(seconds: float) -> str:
 def say(text: str, everywhere: bool = False) -> None:
     """One line for the person at the terminal; `everywhere`: from a process that is to be quiet, too."""
     to = Console(file=_Stderr()) if everywhere and console.quiet else console  # type: ignore[arg-type]
-    for line in text.split("\n"):
-        to.print(plain(line), soft_wrap=True)
+    to.print(plain(text), soft_wrap=True)
 
 
 def plain(text: str | Text) -> Text:

@@ -6,6 +6,7 @@ import operator
 from typing import TYPE_CHECKING, Any
 
 from a2j_jax.cli.arguments import config_with_overrides, path_name
+from a2j_jax.text import printable
 
 if TYPE_CHECKING:
     from a2j_jax.config import Config, Key
@@ -84,4 +85,4 @@ def _meaning(key: "Key") -> str:
 def _text(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return printable(",".join(map(str, value)) if isinstance(value, tuple) else str(value))

@@ -17,6 +17,7 @@ from a2j_jax.inference.predictor import Location, PoseEstimate, Predictor
 from a2j_jax.pictures import Tile, contact_sheet
 from a2j_jax.progress import say
 from a2j_jax.text import printable
+from a2j_jax.track_files import checked_camera
 from a2j_jax.tracks import TrackRecord, TrackSpec
 
 # What is a frame where a folder is named.
@@ -229,7 +230,8 @@ def camera_from(
     """The camera of four numbers in px; None where none of them is given.
 
     Raises:
-        UserError: only some of the four, naming those missing; a number that is not finite, or a focal length of 0.
+        UserError: only some of the four, naming those missing; a number that is not finite, or no focal lengths
+            (`track_files.checked_camera`).
     """
     given = {"fx": fx, "fy": fy, "cx": cx, "cy": cy}
     values = [value for value in given.values() if value is not None]
@@ -239,7 +241,7 @@ def camera_from(
         there = " ".join(f"--{name}" for name, value in given.items() if value is not None)
         missing = " ".join(f"--{name}" for name, value in given.items() if value is None)
         raise UserError(f"{there} without {missing}: a camera is all four numbers, in px")
-    return Camera(*values)
+    return checked_camera(given)
 
 
 def _overlay_tile(prediction: FilePrediction, spec: TrackSpec) -> Tile:
