@@ -262,7 +262,7 @@ def test_sigterm_where_nothing_else_listens_for_it() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (143, "closed\n", "a2j: SIGTERM: ended\n")
 
 
-CONSOLE = "import sys; from a2j_jax.cli import console; console(sys.argv[1:])"
+PROGRAM = "import sys; from a2j_jax.cli import console; console(sys.argv[1:])"
 
 
 @pytest.mark.parametrize(
@@ -282,7 +282,7 @@ CONSOLE = "import sys; from a2j_jax.cli import console; console(sys.argv[1:])"
 )
 def test_a_result_that_is_lost_is_no_success(command: str, how: str, status: int) -> None:
     done = subprocess.run(
-        ["bash", "-c", f'"{sys.executable}" -c "{CONSOLE}" {command} {how}'],
+        ["bash", "-c", f'"{sys.executable}" -c "{PROGRAM}" {command} {how}'],
         capture_output=True,
         text=True,
     )
@@ -298,7 +298,7 @@ def test_a_result_that_is_lost_is_no_success(command: str, how: str, status: int
 def test_a_working_directory_that_is_gone_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "gone").mkdir()
     done = subprocess.run(
-        ["bash", "-c", f'cd gone && rmdir ../gone && "{sys.executable}" -c "{CONSOLE}" show nyu'],
+        ["bash", "-c", f'cd gone && rmdir ../gone && "{sys.executable}" -c "{PROGRAM}" show nyu'],
         cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
         capture_output=True,
