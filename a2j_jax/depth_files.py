@@ -37,7 +37,8 @@ from a2j_jax.text import printable
 # Smaller floats are no depths in mm: no camera sees that near. Metres have outliers (65.535) above.
 NEAREST_MM = 20.0
 IN_METRES = (
-    f"nearly all readings are below {NEAREST_MM:g}; expected mm; are these metres? multiply by 1000"
+    f"nearly all readings are below {NEAREST_MM:g} mm: are these meters (multiply by 1000), or is the unit of counts "
+    "(depth_unit_mm) too small?"
 )
 _MOST_OUTLIERS = 0.01
 # Without loss, by Pillow's names.

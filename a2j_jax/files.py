@@ -59,6 +59,25 @@ def local_path(name: str | os.PathLike[str], option: str = "") -> Path:
         raise UserError(f"{where}: home folder not found ({error}); write the full path") from error
 
 
+def check_folder_name(folder: Path, refused: str = "") -> None:
+    r"""Refuses a folder that a library below fails to write: TensorStore, TFDS and array_record take UTF-8 paths alone.
+
+    Args:
+      folder: as that library gets it.
+      refused: other characters that it misreads.
+
+    Raises:
+      UserError: bytes that are not UTF-8, or one of those characters.
+    """
+    found = {c for c in os.fspath(folder) if c in refused or 0xD800 <= ord(c) <= 0xDFFF}
+    if found:
+        shown = " ".join(printable(c) for c in sorted(found))
+        raise UserError(
+            f"{printable(str(folder))}: no files can be stored below a folder with {shown} in its name; "
+            "use another folder"
+        )
+
+
 def regular_file(path: str | os.PathLike[str], expected: str) -> Path:
     """Checks that a path is a file that can be read: not a folder, a device or a pipe, which would block or never end.
 

@@ -219,10 +219,10 @@ UNUSABLE: list[tuple[bytes, str, str]] = [
     (npy(np.full((4, 4), np.nan)), "depth16", "no reading at all"),
     (npy(np.full((4, 4), -700.0)), "depth16", "above 0"),
     (npy(np.full((4, 4), -700)), "depth16", "above 0"),
-    (npy(np.full((4, 4), 0.6)), "depth16", "metres"),
-    (npy(np.where(np.arange(400) < 3, 65.535, 0.6)[None]), "depth16", "metres"),
-    (npy(np.array([[np.nan, 0.6, -1, np.inf]], np.float16)), "metres", "metres"),
-    (image(np.full((4, 4), 0.6, np.float32), "TIFF"), "depth16", "metres"),
+    (npy(np.full((4, 4), 0.6)), "depth16", "meters"),
+    (npy(np.where(np.arange(400) < 3, 65.535, 0.6)[None]), "depth16", "meters"),
+    (npy(np.array([[np.nan, 0.6, -1, np.inf]], np.float16)), "metres", "meters"),
+    (image(np.full((4, 4), 0.6, np.float32), "TIFF"), "depth16", "meters"),
 ]  # fmt: skip
 
 

@@ -192,3 +192,21 @@ def test_what_is_private(tmp_path: Path) -> None:
             os.chown(tmp_path / name, 12345, 12345)
             assert not files.is_private(tmp_path / "x" / "y")
             os.chown(tmp_path / name, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "refused", "shown"),
+    [
+        ("a\udcff", "", r"\\udcff"),
+        ("[1]", "*?[", r"\["),
+        ("a\\b", "\\", r"\\"),
+        ("é [1] $x <&>", "", None),
+    ],
+)
+def test_folders_that_a_library_cannot_write(name: str, refused: str, shown: str | None) -> None:
+    if shown is None:
+        files.check_folder_name(Path(name), refused)
+        return
+    with pytest.raises(UserError, match=f"with {shown} in its name; use another") as caught:
+        files.check_folder_name(Path(name), refused)
+    assert str(caught.value).isprintable()

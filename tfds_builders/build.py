@@ -17,7 +17,7 @@ from absl import logging
 
 from a2j_jax.config import LARGEST_SEED, MOST_RENDERED
 from a2j_jax.errors import UserError
-from a2j_jax.files import local_path
+from a2j_jax.files import check_folder_name, local_path
 from a2j_jax.geometry import Camera
 from a2j_jax.input_pipeline import write_digests
 from a2j_jax.progress import say
@@ -194,6 +194,7 @@ def prepare(
     data_dir = local_path(data_dir, "data directory")
     if data_dir.exists() and not data_dir.is_dir():
         raise UserError(f"data directory {data_dir} is a file; name a folder")
+    check_folder_name(data_dir)
     folder = data_dir / builder_class.name / config_name(track) / str(builder_class.VERSION)
     started = time.monotonic()
     config = DepthPoseConfig(

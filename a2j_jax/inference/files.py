@@ -216,7 +216,9 @@ def frame_files(paths: Sequence[str | Path]) -> list[Path]:
             and file.is_file()
         ]
         if not frames:
-            raise UserError(f"{path}: no depth frames in this folder; expected .png or .npy files")
+            raise UserError(
+                f"{path}: no depth frames in this folder itself; expected {', '.join(_FRAME_SUFFIXES)} files"
+            )
         found += frames
     return found
 

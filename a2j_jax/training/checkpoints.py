@@ -26,7 +26,7 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy
 from a2j_jax import processes
 from a2j_jax.config import Config
 from a2j_jax.errors import UserError
-from a2j_jax.files import local_path
+from a2j_jax.files import check_folder_name, local_path
 from a2j_jax.progress import say
 from a2j_jax.training.checkpoint_faults import (
     first_line,
@@ -38,6 +38,7 @@ from a2j_jax.training.parallel import put
 from a2j_jax.training.run_directory import (
     CHECKPOINTS,
     CONFIG_FILE,
+    UNWRITABLE,
     DamagedError,
     Manifest,
     best_of,
@@ -319,6 +320,7 @@ def save_variables(directory: str | Path, variables: dict[str, Any], config: Con
     directory = local_path(directory, "checkpoint")
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise UserError(f"{directory} already exists; name a new folder")
+    check_folder_name(directory.absolute(), UNWRITABLE)
     write_config(directory, config)
     options = ocp.CheckpointManagerOptions(temporary_path_class=_WithManifest)
     try:
@@ -377,6 +379,7 @@ def choose_step(directory: str | Path, step: int | str) -> Path:
       UserError: no checkpoint there, or none of that step; for "best", metrics that cannot be read.
     """
     folder = Path(directory).absolute() / CHECKPOINTS
+    check_folder_name(folder, "\\")
     if not folder.is_dir():
         raise UserError(
             f"no checkpoint in {directory}: expected {CONFIG_FILE} and {CHECKPOINTS}/ as `a2j train` and "

@@ -10,13 +10,14 @@ from typing import Any, NamedTuple
 
 from a2j_jax.config import Config
 from a2j_jax.errors import UserError
-from a2j_jax.files import read_json, same_file
+from a2j_jax.files import check_folder_name, read_json, same_file
 from a2j_jax.track_files import TRACK_FILE, find_track, track_file
 from a2j_jax.training import assembly
 from a2j_jax.training.logs import METRICS_FILE
 from a2j_jax.training.record import STARTS_FILE
 from a2j_jax.training.run_directory import (
     CONFIG_FILE,
+    UNWRITABLE,
     DamagedError,
     is_converted,
     kept_checkpoints,
@@ -81,8 +82,10 @@ def check_run_directory(workdir: Path, config: Config) -> list[Difference]:
       The differences that are allowed.
 
     Raises:
-      UserError: `workdir` is no folder, holds a converted checkpoint, or a run of other values, naming them all.
+      UserError: `workdir` is no folder, has a name that checkpoints cannot be written below, holds a converted
+        checkpoint, or a run of other values, naming them all.
     """
+    check_folder_name(workdir.absolute(), UNWRITABLE)
     if workdir.exists() and not workdir.is_dir():
         raise UserError(f"{workdir} is a file; name a folder for the run")
     kept = kept_checkpoints(workdir)

@@ -23,6 +23,9 @@ from a2j_jax.track_files import TRACK_FILE, load_track, track_file
 CONFIG_FILE = "config.json"
 CHECKPOINTS = "checkpoints"
 MANIFEST = "manifest.json"  # of each checkpoint
+# Orbax expands wildcards in the name of a folder, finds nothing to merge, and leaves a checkpoint that cannot be read;
+# TensorStore reads a backslash as a slash.
+UNWRITABLE = "*?[\\"
 RANKED_BY = "error"  # lower is better
 OF_EMA = "error_ema"  # and ranks instead, where an average of the weights is kept
 

@@ -212,7 +212,7 @@ def test_a_folder_is_the_frames_in_it(tmp_path: Path) -> None:
     again = tmp_path / "a.png"
     assert frame_files([again, str(tmp_path)]) == [again, *(tmp_path / name for name in names)]
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="no depth frames in this folder"):
+    with pytest.raises(UserError, match=r"no depth frames in this folder.*\.tiff"):
         frame_files([tmp_path / "empty"])
     with pytest.raises(UserError, match=r"gone\.png: no such file"):
         frame_files([tmp_path / "gone.png"])

@@ -205,7 +205,7 @@ def test_real_frames_are_not_doubted(reference: Path, folder: str) -> None:
 
 @pytest.mark.parametrize("ask", ["locate", "__call__"])
 def test_metres_are_refused(ask: str) -> None:
-    with pytest.raises(UserError, match="metres"):
+    with pytest.raises(UserError, match="meters"):
         getattr(predictor("nyu"), ask)(scene() / 1000)
     getattr(predictor("k2hpd"), ask)(scene() / 1000)  # has no unit
 

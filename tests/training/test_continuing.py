@@ -154,3 +154,12 @@ def test_a_converted_checkpoint_is_no_run(tmp_path: Path) -> None:
     save_variables(tmp_path / "converted", tiny.variables(), tiny.config())
     with pytest.raises(UserError, match="converted checkpoint, which has no training to continue"):
         check_run_directory(tmp_path / "converted", tiny.config())
+
+
+def test_a_folder_that_checkpoints_cannot_be_written_below(tmp_path: Path) -> None:
+    for name in ("run[1]", "run*", "run\\1", "run\udcff"):
+        with pytest.raises(UserError, match="use another folder"):
+            check_run_directory(tmp_path / name, tiny.config())
+        with pytest.raises(UserError, match="use another folder"):
+            save_variables(tmp_path / name, {}, tiny.config())
+        assert not list(tmp_path.iterdir())
