@@ -110,6 +110,78 @@ def test_a_path_that_cannot_be_made_is_named(refused: Refused, tmp_path: Path) -
     assert str(tmp_path / "file.txt") in message
 
 
+# Files by name; a line of `ODD` names some of them, and whatever it names, nothing is to change.
+STRANGE = {
+    "garbage": b"\xff\0garbage",
+    "syntax.py": b"def get_config(:",
+    "exit.py": b"raise SystemExit(3)",
+    "base.py": b"class Theirs(BaseException): pass\nraise Theirs",
+    "mute.py": b"class Mute(Exception):\n  def __str__(self): 1 / 0\ndef get_config(): raise Mute",
+    "endless.py": b"def get_config(): return get_config()",
+    "five.py": b"def get_config(): return 5",
+    "deep.json": b"[" * 99_999,
+    "list.json": b"[1]",
+    "group.json": b'{"name": "x", "track": "nyu", "optim": []}',
+    "nul.json": b'{"name": "a\\u0000b", "track": "nyu"}',
+    "half.json": b'{"name": "x", "track": "a/\\ud800"}',
+    "twice.json": b'{"name": "x", "name": "y", "track": "nyu"}',
+    "long.json": b'{"' + b"k" * 9999 + b'": 1}',
+    "many.json": ("{" + ", ".join(f'"k{i}": 1' for i in range(9999)) + "}").encode(),
+    "foreign/config.json": b'{"scripts": {}}',
+}
+ODD = [
+    *(f"config {name}" for name in STRANGE if not name.startswith("foreign")),
+    *(
+        f"train --config {name}"
+        for name in ("", "circle", "pipe", "foreign", "\udcff", "~nobody_/x")
+    ),
+    *(
+        f"eval --workdir {name}"
+        for name in ("circle", "pipe", "a\x1b[31mb", "x" * 300, "x/" * 3000)
+    ),
+    *(
+        f"build synthetic_hand --seed={text}"
+        for text in ("--", "-1", "9" * 5000, "²", "nan", "0x10")
+    ),
+    *(f"bench --batch {text}" for text in ("0", ",", "1,1", "1e3", "999999", "inf", "\udcff")),
+    *(f"predict none garbage --fy={text}" for text in ("nan", "1e999", "--", "")),
+    *(f"predict none garbage --depth_unit_mm {text}" for text in ("0", "-1", "inf", "1e-9")),
+    *(f"show synthetic_hand --frames {text}" for text in ("0", "-1", "1.5", "\x1b")),
+    *(f"config quickstart --config.{text}" for text in ("=1", "optim", "a.b.c.d=1", "run.seed=-1")),
+    *(f"config quickstart --config.name={text}" for text in ("..", "a\0b", "x" * 999, "\udcff")),
+    "config quickstart --config.data.camera=nan,1,1,1",
+    "eval --predictions =garbage --track nyu --labels garbage",
+    "eval --predictions garbage --track garbage/x --labels garbage",
+    "train --config quickstart --workdir foreign",
+    "train --config quickstart --profile_steps 9:1",
+    "plan --config quickstart --topology cpu:99999999999 --sweep batch=0",
+    "reproduce 7 --data synthetic_hand --budget \udcff",
+    "convert garbage circle --track nyu",
+    "figure 7 --checkpoint a= --out pipe",
+    "-- train",
+    "nonsense --config.help",
+    "x" * 9999,
+]
+
+
+@pytest.mark.parametrize("line", ODD, ids=range(len(ODD)))
+def test_odd_lines_are_refused_and_change_nothing(
+    line: str, refused: Refused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("foreign").mkdir()
+    for name, contents in STRANGE.items():
+        Path(name).write_bytes(contents)
+    Path("circle").symlink_to("circle")
+    os.mkfifo("pipe")
+    monkeypatch.setattr("sys.dont_write_bytecode", True)
+    before = {path: path.lstat().st_mtime_ns for path in tmp_path.rglob("*")}
+    told = refused(*line.split(" "))
+    assert all(character.isprintable() for character in told)
+    assert len(told) < 1100
+    assert {path: path.lstat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
 def test_interrupting_is_no_error(a2j: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(_: object) -> int:
         raise KeyboardInterrupt
