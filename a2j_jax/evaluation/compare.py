@@ -125,7 +125,8 @@ def compared_files(
         frames = _dataset_frames(data_dir, track, split)
         facts += dataset_facts(data_dir, track, split)
     total = total_frames(track, split, data_dir)
-    comparison = score_files(files, track, truth, frames, record, total)
+    known = split if data_dir is not None or truth is None else truth.about.get("split")
+    comparison = score_files(files, track, truth, frames, record, total, split=known)
     if data_dir is not None and frames is not None and comparison.frames is not None:
         # A frame's position in the split, of those that are left.
         positions = np.searchsorted(frames.index, comparison.frames.index)
@@ -142,6 +143,7 @@ def score_files(
     frames: Frames | None,
     record: TrackRecord,
     total: int | None = None,
+    split: str | None = None,
 ) -> Comparison:
     """Scores files of joints on the frames that all of them have; warns where these are not all frames.
 
@@ -152,9 +154,10 @@ def score_files(
         frames: of a data set, with a camera each; None: the track's camera is that of all.
         record: what the files must be of, where they say so.
         total: frames of the split as published; None: not known.
+        split: of the labeled frames; None: not known.
 
     Raises:
-        UserError: a file that cannot be read, is of something else, or of other frames.
+        UserError: a file that cannot be read, is of something else or of other frames, or in another unit.
     """
     of = "the labels" if frames is None else "the data set"
     if frames is not None:
@@ -173,6 +176,8 @@ def score_files(
         labels = there
     assert labels is not None, "labels or frames"
     sets = {name: read_file(path, track, record) for name, path in files.items()}
+    for name, found_there in sets.items():
+        _check_split(printable(str(files[name])), found_there, labels, split)
     rows_in = {n: rows_of(one, labels, printable(str(files[n])), of) for n, one in sets.items()}
     count = len(labels.joints_uvd)
     kept = np.flatnonzero(np.all([rows >= 0 for rows in rows_in.values()], axis=0))
@@ -188,6 +193,7 @@ def score_files(
     joints = {name: sets[name].joints_uvd[rows[kept]] for name, rows in rows_in.items()}
     scores = {}
     for name, uvd in joints.items():
+        _check_unit(printable(str(files[name])), uvd, labels, of)
         with naming(files[name]):
             if frames is not None:
                 one = score_frames(uvd, frames, track)
@@ -200,6 +206,51 @@ def score_files(
     return Comparison(
         track, scores, labels.joints_uvd, _valid(labels), joints, frames, index=labels.index
     )
+
+
+# Folders that say which split a frame is of.
+_SPLIT_FOLDERS = {"train": "train", "training": "train", "test": "test", "testing": "test"}
+_SPLIT_FOLDERS |= {"val": "validation", "validation": "validation"}
+# So near to a power of ten, as a decimal logarithm, depths are in another unit rather than wrong.
+_OF_A_UNIT = 0.08
+
+
+def _check_split(where: str, joints: JointSet, labels: JointSet, split: str | None) -> None:
+    """Refuses joints of another split: NYU and HANDS 2017 call the frames of all of them alike."""
+    if split is None:
+        return
+    stated = str(joints.about.get("split", split))
+    if joints.frame_id is not None and labels.frame_id is not None:
+        of_labels = {_split_folder(name) for name in labels.frame_id.tolist()}
+        of_file = {_split_folder(name) for name in joints.frame_id.tolist()}
+        if of_labels == {None} and len(of_file) == 1:
+            stated = of_file.pop() or stated
+    one, other = (name.split("[")[0] for name in (stated, split))
+    if one != other and (joints.about.get("split") or other in _SPLIT_FOLDERS.values()):
+        raise UserError(
+            f"{where}: holds frames of split {one!r}, the labels are of split {other!r}"
+        )
+
+
+def _split_folder(name: str) -> str | None:
+    folders = name.lower().replace("\\", "/").split("/")[-3:-1]
+    return next((_SPLIT_FOLDERS[f] for f in reversed(folders) if f in _SPLIT_FOLDERS), None)
+
+
+def _check_unit(where: str, uvd: NDArray[np.float64], labels: JointSet, of: str) -> None:
+    """Refuses depths that are those of the labels times a power of ten."""
+    if uvd.shape[-1] != 3:
+        return
+    there = _valid(labels) & np.isfinite(uvd).all(-1)
+    found, wanted = uvd[there][:, 2], labels.joints_uvd[there][:, 2]
+    if not len(found) or not (np.median(found) > 0 and np.median(wanted) > 0):
+        return
+    power = float(np.log10(np.median(found) / np.median(wanted)))
+    if abs(power) > 0.5 and abs(power - round(power)) < _OF_A_UNIT:
+        raise UserError(
+            f"{where}: its depths are {10.0 ** round(power):g} times those of {of} (medians {np.median(found):.4g} and "
+            f"{np.median(wanted):.4g}); expected mm in both: is one in cm, dm or tenths of mm?"
+        )
 
 
 def scores_json(scores: Mapping[str, Scores]) -> dict[str, Any]:

@@ -117,7 +117,8 @@ def score_checkpoints(
         return scores
     where = data_dir or next(iter(found.values())).config.data.dir
     track = restored.track
-    files = score_files(predictions, track, None, compared, record_of_frames(where, track))
+    record = record_of_frames(where, track)
+    files = score_files(predictions, track, None, compared, record, split=split)
     if any(one.frames < len(compared.index) for one in files.scores.values()):
         raise UserError(
             f"{', '.join(map(str, predictions.values()))}: not of all {len(compared.index):,} frames of the "

@@ -243,3 +243,43 @@ def test_a_data_set_of_something_else_is_refused(tmp_path: Path) -> None:
     other = track_from_dict({**own_data.TRACK, "name": "yours"})
     with pytest.raises(UserError, match="track my_hands there, yours here"):
         input_pipeline.find_dataset(folder, other)
+
+
+@pytest.mark.parametrize(
+    ("about", "folder", "scale", "message"),
+    [
+        ({"split": "test[:50%]"}, "dataset/test/", 1, ""),
+        ({"split": "train"}, "", 1, "split 'train'"),
+        ({"split": "train"}, None, 1, "split 'train'"),
+        ({}, "D:\\nyu\\train\\", 1, "split 'train'"),
+        ({}, "/home/train/nyu/test/", 1, ""),
+        ({}, "", 0.1, "100 times those of the labels"),  # 35 cm, taken for meters
+        ({}, "", 0.01, "10 times those of the labels"),
+        ({}, "", 10, "10 times those of the labels"),
+        ({}, "", 2, ""),
+    ],
+)
+def test_frames_of_another_split_or_in_another_unit(
+    tmp_path: Path, about: dict[str, Any], folder: str | None, scale: float, message: str
+) -> None:
+    """NYU and HANDS 2017 call the frames of both splits alike."""
+    uvd = np.random.default_rng(0).uniform(300, 400, (4, 14, 3))
+    names = np.array([f"depth_1_{n + 1:07d}.png" for n in range(4)])
+    index = np.arange(4)
+    write_joints(
+        tmp_path / "labels.npz", JointSet(uvd, index=index, frame_id=names, about={"split": "test"})
+    )
+    called = None if folder is None else np.array([folder + name for name in names])
+    found = JointSet(uvd * [1, 1, scale], index=index, frame_id=called, about=about)
+    write_joints(tmp_path / "p.npz", found)
+
+    def scored() -> dict[str, Any]:
+        return compare.compare_predictions(
+            {"ours": tmp_path / "p.npz"}, NYU, labels=tmp_path / "labels.npz"
+        )
+
+    if message:
+        with pytest.raises(UserError, match=message):
+            scored()
+    else:
+        assert scored()["frames"] == 4
