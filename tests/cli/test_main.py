@@ -5,7 +5,6 @@ import re
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import pytest
@@ -241,7 +240,7 @@ def callback(phase, info):
 def run(_):
     gc.callbacks.append(callback)
     gc.collect()
-    time.sleep(60)
+    time.sleep(3600)
     return 0
 
 a2j_jax.cli.show.run = run
@@ -250,9 +249,8 @@ console(["show", "synthetic_hand"])
 
 
 def test_an_interruption_in_a_callback_is_not_lost() -> None:
-    started = time.monotonic()
+    """What waited is woken, however busy the machine is; otherwise the test's own time limit ends it."""
     done = subprocess.run([sys.executable, "-c", SWALLOWED], capture_output=True, text=True)
-    assert time.monotonic() - started < 50  # what waited was woken
     assert (done.returncode, done.stderr) == (130, "a2j: interrupted\n")
 
 
