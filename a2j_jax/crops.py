@@ -124,7 +124,7 @@ def cut(
     else:
         camera = camera or track.camera
         if center_uvd is None or camera is None or track.half_window_mm is None:
-            expected = "a centre (u, v, depth mm)" if track.crop_by == "center" else "a box"
+            expected = "a center (u, v, depth mm)" if track.crop_by == "center" else "a box"
             raise UserError(f"track {track.name!r} crops by {track.crop_by}: expected {expected}")
         window = geometry.box_from_center(center_uvd, track.half_window_mm, camera)
     box = geometry.clip_box(window, (frame.shape[1], frame.shape[0]))

@@ -203,7 +203,7 @@ def _in_mm(values: Values, unit_mm: float) -> Values:
 def _expected(frame_format: str) -> str:
     return {
         "nyu_packed": "NYU's 8-bit RGB image with depth = G*256 + B, or a one-channel 16-bit one",
-        "stretch8": "an 8-bit image, grey or RGB, or a one-channel 16-bit one",
+        "stretch8": "an 8-bit image, gray or RGB, or a one-channel 16-bit one",
     }.get(frame_format, "a one-channel 16-bit image")
 
 
@@ -309,7 +309,7 @@ def _tiff(contents: bytes, frame_format: str) -> tuple[Values, str]:
 
 
 def _from_8_bit(image: Image.Image, kind: str, frame_format: str) -> tuple[Values, str]:
-    name = {"L": "grey", "LA": "grey", "P": "palette"}.get(image.mode, image.mode)
+    name = {"L": "gray", "LA": "gray", "P": "palette"}.get(image.mode, image.mode)
     name = f"8-bit {name} {kind}"
     if frame_format == "nyu_packed" and image.mode == "RGB":
         # Two channels on their own: six times as fast as all three interleaved.

@@ -112,8 +112,8 @@ def box_from_center(center_uvd: npt.ArrayLike, half_window_mm: float, camera: Ca
     center_uvd = np.asarray(center_uvd, np.float64)
     if not np.all(np.isfinite(center_uvd)) or np.any(center_uvd[..., 2] <= 0):
         raise UserError(
-            f"crop centre {np.array2string(center_uvd, precision=2)}: expected finite (u px, v px, "
-            "depth mm) with depth > 0; give a centre that lies on the hand"
+            f"crop center {np.array2string(center_uvd, precision=2)}: expected finite (u px, v px, "
+            "depth mm) with depth > 0; give a center that lies on the hand"
         )
     center_xyz = uvd_to_xyz(center_uvd, camera)
     reach = np.array([half_window_mm, half_window_mm, 0.0])
@@ -182,7 +182,7 @@ def crop_canvas(
     if x1 <= x0 or y1 <= y0:
         raise UserError(
             f"crop box {np.array2string(box, precision=1)} covers no pixel of the {width}x{height} "
-            "frame; expected x0 < x1 and y0 < y1 inside the frame: check the centre or the box"
+            "frame; expected x0 < x1 and y0 < y1 inside the frame: check the center or the box"
         )
     if not np.array_equal(clip_box(box, (width, height)), box):
         raise ValueError(

@@ -178,7 +178,7 @@ def _origin(base: TrackSpec, values: Mapping[str, Any]) -> str:
     there = {"camera": base.camera, "frame_size": base.frame_size}
     taken = [key for key, value in there.items() if key not in values and value is not None]
     also = f", with its {' and '.join(taken)}: {TRACK_FILE} names none" if taken else ""
-    return f"Own data, like {base.name}{also}. {values.get('notes', '')}".strip()
+    return f"Custom track, like {base.name}{also}. {values.get('notes', '')}".strip()
 
 
 def _number(value: Any, key: str) -> float:
@@ -195,7 +195,7 @@ def _constant(value: Any, key: str) -> float:
     if not _SMALLEST <= (abs(number) or 1.0) <= _LARGEST:
         raise UserError(f"{key} {number:g}: out of range; expected {_SMALLEST:g} to {_LARGEST:g}")
     if key.endswith("window_mm") and number < _SMALLEST_MM:
-        raise UserError(f"{key} {number:g}: expected mm; are these metres?")
+        raise UserError(f"{key} {number:g}: expected mm; are these meters?")
     return number
 
 

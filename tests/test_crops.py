@@ -161,7 +161,7 @@ def test_a_given_box_wins_and_is_clipped():
 
 def test_missing_centre_or_box_is_named():
     frame = np.zeros((480, 640), np.uint16)
-    with pytest.raises(UserError, match="expected a centre"):
+    with pytest.raises(UserError, match="expected a center"):
         crops.cut(frame, get_track("nyu"))
     with pytest.raises(UserError, match="expected a box"):
         crops.cut(frame, get_track("itop_front"), center_uvd=[1.0, 2.0, 3.0])

@@ -56,10 +56,12 @@ def test_a_track_is_found_by_name_by_folder_and_by_file(tmp_path: Path) -> None:
 
 
 def test_what_is_taken_from_the_other_track_is_said() -> None:
-    assert track_from_dict({**MINIMAL, "notes": "Mine."}).notes == "Own data, like icvl. Mine."
+    assert track_from_dict({**MINIMAL, "notes": "Mine."}).notes == "Custom track, like icvl. Mine."
     without = {key: MINIMAL[key] for key in MINIMAL if key not in ("camera", "frame_size")}
     notes = track_from_dict(without).notes
-    assert notes == "Own data, like icvl, with its camera and frame_size: track.json names none."
+    assert (
+        notes == "Custom track, like icvl, with its camera and frame_size: track.json names none."
+    )
     flat = track_from_dict({"name": "flat", "like": "k2hpd"})  # which has no camera either
     assert "with its frame_size: " in flat.notes
 
@@ -92,8 +94,8 @@ def test_without_joints_the_skeleton_and_protocol_are_the_other_tracks() -> None
         ({"std": 0}, "std 0: expected a number above 0"),
         ({"loss_lambda": -1}, "loss_lambda -1: expected a number above 0"),
         ({"half_window_mm": -5}, "half_window_mm -5: expected a number above 0"),
-        ({"half_window_mm": 0.11}, "half_window_mm 0.11: expected mm; are these metres"),
-        ({"depth_window_mm": 0.15}, "depth_window_mm 0.15: expected mm; are these metres"),
+        ({"half_window_mm": 0.11}, "half_window_mm 0.11: expected mm; are these meters"),
+        ({"depth_window_mm": 0.15}, "depth_window_mm 0.15: expected mm; are these meters"),
         ({"like": "itop_front"}, "half_window_mm: tracks like 'itop_front' crop by a box"),
         ({"half_window_mm": "wide"}, "half_window_mm 'wide': expected a number"),
         ({"crop_size": 100}, "multiple of 16"),

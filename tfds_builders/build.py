@@ -271,7 +271,7 @@ def _one_clear_ending(folder: Path) -> Iterator[None]:
             "try again with fewer --num_processes"
         ) from error
     except (KeyboardInterrupt, SystemExit):
-        left = "nothing was kept: the same command starts anew"
+        left = "nothing was kept; rerun the same command"
         if folder.exists():  # all was written, only the summary is missing
             left = "but it is complete"
         say(f"building {folder} was interrupted; {left}")

@@ -114,7 +114,7 @@ def crop_from_depth(
     try:
         if track.crop_by == "center":
             if track.camera is None:
-                raise UserError(f"track {track.name!r} has no camera to find a centre with")
+                raise UserError(f"track {track.name!r} has no camera to find a center with")
             return hand_center(depth, track.camera, box_px)
         # The outline is wider than the joints: half of the margin around joints is left.
         return person_box(depth, track.label_box_margin_px / 2, track.camera, near_uvd, box_px)
@@ -128,7 +128,7 @@ class _Draft:
     def __init__(self, track: TrackSpec, split_name: str, split: RawSplit) -> None:
         count, self.by_center = len(split), track.crop_by == "center"
         self.track, self.split_name, self.split = track, split_name, split
-        self.what = "centre" if self.by_center else "box"
+        self.what = "center" if self.by_center else "box"
         self.frames = counted(count, f"{_ADJECTIVE.get(split_name, split_name)} frame")
         self.values = np.full((count, 3 if self.by_center else 4), np.nan)
         self.near_uvd: Float64 | None = None
@@ -313,6 +313,6 @@ def _disagreement(
         distance = distance[np.isfinite(distance)]
         if distance.size and np.median(distance) > (track.half_window_mm or 1000.0):
             yield (
-                f"{WARNING}{name}: half of the centres are more than {np.median(distance):.0f} mm "
+                f"{WARNING}{name}: half of the centers are more than {np.median(distance):.0f} mm "
                 f"from the middle of the joints; {advice}"
             )

@@ -236,5 +236,5 @@ def unlabelled_to_nan(joints: npt.NDArray[Any], where: str) -> tuple[str, ...]:
     among = [f"{rows.sum():,} {reason}" for reason, rows in reasons.items() if rows.any()]
     joints[missing] = np.nan
     frames = counted(int(missing.any(axis=-1).sum()), "frame")
-    note = f"{where}: {counted(int(missing.sum()), 'joint')} of {frames} not labelled"
+    note = f"{where}: {counted(int(missing.sum()), 'joint')} of {frames} not labeled"
     return (note + (f" ({', '.join(among)})" if among else " (NaN)"),)

@@ -32,7 +32,7 @@ def reuse(
       UserError: it was built from something else, says not from what, or (strict) misses frames.
     """
     _check_same(folder, spec)
-    anew = f"delete {folder} to build it anew"
+    anew = f"delete {folder} to build it again"
     left_out = [
         f"{counted(sum(reasons.values()), 'frame')} of {split} ({', '.join(reasons)})"
         for split, reasons in _read_metadata(folder).get("skipped", {}).items()
@@ -42,7 +42,7 @@ def reuse(
         raise UserError(f"{folder} was built without {' and '.join(left_out)} (--strict); {anew}")
     say(f"{folder} is built already; nothing to do")
     for part in left_out:
-        say(f"{WARNING}{part}: left out when it was built; if that is mended, {anew}")
+        say(f"{WARNING}{part}: left out when it was built; once fixed, {anew}")
     if num_shards is not None:
         splits = tfds.builder_from_directory(folder).info.splits
         shards = {name: split.num_shards for name, split in splits.items()}
@@ -92,7 +92,7 @@ def _check_same(folder: Path, spec: Mapping[str, Any]) -> None:
     changed = "; ".join(differences(stored, wanted)) if stored else "not built by this program"
     raise UserError(
         f"{folder} holds another data set ({changed or 'by another version of this program'}); "
-        "delete that folder to build it anew, or name another --data_dir"
+        "delete that folder to build it again, or name another --data_dir"
     )
 
 

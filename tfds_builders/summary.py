@@ -92,8 +92,8 @@ def say_crops(
     """
     for note in notes:
         say(f"{name}: {marked(note)}")
-    what = "centres" if track.crop_by == "center" else "boxes"
-    counts = ", ".join(f"{count:,} from {source}" for source, count in sources.items())
+    what = "centers" if track.crop_by == "center" else "boxes"
+    counts = ", ".join(f"{count:,} ({source})" for source, count in sources.items())
     say(f"{name}: {what}: {counts}")
 
 

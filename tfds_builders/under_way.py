@@ -147,7 +147,7 @@ def _end_at_once(folder: Path, made: Sequence[Path]) -> None:
     for place in made:
         with contextlib.suppress(OSError):  # it is not empty
             place.rmdir()
-    left = "but it is complete" if complete else "nothing was kept: the same command starts anew"
+    left = "but it is complete" if complete else "nothing was kept; rerun the same command"
     with contextlib.suppress(OSError):
         os.write(
             2, f"building {folder} was interrupted; {left}\n".encode("utf-8", "backslashreplace")

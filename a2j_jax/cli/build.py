@@ -22,7 +22,7 @@ examples:
   a2j build nyu --manual_dir ~/nyu_hand_dataset_v2 --centers ~/A2J/data --num_processes 8
   a2j build itop_front --manual_dir ~/ITOP --max_frames 1000
   a2j build icvl --manual_dir ~/ICVL --no_rotations --centers labels
-  a2j build ./my_hands                  # your own frames: docs/own_data.md
+  a2j build ./my_hands                  # custom frames: docs/own_data.md
 
 What to download and where to put it: a2j build TRACK --manual_dir missing, or docs/datasets.md.
 """
@@ -65,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     raw.add_argument(
         "--centers",
         type=path_name,
-        help="where to crop: a folder of published centres or boxes, `labels` or `depth` "
+        help="where to crop: a folder of published centers or boxes, `labels` or `depth` "
         "(default: labels for training, the depth itself for the rest)",
     )
     raw.add_argument("--max_frames", type=whole(1), help="of each split (all)")
@@ -88,10 +88,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     raw.add_argument(
         "--depth_unit_mm",
         type=number(*DEPTH_UNITS_MM),
-        help="own data: mm per count of integer values (track.json's)",
+        help="custom track: mm per count of integer values (track.json's)",
     )
     raw.add_argument(
-        "--allow_outside", action="store_true", help="own data: read frames outside the folder"
+        "--allow_outside", action="store_true", help="custom track: read frames outside the folder"
     )
     rendered = parser.add_argument_group("data sets that are rendered here")
     rendered.add_argument("--train", type=whole(0, MOST_RENDERED), help="frames (20000)")

@@ -30,9 +30,7 @@ def build_if_embedded(config: Config) -> None:
             for name in wanted
             if frames[name] != wanted[name]
         )
-        say(
-            f"its numbers of frames are not those of the config, and it is used all the same: {said}"
-        )
+        say(f"split sizes differ from the config; using the existing data set: {said}")
 
 
 def _built(config: Config) -> Path | None:

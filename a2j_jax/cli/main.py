@@ -1,4 +1,4 @@
-"""`a2j`: pick a command, run it, and end with one clear line when the user has to mend something."""
+"""`a2j`: pick a command, run it, and end with one clear line when the user has to fix something."""
 
 import argparse
 import contextlib
@@ -34,7 +34,7 @@ COMMANDS = {
     "build": "render or convert a data set into examples on disk",
     "show": "draw a contact sheet of a data set's crops with their joints",
     "figure": "draw the paper's figures 1, 3, 6 and 7 from a checkpoint",
-    "plan": "say what training takes on chips that are not here, and how fast it can be",
+    "plan": "estimate memory and speed of training on TPUs that you do not have",
     "train": "train an experiment from its config",
     "config": "print every value of a config with its meaning",
     "eval": "score a checkpoint, or a file of predictions",

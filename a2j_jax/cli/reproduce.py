@@ -23,7 +23,7 @@ examples:
 Tables 2 to 6 are A2J on one data set each; 7: what its parts are worth; 8: paradigms; 9: pre-training; 10: backbones.
 Rows are configs (configs/table7/ and so on) that differ from the data set's by one thing. A row that was interrupted
 goes on, one that is done is not run again: give the same command. The table goes to stderr and, as Markdown, HTML and
-JSON, to --out. `--config.KEY=VALUE` sets a value for all rows; what rows are there to compare is theirs to say.
+JSON, to --out. `--config.KEY=VALUE` sets a value for all rows; keys that define a row cannot be overridden.
 """
 # What makes A2J another method: a row with one of them is none of the table's.
 _OF_THE_ROWS = ("model.paradigm", "model.proposals", "model.one_branch", "loss.surrounding")

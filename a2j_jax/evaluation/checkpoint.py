@@ -271,7 +271,7 @@ def baselines(
     batch_size: int,
     on_bad_example: OnBadExample = "fail",
 ) -> dict[str, Scores]:
-    """Two answers that need no network, scored on the same frames: the crop centre and the mean pose.
+    """Two answers that need no network, scored on the same frames: the crop center and the mean pose.
 
     The mean pose is that of the training split; without one, or where it does not label every joint, there are no
     baselines.
@@ -288,7 +288,7 @@ def baselines(
         return {}
     return {
         "mean pose": score_constant_pose(pose, result.frames, track),
-        "crop centre": score_constant_pose(center_pose(track, pose), result.frames, track),
+        "crop center": score_constant_pose(center_pose(track, pose), result.frames, track),
     }
 
 
@@ -319,7 +319,7 @@ def _facts(
     facts = [
         ("checkpoint", f"{directory}, step {restored.step}{averaged}"),
         *dataset_facts(data.dir, track, data.split),
-        ("normalised with", f"mean {track.mean:.4f}, std {track.std:.4f}"),
+        ("normalized with", f"mean {track.mean:.4f}, std {track.std:.4f}"),
     ]
     if data.unclipped_boxes:
         facts.append(("crop to frame", "by the boxes before clipping, as the official program"))
@@ -348,8 +348,8 @@ def predict_split(restored: Restored, data: SplitToScore) -> tuple[JointSet, Fra
         found = predict_batches(lambda b: predict(variables, b), batches, track, advance)
     if not np.isfinite(found[0].joints_uvd).all():
         raise UserError(
-            f"the network of step {restored.step} answers with joints that are not finite: its weights broke while "
-            "it was trained; name an earlier step"
+            f"the network of step {restored.step} predicts joints that are not finite: training diverged; "
+            "name an earlier step"
         )
     return found
 

@@ -86,17 +86,17 @@ def center_distances(comparison: Comparison) -> tuple[FloatArray, str]:
     if frames is not None and spec.crop_by == "box":
         in_crop = geometry.frame_to_crop(labels[..., :2], frames.box_px, spec.crop_size)
         distance = np.linalg.norm(in_crop - spec.crop_size / 2.0, axis=-1)
-        return distance, "distance from the crop centre (px of the crop)"
+        return distance, "distance from the crop center (px of the crop)"
     points = labels
     if spec.joint_dims == 3:
         points = to_camera(labels, _cameras(comparison))
     if frames is not None and spec.joint_dims == 3:
         centers = to_camera(frames.center_uvd[:, None], frames.camera)
-        return np.linalg.norm(points - centers, axis=-1), "distance from the crop centre (mm)"
+        return np.linalg.norm(points - centers, axis=-1), "distance from the crop center (mm)"
     count = np.maximum(comparison.valid.sum(1), 1)[:, None, None]
     middle = np.nansum(points, axis=1, keepdims=True) / count
     distance = np.linalg.norm(points - middle, axis=-1)
-    return distance, f"distance from the mean labelled joint ({comparison.unit})"
+    return distance, f"distance from the mean labeled joint ({comparison.unit})"
 
 
 def _cameras(comparison: Comparison) -> FloatArray:

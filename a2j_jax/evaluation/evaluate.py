@@ -187,7 +187,7 @@ def score_frames(joints_uvd: ArrayLike, frames: Frames, spec: TrackSpec) -> Scor
     if not frames.labelled:
         raise UserError(
             f"none of the {len(frames.index)} frames of track '{spec.name}' has a label: "
-            "there is nothing to score; choose a labelled split"
+            "there is nothing to score; choose a labeled split"
         )
     predicted, truth = np.asarray(joints_uvd, np.float64), frames.joints_uvd
     if spec.joint_dims == 3:
@@ -240,7 +240,7 @@ def mean_pose(
     if not count.all():
         raise UserError(
             f"no mean pose of track '{spec.name}': "
-            f"{int((count == 0).sum())} of {spec.num_joints} joints are never labelled"
+            f"{int((count == 0).sum())} of {spec.num_joints} joints are never labeled"
         )
     return total / count
 

@@ -88,7 +88,7 @@ def to_uvd_mm(
     notes: list[str] = []
     depth = _median_size(joints[..., 2])
     if 0 < depth < _METRES_BELOW:
-        notes.append("depth read as metres")
+        notes.append("depth read as meters")
         if coordinates == "unknown" and _median_size(joints[..., :2]) < _ROOM_M:
             coordinates = "xyz"
         joints = joints * (_METRE_MM if coordinates == "xyz" else np.array([1, 1, _METRE_MM]))

@@ -178,5 +178,5 @@ def _labelled(errors: ArrayLike) -> tuple[FloatArray, FloatArray]:
         raise ValueError(f"errors must be (frames, joints), got shape {table.shape}")
     values = table[np.isfinite(table)]
     if values.size == 0:
-        raise ValueError(f"no labelled joint among {table.shape[0]} frames: nothing to measure")
+        raise ValueError(f"no labeled joint among {table.shape[0]} frames: nothing to measure")
     return table, values

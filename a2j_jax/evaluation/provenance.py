@@ -1,4 +1,4 @@
-"""Where the numbers of a report come from: the data set, its crop centres, the program."""
+"""Where the numbers of a report come from: the data set, its crop centers, the program."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from a2j_jax.tracks import TrackRecord, TrackSpec
 
 #: A name and what it is.
 Fact = tuple[str, str]
-_CROPS = {"box": "boxes from", "center": "centres from"}
+_CROPS = {"box": "boxes from", "center": "centers from"}
 
 
 def dataset_facts(data_dir: str | Path, track: TrackSpec, split: str) -> list[Fact]:
@@ -48,7 +48,7 @@ def dataset_facts(data_dir: str | Path, track: TrackSpec, split: str) -> list[Fa
 
 
 def crop_sources(data_dir: str | Path, track: TrackSpec, split: str) -> dict[str, int]:
-    """Where crop centres or boxes of a split are from: source → frames; empty where that is not known."""
+    """Where crop centers or boxes of a split are from: source → frames; empty where that is not known."""
     provenance = _mapping(input_pipeline.metadata(data_dir, track).get("provenance"))
     return crop_counts(_mapping(provenance.get("centers")).get(split.split("[")[0])) or {}
 

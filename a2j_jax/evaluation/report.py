@@ -205,7 +205,7 @@ def draw_plots(comparison: Comparison) -> list[Plot]:
         plots.append(Plot("error_depth", figure, "Error against depth", band))
     distances, label = center_distances(comparison)
     figure = figures.error_against(distances, label, scores)
-    plots.append(Plot("error_distance", figure, "Error against distance from the centre", band))
+    plots.append(Plot("error_distance", figure, "Error against distance from the center", band))
     return plots
 
 
@@ -337,7 +337,7 @@ def _frames(comparison: Comparison) -> str:
     if comparison.fetch is None:
         ground = "white (no data set was given; frames are counted from 0)"
     ranked = f", ranked by {comparison.main}" if len(names) > 1 else ""
-    told = f"Prediction in colour over labels in black, on {ground}; below, the frame's mean error"
+    told = f"Prediction in color over labels in black, on {ground}; below, the frame's mean error"
     parts = [html.paragraph(f"{told}{ranked}.")]
     for kind in ("worst", "median", "best"):
         groups = []

@@ -93,7 +93,7 @@ def frames_sheet(comparison: Comparison, columns: int = 6) -> Any:
         tiles,
         comparison.spec.skeleton,
         columns=len(picked["best"]),
-        title=f"Best, median and worst frames: {method} in colour, labels in black",
+        title=f"Best, median and worst frames: {method} in color, labels in black",
     )
 
 

@@ -63,10 +63,10 @@ def figure_1(
     say(f"{checkpoint}, step {restored.step}: looking at anchors, frames: {len(examples)}")
     shown = frame_votes(restored, examples, numbers, min_weight)
     caption = (
-        f"Figure 1. Of all anchors of a crop (grey dots, every {ANCHOR_SPACING_PX:g} px) those with a weight over "
+        f"Figure 1. Of all anchors of a crop (gray dots, every {ANCHOR_SPACING_PX:g} px) those with a weight over "
         f"{min_weight:g} for a joint are marked, their area in proportion to it; an arrow is an anchor's offset, and "
         "ends where the anchor takes the joint to be. The answer is the weighted average of the votes of all anchors. "
-        "First column: all joints, the answer in colour over the labels in black. "
+        "First column: all joints, the answer in color over the labels in black. "
         f"{checkpoint}, step {restored.step}; {_frames_told(shown, split)}."
     )
     contents = {

@@ -162,7 +162,7 @@ def doubtful(
             "a count is less than 1 mm (depth_unit_mm), or nothing is in view but the background"
         )
         if depth < nearest:
-            counts = "a count is more than 1 mm (depth_unit_mm), or these are cm or metres"
+            counts = "a count is more than 1 mm (depth_unit_mm), or these are cm or meters"
         odd = f"the {what} would be {depth / 1000:.3g} m from the camera"
         return odd, f"is the unit of depth right? Perhaps {counts}"
     surface = near.sum() * view.stride**2 * depth**2 / abs(camera.fx * camera.fy)
@@ -290,7 +290,7 @@ def person_box(
         mask &= np.all(off < reach[:, None, None], axis=0)
         core = np.all(off < _PERSON_CORE_MM, axis=0)
     if not mask.any():
-        raise UserError("no depth reading" + (" near the given centre" if core is not None else ""))
+        raise UserError("no depth reading" + (" near the given center" if core is not None else ""))
     # Two by two: what remains of a wall after noise is single readings.
     front = ndimage.binary_opening(in_front_of_planes(view.depth) & mask, np.ones((2, 2)))
     person = _main_piece(view, front if front.any() else mask, camera, core)

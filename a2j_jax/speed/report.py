@@ -34,7 +34,7 @@ def speed_table(found: Measured, title: str, track: TrackSpec) -> Table:
         )
     notes = (
         "Milliseconds per frame: medians (and quartiles). Read, warp: from a PNG on disk (in the system's cache) to a "
-        f"normalised crop, one frame after the other; {_with_quartiles(found.read_and_warp.spread)}. Forward: from "
+        f"normalized crop, one frame after the other; {_with_quartiles(found.read_and_warp.spread)}. Forward: from "
         "crops in host memory to joints in host memory, post-processing included. GFLOP: of one frame's forward, by "
         "XLA's count.",
         *paper_speed(track),

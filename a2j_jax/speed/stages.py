@@ -53,7 +53,7 @@ def read_and_warp_of(track: TrackSpec) -> ReadAndWarp:
         host = jax.local_devices(backend="cpu")[0]
     except RuntimeError as error:
         raise UserError(
-            "JAX_PLATFORMS leaves out the CPU, on which crops are normalised: add it, e.g. cuda,cpu"
+            "JAX_PLATFORMS leaves out the CPU, on which crops are normalized: add it, e.g. cuda,cpu"
         ) from error
     stretched = track.frame_format == "stretch8"
     # Frames are in mm as they are read; what data sets store them in does not matter here.

@@ -58,7 +58,7 @@ def with_statistics(config: Config) -> Config:
     found = input_pipeline.metadata(data.dir, track_of(config)).get("statistics")
     if not found or not found["std"] > 0:
         raise UserError(
-            f"data set in {data.dir} has no usable statistics of its training crops: build it anew with a "
+            f"data set in {data.dir} has no usable statistics of its training crops: build it again with a "
             "training split, or set --config.data.normalization=published"
         )
     data = dataclasses.replace(data, mean=found["mean"], std=found["std"])

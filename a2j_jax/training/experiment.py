@@ -389,8 +389,8 @@ def _say_other_frames(workdir: Path, frames: int) -> None:
     before = starts[-1].get("frames") if starts else None
     if before is not None and before != frames:
         say(
-            f"before: {before:,} training frames, now {frames:,}: an epoch has other steps, and the run goes on amid "
-            "another order of the examples than it was interrupted in"
+            f"before: {before:,} training frames, now {frames:,}: epochs differ in length; "
+            "resuming with a different shuffle order"
         )
 
 

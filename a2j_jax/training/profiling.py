@@ -81,9 +81,7 @@ class ProfileWindow:
         if not self._steps:
             return
         if first > self._steps[-1]:
-            say(
-                f"--profile_steps: this run goes on from step {first}, beyond {_named(self._steps)}"
-            )
+            say(f"--profile_steps: this run resumes at step {first}, beyond {_named(self._steps)}")
             self._steps = range(0)
         elif first in self._steps:
             say(

@@ -81,13 +81,13 @@ def say_initialised(source: str, taken: int, left: Iterable[str], unused: Iterab
       left: names of ours that it does not have: they stay as initialised.
       unused: what it has beside.
     """
-    said = f"initialised from {source}: {taken} tensors"
+    said = f"initialized from {source}: {taken} tensors"
     heads: dict[str, int] = {}
     for name in left:
         head = name.split("/")[1]
         heads[head] = heads.get(head, 0) + 1
     if heads:
         listed = ", ".join(f"{head} ({count} tensors)" for head, count in sorted(heads.items()))
-        said += f"; left as initialised, for it has none that fit: {listed}"
+        said += f"; no tensors that fit, left as initialized: {listed}"
     dropped = ", ".join(unused)
     say(said + (f"; not used: {dropped}" if dropped else ""))

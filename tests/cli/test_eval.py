@@ -168,7 +168,7 @@ def test_a_checkpoint_is_scored_and_reported(
     scores = json.loads(outcome.out)
     assert (scores["track"], scores["frames"]) == ("synthetic_hand", tiny.FRAMES["test"])
     assert len(scores["per_joint_mm"]) == 21
-    assert scores["compared"].keys() == {"mean pose", "crop centre"}
+    assert scores["compared"].keys() == {"mean pose", "crop center"}
     written = {path.name for path in (tmp_path / "report").iterdir()}
     assert "scores.json" in written
     assert {"report.html", "predictions.npz", "frames.png", "success_curve.svg"} <= written

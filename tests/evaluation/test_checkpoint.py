@@ -49,7 +49,7 @@ def test_weights_that_answer_with_no_numbers(
 ) -> None:
     broken = jax.tree.map(lambda x: np.full_like(x, np.nan), tiny.variables())
     save_variables(tmp_path / "broken", broken, tiny.config(tiny_data))
-    with pytest.raises(UserError, match="step 0 answers with joints that are not finite"):
+    with pytest.raises(UserError, match="step 0 predicts joints that are not finite"):
         checkpoint.evaluate_checkpoint(tmp_path / "broken", batch_size=8)
 
 

@@ -21,7 +21,7 @@ def test_around_a_centre_the_distance_is_in_space() -> None:
     one = made_up.comparison()
     one.valid[2, 5] = False
     distance, label = center_distances(one)
-    assert label == "distance from the crop centre (mm)"
+    assert label == "distance from the crop center (mm)"
     camera = made_up.TRACK.camera
     assert camera is not None
     points = geometry.uvd_to_xyz(one.labels_uvd[3], camera)
@@ -33,7 +33,7 @@ def test_around_a_centre_the_distance_is_in_space() -> None:
 
 def test_of_a_box_the_distance_is_in_the_crop() -> None:
     distance, label = center_distances(made_up.comparison(with_crop_size(get_track("k2hpd"), 64)))
-    assert label == "distance from the crop centre (px of the crop)"
+    assert label == "distance from the crop center (px of the crop)"
     np.testing.assert_allclose(distance, 20 * 64 / 80, rtol=1e-4)
 
 
@@ -41,7 +41,7 @@ def test_without_a_data_set_the_mean_joint_stands_in() -> None:
     bare = dataclasses.replace(made_up.comparison(), frames=None, fetch=None)
     bare.valid[0, :10] = False
     distance, label = center_distances(bare)
-    assert label == "distance from the mean labelled joint (mm)"
+    assert label == "distance from the mean labeled joint (mm)"
     assert np.isnan(distance[0, :10]).all()
     assert made_up.TRACK.camera is not None
     points = geometry.uvd_to_xyz(bare.labels_uvd[0, 10:], made_up.TRACK.camera)

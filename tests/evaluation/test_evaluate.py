@@ -184,7 +184,7 @@ def test_the_centre_baseline_of_a_body_has_the_mean_depth() -> None:
 def test_a_joint_never_labelled_has_no_mean() -> None:
     data = examples("nyu")
     data["valid"][:, 3] = False
-    with pytest.raises(UserError, match="1 of 14 joints are never labelled"):
+    with pytest.raises(UserError, match="1 of 14 joints are never labeled"):
         mean_pose(batched(data), get_track("nyu"))
 
 

@@ -49,7 +49,7 @@ def test_metres_are_told_by_their_size() -> None:
     for uvd, track in ((HAND, NYU), (BODY, ITOP)):
         joints, notes = to_uvd_mm(uvd * [1, 1, 1e-3], track)
         np.testing.assert_allclose(joints, uvd)
-        assert notes == ("depth read as metres",)
+        assert notes == ("depth read as meters",)
         joints, notes = to_uvd_mm(xyz_of(uvd, track) / 1000, track)
         np.testing.assert_allclose(joints, uvd)
         assert len(notes) == 2

@@ -72,7 +72,7 @@ def test_empty_or_mismatched_input_is_refused(predicted, truth, valid) -> None:
 
 def test_nothing_labelled_is_refused() -> None:
     errors = metrics.joint_errors(np.zeros((1, 2, 3)), np.zeros((1, 2, 3)), np.zeros((1, 2), bool))
-    with pytest.raises(ValueError, match="no labelled joint"):
+    with pytest.raises(ValueError, match="no labeled joint"):
         metrics.mean_error(errors)
 
 

@@ -35,12 +35,12 @@ def test_the_centres_and_their_source(facts) -> None:
     assert facts(metadata) == {
         "data set": "data/nyu",
         "split": "test",
-        "centres from": "nyu_center_test.mat (8,000 frames), depth (252 frames)",
+        "centers from": "nyu_center_test.mat (8,000 frames), depth (252 frames)",
         "left out": "truncated (2 frames)",
         "note": "two files are missing",
         "training crops": "mean -0.6688, std 28.3296",
     }
-    assert facts(metadata, split="train[:50%]")["centres from"] == "labels (5 frames)"
+    assert facts(metadata, split="train[:50%]")["centers from"] == "labels (5 frames)"
     assert "boxes from" in facts(metadata, ITOP)
 
 

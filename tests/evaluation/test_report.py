@@ -101,7 +101,7 @@ def test_the_page_tells_everything(tmp_path: Path) -> None:
     text = page(
         made_up.comparison(),
         tmp_path,
-        facts=[("centres from", "nyu_center_test.mat (8,252 frames)")],
+        facts=[("centers from", "nyu_center_test.mat (8,252 frames)")],
         run=Table("", ("", "step"), (("best checkpoint", "940"), ("final checkpoint", "1,880"))),
         command="a2j eval --workdir 'my run' --out <here>",
     )

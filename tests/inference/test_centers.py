@@ -175,7 +175,7 @@ def test_a_given_point_says_which_of_two_people() -> None:
         box = person_box(depth, 7.5, camera, near_uvd=center)
         expected = np.clip(np.concatenate([uv.min(0) - 15, uv.max(0) + 15]), 0, [319, 239] * 2)
         assert overlap(box, expected) > 0.8
-    with pytest.raises(UserError, match="near the given centre"):
+    with pytest.raises(UserError, match="near the given center"):
         person_box(depth, 7.5, camera, near_uvd=(160, 120, 300))
 
 

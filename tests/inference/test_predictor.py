@@ -157,7 +157,7 @@ def scene(background: float = 2001.0) -> np.ndarray:
         ("nyu", scene(), {}, None),
         ("nyu", scene(0), {}, None),
         ("nyu", scene() * 8, {}, r"5\.\d+ m from the camera.*unit of depth.*less than 1 mm"),
-        ("nyu", np.round(scene() / 10).astype(np.uint16), {}, "0.06.* m from .*unit.*cm or metres"),
+        ("nyu", np.round(scene() / 10).astype(np.uint16), {}, "0.06.* m from .*unit.*cm or meters"),
         ("nyu", np.full((240, 320), 900.0), {}, "flat surface .* a wall .*no hand in view"),
         ("nyu", scene(), {"center_uvd": (20, 20, 2000)}, "flat surface"),
         ("nyu", scene() * (np.arange(76800).reshape(240, 320) % 997 == 3), {}, "next to no depth"),

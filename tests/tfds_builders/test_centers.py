@@ -81,7 +81,7 @@ def test_every_source_takes_what_those_before_it_leave(tmp_path: Path) -> None:
     np.testing.assert_allclose(geometry.uvd_to_xyz(plan.values[3], NYU.camera), middle, rtol=1e-5)
     assert np.isnan(plan.values[4]).all()
     notes = "\n".join(plan.notes)
-    assert f"{mat}: 4 of 6 rows without a centre" in notes
+    assert f"{mat}: 4 of 6 rows without a center" in notes
     assert f"{text}: 3 of 6 rows" in notes
     assert "1 of 6 training frames without a usable label: cropped by the depth" in notes
 
@@ -285,7 +285,7 @@ def test_files_that_contradict_the_labels_are_warned_about(tmp_path: Path) -> No
     xyz = geometry.uvd_to_xyz(joints.mean(axis=1), NYU.camera)
     write_text(tmp_path / "center_test.txt", xyz * [1, -1, 1])
     plan = plan_crops(NYU, "test", split_of(joints), tmp_path)
-    assert any("warning: center_test.txt: half of the centres" in note for note in plan.notes)
+    assert any("warning: center_test.txt: half of the centers" in note for note in plan.notes)
     boxes = boxes_from_labels(joints_of(K2HPD), 5.0) + 90
     io.savemat(tmp_path / "k2hpd_bndbox_test.mat", {"bndbox": boxes})
     plan = plan_crops(K2HPD, "test", split_of(joints_of(K2HPD)), tmp_path)
@@ -358,6 +358,6 @@ def test_frames_without_a_reading() -> None:
         with pytest.raises(UnreadableFrame, match="no depth reading"):
             crop_from_depth(np.zeros((height, width), np.uint16), track)
     far = np.full((240, 320), 5000, np.float32)
-    with pytest.raises(UnreadableFrame, match="near the given centre"):
+    with pytest.raises(UnreadableFrame, match="near the given center"):
         crop_from_depth(far, ITOP, near_uvd=(160, 120, 2500))
     assert crop_from_depth(far, ITOP, near_uvd=np.full(3, np.nan)).shape == (4,)

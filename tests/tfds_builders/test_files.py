@@ -122,7 +122,7 @@ def test_a_joint_without_all_its_numbers_is_not_labelled():
     joints[1, 2, 0] = np.nan
     joints[1, 0, 2] = np.inf
     (note,) = files.unlabelled_to_nan(joints, "l")
-    assert "2 joints of 1 frame not labelled" in note
+    assert "2 joints of 1 frame not labeled" in note
     assert np.isnan(joints).all(-1).tolist() == [[False] * 3, [True, False, True]]
     assert np.isnan(joints).sum() == 6
 
@@ -136,7 +136,7 @@ def test_other_ways_to_write_an_unlabelled_joint():
     joints = np.full((1, 3, 3), 5.0)
     joints[0, 0], joints[0, 1, 0] = 0, np.nan
     (note,) = files.unlabelled_to_nan(joints, "l")
-    assert "2 joints of 1 frame not labelled (1 with some numbers only, 1 with a depth of 0" in note
+    assert "2 joints of 1 frame not labeled (1 with some numbers only, 1 with a depth of 0" in note
     assert np.isfinite(joints).all(-1).tolist() == [[False, False, True]]
     with pytest.raises(UserError, match="z points backwards"):
         files.unlabelled_to_nan(np.full((4, 3, 3), -600.0), "l")

@@ -28,8 +28,8 @@ def test_frames_left_out_are_said_again_when_reused(tmp_path, capsys):
         assert capsys.readouterr().err.splitlines() == [
             f"{folder} is built already; nothing to do",
             *(
-                f"warning: {text} (is broken): left out when it was built; if that is mended, "
-                f"delete {folder} to build it anew"
+                f"warning: {text} (is broken): left out when it was built; once fixed, "
+                f"delete {folder} to build it again"
                 for text in ("2 frames of train", "1 frame of test")
             ),
         ]

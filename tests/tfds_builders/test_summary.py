@@ -56,6 +56,6 @@ def test_where_crops_come_from_is_always_said(capsys: pytest.CaptureFixture[str]
     say_crops("train", get_track("k2hpd"), [], {"a.mat": 2000, "depth": 1})
     assert capsys.readouterr().err.splitlines() == [
         "test: note: odd",
-        "test: centres: 8 from labels",
-        "train: boxes: 2,000 from a.mat, 1 from depth",
+        "test: centers: 8 (labels)",
+        "train: boxes: 2,000 (a.mat), 1 (depth)",
     ]

@@ -61,7 +61,7 @@ def test_sigterm_is_a_clean_ending(tmp_path, started, processes):
     _, said = program.communicate(timeout=30)
     assert program.returncode == 143
     assert said.splitlines()[-1].endswith(
-        "was interrupted; nothing was kept: the same command starts anew"
+        "was interrupted; nothing was kept; rerun the same command"
     )
     assert "Traceback" not in said
     assert list(tmp_path.iterdir()) == []

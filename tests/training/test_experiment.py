@@ -273,7 +273,7 @@ def test_the_loss_falls_when_few_frames_are_learnt_by_heart(
     run_experiment(config, tmp_path)
     losses = [record["loss"] for record in lines(tmp_path, "train")]
     assert losses[-1] < 0.4 * losses[0]
-    assert lines(tmp_path, "eval")[0]["error"] < 30  # mm; "crop centre" and "mean pose" are at 50
+    assert lines(tmp_path, "eval")[0]["error"] < 30  # mm; "crop center" and "mean pose" are at 50
 
 
 def test_evaluation_reports_best_and_final(
@@ -283,7 +283,7 @@ def test_evaluation_reports_best_and_final(
     before = contents(workdir)
     scores = evaluate_checkpoint(workdir, batch_size=8, out=tmp_path / "report")
     assert scores["frames"] == tiny.FRAMES["test"]  # each once, though the last batch is padded
-    assert {"mean pose", "crop centre"} <= scores["compared"].keys()
+    assert {"mean pose", "crop center"} <= scores["compared"].keys()
     assert (tmp_path / "report" / "scores.json").is_file()
     assert contents(workdir) == before
     with pytest.raises(UserError, match="trained on track 'synthetic_hand', not 'nyu'"):

@@ -63,8 +63,8 @@ def test_told_to_stop(config: Config, in_peace: Path, tmp_path: Path) -> None:
     step = faults.newest(workdir)
     assert status == 143
     assert said[-1] == (
-        f"a2j: SIGTERM: stopped after step {step} of {STEPS}, which is saved; "
-        "the same command goes on from there"
+        f"a2j: SIGTERM: stopped after step {step} of {STEPS}; "
+        "checkpoint saved; rerun the same command to resume"
     )
     run_experiment(config, workdir)
     assert faults.differences(config, workdir, in_peace) == []

@@ -43,7 +43,7 @@ def test_a_window_that_the_end_cuts_is_written(tmp_path: Path) -> None:
 def test_a_run_beyond_the_window_says_so(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     loop(ProfileWindow(range(2, 4), tmp_path), range(5, 7))
     said = capfd.readouterr().err
-    assert said == "--profile_steps: this run goes on from step 5, beyond steps 2 to 3\n"
+    assert said == "--profile_steps: this run resumes at step 5, beyond steps 2 to 3\n"
     assert not list(tmp_path.iterdir())
 
 

@@ -117,7 +117,7 @@ def test_what_ends_the_run_says_how_to_go_on(number: signal.Signals, status: int
     error = stopped(number, 7, 20)
     assert error.status == status
     assert str(error) == (
-        f"{number.name}: stopped after step 7 of 20, which is saved; the same command goes on from there"
+        f"{number.name}: stopped after step 7 of 20; checkpoint saved; rerun the same command to resume"
     )
 
 

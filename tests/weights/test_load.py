@@ -60,7 +60,7 @@ def test_the_classifier_is_dropped_and_said_to_be(
 ) -> None:
     load(tmp_path / "w.npz", imagenet(official))
     said = " ".join(capsys.readouterr().err.split())
-    assert "left as initialised, for it has none that fit: depth_head (" in said
+    assert "no tensors that fit, left as initialized: depth_head (" in said
     assert "not used: ImageNet's classifier (fc)" in said
 
 

@@ -140,7 +140,7 @@ class ItopDistribution:
         ]
         if lost:
             notes.append(
-                f"{label_file}: {counted(lost, 'joint')} without a usable position: not labelled"
+                f"{label_file}: {counted(lost, 'joint')} without a usable position: not labeled"
             )
         return RawSplit(
             frame_ids=_unique([str(ids[row]) for row in rows], rows),
@@ -239,7 +239,7 @@ def _depth_data(file: h5py.File, path: Path) -> h5py.Dataset:
     data = _dataset(file, path, "data")
     if data.ndim != 3 or data.shape[1:] != _FRAME or data.dtype.kind != "f":
         raise UserError(
-            f"{path}: `data` is {data.shape} {data.dtype}; expected ITOP's depth in metres, "
+            f"{path}: `data` is {data.shape} {data.dtype}; expected ITOP's depth in meters, "
             "(N, 240, 320) float16"
         )
     return data

@@ -85,7 +85,7 @@ class NyuDistribution:
         joints = read_labels(label_path, self.view)
         notes = files.unlabelled_to_nan(joints, label_path.name)
         if self.view != 1:
-            notes += (f"view {self.view}: published centres and results are of view 1 only",)
+            notes += (f"view {self.view}: published centers and results are of view 1 only",)
         prefix = f"depth_{self.view}_"
         ids = [f"{prefix}{number:07d}.png" for number in range(1, len(joints) + 1)]
         where = folders.relative(label_path.parent, self.folder)

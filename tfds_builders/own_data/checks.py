@@ -61,14 +61,14 @@ def check_units(joints_uvd: Float64, crops: Float64, track: TrackSpec, where: st
     """
     depths = {"joints": joints_uvd[..., 2:]}
     if track.crop_by == "center":
-        depths["centres"] = crops[:, 2:]
+        depths["centers"] = crops[:, 2:]
     for what, values in depths.items():
         refuse_backwards(values, what, where)
         given = values[np.isfinite(values) & (values > 0)]  # 0: not labelled
         if given.size and given.max() < NEAREST_MM:
             raise UserError(
                 f"{where}: the depths of all {what} are below {NEAREST_MM:g} ({given.min():g} to "
-                f"{given.max():g}); expected mm in front of the camera; are these metres?"
+                f"{given.max():g}); expected mm in front of the camera; are these meters?"
             )
     uv = joints_uvd[..., :2]
     labelled: npt.NDArray[np.bool_] = np.all(np.isfinite(uv), axis=-1)
@@ -77,7 +77,7 @@ def check_units(joints_uvd: Float64, crops: Float64, track: TrackSpec, where: st
     outside = labelled & np.any((uv < 0) | (uv > np.array(track.frame_size) - 1), axis=-1)
     if outside.sum() > _MOST_OUTSIDE * labelled.sum():
         raise UserError(
-            f"{where}: {outside.sum():,} of {labelled.sum():,} labelled joints lie outside their "
+            f"{where}: {outside.sum():,} of {labelled.sum():,} labeled joints lie outside their "
             f"{track.frame_size[0]}x{track.frame_size[1]} frames; are camera and frame_size theirs, "
             "units px and mm, and fy negative if y points up?"
         )
@@ -96,7 +96,7 @@ def usable_crops(crops: Float64, track: TrackSpec, where: str) -> tuple[Float64,
     """
     what, useless = "boxes", "outside the frame or without extent"
     if track.crop_by == "center":
-        what, useless = "centres", "outside the frame or without depth"
+        what, useless = "centers", "outside the frame or without depth"
     given: npt.NDArray[np.bool_] = np.any(np.isfinite(crops), axis=1)
     whole: npt.NDArray[np.bool_] = np.all(np.isfinite(crops), axis=1)
     partial = given & ~whole

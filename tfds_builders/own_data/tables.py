@@ -269,7 +269,7 @@ def _listed(names: Sequence[str]) -> str:
 
 def _not_cropped_by(track: TrackSpec, expected: str) -> str:
     """The end of a message about a box on a track of centres, or the other way round."""
-    how = "a centre" if track.crop_by == "center" else "a box"
+    how = "a center" if track.crop_by == "center" else "a box"
     return f": track {track.name!r} crops by {how}; expected {expected}, or none of them"
 
 

@@ -264,7 +264,7 @@ def test_labels_are_projected_with_the_tracks_camera(tmp_path):
     assert expected[1] < TRACK.camera.v0  # y points down
     np.testing.assert_allclose(split.joints_uvd[0, 0], expected, rtol=1e-6)
     assert np.flatnonzero(np.isnan(split.joints_uvd[0]).any(-1)).tolist() == [3]
-    assert "1 joint of 1 frame not labelled" in split.notes[0]
+    assert "1 joint of 1 frame not labeled" in split.notes[0]
 
 
 def test_labels_and_frames_of_different_number(tmp_path):

@@ -140,7 +140,7 @@ def test_truncated_and_foreign_files_are_named(front, tmp_path, part):
     ("part", "key", "array", "message"),
     [
         ("depth_map", "data", np.zeros((6, 120, 160), np.float16), r"\(6, 120, 160\) float16; exp"),
-        ("depth_map", "data", np.zeros((6, 240, 320), np.uint16), "depth in metres"),
+        ("depth_map", "data", np.zeros((6, 240, 320), np.uint16), "depth in meters"),
         ("depth_map", "id", np.zeros(5), r"`id` has shape \(5,\)"),
         ("labels", "real_world_coordinates", np.zeros((6, 19, 3)), r"expected \(6, 15, 3\)"),
         ("labels", "real_world_coordinates", np.zeros((4, 15, 3)), r"has shape \(4, 15, 3\)"),

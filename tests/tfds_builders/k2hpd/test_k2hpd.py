@@ -173,7 +173,7 @@ def test_joints_that_are_no_numbers_are_not_labelled(tmp_path):
     path.write_text("00000001.png " + " ".join(["nan", "7", *PAIRS[2:]]) + "\n")
     split = K2hpdDistribution(tmp_path).splits()["test"]
     assert np.isnan(split.joints_uvd[0]).all(axis=-1).tolist() == [True] + [False] * 18
-    assert "1 joint of 1 frame not labelled" in split.notes[0]
+    assert "1 joint of 1 frame not labeled" in split.notes[0]
 
 
 def test_labels_are_compared_with_the_official_ones(tmp_path):

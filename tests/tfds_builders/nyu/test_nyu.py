@@ -144,7 +144,7 @@ def test_nan_labels_are_counted(tmp_path):
     split = NyuDistribution(tmp_path).splits()["test"]
     assert np.isnan(split.joints_uvd[1, 4]).all()
     assert np.isnan(split.joints_uvd).sum() == 3
-    assert "1 joint of 1 frame not labelled" in split.notes[0]
+    assert "1 joint of 1 frame not labeled" in split.notes[0]
 
 
 @pytest.mark.parametrize("shape", [(3, 5, 21, 3), (5, 36, 3), (2, 5, 36, 3), (3, 0, 36, 3)])

@@ -41,13 +41,13 @@ def test_a_folder_without_training_frames_is_noted() -> None:
 def test_metres_and_other_cameras_are_errors() -> None:
     checks.check_units(fixture.UVD, NO_CROPS, TRACK, "joints.csv")
     for scale, message in (
-        ([1, 1, 0.001], r"^joints\.csv: the depths of all joints .*\(0\.58 to 0\.602\).* metres"),
+        ([1, 1, 0.001], r"^joints\.csv: the depths of all joints .*\(0\.58 to 0\.602\).* meters"),
         ([1, 1, -1], "z points backwards"),
-        ([10, 10, 1], "9 of 9 labelled joints lie outside their 160x120 frames"),
+        ([10, 10, 1], "9 of 9 labeled joints lie outside their 160x120 frames"),
     ):
         with pytest.raises(UserError, match=message):
             checks.check_units(fixture.UVD * scale, NO_CROPS, TRACK, "joints.csv")
-    with pytest.raises(UserError, match=r"the depths of all centres .* are these metres"):
+    with pytest.raises(UserError, match=r"the depths of all centers .* are these meters"):
         checks.check_units(fixture.UVD, np.array([[80, 60, 0.6]] * 3), TRACK, "joints.csv")
 
 
@@ -66,8 +66,8 @@ def test_centres_that_cannot_be_used_are_counted() -> None:
     usable, notes = checks.usable_crops(crops, TRACK, "joints.csv")
     # A window around a point off the frame may still reach into it.
     assert np.isfinite(usable).all(axis=1).tolist() == [True, False, False, False, False, True]
-    assert notes[0].startswith("warning: joints.csv: 1 of 5 centres not used, some numbers missing")
-    assert notes[1].startswith("warning: joints.csv: 2 of 5 centres not used, outside the frame or")
+    assert notes[0].startswith("warning: joints.csv: 1 of 5 centers not used, some numbers missing")
+    assert notes[1].startswith("warning: joints.csv: 2 of 5 centers not used, outside the frame or")
     assert all("used instead for training, else the depth frame" in note for note in notes)
 
 

@@ -37,7 +37,7 @@ def test_empty_cells_are_joints_without_a_label(folder: Path) -> None:
     assert split.joints_uvd is not None
     assert np.isnan(split.joints_uvd[0, 2]).all()
     assert np.isfinite(split.joints_uvd[1]).all()
-    assert any("joints.csv: 1 joint of 1 frame not labelled" in note for note in split.notes)
+    assert any("joints.csv: 1 joint of 1 frame not labeled" in note for note in split.notes)
 
 
 def test_frames_outside_the_folder_are_not_read(folder: Path, tmp_path: Path) -> None:
@@ -85,8 +85,8 @@ def test_what_was_given_and_cannot_be_used_is_said(
     assert splits["train"].crops is None
     build_raw(str(folder), folder, tmp_path / "data")
     said = " ".join(capsys.readouterr().err.split())
-    assert "train: warning: joints.csv: 1 of 2 centres not used, some numbers missing" in said
-    assert "test: warning: joints.csv: 1 of 1 centres not used, outside the frame" in said
+    assert "train: warning: joints.csv: 1 of 2 centers not used, some numbers missing" in said
+    assert "test: warning: joints.csv: 1 of 1 centers not used, outside the frame" in said
 
 
 def test_a_camera_that_is_another_tracks_is_said(tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ def test_a_camera_that_is_another_tracks_is_said(tmp_path: Path) -> None:
     fixture.write_csv(tmp_path / "mine")
     splits = distribution(tmp_path / "mine").splits()
     note, _ = splits["train"].notes
-    assert note == "Own data, like hands2017, with its camera: track.json names none."
+    assert note == "Custom track, like hands2017, with its camera: track.json names none."
     assert splits["test"].notes == ()
 
 
@@ -111,7 +111,7 @@ def test_labels_in_metres_stop_the_build(folder: Path, tmp_path: Path) -> None:
     track = find_track(folder)
     assert track.camera is not None
     fixture.write_csv(folder, "xyz", geometry.uvd_to_xyz(fixture.UVD, track.camera) / 1000)
-    with pytest.raises(UserError, match=r"joints\.csv: .*are these metres"):
+    with pytest.raises(UserError, match=r"joints\.csv: .*are these meters"):
         build_raw(str(folder), folder, tmp_path / "data")
 
 

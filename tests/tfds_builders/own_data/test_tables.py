@@ -170,8 +170,8 @@ def test_half_a_centre_is_an_error(tmp_path: Path, left_out: str, message: str) 
 def test_a_box_is_no_centre_and_a_centre_no_box(tmp_path: Path) -> None:
     boxes = dict.fromkeys(("box_x0", "box_y0", "box_x1", "box_y1"), (1, 2, 3))
     for path, track, message in (
-        (fixture.write_csv(tmp_path, extra=boxes), TRACK, "box_x0.*a centre; expected center_u"),
-        (fixture.write_json(tmp_path, box_px=[1, 2, 3, 4]), TRACK, "a centre; expected center_uvd"),
+        (fixture.write_csv(tmp_path, extra=boxes), TRACK, "box_x0.*a center; expected center_u"),
+        (fixture.write_json(tmp_path, box_px=[1, 2, 3, 4]), TRACK, "a center; expected center_uvd"),
     ):
         with pytest.raises(UserError, match=f"{message}.*none of them"):
             read_table(path, track)
