@@ -128,5 +128,5 @@ def test_a_refusal_names_the_folder_and_the_way_out(tmp_path):
         prepare(SyntheticHand, track, NumberedFrames(track, train=4, test=1), tmp_path)
     assert str(refused.value) == (
         f"{folder} holds another data set (frames test: 0 there, 1 wanted); delete that folder to build "
-        "it anew, or name another --data_dir"
+        "it again, or name another --data_dir"
     )
