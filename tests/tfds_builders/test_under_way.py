@@ -126,13 +126,13 @@ def test_links_in_the_place_of_temporary_folders_are_refused(tmp_path, name):
 
 def test_sigterm_ends_a_build_that_python_cannot_interrupt(tmp_path):
     script = """
-import hashlib, sys
+import hashlib, sys, threading
 from pathlib import Path
 from tfds_builders.under_way import claimed, terminable
 folder = Path(sys.argv[1]) / "data" / "name" / "crop16" / "1.0.0"
 with terminable(), claimed(folder):
     (folder.parent / "incomplete.X_1.0.0").mkdir()
-    print("ready", flush=True)
+    threading.Timer(0.5, print, ["ready"], {"flush": True}).start()  # not before the line below has begun
     hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9)  # as a compilation: no signal reaches Python in it
 """
     program = subprocess.Popen(
