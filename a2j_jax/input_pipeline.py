@@ -33,7 +33,14 @@ import tensorflow_datasets as tfds
 
 from a2j_jax.errors import UserError
 from a2j_jax.examples import Example, Examples, OnBadExample
-from a2j_jax.files import file_digest, local_path, read_json, regular_file, write_file
+from a2j_jax.files import (
+    check_folder_name,
+    file_digest,
+    local_path,
+    read_json,
+    regular_file,
+    write_file,
+)
 from a2j_jax.tracks import TRACKS, TrackRecord, TrackSpec
 
 Batch = dict[str, np.ndarray]
@@ -266,6 +273,7 @@ def _record(builder: tfds.core.DatasetBuilder) -> TrackRecord:
 
 def _newest(data_dir: str | Path, track: TrackSpec) -> tfds.core.DatasetBuilder:
     data_dir = local_path(data_dir, "data directory")
+    check_folder_name(data_dir)
     if data_dir.exists() and not data_dir.is_dir():
         raise UserError(
             f"data directory {data_dir} is a file; name the folder that `a2j build` wrote to"

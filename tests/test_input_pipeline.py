@@ -161,6 +161,10 @@ def test_mistakes_get_one_clear_line(data_dir, tmp_path):
 
     with pytest.raises(UserError, match=r"no data directory .*nowhere; build it: a2j build synth"):
         open_with(tmp_path / "nowhere")
+    (tmp_path / "caf\udce9").symlink_to(data_dir)
+    with pytest.raises(UserError, match="use another folder"):
+        open_with(tmp_path / "caf\udce9")
+    (tmp_path / "caf\udce9").unlink()
     with pytest.raises(UserError, match="holds no data set of track 'synthetic_hand'"):
         open_with(tmp_path)
     with pytest.raises(UserError, match="no data set of track 'nyu'"):

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from importlib import import_module
 from multiprocessing import util as multiprocessing_util
@@ -197,16 +198,28 @@ def ends_within(seconds: float) -> Iterator[None]:
 
 def _interrupt_again(unraisable: Any) -> None:
     """A Ctrl-C that met a callback of the garbage collector (JAX has one) would be printed and forgotten."""
-    if isinstance(unraisable.exc_value, KeyboardInterrupt):
-        # When the callback is over; as a signal to the main thread, which wakes it where it waits.
-        main_thread = threading.main_thread().ident
-        terminated = isinstance(unraisable.exc_value, _Terminated)
-        number = signal.SIGTERM if terminated else signal.SIGINT
-        again = threading.Timer(0.05, signal.pthread_kill, (main_thread, number))
-        again.daemon = True
-        again.start()
-    else:
+    if not isinstance(unraisable.exc_value, KeyboardInterrupt):
         sys.__unraisablehook__(unraisable)
+        return
+    main_thread = threading.main_thread().ident
+    assert main_thread is not None
+    terminated = isinstance(unraisable.exc_value, _Terminated)
+
+    def again() -> None:
+        while True:
+            time.sleep(0.05)
+            frame = sys._current_frames().get(main_thread)
+            while frame is not None and frame.f_code is not _interrupt_again.__code__:
+                frame = frame.f_back
+            if frame is None:  # not in this hook, where it would be forgotten once more
+                break
+        signal.pthread_kill(main_thread, signal.SIGTERM if terminated else signal.SIGINT)
+        for _ in range(20):  # a thread about to wait has not noticed: wake it
+            time.sleep(0.2)
+            signal.pthread_kill(main_thread, signal.SIGURG)
+
+    signal.signal(signal.SIGURG, lambda *_: None)
+    threading.Thread(target=again, daemon=True).start()
 
 
 def _complain(message: str, instructions: str = "") -> int:
