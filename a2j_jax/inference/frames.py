@@ -1,5 +1,6 @@
 """Depth frames as the predictor takes them: (H, W) float32 mm, 0 = no reading."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,10 @@ def frame_from_array(depth_mm: Any, where: str = "depth frame") -> DepthFrame:
     Raises:
         UserError: not 2-D, not numeric, empty.
     """
+    if isinstance(depth_mm, str | os.PathLike):
+        raise UserError(
+            f"{where}: expected an array in mm, found a path; read it with a2j_jax.depth_files.read_depth(path).depth"
+        )
     array = np.asarray(depth_mm)
     if array.dtype.kind not in "uif":
         raise UserError(f"{where}: expected numbers in mm, found dtype {array.dtype}")

@@ -101,7 +101,7 @@ class Predictor:
                 "checkpoint was trained on"
             )
         self.spec = spec
-        self.camera = camera or spec.camera
+        self.camera = _check_camera(camera) or spec.camera
         self._logged: set[str] = set()
         self._variables = jax.device_put(variables)
         started = time.perf_counter()
@@ -156,7 +156,7 @@ class Predictor:
                 the image or without a positive depth; an empty box; no reading at that depth.
         """
         depth = self._checked(depth_mm)
-        camera = camera or self.camera
+        camera = _check_camera(camera) or self.camera
         if center_uvd is None and box_px is None:
             found = self.locate(depth, camera)
             center_uvd, box_px = found.center_uvd, found.box_px
@@ -207,7 +207,7 @@ class Predictor:
         Raises:
             UserError: no reading in the frame.
         """
-        depth, camera = self._checked(depth_mm), camera or self.camera
+        depth, camera = self._checked(depth_mm), _check_camera(camera) or self.camera
         if self.spec.crop_by == "center" and camera is not None:
             return Location(center_uvd=hand_center(depth, camera))
         return Location(box_px=person_box(depth, self.spec.label_box_margin_px / 2, camera))
@@ -229,6 +229,12 @@ class Predictor:
         if center is not None:
             return float(center[2])
         return depth_in_box(depth, box_px, self.spec.depth_window_mm or np.inf)
+
+
+def _check_camera(camera: geometry.Camera | None) -> geometry.Camera | None:
+    if not isinstance(camera, geometry.Camera | None):
+        raise UserError(f"camera {camera!r}: expected a2j_jax.Camera(fx, fy, u0, v0)")
+    return camera
 
 
 def frames_of(source: TrackSpec, trained: TrackSpec) -> TrackSpec:

@@ -204,6 +204,14 @@ def test_real_frames_are_not_doubted(reference: Path, folder: str) -> None:
 
 
 @pytest.mark.parametrize("ask", ["locate", "__call__"])
+def test_a_wrong_argument_names_the_right_one(ask: str) -> None:
+    with pytest.raises(UserError, match=r"a2j_jax\.Camera\(fx, fy"):
+        getattr(predictor("nyu"), ask)(scene(), camera=(588.0, 587.0, 320.0, 240.0))
+    with pytest.raises(UserError, match=r"found a path; .*read_depth"):
+        getattr(predictor("nyu"), ask)("frame.png")
+
+
+@pytest.mark.parametrize("ask", ["locate", "__call__"])
 def test_metres_are_refused(ask: str) -> None:
     with pytest.raises(UserError, match="meters"):
         getattr(predictor("nyu"), ask)(scene() / 1000)
