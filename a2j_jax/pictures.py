@@ -163,7 +163,7 @@ def _write_svg(
     from matplotlib import rc_context
 
     # Letters as outlines look the same everywhere; a fixed salt and no date: same figure, same bytes.
-    with rc_context({"svg.hashsalt": salt, "svg.fonttype": "path"}), _plain_text(figure):
+    with rc_context({"svg.hashsalt": printable(salt), "svg.fonttype": "path"}), _plain_text(figure):
         figure.savefig(where, format="svg", metadata=metadata, transparent=transparent)
 
 

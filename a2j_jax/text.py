@@ -25,5 +25,10 @@ def printable(text: str, longest: int | None = None) -> str:
     return "".join(_escaped(c) if unicodedata.category(c) in _UNSEEN else c for c in text)
 
 
+def as_utf8(name: str) -> str:
+    r"""A frame's name as files hold it: undecodable bytes of a path, which no UTF-8 file can hold, as `\udcff`."""
+    return name.encode(errors="backslashreplace").decode()
+
+
 def _escaped(character: str) -> str:
     return character.encode("unicode_escape").decode("ascii")

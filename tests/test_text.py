@@ -108,6 +108,7 @@ def test_pictures_hold_names_literally(tmp_path: Path) -> None:
         path = pictures.contact_sheet(tiles, skeleton, tmp_path / f"a{suffix}", title="$x$ \x1b")
         assert path.stat().st_size > 1000
     ElementTree.parse(tmp_path / "a.svg")
+    assert pictures.save_figure(figure, tmp_path / "caf\udce9.svg").stat().st_size > 1000
 
 
 def test_tables_and_pages_hold_names_literally(tmp_path: Path) -> None:

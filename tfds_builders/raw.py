@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from a2j_jax.errors import UnreadableFrame as UnreadableFrame
+from a2j_jax.text import as_utf8
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +47,10 @@ class RawSplit:
     numbers: npt.NDArray[np.int64] | None = None
     notes: tuple[str, ...] = ()
     faults: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Names are stored as UTF-8."""
+        object.__setattr__(self, "frame_ids", [as_utf8(name) for name in self.frame_ids])
 
     def __len__(self) -> int:
         return len(self.frame_ids)

@@ -33,7 +33,7 @@ from a2j_jax.evaluation import layouts
 from a2j_jax.evaluation.submission import frame_index, numbered
 from a2j_jax.evaluation.text_rows import read_rows
 from a2j_jax.files import MARK, local_path, parse_json, read_json, regular_file, replacing
-from a2j_jax.text import printable
+from a2j_jax.text import as_utf8, printable
 from a2j_jax.tracks import TrackRecord, TrackSpec
 
 FloatArray = NDArray[np.float64]
@@ -63,6 +63,12 @@ class JointSet:
     frame_id: NDArray[np.str_] | None = None
     about: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Names are those that a data set stores."""
+        if self.frame_id is not None:
+            names = [as_utf8(str(name)) for name in self.frame_id]
+            object.__setattr__(self, "frame_id", np.array(names, np.str_))
 
     @property
     def record(self) -> TrackRecord:

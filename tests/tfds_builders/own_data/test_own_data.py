@@ -12,6 +12,7 @@ from PIL import Image
 
 from a2j_jax import geometry, input_pipeline
 from a2j_jax.errors import UserError
+from a2j_jax.evaluation import predictions
 from a2j_jax.track_files import find_track
 from tests.distributions import own_data as fixture
 from tfds_builders.build import build_raw
@@ -74,6 +75,20 @@ def test_a_folder_becomes_a_data_set(folder: Path, tmp_path: Path) -> None:
     )
     # docs/own_data.md: what to score on where there is no test split.
     assert input_pipeline.num_frames(tmp_path / "data", track, "train[:1]") == 1
+
+
+def test_frames_whose_names_are_not_utf8(folder: Path, tmp_path: Path) -> None:
+    path = fixture.write_json(folder)
+    path.write_text(path.read_text().replace("frames/1.png", r"frames/\udce9.png"))
+    (folder / "frames/1.png").rename(folder / "frames/\udce9.png")
+    build_raw(str(folder), folder, tmp_path / "data")
+    track = find_track(folder)
+    example = input_pipeline.example_reader(tmp_path / "data", track, "train")(1)
+    assert example["frame_id"] == rb"frames/\udce9.png"
+    # As `a2j predict --json` names it.
+    joints = predictions.JointSet(fixture.UVD[:1], frame_id=np.array(["frames/\udce9.png"]))
+    assert joints.frame_id is not None
+    assert joints.frame_id.tolist() == [example["frame_id"].decode()]
 
 
 def test_what_was_given_and_cannot_be_used_is_said(
