@@ -10,12 +10,10 @@ import argparse
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.table import Table
 from scipy.stats import spearmanr
 
-from a2j_jax import input_pipeline
+from a2j_jax import input_pipeline, progress
 from a2j_jax.evaluation.evaluate import evaluate_batches
-from a2j_jax.progress import progress
 from a2j_jax.training import assembly
 from a2j_jax.training.restore import restore
 
@@ -38,7 +36,7 @@ def main() -> None:
     where = arguments.data_dir, track, arguments.split
     batches = input_pipeline.eval_batches(*where, BATCH_SIZE)
     frames = input_pipeline.num_frames(*where)
-    with progress(f"predicting with step {restored.step}", frames, "frames") as advance:
+    with progress.progress(f"predicting with step {restored.step}", frames, "frames") as advance:
         result = evaluate_batches(
             lambda batch: predict(variables, batch), batches, track, on_batch=advance
         )
@@ -51,7 +49,7 @@ def print_table(errors: NDArray[np.float64], confidence: NDArray[np.float64], sp
     labelled = np.isfinite(errors)
     error, sure = errors[labelled], confidence[labelled]
     per_frame = spearmanr(confidence.mean(1), np.nanmean(errors, axis=1)).statistic
-    table = Table(title=f"{len(errors):,} frames of {split}, {len(error):,} joints")
+    table = progress.PlainTable(title=f"{len(errors):,} frames of {split}, {len(error):,} joints")
     for column in ("joints", "confidence", "mean error", "median error"):
         table.add_column(column, justify="right")
     for part in np.array_split(np.argsort(sure), PARTS):
@@ -62,7 +60,7 @@ def print_table(errors: NDArray[np.float64], confidence: NDArray[np.float64], sp
             f"{np.median(error[part]):.1f}",
         )
     console = Console()
-    console.print(table)
+    progress.print_table(table, console)
     console.print(
         f"Spearman's rank correlation of confidence and error: joints {spearmanr(sure, error).statistic:.2f}, "
         f"frame means {per_frame:.2f}",

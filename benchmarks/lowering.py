@@ -15,8 +15,8 @@ from functools import partial
 import jax
 import numpy as np
 from rich.console import Console
-from rich.table import Table
 
+from a2j_jax import progress
 from a2j_jax.losses import a2j_losses
 from a2j_jax.models import conv
 from a2j_jax.models.a2j import A2J
@@ -49,7 +49,7 @@ def main() -> None:
             times[name].append(time.perf_counter() - started)
 
     medians = {name: 1e3 * statistics.median(values) for name, values in times.items()}
-    table = Table(
+    table = progress.PlainTable(
         title=f"{arguments.backbone}, width {arguments.width}, {arguments.batch_size} x "
         f"{arguments.crop_size} px, {jax.devices()[0].device_kind}, {platform.machine()}, "
         f"jax {jax.__version__}"
@@ -60,7 +60,7 @@ def main() -> None:
         used = name == ("own" if on_cpu else "native")
         label = f"{name} (used here)" if used else name
         table.add_row(label, f"{value:.1f}", f"{value / medians['native']:.2f}")
-    Console().print(table)
+    progress.print_table(table, Console())
 
 
 def step_of(arguments: argparse.Namespace, is_cpu: Callable[[], bool]) -> Callable[[], None]:

@@ -15,9 +15,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.table import Table
 
-from a2j_jax import pictures
+from a2j_jax import pictures, progress
 from a2j_jax.cli.arguments import join_negative_numbers, numbers
 from a2j_jax.evaluation.metrics import joint_errors
 from a2j_jax.geometry import uvd_to_xyz
@@ -90,7 +89,7 @@ def errors_mm(uvd: NDArray[np.float64], labels: NDArray[np.float64]) -> NDArray[
 def print_joints(
     title: str, errors: dict[str, NDArray[np.float64]], corresponding: NDArray[np.bool_]
 ) -> None:
-    table = Table(title=f"{title}: error in mm")
+    table = progress.PlainTable(title=f"{title}: error in mm")
     table.add_column("joint")
     for name in errors:
         table.add_column(name, justify="right")
@@ -105,19 +104,19 @@ def print_joints(
         f"mean of the {corresponding.sum()} corresponding",
         *(f"{e[corresponding].mean():.2f}" for e in errors.values()),
     )
-    Console().print(table)
+    progress.print_table(table, Console())
 
 
 def print_shifts(errors: dict[tuple[float, ...], NDArray[np.float64]]) -> None:
     """Errors of the corresponding joints by what the centre was moved by."""
-    table = Table(title="the same with the centre moved")
+    table = progress.PlainTable(title="the same with the centre moved")
     for column in ("u px", "v px", "d mm", "mean mm", "worst mm"):
         table.add_column(column, justify="right")
     for shift, error in errors.items():
         table.add_row(
             *(f"{value:+g}" for value in shift), f"{error.mean():.1f}", f"{error.max():.1f}"
         )
-    Console().print(table)
+    progress.print_table(table, Console())
 
 
 def draw(
