@@ -147,6 +147,7 @@ class _Draft:
     def use_files(self, folder: Path) -> None:
         """Every published file that there is, the authors' own first."""
         if (self.sources >= 0).all():
+            self.notes.append(f"{folder} (--centers) not used: all frames come with a {self.what}")
             return
         names = center_files.file_names(self.track, self.split_name)
         paths = [center_files.find(folder, name, self.track) for name in names]

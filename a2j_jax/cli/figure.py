@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from a2j_jax.cli.arguments import add_overwrite, check_picture, path_name, whole
 from a2j_jax.cli.eval import named_files
 from a2j_jax.errors import UserError
-from a2j_jax.files import check_output
+from a2j_jax.files import check_output, regular_file
 
 if TYPE_CHECKING:
     from a2j_jax.figures.sheet import Figure
@@ -173,6 +173,8 @@ def _figure_7(arguments: argparse.Namespace) -> "Figure":
         raise UserError(
             f"{name!r} names a checkpoint and a file of predictions: call one of them something else, NAME=FILE"
         )
+    for path in predictions.values():  # before checkpoints are evaluated
+        regular_file(path, "a file of joints")
     data = {"data_dir": arguments.data_dir, "split": arguments.split}
     if checkpoints:
         if arguments.labels or arguments.track:

@@ -142,7 +142,9 @@ def test_nobody_publishes_files_for_tracks_of_ones_own(tmp_path: Path) -> None:
     own = dataclasses.replace(NYU, name="my_hands")
     assert plan_crops(own, "test", split_of(joints_of(NYU)), None).notes == ()
     shipped = split_of(joints_of(NYU), crops=centers_of(joints_of(NYU))[:, 0])
-    assert plan_crops(own, "test", shipped, tmp_path).notes == ()
+    assert plan_crops(own, "test", shipped, None).notes == ()
+    (note,) = plan_crops(own, "test", shipped, tmp_path).notes
+    assert "not used" in note
     one = plan_crops(NYU, "test", split_of(joints_of(NYU, 1), 1), None)
     assert "1 test frame cropped" in one.notes[0]
 
