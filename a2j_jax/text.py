@@ -4,6 +4,7 @@ Names come from files and command lines and may hold anything a byte string can:
 undecodable bytes. Whatever shows one (terminal, log, picture, SVG, HTML) passes it through `printable` first.
 """
 
+import re
 import unicodedata
 
 # Control characters, lone surrogates (undecodable bytes of a path), private use and unassigned, line and
@@ -28,6 +29,11 @@ def printable(text: str, longest: int | None = None) -> str:
 def as_utf8(name: str) -> str:
     r"""A frame's name as files hold it: undecodable bytes of a path, which no UTF-8 file can hold, as `\udcff`."""
     return name.encode(errors="backslashreplace").decode()
+
+
+def in_words(joint: str) -> str:
+    """A joint's name as words: `index_tip` as "index tip"; an underscore at the beginning or end stays."""
+    return re.sub(r"(?<=\w)_(?=\w)", " ", joint)
 
 
 def _escaped(character: str) -> str:

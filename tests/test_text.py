@@ -12,7 +12,7 @@ from rich.console import Console
 
 from a2j_jax import pictures, progress
 from a2j_jax.evaluation import figures, html, report, tables
-from a2j_jax.text import printable
+from a2j_jax.text import in_words, printable
 from tests.evaluation import made_up
 
 # Name -> what is shown of it.
@@ -129,3 +129,8 @@ def test_tables_and_pages_hold_names_literally(tmp_path: Path) -> None:
     report.print_scores(scores, Console(file=out, width=2000))
     written = report.write_report(dataclasses.replace(found, scores=scores), tmp_path)
     assert written[0].read_text().count("\x1b") == 0
+
+
+def test_a_joint_in_words_keeps_what_its_name_begins_with() -> None:
+    names = {"index_tip": "index tip", "_x": "_x", "x_": "x_", "__": "__", "a_b_c": "a b c"}
+    assert {name: in_words(name) for name in names} == names

@@ -23,7 +23,9 @@ examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what `a2j show` takes."""
-    parser.add_argument("track", type=path_name, help="data set to show")
+    parser.add_argument(
+        "track", type=path_name, help="data set to show, or a folder with track.json"
+    )
     parser.add_argument("--data_dir", type=path_name, help="TFDS data directory (default: data)")
     parser.add_argument("--split", default="train", help="default: train")
     parser.add_argument("--crop_size", type=whole(16, LARGEST_CROP), help="pixels (the track's)")

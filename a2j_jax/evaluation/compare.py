@@ -185,7 +185,7 @@ def score_files(
         if (rows < 0).any():
             say(
                 f"warning: {printable(str(files[name]))}: holds {np.sum(rows >= 0):,} of the {count:,} frames of {of}; "
-                f"scores are of {len(kept):,} frames alone, and say so"
+                f"only these {len(kept):,} frames are scored, and every row is marked"
             )
     if not len(kept):
         raise UserError(f"no frame of {of} is in all of {', '.join(map(str, files.values()))}")

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from a2j_jax import pictures
 from a2j_jax.evaluation import metrics
 from a2j_jax.evaluation.score import CURVE_LIMIT, Scores
-from a2j_jax.text import printable
+from a2j_jax.text import in_words, printable
 
 FloatArray = NDArray[np.float64]
 INK, GRID = "#1b1f24", "#d8dce1"
@@ -21,6 +21,7 @@ _LINE_STYLES = ("-", "--", "-.", ":")
 _WIDTH = 4.6  # inches; text of 10 points then has a sixtieth of the width
 _FOOT, _LEGEND_LINE = 0.5, 0.19
 _BINS = 12
+_LONGEST_NAME = 24  # of a joint, beside its bars; longer ones would leave the picture
 _CURVE_END = 4 * CURVE_LIMIT
 _FEWEST_PER_BIN = 8
 
@@ -149,7 +150,9 @@ def draw_joint_bars(
         shift = (number - (len(values) - 1) / 2) * thick
         color = _style(number)["color"]
         bars.append(axes.barh(places + shift, np.nan_to_num(numbers), thick * 0.9, color=color))
-    axes.set_yticks(places, [*(printable(name.replace("_", " ")) for name in names), overall])
+    axes.set_yticks(
+        places, [*(printable(in_words(name), _LONGEST_NAME) for name in names), overall]
+    )
     axes.get_yticklabels()[-1].set_fontweight("bold")
     axes.set_ylim(rows - 0.05, -0.55)
     axes.axhline(rows - 1.3, color=INK, linewidth=0.8)

@@ -10,7 +10,7 @@ import numpy as np
 from a2j_jax.evaluation import published
 from a2j_jax.evaluation.score import CURVE_LIMIT, Scores
 from a2j_jax.experiments.paper_tables import TABLES
-from a2j_jax.text import printable
+from a2j_jax.text import in_words, printable
 
 ABSENT = "–"  # a number that is not known
 # Published methods are listed in rows where a table has no more columns than this.
@@ -65,7 +65,7 @@ def score_tables(scores: Mapping[str, Scores]) -> tuple[list[Table], list[Table]
     if protocol is not None:
         title, values = protocol
         rows = [
-            (_joint(joint), *(percent(numbers[k], 2) for numbers in values.values()))
+            (in_words(joint), *(percent(numbers[k], 2) for numbers in values.values()))
             for k, joint in enumerate(first.joint_names)
         ]
         by_joint.append(Table(f"{title} of each joint", ("", *values), tuple(rows)))
@@ -113,7 +113,7 @@ def joints_table(scores: Mapping[str, Scores]) -> Table:
     """Mean error of every joint, a column per method."""
     first = next(iter(scores.values()))
     rows = [
-        _row(_joint(joint), scores, lambda s, k=k: number(s.per_joint[k]))
+        _row(in_words(joint), scores, lambda s, k=k: number(s.per_joint[k]))
         for k, joint in enumerate(first.joint_names)
     ]
     return Table(f"Mean error of each joint ({first.unit})", ("", *scores), tuple(rows))
@@ -255,10 +255,6 @@ def percent(fraction: float | None, decimals: int = 1) -> str:
     """A fraction as a percentage, or a dash for what is not known."""
     known = fraction is not None and np.isfinite(fraction)
     return f"{fraction:.{decimals}%}" if known else ABSENT
-
-
-def _joint(name: str) -> str:
-    return name.replace("_", " ")
 
 
 def _row(label: str, scores: Mapping[str, Scores], value: Callable[..., Any]) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from a2j_jax import pictures
 from a2j_jax.figures.sheet import Area, Sheet, legend_height
 from a2j_jax.figures.votes import FrameVotes, JointVotes, error_unit
 from a2j_jax.models.anchors import ANCHOR_SPACING_PX, anchor_grid
+from a2j_jax.text import in_words
 from a2j_jax.tracks import TrackSpec
 
 ANCHOR_COLOR, OFFSET_COLOR, MEAN_COLOR = pictures.LIMB_COLORS[:3]
@@ -99,7 +100,7 @@ def draw_idea(shown: Sequence[FrameVotes], track: TrackSpec, caption: str, comma
         for column, joint in enumerate(frame.joints, 1):
             error = "" if joint.error is None else f"; {joint.error:.1f} {unit} off"
             axes = _tile(
-                sheet, column * side, top, side, _words(joint.joint), f"{_count(joint)}{error}"
+                sheet, column * side, top, side, in_words(joint.joint), f"{_count(joint)}{error}"
             )
             draw_votes(axes, frame, joint, mean_anchor=False)
     return sheet.figure
@@ -123,7 +124,7 @@ def draw_pairs(shown: Mapping[str, Sequence[FrameVotes]], caption: str, command:
         top = head + row * (side + _TITLE)
         for column, (kind, frame) in enumerate(zip(shown, same_frame, strict=True)):
             for pair, joint in enumerate(frame.joints):
-                name = "" if column else f"{_words(joint.joint)}, {frame.name}"
+                name = "" if column else f"{in_words(joint.joint)}, {frame.name}"
                 left = pair * pair_width + column * side
                 axes = _tile(sheet, left, top, side, name, _pair_told(kind, joint))
                 draw_votes(axes, frame, joint, mean_anchor=True)
@@ -138,10 +139,6 @@ def _tile(sheet: Sheet, left: float, top: float, side: float, name: str, told: s
     sheet.text(left + _PAD, top + 0.32, told, va="baseline", fontsize=7.5, color="0.25")
     inner = side - 2 * _PAD
     return sheet.axes(Area(left + _PAD, top + _TITLE, inner, inner))
-
-
-def _words(joint: str) -> str:
-    return joint.replace("_", " ")
 
 
 def _legend(mean_anchor: bool) -> Iterator[Any]:

@@ -181,7 +181,8 @@ def test_without_matplotlib_the_numbers_are_still_written(
 ) -> None:
     said: list[str] = []
     monkeypatch.setattr(report.progress, "say", said.append)
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    for module in ("matplotlib", "matplotlib.backends.backend_agg"):
+        monkeypatch.setitem(sys.modules, module, None)
     written = report.write_report(made_up.comparison(), tmp_path)
     assert [path.name for path in written] == ["report.html"]
     assert said == ["no pictures: they need matplotlib, pip install 'a2j-jax[viz]'"]
