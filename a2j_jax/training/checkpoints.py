@@ -286,8 +286,8 @@ class RunCheckpoints:
             why = reason(error)
             mend = "Make room and run" if why == os.strerror(errno.ENOSPC) else "Run"
             raise UserError(
-                f"{folder}: {what} could not be saved ({why}); {there}. {mend} the same command again: it goes "
-                "on from there"
+                f"{folder}: {what} could not be saved ({why}); {there}. {mend} the same command again: it "
+                "resumes from there"
             ) from error
 
     def close(self) -> None:

@@ -100,7 +100,7 @@ def read_config(directory: str | Path) -> Config:
     except UserError as error:
         raise UserError(
             f"{error}; if it is damaged, delete it and train with the run's own config again, which writes it "
-            "anew, or convert the weights again"
+            "again, or convert the weights again"
         ) from error
 
 
