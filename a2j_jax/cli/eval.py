@@ -13,8 +13,6 @@ from a2j_jax.errors import UserError
 from a2j_jax.files import local_path
 from a2j_jax.tracks import LARGEST_CROP
 
-_GRACE_SECONDS = 1.0  # after SIGTERM
-
 EXAMPLES = """\
 examples:
   a2j eval --workdir runs/quickstart
@@ -108,7 +106,7 @@ def run(arguments: argparse.Namespace) -> int:
     from a2j_jax.cli.main import ends_within
 
     join_processes(arguments)
-    with ends_within(_GRACE_SECONDS):
+    with ends_within():
         contents = _predictions(arguments) if arguments.predictions else _checkpoint(arguments)
         if arguments.json and processes.is_first():
             print(json.dumps(contents))

@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from multiprocessing import util as multiprocessing_util
 from typing import Any, NoReturn
@@ -57,6 +57,8 @@ examples:
 class _Terminated(KeyboardInterrupt):
     """SIGTERM where nothing else listens for it: for whoever cleans up after Ctrl-C."""
 
+    came = threading.Event()
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit status: 0, 2 for a user's mistake, 130 for Ctrl-C, 143 for SIGTERM."""
@@ -71,10 +73,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             _print_error(printable(str(stop)))
         processes.leave()  # all of them stopped after the same step
         return stop.status
-    except _Terminated:
-        _print_error("SIGTERM: ended")
-        return TERMINATED
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
+        # A library written in C may have raised one of its own instead of ours.
+        if isinstance(interrupt, _Terminated) or _Terminated.came.is_set():
+            _print_error("SIGTERM: ended")
+            return TERMINATED
         _print_error("interrupted")
         return INTERRUPTED
     except BrokenPipeError:
@@ -160,13 +163,15 @@ def _flush_standard_streams(status: int) -> int:
 
 
 def _end(*_: object) -> NoReturn:
+    _Terminated.came.set()
     raise _Terminated
 
 
 @contextlib.contextmanager
-def ends_within(seconds: float) -> Iterator[None]:
+def ends_within(seconds: float = 1.0, unless: Callable[[], bool] = lambda: False) -> Iterator[None]:
     """A context in which SIGTERM ends the program after this long even while it compiles or computes.
 
+    Not where `unless` is true by then: there is work to be saved first.
     Python's handlers run between two steps of the interpreter, and one step may be a compilation. Outside of
     `console`, and in other threads, this changes nothing.
     """
@@ -182,7 +187,7 @@ def ends_within(seconds: float) -> Iterator[None]:
 
     def watch() -> None:
         while number := os.read(reader, 1):
-            if number[0] == signal.SIGTERM and not unwound.wait(seconds):
+            if number[0] == signal.SIGTERM and not unwound.wait(seconds) and not unless():
                 os.write(2, b"a2j: SIGTERM: ended\n")
                 os._exit(TERMINATED)
         os.close(reader)

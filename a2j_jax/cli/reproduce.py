@@ -65,6 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
     from pathlib import Path
 
     from a2j_jax.cli.embedded import build_if_embedded
+    from a2j_jax.cli.main import ends_within
     from a2j_jax.config import override
     from a2j_jax.evaluation.report import say_written
     from a2j_jax.experiments import result_table
@@ -73,6 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
     from a2j_jax.experiments.reproduce import jobs, run_all
     from a2j_jax.files import check_output
     from a2j_jax.training import assembly
+    from a2j_jax.training.stopping import SOMETHING_TO_SAVE
 
     table, data = get_table(arguments.table, arguments.data)
     base = base_config(data, arguments.budget)
@@ -90,13 +92,14 @@ def run(arguments: argparse.Namespace) -> int:
         check_output(out / f"{table.name}{suffix}", arguments.overwrite)
     todo = list(jobs(table, base, arguments.seeds, out))
     _check_taken(arguments.overrides, base, todo)
-    results, skipped = run_all(
-        todo,
-        pdj=table.pdj,
-        split=arguments.split,
-        prepare=build_if_embedded,
-        command=arguments.command_line,
-    )
+    with ends_within(unless=SOMETHING_TO_SAVE.is_set):
+        results, skipped = run_all(
+            todo,
+            pdj=table.pdj,
+            split=arguments.split,
+            prepare=build_if_embedded,
+            command=arguments.command_line,
+        )
     contents = result_table.result_table(table, assembly.track_of(base), results, skipped)
     result_table.print_table(contents)
     say_written(

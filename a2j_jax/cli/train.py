@@ -1,6 +1,7 @@
 """Train an experiment from its config; run it again to continue where it stopped."""
 
 import argparse
+import contextlib
 
 from a2j_jax.cli.arguments import add_config_arguments, path_name
 from a2j_jax.cli.distributed import add_process_arguments, join_processes
@@ -54,12 +55,14 @@ def run(arguments: argparse.Namespace) -> int:
     from a2j_jax import processes
     from a2j_jax.cli.arguments import config_with_overrides
     from a2j_jax.cli.embedded import build_if_embedded
+    from a2j_jax.cli.main import ends_within
     from a2j_jax.errors import UserError
     from a2j_jax.training.continuing import check_run_directory
     from a2j_jax.training.experiment import run_experiment
     from a2j_jax.training.profiling import ProfileWindow
     from a2j_jax.training.record import run_of
     from a2j_jax.training.run_directory import kept_checkpoints
+    from a2j_jax.training.stopping import SOMETHING_TO_SAVE
 
     overrides = list(arguments.overrides)
     if arguments.on_bad_example is not None:
@@ -74,5 +77,8 @@ def run(arguments: argparse.Namespace) -> int:
     if processes.is_first():
         build_if_embedded(config)
     processes.wait_for_all("the data set is there")
-    run_experiment(config, workdir, command=arguments.command_line, profile_steps=profiled)
+    with contextlib.ExitStack() as stack:
+        if not processes.several():  # those end together
+            stack.enter_context(ends_within(unless=SOMETHING_TO_SAVE.is_set))
+        run_experiment(config, workdir, command=arguments.command_line, profile_steps=profiled)
     return 0

@@ -16,7 +16,7 @@ from a2j_jax.training.logs import NoLog, RunLog
 from a2j_jax.training.run_directory import OF_EMA, RANKED_BY
 from a2j_jax.training.state import TrainState
 from a2j_jax.training.step import Batch, Metrics, TrainStep
-from a2j_jax.training.stopping import StopRequests, stopped
+from a2j_jax.training.stopping import SOMETHING_TO_SAVE, StopRequests, stopped
 
 # (state, called after each batch) -> scores of the evaluation split; the "error", or that of the averaged weights,
 # ranks checkpoints
@@ -104,6 +104,7 @@ def train(
         last good checkpoint; a checkpoint that cannot be saved.
       Stopped: SIGTERM or SIGINT came; the last step's state is saved.
     """
+    SOMETHING_TO_SAVE.clear()
     whole = gather(state)
     first = int(whole.step)
     reporter = _Reporter(log, schedule, intervals.log, checkpoints, skippable)
@@ -132,6 +133,7 @@ def train(
                 if window is not None:
                     window.before(step)
                 state, metrics = train_step(state, {name: batch[name] for name in BATCH_KEYS}, key)
+                SOMETHING_TO_SAVE.set()
                 if window is not None:
                     window.after(step, metrics)
                 reporter.read(advance)
@@ -149,6 +151,7 @@ def train(
                 if due:
                     score()
             checkpoints.wait()
+    SOMETHING_TO_SAVE.clear()
     return gather(state)
 
 

@@ -17,6 +17,8 @@ from a2j_jax import processes
 from a2j_jax.errors import Stopped
 from a2j_jax.progress import say
 
+#: Set once a step was taken that no checkpoint may hold: until then, compiling, a run may end at once.
+SOMETHING_TO_SAVE = threading.Event()
 _SIGNALS = (signal.SIGINT, signal.SIGHUP, signal.SIGTERM)
 
 

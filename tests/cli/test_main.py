@@ -322,13 +322,17 @@ def test_imports_are_light(tmp_path: Path) -> None:
 
 
 ENDED = """
-import os, signal
+import os, signal, sys
 import a2j_jax.cli.show
 from a2j_jax.cli import console
 
 def run(_):
     try:
         os.kill(os.getpid(), signal.SIGTERM)
+    except KeyboardInterrupt:
+        if sys.argv[1] == "as a library in C":
+            raise KeyboardInterrupt
+        raise
     finally:
         print("closed")
 
@@ -337,9 +341,10 @@ console(["show", "synthetic_hand"])
 """
 
 
-def test_sigterm_where_nothing_else_listens_for_it() -> None:
+@pytest.mark.parametrize("how", ["plain", "as a library in C"])
+def test_sigterm_where_nothing_else_listens_for_it(how: str) -> None:
     """As Ctrl-C: what is open is closed, one line, and a shell's status."""
-    done = subprocess.run([sys.executable, "-c", ENDED], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", ENDED, how], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (143, "closed\n", "a2j: SIGTERM: ended\n")
 
 
@@ -388,3 +393,31 @@ def test_a_working_directory_that_is_gone_is_one_line(tmp_path: Path) -> None:
     assert done.returncode == 2, done
     assert "working directory" in done.stderr
     assert len(done.stderr.splitlines()) == 1, done.stderr
+
+
+_COMPILING = """
+import hashlib, os, signal, sys, threading
+import a2j_jax.cli.show
+from a2j_jax.cli import console
+from a2j_jax.cli.main import ends_within
+
+def run(_):
+    with ends_within(0.2, unless=lambda: sys.argv[1] == "a step"):
+        signal.signal(signal.SIGTERM, lambda *_: None)  # as a run listens for it
+        threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        hashlib.pbkdf2_hmac("sha256", b"", b"", 4 * 10**6)  # as a compilation: Python hears no signal in it
+        print("saved")
+    return 0
+
+a2j_jax.cli.show.run = run
+console(["show", "synthetic_hand"])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("work", "status", "out"), [("a step", 0, "saved\n"), ("nothing", 143, "")]
+)
+def test_sigterm_waits_for_what_is_to_be_saved(work: str, status: int, out: str) -> None:
+    done = subprocess.run([sys.executable, "-c", _COMPILING, work], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (status, out)
