@@ -148,12 +148,12 @@ def test_a_run_survives_whatever_stops_it(tiny_data: Path, tmp_path: Path) -> No
     # All of them get it: Slurm's way.
     ended = run.interrupted(signal.SIGTERM, [0, 1])
     assert [one.status for one in ended] == [143, 143], ended
-    said_once(ended, f"a2j: SIGTERM: stopped after step {run.step()} of {ENDLESS}, which is saved")
+    said_once(ended, f"a2j: SIGTERM: stopped after step {run.step()} of {ENDLESS}; ")
     # One of them gets it, and all stop after the same step.
     before = run.step()
     ended = run.interrupted(signal.SIGINT, [1])
     assert [one.status for one in ended] == [143, 130], ended
-    said_once(ended, f"a2j: SIGTERM: stopped after step {run.step()} of {ENDLESS}, which is saved")
+    said_once(ended, f"a2j: SIGTERM: stopped after step {run.step()} of {ENDLESS}; ")
     assert run.step() > before
     # One of them dies, the one that JAX's processes talk through included: the other ends with one line.
     for dies in (1, 0):
