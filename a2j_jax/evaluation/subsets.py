@@ -1,6 +1,7 @@
 """Scores of some frames beside those of all: HANDS 2017's seen and unseen subjects, or any list of frames."""
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,8 +11,9 @@ from numpy.typing import NDArray
 from a2j_jax.errors import UserError
 from a2j_jax.evaluation.score import Scores, score_errors
 from a2j_jax.evaluation.submission import numbered
-from a2j_jax.files import local_path
+from a2j_jax.files import local_path, regular_file
 from a2j_jax.progress import say
+from a2j_jax.text import printable
 from a2j_jax.tracks import TrackSpec
 
 
@@ -75,6 +77,7 @@ def with_subsets(
 
 
 def _read(path: Path) -> NDArray[np.int64]:
+    regular_file(path, "a list of frames")
     try:
         words = [line.split() for line in path.read_text("utf-8-sig").splitlines()]
     except OSError as error:
@@ -86,10 +89,11 @@ def _read(path: Path) -> NDArray[np.int64]:
         raise UserError(f"{path}: is empty; expected a frame per line")
     numbers = numbered(names)
     if numbers is None:
-        wrong = next((name for name in names if not name.isdecimal()), None)
+        # Up to 18 digits fit 64 bits; no data set has that many frames.
+        wrong = next((name for name in names if not re.fullmatch(r"[0-9]{1,18}", name)), None)
         if wrong is not None:
             raise UserError(
-                f"{path}: line begins with {wrong[:60]!r}; expected image_D%08d.png or a number, counted from 0"
+                f"{path}: line begins with {printable(wrong, 60)!r}; expected image_D%08d.png or a number from 0"
             )
         numbers = np.array(names, np.int64)
     return np.unique(numbers)

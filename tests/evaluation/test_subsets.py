@@ -28,7 +28,13 @@ def test_lists_are_names_or_numbers(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("", "is empty"), ("a.png 1 2\n", "line begins with 'a.png'"), ("-1\n", "counted from 0")],
+    [
+        ("", "is empty"),
+        ("a.png 1 2\n", "line begins with 'a.png'"),
+        ("-1\n", "a number from 0"),
+        ("9" * 40, "a number from 0"),
+        ("٣\n", "a number from 0"),
+    ],
 )
 def test_other_lists_are_refused(tmp_path: Path, text: str, said: str) -> None:
     (tmp_path / "list.txt").write_text(text)
