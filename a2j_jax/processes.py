@@ -18,6 +18,7 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,7 @@ JOIN_SECONDS = 300  # nodes of a cluster do not start at once
 _BARRIER_SECONDS = 24 * 3600
 _LAST_WORDS_SECONDS = 10
 _END_SECONDS = 60
+_DISCONNECT_SECONDS = 30
 _BEAT_SECONDS = 5
 _SILENCE_SECONDS = (
     60  # less than JAX's own limit, at which it aborts the process with a stack trace
@@ -37,6 +39,7 @@ _SILENCE_SECONDS = (
 _JAX_SILENCE_SECONDS = 600
 _ALIVE, _ENDED = "a2j alive/", "a2j ended/"  # + index: what processes publish
 _parted = threading.Event()
+_threads: list[threading.Thread] = []
 _last_word = threading.Lock()  # taken by the thread that prints why this process ends
 
 
@@ -103,7 +106,7 @@ def initialize(
         jax.config.update("jax_enable_compilation_cache", False)
     if several():
         own = _client(), jax.process_index(), jax.process_count()
-        threading.Thread(target=_watch, args=own, daemon=True).start()
+        _start(_watch, *own)
 
 
 def _check(address: str | None, count: int | None, index: int | None, detect: bool) -> None:
@@ -195,9 +198,21 @@ def leave(failed: bool = False, wait: bool = True) -> None:
             if len(ended) == processes or (not failed and any(ended.values())):
                 break
             time.sleep(0.1)
-    disconnecting = threading.Thread(target=sys.modules["jax"].distributed.shutdown, daemon=True)
-    disconnecting.start()
-    disconnecting.join(_LAST_WORDS_SECONDS)
+    for thread in _threads:  # that watches: it has seen `_parted`, unless a call of its takes long
+        thread.join(_DISCONNECT_SECONDS)
+    _start(sys.modules["jax"].distributed.shutdown).join(_DISCONNECT_SECONDS)
+
+
+def _start(target: Callable[..., None], *arguments: Any) -> threading.Thread:
+    thread = threading.Thread(target=target, args=arguments, daemon=True)
+    _threads.append(thread)
+    thread.start()
+    return thread
+
+
+def in_a_call() -> bool:
+    """Whether a thread of this module is still in a call of JAX: taking down the interpreter would then abort."""
+    return any(thread.is_alive() for thread in _threads)
 
 
 def claim_last_word() -> None:

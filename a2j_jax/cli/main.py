@@ -115,7 +115,8 @@ def console(argv: Sequence[str] | None = None) -> NoReturn:
     status = _flush_standard_streams(status)
     alone = not processes.several()
     processes.leave(failed=status != 0, wait=status in (0, 2))
-    if status == 0 or (alone and status not in (INTERRUPTED, TERMINATED)):
+    ends_at_once = status in (INTERRUPTED, TERMINATED) if alone else status != 0
+    if not (ends_at_once or processes.in_a_call()):
         sys.exit(status)
     # Semaphores, as `atexit` would give them back: their tracker would complain of those left over.
     multiprocessing_util._run_finalizers(0)  # type: ignore[attr-defined]

@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from a2j_jax.config_files import load_config
 from a2j_jax.training import assembly
 from a2j_jax.training.logs import METRICS_FILE, read_metrics
 from a2j_jax.training.record import read_starts
-from a2j_jax.training.run_directory import ranking_metrics, read_config
+from a2j_jax.training.run_directory import ranking_metrics, read_config, write_config
 from tests import tiny
 from tests.cli.conftest import Command, Refused
 
@@ -92,6 +93,7 @@ def test_a_run_is_repeated_from_its_directory(
 def test_a_disk_that_is_full_is_told(refused: Refused, config_file: Path, tmp_path: Path) -> None:
     workdir = tmp_path / "run"
     workdir.mkdir()
+    write_config(workdir, load_config(str(config_file)))
     (workdir / METRICS_FILE).symlink_to("/dev/full")
     message = refused("train", "--config", config_file, "--workdir", workdir)
     assert f"{workdir / METRICS_FILE}: cannot be written (No space left on device)" in message

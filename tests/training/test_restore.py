@@ -46,9 +46,7 @@ def test_other_joints_start_afresh_and_are_named(
     }
     assert all(np.array_equal(after[name], there[name]) for name in set(after) - left)
     said = " ".join(capsys.readouterr().err.split())
-    assert (
-        "left as initialised, for it has none that fit: depth_head (2 tensors), offset_head" in said
-    )
+    assert "left as initialized: depth_head (2 tensors), offset_head" in said
 
 
 def test_another_trunk_is_refused(hands: Path) -> None:
