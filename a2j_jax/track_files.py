@@ -17,6 +17,7 @@
 """
 
 import dataclasses
+import itertools
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -52,6 +53,7 @@ _SMALLEST, _LARGEST = 1e-6, 1e6
 _MOST_JOINTS, _LONGEST_NAME = 512, 100
 # A window of fewer mm holds nothing that anyone tracks: it is meant in metres.
 _SMALLEST_MM = 5.0
+_LARGEST_MM = 10_000.0
 _SHORTEST_PX = 1.0
 
 
@@ -196,6 +198,8 @@ def _constant(value: Any, key: str) -> float:
         raise UserError(f"{key} {number:g}: out of range; expected {_SMALLEST:g} to {_LARGEST:g}")
     if key.endswith("window_mm") and number < _SMALLEST_MM:
         raise UserError(f"{key} {number:g}: expected mm; are these meters?")
+    if key.endswith("window_mm") and number > _LARGEST_MM:
+        raise UserError(f"{key} {number:g}: expected at most {_LARGEST_MM:g} mm around one object")
     return number
 
 
@@ -251,6 +255,8 @@ def _skeleton(name: str, joints: Any, limbs: Any) -> Skeleton:
             raise UserError(
                 f"limb {_shown(limb)} {_shown(chain)}: expected a list of two joints or more"
             )
+        if any(joint == following for joint, following in itertools.pairwise(chain)):
+            raise UserError(f"limb {_shown(limb)} {_shown(chain)}: a joint follows itself")
         for joint in chain:
             if joint not in joints:
                 hint = did_you_mean(str(joint), joints)

@@ -95,6 +95,8 @@ def test_without_joints_the_skeleton_and_protocol_are_the_other_tracks() -> None
         ({"loss_lambda": -1}, "loss_lambda -1: expected a number above 0"),
         ({"half_window_mm": -5}, "half_window_mm -5: expected a number above 0"),
         ({"half_window_mm": 0.11}, "half_window_mm 0.11: expected mm; are these meters"),
+        ({"half_window_mm": 1e5}, "half_window_mm 100000: expected at most 10000 mm"),
+        ({"limbs": {"thumb": ["wrist", "wrist"]}}, "a joint follows itself"),
         ({"depth_window_mm": 0.15}, "depth_window_mm 0.15: expected mm; are these meters"),
         ({"like": "itop_front"}, "half_window_mm: tracks like 'itop_front' crop by a box"),
         ({"half_window_mm": "wide"}, "half_window_mm 'wide': expected a number"),
