@@ -9,10 +9,12 @@ import signal
 import stat
 import threading
 from collections.abc import Iterator, Sequence
+from functools import partial
 from multiprocessing import util as multiprocessing_util
 from pathlib import Path
 
 from a2j_jax.errors import UserError
+from a2j_jax.processes import after_sigterm
 from a2j_jax.progress import say
 
 _TERMINATED = 143  # as a shell reports SIGTERM
@@ -106,10 +108,7 @@ def _temporary(folder: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _ends_soon(folder: Path, made: Sequence[Path]) -> Iterator[None]:
-    """Within, SIGTERM ends the program in time even where Python cannot handle it: in a compilation, say.
-
-    Python runs handlers between two steps of the interpreter. Where that takes too long, a thread removes the temporary
-    files and ends the process.
+    """Within, SIGTERM ends the program in time even in a compilation; temporary files are removed first.
 
     Args:
       folder: as of `claimed`.
@@ -118,24 +117,8 @@ def _ends_soon(folder: Path, made: Sequence[Path]) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    reader, writer = os.pipe()
-    os.set_blocking(writer, False)
-    unwound = threading.Event()
-
-    def watch() -> None:
-        while number := os.read(reader, 1):
-            if number[0] == signal.SIGTERM and not unwound.wait(_PATIENCE_SECONDS):
-                _end_at_once(folder, made)
-        os.close(reader)
-
-    before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-    threading.Thread(target=watch, daemon=True).start()
-    try:
+    with after_sigterm(_PATIENCE_SECONDS, partial(_end_at_once, folder, made)):
         yield
-    finally:
-        unwound.set()
-        signal.set_wakeup_fd(before)
-        os.close(writer)
 
 
 def _end_at_once(folder: Path, made: Sequence[Path]) -> None:

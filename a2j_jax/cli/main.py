@@ -172,34 +172,22 @@ def _end(*_: object) -> NoReturn:
 def ends_within(seconds: float = 1.0, unless: Callable[[], bool] = lambda: False) -> Iterator[None]:
     """A context in which SIGTERM ends the program after this long even while it compiles or computes.
 
-    Not where `unless` is true by then: there is work to be saved first.
-    Python's handlers run between two steps of the interpreter, and one step may be a compilation. Outside of
-    `console`, and in other threads, this changes nothing.
+    Not where `unless` is true by then: there is work to be saved first. Outside of `console`, and in other threads,
+    this changes nothing.
     """
     in_main_thread = threading.current_thread() is threading.main_thread()
     if not in_main_thread or signal.getsignal(signal.SIGTERM) is not _end:
         yield
         return
     signal.signal(signal.SIGTERM, _end)  # where there are several processes, JAX has taken it
-    reader, writer = os.pipe()
-    os.set_blocking(writer, False)
-    before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-    unwound = threading.Event()
 
-    def watch() -> None:
-        while number := os.read(reader, 1):
-            if number[0] == signal.SIGTERM and not unwound.wait(seconds) and not unless():
-                os.write(2, b"a2j: SIGTERM: ended\n")
-                os._exit(TERMINATED)
-        os.close(reader)
+    def end() -> None:
+        if not unless():
+            os.write(2, b"a2j: SIGTERM: ended\n")
+            os._exit(TERMINATED)
 
-    threading.Thread(target=watch, daemon=True).start()
-    try:
+    with processes.after_sigterm(seconds, end):
         yield
-    finally:
-        unwound.set()
-        signal.set_wakeup_fd(before)
-        os.close(writer)
 
 
 def _interrupt_again(unraisable: Any) -> None:

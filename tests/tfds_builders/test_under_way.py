@@ -83,8 +83,9 @@ def test_a_second_build_at_once_is_refused_and_harms_nothing(tmp_path, started):
     program = started(1)
     with pytest.raises(UserError, match=r"crop16: another build is under way there; wait"):
         build_numbered(tmp_path)
-    (temporary,) = tmp_path.glob("synthetic_hand/crop16/*")
-    assert temporary.name.startswith("incomplete.")
+    temporary = [path.name for path in tmp_path.glob("synthetic_hand/crop16/*")]
+    assert temporary
+    assert all(name.startswith("incomplete.") for name in temporary)
     # Killed, it leaves that behind, but not the claim.
     os.killpg(program.pid, signal.SIGKILL)
     program.communicate()
