@@ -341,7 +341,7 @@ def _watch(client: Any, index: int, processes: int) -> None:
             if silent:
                 numbers = ", ".join(map(str, silent))
                 _end_alone(who, f"nothing was heard of process {numbers} for {_SILENCE_SECONDS} s")
-            # This process may be about to find the same mistake, and then says so itself.
+            # This process may be about to find and report the same mistake.
             late = [other for other, at in failed_at.items() if now - at > 2 * _LAST_WORDS_SECONDS]
             if late:
                 _end_alone(who, f"process {late[0]} failed")

@@ -74,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         processes.leave()  # all of them stopped after the same step
         return stop.status
     except KeyboardInterrupt as interrupt:
-        # A library written in C may have raised one of its own instead of ours.
+        # A C library may have raised its own KeyboardInterrupt instead of ours.
         if isinstance(interrupt, _Terminated) or _Terminated.came.is_set():
             _print_error("SIGTERM: ended")
             return TERMINATED
@@ -143,7 +143,7 @@ def _open_standard_streams() -> None:
 
 
 def _flush_standard_streams(status: int) -> int:
-    """Write what is still to be written; returns the exit status, which says so where a result is lost."""
+    """Flush stdout and stderr; returns the exit status: not 0 if a result could not be written."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

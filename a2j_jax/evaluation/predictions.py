@@ -300,7 +300,7 @@ def _read_json(path: Path, spec: TrackSpec) -> JointSet:
     frames = contents.get("frames") if isinstance(contents, dict) else None
     if not isinstance(frames, list):
         raise UserError(f'{path}: expected one object {{"frames": [...]}}')
-    # What `a2j predict --json` has always said, beside what it says now.
+    # The keys of `a2j predict --json`, those of earlier versions included.
     said = {"track": contents.get("track"), "joints": contents.get("joint_names")}
     return _from_records(path, frames, spec, contents.get("about", {"track": said}))
 

@@ -66,7 +66,7 @@ class _WithManifest(ocp.path.atomicity.AtomicRenameTemporaryPath):
         final = self._final_path
         if final.parent.name != CHECKPOINTS:  # one part of a checkpoint
             return await super().finalize(*args, **kwargs)
-        # Orbax changes a file of its own before it renames the folder: to another temporary name, therefore.
+        # Orbax still changes one of its files before it renames the folder, so it renames to a temporary name first.
         almost = final.parent / f"{final.name}.orbax-checkpoint-tmp-manifest"
         self._final_path: Any = almost
         await super().finalize(*args, **kwargs)
@@ -284,9 +284,9 @@ class RunCheckpoints:
             kept = kept_checkpoints(folder.parent)
             there = f"step {kept[-1].name} is kept" if kept else "none was saved before"
             why = reason(error)
-            mend = "Make room and run" if why == os.strerror(errno.ENOSPC) else "Run"
+            fix = "Make room and run" if why == os.strerror(errno.ENOSPC) else "Run"
             raise UserError(
-                f"{folder}: {what} could not be saved ({why}); {there}. {mend} the same command again: it "
+                f"{folder}: {what} could not be saved ({why}); {there}. {fix} the same command again: it "
                 "resumes from there"
             ) from error
 
