@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -213,33 +213,6 @@ def _start(target: Callable[..., None], *arguments: Any) -> threading.Thread:
 def in_a_call() -> bool:
     """Whether a thread of this module is still in a call of JAX: taking down the interpreter would then abort."""
     return any(thread.is_alive() for thread in _threads)
-
-
-@contextlib.contextmanager
-def after_sigterm(seconds: float, act: Callable[[], None]) -> Iterator[None]:
-    """A context in which `act` is called in a thread if SIGTERM has not ended it within `seconds`.
-
-    Python's own handler runs between two steps of the interpreter, and one step may be a compilation. For the main
-    thread: signals are noticed there alone.
-    """
-    reader, writer = os.pipe()
-    os.set_blocking(writer, False)
-    left = threading.Event()
-
-    def watch() -> None:
-        while number := os.read(reader, 1):
-            if number[0] == signal.SIGTERM and not left.wait(seconds):
-                act()
-        os.close(reader)
-
-    before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-    threading.Thread(target=watch, daemon=True).start()
-    try:
-        yield
-    finally:
-        left.set()
-        signal.set_wakeup_fd(before)
-        os.close(writer)
 
 
 def claim_last_word() -> None:

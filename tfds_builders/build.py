@@ -20,6 +20,7 @@ from a2j_jax.errors import UserError
 from a2j_jax.files import check_folder_name, local_path
 from a2j_jax.geometry import Camera
 from a2j_jax.input_pipeline import write_digests
+from a2j_jax.interrupts import terminable
 from a2j_jax.progress import say
 from a2j_jax.track_files import find_track
 from a2j_jax.tracks import TrackSpec, with_crop_size
@@ -29,7 +30,7 @@ from tfds_builders.finished import reuse
 from tfds_builders.shards import worker_pool
 from tfds_builders.summary import say_crops, say_labels, summarise
 from tfds_builders.synthetic.synthetic import EMBEDDED, RENDERED, reader_for
-from tfds_builders.under_way import claimed, terminable
+from tfds_builders.under_way import claimed
 
 
 @dataclass(frozen=True)

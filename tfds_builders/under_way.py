@@ -5,7 +5,6 @@ import fcntl
 import multiprocessing
 import os
 import shutil
-import signal
 import stat
 import threading
 from collections.abc import Iterator, Sequence
@@ -14,10 +13,9 @@ from multiprocessing import util as multiprocessing_util
 from pathlib import Path
 
 from a2j_jax.errors import UserError
-from a2j_jax.processes import after_sigterm
+from a2j_jax.interrupts import TERMINATED, after_sigterm
 from a2j_jax.progress import say
 
-_TERMINATED = 143  # as a shell reports SIGTERM
 _PATIENCE_SECONDS = 1.0  # for Python's own way out
 
 
@@ -138,32 +136,4 @@ def _end_at_once(folder: Path, made: Sequence[Path]) -> None:
     # Semaphores: their tracker would complain of those left over.
     with contextlib.suppress(Exception):
         multiprocessing_util._run_finalizers(0)  # type: ignore[attr-defined]
-    os._exit(_TERMINATED)
-
-
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM, for whoever cleans up after Ctrl-C."""
-
-
-@contextlib.contextmanager
-def terminable() -> Iterator[None]:
-    """Within, SIGTERM ends the program as Ctrl-C would, cleaning up, with exit status 143.
-
-    Python runs signal handlers in its main thread only: in another one nothing changes, nor where the program has a
-    handler of its own, as `a2j` has.
-    """
-    in_main_thread = threading.current_thread() is threading.main_thread()
-    if not in_main_thread or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        yield
-        return
-
-    def end(*_: object) -> None:
-        raise _Terminated
-
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    except _Terminated:
-        raise SystemExit(_TERMINATED) from None
-    finally:
-        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+    os._exit(TERMINATED)

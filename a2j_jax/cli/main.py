@@ -8,11 +8,10 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from multiprocessing import util as multiprocessing_util
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from a2j_jax import __version__, processes
 from a2j_jax.cli.arguments import (
@@ -23,10 +22,17 @@ from a2j_jax.cli.arguments import (
 )
 from a2j_jax.compilation_cache import use_compilation_cache
 from a2j_jax.errors import Stopped, UserError
+from a2j_jax.interrupts import (
+    INTERRUPTED,
+    TERMINATED,
+    Terminated,
+    after_sigterm,
+    lasting_interrupts,
+    raise_terminated,
+)
 from a2j_jax.text import printable
 
-# As a shell reports Ctrl-C, SIGTERM and that the reader of our output has gone.
-INTERRUPTED, TERMINATED, BROKEN_PIPE = 130, 143, 141
+BROKEN_PIPE = 128 + signal.SIGPIPE  # as a shell reports that the reader of our output has gone
 _LONGEST = 1000  # characters of a message
 _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EBADF)
 
@@ -54,12 +60,6 @@ examples:
 """
 
 
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM where nothing else listens for it: for whoever cleans up after Ctrl-C."""
-
-    came = threading.Event()
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit status: 0, 2 for a user's mistake, 130 for Ctrl-C, 143 for SIGTERM."""
     arguments = list(sys.argv[1:] if argv is None else argv)
@@ -75,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return stop.status
     except KeyboardInterrupt as interrupt:
         # A C library may have raised its own KeyboardInterrupt instead of ours.
-        if isinstance(interrupt, _Terminated) or _Terminated.came.is_set():
+        if isinstance(interrupt, Terminated) or Terminated.came.is_set():
             _print_error("SIGTERM: ended")
             return TERMINATED
         _print_error("interrupted")
@@ -100,12 +100,12 @@ def console(argv: Sequence[str] | None = None) -> NoReturn:
     reading thread that is still under way would crash the interpreter while it is taken down. So does one of
     several processes that has failed: JAX would have it wait at its end for the others, which wait for it.
     """
-    sys.unraisablehook = _interrupt_again
     _open_standard_streams()
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-        signal.signal(signal.SIGTERM, _end)
+        signal.signal(signal.SIGTERM, raise_terminated)
     try:
-        status = main(argv)
+        with lasting_interrupts():
+            status = main(argv)
     except SystemExit as end:  # of argparse, after --help or --version
         status = end.code if isinstance(end.code, int) else 0
     except Exception as error:
@@ -163,11 +163,6 @@ def _flush_standard_streams(status: int) -> int:
     return status
 
 
-def _end(*_: object) -> NoReturn:
-    _Terminated.came.set()
-    raise _Terminated
-
-
 @contextlib.contextmanager
 def ends_within(seconds: float = 1.0, unless: Callable[[], bool] = lambda: False) -> Iterator[None]:
     """A context in which SIGTERM ends the program after this long even while it compiles or computes.
@@ -176,44 +171,20 @@ def ends_within(seconds: float = 1.0, unless: Callable[[], bool] = lambda: False
     this changes nothing.
     """
     in_main_thread = threading.current_thread() is threading.main_thread()
-    if not in_main_thread or signal.getsignal(signal.SIGTERM) is not _end:
+    if not in_main_thread or signal.getsignal(signal.SIGTERM) is not raise_terminated:
         yield
         return
-    signal.signal(signal.SIGTERM, _end)  # where there are several processes, JAX has taken it
+    signal.signal(
+        signal.SIGTERM, raise_terminated
+    )  # where there are several processes, JAX has taken it
 
     def end() -> None:
         if not unless():
             os.write(2, b"a2j: SIGTERM: ended\n")
             os._exit(TERMINATED)
 
-    with processes.after_sigterm(seconds, end):
+    with after_sigterm(seconds, end):
         yield
-
-
-def _interrupt_again(unraisable: Any) -> None:
-    """A Ctrl-C that met a callback of the garbage collector (JAX has one) would be printed and forgotten."""
-    if not isinstance(unraisable.exc_value, KeyboardInterrupt):
-        sys.__unraisablehook__(unraisable)
-        return
-    main_thread = threading.main_thread().ident
-    assert main_thread is not None
-    terminated = isinstance(unraisable.exc_value, _Terminated)
-
-    def again() -> None:
-        while True:
-            time.sleep(0.05)
-            frame = sys._current_frames().get(main_thread)
-            while frame is not None and frame.f_code is not _interrupt_again.__code__:
-                frame = frame.f_back
-            if frame is None:  # not in this hook, where it would be forgotten once more
-                break
-        signal.pthread_kill(main_thread, signal.SIGTERM if terminated else signal.SIGINT)
-        for _ in range(20):  # a thread about to wait has not noticed: wake it
-            time.sleep(0.2)
-            signal.pthread_kill(main_thread, signal.SIGURG)
-
-    signal.signal(signal.SIGURG, lambda *_: None)
-    threading.Thread(target=again, daemon=True).start()
 
 
 def _complain(message: str, instructions: str = "") -> int:

@@ -265,8 +265,7 @@ def test_an_interruption_in_a_callback_is_not_lost(delay: float) -> None:
     assert (done.returncode, done.stderr) == (130, "a2j: interrupted\n")
 
 
-def test_the_program_ends_with_the_status_of_its_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.unraisablehook", sys.unraisablehook)  # to be put back
+def test_the_program_ends_with_the_status_of_its_command() -> None:
     with pytest.raises(SystemExit) as caught:
         console(["--version"])
     assert not caught.value.code

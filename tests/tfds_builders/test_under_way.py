@@ -129,7 +129,8 @@ def test_sigterm_ends_a_build_that_python_cannot_interrupt(tmp_path):
     script = """
 import hashlib, sys, threading
 from pathlib import Path
-from tfds_builders.under_way import claimed, terminable
+from a2j_jax.interrupts import terminable
+from tfds_builders.under_way import claimed
 folder = Path(sys.argv[1]) / "data" / "name" / "crop16" / "1.0.0"
 with terminable(), claimed(folder):
     (folder.parent / "incomplete.X_1.0.0").mkdir()
@@ -150,6 +151,30 @@ with terminable(), claimed(folder):
     assert time.monotonic() - started < 10  # 2, where nothing else runs
     assert "nothing was kept" in said
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("number", "status"), [("SIGTERM", 143), ("SIGINT", 1)])
+def test_a_signal_that_meets_a_callback_ends_a_build_all_the_same(number, status):
+    script = """
+import gc, signal, sys, time
+from a2j_jax.interrupts import terminable
+
+def callback(phase, info):
+    gc.callbacks.remove(callback)
+    signal.raise_signal(getattr(signal, sys.argv[1]))  # no exception leaves a callback of the garbage collector
+
+with terminable():
+    gc.callbacks.append(callback)
+    gc.collect()
+    try:
+        time.sleep(60)
+    except KeyboardInterrupt as interrupt:
+        raise SystemExit(1 if type(interrupt) is KeyboardInterrupt else 143)
+"""
+    program = subprocess.run(
+        [sys.executable, "-c", script, number], capture_output=True, text=True, timeout=50
+    )
+    assert (program.returncode, program.stderr) == (status, "")
 
 
 def test_folders_go_again_if_they_were_made_here_and_are_empty(tmp_path):

@@ -1,0 +1,115 @@
+"""Ctrl-C and SIGTERM as exceptions that clean up, wherever they meet the program.
+
+Python runs a signal's handler between two steps of the interpreter, in the main thread. That leaves two gaps. The
+handler may run within a callback (of the garbage collector, where JAX has one; a finalizer), from which no exception
+escapes: Python prints it and goes on. And one step may be a compilation of a minute. `lasting_interrupts` raises again
+what was lost in a callback, `after_sigterm` acts beside a main thread that does not listen.
+"""
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn
+
+# Exit statuses, as a shell reports a program that ended by these signals.
+INTERRUPTED = 128 + signal.SIGINT
+TERMINATED = 128 + signal.SIGTERM
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, for code that cleans up after Ctrl-C."""
+
+    came = threading.Event()
+
+
+def raise_terminated(*_: object) -> NoReturn:
+    """The handler of SIGTERM where nothing is to be saved first."""
+    Terminated.came.set()
+    raise Terminated
+
+
+@contextlib.contextmanager
+def terminable() -> Iterator[None]:
+    """A context in which SIGTERM raises `Terminated`, and neither it nor Ctrl-C is lost in a callback.
+
+    The program then exits with status 143. In a thread other than the main one nothing changes, nor where the program
+    has a handler of its own.
+    """
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if not in_main_thread or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, raise_terminated)
+    try:
+        with lasting_interrupts():
+            yield
+    except Terminated:
+        raise SystemExit(TERMINATED) from None
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+@contextlib.contextmanager
+def after_sigterm(seconds: float, act: Callable[[], None]) -> Iterator[None]:
+    """A context in which `act` is called in a thread if SIGTERM has not ended it within `seconds`.
+
+    For the main thread: only there are signals noticed.
+    """
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    left = threading.Event()
+
+    def watch() -> None:
+        while number := os.read(reader, 1):
+            if number[0] == signal.SIGTERM and not left.wait(seconds):
+                act()
+        os.close(reader)
+
+    before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        left.set()
+        signal.set_wakeup_fd(before)
+        os.close(writer)
+
+
+@contextlib.contextmanager
+def lasting_interrupts() -> Iterator[None]:
+    """A context in which a `KeyboardInterrupt` that was lost in a callback is raised again outside of it."""
+    before = sys.unraisablehook
+    sys.unraisablehook = _raise_again
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
+
+
+def _raise_again(unraisable: Any) -> None:
+    if not isinstance(unraisable.exc_value, KeyboardInterrupt):
+        sys.__unraisablehook__(unraisable)
+        return
+    main_thread = threading.main_thread().ident
+    assert main_thread is not None
+    terminated = isinstance(unraisable.exc_value, Terminated)
+
+    def again() -> None:
+        while True:
+            time.sleep(0.05)
+            frame = sys._current_frames().get(main_thread)
+            while frame is not None and frame.f_code is not _raise_again.__code__:
+                frame = frame.f_back
+            if frame is None:  # not in this hook, where it would be lost once more
+                break
+        signal.pthread_kill(main_thread, signal.SIGTERM if terminated else signal.SIGINT)
+        for _ in range(20):  # a thread about to wait has not noticed: wake it
+            time.sleep(0.2)
+            signal.pthread_kill(main_thread, signal.SIGURG)
+
+    signal.signal(signal.SIGURG, lambda *_: None)
+    threading.Thread(target=again, daemon=True).start()
