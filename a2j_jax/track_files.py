@@ -29,7 +29,7 @@ from a2j_jax.files import local_path, read_json
 from a2j_jax.geometry import Camera
 from a2j_jax.skeletons import Skeleton
 from a2j_jax.text import printable
-from a2j_jax.tracks import TRACKS, TrackSpec, get_track, with_crop_size
+from a2j_jax.tracks import ALL_SPLITS, TRACKS, USUAL_SPLITS, TrackSpec, get_track, with_crop_size
 
 TRACK_FILE = "track.json"
 LARGEST_FRAME = 8192  # px
@@ -48,6 +48,21 @@ _POSITIVE = (
 _NUMBERS = (*_POSITIVE, "mean")
 _WORDS = ("citation", "notes")
 _KEYS = ("name", "like", "camera", "frame_size", "crop_size", "joints", "limbs", *_NUMBERS, *_WORDS)
+# Words with another meaning on a command line: splits, values of --step and --centers, commands of `a2j`.
+_COMMANDS = [
+    "build",
+    "show",
+    "figure",
+    "plan",
+    "train",
+    "config",
+    "eval",
+    "reproduce",
+    "bench",
+    "predict",
+    "convert",
+]
+RESERVED_NAMES = {*USUAL_SPLITS, ALL_SPLITS, "best", "latest", "labels", "depth", *_COMMANDS}
 # Of the numbers above: beyond these, single precision is left.
 _SMALLEST, _LARGEST = 1e-6, 1e6
 _MOST_JOINTS, _LONGEST_NAME = 512, 100
@@ -121,6 +136,10 @@ def track_from_dict(values: Mapping[str, Any]) -> TrackSpec:
         raise UserError(f"name {_shown(name)}: expected a word of small letters, digits and _")
     if name in TRACKS:
         raise UserError(f"name {name!r} is that of a built-in track; choose another")
+    if name in RESERVED_NAMES:
+        raise UserError(
+            f"name {name!r} is a keyword of a2j (a split, command or option value); choose another, e.g. 'my_{name}'"
+        )
     try:
         base = get_track(_text(values.get("like", "hands2017"), "its value"))
     except UserError as error:

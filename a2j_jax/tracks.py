@@ -17,6 +17,9 @@ from a2j_jax.skeletons import HANDS2017, ICVL, ITOP, K2HPD, NYU, Skeleton
 from a2j_jax.text import printable
 
 LARGEST_CROP = 2048  # px
+#: Splits that data sets usually have, and the name by which TFDS means all splits of one.
+USUAL_SPLITS = ("train", "validation", "test")
+ALL_SPLITS = "all"
 FrameFormat = Literal["depth16", "nyu_packed", "metres", "stretch8"]
 
 

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
+from a2j_jax.cli.main import COMMANDS
 from a2j_jax.errors import UserError
 from a2j_jax.geometry import Camera
-from a2j_jax.track_files import find_track, load_track, track_file, track_from_dict
-from a2j_jax.tracks import get_track
+from a2j_jax.track_files import RESERVED_NAMES, find_track, load_track, track_file, track_from_dict
+from a2j_jax.tracks import ALL_SPLITS, USUAL_SPLITS, get_track
 
 MINIMAL = {
     "name": "my_hands",
@@ -79,6 +80,7 @@ def test_without_joints_the_skeleton_and_protocol_are_the_other_tracks() -> None
         ({"half_windw_mm": 1}, "unknown key 'half_windw_mm'; did you mean 'half_window_mm'"),
         ({"name": "My Hands"}, "name 'My Hands': expected a word"),
         ({"name": "nyu"}, "built-in track"),
+        *(({"name": name}, f"name '{name}' is a keyword") for name in sorted(RESERVED_NAMES)),
         ({"like": "icv"}, "like: unknown track 'icv'; did you mean 'icvl'"),
         ({"camera": {"fx": 1}}, "expected fx, fy, cx and cy"),
         ({"camera": {"fx": 0, "fy": 1, "cx": 1, "cy": 1}}, "fx 0, fy 1: expected focal lengths"),
@@ -131,6 +133,11 @@ def test_mistakes_are_named(tmp_path: Path, change: dict[str, Any], message: str
     with pytest.raises(UserError, match=message) as caught:
         load_track(path)
     assert str(path) in str(caught.value)
+
+
+def test_words_of_the_command_line_are_no_names_of_tracks() -> None:
+    assert {*COMMANDS, *USUAL_SPLITS, ALL_SPLITS} <= RESERVED_NAMES
+    assert track_from_dict({**MINIMAL, "name": "train_2"}).name == "train_2"
 
 
 def test_what_is_not_json_is_named(tmp_path: Path) -> None:

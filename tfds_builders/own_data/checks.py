@@ -15,14 +15,13 @@ from a2j_jax.depth_files import NEAREST_MM
 from a2j_jax.errors import UserError, did_you_mean
 from a2j_jax.geometry import Float64
 from a2j_jax.text import printable
-from a2j_jax.tracks import TrackSpec
+from a2j_jax.tracks import ALL_SPLITS, USUAL_SPLITS, TrackSpec
 from tfds_builders.files import refuse_backwards
 from tfds_builders.wording import WARNING
 
 # So many of the joints may lie outside their frames before units or camera must be wrong.
 _MOST_OUTSIDE = 0.9
 _SPLIT_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,79}")  # file names hold it
-_USUAL_SPLITS = ("train", "validation", "test")
 
 
 def check_split_name(name: str, where: str) -> None:
@@ -33,14 +32,14 @@ def check_split_name(name: str, where: str) -> None:
     Raises:
       UserError: naming the usual split that is nearest.
     """
-    if not _SPLIT_NAME.fullmatch(name) or name.lower() == "all":  # which TFDS means otherwise
+    if not _SPLIT_NAME.fullmatch(name) or name.lower() == ALL_SPLITS:
         raise UserError(
             f"{where}: split {printable(name, 40)!r} is not a plain word, or `all`; expected train, "
             "validation, test or another word of at most 80 letters"
         )
-    if name in _USUAL_SPLITS or re.match(rf"({'|'.join(_USUAL_SPLITS)})[0-9_]", name):
+    if name in USUAL_SPLITS or re.match(rf"({'|'.join(USUAL_SPLITS)})[0-9_]", name):
         return
-    meant = did_you_mean(name.lower(), _USUAL_SPLITS, cutoff=0.7)
+    meant = did_you_mean(name.lower(), USUAL_SPLITS, cutoff=0.7)
     if meant:
         raise UserError(f"{where}: split {name!r}{meant}")
     if name != name.lower():
