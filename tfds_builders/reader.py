@@ -238,12 +238,14 @@ class Sampled(NamedTuple):
     Attributes:
       disagrees: whether there is no reading near them.
       depth_mm: the foreground depth where the labels (without any, the center) are; NaN: no reading there.
-      expected_mm: the depth they say.
+      expected_mm: the depth they say; NaN: there are none.
+      largest_mm: the largest reading of the frame; NaN: only 0 and 65,535.
     """
 
     disagrees: bool
-    depth_mm: float
-    expected_mm: float
+    depth_mm: float = np.nan
+    expected_mm: float = np.nan
+    largest_mm: float = np.nan
 
 
 def sample_row(
@@ -276,13 +278,15 @@ def sample_row(
     of_center = (moments.no_center and not moments.no_labels) or not len(points)
     if of_center and track.crop_by == "center" and np.isfinite(row.crop).all():
         points = row.crop[None]
-    if not len(points):
-        return None
     if not disagrees:
-        return Sampled(False, np.nan, np.nan)
-    readings = _readings_around(points, distribution.read_depth(row.source), track)
+        return Sampled(False) if len(points) else None
+    depth = distribution.read_depth(row.source)
+    largest = float(np.max(depth, where=depth != _FARTHEST, initial=0)) or np.nan
+    if not len(points):
+        return Sampled(True, largest_mm=largest) if np.isfinite(largest) else None
+    readings = _readings_around(points, depth, track)
     found = float(np.percentile(readings, 25)) if readings.size else np.nan
-    return Sampled(True, found, float(np.median(points[:, 2])))
+    return Sampled(True, found, float(np.median(points[:, 2])), largest)
 
 
 def _readings_around(
@@ -306,10 +310,36 @@ def _unit_factor(bad: Sequence[Sampled]) -> float | None:
     return factor if factor != 1 and abs(np.log(ratio / factor)) <= close else None
 
 
+def _storage_fault(bad: Sequence[Sampled], track: TrackSpec) -> str | None:
+    """Why `storage_unit_mm` cannot store some frames whose depth is as labeled; None: it is not at fault."""
+    there = [r for r in bad if np.isfinite(r.largest_mm)]
+    unit, window = track.storage_unit_mm, window_mm(track)
+    # Of a frame without labels and center, every reading is beyond what is stored.
+    as_labeled = [
+        r for r in there if np.isnan(r.expected_mm) or abs(r.depth_mm - r.expected_mm) <= window
+    ]
+    beyond = [r for r in as_labeled if not r.depth_mm < _FARTHEST * unit or unit > 2 * window]
+    if 2 * len(beyond) < len(bad):
+        return None
+    largest = max(r.largest_mm for r in there)
+    return (
+        f"storage_unit_mm {unit:g} does not fit the depths: {_FARTHEST:,} counts of it end at {_FARTHEST * unit:,.5g} "
+        f"mm, no reading of {len(beyond):,} frames compared is stored near its true depth, and the largest found is "
+        f"{largest:,.5g} mm; storage_unit_mm {_unit_to_store(largest):g} would fit"
+    )
+
+
+def _unit_to_store(largest_mm: float) -> float:
+    """The smallest of 1, 2 and 5 times a power of ten, mm, of which 16 bits count to that depth."""
+    needed = largest_mm / (_FARTHEST - 1)
+    power = 10.0 ** np.floor(np.log10(needed))
+    return float(next(f * power for f in (1, 2, 5, 10) if f * power >= needed))
+
+
 def disagreement(
     where: str, bad: Sequence[Sampled], sampled: int, track: TrackSpec, unit_mm: float | None
 ) -> str:
-    """One line on depth and labels that disagree, with the likely unit.
+    """One line on depth and labels that disagree as stored, with the key or unit that is likely wrong.
 
     Args:
       where: the split.
@@ -318,6 +348,9 @@ def disagreement(
       track: of the frames.
       unit_mm: mm per count of integer frames, where the user sets it; None: where not.
     """
+    storage = _storage_fault(bad, track)
+    if storage is not None:
+        return f"{where}: {storage}"
     text = (
         f"{where}: depth and labels (or centers) disagree: in {len(bad):,} of {sampled:,} frames compared, no reading "
         f"is within {window_mm(track):g} mm of them"
@@ -353,5 +386,8 @@ def _fits_storage(depth: npt.NDArray[Any], track: TrackSpec) -> bool:
 
 
 def _beyond(track: TrackSpec) -> str:
-    farthest = f"{_FARTHEST * track.storage_unit_mm:,.0f} mm"
-    return f"no reading below {farthest}, the farthest that is stored (a saturated sensor, or another unit?)"
+    farthest = f"{_FARTHEST * track.storage_unit_mm:,.5g} mm"
+    return (
+        f"no reading below {farthest}, the farthest that storage_unit_mm {track.storage_unit_mm:g} stores "
+        "(a saturated sensor, or another unit?)"
+    )

@@ -202,6 +202,33 @@ def test_depth_and_labels_of_different_units_are_refused(
 
 
 @pytest.mark.parametrize(
+    ("unit", "table", "found"),
+    [
+        (0.001, {}, r"end at 65\.535 mm"),
+        (0.001, {"joints_uvd": [[None] * 3] * 3}, r"end at 65\.535 mm"),
+        (0.009, {}, r"end at 589\.81 mm"),
+        (1000, {}, "end at 6.55"),
+    ],
+)
+def test_a_storage_unit_that_does_not_fit_is_named(
+    tmp_path: Path, unit: float, table: dict[str, Any], found: str
+) -> None:
+    folder = tmp_path / "mine"
+    fixture.write(folder, storage_unit_mm=unit, depth_window_mm=100)
+    image = np.zeros((120, 160), np.uint16)
+    image[40:80, 60:100], image[:, :10], image[0, -1] = 800, 65535, 4000
+    np.save(folder / "frames/0.npy", image)
+    record = {"frame": "frames/0.npy", "joints_uvd": [[80, 60, 800]] * 3, **table}
+    (folder / "joints.json").write_text(json.dumps({"frames": [record]}))
+    message = f"storage_unit_mm {unit} .*{found}.* largest found is 4,000 mm; storage_unit_mm 0.1 would fit"
+    with pytest.raises(UserError, match=message):
+        build_raw(str(folder), folder, tmp_path / "data")
+    assert not (tmp_path / "data").exists()
+    (folder / "track.json").write_text(json.dumps({**fixture.TRACK, "storage_unit_mm": 0.1}))
+    build_raw(str(folder), folder, tmp_path / "data")
+
+
+@pytest.mark.parametrize(
     ("bad", "change", "message"),
     [
         # Of a few frames, found by their depth: all off by the factor of one unit.
