@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from a2j_jax import input_pipeline
 from a2j_jax.errors import UserError
@@ -31,7 +30,14 @@ from a2j_jax.evaluation.report import (
     write_json,
     write_report,
 )
-from a2j_jax.evaluation.score import Scores, marked, rows_of, score_predictions
+from a2j_jax.evaluation.score import (
+    Scores,
+    check_record,
+    marked,
+    prediction_rows,
+    rows_of,
+    score_predictions,
+)
 from a2j_jax.evaluation.subsets import read_subsets, with_subsets
 from a2j_jax.files import local_path
 from a2j_jax.progress import progress, say
@@ -168,7 +174,7 @@ def score_files(
             rows = rows_of(labels, there, "the labels", of)
             kept, found = np.flatnonzero(rows >= 0), labels.rows(rows[rows >= 0])
             frames = dataclasses.replace(
-                frames.rows(kept), joints_uvd=found.joints_uvd, valid=_valid(found)
+                frames.rows(kept), joints_uvd=found.joints_uvd, valid=found.labeled
             )
             there = dataclasses.replace(
                 there.rows(kept), joints_uvd=frames.joints_uvd, valid=frames.valid
@@ -176,9 +182,10 @@ def score_files(
         labels = there
     assert labels is not None, "labels or frames"
     sets = {name: read_file(path, track, record) for name, path in files.items()}
-    for name, found_there in sets.items():
-        _check_split(printable(str(files[name])), found_there, labels, split)
-    rows_in = {n: rows_of(one, labels, printable(str(files[n])), of) for n, one in sets.items()}
+    rows_in = {
+        name: prediction_rows(one, labels, printable(str(files[name])), of, split)
+        for name, one in sets.items()
+    }
     count = len(labels.joints_uvd)
     kept = np.flatnonzero(np.all([rows >= 0 for rows in rows_in.values()], axis=0))
     for name, rows in rows_in.items():
@@ -193,7 +200,6 @@ def score_files(
     joints = {name: sets[name].joints_uvd[rows[kept]] for name, rows in rows_in.items()}
     scores = {}
     for name, uvd in joints.items():
-        _check_unit(printable(str(files[name])), uvd, labels, of)
         with naming(files[name]):
             if frames is not None:
                 one = score_frames(uvd, frames, track)
@@ -204,53 +210,8 @@ def score_files(
             one, frames_of=max(total or 0, count), centers=crop_counts(about.get("centers"))
         )
     return Comparison(
-        track, scores, labels.joints_uvd, _valid(labels), joints, frames, index=labels.index
+        track, scores, labels.joints_uvd, labels.labeled, joints, frames, index=labels.index
     )
-
-
-# Folders that say which split a frame is of.
-_SPLIT_FOLDERS = {"train": "train", "training": "train", "test": "test", "testing": "test"}
-_SPLIT_FOLDERS |= {"val": "validation", "validation": "validation"}
-# So near to a power of ten, as a decimal logarithm, depths are in another unit rather than wrong.
-_OF_A_UNIT = 0.08
-
-
-def _check_split(where: str, joints: JointSet, labels: JointSet, split: str | None) -> None:
-    """Refuses joints of another split: NYU and HANDS 2017 call the frames of all of them alike."""
-    if split is None:
-        return
-    stated = str(joints.about.get("split", split))
-    if joints.frame_id is not None and labels.frame_id is not None:
-        of_labels = {_split_folder(name) for name in labels.frame_id.tolist()}
-        of_file = {_split_folder(name) for name in joints.frame_id.tolist()}
-        if of_labels == {None} and len(of_file) == 1:
-            stated = of_file.pop() or stated
-    one, other = (name.split("[")[0] for name in (stated, split))
-    if one != other and (joints.about.get("split") or other in _SPLIT_FOLDERS.values()):
-        raise UserError(
-            f"{where}: holds frames of split {one!r}, the labels are of split {other!r}"
-        )
-
-
-def _split_folder(name: str) -> str | None:
-    folders = name.lower().replace("\\", "/").split("/")[-3:-1]
-    return next((_SPLIT_FOLDERS[f] for f in reversed(folders) if f in _SPLIT_FOLDERS), None)
-
-
-def _check_unit(where: str, uvd: NDArray[np.float64], labels: JointSet, of: str) -> None:
-    """Refuses depths that are those of the labels times a power of ten."""
-    if uvd.shape[-1] != 3:
-        return
-    there = _valid(labels) & np.isfinite(uvd).all(-1)
-    found, wanted = uvd[there][:, 2], labels.joints_uvd[there][:, 2]
-    if not len(found) or not (np.median(found) > 0 and np.median(wanted) > 0):
-        return
-    power = float(np.log10(np.median(found) / np.median(wanted)))
-    if abs(power) > 0.5 and abs(power - round(power)) < _OF_A_UNIT:
-        raise UserError(
-            f"{where}: its depths are {10.0 ** round(power):g} times those of {of} (medians {np.median(found):.4g} and "
-            f"{np.median(wanted):.4g}); expected mm in both: is one in cm, dm or tenths of mm?"
-        )
 
 
 def scores_json(scores: Mapping[str, Scores]) -> dict[str, Any]:
@@ -283,13 +244,7 @@ def read_file(path: str | Path, track: TrackSpec, record: TrackRecord) -> JointS
         UserError: it cannot be read, or says that it is of another track, window or camera than `record`.
     """
     joints = read_joints(path, track)
-    # The size of the network's input is no part of what it is asked for.
-    other = joints.record.differences(record, but=("crop_size", "storage_unit_mm"))
-    if other:
-        raise UserError(
-            f"{printable(str(path))}: its joints are of something else than what they are scored against: "
-            f"{'; '.join(other)}"
-        )
+    check_record(printable(str(path)), joints, record)
     for note in joints.notes:
         say(f"{path}: {note}")
     return joints
@@ -300,8 +255,3 @@ def _dataset_frames(data_dir: str | Path, track: TrackSpec, split: str) -> Frame
     batches = input_pipeline.eval_batches(data_dir, track, split, min(_READ_BATCH, count))
     with progress("reading labels", count, "frames") as advance:
         return read_frames(batches, track, advance)
-
-
-def _valid(joints: JointSet) -> NDArray[np.bool_]:
-    valid = np.array(np.isfinite(joints.joints_uvd).all(-1))
-    return valid if joints.valid is None else valid & joints.valid

@@ -75,6 +75,12 @@ class JointSet:
         """What is stated of the track."""
         return TrackRecord.from_json(self.about.get("track", {}))
 
+    @property
+    def labeled(self) -> NDArray[np.bool_]:
+        """(N, K) which joints are there: finite, and `valid`."""
+        finite = np.array(np.isfinite(self.joints_uvd).all(-1))
+        return finite if self.valid is None else finite & self.valid
+
     def rows(self, taken: NDArray[Any]) -> "JointSet":
         """Some of the frames, in the order of `taken`."""
         values = {name: getattr(self, name) for name in _ARRAY_NAMES}

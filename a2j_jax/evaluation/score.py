@@ -18,7 +18,7 @@ from a2j_jax.evaluation.predictions import JointSet
 from a2j_jax.evaluation.protocols import MapScores, PdjScores, score_map, score_pdj
 from a2j_jax.evaluation.submission import match_names
 from a2j_jax.text import printable
-from a2j_jax.tracks import TrackSpec
+from a2j_jax.tracks import TrackRecord, TrackSpec
 
 #: Success rates are always reported at these (mm, or px on a 2D track); the curve has the rest.
 THRESHOLDS = (10.0, 20.0, 30.0, 40.0)
@@ -26,6 +26,11 @@ THRESHOLDS = (10.0, 20.0, 30.0, 40.0)
 CURVE_LIMIT = 80.0
 # Beginnings of sources of crops that are not published ones (`tfds_builders.centers`).
 _GUESSED = ("depth", "labels")
+# Folders that say which split a frame is of.
+_SPLIT_FOLDERS = {"train": "train", "training": "train", "test": "test", "testing": "test"}
+_SPLIT_FOLDERS |= {"val": "validation", "validation": "validation"}
+# So near to a power of ten, as a decimal logarithm, depths are in another unit rather than wrong.
+_OF_A_UNIT = 0.08
 
 
 @dataclass(frozen=True)
@@ -177,9 +182,12 @@ def score_joint_sets(predicted: JointSet, labels: JointSet, spec: TrackSpec) -> 
     says of how many labelled frames the score is.
 
     Raises:
-        UserError: as `rows_of`.
+        UserError: as `check_record`, of either; as `prediction_rows`.
     """
-    rows = rows_of(predicted, labels, "the predictions", "the labels")
+    for where, joints in (("the predictions", predicted), ("the labels", labels)):
+        check_record(where, joints, TrackRecord.of(spec))
+    split = labels.about.get("split")
+    rows = prediction_rows(predicted, labels, "the predictions", "the labels", split)
     there = rows >= 0
     found, truth = predicted.rows(rows[there]), labels.rows(there)
     scores = score_predictions(found.joints_uvd, truth.joints_uvd, spec, truth.valid)
@@ -189,6 +197,51 @@ def score_joint_sets(predicted: JointSet, labels: JointSet, spec: TrackSpec) -> 
 def marked(scores: Mapping[str, Scores]) -> dict[str, Scores]:
     """Scores by names that say what keeps them from standing beside published ones: "A2J (3 of 8,252 frames)"."""
     return {(f"{n} ({one.caveat})" if one.caveat else n): one for n, one in scores.items()}
+
+
+def check_record(where: str, joints: JointSet, record: TrackRecord) -> None:
+    """Refuses joints that state another track, window or camera than `record`.
+
+    Args:
+        where: what has the joints, for the message.
+        joints: that may state what they are of.
+        record: of what they are scored against.
+
+    Raises:
+        UserError: naming what differs.
+    """
+    # The size of the network's input is no part of what it is asked for.
+    other = joints.record.differences(record, but=("crop_size", "storage_unit_mm"))
+    if other:
+        raise UserError(
+            f"{where}: joints are of something else than what they are scored against: "
+            f"{'; '.join(other)}"
+        )
+
+
+def prediction_rows(
+    predicted: JointSet, labels: JointSet, where: str, of: str, split: str | None = None
+) -> NDArray[np.int64]:
+    """Which row of some predictions belongs to each labeled frame, where they can be of the same frames at all.
+
+    Args:
+        predicted: M rows.
+        labels: the N labeled frames.
+        where: what has the predictions, for messages.
+        of: what has the labels, for messages.
+        split: of the labels; None: not known.
+
+    Returns:
+        (N,) row numbers as `rows_of`.
+
+    Raises:
+        UserError: as `rows_of`; or the predictions are of another split, or their depths in another unit.
+    """
+    _check_split(where, predicted, labels, split)
+    rows = rows_of(predicted, labels, where, of)
+    there = rows >= 0
+    _check_unit(where, predicted.joints_uvd[rows[there]], labels.rows(there), of)
+    return rows
 
 
 def rows_of(joints: JointSet, truth: JointSet, where: str, of: str) -> NDArray[np.int64]:
@@ -250,3 +303,41 @@ def rows_of(joints: JointSet, truth: JointSet, where: str, of: str) -> NDArray[n
 
 def _by_threshold(rates: Mapping[float, float]) -> dict[str, float]:
     return {f"{threshold:g}": rate for threshold, rate in rates.items()}
+
+
+def _check_split(where: str, joints: JointSet, labels: JointSet, split: str | None) -> None:
+    """Refuses joints of another split: NYU and HANDS 2017 call the frames of all of them alike."""
+    if split is None:
+        return
+    stated = str(joints.about.get("split", split))
+    if joints.frame_id is not None and labels.frame_id is not None:
+        of_labels = {_split_folder(name) for name in labels.frame_id.tolist()}
+        of_file = {_split_folder(name) for name in joints.frame_id.tolist()}
+        if of_labels == {None} and len(of_file) == 1:
+            stated = of_file.pop() or stated
+    one, other = (name.split("[")[0] for name in (stated, split))
+    if one != other and (joints.about.get("split") or other in _SPLIT_FOLDERS.values()):
+        raise UserError(
+            f"{where}: holds frames of split {one!r}, the labels are of split {other!r}"
+        )
+
+
+def _split_folder(name: str) -> str | None:
+    folders = name.lower().replace("\\", "/").split("/")[-3:-1]
+    return next((_SPLIT_FOLDERS[f] for f in reversed(folders) if f in _SPLIT_FOLDERS), None)
+
+
+def _check_unit(where: str, uvd: NDArray[np.float64], labels: JointSet, of: str) -> None:
+    """Refuses depths that are those of the labels times a power of ten."""
+    if uvd.shape[-1] != 3:
+        return
+    there = labels.labeled & np.isfinite(uvd).all(-1)
+    found, wanted = uvd[there][:, 2], labels.joints_uvd[there][:, 2]
+    if not len(found) or not (np.median(found) > 0 and np.median(wanted) > 0):
+        return
+    power = float(np.log10(np.median(found) / np.median(wanted)))
+    if abs(power) > 0.5 and abs(power - round(power)) < _OF_A_UNIT:
+        raise UserError(
+            f"{where}: its depths are {10.0 ** round(power):g} times those of {of} (medians {np.median(found):.4g} and "
+            f"{np.median(wanted):.4g}); expected mm in both: is one in cm, dm or tenths of mm?"
+        )

@@ -148,6 +148,9 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path, message: str) -> No
     for files in (("p.npz", "ok.npz"), ("ok.npz", "p.npz")):
         with pytest.raises(UserError, match=f"p.npz.*{message}"):
             compare.compare_predictions({"A": tmp_path / files[0]}, NYU, labels=tmp_path / files[1])
+        predicted, labels = (read_joints(tmp_path / name, other) for name in files)
+        with pytest.raises(UserError, match=f"^the (predictions|labels): .*{message}"):
+            score_joint_sets(predicted, labels, NYU)
 
 
 def test_harmless_differences_pass(tmp_path: Path) -> None:
@@ -273,13 +276,19 @@ def test_frames_of_another_split_or_in_another_unit(
     found = JointSet(uvd * [1, 1, scale], index=index, frame_id=called, about=about)
     write_joints(tmp_path / "p.npz", found)
 
-    def scored() -> dict[str, Any]:
-        return compare.compare_predictions(
-            {"ours": tmp_path / "p.npz"}, NYU, labels=tmp_path / "labels.npz"
-        )
+    files = (tmp_path / "p.npz", tmp_path / "labels.npz")
 
-    if message:
-        with pytest.raises(UserError, match=message):
-            scored()
-    else:
-        assert scored()["frames"] == 4
+    def by_command() -> int:
+        scores = compare.compare_predictions({"ours": files[0]}, NYU, labels=files[1])
+        return int(scores["frames"])
+
+    def by_function() -> int:
+        predicted, labels = (read_joints(path, NYU) for path in files)
+        return score_joint_sets(predicted, labels, NYU).frames
+
+    for scored in (by_command, by_function):
+        if message:
+            with pytest.raises(UserError, match=message):
+                scored()
+        else:
+            assert scored() == 4
