@@ -44,7 +44,7 @@ from a2j_jax.depth_files import read_depth
 from a2j_jax.errors import UserError
 from a2j_jax.evaluation.predictions import JointSet, read_joints, write_joints
 from a2j_jax.evaluation.submission import write_submission
-from a2j_jax.evaluation.subsets import read_subsets
+from a2j_jax.evaluation.subsets import frame_numbers, read_subsets
 from a2j_jax.examples import Examples
 from a2j_jax.input_pipeline import find_dataset
 from a2j_jax.track_files import load_track, track_from_dict
@@ -205,7 +205,7 @@ def readers() -> dict[str, Reader]:
         "subset of frames": Reader(
             "subset.txt",
             lambda path: path.write_text("1\n5\n7\n"),
-            lambda path: read_subsets({"some": path}),
+            lambda path: frame_numbers(read_subsets({"some": path}), np.arange(9), None),
             text=True,
         ),
         "centers .mat": mat(

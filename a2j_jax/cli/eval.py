@@ -83,7 +83,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[],
         metavar="NAME=FILE",
-        help="lists of frames to be scored apart too, e.g. the seen and unseen subjects of HANDS 2017",
+        help="lists of frames, a name or number per line, to be scored apart too, e.g. the seen and unseen "
+        "subjects of HANDS 2017",
     )
     parser.add_argument(
         "--unclipped_boxes",

@@ -44,7 +44,7 @@ from a2j_jax.evaluation.report import (
 )
 from a2j_jax.evaluation.score import Scores, marked
 from a2j_jax.evaluation.submission import write_submission
-from a2j_jax.evaluation.subsets import read_subsets, with_subsets
+from a2j_jax.evaluation.subsets import frame_numbers, read_subsets, with_subsets
 from a2j_jax.evaluation.tables import Table, number
 from a2j_jax.examples import OnBadExample
 from a2j_jax.experiments.paper_tables import rows_of
@@ -130,7 +130,7 @@ def evaluate_checkpoint(
 
     raw = _as_stored(restore(directory, chosen.step, "raw"), data_dir) if chosen.averaged else None
     final = _as_stored(restore(directory, "latest"), data_dir) if step is None else chosen
-    subsets = read_subsets(subset_files or {})
+    lists = read_subsets(subset_files or {})
     data = SplitToScore(data_dir, split, batch_size, unclipped_boxes, on_bad_example)
     predictions, frames = predict_split(chosen, data)
     total = total_frames(track, split, data_dir)
@@ -150,6 +150,7 @@ def evaluate_checkpoint(
         say(f"wrote {path}")
     stored = input_pipeline.num_frames(data_dir, track, split)
     unreadable = stored - len(frames.index)
+    subsets = frame_numbers(lists, frames.index, frames.frame_id, unreadable)
     facts = _facts(directory, chosen, data, unreadable)
     say_crops(facts)
     about = {

@@ -38,7 +38,7 @@ from a2j_jax.evaluation.score import (
     rows_of,
     score_predictions,
 )
-from a2j_jax.evaluation.subsets import read_subsets, with_subsets
+from a2j_jax.evaluation.subsets import frame_numbers, read_subsets, with_subsets
 from a2j_jax.files import local_path
 from a2j_jax.progress import progress, say
 from a2j_jax.text import printable
@@ -84,21 +84,16 @@ def compare_predictions(
     if out is not None:
         read = [*files.values(), *(subset_files or {}).values(), labels or ""]
         check_report(out, overwrite, read)
-    comparison, facts = compared_files(files, track, labels=labels, data_dir=data_dir, split=split)
-    scores = with_subsets(
-        comparison.scores,
-        read_subsets(subset_files or {}),
-        comparison.numbers,
-        track,
-        comparison.labels_uvd,
+    comparison, facts = compared_files(
+        files, track, labels=labels, data_dir=data_dir, split=split, subset_files=subset_files
     )
     say_crops(facts)
 
-    print_scores(marked(scores))
-    contents = scores_json(scores)
+    print_scores(marked(comparison.scores))
+    contents = scores_json(comparison.scores)
     if out is not None:
         path = write_json(local_path(out) / SCORES_FILE, contents)
-        shown = dataclasses.replace(comparison, scores=scores).marked()
+        shown = comparison.marked()
         say_written([path, *write_report(shown, out, facts=facts, command=command)])
     return contents
 
@@ -110,6 +105,7 @@ def compared_files(
     labels: str | Path | None = None,
     data_dir: str | Path | None = None,
     split: str = "test",
+    subset_files: Mapping[str, str | Path] | None = None,
 ) -> tuple[Comparison, list[Fact]]:
     """Reads files of joints and scores them on the frames that all of them have; arguments as `compare_predictions`.
 
@@ -121,6 +117,7 @@ def compared_files(
     """
     if labels is None and data_dir is None:
         raise UserError("predictions need something to be scored against: labels, or a data set")
+    subsets = read_subsets(subset_files or {})
     facts: list[Fact] = [(f"predictions, {name}", str(path)) for name, path in files.items()]
     record, truth, frames = TrackRecord.of(track), None, None
     if labels is not None:
@@ -133,6 +130,16 @@ def compared_files(
     total = total_frames(track, split, data_dir)
     known = split if data_dir is not None or truth is None else truth.about.get("split")
     comparison = score_files(files, track, truth, frames, record, total, split=known)
+    known_frames = truth if frames is None else frames
+    assert known_frames is not None, "labels or data_dir"
+    numbers = known_frames.index
+    if numbers is None:
+        numbers = np.arange(len(known_frames.joints_uvd))
+    found = frame_numbers(subsets, numbers, known_frames.frame_id)
+    scores = with_subsets(
+        comparison.scores, found, comparison.numbers, track, comparison.labels_uvd
+    )
+    comparison = dataclasses.replace(comparison, scores=scores)
     if data_dir is not None and frames is not None and comparison.frames is not None:
         # A frame's position in the split, of those that are left.
         positions = np.searchsorted(frames.index, comparison.frames.index)
@@ -209,9 +216,8 @@ def score_files(
         scores[name] = dataclasses.replace(
             one, frames_of=max(total or 0, count), centers=crop_counts(about.get("centers"))
         )
-    return Comparison(
-        track, scores, labels.joints_uvd, labels.labeled, joints, frames, index=labels.index
-    )
+    index = kept if labels.index is None else labels.index
+    return Comparison(track, scores, labels.joints_uvd, labels.labeled, joints, frames, index=index)
 
 
 def scores_json(scores: Mapping[str, Scores]) -> dict[str, Any]:

@@ -104,6 +104,38 @@ def test_the_number_in_a_name_of_nyu(tmp_path: Path) -> None:
     assert scores["methods"]["ours"]["mean_error_mm"] == pytest.approx(0, abs=1e-6)
 
 
+def test_a_subset_of_a_custom_track_is_listed_by_names(tmp_path: Path) -> None:
+    own_data.write(tmp_path / "mine")
+    own_data.write_csv(tmp_path / "mine")
+    build_raw(str(tmp_path / "mine"), tmp_path / "mine", tmp_path / "data")
+    track = find_track(tmp_path / "mine")
+    uvd = own_data.UVD + np.array([[[0, 0, 5]], [[0, 0, 9]], [[0, 0, 0]]])
+    names = np.array(own_data.FRAMES[:2])
+    write_joints(tmp_path / "p.npz", JointSet(uvd[:2], frame_id=names))
+    write_joints(tmp_path / "one.npz", JointSet(uvd[1:2], frame_id=names[1:]))
+    write_joints(tmp_path / "labels.npz", JointSet(own_data.UVD[:2], frame_id=names))
+
+    def errors(method: str, listed: str, **against: Any) -> list[float]:
+        (tmp_path / "list.txt").write_text(listed)
+        scores = compare.compare_predictions(
+            {"ours": tmp_path / f"{method}.npz"},
+            track,
+            split="train",
+            subset_files={"some": tmp_path / "list.txt"},
+            **against,
+        )
+        return [round(s["mean_error_mm"]) for s in (scores, scores["subsets"]["some"])]
+
+    for against in ({"data_dir": tmp_path / "data"}, {"labels": tmp_path / "labels.npz"}):
+        assert errors("p", "1.png\n", **against) == [7, 9]
+        assert errors("p", "1\n", **against) == [7, 9]
+        # Of a list of frames of the data set, those without predictions count for nothing.
+        assert errors("one", "0.png\n1.png\n", **against) == [9, 9]
+        assert errors("one", "1\n", **against) == [9, 9]
+        with pytest.raises(UserError, match=r"list\.txt: 1 of its names .*'frames/2\.npy'"):
+            errors("p", "1.png\nframes/2.npy\n", **against)
+
+
 @pytest.mark.parametrize("suffix", [".npz", ".mat", ".jsonl"])
 def test_a_file_of_ours_says_what_it_is_of(tmp_path: Path, suffix: str) -> None:
     about = {"track": TrackRecord.of(NYU).to_json(), "centers": {"depth": 2}}
