@@ -4,7 +4,8 @@
     python benchmarks/repeat_tests.py --times 10 --busy 4 -k survives tests/test_many_processes.py
     python benchmarks/repeat_tests.py --minutes 60 tests/test_many_processes.py tests
 
-`tests/conftest.py` finds such tests and marks them `processes`. Files are run in the order in which they are named.
+`tests/conftest.py` finds such tests and marks them `processes`. One process runs the files in the order in
+which they are named.
 """
 
 import argparse
@@ -46,11 +47,11 @@ def files_of(tests: list[str], select: list[str]) -> list[str]:
     return list(found)
 
 
-def run(file: str, select: list[str]) -> Iterator[tuple[str, float, bool]]:
-    """Run such tests of a file once; yields the name of each, its seconds, and whether it failed."""
+def run(files: list[str], select: list[str]) -> Iterator[tuple[str, float, bool]]:
+    """Run such tests of these files once; yields the name of each, its seconds, and whether it failed."""
     with TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
-        done = _pytest(f"--junitxml={report}", *select, file)
+        done = _pytest(f"--junitxml={report}", *select, *files)
         if not report.exists():
             raise SystemExit(done.stdout + done.stderr)
         cases = list(ElementTree.parse(report).iter("testcase"))
@@ -59,7 +60,7 @@ def run(file: str, select: list[str]) -> Iterator[tuple[str, float, bool]]:
     for case in cases:
         found = {child.tag for child in case}
         if "skipped" not in found:
-            name = f"{file}::{case.get('name')}"
+            name = f"{case.get('classname')}::{case.get('name')}"
             yield name, float(case.get("time", 0)), bool(found & {"failure", "error"})
 
 
@@ -81,7 +82,7 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--times", type=int, default=50)
-    parser.add_argument("--minutes", type=float, help="begin with no other file after this time")
+    parser.add_argument("--minutes", type=float, help="begin no other repetition after this time")
     parser.add_argument("--busy", type=int, default=2, help="busy loops beside the tests (2)")
     parser.add_argument("-k", metavar="EXPRESSION", help="which of the tests, as in pytest")
     parser.add_argument("tests", nargs="*", default=["tests"], help="files and folders (tests)")
@@ -94,20 +95,16 @@ def main() -> int:
     begin = time.monotonic()
     with busy(arguments.busy), contextlib.suppress(KeyboardInterrupt):
         for repetition in range(1, arguments.times + 1):
-            for file in files:
-                started = time.monotonic()
-                if arguments.minutes and started - begin > 60 * arguments.minutes:
-                    break
-                found = list(run(file, select))
-                for name, took, failed in found:
-                    seconds[name].append(took)
-                    failures[name] += failed
-                failed_now = sum(failed for _, _, failed in found)
-                took = time.monotonic() - started
-                print(
-                    f"{repetition}: {file}: {failed_now} of {len(found)} failed, {took:.0f} s",
-                    flush=True,
-                )
+            started = time.monotonic()
+            if arguments.minutes and started - begin > 60 * arguments.minutes:
+                break
+            found = list(run(files, select))
+            for name, took, failed in found:
+                seconds[name].append(took)
+                failures[name] += failed
+            failed_now = sum(failed for _, _, failed in found)
+            took = time.monotonic() - started
+            print(f"{repetition}: {failed_now} of {len(found)} failed, {took:.0f} s", flush=True)
     print("runs failures median_s test")
     for name in sorted(seconds, key=lambda name: (-failures[name], -median(seconds[name]))):
         runs = len(seconds[name])
