@@ -20,6 +20,10 @@ INTERRUPTED = 128 + signal.SIGINT
 TERMINATED = 128 + signal.SIGTERM
 
 
+#: The last line of a program that SIGTERM ends, where it has one; the command line sets it.
+last_line = ""
+
+
 class Terminated(KeyboardInterrupt):
     """SIGTERM, for code that cleans up after Ctrl-C."""
 
@@ -51,6 +55,14 @@ def terminable() -> Iterator[None]:
         raise SystemExit(TERMINATED) from None
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def end_terminated() -> NoReturn:
+    """Ends the program from any thread, with status 143 and its last line."""
+    if last_line:
+        with contextlib.suppress(OSError):  # nobody reads it: the status remains
+            os.write(2, f"{last_line}\n".encode())
+    os._exit(TERMINATED)
 
 
 @contextlib.contextmanager

@@ -11,9 +11,10 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from multiprocessing import util as multiprocessing_util
 from pathlib import Path
+from typing import NoReturn
 
 from a2j_jax.errors import UserError
-from a2j_jax.interrupts import TERMINATED, after_sigterm
+from a2j_jax.interrupts import after_sigterm, end_terminated
 from a2j_jax.progress import say
 
 _PATIENCE_SECONDS = 1.0  # for Python's own way out
@@ -119,7 +120,7 @@ def _ends_soon(folder: Path, made: Sequence[Path]) -> Iterator[None]:
         yield
 
 
-def _end_at_once(folder: Path, made: Sequence[Path]) -> None:
+def _end_at_once(folder: Path, made: Sequence[Path]) -> NoReturn:
     complete = folder.exists()
     for process in multiprocessing.active_children():
         process.kill()
@@ -136,4 +137,4 @@ def _end_at_once(folder: Path, made: Sequence[Path]) -> None:
     # Semaphores: their tracker would complain of those left over.
     with contextlib.suppress(Exception):
         multiprocessing_util._run_finalizers(0)  # type: ignore[attr-defined]
-    os._exit(TERMINATED)
+    end_terminated()

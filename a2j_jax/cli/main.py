@@ -13,7 +13,7 @@ from importlib import import_module
 from multiprocessing import util as multiprocessing_util
 from typing import NoReturn
 
-from a2j_jax import __version__, processes
+from a2j_jax import __version__, interrupts, processes
 from a2j_jax.cli.arguments import (
     Parser,
     command_line,
@@ -33,6 +33,7 @@ from a2j_jax.interrupts import (
 from a2j_jax.text import printable
 
 BROKEN_PIPE = 128 + signal.SIGPIPE  # as a shell reports that the reader of our output has gone
+_SIGTERM = "SIGTERM: ended"
 _LONGEST = 1000  # characters of a message
 _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EBADF)
 
@@ -76,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as interrupt:
         # A C library may have raised its own KeyboardInterrupt instead of ours.
         if isinstance(interrupt, Terminated) or Terminated.came.is_set():
-            _print_error("SIGTERM: ended")
+            _print_error(_SIGTERM)
             return TERMINATED
         _print_error("interrupted")
         return INTERRUPTED
@@ -101,6 +102,7 @@ def console(argv: Sequence[str] | None = None) -> NoReturn:
     several processes that has failed: JAX would have it wait at its end for the others, which wait for it.
     """
     _open_standard_streams()
+    interrupts.last_line = f"a2j: {_SIGTERM}"
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         signal.signal(signal.SIGTERM, raise_terminated)
     try:
@@ -180,8 +182,7 @@ def ends_within(seconds: float = 1.0, unless: Callable[[], bool] = lambda: False
 
     def end() -> None:
         if not unless():
-            os.write(2, b"a2j: SIGTERM: ended\n")
-            os._exit(TERMINATED)
+            interrupts.end_terminated()
 
     with after_sigterm(seconds, end):
         yield

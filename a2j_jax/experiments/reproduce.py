@@ -105,16 +105,13 @@ def unusable_weights(config: Config) -> str | None:
     return None
 
 
-def run(
-    job: Job, *, pdj: bool, split: str | None, prepare: Prepare, command: str
-) -> dict[str, Any]:
+def run(job: Job, *, pdj: bool, split: str | None, command: str) -> dict[str, Any]:
     """Train a run to its end and score it, or read what was found when that was done.
 
     Args:
       job: what to run.
       pdj: whether to measure PDJ, whatever the track's protocol.
       split: to score; None: see `split_to_score`.
-      prepare: sees to it that a config's data set is there.
       command: for the run's record.
 
     Returns:
@@ -124,7 +121,6 @@ def run(
     Raises:
       UserError: a split without labels; or, as Stopped, what `run_experiment` raises.
     """
-    prepare(job.config)
     # Before days of training, not after them.
     data = SplitToScore(job.config.data.dir, split_to_score(job.config, split))
     state = run_experiment(job.config, job.workdir, command=command)
@@ -188,6 +184,11 @@ def run_all(
 ) -> tuple[list[dict[str, Any]], dict[str, str]]:
     """All runs that can be run: their results, and row -> why it was not run (with every seed).
 
+    Args:
+      todo: the runs.
+      pdj, split, command: as in `run`.
+      prepare: sees to it that a config's data set is there.
+
     Raises:
       UserError: none can; or as `run_experiment`.
       Stopped: told to stop; what was under way is saved.
@@ -205,11 +206,14 @@ def run_all(
         say(f"{job.row.name}, seed {job.seed}: {unusable[job.workdir]}")
     there = {job.row.name for job in todo}
     skipped = {job.row.name: unusable[job.workdir] for job in left_out if job.row.name not in there}
+    # All data sets first: a signal ends a build at once, there is nothing to save.
+    for config in {(job.config.track, job.config.data): job.config for job in todo}.values():
+        prepare(config)
     results = []
     with StopRequests() as stop:
         for number, job in enumerate(todo, start=1):
             say(f"run {number} of {len(todo)}: {job.row.label}, seed {job.seed}, in {job.workdir}")
-            results.append(run(job, pdj=pdj, split=split, prepare=prepare, command=command))
+            results.append(run(job, pdj=pdj, split=split, command=command))
             # A signal in the last step of a run, or while it was scored, did not end it.
             if stop.received is not None and number < len(todo):
                 raise stopped(stop.received, number, len(todo), what="run")

@@ -2,6 +2,11 @@
 
 import html
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +100,43 @@ def test_a_row_without_its_weights_is_left_out_and_another_seed_is_another_run(
     assert said.index("not run:") < said.index("run 1 of")
     folders = sorted(tmp_path.glob("runs/*/from_scratch/*"))
     assert [kept_checkpoints(folder)[-1].name for folder in folders] == ["2", "2"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "status", "last"),
+    [(signal.SIGTERM, 143, "a2j: SIGTERM: ended"), (signal.SIGINT, 130, "a2j: interrupted")],
+)
+@pytest.mark.parametrize("cached", [False, True], ids=["compiling", "rendering"])
+def test_told_to_stop_while_its_data_set_is_built(
+    tmp_path: Path, number: signal.Signals, status: int, last: str, cached: bool
+) -> None:
+    options = ["--data", "synthetic_hand", "--budget", "smoke", "--out", str(tmp_path / "out")]
+    data = f"--config.data.dir={tmp_path / 'data'}"
+    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
+    if not cached:  # everything is compiled: SIGTERM does not reach Python within seconds
+        environment["JAX_COMPILATION_CACHE_DIR"] = str(tmp_path / "cache")
+    program_and_command = "from a2j_jax.cli.main import console; console()", "reproduce", "table7"
+    frames = "--config.data.train_frames=300000"
+    with subprocess.Popen(
+        [sys.executable, "-c", *program_and_command, *options, data, frames],
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as program:
+        assert program.stderr is not None
+        try:
+            while not list(tmp_path.glob("data/*/*/incomplete.*")):
+                assert program.poll() is None, program.stderr.read()
+                time.sleep(0.02)
+            program.send_signal(number)
+            said = program.stderr.read().splitlines()
+            assert program.wait(60) == status
+        finally:
+            program.kill()
+    assert said[-1] == last
+    assert said[-2].endswith("was interrupted; nothing was kept; rerun the same command")
+    assert not (tmp_path / "data").exists()
 
 
 def test_mistakes(refused: Refused) -> None:

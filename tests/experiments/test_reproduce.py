@@ -24,7 +24,7 @@ from a2j_jax.tracks import get_track
 
 TABLE = TABLES["table7"]
 BASE = base_config("synthetic_hand", "smoke")
-HOW: dict[str, Any] = {"pdj": False, "split": "test", "prepare": print, "command": ""}
+HOW: dict[str, Any] = {"pdj": False, "split": "test", "command": ""}
 
 
 def test_every_row_with_the_first_seed_then_with_the_next() -> None:
@@ -74,7 +74,7 @@ def test_what_was_done_is_shown_where_another_seed_cannot_be_run(
     todo = list(jobs(TABLES["table3"], with_weights(tmp_path / "gone.npz"), 2, tmp_path / "out"))
     todo[0].workdir.mkdir(parents=True)
     monkeypatch.setattr(reproduce, "run", lambda job, **_: {"seed": job.seed})
-    results, skipped = run_all(todo, **HOW)
+    results, skipped = run_all(todo, prepare=print, **HOW)
     assert results == [{"seed": todo[0].seed}]
     assert skipped == {}
 
@@ -93,7 +93,7 @@ def test_a_signal_at_the_end_of_a_run_ends_the_table(
 
     monkeypatch.setattr(reproduce, "run", run)
     with pytest.raises(Stopped, match=f"{number.name}: stopped after run 1 of 4") as caught:
-        run_all(list(jobs(TABLE, BASE, 1, Path("out"))), **HOW)
+        run_all(list(jobs(TABLE, BASE, 1, Path("out"))), prepare=print, **HOW)
     assert caught.value.status == 128 + number
     assert begun == ["no_proposals"]
 
@@ -118,7 +118,7 @@ def test_weights_of_another_size_are_told_before_anything_is_trained(tmp_path: P
 def test_where_no_row_can_be_run_the_reason_is_told_once(tmp_path: Path) -> None:
     todo = list(jobs(TABLE, with_weights(tmp_path / "none.npz"), 1, tmp_path / "out"))
     with pytest.raises(UserError) as caught:
-        run_all(todo, **HOW)
+        run_all(todo, prepare=print, **HOW)
     assert str(caught.value).count("none.npz is not there") == 1
 
 
