@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import stat
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -306,6 +307,35 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         if temporary is not None:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def replacing_together(folder: str | os.PathLike[str], last: str) -> Iterator[Path]:
+    """Yields a temporary folder whose files replace those of `folder` when the block ends without an error.
+
+    All files are written by then, so that the change takes as long as a few renames, whose last one is that of `last`.
+    Other files of `folder` are kept: for their sake it is not swapped. The folder is made.
+
+    Args:
+      folder: of the files.
+      last: name of the file that refers to the others.
+
+    Raises:
+      UserError: a file cannot be written (naming the reason: no space left, say).
+    """
+    folder = Path(folder)
+    temporary: Path | None = None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp("", ".unfinished-", folder))
+        yield temporary
+        for new in sorted(temporary.iterdir(), key=lambda path: (path.name == last, path.name)):
+            new.replace(folder / new.name)
+    except OSError as error:
+        raise _cannot_write(printable(str(folder)), error) from error
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_file(path: str | os.PathLike[str], contents: str | bytes) -> Path:

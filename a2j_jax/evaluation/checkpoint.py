@@ -34,12 +34,10 @@ from a2j_jax.evaluation.provenance import (
 )
 from a2j_jax.evaluation.report import (
     PREDICTIONS_FILE,
-    SCORES_FILE,
     SUBMISSION_FILE,
     check_report,
     print_scores,
     say_written,
-    write_json,
     write_report,
 )
 from a2j_jax.evaluation.score import Scores, marked
@@ -48,7 +46,7 @@ from a2j_jax.evaluation.subsets import frame_numbers, read_subsets, with_subsets
 from a2j_jax.evaluation.tables import Table, number
 from a2j_jax.examples import OnBadExample
 from a2j_jax.experiments.paper_tables import rows_of
-from a2j_jax.files import check_output, local_path
+from a2j_jax.files import check_output, local_path, replacing_together
 from a2j_jax.progress import progress, say
 from a2j_jax.track_files import find_track
 from a2j_jax.tracks import TrackSpec
@@ -189,9 +187,7 @@ def evaluate_checkpoint(
     contents = {**scores[name].to_json(), **about, "compared": compared}
     if not processes.is_first():
         return contents
-    written = [write_json(folder / SCORES_FILE, contents), folder / PREDICTIONS_FILE]
-    write_joints(written[1], predictions)
-    written += write_report(
+    written = write_report(
         Comparison(
             spec=track,
             scores=scores,
@@ -203,6 +199,8 @@ def evaluate_checkpoint(
             own_rows=rows_of(chosen.config, trained_here=bool(read_starts(directory))),
         ).marked(),
         folder,
+        contents=contents,
+        predictions=predictions,
         facts=facts,
         run=run_table(directory, chosen, steps, data_dir, split),
         command=command,
@@ -362,10 +360,11 @@ def _write_unlabelled(folder: Path, predictions: JointSet, track: TrackSpec) -> 
         f"these {count:,} frames of track {track.name!r} have no labels: no scores, predictions only"
     )
     paths = {"predictions": folder / PREDICTIONS_FILE}
-    write_joints(paths["predictions"], predictions)
-    if track.skeleton.name == _SUBMITTED_SKELETON and predictions.joints_xyz_mm is not None:
-        paths["submission"] = folder / SUBMISSION_FILE
-        write_submission(paths["submission"], predictions.joints_xyz_mm, predictions.index)
+    with replacing_together(folder, last=PREDICTIONS_FILE) as new:
+        write_joints(new / PREDICTIONS_FILE, predictions)
+        if track.skeleton.name == _SUBMITTED_SKELETON and predictions.joints_xyz_mm is not None:
+            paths["submission"] = folder / SUBMISSION_FILE
+            write_submission(new / SUBMISSION_FILE, predictions.joints_xyz_mm, predictions.index)
     for path in paths.values():
         say(f"wrote {path}")
     written = {name: str(path) for name, path in paths.items()}

@@ -23,11 +23,9 @@ from a2j_jax.evaluation.provenance import (
     total_frames,
 )
 from a2j_jax.evaluation.report import (
-    SCORES_FILE,
     check_report,
     print_scores,
     say_written,
-    write_json,
     write_report,
 )
 from a2j_jax.evaluation.score import (
@@ -39,7 +37,6 @@ from a2j_jax.evaluation.score import (
     score_predictions,
 )
 from a2j_jax.evaluation.subsets import frame_numbers, read_subsets, with_subsets
-from a2j_jax.files import local_path
 from a2j_jax.progress import progress, say
 from a2j_jax.text import printable
 from a2j_jax.tracks import TrackRecord, TrackSpec
@@ -92,9 +89,8 @@ def compare_predictions(
     print_scores(marked(comparison.scores))
     contents = scores_json(comparison.scores)
     if out is not None:
-        path = write_json(local_path(out) / SCORES_FILE, contents)
         shown = comparison.marked()
-        say_written([path, *write_report(shown, out, facts=facts, command=command)])
+        say_written(write_report(shown, out, contents=contents, facts=facts, command=command))
     return contents
 
 

@@ -17,12 +17,20 @@ from rich.text import Text
 from a2j_jax import __version__, pictures, progress
 from a2j_jax.evaluation import figures, html, tables
 from a2j_jax.evaluation.comparison import Comparison, center_distances, joint_depths_mm
+from a2j_jax.evaluation.predictions import JointSet, write_joints
 from a2j_jax.evaluation.provenance import Fact, software_facts, track_facts
 from a2j_jax.evaluation.published import published_table
 from a2j_jax.evaluation.score import CURVE_LIMIT, Scores
 from a2j_jax.evaluation.tables import Table
 from a2j_jax.evaluation.tiles import frame_name, frame_tile, frames_sheet, pick_frames
-from a2j_jax.files import MARK, check_output, local_path, write_file
+from a2j_jax.files import (
+    MARK,
+    check_output,
+    is_ours,
+    local_path,
+    replacing_together,
+    write_file,
+)
 
 NO_PICTURES = "no pictures: they need matplotlib, pip install 'a2j-jax[viz]'"
 REPORT_FILE, SCORES_FILE = "report.html", "scores.json"
@@ -100,11 +108,11 @@ def check_report(
         UserError: a file in its place that a2j_jax did not write (unless `overwrite`), or no permission.
     """
     folder = local_path(directory)
-    plots = (name + suffix for name in _PLOTS for suffix in (".png", ".svg"))
-    for name in (REPORT_FILE, SCORES_FILE, PREDICTIONS_FILE, SUBMISSION_FILE, *plots):
+    named = (REPORT_FILE, SCORES_FILE, PREDICTIONS_FILE, SUBMISSION_FILE)
+    for path in (*(folder / name for name in named), *_plot_files(folder)):
         # The challenge's format has no room for a mark.
-        beside = folder / PREDICTIONS_FILE if name == SUBMISSION_FILE else None
-        check_output(folder / name, overwrite, inputs=inputs, beside=beside)
+        beside = folder / PREDICTIONS_FILE if path.name == SUBMISSION_FILE else None
+        check_output(path, overwrite, inputs=inputs, beside=beside)
 
 
 def write_markdown(path: str | Path, text: str) -> Path:
@@ -130,17 +138,23 @@ def write_report(
     comparison: Comparison,
     directory: str | Path,
     *,
+    contents: Mapping[str, Any] | None = None,
+    predictions: JointSet | None = None,
     facts: Sequence[Fact] = (),
     run: Table | None = None,
     command: str = "",
 ) -> list[Path]:
-    """Write the plots and the page.
+    """Write the page, the plots and the numbers; an earlier report in the folder stays as it is until all are written.
+
+    Plots of an earlier report that this one has not are removed.
 
     Args:
         comparison: what is shown.
         directory: made if missing. Gets `report.html` and, with matplotlib, each plot as PNG and SVG:
             `success_curve`, `success_curve_mean`, `per_joint`, `error_depth` (3D), `error_distance`,
             and `frames`.
+        contents: of `scores.json`; None: not written.
+        predictions: of `predictions.npz`; None: not written.
         facts: about the data set and the predictions, for the end of the page.
         run: the run's best and final checkpoint.
         command: that made the report, as it would be typed.
@@ -158,15 +172,27 @@ def write_report(
     else:
         progress.say(NO_PICTURES)
     text = _page(comparison, plots, facts, run, command)
-    written = [write_file(directory / REPORT_FILE, text)]
-    for plot in plots:
-        for suffix in (".png", ".svg"):
-            written.append(pictures.save_figure(plot.figure, directory / (plot.name + suffix)))
+    drawn = {plot.name: plot.figure for plot in plots}
     if plots and comparison.main in comparison.joints_uvd:
-        sheet = frames_sheet(comparison)
-        for suffix in (".png", ".svg"):
-            written.append(pictures.save_figure(sheet, directory / f"frames{suffix}"))
+        drawn["frames"] = frames_sheet(comparison)
+    with replacing_together(directory, last=REPORT_FILE) as new:
+        written = [] if contents is None else [write_json(new / SCORES_FILE, contents)]
+        if predictions is not None:
+            written.append(new / PREDICTIONS_FILE)
+            write_joints(written[-1], predictions)
+        written.append(write_file(new / REPORT_FILE, text))
+        for name, figure in drawn.items():
+            for suffix in (".png", ".svg"):
+                written.append(pictures.save_figure(figure, new / (name + suffix)))
+    written = [directory / path.name for path in written]
+    for path in _plot_files(directory):
+        if path not in written and is_ours(path):
+            path.unlink()
     return written
+
+
+def _plot_files(folder: Path) -> list[Path]:
+    return [folder / (name + suffix) for name in _PLOTS for suffix in (".png", ".svg")]
 
 
 def say_written(paths: Sequence[Path]) -> None:

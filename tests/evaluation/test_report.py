@@ -14,10 +14,13 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+from a2j_jax import pictures
 from a2j_jax.errors import UserError
 from a2j_jax.evaluation import report
+from a2j_jax.evaluation.predictions import JointSet
 from a2j_jax.evaluation.score import marked, score_errors, score_predictions
 from a2j_jax.evaluation.tables import Table
+from a2j_jax.files import MARK
 from a2j_jax.tracks import get_track, with_crop_size
 from tests.evaluation import made_up
 
@@ -91,6 +94,57 @@ def test_report_writes_the_page_and_every_plot_twice(tmp_path: Path) -> None:
             assert np.asarray(image.convert("L")).std() > 10
     for path in folder.glob("*.svg"):
         assert path.read_text().rstrip().endswith("</svg>")
+
+
+def test_a_report_replaces_an_earlier_one_entirely_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def contents() -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    uvd = made_up.comparison().labels_uvd
+    told: dict[str, Any] = {"contents": {"frames": 9}, "predictions": JointSet(uvd)}
+    (tmp_path / "mine.txt").write_text("mine")
+    (tmp_path / "per_joint_protocol.png").write_bytes(b"mine, not drawn here")
+    (tmp_path / "per_joint_protocol.svg").write_text(f"an earlier report's, {MARK}")
+    written = report.write_report(made_up.comparison(), tmp_path, command="first", **told)
+    assert [path.name for path in written[:3]] == ["scores.json", "predictions.npz", "report.html"]
+    before = contents()
+    assert before["mine.txt"] == b"mine"
+    assert "per_joint_protocol.png" in before
+    assert "per_joint_protocol.svg" not in before
+
+    save_figure, renamed = pictures.save_figure, Path.replace
+    drawn: list[Path] = []
+
+    def interrupted(figure: Any, path: Path) -> Path:
+        if len(drawn) == 5:
+            raise KeyboardInterrupt
+        drawn.append(path)
+        return save_figure(figure, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pictures, "save_figure", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            report.write_report(made_up.comparison(), tmp_path, command="second", **told)
+    assert contents() == before
+
+    moved: list[str] = []
+
+    def rename(path: Path, target: Path) -> Path:
+        if Path(target).parent == tmp_path:
+            moved.append(Path(target).name)
+            # All of it is written by now; what others see is the earlier report up to the last rename.
+            assert len(list(path.parent.iterdir())) == len(written) - len(moved) + 1
+            assert (tmp_path / "report.html").read_bytes() == before["report.html"]
+        return renamed(path, target)
+
+    monkeypatch.setattr(Path, "replace", rename)
+    report.write_report(made_up.comparison(), tmp_path, command="third", **told)
+    assert sorted(moved) == sorted(path.name for path in written)
+    assert moved[-1] == "report.html"
+    assert contents().keys() == before.keys()
+    assert b"third" in contents()["report.html"]
 
 
 def page(comparison: Any, folder: Path, **told: Any) -> str:
