@@ -45,8 +45,8 @@ def use_compilation_cache() -> None:
     except (OSError, RuntimeError):  # no home, no permission
         return
     if theirs is not None:
-        from a2j_jax.progress import say
-        from a2j_jax.text import printable
+        from a2j_jax.errors import printable
+        from a2j_jax.log import say
 
         say(
             f"no compilation cache: {printable(str(theirs))} belongs to somebody else, or others may write to it "

@@ -1,22 +1,92 @@
-"""What an experiment is: typed, frozen dataclasses, overridden on the command line by dotted names.
+"""Texts and JSON values as the types that dataclass fields are declared with.
+
+What an experiment is: typed, frozen dataclasses, overridden on the command line by dotted names.
 
 Files of them are read by `a2j_jax.config_files`. A `Config` is unpacked once, where a run is put
 together (`a2j_jax.training.assembly`); the library's functions take plain arguments.
 """
 
+import ast
+import contextlib
 import dataclasses
 import difflib
 import json
 import operator
+import types
 import typing
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
-from a2j_jax.errors import UserError, did_you_mean
+from a2j_jax.errors import UserError, did_you_mean, printable
 from a2j_jax.files import local_path, parse_json
-from a2j_jax.text import printable
-from a2j_jax.typed_values import coerce, described, parse
+
+
+def parse(text: str, hint: Any) -> Any:
+    """A value from the command line: what Python reads it as, or the text itself, or its parts between commas.
+
+    Raises:
+      TypeError: neither is of that type.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of text that looks like Python: "1or"
+            raw: Any = ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):  # as it documents
+        raw = {"true": True, "false": False, "none": None}.get(text.lower(), text)
+    for value in (raw, text):  # the text itself: a folder may be called 2017
+        with contextlib.suppress(TypeError):
+            return coerce(value, hint)
+    return coerce(text.split(","), hint)
+
+
+def coerce(raw: Any, hint: Any) -> Any:
+    """Check a value against a type hint; JSON lists become tuples, ints become floats.
+
+    Raises:
+      TypeError: it is of another type.
+    """
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        for option in arguments:
+            try:
+                return coerce(raw, option)
+            except TypeError:
+                continue
+        raise TypeError
+    if origin is Literal:
+        for option in arguments:
+            if type(raw) is type(option) and raw == option:  # True is no 1
+                return option
+        raise TypeError
+    if origin is tuple:
+        if isinstance(raw, (tuple, list)) and arguments[1:] == (...,):
+            return tuple(coerce(value, arguments[0]) for value in raw)
+        if isinstance(raw, (tuple, list)) and len(raw) == len(arguments):
+            return tuple(coerce(r, a) for r, a in zip(raw, arguments, strict=True))
+        raise TypeError
+    if hint is float and isinstance(raw, int) and not isinstance(raw, bool):
+        with contextlib.suppress(OverflowError):
+            return float(raw)
+        raise TypeError
+    if hint is type(None) and raw is None:
+        return None
+    if isinstance(hint, type) and type(raw) is hint:
+        return raw
+    raise TypeError
+
+
+def described(hint: Any) -> str:
+    """A type in words: "int", "float or none", "one of jit, mesh"."""
+    if typing.get_origin(hint) is Literal:
+        return f"value; one of {', '.join(map(str, typing.get_args(hint)))}"
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return " or ".join(described(option) for option in typing.get_args(hint))
+    if hint is type(None):
+        return "none"
+    return hint.__name__ if type(hint) is type else str(hint).replace("typing.", "")
+
 
 LARGEST_COUNT = 10**9  # of steps, frames and the like: anything larger is a slip
 LARGEST_SEED = 2**32 - 1

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from a2j_jax.config import Config, checked, from_dict, listed
-from a2j_jax.errors import UserError, did_you_mean
+from a2j_jax.errors import UserError, did_you_mean, printable
 from a2j_jax.files import local_path, read_json, regular_file
-from a2j_jax.text import printable
 from a2j_jax.track_files import TRACK_FILE
 from a2j_jax.tracks import TRACKS
 

@@ -16,8 +16,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from a2j_jax.errors import UserError
-from a2j_jax.text import printable
+from a2j_jax.errors import UserError, printable
 
 #: Written into every file of ours whose format has room for it; `is_ours` looks for it.
 MARK = "made by a2j_jax"

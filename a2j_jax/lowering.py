@@ -1,6 +1,6 @@
 """Which platform a program is traced for, where that decides how it is written.
 
-XLA's compilers are not equally good at everything: see `models/conv.py` and `warp.py`, which ask here.
+XLA's compilers are not equally good at everything: see `models.layers` and `data.augment`, which ask here.
 """
 
 import contextlib

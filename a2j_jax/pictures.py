@@ -20,10 +20,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from a2j_jax.errors import UserError
+from a2j_jax.errors import UserError, printable
 from a2j_jax.files import MARK, local_path, private_umask, replacing
 from a2j_jax.skeletons import Skeleton
-from a2j_jax.text import printable
 
 #: Okabe & Ito (2008), without yellow (invisible on white) and black (ground truth).
 LIMB_COLORS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")

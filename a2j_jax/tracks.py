@@ -11,10 +11,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from a2j_jax.errors import UserError, did_you_mean
+from a2j_jax.errors import UserError, did_you_mean, printable
 from a2j_jax.geometry import Camera
 from a2j_jax.skeletons import HANDS2017, ICVL, ITOP, K2HPD, NYU, Skeleton
-from a2j_jax.text import printable
 
 LARGEST_CROP = 2048  # px
 #: Splits that data sets usually have, and the name by which TFDS means all splits of one.
@@ -25,7 +24,7 @@ FrameFormat = Literal["depth16", "nyu_packed", "metres", "stretch8"]
 
 @dataclass(frozen=True)
 class AugmentSpec:
-    """The official training augmentation of a track (see `a2j_jax.augment`).
+    """The official training augmentation of a track (see `a2j_jax.data.augment`).
 
     Attributes:
       max_rotation_deg: in-plane rotation is uniform in +- this, degrees.

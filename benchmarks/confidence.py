@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from rich.console import Console
 from scipy.stats import spearmanr
 
-from a2j_jax import input_pipeline, progress
+from a2j_jax import log
+from a2j_jax.data import pipeline
 from a2j_jax.evaluation.evaluate import evaluate_batches
 from a2j_jax.training import assembly
-from a2j_jax.training.restore import restore
+from a2j_jax.training.load import restore
 
 BATCH_SIZE = 64
 PARTS = 5
@@ -34,9 +35,9 @@ def main() -> None:
     track, variables = restored.track, assembly.place_variables(restored.variables)
     predict = assembly.predict_of(restored.model, track)
     where = arguments.data_dir, track, arguments.split
-    batches = input_pipeline.eval_batches(*where, BATCH_SIZE)
-    frames = input_pipeline.num_frames(*where)
-    with progress.progress(f"predicting with step {restored.step}", frames, "frames") as advance:
+    batches = pipeline.eval_batches(*where, BATCH_SIZE)
+    frames = pipeline.num_frames(*where)
+    with log.progress(f"predicting with step {restored.step}", frames, "frames") as advance:
         result = evaluate_batches(
             lambda batch: predict(variables, batch), batches, track, on_batch=advance
         )
@@ -49,7 +50,7 @@ def print_table(errors: NDArray[np.float64], confidence: NDArray[np.float64], sp
     labelled = np.isfinite(errors)
     error, sure = errors[labelled], confidence[labelled]
     per_frame = spearmanr(confidence.mean(1), np.nanmean(errors, axis=1)).statistic
-    table = progress.PlainTable(title=f"{len(errors):,} frames of {split}, {len(error):,} joints")
+    table = log.PlainTable(title=f"{len(errors):,} frames of {split}, {len(error):,} joints")
     for column in ("joints", "confidence", "mean error", "median error"):
         table.add_column(column, justify="right")
     for part in np.array_split(np.argsort(sure), PARTS):
@@ -60,7 +61,7 @@ def print_table(errors: NDArray[np.float64], confidence: NDArray[np.float64], sp
             f"{np.median(error[part]):.1f}",
         )
     console = Console()
-    progress.print_table(table, console)
+    log.print_table(table, console)
     console.print(
         f"Spearman's rank correlation of confidence and error: joints {spearmanr(sure, error).statistic:.2f}, "
         f"frame means {per_frame:.2f}",

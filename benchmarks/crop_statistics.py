@@ -9,8 +9,8 @@ import dataclasses
 
 import numpy as np
 
-from a2j_jax import augment, input_pipeline
-from a2j_jax.progress import progress
+from a2j_jax.data import augment, pipeline
+from a2j_jax.log import progress
 from a2j_jax.tracks import get_track, with_crop_size
 
 
@@ -27,8 +27,8 @@ def main() -> None:
     track = dataclasses.replace(get_track(arguments.track), mean=0.0, std=1.0)
     if arguments.crop_size:
         track = with_crop_size(track, arguments.crop_size)
-    frames = input_pipeline.num_frames(arguments.data_dir, track, arguments.split)
-    batches = input_pipeline.eval_batches(arguments.data_dir, track, arguments.split, 64)
+    frames = pipeline.num_frames(arguments.data_dir, track, arguments.split)
+    batches = pipeline.eval_batches(arguments.data_dir, track, arguments.split, 64)
     count, total, squares = 0, 0.0, 0.0
     with progress("crops", frames, "frames") as advance:
         for batch in batches:

@@ -23,9 +23,9 @@ from pathlib import Path
 import jax
 from rich.console import Console
 
-from a2j_jax import progress
+from a2j_jax import log
 from a2j_jax.config import Config
-from a2j_jax.progress import say
+from a2j_jax.log import say
 from tests import faults, tiny
 from tfds_builders.build import build
 
@@ -153,7 +153,7 @@ def measure(workdir: Path, trials: int, rng: random.Random) -> None:
     build("synthetic_hand", workdir / "data", crop_size=tiny.SIZE, **tiny.FRAMES)
     config = faults.config(workdir / "data", STEPS_PER_TRIAL * trials)
     peaceful, few = workdir / "in_peace", -(-trials // 4)
-    table = progress.PlainTable(
+    table = log.PlainTable(
         title=f"{config.optim.steps} steps of the smallest experiment, {platform.machine()}, "
         f"jax {jax.__version__}"
     )
@@ -188,7 +188,7 @@ def measure(workdir: Path, trials: int, rng: random.Random) -> None:
         run = part("limited")
         limit_files(run, few)
         report(run, began)
-    progress.print_table(table, Console())
+    log.print_table(table, Console())
 
 
 if __name__ == "__main__":

@@ -37,30 +37,29 @@ import numpy as np
 from PIL import Image
 from scipy.io import savemat
 
-from a2j_jax import progress
+from a2j_jax import log
 from a2j_jax.config import Config, to_json
 from a2j_jax.config_files import load_config
-from a2j_jax.depth_files import read_depth
+from a2j_jax.data.depth_files import read_depth
+from a2j_jax.data.examples import Examples
+from a2j_jax.data.pipeline import find_dataset
 from a2j_jax.errors import UserError
-from a2j_jax.evaluation.predictions import JointSet, read_joints, write_joints
-from a2j_jax.evaluation.submission import write_submission
-from a2j_jax.evaluation.subsets import frame_numbers, read_subsets
-from a2j_jax.examples import Examples
-from a2j_jax.input_pipeline import find_dataset
+from a2j_jax.evaluation.joint_files import JointSet, read_joints, write_joints, write_submission
+from a2j_jax.evaluation.scores import frame_numbers, read_subsets
 from a2j_jax.track_files import load_track, track_from_dict
 from a2j_jax.tracks import get_track, with_crop_size
 from a2j_jax.training.checkpoints import RunCheckpoints, load_variables
-from a2j_jax.training.run_directory import write_config
-from a2j_jax.weights.files import read_state_dict, write_state_dict
+from a2j_jax.training.run_dir import write_config
+from a2j_jax.weights.formats import read_state_dict, write_state_dict
 from tests import tiny
 from tests.distributions import itop as itop_files
 from tests.distributions import own_data
 from tests.training.test_checkpoints import state_at
+from tfds_builders import itop
 from tfds_builders.build import build
-from tfds_builders.center_files import read_centers_or_boxes, read_text_centers
-from tfds_builders.files import read_numbers
-from tfds_builders.itop import itop
-from tfds_builders.own_data.tables import read_table
+from tfds_builders.crop_plan import read_centers_or_boxes, read_text_centers
+from tfds_builders.folder_tables import read_table
+from tfds_builders.raw_files import read_numbers
 
 HANG_SECONDS = 120.0
 MEMORY = 6 << 30  # bytes that a reader may take beyond what the process has at its start
@@ -465,7 +464,7 @@ def main() -> int:
     for name, kind in (("worker", str), ("folder", Path), ("start", int)):
         parser.add_argument(f"--{name}", type=kind, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    progress.be_quiet()
+    log.be_quiet()
     if arguments.worker:
         options = arguments.seed, arguments.mutations, arguments.start
         run_worker(arguments.worker, arguments.folder, *options)

@@ -16,13 +16,12 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from a2j_jax import progress
+from a2j_jax import log
 from a2j_jax.losses import a2j_losses
-from a2j_jax.models import conv
-from a2j_jax.models.a2j import A2J
+from a2j_jax.models import layers
+from a2j_jax.models.a2j import A2J, init_variables
 from a2j_jax.models.anchors import anchor_grid
-from a2j_jax.models.network import init_variables
-from a2j_jax.training.optimizer import adam_with_l2
+from a2j_jax.training.optim import adam_with_l2
 from a2j_jax.training.state import TrainState
 from a2j_jax.training.step import make_train_step
 
@@ -49,7 +48,7 @@ def main() -> None:
             times[name].append(time.perf_counter() - started)
 
     medians = {name: 1e3 * statistics.median(values) for name, values in times.items()}
-    table = progress.PlainTable(
+    table = log.PlainTable(
         title=f"{arguments.backbone}, width {arguments.width}, {arguments.batch_size} x "
         f"{arguments.crop_size} px, {jax.devices()[0].device_kind}, {platform.machine()}, "
         f"jax {jax.__version__}"
@@ -60,12 +59,12 @@ def main() -> None:
         used = name == ("own" if on_cpu else "native")
         label = f"{name} (used here)" if used else name
         table.add_row(label, f"{value:.1f}", f"{value / medians['native']:.2f}")
-    progress.print_table(table, Console())
+    log.print_table(table, Console())
 
 
 def step_of(arguments: argparse.Namespace, is_cpu: Callable[[], bool]) -> Callable[[], None]:
     """One compiled training step under a lowering, on random data."""
-    conv._is_cpu = is_cpu
+    layers._is_cpu = is_cpu
     size, batch_size = arguments.crop_size, arguments.batch_size
     model = A2J(21, backbone=arguments.backbone, width=arguments.width)
     variables = init_variables(model, jax.random.key(0, impl="rbg"), size, size)

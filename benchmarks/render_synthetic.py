@@ -13,7 +13,7 @@ import time
 import jax
 
 from a2j_jax.tracks import get_track, with_crop_size
-from tfds_builders.synthetic.synthetic import EMBEDDED, reader_for
+from tfds_builders.rendered import EMBEDDED, reader_for
 
 SIZES = (96, 176, 288)
 

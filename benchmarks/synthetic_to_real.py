@@ -16,13 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from a2j_jax import pictures, progress
+from a2j_jax import log, pictures
 from a2j_jax.cli.arguments import join_negative_numbers, numbers
 from a2j_jax.evaluation.metrics import joint_errors
 from a2j_jax.geometry import uvd_to_xyz
-from a2j_jax.inference.files import FilePrediction, predict_files
+from a2j_jax.inference.frame_files import FilePrediction, predict_files
 from a2j_jax.inference.predictor import Predictor
-from a2j_jax.synthetic.correspondence import hand_to_nyu14
+from a2j_jax.synthetic.render import hand_to_nyu14
 from a2j_jax.tracks import get_track
 
 NYU = get_track("nyu")
@@ -89,7 +89,7 @@ def errors_mm(uvd: NDArray[np.float64], labels: NDArray[np.float64]) -> NDArray[
 def print_joints(
     title: str, errors: dict[str, NDArray[np.float64]], corresponding: NDArray[np.bool_]
 ) -> None:
-    table = progress.PlainTable(title=f"{title}: error in mm")
+    table = log.PlainTable(title=f"{title}: error in mm")
     table.add_column("joint")
     for name in errors:
         table.add_column(name, justify="right")
@@ -104,19 +104,19 @@ def print_joints(
         f"mean of the {corresponding.sum()} corresponding",
         *(f"{e[corresponding].mean():.2f}" for e in errors.values()),
     )
-    progress.print_table(table, Console())
+    log.print_table(table, Console())
 
 
 def print_shifts(errors: dict[tuple[float, ...], NDArray[np.float64]]) -> None:
     """Errors of the corresponding joints by what the centre was moved by."""
-    table = progress.PlainTable(title="the same with the centre moved")
+    table = log.PlainTable(title="the same with the centre moved")
     for column in ("u px", "v px", "d mm", "mean mm", "worst mm"):
         table.add_column(column, justify="right")
     for shift, error in errors.items():
         table.add_row(
             *(f"{value:+g}" for value in shift), f"{error.mean():.1f}", f"{error.max():.1f}"
         )
-    progress.print_table(table, Console())
+    log.print_table(table, Console())
 
 
 def draw(

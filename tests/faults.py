@@ -21,9 +21,9 @@ from typing import Any, NamedTuple
 from a2j_jax.config import Config, to_json
 from a2j_jax.training import assembly
 from a2j_jax.training.checkpoints import RunCheckpoints
-from a2j_jax.training.json_lines import read as read_json_lines
 from a2j_jax.training.logs import METRICS_FILE, read_metrics
-from a2j_jax.training.run_directory import kept_checkpoints, ranking_metrics
+from a2j_jax.training.run_dir import kept_checkpoints, ranking_metrics
+from a2j_jax.training.run_dir import read as read_json_lines
 from a2j_jax.training.state import TrainState
 from tests import tiny
 

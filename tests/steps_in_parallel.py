@@ -17,16 +17,15 @@ import numpy as np
 import optax
 from flax.traverse_util import flatten_dict
 
-from a2j_jax import input_pipeline, processes
-from a2j_jax.cli.arguments import Parser
-from a2j_jax.cli.distributed import add_process_arguments, join_processes
+from a2j_jax import distributed
+from a2j_jax.cli.arguments import Parser, add_process_arguments, join_processes
+from a2j_jax.data import pipeline
 from a2j_jax.evaluation.evaluate import predict_batches
-from a2j_jax.models.network import PoseNetwork
+from a2j_jax.models.a2j import PoseNetwork
 from a2j_jax.models.resnet import ARCHITECTURES, Architecture, BasicBlock
-from a2j_jax.training import assembly, parallel
-from a2j_jax.training.freezing import freeze
+from a2j_jax.training import assembly, sharding
 from a2j_jax.training.loop import BATCH_KEYS
-from a2j_jax.training.optimizer import adam_with_l2
+from a2j_jax.training.optim import adam_with_l2, freeze
 from a2j_jax.training.state import TrainState
 from a2j_jax.training.step import make_train_step
 from tests import tiny
@@ -43,7 +42,7 @@ RUNS: dict[str, tuple[int, Any]] = {
 }
 
 
-def trained(data: str, dtype: str, layout: parallel.Layout, parts: int = 1) -> TrainState:
+def trained(data: str, dtype: str, layout: sharding.Layout, parts: int = 1) -> TrainState:
     """The state after a run; each process reads its share of the batches."""
     config = tiny.config(data)
     track = assembly.track_of(config)
@@ -67,7 +66,7 @@ def trained(data: str, dtype: str, layout: parallel.Layout, parts: int = 1) -> T
     variables = jax.tree.map(lambda x: x.astype(dtype), start(dtype))
     state = layout.place(TrainState.create(variables, optimizer, average=True))
     placed = jax.tree.map(lambda x: x.sharding, state)
-    batches = input_pipeline.train_batches(data, track, "train", ROWS, seed=0)
+    batches = pipeline.train_batches(data, track, "train", ROWS, seed=0)
     for _ in range(steps):
         batch = {name: rows for name, rows in next(batches).items() if name in BATCH_KEYS}
         # Devices hold different numbers of labelled joints: the losses are means over all of them.
@@ -75,7 +74,7 @@ def trained(data: str, dtype: str, layout: parallel.Layout, parts: int = 1) -> T
         state, _ = step(state, layout.share(batch), jax.random.key(0))
     # Were it placed otherwise than it comes out of a step, the second step would be compiled anew.
     assert jax.tree.map(lambda x: x.sharding, state) == placed
-    return parallel.whole_here(layout.gather(state))
+    return sharding.whole_here(layout.gather(state))
 
 
 def network(dtype: str, axis_name: str | None = None) -> PoseNetwork:
@@ -96,7 +95,7 @@ def predicted(data: str, split: str, devices: int) -> dict[str, np.ndarray]:
     track = assembly.track_of(config)
     model = assembly.model_of(config, track)
     predict = assembly.predict_of(model, track, jax.local_devices()[:devices])
-    batches = input_pipeline.eval_batches(data, track, split, 6)
+    batches = pipeline.eval_batches(data, track, split, 6)
     joints, frames = predict_batches(lambda batch: predict(tiny.variables(), batch), batches, track)
     return {"joints": joints.joints_uvd, "index": frames.index}
 
@@ -123,14 +122,14 @@ def main() -> None:
         path = Path(out) / f"{mode}-{devices}.npz"
         if mode in SPLITS:
             joints = predicted(data, SPLITS[mode], int(devices))
-            if processes.is_first():
+            if distributed.is_first():
                 np.savez(path, **joints)
         else:
-            layout = parallel.layout(mode, jax.devices()[: int(devices)])
+            layout = sharding.layout(mode, jax.devices()[: int(devices)])
             state = trained(data, dtype, layout, *map(int, parts))
-            if processes.is_first():
+            if distributed.is_first():
                 write(path, state)
-    processes.leave()
+    distributed.leave()
 
 
 if __name__ == "__main__":

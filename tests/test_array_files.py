@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from scipy.io import loadmat, savemat
 
-from a2j_jax import array_files
+from a2j_jax.data import array_files
 from a2j_jax.errors import UserError
 from tests.distributions import itop as itop_files
-from tfds_builders.itop import itop
+from tfds_builders import itop
 
 RNG = np.random.default_rng(0)
 VARIABLES: dict[str, Any] = {

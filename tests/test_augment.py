@@ -8,7 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from a2j_jax import augment, crops, geometry, warp
+from a2j_jax import geometry
+from a2j_jax.data import augment, crops
+from a2j_jax.data import augment as warp
 from a2j_jax.tracks import get_track, with_crop_size
 
 

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from a2j_jax import augment, crops, geometry
+from a2j_jax import geometry
+from a2j_jax.data import augment, crops
 from a2j_jax.errors import UserError
 from a2j_jax.tracks import TRACKS, get_track
 

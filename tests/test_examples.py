@@ -2,10 +2,10 @@
 
 import pytest
 
-from a2j_jax import examples
+from a2j_jax.data import examples
+from a2j_jax.data.examples import Examples
+from a2j_jax.data.pipeline import find_dataset
 from a2j_jax.errors import UserError
-from a2j_jax.examples import Examples
-from a2j_jax.input_pipeline import find_dataset
 from tests import numbered_data
 
 FIRST, SECOND = numbered_data.SHARDS

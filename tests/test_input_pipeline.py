@@ -7,9 +7,9 @@ import sys
 import numpy as np
 import pytest
 
-from a2j_jax import input_pipeline
+from a2j_jax.data import pipeline
+from a2j_jax.data.examples import Examples
 from a2j_jax.errors import UserError
-from a2j_jax.examples import Examples
 from a2j_jax.tracks import get_track, with_crop_size
 from tests import numbered_data
 
@@ -26,7 +26,7 @@ def indices(batches, count):
 
 
 def test_a_batch(data_dir):
-    batch = next(input_pipeline.train_batches(data_dir, TRACK, "train", 8, seed=0))
+    batch = next(pipeline.train_batches(data_dir, TRACK, "train", 8, seed=0))
     shapes = {name: (values.shape, values.dtype.name) for name, values in batch.items()}
     assert shapes == {
         "canvas": ((8, 20, 20), "uint16"),
@@ -44,7 +44,7 @@ def test_a_batch(data_dir):
 
 
 def test_every_epoch_is_another_permutation_of_all_frames(data_dir):
-    batches = input_pipeline.train_batches(data_dir, TRACK, "train", 8, seed=0)
+    batches = pipeline.train_batches(data_dir, TRACK, "train", 8, seed=0)
     drawn = indices(batches, 15).ravel()[: 3 * FRAMES].reshape(3, FRAMES)
     for epoch in drawn:
         assert sorted(epoch) == list(range(FRAMES))
@@ -53,29 +53,28 @@ def test_every_epoch_is_another_permutation_of_all_frames(data_dir):
 
 def test_batches_are_a_function_of_seed_and_step(data_dir):
     one, again, other = (
-        indices(input_pipeline.train_batches(data_dir, TRACK, "train", 8, seed), 12)
-        for seed in (5, 5, 6)
+        indices(pipeline.train_batches(data_dir, TRACK, "train", 8, seed), 12) for seed in (5, 5, 6)
     )
     np.testing.assert_array_equal(one, again)
     assert not np.array_equal(one, other)
 
 
 def test_a_resumed_run_sees_the_same_batches(data_dir):
-    batches = input_pipeline.train_batches(data_dir, TRACK, "train", 8, seed=1)
+    batches = pipeline.train_batches(data_dir, TRACK, "train", 8, seed=1)
     indices(batches, 7)
     state = json.loads(json.dumps(batches.get_state()))  # as a checkpoint stores it
     expected = indices(batches, 5)
-    resumed = input_pipeline.train_batches(data_dir, TRACK, "train", 8, seed=1)
+    resumed = pipeline.train_batches(data_dir, TRACK, "train", 8, seed=1)
     resumed.set_state(state)
     np.testing.assert_array_equal(indices(resumed, 5), expected)
 
 
 @pytest.mark.parametrize("processes", [2, 4])
 def test_the_shares_of_all_processes_in_order_are_the_batch(data_dir, processes):
-    alone = indices(input_pipeline.train_batches(data_dir, TRACK, "train", 8, seed=2), 10)
+    alone = indices(pipeline.train_batches(data_dir, TRACK, "train", 8, seed=2), 10)
     shares = [
         indices(
-            input_pipeline.train_batches(
+            pipeline.train_batches(
                 data_dir, TRACK, "train", 8, 2, process_index=i, process_count=processes
             ),
             10,
@@ -90,7 +89,7 @@ def test_the_shares_of_all_processes_in_order_are_the_batch(data_dir, processes)
 def test_a_run_goes_on_with_another_number_of_processes(data_dir, before, after):
     def shares(processes):
         return [
-            input_pipeline.train_batches(
+            pipeline.train_batches(
                 data_dir, TRACK, "train", 8, 1, process_index=i, process_count=processes
             )
             for i in range(processes)
@@ -115,7 +114,7 @@ def test_evaluation_visits_every_frame_once(data_dir, batch_size, processes):
     seen, lengths = [], set()
     for i in range(processes):
         batches = list(
-            input_pipeline.eval_batches(
+            pipeline.eval_batches(
                 data_dir, TRACK, "test", batch_size, process_index=i, process_count=processes
             )
         )
@@ -128,14 +127,14 @@ def test_evaluation_visits_every_frame_once(data_dir, batch_size, processes):
 
 
 def test_number_of_frames_and_slices(data_dir):
-    assert input_pipeline.num_frames(data_dir, TRACK, "train") == FRAMES
-    assert input_pipeline.num_frames(data_dir, TRACK, "train[:10]") == 10
-    batch = next(input_pipeline.eval_batches(data_dir, TRACK, "train[30:]", 16))
+    assert pipeline.num_frames(data_dir, TRACK, "train") == FRAMES
+    assert pipeline.num_frames(data_dir, TRACK, "train[:10]") == 10
+    batch = next(pipeline.eval_batches(data_dir, TRACK, "train[30:]", 16))
     assert batch["index"][batch["mask"]].tolist() == list(range(30, FRAMES))
 
 
 def test_a_split_may_have_no_labels(data_dir, monkeypatch):
-    assert input_pipeline.has_labels(data_dir, TRACK, "train")
+    assert pipeline.has_labels(data_dir, TRACK, "train")
     read = Examples.read
     looked_at = []
 
@@ -145,19 +144,19 @@ def test_a_split_may_have_no_labels(data_dir, monkeypatch):
         return [{**example, "valid": np.zeros(21, bool)} for example in found], own
 
     monkeypatch.setattr(Examples, "read", unlabelled)
-    assert not input_pipeline.has_labels(data_dir, TRACK, "train", look_at=4)
-    count = input_pipeline.num_frames(data_dir, TRACK, "train")
+    assert not pipeline.has_labels(data_dir, TRACK, "train", look_at=4)
+    count = pipeline.num_frames(data_dir, TRACK, "train")
     assert looked_at == list(range(0, count, count // 4))
 
 
 def test_the_folder_of_one_data_set_will_do(data_dir):
     folder = data_dir / "synthetic_hand" / "crop16" / "1.0.0"
-    assert input_pipeline.num_frames(folder, TRACK, "test") == 10
+    assert pipeline.num_frames(folder, TRACK, "test") == 10
 
 
 def test_mistakes_get_one_clear_line(data_dir, tmp_path):
     def open_with(folder, track=TRACK, split="train"):
-        return input_pipeline.train_batches(folder, track, split, 8, seed=0)
+        return pipeline.train_batches(folder, track, split, 8, seed=0)
 
     with pytest.raises(UserError, match=r"no data directory .*nowhere; build it: a2j build synth"):
         open_with(tmp_path / "nowhere")
@@ -180,9 +179,7 @@ def test_mistakes_get_one_clear_line(data_dir, tmp_path):
     with pytest.raises(UserError, match="is empty"):
         open_with(data_dir, split="train[37:]")
     with pytest.raises(UserError, match="multiple of the number of processes, 3"):
-        input_pipeline.train_batches(
-            data_dir, TRACK, "train", 8, 0, process_index=0, process_count=3
-        )
+        pipeline.train_batches(data_dir, TRACK, "train", 8, 0, process_index=0, process_count=3)
 
 
 def test_a_broken_data_set_is_named(tmp_path):
@@ -190,13 +187,13 @@ def test_a_broken_data_set_is_named(tmp_path):
     folder.mkdir(parents=True)
     (folder / "dataset_info.json").write_text("{")
     with pytest.raises(UserError, match="not a readable TFDS data set"):
-        input_pipeline.num_frames(tmp_path, TRACK, "train")
+        pipeline.num_frames(tmp_path, TRACK, "train")
 
 
 def test_a_file_is_no_data_directory(tmp_path):
     (tmp_path / "data").write_text("mine")
     with pytest.raises(UserError, match="is a file; name the folder"):
-        input_pipeline.num_frames(tmp_path / "data", TRACK, "train")
+        pipeline.num_frames(tmp_path / "data", TRACK, "train")
 
 
 @pytest.fixture
@@ -212,22 +209,22 @@ READABLE = numbered_data.SHARDS["00000-of-00002"]
 
 def test_a_damaged_shard_ends_the_batches_and_is_named(half):
     readers = (
-        lambda: next(input_pipeline.train_batches(half, TRACK, "train", FRAMES - 1, seed=0)),
-        lambda: list(input_pipeline.eval_batches(half, TRACK, "train", 8)),
-        lambda: input_pipeline.has_labels(half, TRACK, "train[18:]"),
-        lambda: input_pipeline.example_reader(half, TRACK, "train")(20),
+        lambda: next(pipeline.train_batches(half, TRACK, "train", FRAMES - 1, seed=0)),
+        lambda: list(pipeline.eval_batches(half, TRACK, "train", 8)),
+        lambda: pipeline.has_labels(half, TRACK, "train[18:]"),
+        lambda: pipeline.example_reader(half, TRACK, "train")(20),
     )
     for read in readers:
         with pytest.raises(UserError, match=r"-00001-of-00002, records 0 to 18 \(examples"):
             read()
-    assert input_pipeline.num_frames(half, TRACK, "train") == FRAMES
-    assert input_pipeline.example_reader(half, TRACK, "train")(3)["index"] == 3
+    assert pipeline.num_frames(half, TRACK, "train") == FRAMES
+    assert pipeline.example_reader(half, TRACK, "train")(3)["index"] == 3
 
 
 @pytest.mark.parametrize("processes", [1, 2, 4])
 def test_training_without_a_damaged_shard(data_dir, half, processes):
     def batches(folder, **process):
-        made = input_pipeline.train_batches(
+        made = pipeline.train_batches(
             folder, TRACK, "train", 8, 3, on_bad_example="skip", **process
         )
         return indices(made, 10)
@@ -244,7 +241,7 @@ def test_training_without_a_damaged_shard(data_dir, half, processes):
 def test_evaluation_without_a_damaged_shard(half, processes):
     counted = []
     for i in range(processes):
-        batches = input_pipeline.eval_batches(
+        batches = pipeline.eval_batches(
             half,
             TRACK,
             "train",
@@ -260,17 +257,17 @@ def test_evaluation_without_a_damaged_shard(half, processes):
 
 
 def test_labels_are_looked_for_where_examples_can_be_read(half):
-    assert input_pipeline.has_labels(half, TRACK, "train", look_at=2, on_bad_example="skip")
+    assert pipeline.has_labels(half, TRACK, "train", look_at=2, on_bad_example="skip")
 
 
 def test_evaluated_frames_are_found_behind_skipped_ones(data_dir, tmp_path):
     shards = numbered_data.copied(data_dir, tmp_path)
     numbered_data.damage(shards["00000-of-00002"], "flipped")
     numbered_data.damage(shards["00001-of-00002"], "overwritten")
-    batches = input_pipeline.eval_batches(tmp_path, TRACK, "train", 8, on_bad_example="skip")
+    batches = pipeline.eval_batches(tmp_path, TRACK, "train", 8, on_bad_example="skip")
     evaluated = np.concatenate([batch["index"][batch["mask"]] for batch in batches])
     assert 20 < len(evaluated) < FRAMES - 1
-    find = input_pipeline.example_reader(tmp_path, TRACK, "train", evaluated)
+    find = pipeline.example_reader(tmp_path, TRACK, "train", evaluated)
     assert [find(row)["index"] for row in range(len(evaluated))] == evaluated.tolist()
-    find = input_pipeline.example_reader(data_dir, TRACK, "train", np.arange(FRAMES))
+    find = pipeline.example_reader(data_dir, TRACK, "train", np.arange(FRAMES))
     assert find(FRAMES - 1)["index"] == FRAMES - 1

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from a2j_jax import processes
+from a2j_jax import distributed
 from a2j_jax.errors import UserError
 
 PROGRAM = """
@@ -155,11 +155,11 @@ def test_the_port_is_free_again_when_all_have_ended(tmp_path: Path) -> None:
 
 
 def test_on_its_own_a_process_is_the_first() -> None:
-    assert processes.is_first()
-    assert not processes.several()
-    assert processes.name() == ""
-    processes.wait_for_all("nobody")
-    processes.leave()
+    assert distributed.is_first()
+    assert not distributed.several()
+    assert distributed.name() == ""
+    distributed.wait_for_all("nobody")
+    distributed.leave()
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ def test_on_its_own_a_process_is_the_first() -> None:
 )
 def test_values_that_lead_nowhere(given: tuple, said: str) -> None:
     with pytest.raises(UserError) as caught:
-        processes.initialize(*given, detect=False)
+        distributed.initialize(*given, detect=False)
     assert said in str(caught.value)
 
 
@@ -184,4 +184,4 @@ def test_a_port_that_is_taken() -> None:
         other.listen()
         port = other.getsockname()[1]
         with pytest.raises(UserError, match=f"localhost:{port}: process 0 cannot listen"):
-            processes.initialize(f"localhost:{port}", 2, 0, False)
+            distributed.initialize(f"localhost:{port}", 2, 0, False)

@@ -8,8 +8,8 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from a2j_jax import progress as module
-from a2j_jax.progress import be_quiet, print_table, progress, say
+from a2j_jax import log as module
+from a2j_jax.log import be_quiet, print_table, progress, say
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def test_quiet(where: str, request: pytest.FixtureRequest) -> None:
 
 TALKS_ON = """
 import sys
-from a2j_jax.progress import say
+from a2j_jax.log import say
 for number in range(100):
     say(f"line {number}")
     sys.stderr.flush()

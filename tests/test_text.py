@@ -10,9 +10,9 @@ import pytest
 from matplotlib.text import Text
 from rich.console import Console
 
-from a2j_jax import pictures, progress
-from a2j_jax.evaluation import figures, html, report, tables
-from a2j_jax.text import in_words, printable
+from a2j_jax import log, pictures
+from a2j_jax.errors import in_words, printable
+from a2j_jax.evaluation import html, plots, report, tables
 from tests.evaluation import made_up
 
 # Name -> what is shown of it.
@@ -55,14 +55,14 @@ def test_long_names_are_cut() -> None:
 def test_a_terminal_shows_names_literally(terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     out = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")  # refuses surrogates
     console = Console(file=out, force_terminal=terminal, width=200, color_system=None)
-    monkeypatch.setattr(progress, "console", console)
+    monkeypatch.setattr(log, "console", console)
     for name in NAMES:
-        progress.say(f"say {name}" if "\n" not in name else name.replace("\n", " "))
-        table = progress.PlainTable(name)
+        log.say(f"say {name}" if "\n" not in name else name.replace("\n", " "))
+        table = log.PlainTable(name)
         table.add_column(name)
         table.add_row(name)
-        progress.print_table(table)
-        with progress.progress(name, 2, "frames") as advance:
+        log.print_table(table)
+        with log.progress(name, 2, "frames") as advance:
             advance(1, note=name)
             advance(1)
     out.flush()
@@ -89,9 +89,9 @@ def test_pictures_hold_names_literally(tmp_path: Path) -> None:
     bars = {name: (*one.per_joint, one.mean_error) for name, one in scores.items()}
     x = np.ones_like(next(iter(scores.values())).errors)
     for figure in (
-        figures.success_curve(scores),
-        figures.joint_bars(bars, joints, "mm"),
-        figures.error_against(x + np.arange(x.shape[1]), "mm", scores),
+        plots.success_curve(scores),
+        plots.joint_bars(bars, joints, "mm"),
+        plots.error_against(x + np.arange(x.shape[1]), "mm", scores),
     ):
         (axes,) = figure.axes
         entries = [text.get_text() for text in axes.get_legend().get_texts()]

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from a2j_jax.config import Config, DataConfig, ModelConfig, OptimConfig, RunConfig
-from a2j_jax.models.network import PoseNetwork
+from a2j_jax.models.a2j import PoseNetwork
 from a2j_jax.training import assembly
 
 SIZE = 32

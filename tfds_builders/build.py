@@ -16,21 +16,20 @@ import tensorflow_datasets as tfds
 from absl import logging
 
 from a2j_jax.config import LARGEST_SEED, MOST_RENDERED
+from a2j_jax.data.pipeline import write_digests
 from a2j_jax.errors import UserError
 from a2j_jax.files import check_folder_name, local_path
 from a2j_jax.geometry import Camera
-from a2j_jax.input_pipeline import write_digests
 from a2j_jax.interrupts import terminable
-from a2j_jax.progress import say
+from a2j_jax.log import say
 from a2j_jax.track_files import find_track
 from a2j_jax.tracks import TrackSpec, with_crop_size
-from tfds_builders.depth_pose import DepthPoseBuilder, DepthPoseConfig, Reader, config_name
-from tfds_builders.finished import read_spec as read_spec
-from tfds_builders.finished import reuse
+from tfds_builders.base import DepthPoseBuilder, DepthPoseConfig, Reader, config_name
+from tfds_builders.build_lock import claimed
+from tfds_builders.rendered import EMBEDDED, RENDERED, reader_for
 from tfds_builders.shards import worker_pool
-from tfds_builders.summary import say_crops, say_labels, summarise
-from tfds_builders.synthetic.synthetic import EMBEDDED, RENDERED, reader_for
-from tfds_builders.under_way import claimed
+from tfds_builders.summary import read_spec as read_spec
+from tfds_builders.summary import reuse, say_crops, say_labels, summarise
 
 
 @dataclass(frozen=True)
@@ -130,7 +129,7 @@ def build_raw(
       manual_dir: the unpacked download.
       data_dir: TFDS data directory; the examples go to `<data_dir>/<track>/crop<S>/<version>`.
       centers: a folder of published centres or boxes, "labels" or "depth"; see
-        `tfds_builders.centers`.
+        `tfds_builders.crop_plan`.
       crop_size: S, px; the track's by default.
       max_frames: of each split, from its beginning; None: all.
       strict: a frame that cannot be used is an error, rather than counted and left out.
@@ -144,7 +143,7 @@ def build_raw(
       UserError: unknown track or option, nothing to read (with what to download), labels that do
         not fit, or the folder already holds a data set built from something else.
     """
-    from tfds_builders.centers import plan_crops
+    from tfds_builders.crop_plan import plan_crops
     from tfds_builders.datasets import get_dataset
     from tfds_builders.reader import RawReader
 

@@ -7,18 +7,14 @@ from typing import Any
 
 from a2j_jax.errors import UserError
 from a2j_jax.files import local_path
-from a2j_jax.progress import say
+from a2j_jax.log import say
 from a2j_jax.track_files import find_track, track_file
 from a2j_jax.tracks import near_track
-from tfds_builders.depth_pose import DepthPoseBuilder
-from tfds_builders.hands2017 import hands2017
-from tfds_builders.icvl import icvl
-from tfds_builders.itop import itop
-from tfds_builders.k2hpd import k2hpd
-from tfds_builders.nyu import nyu
-from tfds_builders.own_data import own_data
-from tfds_builders.raw import Distribution
-from tfds_builders.synthetic.synthetic import EMBEDDED
+from tfds_builders import folder as own_data
+from tfds_builders import hands2017, icvl, itop, k2hpd, nyu
+from tfds_builders.base import DepthPoseBuilder
+from tfds_builders.raw_files import Distribution
+from tfds_builders.rendered import EMBEDDED
 
 
 @dataclass(frozen=True)

@@ -10,14 +10,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from a2j_jax import crops
+from a2j_jax.data import crops
 from a2j_jax.errors import UserError
 from a2j_jax.tracks import TrackSpec
-from tfds_builders.centers import DEPTH, DEPTH_IN_BOX, CropPlan, crop_from_depth
-from tfds_builders.example import Example, Skipped, make_example
-from tfds_builders.raw import Distribution, RawSplit, UnreadableFrame
+from tfds_builders.crop_plan import DEPTH, DEPTH_IN_BOX, CropPlan, crop_from_depth
+from tfds_builders.examples import Example, Moments, Skipped, crop_moments, make_example, window_mm
+from tfds_builders.raw_files import Distribution, RawSplit, UnreadableFrame
 from tfds_builders.shards import Job, Outcome
-from tfds_builders.statistics import Moments, crop_moments, window_mm
 
 # Frames of a split that are compared before it is built; a share of disagreeing ones that is a fault of them all.
 _SAMPLED = 64

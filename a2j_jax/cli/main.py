@@ -13,7 +13,7 @@ from importlib import import_module
 from multiprocessing import util as multiprocessing_util
 from typing import NoReturn
 
-from a2j_jax import __version__, interrupts, processes
+from a2j_jax import __version__, distributed, interrupts
 from a2j_jax.cli.arguments import (
     Parser,
     command_line,
@@ -21,7 +21,7 @@ from a2j_jax.cli.arguments import (
     split_overrides,
 )
 from a2j_jax.compilation_cache import use_compilation_cache
-from a2j_jax.errors import Stopped, UserError
+from a2j_jax.errors import Stopped, UserError, printable
 from a2j_jax.interrupts import (
     INTERRUPTED,
     TERMINATED,
@@ -30,7 +30,6 @@ from a2j_jax.interrupts import (
     lasting_interrupts,
     raise_terminated,
 )
-from a2j_jax.text import printable
 
 BROKEN_PIPE = 128 + signal.SIGPIPE  # as a shell reports that the reader of our output has gone
 _SIGTERM = "SIGTERM: ended"
@@ -69,10 +68,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         return _complain(str(error), error.instructions)
     except Stopped as stop:
-        processes.claim_last_word()
-        if processes.is_first():
+        distributed.claim_last_word()
+        if distributed.is_first():
             _print_error(printable(str(stop)))
-        processes.leave()  # all of them stopped after the same step
+        distributed.leave()  # all of them stopped after the same step
         return stop.status
     except KeyboardInterrupt as interrupt:
         # A C library may have raised its own KeyboardInterrupt instead of ours.
@@ -111,14 +110,14 @@ def console(argv: Sequence[str] | None = None) -> NoReturn:
     except SystemExit as end:  # of argparse, after --help or --version
         status = end.code if isinstance(end.code, int) else 0
     except Exception as error:
-        if not processes.several():
+        if not distributed.several():
             raise
-        status = processes.report_failure(error)
+        status = distributed.report_failure(error)
     status = _flush_standard_streams(status)
-    alone = not processes.several()
-    processes.leave(failed=status != 0, wait=status in (0, 2))
+    alone = not distributed.several()
+    distributed.leave(failed=status != 0, wait=status in (0, 2))
     ends_at_once = status in (INTERRUPTED, TERMINATED) if alone else status != 0
-    if not (ends_at_once or processes.in_a_call()):
+    if not (ends_at_once or distributed.in_a_call()):
         sys.exit(status)
     # Semaphores, as `atexit` would give them back: their tracker would complain of those left over.
     multiprocessing_util._run_finalizers(0)  # type: ignore[attr-defined]
@@ -190,8 +189,8 @@ def ends_within(seconds: float = 1.0, unless: Callable[[], bool] = lambda: False
 
 def _complain(message: str, instructions: str = "") -> int:
     """One line, whatever the message was made of, and what to do about it if that takes more."""
-    processes.claim_last_word()
-    who = f"{processes.name()}: " if processes.several() else ""
+    distributed.claim_last_word()
+    who = f"{distributed.name()}: " if distributed.several() else ""
     text = printable(" ".join(message.split()))
     if len(text) > _LONGEST:  # what and where are at its beginning, the fix is at its end
         text = f"{text[: _LONGEST - 300]} … {text[-297:]}"
@@ -209,7 +208,7 @@ def _print_error(text: str) -> None:
 
 def _dispatch(arguments: list[str]) -> int:
     if arguments and arguments[0] in COMMANDS:
-        command = import_module(f"a2j_jax.cli.{arguments[0]}")
+        command = import_module(f"a2j_jax.cli.{arguments[0]}_command")
         try:
             os.getcwd()
         except OSError:
@@ -217,7 +216,7 @@ def _dispatch(arguments: list[str]) -> int:
                 "the working directory was deleted; change to an existing one"
             ) from None
         if "--config.help" in arguments:
-            import_module("a2j_jax.cli.config").print_keys()
+            import_module("a2j_jax.cli.config_command").print_keys()
             return 0
         parser = Parser(
             prog=f"a2j {arguments[0]}",

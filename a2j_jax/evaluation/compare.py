@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from a2j_jax import input_pipeline
-from a2j_jax.errors import UserError
-from a2j_jax.evaluation.comparison import Comparison
-from a2j_jax.evaluation.evaluate import Frames, read_frames, score_frames
+from a2j_jax.data import pipeline
+from a2j_jax.errors import UserError, printable
+from a2j_jax.evaluation.evaluate import Comparison, Frames, read_frames, score_frames
+from a2j_jax.evaluation.joint_files import JointSet, read_joints
 from a2j_jax.evaluation.metrics import NotFiniteError
-from a2j_jax.evaluation.predictions import JointSet, read_joints
 from a2j_jax.evaluation.provenance import (
     Fact,
     crop_counts,
@@ -28,17 +27,18 @@ from a2j_jax.evaluation.report import (
     say_written,
     write_report,
 )
-from a2j_jax.evaluation.score import (
+from a2j_jax.evaluation.scores import (
     Scores,
     check_record,
+    frame_numbers,
     marked,
     prediction_rows,
+    read_subsets,
     rows_of,
     score_predictions,
+    with_subsets,
 )
-from a2j_jax.evaluation.subsets import frame_numbers, read_subsets, with_subsets
-from a2j_jax.progress import progress, say
-from a2j_jax.text import printable
+from a2j_jax.log import progress, say
 from a2j_jax.tracks import TrackRecord, TrackSpec
 
 _READ_BATCH = 64
@@ -139,7 +139,7 @@ def compared_files(
     if data_dir is not None and frames is not None and comparison.frames is not None:
         # A frame's position in the split, of those that are left.
         positions = np.searchsorted(frames.index, comparison.frames.index)
-        read = input_pipeline.example_reader(data_dir, track, split)
+        read = pipeline.example_reader(data_dir, track, split)
         fetch = lambda row: read(int(positions[row]))  # noqa: E731
         comparison = dataclasses.replace(comparison, fetch=fetch)
     return comparison, facts
@@ -253,7 +253,7 @@ def read_file(path: str | Path, track: TrackSpec, record: TrackRecord) -> JointS
 
 
 def _dataset_frames(data_dir: str | Path, track: TrackSpec, split: str) -> Frames:
-    count = input_pipeline.num_frames(data_dir, track, split)
-    batches = input_pipeline.eval_batches(data_dir, track, split, min(_READ_BATCH, count))
+    count = pipeline.num_frames(data_dir, track, split)
+    batches = pipeline.eval_batches(data_dir, track, split, min(_READ_BATCH, count))
     with progress("reading labels", count, "frames") as advance:
         return read_frames(batches, track, advance)

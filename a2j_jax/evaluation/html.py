@@ -8,10 +8,10 @@ import base64
 from collections.abc import Iterable, Sequence
 from html import escape as escape_markup
 
-from a2j_jax.evaluation.figures import GRID, INK
+from a2j_jax.errors import printable
+from a2j_jax.evaluation.plots import GRID, INK
 from a2j_jax.evaluation.tables import Table
 from a2j_jax.files import MARK
-from a2j_jax.text import printable
 
 _STYLE = """
 :root { color-scheme: light dark; --paper: #fff; --ink: #1b1f24; --quiet: #5a636e; --line: #d8dce1;
@@ -193,13 +193,13 @@ def tiles(groups: Sequence[tuple[str, Sequence[tuple[bytes, str, str]]]]) -> str
     side = max((len(pictures) for _, pictures in groups), default=1)
     markup = []
     for title, pictures in groups:
-        figures = _lines(_tile(*picture) for picture in pictures)
+        figures = _lines(_tile_of_number(*picture) for picture in pictures)
         head = f"<p>{escape(title)}</p>" if title else ""
         markup.append(f'<div class="group">\n{head}\n{figures}\n</div>')
     return f'<div class="tiles" style="--side: {side}">\n{_lines(markup)}\n</div>'
 
 
-def _tile(png: bytes, heading: str, caption: str) -> str:
+def _tile_of_number(png: bytes, heading: str, caption: str) -> str:
     source = "data:image/png;base64," + base64.b64encode(png).decode("ascii")
     described = escape(f"{heading}, {caption}")
     text = f"<b>{escape(heading)}</b><br>{escape(caption)}"

@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from a2j_jax import __version__, input_pipeline
-from a2j_jax.evaluation.score import Scores
+from a2j_jax import __version__
+from a2j_jax.data import pipeline
+from a2j_jax.evaluation.scores import Scores
 from a2j_jax.files import MARK
-from a2j_jax.progress import say
+from a2j_jax.log import say
 from a2j_jax.tracks import TrackRecord, TrackSpec
 
 #: A name and what it is.
@@ -27,7 +28,7 @@ def dataset_facts(data_dir: str | Path, track: TrackSpec, split: str) -> list[Fa
     Raises:
         UserError: there is no such data set.
     """
-    info = input_pipeline.find_dataset(data_dir, track)
+    info = pipeline.find_dataset(data_dir, track)
     metadata: Mapping[str, Any] = info.info.metadata or {}
     name = split.split("[")[0]
     provenance = _mapping(metadata.get("provenance"))
@@ -49,7 +50,7 @@ def dataset_facts(data_dir: str | Path, track: TrackSpec, split: str) -> list[Fa
 
 def crop_sources(data_dir: str | Path, track: TrackSpec, split: str) -> dict[str, int]:
     """Where crop centers or boxes of a split are from: source → frames; empty where that is not known."""
-    provenance = _mapping(input_pipeline.metadata(data_dir, track).get("provenance"))
+    provenance = _mapping(pipeline.metadata(data_dir, track).get("provenance"))
     return crop_counts(_mapping(provenance.get("centers")).get(split.split("[")[0])) or {}
 
 
@@ -76,7 +77,7 @@ def total_frames(track: TrackSpec, split: str, data_dir: str | Path | None = Non
     name = split.split("[")[0]
     known = [DATASETS[track.name].published_frames.get(name, 0)] if track.name in DATASETS else []
     if data_dir is not None:
-        info = input_pipeline.find_dataset(data_dir, track).info
+        info = pipeline.find_dataset(data_dir, track).info
         metadata: Mapping[str, Any] = info.metadata or {}
         skipped = crop_counts(_mapping(metadata.get("skipped")).get(name)) or {}
         shipped = _mapping(_mapping(metadata.get("provenance")).get("frames")).get(name)
@@ -101,7 +102,7 @@ def record_of_frames(data_dir: str | Path, track: TrackSpec) -> TrackRecord:
     Raises:
         UserError: there is no such data set.
     """
-    stated = input_pipeline.record_of(data_dir, track)
+    stated = pipeline.record_of(data_dir, track)
     own = {n: getattr(stated, n) for n in ("camera", "frame_size")}
     given = {name: value for name, value in own.items() if value is not None}
     return dataclasses.replace(TrackRecord.of(track), **given)

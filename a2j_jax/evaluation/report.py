@@ -14,15 +14,16 @@ import numpy as np
 from rich.console import Console
 from rich.text import Text
 
-from a2j_jax import __version__, pictures, progress
-from a2j_jax.evaluation import figures, html, tables
-from a2j_jax.evaluation.comparison import Comparison, center_distances, joint_depths_mm
-from a2j_jax.evaluation.predictions import JointSet, write_joints
+from a2j_jax import __version__, log, pictures
+from a2j_jax.evaluation import html, tables
+from a2j_jax.evaluation import plots as figures
+from a2j_jax.evaluation.evaluate import Comparison, center_distances, joint_depths_mm
+from a2j_jax.evaluation.joint_files import JointSet, write_joints
+from a2j_jax.evaluation.plots import frame_name, frame_tile, frames_sheet, pick_frames
 from a2j_jax.evaluation.provenance import Fact, software_facts, track_facts
 from a2j_jax.evaluation.published import published_table
-from a2j_jax.evaluation.score import CURVE_LIMIT, Scores
+from a2j_jax.evaluation.scores import CURVE_LIMIT, Scores
 from a2j_jax.evaluation.tables import Table
-from a2j_jax.evaluation.tiles import frame_name, frame_tile, frames_sheet, pick_frames
 from a2j_jax.files import (
     MARK,
     check_output,
@@ -69,7 +70,7 @@ def print_scores(scores: Mapping[str, Scores], console: Console | None = None) -
         console: where to; stderr by default.
     """
     paper = published_table(next(iter(scores.values())).track)
-    width = (console or progress.console).width
+    width = (console or log.console).width
     together, by_joint = tables.score_tables(scores)
     labels = max(len(row[0]) for part in (*together, *by_joint) for row in part.rows)
     # As many methods at a time as fit without a row that wraps.
@@ -79,9 +80,7 @@ def print_scores(scores: Mapping[str, Scores], console: Console | None = None) -
         some = {name: scores[name] for name in names[first : first + count]}
         together, by_joint = tables.score_tables(some)
         parts = [*together, *by_joint]
-        printed = progress.PlainTable(
-            parts[0].title, caption=progress.plain(paper.told) if paper else None
-        )
+        printed = log.PlainTable(parts[0].title, caption=log.plain(paper.told) if paper else None)
         printed.add_column("", min_width=labels, max_width=labels)
         for name in some:
             printed.add_column(name, justify="right", max_width=_HEAD_WIDTH, overflow="fold")
@@ -92,7 +91,7 @@ def print_scores(scores: Mapping[str, Scores], console: Console | None = None) -
                 style = "bold" if place in part.strong else None
                 printed.add_row(*row, style=style)
             printed.add_section()
-        progress.print_table(printed, console)
+        log.print_table(printed, console)
 
 
 def check_report(
@@ -170,7 +169,7 @@ def write_report(
     if pictures.have_matplotlib():
         plots = draw_plots(comparison)
     else:
-        progress.say(NO_PICTURES)
+        log.say(NO_PICTURES)
     text = _page(comparison, plots, facts, run, command)
     drawn = {plot.name: plot.figure for plot in plots}
     if plots and comparison.main in comparison.joints_uvd:
@@ -199,7 +198,7 @@ def say_written(paths: Sequence[Path]) -> None:
     """Tell what lies where, one line: a report and everything beside it."""
     names = [path.name for path in paths if path.suffix != ".svg"]
     svg = " (plots also as .svg)" if any(path.suffix == ".svg" for path in paths) else ""
-    progress.say(f"wrote {paths[0].parent}: {', '.join(names)}{svg}")
+    log.say(f"wrote {paths[0].parent}: {', '.join(names)}{svg}")
 
 
 def draw_plots(comparison: Comparison) -> list[Plot]:

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from a2j_jax.errors import in_words, printable
 from a2j_jax.evaluation import published
-from a2j_jax.evaluation.score import CURVE_LIMIT, Scores
-from a2j_jax.experiments.paper_tables import TABLES
-from a2j_jax.text import in_words, printable
+from a2j_jax.evaluation.paper_tables import TABLES
+from a2j_jax.evaluation.scores import CURVE_LIMIT, Scores
 
 ABSENT = "–"  # a number that is not known
 # Published methods are listed in rows where a table has no more columns than this.

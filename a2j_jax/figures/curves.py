@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from a2j_jax import input_pipeline
+from a2j_jax.data import pipeline
 from a2j_jax.errors import UserError
 from a2j_jax.evaluation import metrics
 from a2j_jax.evaluation.compare import compared_files, score_files
 from a2j_jax.evaluation.evaluate import Frames, predict_batches, score_frames
-from a2j_jax.evaluation.figures import (
+from a2j_jax.evaluation.joint_files import JointSet
+from a2j_jax.evaluation.plots import (
     bars_height,
     draw_joint_bars,
     draw_success,
@@ -19,16 +20,15 @@ from a2j_jax.evaluation.figures import (
     plain_axes,
     success_thresholds,
 )
-from a2j_jax.evaluation.predictions import JointSet
 from a2j_jax.evaluation.provenance import record_of_frames, with_origin
 from a2j_jax.evaluation.published import published_table
-from a2j_jax.evaluation.score import CURVE_LIMIT, Scores, marked
+from a2j_jax.evaluation.scores import CURVE_LIMIT, Scores, marked
 from a2j_jax.evaluation.tables import frames_told
 from a2j_jax.figures.sheet import Area, Figure, Sheet
-from a2j_jax.progress import progress
+from a2j_jax.log import progress
 from a2j_jax.tracks import TrackSpec
 from a2j_jax.training import assembly
-from a2j_jax.training.restore import Restored, restore
+from a2j_jax.training.load import Restored, restore
 
 _BATCH = 64
 _PAPER = "A2J in the paper"
@@ -160,8 +160,8 @@ def _predict(
     data_dir = data_dir or restored.config.data.dir
     predict = assembly.predict_of(restored.model, track)
     variables = assembly.place_variables(restored.variables)
-    count = input_pipeline.num_frames(data_dir, track, split)
-    batches = input_pipeline.eval_batches(data_dir, track, split, _BATCH)
+    count = pipeline.num_frames(data_dir, track, split)
+    batches = pipeline.eval_batches(data_dir, track, split, _BATCH)
     with progress(f"evaluating {name}, step {restored.step}", count, "frames") as advance:
         return predict_batches(lambda batch: predict(variables, batch), batches, track, advance)
 

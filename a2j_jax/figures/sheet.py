@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from a2j_jax import pictures
+from a2j_jax.errors import printable
 from a2j_jax.evaluation.report import write_json
 from a2j_jax.files import local_path, write_file
-from a2j_jax.text import printable
 
 _MARGIN = 0.12
 _LEGEND_TOP, _LEGEND_COLUMN = 0.1, 1.3  # inches: above it, and of its widest column

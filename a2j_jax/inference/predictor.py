@@ -1,6 +1,10 @@
-"""One depth frame and where to look → joints in millimetres."""
+"""Depth frames as the predictor takes them: (H, W) float32 mm, 0 = no reading.
+
+One depth frame and where to look → joints in millimetres.
+"""
 
 import dataclasses
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,16 +15,49 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from a2j_jax import augment, crops, geometry
-from a2j_jax.depth_files import IN_METRES, in_metres
+from a2j_jax import geometry
+from a2j_jax.data import augment, crops
+from a2j_jax.data.depth_files import IN_METRES, in_metres, read_depth
 from a2j_jax.errors import UserError
-from a2j_jax.inference.centers import depth_in_box, doubtful, hand_center, person_box
-from a2j_jax.inference.frames import DepthFrame, frame_from_array
+from a2j_jax.inference.locate import depth_in_box, doubtful, hand_center, person_box
+from a2j_jax.log import say
+from a2j_jax.models.a2j import PoseNetwork
 from a2j_jax.models.decoding import compile_with_decoding
-from a2j_jax.models.network import PoseNetwork
-from a2j_jax.progress import say
 from a2j_jax.tracks import TrackSpec
-from a2j_jax.training.restore import restore
+from a2j_jax.training.load import restore
+
+DepthFrame = NDArray[np.float32]
+
+
+def read_frame(
+    path: str | Path, frame_format: str = "depth16", depth_unit_mm: float = 1.0
+) -> DepthFrame:
+    """The depth of a file, (H, W) float32 mm; arguments and errors of `a2j_jax.data.depth_files.read_depth`."""
+    return read_depth(path, frame_format, depth_unit_mm).depth.astype(np.float32)
+
+
+def frame_from_array(depth_mm: Any, where: str = "depth frame") -> DepthFrame:
+    """Check an array given as a depth frame: (H, W) numeric, in mm → float32, NaN and below 0 → 0.
+
+    Raises:
+        UserError: not 2-D, not numeric, empty.
+    """
+    if isinstance(depth_mm, str | os.PathLike):
+        raise UserError(
+            f"{where}: expected an array in mm, found a path; read it with "
+            "a2j_jax.data.depth_files.read_depth(path).depth"
+        )
+    array = np.asarray(depth_mm)
+    if array.dtype.kind not in "uif":
+        raise UserError(f"{where}: expected numbers in mm, found dtype {array.dtype}")
+    if array.ndim != 2 or array.size == 0:
+        raise UserError(
+            f"{where}: expected one depth image (height, width) in mm, found shape {array.shape}"
+        )
+    with np.errstate(over="ignore"):  # a float64 beyond float32 becomes inf: no reading
+        depth = array.astype(np.float32)
+    return np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(0))
+
 
 FloatArray = NDArray[np.float64]
 
@@ -145,7 +182,7 @@ class Predictor:
                 is `stretch8`, any unit.
             center_uvd: (3,) px px mm, a point on or in the object; tracks with `crop_by="center"`.
             box_px: (4,) x0 y0 x1 y1 of the object, px; may reach over the border. On a track that
-                crops by center, the depth comes from the readings (`centers.depth_in_box`). Neither:
+                crops by center, the depth comes from the readings (`locate.depth_in_box`). Neither:
                 `locate` says where to look.
             camera: of this frame, instead of `self.camera`.
             name: of the frame, for warnings: what is hardly a hand or a person (nearer or farther than any, a flat
@@ -195,7 +232,7 @@ class Predictor:
         )
 
     def locate(self, depth_mm: ArrayLike, camera: geometry.Camera | None = None) -> Location:
-        """Find the nearest hand, or the person in view, in the frame alone; see `centers`.
+        """Find the nearest hand, or the person in view, in the frame alone; see `locate`.
 
         Args:
             depth_mm: (H, W), as for a call.

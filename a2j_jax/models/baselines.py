@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from a2j_jax.models.a2j import PoseNetwork
 from a2j_jax.models.anchors import at_least_float32
 from a2j_jax.models.layers import BatchNorm, Conv, Deconv
-from a2j_jax.models.network import PoseNetwork
 
 MAP_STRIDE = 4  # px of the crop per px of a heat map
 

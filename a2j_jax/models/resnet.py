@@ -8,8 +8,7 @@ from typing import Any, NamedTuple
 import jax
 from flax import linen as nn
 
-from a2j_jax.models.conv import max_pool_3x3_stride_2
-from a2j_jax.models.layers import BatchNorm, Conv, DepthStem
+from a2j_jax.models.layers import BatchNorm, Conv, DepthStem, max_pool_3x3_stride_2
 
 
 class Architecture(NamedTuple):

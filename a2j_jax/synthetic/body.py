@@ -7,6 +7,18 @@ along their own frame's −y where all angles are zero, and the toes point along
 
 Joints are ITOP's fifteen: the head's is its centre, the neck's lies between the shoulders, the
 torso's halfway from there to the hips, the hand's in the palm and the foot's in the heel.
+
+What people do in front of a depth camera: a random pose of body, arms and legs, as in ITOP.
+
+Poses are drawn around *modes*: a table of what legs do and one of what an arm does. A person is
+somewhere on the way from standing, arms hanging, to the mode, as in a film; then every angle
+deviates a little on its own, within its limits.
+
+Flesh on the skeleton: the 43 round cones that make up a clothed body.
+
+Sizes are fractions of stature times the girth of trunk or limbs; breadths and depths are those of
+average adults (head 0.155 m broad, chest 0.30 × 0.23 m, hips 0.33 m at a stature of 1.72 m) with
+light clothing. Every joint lies in a cone.
 """
 
 from typing import NamedTuple
@@ -15,8 +27,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from a2j_jax.synthetic.draws import draw
-from a2j_jax.synthetic.kinematics import rotation
+from a2j_jax.synthetic.render import RoundCones, along, join_cones, overlap, stack_cones
+from a2j_jax.synthetic.sampling import draw, rotation
 
 # Stature of adults, mean and σ, mm: Fryar et al. (2016), "Anthropometric reference data for
 # children and adults: United States, 2011–2014", NCHS, Vital Health Stat. 3(39): 175.7 cm and
@@ -229,3 +241,271 @@ def standing(shape: BodyShape, pose: BodyPose) -> BodyPose:
     low, high = ANKLE_LIMIT_DEG
     ankle = jnp.interp(flat, jnp.array([low, high, 45.0, 80.0]), jnp.array([low, high, high, low]))
     return pose._replace(ankle=jnp.deg2rad(ankle))
+
+
+# Weight; plane of elevation, elevation, rotation inward, elbow flexion of one arm, degrees.
+ARMS = {
+    "hanging": (0.34, 40, 7, 5, 15),
+    "raised sideways": (0.10, 5, 85, 0, 15),
+    "overhead": (0.10, 40, 148, 0, 25),
+    "pointing forward": (0.13, 85, 80, 0, 12),
+    "held forward": (0.11, 60, 18, 10, 85),
+    "across the chest": (0.09, 80, 38, 50, 95),
+    "on the hip": (0.05, -5, 42, 55, 95),
+    "at the head": (0.06, 65, 75, 10, 125),
+    "hands up": (0.06, 0, 80, -80, 90),
+}
+# Weight; then for the leading leg and for the other: angle of the thigh before the vertical,
+# abduction, rotation outward, knee flexion; then how far the trunk leans forward (degrees); from
+# which share of all that on, the rest being unstable; what carries the body.
+LEGS = {
+    "standing": (0.50, (2, 2, 8, 5), (2, 2, 8, 5), 0, 0, FEET),
+    "legs apart": (0.05, (0, 17, 14, 5), (0, 17, 14, 5), 0, 0, FEET),
+    "walking": (0.12, (24, 2, 5, 12), (-14, 2, 5, 22), 3, 0, FEET),
+    "knee raised": (0.07, (85, 8, 5, 95), (0, 2, 8, 4), 0, 0.2, FEET),
+    "leg lifted forward": (0.04, (50, 4, 5, 14), (-3, 3, 8, 6), -4, 0.2, FEET),
+    "leg lifted sideways": (0.04, (4, 38, 5, 6), (0, 0, 8, 4), 0, 0.2, FEET),
+    "heel to the back": (0.03, (-6, 2, 5, 95), (2, 3, 8, 6), 4, 0.2, FEET),
+    "squatting": (0.07, (78, 14, 12, 125), (78, 14, 12, 125), 36, 0.2, FEET),
+    "lunging": (0.04, (62, 3, 3, 74), (-22, 2, 3, 40), 8, 0.3, FEET),
+    "sitting": (0.03, (82, 9, 8, 84), (84, 9, 8, 86), -2, 1, SEAT),
+    "kneeling on one": (0.015, (84, 8, 6, 86), (0, 4, 3, 98), 4, 1, KNEES),
+    "kneeling": (0.015, (6, 7, 4, 108), (6, 7, 4, 108), 4, 1, KNEES),
+}
+BENDING = 0.15  # share of people who bend down on top of that
+TOGETHER = 0.5  # share of people whose arms do the same
+
+_ARM_SIGMA_DEG = np.array([14.0, 11.0, 12.0, 12.0], np.float32)
+_LEG_SIGMA_DEG = np.array([4.0, 3.0, 7.0, 5.0], np.float32)
+
+
+def _chosen(weights: np.ndarray, uniform: jax.Array) -> jax.Array:
+    """Index (...) of the row that uniform numbers (...) fall on, rows being as wide as weights."""
+    bounds = np.cumsum(weights / weights.sum())[:-1]
+    return jnp.sum(uniform[..., None] >= jnp.asarray(bounds), axis=-1)
+
+
+def _within(degrees: jax.Array, *limits: tuple[float, float]) -> jax.Array:
+    """Angles (..., n) clipped to n pairs of limits, degrees, in radians."""
+    low, high = jnp.asarray(limits).T
+    return jnp.deg2rad(jnp.clip(degrees, low, high))
+
+
+def sample_pose(key: jax.Array) -> BodyPose:
+    """A random pose within the anatomical limits; `body.standing` still has to put it on its feet."""
+    k_arms, k_legs, k_trunk = jax.random.split(key, 3)
+    arms = _arm_angles(k_arms)
+    thighs, lean, carried_by = _leg_angles(k_legs)
+    pelvis, spine, neck = _trunk_angles(k_trunk, lean, carried_by)
+    # Legs are drawn against the vertical; the hip bends as far as the pelvis tilts on top of it.
+    hips = thighs[:, :3] + jnp.stack([pelvis[0], 0.0, 0.0])
+    return BodyPose(
+        pelvis=jnp.deg2rad(pelvis),
+        spine=_within(spine, *SPINE_LIMIT_DEG),
+        neck=_within(neck, *NECK_LIMIT_DEG),
+        shoulder=_within(
+            arms[:, :3],
+            PLANE_LIMIT_DEG,
+            ELEVATION_LIMIT_DEG,
+            SHOULDER_ROTATION_LIMIT_DEG,
+        ),
+        elbow=_within(arms[:, 3:], ELBOW_LIMIT_DEG)[:, 0],
+        hip=_within(
+            hips,
+            HIP_FLEXION_LIMIT_DEG,
+            HIP_ABDUCTION_LIMIT_DEG,
+            HIP_ROTATION_LIMIT_DEG,
+        ),
+        knee=_within(thighs[:, 3:], KNEE_LIMIT_DEG)[:, 0],
+        ankle=jnp.zeros(2),
+        carried_by=carried_by,
+    )
+
+
+def _arm_angles(key: jax.Array) -> jax.Array:
+    """(2, 4) degrees: the columns of `ARMS`, of the right arm and of the left."""
+    (mode, share, together), (own,) = draw(key, uniform=[(2,), (2,), ()], bell=[(2, 4)])
+    table = np.array(list(ARMS.values()), np.float32)
+    same = together < TOGETHER
+    mode, share = jnp.where(same, mode[0], mode), jnp.where(same, share[0], share)
+    goal = jnp.asarray(table[:, 1:])[_chosen(table[:, 0], mode)]
+    rest = jnp.asarray(table[0, 1:])
+    # Three of four arms are where they are going.
+    reached = jnp.minimum(0.2 + 1.1 * share, 1.0)[:, None]
+    return rest + reached * (goal - rest) + _ARM_SIGMA_DEG * own
+
+
+def _leg_angles(key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """(2, 4) degrees, as in `LEGS`, of the right leg and of the left; trunk's lean; what carries."""
+    (mode, share, side), (own,) = draw(key, uniform=[(), (), ()], bell=[(2, 4)])
+    rows = list(LEGS.values())
+    chosen = _chosen(np.array([row[0] for row in rows]), mode)
+    goal = jnp.array([row[1:3] for row in rows], jnp.float32)[chosen]
+    lean, least, carried_by = jnp.array([row[3:] for row in rows], jnp.float32)[chosen]
+    rest = jnp.array(rows[0][1:3], jnp.float32)
+    reached = least + (1.0 - least) * share
+    legs = rest + reached * (goal - rest)
+    legs = jnp.where(side < 0.5, legs, legs[::-1])
+    return legs + _LEG_SIGMA_DEG * own, reached * lean, carried_by
+
+
+def _trunk_angles(
+    key: jax.Array, lean: jax.Array, carried_by: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Degrees of pelvis (2,), spine (3,) and neck (3,); bending is shared by pelvis and spine."""
+    (often, far), (hips, back, head) = draw(key, uniform=[(), ()], bell=[(2,), (3,), (3,)])
+    bend = jnp.where(often < BENDING, 10.0 + 60.0 * far, 0.0) * jnp.where(
+        carried_by == FEET, 1.0, 0.5
+    )
+    forward = lean + bend
+    pelvis = jnp.array([4.0, 3.0]) * hips + jnp.stack([0.55 * forward, 0.0])
+    spine = jnp.array([6.0, 6.0, 10.0]) * back + jnp.stack([4.0 + 0.45 * forward, 0.0, 0.0])
+    # Eyes stay on the scene: the neck takes back half of what the back has bent.
+    neck = jnp.array([9.0, 7.0, 18.0]) * head + jnp.stack([4.0 - 0.4 * forward, 0.0, 0.0])
+    return pelvis, spine, neck
+
+
+_HEAD, _NECK, _TORSO = 0, 1, 8
+_SHOULDERS, _ELBOWS, _HANDS = slice(2, 4), slice(4, 6), slice(6, 8)
+_HIPS, _KNEES, _FEET = slice(9, 11), slice(11, 13), slice(13, 15)
+
+_TWO = np.ones(2, np.float32)
+
+
+def body_cones(shape: BodyShape, posed: BodyKinematics) -> RoundCones:
+    """The surface of a posed body in the body frame, mm: 43 round cones."""
+    return join_cones(
+        _head(shape, posed),
+        _trunk_surface(shape, posed),
+        _arm_surface(shape, posed),
+        _leg_surface(shape, posed),
+    )
+
+
+def _pair(x: float, y: float, z: float) -> jax.Array:
+    """(2, 3): the points (−x, y, z) and (x, y, z), on the right and on the left."""
+    return jnp.stack([_SIDE * x, _TWO * y, _TWO * z], axis=-1)
+
+
+def _head(shape: BodyShape, posed: BodyKinematics) -> RoundCones:
+    """Skull, jaw and neck. 3 cones."""
+    h = shape.stature_mm
+
+    def at(*fractions: float) -> jax.Array:
+        return posed.joints_mm[_HEAD] + posed.head @ (h * jnp.array(fractions))
+
+    nape = posed.joints_mm[_NECK] + 0.005 * h * posed.chest[:, 1]
+    return stack_cones(
+        (at(0, 0.006, -0.012), at(0, 0.004, 0.012), 0.046 * h, 0.044 * h),
+        (at(0, 0.0, 0.013), at(0, -0.036, 0.022), 0.044 * h, 0.032 * h),
+        (nape, at(0, -0.025, -0.008), 0.040 * h, 0.036 * h),
+    )
+
+
+def _trunk_surface(shape: BodyShape, posed: BodyKinematics) -> RoundCones:
+    """Shoulders, ribs, belly, hips and seat. 14 cones."""
+    h, g = shape.stature_mm, shape.stature_mm * shape.girth[0]
+    j = posed.joints_mm
+
+    def chest(points: jax.Array) -> jax.Array:
+        return j[_NECK] + g * points @ posed.chest.T
+
+    def belly(points: jax.Array) -> jax.Array:
+        return j[_TORSO] + g * points @ posed.belly.T
+
+    def pelvis(points: jax.Array) -> jax.Array:
+        return g * points @ posed.pelvis.T
+
+    yoke, hips = chest(_pair(0.052, -0.035, 0.0)), pelvis(_pair(0.038, 0.005, 0.0))
+    nape = jnp.broadcast_to(j[_NECK] + 0.038 * h * posed.chest[:, 1], (2, 3))
+    seat = pelvis(_pair(0.042, -0.012, -0.022))
+    slim, wide = 0.055 * g * _TWO, 0.058 * g * _TWO
+    front = chest(jnp.array([0.0, -0.060, 0.004])), belly(jnp.array([0.0, -0.02, 0.008]))
+    return stack_cones(
+        (nape, j[_SHOULDERS], 0.026 * h * _TWO, 0.033 * g * _TWO),
+        (yoke[0], yoke[1], 0.060 * g, 0.060 * g),
+        (chest(_pair(0.056, -0.045, 0.0)), belly(_pair(0.040, -0.01, 0.0)), wide, wide),
+        (front[0], front[1], 0.062 * g, 0.063 * g),
+        (belly(_pair(0.038, 0.0, 0.0)), pelvis(_pair(0.045, 0.03, 0.0)), wide, wide),
+        (front[1], pelvis(jnp.array([0.0, 0.02, 0.004])), 0.063 * g, 0.062 * g),
+        (hips[0], hips[1], 0.063 * g, 0.063 * g),
+        (seat, along(j[_HIPS], j[_KNEES], 0.22), 0.056 * g * _TWO, 0.050 * g * _TWO),
+        (j[_HIPS], pelvis(_pair(0.048, 0.03, 0.0)), slim, slim),
+    )
+
+
+def _arm_surface(shape: BodyShape, posed: BodyKinematics) -> RoundCones:
+    """Shoulder muscle, upper arm, forearm; two cones of palm, fingers and thumb. 14 cones."""
+    h, g = shape.stature_mm, shape.stature_mm * shape.girth[1] * _TWO
+    shoulder, elbow, hand = (posed.joints_mm[part] for part in (_SHOULDERS, _ELBOWS, _HANDS))
+    wrist = along(elbow, hand, WRIST)
+    down, flat = -posed.forearm[..., 1], posed.forearm[..., 2]  # along the fingers, to the thumb
+    across, palm, s = 0.009 * h * flat, hand + 0.012 * h * down, h * _TWO
+    knuckles, tips = hand + 0.02 * h * down, hand + 0.056 * h * down
+    thumb = hand + h * (0.030 * flat + 0.006 * down)
+    return stack_cones(
+        (shoulder, along(shoulder, elbow, 0.4), 0.036 * g, 0.031 * g),
+        (shoulder, elbow, 0.031 * g, 0.025 * g),
+        (elbow, wrist, 0.0265 * g, 0.0170 * g),
+        (wrist + 0.4 * across, palm + across, 0.0160 * s, 0.0145 * s),
+        (wrist - 0.4 * across, palm - across, 0.0160 * s, 0.0140 * s),
+        (knuckles, tips, 0.0155 * s, 0.0090 * s),
+        (wrist + across, thumb, 0.0110 * s, 0.0070 * s),
+    )
+
+
+def _leg_surface(shape: BodyShape, posed: BodyKinematics) -> RoundCones:
+    """Thigh, calf, heel to ball, ball to toes. 12 cones."""
+    h, g = shape.stature_mm, shape.stature_mm * shape.girth[1] * _TWO
+    hip, knee, foot = (posed.joints_mm[part] for part in (_HIPS, _KNEES, _FEET))
+    middle = along(hip, knee, 0.5)
+    calf = along(knee, foot, 0.3) - 0.008 * h * posed.shank[..., 2]
+    up, ahead = posed.foot[..., 1], posed.foot[..., 2]
+    sole, toes = 0.021 * h * _TWO, 0.013 * h * _TWO
+    # Heel, ball and toes stand on one plane; the heel is as far behind its joint as it is thick.
+    ball = foot + 0.055 * h * ahead - 0.001 * h * up
+    tip = foot + (FOOT - 0.034) * h * ahead - 0.008 * h * up
+    return stack_cones(
+        (hip, middle, 0.053 * g, 0.046 * g),
+        (middle, knee, 0.046 * g, 0.034 * g),
+        (knee, calf, 0.034 * g, 0.034 * g),
+        (calf, foot, 0.034 * g, sole),
+        (foot, ball, sole, 0.020 * h * _TWO),
+        (ball, tip, 0.020 * h * _TWO, toes),
+    )
+
+
+# What each ball of `penetration` belongs to: right and left arm, right and left leg, trunk.
+_OWNER = np.array([0, 1] * 4 + [2, 3] * 4 + [4] * 7)
+_COUNTED = _OWNER[:, None] < _OWNER[None, :]
+# Thighs are rooted in the trunk: never count them there.
+_COUNTED &= ~((np.isin(np.arange(len(_OWNER)), (8, 9)))[:, None] & (_OWNER == 4)[None, :])
+
+
+def penetration(shape: BodyShape, posed: BodyKinematics) -> jax.Array:
+    """How badly limbs run into each other and the trunk: `overlap` of sample balls, () mm²."""
+    j, h = posed.joints_mm, shape.stature_mm
+    arm = [j[_ELBOWS], along(j[_ELBOWS], j[_HANDS], 0.5), j[_HANDS]]
+    arm.append(j[_HANDS] - 0.05 * h * posed.forearm[..., 1])
+    leg = [along(j[_HIPS], j[_KNEES], 0.5), j[_KNEES], along(j[_KNEES], j[_FEET], 0.5), j[_FEET]]
+    chest = j[_NECK] + h * _pair(0.05, -0.05, 0.0) @ posed.chest.T
+    belly = j[_TORSO] + h * _pair(0.045, -0.01, 0.0) @ posed.belly.T
+    hips = h * _pair(0.045, 0.01, 0.0) @ posed.pelvis.T
+    balls = jnp.concatenate([*arm, *leg, chest, belly, hips, j[:1]])
+    limbs = np.array([0.025, 0.022, 0.018, 0.016, 0.045, 0.034, 0.03, 0.025], np.float32)
+    radii = np.concatenate([np.repeat(limbs, 2), np.full(6, 0.062, np.float32), [0.055]])
+    return overlap(balls, h * radii.astype(np.float32), _COUNTED)
+
+
+def sample_body(key: jax.Array, candidates: int = 4) -> tuple[BodyShape, BodyPose, BodyKinematics]:
+    """A random body on its feet: of several random poses of one shape, the least tangled one."""
+    k_shape, k_pose = jax.random.split(key)
+    # XLA would fuse each of these steps into all uses of it, and compile three times as long.
+    apart = jax.lax.optimization_barrier
+    shape, drawn = apart(
+        (sample_shape(k_shape), jax.vmap(sample_pose)(jax.random.split(k_pose, candidates)))
+    )
+    poses = apart(jax.vmap(lambda pose: standing(shape, pose))(drawn))
+    posed = apart(jax.vmap(lambda pose: forward_kinematics(shape, pose))(poses))
+    best = jnp.argmin(jax.vmap(lambda one: penetration(shape, one))(posed))
+    return apart((shape, *jax.tree.map(lambda x: x[best], (poses, posed))))

@@ -11,14 +11,11 @@ import jax
 import jax.numpy as jnp
 
 from a2j_jax.geometry import Camera
-from a2j_jax.synthetic.body import SEAT
-from a2j_jax.synthetic.body_surface import body_cones, sample_body
-from a2j_jax.synthetic.draws import draw
-from a2j_jax.synthetic.kinematics import lerp, rotation
-from a2j_jax.synthetic.render import RoundCones
+from a2j_jax.synthetic.body import SEAT, body_cones, sample_body
+from a2j_jax.synthetic.render import RoundCones, join_cones
+from a2j_jax.synthetic.sampling import draw, lerp, rotation
 from a2j_jax.synthetic.scene import Scene, project
 from a2j_jax.synthetic.sensor import SensorSpec
-from a2j_jax.synthetic.surface import join_cones
 
 # The PrimeSense camera that took ITOP: the Kinect's optics, at half the resolution.
 XTION = SensorSpec(edge_cosine=0.25, patch_px=3, hole_px=6, range_mm=(400.0, 8000.0))

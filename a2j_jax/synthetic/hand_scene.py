@@ -7,13 +7,10 @@ import jax
 import jax.numpy as jnp
 
 from a2j_jax.geometry import Camera
-from a2j_jax.synthetic.draws import draw
-from a2j_jax.synthetic.hand import forward_kinematics
-from a2j_jax.synthetic.hand_surface import hand_cones, sample_hand
-from a2j_jax.synthetic.kinematics import rotation_from_quaternion
-from a2j_jax.synthetic.render import RoundCones
+from a2j_jax.synthetic.hand import forward_kinematics, hand_cones, sample_hand
+from a2j_jax.synthetic.render import RoundCones, join_cones
+from a2j_jax.synthetic.sampling import draw, rotation_from_quaternion
 from a2j_jax.synthetic.scene import Scene, project
-from a2j_jax.synthetic.surface import join_cones
 
 
 @partial(

@@ -10,20 +10,18 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from a2j_jax import augment, input_pipeline
 from a2j_jax.config import AugmentConfig, Config, OptimConfig, checked
+from a2j_jax.data import augment, pipeline
 from a2j_jax.errors import UserError
 from a2j_jax.geometry import Camera
 from a2j_jax.losses import DEPTH_TERMS, objective
-from a2j_jax.models.a2j import A2J
+from a2j_jax.models.a2j import A2J, PoseNetwork
 from a2j_jax.models.baselines import GlobalRegression, HeatMapFCN
 from a2j_jax.models.decoding import decode
-from a2j_jax.models.network import PoseNetwork
 from a2j_jax.track_files import find_track
 from a2j_jax.tracks import TRACKS, TrackRecord, TrackSpec, TrainingSpec, with_crop_size
-from a2j_jax.training import parallel
-from a2j_jax.training.freezing import freeze
-from a2j_jax.training.optimizer import adam_with_l2, learning_rate_schedule
+from a2j_jax.training import sharding
+from a2j_jax.training.optim import adam_with_l2, freeze, learning_rate_schedule
 from a2j_jax.training.step import Batch, Objective, Prepare, TrainStep, make_train_step
 
 Predict = Callable[[Any, Mapping[str, Any]], tuple[np.ndarray, np.ndarray]]
@@ -55,7 +53,7 @@ def with_statistics(config: Config) -> Config:
     data = config.data
     if data.normalization == "published" or (data.mean is not None and data.std is not None):
         return config
-    found = input_pipeline.metadata(data.dir, track_of(config)).get("statistics")
+    found = pipeline.metadata(data.dir, track_of(config)).get("statistics")
     if not found or not found["std"] > 0:
         raise UserError(
             f"data set in {data.dir} has no usable statistics of its training crops: build it again with a "
@@ -74,7 +72,7 @@ def with_camera(config: Config) -> Config:
     if config.track not in TRACKS or config.data.camera is not None:
         return config
     track = track_of(config)
-    stated, ours = input_pipeline.record_of(config.data.dir, track), TrackRecord.of(track)
+    stated, ours = pipeline.record_of(config.data.dir, track), TrackRecord.of(track)
     if stated.camera is None or (stated.camera, stated.frame_size) == (
         ours.camera,
         ours.frame_size,
@@ -220,7 +218,7 @@ def predict_of(
       devices: of this process, that share the rows of a batch, whatever their number; all by default.
         Variables are copied to them at every call, unless they are there already (`place_variables`).
     """
-    layout = parallel.local_layout(devices)
+    layout = sharding.local_layout(devices)
 
     @partial(jax.jit, in_shardings=(layout.everywhere, layout.spread), out_shardings=layout.spread)
     def predict(variables: Any, batch: Batch) -> tuple[jax.Array, jax.Array]:
@@ -243,7 +241,7 @@ def predict_of(
 
 def place_variables(variables: Any, devices: Sequence[jax.Device] | None = None) -> Any:
     """Variables, the same on all devices of a run, as `predict_of` takes them with these devices."""
-    return jax.device_put(parallel.whole_here(variables), parallel.local_layout(devices).everywhere)
+    return jax.device_put(sharding.whole_here(variables), sharding.local_layout(devices).everywhere)
 
 
 def expected_variables(model: PoseNetwork, track: TrackSpec) -> Any:

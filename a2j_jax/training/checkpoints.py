@@ -1,4 +1,6 @@
-"""Checkpoints on disk: the one module that talks to Orbax.
+"""What Orbax and TensorStore raise, made sense of.
+
+Checkpoints on disk: the one module that talks to Orbax.
 
 A run directory holds `config.json` and `checkpoints/<step>/` with these items each: `variables` (parameters and
 running statistics: all that inference needs), `ema` (their moving average, where one is kept), `optimizer`,
@@ -11,8 +13,12 @@ import asyncio
 import contextlib
 import errno
 import functools
+import logging
 import os
+import re
 import shutil
+import sys
+import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -23,19 +29,12 @@ from absl import logging as absl_logging
 from jax.sharding import SingleDeviceSharding
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
-from a2j_jax import processes
+from a2j_jax import distributed
 from a2j_jax.config import Config
 from a2j_jax.errors import UserError
 from a2j_jax.files import check_folder_name, local_path
-from a2j_jax.progress import say
-from a2j_jax.training.checkpoint_faults import (
-    first_line,
-    quiet_after_failure,
-    reason,
-    was_interrupted,
-)
-from a2j_jax.training.parallel import put
-from a2j_jax.training.run_directory import (
+from a2j_jax.log import say
+from a2j_jax.training.run_dir import (
     CHECKPOINTS,
     CONFIG_FILE,
     UNWRITABLE,
@@ -49,7 +48,65 @@ from a2j_jax.training.run_directory import (
     read_manifest,
     write_config,
 )
+from a2j_jax.training.sharding import put
 from a2j_jax.training.state import TrainState
+
+# What other reads and writes raise when one has failed and nobody waits for them any more.
+_CONSEQUENCES = ("Event loop is closed", "Encountered error while reading array")
+
+
+@contextlib.contextmanager
+def quiet_after_failure() -> Iterator[None]:
+    """Once a restore or a save has failed, what was started with it ends in an event loop that is closed.
+
+    Each read or write, or that it was never begun, would be told at length and out of turn, from wherever the
+    interpreter happens to be; only the failure itself is told. Nothing changes where all goes well.
+    """
+    before, logger = sys.unraisablehook, logging.getLogger("asyncio")
+    level = logger.level
+
+    def hook(unraisable: Any) -> None:
+        if not any(text in str(unraisable.exc_value) for text in _CONSEQUENCES):
+            before(unraisable)
+
+    sys.unraisablehook = hook
+    logger.setLevel(logging.CRITICAL)
+    warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
+    never_awaited = warnings.filters[0]
+    yield
+    sys.unraisablehook = before
+    logger.setLevel(level)
+    with contextlib.suppress(ValueError):  # whoever called has put back the filters of before
+        warnings.filters.remove(never_awaited)  # type: ignore[attr-defined]
+
+
+def reason(error: BaseException) -> str:
+    """Why a save failed: of what was raised on the way, what the file system said."""
+    found: BaseException | None = error
+    while found is not None:
+        code = re.search(r"os_error_code='(\d+)'", str(found))  # as TensorStore tells it
+        if code:
+            return os.strerror(int(code[1]))
+        if isinstance(found, OSError) and found.strerror:
+            return found.strerror
+        found = found.__cause__ or found.__context__
+    return first_line(error) if isinstance(error, Exception) else type(error).__name__
+
+
+def was_interrupted(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is behind an exception: Orbax makes one of its own of whatever stops a read."""
+    while error is not None:
+        if isinstance(error, (KeyboardInterrupt, asyncio.CancelledError)):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def first_line(error: Exception) -> str:
+    """What an exception of Orbax or TensorStore says, without its pointers to more."""
+    text = str(error).partition(". See full TensorStore details")[0].strip()
+    return text.splitlines()[0][:200] if text else type(error).__name__
+
 
 Weights = Literal["raw", "ema", "best"]
 
@@ -167,10 +224,10 @@ class RunCheckpoints:
         with self._told(f"the checkpoint of step {step}"):
             self._manager.wait_until_finished()
             folder = self.workdir / CHECKPOINTS / str(step)
-            if processes.is_first():
+            if distributed.is_first():
                 manifest = read_manifest(folder) or Manifest.of(folder)
                 manifest._replace(metrics=metrics).write(folder)
-            processes.wait_for_all(f"checkpoint {step} is scored")
+            distributed.wait_for_all(f"checkpoint {step} is scored")
             self._metrics[step] = metrics
             self._to_be_scored = None
             steps = self._manager.all_steps()
@@ -210,14 +267,14 @@ class RunCheckpoints:
     def _put_aside(self, folder: Path, error: DamagedError) -> None:
         """Rename a damaged checkpoint, so that its step can be saved again and nothing is lost."""
         self._metrics.pop(int(folder.name), None)
-        if processes.is_first():
+        if distributed.is_first():
             count = len(list(folder.parent.glob(f"{folder.name}.damaged*")))
             aside = folder.with_name(f"{folder.name}.damaged{f'-{count}' if count else ''}")
             folder.rename(aside)
             say(
                 f"{str(error).partition(';')[0]}; using an earlier checkpoint, this one is kept as {aside.name}"
             )
-        processes.wait_for_all(f"checkpoint {folder.name} is put aside")
+        distributed.wait_for_all(f"checkpoint {folder.name} is put aside")
 
     def restore(self, state: TrainState, step: int) -> tuple[TrainState, dict[str, Any]]:
         """Restore a training state into the shapes and shardings of `state`, and the iterator's position.

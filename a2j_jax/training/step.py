@@ -1,4 +1,4 @@
-"""One training step, as a pure function of state, batch and key; how devices share it is decided in `parallel`."""
+"""One training step, as a pure function of state, batch and key; how devices share it is decided in `sharding`."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
@@ -9,11 +9,11 @@ import optax
 from flax import linen as nn
 from jax import lax
 
-from a2j_jax.augment import example_keys
+from a2j_jax.data.augment import example_keys
 from a2j_jax.losses import Losses
+from a2j_jax.models.a2j import PoseNetwork
 from a2j_jax.models.decoding import Outputs
-from a2j_jax.models.network import PoseNetwork
-from a2j_jax.training.freezing import held_still, is_frozen, map_named
+from a2j_jax.training.optim import held_still, is_frozen, map_named
 from a2j_jax.training.state import TrainState
 
 Batch = dict[str, jax.Array]

@@ -1,19 +1,156 @@
-"""State dicts in the official or ImageNet naming <-> our variables; all mismatches are reported at once."""
+"""Their key -> ours: which tensor of an official or ImageNet state dict is which of our variables.
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+The two worlds differ in layout (OIHW against HWIO) and in the order of in-plane coordinates: the official
+offset head predicts (row, column), ours (u, v). This module and the official-format readers of predictions are
+the only places that know.
+
+State dicts in the official or ImageNet naming <-> our variables; all mismatches are reported at once.
+
+Weights a run starts from: a file in the official or ImageNet naming.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from a2j_jax.errors import UserError
-from a2j_jax.weights.table import (
-    HEADS,
-    OFFICIAL_TRUNK_PREFIX,
-    Entry,
-    official_entries,
-    trunk_entries,
-)
+from a2j_jax.files import local_path
+from a2j_jax.log import say
+from a2j_jax.models.resnet import ARCHITECTURES, Bottleneck
+from a2j_jax.weights.formats import read_state_dict
+
+Transform = Callable[[np.ndarray], np.ndarray]
+OFFICIAL_TRUNK_PREFIX = "Backbone.model."
+STEM_CHANNELS = 3  # of every published first convolution
+HEADS = {
+    "proposal_head": "classificationModel",
+    "offset_head": "regressionModel",
+    "depth_head": "DepthRegressionModel",
+}
+
+
+class Entry(NamedTuple):
+    """One row of the table; `to_ours` and `to_theirs` are inverse to each other."""
+
+    theirs: str
+    ours: tuple[str, ...]  # path in the variables, "params" or "batch_stats" first
+    to_ours: Transform
+    to_theirs: Transform
+
+
+def _summed_stem(x: np.ndarray) -> np.ndarray:
+    return _oihw_to_hwio(x).sum(axis=2, keepdims=True)
+
+
+def _shared_out_stem(x: np.ndarray) -> np.ndarray:
+    return _hwio_to_oihw((x / STEM_CHANNELS).repeat(STEM_CHANNELS, axis=2))
+
+
+def _same(x: np.ndarray) -> np.ndarray:
+    return x
+
+
+def _oihw_to_hwio(x: np.ndarray) -> np.ndarray:
+    return x.transpose(2, 3, 1, 0)
+
+
+def _hwio_to_oihw(x: np.ndarray) -> np.ndarray:
+    return x.transpose(3, 2, 0, 1)
+
+
+def _swap_row_column(x: np.ndarray) -> np.ndarray:
+    """Exchange the last axis's neighbouring pairs: (..., row, column, row, ...) <-> (..., u, v, u, ...)."""
+    return x.reshape(*x.shape[:-1], -1, 2)[..., ::-1].reshape(x.shape)
+
+
+def _offset_kernel_to_ours(x: np.ndarray) -> np.ndarray:
+    return _swap_row_column(_oihw_to_hwio(x))
+
+
+def _offset_kernel_to_theirs(x: np.ndarray) -> np.ndarray:
+    return _hwio_to_oihw(_swap_row_column(x))
+
+
+def _conv(theirs: str, *ours: str, bias: bool = False) -> Iterator[Entry]:
+    yield Entry(f"{theirs}.weight", ("params", *ours, "kernel"), _oihw_to_hwio, _hwio_to_oihw)
+    if bias:
+        yield Entry(f"{theirs}.bias", ("params", *ours, "bias"), _same, _same)
+
+
+def _batch_norm(theirs: str, *ours: str) -> Iterator[Entry]:
+    yield Entry(f"{theirs}.weight", ("params", *ours, "scale"), _same, _same)
+    yield Entry(f"{theirs}.bias", ("params", *ours, "bias"), _same, _same)
+    yield Entry(f"{theirs}.running_mean", ("batch_stats", *ours, "mean"), _same, _same)
+    yield Entry(f"{theirs}.running_var", ("batch_stats", *ours, "var"), _same, _same)
+
+
+def trunk_entries(
+    backbone: str, prefix: str = OFFICIAL_TRUNK_PREFIX, stem_channels: int = STEM_CHANNELS
+) -> Iterator[Entry]:
+    """Rows of the trunk; with `prefix=""` in the naming of torchvision's and timm's ImageNet files.
+
+    Ours may keep the first convolution's three input channels, or one: their sum, which makes the same of a depth
+    image as the three make of the image repeated.
+    """
+    block, counts = ARCHITECTURES[backbone]
+    convolutions = 3 if block is Bottleneck else 2
+    if stem_channels == STEM_CHANNELS:
+        yield from _conv(f"{prefix}conv1", "trunk", "conv1")
+    else:
+        stem = ("params", "trunk", "conv1", "kernel")
+        yield Entry(f"{prefix}conv1.weight", stem, _summed_stem, _shared_out_stem)
+    yield from _batch_norm(f"{prefix}bn1", "trunk", "bn1")
+    for stage, count in enumerate(counts, start=1):
+        for index in range(count):
+            theirs, ours = f"{prefix}layer{stage}.{index}", f"layer{stage}_{index}"
+            for i in range(1, convolutions + 1):
+                yield from _conv(f"{theirs}.conv{i}", "trunk", ours, f"conv{i}")
+                yield from _batch_norm(f"{theirs}.bn{i}", "trunk", ours, f"bn{i}")
+            if index == 0 and (stage > 1 or block is Bottleneck):
+                yield from _conv(f"{theirs}.downsample.0", "trunk", ours, "downsample_conv")
+                yield from _batch_norm(f"{theirs}.downsample.1", "trunk", ours, "downsample_bn")
+
+
+def head_entries(ours: str, depth: int = 4) -> Iterator[Entry]:
+    """Rows of one head, "proposal_head", "offset_head" or "depth_head", with `depth` hidden convolutions."""
+    theirs = HEADS[ours]
+    for i in range(1, depth + 1):
+        yield from _conv(f"{theirs}.conv{i}", ours, f"conv{i}", bias=True)
+        yield from _batch_norm(f"{theirs}.bn{i}", ours, f"bn{i}")
+    if ours != "offset_head":
+        yield from _conv(f"{theirs}.output", ours, "output", bias=True)
+        return
+    yield Entry(
+        f"{theirs}.output.weight",
+        ("params", ours, "output", "kernel"),
+        _offset_kernel_to_ours,
+        _offset_kernel_to_theirs,
+    )
+    yield Entry(
+        f"{theirs}.output.bias",
+        ("params", ours, "output", "bias"),
+        _swap_row_column,
+        _swap_row_column,
+    )
+
+
+def official_entries(
+    backbone: str,
+    joint_dims: int = 3,
+    head_depth: int = 4,
+    heads: Iterable[str] | None = None,
+    stem_channels: int = STEM_CHANNELS,
+) -> list[Entry]:
+    """The whole table of an A2J network in the official naming, or of its trunk and some of its heads."""
+    if heads is None:
+        heads = ["proposal_head", "offset_head"] + (["depth_head"] if joint_dims == 3 else [])
+    rows = list(trunk_entries(backbone, stem_channels=stem_channels))
+    for head in heads:
+        rows.extend(head_entries(head, head_depth))
+    return rows
+
 
 # ImageNet's classifier, carried along unused by the official network, and PyTorch's step counters.
 CLASSIFIER = ("fc.", "Backbone.model.fc.")
@@ -206,3 +343,83 @@ def _mismatch_message(source: str, parts: Mapping[str, list[str]], found: str) -
 
 def _listed(items: list[str]) -> str:
     return ", ".join(items[:_SHOWN]) + (", ..." if len(items) > _SHOWN else "")
+
+
+def initial_variables(
+    source: str, variables: dict[str, Any], *, backbone: str, head_depth: int
+) -> dict[str, Any]:
+    """Fill `variables` from a file: an A2J network, or an ImageNet trunk; says what was taken and what was not.
+
+    Which of the two a file is shows in its names.
+
+    Args:
+      source: `.pth`, `.safetensors` or `.npz`.
+      variables: freshly initialised {"params", "batch_stats"} of any network of ours.
+      backbone, head_depth: of that network.
+
+    Returns:
+      The same tree; every tensor that the file has is its, float32, the others as they came.
+
+    Raises:
+      UserError: a file that cannot be read or does not fit.
+    """
+    loaded, there, unused = _loaded(source, variables, backbone, head_depth)
+    left = names_below(variables, set(variables["params"]) - {"trunk"} - set(there))
+    say_initialised(source, len(flatten_dict(variables)) - len(left), left, unused)
+    return loaded
+
+
+def check_weights(source: str, variables: Any, *, backbone: str, head_depth: int) -> None:
+    """Raise what `initial_variables` would; variables may be shapes alone."""
+    _loaded(source, variables, backbone, head_depth)
+
+
+def _loaded(
+    source: str, variables: dict[str, Any], backbone: str, head_depth: int
+) -> tuple[dict[str, Any], list[str], list[str]]:
+    """Filled variables, A2J's heads that the file has, and what of the file has no use."""
+    if not local_path(source).exists():
+        raise UserError(
+            f"--config.model.init_from: weights file not found: {source}; docs/weights.md has the two commands "
+            "that fetch ImageNet's, --config.model.init_from=none starts from random weights"
+        )
+    state_dict = read_state_dict(source)
+    there = [h for h, theirs in HEADS.items() if any(k.startswith(theirs) for k in state_dict)]
+    if there:
+        loaded = parts_from_official(
+            state_dict, variables, backbone=backbone, head_depth=head_depth, source=source
+        )
+    else:
+        loaded = load_imagenet_trunk(state_dict, variables, backbone=backbone, source=source)
+    ours = set(variables["params"])
+    unused = [head for head in there if head not in ours]
+    if any(key.startswith(CLASSIFIER) for key in state_dict):
+        unused.append("ImageNet's classifier (fc)")
+    return loaded, there, unused
+
+
+def names_below(variables: Mapping[str, Any], modules: Iterable[str]) -> list[str]:
+    """Names ("params/depth_head/output/bias") of the variables of some modules."""
+    chosen = set(modules)
+    return [name for name in flatten_dict(dict(variables), sep="/") if name.split("/")[1] in chosen]
+
+
+def say_initialised(source: str, taken: int, left: Iterable[str], unused: Iterable[str]) -> None:
+    """What a run starts with.
+
+    Args:
+      source: the file or folder.
+      taken: number of tensors that come from it.
+      left: names of ours that it does not have: they stay as initialised.
+      unused: what it has beside.
+    """
+    said = f"initialized from {source}: {taken} tensors"
+    heads: dict[str, int] = {}
+    for name in left:
+        head = name.split("/")[1]
+        heads[head] = heads.get(head, 0) + 1
+    if heads:
+        listed = ", ".join(f"{head} ({count} tensors)" for head, count in sorted(heads.items()))
+        said += f"; no tensors that fit, left as initialized: {listed}"
+    dropped = ", ".join(unused)
+    say(said + (f"; not used: {dropped}" if dropped else ""))

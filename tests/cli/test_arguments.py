@@ -18,19 +18,19 @@ from a2j_jax.cli.arguments import (
     step,
     whole,
 )
-from a2j_jax.cli.eval import named_files
+from a2j_jax.cli.eval_command import named_files
 from a2j_jax.config import Config, keys
 from a2j_jax.config_files import load_config
+from a2j_jax.data.pipeline import find_dataset
 from a2j_jax.errors import UserError
-from a2j_jax.evaluation.checkpoint import evaluate_checkpoint
-from a2j_jax.evaluation.predictions import read_joints
+from a2j_jax.evaluation.evaluate_run import evaluate_checkpoint
+from a2j_jax.evaluation.joint_files import read_joints
 from a2j_jax.inference.predictor import Predictor
-from a2j_jax.input_pipeline import find_dataset
 from a2j_jax.track_files import find_track
 from a2j_jax.tracks import get_track
 from a2j_jax.training.checkpoints import save_variables
-from a2j_jax.training.experiment import run_experiment
-from a2j_jax.weights.files import read_state_dict
+from a2j_jax.training.run import run_experiment
+from a2j_jax.weights.formats import read_state_dict
 from tests.cli.conftest import Command, Refused
 from tfds_builders.build import build, build_raw
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import pytest
 
 from a2j_jax.models.baselines import HeatMapFCN
-from a2j_jax.speed import bench, stages
+from a2j_jax.tools import speed, timing
 from tests.cli.conftest import Command, Refused
 from tests.speed import plain_frames
 
@@ -18,20 +18,20 @@ QUICK = ("--rounds", 2, "--no_torch")
 
 @pytest.fixture(autouse=True)
 def frames(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench, "write_frames", plain_frames.write_frames)
+    monkeypatch.setattr(speed, "write_frames", plain_frames.write_frames)
 
 
 @pytest.fixture
-def networks(monkeypatch: pytest.MonkeyPatch) -> list[bench.Network]:
+def networks(monkeypatch: pytest.MonkeyPatch) -> list[speed.Network]:
     """Those that a command would time, were it not stopped there."""
-    asked: list[bench.Network] = []
+    asked: list[speed.Network] = []
 
-    def measure(networks: list[bench.Network], *_: Any) -> bench.Measured:
+    def measure(networks: list[speed.Network], *_: Any) -> speed.Measured:
         asked.extend(networks)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(bench, "measure", measure)
-    monkeypatch.setattr(stages, "random_variables", lambda model, track: {})
+    monkeypatch.setattr(speed, "measure", measure)
+    monkeypatch.setattr(timing, "random_variables", lambda model, track: {})
     return asked
 
 
@@ -76,14 +76,14 @@ def test_without_pytorch_it_is_said(
     a2j: Command, checkpoints: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
-    monkeypatch.delitem(sys.modules, "a2j_jax.speed.official", raising=False)
+    monkeypatch.delitem(sys.modules, "a2j_jax.tools.torch_reference", raising=False)
     checkpoint = checkpoints / "nyu"
     outcome = a2j("bench", "--checkpoint", checkpoint, "--batch", 1, "--rounds", 1)
     assert outcome.status == 0, outcome
     assert "PyTorch: not installed (pip install 'a2j-jax[torch]')" in outcome.out
 
 
-def test_the_networks_of_tables_8_and_10(a2j: Command, networks: list[bench.Network]) -> None:
+def test_the_networks_of_tables_8_and_10(a2j: Command, networks: list[speed.Network]) -> None:
     a2j("bench")
     assert [network.name for network in networks] == [
         "a2j resnet18",
@@ -95,7 +95,7 @@ def test_the_networks_of_tables_8_and_10(a2j: Command, networks: list[bench.Netw
     assert {network.model.num_joints for network in networks} == {14}
 
 
-def test_each_with_each(a2j: Command, networks: list[bench.Network]) -> None:
+def test_each_with_each(a2j: Command, networks: list[speed.Network]) -> None:
     a2j("bench", "--backbone", "resnet34,resnet18", "--paradigm", "a2j,heat_maps")
     assert [network.name for network in networks] == [
         "a2j resnet34",
@@ -106,7 +106,7 @@ def test_each_with_each(a2j: Command, networks: list[bench.Network]) -> None:
     assert [network.is_official for network in networks] == [True, True, False, False]
 
 
-def test_what_is_named_alone_goes_with_all(a2j: Command, networks: list[bench.Network]) -> None:
+def test_what_is_named_alone_goes_with_all(a2j: Command, networks: list[speed.Network]) -> None:
     a2j("bench", "--paradigm", "heat_maps", "--dtype", "bfloat16", "--track", "k2hpd")
     assert [network.model.backbone for network in networks] == ["resnet18", "resnet34", "resnet50"]
     for network in networks:

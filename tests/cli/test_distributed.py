@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from a2j_jax import processes, progress
-from a2j_jax.cli.distributed import add_process_arguments, join_processes
+from a2j_jax import distributed, log
+from a2j_jax.cli.arguments import add_process_arguments, join_processes
 from a2j_jax.errors import UserError
 
 VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
@@ -20,7 +20,7 @@ def joined(monkeypatch: pytest.MonkeyPatch) -> list[tuple]:
     def initialize(*who: Any) -> None:
         calls.append(who)
 
-    monkeypatch.setattr(processes, "initialize", initialize)
+    monkeypatch.setattr(distributed, "initialize", initialize)
     for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)
     return calls
@@ -65,12 +65,12 @@ def test_the_environment_stands_in(joined: list[tuple], monkeypatch: pytest.Monk
 
 @pytest.mark.usefixtures("joined")
 def test_the_first_one_speaks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress.console, "quiet", False)
+    monkeypatch.setattr(log.console, "quiet", False)
     join("--distributed")
-    assert not progress.console.quiet
-    monkeypatch.setattr(processes, "is_first", lambda: False)
+    assert not log.console.quiet
+    monkeypatch.setattr(distributed, "is_first", lambda: False)
     join("--distributed")
-    assert progress.console.quiet
+    assert log.console.quiet
 
 
 @pytest.mark.parametrize("absent", VARIABLES)

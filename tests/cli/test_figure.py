@@ -10,14 +10,14 @@ import jax
 import numpy as np
 import pytest
 
-from a2j_jax.augment import evaluation_images
 from a2j_jax.config import Config
+from a2j_jax.data.augment import evaluation_images
 from a2j_jax.figures import votes
 from a2j_jax.figures.informative import row_without
 from a2j_jax.models.anchors import aggregate, anchor_grid
 from a2j_jax.training import assembly
 from a2j_jax.training.checkpoints import save_variables
-from a2j_jax.training.restore import restore
+from a2j_jax.training.load import restore
 from tests import tiny
 from tests.cli.conftest import Command, Refused
 

@@ -185,7 +185,7 @@ def test_interrupting_is_no_error(a2j: Command, monkeypatch: pytest.MonkeyPatch)
     def interrupted(_: object) -> int:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("a2j_jax.cli.show.run", interrupted)
+    monkeypatch.setattr("a2j_jax.cli.show_command.run", interrupted)
     outcome = a2j("show", "synthetic_hand")
     assert (outcome.status, outcome.out, outcome.err) == (130, "", "a2j: interrupted\n")
 
@@ -195,13 +195,13 @@ def test_without_a_temporary_folder_there_is_one_line(
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", None)
     monkeypatch.setattr("tempfile._candidate_tempdir_list", lambda: ["/missing"])
-    monkeypatch.setattr("a2j_jax.cli.show.run", lambda _: tempfile.TemporaryDirectory())
+    monkeypatch.setattr("a2j_jax.cli.show_command.run", lambda _: tempfile.TemporaryDirectory())
     assert "No usable temporary directory found in ['/missing']" in refused("show", "nyu")
 
 
 CONSOLE = """
 import atexit, os, sys
-import a2j_jax.cli.show
+import a2j_jax.cli.show_command
 from a2j_jax.cli import console, main
 
 atexit.register(os._exit, 99)  # the interpreter being taken down, a thread still at work
@@ -213,7 +213,7 @@ def run(_):
     finally:
         print(", closed", end="")
 
-a2j_jax.cli.show.run = run
+a2j_jax.cli.show_command.run = run
 sys.argv = ["a2j", "show", "synthetic_hand"]
 if main() == 130:
     console()
@@ -230,7 +230,7 @@ def test_after_an_interruption_the_program_ends_at_once() -> None:
 
 SWALLOWED = """
 import gc, sys, threading, time
-import a2j_jax.cli.show
+import a2j_jax.cli.show_command
 from a2j_jax.cli import console
 
 def callback(phase, info):
@@ -252,7 +252,7 @@ def run(_):
         print(time.monotonic() - started)
     return 0
 
-a2j_jax.cli.show.run = run
+a2j_jax.cli.show_command.run = run
 console(["show", "synthetic_hand"])
 """
 
@@ -278,7 +278,7 @@ def test_our_own_bugs_keep_their_traceback(monkeypatch: pytest.MonkeyPatch) -> N
     def broken(_: object) -> int:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("a2j_jax.cli.show.run", broken)
+    monkeypatch.setattr("a2j_jax.cli.show_command.run", broken)
     with pytest.raises(ZeroDivisionError):
         entry(["show", "synthetic_hand"])
 
@@ -295,8 +295,8 @@ sys.meta_path.insert(0, Watch())
 started = time.perf_counter()
 import a2j_jax
 print("seconds", time.perf_counter() - started)
-import a2j_jax.cli.main, a2j_jax.evaluation.checkpoint, a2j_jax.inference.predictor
-import a2j_jax.training.experiment, a2j_jax.weights.load, tfds_builders.build
+import a2j_jax.cli.main, a2j_jax.evaluation.evaluate_run, a2j_jax.inference.predictor
+import a2j_jax.training.run, a2j_jax.weights.convert, tfds_builders.build
 from a2j_jax.training.logs import RunLog
 RunLog(sys.argv[1]).close()
 print("loaded", sorted({"torch", "tensorflow"} & set(sys.modules)))
@@ -322,7 +322,7 @@ def test_imports_are_light(tmp_path: Path) -> None:
 
 ENDED = """
 import os, signal, sys
-import a2j_jax.cli.show
+import a2j_jax.cli.show_command
 from a2j_jax.cli import console
 
 def run(_):
@@ -335,7 +335,7 @@ def run(_):
     finally:
         print("closed")
 
-a2j_jax.cli.show.run = run
+a2j_jax.cli.show_command.run = run
 console(["show", "synthetic_hand"])
 """
 
@@ -396,7 +396,7 @@ def test_a_working_directory_that_is_gone_is_one_line(tmp_path: Path) -> None:
 
 _COMPILING = """
 import hashlib, os, signal, sys, threading
-import a2j_jax.cli.show
+import a2j_jax.cli.show_command
 from a2j_jax.cli import console
 from a2j_jax.cli.main import ends_within
 
@@ -408,7 +408,7 @@ def run(_):
         print("saved")
     return 0
 
-a2j_jax.cli.show.run = run
+a2j_jax.cli.show_command.run = run
 console(["show", "synthetic_hand"])
 """
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from a2j_jax.inference.frames import read_frame
+from a2j_jax.inference.predictor import read_frame
 from a2j_jax.track_files import load_track
 from a2j_jax.training.checkpoints import save_variables
 from tests import tiny

@@ -9,8 +9,7 @@ import pytest
 from a2j_jax.config_files import load_config
 from a2j_jax.training import assembly
 from a2j_jax.training.logs import METRICS_FILE, read_metrics
-from a2j_jax.training.record import read_starts
-from a2j_jax.training.run_directory import ranking_metrics, read_config, write_config
+from a2j_jax.training.run_dir import ranking_metrics, read_config, read_starts, write_config
 from tests import tiny
 from tests.cli.conftest import Command, Refused
 

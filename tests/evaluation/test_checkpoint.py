@@ -8,13 +8,13 @@ import jax
 import numpy as np
 import pytest
 
-from a2j_jax import input_pipeline
+from a2j_jax.data import pipeline
 from a2j_jax.errors import UserError
-from a2j_jax.evaluation import checkpoint
-from a2j_jax.evaluation.score import score_errors
+from a2j_jax.evaluation import evaluate_run
+from a2j_jax.evaluation.scores import score_errors
 from a2j_jax.training import assembly
 from a2j_jax.training.checkpoints import save_variables
-from a2j_jax.training.restore import Restored
+from a2j_jax.training.load import Restored
 from tests import tiny
 
 
@@ -35,12 +35,12 @@ def test_a_joint_that_training_never_labels_leaves_no_baselines(
     def never(*_: Any) -> Any:
         raise UserError("1 of 21 joints are never labelled")
 
-    monkeypatch.setattr(checkpoint, "mean_pose", never)
+    monkeypatch.setattr(evaluate_run, "mean_pose", never)
     said: list[str] = []
-    monkeypatch.setattr(checkpoint, "say", said.append)
+    monkeypatch.setattr(evaluate_run, "say", said.append)
     track = assembly.track_of(tiny.config(tiny_data))
     result: Any = None
-    assert checkpoint.baselines(result, track, tiny_data, "train", 8) == {}
+    assert evaluate_run.baselines(result, track, tiny_data, "train", 8) == {}
     assert said == ["no baselines: 1 of 21 joints are never labelled"]
 
 
@@ -50,24 +50,24 @@ def test_weights_that_answer_with_no_numbers(
     broken = jax.tree.map(lambda x: np.full_like(x, np.nan), tiny.variables())
     save_variables(tmp_path / "broken", broken, tiny.config(tiny_data))
     with pytest.raises(UserError, match="step 0 predicts joints that are not finite"):
-        checkpoint.evaluate_checkpoint(tmp_path / "broken", batch_size=8)
+        evaluate_run.evaluate_checkpoint(tmp_path / "broken", batch_size=8)
 
 
 def test_without_labels_the_submission_is_written(
     workdir: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    batches = input_pipeline.eval_batches
+    batches = pipeline.eval_batches
 
     def unlabelled(*arguments: Any, **options: Any) -> Iterator[Any]:
         for batch in batches(*arguments, **options):
             nothing = np.full_like(batch["joints_uvd"], np.nan)
             yield {**batch, "joints_uvd": nothing, "valid": np.zeros_like(batch["valid"])}
 
-    monkeypatch.setattr(input_pipeline, "eval_batches", unlabelled)
+    monkeypatch.setattr(pipeline, "eval_batches", unlabelled)
     said: list[str] = []
-    monkeypatch.setattr(checkpoint, "say", said.append)
+    monkeypatch.setattr(evaluate_run, "say", said.append)
     out, text = tmp_path / "new" / "eval", tmp_path / "joints.txt"
-    contents = checkpoint.evaluate_checkpoint(
+    contents = evaluate_run.evaluate_checkpoint(
         workdir, data_dir=tiny_data, batch_size=8, out=out, write=[text]
     )
     assert np.loadtxt(text).shape == (tiny.FRAMES["test"], 63)
@@ -91,23 +91,23 @@ def test_without_labels_the_submission_is_written(
 
 def test_joints_are_written_in_known_formats_only(workdir: Path, tiny_data: Path) -> None:
     with pytest.raises(UserError, match=r"joints\.xyz: joints are written as one of \.npz"):
-        checkpoint.evaluate_checkpoint(workdir, data_dir=tiny_data, write=["joints.xyz"])
+        evaluate_run.evaluate_checkpoint(workdir, data_dir=tiny_data, write=["joints.xyz"])
 
 
 def test_only_boxes_can_be_unclipped(workdir: Path, tiny_data: Path) -> None:
     with pytest.raises(UserError, match=r"tracks that crop by box; 'synthetic_hand' does not"):
-        checkpoint.evaluate_checkpoint(workdir, data_dir=tiny_data, unclipped_boxes=True)
+        evaluate_run.evaluate_checkpoint(workdir, data_dir=tiny_data, unclipped_boxes=True)
 
 
 def test_a_run_tells_its_best_and_its_final_epoch(
     tiny_data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ranking = {3: {"error": 20.0, "frames": 16.0}, 6: {"error": 21.5, "frames": 16.0}}
-    monkeypatch.setattr(checkpoint, "ranking_metrics", lambda _: ranking)
+    monkeypatch.setattr(evaluate_run, "ranking_metrics", lambda _: ranking)
     config = tiny.config(tiny_data)
     track = assembly.track_of(config)
     scores = {step: score_errors(np.full((4, 21), float(step)), track) for step in (6, 3)}
-    table = checkpoint.run_table("run", restored(config), scores, tiny_data, "test")
+    table = evaluate_run.run_table("run", restored(config), scores, tiny_data, "test")
     assert table is not None
     assert table.columns == ("", "step", "epoch", "validation, while training (mm)", "test (mm)")
     # 64 training frames, batches of 8: an epoch has 8 steps.
@@ -120,11 +120,11 @@ def test_a_run_tells_its_best_and_its_final_epoch(
 def test_the_best_may_be_the_final_one_and_training_frames_gone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checkpoint, "ranking_metrics", lambda _: {6: {"error": 20.0}})
+    monkeypatch.setattr(evaluate_run, "ranking_metrics", lambda _: {6: {"error": 20.0}})
     config = tiny.config()
     track = assembly.track_of(config)
     scores = {6: score_errors(np.ones((4, 21)), track)}
-    table = checkpoint.run_table("run", restored(config), scores, tmp_path, "test")
+    table = evaluate_run.run_table("run", restored(config), scores, tmp_path, "test")
     assert table is not None
     assert table.rows == (("best and final checkpoint", "6", "–", "20.00", "1.00"),)
 
@@ -132,17 +132,17 @@ def test_the_best_may_be_the_final_one_and_training_frames_gone(
 def test_a_converted_checkpoint_has_no_history(workdir: Path, tiny_data: Path) -> None:
     config = tiny.config(tiny_data)
     scores = {0: score_errors(np.ones((4, 21)), assembly.track_of(config))}
-    assert checkpoint.run_table(workdir, restored(config, 0), scores, tiny_data, "test") is None
+    assert evaluate_run.run_table(workdir, restored(config, 0), scores, tiny_data, "test") is None
 
 
 def test_reports_of_different_things_go_to_different_folders(tmp_path):
-    assert checkpoint.report_folder("test", None, None) == "eval"
+    assert evaluate_run.report_folder("test", None, None) == "eval"
     unusual = {
-        checkpoint.report_folder("test", "latest", None),
-        checkpoint.report_folder("test", 940, None),
-        checkpoint.report_folder("validation", None, None),
-        checkpoint.report_folder("train[:80%]", None, None),
-        checkpoint.report_folder("test", None, tmp_path / "other"),
+        evaluate_run.report_folder("test", "latest", None),
+        evaluate_run.report_folder("test", 940, None),
+        evaluate_run.report_folder("validation", None, None),
+        evaluate_run.report_folder("train[:80%]", None, None),
+        evaluate_run.report_folder("test", None, tmp_path / "other"),
     }
     assert unusual == {
         "eval-step_latest", "eval-step_940", "eval-validation", "eval-train_80", "eval-other",

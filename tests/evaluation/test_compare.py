@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from a2j_jax import input_pipeline
+from a2j_jax.data import pipeline
 from a2j_jax.errors import UserError
 from a2j_jax.evaluation import compare
-from a2j_jax.evaluation.predictions import JointSet, write_joints
+from a2j_jax.evaluation.joint_files import JointSet, write_joints
 from a2j_jax.tracks import TrackRecord
 from tests.evaluation import made_up
 
@@ -26,9 +26,9 @@ def data_dir(monkeypatch: pytest.MonkeyPatch) -> str:
     def batches(*_: Any, **__: Any) -> Iterator[Any]:
         yield made_up.batch(numbers=NUMBERS) | {"mask": np.ones(4, bool)}
 
-    monkeypatch.setattr(input_pipeline, "num_frames", lambda *_: 4)
-    monkeypatch.setattr(input_pipeline, "eval_batches", batches)
-    monkeypatch.setattr(input_pipeline, "example_reader", lambda *_: stored.__getitem__)
+    monkeypatch.setattr(pipeline, "num_frames", lambda *_: 4)
+    monkeypatch.setattr(pipeline, "eval_batches", batches)
+    monkeypatch.setattr(pipeline, "example_reader", lambda *_: stored.__getitem__)
     monkeypatch.setattr(compare, "dataset_facts", lambda *_: [("data set", "made up")])
     monkeypatch.setattr(compare, "record_of_frames", lambda *_: TrackRecord.of(made_up.TRACK))
     monkeypatch.setattr(compare, "total_frames", lambda *_: 9)

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from a2j_jax import geometry
-from a2j_jax.evaluation.comparison import center_distances, joint_depths_mm
+from a2j_jax.evaluation.evaluate import center_distances, joint_depths_mm
 from a2j_jax.tracks import get_track, with_crop_size
 from tests.evaluation import made_up
 

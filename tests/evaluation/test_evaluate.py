@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from a2j_jax import crops, geometry
+from a2j_jax import geometry
+from a2j_jax.data import crops
 from a2j_jax.errors import UserError
 from a2j_jax.evaluation.evaluate import (
     center_pose,

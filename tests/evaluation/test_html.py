@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 import pytest
 
 from a2j_jax import pictures
-from a2j_jax.evaluation import figures, html
+from a2j_jax.evaluation import html, plots
 from a2j_jax.evaluation.tables import Table
 
 EVIL = "<script>alert('1')</script> & \"more\""
@@ -80,12 +80,12 @@ def test_a_table_has_heads_and_marks_the_strong_row() -> None:
 
 
 def test_a_plot_takes_the_pages_colours() -> None:
-    figure = figures.joint_bars({"A": [1.0, 2.0, 3.0]}, ("one", "two"), "mm")
+    figure = plots.joint_bars({"A": [1.0, 2.0, 3.0]}, ("one", "two"), "mm")
     svg = pictures.figure_svg(figure, "salt")
-    assert figures.INK in svg
+    assert plots.INK in svg
     markup = html.plot(svg, "Bars", "of joints")
-    assert figures.INK not in markup
-    assert figures.GRID not in markup
+    assert plots.INK not in markup
+    assert plots.GRID not in markup
     assert "currentColor" in markup
     assert 'role="img" aria-label="Bars"' in markup
     parsed(markup)

@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from a2j_jax import input_pipeline
+from a2j_jax.data import pipeline
 from a2j_jax.errors import UserError
 from a2j_jax.evaluation import compare
-from a2j_jax.evaluation.predictions import JointSet, read_joints, write_joints
-from a2j_jax.evaluation.score import marked, rows_of, score_joint_sets
-from a2j_jax.evaluation.submission import match_names
+from a2j_jax.evaluation.joint_files import JointSet, match_names, read_joints, write_joints
+from a2j_jax.evaluation.scores import marked, rows_of, score_joint_sets
 from a2j_jax.files import MARK, is_ours
 from a2j_jax.track_files import find_track, track_from_dict
 from a2j_jax.tracks import TrackRecord, get_track
@@ -259,8 +258,8 @@ def test_a_data_set_of_something_else_is_refused(tmp_path: Path) -> None:
 
     def of(**changes: Any) -> TrackRecord:
         other = track_from_dict({**own_data.TRACK, **changes})
-        stored = input_pipeline.as_stored(tmp_path / "data", other)
-        return TrackRecord.of_dataset(input_pipeline.metadata(tmp_path / "data", stored), "")
+        stored = pipeline.as_stored(tmp_path / "data", other)
+        return TrackRecord.of_dataset(pipeline.metadata(tmp_path / "data", stored), "")
 
     assert of() == of(notes="mine", citation="me", storage_unit_mm=0.5) == TrackRecord.of(track)
     camera = {**own_data.TRACK["camera"], "fx": 250.0}  # type: ignore[dict-item]
@@ -271,13 +270,11 @@ def test_a_data_set_of_something_else_is_refused(tmp_path: Path) -> None:
         "storage_unit_mm 1 there, 0.5 here": {"storage_unit_mm": 0.5},
     }.items():
         with pytest.raises(UserError, match=message):
-            input_pipeline.metadata(
-                tmp_path / "data", track_from_dict({**own_data.TRACK, **changes})
-            )
+            pipeline.metadata(tmp_path / "data", track_from_dict({**own_data.TRACK, **changes}))
     folder = next((tmp_path / "data" / "my_hands").glob("crop32/*"))
     other = track_from_dict({**own_data.TRACK, "name": "yours"})
     with pytest.raises(UserError, match="track my_hands there, yours here"):
-        input_pipeline.find_dataset(folder, other)
+        pipeline.find_dataset(folder, other)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from a2j_jax import geometry
-from a2j_jax.evaluation.layouts import LayoutError, split_columns, to_uvd_mm
+from a2j_jax.evaluation.joint_formats import LayoutError, split_columns, to_uvd_mm
 from a2j_jax.tracks import get_track
 
 NYU, ICVL, ITOP, K2HPD = (get_track(name) for name in ("nyu", "icvl", "itop_front", "k2hpd"))

@@ -10,7 +10,7 @@ from scipy.io import savemat
 
 from a2j_jax import geometry
 from a2j_jax.errors import UserError
-from a2j_jax.evaluation.predictions import JointSet, read_joints, write_joints
+from a2j_jax.evaluation.joint_files import JointSet, read_joints, write_joints
 from a2j_jax.tracks import TrackSpec, get_track
 
 NYU, ITOP, K2HPD = get_track("nyu"), get_track("itop_front"), get_track("k2hpd")

@@ -7,9 +7,14 @@ import numpy as np
 import pytest
 
 from a2j_jax.evaluation import metrics
-from a2j_jax.evaluation.predictions import read_joints
-from a2j_jax.evaluation.protocols import PDJ_RATIOS, score_map, score_pdj
-from a2j_jax.evaluation.score import score_joint_sets, score_predictions
+from a2j_jax.evaluation.joint_files import read_joints
+from a2j_jax.evaluation.scores import (
+    PDJ_RATIOS,
+    score_joint_sets,
+    score_map,
+    score_pdj,
+    score_predictions,
+)
 from a2j_jax.tracks import get_track
 
 ITOP, K2HPD = get_track("itop_front"), get_track("k2hpd")

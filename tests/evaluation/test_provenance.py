@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from a2j_jax import input_pipeline
+from a2j_jax.data import pipeline
 from a2j_jax.evaluation.provenance import dataset_facts, track_facts
 from a2j_jax.tracks import get_track
 from a2j_jax.training import assembly
@@ -19,7 +19,7 @@ NYU, ITOP = get_track("nyu"), get_track("itop_front")
 def facts(monkeypatch: pytest.MonkeyPatch):
     def of(metadata: Any, track=NYU, split: str = "test") -> dict[str, str]:
         stored = SimpleNamespace(data_path="data/nyu", info=SimpleNamespace(metadata=metadata))
-        monkeypatch.setattr(input_pipeline, "find_dataset", lambda *_: stored)
+        monkeypatch.setattr(pipeline, "find_dataset", lambda *_: stored)
         return dict(dataset_facts("data", track, split))
 
     return of

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from a2j_jax import losses
-from a2j_jax.cli import figure
+from a2j_jax.cli import figure_command
 from a2j_jax.config import OptimConfig
 from a2j_jax.evaluation.published import (
     published_rows,
@@ -20,7 +20,7 @@ from a2j_jax.evaluation.published import (
     row_note,
     row_values,
 )
-from a2j_jax.evaluation.score import score_errors, score_predictions
+from a2j_jax.evaluation.scores import score_errors, score_predictions
 from a2j_jax.models.anchors import anchor_grid
 from a2j_jax.tracks import TRACKS, get_track
 from tests.conftest import REPOSITORY
@@ -55,7 +55,7 @@ def of_track(track: str, key: str) -> Any:
 
 def figure_arguments(line: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
-    figure.add_arguments(parser)
+    figure_command.add_arguments(parser)
     return parser.parse_args(line)
 
 
@@ -216,7 +216,7 @@ def test_ours_has_the_tables_units() -> None:
 
 
 def test_the_table_of_the_papers_statements_points_at_what_is_there() -> None:
-    """`models/heads.py:AnchorHead` in docs/fidelity.md: a file of the package, which has that name."""
+    """`models/a2j.py:AnchorHead` in docs/fidelity.md: a file of the package, which has that name."""
     text = (REPOSITORY / "docs" / "fidelity.md").read_text("utf-8")
     pointed = re.findall(r"`([\w/]+\.py):(\w+)", text)
     assert len(pointed) > 40

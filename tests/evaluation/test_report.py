@@ -17,8 +17,8 @@ from rich.console import Console
 from a2j_jax import pictures
 from a2j_jax.errors import UserError
 from a2j_jax.evaluation import report
-from a2j_jax.evaluation.predictions import JointSet
-from a2j_jax.evaluation.score import marked, score_errors, score_predictions
+from a2j_jax.evaluation.joint_files import JointSet
+from a2j_jax.evaluation.scores import marked, score_errors, score_predictions
 from a2j_jax.evaluation.tables import Table
 from a2j_jax.files import MARK
 from a2j_jax.tracks import get_track, with_crop_size
@@ -234,7 +234,7 @@ def test_without_matplotlib_the_numbers_are_still_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[str] = []
-    monkeypatch.setattr(report.progress, "say", said.append)
+    monkeypatch.setattr(report.log, "say", said.append)
     for module in ("matplotlib", "matplotlib.backends.backend_agg"):
         monkeypatch.setitem(sys.modules, module, None)
     written = report.write_report(made_up.comparison(), tmp_path)
@@ -254,7 +254,7 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
 
 def test_what_was_written_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
-    monkeypatch.setattr(report.progress, "say", said.append)
+    monkeypatch.setattr(report.log, "say", said.append)
     report.say_written([Path("out/scores.json"), Path("out/a.png"), Path("out/a.svg")])
     assert said == ["wrote out: scores.json, a.png (plots also as .svg)"]
 

@@ -9,8 +9,8 @@ import pytest
 
 from a2j_jax import geometry
 from a2j_jax.errors import UserError
-from a2j_jax.evaluation.predictions import JointSet, read_joints
-from a2j_jax.evaluation.score import score_errors, score_joint_sets, score_predictions
+from a2j_jax.evaluation.joint_files import JointSet, read_joints
+from a2j_jax.evaluation.scores import score_errors, score_joint_sets, score_predictions
 from a2j_jax.tracks import get_track
 
 NYU, K2HPD = get_track("nyu"), get_track("k2hpd")

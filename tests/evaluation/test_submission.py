@@ -7,9 +7,8 @@ import pytest
 
 from a2j_jax import geometry
 from a2j_jax.errors import UserError
-from a2j_jax.evaluation.predictions import JointSet, read_joints
-from a2j_jax.evaluation.score import score_joint_sets
-from a2j_jax.evaluation.submission import frame_index, write_submission
+from a2j_jax.evaluation.joint_files import JointSet, frame_index, read_joints, write_submission
+from a2j_jax.evaluation.scores import score_joint_sets
 from a2j_jax.tracks import get_track
 
 HANDS = get_track("hands2017")

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from a2j_jax.errors import UserError
-from a2j_jax.evaluation.score import score_errors
-from a2j_jax.evaluation.subsets import frame_numbers, read_subsets, with_subsets
+from a2j_jax.evaluation.scores import frame_numbers, read_subsets, score_errors, with_subsets
 from a2j_jax.evaluation.tables import main_table, paper_table
 from a2j_jax.tracks import get_track
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from a2j_jax.evaluation import tables
-from a2j_jax.evaluation.score import score_errors, score_predictions
+from a2j_jax.evaluation.scores import score_errors, score_predictions
 from a2j_jax.tracks import get_track
 
 

@@ -8,12 +8,12 @@ import pytest
 
 from a2j_jax import pictures
 from a2j_jax.errors import UserError
-from a2j_jax.evaluation import tiles
+from a2j_jax.evaluation import plots
 from tests.evaluation import made_up
 
 
 def test_best_median_and_worst_frames_are_those() -> None:
-    picked = tiles.pick_frames(made_up.comparison().scores["A2J"].errors, 3)
+    picked = plots.pick_frames(made_up.comparison().scores["A2J"].errors, 3)
     np.testing.assert_array_equal(picked["best"], [0, 1, 2])
     np.testing.assert_array_equal(picked["median"], [3, 4, 5])
     np.testing.assert_array_equal(picked["worst"], [8, 7, 6])
@@ -21,13 +21,13 @@ def test_best_median_and_worst_frames_are_those() -> None:
 
 def test_frames_without_labels_are_never_picked() -> None:
     errors = np.array([[1.0], [np.nan], [3.0]])
-    picked = tiles.pick_frames(errors, 6)
+    picked = plots.pick_frames(errors, 6)
     assert picked["best"].tolist() == [0]
     assert picked["worst"].tolist() == [2]
 
 
 def test_no_frame_of_a_small_set_is_best_and_worst() -> None:
-    picked = tiles.pick_frames(np.arange(10.0)[:, None], 6)
+    picked = plots.pick_frames(np.arange(10.0)[:, None], 6)
     kinds = [set(rows.tolist()) for rows in picked.values()]
     assert [len(kind) for kind in kinds] == [3, 3, 3]
     assert len(set.union(*kinds)) == 9
@@ -35,7 +35,7 @@ def test_no_frame_of_a_small_set_is_best_and_worst() -> None:
 
 def test_the_tile_shows_the_joints_in_crop_pixels() -> None:
     one = made_up.example(0)
-    tile = tiles.example_tile(one, made_up.TRACK, one["joints_uvd"] + 10)
+    tile = plots.example_tile(one, made_up.TRACK, one["joints_uvd"] + 10)
     assert tile.truth_uv is not None
     assert tile.joints_uv is not None
     np.testing.assert_allclose(tile.truth_uv, (one["joints_uvd"][:, :2] - 280) * 0.8)
@@ -50,22 +50,22 @@ def test_a_frame_is_fetched_by_its_place_in_the_split() -> None:
     gaps = made_up.comparison(numbers=numbers)
     assert gaps.frames is not None
     np.testing.assert_array_equal(gaps.frames.index, list(numbers))
-    tile = tiles.frame_tile(gaps, 3, "A2J")
+    tile = plots.frame_tile(gaps, 3, "A2J")
     assert tile.depth.max() == 700 + 15
-    assert tiles.frame_name(gaps, 3) == "made_up/15"
+    assert plots.frame_name(gaps, 3) == "made_up/15"
     np.testing.assert_allclose(tile.joints_uv, np.add(tile.truth_uv, [15, 0]), atol=1e-3)
 
 
 def test_a_frame_without_a_name_has_its_number() -> None:
     gaps = made_up.comparison(numbers=range(0, 45, 5))
-    assert tiles.frame_name(dataclasses.replace(gaps, fetch=None), 3) == "frame 15"
-    assert tiles.frame_name(dataclasses.replace(gaps, fetch=None, frames=None), 3) == "frame 3"
+    assert plots.frame_name(dataclasses.replace(gaps, fetch=None), 3) == "frame 15"
+    assert plots.frame_name(dataclasses.replace(gaps, fetch=None, frames=None), 3) == "frame 3"
 
 
 def test_labels_of_another_file_replace_the_stored_ones() -> None:
     one = made_up.comparison()
     moved = dataclasses.replace(one, labels_uvd=one.labels_uvd + 10)
-    before, after = (np.asarray(tiles.frame_tile(c, 2, "A2J").truth_uv) for c in (one, moved))
+    before, after = (np.asarray(plots.frame_tile(c, 2, "A2J").truth_uv) for c in (one, moved))
     np.testing.assert_allclose(after - before, 8.0)
 
 
@@ -74,7 +74,7 @@ def test_without_a_data_set_the_skeletons_are_drawn_on_white() -> None:
     valid = bare.valid.copy()
     valid[8, 3] = False
     bare.labels_uvd[8, 3] = np.nan
-    tile = tiles.frame_tile(dataclasses.replace(bare, valid=valid), 8, "A2J")
+    tile = plots.frame_tile(dataclasses.replace(bare, valid=valid), 8, "A2J")
     assert not tile.depth.any()
     size = tile.depth.shape[0]
     uv = np.concatenate([np.asarray(tile.joints_uv), np.asarray(tile.truth_uv)[valid[8]]])
@@ -92,7 +92,7 @@ def test_the_sheet_has_three_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         return sheet(pictured, *arguments, **options)
 
     monkeypatch.setattr(pictures, "draw_sheet", spy)
-    tiles.frames_sheet(made_up.comparison(), columns=2)
+    plots.frames_sheet(made_up.comparison(), columns=2)
     assert [tile.title.split(" ")[0] for tile in drawn] == [
         *("best", "best"), *("median", "median"), *("worst", "worst")
     ]  # fmt: skip
@@ -100,7 +100,7 @@ def test_the_sheet_has_three_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_the_sheet_of_examples(tmp_path: Path) -> None:
     examples = [made_up.example(n) for n in range(3)]
-    path = tiles.examples_sheet(examples, made_up.TRACK, tmp_path / "show.png")
+    path = plots.examples_sheet(examples, made_up.TRACK, tmp_path / "show.png")
     assert path.stat().st_size > 1000
     with pytest.raises(UserError, match="no examples"):
-        tiles.examples_sheet([], made_up.TRACK, tmp_path / "none.png")
+        plots.examples_sheet([], made_up.TRACK, tmp_path / "none.png")

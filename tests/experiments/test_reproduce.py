@@ -13,13 +13,12 @@ import pytest
 from a2j_jax.config import override
 from a2j_jax.config_files import load_config
 from a2j_jax.errors import Stopped, UserError
-from a2j_jax.evaluation.checkpoint import SplitToScore
 from a2j_jax.evaluation.evaluate import Frames
-from a2j_jax.evaluation.predictions import JointSet
-from a2j_jax.experiments import reproduce
-from a2j_jax.experiments.budgets import base_config
-from a2j_jax.experiments.paper_tables import TABLES
-from a2j_jax.experiments.reproduce import jobs, run_all, split_to_score, unusable_weights
+from a2j_jax.evaluation.evaluate_run import SplitToScore
+from a2j_jax.evaluation.joint_files import JointSet
+from a2j_jax.evaluation.paper_tables import TABLES
+from a2j_jax.tools import reproduce
+from a2j_jax.tools.reproduce import base_config, jobs, run_all, split_to_score, unusable_weights
 from a2j_jax.tracks import get_track
 
 TABLE = TABLES["table7"]
@@ -57,7 +56,7 @@ def test_a_split_without_labels_is_told_before_training(
     """That of HANDS 2017's challenge is: rows are scored by what ranks checkpoints, or by what is asked for."""
     labelled = {"train[98%:]"}
     monkeypatch.setattr(
-        reproduce.input_pipeline, "has_labels", lambda _dir, _track, split: split in labelled
+        reproduce.pipeline, "has_labels", lambda _dir, _track, split: split in labelled
     )
     config = load_config("hands2017")
     assert split_to_score(config, None) == "train[98%:]"

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from a2j_jax import progress
-from a2j_jax.experiments.paper_tables import TABLES
-from a2j_jax.experiments.result_table import print_table, result_table, write_table
+from a2j_jax import log
+from a2j_jax.evaluation.paper_tables import TABLES
+from a2j_jax.tools.reproduce import print_table, result_table, write_table
 from a2j_jax.tracks import get_track
 
 
@@ -146,7 +146,7 @@ def test_the_papers_number_stands_before_ours(
 def test_rows_do_not_wrap_in_a_terminal(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """At 80 columns, over several seeds: heads wrap, rows of numbers do not."""
     table, lines = TABLES[name], io.StringIO()
-    monkeypatch.setattr(progress, "console", Console(file=lines, width=80))
+    monkeypatch.setattr(log, "console", Console(file=lines, width=80))
     track = get_track(table.data[0])
     runs = [
         result(row.name, 18.0 + seed, 18.5, seed, mean_error_px=3.0, map_10cm=0.5, **PDJ)

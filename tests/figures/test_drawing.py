@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from a2j_jax import pictures
-from a2j_jax.figures import drawing
+from a2j_jax.figures import informative
 from a2j_jax.figures.votes import FrameVotes, JointVotes
 from a2j_jax.tracks import get_track
 
@@ -35,7 +35,7 @@ def frame_votes(*joints: JointVotes, name: str = "test/7") -> FrameVotes:
 
 def axes_of(frame: FrameVotes, **options: Any) -> Any:
     axes = pictures.new_figure(2, 2).add_axes((0, 0, 1, 1))
-    drawing.draw_votes(axes, frame, frame.joints[0], **options)
+    informative.draw_votes(axes, frame, frame.joints[0], **options)
     return axes
 
 
@@ -67,7 +67,7 @@ def texts(figure: Any) -> list[str]:
 
 def test_the_idea_has_a_row_per_frame_and_a_column_per_joint() -> None:
     frames = [frame_votes(joint_votes(), joint_votes("index_tip", 1)) for _ in range(2)]
-    figure = drawing.draw_idea(frames, TRACK, "Figure 1. What it shows.", "a2j figure 1")
+    figure = informative.draw_idea(frames, TRACK, "Figure 1. What it shows.", "a2j figure 1")
     assert len(figure.axes) == 2 * 3
     said = texts(figure)
     assert said[:2] == ["Figure 1. What it shows.", "$ a2j figure 1"]
@@ -82,7 +82,7 @@ def test_pairs_stand_side_by_side() -> None:
         "without": [frame_votes(joint_votes(), joint_votes("index_tip"))],
         "with": [frame_votes(joint_votes(labelled=False), joint_votes("index_tip"))],
     }
-    figure = drawing.draw_pairs(shown, "Figure 6.", "a2j figure 6")
+    figure = informative.draw_pairs(shown, "Figure 6.", "a2j figure 6")
     assert len(figure.axes) == 4
     said = texts(figure)
     assert said.count("wrist, test/7") == 1  # above the first of both
@@ -94,7 +94,7 @@ def test_pairs_stand_side_by_side() -> None:
 
 def test_a_long_name_ends_as_it_does() -> None:
     frame = frame_votes(joint_votes(), name="a/long/path/" * 5 + "frame_0007")
-    said = texts(drawing.draw_idea([frame], TRACK, "Figure 1.", "a2j figure 1"))
+    said = texts(informative.draw_idea([frame], TRACK, "Figure 1.", "a2j figure 1"))
     (name,) = [text for text in said if text.endswith("frame_0007")]
     assert name.startswith("…")
     assert len(name) == 34
@@ -104,8 +104,8 @@ def test_a_long_name_ends_as_it_does() -> None:
 def test_nothing_reaches_beyond_the_paper(joints: int) -> None:
     frame = frame_votes(*(joint_votes() for _ in range(joints)))
     for figure in (
-        drawing.draw_idea([frame], TRACK, "Figure 1. " + "Words. " * 60, "a2j " + "word " * 30),
-        drawing.draw_pairs({"without": [frame], "with": [frame]}, "Figure 6.", "a2j figure 6"),
+        informative.draw_idea([frame], TRACK, "Figure 1. " + "Words. " * 60, "a2j " + "word " * 30),
+        informative.draw_pairs({"without": [frame], "with": [frame]}, "Figure 6.", "a2j figure 6"),
     ):
         renderer = figure.canvas.get_renderer()
         for artist in (*figure.texts, *figure.legends):

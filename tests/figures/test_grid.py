@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from a2j_jax.figures import grid
-from a2j_jax.figures.grid import figure_3, middle_cell
+from a2j_jax.figures import votes
+from a2j_jax.figures.votes import figure_3, middle_cell
 from a2j_jax.models.anchors import anchor_grid
-from a2j_jax.training.run_directory import write_config
+from a2j_jax.training.run_dir import write_config
 from tests import tiny
 from tests.evaluation import made_up
 
@@ -22,7 +22,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         assert (data_dir, split, count) == ("data", "validation", 1)
         return {8: made_up.example(8, track)}
 
-    monkeypatch.setattr(grid, "evenly_spaced", one_example)
+    monkeypatch.setattr(votes, "evenly_spaced", one_example)
     return tmp_path
 
 

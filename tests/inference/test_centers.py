@@ -7,9 +7,14 @@ from scipy import io
 
 from a2j_jax.errors import UserError
 from a2j_jax.geometry import Camera, uvd_to_xyz, xyz_to_uvd
-from a2j_jax.inference.centers import hand_center, person_box
-from a2j_jax.inference.foreground import cut_at_jumps, in_front_of_planes, thin_out
-from a2j_jax.inference.frames import read_frame
+from a2j_jax.inference.locate import (
+    cut_at_jumps,
+    hand_center,
+    in_front_of_planes,
+    person_box,
+    thin_out,
+)
+from a2j_jax.inference.predictor import read_frame
 from a2j_jax.tracks import get_track
 from tests.scenes import Scene, hand, room_with_person
 

@@ -9,12 +9,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from a2j_jax import crops, geometry, pictures
+from a2j_jax import geometry, pictures
+from a2j_jax.data import crops
 from a2j_jax.errors import UserError
-from a2j_jax.evaluation.score import score_predictions
-from a2j_jax.inference.files import camera_from, frame_files, predict_files, to_json, write_overlay
-from a2j_jax.inference.frames import read_frame
-from a2j_jax.inference.predictor import Location, PoseEstimate
+from a2j_jax.evaluation.scores import score_predictions
+from a2j_jax.inference.frame_files import (
+    camera_from,
+    frame_files,
+    predict_files,
+    to_json,
+    write_overlay,
+)
+from a2j_jax.inference.predictor import Location, PoseEstimate, read_frame
 from a2j_jax.tracks import TrackSpec, get_track
 
 NYU = get_track("nyu")

@@ -3,9 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from a2j_jax.models.a2j import A2J
+from a2j_jax.models.a2j import A2J, init_variables
 from a2j_jax.models.anchors import aggregate, anchor_grid
-from a2j_jax.models.network import init_variables
 from a2j_jax.models.resnet import ResNet
 from tests import tiny
 

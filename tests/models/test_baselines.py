@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from a2j_jax.models.a2j import PoseNetwork
 from a2j_jax.models.anchors import Heads
 from a2j_jax.models.baselines import (
     GlobalRegression,
@@ -17,7 +18,6 @@ from a2j_jax.models.baselines import (
 )
 from a2j_jax.models.decoding import decode
 from a2j_jax.models.layers import Deconv
-from a2j_jax.models.network import PoseNetwork
 from tests import tiny
 
 WIDTH = 8

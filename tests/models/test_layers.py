@@ -3,8 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from a2j_jax.models.conv import conv2d
-from a2j_jax.models.layers import BatchNorm, DepthStem
+from a2j_jax.models.layers import BatchNorm, DepthStem, conv2d
 
 
 def test_batch_norm_keeps_the_unbiased_running_variance() -> None:

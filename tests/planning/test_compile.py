@@ -5,10 +5,10 @@ from pathlib import Path
 import jax
 import pytest
 
-from a2j_jax import input_pipeline
+from a2j_jax.data import pipeline
 from a2j_jax.errors import UserError
-from a2j_jax.planning.compile import DoesNotFit, abstract_batch, compile_step, refusal
-from a2j_jax.planning.targets import find_target
+from a2j_jax.tools.planning import DoesNotFit, abstract_batch, compile_step, refusal
+from a2j_jax.tools.tpu import find_target
 from a2j_jax.training import assembly
 from a2j_jax.training.loop import BATCH_KEYS
 from tests import tiny
@@ -16,7 +16,7 @@ from tests import tiny
 
 def test_shapes_are_those_of_the_input_pipeline(tiny_data: Path) -> None:
     track = assembly.track_of(tiny.config())
-    batches = input_pipeline.train_batches(tiny_data, track, "train", 8, seed=0)
+    batches = pipeline.train_batches(tiny_data, track, "train", 8, seed=0)
     batch = next(batches)
     on_device = jax.device_put({name: batch[name] for name in BATCH_KEYS})
     planned = abstract_batch(track, 8)

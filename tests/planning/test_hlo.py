@@ -2,7 +2,7 @@
 
 import pytest
 
-from a2j_jax.planning.hlo import Collective, collectives_of, memory_traffic
+from a2j_jax.tools.hlo import Collective, collectives_of, memory_traffic
 from tests.planning.hlo_text import PROGRAM
 
 

@@ -5,12 +5,19 @@ import json
 
 import pytest
 
-from a2j_jax.planning import plan as planning
-from a2j_jax.planning.chips import CHIPS, GIB
-from a2j_jax.planning.compile import DoesNotFit
-from a2j_jax.planning.plan import Plan, Schedule, find_largest, make_plan, plan_largest
-from a2j_jax.planning.table import plan_table, scaled, verdict
-from a2j_jax.planning.targets import Target
+from a2j_jax.tools import planning as planning
+from a2j_jax.tools.planning import (
+    DoesNotFit,
+    Plan,
+    Schedule,
+    find_largest,
+    make_plan,
+    plan_largest,
+    plan_table,
+    scaled,
+    verdict,
+)
+from a2j_jax.tools.tpu import CHIPS, GIB, Target
 from tests import tiny
 from tests.planning.test_roofline import USAGE
 

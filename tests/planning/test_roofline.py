@@ -4,10 +4,9 @@ import dataclasses
 
 import pytest
 
-from a2j_jax.planning.analysis import Usage
-from a2j_jax.planning.chips import CHIPS, Chip
-from a2j_jax.planning.hlo import Collective
-from a2j_jax.planning.roofline import bound, bytes_sent
+from a2j_jax.tools.hlo import Collective, Usage
+from a2j_jax.tools.planning import bound, bytes_sent
+from a2j_jax.tools.tpu import CHIPS, Chip
 
 CHIP = Chip(
     "made up",

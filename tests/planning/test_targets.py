@@ -6,8 +6,7 @@ import jax
 import pytest
 
 from a2j_jax.errors import UserError
-from a2j_jax.planning.chips import CHIPS
-from a2j_jax.planning.targets import find_target, known_topologies
+from a2j_jax.tools.tpu import CHIPS, find_target, known_topologies
 
 
 @pytest.mark.parametrize(

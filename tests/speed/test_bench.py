@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from a2j_jax.models.a2j import A2J
-from a2j_jax.speed import bench
-from a2j_jax.speed.bench import FRAMES_ON_DISK, Network, machine, measure, usable_cores
-from a2j_jax.speed.stages import Images, parameters, random_variables
+from a2j_jax.tools import speed
+from a2j_jax.tools.speed import FRAMES_ON_DISK, Network, machine, measure, usable_cores
+from a2j_jax.tools.timing import Images, parameters, random_variables
 from a2j_jax.tracks import get_track, with_crop_size
 from tests import tiny
 from tests.speed import plain_frames
@@ -37,8 +37,8 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Seen:
 
         return forward
 
-    monkeypatch.setattr(bench, "forward_of", forward_of)
-    monkeypatch.setattr(bench, "write_frames", plain_frames.write_frames)
+    monkeypatch.setattr(speed, "forward_of", forward_of)
+    monkeypatch.setattr(speed, "write_frames", plain_frames.write_frames)
     return calls
 
 
@@ -87,7 +87,7 @@ def test_what_is_read_is_counted_by_frame(seen: Seen, monkeypatch: pytest.Monkey
         taken.update({key.program: call.frames for key, call in calls.items()})
         raise InterruptedError
 
-    monkeypatch.setattr(bench, "take_turns", take_turns)
+    monkeypatch.setattr(speed, "take_turns", take_turns)
     with pytest.raises(InterruptedError):
         measure([network("full")], TRACK, (5,), ROUNDS)
     assert taken == {"read and warp": FRAMES_ON_DISK, "ours": 5}

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from a2j_jax.inference.frames import read_frame
-from a2j_jax.speed.frames import write_frames
+from a2j_jax.inference.predictor import read_frame
+from a2j_jax.tools.timing import write_frames
 from a2j_jax.tracks import TrackSpec, get_track
 
 
@@ -45,10 +45,10 @@ def _check_hand(depth: np.ndarray, center_uvd: np.ndarray, track: TrackSpec) -> 
 
 
 def test_other_resolutions_see_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    from a2j_jax.speed import frames
+    from a2j_jax.tools import timing
 
     track = dataclasses.replace(get_track("itop_front"), camera=None)
-    camera = frames._camera_of_bodies(track.frame_size)
+    camera = timing._camera_of_bodies(track.frame_size)
     assert camera == get_track("itop_front").camera
-    half = frames._camera_of_bodies((160, 120))
+    half = timing._camera_of_bodies((160, 120))
     assert (half.fx, half.v0) == (camera.fx / 2, camera.v0 / 2)

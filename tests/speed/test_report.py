@@ -6,9 +6,8 @@ import json
 import pytest
 
 from a2j_jax.evaluation.tables import markdown
-from a2j_jax.speed.bench import Measured, Row
-from a2j_jax.speed.report import comparison_table, paper_speed, speed_table, to_json
-from a2j_jax.speed.timing import Timing
+from a2j_jax.tools.speed import Measured, Row, comparison_table, paper_speed, speed_table, to_json
+from a2j_jax.tools.timing import Timing
 from a2j_jax.tracks import get_track
 
 NYU = get_track("nyu")

@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from a2j_jax import augment, crops, geometry
+from a2j_jax import geometry
+from a2j_jax.data import augment, crops
 from a2j_jax.errors import UserError
 from a2j_jax.models.a2j import A2J
 from a2j_jax.models.baselines import GlobalRegression
 from a2j_jax.models.decoding import decode
-from a2j_jax.speed import stages
-from a2j_jax.speed.frames import FrameFile
-from a2j_jax.speed.stages import (
+from a2j_jax.tools import timing
+from a2j_jax.tools.timing import (
+    FrameFile,
     flops_per_frame,
     forward_of,
     frames_per_second,
@@ -81,7 +82,7 @@ def test_frames_per_second(monkeypatch: pytest.MonkeyPatch) -> None:
     def forward_like(model, variables, track, batch_size):  # type: ignore[no-untyped-def]
         return lambda images: calls.append(images.shape)
 
-    monkeypatch.setattr(stages, "forward_of", forward_like)
+    monkeypatch.setattr(timing, "forward_of", forward_like)
     speed = frames_per_second(MODEL, {}, TRACK, batch_size=4, rounds=3)
     assert set(calls) == {(4, tiny.SIZE, tiny.SIZE, 1)}
     assert speed.lower <= speed.milliseconds <= speed.upper

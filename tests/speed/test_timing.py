@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from a2j_jax.speed.timing import WARM_UP_ROUNDS, Call, Timing, ratio, take_turns
+from a2j_jax.tools.timing import WARM_UP_ROUNDS, Call, Timing, ratio, take_turns
 
 
 class Clock:

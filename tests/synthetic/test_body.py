@@ -7,7 +7,7 @@ import pytest
 
 from a2j_jax.skeletons import ITOP
 from a2j_jax.synthetic import body
-from a2j_jax.synthetic.body_surface import sample_body
+from a2j_jax.synthetic.body import sample_body
 
 COUNT = 400
 J = {name: index for index, name in enumerate(ITOP.joints)}

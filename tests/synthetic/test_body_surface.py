@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from a2j_jax.synthetic import body, body_surface
+from a2j_jax.synthetic import body
+from a2j_jax.synthetic import body as body_surface
 
 COUNT = 400
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from a2j_jax.skeletons import HANDS2017, NYU
-from a2j_jax.synthetic.correspondence import HAND_TO_NYU14, hand_to_nyu14
+from a2j_jax.synthetic.render import HAND_TO_NYU14, hand_to_nyu14
 
 
 def test_names_agree():

@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 
-from a2j_jax.synthetic.draws import draw
+from a2j_jax.synthetic.sampling import draw
 
 
 def test_shapes_and_order():

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from a2j_jax.geometry import Camera
-from a2j_jax.synthetic import hand, hand_surface
+from a2j_jax.synthetic import hand
+from a2j_jax.synthetic import hand as hand_surface
 from a2j_jax.synthetic.render import RoundCones
 from a2j_jax.synthetic.render import render as render_eagerly
 

@@ -5,19 +5,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from a2j_jax.synthetic import kinematics
+from a2j_jax.synthetic import sampling
 
 
 @pytest.mark.parametrize(("axis", "start", "end"), [("x", 1, 2), ("y", 2, 0), ("z", 0, 1)])
 def test_a_quarter_turn_takes_one_axis_to_the_next(axis, start, end):
-    turn = np.asarray(kinematics.rotation(axis, jnp.array([jnp.pi / 2, 0.0])))
+    turn = np.asarray(sampling.rotation(axis, jnp.array([jnp.pi / 2, 0.0])))
     np.testing.assert_allclose(turn[0] @ np.eye(3)[start], np.eye(3)[end], atol=1e-6)
     np.testing.assert_allclose(turn[1], np.eye(3), atol=1e-6)
 
 
 def test_gaussian_quaternions_make_uniform_rotations():
     quaternions = jax.random.normal(jax.random.key(1), (4000, 4))
-    turns = jax.jit(jax.vmap(kinematics.rotation_from_quaternion))(quaternions)
+    turns = jax.jit(jax.vmap(sampling.rotation_from_quaternion))(quaternions)
     turns = np.asarray(turns)
     np.testing.assert_allclose(turns @ turns.mT, np.broadcast_to(np.eye(3), turns.shape), atol=1e-5)
     np.testing.assert_allclose(np.linalg.det(turns), 1.0, atol=1e-5)

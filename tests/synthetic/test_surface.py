@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from a2j_jax.synthetic.surface import along, join_cones, overlap, stack_cones
+from a2j_jax.synthetic.render import along, join_cones, overlap, stack_cones
 
 
 def test_rows_of_single_and_paired_cones_stack_in_order():

@@ -11,10 +11,10 @@ from functools import partial
 
 import numpy as np
 
-from a2j_jax import crops
+from a2j_jax.data import crops
 from a2j_jax.tracks import TrackSpec
-from tfds_builders.depth_pose import DepthPoseBuilder
-from tfds_builders.example import Skipped, make_example
+from tfds_builders.base import DepthPoseBuilder
+from tfds_builders.examples import Skipped, make_example
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ import tensorflow_datasets as tfds
 
 from a2j_jax.errors import UserError
 from a2j_jax.tracks import get_track, with_crop_size
+from tfds_builders.base import DepthPoseConfig, _keyed_examples
 from tfds_builders.build import How, prepare
-from tfds_builders.depth_pose import DepthPoseConfig, _keyed_examples
-from tfds_builders.example import Skipped
+from tfds_builders.examples import Skipped
 
 TRACK = with_crop_size(get_track("synthetic_hand"), 16)
 pytestmark = pytest.mark.usefixtures("importable")

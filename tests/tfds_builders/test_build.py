@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from a2j_jax import input_pipeline
+from a2j_jax.data import pipeline
 from a2j_jax.errors import UserError
 from a2j_jax.tracks import get_track, with_crop_size
 from tfds_builders.build import How, build, prepare, read_spec
@@ -81,7 +81,7 @@ def test_frames_left_out_are_counted_and_named(tmp_path, capsys):
 def test_a_shard_without_a_usable_frame_disappears(tmp_path):
     folder = build_numbered(tmp_path, how=How(num_shards=4), train=8, broken=(2, 3))
     assert len(list(folder.glob("*.array_record*"))) == 3
-    assert input_pipeline.num_frames(tmp_path, TRACK, "train") == 6
+    assert pipeline.num_frames(tmp_path, TRACK, "train") == 6
     message = "none of the 2 frames of split 'train' could be used; the first, train/0: is broken"
     with pytest.raises(UserError, match=message):
         build_numbered(tmp_path / "none", train=2, broken=(0, 1))
@@ -101,7 +101,7 @@ def test_a_full_disk_and_a_closed_folder_get_one_line(tmp_path, monkeypatch):
         def fail(*_, number=number):
             raise OSError(number, "as the system says")
 
-        monkeypatch.setattr("tfds_builders.depth_pose.write_shards", fail)
+        monkeypatch.setattr("tfds_builders.base.write_shards", fail)
         with pytest.raises(UserError, match=f"{message}.*nothing was kept"):
             build_numbered(tmp_path)
         assert list(tmp_path.glob("synthetic_hand/crop16/*")) == []
@@ -111,7 +111,7 @@ def test_an_interrupted_build_leaves_nothing_and_says_so(tmp_path, monkeypatch, 
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("tfds_builders.depth_pose.write_shards", interrupt)
+    monkeypatch.setattr("tfds_builders.base.write_shards", interrupt)
     with pytest.raises(KeyboardInterrupt):
         build_numbered(tmp_path)
     assert "nothing was kept" in capsys.readouterr().err
@@ -151,7 +151,7 @@ def test_another_crop_size_goes_beside_it(tmp_path):
     other = with_crop_size(TRACK, 32)
     assert build_numbered(tmp_path, other, train=4).parent.name == "crop32"
     for track in (TRACK, other):
-        builder = input_pipeline.find_dataset(tmp_path, track)
+        builder = pipeline.find_dataset(tmp_path, track)
         assert builder.info.features["canvas"].shape == (track.canvas_size,) * 2
 
 
@@ -188,11 +188,11 @@ def test_a_killed_build_never_looks_complete(tmp_path, capsys):
     assert leftovers  # it had begun to write
     assert not (tmp_path / "synthetic_hand" / "crop16" / "1.0.0").exists()
     with pytest.raises(UserError, match="no data set"):
-        input_pipeline.num_frames(tmp_path, TRACK, "train")
+        pipeline.num_frames(tmp_path, TRACK, "train")
     build_numbered(tmp_path, train=4, test=9)
     assert "did not finish" in capsys.readouterr().err
     assert not any(leftover.exists() for leftover in leftovers)
-    assert input_pipeline.num_frames(tmp_path, TRACK, "test") == 9
+    assert pipeline.num_frames(tmp_path, TRACK, "test") == 9
 
 
 def test_a_killed_worker_is_reported_and_leaves_nothing(tmp_path):

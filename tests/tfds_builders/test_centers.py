@@ -9,9 +9,8 @@ from a2j_jax import geometry
 from a2j_jax.errors import UserError
 from a2j_jax.tracks import TrackSpec, get_track
 from tests.scenes import hand
-from tfds_builders.centers import crop_from_depth, plan_crops
-from tfds_builders.label_crops import boxes_from_labels
-from tfds_builders.raw import RawSplit, UnreadableFrame
+from tfds_builders.crop_plan import boxes_from_labels, crop_from_depth, plan_crops
+from tfds_builders.raw_files import RawSplit, UnreadableFrame
 
 NYU = get_track("nyu")
 ITOP = get_track("itop_front")

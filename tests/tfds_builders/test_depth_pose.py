@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from a2j_jax import crops
+from a2j_jax.data import crops
 from a2j_jax.errors import UserError
 from a2j_jax.geometry import Camera
 from a2j_jax.tracks import TRACKS, get_track, with_crop_size
-from tfds_builders.depth_pose import config_name
-from tfds_builders.example import features, make_example
+from tfds_builders.base import config_name
+from tfds_builders.examples import features, make_example
 
 
 def example_of(track, **changes):

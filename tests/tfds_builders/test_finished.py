@@ -11,10 +11,10 @@ from a2j_jax.tracks import get_track, with_crop_size
 from tests.distributions import nyu
 from tests.tfds_builders.test_build import build_numbered
 from tfds_builders.build import How, build_raw, prepare
-from tfds_builders.centers import plan_crops
-from tfds_builders.finished import differences
-from tfds_builders.raw import RawSplit
+from tfds_builders.crop_plan import plan_crops
+from tfds_builders.raw_files import RawSplit
 from tfds_builders.reader import RawReader
+from tfds_builders.summary import differences
 
 NYU = with_crop_size(get_track("nyu"), 16)
 

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from a2j_jax import augment, crops, geometry, input_pipeline
+from a2j_jax import geometry
+from a2j_jax.data import augment, crops, pipeline
 from a2j_jax.tracks import TrackSpec, get_track
 from tests.distributions.drawing import save_depth_png, save_packed_png
 from tfds_builders.build import build_raw
-from tfds_builders.nyu.nyu import JOINTS
+from tfds_builders.nyu import JOINTS
 
 Golden = dict[str, np.ndarray]
 
@@ -90,13 +91,13 @@ def test_raw_files_become_the_official_crops(name, published, ship, split, bar, 
 
     build_raw(name, raw, tmp_path / "data", centers=centers)
     count = len(golden["frames"])
-    batch = next(input_pipeline.eval_batches(tmp_path / "data", track, split, count))
+    batch = next(pipeline.eval_batches(tmp_path / "data", track, split, count))
     depth = batch["center_uvd"][:, 2]
     images = np.asarray(augment.evaluation_images(batch["canvas"], depth, track))[..., 0]
     np.testing.assert_allclose(images, golden["crop"][:, 0], atol=bar, rtol=0)
     labels = crops.joints_to_crop(batch["joints_uvd"], batch["box_px"], depth, track)
     labels = labels[..., [1, 0, 2]]  # the official order: row, column, depth
     np.testing.assert_allclose(labels, golden["label"], atol=1e-3, rtol=0)
-    sources = input_pipeline.metadata(tmp_path / "data", track)["provenance"]["centers"][split]
+    sources = pipeline.metadata(tmp_path / "data", track)["provenance"]["centers"][split]
     kind = "center" if track.crop_by == "center" else "bndbox"
     assert sources == {f"{published}_{kind}_{split}.mat": count}

@@ -3,7 +3,7 @@ import pytest
 
 from a2j_jax import geometry
 from a2j_jax.tracks import get_track
-from tfds_builders.label_crops import boxes_from_labels, centers_from_labels
+from tfds_builders.crop_plan import boxes_from_labels, centers_from_labels
 
 NYU = get_track("nyu")
 
@@ -30,7 +30,7 @@ def test_centers_from_labels_ignore_what_is_not_labelled() -> None:
 def test_many_frames_are_worked_through_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     joints = joints_of(50)
     whole = centers_from_labels(joints, NYU.camera)
-    monkeypatch.setattr("tfds_builders.label_crops._CHUNK", 7)
+    monkeypatch.setattr("tfds_builders.crop_plan._CHUNK", 7)
     np.testing.assert_array_equal(centers_from_labels(joints, NYU.camera), whole)
 
 

@@ -5,9 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from a2j_jax import augment
+from a2j_jax.data import augment
 from a2j_jax.tracks import get_track, with_crop_size
-from tfds_builders.statistics import Moments, crop_moments
+from tfds_builders.examples import Moments, crop_moments
 
 
 def example_of(track, canvas, joints=None, center=(160, 120, 800)):

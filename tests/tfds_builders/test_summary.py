@@ -5,7 +5,7 @@ import pytest
 
 from a2j_jax.errors import UserError
 from a2j_jax.tracks import get_track
-from tfds_builders.raw import RawSplit
+from tfds_builders.raw_files import RawSplit
 from tfds_builders.summary import say_crops, say_labels
 
 NYU = get_track("nyu")

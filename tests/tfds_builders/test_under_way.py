@@ -12,7 +12,7 @@ import pytest
 
 from a2j_jax.errors import UserError
 from tests.tfds_builders.test_build import build_numbered
-from tfds_builders.under_way import claimed
+from tfds_builders.build_lock import claimed
 
 BUILD = """
 import sys
@@ -130,7 +130,7 @@ def test_sigterm_ends_a_build_that_python_cannot_interrupt(tmp_path):
 import hashlib, sys, threading
 from pathlib import Path
 from a2j_jax.interrupts import terminable
-from tfds_builders.under_way import claimed
+from tfds_builders.build_lock import claimed
 folder = Path(sys.argv[1]) / "data" / "name" / "crop16" / "1.0.0"
 with terminable(), claimed(folder):
     (folder.parent / "incomplete.X_1.0.0").mkdir()
@@ -196,9 +196,9 @@ def test_where_there_are_no_locks_the_slower_build_gives_way(tmp_path, monkeypat
         raise OSError(95, "Operation not supported")
 
     monkeypatch.setattr(fcntl, "flock", no_locks)
-    from tfds_builders import depth_pose
+    from tfds_builders import base
 
-    write_shards = depth_pose.write_shards
+    write_shards = base.write_shards
 
     def meanwhile(*arguments):
         folder = tmp_path / "synthetic_hand" / "crop16" / "1.0.0"
@@ -206,7 +206,7 @@ def test_where_there_are_no_locks_the_slower_build_gives_way(tmp_path, monkeypat
         (folder / "winner").touch()
         return write_shards(*arguments)
 
-    monkeypatch.setattr(depth_pose, "write_shards", meanwhile)
+    monkeypatch.setattr(base, "write_shards", meanwhile)
     with pytest.raises(UserError, match="another build has finished there; nothing was kept"):
         build_numbered(tmp_path)
     left = [path.name for path in Path(tmp_path).rglob("*") if path.is_file()]

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from a2j_jax import input_pipeline
 from a2j_jax.config import from_json, override, to_json
 from a2j_jax.config_files import load_config
+from a2j_jax.data import pipeline
 from a2j_jax.errors import UserError
 from a2j_jax.geometry import Camera
 from a2j_jax.models.anchors import Heads, anchor_grid
@@ -144,7 +144,7 @@ def test_crops_are_normalised_as_published_or_as_computed(tiny_data: Path) -> No
     published = tiny.config(tiny_data)
     assert assembly.with_statistics(published) == published
     config = assembly.with_statistics(override(published, "data.normalization", "computed"))
-    found = input_pipeline.metadata(tiny_data, assembly.track_of(published))["statistics"]
+    found = pipeline.metadata(tiny_data, assembly.track_of(published))["statistics"]
     track = assembly.track_of(config)
     assert (track.mean, track.std) == (found["mean"], found["std"])
     assert (track.mean, track.std) != (-2.62, 27.02)

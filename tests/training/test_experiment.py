@@ -11,14 +11,14 @@ import jax
 import numpy as np
 import pytest
 
-from a2j_jax import input_pipeline
 from a2j_jax.config import Config, override
+from a2j_jax.data import pipeline
 from a2j_jax.errors import UserError
-from a2j_jax.evaluation.checkpoint import evaluate_checkpoint
+from a2j_jax.evaluation.evaluate_run import evaluate_checkpoint
 from a2j_jax.training import assembly
-from a2j_jax.training.experiment import run_experiment
-from a2j_jax.training.restore import restore
-from a2j_jax.training.run_directory import ranking_metrics, read_config, write_config
+from a2j_jax.training.load import restore
+from a2j_jax.training.run import run_experiment
+from a2j_jax.training.run_dir import ranking_metrics, read_config, write_config
 from a2j_jax.training.state import TrainState
 from tests import tiny
 
@@ -94,9 +94,9 @@ class Interrupted:
 
 
 def interrupt(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
-    make = input_pipeline.train_batches
+    make = pipeline.train_batches
     monkeypatch.setattr(
-        input_pipeline,
+        pipeline,
         "train_batches",
         lambda *args, **options: Interrupted(make(*args, **options), after),
     )

@@ -10,10 +10,10 @@ from typing import Any
 import jax
 import pytest
 
-from a2j_jax import input_pipeline
 from a2j_jax.config import Config
+from a2j_jax.data import pipeline
 from a2j_jax.errors import Stopped
-from a2j_jax.training.experiment import run_experiment
+from a2j_jax.training.run import run_experiment
 from tests import faults
 
 pytestmark = pytest.mark.slow  # every start takes seconds
@@ -119,9 +119,9 @@ def test_interrupted_at_random_steps(
 ) -> None:
     moments = sorted(random.Random(0).sample(range(1, STEPS), 3))
     left = list(moments)
-    make = input_pipeline.train_batches
+    make = pipeline.train_batches
     monkeypatch.setattr(
-        input_pipeline,
+        pipeline,
         "train_batches",
         lambda *args, **options: Interrupting(make(*args, **options), left),
     )

@@ -5,15 +5,15 @@ from pathlib import Path
 import pytest
 
 from a2j_jax.errors import UserError
-from a2j_jax.training import json_lines
+from a2j_jax.training import run_dir
 
 
 def test_what_is_appended_is_read(tmp_path: Path) -> None:
     path = tmp_path / "lines.jsonl"
-    assert json_lines.read(path) == []
+    assert run_dir.read(path) == []
     for number in range(3):
-        json_lines.append(path, {"number": number})
-    assert json_lines.read(path) == [{"number": number} for number in range(3)]
+        run_dir.append(path, {"number": number})
+    assert run_dir.read(path) == [{"number": number} for number in range(3)]
     assert path.read_bytes().count(b"\n") == 3
 
 
@@ -21,10 +21,10 @@ def test_what_is_appended_is_read(tmp_path: Path) -> None:
 def test_a_line_that_was_cut_harms_no_other(tmp_path: Path, cut: int) -> None:
     path = tmp_path / "lines.jsonl"
     for number in range(2):
-        json_lines.append(path, {"number": number})
+        run_dir.append(path, {"number": number})
     path.write_bytes(path.read_bytes()[:-cut])
-    json_lines.append(path, {"number": 2})
-    numbers = [line["number"] for line in json_lines.read(path)]
+    run_dir.append(path, {"number": 2})
+    numbers = [line["number"] for line in run_dir.read(path)]
     assert numbers == ([0, 1, 2] if cut == 1 else [0, 2])  # of 1: only the end of its line was lost
 
 
@@ -33,5 +33,5 @@ def test_a_full_disk_is_told(tmp_path: Path) -> None:
     path = tmp_path / "lines.jsonl"
     path.symlink_to("/dev/full")
     with pytest.raises(UserError, match="No space left on device") as caught:
-        json_lines.append(path, {"number": 0})
+        run_dir.append(path, {"number": 0})
     assert str(path) in str(caught.value)

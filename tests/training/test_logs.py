@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 
 from a2j_jax.errors import UserError
-from a2j_jax.training import json_lines
+from a2j_jax.training import run_dir
 from a2j_jax.training.logs import METRICS_FILE, RunLog, read_metrics
-from a2j_jax.training.record import STARTS_FILE
+from a2j_jax.training.run_dir import STARTS_FILE
 
 
 def log_steps(workdir: Path, start: int, steps: range, loss: float) -> None:
-    json_lines.append(workdir / STARTS_FILE, {"start": start, "step": steps[0] - 1})
+    run_dir.append(workdir / STARTS_FILE, {"start": start, "step": steps[0] - 1})
     log = RunLog(workdir, start=start)
     for step in steps:
         log.write("train", step, {"loss": loss})
@@ -30,7 +30,7 @@ def test_what_a_later_start_took_back_is_left_out(tmp_path: Path) -> None:
     """Killed at step 6, gone on from step 2, now at step 4: steps 5 and 6 are yet to come."""
     log_steps(tmp_path, 1, range(1, 7), 1.0)
     log_steps(tmp_path, 2, range(3, 5), 2.0)
-    assert len(json_lines.read(tmp_path / METRICS_FILE)) == 8  # nothing is erased
+    assert len(run_dir.read(tmp_path / METRICS_FILE)) == 8  # nothing is erased
     assert [(line["step"], line["loss"]) for line in read_metrics(tmp_path)] == [
         (1, 1.0), (2, 1.0), (3, 2.0), (4, 2.0),
     ]  # fmt: skip
@@ -45,12 +45,8 @@ def test_an_evaluation_follows_the_training_of_its_step(tmp_path: Path) -> None:
 
 
 def test_lines_of_older_versions_are_read(tmp_path: Path) -> None:
-    json_lines.append(
-        tmp_path / METRICS_FILE, {"kind": "train", "step": 1, "time": 0.0, "loss": 3.0}
-    )
-    json_lines.append(
-        tmp_path / METRICS_FILE, {"kind": "train", "step": 2, "time": 0.0, "loss": 3.0}
-    )
+    run_dir.append(tmp_path / METRICS_FILE, {"kind": "train", "step": 1, "time": 0.0, "loss": 3.0})
+    run_dir.append(tmp_path / METRICS_FILE, {"kind": "train", "step": 2, "time": 0.0, "loss": 3.0})
     log_steps(tmp_path, 1, range(2, 3), 2.0)
     assert [(line["step"], line["loss"]) for line in read_metrics(tmp_path)] == [(1, 3.0), (2, 2.0)]
 

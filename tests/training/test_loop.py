@@ -17,8 +17,8 @@ from a2j_jax.evaluation.metrics import joint_errors
 from a2j_jax.training.checkpoints import RunCheckpoints, load_variables
 from a2j_jax.training.logs import RunLog
 from a2j_jax.training.loop import BATCH_KEYS, Intervals, train
-from a2j_jax.training.optimizer import adam_with_l2
-from a2j_jax.training.run_directory import kept_checkpoints, ranking_metrics
+from a2j_jax.training.optim import adam_with_l2
+from a2j_jax.training.run_dir import kept_checkpoints, ranking_metrics
 from a2j_jax.training.state import TrainState
 
 Loss = Callable[[int], float]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from a2j_jax.errors import UserError
-from a2j_jax.training import parallel
+from a2j_jax.training import sharding
 from tests.conftest import QUICKER_XLA
 
 WORKER = Path(__file__).parent.parent / "steps_in_parallel.py"
@@ -77,9 +77,9 @@ def test_every_frame_is_evaluated_once_on_any_number_of_devices(
 
 
 def test_auto_is_jit_on_one_device() -> None:
-    assert parallel.layout("auto", jax.devices()[:1]).mode == "jit"
-    assert parallel.layout("auto", jax.devices()[:1] * 2).mode == "mesh"
-    assert parallel.layout("jit", jax.devices()[:1] * 2).devices == (jax.devices()[0],)
+    assert sharding.layout("auto", jax.devices()[:1]).mode == "jit"
+    assert sharding.layout("auto", jax.devices()[:1] * 2).mode == "mesh"
+    assert sharding.layout("jit", jax.devices()[:1] * 2).devices == (jax.devices()[0],)
 
 
 @pytest.mark.parametrize(
@@ -90,5 +90,5 @@ def test_a_batch_that_does_not_spread_is_refused(
     batch: int, parts: int, devices: int, near: str
 ) -> None:
     with pytest.raises(UserError, match=f"batch_size={batch} does not spread.*{near}"):
-        parallel.check_batch_size(batch, parts, devices)
-    parallel.check_batch_size(devices * parts, parts, devices)
+        sharding.check_batch_size(batch, parts, devices)
+    sharding.check_batch_size(devices * parts, parts, devices)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import pytest
 
 from a2j_jax.errors import UserError
-from a2j_jax.training.profiling import ProfileWindow
+from a2j_jax.training.loop import ProfileWindow
 
 
 def steps_traced(folder: Path) -> list[int]:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 import a2j_jax
-from a2j_jax.training import record
-from a2j_jax.training.record import read_starts, record_start
+from a2j_jax.training import run_dir
+from a2j_jax.training.run_dir import read_starts, record_start
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -91,7 +91,7 @@ def test_what_was_changed_is_kept(package: Path, tmp_path: Path) -> None:
 def test_a_large_change_is_cut(
     package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(record, "_LARGEST_DIFF", 1000)
+    monkeypatch.setattr(run_dir, "_LARGEST_DIFF", 1000)
     (package / "__init__.py").write_text("answer = 42\n" * 1000)
     record_start(tmp_path, command=None, step=0)
     text = (tmp_path / read_starts(tmp_path)[0]["source"]["diff"]).read_text()

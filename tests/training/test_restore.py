@@ -11,7 +11,7 @@ from flax.traverse_util import flatten_dict
 from a2j_jax.errors import UserError
 from a2j_jax.training import assembly
 from a2j_jax.training.checkpoints import save_variables
-from a2j_jax.training.restore import variables_from
+from a2j_jax.training.load import variables_from
 from tests import tiny
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from a2j_jax.training import stopping
-from a2j_jax.training.stopping import StopRequests, stopped
+from a2j_jax.training import preemption
+from a2j_jax.training.preemption import StopRequests, stopped
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -59,7 +59,7 @@ def test_a_note_that_cannot_be_told_still_counts(
     def fail(_: str) -> None:
         raise error
 
-    monkeypatch.setattr(stopping, "say", fail)
+    monkeypatch.setattr(preemption, "say", fail)
     with StopRequests() as stop:
         signal.raise_signal(signal.SIGTERM)
         assert stop.after(1) is signal.SIGTERM
@@ -96,9 +96,9 @@ def test_of_several_processes_the_preemption_service_decides(
     """It hears SIGTERM; Ctrl-C is passed on to it, and no process stops before all agree."""
     agreed = [False, True]
     passed_on: list[int] = []
-    monkeypatch.setattr(stopping.processes, "several", lambda: True)
+    monkeypatch.setattr(preemption.distributed, "several", lambda: True)
     monkeypatch.setattr(
-        stopping.multihost_utils, "reached_preemption_sync_point", lambda step: agreed[step]
+        preemption.multihost_utils, "reached_preemption_sync_point", lambda step: agreed[step]
     )
     monkeypatch.setattr(os, "kill", lambda _, number: passed_on.append(number))
     before = signal.getsignal(signal.SIGTERM)

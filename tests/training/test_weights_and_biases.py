@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from a2j_jax.errors import UserError
-from a2j_jax.training.weights_and_biases import WandbLog, require_wandb
+from a2j_jax.training.logs import WandbLog, require_wandb
 
 
 class Run:

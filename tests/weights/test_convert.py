@@ -13,9 +13,9 @@ from a2j_jax.weights.convert import (
     load_imagenet_trunk,
     looks_like,
     official_from_variables,
+    trunk_entries,
     variables_from_official,
 )
-from a2j_jax.weights.table import trunk_entries
 from tests import recipe, tiny
 
 TINY = A2J(14, backbone="resnet18", width=8, head_features=8, head_depth=1)

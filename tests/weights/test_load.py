@@ -10,13 +10,11 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from a2j_jax.errors import UserError
-from a2j_jax.models.conv import conv2d
-from a2j_jax.models.network import PoseNetwork
+from a2j_jax.models.a2j import PoseNetwork
+from a2j_jax.models.layers import conv2d
 from a2j_jax.training import assembly
-from a2j_jax.weights.convert import official_from_variables
-from a2j_jax.weights.files import write_state_dict
-from a2j_jax.weights.load import initial_variables
-from a2j_jax.weights.table import HEADS
+from a2j_jax.weights.convert import HEADS, initial_variables, official_from_variables
+from a2j_jax.weights.formats import write_state_dict
 from tests import tiny
 
 

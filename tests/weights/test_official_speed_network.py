@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from a2j_jax.models.a2j import A2J
-from a2j_jax.speed import bench
-from a2j_jax.speed.stages import forward_of, random_variables
+from a2j_jax.tools import speed
+from a2j_jax.tools.timing import forward_of, random_variables
 from a2j_jax.tracks import TrackSpec, get_track, with_crop_size
 from a2j_jax.weights.convert import variables_from_official
 from tests import recipe, tiny
@@ -36,7 +36,7 @@ def track_like(model: A2J, size: int = SIZE) -> TrackSpec:
 
 def both(model: A2J, variables: Any, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Joints (B, K, D) in the order of ours: ours, PyTorch's."""
-    from a2j_jax.speed.official import official_forward_of
+    from a2j_jax.tools.torch_reference import official_forward_of
 
     track = track_like(model, images.shape[1])
     ours = forward_of(model, variables, track, len(images))(images).joints
@@ -85,7 +85,7 @@ def test_weights_nobody_trained_are_fit_for_it() -> None:
 def test_joints_are_the_official_programs(
     parity: Path, golden: str, names: str, joint_dims: int
 ) -> None:
-    from a2j_jax.speed.official import official_forward_of
+    from a2j_jax.tools.torch_reference import official_forward_of
 
     recorded = np.load(parity / golden)
     joints, height, width = (int(recorded[key]) for key in ("K", "H", "W"))
@@ -103,13 +103,13 @@ def test_joints_are_the_official_programs(
 
 
 def test_it_is_timed_beside_ours(monkeypatch: pytest.MonkeyPatch) -> None:
-    from a2j_jax.speed.official import described, device_beside_jax, official_forward_of
+    from a2j_jax.tools.torch_reference import described, device_beside_jax, official_forward_of
 
-    monkeypatch.setattr(bench, "write_frames", plain_frames.write_frames)
+    monkeypatch.setattr(speed, "write_frames", plain_frames.write_frames)
     model = small("resnet18")
     track = track_like(model)
-    network = bench.Network("small", model, random_variables(model, track))
-    (row,) = bench.measure([network], track, (2,), 3, official_forward_of).rows
+    network = speed.Network("small", model, random_variables(model, track))
+    (row,) = speed.measure([network], track, (2,), 3, official_forward_of).rows
     assert row.official is not None
     assert row.official.spread.median > 0
     assert device_beside_jax() == "cpu"

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from a2j_jax.weights.table import official_entries, trunk_entries
+from a2j_jax.weights.convert import official_entries, trunk_entries
 
 
 @pytest.mark.parametrize(

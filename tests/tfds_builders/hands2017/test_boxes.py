@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from a2j_jax.errors import UserError
-from tfds_builders.hands2017.boxes import read_boxes, to_corners
+from tfds_builders.hands2017 import read_boxes, to_corners
 
 SIZE = (640, 480)
 CORNERS = np.array(

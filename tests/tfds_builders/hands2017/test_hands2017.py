@@ -7,14 +7,14 @@ import pytest
 
 from a2j_jax import geometry
 from a2j_jax.errors import UserError
-from a2j_jax.evaluation.submission import write_submission
+from a2j_jax.evaluation.joint_files import write_submission
 from a2j_jax.tracks import get_track
 from tests.distributions import hands2017 as fixture
 from tests.distributions.drawing import draw_depth
-from tfds_builders.centers import plan_crops
-from tfds_builders.hands2017 import hands2017
-from tfds_builders.hands2017.hands2017 import Hands2017Distribution
-from tfds_builders.raw import UnreadableFrame
+from tfds_builders import hands2017
+from tfds_builders.crop_plan import plan_crops
+from tfds_builders.hands2017 import Hands2017Distribution
+from tfds_builders.raw_files import UnreadableFrame
 from tfds_builders.reader import RawReader
 
 TRACK = get_track("hands2017")

@@ -10,9 +10,9 @@ from a2j_jax.errors import UserError
 from a2j_jax.tracks import get_track
 from tests.distributions import icvl as fixture
 from tests.distributions.drawing import draw_depth
-from tfds_builders.icvl import icvl
-from tfds_builders.icvl.icvl import IcvlDistribution, is_rotated
-from tfds_builders.raw import UnreadableFrame
+from tfds_builders import icvl
+from tfds_builders.icvl import IcvlDistribution, is_rotated
+from tfds_builders.raw_files import UnreadableFrame
 
 TRACK = get_track("icvl")
 FRAMES = {"train": 7, "test": 5}

@@ -11,10 +11,10 @@ from a2j_jax.errors import UserError
 from a2j_jax.skeletons import ITOP
 from a2j_jax.tracks import get_track
 from tests.distributions import itop as raw
+from tfds_builders import itop
 from tfds_builders.build import build_raw
-from tfds_builders.itop import itop
-from tfds_builders.itop.itop import ItopDistribution
-from tfds_builders.raw import UnreadableFrame
+from tfds_builders.itop import ItopDistribution
+from tfds_builders.raw_files import UnreadableFrame
 
 TRACKS = {"itop_front": "side", "itop_top": "top"}
 

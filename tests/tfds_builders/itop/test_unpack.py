@@ -9,9 +9,8 @@ import pytest
 
 from a2j_jax.errors import UserError
 from tests.distributions import itop as raw
-from tfds_builders.itop import unpack
-from tfds_builders.itop.itop import ItopDistribution
-from tfds_builders.itop.unpack import unpacked
+from tfds_builders import itop
+from tfds_builders.itop import ItopDistribution, unpacked
 
 CONTENT = os.urandom(1 << 20) * 3
 
@@ -53,7 +52,7 @@ def test_a_newer_download_is_unpacked_again(packed):
 
 
 def test_a_read_only_folder_sends_the_copy_elsewhere(packed, tmp_path, monkeypatch):
-    monkeypatch.setattr(unpack.os, "access", lambda path, mode: False)
+    monkeypatch.setattr(itop.os, "access", lambda path, mode: False)
     copy = unpacked(packed)
     assert copy.is_relative_to(tmp_path / "temporary")
     assert copy.read_bytes() == CONTENT
@@ -67,7 +66,7 @@ def test_a_read_only_folder_sends_the_copy_elsewhere(packed, tmp_path, monkeypat
 
 
 def test_a_temporary_folder_of_somebody_else_is_not_used(packed, tmp_path, monkeypatch):
-    monkeypatch.setattr(unpack.os, "access", lambda path, mode: False)
+    monkeypatch.setattr(itop.os, "access", lambda path, mode: False)
     folder = unpacked(packed).parent
     folder.chmod(0o770)
     with pytest.raises(UserError, match="others may write there"):
@@ -103,13 +102,13 @@ def test_broken_downloads_leave_nothing(packed, content):
     ],
 )
 def test_an_interruption_leaves_nothing(packed, monkeypatch, mishap, raised):
-    write = unpack._write
+    write = itop._write
 
     def stopped(source, part):
         write(source, part)
         raise mishap
 
-    monkeypatch.setattr(unpack, "_write", stopped)
+    monkeypatch.setattr(itop, "_write", stopped)
     with pytest.raises(raised, match="No space left" if raised is UserError else None):
         unpacked(packed)
     assert everything_below(packed.parent) == [packed.name]

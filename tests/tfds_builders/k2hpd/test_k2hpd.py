@@ -7,13 +7,13 @@ import pytest
 from PIL import Image
 from scipy import io
 
-from a2j_jax import crops
+from a2j_jax.data import crops
 from a2j_jax.errors import UserError
 from a2j_jax.tracks import get_track
 from tests.distributions import k2hpd as raw
-from tfds_builders.k2hpd import k2hpd
-from tfds_builders.k2hpd.k2hpd import K2hpdDistribution, read_annotations
-from tfds_builders.raw import UnreadableFrame
+from tfds_builders import k2hpd
+from tfds_builders.k2hpd import K2hpdDistribution, read_annotations
+from tfds_builders.raw_files import UnreadableFrame
 
 FRAMES = {"train": 5, "test": 4}
 PAIRS = [str(number) for number in range(38)]

@@ -10,9 +10,9 @@ from a2j_jax import geometry
 from a2j_jax.errors import UserError
 from a2j_jax.tracks import get_track
 from tests.distributions import nyu as fixture
-from tfds_builders.nyu import nyu
-from tfds_builders.nyu.nyu import NyuDistribution
-from tfds_builders.raw import UnreadableFrame
+from tfds_builders import nyu
+from tfds_builders.nyu import NyuDistribution
+from tfds_builders.raw_files import UnreadableFrame
 
 TRACK = get_track("nyu")
 

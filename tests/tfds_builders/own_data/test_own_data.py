@@ -10,14 +10,15 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from a2j_jax import geometry, input_pipeline
+from a2j_jax import geometry
+from a2j_jax.data import pipeline
 from a2j_jax.errors import UserError
-from a2j_jax.evaluation import predictions
+from a2j_jax.evaluation import joint_files
 from a2j_jax.track_files import find_track
 from tests.distributions import own_data as fixture
 from tfds_builders.build import build_raw
-from tfds_builders.own_data.own_data import OwnDistribution
-from tfds_builders.raw import UnreadableFrame
+from tfds_builders.folder import OwnDistribution
+from tfds_builders.raw_files import UnreadableFrame
 
 
 @pytest.fixture
@@ -63,18 +64,18 @@ def test_a_folder_becomes_a_data_set(folder: Path, tmp_path: Path) -> None:
         "train": 2,
         "test": 1,
     }
-    example = input_pipeline.example_reader(tmp_path / "data", track, "train")(1)
+    example = pipeline.example_reader(tmp_path / "data", track, "train")(1)
     np.testing.assert_array_equal(example["center_uvd"], [80, 60, 600])
     np.testing.assert_allclose(example["joints_uvd"], fixture.UVD[1], rtol=1e-6)
     assert example["frame_id"] == b"frames/1.png"
-    first = input_pipeline.example_reader(tmp_path / "data", track, "train")(0)
+    first = pipeline.example_reader(tmp_path / "data", track, "train")(0)
     assert track.camera is not None
     mean = geometry.uvd_to_xyz(fixture.UVD[0], track.camera).mean(0)
     np.testing.assert_allclose(
         first["center_uvd"], geometry.xyz_to_uvd(mean, track.camera), rtol=1e-5
     )
     # docs/own_data.md: what to score on where there is no test split.
-    assert input_pipeline.num_frames(tmp_path / "data", track, "train[:1]") == 1
+    assert pipeline.num_frames(tmp_path / "data", track, "train[:1]") == 1
 
 
 def test_frames_whose_names_are_not_utf8(folder: Path, tmp_path: Path) -> None:
@@ -83,10 +84,10 @@ def test_frames_whose_names_are_not_utf8(folder: Path, tmp_path: Path) -> None:
     (folder / "frames/1.png").rename(folder / "frames/\udce9.png")
     build_raw(str(folder), folder, tmp_path / "data")
     track = find_track(folder)
-    example = input_pipeline.example_reader(tmp_path / "data", track, "train")(1)
+    example = pipeline.example_reader(tmp_path / "data", track, "train")(1)
     assert example["frame_id"] == rb"frames/\udce9.png"
     # As `a2j predict --json` names it.
-    joints = predictions.JointSet(fixture.UVD[:1], frame_id=np.array(["frames/\udce9.png"]))
+    joints = joint_files.JointSet(fixture.UVD[:1], frame_id=np.array(["frames/\udce9.png"]))
     assert joints.frame_id is not None
     assert joints.frame_id.tolist() == [example["frame_id"].decode()]
 
@@ -131,7 +132,7 @@ def test_labels_in_metres_stop_the_build(folder: Path, tmp_path: Path) -> None:
 
 
 def test_frames_are_read_by_the_rules_of_the_track(folder: Path) -> None:
-    """Those of `a2j_jax.depth_files`; what they are is noted, with the unit."""
+    """Those of `a2j_jax.data.depth_files`; what they are is noted, with the unit."""
     counts = np.full((120, 160), 2400, np.uint16)
     np.save(folder / "frames/2.npy", counts)
     mine = OwnDistribution(find_track(folder), folder, 0.25)

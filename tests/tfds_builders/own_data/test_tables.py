@@ -10,7 +10,7 @@ from a2j_jax import geometry
 from a2j_jax.errors import UserError
 from a2j_jax.track_files import track_from_dict
 from tests.distributions import own_data as fixture
-from tfds_builders.own_data.tables import find_table, read_table
+from tfds_builders.folder_tables import find_table, read_table
 
 TRACK = track_from_dict(fixture.TRACK)
 BODY = track_from_dict({**fixture.TRACK, "like": "itop_front"})

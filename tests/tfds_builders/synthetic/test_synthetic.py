@@ -5,11 +5,12 @@ import dataclasses
 import numpy as np
 import pytest
 
-from a2j_jax import crops, geometry
+from a2j_jax import geometry
+from a2j_jax.data import crops
 from a2j_jax.geometry import Camera
 from a2j_jax.tracks import get_track, with_crop_size
 from tfds_builders.build import How, prepare
-from tfds_builders.synthetic.synthetic import EMBEDDED, RENDERED, reader_for
+from tfds_builders.rendered import EMBEDDED, RENDERED, reader_for
 
 pytestmark = pytest.mark.slow  # the renderer compiles
 

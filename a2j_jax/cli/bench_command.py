@@ -1,0 +1,223 @@
+"""Time reading and warping a frame, and the network with its post-processing, as the paper does (Sec. 4.4)."""
+
+import argparse
+import itertools
+import json
+import os
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from a2j_jax.cli.arguments import add_overwrite, path_name, whole
+from a2j_jax.errors import UserError, did_you_mean
+from a2j_jax.files import check_output
+from a2j_jax.log import say
+
+if TYPE_CHECKING:
+    from a2j_jax.evaluation.tables import Table
+    from a2j_jax.tools.speed import Network, OfficialOf
+    from a2j_jax.tracks import TrackSpec
+
+EXAMPLES = """\
+examples:
+  a2j bench
+  a2j bench --backbone resnet50 --paradigm a2j --batch 1,8,64 --out speed.md
+  a2j bench --checkpoint runs/quickstart --json > speed.json
+
+Unless told otherwise, it times A2J with three backbones (Table 10) and what the paper compares it with on the
+largest (Table 8): one to three minutes on two cores. Naming backbones or paradigms times each with each. Weights are
+random unless --checkpoint names some. With PyTorch (pip install 'a2j-jax[torch]') the official network is timed too.
+"""
+BACKBONES = ("resnet18", "resnet34", "resnet50")
+PARADIGMS = ("a2j", "regression", "heat_maps")
+# Tables 8 and 10, each network once.
+_PAPERS = (
+    ("a2j", "resnet18"),
+    ("a2j", "resnet34"),
+    ("a2j", "resnet50"),
+    ("regression", "resnet50"),
+    ("heat_maps", "resnet50"),
+)
+_DEFAULT_TRACK = "nyu"
+_LARGEST_BATCH = 4096
+_WIDE = 110  # columns that hold every table
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what `a2j bench` takes."""
+    parser.add_argument(
+        "--track", type=path_name, help=f"whose frames and crops (default: {_DEFAULT_TRACK})"
+    )
+    parser.add_argument("--backbone", type=some_of(BACKBONES), help=",".join(BACKBONES))
+    parser.add_argument("--paradigm", type=some_of(PARADIGMS), help=",".join(PARADIGMS))
+    parser.add_argument(
+        "--dtype",
+        choices=("float32", "bfloat16"),
+        help="of the network's computation (default: float32)",
+    )
+    parser.add_argument(
+        "--checkpoint", type=path_name, help="time this run's network instead, with its weights"
+    )
+    parser.add_argument(
+        "--batch",
+        type=whole_numbers,
+        default=(1, 8),
+        help="frames that go through the network at once (default: 1,8)",
+    )
+    parser.add_argument(
+        "--rounds", type=whole(1, 100_000), default=10, help="of all calls (default: 10)"
+    )
+    parser.add_argument(
+        "--no_torch", action="store_true", help="leave out the official network in PyTorch"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    parser.add_argument(
+        "--out", type=path_name, metavar="REPORT.md", help="write the tables there too"
+    )
+    add_overwrite(parser)
+
+
+def some_of(names: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
+    """An argparse type: some of these names, "a,b", each once."""
+
+    def parse(text: str) -> tuple[str, ...]:
+        found = tuple(text.split(","))
+        if not set(found) <= set(names) or len(set(found)) < len(found):
+            near = "".join(did_you_mean(name, names) for name in found if name not in names)
+            raise argparse.ArgumentTypeError(f"{text!r}: expected some of {','.join(names)}{near}")
+        return found
+
+    return parse
+
+
+def whole_numbers(text: str) -> tuple[int, ...]:
+    """An argparse type: whole numbers of at least 1, "1,8,64", each once."""
+    found = tuple(whole(1, _LARGEST_BATCH)(part) for part in text.split(","))
+    if len(set(found)) < len(found):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected different numbers")
+    return found
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Measure, and print what was found."""
+    from rich.console import Console
+
+    from a2j_jax.evaluation.report import write_markdown
+    from a2j_jax.evaluation.tables import markdown
+    from a2j_jax.tools.speed import comparison_table, machine, measure, speed_table, to_json
+
+    _check_out(arguments.out, arguments.overwrite)
+    track, networks = _from_checkpoint(arguments) if arguments.checkpoint else _named(arguments)
+    official_of, torch = _official(arguments, networks)
+    facts = {
+        "command": arguments.command_line,
+        **machine(),
+        "PyTorch": torch,
+        "computes in": "float32" if networks[0].model.dtype is None else "bfloat16",
+        "weights": arguments.checkpoint or "random",
+        "rounds": str(arguments.rounds),
+    }
+    found = measure(networks, track, arguments.batch, arguments.rounds, official_of)
+    title = f"Speed, {track.name}, crops of {track.crop_size} px"
+    tables = [speed_table(found, title, track)]
+    if official_of is not None:
+        tables.append(comparison_table(found))
+    header = [f"{name}: {value}" for name, value in facts.items()]
+    if arguments.out:
+        facts_as_list = "".join(f"- {line}\n" for line in header)
+        text = "\n".join([facts_as_list, *map(markdown, tables)])
+        say(f"wrote {write_markdown(arguments.out, text)}")
+    if arguments.json:
+        print(json.dumps(to_json(found, facts, track), indent=2, allow_nan=False))
+    else:
+        _print(Console(), header, tables)
+    return 0
+
+
+def _check_out(out: str | None, overwrite: bool) -> None:
+    """Whether the report can be written, before minutes are spent on it."""
+    if out is None:
+        return
+    if Path(out).suffix != ".md":
+        raise UserError(f"--out {out}: expected the name of a Markdown file, e.g. speed.md")
+    check_output(out, overwrite)
+
+
+def _from_checkpoint(arguments: argparse.Namespace) -> "tuple[TrackSpec, list[Network]]":
+    from a2j_jax.tools.speed import Network
+    from a2j_jax.training.load import restore
+
+    for name in ("track", "backbone", "paradigm", "dtype"):
+        if getattr(arguments, name) is not None:
+            raise UserError(f"--{name} goes without --checkpoint, which knows its own")
+    restored = restore(arguments.checkpoint)
+    config = restored.config
+    name = f"{config.name}, {config.model.paradigm} {config.model.backbone}"
+    return restored.track, [Network(name, restored.model, restored.variables)]
+
+
+def _named(arguments: argparse.Namespace) -> "tuple[TrackSpec, list[Network]]":
+    from a2j_jax.config import Config, override
+    from a2j_jax.tools.speed import Network
+    from a2j_jax.tools.timing import random_variables
+    from a2j_jax.track_files import find_track
+    from a2j_jax.training.assembly import model_of
+
+    track = find_track(arguments.track or _DEFAULT_TRACK)
+    chosen: Iterable[tuple[str, str]] = _PAPERS
+    if arguments.paradigm or arguments.backbone:
+        chosen = itertools.product(arguments.paradigm or PARADIGMS, arguments.backbone or BACKBONES)
+    networks = []
+    for paradigm, backbone in chosen:
+        config = Config("bench", track.name)
+        values = ("paradigm", paradigm), ("backbone", backbone), ("dtype", arguments.dtype)
+        for name, value in values:
+            config = override(config, f"model.{name}", value) if value else config
+        model = model_of(config, track)
+        networks.append(Network(f"{paradigm} {backbone}", model, random_variables(model, track)))
+    return track, networks
+
+
+def _official(
+    arguments: argparse.Namespace, networks: "Sequence[Network]"
+) -> "tuple[OfficialOf | None, str]":
+    """What makes the official network, and what it runs on; or None, and why it is not timed."""
+    if arguments.no_torch or not any(network.is_official for network in networks):
+        return None, "not used"
+    # Threads of its that wait for each other would otherwise spin on the cores that the others need: on a machine
+    # that is not quite quiet that makes PyTorch ten times slower than it has to be.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    try:
+        from a2j_jax.tools.torch_reference import described, device_beside_jax, official_forward_of
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        return None, "not installed (pip install 'a2j-jax[torch]'): no official network beside ours"
+    device = device_beside_jax()
+    if device is None:
+        return None, "cannot use this device: no official network beside ours"
+    return partial(official_forward_of, device=device), described(device)
+
+
+def _print(console, header: Sequence[str], tables: "Sequence[Table]") -> None:  # type: ignore[no-untyped-def]
+    from a2j_jax.log import PlainTable, plain
+
+    for line in header:
+        console.print(plain(line))
+    for table in tables:
+        printed = PlainTable(table.title, show_edge=False)
+        for place, column in enumerate(table.columns):
+            printed.add_column(
+                _fitted(plain(column), console.width), justify="right" if place else "left"
+            )
+        for row in table.rows:
+            printed.add_row(*(_fitted(plain(text), console.width) for text in row))
+        console.print(printed)
+        for note in table.notes:
+            console.print(plain(note))
+
+
+def _fitted(text, width: int):  # type: ignore[no-untyped-def]
+    """On a narrow terminal, a line for each word: left to itself, Rich would cut numbers short."""
+    return text if width >= _WIDE else type(text)(text.plain.replace(" ", "\n"))

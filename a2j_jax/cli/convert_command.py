@@ -1,0 +1,80 @@
+"""Turn weights in the official A2J naming into a checkpoint, or ImageNet's into a file without PyTorch."""
+
+import argparse
+
+from a2j_jax.cli.arguments import add_overwrite, path_name
+
+EXAMPLES = """\
+examples:
+  a2j convert NYU.pth nyu_a2j --track nyu
+  a2j convert weights.safetensors itop_a2j --track itop_front
+  a2j convert resnet50-0676ba61.pth weights/resnet50.safetensors --imagenet
+
+Reads .safetensors, .npz, and .pth with the extra a2j-jax[torch] (weights only: nothing in a file is executed).
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what `a2j convert` takes."""
+    parser.add_argument(
+        "source", type=path_name, help="weights file: .pth (.pt, .tar), .safetensors or .npz"
+    )
+    parser.add_argument(
+        "out", type=path_name, help="folder to make; with --imagenet a .safetensors or .npz file"
+    )
+    kind = parser.add_mutually_exclusive_group(required=True)
+    kind.add_argument(
+        "--track", type=path_name, help="A2J's weights: the track they were trained on"
+    )
+    kind.add_argument(
+        "--imagenet",
+        action="store_true",
+        help="a ResNet of torchvision or timm, to start from: checked, and written without its classifier",
+    )
+    parser.add_argument(
+        "--backbone", default="resnet50", choices=("resnet18", "resnet34", "resnet50")
+    )
+    add_overwrite(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Convert."""
+    from a2j_jax.config import Config, ModelConfig
+    from a2j_jax.files import check_output
+    from a2j_jax.log import say
+    from a2j_jax.training import assembly
+    from a2j_jax.training.checkpoints import save_variables
+    from a2j_jax.weights.convert import imagenet_trunk, variables_from_official
+    from a2j_jax.weights.formats import read_state_dict, write_state_dict
+
+    if arguments.imagenet:
+        check_output(
+            arguments.out, arguments.overwrite, "the file to write,", inputs=[arguments.source]
+        )
+    track_name = "nyu" if arguments.imagenet else arguments.track
+    config = Config(
+        name=f"converted_{track_name}",
+        track=track_name,
+        model=ModelConfig(backbone=arguments.backbone),
+    )
+    track = assembly.track_of(config)
+    model = assembly.model_of(config, track)
+    expected = assembly.expected_variables(model, track)
+    state_dict = read_state_dict(arguments.source)
+    if arguments.imagenet:
+        trunk = imagenet_trunk(
+            state_dict, expected, backbone=model.backbone, source=arguments.source
+        )
+        write_state_dict(arguments.out, trunk, arguments.overwrite)
+        say(f"{arguments.out}: {model.backbone} of ImageNet, {len(trunk)} tensors, no classifier")
+        return 0
+    variables = variables_from_official(
+        state_dict,
+        expected,
+        backbone=model.backbone,
+        joint_dims=track.joint_dims,
+        source=arguments.source,
+    )
+    save_variables(arguments.out, variables, config)
+    say(f"{arguments.out}: {track.name} checkpoint with {model.backbone}")
+    return 0

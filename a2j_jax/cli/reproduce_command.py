@@ -1,0 +1,119 @@
+"""Run one of the paper's tables: train its rows, score them, and write the table with the paper's numbers."""
+
+import argparse
+from collections.abc import Sequence
+from operator import attrgetter
+from typing import TYPE_CHECKING
+
+from a2j_jax.cli.arguments import add_overwrite, path_name, whole
+from a2j_jax.errors import UserError
+
+if TYPE_CHECKING:
+    from a2j_jax.config import Config
+    from a2j_jax.tools.reproduce import Job
+
+EXAMPLES = """\
+examples:
+  a2j reproduce table7 --data nyu                                    # the paper's network and schedule
+  a2j reproduce table7 --data synthetic_hand --budget hour           # on a laptop, without a download
+  a2j reproduce table10 --data synthetic_body --budget hour --seeds 3
+  a2j reproduce table8 --data synthetic_hand --budget smoke          # does everything run?
+  a2j reproduce table9 --data itop_front --config.optim.batch_size=64
+
+Tables 2 to 6 are A2J on one data set each; 7: what its parts are worth; 8: paradigms; 9: pre-training; 10: backbones.
+Rows are configs (configs/table7/ and so on) that differ from the data set's by one thing. A row that was interrupted
+goes on, one that is done is not run again: give the same command. The table goes to stderr and, as Markdown, HTML and
+JSON, to --out. `--config.KEY=VALUE` sets a value for all rows; keys that define a row cannot be overridden.
+"""
+# What makes A2J another method: a row with one of them is none of the table's.
+_OF_THE_ROWS = ("model.paradigm", "model.proposals", "model.one_branch", "loss.surrounding")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what `a2j reproduce` takes."""
+    parser.add_argument("table", help="table2 to table10, or just the number")
+    parser.add_argument(
+        "--data",
+        type=path_name,
+        help="track to run it on: nyu, itop_front, k2hpd (table8), synthetic_hand or synthetic_body; tables 2 to 6 "
+        "have their own (default: the paper's)",
+    )
+    parser.add_argument(
+        "--budget",
+        default="full",
+        help="full: the paper's network and schedule (default); hour: a small network, about an hour of two CPU "
+        "cores for a table; smoke: a few steps",
+    )
+    parser.add_argument(
+        "--seeds", type=whole(1, 1000), default=1, help="runs of every row (default: 1)"
+    )
+    parser.add_argument(
+        "--out",
+        type=path_name,
+        help="folder of the runs and the table (default: runs/TABLE-DATA-BUDGET)",
+    )
+    parser.add_argument(
+        "--split",
+        help="to score in the end (default: test; where that has no labels, the one that ranks checkpoints)",
+    )
+    add_overwrite(parser)
+    parser.set_defaults(config=None)  # takes --config.KEY=VALUE
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Reproduce a table."""
+    from pathlib import Path
+
+    from a2j_jax.cli.arguments import build_if_embedded
+    from a2j_jax.cli.main import ends_within
+    from a2j_jax.config import override
+    from a2j_jax.evaluation.paper_tables import get_table
+    from a2j_jax.evaluation.report import say_written
+    from a2j_jax.files import check_output
+    from a2j_jax.tools import reproduce
+    from a2j_jax.tools.reproduce import base_config, jobs, run_all
+    from a2j_jax.training import assembly
+    from a2j_jax.training.preemption import SOMETHING_TO_SAVE
+
+    table, data = get_table(arguments.table, arguments.data)
+    base = base_config(data, arguments.budget)
+    for key, text in arguments.overrides:
+        if key == "track":
+            raise UserError(f"--config.track={text}: --data says what a table is run on")
+        if key in _OF_THE_ROWS:
+            raise UserError(
+                f"--config.{key}={text}: the rows of Tables 7 and 8 say so themselves, and A2J is the same in all; "
+                f"a2j train --config {data} trains any other network"
+            )
+        base = override(base, key, text)
+    out = Path(arguments.out or f"runs/{table.name}-{data}-{arguments.budget}")
+    for suffix in (".md", ".html", ".json"):
+        check_output(out / f"{table.name}{suffix}", arguments.overwrite)
+    todo = list(jobs(table, base, arguments.seeds, out))
+    _check_taken(arguments.overrides, base, todo)
+    with ends_within(unless=SOMETHING_TO_SAVE.is_set):
+        results, skipped = run_all(
+            todo,
+            pdj=table.pdj,
+            split=arguments.split,
+            prepare=build_if_embedded,
+            command=arguments.command_line,
+        )
+    contents = reproduce.result_table(table, assembly.track_of(base), results, skipped)
+    reproduce.print_table(contents)
+    say_written(reproduce.write_table(contents, results, out, table.name, arguments.command_line))
+    return 0
+
+
+def _check_taken(
+    overrides: "Sequence[tuple[str, str]]", base: "Config", todo: "Sequence[Job]"
+) -> None:
+    """No value is asked for that every row replaces by its own."""
+    for key, text in overrides:
+        value = attrgetter(key)
+        # Seeds count up from the base's.
+        if all(value(job.config) != value(base) for job in todo):
+            found = ", ".join(str(x) for x in dict.fromkeys(value(job.config) for job in todo))
+            raise UserError(
+                f"--config.{key}={text}: no row would take it; their configs say {found}"
+            )

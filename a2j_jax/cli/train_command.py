@@ -1,0 +1,86 @@
+"""Train an experiment from its config; run it again to continue where it stopped."""
+
+import argparse
+import contextlib
+
+from a2j_jax.cli.arguments import (
+    add_config_arguments,
+    add_process_arguments,
+    join_processes,
+    path_name,
+)
+
+EXAMPLES = """\
+examples:
+  a2j train --config quickstart
+  a2j train --config quickstart --workdir runs/faster --config.optim.learning_rate=2e-3
+  a2j train --config my/experiment.py --config.data.dir=/datasets/tfds
+  a2j train --config runs/quickstart/config.json --workdir runs/again
+  a2j train --config quickstart --profile_steps 100:110
+  a2j train --config table7/no_proposals --base itop_front
+  srun a2j train --config nyu --distributed
+
+A run continues by itself from the latest checkpoint of its --workdir: give the same command, or
+--config WORKDIR/config.json. Other values are refused, but it may be made longer (--config.optim.epochs).
+`--config.KEY=VALUE` sets any value of the config. The run directory keeps what it takes to repeat the run:
+config.json, and in starts.jsonl every command, its versions and its source. Compiled programs are kept in
+~/.cache/a2j_jax (JAX_COMPILATION_CACHE_DIR names another folder, JAX_ENABLE_COMPILATION_CACHE=false turns that off).
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what `a2j train` takes."""
+    add_config_arguments(parser)
+    parser.add_argument(
+        "--workdir",
+        type=path_name,
+        help="run directory (default: runs/<name of the config>; of a run's own config.json: that run's)",
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="fail if there is no run to continue (optional)"
+    )
+    parser.add_argument(
+        "--profile_steps",
+        metavar="FIRST:END",
+        help="trace these steps (the first of a run is 1, END is left out) for TensorBoard and Perfetto",
+    )
+    parser.add_argument(
+        "--on_bad_example",
+        choices=["fail", "skip"],
+        help="what to do about an example that cannot be read (= --config.data.on_bad_example)",
+    )
+    add_process_arguments(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Train."""
+    from pathlib import Path
+
+    from a2j_jax import distributed
+    from a2j_jax.cli.arguments import build_if_embedded, config_with_overrides
+    from a2j_jax.cli.main import ends_within
+    from a2j_jax.errors import UserError
+    from a2j_jax.training.loop import ProfileWindow
+    from a2j_jax.training.preemption import SOMETHING_TO_SAVE
+    from a2j_jax.training.resume import check_run_directory
+    from a2j_jax.training.run import run_experiment
+    from a2j_jax.training.run_dir import kept_checkpoints, run_of
+
+    overrides = list(arguments.overrides)
+    if arguments.on_bad_example is not None:
+        overrides.append(("data.on_bad_example", arguments.on_bad_example))
+    config = config_with_overrides(arguments.config, overrides, arguments.base)
+    profiled = ProfileWindow.parse(arguments.profile_steps) if arguments.profile_steps else range(0)
+    join_processes(arguments)
+    workdir = Path(arguments.workdir or run_of(arguments.config) or f"runs/{config.name}")
+    if arguments.resume and not kept_checkpoints(workdir):
+        raise UserError(f"--resume: there is no run with a checkpoint in {workdir}")
+    check_run_directory(workdir, config)
+    if distributed.is_first():
+        build_if_embedded(config)
+    distributed.wait_for_all("the data set is there")
+    with contextlib.ExitStack() as stack:
+        if not distributed.several():  # those end together
+            stack.enter_context(ends_within(unless=SOMETHING_TO_SAVE.is_set))
+        run_experiment(config, workdir, command=arguments.command_line, profile_steps=profiled)
+    return 0

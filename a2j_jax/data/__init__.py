@@ -1,0 +1,1 @@
+"""Examples on their way to the network: depth files, crops, augmentation, and batches on devices."""

@@ -1,0 +1,420 @@
+"""Arrays in files: numbers and nothing else, and no more memory than the size of the file justifies.
+
+Readers of `.npy`, `.npz`, MATLAB and HDF5 files written elsewhere. Headers are checked against the size of the file
+before anything is allocated, checksums are verified where the format has them, and nothing is unpickled.
+"""
+
+import ast
+import contextlib
+import math
+import re
+import warnings
+import zipfile
+import zlib
+from collections.abc import Container, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from a2j_jax.errors import UserError, printable
+from a2j_jax.files import regular_file
+
+Array = npt.NDArray[Any]
+_LARGEST = 1 << 31  # bytes of one array, or of an archive's arrays together
+_RATIO = 1032  # the most that deflate can compress
+_BLOCK = 1 << 20
+_NPY = b"\x93NUMPY"
+_LONGEST_HEADER = 10_000  # bytes, as in NumPy
+_TYPES = re.compile(r"[<>|=]?(b1|[iu][1248]|f[248]|[SU][1-9]\d{0,6})")
+
+
+def parse_npy(contents: bytes | bytearray) -> Array:
+    """The array of a `.npy` file: booleans, integers, floats or text of any shape. It shares the memory of `contents`.
+
+    Raises:
+      ValueError: damaged or cut off, or of another type (objects, records).
+    """
+    start = 10 if contents[6:7] == b"\x01" else 12
+    if len(contents) < start or contents[:6] != _NPY or contents[6] not in (1, 2, 3):
+        raise ValueError("not a .npy array")
+    end = start + int.from_bytes(contents[8:start], "little")
+    if end > min(len(contents), _LONGEST_HEADER):
+        raise ValueError("damaged .npy header")
+    try:
+        # Python 2 wrote its long integers as 480L.
+        text = re.sub(r"(\d)L\b", r"\1", contents[start:end].decode("latin-1"))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a damaged text's escapes
+            header = ast.literal_eval(text.strip())
+        kind, fortran, shape = (header.pop(k) for k in ("descr", "fortran_order", "shape"))
+        whole = not header and isinstance(fortran, bool) and isinstance(shape, tuple)
+        whole = whole and all(type(size) is int and 0 <= size < 1 << 40 for size in shape)
+    except (
+        ValueError,
+        SyntaxError,
+        TypeError,
+        AttributeError,
+        KeyError,
+        RecursionError,
+        MemoryError,
+    ):
+        whole = False
+    if not whole:
+        raise ValueError("damaged .npy header")
+    if not isinstance(kind, str) or not _TYPES.fullmatch(kind):
+        raise ValueError("not an array of numbers (objects or records)")
+    dtype = np.dtype(kind)
+    found, declared = len(contents) - end, math.prod(shape) * dtype.itemsize
+    if found != declared:
+        raise ValueError("truncated .npy array" if found < declared else "damaged .npy array")
+    array = np.frombuffer(contents, dtype, offset=end)
+    if dtype.kind == "U" and array.size and array.view(dtype.byteorder + "u4").max() > 0x10FFFF:
+        raise ValueError("damaged .npy array: not text")
+    return array.reshape(shape, order="F" if fortran else "C")
+
+
+def read_npz(path: str | Path) -> dict[str, Array]:
+    """The arrays of an `.npz` archive by name, as `parse_npy`.
+
+    Raises:
+      UserError: missing, damaged (every member's checksum is verified), encrypted, with a name twice, larger than 2 GiB
+        unpacked, or with arrays of another type.
+    """
+    path = regular_file(path, "an .npz archive of arrays")
+    arrays: dict[str, Array] = {}
+    with _readable(path, "an .npz archive"), path.open("rb") as file:
+        if file.read(6) == _NPY:
+            raise ValueError("a single .npy array under another name")
+        if not zipfile.is_zipfile(file):
+            raise ValueError("not a whole archive")
+        archive = zipfile.ZipFile(file)
+        members = archive.infolist()
+        if _declared_members(file) not in (
+            len(members),
+            0xFFFF,
+        ):  # of so many, the number is elsewhere
+            raise ValueError("some of its arrays are missing")
+        if sum(member.file_size for member in members) > _LARGEST:
+            raise ValueError("larger than 2 GiB unpacked")
+        for member in members:
+            name = member.filename.removesuffix(".npy")
+            if name in arrays:
+                raise ValueError(f"{printable(name)} is there twice")
+            if member.file_size > _RATIO * (member.compress_size + 1):
+                raise ValueError(f"{printable(name)} cannot be as large as it claims")
+            if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise ValueError(f"{printable(name)} is compressed in another way than NumPy does")
+            contents = bytearray(archive.read(member))
+            if len(contents) != member.file_size:
+                raise ValueError(f"{printable(name)} is truncated")
+            try:
+                arrays[name] = parse_npy(contents)
+            except ValueError as error:
+                raise ValueError(f"{printable(name)}: {error}") from error
+    return arrays
+
+
+def _declared_members(file: BinaryIO) -> int:
+    """How many members the end of a zip archive counts; `zipfile` takes as many as it happens to find."""
+    file.seek(max(file.seek(0, 2) - (1 << 16) - 22, 0))
+    tail = file.read()
+    at = tail.rfind(b"PK\5\6")
+    return int.from_bytes(tail[at + 10 : at + 12], "little")
+
+
+# --- MATLAB, version 5 to 7.2: a header of 128 bytes, then one element per variable
+
+# Types of stored numbers, and of the classes of variables; MATLAB stores whole numbers as small as it can.
+_STORED = {
+    1: "i1",
+    2: "u1",
+    3: "i2",
+    4: "u2",
+    5: "i4",
+    6: "u4",
+    7: "f4",
+    9: "f8",
+    12: "i8",
+    13: "u8",
+}
+_CLASSES = {
+    6: "f8",
+    7: "f4",
+    8: "i1",
+    9: "u1",
+    10: "i2",
+    11: "u2",
+    12: "i4",
+    13: "u4",
+    14: "i8",
+    15: "u8",
+}
+_MATRIX, _COMPRESSED = 14, 15  # types of elements
+_OPAQUE, _COMPLEX = 17, 8  # a class without a shape; a flag
+_MOST_DIMS = 32
+
+
+def read_mat(path: str | Path, *names: str) -> Array:
+    """One variable of a MATLAB file, in the type it is stored in (at least 2-D, as MATLAB has them).
+
+    Args:
+      path: of the file.
+      names: of the variable; of several, the first that is there.
+
+    Raises:
+      UserError: as `mat_arrays`; without such a variable, or it is no array of numbers.
+    """
+    found = mat_arrays(path, names)
+    name = next((name for name in names if name in found), None)
+    if name is None:
+        there = ", ".join(map(printable, found)) or "nothing"
+        raise UserError(
+            f"{printable(str(path))}: holds no variable {' or '.join(map(repr, names))} (but {there})"
+        )
+    values = found[name]
+    if values is None:
+        raise UserError(f"{printable(str(path))}: {name!r} is not an array of real numbers")
+    return values
+
+
+def mat_arrays(path: str | Path, names: Container[str] | None = None) -> dict[str, Array | None]:
+    """The variables of a MATLAB file of version 5 to 7.2 by name; None: not an array of real numbers, or not read.
+
+    Written for this package, because SciPy's reader crashes the process on some damaged files.
+
+    Args:
+      path: of the file.
+      names: read these only; None: all.
+
+    Raises:
+      UserError: missing, not such a file (version 7.3 is HDF5), damaged, or larger than 2 GiB.
+    """
+    path = regular_file(path, "a MATLAB file")
+    arrays: dict[str, Array | None] = {}
+    with _readable(path, "a MATLAB file of version 5 to 7.2"), path.open("rb") as file:
+        order = _mat_byte_order(file.read(128), path)
+        size = path.stat().st_size
+        while (left := size - file.tell()) >= 8:
+            kind, length = np.frombuffer(file.read(8), order + "u4").tolist()
+            if kind not in (_MATRIX, _COMPRESSED):
+                raise ValueError("damaged: not a variable")
+            if length > left - 8:
+                raise ValueError("truncated")
+            end = file.tell() + length
+            element = _Element(file, length, kind == _COMPRESSED)
+            if kind == _COMPRESSED and _mat_tag(element, order)[0] != _MATRIX:
+                raise ValueError("damaged: not a variable")
+            name, values = _mat_variable(element, order, names)
+            if name in arrays:
+                raise ValueError(f"{printable(name)} is there twice")
+            if name:  # without: MATLAB's own
+                arrays[name] = values
+            file.seek(end)
+        if left and any(file.read(left)):
+            raise ValueError("truncated")
+    return arrays
+
+
+def _mat_byte_order(header: bytes, path: Path) -> str:
+    shown = printable(str(path))
+    if header.startswith((b"MATLAB 7.3", b"\x89HDF")) or header[124:128] in (b"\0\2IM", b"\2\0MI"):
+        raise UserError(
+            f"{shown}: is a MATLAB 7.3 (HDF5) file; expected version 5 to 7, as published: in MATLAB, save it again "
+            "with -v7"
+        )
+    order = {b"\0\1IM": "<", b"\1\0MI": ">"}.get(header[124:128])
+    if order is None:
+        raise ValueError(
+            "its header is damaged, or of version 4; in MATLAB, save it again with -v7"
+        )
+    return order
+
+
+class _Element:
+    """The bytes of one variable, compressed or not, piece by piece."""
+
+    def __init__(self, file: BinaryIO, size: int, compressed: bool) -> None:
+        self._file, self._left, self._packed = file, size, b""
+        self._inflate = zlib.decompressobj() if compressed else None
+
+    def take(self, count: int) -> bytearray:
+        """The next bytes.
+
+        Raises:
+          ValueError: there are fewer.
+        """
+        available = self._left + len(self._packed)
+        if count > min(_LARGEST, available if self._inflate is None else _RATIO * (available + 1)):
+            raise ValueError("damaged: a variable is larger than its data")
+        out = bytearray(count)
+        view, at = memoryview(out), 0
+        while at < count:
+            piece = self._more(count - at)
+            if not piece:
+                raise ValueError("damaged: a variable ends too early")
+            view[at : at + len(piece)] = piece
+            at += len(piece)
+        return out
+
+    def _more(self, count: int) -> bytes:
+        if self._inflate is None:
+            piece = self._file.read(min(count, self._left))
+            self._left -= len(piece)
+            return piece
+        while not self._inflate.eof:
+            if not self._packed:
+                self._packed = self._file.read(min(_BLOCK, self._left))
+                self._left -= len(self._packed)
+            piece = self._inflate.decompress(self._packed, count)
+            self._packed = self._inflate.unconsumed_tail
+            if piece or not (self._packed or self._left):
+                return piece
+        return b""
+
+    def finish(self, padding: float = 7) -> None:
+        """Verifies that no more than some padding follows, and the checksum of compressed data.
+
+        Raises:
+          ValueError: more does, or the compressed data end too early.
+        """
+        rest = 0
+        while rest <= padding and (piece := self._more(_BLOCK)):
+            rest += len(piece)
+        if rest > padding or not (self._inflate is None or self._inflate.eof):
+            raise ValueError("damaged: the data of a variable do not fit its size")
+
+
+def _mat_variable(
+    element: _Element, order: str, names: Container[str] | None
+) -> tuple[str, Array | None]:
+    """Name and values of one variable; None as in `mat_arrays`."""
+    kind, flags = _mat_part(element, order)
+    if kind != 6 or len(flags) != 8:
+        raise ValueError("damaged: flags of a variable")
+    word = int(np.frombuffer(flags, order + "u4")[0])
+    if word & 255 == _OPAQUE:
+        return "", None
+    kind, sizes = _mat_part(element, order)
+    if kind not in (5, 6) or len(sizes) % 4 or not 8 <= len(sizes) <= 4 * _MOST_DIMS:
+        raise ValueError("damaged: shape of a variable")
+    shape = np.frombuffer(sizes, order + "i4").tolist()
+    kind, text = _mat_part(element, order)
+    if kind not in (1, 2, 16) or min(shape) < 0:
+        raise ValueError("damaged: name or shape of a variable")
+    name = text.decode("utf-8", "backslashreplace")
+    if names is not None and name not in names:
+        return name, None
+    if (word & 255) not in _CLASSES or word >> 8 & _COMPLEX:
+        element.finish(math.inf)
+        return name, None
+    kind, length, data = _mat_tag(element, order)
+    stored, of_class = np.dtype(_STORED.get(kind, "V")), np.dtype(_CLASSES[word & 255])
+    fits = stored.itemsize <= min(of_class.itemsize, 4 if stored.kind in "iu" else 8)
+    if of_class.kind in "iu":
+        fits = stored.kind in "iu" and stored.itemsize <= of_class.itemsize
+    if stored.kind == "V" or not fits or length != math.prod(shape) * stored.itemsize:
+        raise ValueError(f"damaged: {printable(name)} does not have the data of its shape")
+    data = element.take(length) if data is None else data
+    element.finish()
+    return name, np.frombuffer(data, stored.newbyteorder("<" if order == "<" else ">")).reshape(
+        shape, order="F"
+    )
+
+
+def _mat_tag(element: _Element, order: str) -> tuple[int, int, bytearray | None]:
+    """Type and length of what follows; and the data themselves where they are short and in the tag."""
+    head = element.take(8)
+    kind, length = np.frombuffer(head, order + "u4").tolist()
+    if kind >> 16 == 0:
+        return kind, length, None
+    if kind >> 16 > 4:
+        raise ValueError("damaged: tag of a variable")
+    return kind & 0xFFFF, kind >> 16, head[4 : 4 + (kind >> 16)]
+
+
+def _mat_part(element: _Element, order: str) -> tuple[int, bytearray]:
+    """Type and data of one part of a variable's header."""
+    kind, length, data = _mat_tag(element, order)
+    if data is None:
+        if length > _LONGEST_HEADER:
+            raise ValueError("damaged: header of a variable")
+        data = element.take(length)
+        element.take(-length % 8)
+    return kind, data
+
+
+# --- HDF5
+
+
+def open_hdf5(path: str | Path, **options: Any) -> h5py.File:
+    """An HDF5 file, open for reading.
+
+    Args:
+      path: of the file.
+      options: of `h5py.File`.
+
+    Raises:
+      UserError: missing, not HDF5, or truncated.
+    """
+    path = regular_file(path, "an HDF5 file")
+    with _readable(path, "an HDF5 file"):
+        return h5py.File(path, "r", **options)
+
+
+def hdf5_dataset(file: h5py.File, key: str) -> h5py.Dataset | None:
+    """A dataset at the top of a file, with a sane size and all its data in this file; None: there is none.
+
+    Raises:
+      UserError: it leads to another place or file, is damaged, or declares more than the file can hold.
+    """
+    path = Path(file.filename)
+    with _readable(path, f"an HDF5 file with `{key}`"):
+        link = file.get(key, getlink=True)
+        if link is None:
+            return None
+        data = file[key] if isinstance(link, h5py.HardLink) else None
+        if data is None or (isinstance(data, h5py.Dataset) and (data.external or data.is_virtual)):
+            raise ValueError(f"`{key}` leads to another place or file")
+        if not isinstance(data, h5py.Dataset):
+            return None
+        chunk = math.prod(data.chunks or ()) * data.dtype.itemsize
+        if data.shape is None or data.nbytes > _RATIO * path.stat().st_size or chunk > _LARGEST:
+            raise ValueError(f"`{key}` declares more data than the file can hold")
+        return data
+
+
+def hdf5_names(file: h5py.File) -> str:
+    """What is at the top of a file, for messages."""
+    with contextlib.suppress(Exception):  # of a damaged file
+        return ", ".join(map(printable, file)) or "nothing"
+    return "nothing readable"
+
+
+def hdf5_array(data: h5py.Dataset, rows: Any = ()) -> Array:
+    """A dataset, or some rows of it, in memory.
+
+    Raises:
+      UserError: damaged, or larger than 2 GiB.
+    """
+    path = Path(data.file.filename)
+    with _readable(path, "an HDF5 file"):
+        if rows == () and data.nbytes > _LARGEST:
+            raise ValueError(f"`{data.name}` is larger than 2 GiB")
+        return np.asarray(data[rows])
+
+
+@contextlib.contextmanager
+def _readable(path: Path, expected: str) -> Iterator[None]:
+    """Within, whatever a reader raises means that the file is damaged or of another kind."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # readers raise whatever they stumble over
+        reason = printable(" ".join(str(error).split()) or type(error).__name__, 200)
+        raise UserError(
+            f"{printable(str(path))}: not readable as {expected} ({reason}); is it complete?"
+        ) from error

@@ -1,0 +1,388 @@
+"""Resampling on the device: where a jittered, rotated, scaled crop reads its pixels in a stored canvas.
+
+Canvas -> network input, on the device: normalisation, and the official training augmentation.
+
+Random numbers and their use are kept apart: `draw` makes a batch's draws, `augment` is a pure,
+deterministic function of a batch and its draws. Both are meant to be traced inside the jitted train
+step. Evaluation uses `evaluation_images` alone, which resamples nothing.
+
+The official program cuts a crop with jittered box edges (nearest neighbour), normalises it, then
+rotates and scales it (bilinear). Here the frame is gone and only the canvas is left, so the
+jittered
+crop is looked up in the canvas: per axis, each lattice point of the jittered crop names a source
+pixel, and the canvas point nearest to that source pixel is read. Wherever the canvas holds the
+pixel, this *is* the official crop.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from a2j_jax import lowering
+from a2j_jax.tracks import TrackSpec
+
+
+def for_each_example(function: Callable[..., jax.Array], *batched: jax.Array) -> jax.Array:
+    """`jax.vmap(function)(*batched)`, and on the CPU a loop with the same result.
+
+    XLA:CPU fuses whatever is vmapped into the gathers that read it, and so would look up and
+    normalise every pixel of the crop again for each of the four taps of each pixel of the warp:
+    37 ms instead of 2.5 ms for 64 crops of 96 x 96. A loop is a boundary that it does not fuse
+    across.
+    """
+    if lowering.platform() == "cpu":
+        return jax.lax.map(lambda example: function(*example), batched)
+    return jax.vmap(function)(*batched)
+
+
+def take(image: jax.Array, index: jax.Array) -> jax.Array:
+    """Pixels of a 2-D image by row-major index; the caller keeps the indices in bounds."""
+    return image.reshape(-1).at[index].get(mode="promise_in_bounds")
+
+
+def canvas_lookup(
+    box: jax.Array, jittered: jax.Array, track: TrackSpec, reach: int
+) -> tuple[jax.Array, jax.Array]:
+    """Along one axis: canvas index of every lattice point of the jittered crop.
+
+    Exact arithmetic: the points where OpenCV's rounding is one pixel short (`geometry.lattice`) may be
+    off by that pixel in a jittered crop; without jitter every point finds itself.
+
+    Args:
+      box: (2,) start and end of the box the canvas was cut from, px.
+      jittered: (2,) start and end of the jittered box, px.
+      track: crop size S and margin.
+      reach: lattice points to add on both sides of the jittered crop, <= S. The outermost one of
+        either side is declared unknown.
+
+    Returns:
+      (S + 2 reach,) int32 indices into the canvas, and whether the canvas reaches that far.
+    """
+    size = track.crop_size
+    start, extent = whole_pixels(jittered)
+    canvas_start, canvas_extent = whole_pixels(box)
+    # lax.div truncates; all its operands are kept >= 0 here (by adding whole periods), where that
+    # is the floor. jnp's // handles signs, and that costs more than the warp itself.
+    k = jnp.arange(-reach, size + reach, dtype=jnp.int32)
+    source = start + jax.lax.div((k + size) * extent, jnp.int32(size)) - extent
+    # Canvas point j shows source pixel canvas_start + floor(j canvas_extent / S). The first j that
+    # shows `source` or a later one is ceil((source - canvas_start) S / canvas_extent); its
+    # predecessor may be nearer where the crop skips source pixels.
+    offset = jnp.clip(source - canvas_start, -canvas_extent, 2 * canvas_extent)
+    later = jax.lax.div((offset + canvas_extent) * size + canvas_extent - 1, canvas_extent) - size
+    shown = jax.lax.div((later + size) * canvas_extent, jnp.int32(size)) - canvas_extent
+    shown_before = (
+        jax.lax.div((later - 1 + 2 * size) * canvas_extent, jnp.int32(size)) - 2 * canvas_extent
+    )
+    index = jnp.where(offset - shown_before < shown - offset, later - 1, later) + track.margin
+    known = (index >= 0) & (index < track.canvas_size) & (k > -reach) & (k < size + reach - 1)
+    return jnp.clip(index, 0, track.canvas_size - 1), known
+
+
+def whole_pixels(edges: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """First pixel and number of pixels (>= 1) of a clipped box along one axis, as it is cut."""
+    start, stop = edges[0].astype(jnp.int32), edges[1].astype(jnp.int32)
+    return start, jnp.maximum(stop - start, 1)
+
+
+def source_coordinates(
+    size: int, rotation_deg: jax.Array, scale: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """M^-1 of every pixel of the output: where cv2.warpAffine samples the crop. Two (S, S)."""
+    angle = jnp.deg2rad(rotation_deg)
+    cos, sin = jnp.cos(angle) / scale, jnp.sin(angle) / scale
+    ramp = jnp.arange(size, dtype=jnp.float32) - size / 2
+    u, v = ramp[None, :], ramp[:, None]
+    return cos * u - sin * v + size / 2, sin * u + cos * v + size / 2
+
+
+def bilinear(frame: jax.Array, x: jax.Array, y: jax.Array) -> jax.Array:
+    """Samples (F, F) at (x, y); coordinates beyond the frame read its outermost ring."""
+    last = frame.shape[0] - 1
+    x, y = jnp.clip(x, 0, last), jnp.clip(y, 0, last)
+    column = jnp.minimum(x.astype(jnp.int32), last - 1)
+    row = jnp.minimum(y.astype(jnp.int32), last - 1)
+    right, down = x - column, y - row
+    width = frame.shape[1]
+    corner = row * width + column
+    above = take(frame, corner) * (1 - right) + take(frame, corner + 1) * right
+    corner = corner + width
+    below = take(frame, corner) * (1 - right) + take(frame, corner + 1) * right
+    return above * (1 - down) + below * down
+
+
+Border = Literal["canvas", "crop"]
+
+# Random erasing (Zhong et al. 2017) with the official program's ranges; the official program draws
+# until a rectangle fits, which about one in thirty does not.
+_NOISE_AREA = (0.02, 0.4)
+_NOISE_ASPECT = (0.3, 1 / 0.3)
+_NOISE_ATTEMPTS = 4
+
+
+class Draws(NamedTuple):
+    """The random numbers of a batch of B examples.
+
+    Attributes:
+      box_jitter_px: (B, 4) float32, added to the box's x0, y0, x1, y1, px of the full frame.
+      rotation_deg: (B,) float32, counter-clockwise on the screen.
+      scale: (B,) float32, in-plane, and of the depth where the track's depth is relative.
+      noise: (B, S, S) float32, added to the finished image, normalised units.
+    """
+
+    box_jitter_px: jax.Array
+    rotation_deg: jax.Array
+    scale: jax.Array
+    noise: jax.Array
+
+
+def example_keys(key: jax.Array, batch_size: int, first: jax.Array | int = 0) -> jax.Array:
+    """One key for each row of a batch, by its position in the global batch.
+
+    What an example draws then depends on the run, the step and its place in the batch, and not on how many
+    devices the batch is spread over.
+
+    Args:
+      key: the step's.
+      batch_size: B, rows at hand.
+      first: position of the first of them in the global batch.
+
+    Returns:
+      (B,) JAX random keys.
+    """
+    return jax.vmap(partial(jax.random.fold_in, key))(first + jnp.arange(batch_size))
+
+
+def draw(keys: jax.Array, track: TrackSpec) -> Draws:
+    """Draws the official augmentation of a track, for each example from its own key.
+
+    Args:
+      keys: (B,) JAX random keys, from `example_keys`.
+      track: its `augmentation` gives the ranges, its `crop_size` the size of the noise.
+    """
+    return jax.vmap(partial(_draw_one, track=track))(keys)
+
+
+def _draw_one(key: jax.Array, track: TrackSpec) -> Draws:
+    """The draws of one example, without the leading axis."""
+    ranges = track.augmentation
+    jitter_key, rotation_key, scale_key, noise_key = jax.random.split(key, 4)
+    jitter, turn = ranges.box_jitter_px, ranges.max_rotation_deg
+    low, high = ranges.scale_range
+    return Draws(
+        # Whole pixels in [-jitter, jitter), as the official program draws them.
+        box_jitter_px=jax.random.randint(jitter_key, (4,), -jitter, max(jitter, 1 - jitter)).astype(
+            jnp.float32
+        ),
+        rotation_deg=jax.random.uniform(rotation_key, minval=-turn, maxval=turn),
+        scale=jax.random.uniform(scale_key, minval=low, maxval=high),
+        noise=_rectangle_noise(noise_key, track),
+    )
+
+
+def no_draws(batch_size: int, track: TrackSpec) -> Draws:
+    """Draws that change nothing: `augment` then returns the evaluation image and target."""
+    size = track.crop_size
+    return Draws(
+        box_jitter_px=jnp.zeros((batch_size, 4)),
+        rotation_deg=jnp.zeros((batch_size,)),
+        scale=jnp.ones((batch_size,)),
+        noise=jnp.zeros((batch_size, size, size)),
+    )
+
+
+def _rectangle_noise(key: jax.Array, track: TrackSpec) -> jax.Array:
+    """Gaussian noise on a random rectangle of an S x S image with probability p, zero elsewhere."""
+    size = track.crop_size
+    apply_key, area_key, aspect_key, place_key, noise_key = jax.random.split(key, 5)
+    low, high = _NOISE_AREA
+    area = jax.random.uniform(area_key, (_NOISE_ATTEMPTS,), minval=low, maxval=high) * size**2
+    aspect = jax.random.uniform(
+        aspect_key, (_NOISE_ATTEMPTS,), minval=_NOISE_ASPECT[0], maxval=_NOISE_ASPECT[1]
+    )
+    extents = jnp.round(jnp.sqrt(jnp.stack([area * aspect, area / aspect], axis=-1)))
+    # The first attempt that fits; if none of four does (1 in 10^6) the first, cut to the image.
+    fits = jnp.all(extents < size, axis=-1)
+    extent = jnp.minimum(extents[jnp.argmax(fits)], size)
+    corner = jnp.floor(jax.random.uniform(place_key, (2,)) * (size - extent + 1))
+    inside = [
+        (axis >= corner[i]) & (axis < corner[i] + extent[i])
+        for i, axis in enumerate((jnp.arange(size)[:, None], jnp.arange(size)[None, :]))
+    ]
+    applied = jax.random.uniform(apply_key, ()) < track.augmentation.noise_probability
+    noise = track.augmentation.noise_sigma * jax.random.normal(noise_key, (size, size))
+    return jnp.where(applied & inside[0] & inside[1], noise, 0.0)
+
+
+def normalize(
+    depth: jax.Array | np.ndarray,
+    center_depth_mm: jax.Array | np.ndarray,
+    track: TrackSpec,
+    scale: jax.Array | float = 1.0,
+) -> jax.Array:
+    """Stored depth -> the network's input units.
+
+    Where the track's depth is relative to a centre c: depths with |d - c| >= the depth window
+    become c, then ((d - c) scale - mean) / std. Otherwise (d - mean) / std, in the track's image
+    unit, and `scale` has no effect: an absolute distance says where the body stands, and the
+    official program for those tracks was never published.
+
+    Args:
+      depth: (..., H, W) integer or float, in `track.storage_unit_mm`.
+      center_depth_mm: (...) mm; ignored where the reference is zero.
+      track: the constants.
+      scale: (...) or scalar, the augmentation's scale.
+
+    Returns:
+      (..., H, W) float32.
+    """
+    unit = track.storage_unit_mm / track.image_unit_mm
+    image = jnp.asarray(depth).astype(jnp.float32) * unit
+    if track.depth_reference == "center":
+        center = jnp.asarray(center_depth_mm, jnp.float32)[..., None, None] / track.image_unit_mm
+        image = image - center
+        if track.depth_window_mm is not None:
+            image = jnp.where(
+                jnp.abs(image) >= track.depth_window_mm / track.image_unit_mm, 0.0, image
+            )
+        image = image * jnp.asarray(scale, jnp.float32)[..., None, None]
+    return (image - track.mean) / track.std
+
+
+def evaluation_images(
+    canvas: jax.Array | np.ndarray, center_depth_mm: jax.Array | np.ndarray, track: TrackSpec
+) -> jax.Array:
+    """The official test-time input: the centre of the canvas, normalised, nothing resampled.
+
+    Args:
+      canvas: (B, S + 2m, S + 2m) uint16, storage units.
+      center_depth_mm: (B,) mm.
+      track: sizes and constants.
+
+    Returns:
+      (B, S, S, 1) float32.
+    """
+    window = slice(track.margin, track.margin + track.crop_size)
+    return normalize(canvas[..., window, window], center_depth_mm, track)[..., None]
+
+
+def targets(
+    joints_uvd: jax.Array, box_px: jax.Array, center_depth_mm: jax.Array, track: TrackSpec
+) -> jax.Array:
+    """Joints in the full frame -> the network's target (device twin of `crops.joints_to_crop`).
+
+    Args:
+      joints_uvd: (B, K, 3 or 2) px, px, mm.
+      box_px: (B, 4) clipped, unrounded boxes, px.
+      center_depth_mm: (B,) mm.
+      track: crop size, mu and theta.
+
+    Returns:
+      (B, K, 3 or 2): px, px of the crop, depth in network units.
+    """
+    box = jnp.asarray(box_px, jnp.float32)[:, None, :]
+    joints = jnp.asarray(joints_uvd, jnp.float32)
+    extent = jnp.maximum(box[..., 2:] - box[..., :2], 1.0)
+    uv = (joints[..., :2] - box[..., :2]) * track.crop_size / extent
+    depth = joints[..., 2:]
+    if track.depth_reference == "center":
+        depth = depth - jnp.asarray(center_depth_mm, jnp.float32)[:, None, None]
+    return jnp.concatenate([uv, depth * track.joint_depth_scale], axis=-1)
+
+
+def augment(
+    canvas: jax.Array,
+    box_px: jax.Array,
+    window_px: jax.Array,
+    center_depth_mm: jax.Array,
+    joints_uvd: jax.Array,
+    draws: Draws,
+    track: TrackSpec,
+    border: Border = "canvas",
+) -> tuple[jax.Array, jax.Array]:
+    """Applies given draws to a batch: images and targets for training.
+
+    Args:
+      canvas: (B, S + 2m, S + 2m) uint16, storage units, 0 = no reading.
+      box_px: (B, 4) the clipped box each canvas was cut from, px.
+      window_px: (B, 4) the box before clipping, px: this is what the jitter moves.
+      center_depth_mm: (B,) mm.
+      joints_uvd: (B, K, 3 or 2) px, px, mm, full frame.
+      draws: from `draw`.
+      track: sizes and constants.
+      border: what rotation and scaling pull in from beyond the jittered crop. "crop": 0.0 in
+        normalised units, as the official program; "canvas": the real pixels of the margin, and "no
+        reading" beyond them.
+
+    Returns:
+      images: (B, S, S, 1) float32, normalised.
+      joints: (B, K, 3 or 2) float32, crop px and network depth units.
+    """
+    box = jnp.asarray(box_px, jnp.float32)
+    jittered = _clip_to_frame(
+        jnp.asarray(window_px, jnp.float32) + draws.box_jitter_px, track.frame_size
+    )
+    # One ring of background goes around the crop; coordinates beyond it are clipped onto it.
+    reach = 1 + (track.margin if border == "canvas" else 0)
+    crops = for_each_example(
+        partial(_jittered_crop, track=track, border=border, reach=reach),
+        canvas,
+        box,
+        jittered,
+        jnp.asarray(center_depth_mm, jnp.float32),
+        draws.scale,
+    )
+    x, y = jax.vmap(partial(source_coordinates, track.crop_size))(draws.rotation_deg, draws.scale)
+    images = jax.vmap(bilinear)(crops, x + reach, y + reach)
+    joints = targets(joints_uvd, jittered, center_depth_mm, track)
+    uv = _rotate_and_scale(joints[..., :2], draws.rotation_deg, draws.scale, track.crop_size)
+    depth = joints[..., 2:]
+    if track.depth_reference == "center":
+        depth = depth * draws.scale[:, None, None]
+    return (images + draws.noise)[..., None], jnp.concatenate([uv, depth], axis=-1)
+
+
+def _clip_to_frame(box: jax.Array, frame_size: tuple[int, int]) -> jax.Array:
+    last = jnp.array([frame_size[0] - 1, frame_size[1] - 1] * 2, jnp.float32)
+    return jnp.clip(box, 0.0, last)
+
+
+def _rotate_and_scale(
+    uv: jax.Array, rotation_deg: jax.Array, scale: jax.Array, crop_size: int
+) -> jax.Array:
+    """Maps crop points (B, K, 2) by M = cv2.getRotationMatrix2D((S/2, S/2), rotation, scale)."""
+    angle = jnp.deg2rad(rotation_deg)[:, None]
+    cos, sin = jnp.cos(angle) * scale[:, None], jnp.sin(angle) * scale[:, None]
+    u, v = uv[..., 0] - crop_size / 2, uv[..., 1] - crop_size / 2
+    return jnp.stack([cos * u + sin * v, -sin * u + cos * v], axis=-1) + crop_size / 2
+
+
+def _jittered_crop(
+    canvas: jax.Array,
+    box: jax.Array,
+    jittered: jax.Array,
+    center_depth_mm: jax.Array,
+    scale: jax.Array,
+    track: TrackSpec,
+    border: Border,
+    reach: int,
+) -> jax.Array:
+    """One example's jittered crop, looked up in its canvas and normalised, with its surroundings.
+
+    Returns:
+      (S + 2 reach, S + 2 reach) float32; the outermost ring is what lies beyond everything.
+    """
+    columns, column_known = canvas_lookup(box[0::2], jittered[0::2], track, reach)
+    rows, row_known = canvas_lookup(box[1::2], jittered[1::2], track, reach)
+    pixels = take(canvas, rows[:, None] * track.canvas_size + columns[None, :])
+    pixels = jnp.where(row_known[:, None] & column_known[None, :], pixels, 0)
+    image = normalize(pixels, center_depth_mm, track, scale)
+    if border == "crop":
+        k = jnp.arange(-reach, track.crop_size + reach)
+        inside = (k >= 0) & (k < track.crop_size)
+        image = jnp.where(inside[:, None] & inside[None, :], image, 0.0)
+    return image

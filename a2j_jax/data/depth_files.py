@@ -1,0 +1,445 @@
+"""Depth frames from files: one reader, with the same rules for building data sets and for predicting.
+
+| file | `frame_format` of the track | depth |
+| --- | --- | --- |
+| 16-bit one-channel PNG, TIFF or PGM, 32-bit integer TIFF, integer `.npy` | any | value × `depth_unit_mm` |
+| float TIFF, float `.npy` | any | the value, in mm; refused in metres, or with a unit |
+| 8-bit RGB image | `nyu_packed` | (G·256 + B) × `depth_unit_mm`; red holds the synthetic rendering's label |
+| 8-bit image or `.npy`, grey or the first channel | `stretch8` | grey levels, of which only the order counts |
+| 8-bit image or `.npy` | any other | refused |
+
+0, negative and non-finite values mean "no reading" everywhere. The kind of a file is told by its contents, not by its
+name. Every checksum of a PNG is verified (Pillow decodes on without); TIFF, PGM and `.npy` have none: their headers
+must fit their size.
+"""
+
+import contextlib
+import io
+import logging
+import os
+import re
+import struct
+import warnings
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from a2j_jax.data.array_files import parse_npy
+from a2j_jax.errors import UnreadableFrame, UserError, printable
+from a2j_jax.files import regular_file
+
+# Smaller floats are no depths in mm: no camera sees that near. Metres have outliers (65.535) above.
+NEAREST_MM = 20.0
+IN_METRES = (
+    f"nearly all readings are below {NEAREST_MM:g} mm: are these meters (multiply by 1000), or is the unit of counts "
+    "(depth_unit_mm) too small?"
+)
+_MOST_OUTLIERS = 0.01
+# Without loss, by Pillow's names.
+_TIFF_COMPRESSIONS = (
+    "raw",
+    "tiff_lzw",
+    "tiff_adobe_deflate",
+    "tiff_deflate",
+    "packbits",
+    "zstd",
+    "lzma",
+)
+_EXPECTED = "a depth frame (16-bit PNG, TIFF or PGM, or .npy)"
+_LARGEST_FILE = 1 << 30  # bytes
+_MOST_PIXELS = 1 << 26
+_SATURATED = 65535
+# Pillow's own setting to keep the memory of one frame for the next: NYU frames read a third faster.
+if "PILLOW_BLOCKS_MAX" not in os.environ:
+    Image.core.set_blocks_max(4)
+
+# Pillow logs what it raises as well.
+logging.getLogger("PIL.TiffImagePlugin").setLevel(logging.CRITICAL)
+
+Values = npt.NDArray[Any]
+
+
+class DepthFile(NamedTuple):
+    """A depth frame as read.
+
+    Attributes:
+      depth: (H, W) uint16 or float32 mm, 0 = no reading; grey levels of an 8-bit image for `stretch8`. Not for writing.
+      description: the kind of file and the unit: "16-bit PNG, 0.25 mm per count".
+    """
+
+    depth: npt.NDArray[Any]
+    description: str
+
+
+def read_depth(
+    path: str | Path,
+    frame_format: str = "depth16",
+    depth_unit_mm: float = 1.0,
+    floats_in_mm: bool = False,
+) -> DepthFile:
+    """Reads one depth frame; see the table of this module.
+
+    Args:
+      path: of the file.
+      frame_format: the track's.
+      depth_unit_mm: mm per count of integer values; an Intel SR305 has 0.125.
+      floats_in_mm: decimal numbers are mm whatever the unit, which a track has for its counts; else a unit other than
+        1 is refused with them, for whoever gives one means it.
+
+    Raises:
+      UnreadableFrame: missing, damaged, of another kind, too large, in metres, or without any reading.
+      UserError: a unit that is not a positive number.
+    """
+    check_depth_unit(depth_unit_mm)
+    try:
+        values, kind = _decode(_contents(Path(path)), frame_format)
+        if floats_in_mm and values.dtype.kind == "f":
+            depth_unit_mm = 1.0
+        return _to_depth(values, kind, frame_format, depth_unit_mm)
+    except UnreadableFrame as error:
+        raise UnreadableFrame(error.reason, path, error.detail) from error
+
+
+def in_metres(depth: Values) -> bool:
+    """Whether nearly all readings are nearer than any camera sees, if they are mm."""
+    plausible = np.count_nonzero(depth >= NEAREST_MM)
+    return bool(plausible < _MOST_OUTLIERS * np.count_nonzero(depth > 0))
+
+
+def check_depth_unit(depth_unit_mm: float) -> None:
+    """Validates mm per count.
+
+    Raises:
+      UserError: not a positive number.
+    """
+    if not (np.isfinite(depth_unit_mm) and depth_unit_mm > 0):
+        raise UserError(f"depth_unit_mm {depth_unit_mm:g}: expected a number above 0")
+
+
+def _contents(path: Path) -> bytes:
+    try:
+        regular_file(path, _EXPECTED)
+        if path.stat().st_size > _LARGEST_FILE:
+            raise UnreadableFrame(f"larger than 1 GiB; expected {_EXPECTED}")
+        return path.read_bytes()
+    except OSError as error:
+        raise UnreadableFrame(f"not readable ({error.strerror})") from error
+    except UnreadableFrame:
+        raise
+    except UserError as error:  # says where first; that is said by read_depth
+        raise UnreadableFrame(str(error).removeprefix(f"{printable(str(path))}: ")) from error
+
+
+def _decode(contents: bytes, frame_format: str) -> tuple[Values, str]:
+    """The numbers of a file, (H, W) of any type, and what kind of file it is."""
+    for start, decode in _DECODERS.items():
+        if contents.startswith(start):
+            return decode(contents, frame_format)
+    known = next((name for start, name in _REFUSED.items() if contents.startswith(start)), "")
+    if known:
+        raise UnreadableFrame(f"is {known}; expected {_EXPECTED}")
+    if not contents:
+        raise UnreadableFrame("is empty; a download or copy was cut off")
+    raise UnreadableFrame(f"not an image, or cut off in its first bytes; expected {_EXPECTED}")
+
+
+def _to_depth(values: Values, kind: str, frame_format: str, depth_unit_mm: float) -> DepthFile:
+    """Values as stored -> depth; `kind` begins the description."""
+    by_order = frame_format == "stretch8"  # no unit matters there
+    if values.ndim != 2 or not values.size:
+        raise UnreadableFrame(
+            "not one depth image (height, width)", detail=f"found shape {values.shape}"
+        )
+    _check_size(values.shape[1], values.shape[0])
+    if values.dtype.itemsize == 1 and not by_order:
+        raise UnreadableFrame(f"has 8-bit values ({kind}); expected {_expected(frame_format)}")
+    depth = _in_mm(values, 1.0 if by_order else depth_unit_mm)
+    highest = depth.max()
+    if not highest > 0:
+        negative = values.dtype.kind != "u" and depth.min() < 0
+        raise UnreadableFrame(
+            "no depth is above 0; expected mm from the camera, counted positive"
+            if negative
+            else "no reading at all (every pixel is 0)"
+        )
+    is_float = values.dtype.kind == "f"
+    if is_float and not by_order and in_metres(depth):
+        raise UnreadableFrame(IN_METRES)
+    saturated = values.dtype == np.uint16 and not by_order and values.max() == _SATURATED
+    if saturated and not np.any((values > 0) & (values < _SATURATED)):
+        raise UnreadableFrame("every reading is 65,535: a saturated sensor saw nothing")
+    unit = "used by order only" if by_order else f"{depth_unit_mm:g} mm per count"
+    description = f"{kind}, {'mm' if is_float and not by_order else unit}"
+    if values.dtype.kind != "u" and depth.min() < 0:
+        depth = np.maximum(depth, np.float32(0))
+        description += ", negative values taken as no reading"
+    return DepthFile(depth, description)
+
+
+def _in_mm(values: Values, unit_mm: float) -> Values:
+    """uint16 where values are of that type and need no scaling, else float32; not finite -> 0."""
+    if values.dtype.kind == "f":
+        if unit_mm != 1:
+            raise UnreadableFrame(
+                "holds decimal numbers, which are taken for mm: leave out the depth unit, or save "
+                "whole numbers"
+            )
+        with np.errstate(over="ignore"):  # a float64 beyond float32 becomes inf: no reading
+            depth = values.astype(np.float32)
+        return np.where(np.isfinite(depth), depth, np.float32(0))
+    if values.dtype.itemsize > 2 or values.dtype.kind == "i":
+        return (values * float(unit_mm)).astype(np.float32)
+    if unit_mm != 1:
+        return values.astype(np.float32) * np.float32(unit_mm)
+    return values.astype(np.uint16, copy=False)
+
+
+def _expected(frame_format: str) -> str:
+    return {
+        "nyu_packed": "NYU's 8-bit RGB image with depth = G*256 + B, or a one-channel 16-bit one",
+        "stretch8": "an 8-bit image, gray or RGB, or a one-channel 16-bit one",
+    }.get(frame_format, "a one-channel 16-bit image")
+
+
+# --- images
+
+
+class _Png(NamedTuple):
+    width: int
+    height: int
+    bits: int  # per sample
+    color: int  # type: 0 grey, 2 RGB, 3 palette, 4 grey and alpha, 6 RGBA
+    interlaced: int
+    pixels: list[memoryview]  # compressed
+
+
+def _png(contents: bytes, frame_format: str) -> tuple[Values, str]:
+    png = _undamaged_png(contents)
+    if png.bits == 16 and png.color != 0:
+        raise UnreadableFrame(
+            f"is a 16-bit PNG of several channels; expected {_expected(frame_format)}"
+        )
+    image = _load(contents, "PNG", png)
+    if png.bits == 16:
+        return np.asarray(image).astype(np.uint16, copy=False), "16-bit PNG"
+    return _from_8_bit(image, "PNG", frame_format)
+
+
+def _undamaged_png(contents: bytes) -> _Png:
+    """A PNG that is complete and of a sane size, and all of whose checksums match.
+
+    A chunk's checksum covers its type and its data, the compressed pixels among them: a changed bit anywhere is
+    noticed at 1 % of the cost of decoding. (The Adler-32 within the compressed data would need decoding them twice.)
+    """
+    at, view, png = 8, memoryview(contents), None
+    while at + 12 <= len(contents):
+        end = at + 8 + int.from_bytes(contents[at : at + 4], "big")
+        kind = contents[at + 4 : at + 8]
+        if end + 4 > len(contents):
+            break
+        if zlib.crc32(view[at + 4 : end]) != int.from_bytes(contents[end : end + 4], "big"):
+            raise UnreadableFrame(
+                "damaged PNG: a checksum does not match; copy or download it again",
+                detail=f"chunk {printable(kind.decode('latin-1'))} at byte {at}",
+            )
+        if png is None:
+            if kind != b"IHDR" or end - at != 21:
+                raise UnreadableFrame("damaged PNG: its header is missing")
+            width, height, bits, color, _, _, interlaced = struct.unpack_from(
+                ">IIBBBBB", contents, at + 8
+            )
+            _check_size(width, height)
+            png = _Png(width, height, bits, color, interlaced, [])
+        elif kind == b"IDAT":
+            png.pixels.append(view[at + 8 : end])
+        elif kind == b"IEND":
+            return png
+        at = end + 4
+    raise UnreadableFrame("truncated image: its end is missing; copy or download it again")
+
+
+# First column and row of Adam7's passes, and their steps.
+_PASSES = (
+    *((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4)),
+    *((0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)),
+)
+
+
+def _has_all_rows(png: _Png) -> bool:
+    """Whether the compressed data hold all pixels; takes two thirds of the time of decoding."""
+    bits = png.bits * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}.get(png.color, 0)
+    size = 0
+    for column, row, across, down in _PASSES if png.interlaced else ((0, 0, 1, 1),):
+        width, height = -(-(png.width - column) // across), -(-(png.height - row) // down)
+        size += height * (1 + -(-width * bits // 8)) if width > 0 and height > 0 else 0
+    return len(zlib.decompressobj().decompress(b"".join(png.pixels), size)) == size
+
+
+def _check_size(width: int, height: int) -> None:
+    if not (width and height and width * height <= _MOST_PIXELS):
+        raise UnreadableFrame(
+            "damaged image, or not a depth frame: absurd size", detail=f"{width} x {height} px"
+        )
+
+
+def _tiff(contents: bytes, frame_format: str) -> tuple[Values, str]:
+    image = _load(contents, "TIFF")
+    with _damage_reported():
+        tags: Any = getattr(image, "tag_v2", {})
+        bits, signed = max(tags.get(258, (1,))), tags.get(339, (1,))[0] == 2
+    if image.info.get("compression") not in _TIFF_COMPRESSIONS:
+        raise UnreadableFrame("is a TIFF compressed with loss; expected LZW, deflate or none")
+    if image.mode in ("I", "F", "I;16", "I;16B", "I;16L", "I;16N"):
+        values = np.asarray(image)
+        if image.mode == "I" and bits == 32 and not signed:
+            values = values.view(np.uint32)  # Pillow knows signed ones only
+        kind = "float TIFF" if image.mode == "F" else f"{bits}-bit TIFF"
+        return values.astype(values.dtype.newbyteorder("="), copy=False), kind
+    if bits > 8:
+        raise UnreadableFrame(
+            f"is a {bits}-bit TIFF of several channels; expected {_expected(frame_format)}"
+        )
+    return _from_8_bit(image, "TIFF", frame_format)
+
+
+def _from_8_bit(image: Image.Image, kind: str, frame_format: str) -> tuple[Values, str]:
+    name = {"L": "gray", "LA": "gray", "P": "palette"}.get(image.mode, image.mode)
+    name = f"8-bit {name} {kind}"
+    if frame_format == "nyu_packed" and image.mode == "RGB":
+        # Two channels on their own: six times as fast as all three interleaved.
+        depth = np.asarray(image.getchannel("G")).astype(np.uint16)
+        depth <<= 8
+        depth |= np.asarray(image.getchannel("B"))
+        return depth, f"{name} with G*256 + B"
+    if frame_format == "stretch8" and image.mode in ("L", "LA", "RGB", "RGBA", "P"):
+        grey = image.convert("RGB") if image.mode == "P" else image
+        return np.asarray(grey.getchannel(0)), name
+    hint = "; NYU's packed frames need track 'nyu'" if image.mode == "RGB" else ""
+    raise UnreadableFrame(f"is an {name}; expected {_expected(frame_format)}{hint}")
+
+
+def _load(contents: bytes, kind: str, png: _Png | None = None) -> Image.Image:
+    """A decoded image of one of Pillow's formats; `png`: of a PNG, whose rows are to be complete."""
+    with (
+        _damage_reported(),
+        warnings.catch_warnings(action="ignore"),
+        Image.open(io.BytesIO(contents), formats=(kind,)) as image,
+    ):
+        _check_size(*image.size)
+        if kind == "TIFF" and getattr(image, "n_frames", 1) > 1:
+            raise UnreadableFrame("holds several images; expected one frame per file")
+        if png is not None:
+            _load_all_rows(image, png)
+        else:
+            with _stderr_muted():
+                image.load()
+        return image
+
+
+@contextlib.contextmanager
+def _damage_reported() -> Iterator[None]:
+    """Within, whatever is raised means that the file is damaged."""
+    try:
+        yield
+    except UnreadableFrame:
+        raise
+    except Exception as error:  # Pillow raises whatever it stumbles over in a damaged file
+        reason = "truncated image" if "truncated" in str(error) else "damaged or unsupported image"
+        raise UnreadableFrame(f"{reason}; copy or download it again") from error
+
+
+@contextlib.contextmanager
+def _stderr_muted() -> Iterator[None]:
+    """Within, nothing reaches the terminal: libtiff prints errors by itself, which are raised as well."""
+    try:
+        terminal = os.dup(2)
+    except OSError:  # it is closed
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(terminal, 2)
+        os.close(nowhere)
+        os.close(terminal)
+
+
+def _load_all_rows(image: Any, png: _Png) -> None:
+    """Pillow leaves the rows that compressed data lack as they are, 0, without a word.
+
+    A mark in the last pixel tells: decoded rows replace it. Where it is still there, the data are decoded once more.
+    """
+    bands = len(image.getbands())
+    mark = (165, 90, 195, 60)[:bands] if bands > 1 else 165
+    last = png.width - 1, png.height - 1
+    if not png.interlaced:
+        image.load_prepare()
+        image.im.putpixel(last, mark)
+    image.load()
+    if (png.interlaced or image.im.getpixel(last) == mark) and not _has_all_rows(png):
+        raise UnreadableFrame("truncated image: rows are missing; copy or download it again")
+
+
+# Numbers of the header: separated by whitespace and comments, the last one ended by one character.
+_PGM_HEADER = re.compile(rb"P[25]" + rb"(?:\s|#[^\r\n]*[\r\n])+(\d{1,9})" * 3 + rb"\s")
+
+
+def _pgm(contents: bytes, frame_format: str) -> tuple[Values, str]:
+    """A PGM's samples as they are: Pillow would scale them so that the header's highest becomes 65,535."""
+    header = _PGM_HEADER.match(contents[:4096])
+    if header is None:
+        raise UnreadableFrame("damaged PGM header")
+    width, height, highest = map(int, header.groups())
+    _check_size(width, height)
+    if not 0 < highest < 65536:
+        raise UnreadableFrame("damaged PGM header", detail=f"maxval {highest}")
+    bits, count, data = (16 if highest > 255 else 8), width * height, contents[header.end() :]
+    try:
+        if contents[:2] == b"P5":
+            size = count * bits // 8
+            values = np.frombuffer(data[:size], ">u2" if bits == 16 else "u1")
+            whole = not data[size:].strip()
+        else:
+            with warnings.catch_warnings(action="error"):  # text that is no number
+                values, whole = np.fromstring(data, np.int64, sep=" "), True
+        whole = whole and len(values) == count and 0 <= values.min() <= values.max() <= highest
+    except (ValueError, DeprecationWarning):
+        whole = False
+    if not whole:
+        raise UnreadableFrame("damaged PGM: its samples do not fit its header; copy it again")
+    return values.reshape(height, width).astype(f"u{bits // 8}"), f"{bits}-bit PGM"
+
+
+def _npy(contents: bytes, frame_format: str) -> tuple[Values, str]:
+    try:
+        values = parse_npy(contents)
+    except ValueError as error:
+        raise UnreadableFrame(f"{error}; save the depth with np.save(path, depth_mm)") from error
+    if values.dtype.kind not in "iuf":
+        raise UnreadableFrame("an array of booleans or text; expected numbers, depth in mm")
+    return values.astype(values.dtype.newbyteorder("="), copy=False), f"{values.dtype.name} .npy"
+
+
+_DECODERS: dict[bytes, Callable[[bytes, str], tuple[Values, str]]] = {
+    b"\x89PNG\r\n\x1a\n": _png,
+    b"\x93NUMPY": _npy,
+    b"II*\0": _tiff,
+    b"MM\0*": _tiff,
+    b"II+\0": _tiff,  # with 64-bit offsets
+    b"MM\0+": _tiff,
+    b"P5": _pgm,
+    b"P2": _pgm,
+}
+_REFUSED = {
+    b"PK": "an archive (.npz) of several arrays",
+    b"\xff\xd8": "a JPEG image, whose values are approximate",
+    b"BM": "a BMP image",
+    b"\x89HDF": "an HDF5 file",
+}

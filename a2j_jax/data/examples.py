@@ -1,0 +1,161 @@
+"""The examples of one split on disk in random access, and what becomes of those that cannot be read.
+
+A split lies in shards, files in ArrayRecord's format. Every record carries a checksum: a flipped bit is
+found out when its record is read, and costs that record alone. A file that was cut off has lost the index
+at its end, and with it all its records; the other shards are read on.
+"""
+
+import bisect
+import itertools
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import tensorflow_datasets as tfds
+from array_record.python import array_record_module
+from numpy.typing import NDArray
+
+from a2j_jax.errors import UserError
+from a2j_jax.log import say
+
+Example = dict[str, Any]
+OnBadExample = Literal["fail", "skip"]
+
+_skipped: dict[str, int] = {}  # what was said -> number of examples; each is said once a process
+
+
+class Examples:
+    """A split's examples, by their position in it: 0 to `len` - 1."""
+
+    def __init__(
+        self, builder: tfds.core.DatasetBuilder, split: str, on_bad_example: OnBadExample = "fail"
+    ) -> None:
+        """Opens no file yet; each shard is opened when the first of its examples is read.
+
+        Args:
+          builder: the data set.
+          split: one that it has, or a TFDS slice of one, not empty.
+          on_bad_example: "fail" raises on what cannot be read, "skip" says so and goes on.
+
+        Raises:
+          UserError: a file is missing, with "fail": found out now, rather than at the first of its examples.
+        """
+        self._folder = Path(builder.data_path)
+        self._split = split
+        self._skip = on_bad_example == "skip"
+        self._shards = builder.info.splits[split].file_instructions
+        self._ends = list(itertools.accumulate(shard.take for shard in self._shards))
+        self._stored = builder.as_data_source(split=split)
+        for shard in self._shards:
+            if not self._skip and not Path(shard.filename).is_file():
+                raise UserError(f"{shard.filename} is missing; {self._how_to_mend()}")
+
+    def __len__(self) -> int:
+        """Number of examples, readable or not."""
+        return self._ends[-1]
+
+    def __getitem__(self, row: int) -> Example:
+        """The example at a position.
+
+        Raises:
+          UserError: it cannot be read; with either `on_bad_example`.
+        """
+        found = self._find(row)
+        if isinstance(found, _Fault):
+            raise UserError(f"{found.what}; {self._how_to_mend()}") from found.error
+        return found
+
+    def get(self, row: int) -> Example | None:
+        """The example at a position; None, and a line the first time, where it cannot be read."""
+        found = self._find(row)
+        if not isinstance(found, _Fault):
+            return found
+        if found.what not in _skipped:
+            _skipped[found.what] = found.examples
+            skipped = sum(_skipped.values())
+            say(f"skipped: {found.what} ({skipped:,} skipped so far)", everywhere=True)
+        return None
+
+    def read(self, rows: Iterable[int]) -> tuple[list[Example], NDArray[np.bool_]]:
+        """The examples at these positions.
+
+        With "skip" another example of the split takes the place of one that cannot be read: always the same
+        one, so that what is read is a function of the rows and the files alone.
+
+        Returns:
+          One example for every row, and which of them are their rows' own.
+
+        Raises:
+          UserError: an example cannot be read, with "fail"; or none of the split can.
+        """
+        examples, own = [], []
+        for row in map(int, rows):
+            example = self.get(row) if self._skip else self[row]
+            own.append(example is not None)
+            examples.append(self._stand_in(row) if example is None else example)
+        return examples, np.array(own, bool)
+
+    def _stand_in(self, row: int) -> Example:
+        """Steps of about 0.618 of the split that visit all of it: damage comes in runs, its stand-ins do not."""
+        count = len(self)
+        stride = next(
+            n for n in itertools.count(math.ceil(0.618 * count)) if math.gcd(n, count) == 1
+        )
+        for steps in range(1, count):
+            example = self.get((row + steps * stride) % count)
+            if example is not None:
+                return example
+        raise UserError(
+            f"{self._folder}: none of the {count:,} examples of split {self._split!r} can be read; "
+            f"delete {self._folder} and build it again"
+        )
+
+    def _find(self, row: int) -> "Example | _Fault":
+        try:
+            example: Example = self._stored[row]
+            return example
+        except MemoryError:
+            raise
+        except Exception as error:  # what array_record, protobuf and the decoders make of damage
+            return self._fault(row, error)
+
+    def _fault(self, row: int, error: Exception) -> "_Fault":
+        """Where a row lies, whether it is its record or the whole shard that cannot be read, and why."""
+        number = bisect.bisect_right(self._ends, row)
+        shard, end = self._shards[number], self._ends[number]
+        first = end - shard.take  # position in the split of the shard's first example
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        records, rows = f"record {shard.skip + row - first}", f"example {row}"
+        reason = f"cannot be read: {lines[0][:160]}"
+        whole = _whole_shard(Path(shard.filename))
+        if whole:
+            records = f"records {shard.skip} to {shard.skip + shard.take - 1}"
+            rows, reason = f"examples {first} to {end - 1}", whole
+        what = f"{shard.filename}, {records} ({rows} of split {self._split!r}): {reason}"
+        return _Fault(what, shard.take if whole else 1, error)
+
+    def _how_to_mend(self) -> str:
+        return (
+            f"delete {self._folder} and build it again, or train and evaluate without what cannot be read: "
+            "--on_bad_example=skip"
+        )
+
+
+def _whole_shard(path: Path) -> str:
+    """Why no record of a shard can be read; empty where it is not all of them."""
+    if not path.is_file():
+        return "the file is missing"
+    # Without its index a file opens all the same, as one of no records.
+    if not array_record_module.ArrayRecordReader(str(path)).num_records():
+        return f"the file ({path.stat().st_size:,} bytes) is cut off, or damaged at its end"
+    return ""
+
+
+class _Fault(NamedTuple):
+    """What cannot be read and why, how many examples that is, and what was raised."""
+
+    what: str
+    examples: int
+    error: Exception

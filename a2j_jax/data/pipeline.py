@@ -1,0 +1,407 @@
+"""Examples on disk -> batches of arrays on the host.
+
+Random access -> deterministic shuffle -> batch -> this process's share of it. A batch is bytes off the disk
+and nothing else: augmentation and normalisation happen on the device. No worker processes: on a
+small machine they cost more than they bring; one thread reads ahead.
+
+A batch is a dict of numpy arrays, B rows each:
+
+* `canvas` (B, S + 2m, S + 2m) uint16, in the track's storage unit, 0 = no reading;
+* `joints_uvd` (B, K, 3 or 2) float32, full frame, px, px, mm; `valid` (B, K) bool;
+* `box_px`, `window_px` (B, 4) float64: the crop box, clipped and before clipping, px;
+* `center_uvd` (B, 3) float32, px, px, mm; `camera` (B, 4) float32 fx, fy, u0, v0;
+* `index` (B,) int64, the frame's position in its split;
+* in evaluation only, `frame_id` (B,) bytes, the frame's name; `mask` (B,) bool: false rows are padding, or stand in
+  for examples that cannot be read, and count for nothing.
+
+A batch of all processes together is the same whatever their number: process r of P has rows r B/P to
+(r + 1) B/P of it.
+"""
+
+import dataclasses
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import grain
+import jax
+import numpy as np
+import numpy.typing as npt
+import tensorflow_datasets as tfds
+
+from a2j_jax.data.examples import Example, Examples, OnBadExample
+from a2j_jax.errors import UserError
+from a2j_jax.files import (
+    check_folder_name,
+    file_digest,
+    local_path,
+    read_json,
+    regular_file,
+    write_file,
+)
+from a2j_jax.tracks import TRACKS, TrackRecord, TrackSpec
+
+Batch = dict[str, np.ndarray]
+DIGESTS = "digests.json"
+_DESCRIPTIONS = ("dataset_info.json", "features.json", "metadata.json")  # of a TFDS data set
+
+# One thread reads ahead of the device; a second would only fight it for the interpreter lock.
+_READ_AHEAD = grain.ReadOptions(num_threads=1, prefetch_buffer_size=4)
+
+
+def train_batches(
+    data_dir: str | Path,
+    track: TrackSpec,
+    split: str,
+    batch_size: int,
+    seed: int,
+    *,
+    on_bad_example: OnBadExample = "fail",
+    process_index: int | None = None,
+    process_count: int | None = None,
+) -> grain.DatasetIterator:
+    """Endless shuffled batches; batch k is a function of (seed, k) and of the files alone.
+
+    Every epoch is a new permutation of all frames, and epochs follow each other without a gap, so a
+    batch may hold the end of one and the start of the next.
+
+    Args:
+      data_dir: a TFDS data directory, or the folder of one data set.
+      track: what the examples must be of.
+      split: e.g. "train", or a TFDS slice such as "train[:80%]".
+      batch_size: B of all processes together.
+      seed: of the shuffle, >= 0.
+      on_bad_example: with "skip" another example stands in for one that cannot be read (`Examples.read`).
+      process_index: this process; JAX's by default.
+      process_count: number of processes; JAX's by default.
+
+    Returns:
+      An iterator over batches with `get_state()` (a small JSON-able dict, the same in every process and for
+      any number of them) and `set_state()`.
+
+    Raises:
+      UserError: no such data, an empty split, or examples that do not fit the track; and, from the
+        iterator, what cannot be read.
+    """
+    examples = _open(data_dir, track, split, on_bad_example)
+    rows = _rows_of_share(batch_size, process_index, process_count)
+    order = grain.MapDataset.range(len(examples)).shuffle(seed=seed).repeat()
+
+    def read(batch: int) -> Batch:
+        # Only this process's rows are looked up: of a large batch, the others' would take longer than reading.
+        found, _ = examples.read(order[int(row)] for row in rows(batch))
+        return _stacked(found)
+
+    batches = grain.MapDataset.range(sys.maxsize // batch_size).map(read)
+    return iter(batches.to_iter_dataset(_READ_AHEAD))
+
+
+def eval_batches(
+    data_dir: str | Path,
+    track: TrackSpec,
+    split: str,
+    batch_size: int,
+    *,
+    on_bad_example: OnBadExample = "fail",
+    process_index: int | None = None,
+    process_count: int | None = None,
+) -> Iterator[Batch]:
+    """Every frame of a split once, in order; the last batch is padded, and `mask` tells the frames from it.
+
+    All batches have B rows, and all processes get the same number of batches.
+
+    Args:
+      data_dir: a TFDS data directory, or the folder of one data set.
+      track: what the examples must be of.
+      split: e.g. "test", or a TFDS slice.
+      batch_size: B of all processes together.
+      on_bad_example: with "skip" the mask leaves out what cannot be read: of `num_frames` frames, the masks of
+        all processes count that many fewer.
+      process_index: this process; JAX's by default.
+      process_count: number of processes; JAX's by default.
+
+    Raises:
+      UserError: as `train_batches`.
+    """
+    examples = _open(data_dir, track, split, on_bad_example)
+    rows_of = _rows_of_share(batch_size, process_index, process_count)
+    frames = len(examples)
+
+    def read(batch: int) -> Batch:
+        rows = rows_of(batch)
+        found, readable = examples.read(np.minimum(rows, frames - 1))
+        names = np.array([example["frame_id"] for example in found], np.bytes_)
+        return {**_stacked(found), "frame_id": names, "mask": (rows < frames) & readable}
+
+    batches = grain.MapDataset.range(-(-frames // batch_size)).map(read)
+    return iter(batches.to_iter_dataset(_READ_AHEAD))
+
+
+def num_frames(data_dir: str | Path, track: TrackSpec, split: str) -> int:
+    """Number of frames of a split, readable or not.
+
+    Raises:
+      UserError: no such data, an empty split, or examples that do not fit the track.
+    """
+    frames: int = _find_split(data_dir, track, split).info.splits[split].num_examples
+    return frames
+
+
+def has_labels(
+    data_dir: str | Path,
+    track: TrackSpec,
+    split: str,
+    look_at: int = 4096,
+    *,
+    on_bad_example: OnBadExample = "fail",
+) -> bool:
+    """Whether any joint is labelled in a split, or in `look_at` of its frames, evenly spread.
+
+    Raises:
+      UserError: as `train_batches`.
+    """
+    examples = _open(data_dir, track, split, on_bad_example)
+    step = max(len(examples) // look_at, 1)
+    return any(examples.read([row])[0][0]["valid"].any() for row in range(0, len(examples), step))
+
+
+def example_reader(
+    data_dir: str | Path,
+    track: TrackSpec,
+    split: str,
+    evaluated: npt.NDArray[np.int64] | None = None,
+) -> Callable[[int], Example]:
+    """Random access to single examples: a function from the position in a split to the example.
+
+    Args:
+      data_dir: a TFDS data directory, or the folder of one data set.
+      track: what the examples must be of.
+      split: e.g. "test", or a TFDS slice.
+      evaluated: (N,) `index` of the frames that an evaluation counted, in order. Where it skipped some, the
+        function is of the position among these.
+
+    Raises:
+      UserError: as `train_batches`.
+    """
+    if evaluated is None:
+        return _open(data_dir, track, split, "fail").__getitem__
+    examples = _open(data_dir, track, split, "skip")
+    skipped = len(examples) - len(evaluated)
+
+    def find(row: int) -> Example:
+        # It lies as many positions further on as were skipped before it.
+        for position in range(row, row + skipped + 1):
+            example = examples.get(position)
+            if example is not None and example["index"] == evaluated[row]:
+                return example
+        raise UserError(f"frame {evaluated[row]} of split {split!r} cannot be read any more")
+
+    return find
+
+
+def metadata(data_dir: str | Path, track: TrackSpec) -> dict[str, Any]:
+    """What the builder wrote down about a data set, as JSON.
+
+    "provenance" (centre sources, notes), "skipped" (split -> reason -> frames) and "statistics" (mean and std
+    of the training crops), each where known.
+
+    Raises:
+      UserError: there is no such data set.
+    """
+    return dict(find_dataset(data_dir, track).info.metadata or {})
+
+
+def depth_unit_mm(data_dir: str | Path, track: TrackSpec) -> float | None:
+    """The unit of raw depth that a custom data set was built with, mm per count; None where it states none.
+
+    Raises:
+      UserError: there is no such data set.
+    """
+    spec = metadata(data_dir, track).get("spec")
+    told = spec.get("distribution") if isinstance(spec, Mapping) else None
+    unit = told.get("depth_unit_mm") if isinstance(told, Mapping) else None
+    return float(unit) if isinstance(unit, int | float) and unit > 0 else None
+
+
+def record_of(data_dir: str | Path, track: TrackSpec) -> TrackRecord:
+    """What a data set states of its track.
+
+    Raises:
+      UserError: there is no such data set.
+    """
+    return _record(_newest(data_dir, track))
+
+
+def as_stored(data_dir: str | Path, track: TrackSpec) -> TrackSpec:
+    """The track with the storage unit that a data set states: another one changes no score.
+
+    Raises:
+      UserError: there is no such data set.
+    """
+    unit = record_of(data_dir, track).storage_unit_mm
+    return track if unit is None else dataclasses.replace(track, storage_unit_mm=unit)
+
+
+def find_dataset(data_dir: str | Path, track: TrackSpec) -> tfds.core.DatasetBuilder:
+    """The newest data set of a track, at its crop size, below a data directory.
+
+    Args:
+      data_dir: a TFDS data directory (`<data_dir>/<track>/<config>/<version>`), or that folder.
+      track: what the examples must be of.
+
+    Raises:
+      UserError: there is none, or only ones of other shapes; or it was built from another track or with other
+        joints, window or camera than `track` has: scores would mean something else.
+    """
+    builder = _newest(data_dir, track)
+    # Frames may be rendered for any camera: each example carries its own, and is scored with it.
+    rendered = ("camera", "frame_size") if track.name in TRACKS else ()
+    found = _record(builder).differences(TrackRecord.of(track), rendered)
+    if found:
+        raise UserError(
+            f"{builder.data_path} was built with other values than track {track.name!r} has: {'; '.join(found)}; "
+            "name the data set built from this track, or build it again"
+        )
+    return builder
+
+
+def _record(builder: tfds.core.DatasetBuilder) -> TrackRecord:
+    return TrackRecord.of_dataset(builder.info.metadata or {}, builder.name)
+
+
+def _newest(data_dir: str | Path, track: TrackSpec) -> tfds.core.DatasetBuilder:
+    data_dir = local_path(data_dir, "data directory")
+    check_folder_name(data_dir)
+    if data_dir.exists() and not data_dir.is_dir():
+        raise UserError(
+            f"data directory {data_dir} is a file; name the folder that `a2j build` wrote to"
+        )
+    if not data_dir.exists():
+        raise UserError(f"no data directory {data_dir}; {_how_to_build(data_dir, track)}")
+    direct = data_dir / "dataset_info.json"
+    found = [direct] if direct.exists() else data_dir.glob(f"{track.name}/**/dataset_info.json")
+    # A folder that a killed build left behind is not a data set.
+    folders = [info.parent for info in found if not info.parent.name.startswith("incomplete.")]
+    if not folders:
+        raise UserError(
+            f"{data_dir} holds no data set of track {track.name!r}; "
+            + _how_to_build(data_dir, track)
+        )
+    builders = sorted((_builder(folder) for folder in folders), key=lambda found: found.version)
+    wanted = _shapes(track)
+    for builder in reversed(builders):
+        if all(_shape(builder, name) == shape for name, shape in wanted.items()):
+            return builder
+    there = "; ".join(
+        f"{builder.data_path}: " + ", ".join(f"{n} {_shape(builder, n)}" for n in wanted)
+        for builder in builders
+    )
+    expected = ", ".join(f"{name} {shape}" for name, shape in wanted.items())
+    raise UserError(
+        f"examples do not fit track {track.name!r} at crop size {track.crop_size}: expected "
+        f"{expected}; found {there}; {_how_to_build(data_dir, track)}"
+    )
+
+
+def _how_to_build(data_dir: Path, track: TrackSpec) -> str:
+    return (
+        f"build it: a2j build {track.name} --data_dir {data_dir} --crop_size {track.crop_size}, or name the "
+        "folder it was built in (--data_dir; --config.data.dir of a run)"
+    )
+
+
+def write_digests(folder: Path) -> None:
+    """Writes `digests.json` beside the descriptions of a finished data set, whose text has no checksum otherwise.
+
+    Raises:
+      UserError: it cannot be written.
+    """
+    digests = {name: file_digest(folder / name) for name in _DESCRIPTIONS}
+    write_file(folder / DIGESTS, json.dumps(digests, indent=2) + "\n")
+
+
+def _check_digests(folder: Path) -> None:
+    """Refuses descriptions that are not as they were written; data sets of before have no digests."""
+    path = folder / DIGESTS
+    if not path.exists():
+        return
+    digests = read_json(path, "digests of a data set")
+    for name in _DESCRIPTIONS:
+        file = regular_file(folder / name, "a description of a TFDS data set")
+        if not isinstance(digests, dict) or digests.get(name) != file_digest(file):
+            raise UserError(
+                f"{file} is damaged: it is not as it was when the data set was built; delete {folder} and build it "
+                f"again (or delete {DIGESTS} there if you changed the file yourself)"
+            )
+
+
+def _builder(folder: Path) -> tfds.core.DatasetBuilder:
+    _check_digests(folder)
+    try:
+        builder = tfds.builder_from_directory(folder)
+        # Both are read on first use otherwise, where nobody expects an error of TFDS.
+        dict(builder.info.metadata or {})
+        [split.file_instructions for split in builder.info.splits.values()]
+        return builder
+    except Exception as error:  # tfds raises whatever its JSON parsing does
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{folder}: not a readable TFDS data set ({reason}); rebuild it") from error
+
+
+def _shapes(track: TrackSpec) -> dict[str, tuple[int, ...]]:
+    return {
+        "canvas": (track.canvas_size, track.canvas_size),
+        "joints_uvd": (track.num_joints, track.joint_dims),
+    }
+
+
+def _shape(builder: tfds.core.DatasetBuilder, name: str) -> tuple[int, ...] | None:
+    features = builder.info.features
+    return tuple(features[name].shape) if name in features else None
+
+
+def _find_split(data_dir: str | Path, track: TrackSpec, split: str) -> tfds.core.DatasetBuilder:
+    """The data set, once it is known to have examples in this split."""
+    builder = find_dataset(data_dir, track)
+    folder = Path(builder.data_path)
+    name = split.split("[")[0]
+    if name not in builder.info.splits:
+        splits = ", ".join(builder.info.splits) or "none"
+        raise UserError(f"{folder} has no split {name!r} (splits: {splits})")
+    try:
+        frames = builder.info.splits[split].num_examples
+    except (ValueError, AssertionError) as error:
+        raise UserError(f"split {split!r} of {folder}: {error}") from error
+    if frames <= 0:  # "test[5:2]" has fewer than none
+        raise UserError(f"split {split!r} of {folder} is empty")
+    return builder
+
+
+def _open(
+    data_dir: str | Path, track: TrackSpec, split: str, on_bad_example: OnBadExample
+) -> Examples:
+    return Examples(_find_split(data_dir, track, split), split, on_bad_example)
+
+
+def _stacked(examples: list[Example]) -> Batch:
+    return {
+        name: np.stack([example[name] for example in examples])
+        for name in examples[0]
+        if name != "frame_id"  # Text has no place on a device.
+    }
+
+
+def _rows_of_share(
+    batch_size: int, process_index: int | None, process_count: int | None
+) -> Callable[[int], npt.NDArray[np.int64]]:
+    """Number of a batch -> positions of this process's share of it, in the sequence that is batched."""
+    rank = jax.process_index() if process_index is None else process_index
+    ranks = jax.process_count() if process_count is None else process_count
+    if batch_size < 1 or batch_size % ranks:
+        raise UserError(
+            f"batch size {batch_size}: expected a positive multiple of the number of processes, {ranks}"
+        )
+    share = batch_size // ranks
+    return lambda batch: batch * batch_size + rank * share + np.arange(share)

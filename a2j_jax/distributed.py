@@ -1,0 +1,430 @@
+"""Several processes of one job: how they find each other, who reports, where they wait, and in which order they end.
+
+JAX aborts every process (C++ stack, status -6) that is connected to its coordination service when that goes away. The
+service therefore runs in a small process of its own (`serve`), which outlives all connections: no process takes the
+others along, whether it finishes, fails or is killed. Each publishes how it ended, and disconnects before it exits.
+
+Importing this does not import JAX: the command line asks here who it is before it knows what it will do.
+"""
+
+import contextlib
+import itertools
+import math
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from a2j_jax.errors import UserError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+JOIN_SECONDS = 300  # nodes of a cluster do not start at once
+_BARRIER_SECONDS = 24 * 3600
+_LAST_WORDS_SECONDS = 10
+_END_SECONDS = 60
+_DISCONNECT_SECONDS = 30
+_BEAT_SECONDS = 5
+_SILENCE_SECONDS = (
+    60  # less than JAX's own limit, at which it aborts the process with a stack trace
+)
+_JAX_SILENCE_SECONDS = 600
+_ALIVE, _ENDED = "a2j alive/", "a2j ended/"  # + index: what processes publish
+_parted = threading.Event()
+_threads: list[threading.Thread] = []
+_last_word = threading.Lock()  # taken by the thread that prints why this process ends
+
+
+def initialize(
+    coordinator_address: str | None,
+    num_processes: int | None,
+    process_id: int | None,
+    detect: bool,
+    timeout_seconds: int = JOIN_SECONDS,
+) -> None:
+    """Join the other processes of this job, before anything touches a device.
+
+    Args:
+      coordinator_address: "HOST:PORT" of process 0; the port is free there and the same for all.
+      num_processes: how many there are.
+      process_id: which one this is, from 0.
+      detect: let JAX find what is not given from the cluster (Slurm, Open MPI, TPU, Kubernetes).
+      timeout_seconds: where not all have come by then, the process ends with status 2: JAX would abort it
+        in the midst of a call that nothing can interrupt.
+
+    Raises:
+      UserError: values that are missing or contradict each other, or no cluster to detect.
+    """
+    import jax
+
+    _check(coordinator_address, num_processes, process_id, detect)
+    from jaxlib import _jax
+
+    from a2j_jax.log import say
+
+    _jax.get_distributed_runtime_service = _Service  # which JAX calls in process 0
+    who = "this process" if process_id is None else f"process {process_id}"
+    where = coordinator_address or "the coordinator that the cluster named"
+    if process_id == 0 and coordinator_address is not None:
+        _check_port(coordinator_address)
+    say(f"{who} joins {num_processes or 'the'} processes at {where}")
+    end = threading.Timer(timeout_seconds, _give_up, (who, where, timeout_seconds))
+    end.daemon = True
+    end.start()
+    try:
+        jax.distributed.initialize(
+            coordinator_address,
+            num_processes,
+            process_id,
+            # Without it Slurm's idea of local devices would be mixed with what was said here.
+            cluster_detection_method=None if detect else "deactivate",
+            initialization_timeout=timeout_seconds + 60,
+            heartbeat_timeout_seconds=_JAX_SILENCE_SECONDS,
+            shutdown_timeout_seconds=0,  # disconnecting waits for nobody: `leave` does
+        )
+    except Exception as error:  # of JAX, of its client and of every kind of cluster
+        said = " ".join(str(error).split())
+        if detect and not coordinator_address:
+            raise UserError(
+                f"--distributed: no cluster was found that says who takes part ({said}); expected Slurm, Open "
+                "MPI, a TPU slice or Kubernetes; else give --coordinator_address HOST:PORT, --num_processes N "
+                "and --process_id I"
+            ) from error
+        raise UserError(f"{who} cannot join the others at {where}: {said}") from error
+    finally:
+        end.cancel()
+    if jax.default_backend() == "cpu":
+        # Process 0 alone would find its programs there, and gloo waits 30 s at most for others that still compile.
+        jax.config.update("jax_enable_compilation_cache", False)
+    if several():
+        own = _client(), jax.process_index(), jax.process_count()
+        _start(_watch, *own)
+
+
+def _check(address: str | None, count: int | None, index: int | None, detect: bool) -> None:
+    given = {"--coordinator_address": address, "--num_processes": count, "--process_id": index}
+    missing = [name for name, value in given.items() if value is None]
+    if missing and not detect:
+        raise UserError(
+            f"several processes need {', '.join(given)} on each of them; missing here: {', '.join(missing)} "
+            "(or --distributed, where the cluster says it)"
+        )
+    if address is not None and not address.rpartition(":")[2].isdecimal():
+        raise UserError(f"--coordinator_address {address}: expected HOST:PORT, e.g. 10.0.0.1:9876")
+    if count is not None and index is not None and index >= count:
+        raise UserError(
+            f"--process_id {index} of --num_processes {count}: expected 0 to {count - 1}, each once"
+        )
+
+
+def _check_port(address: str) -> None:
+    """JAX would wait in vain where another program has the port; the service of a job that just ended gives it back."""
+    for patience in (1, 1, 1, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("", int(address.rpartition(":")[2])))
+                return
+            except (OSError, OverflowError) as error:
+                if patience and isinstance(error, OSError):
+                    time.sleep(patience)
+                    continue
+                raise UserError(
+                    f"--coordinator_address {address}: process 0 cannot listen at that port ({error}); "
+                    "name another one, the same for all"
+                ) from error
+
+
+def _give_up(who: str, where: str, seconds: int) -> None:
+    _print_last(
+        f"{who}: not all processes came to {where} within {seconds} s; check that the address is "
+        "process 0's and can be reached from here, that every process was started, and with its own "
+        "--process_id"
+    )
+    os._exit(2)
+
+
+def several() -> bool:
+    """Whether this process has joined others."""
+    jax = sys.modules.get("jax")
+    return jax is not None and jax.distributed.is_initialized() and jax.process_count() > 1
+
+
+def count() -> int:
+    """How many processes take part; 1 for one on its own."""
+    return sys.modules["jax"].process_count() if several() else 1
+
+
+def is_first() -> bool:
+    """Whether this is process 0, which writes, builds and tells what is to be done once."""
+    return not several() or sys.modules["jax"].process_index() == 0
+
+
+def name() -> str:
+    """Who this is, as in `process 1 of 4`; empty for a process on its own."""
+    if not several():
+        return ""
+    jax = sys.modules["jax"]
+    return f"process {jax.process_index()} of {jax.process_count()}"
+
+
+def leave(failed: bool = False, wait: bool = True) -> None:
+    """Part from the others: publish how this process ended, wait a moment for them to end too, and disconnect.
+
+    Call it when everything is printed and saved, and exit afterwards.
+
+    Args:
+      failed: this process did not do its part, and the others cannot finish theirs.
+      wait: for the others. After a failure they get 10 s to find the same mistake for themselves; otherwise 60 s, in
+        case they still receive data from here.
+    """
+    if not several():
+        return
+    _parted.set()
+    index, processes = sys.modules["jax"].process_index(), count()
+    with contextlib.suppress(Exception):  # the coordinator is out of reach: nobody to tell
+        _client().key_value_set(f"{_ENDED}{index}", str(int(failed)), allow_overwrite=True)
+        end = time.monotonic() + (_LAST_WORDS_SECONDS if failed else _END_SECONDS)
+        while wait and time.monotonic() < end:
+            ended = _ended(_client())
+            if len(ended) == processes or (not failed and any(ended.values())):
+                break
+            time.sleep(0.1)
+    for thread in _threads:  # that watches: it has seen `_parted`, unless a call of its takes long
+        thread.join(_DISCONNECT_SECONDS)
+    _start(sys.modules["jax"].distributed.shutdown).join(_DISCONNECT_SECONDS)
+
+
+def _start(target: Callable[..., None], *arguments: Any) -> threading.Thread:
+    thread = threading.Thread(target=target, args=arguments, daemon=True)
+    _threads.append(thread)
+    thread.start()
+    return thread
+
+
+def in_a_call() -> bool:
+    """Whether a thread of this module is still in a call of JAX: taking down the interpreter would then abort."""
+    return any(thread.is_alive() for thread in _threads)
+
+
+def claim_last_word() -> None:
+    """To be called before printing why this process ends: its watching thread does not print another reason."""
+    if not several():
+        return  # nobody watches, and `main` may be called again
+    if not _last_word.acquire(blocking=False) and not _parted.is_set():
+        time.sleep(_LAST_WORDS_SECONDS)  # that thread is printing, and ends the process
+
+
+def report_failure(error: Exception) -> int:
+    """Print why one of several processes fails; returns its exit status.
+
+    Where another process failed, or contact with it was lost, that is one line; otherwise a bug, with a traceback.
+    """
+    reason = _lost(error)
+    claim_last_word()
+    if not reason:
+        traceback.print_exception(error)
+        reason = f"{type(error).__name__} ended it"
+    _print_last(f"{name()}: {_last_line(reason)}")
+    return 1
+
+
+def _lost(error: Exception) -> str:
+    """How another process caused this error; empty where none did."""
+    end = time.monotonic() + 2  # it may need a moment to publish its failure
+    while time.monotonic() < end:
+        try:
+            failed = [index for index, has_failed in _ended(_client()).items() if has_failed]
+        except Exception:  # of JAX's client
+            return "the coordination service cannot be reached"
+        if failed:
+            return f"process {failed[0]} failed"
+        time.sleep(0.1)
+    text = " ".join(str(error).split())
+    if any(sign in text for sign in ("Gloo", "gloo", "UNAVAILABLE", "onnection", "NCCL", "peer")):
+        return f"contact with another process was lost ({text[:200]})"
+    return ""
+
+
+def _last_line(reason: str) -> str:
+    return (
+        f"{reason}; what that process printed last may say why. The same command continues from the last complete "
+        "checkpoint"
+    )
+
+
+def wait_for_all(barrier: str) -> None:
+    """Block until every process is here; any work one of them does before may take its time.
+
+    Args:
+      barrier: a name that is used once.
+    """
+    if several():
+        # JAX's public barrier is a computation, and those give up after a while.
+        _client().wait_at_barrier(f"a2j {barrier}", _BARRIER_SECONDS * 1000)
+
+
+def _client() -> Any:
+    """JAX's line to process 0."""
+    from jax._src.distributed import global_state
+
+    assert global_state.client is not None
+    return global_state.client
+
+
+def _ended(client: Any) -> dict[int, bool]:
+    """Processes that have come to their end -> whether they failed."""
+    found = client.key_value_dir_get(_ENDED)
+    return {int(key.rpartition("/")[2]): value == "1" for key, value in found}
+
+
+def _watch(client: Any, index: int, processes: int) -> None:
+    """Give signs of life, and end this process where another has failed or stopped giving them.
+
+    Without it the others would wait, in a save or for what a device is to send. Python is not asked there, and
+    JAX's own heartbeat aborts the process.
+    """
+    who = f"process {index} of {processes}"
+    start = time.monotonic()
+    # Process -> its last sign, and when that was first seen.
+    last = dict.fromkeys(range(processes), ("", start))
+    failed_at: dict[int, float] = {}
+    reached_at = start
+    for sign in itertools.count():
+        with contextlib.suppress(Exception):
+            client.key_value_set(f"{_ALIVE}{index}", str(sign), allow_overwrite=True)
+            ended = _ended(client)
+            reached_at = now = time.monotonic()
+            for key, seen in client.key_value_dir_get(_ALIVE):
+                other = int(key.rpartition("/")[2])
+                if last[other][0] != seen:
+                    last[other] = seen, now
+            silent = [other for other, (_, at) in last.items() if now - at > _SILENCE_SECONDS]
+            silent = [other for other in silent if other not in ended]
+            for other in (other for other, has_failed in ended.items() if has_failed):
+                failed_at.setdefault(other, now)
+            if silent:
+                numbers = ", ".join(map(str, silent))
+                _end_alone(who, f"nothing was heard of process {numbers} for {_SILENCE_SECONDS} s")
+            # This process may be about to find and report the same mistake.
+            late = [other for other, at in failed_at.items() if now - at > 2 * _LAST_WORDS_SECONDS]
+            if late:
+                _end_alone(who, f"process {late[0]} failed")
+        if time.monotonic() - reached_at > 2 * _SILENCE_SECONDS:
+            _end_alone(who, "the coordination service cannot be reached")
+        if _parted.wait(_BEAT_SECONDS):
+            return
+
+
+def _end_alone(who: str, reason: str) -> None:
+    if _parted.is_set() or not _last_word.acquire(blocking=False):
+        return
+    _print_last(f"{who}: {_last_line(reason)}")
+    with contextlib.suppress(Exception):
+        _client().key_value_set(f"{_ENDED}{who.split()[1]}", "1", allow_overwrite=True)
+    os._exit(1)
+
+
+def _print_last(text: str) -> None:
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # nobody reads it
+        print(f"a2j: error: {text}", file=sys.stderr, flush=True)
+
+
+class _Service:
+    """Stands in for JAX's coordination service in process 0: starts `serve`, which ends by itself."""
+
+    def __init__(self, address: str, processes: int, **_: Any) -> None:
+        program = "import sys; from a2j_jax.distributed import serve; serve(*sys.argv[1:])"
+        path = os.pathsep.join([str(Path(__file__).resolve().parent.parent), *sys.path])
+        started = subprocess.Popen(
+            [sys.executable, "-c", program, address, str(processes), str(os.getpid())],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=os.environ | {"PYTHONPATH": path},
+            start_new_session=True,  # Ctrl-C in a terminal is not meant for it
+        )
+        assert started.stdout is not None
+        with started.stdout as answer:
+            if not answer.read(1):
+                raise RuntimeError(f"its coordination service cannot listen at {address}")
+        started.returncode = 0  # it outlives this process: nobody waits for it
+
+    def shutdown(self) -> None:
+        """Does nothing: it ends when all have disconnected."""
+
+
+def serve(address: str, processes: str, parent: str) -> None:
+    """Run JAX's coordination service until process 0 has ended and all connections are closed.
+
+    Args:
+      address: to listen at, "[::]:PORT".
+      processes: how many take part.
+      parent: process number of process 0 of the job.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    from jaxlib import _jax
+
+    service = _jax.get_distributed_runtime_service(
+        address,
+        int(processes),
+        heartbeat_timeout=_JAX_SILENCE_SECONDS,
+        shutdown_timeout=0,
+    )
+    os.write(1, b".")
+    os.close(1)
+    while os.getppid() == int(parent):
+        time.sleep(0.2)
+    end = (
+        time.monotonic() + 3 * _SILENCE_SECONDS
+    )  # a host may be gone without closing its connection
+    while time.monotonic() < end and _connected(int(address.rpartition(":")[2])):
+        time.sleep(0.2)
+    del service
+    os._exit(0)
+
+
+def _connected(port: int) -> bool:
+    """Whether anybody is connected to this port of this machine; True where the system does not tell."""
+    lines: list[str] = []
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        with contextlib.suppress(OSError):
+            lines += Path(table).read_text().splitlines()[1:]
+    rows = [line.split() for line in lines]
+    return not rows or any(r[3] == "01" and int(r[1].rpartition(":")[2], 16) == port for r in rows)
+
+
+def rows_of_all(columns: "dict[str, NDArray[Any]]") -> "dict[str, NDArray[Any]]":
+    """Rows that each process has, put together in the order of the processes, bit for bit.
+
+    Args:
+      columns: name -> (N, ...) array; N may differ between processes, the rest may not.
+
+    Returns:
+      name -> (sum of all N, ...), the same in every process.
+    """
+    if not several() or not columns:
+        return columns
+    import numpy as np
+    from jax.experimental.multihost_utils import process_allgather
+
+    counts = process_allgather(np.array(len(next(iter(columns.values())))))
+    gathered = {}
+    for name, rows in columns.items():
+        # As bytes: what travels between devices is cut to 32 bits.
+        flat = np.ascontiguousarray(rows).reshape(len(rows), math.prod(rows.shape[1:]))
+        padded = np.zeros((counts.max(), flat.shape[1] * rows.itemsize), np.uint8)
+        padded[: len(rows)] = flat.view(np.uint8)
+        parts = [part[:n] for part, n in zip(process_allgather(padded), counts, strict=True)]
+        whole = np.ascontiguousarray(np.concatenate(parts)).view(rows.dtype)
+        gathered[name] = whole.reshape(-1, *rows.shape[1:])
+    return gathered

@@ -1,0 +1,271 @@
+"""Frames on disk → joints → JSON and an overlay picture: what `a2j predict` does."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import astuple, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from a2j_jax.data.depth_files import read_depth
+from a2j_jax.errors import UserError, printable
+from a2j_jax.files import MARK, local_path, regular_file
+from a2j_jax.geometry import Camera
+from a2j_jax.inference.predictor import DepthFrame, Location, PoseEstimate, Predictor
+from a2j_jax.log import say
+from a2j_jax.pictures import Tile, contact_sheet
+from a2j_jax.track_files import checked_camera
+from a2j_jax.tracks import TrackRecord, TrackSpec
+
+# What is a frame where a folder is named.
+_FRAME_SUFFIXES = (".npy", ".png", ".tif", ".tiff", ".pgm")
+
+
+@dataclass(frozen=True)
+class FilePrediction:
+    """One frame's file, the joints found in it, and the part of the frame they were found in.
+
+    Attributes:
+        path: as it was given.
+        estimate: the joints.
+        region: (h, w) depth inside the crop box, mm; for pictures.
+        origin_px: (u, v) of the region's first pixel in the frame.
+        located: the center or box that was found in the depth because none was given; else None.
+    """
+
+    path: str
+    estimate: PoseEstimate
+    region: DepthFrame
+    origin_px: tuple[int, int]
+    located: Location | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """One object of `--json`, rounded to four decimals: a ten-thousandth of a pixel or millimetre.
+
+        `path`, `joints_uvd`, `joints_xyz_mm` (3D only), `confidence`, `box_px` (the crop, clipped to the
+        frame), `center_uvd` (null where a box said where to look) and `milliseconds`.
+        """
+        estimate = self.estimate
+        frame: dict[str, Any] = {"path": self.path}
+        for name in ("joints_uvd", "joints_xyz_mm", "confidence"):
+            values = getattr(estimate, name)
+            if values is not None:
+                frame[name] = np.round(values, 4).tolist()
+        frame["box_px"] = np.round(estimate.box_px, 4).tolist()
+        center = estimate.center_uvd
+        frame["center_uvd"] = None if center is None else np.round(center, 4).tolist()
+        frame["milliseconds"] = round(estimate.milliseconds, 3)
+        return frame
+
+
+def predict_files(
+    predictor: Predictor,
+    paths: Sequence[str | Path],
+    centers_uvd: Sequence[ArrayLike] | None = None,
+    boxes_px: Sequence[ArrayLike] | None = None,
+    camera: Camera | None = None,
+    track: TrackSpec | None = None,
+    depth_unit_mm: float | None = None,
+) -> Iterator[FilePrediction]:
+    """Find the joints in each file, one at a time.
+
+    Args:
+        predictor: the network.
+        paths: frames, see `a2j_jax.data.depth_files`; each kind of file is logged once, with its unit.
+        centers_uvd: one (u px, v px, d mm) for all frames, or one for each.
+        boxes_px: one (x0, y0, x1, y1) px for all frames, or one for each. Neither: each frame's
+            depth says where to look (`Predictor.locate`).
+        camera: of the frames; the track's by default, with a warning about frames of another size than it takes.
+        track: of the frames: their format, unit and camera; the predictor's by default. A network trained on synthetic
+            hands reads NYU's frames with that of "nyu".
+        depth_unit_mm: of integer images and integer `.npy` files; the track's by default.
+
+    Raises:
+        UserError: as `read_depth` and `Predictor.__call__`, with the file's name; a number of
+            centers or boxes that is neither one nor the number of frames; no frames.
+    """
+    if not paths:
+        raise UserError("no depth frames given")
+    centers = _one_for_each(centers_uvd, len(paths), "centers_uvd")
+    boxes = _one_for_each(boxes_px, len(paths), "boxes_px")
+    source = track or predictor.spec
+    unit_mm = source.depth_unit_mm if depth_unit_mm is None else depth_unit_mm
+    expected_size = None
+    if camera is None:
+        camera = source.camera if track else predictor.camera
+        # Intrinsics are of a frame size; pixels of a 2D track are what they are.
+        expected_size = source.frame_size if camera and camera == source.camera else None
+    logged: set[str] = set()
+    doubted = 0
+    for path, center, box in zip(paths, centers, boxes, strict=True):
+        name = printable(str(path))
+        values, description = read_depth(path, source.frame_format, unit_mm, depth_unit_mm is None)
+        depth = values.astype(np.float32)
+        wrong_size = _wrong_size(depth, camera, expected_size)
+        for line, start in ((description, ""), (wrong_size, "warning: ")):
+            if line is not None and line not in logged:
+                logged.add(line)
+                say(f"{start}{name}: {line}")
+        located = None
+        try:
+            if center is None and box is None:
+                located = predictor.locate(depth, camera)
+                center, box = located.center_uvd, located.box_px
+            estimate = predictor(depth, center_uvd=center, box_px=box, camera=camera, name=name)
+        except UserError as error:
+            raise UserError(f"{name}: {error}") from error
+        doubted += estimate.warning is not None
+        x0, y0, x1, y1 = (int(edge) for edge in estimate.box_px)
+        region = depth[y0 : y1 + 1, x0 : x1 + 1].copy()
+        yield FilePrediction(str(path), estimate, region, (x0, y0), located)
+    if doubted > 1:
+        say(f"warning: {doubted} of {len(paths)} frames look like that")
+
+
+def _wrong_size(
+    depth: DepthFrame, camera: Camera | None, expected: tuple[int, int] | None
+) -> str | None:
+    """Why a camera is hardly that of a frame: it takes frames of another size."""
+    height, width = depth.shape
+    needed = "crop and mm are right only with the camera of the frame (fx, fy, cx, cy)"
+    if expected is not None and expected != (width, height):
+        return (
+            f"is {width}x{height}, the track's camera takes {expected[0]}x{expected[1]}: {needed}"
+        )
+    if camera and expected is None and not (0 <= camera.u0 < width and 0 <= camera.v0 < height):
+        point = f"{camera.u0:g},{camera.v0:g}"
+        return f"is {width}x{height}, the camera's principal point {point} lies outside: {needed}"
+    return None
+
+
+def to_json(
+    predictions: Sequence[FilePrediction],
+    spec: TrackSpec,
+    source: TrackSpec | None = None,
+    camera: Camera | None = None,
+) -> dict[str, Any]:
+    """The one object that `a2j predict --json` prints.
+
+    `{"track": ..., "joint_names": [...], "about": {...}, "frames": [...]}`: the track the network was trained on,
+    the K names that the rows of `joints_uvd`, `joints_xyz_mm` and `confidence` are of, and what evaluation compares
+    with the labels (`TrackRecord`, and where the crops came from).
+
+    Args:
+      predictions: of some frames.
+      spec: the track of the network.
+      source: the track of the frames; that of the network by default.
+      camera: of the frames; the source's by default.
+    """
+    source = source or spec
+    record = replace(TrackRecord.of(source), joints=spec.skeleton.joints)
+    if camera is not None:
+        record = replace(record, camera=astuple(camera))
+    if source.name != spec.name:  # the windows are another track's, by intent
+        record = replace(record, half_window_mm=None, depth_window_mm=None)
+    found = sum(prediction.located is not None for prediction in predictions)
+    centers = {"depth": found, "given": len(predictions) - found}
+    return {
+        "about": {
+            "written_by": MARK,
+            "track": record.to_json(),
+            "centers": {name: count for name, count in centers.items() if count},
+        },
+        "track": spec.name,
+        "joint_names": list(spec.skeleton.joints),
+        "frames": [prediction.to_json() for prediction in predictions],
+    }
+
+
+def write_overlay(
+    predictions: Sequence[FilePrediction], spec: TrackSpec, path: str | Path, columns: int = 4
+) -> Path:
+    """Draw each crop region with its skeleton, side by side, and write a PNG.
+
+    Raises:
+        UserError: matplotlib is not installed, or the file cannot be written.
+    """
+    tiles = [_overlay_tile(prediction, spec) for prediction in predictions]
+    # A picture of one or two frames is looked at closely: make it larger.
+    return contact_sheet(
+        tiles, spec.skeleton, path, columns, tile_inches=4.0 if len(tiles) <= 2 else 2.0
+    )
+
+
+def frame_files(paths: Sequence[str | Path]) -> list[Path]:
+    """Frames as named on a command line: files as they are, of folders the frames directly in them, by name.
+
+    Hidden files (`.DS_Store`, macOS's `._x.png`) and files of other kinds in a folder are no frames.
+
+    Raises:
+        UserError: there is no such file or folder, or a folder without frames.
+    """
+    found: list[Path] = []
+    for named in paths:
+        path = local_path(named, "depth frame")
+        if not path.is_dir():
+            found.append(regular_file(path, "a depth frame (16-bit PNG, TIFF or PGM, or .npy)"))
+            continue
+        frames = [
+            file
+            for file in sorted(path.iterdir())
+            if file.suffix.lower() in _FRAME_SUFFIXES
+            and not file.name.startswith(".")
+            and file.is_file()
+        ]
+        if not frames:
+            raise UserError(
+                f"{path}: no depth frames in this folder itself; expected {', '.join(_FRAME_SUFFIXES)} files"
+            )
+        found += frames
+    return found
+
+
+def camera_from(
+    fx: float | None = None,
+    fy: float | None = None,
+    cx: float | None = None,
+    cy: float | None = None,
+) -> Camera | None:
+    """The camera of four numbers in px; None where none of them is given.
+
+    Raises:
+        UserError: only some of the four, naming those missing; a number that is not finite, or no focal lengths
+            (`track_files.checked_camera`).
+    """
+    given = {"fx": fx, "fy": fy, "cx": cx, "cy": cy}
+    values = [value for value in given.values() if value is not None]
+    if not values:
+        return None
+    if len(values) < len(given):
+        there = " ".join(f"--{name}" for name, value in given.items() if value is not None)
+        missing = " ".join(f"--{name}" for name, value in given.items() if value is None)
+        raise UserError(f"{there} without {missing}: a camera is all four numbers, in px")
+    return checked_camera(given)
+
+
+def _overlay_tile(prediction: FilePrediction, spec: TrackSpec) -> Tile:
+    estimate = prediction.estimate
+    far = None
+    if estimate.center_depth_mm is not None and spec.depth_window_mm is not None:
+        far = estimate.center_depth_mm + spec.depth_window_mm
+    return Tile(
+        depth=prediction.region,
+        joints_uv=estimate.joints_uvd[:, :2] - np.asarray(prediction.origin_px),
+        title=Path(prediction.path).name,
+        far=far,
+    )
+
+
+def _one_for_each(
+    values: Sequence[ArrayLike] | None, count: int, what: str
+) -> Sequence[ArrayLike | None]:
+    if values is None or len(values) == 0:
+        return [None] * count
+    if len(values) == 1:
+        return list(values) * count
+    if len(values) != count:
+        raise UserError(
+            f"{len(values)} {what} for {count} frames: expected one for all, or one per frame"
+        )
+    return list(values)

@@ -1,0 +1,185 @@
+"""Progress for anything over a few seconds: a live bar on a terminal, a line now and then elsewhere.
+
+Everything goes to stderr; stdout belongs to results.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from rich.console import Console
+from rich.measure import Measurement
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column, Table
+from rich.text import Text
+
+from a2j_jax.errors import printable
+
+
+class _Stderr:
+    """Standard error, whatever it is at the moment; that nobody reads it any more is no reason to end.
+
+    A terminal that was closed, a `| head`, a `| tee` that Ctrl-C ended as well: from then on it leads nowhere.
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys.stderr, name)
+
+    def write(self, text: str) -> int:
+        try:
+            return sys.stderr.write(text)
+        except OSError:
+            self._lead_nowhere()
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            sys.stderr.flush()
+        except OSError:
+            self._lead_nowhere()
+
+    def _lead_nowhere(self) -> None:
+        with suppress(OSError, ValueError):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, sys.stderr.fileno())
+            os.close(nowhere)
+
+
+console = Console(file=_Stderr())  # type: ignore[arg-type]
+Advance = Callable[..., None]  # advance(count, note="")
+_LINE_EVERY_SECONDS = 15.0
+_WIDEST_TABLE = 2000  # columns
+_WIDE = 110  # columns that hold a bar with everything about it, and a note
+
+
+@contextmanager
+def progress(title: str, total: int, unit: str, done: int = 0) -> Iterator[Advance]:
+    """Show how far a piece of work is, how fast it goes and how long it will take.
+
+    Args:
+      title: what is going on.
+      total: how many units there are.
+      unit: their plural, e.g. "frames".
+      done: units finished earlier (a resumed run); they do not count towards the rate.
+
+    Yields:
+      `advance(count, note="")`, to be called as units finish. A note (the latest loss, say) stays until the
+      next one. What should not be lost is said by `say`: on a terminal it scrolls by above the bar.
+    """
+    title = printable(title)
+    if console.is_terminal:
+        with _live_bar(title, total, unit, done) as advance:
+            yield advance
+    else:
+        yield _lines(title, total, unit, done)
+
+
+@contextmanager
+def _live_bar(title: str, total: int, unit: str, done: int) -> Iterator[Advance]:
+    started = time.monotonic()
+    finished = 0
+    wide = console.width >= _WIDE
+    # On a narrow terminal a table squeezes whatever it likes: leave out what says least, and let nothing
+    # but the note be cut.
+    bar = Progress(
+        TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True)),
+        BarColumn(bar_width=24 if wide else 8),
+        MofNCompleteColumn(table_column=Column(no_wrap=True)),
+        *([TextColumn(unit), TextColumn("{task.fields[rate]}")] if wide else []),
+        TextColumn("ETA"),
+        TimeRemainingColumn(table_column=Column(no_wrap=True)),
+        TextColumn(
+            "{task.fields[note]}",
+            markup=False,
+            table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1),
+        ),
+        console=console,
+        expand=True,
+    )
+    with bar:
+        task = bar.add_task(title, total=total, completed=done, rate="", note="")
+
+        def advance(count: int, note: str = "") -> None:
+            nonlocal finished
+            finished += count
+            rate = f"{finished / max(time.monotonic() - started, 1e-9):.1f}/s"
+            fields = {"rate": rate, "note": printable(note)} if note else {"rate": rate}
+            bar.update(task, advance=count, **fields)  # type: ignore[arg-type]
+
+        yield advance
+
+
+def _lines(title: str, total: int, unit: str, done: int) -> Advance:
+    started = last_line = time.monotonic()
+    finished, latest = 0, ""
+
+    def advance(count: int, note: str = "") -> None:
+        nonlocal finished, last_line, latest
+        finished += count
+        latest = note or latest
+        now = time.monotonic()
+        if now - last_line < _LINE_EVERY_SECONDS and done + finished < total:
+            return
+        last_line = now
+        rate = finished / max(now - started, 1e-9)
+        remaining = max(total - done - finished, 0) / rate if rate else 0.0
+        text = f"{title}: {done + finished}/{total} {unit}, {rate:.1f}/s, ETA {clock(remaining)}"
+        say(f"{text}  {latest}" if latest else text)
+
+    return advance
+
+
+def clock(seconds: float) -> str:
+    """Seconds as m:ss or h:mm:ss."""
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02d}:{second:02d}" if hours else f"{minute}:{second:02d}"
+
+
+def say(text: str, everywhere: bool = False) -> None:
+    """One line for the person at the terminal; `everywhere`: from a process that is to be quiet, too."""
+    to = Console(file=_Stderr()) if everywhere and console.quiet else console  # type: ignore[arg-type]
+    to.print(plain(text), soft_wrap=True)
+
+
+def plain(text: str | Text) -> Text:
+    """A string as rich shows it literally: no markup, no emoji codes, no control characters."""
+    return Text(printable(text)) if isinstance(text, str) else text
+
+
+class PlainTable(Table):
+    """A rich table whose strings (title, heads and cells) are shown literally, as by `plain`."""
+
+    def __init__(self, title: str = "", **style: Any) -> None:
+        """Makes an empty table; `style` is rich's."""
+        super().__init__(title=plain(title) if title else None, **style)
+
+    def add_column(self, header: Any = "", *args: Any, **style: Any) -> None:
+        """Adds a column with a head, as rich does."""
+        super().add_column(plain(header), *args, **style)
+
+    def add_row(self, *cells: Any, **style: Any) -> None:
+        """Adds a row of cells, as rich does."""
+        super().add_row(*map(plain, cells), **style)
+
+
+def print_table(table: Table, to: Console | None = None) -> None:
+    """Print a table with every row on one line, however narrow the terminal or pipe.
+
+    Args:
+      table: to print.
+      to: a console; stderr by default.
+    """
+    to = to or console
+    natural = Measurement.get(to, to.options.update(max_width=_WIDEST_TABLE), table).maximum
+    if natural > to.width:
+        to = Console(file=to.file, width=natural, quiet=to.quiet)
+    to.print(table)
+
+
+def be_quiet() -> None:
+    """Show nothing more: of many processes that do the same, one is enough."""
+    console.quiet = True

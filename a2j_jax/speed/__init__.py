@@ -1,1 +1,0 @@
-"""How fast: the paper's two stages timed, for every network, and beside the official one in PyTorch."""

@@ -1,0 +1,522 @@
+"""How much is spent on a row: the paper's schedule, or a small network's that a laptop can afford.
+
+A table of the paper with ours beside it: Markdown, HTML and the terminal.
+
+Run the rows of one of the paper's tables, one after the other; what is done already is not done again.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any, NamedTuple
+
+from rich.box import SIMPLE_HEAD
+
+from a2j_jax import log
+from a2j_jax.config import Config
+from a2j_jax.config_files import load_config
+from a2j_jax.data import pipeline
+from a2j_jax.errors import UserError, printable
+from a2j_jax.evaluation import html, metrics
+from a2j_jax.evaluation.evaluate import score_frames
+from a2j_jax.evaluation.evaluate_run import SplitToScore, predict_split
+from a2j_jax.evaluation.paper_tables import PaperTable, Row, row_config
+from a2j_jax.evaluation.provenance import with_origin
+from a2j_jax.evaluation.published import (
+    lookup,
+    published_rows,
+    published_table,
+    row_note,
+    row_values,
+)
+from a2j_jax.evaluation.report import write_json, write_markdown
+from a2j_jax.evaluation.scores import score_pdj
+from a2j_jax.evaluation.tables import ABSENT, Table, as_printed, markdown
+from a2j_jax.files import local_path, read_json, write_file
+from a2j_jax.log import say
+from a2j_jax.models.a2j import PoseNetwork
+from a2j_jax.tools.timing import flops_per_frame, frames_per_second, parameters
+from a2j_jax.track_files import find_track
+from a2j_jax.tracks import TrackSpec
+from a2j_jax.training import assembly
+from a2j_jax.training.load import Restored, restore
+from a2j_jax.training.preemption import StopRequests, stopped
+from a2j_jax.training.run import run_experiment
+from a2j_jax.training.run_dir import read_starts, run_and_step
+from a2j_jax.weights.convert import check_weights
+
+BUDGETS = {
+    "full": "the paper's network and schedule",
+    "hour": "a small network on small crops; a table in about an hour of two CPU cores",
+    "smoke": "a few steps of a tiny network, to see that everything runs",
+}
+
+
+def base_config(data: str, budget: str) -> Config:
+    """What the rows of a table differ from, on one data set.
+
+    Args:
+      data: the track; there is a config of that name.
+      budget: a key of `BUDGETS`.
+
+    Raises:
+      UserError: no such budget.
+    """
+    if budget not in BUDGETS:
+        raise UserError(f"no budget {budget!r}; there are: {', '.join(BUDGETS)}")
+    full = load_config(data)
+    if budget == "full":
+        return full
+    subject = "body" if find_track(full.track).crop_by == "box" else "hand"
+    small = load_config("quickstart" if subject == "hand" else "quickstart_body")
+    splits = dataclasses.replace(
+        small.data, train_split=full.data.train_split, eval_split=full.data.eval_split
+    )
+    base = dataclasses.replace(
+        small,
+        name=f"{data}-{budget}",
+        track=full.track,
+        data=splits,
+    )
+    return base if budget == "hour" else _smoke(base)
+
+
+def _smoke(base: Config) -> Config:
+    return dataclasses.replace(
+        base,
+        model=dataclasses.replace(base.model, width=8, head_features=8, head_depth=1),
+        data=dataclasses.replace(
+            base.data, crop_size=32, train_frames=32, validation_frames=8, test_frames=12
+        ),
+        optim=dataclasses.replace(base.optim, batch_size=8, steps=4, warmup_steps=1),
+        run=dataclasses.replace(base.run, eval_every=2, log_every=1),
+    )
+
+
+Result = Mapping[str, Any]
+# Columns of a terminal for a row of the table: its name wraps, its numbers need not.
+_HEAD_WIDTH = 12
+
+
+class Measure(NamedTuple):
+    """A number of the table.
+
+    Attributes:
+      label: with its unit.
+      key: of the same number in the paper's tables.
+      path: of the number in a result's scores (`published.lookup`).
+      scale: from there to the unit of the label.
+    """
+
+    label: str
+    key: str
+    path: str
+    scale: float = 1.0
+
+
+def measures(track: TrackSpec, table: PaperTable) -> list[Measure]:
+    """What is measured on a track: its protocol's number first; of Tables 2 to 6 all that they have."""
+    unit = "mm" if track.joint_dims == 3 else "px"
+    error = Measure(f"mean error ({unit})", f"mean_error_{unit}", f"mean_error_{unit}")
+    of_track = published_table(track.name)
+    if of_track is not None and f"table{of_track.paper_table}" == table.name:
+        found = [Measure(c.label, c.key, c.ours, c.scale) for c in of_track.columns if c.ours]
+        return found if error.key in [one.key for one in found] else [*found, error]
+    found = [error]
+    if track.protocol == "map_10cm":
+        found.insert(0, Measure("mAP@10 cm (%)", "map_10cm", "map_10cm", 100.0))
+    if track.protocol == "pdj" or (table.pdj and track.skeleton.torso is not None):
+        ratios = [
+            Measure(f"PDJ {ratio} (%)", f"pdj_{ratio}", f"pdj.{ratio}", 100.0)
+            for ratio in ("0.05", "0.10", "0.15", "0.20")
+        ]
+        found = [Measure("mean PDJ (%)", "pdj_mean", "pdj_mean", 100.0), *ratios, *found]
+    return found
+
+
+def result_table(
+    table: PaperTable, track: TrackSpec, results: Sequence[Result], skipped: Mapping[str, str]
+) -> Table:
+    """The table, a line per row; of several seeds the mean and the standard deviation.
+
+    The paper's numbers stand before ours wherever it has one of any row.
+
+    Args:
+      table: of the paper.
+      track: it was run on.
+      results: of all runs.
+      skipped: row -> why it was not run.
+    """
+    paper = _paper(table, track)
+    runs = {row.name: [r for r in results if r["row"] == row.name] for row in table.rows}
+    caveats = {
+        name: {run["final"].get("caveat", "") for run in some} for name, some in runs.items()
+    }
+    for name in skipped:
+        caveats[name].add("not run")
+    marks = {name: ", ".join(sorted(filter(None, found))) for name, found in caveats.items()}
+    labels = [
+        f"{row.label} ({marks[row.name]})" if marks[row.name] else row.label for row in table.rows
+    ]
+    columns = {"": labels}
+
+    def beside(key: str, label: str) -> None:
+        values = [paper[row.name].get(key) for row in table.rows]
+        if any(value is not None for value in values):
+            columns[f"paper: {label}"] = as_printed(values)
+
+    def ours(label: str, decimals: int, value: Callable[[Result], float | None]) -> None:
+        columns[label] = [_spread(list(map(value, some)), decimals) for some in runs.values()]
+
+    for one in measures(track, table):
+        beside(one.key, one.label)
+        for which in ("final", "best"):
+            ours(f"{one.label}, {which}", 2, partial(_value, which=which, measure=one))
+    beside("fps", "frames/s")
+    ours("frames/s", 1, lambda run: run["speed"]["frames_per_second"])
+    first = {name: some[:1] for name, some in runs.items()}.values()
+    columns["parameters (M)"] = [
+        _spread([r["parameters"] / 1e6 for r in some], 1) for some in first
+    ]
+    columns["GFLOP"] = [f"{some[0]['flops'] / 1e9:.3g}" if some else ABSENT for some in first]
+    columns["commit"] = [
+        ", ".join(dict.fromkeys(commit for run in some for commit in run["commits"])) or ABSENT
+        for some in runs.values()
+    ]
+    title = f"Table {table.name.removeprefix('table')}, {table.title}: {track.name}"
+    notes = [*_notes(results, track, table), *(f"{name}: {why}." for name, why in skipped.items())]
+    return Table(
+        title, tuple(columns), tuple(zip(*columns.values(), strict=True)), notes=tuple(notes)
+    )
+
+
+def _paper(table: PaperTable, track: TrackSpec) -> dict[str, dict[str, float]]:
+    """Row → key → what the paper has of it on the track."""
+    return {
+        row.name: row_values(table.name, row.name, track.name, is_a2j=row.is_a2j)
+        for row in table.rows
+    }
+
+
+def _value(run: Result, which: str, measure: Measure) -> float | None:
+    found = lookup(run[which], measure.path)
+    return None if found is None else found * measure.scale
+
+
+def _spread(values: Sequence[float | None], decimals: int) -> str:
+    known = [value for value in values if value is not None]
+    if not known:
+        return ABSENT
+    text = f"{fmean(known):.{decimals}f}"
+    return text if len(known) == 1 else f"{text} ± {stdev(known):.{decimals}f}"
+
+
+def _notes(results: Sequence[Result], track: TrackSpec, table: PaperTable) -> list[str]:
+    frames = results[0]["final"]["frames"]
+    seeds = len({run["seed"] for run in results})
+    spread = f"mean ± standard deviation of {seeds} seeds; " if seeds > 1 else ""
+    devices = " and ".join(
+        sorted({f"{n} x {kind}" for run in results for kind, n in (run["devices"] or {}).items()})
+    )
+    notes = [
+        f"Ours on {frames:,} frames of split {results[0]['scored']['split']!r}; {spread}final: after the last step; "
+        "best: the step with the lowest error on the split that was scored while training.",
+        f"Frames/s: the network and what makes joints of its answer, one frame at a time, on {devices}. GFLOP: of one "
+        "frame, as XLA counts them. Commits: all that a run was trained by; + where the source had changes or files "
+        "of its own.",
+    ]
+    of_track = published_table(track.name)
+    if of_track is None:
+        return [*notes, "The paper has no numbers on this data set."]
+    tables = [of_track.paper_table]
+    if published_rows(table.name, track.name):
+        tables.insert(0, table.name.removeprefix("table"))
+    notes.append(
+        f"The paper's numbers are those of its Table {' and '.join(tables)}, on the test split; its frames/s are of "
+        "one GTX 1080 Ti, reading and cropping a frame included; ours are without."
+    )
+    notes += filter(None, [row_note(table.name, track.name)])
+    return notes
+
+
+def print_table(contents: Table) -> None:
+    """Print it to the terminal, a column per row of the table: there are more numbers than rows."""
+    printed = log.PlainTable(contents.title, box=SIMPLE_HEAD, padding=0, pad_edge=False)
+    heads, *columns = zip(contents.columns, *contents.rows, strict=True)
+    printed.add_column("", no_wrap=True)
+    for head in heads[1:]:
+        printed.add_column(head, justify="right", min_width=_HEAD_WIDTH, max_width=_HEAD_WIDTH)
+    for column in columns:
+        printed.add_row(*column)
+    log.print_table(printed)
+
+
+def write_table(
+    contents: Table, results: Sequence[Result], out: Path, name: str, command: str
+) -> list[Path]:
+    """Write a table as `<name>.md`, `<name>.html` and `<name>.json`.
+
+    Args:
+      contents: the table.
+      results: of all runs, for the JSON.
+      out: folder.
+      name: of the files, "table7".
+      command: that made it; empty: not told.
+
+    Returns:
+      The three paths.
+    """
+    text = f"{markdown(contents)}\n`{command}`\n" if command else markdown(contents)
+    parts = [html.table(contents), html.code(command) if command else ""]
+    page = html.page(f"a2j reproduce {name}", "", parts)
+    return [
+        write_markdown(out / f"{name}.md", text),
+        write_file(out / f"{name}.html", page),
+        write_json(
+            out / f"{name}.json",
+            {
+                "command": command,
+                "columns": contents.columns,
+                "rows": contents.rows,
+                "notes": contents.notes,
+                "results": list(results),
+            },
+        ),
+    ]
+
+
+RESULT_FILE = "result.json"
+_SPEED_ROUNDS = 20
+# Of the values in it.
+_KINDS: dict[str, tuple[type, ...]] = {
+    "row": (str,),
+    "seed": (int,),
+    "scored": (dict,),
+    "final": (dict,),
+    "best": (dict,),
+    "parameters": (int,),
+    "flops": (int, float),
+    "speed": (dict,),
+    "commits": (list,),
+    "devices": (dict, type(None)),
+}
+Prepare = Callable[[Config], None]
+
+
+class Job(NamedTuple):
+    """One training run of a table."""
+
+    row: Row
+    seed: int
+    config: Config
+    workdir: Path
+
+
+def jobs(table: PaperTable, base: Config, seeds: int, out: Path) -> Iterator[Job]:
+    """The runs of a table: every row with the first seed, then with the next.
+
+    Args:
+      table: whose rows.
+      base: what they differ from.
+      seeds: runs of each row; the base's seed and those after it.
+      out: folder of all of them.
+
+    Raises:
+      UserError: the base has what a row is to differ in: two rows would be one experiment.
+    """
+    configs = {row: row_config(row, base) for row in table.rows}
+    for one, other in itertools.combinations(table.rows, 2):
+        if dataclasses.replace(configs[one], name="") == dataclasses.replace(
+            configs[other], name=""
+        ):
+            raise UserError(
+                f"{table.name}: rows {one.label!r} and {other.label!r} are one and the same with these values; "
+                "leave out the --config.KEY=VALUE that they differ in"
+            )
+    for number in range(seeds):
+        for row, config in configs.items():
+            seed = base.run.seed + number
+            config = dataclasses.replace(config, run=dataclasses.replace(config.run, seed=seed))
+            yield Job(row, seed, config, out / row.name / f"seed_{seed}")
+
+
+def unusable_weights(config: Config) -> str | None:
+    """Why a run cannot start from the weights it is to start from; None where it can, or needs none."""
+    source = config.model.init_from
+    if source is None or run_and_step(source)[0].is_dir():
+        return None
+    track = assembly.track_of(config)
+    model = assembly.model_of(config, track)
+    if not local_path(source).exists():
+        return f"{source} is not there" + (
+            " (docs/weights.md)"
+            if model.width == PoseNetwork.width
+            else f"; ImageNet's are of width {PoseNetwork.width} and this network is of {model.width}: --budget full"
+        )
+    expected = assembly.expected_variables(model, track)
+    try:
+        check_weights(source, expected, backbone=model.backbone, head_depth=config.model.head_depth)
+    except UserError:
+        return f"{source} does not fit a {model.backbone} of width {model.width}"
+    return None
+
+
+def run(job: Job, *, pdj: bool, split: str | None, command: str) -> dict[str, Any]:
+    """Train a run to its end and score it, or read what was found when that was done.
+
+    Args:
+      job: what to run.
+      pdj: whether to measure PDJ, whatever the track's protocol.
+      split: to score; None: see `split_to_score`.
+      command: for the run's record.
+
+    Returns:
+      What `result.json` holds: row, seed, "scored" (on what), "final" and "best" (step and scores), parameters,
+      flops, speed, "commits" that trained it.
+
+    Raises:
+      UserError: a split without labels; or, as Stopped, what `run_experiment` raises.
+    """
+    # Before days of training, not after them.
+    data = SplitToScore(job.config.data.dir, split_to_score(job.config, split))
+    state = run_experiment(job.config, job.workdir, command=command)
+    path = job.workdir / RESULT_FILE
+    known = _read(path)
+    scored = {"data_dir": str(local_path(data.dir).absolute()), "split": data.split, "pdj": pdj}
+    if known and known["final"]["step"] == int(state.step) and known.get("scored") == scored:
+        return known
+    final, best = (restore(job.workdir, step) for step in ("latest", "best"))
+    scores = {
+        step: _scores(one, data, pdj)
+        for step, one in {final.step: final, best.step: best}.items()  # often one and the same
+    }
+    starts = read_starts(job.workdir)
+    result = {
+        "row": job.row.name,
+        "seed": job.seed,
+        "scored": scored,
+        "final": {"step": final.step, **scores[final.step]},
+        "best": {"step": best.step, **scores[best.step]},
+        "parameters": parameters(final.variables),
+        "flops": flops_per_frame(final.model, final.track),
+        "speed": frames_per_second(
+            final.model, final.variables, final.track, batch_size=1, rounds=_SPEED_ROUNDS
+        )._asdict(),
+        "commits": list(dict.fromkeys(filter(None, (_commit(start) for start in starts)))),
+        "devices": starts[-1]["devices"] if starts else None,
+    }
+    write_json(path, result)
+    return result
+
+
+def split_to_score(config: Config, asked: str | None) -> str:
+    """The split that rows are scored on: "test", or where that has no labels the one that ranks checkpoints.
+
+    Args:
+      config: of a row.
+      asked: what the user wants instead; None: nothing else.
+
+    Raises:
+      UserError: there is no such split, or the one asked for has no labels.
+    """
+    track = assembly.track_of(config)
+    if pipeline.has_labels(config.data.dir, track, asked or "test"):
+        return asked or "test"
+    ranks = config.data.eval_split
+    if asked is not None:
+        raise UserError(
+            f"split {asked!r} of track {track.name!r} has no labels to score rows by; name one that has "
+            f"(--split {ranks!r})"
+        )
+    say(
+        f"split 'test' of track {track.name!r} has no labels: rows are scored on {ranks!r}; a2j eval --workdir "
+        "writes what a run predicts on 'test'"
+    )
+    return ranks
+
+
+def run_all(
+    todo: Sequence[Job], *, pdj: bool, split: str | None, prepare: Prepare, command: str
+) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """All runs that can be run: their results, and row -> why it was not run (with every seed).
+
+    Args:
+      todo: the runs.
+      pdj, split, command: as in `run`.
+      prepare: sees to it that a config's data set is there.
+
+    Raises:
+      UserError: none can; or as `run_experiment`.
+      Stopped: told to stop; what was under way is saved.
+    """
+    unusable = {
+        job.workdir: f"not run: {why}"
+        for job in todo
+        if not job.workdir.exists() and (why := unusable_weights(job.config)) is not None
+    }
+    left_out = [job for job in todo if job.workdir in unusable]
+    todo = [job for job in todo if job.workdir not in unusable]
+    if not todo:
+        raise UserError(f"nothing could be run; {'; '.join(dict.fromkeys(unusable.values()))}")
+    for job in left_out:
+        say(f"{job.row.name}, seed {job.seed}: {unusable[job.workdir]}")
+    there = {job.row.name for job in todo}
+    skipped = {job.row.name: unusable[job.workdir] for job in left_out if job.row.name not in there}
+    # All data sets first: a signal ends a build at once, there is nothing to save.
+    for config in {(job.config.track, job.config.data): job.config for job in todo}.values():
+        prepare(config)
+    results = []
+    with StopRequests() as stop:
+        for number, job in enumerate(todo, start=1):
+            say(f"run {number} of {len(todo)}: {job.row.label}, seed {job.seed}, in {job.workdir}")
+            results.append(run(job, pdj=pdj, split=split, command=command))
+            # A signal in the last step of a run, or while it was scored, did not end it.
+            if stop.received is not None and number < len(todo):
+                raise stopped(stop.received, number, len(todo), what="run")
+    return results, skipped
+
+
+def _scores(restored: Restored, data: SplitToScore, pdj: bool) -> dict[str, Any]:
+    predictions, frames = predict_split(restored, data)
+    found = score_frames(predictions.joints_uvd, frames, restored.track)
+    scores = with_origin(found, data.dir, restored.track, data.split).to_json()
+    if pdj and "pdj" not in scores and restored.track.skeleton.torso is not None:
+        uv, truth = predictions.joints_uvd[..., :2], frames.joints_uvd[..., :2]
+        in_plane = score_pdj(metrics.joint_errors(uv, truth, frames.valid), truth, restored.track)
+        scores |= in_plane.to_json() if in_plane else {}
+    return scores
+
+
+def _commit(start: dict[str, Any]) -> str | None:
+    """Of the source that a start ran; with a `+` where it had changes of its own."""
+    source = start["source"] or {}
+    commit = source.get("commit")
+    return commit and commit[:7] + ("+" if source.get("dirty") else "")
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """What was found when a run was scored; None where that is still to be done, or its file is damaged."""
+    if not path.exists():
+        return None
+    try:
+        contents = read_json(path, "the scores of a run")
+        if not _is_result(contents):
+            raise UserError(f"{printable(str(path))}: not the scores of a run")
+    except UserError as error:
+        say(f"{error}; scoring the run again")
+        return None
+    known: dict[str, Any] = {key: value for key, value in contents.items() if key != "written_by"}
+    return known
+
+
+def _is_result(contents: Any) -> bool:
+    """Whether a JSON value has the form of a `result.json`."""
+    if not isinstance(contents, dict):
+        return False
+    if any(type(contents.get(key)) not in kinds for key, kinds in _KINDS.items()):
+        return False
+    scores = [contents[which] for which in ("final", "best")]
+    return all(type(one.get(key)) is int for one in scores for key in ("step", "frames"))

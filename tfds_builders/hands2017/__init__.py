@@ -1,1 +1,0 @@
-"""HANDS 2017 challenge (Yuan et al. 2017)."""

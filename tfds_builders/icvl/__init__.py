@@ -1,1 +1,0 @@
-"""ICVL Hand Posture (Tang et al. 2014)."""

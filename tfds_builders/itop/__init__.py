@@ -1,1 +1,0 @@
-"""ITOP: bodies seen from the front and from above."""

@@ -1,1 +1,0 @@
-"""NYU Hand Pose (Tompson et al. 2014)."""

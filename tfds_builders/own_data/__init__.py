@@ -1,1 +1,0 @@
-"""Data sets of your own, out of a documented folder."""

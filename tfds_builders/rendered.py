@@ -1,0 +1,151 @@
+"""Rendered hands and bodies (`a2j_jax.synthetic`): exact labels, no download.
+
+The template for the other builders: one reader, one builder class for each data set. Example i of a
+split depends on (seed, split, i) alone, so a larger build of the same seed begins with the frames of
+a smaller one.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from a2j_jax.data.crops import Crop
+from a2j_jax.synthetic.body_scene import FRONT, TOP, XTION, BodyView, RoomSpec
+from a2j_jax.synthetic.hand_scene import HandView
+from a2j_jax.synthetic.scene import KINECT, generate
+from a2j_jax.synthetic.sensor import SensorSpec
+from a2j_jax.tracks import TrackSpec
+from tfds_builders.base import DepthPoseBuilder
+from tfds_builders.examples import Example, make_example
+from tfds_builders.shards import Job
+
+# Splits draw from disjoint ranges of scene numbers, far apart, so that none moves when another
+# grows.
+_FIRST_SCENE = {"train": 0, "validation": 1 << 30, "test": 1 << 31}
+
+
+@dataclasses.dataclass(frozen=True)
+class SyntheticReader:
+    """Renders the frames it is asked for.
+
+    Attributes:
+      track: camera, frame and crop of the examples.
+      train, validation, test: frames per split.
+      view: what is seen, and where the crop is.
+      sensor: what the camera makes of it.
+      seed: of everything random.
+    """
+
+    track: TrackSpec
+    train: int
+    validation: int
+    test: int
+    view: HandView | BodyView
+    sensor: SensorSpec | None
+    seed: int = 0
+
+    def frames(self) -> Mapping[str, int]:
+        """Split -> number of frames."""
+        return {"train": self.train, "validation": self.validation, "test": self.test}
+
+    def job(self, split: str, indices: range) -> Job:
+        """Renders some frames, later and perhaps elsewhere."""
+        return partial(self.read, split, indices)
+
+    def read(self, split: str, indices: range) -> Iterator[Example]:
+        """Renders some examples of a split, in order."""
+        track, first = self.track, _FIRST_SCENE[split]
+        assert track.camera is not None
+        rendered = generate(
+            self.seed,
+            range(first + indices.start, first + indices.stop),
+            view=self.view,
+            camera=track.camera,
+            frame_size=track.frame_size,
+            crop_size=track.crop_size,
+            margin=track.margin,
+            unit_mm=track.storage_unit_mm,
+            sensor=self.sensor,
+        )
+        for index, frame in zip(indices, rendered, strict=True):
+            box, window = (np.asarray(frame[name], np.float64) for name in ("box_px", "window_px"))
+            yield make_example(
+                track,
+                index=index,
+                frame_id=f"{split}/{index:06d}",
+                crop=Crop(frame["canvas"], box, window),
+                joints_uvd=frame["joints_uvd"],
+                center_uvd=frame["center_uvd"] if track.crop_by == "center" else None,
+            )
+
+    def spec(self) -> dict[str, Any]:
+        """Everything the examples depend on."""
+        return {
+            "seed": self.seed,
+            "frames": dict(self.frames()),
+            "crop_size": self.track.crop_size,
+            "frame_size": list(self.track.frame_size),
+            "camera": dataclasses.asdict(self.track.camera) if self.track.camera else None,
+            **dataclasses.asdict(self.view),
+            "sensor": dataclasses.asdict(self.sensor) if self.sensor else None,
+        }
+
+    def provenance(self) -> dict[str, Any]:
+        """Nothing is known of these frames but how they are rendered, which `spec` says."""
+        return {"centers": {split: {"rendered": n} for split, n in self.frames().items() if n}}
+
+
+class SyntheticHand(DepthPoseBuilder, skip_registration=True):  # type: ignore[call-arg]
+    """TFDS builder `synthetic_hand`."""
+
+
+class SyntheticBody(DepthPoseBuilder, skip_registration=True):  # type: ignore[call-arg]
+    """TFDS builder `synthetic_body`."""
+
+
+class SyntheticBodyTop(DepthPoseBuilder, skip_registration=True):  # type: ignore[call-arg]
+    """TFDS builder `synthetic_body_top`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Rendered:
+    """How the data set of a track is rendered.
+
+    Attributes:
+      builder: of the TFDS data set.
+      view: what is seen, for the track's crops.
+      sensor: what the camera makes of it.
+    """
+
+    builder: type[DepthPoseBuilder]
+    view: Callable[[TrackSpec], HandView | BodyView]
+    sensor: SensorSpec
+
+
+def _hands(track: TrackSpec) -> HandView:
+    assert track.half_window_mm is not None
+    return HandView(track.half_window_mm)
+
+
+def _bodies(room: RoomSpec) -> Callable[[TrackSpec], BodyView]:
+    return lambda track: BodyView(track.label_box_margin_px, room)
+
+
+RENDERED: dict[str, Rendered] = {
+    "synthetic_hand": Rendered(SyntheticHand, _hands, KINECT),
+    "synthetic_body": Rendered(SyntheticBody, _bodies(FRONT), XTION),
+    "synthetic_body_top": Rendered(SyntheticBodyTop, _bodies(TOP), XTION),
+}
+# Tracks whose frames we make ourselves: nothing has to be brought or downloaded.
+EMBEDDED = tuple(RENDERED)
+
+
+def reader_for(
+    track: TrackSpec, *, train: int, validation: int, test: int, seed: int = 0
+) -> SyntheticReader:
+    """The reader of an embedded track's frames, so many of each split."""
+    how = RENDERED[track.name]
+    return SyntheticReader(track, train, validation, test, how.view(track), how.sensor, seed)

@@ -1,1 +1,0 @@
-"""The embedded data sets: rendered hands and bodies."""
