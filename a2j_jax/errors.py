@@ -27,7 +27,7 @@ def printable(text: str, longest: int | None = None) -> str:
         text = text[: longest - 1] + "…"
     if text.isascii() and text.isprintable():
         return text
-    return "".join(_escaped(c) if unicodedata.category(c) in _UNSEEN else c for c in text)
+    return "".join(escaped(c) if unicodedata.category(c) in _UNSEEN else c for c in text)
 
 
 def as_utf8(name: str) -> str:
@@ -40,7 +40,8 @@ def in_words(joint: str) -> str:
     return re.sub(r"(?<=\w)_(?=\w)", " ", joint)
 
 
-def _escaped(character: str) -> str:
+def escaped(character: str) -> str:
+    r"""A character as its escape: `\x1b`, `\u624b`; one of ASCII that has a shape stays."""
     return character.encode("unicode_escape").decode("ascii")
 
 

@@ -6,11 +6,11 @@ it legible on any grey. Ground truth is thin and black beside it. Needs matplotl
 figures use its object interface: no pyplot state, no display.
 """
 
+import functools
 import importlib
 import io
 import logging
 import sys
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from a2j_jax.errors import UserError, printable
+from a2j_jax.errors import UserError, escaped, printable
 from a2j_jax.files import MARK, local_path, private_umask, replacing
 from a2j_jax.skeletons import Skeleton
 
@@ -145,11 +145,81 @@ def _plain_text(figure: Any) -> Iterator[None]:
 
     for text in figure.findobj(Text):
         text.set_parse_math(False)
-        text.set_text("\n".join(map(printable, text.get_text().split("\n"))))
-    # Ticks make their texts while they are drawn. A character that the font lacks is drawn as a box.
-    with rc_context({"text.parse_math": False}), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        properties = text.get_fontproperties()
+        lines = text.get_text().split("\n")
+        text.set_text("\n".join(drawable(line, properties=properties) for line in lines))
+        families = text.get_fontfamily()
+        others = _families_with(_missing(text.get_text(), properties), properties)
+        text.set_fontfamily(list(dict.fromkeys([*families, *others.values()])))
+    # Ticks make their texts while they are drawn.
+    with rc_context({"text.parse_math": False}):
         yield
+
+
+def drawable(text: str, longest: int | None = None, properties: Any = None) -> str:
+    r"""Text of which every character can be drawn: `printable`, and what no installed font has as an escape (`\u624b`).
+
+    Args:
+        text: a line, of any characters.
+        longest: as in `printable`, escapes counted.
+        properties: matplotlib's, of the font; None: the default font.
+    """
+    text = printable(text)
+    missing = _missing(text, properties)
+    missing -= _families_with(missing, properties).keys()
+    return printable("".join(escaped(c) if c in missing else c for c in text), longest)
+
+
+def _missing(text: str, properties: Any) -> set[str]:
+    """The characters that the families of a font lack, line breaks aside."""
+    found = set(text) - {"\n"}
+    if text.isascii():  # which every font has
+        return set()
+    from matplotlib.font_manager import FontProperties, findfont
+
+    properties = properties or FontProperties()
+    for family in properties.get_family():
+        other = properties.copy()
+        other.set_family(family)
+        found -= _characters(findfont(other))
+    return found
+
+
+def _families_with(missing: set[str], properties: Any) -> dict[str, str]:
+    """Which installed family has a character, of those that any has; as few families as one by one are found."""
+    found: dict[str, str] = {}
+    if not missing:
+        return found
+    import matplotlib
+    from matplotlib.font_manager import FontProperties, findfont, fontManager
+
+    # Matplotlib's own are the default font, fonts of formulas, and one that has a box for every character.
+    entries = {
+        (entry.name, entry.fname)
+        for entry in fontManager.ttflist
+        if not entry.fname.startswith(matplotlib.get_data_path())
+    }
+    for name, path in sorted(entries):
+        new = (missing - found.keys()) & _characters(path)
+        if new:  # does it in this weight and style?
+            other = (properties or FontProperties()).copy()
+            other.set_family(name)
+            found |= dict.fromkeys(new & _characters(findfont(other)), name)
+        if len(found) == len(missing):
+            break
+    return found
+
+
+@functools.cache
+def _characters(font: str) -> frozenset[str]:
+    """The characters of a font file; none of one that cannot be read or scaled (emoji as pictures)."""
+    from matplotlib.ft2font import FT2Font
+
+    try:
+        face = FT2Font(font)
+        return frozenset(map(chr, face.get_charmap())) if face.scalable else frozenset()
+    except (OSError, RuntimeError, ValueError):
+        return frozenset()
 
 
 def _write_svg(

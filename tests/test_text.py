@@ -4,9 +4,14 @@ import dataclasses
 import io
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from fontTools.fontBuilder import FontBuilder
+from fontTools.pens.ttGlyphPen import TTGlyphPen
+from matplotlib import get_data_path
+from matplotlib.font_manager import fontManager
 from matplotlib.text import Text
 from rich.console import Console
 
@@ -109,6 +114,63 @@ def test_pictures_hold_names_literally(tmp_path: Path) -> None:
         assert path.stat().st_size > 1000
     ElementTree.parse(tmp_path / "a.svg")
     assert pictures.save_figure(figure, tmp_path / "caf\udce9.svg").stat().st_size > 1000
+
+
+def make_font(path: Path, characters: str) -> None:
+    """A font of squares."""
+    pen = TTGlyphPen(None)
+    pen.moveTo((0, 0))
+    for point in ((0, 900), (900, 900), (900, 0)):
+        pen.lineTo(point)
+    pen.closePath()
+    names = [".notdef", *(f"u{ord(c):04X}" for c in characters)]
+    builder = FontBuilder(1000)
+    builder.setupGlyphOrder(names)
+    builder.setupCharacterMap({ord(c): f"u{ord(c):04X}" for c in characters})
+    builder.setupGlyf(dict.fromkeys(names, pen.glyph()))
+    builder.setupHorizontalMetrics(dict.fromkeys(names, (1000, 0)))
+    builder.setupHorizontalHeader(ascent=900, descent=-100)
+    builder.setupNameTable({"familyName": path.stem, "styleName": "Regular"})
+    builder.setupOS2()
+    builder.setupPost()
+    builder.save(path)
+
+
+def test_characters_that_the_font_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Warnings of missing glyphs are errors here."""
+    matplotlibs = [e for e in fontManager.ttflist if e.fname.startswith(get_data_path())]
+    monkeypatch.setattr(fontManager, "ttflist", matplotlibs)
+    name = "左手 x_b"  # the left hand
+
+    def legend_of(figure: Any) -> Text:
+        (entry,) = figure.axes[0].get_legend().get_texts()
+        return entry
+
+    def drawn() -> tuple[Any, bytes]:
+        scores = {name: next(iter(made_up.comparison().scores.values()))}
+        figure = plots.success_curve(scores)
+        return figure, pictures.figure_png(figure)
+
+    assert pictures.drawable(name) == r"\u5de6\u624b x_b"
+    assert pictures.drawable("左手左手", 9) == r"\u5de6\u…"
+    assert pictures.drawable("Zeigefinger äöü αβ") == "Zeigefinger äöü αβ"
+    figure, escaped = drawn()
+    assert legend_of(figure).get_text().startswith(r"\u5de6\u624b x_b, AUC")
+    pictures.figure_png(plots.joint_bars({"A": (1.0, 2.0, 1.5)}, ("左", "右"), "mm"))
+
+    make_font(tmp_path / "Left.ttf", "左")
+    fontManager.addfont(tmp_path / "Left.ttf")
+    assert pictures.drawable(name) == r"左\u624b x_b"
+    make_font(tmp_path / "Hand.ttf", "手")
+    fontManager.addfont(tmp_path / "Hand.ttf")
+    assert pictures.drawable(name) == name
+    figure, shown = drawn()
+    assert legend_of(figure).get_text().startswith(name)
+    assert {"Left", "Hand"} <= set(legend_of(figure).get_fontfamily())
+    assert pictures.figure_png(figure) == shown != escaped
+    bars = plots.joint_bars({name: (1.0, 2.0, 1.5)}, ("左", "手"), "mm")
+    assert [text.get_text() for text in bars.axes[0].get_yticklabels()] == ["左", "手", "mean"]
+    pictures.figure_svg(bars, "salt")
 
 
 def test_tables_and_pages_hold_names_literally(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from a2j_jax import geometry, pictures
-from a2j_jax.errors import in_words, printable
+from a2j_jax.errors import in_words
 from a2j_jax.evaluation import metrics
 from a2j_jax.evaluation.evaluate import Batch, Comparison
 from a2j_jax.evaluation.scores import CURVE_LIMIT, Scores
@@ -156,7 +156,7 @@ def draw_joint_bars(
         color = _style(number)["color"]
         bars.append(axes.barh(places + shift, np.nan_to_num(numbers), thick * 0.9, color=color))
     axes.set_yticks(
-        places, [*(printable(in_words(name), _LONGEST_NAME) for name in names), overall]
+        places, [*(pictures.drawable(in_words(name), _LONGEST_NAME) for name in names), overall]
     )
     axes.get_yticklabels()[-1].set_fontweight("bold")
     axes.set_ylim(rows - 0.05, -0.55)
