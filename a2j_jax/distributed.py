@@ -104,7 +104,7 @@ def initialize(
     if jax.default_backend() == "cpu":
         # Process 0 alone would find its programs there, and gloo waits 30 s at most for others that still compile.
         jax.config.update("jax_enable_compilation_cache", False)
-    if several():
+    if is_multiprocess():
         own = _client(), jax.process_index(), jax.process_count()
         _start(_watch, *own)
 
@@ -152,7 +152,7 @@ def _give_up(who: str, where: str, seconds: int) -> None:
     os._exit(2)
 
 
-def several() -> bool:
+def is_multiprocess() -> bool:
     """Whether this process has joined others."""
     jax = sys.modules.get("jax")
     return jax is not None and jax.distributed.is_initialized() and jax.process_count() > 1
@@ -160,17 +160,17 @@ def several() -> bool:
 
 def count() -> int:
     """How many processes take part; 1 for one on its own."""
-    return sys.modules["jax"].process_count() if several() else 1
+    return sys.modules["jax"].process_count() if is_multiprocess() else 1
 
 
-def is_first() -> bool:
+def is_primary() -> bool:
     """Whether this is process 0, which writes, builds and tells what is to be done once."""
-    return not several() or sys.modules["jax"].process_index() == 0
+    return not is_multiprocess() or sys.modules["jax"].process_index() == 0
 
 
 def name() -> str:
     """Who this is, as in `process 1 of 4`; empty for a process on its own."""
-    if not several():
+    if not is_multiprocess():
         return ""
     jax = sys.modules["jax"]
     return f"process {jax.process_index()} of {jax.process_count()}"
@@ -186,7 +186,7 @@ def leave(failed: bool = False, wait: bool = True) -> None:
       wait: for the others. After a failure they get 10 s to find the same mistake for themselves; otherwise 60 s, in
         case they still receive data from here.
     """
-    if not several():
+    if not is_multiprocess():
         return
     _parted.set()
     index, processes = sys.modules["jax"].process_index(), count()
@@ -217,7 +217,7 @@ def in_a_call() -> bool:
 
 def claim_last_word() -> None:
     """To be called before printing why this process ends: its watching thread does not print another reason."""
-    if not several():
+    if not is_multiprocess():
         return  # nobody watches, and `main` may be called again
     if not _last_word.acquire(blocking=False) and not _parted.is_set():
         time.sleep(_LAST_WORDS_SECONDS)  # that thread is printing, and ends the process
@@ -267,7 +267,7 @@ def wait_for_all(barrier: str) -> None:
     Args:
       barrier: a name that is used once.
     """
-    if several():
+    if is_multiprocess():
         # JAX's public barrier is a computation, and those give up after a while.
         _client().wait_at_barrier(f"a2j {barrier}", _BARRIER_SECONDS * 1000)
 
@@ -412,7 +412,7 @@ def rows_of_all(columns: "dict[str, NDArray[Any]]") -> "dict[str, NDArray[Any]]"
     Returns:
       name -> (sum of all N, ...), the same in every process.
     """
-    if not several() or not columns:
+    if not is_multiprocess() or not columns:
         return columns
     import numpy as np
     from jax.experimental.multihost_utils import process_allgather

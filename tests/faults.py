@@ -153,7 +153,7 @@ def state_of(config: Config, workdir: Path) -> tuple[TrainState, dict[str, Any]]
     optimizer = assembly.optimizer_of(
         config.optim, lambda _: 0.0
     )  # any schedule: it keeps no state
-    model = assembly.model_of(config, assembly.track_of(config))
+    model = assembly.make_model(config, assembly.track_of(config))
     state = TrainState.create(tiny.made_up(tiny.shapes(model)), optimizer, average=True)
     with contextlib.closing(RunCheckpoints(workdir)) as checkpoints:
         step = checkpoints.latest_step()

@@ -80,7 +80,7 @@ def trained(data: str, dtype: str, layout: sharding.Layout, parts: int = 1) -> T
 def network(dtype: str, axis_name: str | None = None) -> PoseNetwork:
     """The network of `tests.tiny`; in float64 on a trunk of one block a stage."""
     config = tiny.config()
-    model = assembly.model_of(config, assembly.track_of(config), axis_name)
+    model = assembly.make_model(config, assembly.track_of(config), axis_name)
     return model.clone(backbone="resnet10") if dtype == "float64" else model
 
 
@@ -93,7 +93,7 @@ def predicted(data: str, split: str, devices: int) -> dict[str, np.ndarray]:
     """Joints of a split on that many devices of each process."""
     config = tiny.config(data)
     track = assembly.track_of(config)
-    model = assembly.model_of(config, track)
+    model = assembly.make_model(config, track)
     predict = assembly.predict_of(model, track, jax.local_devices()[:devices])
     batches = pipeline.eval_batches(data, track, split, 6)
     joints, frames = predict_batches(lambda batch: predict(tiny.variables(), batch), batches, track)
@@ -122,12 +122,12 @@ def main() -> None:
         path = Path(out) / f"{mode}-{devices}.npz"
         if mode in SPLITS:
             joints = predicted(data, SPLITS[mode], int(devices))
-            if distributed.is_first():
+            if distributed.is_primary():
                 np.savez(path, **joints)
         else:
             layout = sharding.layout(mode, jax.devices()[: int(devices)])
             state = trained(data, dtype, layout, *map(int, parts))
-            if distributed.is_first():
+            if distributed.is_primary():
                 write(path, state)
     distributed.leave()
 

@@ -17,14 +17,14 @@ from pathlib import Path
 from a2j_jax import processes
 index, address, folder, seconds = int(sys.argv[1]), sys.argv[2], Path(sys.argv[3]), int(sys.argv[4])
 processes.initialize(address, 2, index, False, timeout_seconds=seconds)
-print(processes.name(), processes.is_first())
-if processes.is_first():
+print(processes.name(), processes.is_primary())
+if processes.is_primary():
     time.sleep(0.5)
     (folder / "built").touch()
 processes.wait_for_all("built")
 print((folder / "built").exists())
 processes.leave()
-print(processes.several())
+print(processes.is_multiprocess())
 """
 
 MISTAKEN = """
@@ -155,8 +155,8 @@ def test_the_port_is_free_again_when_all_have_ended(tmp_path: Path) -> None:
 
 
 def test_on_its_own_a_process_is_the_first() -> None:
-    assert distributed.is_first()
-    assert not distributed.several()
+    assert distributed.is_primary()
+    assert not distributed.is_multiprocess()
     assert distributed.name() == ""
     distributed.wait_for_all("nobody")
     distributed.leave()

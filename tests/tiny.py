@@ -64,7 +64,7 @@ def variables(track: str = "synthetic_hand", seed: int = 0) -> Any:
     """Made-up variables of the tiny network of a track."""
     settings = config(track=track)
     spec = assembly.track_of(settings)
-    return made_up(shapes(assembly.model_of(settings, spec)), seed)
+    return made_up(shapes(assembly.make_model(settings, spec)), seed)
 
 
 def same(one: Any, other: Any) -> bool:

@@ -272,9 +272,9 @@ def join_processes(arguments: argparse.Namespace) -> None:
     distributed.initialize(
         address, _whole(count, "num_processes"), _whole(index, "process_id"), arguments.distributed
     )
-    if distributed.several():
+    if distributed.is_multiprocess():
         _keep_stdout_for_results()
-    if not distributed.is_first():
+    if not distributed.is_primary():
         log.be_quiet()
 
 

@@ -162,7 +162,7 @@ def _named(arguments: argparse.Namespace) -> "tuple[TrackSpec, list[Network]]":
     from a2j_jax.tools.speed import Network
     from a2j_jax.tools.timing import random_variables
     from a2j_jax.track_files import find_track
-    from a2j_jax.training.assembly import model_of
+    from a2j_jax.training.assembly import make_model
 
     track = find_track(arguments.track or _DEFAULT_TRACK)
     chosen: Iterable[tuple[str, str]] = _PAPERS
@@ -174,7 +174,7 @@ def _named(arguments: argparse.Namespace) -> "tuple[TrackSpec, list[Network]]":
         values = ("paradigm", paradigm), ("backbone", backbone), ("dtype", arguments.dtype)
         for name, value in values:
             config = override(config, f"model.{name}", value) if value else config
-        model = model_of(config, track)
+        model = make_model(config, track)
         networks.append(Network(f"{paradigm} {backbone}", model, random_variables(model, track)))
     return track, networks
 

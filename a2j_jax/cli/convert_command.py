@@ -58,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
         model=ModelConfig(backbone=arguments.backbone),
     )
     track = assembly.track_of(config)
-    model = assembly.model_of(config, track)
+    model = assembly.make_model(config, track)
     expected = assembly.expected_variables(model, track)
     state_dict = read_state_dict(arguments.source)
     if arguments.imagenet:

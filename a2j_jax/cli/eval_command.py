@@ -115,7 +115,7 @@ def run(arguments: argparse.Namespace) -> int:
     join_processes(arguments)
     with ends_within():
         contents = _predictions(arguments) if arguments.predictions else _checkpoint(arguments)
-        if arguments.json and distributed.is_first():
+        if arguments.json and distributed.is_primary():
             print(json.dumps(contents))
     return 0
 

@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _complain(str(error), error.instructions)
     except Stopped as stop:
         distributed.claim_last_word()
-        if distributed.is_first():
+        if distributed.is_primary():
             _print_error(printable(str(stop)))
         distributed.leave()  # all of them stopped after the same step
         return stop.status
@@ -110,11 +110,11 @@ def console(argv: Sequence[str] | None = None) -> NoReturn:
     except SystemExit as end:  # of argparse, after --help or --version
         status = end.code if isinstance(end.code, int) else 0
     except Exception as error:
-        if not distributed.several():
+        if not distributed.is_multiprocess():
             raise
         status = distributed.report_failure(error)
     status = _flush_standard_streams(status)
-    alone = not distributed.several()
+    alone = not distributed.is_multiprocess()
     distributed.leave(failed=status != 0, wait=status in (0, 2))
     ends_at_once = status in (INTERRUPTED, TERMINATED) if alone else status != 0
     if not (ends_at_once or distributed.in_a_call()):
@@ -190,7 +190,7 @@ def ends_within(seconds: float = 1.0, unless: Callable[[], bool] = lambda: False
 def _complain(message: str, instructions: str = "") -> int:
     """One line, whatever the message was made of, and what to do about it if that takes more."""
     distributed.claim_last_word()
-    who = f"{distributed.name()}: " if distributed.several() else ""
+    who = f"{distributed.name()}: " if distributed.is_multiprocess() else ""
     text = printable(" ".join(message.split()))
     if len(text) > _LONGEST:  # what and where are at its beginning, the fix is at its end
         text = f"{text[: _LONGEST - 300]} … {text[-297:]}"

@@ -76,11 +76,11 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.resume and not kept_checkpoints(workdir):
         raise UserError(f"--resume: there is no run with a checkpoint in {workdir}")
     check_run_directory(workdir, config)
-    if distributed.is_first():
+    if distributed.is_primary():
         build_if_embedded(config)
     distributed.wait_for_all("the data set is there")
     with contextlib.ExitStack() as stack:
-        if not distributed.several():  # those end together
+        if not distributed.is_multiprocess():  # those end together
             stack.enter_context(ends_within(unless=SOMETHING_TO_SAVE.is_set))
         run_experiment(config, workdir, command=arguments.command_line, profile_steps=profiled)
     return 0

@@ -141,7 +141,7 @@ def evaluate_checkpoint(
         "step": chosen.step,
     }
     predictions = replace(predictions, about=stated)
-    for path in write if distributed.is_first() else ():
+    for path in write if distributed.is_primary() else ():
         write_joints(path, predictions)
         say(f"wrote {path}")
     stored = pipeline.num_frames(data_dir, track, split)
@@ -156,7 +156,7 @@ def evaluate_checkpoint(
         "unreadable": unreadable,
     }
     if not frames.labelled:
-        if not distributed.is_first():
+        if not distributed.is_primary():
             return about
         return _write_unlabelled(folder, predictions, track) | about
     result = EvaluationResult(
@@ -183,7 +183,7 @@ def evaluate_checkpoint(
 
     compared = {label: one.to_json() for label, one in scores.items() if label != name}
     contents = {**scores[name].to_json(), **about, "compared": compared}
-    if not distributed.is_first():
+    if not distributed.is_primary():
         return contents
     written = write_report(
         Comparison(

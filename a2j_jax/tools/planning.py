@@ -127,7 +127,7 @@ def _step_and_state(config: Config, track: TrackSpec) -> tuple[TrainStep, Any]:
     """The step, and the shapes of the state it takes."""
     # When the learning rate falls changes constants of the program, and nothing of what it takes.
     optimizer = assembly.optimizer_of(config.optim, assembly.schedule_of(config.optim, 1000, 100))
-    model = assembly.model_of(config, track)
+    model = assembly.make_model(config, track)
 
     def state() -> TrainState:
         variables = init_variables(model, jax.random.key(0), track.crop_size, track.crop_size)

@@ -349,7 +349,7 @@ def unusable_weights(config: Config) -> str | None:
     if source is None or run_and_step(source)[0].is_dir():
         return None
     track = assembly.track_of(config)
-    model = assembly.model_of(config, track)
+    model = assembly.make_model(config, track)
     if not local_path(source).exists():
         return f"{source} is not there" + (
             " (docs/weights.md)"

@@ -106,7 +106,7 @@ def _augmentation(track: TrackSpec, settings: AugmentConfig) -> Any:
     return dataclasses.replace(track.augmentation, **given)
 
 
-def model_of(config: Config, track: TrackSpec, axis_name: str | None = None) -> PoseNetwork:
+def make_model(config: Config, track: TrackSpec, axis_name: str | None = None) -> PoseNetwork:
     """The network of an experiment; `axis_name` as in `make_train_step`."""
     settings = config.model
     shared: dict[str, Any] = {
@@ -161,7 +161,7 @@ def train_step_of(
     """The pure training step of an experiment; `axis_name` as in `make_train_step`."""
     settings = config.optim
     return make_train_step(
-        model_of(config, track, axis_name),
+        make_model(config, track, axis_name),
         optimizer,
         prepare_of(config, track),
         objective_of(config, track),

@@ -224,7 +224,7 @@ class RunCheckpoints:
         with self._told(f"the checkpoint of step {step}"):
             self._manager.wait_until_finished()
             folder = self.workdir / CHECKPOINTS / str(step)
-            if distributed.is_first():
+            if distributed.is_primary():
                 manifest = read_manifest(folder) or Manifest.of(folder)
                 manifest._replace(metrics=metrics).write(folder)
             distributed.wait_for_all(f"checkpoint {step} is scored")
@@ -267,7 +267,7 @@ class RunCheckpoints:
     def _put_aside(self, folder: Path, error: DamagedError) -> None:
         """Rename a damaged checkpoint, so that its step can be saved again and nothing is lost."""
         self._metrics.pop(int(folder.name), None)
-        if distributed.is_first():
+        if distributed.is_primary():
             count = len(list(folder.parent.glob(f"{folder.name}.damaged*")))
             aside = folder.with_name(f"{folder.name}.damaged{f'-{count}' if count else ''}")
             folder.rename(aside)

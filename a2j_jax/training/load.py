@@ -45,7 +45,7 @@ def restore(directory: str | Path, step: int | str = "best", weights: Weights = 
     folder = choose_step(directory, step)
     undamaged(folder, lambda: check_recorded(folder, config))
     track = assembly.track_of(config)
-    model = assembly.model_of(config, track)
+    model = assembly.make_model(config, track)
     expected = assembly.expected_variables(model, track)
     variables, found = load_variables(directory, expected, int(folder.name), weights)
     averaged = weights != "raw" and has_average(folder)

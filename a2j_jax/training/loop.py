@@ -19,7 +19,7 @@ from a2j_jax.log import Advance, progress, say
 from a2j_jax.training.checkpoints import RunCheckpoints
 from a2j_jax.training.logs import NoLog, RunLog
 from a2j_jax.training.preemption import SOMETHING_TO_SAVE, StopRequests, stopped
-from a2j_jax.training.run_dir import OF_EMA, RANKED_BY
+from a2j_jax.training.run_dir import METRIC, METRIC_EMA
 from a2j_jax.training.state import TrainState
 from a2j_jax.training.step import Batch, Metrics, TrainStep
 
@@ -227,7 +227,7 @@ def train(
 
         def look_for_signal(_: int) -> None:
             # Several processes stop after the same step alone: they cannot agree on a batch.
-            if stop.received is not None and not distributed.several():
+            if stop.received is not None and not distributed.is_multiprocess():
                 checkpoints.wait()
                 raise stopped(stop.received, int(whole.step), intervals.total)
 
@@ -277,9 +277,9 @@ def to_be_scored(checkpoints: RunCheckpoints, intervals: Intervals) -> bool:
 
 
 def _told(scores: dict[str, float], unit: str) -> str:
-    averaged = f", of the averaged weights {scores[OF_EMA]:.2f}" if OF_EMA in scores else ""
+    averaged = f", of the averaged weights {scores[METRIC_EMA]:.2f}" if METRIC_EMA in scores else ""
     where = f" on {scores['frames']:.0f} frames" if "frames" in scores else ""
-    return f"error {scores[RANKED_BY]:.2f} {unit}{averaged}{where}"
+    return f"error {scores[METRIC]:.2f} {unit}{averaged}{where}"
 
 
 class _Reporter:

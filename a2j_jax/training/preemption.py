@@ -37,7 +37,7 @@ class StopRequests:
     def __enter__(self) -> "StopRequests":
         if threading.current_thread() is threading.main_thread():
             # SIGTERM is the preemption service's own where there are several processes.
-            heard = _SIGNALS[:2] if distributed.several() else _SIGNALS
+            heard = _SIGNALS[:2] if distributed.is_multiprocess() else _SIGNALS
             self._before = {
                 number: signal.signal(number, self._note)
                 for number in heard
@@ -66,7 +66,7 @@ class StopRequests:
 
     def after(self, step: int) -> signal.Signals | None:
         """The signal by which to stop after this step, or None; the same answer in every process."""
-        if not distributed.several():
+        if not distributed.is_multiprocess():
             return self._received
         if multihost_utils.reached_preemption_sync_point(step):
             return self._received or signal.SIGTERM
@@ -76,7 +76,7 @@ class StopRequests:
         if self._received is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
         self._received = signal.Signals(number)
-        if distributed.several():
+        if distributed.is_multiprocess():
             os.kill(os.getpid(), signal.SIGTERM)
         # The note counts. Telling may fail: nobody listens any more, or we are in the midst of another line.
         with contextlib.suppress(OSError, RuntimeError):

@@ -32,8 +32,8 @@ from a2j_jax.training.optim import check_prefixes
 from a2j_jax.training.resume import Difference, check_run_directory
 from a2j_jax.training.run_dir import (
     CONFIG_FILE,
-    OF_EMA,
-    RANKED_BY,
+    METRIC,
+    METRIC_EMA,
     claimed,
     kept_checkpoints,
     rank,
@@ -107,7 +107,7 @@ def run_experiment(
     # Model, optimiser, step
     steps_per_epoch = frames // batch_size
     intervals = _intervals(config, steps_per_epoch)
-    model = assembly.model_of(config, track)
+    model = assembly.make_model(config, track)
     schedule = assembly.schedule_of(config.optim, intervals.total, steps_per_epoch)
     optimizer = assembly.optimizer_of(config.optim, schedule)
     key = jax.random.key(config.run.seed)
@@ -128,7 +128,7 @@ def run_experiment(
     # Run
     workdir.mkdir(parents=True, exist_ok=True)
     with (
-        claimed(workdir) if distributed.is_first() else contextlib.nullcontext(),
+        claimed(workdir) if distributed.is_primary() else contextlib.nullcontext(),
         contextlib.closing(RunCheckpoints(workdir, config.run.keep_best)) as checkpoints,
     ):
         before = read_config(workdir) if (workdir / CONFIG_FILE).exists() else None
@@ -145,7 +145,7 @@ def run_experiment(
             and not to_be_scored(checkpoints, intervals)
         )
         distributed.wait_for_all("the run directory is read")
-        if distributed.is_first() and (not done or before is None):
+        if distributed.is_primary() and (not done or before is None):
             unit = pipeline.depth_unit_mm(config.data.dir, track)
             write_config(workdir, _with_absolute_paths(config), unit)
         if done:
@@ -234,9 +234,9 @@ class Evaluator:
     def __call__(self, state: TrainState, on_batch: Callable[[int], None]) -> dict[str, float]:
         """Scores of a gathered state; `on_batch` is called after each batch."""
         raw = self._score(state.variables, on_batch)
-        scores = {RANKED_BY: raw.mean_error, "frames": float(raw.frames)}
+        scores = {METRIC: raw.mean_error, "frames": float(raw.frames)}
         if state.ema is not None:
-            scores[OF_EMA] = self._score(state.ema, on_batch).mean_error
+            scores[METRIC_EMA] = self._score(state.ema, on_batch).mean_error
         return scores
 
     def _score(self, variables: dict[str, Any], on_batch: Callable[[int], None]) -> Scores:
@@ -298,7 +298,7 @@ def _run_log(
     frames: int,
 ) -> RunLog | NoLog:
     """The logs of a run, opened by its first process, with a record of this start."""
-    if not distributed.is_first():
+    if not distributed.is_primary():
         return NoLog()
     start = record_start(
         workdir,
@@ -314,7 +314,7 @@ def _run_log(
 
 
 def _window(steps: range, workdir: Path) -> ProfileWindow:
-    return ProfileWindow(steps if distributed.is_first() else range(0), workdir / PROFILE_FOLDER)
+    return ProfileWindow(steps if distributed.is_primary() else range(0), workdir / PROFILE_FOLDER)
 
 
 def _with_absolute_paths(config: Config) -> Config:

@@ -92,8 +92,8 @@ MANIFEST = "manifest.json"  # of each checkpoint
 # Orbax expands wildcards in the name of a folder, finds nothing to merge, and leaves a checkpoint that cannot be read;
 # TensorStore reads a backslash as a slash.
 UNWRITABLE = "*?[\\"
-RANKED_BY = "error"  # lower is better
-OF_EMA = "error_ema"  # and ranks instead, where an average of the weights is kept
+METRIC = "error"  # lower is better
+METRIC_EMA = "error_ema"  # and ranks instead, where an average of the weights is kept
 
 
 @contextlib.contextmanager
@@ -349,12 +349,10 @@ def metrics_of(folder: Path) -> dict[str, float] | None:
         if (
             isinstance(metrics, dict)
             and all(type(value) in (int, float) for value in metrics.values())
-            and math.isfinite(metrics.get(RANKED_BY, math.nan))
+            and math.isfinite(metrics.get(METRIC, math.nan))
         ):
             return metrics
-    raise DamagedError(
-        f"{path} is damaged: expected a JSON object with a number {RANKED_BY!r}; {fix}"
-    )
+    raise DamagedError(f"{path} is damaged: expected a JSON object with a number {METRIC!r}; {fix}")
 
 
 def has_average(folder: Path) -> bool:
@@ -377,7 +375,7 @@ def best_of(metrics: Mapping[int, dict[str, float]], count: int = 1) -> list[int
 
 def rank(metrics: Mapping[str, float]) -> float:
     """What checkpoints are ranked by, lower first: the error of the weights that `a2j eval` and `predict` take."""
-    return metrics.get(OF_EMA, metrics[RANKED_BY])
+    return metrics.get(METRIC_EMA, metrics[METRIC])
 
 
 STARTS_FILE = "starts.jsonl"

@@ -68,7 +68,7 @@ def test_the_first_one_speaks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log.console, "quiet", False)
     join("--distributed")
     assert not log.console.quiet
-    monkeypatch.setattr(distributed, "is_first", lambda: False)
+    monkeypatch.setattr(distributed, "is_primary", lambda: False)
     join("--distributed")
     assert log.console.quiet
 

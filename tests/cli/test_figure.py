@@ -25,7 +25,7 @@ SUFFIXES = (".csv", ".json", ".png", ".svg")
 
 
 def save(folder: Path, config: Config, seed: int = 0) -> Path:
-    model = assembly.model_of(config, assembly.track_of(config))
+    model = assembly.make_model(config, assembly.track_of(config))
     save_variables(folder, tiny.made_up(tiny.shapes(model), seed), config)
     return folder
 

@@ -32,7 +32,7 @@ def smoke_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def imagenet(path: Path) -> None:
     """A ResNet-18 of the smoke budget's width in torchvision's naming."""
     config = load_config("table9/imagenet", base_config("synthetic_hand", "smoke"))
-    model = assembly.model_of(config, assembly.track_of(config))
+    model = assembly.make_model(config, assembly.track_of(config))
     variables = tiny.made_up(tiny.shapes(model))
     theirs = official_from_variables(variables, backbone="resnet18", joint_dims=3, head_depth=1)
     prefix = "Backbone.model."

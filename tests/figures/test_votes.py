@@ -24,7 +24,7 @@ from tests.evaluation import made_up
 def restored(track: str = "synthetic_hand") -> Restored:
     config = tiny.config(track=track)
     spec = assembly.track_of(config)
-    model = assembly.model_of(config, spec)
+    model = assembly.make_model(config, spec)
     return Restored(model, tiny.variables(track), spec, config, 7, False)
 
 
@@ -144,7 +144,7 @@ def test_named_joints() -> None:
 def test_anchors_without_weights_cannot_be_drawn(change: dict[str, Any], tmp_path: Any) -> None:
     config = tiny.config()
     config = dataclasses.replace(config, model=dataclasses.replace(config.model, **change))
-    model = assembly.model_of(config, assembly.track_of(config))
+    model = assembly.make_model(config, assembly.track_of(config))
     save_variables(tmp_path / "run", tiny.made_up(tiny.shapes(model)), config)
     with pytest.raises(UserError, match="no weight to draw"):
         votes.restore_anchors(tmp_path / "run")

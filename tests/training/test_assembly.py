@@ -41,7 +41,7 @@ def test_what_a_config_says_wins() -> None:
 def test_the_network_has_the_tracks_joints_and_the_configs_size(track: str) -> None:
     config = override(tiny.config(track=track), "model.dtype", "bfloat16")
     spec = assembly.track_of(config)
-    model = assembly.model_of(config, spec)
+    model = assembly.make_model(config, spec)
     assert (model.num_joints, model.joint_dims) == (spec.num_joints, spec.joint_dims)
     assert (model.backbone, model.width, model.head_features, model.head_depth) == (
         "resnet18",

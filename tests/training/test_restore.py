@@ -53,6 +53,6 @@ def test_another_trunk_is_refused(hands: Path) -> None:
     model = dataclasses.replace(tiny.config().model, width=4)
     config = dataclasses.replace(tiny.config(), model=model)
     track = assembly.track_of(config)
-    other = tiny.made_up(tiny.shapes(assembly.model_of(config, track)))
+    other = tiny.made_up(tiny.shapes(assembly.make_model(config, track)))
     with pytest.raises(UserError, match="trunk is a resnet18 of width 8, another"):
         variables_from(hands, other)

@@ -66,7 +66,7 @@ def network(**settings: Any) -> tuple[PoseNetwork, Any]:
     """A tiny network of Tables 7 and 8, and made-up variables of it."""
     config = tiny.config()
     config = dataclasses.replace(config, model=dataclasses.replace(config.model, **settings))
-    model = assembly.model_of(config, assembly.track_of(config))
+    model = assembly.make_model(config, assembly.track_of(config))
     return model, tiny.made_up(tiny.shapes(model))
 
 
