@@ -15,8 +15,8 @@ from scipy.stats import spearmanr
 from a2j_jax import log
 from a2j_jax.data import pipeline
 from a2j_jax.evaluation.evaluate import evaluate_batches
+from a2j_jax.runs.load import restore
 from a2j_jax.training import assembly
-from a2j_jax.training.load import restore
 
 BATCH_SIZE = 64
 PARTS = 5

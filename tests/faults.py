@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from a2j_jax.config import Config, to_json
+from a2j_jax.runs.checkpoints import RunCheckpoints
+from a2j_jax.runs.run_dir import kept_checkpoints, ranking_metrics
+from a2j_jax.runs.run_dir import read as read_json_lines
+from a2j_jax.runs.state import TrainState
 from a2j_jax.training import assembly
-from a2j_jax.training.checkpoints import RunCheckpoints
 from a2j_jax.training.logs import METRICS_FILE, read_metrics
-from a2j_jax.training.run_dir import kept_checkpoints, ranking_metrics
-from a2j_jax.training.run_dir import read as read_json_lines
-from a2j_jax.training.state import TrainState
 from tests import tiny
 
 REPOSITORY = Path(__file__).resolve().parent.parent

@@ -23,10 +23,11 @@ from a2j_jax.data import pipeline
 from a2j_jax.evaluation.evaluate import predict_batches
 from a2j_jax.models.a2j import PoseNetwork
 from a2j_jax.models.resnet import ARCHITECTURES, Architecture, BasicBlock
-from a2j_jax.training import assembly, sharding
+from a2j_jax.runs import sharding
+from a2j_jax.runs.state import TrainState
+from a2j_jax.training import assembly
 from a2j_jax.training.loop import BATCH_KEYS
 from a2j_jax.training.optim import adam_with_l2, freeze
-from a2j_jax.training.state import TrainState
 from a2j_jax.training.step import make_train_step
 from tests import tiny
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from a2j_jax.training.checkpoints import save_variables
+from a2j_jax.runs.checkpoints import save_variables
 from tests import tiny
 from tests.conftest import REPOSITORY
 

@@ -71,7 +71,7 @@ def test_from_raw_files_to_a_report(track, tmp_path, capsys):
 
 
 def test_frames_without_public_labels_become_a_submission(tmp_path, capsys):
-    from a2j_jax.training.checkpoints import save_variables
+    from a2j_jax.runs.checkpoints import save_variables
     from tests import tiny
     from tests.distributions import hands2017
 

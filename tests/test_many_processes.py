@@ -13,9 +13,9 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from a2j_jax.config import to_json
-from a2j_jax.training.checkpoints import save_variables
+from a2j_jax.runs.checkpoints import save_variables
+from a2j_jax.runs.run_dir import kept_checkpoints
 from a2j_jax.training.logs import METRICS_FILE, read_metrics
-from a2j_jax.training.run_dir import kept_checkpoints
 from tests import faults, steps_in_parallel, tiny
 from tests import processes_on_loopback as loopback
 from tests.conftest import QUICKER_XLA

@@ -145,8 +145,8 @@ def _check_out(out: str | None, overwrite: bool) -> None:
 
 
 def _from_checkpoint(arguments: argparse.Namespace) -> "tuple[TrackSpec, list[Network]]":
+    from a2j_jax.runs.load import restore
     from a2j_jax.tools.speed import Network
-    from a2j_jax.training.load import restore
 
     for name in ("track", "backbone", "paradigm", "dtype"):
         if getattr(arguments, name) is not None:

@@ -42,8 +42,8 @@ def run(arguments: argparse.Namespace) -> int:
     from a2j_jax.config import Config, ModelConfig
     from a2j_jax.files import check_output
     from a2j_jax.log import say
+    from a2j_jax.runs.checkpoints import save_variables
     from a2j_jax.training import assembly
-    from a2j_jax.training.checkpoints import save_variables
     from a2j_jax.weights.convert import imagenet_trunk, variables_from_official
     from a2j_jax.weights.formats import read_state_dict, write_state_dict
 

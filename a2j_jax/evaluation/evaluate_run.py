@@ -47,11 +47,11 @@ from a2j_jax.evaluation.scores import Scores, frame_numbers, marked, read_subset
 from a2j_jax.evaluation.tables import Table, number
 from a2j_jax.files import check_output, local_path, replacing_together
 from a2j_jax.log import progress, say
+from a2j_jax.runs.load import Restored, restore
+from a2j_jax.runs.run_dir import rank, ranking_metrics, read_starts
 from a2j_jax.track_files import find_track
 from a2j_jax.tracks import TrackSpec
 from a2j_jax.training import assembly
-from a2j_jax.training.load import Restored, restore
-from a2j_jax.training.run_dir import rank, ranking_metrics, read_starts
 
 # The joints that the submission of the HANDS 2017 challenge is made of.
 _SUBMITTED_SKELETON = "hands2017"

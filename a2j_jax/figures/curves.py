@@ -26,9 +26,9 @@ from a2j_jax.evaluation.scores import CURVE_LIMIT, Scores, marked
 from a2j_jax.evaluation.tables import frames_told
 from a2j_jax.figures.sheet import Area, Figure, Sheet
 from a2j_jax.log import progress
+from a2j_jax.runs.load import Restored, restore
 from a2j_jax.tracks import TrackSpec
 from a2j_jax.training import assembly
-from a2j_jax.training.load import Restored, restore
 
 _BATCH = 64
 _PAPER = "A2J in the paper"

@@ -28,8 +28,8 @@ from a2j_jax.figures.votes import (
 )
 from a2j_jax.log import say
 from a2j_jax.models.anchors import ANCHOR_SPACING_PX, anchor_grid
+from a2j_jax.runs.load import Restored
 from a2j_jax.tracks import TrackSpec
-from a2j_jax.training.load import Restored
 
 ANCHOR_COLOR, OFFSET_COLOR, MEAN_COLOR = pictures.LIMB_COLORS[:3]
 _SHOWN_WEIGHTS = (0.02, 0.1, 0.4)  # in the legend

@@ -30,11 +30,11 @@ from a2j_jax.models.anchors import (
     confidence,
 )
 from a2j_jax.pictures import Tile
+from a2j_jax.runs.load import Restored, restore
+from a2j_jax.runs.run_dir import read_config
 from a2j_jax.skeletons import Skeleton
 from a2j_jax.tracks import TrackSpec
 from a2j_jax.training.assembly import track_of
-from a2j_jax.training.load import Restored, restore
-from a2j_jax.training.run_dir import read_config
 
 FloatArray = NDArray[np.float64]
 #: "Informative" anchors weigh more (paper, Fig. 1).

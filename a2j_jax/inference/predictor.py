@@ -23,8 +23,8 @@ from a2j_jax.inference.locate import depth_in_box, doubtful, hand_center, person
 from a2j_jax.log import say
 from a2j_jax.models.a2j import PoseNetwork
 from a2j_jax.models.decoding import compile_with_decoding
+from a2j_jax.runs.load import restore
 from a2j_jax.tracks import TrackSpec
-from a2j_jax.training.load import restore
 
 DepthFrame = NDArray[np.float32]
 

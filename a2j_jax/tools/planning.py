@@ -26,12 +26,13 @@ from a2j_jax.errors import UserError
 from a2j_jax.evaluation.tables import Table
 from a2j_jax.lowering import lowering_for
 from a2j_jax.models.a2j import init_variables
+from a2j_jax.runs import sharding
+from a2j_jax.runs.state import TrainState
 from a2j_jax.tools.hlo import Collective, Usage, usage_of
 from a2j_jax.tools.tpu import GIB, Chip, Target
 from a2j_jax.tracks import TrackSpec
-from a2j_jax.training import assembly, sharding
+from a2j_jax.training import assembly
 from a2j_jax.training.loop import BATCH_KEYS
-from a2j_jax.training.state import TrainState
 from a2j_jax.training.step import TrainStep
 
 

@@ -38,14 +38,14 @@ from a2j_jax.evaluation.tables import ABSENT, Table, as_printed, markdown
 from a2j_jax.files import local_path, read_json, write_file
 from a2j_jax.log import say
 from a2j_jax.models.a2j import PoseNetwork
+from a2j_jax.runs.load import Restored, restore
+from a2j_jax.runs.run_dir import read_starts, run_and_step
 from a2j_jax.tools.timing import flops_per_frame, frames_per_second, parameters
 from a2j_jax.track_files import find_track
 from a2j_jax.tracks import TrackSpec
 from a2j_jax.training import assembly
-from a2j_jax.training.load import Restored, restore
 from a2j_jax.training.preemption import StopRequests, stopped
 from a2j_jax.training.run import run_experiment
-from a2j_jax.training.run_dir import read_starts, run_and_step
 from a2j_jax.weights.convert import check_weights
 
 BUDGETS = {

@@ -18,9 +18,9 @@ from a2j_jax.losses import DEPTH_TERMS, objective
 from a2j_jax.models.a2j import A2J, PoseNetwork
 from a2j_jax.models.baselines import GlobalRegression, HeatMapFCN
 from a2j_jax.models.decoding import decode
+from a2j_jax.runs import sharding
 from a2j_jax.track_files import find_track
 from a2j_jax.tracks import TRACKS, TrackRecord, TrackSpec, TrainingSpec, with_crop_size
-from a2j_jax.training import sharding
 from a2j_jax.training.optim import adam_with_l2, freeze, learning_rate_schedule
 from a2j_jax.training.step import Batch, Objective, Prepare, TrainStep, make_train_step
 

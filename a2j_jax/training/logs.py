@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from a2j_jax.errors import UserError
-from a2j_jax.training import run_dir
-from a2j_jax.training.run_dir import read_starts
+from a2j_jax.runs import run_dir
+from a2j_jax.runs.run_dir import read_starts
 
 ID_FILE = "wandb_id.txt"
 

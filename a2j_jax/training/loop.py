@@ -16,11 +16,11 @@ from a2j_jax import distributed
 from a2j_jax.errors import UserError
 from a2j_jax.evaluation.metrics import NotFiniteError
 from a2j_jax.log import Advance, progress, say
-from a2j_jax.training.checkpoints import RunCheckpoints
+from a2j_jax.runs.checkpoints import RunCheckpoints
+from a2j_jax.runs.run_dir import METRIC, METRIC_EMA
+from a2j_jax.runs.state import TrainState
 from a2j_jax.training.logs import NoLog, RunLog
 from a2j_jax.training.preemption import SOMETHING_TO_SAVE, StopRequests, stopped
-from a2j_jax.training.run_dir import METRIC, METRIC_EMA
-from a2j_jax.training.state import TrainState
 from a2j_jax.training.step import Batch, Metrics, TrainStep
 
 FOLDER = "profile"

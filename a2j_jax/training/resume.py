@@ -11,10 +11,7 @@ from typing import Any, NamedTuple
 from a2j_jax.config import Config
 from a2j_jax.errors import UserError
 from a2j_jax.files import check_folder_name, read_json, same_file
-from a2j_jax.track_files import TRACK_FILE, find_track, track_file
-from a2j_jax.training import assembly
-from a2j_jax.training.logs import METRICS_FILE
-from a2j_jax.training.run_dir import (
+from a2j_jax.runs.run_dir import (
     CONFIG_FILE,
     STARTS_FILE,
     UNWRITABLE,
@@ -25,6 +22,9 @@ from a2j_jax.training.run_dir import (
     read_manifest,
     recorded_config,
 )
+from a2j_jax.track_files import TRACK_FILE, find_track, track_file
+from a2j_jax.training import assembly
+from a2j_jax.training.logs import METRICS_FILE
 
 # How long, how often, and where the examples lie: the steps already taken stay what they were.
 _MAY_CHANGE = (

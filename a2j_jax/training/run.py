@@ -21,16 +21,10 @@ from a2j_jax.evaluation.scores import Scores
 from a2j_jax.files import local_path
 from a2j_jax.log import say
 from a2j_jax.models.a2j import PoseNetwork, init_variables
-from a2j_jax.tracks import TrackSpec
-from a2j_jax.training import assembly, sharding
-from a2j_jax.training.checkpoints import RunCheckpoints
-from a2j_jax.training.load import variables_from
-from a2j_jax.training.logs import NoLog, RunLog, WandbLog, require_wandb
-from a2j_jax.training.loop import FOLDER as PROFILE_FOLDER
-from a2j_jax.training.loop import Intervals, ProfileWindow, to_be_scored, train
-from a2j_jax.training.optim import check_prefixes
-from a2j_jax.training.resume import Difference, check_run_directory
-from a2j_jax.training.run_dir import (
+from a2j_jax.runs import sharding
+from a2j_jax.runs.checkpoints import RunCheckpoints
+from a2j_jax.runs.load import variables_from
+from a2j_jax.runs.run_dir import (
     CONFIG_FILE,
     METRIC,
     METRIC_EMA,
@@ -43,7 +37,14 @@ from a2j_jax.training.run_dir import (
     run_and_step,
     write_config,
 )
-from a2j_jax.training.state import TrainState
+from a2j_jax.runs.state import TrainState
+from a2j_jax.tracks import TrackSpec
+from a2j_jax.training import assembly
+from a2j_jax.training.logs import NoLog, RunLog, WandbLog, require_wandb
+from a2j_jax.training.loop import FOLDER as PROFILE_FOLDER
+from a2j_jax.training.loop import Intervals, ProfileWindow, to_be_scored, train
+from a2j_jax.training.optim import check_prefixes
+from a2j_jax.training.resume import Difference, check_run_directory
 from a2j_jax.weights.convert import initial_variables
 
 _FEW_STEPS = 1000

@@ -13,8 +13,8 @@ from a2j_jax.data.augment import example_keys
 from a2j_jax.losses import Losses
 from a2j_jax.models.a2j import PoseNetwork
 from a2j_jax.models.decoding import Outputs
+from a2j_jax.runs.state import TrainState
 from a2j_jax.training.optim import held_still, is_frozen, map_named
-from a2j_jax.training.state import TrainState
 
 Batch = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]

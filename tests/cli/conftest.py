@@ -7,7 +7,7 @@ from typing import NamedTuple
 import pytest
 
 from a2j_jax.cli.main import main
-from a2j_jax.training.checkpoints import save_variables
+from a2j_jax.runs.checkpoints import save_variables
 from tests import tiny
 
 

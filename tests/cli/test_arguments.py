@@ -26,9 +26,9 @@ from a2j_jax.errors import UserError
 from a2j_jax.evaluation.evaluate_run import evaluate_checkpoint
 from a2j_jax.evaluation.joint_files import read_joints
 from a2j_jax.inference.predictor import Predictor
+from a2j_jax.runs.checkpoints import save_variables
 from a2j_jax.track_files import find_track
 from a2j_jax.tracks import get_track
-from a2j_jax.training.checkpoints import save_variables
 from a2j_jax.training.run import run_experiment
 from a2j_jax.weights.formats import read_state_dict
 from tests.cli.conftest import Command, Refused

@@ -15,9 +15,9 @@ from a2j_jax.data.augment import evaluation_images
 from a2j_jax.figures import votes
 from a2j_jax.figures.informative import row_without
 from a2j_jax.models.anchors import aggregate, anchor_grid
+from a2j_jax.runs.checkpoints import save_variables
+from a2j_jax.runs.load import restore
 from a2j_jax.training import assembly
-from a2j_jax.training.checkpoints import save_variables
-from a2j_jax.training.load import restore
 from tests import tiny
 from tests.cli.conftest import Command, Refused
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from a2j_jax.inference.predictor import read_frame
+from a2j_jax.runs.checkpoints import save_variables
 from a2j_jax.track_files import load_track
-from a2j_jax.training.checkpoints import save_variables
 from tests import tiny
 from tests.cli.conftest import Command
 from tests.distributions import own_data

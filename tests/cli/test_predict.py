@@ -12,8 +12,8 @@ from PIL import Image
 from a2j_jax import geometry
 from a2j_jax.geometry import Camera
 from a2j_jax.inference.predictor import Predictor
+from a2j_jax.runs.checkpoints import save_variables
 from a2j_jax.tracks import get_track
-from a2j_jax.training.checkpoints import save_variables
 from tests import tiny
 from tests.cli.conftest import Command, Refused
 

@@ -15,9 +15,9 @@ import pytest
 
 from a2j_jax.config_files import load_config
 from a2j_jax.evaluation.paper_tables import TABLES
+from a2j_jax.runs.run_dir import kept_checkpoints
 from a2j_jax.tools.reproduce import base_config
 from a2j_jax.training import assembly
-from a2j_jax.training.run_dir import kept_checkpoints
 from a2j_jax.weights.convert import official_from_variables
 from a2j_jax.weights.formats import write_state_dict
 from tests import tiny

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from a2j_jax.config_files import load_config
+from a2j_jax.runs.run_dir import ranking_metrics, read_config, read_starts, write_config
 from a2j_jax.training import assembly
 from a2j_jax.training.logs import METRICS_FILE, read_metrics
-from a2j_jax.training.run_dir import ranking_metrics, read_config, read_starts, write_config
 from tests import tiny
 from tests.cli.conftest import Command, Refused
 

@@ -12,9 +12,9 @@ from a2j_jax.data import pipeline
 from a2j_jax.errors import UserError
 from a2j_jax.evaluation import evaluate_run
 from a2j_jax.evaluation.scores import score_errors
+from a2j_jax.runs.checkpoints import save_variables
+from a2j_jax.runs.load import Restored
 from a2j_jax.training import assembly
-from a2j_jax.training.checkpoints import save_variables
-from a2j_jax.training.load import Restored
 from tests import tiny
 
 

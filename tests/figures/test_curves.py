@@ -12,8 +12,8 @@ from a2j_jax.evaluation import metrics
 from a2j_jax.evaluation.joint_files import JointSet, write_joints
 from a2j_jax.evaluation.scores import score_errors
 from a2j_jax.figures.curves import figure_7, score_checkpoints, score_predictions
+from a2j_jax.runs.checkpoints import save_variables
 from a2j_jax.tracks import get_track
-from a2j_jax.training.checkpoints import save_variables
 from tests import tiny
 
 NYU = get_track("nyu")

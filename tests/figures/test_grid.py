@@ -8,7 +8,7 @@ import pytest
 from a2j_jax.figures import votes
 from a2j_jax.figures.votes import figure_3, middle_cell
 from a2j_jax.models.anchors import anchor_grid
-from a2j_jax.training.run_dir import write_config
+from a2j_jax.runs.run_dir import write_config
 from tests import tiny
 from tests.evaluation import made_up
 

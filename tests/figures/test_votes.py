@@ -12,11 +12,11 @@ from a2j_jax.data import augment
 from a2j_jax.errors import UserError
 from a2j_jax.figures import votes
 from a2j_jax.models.anchors import Heads, aggregate, anchor_grid, anchor_weights
+from a2j_jax.runs.checkpoints import save_variables
+from a2j_jax.runs.load import Restored
 from a2j_jax.skeletons import HANDS2017, ITOP, K2HPD, NYU, Skeleton
 from a2j_jax.tracks import TrackSpec
 from a2j_jax.training import assembly
-from a2j_jax.training.checkpoints import save_variables
-from a2j_jax.training.load import Restored
 from tests import tiny
 from tests.evaluation import made_up
 

@@ -16,8 +16,8 @@ from a2j_jax.inference.locate import depth_in_box, doubtful, hand_center
 from a2j_jax.inference.predictor import Predictor, read_frame
 from a2j_jax.models.a2j import A2J
 from a2j_jax.models.anchors import aggregate, anchor_grid, confidence
+from a2j_jax.runs.checkpoints import save_variables
 from a2j_jax.tracks import TrackSpec, get_track, with_crop_size
-from a2j_jax.training.checkpoints import save_variables
 from tests import tiny
 
 SIZE = 32

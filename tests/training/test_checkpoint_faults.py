@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from a2j_jax.training.checkpoints import first_line, quiet_after_failure, reason
+from a2j_jax.runs.checkpoints import first_line, quiet_after_failure, reason
 
 CONSEQUENCES = [
     "Event loop is closed",

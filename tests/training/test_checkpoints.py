@@ -22,12 +22,12 @@ import optax
 import pytest
 
 from a2j_jax.errors import UserError
-from a2j_jax.training import checkpoints as module
-from a2j_jax.training.checkpoints import RunCheckpoints, load_variables, save_variables
-from a2j_jax.training.load import restore
+from a2j_jax.runs import checkpoints as module
+from a2j_jax.runs.checkpoints import RunCheckpoints, load_variables, save_variables
+from a2j_jax.runs.load import restore
+from a2j_jax.runs.run_dir import kept_checkpoints, ranking_metrics, read_config, write_config
+from a2j_jax.runs.state import TrainState
 from a2j_jax.training.optim import adam_with_l2
-from a2j_jax.training.run_dir import kept_checkpoints, ranking_metrics, read_config, write_config
-from a2j_jax.training.state import TrainState
 from tests import tiny
 
 SMALL = {

@@ -8,10 +8,10 @@ import pytest
 
 from a2j_jax.config import Config, override
 from a2j_jax.errors import UserError
+from a2j_jax.runs.checkpoints import save_variables
+from a2j_jax.runs.run_dir import read_config, write_config
 from a2j_jax.track_files import find_track
-from a2j_jax.training.checkpoints import save_variables
 from a2j_jax.training.resume import check_run_directory, differences
-from a2j_jax.training.run_dir import read_config, write_config
 from tests import tiny
 
 

@@ -15,11 +15,11 @@ from a2j_jax.config import Config, override
 from a2j_jax.data import pipeline
 from a2j_jax.errors import UserError
 from a2j_jax.evaluation.evaluate_run import evaluate_checkpoint
+from a2j_jax.runs.load import restore
+from a2j_jax.runs.run_dir import ranking_metrics, read_config, write_config
+from a2j_jax.runs.state import TrainState
 from a2j_jax.training import assembly
-from a2j_jax.training.load import restore
 from a2j_jax.training.run import run_experiment
-from a2j_jax.training.run_dir import ranking_metrics, read_config, write_config
-from a2j_jax.training.state import TrainState
 from tests import tiny
 
 pytestmark = pytest.mark.slow  # a training step compiles

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from a2j_jax.errors import UserError
-from a2j_jax.training import run_dir
+from a2j_jax.runs import run_dir
 
 
 def test_what_is_appended_is_read(tmp_path: Path) -> None:

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from a2j_jax.errors import UserError
-from a2j_jax.training import run_dir
+from a2j_jax.runs import run_dir
+from a2j_jax.runs.run_dir import STARTS_FILE
 from a2j_jax.training.logs import METRICS_FILE, RunLog, read_metrics
-from a2j_jax.training.run_dir import STARTS_FILE
 
 
 def log_steps(workdir: Path, start: int, steps: range, loss: float) -> None:

@@ -14,12 +14,12 @@ import pytest
 
 from a2j_jax.errors import Stopped, UserError
 from a2j_jax.evaluation.metrics import joint_errors
-from a2j_jax.training.checkpoints import RunCheckpoints, load_variables
+from a2j_jax.runs.checkpoints import RunCheckpoints, load_variables
+from a2j_jax.runs.run_dir import kept_checkpoints, ranking_metrics
+from a2j_jax.runs.state import TrainState
 from a2j_jax.training.logs import RunLog
 from a2j_jax.training.loop import BATCH_KEYS, Intervals, train
 from a2j_jax.training.optim import adam_with_l2
-from a2j_jax.training.run_dir import kept_checkpoints, ranking_metrics
-from a2j_jax.training.state import TrainState
 
 Loss = Callable[[int], float]
 

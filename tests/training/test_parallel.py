@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from a2j_jax.errors import UserError
-from a2j_jax.training import sharding
+from a2j_jax.runs import sharding
 from tests.conftest import QUICKER_XLA
 
 WORKER = Path(__file__).parent.parent / "steps_in_parallel.py"

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 import a2j_jax
-from a2j_jax.training import run_dir
-from a2j_jax.training.run_dir import read_starts, record_start
+from a2j_jax.runs import run_dir
+from a2j_jax.runs.run_dir import read_starts, record_start
 
 
 def git(folder: Path, *arguments: str) -> str:

@@ -9,9 +9,9 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from a2j_jax.errors import UserError
+from a2j_jax.runs.checkpoints import save_variables
+from a2j_jax.runs.load import variables_from
 from a2j_jax.training import assembly
-from a2j_jax.training.checkpoints import save_variables
-from a2j_jax.training.load import variables_from
 from tests import tiny
 
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from a2j_jax.errors import UserError
-from a2j_jax.training.run_dir import claimed, read_config
+from a2j_jax.runs.run_dir import claimed, read_config
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from a2j_jax.training.run_dir import claimed
+from a2j_jax.runs.run_dir import claimed
 with claimed(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)

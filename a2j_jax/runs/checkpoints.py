@@ -34,7 +34,7 @@ from a2j_jax.config import Config
 from a2j_jax.errors import UserError
 from a2j_jax.files import check_folder_name, local_path
 from a2j_jax.log import say
-from a2j_jax.training.run_dir import (
+from a2j_jax.runs.run_dir import (
     CHECKPOINTS,
     CONFIG_FILE,
     UNWRITABLE,
@@ -48,8 +48,8 @@ from a2j_jax.training.run_dir import (
     read_manifest,
     write_config,
 )
-from a2j_jax.training.sharding import put
-from a2j_jax.training.state import TrainState
+from a2j_jax.runs.sharding import put
+from a2j_jax.runs.state import TrainState
 
 # What other reads and writes raise when one has failed and nobody waits for them any more.
 _CONSEQUENCES = ("Event loop is closed", "Encountered error while reading array")

@@ -15,7 +15,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 
 from a2j_jax.errors import UserError
-from a2j_jax.training.state import TrainState
+from a2j_jax.runs.state import TrainState
 from a2j_jax.training.step import Batch, TrainStep
 
 Mode = Literal["jit", "pmap", "mesh"]

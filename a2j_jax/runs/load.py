@@ -11,9 +11,9 @@ from a2j_jax.files import local_path
 from a2j_jax.models.a2j import PoseNetwork
 from a2j_jax.tracks import TrackSpec
 from a2j_jax.training import assembly
-from a2j_jax.training.checkpoints import Weights, choose_step, load_variables, undamaged
+from a2j_jax.runs.checkpoints import Weights, choose_step, load_variables, undamaged
 from a2j_jax.training.resume import check_recorded
-from a2j_jax.training.run_dir import has_average, read_config, run_and_step
+from a2j_jax.runs.run_dir import has_average, read_config, run_and_step
 from a2j_jax.weights.convert import say_initialised
 
 
