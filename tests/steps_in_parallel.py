@@ -20,13 +20,13 @@ from flax.traverse_util import flatten_dict
 from a2j_jax import distributed
 from a2j_jax.cli.arguments import Parser, add_process_arguments, join_processes
 from a2j_jax.data import pipeline
+from a2j_jax.data.batch import on_device
 from a2j_jax.evaluation.evaluate import predict_batches
 from a2j_jax.models.a2j import PoseNetwork
 from a2j_jax.models.resnet import ARCHITECTURES, Architecture, BasicBlock
 from a2j_jax.runs import sharding
 from a2j_jax.runs.state import TrainState
 from a2j_jax.training import assembly
-from a2j_jax.training.loop import BATCH_KEYS
 from a2j_jax.training.optim import adam_with_l2, freeze
 from a2j_jax.training.step import make_train_step
 from tests import tiny
@@ -69,7 +69,7 @@ def trained(data: str, dtype: str, layout: sharding.Layout, parts: int = 1) -> T
     placed = jax.tree.map(lambda x: x.sharding, state)
     batches = pipeline.train_batches(data, track, "train", ROWS, seed=0)
     for _ in range(steps):
-        batch = {name: rows for name, rows in next(batches).items() if name in BATCH_KEYS}
+        batch = on_device(next(batches))
         # Devices hold different numbers of labelled joints: the losses are means over all of them.
         batch["valid"] &= np.arange(track.num_joints) <= batch["joints_uvd"][:, :1, 0] % 20
         state, _ = step(state, layout.share(batch), jax.random.key(0))

@@ -18,10 +18,11 @@ from typing import Any, ClassVar, Protocol, cast
 import tensorflow_datasets as tfds
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 
+from a2j_jax.data.batch import Example
 from a2j_jax.errors import UserError
 from a2j_jax.log import progress
 from a2j_jax.tracks import TrackRecord, TrackSpec
-from tfds_builders.examples import Example, Moments, Skipped, crop_moments, features
+from tfds_builders.examples import Moments, Skipped, crop_moments, features
 from tfds_builders.raw_files import counted
 from tfds_builders.shards import Job, Workers, shard_ranges, write_shards
 

@@ -4,18 +4,16 @@ Statistics of the crops, gathered while a data set is written: moments, and wher
 """
 
 from dataclasses import dataclass, fields
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import tensorflow_datasets as tfds
 
+from a2j_jax.data.batch import Example
 from a2j_jax.data.crops import Crop
 from a2j_jax.errors import UserError
 from a2j_jax.geometry import Camera, center_crop, frame_to_crop
 from a2j_jax.tracks import TrackSpec
-
-Example = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from a2j_jax.data import crops
+from a2j_jax.data.batch import Example
 from a2j_jax.errors import UserError
 from a2j_jax.tracks import TrackSpec
 from tfds_builders.crop_plan import DEPTH, DEPTH_IN_BOX, CropPlan, crop_from_depth
-from tfds_builders.examples import Example, Moments, Skipped, crop_moments, make_example, window_mm
+from tfds_builders.examples import Moments, Skipped, crop_moments, make_example, window_mm
 from tfds_builders.raw_files import Distribution, RawSplit, UnreadableFrame
 from tfds_builders.shards import Job, Outcome
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from a2j_jax.data.batch import Example
 from a2j_jax.data.crops import Crop
 from a2j_jax.synthetic.body_scene import FRONT, TOP, XTION, BodyView, RoomSpec
 from a2j_jax.synthetic.hand_scene import HandView
@@ -19,7 +20,7 @@ from a2j_jax.synthetic.scene import KINECT, generate
 from a2j_jax.synthetic.sensor import SensorSpec
 from a2j_jax.tracks import TrackSpec
 from tfds_builders.base import DepthPoseBuilder
-from tfds_builders.examples import Example, make_example
+from tfds_builders.examples import make_example
 from tfds_builders.shards import Job
 
 # Splits draw from disjoint ranges of scene numbers, far apart, so that none moves when another

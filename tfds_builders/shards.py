@@ -19,9 +19,10 @@ from typing import Any, NamedTuple
 from array_record.python.array_record_module import ArrayRecordWriter
 from tensorflow_datasets.core.example_serializer import ExampleSerializer
 
+from a2j_jax.data.batch import Example
 from a2j_jax.log import Advance
 from a2j_jax.tracks import TrackSpec
-from tfds_builders.examples import Example, Moments, Skipped, crop_moments, features
+from tfds_builders.examples import Moments, Skipped, crop_moments, features
 
 Outcome = Example | Skipped
 # Reads some frames, in order, wherever it is called: worker processes get a pickled copy.

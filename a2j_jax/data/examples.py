@@ -10,17 +10,17 @@ import itertools
 import math
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import tensorflow_datasets as tfds
 from array_record.python import array_record_module
 from numpy.typing import NDArray
 
+from a2j_jax.data.batch import Example
 from a2j_jax.errors import UserError
 from a2j_jax.log import say
 
-Example = dict[str, Any]
 OnBadExample = Literal["fail", "skip"]
 
 _skipped: dict[str, int] = {}  # what was said -> number of examples; each is said once a process

@@ -4,16 +4,6 @@ Random access -> deterministic shuffle -> batch -> this process's share of it. A
 and nothing else: augmentation and normalisation happen on the device. No worker processes: on a
 small machine they cost more than they bring; one thread reads ahead.
 
-A batch is a dict of numpy arrays, B rows each:
-
-* `canvas` (B, S + 2m, S + 2m) uint16, in the track's storage unit, 0 = no reading;
-* `joints_uvd` (B, K, 3 or 2) float32, full frame, px, px, mm; `valid` (B, K) bool;
-* `box_px`, `window_px` (B, 4) float64: the crop box, clipped and before clipping, px;
-* `center_uvd` (B, 3) float32, px, px, mm; `camera` (B, 4) float32 fx, fy, u0, v0;
-* `index` (B,) int64, the frame's position in its split;
-* in evaluation only, `frame_id` (B,) bytes, the frame's name; `mask` (B,) bool: false rows are padding, or stand in
-  for examples that cannot be read, and count for nothing.
-
 A batch of all processes together is the same whatever their number: process r of P has rows r B/P to
 (r + 1) B/P of it.
 """
@@ -31,7 +21,8 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow_datasets as tfds
 
-from a2j_jax.data.examples import Example, Examples, OnBadExample
+from a2j_jax.data.batch import Batch, Example
+from a2j_jax.data.examples import Examples, OnBadExample
 from a2j_jax.errors import UserError
 from a2j_jax.files import (
     check_folder_name,
@@ -43,7 +34,6 @@ from a2j_jax.files import (
 )
 from a2j_jax.tracks import TRACKS, TrackRecord, TrackSpec
 
-Batch = dict[str, np.ndarray]
 DIGESTS = "digests.json"
 _DESCRIPTIONS = ("dataset_info.json", "features.json", "metadata.json")  # of a TFDS data set
 

@@ -17,14 +17,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from a2j_jax import distributed, geometry
 from a2j_jax.data import crops
+from a2j_jax.data.batch import Batch, FloatArray
 from a2j_jax.errors import UserError
 from a2j_jax.evaluation import metrics
 from a2j_jax.evaluation.joint_files import JointSet
 from a2j_jax.evaluation.scores import Scores, marked, score_errors
 from a2j_jax.tracks import TrackSpec
 
-FloatArray = NDArray[np.float64]
-Batch = Mapping[str, Any]
 #: batch → joints in crop coordinates (B, K, D) and their confidence (B, K); may be device arrays.
 PredictFn = Callable[[Batch], tuple[ArrayLike, ArrayLike]]
 

@@ -34,6 +34,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.io import savemat
 
 from a2j_jax.data.array_files import mat_arrays, read_npz
+from a2j_jax.data.batch import FloatArray
 from a2j_jax.errors import UserError, as_utf8, printable
 from a2j_jax.evaluation import joint_formats
 from a2j_jax.evaluation.joint_formats import read_rows
@@ -183,9 +184,6 @@ def write_submission(
     with replacing(path) as temporary, temporary.open("w", encoding="ascii", newline="\n") as file:
         for frame, row in zip(frames.tolist(), xyz.reshape(len(xyz), -1), strict=True):
             file.write(line % (frame + 1, *row.tolist()))
-
-
-FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

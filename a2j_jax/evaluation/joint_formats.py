@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from a2j_jax import geometry
+from a2j_jax.data.batch import FloatArray
 from a2j_jax.errors import UserError
 from a2j_jax.tracks import TrackSpec
 
@@ -156,7 +157,6 @@ def _is_number(word: bytes) -> bool:
     return True
 
 
-FloatArray = NDArray[np.float64]
 Coordinates = Literal["uvd", "xyz", "unknown"]
 
 #: A median depth below this is in metres: 50 m or 5 cm, and neither is a hand or a body in view.

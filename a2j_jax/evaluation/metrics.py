@@ -13,9 +13,10 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-FloatArray = NDArray[np.float64]
+from a2j_jax.data.batch import FloatArray
+
 #: What one frame's error is: that of its worst joint, or the mean over its joints.
 FrameError = Literal["worst", "mean"]
 

@@ -14,13 +14,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from a2j_jax import geometry, pictures
+from a2j_jax.data.batch import Batch, FloatArray
 from a2j_jax.errors import in_words
 from a2j_jax.evaluation import metrics
-from a2j_jax.evaluation.evaluate import Batch, Comparison
+from a2j_jax.evaluation.evaluate import Comparison
 from a2j_jax.evaluation.scores import CURVE_LIMIT, Scores
 from a2j_jax.tracks import TrackSpec
 
-FloatArray = NDArray[np.float64]
 INK, GRID = "#1b1f24", "#d8dce1"
 _LINE_STYLES = ("-", "--", "-.", ":")
 _WIDTH = 4.6  # inches; text of 10 points then has a sixtieth of the width

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from a2j_jax import pictures
 from a2j_jax.data import augment, crops, pipeline
-from a2j_jax.data.examples import Example
+from a2j_jax.data.batch import Example, FloatArray
 from a2j_jax.errors import UserError, did_you_mean
 from a2j_jax.evaluation.evaluate import Frames, predict_batches, score_frames
 from a2j_jax.evaluation.plots import example_tile
@@ -36,7 +36,6 @@ from a2j_jax.skeletons import Skeleton
 from a2j_jax.tracks import TrackSpec
 from a2j_jax.training.assembly import track_of
 
-FloatArray = NDArray[np.float64]
 #: "Informative" anchors weigh more (paper, Fig. 1).
 MIN_WEIGHT = 0.02
 

@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
+from a2j_jax.data.batch import FloatArray
 from a2j_jax.errors import UserError
 from a2j_jax.geometry import Camera, xyz_to_uvd
 from a2j_jax.tracks import TrackSpec
 
-FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 
 # A view has about this many columns; planes are looked for on about this many.

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from a2j_jax import geometry
 from a2j_jax.data import augment, crops
+from a2j_jax.data.batch import FloatArray
 from a2j_jax.data.depth_files import IN_METRES, in_metres, read_depth
 from a2j_jax.errors import UserError
 from a2j_jax.inference.locate import depth_in_box, doubtful, hand_center, person_box
@@ -57,9 +58,6 @@ def frame_from_array(depth_mm: Any, where: str = "depth frame") -> DepthFrame:
     with np.errstate(over="ignore"):  # a float64 beyond float32 becomes inf: no reading
         depth = array.astype(np.float32)
     return np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(0))
-
-
-FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

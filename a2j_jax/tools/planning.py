@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 
 from a2j_jax.config import Config
+from a2j_jax.data.batch import DEVICE_KEYS
 from a2j_jax.errors import UserError
 from a2j_jax.evaluation.tables import Table
 from a2j_jax.lowering import lowering_for
@@ -32,7 +33,6 @@ from a2j_jax.tools.hlo import Collective, Usage, usage_of
 from a2j_jax.tools.tpu import GIB, Chip, Target
 from a2j_jax.tracks import TrackSpec
 from a2j_jax.training import assembly
-from a2j_jax.training.loop import BATCH_KEYS
 from a2j_jax.training.step import TrainStep
 
 
@@ -149,7 +149,7 @@ def abstract_batch(track: TrackSpec, batch_size: int) -> dict[str, jax.ShapeDtyp
         "window_px": ((4,), jnp.float64),
         "center_uvd": ((3,), jnp.float32),
     }
-    assert shapes.keys() == set(BATCH_KEYS)
+    assert shapes.keys() == set(DEVICE_KEYS)
     return {
         name: jax.ShapeDtypeStruct((batch_size, *shape), jax.dtypes.canonicalize_dtype(dtype))
         for name, (shape, dtype) in shapes.items()

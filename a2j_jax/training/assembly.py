@@ -12,6 +12,7 @@ import optax
 
 from a2j_jax.config import AugmentConfig, Config, OptimConfig, checked
 from a2j_jax.data import augment, pipeline
+from a2j_jax.data.batch import Batch
 from a2j_jax.errors import UserError
 from a2j_jax.geometry import Camera
 from a2j_jax.losses import DEPTH_TERMS, objective
@@ -22,7 +23,7 @@ from a2j_jax.runs import sharding
 from a2j_jax.track_files import find_track
 from a2j_jax.tracks import TRACKS, TrackRecord, TrackSpec, TrainingSpec, with_crop_size
 from a2j_jax.training.optim import adam_with_l2, freeze, learning_rate_schedule
-from a2j_jax.training.step import Batch, Objective, Prepare, TrainStep, make_train_step
+from a2j_jax.training.step import Objective, Prepare, TrainStep, make_train_step
 
 Predict = Callable[[Any, Mapping[str, Any]], tuple[np.ndarray, np.ndarray]]
 

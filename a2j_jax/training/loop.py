@@ -13,6 +13,7 @@ import jax
 import optax
 
 from a2j_jax import distributed
+from a2j_jax.data.batch import Batch, on_device
 from a2j_jax.errors import UserError
 from a2j_jax.evaluation.metrics import NotFiniteError
 from a2j_jax.log import Advance, progress, say
@@ -21,7 +22,7 @@ from a2j_jax.runs.run_dir import METRIC, METRIC_EMA
 from a2j_jax.runs.state import TrainState
 from a2j_jax.training.logs import NoLog, RunLog
 from a2j_jax.training.preemption import SOMETHING_TO_SAVE, StopRequests, stopped
-from a2j_jax.training.step import Batch, Metrics, TrainStep
+from a2j_jax.training.step import Metrics, TrainStep
 
 FOLDER = "profile"
 
@@ -136,8 +137,6 @@ def _named(steps: range) -> str:
 # (state, called after each batch) -> scores of the evaluation split; the "error", or that of the averaged weights,
 # ranks checkpoints
 Evaluate = Callable[[TrainState, Callable[[int], None]], dict[str, float]]
-# What travels to the device; the rest of an example is for evaluation.
-BATCH_KEYS = ("canvas", "box_px", "window_px", "center_uvd", "joints_uvd", "valid")
 
 
 class BatchIterator(Protocol):
@@ -247,7 +246,7 @@ def train(
                 batch = next(batches)
                 if window is not None:
                     window.before(step)
-                state, metrics = train_step(state, {name: batch[name] for name in BATCH_KEYS}, key)
+                state, metrics = train_step(state, on_device(batch), key)
                 SOMETHING_TO_SAVE.set()
                 if window is not None:
                     window.after(step, metrics)

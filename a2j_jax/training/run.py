@@ -15,6 +15,7 @@ import numpy as np
 from a2j_jax import distributed
 from a2j_jax.config import Config
 from a2j_jax.data import pipeline
+from a2j_jax.data.batch import Batch
 from a2j_jax.errors import UserError
 from a2j_jax.evaluation.evaluate import Frames, evaluate_batches, mean_pose, score_constant_pose
 from a2j_jax.evaluation.scores import Scores
@@ -255,7 +256,7 @@ class Evaluator:
 
 def _plain_batches(
     config: Config, track: TrackSpec, split: str, frames: int | None
-) -> Iterator[dict[str, np.ndarray]]:
+) -> Iterator[Batch]:
     """Examples of a split without augmentation, about the first `frames` of them."""
     batches = pipeline.eval_batches(
         config.data.dir,

@@ -10,13 +10,13 @@ from flax import linen as nn
 from jax import lax
 
 from a2j_jax.data.augment import example_keys
+from a2j_jax.data.batch import Batch
 from a2j_jax.losses import Losses
 from a2j_jax.models.a2j import PoseNetwork
 from a2j_jax.models.decoding import Outputs
 from a2j_jax.runs.state import TrainState
 from a2j_jax.training.optim import held_still, is_frozen, map_named
 
-Batch = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]
 # (batch, (B,) keys) -> normalised images (B, H, W, 1), joints (B, K, 3) in crop coordinates
 Prepare = Callable[[Batch, jax.Array], tuple[jax.Array, jax.Array]]

@@ -6,11 +6,11 @@ import jax
 import pytest
 
 from a2j_jax.data import pipeline
+from a2j_jax.data.batch import on_device
 from a2j_jax.errors import UserError
 from a2j_jax.tools.planning import DoesNotFit, abstract_batch, compile_step, refusal
 from a2j_jax.tools.tpu import find_target
 from a2j_jax.training import assembly
-from a2j_jax.training.loop import BATCH_KEYS
 from tests import tiny
 
 
@@ -18,10 +18,10 @@ def test_shapes_are_those_of_the_input_pipeline(tiny_data: Path) -> None:
     track = assembly.track_of(tiny.config())
     batches = pipeline.train_batches(tiny_data, track, "train", 8, seed=0)
     batch = next(batches)
-    on_device = jax.device_put({name: batch[name] for name in BATCH_KEYS})
+    placed = jax.device_put(on_device(batch))
     planned = abstract_batch(track, 8)
     assert {name: (x.shape, x.dtype) for name, x in planned.items()} == {
-        name: (x.shape, x.dtype) for name, x in on_device.items()
+        name: (x.shape, x.dtype) for name, x in placed.items()
     }
 
 
