@@ -46,9 +46,9 @@ def use_compilation_cache() -> None:
         return
     if theirs is not None:
         from a2j_jax.errors import printable
-        from a2j_jax.log import say
+        from a2j_jax.log import logger
 
-        say(
+        logger.info(
             f"no compilation cache: {printable(str(theirs))} belongs to somebody else, or others may write to it "
             "(chmod go-w makes it private)"
         )

@@ -68,14 +68,14 @@ def initialize(
     _check(coordinator_address, num_processes, process_id, detect)
     from jaxlib import _jax
 
-    from a2j_jax.log import say
+    from a2j_jax.log import logger
 
     _jax.get_distributed_runtime_service = _Service  # which JAX calls in process 0
     who = "this process" if process_id is None else f"process {process_id}"
     where = coordinator_address or "the coordinator that the cluster named"
     if process_id == 0 and coordinator_address is not None:
         _check_port(coordinator_address)
-    say(f"{who} joins {num_processes or 'the'} processes at {where}")
+    logger.info(f"{who} joins {num_processes or 'the'} processes at {where}")
     end = threading.Timer(timeout_seconds, _give_up, (who, where, timeout_seconds))
     end.daemon = True
     end.start()

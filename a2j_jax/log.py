@@ -1,8 +1,10 @@
-"""Progress for anything over a few seconds: a live bar on a terminal, a line now and then elsewhere.
+"""The log of the library, and progress of anything over a few seconds.
 
-Everything goes to stderr; stdout belongs to results.
+`logger` is Python's logger "a2j_jax": silence, redirect or format it as any other. `log_to_terminal` prints it on
+stderr, beside the bars of `progress`; stdout belongs to results.
 """
 
+import logging
 import os
 import sys
 import time
@@ -48,6 +50,7 @@ class _Stderr:
             os.close(nowhere)
 
 
+logger = logging.getLogger("a2j_jax")
 console = Console(file=_Stderr())  # type: ignore[arg-type]
 Advance = Callable[..., None]  # advance(count, note="")
 _LINE_EVERY_SECONDS = 15.0
@@ -67,7 +70,7 @@ def progress(title: str, total: int, unit: str, done: int = 0) -> Iterator[Advan
 
     Yields:
       `advance(count, note="")`, to be called as units finish. A note (the latest loss, say) stays until the
-      next one. What should not be lost is said by `say`: on a terminal it scrolls by above the bar.
+      next one. What should not be lost is logged: on a terminal it scrolls by above the bar.
     """
     title = printable(title)
     if console.is_terminal:
@@ -127,7 +130,7 @@ def _lines(title: str, total: int, unit: str, done: int) -> Advance:
         rate = finished / max(now - started, 1e-9)
         remaining = max(total - done - finished, 0) / rate if rate else 0.0
         text = f"{title}: {done + finished}/{total} {unit}, {rate:.1f}/s, ETA {clock(remaining)}"
-        say(f"{text}  {latest}" if latest else text)
+        logger.info(f"{text}  {latest}" if latest else text)
 
     return advance
 
@@ -139,10 +142,39 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minute:02d}:{second:02d}" if hours else f"{minute}:{second:02d}"
 
 
-def say(text: str, everywhere: bool = False) -> None:
-    """One line for the person at the terminal; `everywhere`: from a process that is to be quiet, too."""
-    to = Console(file=_Stderr()) if everywhere and console.quiet else console  # type: ignore[arg-type]
-    to.print(plain(text), soft_wrap=True)
+def _as_text(record: logging.LogRecord) -> bool:
+    """Names and paths in a message are text for every handler: no control characters, no lone surrogates."""
+    record.msg, record.args = printable(record.getMessage()), None
+    return True
+
+
+logger.addFilter(_as_text)
+
+
+class _TerminalHandler(logging.Handler):
+    """Prints records on `console`, one line each, as plain text; a warning says that it is one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        everywhere = getattr(record, "everywhere", False)
+        if console.quiet and not everywhere:
+            return
+        text = record.getMessage()
+        if record.levelno >= logging.WARNING and "warning: " not in text:
+            text = f"warning: {text}"
+        to = Console(file=_Stderr()) if console.quiet else console  # type: ignore[arg-type]
+        to.print(Text(text), soft_wrap=True)
+
+
+def log_to_terminal() -> None:
+    """Print what `logger` gets on stderr, as the command line does; calling it again changes nothing.
+
+    A program that uses the library sees warnings only, as Python prints them, until it calls this or configures
+    the logger "a2j_jax" in its own way.
+    """
+    if not any(isinstance(handler, _TerminalHandler) for handler in logger.handlers):
+        logger.addHandler(_TerminalHandler())
+        logger.setLevel(logging.INFO)
+        logger.propagate = False
 
 
 def plain(text: str | Text) -> Text:

@@ -25,7 +25,7 @@ from rich.console import Console
 
 from a2j_jax import log
 from a2j_jax.config import Config
-from a2j_jax.log import say
+from a2j_jax.log import log_to_terminal, logger
 from tests import faults, tiny
 from tfds_builders.build import build
 
@@ -56,7 +56,7 @@ class Part:
             again = max([step for step in start.steps() if step > (kept or 0)], default=0)
             self.again[what] = self.again.get(what, 0) + max(again - (kept or 0), 0)
             self.times[what] = self.times.get(what, 0) + 1
-        say(f"{what}: kept step {kept}, done again {max(again - (kept or 0), 0)}")
+        logger.info(f"{what}: kept step {kept}, done again {max(again - (kept or 0), 0)}")
 
     def finish(self) -> str:
         """Runs to the end; what was lost."""
@@ -117,7 +117,7 @@ def fill_disk(part: Part, trials: int, disk: Path) -> None:
                 end = start.end()
                 line = faults.check_complaint(end, disk, faults.newest(part.workdir))
                 assert "no space left" in line.lower(), line
-                say(line)
+                logger.info(line)
 
 
 def limit_files(part: Part, trials: int) -> None:
@@ -130,6 +130,7 @@ def limit_files(part: Part, trials: int) -> None:
 
 
 def main() -> None:
+    log_to_terminal()
     # In the background of a script Ctrl-C is ignored, by what is started from there as well.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     parser = argparse.ArgumentParser(

@@ -1,11 +1,13 @@
 """Fixtures shared by all tests: where the reference data is, and what happens without it."""
 
 import inspect
+import logging
 import os
 import shutil
 import signal
 import tempfile
 import threading
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
@@ -147,3 +149,24 @@ def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data")
     build("synthetic_hand", folder, crop_size=tiny.SIZE, **tiny.FRAMES)
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _terminal_log() -> None:
+    """Library code logs to stderr in tests as it does in commands."""
+    from a2j_jax.log import log_to_terminal
+
+    log_to_terminal()
+
+
+@pytest.fixture
+def logged() -> Iterator[list[str]]:
+    """The messages that are logged in a test."""
+    from a2j_jax.log import logger
+
+    messages: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: messages.append(record.getMessage())  # type: ignore[method-assign]
+    logger.addHandler(handler)
+    yield messages
+    logger.removeHandler(handler)

@@ -19,11 +19,9 @@ def data_dir(tmp_path_factory):
 
 
 @pytest.fixture
-def said(monkeypatch):
-    lines: list[str] = []
-    monkeypatch.setattr(examples, "say", lambda text, everywhere: lines.append(text))
+def said(monkeypatch, logged):
     monkeypatch.setattr(examples, "_skipped", {})
-    return lines
+    return logged
 
 
 def opened(folder, split="train", on_bad_example="fail"):

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from a2j_jax import log as module
-from a2j_jax.log import be_quiet, print_table, progress, say
+from a2j_jax.log import be_quiet, logger, print_table, progress
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def test_the_latest_note_is_in_every_line_of_a_log(log: Console) -> None:
         advance(10)
         advance(0, note="loss 9.00")
         advance(10)
-        say("step 2: error 5.00")
+        logger.info("step 2: error 5.00")
         advance(10, note="loss 8.00")
     lines = text(log).splitlines()
     assert lines[0].startswith("training: 10/100 images, ")
@@ -63,7 +63,7 @@ def test_lines_of_a_log_come_now_and_then(log: Console, monkeypatch: pytest.Monk
 def test_80_columns_hold_the_count_the_time_and_the_loss(screen: Console) -> None:
     with progress("training", 120_000, "images") as advance:
         advance(119_904, note="loss 1234.56  lr 1.5e-03")
-        say("step 940: error 29.10 on 512 frames")
+        logger.info("step 940: error 29.10 on 512 frames")
     shown = text(screen)
     assert "119904/120000" in shown
     assert "ETA" in shown
@@ -78,15 +78,16 @@ def test_quiet(where: str, request: pytest.FixtureRequest) -> None:
     be_quiet()
     with progress("training", 100, "images") as advance:
         advance(100, note="loss 9.00")
-        say("step 2: error 5.00")
+        logger.info("step 2: error 5.00")
     assert text(console) == ""
 
 
 TALKS_ON = """
 import sys
-from a2j_jax.log import say
+from a2j_jax.log import log_to_terminal, logger
+log_to_terminal()
 for number in range(100):
-    say(f"line {number}")
+    logger.info(f"line {number}")
     sys.stderr.flush()
 print("done")
 """

@@ -62,7 +62,7 @@ def test_a_terminal_shows_names_literally(terminal: bool, monkeypatch: pytest.Mo
     console = Console(file=out, force_terminal=terminal, width=200, color_system=None)
     monkeypatch.setattr(log, "console", console)
     for name in NAMES:
-        log.say(f"say {name}" if "\n" not in name else name.replace("\n", " "))
+        log.logger.info(f"say {name}" if "\n" not in name else name.replace("\n", " "))
         table = log.PlainTable(name)
         table.add_column(name)
         table.add_row(name)

@@ -21,7 +21,7 @@ from a2j_jax.errors import UserError
 from a2j_jax.files import check_folder_name, local_path
 from a2j_jax.geometry import Camera
 from a2j_jax.interrupts import terminable
-from a2j_jax.log import say
+from a2j_jax.log import logger
 from a2j_jax.track_files import find_track
 from a2j_jax.tracks import TrackSpec, with_crop_size
 from tfds_builders.base import DepthPoseBuilder, DepthPoseConfig, Reader, config_name
@@ -274,7 +274,7 @@ def _one_clear_ending(folder: Path) -> Iterator[None]:
         left = "nothing was kept; rerun the same command"
         if folder.exists():  # all was written, only the summary is missing
             left = "but it is complete"
-        say(f"building {folder} was interrupted; {left}")
+        logger.warning(f"building {folder} was interrupted; {left}")
         raise
     except (OSError, RuntimeError, ValueError) as error:
         # Where no lock could keep another build away, it may have been faster.

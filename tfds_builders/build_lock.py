@@ -15,7 +15,7 @@ from typing import NoReturn
 
 from a2j_jax.errors import UserError
 from a2j_jax.interrupts import after_sigterm, end_terminated
-from a2j_jax.log import say
+from a2j_jax.log import logger
 
 _PATIENCE_SECONDS = 1.0  # for Python's own way out
 
@@ -98,7 +98,7 @@ def _remove_leftovers(folder: Path) -> None:
                 "remove it, or name another --data_dir"
             )
         shutil.rmtree(leftover)
-        say(f"note: removed {leftover}, left of a build that did not finish")
+        logger.info(f"note: removed {leftover}, left of a build that did not finish")
 
 
 def _temporary(folder: Path) -> Iterator[Path]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from a2j_jax.errors import UserError
 from a2j_jax.files import local_path
-from a2j_jax.log import say
+from a2j_jax.log import logger
 from a2j_jax.track_files import find_track, track_file
 from a2j_jax.tracks import near_track
 from tfds_builders import folder as own_data
@@ -86,7 +86,9 @@ def _own(path: Path) -> DataSet:
     ) -> Distribution:
         recorded = track.depth_unit_mm
         if depth_unit_mm not in (None, recorded):
-            say(f"depth unit: {depth_unit_mm:g} mm per count as given; {path} has {recorded:g}")
+            logger.info(
+                f"depth unit: {depth_unit_mm:g} mm per count as given; {path} has {recorded:g}"
+            )
         return own_data.OwnDistribution(track, folder, depth_unit_mm, allow_outside)
 
     builder = own_data.builder_for(track)

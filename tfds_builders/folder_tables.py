@@ -29,7 +29,7 @@ from a2j_jax.data.depth_files import NEAREST_MM
 from a2j_jax.errors import UserError, did_you_mean, printable
 from a2j_jax.files import path_inside, read_json, regular_file
 from a2j_jax.geometry import Float64
-from a2j_jax.log import say
+from a2j_jax.log import logger
 from a2j_jax.track_files import check_keys
 from a2j_jax.tracks import ALL_SPLITS, USUAL_SPLITS, TrackSpec
 from tfds_builders import raw_files
@@ -308,7 +308,7 @@ def _without_row_numbers(
                 f"{path}: column {column + 1} has no name, but holds {printable(min(cells), 40)!r}; name it"
             )
         if cells:
-            say(f"note: {path.name}: column {column + 1} has no name: row numbers, ignored")
+            logger.info(f"note: {path.name}: column {column + 1} has no name: row numbers, ignored")
     return [
         (number, [cell for column, cell in enumerate(line) if column not in unnamed])
         for number, line in lines

@@ -28,7 +28,7 @@ from a2j_jax import geometry
 from a2j_jax.data.array_files import hdf5_array, hdf5_dataset, hdf5_names, open_hdf5
 from a2j_jax.errors import UserError
 from a2j_jax.files import is_private
-from a2j_jax.log import progress, say
+from a2j_jax.log import logger, progress
 from a2j_jax.tracks import get_track
 from tfds_builders import raw_files
 from tfds_builders.base import DepthPoseBuilder
@@ -56,8 +56,10 @@ def unpacked(packed: Path) -> Path:
             return copy
     copy = copies[-1]
     for leftover in sorted(copy.parent.glob(f".{copy.name}.*.part")):
-        say(f"note: {leftover} may be left of a run that did not finish; it can be deleted then")
-    say(f"{packed.name}: unpacking to {copy}, once (it can be deleted after the build)")
+        logger.info(
+            f"note: {leftover} may be left of a run that did not finish; it can be deleted then"
+        )
+    logger.info(f"{packed.name}: unpacking to {copy}, once (it can be deleted after the build)")
     _unpack(packed, copy)
     return copy
 

@@ -4,6 +4,7 @@ What a build says: of the labels before it starts, of the frames when it is done
 """
 
 import json
+import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
@@ -16,7 +17,7 @@ import tensorflow_datasets as tfds
 
 from a2j_jax.errors import UserError
 from a2j_jax.files import read_json
-from a2j_jax.log import PlainTable, print_table, say
+from a2j_jax.log import PlainTable, logger, print_table
 from a2j_jax.tracks import TrackSpec
 from tfds_builders.base import DepthPoseBuilder
 from tfds_builders.examples import window_mm
@@ -49,9 +50,9 @@ def reuse(
     ]
     if strict and left_out:
         raise UserError(f"{folder} was built without {' and '.join(left_out)} (--strict); {anew}")
-    say(f"{folder} is built already; nothing to do")
+    logger.info(f"{folder} is built already; nothing to do")
     for part in left_out:
-        say(f"{WARNING}{part}: left out when it was built; once fixed, {anew}")
+        logger.warning(f"{WARNING}{part}: left out when it was built; once fixed, {anew}")
     if num_shards is not None:
         splits = tfds.builder_from_directory(folder).info.splits
         shards = {name: split.num_shards for name, split in splits.items()}
@@ -59,7 +60,9 @@ def reuse(
             there = ", ".join(
                 f"{counted(count, 'shard')} of {name}" for name, count in shards.items()
             )
-            say(f"{WARNING}--num_shards {num_shards} changes nothing, it has {there}; {anew}")
+            logger.warning(
+                f"{WARNING}--num_shards {num_shards} changes nothing, it has {there}; {anew}"
+            )
 
 
 def read_spec(folder: Path) -> dict[str, Any] | None:
@@ -157,19 +160,21 @@ def say_labels(
     """
     found = len(split) if split.total is None else split.total
     used = "" if max_frames is None else f", the first {min(max_frames, len(split)):,} to be used"
-    say(f"{name}: {counted(len(split), 'frame')}{used}")
+    logger.info(f"{name}: {counted(len(split), 'frame')}{used}")
     if published is not None and published not in (len(split), found):
-        say(f"{name}: {WARNING}{published:,} frames were published; is the download complete?")
+        logger.warning(
+            f"{name}: {WARNING}{published:,} frames were published; is the download complete?"
+        )
     for note in split.notes:
-        say(f"{name}: {marked(note)}")
+        logger.info(f"{name}: {marked(note)}")
     if strict and split.faults:
         more = len(split.faults) - _FAULTS_NAMED
         faults = "; ".join(split.faults[:_FAULTS_NAMED]) + (f"; {more:,} more" if more > 0 else "")
         raise UserError(f"split {name!r}: {faults} (--strict)")
     for fault in split.faults:
-        say(f"{name}: {WARNING}{fault}")
+        logger.warning(f"{name}: {WARNING}{fault}")
     if split.joints_uvd is None:
-        say(f"{name}: no labels: these frames can be predicted, not scored")
+        logger.info(f"{name}: no labels: these frames can be predicted, not scored")
         return
     expected = (len(split), track.num_joints, track.joint_dims)
     if split.joints_uvd.shape != expected:
@@ -186,7 +191,7 @@ def _say_unusual(name: str, joints: npt.NDArray[np.float32], track: TrackSpec) -
     uv = joints[..., :2]
     outside = np.any((uv < 0) | (uv > last), axis=-1) & ~missing
     if outside.any():
-        say(
+        logger.info(
             f"{name}: note: {counted(outside.sum(), 'joint')} in "
             f"{counted(np.any(outside, axis=1).sum(), 'frame')}: outside the frame; kept, and they count"
         )
@@ -204,16 +209,16 @@ def say_crops(
       sources: source -> number of frames.
     """
     for note in notes:
-        say(f"{name}: {marked(note)}")
+        logger.info(f"{name}: {marked(note)}")
     what = "centers" if track.crop_by == "center" else "boxes"
     counts = ", ".join(f"{count:,} ({source})" for source, count in sources.items())
-    say(f"{name}: {what}: {counts}")
+    logger.info(f"{name}: {what}: {counts}")
 
 
 def summarise(builder: DepthPoseBuilder, folder: Path, track: TrackSpec, seconds: float) -> None:
     """Prints what was written, what was left out and why, and the statistics of the crops."""
     splits = builder.info.splits
-    say(f"built {folder}")
+    logger.info(f"built {folder}")
     table = PlainTable()
     for column in ("split", "frames", "left out", "shards", "MB"):
         table.add_column(column, justify="left" if column == "split" else "right")
@@ -232,7 +237,7 @@ def summarise(builder: DepthPoseBuilder, folder: Path, track: TrackSpec, seconds
         )
     print_table(table)
     frames = sum(split.num_examples for split in splits.values())
-    say(
+    logger.info(
         f"{counted(frames, 'frame')} in {seconds:.1f} s ({frames / seconds:.0f} frames/s), "
         f"{total_bytes / frames / 1e3:.1f} kB per frame"
     )
@@ -247,11 +252,13 @@ def _say_skipped(builder: DepthPoseBuilder, folder: Path) -> None:
         return
     for (name, reason), count in Counter((name, s.reason) for name, s in skipped).items():
         first = next(s.frame_id for n, s in skipped if (n, s.reason) == (name, reason))
-        say(f"{WARNING}{counted(count, 'frame')} of {name} left out: {reason} (the first: {first})")
+        logger.warning(
+            f"{WARNING}{counted(count, 'frame')} of {name} left out: {reason} (the first: {first})"
+        )
     lines = ["split\tindex\tframe\treason"]
     lines += [f"{name}\t{s.index}\t{s.frame_id}\t{s.reason}" for name, s in skipped]
     (folder / SKIPPED_FILE).write_text("\n".join(lines) + "\n", encoding="utf-8")
-    say(f"all of them: {folder / SKIPPED_FILE}")
+    logger.info(f"all of them: {folder / SKIPPED_FILE}")
 
 
 def _say_disagreement(builder: DepthPoseBuilder, track: TrackSpec) -> None:
@@ -267,14 +274,15 @@ def _say_disagreement(builder: DepthPoseBuilder, track: TrackSpec) -> None:
             (found.beyond, f"readings {farthest}", 1.0),
         ):
             if count:
-                kind = WARNING if count > share * frames else "note: "
-                say(f"{kind}{name}: {count:,} of {counted(frames, 'frame')}: {what}")
+                level = logging.WARNING if count > share * frames else logging.INFO
+                kind = WARNING if level == logging.WARNING else "note: "
+                logger.log(level, f"{kind}{name}: {count:,} of {counted(frames, 'frame')}: {what}")
 
 
 def _say_statistics(builder: DepthPoseBuilder, track: TrackSpec) -> None:
     found = builder.info.metadata.get("statistics")
     if found:
-        say(
+        logger.info(
             f"training crops: mean {found['mean']:.4f}, std {found['std']:.4f} "
             f"(track {track.name!r}: {track.mean:.4f}, {track.std:.4f})"
         )

@@ -303,7 +303,7 @@ def _whole(value: int | str | None, name: str) -> int | None:
 
 def build_if_embedded(config: Config) -> None:
     """Render the data set of a config that is not there yet."""
-    from a2j_jax.log import say
+    from a2j_jax.log import logger
     from tfds_builders.build import build, read_spec
     from tfds_builders.rendered import EMBEDDED
 
@@ -326,7 +326,7 @@ def build_if_embedded(config: Config) -> None:
             for name in wanted
             if frames[name] != wanted[name]
         )
-        say(f"split sizes differ from the config; using the existing data set: {said}")
+        logger.info(f"split sizes differ from the config; using the existing data set: {said}")
 
 
 def _built(config: Config) -> Path | None:

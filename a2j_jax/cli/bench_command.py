@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from a2j_jax.cli.arguments import add_overwrite, path_name, whole
 from a2j_jax.errors import UserError, did_you_mean
 from a2j_jax.files import check_output
-from a2j_jax.log import say
+from a2j_jax.log import logger
 
 if TYPE_CHECKING:
     from a2j_jax.evaluation.tables import Table
@@ -127,7 +127,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.out:
         facts_as_list = "".join(f"- {line}\n" for line in header)
         text = "\n".join([facts_as_list, *map(markdown, tables)])
-        say(f"wrote {write_markdown(arguments.out, text)}")
+        logger.info(f"wrote {write_markdown(arguments.out, text)}")
     if arguments.json:
         print(json.dumps(to_json(found, facts, track), indent=2, allow_nan=False))
     else:

@@ -182,11 +182,11 @@ def _draw(arguments: argparse.Namespace, folder: Path) -> None:
     """A contact sheet beside the data set, of examples from all over every split."""
     from a2j_jax import pictures
     from a2j_jax.data import pipeline
-    from a2j_jax.log import say
+    from a2j_jax.log import logger
     from tfds_builders.build import sized_track
 
     if not pictures.have_matplotlib():
-        say("no contact sheet: it needs matplotlib, pip install 'a2j-jax[viz]'")
+        logger.info("no contact sheet: it needs matplotlib, pip install 'a2j-jax[viz]'")
         return
     track = sized_track(arguments.track, arguments.crop_size)
     splits = list(pipeline.find_dataset(folder, track).info.splits)
@@ -197,7 +197,7 @@ def _draw(arguments: argparse.Namespace, folder: Path) -> None:
         for tile in _tiles(folder, track, split, count)
     ]
     sheet = pictures.contact_sheet(tiles, track.skeleton, folder / "examples.png", columns=4)
-    say(f"examples to look at ({', '.join(splits)}): {sheet}")
+    logger.info(f"examples to look at ({', '.join(splits)}): {sheet}")
 
 
 def _tiles(folder: Path, track: "TrackSpec", split: str, wanted: int) -> "list[Tile]":

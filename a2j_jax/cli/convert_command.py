@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Convert."""
     from a2j_jax.config import Config, ModelConfig
     from a2j_jax.files import check_output
-    from a2j_jax.log import say
+    from a2j_jax.log import logger
     from a2j_jax.runs.checkpoints import save_variables
     from a2j_jax.training import assembly
     from a2j_jax.weights.convert import imagenet_trunk, variables_from_official
@@ -66,7 +66,9 @@ def run(arguments: argparse.Namespace) -> int:
             state_dict, expected, backbone=model.backbone, source=arguments.source
         )
         write_state_dict(arguments.out, trunk, arguments.overwrite)
-        say(f"{arguments.out}: {model.backbone} of ImageNet, {len(trunk)} tensors, no classifier")
+        logger.info(
+            f"{arguments.out}: {model.backbone} of ImageNet, {len(trunk)} tensors, no classifier"
+        )
         return 0
     variables = variables_from_official(
         state_dict,
@@ -76,5 +78,5 @@ def run(arguments: argparse.Namespace) -> int:
         source=arguments.source,
     )
     save_variables(arguments.out, variables, config)
-    say(f"{arguments.out}: {track.name} checkpoint with {model.backbone}")
+    logger.info(f"{arguments.out}: {track.name} checkpoint with {model.backbone}")
     return 0

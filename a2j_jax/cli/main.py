@@ -218,6 +218,7 @@ def _dispatch(arguments: list[str]) -> int:
         if "--config.help" in arguments:
             import_module("a2j_jax.cli.config_command").print_keys()
             return 0
+        import_module("a2j_jax.log").log_to_terminal()  # rich takes a while to import
         parser = Parser(
             prog=f"a2j {arguments[0]}",
             description=command.__doc__,

@@ -131,18 +131,18 @@ def _plans(
 ) -> "list[Plan]":
     import time
 
-    from a2j_jax.log import clock, say
+    from a2j_jax.log import clock, logger
     from a2j_jax.tools.planning import make_plan, plan_largest, verdict, with_batch
 
     chips = f"{len(target.devices)} x {target.devices[0].device_kind}"
 
     def make(size: int) -> "Plan":
-        say(
+        logger.info(
             f"compiling {config.name} for {target.name} ({chips}), batch {size:,}; large networks take minutes"
         )
         started = time.monotonic()
         plan = make_plan(with_batch(config, size), target, schedule)
-        say(f"batch {size:,}: {verdict(plan)}; {clock(time.monotonic() - started)}")
+        logger.info(f"batch {size:,}: {verdict(plan)}; {clock(time.monotonic() - started)}")
         return plan
 
     if sizes == ():

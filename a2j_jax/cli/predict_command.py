@@ -17,7 +17,7 @@ from a2j_jax.cli.arguments import (
 )
 from a2j_jax.cli.arguments import step as step_type
 from a2j_jax.errors import UserError, printable
-from a2j_jax.log import PlainTable, print_table, progress, say
+from a2j_jax.log import PlainTable, logger, print_table, progress
 
 EXAMPLES = """\
 examples:
@@ -135,15 +135,15 @@ def _predict(arguments: argparse.Namespace) -> int:
     spec = predictor.spec
     source = frames_of(find_track(arguments.track), spec) if arguments.track else spec
     camera = source.camera
-    say(f"{spec.name} network compiled in {predictor.compile_seconds:.1f} s")
+    logger.info(f"{spec.name} network compiled in {predictor.compile_seconds:.1f} s")
     if given is None and camera is not None:
-        say(
+        logger.info(
             f"camera of track {source.name}: fx {camera.fx:g}, fy {camera.fy:g}, cx {camera.u0:g}, cy {camera.v0:g}, "
             f"{source.frame_size[0]}x{source.frame_size[1]} px (of another camera: --fx --fy --cx --cy)"
         )
     unit, recorded = arguments.depth_unit_mm, source.depth_unit_mm
     if unit not in (None, recorded):
-        say(
+        logger.info(
             f"depth unit: {unit:g} mm per count as given; track {source.name} has {recorded:g} mm per count"
         )
     predictions = []
@@ -161,7 +161,7 @@ def _predict(arguments: argparse.Namespace) -> int:
             if advance is not None:
                 advance(1)
     if arguments.out:
-        say(f"overlay: {write_overlay(predictions, spec, arguments.out)}")
+        logger.info(f"overlay: {write_overlay(predictions, spec, arguments.out)}")
     if arguments.json:
         print(json.dumps(to_json(predictions, spec, source, given), allow_nan=False))
     return 0
@@ -175,8 +175,8 @@ def _report(prediction) -> None:  # type: ignore[no-untyped-def]
         if found.center_uvd is not None:
             option, values = ("--center", found.center_uvd)
         px = ",".join(f"{value:.0f}" for value in values)
-        say(f"{name}: no --center or --box; found in the depth: {option} {px}")
-    say(f"{name}: {prediction.estimate.milliseconds:.1f} ms")
+        logger.info(f"{name}: no --center or --box; found in the depth: {option} {px}")
+    logger.info(f"{name}: {prediction.estimate.milliseconds:.1f} ms")
 
 
 def _print_joints(prediction, names) -> None:  # type: ignore[no-untyped-def]

@@ -71,11 +71,13 @@ def _stored(
 
 def _rendered(track: "TrackSpec", split: str, frames: int) -> list[dict[str, Any]]:
     """Examples of an embedded data set that nobody has built yet: its first ones, straight from the renderer."""
-    from a2j_jax.log import say
+    from a2j_jax.log import logger
     from tfds_builders.rendered import reader_for
 
     if split not in SPLITS:
         raise UserError(f"no split {split!r} (splits: {', '.join(SPLITS)})")
-    say("nothing is built in ./data: rendering some frames for this sheet, which are not kept")
+    logger.info(
+        "nothing is built in ./data: rendering some frames for this sheet, which are not kept"
+    )
     reader = reader_for(track, train=frames, validation=frames, test=frames)
     return list(reader.read(split, range(frames)))

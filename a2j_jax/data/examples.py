@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from a2j_jax.data.batch import Example
 from a2j_jax.errors import UserError
-from a2j_jax.log import say
+from a2j_jax.log import logger
 
 OnBadExample = Literal["fail", "skip"]
 
@@ -75,7 +75,9 @@ class Examples:
         if found.what not in _skipped:
             _skipped[found.what] = found.examples
             skipped = sum(_skipped.values())
-            say(f"skipped: {found.what} ({skipped:,} skipped so far)", everywhere=True)
+            logger.warning(
+                f"skipped: {found.what} ({skipped:,} skipped so far)", extra={"everywhere": True}
+            )
         return None
 
     def read(self, rows: Iterable[int]) -> tuple[list[Example], NDArray[np.bool_]]:

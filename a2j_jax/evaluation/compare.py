@@ -38,7 +38,7 @@ from a2j_jax.evaluation.scores import (
     score_predictions,
     with_subsets,
 )
-from a2j_jax.log import progress, say
+from a2j_jax.log import logger, progress
 from a2j_jax.tracks import TrackRecord, TrackSpec
 
 _READ_BATCH = 64
@@ -193,7 +193,7 @@ def score_files(
     kept = np.flatnonzero(np.all([rows >= 0 for rows in rows_in.values()], axis=0))
     for name, rows in rows_in.items():
         if (rows < 0).any():
-            say(
+            logger.info(
                 f"warning: {printable(str(files[name]))}: holds {np.sum(rows >= 0):,} of the {count:,} frames of {of}; "
                 f"only these {len(kept):,} frames are scored, and every row is marked"
             )
@@ -248,7 +248,7 @@ def read_file(path: str | Path, track: TrackSpec, record: TrackRecord) -> JointS
     joints = read_joints(path, track)
     check_record(printable(str(path)), joints, record)
     for note in joints.notes:
-        say(f"{path}: {note}")
+        logger.info(f"{path}: {note}")
     return joints
 
 

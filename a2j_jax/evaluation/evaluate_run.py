@@ -46,7 +46,7 @@ from a2j_jax.evaluation.report import (
 from a2j_jax.evaluation.scores import Scores, frame_numbers, marked, read_subsets, with_subsets
 from a2j_jax.evaluation.tables import Table, number
 from a2j_jax.files import check_output, local_path, replacing_together
-from a2j_jax.log import progress, say
+from a2j_jax.log import logger, progress
 from a2j_jax.runs.load import Restored, restore
 from a2j_jax.runs.run_dir import rank, ranking_metrics, read_starts
 from a2j_jax.track_files import find_track
@@ -143,7 +143,7 @@ def evaluate_checkpoint(
     predictions = replace(predictions, about=stated)
     for path in write if distributed.is_primary() else ():
         write_joints(path, predictions)
-        say(f"wrote {path}")
+        logger.info(f"wrote {path}")
     stored = pipeline.num_frames(data_dir, track, split)
     unreadable = stored - len(frames.index)
     subsets = frame_numbers(lists, frames.index, frames.frame_id, unreadable)
@@ -281,7 +281,7 @@ def baselines(
         with progress("mean pose", frames, "frames") as advance:
             pose = mean_pose(batches, track, advance)
     except UserError as error:
-        say(f"no baselines: {error}")
+        logger.info(f"no baselines: {error}")
         return {}
     return {
         "mean pose": score_constant_pose(pose, result.frames, track),
@@ -354,7 +354,7 @@ def predict_split(restored: Restored, data: SplitToScore) -> tuple[JointSet, Fra
 def _write_unlabelled(folder: Path, predictions: JointSet, track: TrackSpec) -> dict[str, Any]:
     """Predictions of a split that nobody here can score; returns what to tell of them."""
     count = len(predictions.joints_uvd)
-    say(
+    logger.info(
         f"these {count:,} frames of track {track.name!r} have no labels: no scores, predictions only"
     )
     paths = {"predictions": folder / PREDICTIONS_FILE}
@@ -364,6 +364,6 @@ def _write_unlabelled(folder: Path, predictions: JointSet, track: TrackSpec) -> 
             paths["submission"] = folder / SUBMISSION_FILE
             write_submission(new / SUBMISSION_FILE, predictions.joints_xyz_mm, predictions.index)
     for path in paths.values():
-        say(f"wrote {path}")
+        logger.info(f"wrote {path}")
     written = {name: str(path) for name, path in paths.items()}
     return {"track": track.name, "frames": count, **written}

@@ -9,7 +9,7 @@ from a2j_jax import __version__
 from a2j_jax.data import pipeline
 from a2j_jax.evaluation.scores import Scores
 from a2j_jax.files import MARK
-from a2j_jax.log import say
+from a2j_jax.log import logger
 from a2j_jax.tracks import TrackRecord, TrackSpec
 
 #: A name and what it is.
@@ -112,7 +112,7 @@ def say_crops(facts: Sequence[Fact]) -> None:
     """Tells where crops are from: numbers of two crop sources cannot be compared."""
     for name, value in facts:
         if name in _CROPS.values():
-            say(f"crop {name} {value}")
+            logger.info(f"crop {name} {value}")
 
 
 def track_facts(track: TrackSpec) -> list[Fact]:

@@ -169,7 +169,7 @@ def write_report(
     if pictures.have_matplotlib():
         plots = draw_plots(comparison)
     else:
-        log.say(NO_PICTURES)
+        log.logger.info(NO_PICTURES)
     text = _page(comparison, plots, facts, run, command)
     drawn = {plot.name: plot.figure for plot in plots}
     if plots and comparison.main in comparison.joints_uvd:
@@ -198,7 +198,7 @@ def say_written(paths: Sequence[Path]) -> None:
     """Tell what lies where, one line: a report and everything beside it."""
     names = [path.name for path in paths if path.suffix != ".svg"]
     svg = " (plots also as .svg)" if any(path.suffix == ".svg" for path in paths) else ""
-    log.say(f"wrote {paths[0].parent}: {', '.join(names)}{svg}")
+    log.logger.info(f"wrote {paths[0].parent}: {', '.join(names)}{svg}")
 
 
 def draw_plots(comparison: Comparison) -> list[Plot]:

@@ -28,7 +28,7 @@ from a2j_jax.errors import UserError, printable
 from a2j_jax.evaluation import metrics
 from a2j_jax.evaluation.joint_files import JointSet, match_names, numbered
 from a2j_jax.files import local_path, regular_file
-from a2j_jax.log import say
+from a2j_jax.log import logger
 from a2j_jax.tracks import TrackRecord, TrackSpec
 
 #: mAP@10 cm: a joint counts when it is strictly nearer than this, mm.
@@ -553,7 +553,9 @@ def with_subsets(
                 f"are scored (numbers {index.min()} to {index.max()})"
             )
         if taken.sum() < len(subsets[name]):
-            say(f"subset {name!r}: {taken.sum():,} of its {len(subsets[name]):,} frames are scored")
+            logger.info(
+                f"subset {name!r}: {taken.sum():,} of its {len(subsets[name]):,} frames are scored"
+            )
 
     def of(one: Scores, taken: NDArray[np.bool_]) -> Scores:
         return score_errors(one.errors[taken], spec, labels_uvd[taken])

@@ -26,7 +26,7 @@ from a2j_jax.figures.votes import (
     joint_numbers,
     restore_anchors,
 )
-from a2j_jax.log import say
+from a2j_jax.log import logger
 from a2j_jax.models.anchors import ANCHOR_SPACING_PX, anchor_grid
 from a2j_jax.runs.load import Restored
 from a2j_jax.tracks import TrackSpec
@@ -218,7 +218,7 @@ def figure_1(
     track = restored.track
     numbers = joint_numbers(joints, track.skeleton)
     examples = evenly_spaced(data_dir or restored.config.data.dir, track, split, frames)
-    say(f"{checkpoint}, step {restored.step}: looking at anchors, frames: {len(examples)}")
+    logger.info(f"{checkpoint}, step {restored.step}: looking at anchors, frames: {len(examples)}")
     shown = frame_votes(restored, examples, numbers, min_weight)
     caption = (
         f"Figure 1. Of all anchors of a crop (gray dots, every {ANCHOR_SPACING_PX:g} px) those with a weight over "
@@ -268,7 +268,9 @@ def figure_6(
     folders = {"without": without, "with": checkpoint}
     shown = {}
     for kind, restored in networks.items():
-        say(f"{folders[kind]}, step {restored.step}: looking at anchors, frames: {len(examples)}")
+        logger.info(
+            f"{folders[kind]}, step {restored.step}: looking at anchors, frames: {len(examples)}"
+        )
         shown[kind] = frame_votes(restored, examples, numbers, min_weight)
     means = {kind: _mean_surround(votes) for kind, votes in shown.items()}
     caption = (

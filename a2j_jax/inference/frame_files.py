@@ -1,5 +1,6 @@
 """Frames on disk → joints → JSON and an overlay picture: what `a2j predict` does."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from a2j_jax.errors import UserError, printable
 from a2j_jax.files import MARK, local_path, regular_file
 from a2j_jax.geometry import Camera
 from a2j_jax.inference.predictor import DepthFrame, Location, PoseEstimate, Predictor
-from a2j_jax.log import say
+from a2j_jax.log import logger
 from a2j_jax.pictures import Tile, contact_sheet
 from a2j_jax.track_files import checked_camera
 from a2j_jax.tracks import TrackRecord, TrackSpec
@@ -103,10 +104,10 @@ def predict_files(
         values, description = read_depth(path, source.frame_format, unit_mm, depth_unit_mm is None)
         depth = values.astype(np.float32)
         wrong_size = _wrong_size(depth, camera, expected_size)
-        for line, start in ((description, ""), (wrong_size, "warning: ")):
+        for line, level in ((description, logging.INFO), (wrong_size, logging.WARNING)):
             if line is not None and line not in logged:
                 logged.add(line)
-                say(f"{start}{name}: {line}")
+                logger.log(level, f"{name}: {line}")
         located = None
         try:
             if center is None and box is None:
@@ -120,7 +121,7 @@ def predict_files(
         region = depth[y0 : y1 + 1, x0 : x1 + 1].copy()
         yield FilePrediction(str(path), estimate, region, (x0, y0), located)
     if doubted > 1:
-        say(f"warning: {doubted} of {len(paths)} frames look like that")
+        logger.warning(f"{doubted} of {len(paths)} frames look like that")
 
 
 def _wrong_size(

@@ -21,7 +21,7 @@ from a2j_jax.data.batch import FloatArray
 from a2j_jax.data.depth_files import IN_METRES, in_metres, read_depth
 from a2j_jax.errors import UserError
 from a2j_jax.inference.locate import depth_in_box, doubtful, hand_center, person_box
-from a2j_jax.log import say
+from a2j_jax.log import logger
 from a2j_jax.models.a2j import PoseNetwork
 from a2j_jax.models.decoding import compile_with_decoding
 from a2j_jax.runs.load import restore
@@ -215,7 +215,7 @@ class Predictor:
         warning = None if doubt is None else ": ".join(doubt)
         if doubt is not None and doubt[1] not in self._logged:
             self._logged.add(doubt[1])
-            say(f"warning: {name}: {warning}")
+            logger.warning(f"{name}: {warning}")
         uvd = crops.joints_to_frame(joints_crop, crop.box_px, center_depth or 0.0, self.spec)
         has_xyz = self.spec.joint_dims == 3 and camera is not None
         return PoseEstimate(

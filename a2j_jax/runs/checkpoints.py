@@ -33,7 +33,7 @@ from a2j_jax import distributed
 from a2j_jax.config import Config
 from a2j_jax.errors import UserError
 from a2j_jax.files import check_folder_name, local_path
-from a2j_jax.log import say
+from a2j_jax.log import logger
 from a2j_jax.runs.run_dir import (
     CHECKPOINTS,
     CONFIG_FILE,
@@ -271,7 +271,7 @@ class RunCheckpoints:
             count = len(list(folder.parent.glob(f"{folder.name}.damaged*")))
             aside = folder.with_name(f"{folder.name}.damaged{f'-{count}' if count else ''}")
             folder.rename(aside)
-            say(
+            logger.info(
                 f"{str(error).partition(';')[0]}; using an earlier checkpoint, this one is kept as {aside.name}"
             )
         distributed.wait_for_all(f"checkpoint {folder.name} is put aside")
@@ -518,7 +518,9 @@ def _read_item(folder: Path, how: ocp.args.StandardRestore | ocp.args.JsonRestor
 
 @functools.cache
 def _say_unchecked(folder: Path) -> None:
-    say(f"{folder}: was written without digests by an earlier version; damage would go unnoticed")
+    logger.info(
+        f"{folder}: was written without digests by an earlier version; damage would go unnoticed"
+    )
 
 
 def _check_structure(folder: Path, expected: Any) -> None:

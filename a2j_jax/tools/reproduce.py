@@ -36,7 +36,7 @@ from a2j_jax.evaluation.report import write_json, write_markdown
 from a2j_jax.evaluation.scores import score_pdj
 from a2j_jax.evaluation.tables import ABSENT, Table, as_printed, markdown
 from a2j_jax.files import local_path, read_json, write_file
-from a2j_jax.log import say
+from a2j_jax.log import logger
 from a2j_jax.models.a2j import PoseNetwork
 from a2j_jax.runs.load import Restored, restore
 from a2j_jax.runs.run_dir import read_starts, run_and_step
@@ -431,7 +431,7 @@ def split_to_score(config: Config, asked: str | None) -> str:
             f"split {asked!r} of track {track.name!r} has no labels to score rows by; name one that has "
             f"(--split {ranks!r})"
         )
-    say(
+    logger.info(
         f"split 'test' of track {track.name!r} has no labels: rows are scored on {ranks!r}; a2j eval --workdir "
         "writes what a run predicts on 'test'"
     )
@@ -462,7 +462,7 @@ def run_all(
     if not todo:
         raise UserError(f"nothing could be run; {'; '.join(dict.fromkeys(unusable.values()))}")
     for job in left_out:
-        say(f"{job.row.name}, seed {job.seed}: {unusable[job.workdir]}")
+        logger.info(f"{job.row.name}, seed {job.seed}: {unusable[job.workdir]}")
     there = {job.row.name for job in todo}
     skipped = {job.row.name: unusable[job.workdir] for job in left_out if job.row.name not in there}
     # All data sets first: a signal ends a build at once, there is nothing to save.
@@ -471,7 +471,9 @@ def run_all(
     results = []
     with StopRequests() as stop:
         for number, job in enumerate(todo, start=1):
-            say(f"run {number} of {len(todo)}: {job.row.label}, seed {job.seed}, in {job.workdir}")
+            logger.info(
+                f"run {number} of {len(todo)}: {job.row.label}, seed {job.seed}, in {job.workdir}"
+            )
             results.append(run(job, pdj=pdj, split=split, command=command))
             # A signal in the last step of a run, or while it was scored, did not end it.
             if stop.received is not None and number < len(todo):
@@ -506,7 +508,7 @@ def _read(path: Path) -> dict[str, Any] | None:
         if not _is_result(contents):
             raise UserError(f"{printable(str(path))}: not the scores of a run")
     except UserError as error:
-        say(f"{error}; scoring the run again")
+        logger.info(f"{error}; scoring the run again")
         return None
     known: dict[str, Any] = {key: value for key, value in contents.items() if key != "written_by"}
     return known

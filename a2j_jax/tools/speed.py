@@ -19,7 +19,7 @@ import numpy as np
 from a2j_jax import __version__
 from a2j_jax.evaluation.published import published_speed, row_values
 from a2j_jax.evaluation.tables import ABSENT, Table
-from a2j_jax.log import progress, say
+from a2j_jax.log import logger, progress
 from a2j_jax.models.a2j import A2J, PoseNetwork
 from a2j_jax.tools.timing import (
     WARM_UP_ROUNDS,
@@ -118,7 +118,7 @@ def measure(
       official_of: as `official.official_forward_of`; None: no comparison.
     """
     with TemporaryDirectory() as folder:
-        say(f"rendering {FRAMES_ON_DISK} frames of {track.name}")
+        logger.info(f"rendering {FRAMES_ON_DISK} frames of {track.name}")
         files = write_frames(Path(folder), track, FRAMES_ON_DISK)
         read_and_warp = read_and_warp_of(track)
         crops = np.stack([read_and_warp(file) for file in files])
@@ -126,7 +126,9 @@ def measure(
         batches = {size: np.resize(crops, (size, *crops.shape[1:])) for size in batch_sizes}
         for number, network in enumerate(networks):
             sizes = ", ".join(map(str, batch_sizes))
-            say(f"compiling {network.name}, batch {sizes} ({number + 1} of {len(networks)})")
+            logger.info(
+                f"compiling {network.name}, batch {sizes} ({number + 1} of {len(networks)})"
+            )
             for (program, size), call in _calls(network, track, batches, official_of).items():
                 calls[_Key(program, number, size)] = call
         total = (WARM_UP_ROUNDS + rounds) * len(calls)

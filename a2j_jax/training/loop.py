@@ -16,7 +16,7 @@ from a2j_jax import distributed
 from a2j_jax.data.batch import Batch, on_device
 from a2j_jax.errors import UserError
 from a2j_jax.evaluation.metrics import NotFiniteError
-from a2j_jax.log import Advance, progress, say
+from a2j_jax.log import Advance, logger, progress
 from a2j_jax.runs.checkpoints import RunCheckpoints
 from a2j_jax.runs.run_dir import METRIC, METRIC_EMA
 from a2j_jax.runs.state import TrainState
@@ -88,7 +88,7 @@ class ProfileWindow:
         if self._tracing:
             self._stop()
         elif self._begun and self._steps and not self._traced:
-            say(
+            logger.info(
                 f"--profile_steps: nothing was traced, training ended without {_named(self._steps)}"
             )
 
@@ -96,10 +96,12 @@ class ProfileWindow:
         if not self._steps:
             return
         if first > self._steps[-1]:
-            say(f"--profile_steps: this run resumes at step {first}, beyond {_named(self._steps)}")
+            logger.info(
+                f"--profile_steps: this run resumes at step {first}, beyond {_named(self._steps)}"
+            )
             self._steps = range(0)
         elif first in self._steps:
-            say(
+            logger.info(
                 f"--profile_steps: step {first} is the first of this start: it compiles in its trace"
             )
 
@@ -121,10 +123,10 @@ class ProfileWindow:
             RuntimeError,
             ValueError,
         ) as error:  # a full disk is no reason to end a run here
-            say(f"{self._folder}: the profile could not be written: {error}")
+            logger.info(f"{self._folder}: the profile could not be written: {error}")
             return
         newest = max(self._folder.glob("plugins/profile/*"), key=lambda path: path.stat().st_mtime)
-        say(
+        logger.info(
             f"profiled {_named(self._steps)}: tensorboard --logdir {self._folder} (with its plug-in: pip "
             f"install xprof), or open {newest / 'perfetto_trace.json.gz'} in https://ui.perfetto.dev"
         )
@@ -235,7 +237,7 @@ def train(
             scores = reporter.checked(step, lambda: evaluate(whole, look_for_signal))
             log.write("eval", step, scores)
             checkpoints.score(step, scores)
-            say(f"step {step}: {_told(scores, unit)}")
+            logger.info(f"step {step}: {_told(scores, unit)}")
 
         if to_be_scored(checkpoints, intervals):
             score()
@@ -307,7 +309,7 @@ class _Reporter:
             told = ", ".join(f"{name} {value:g}" for name, value in scalars.items())
             if not 0 < scalars.get("skipped_in_a_row", 0) <= self._skippable:
                 self._stop(step, told)
-            say(f"step {step}: left out ({told})")
+            logger.info(f"step {step}: left out ({told})")
         if step % self._log_every and finite:
             return
         self._checkpoints.check()

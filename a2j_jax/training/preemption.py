@@ -15,7 +15,7 @@ from jax.experimental import multihost_utils
 
 from a2j_jax import distributed
 from a2j_jax.errors import Stopped
-from a2j_jax.log import say
+from a2j_jax.log import logger
 
 #: Set once a step was taken that no checkpoint may hold: until then, compiling, a run may end at once.
 SOMETHING_TO_SAVE = threading.Event()
@@ -80,7 +80,7 @@ class StopRequests:
             os.kill(os.getpid(), signal.SIGTERM)
         # The note counts. Telling may fail: nobody listens any more, or we are in the midst of another line.
         with contextlib.suppress(OSError, RuntimeError):
-            say(
+            logger.info(
                 f"{self._received.name}: this step is finished and saved first (Ctrl-C again: at once)"
             )
 

@@ -20,7 +20,7 @@ from a2j_jax.errors import UserError
 from a2j_jax.evaluation.evaluate import Frames, evaluate_batches, mean_pose, score_constant_pose
 from a2j_jax.evaluation.scores import Scores
 from a2j_jax.files import local_path
-from a2j_jax.log import say
+from a2j_jax.log import logger
 from a2j_jax.models.a2j import PoseNetwork, init_variables
 from a2j_jax.runs import sharding
 from a2j_jax.runs.checkpoints import RunCheckpoints
@@ -151,11 +151,11 @@ def run_experiment(
             unit = pipeline.depth_unit_mm(config.data.dir, track)
             write_config(workdir, _with_absolute_paths(config), unit)
         if done:
-            say(f"this run is finished at step {last}; nothing left to train")
+            logger.info(f"this run is finished at step {last}; nothing left to train")
             return state
-        say(_headline(config, track, model, state, frames, intervals, layout))
+        logger.info(_headline(config, track, model, state, frames, intervals, layout))
         if last is None and intervals.total < _FEW_STEPS:
-            say(
+            logger.info(
                 f"{intervals.total} steps are few: below about {_FEW_STEPS:,} a network seldom beats the mean "
                 "pose; raise --config.optim.steps or --config.optim.epochs"
             )
@@ -187,7 +187,7 @@ def run_experiment(
                 gather=layout.gather,
             )
         _say_behind_mean_pose(config, track, evaluate.frames, checkpoints.metrics(intervals.total))
-        say(f"trained; look at it: a2j eval --workdir {shlex.quote(str(workdir))}")
+        logger.info(f"trained; look at it: a2j eval --workdir {shlex.quote(str(workdir))}")
         return state
 
 
@@ -284,7 +284,7 @@ def _say_behind_mean_pose(
     baseline = score_constant_pose(pose, frames, track).mean_error
     if rank(metrics) >= baseline:
         unit = "mm" if track.joint_dims == 3 else "px"
-        say(
+        logger.info(
             f"worse than the mean pose: error {rank(metrics):.2f} {unit} where the mean pose of the training split has "
             f"{baseline:.2f}; train for more steps, on more frames, or start from a trained network "
             "(--config.model.init_from)"
@@ -351,7 +351,7 @@ def _say_continued(
     steps_per_epoch: int,
 ) -> None:
     """Where a run goes on, and with which other values than it was started with."""
-    say(f"resuming from step {step} of {total}")
+    logger.info(f"resuming from step {step} of {total}")
     if not changed or before is None:
         return
     said = "; ".join(map(str, changed))
@@ -368,7 +368,7 @@ def _say_continued(
             f". The {config.optim.schedule} schedule is stretched over the new length: learning rate "
             f"{new:.2g} from here on, where it was {old:.2g}"
         )
-    say(f"with other values than before: {said}")
+    logger.info(f"with other values than before: {said}")
 
 
 def _say_other_devices(workdir: Path, batch_size: int, layout: sharding.Layout) -> None:
@@ -379,7 +379,7 @@ def _say_other_devices(workdir: Path, batch_size: int, layout: sharding.Layout) 
     last, count = starts[-1], len(layout.devices)
     kinds, mode, share = " and ".join(last["devices"]), last["parallel"], last["batch_per_device"]
     if (kinds, mode, share) != (layout.devices[0].device_kind, layout.mode, batch_size // count):
-        say(
+        logger.info(
             f"before: {mode} on {batch_size // share} x {kinds}; the results are those of an uninterrupted run "
             "up to the order of sums, not bit for bit"
         )
@@ -390,7 +390,7 @@ def _say_other_frames(workdir: Path, frames: int) -> None:
     starts = read_starts(workdir)
     before = starts[-1].get("frames") if starts else None
     if before is not None and before != frames:
-        say(
+        logger.info(
             f"before: {before:,} training frames, now {frames:,}: epochs differ in length; "
             "resuming with a different shuffle order"
         )

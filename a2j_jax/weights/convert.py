@@ -17,7 +17,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from a2j_jax.errors import UserError
 from a2j_jax.files import local_path
-from a2j_jax.log import say
+from a2j_jax.log import logger
 from a2j_jax.models.resnet import ARCHITECTURES, Bottleneck
 from a2j_jax.weights.formats import read_state_dict
 
@@ -422,4 +422,4 @@ def say_initialised(source: str, taken: int, left: Iterable[str], unused: Iterab
         listed = ", ".join(f"{head} ({count} tensors)" for head, count in sorted(heads.items()))
         said += f"; no tensors that fit, left as initialized: {listed}"
     dropped = ", ".join(unused)
-    say(said + (f"; not used: {dropped}" if dropped else ""))
+    logger.info(said + (f"; not used: {dropped}" if dropped else ""))

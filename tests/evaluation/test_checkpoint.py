@@ -30,18 +30,16 @@ def restored(config: Any, step: int = 6) -> Restored:
 
 
 def test_a_joint_that_training_never_labels_leaves_no_baselines(
-    tiny_data: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_data: Path, monkeypatch: pytest.MonkeyPatch, logged: list[str]
 ) -> None:
     def never(*_: Any) -> Any:
         raise UserError("1 of 21 joints are never labelled")
 
     monkeypatch.setattr(evaluate_run, "mean_pose", never)
-    said: list[str] = []
-    monkeypatch.setattr(evaluate_run, "say", said.append)
     track = assembly.track_of(tiny.config(tiny_data))
     result: Any = None
     assert evaluate_run.baselines(result, track, tiny_data, "train", 8) == {}
-    assert said == ["no baselines: 1 of 21 joints are never labelled"]
+    assert logged == ["no baselines: 1 of 21 joints are never labelled"]
 
 
 def test_weights_that_answer_with_no_numbers(
@@ -54,7 +52,11 @@ def test_weights_that_answer_with_no_numbers(
 
 
 def test_without_labels_the_submission_is_written(
-    workdir: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    workdir: Path,
+    tiny_data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    logged: list[str],
 ) -> None:
     batches = pipeline.eval_batches
 
@@ -64,8 +66,6 @@ def test_without_labels_the_submission_is_written(
             yield {**batch, "joints_uvd": nothing, "valid": np.zeros_like(batch["valid"])}
 
     monkeypatch.setattr(pipeline, "eval_batches", unlabelled)
-    said: list[str] = []
-    monkeypatch.setattr(evaluate_run, "say", said.append)
     out, text = tmp_path / "new" / "eval", tmp_path / "joints.txt"
     contents = evaluate_run.evaluate_checkpoint(
         workdir, data_dir=tiny_data, batch_size=8, out=out, write=[text]
@@ -81,7 +81,7 @@ def test_without_labels_the_submission_is_written(
         "crops_from": {"rendered": tiny.FRAMES["test"]},
         "unreadable": 0,
     }
-    assert any("no labels" in line for line in said)
+    assert any("no labels" in line for line in logged)
     lines = (out / "submission.txt").read_text().splitlines()
     assert len(lines) == tiny.FRAMES["test"]
     assert lines[1].startswith("frame/images/image_D00000002.png\t")

@@ -231,15 +231,13 @@ def test_frames_without_labels_do_not_disturb(tmp_path: Path) -> None:
 
 
 def test_without_matplotlib_the_numbers_are_still_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, logged: list[str]
 ) -> None:
-    said: list[str] = []
-    monkeypatch.setattr(report.log, "say", said.append)
     for module in ("matplotlib", "matplotlib.backends.backend_agg"):
         monkeypatch.setitem(sys.modules, module, None)
     written = report.write_report(made_up.comparison(), tmp_path)
     assert [path.name for path in written] == ["report.html"]
-    assert said == ["no pictures: they need matplotlib, pip install 'a2j-jax[viz]'"]
+    assert logged == ["no pictures: they need matplotlib, pip install 'a2j-jax[viz]'"]
     text = written[0].read_text()
     assert "pip install" in text
     assert "<svg" not in text
@@ -252,11 +250,9 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
         report.write_report(made_up.comparison(), tmp_path / "file" / "eval")
 
 
-def test_what_was_written_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    said: list[str] = []
-    monkeypatch.setattr(report.log, "say", said.append)
+def test_what_was_written_is_one_line(logged: list[str]) -> None:
     report.say_written([Path("out/scores.json"), Path("out/a.png"), Path("out/a.svg")])
-    assert said == ["wrote out: scores.json, a.png (plots also as .svg)"]
+    assert logged == ["wrote out: scores.json, a.png (plots also as .svg)"]
 
 
 CHROMIUM = next(

@@ -56,10 +56,10 @@ def test_handlers_are_put_back_even_after_an_error() -> None:
 def test_a_note_that_cannot_be_told_still_counts(
     monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    def fail(_: str) -> None:
+    def fail(_: object) -> None:
         raise error
 
-    monkeypatch.setattr(preemption, "say", fail)
+    monkeypatch.setattr(preemption.logger, "info", fail)
     with StopRequests() as stop:
         signal.raise_signal(signal.SIGTERM)
         assert stop.after(1) is signal.SIGTERM
@@ -96,7 +96,7 @@ def test_of_several_processes_the_preemption_service_decides(
     """It hears SIGTERM; Ctrl-C is passed on to it, and no process stops before all agree."""
     agreed = [False, True]
     passed_on: list[int] = []
-    monkeypatch.setattr(preemption.distributed, "several", lambda: True)
+    monkeypatch.setattr(preemption.distributed, "is_multiprocess", lambda: True)
     monkeypatch.setattr(
         preemption.multihost_utils, "reached_preemption_sync_point", lambda step: agreed[step]
     )
