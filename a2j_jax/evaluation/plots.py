@@ -208,13 +208,17 @@ def legend_height(entries: int) -> float:
 
 
 def plain_axes(figure: Any, area: tuple[float, float, float, float]) -> Any:
-    """Axes in the style of all plots: an open frame, and a grid behind the lines.
+    """Axes in the style of all plots.
 
     Args:
         figure: to put them on.
         area: left, bottom, width and height, fractions of the figure.
     """
-    axes = figure.add_axes(area)
+    return style_axes(figure.add_axes(area))
+
+
+def style_axes(axes: Any) -> Any:
+    """Gives axes the style of all plots, an open frame and a grid behind the lines, and returns them."""
     axes.set_axisbelow(True)
     axes.grid(color=GRID, linewidth=0.8)
     for name, spine in axes.spines.items():

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from rich.console import Console
 
+from a2j_jax import log
 from a2j_jax.errors import in_words, printable
 from a2j_jax.evaluation import published
 from a2j_jax.evaluation.paper_tables import TABLES
@@ -46,6 +48,24 @@ def markdown(table: Table) -> str:
     rows = "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
     notes = "".join(f"\n{printable(note)}\n" for note in table.notes)
     return f"**{_literal(table.title)}**\n\n{rows}\n{notes}"
+
+
+def print_table(table: Table, console: Console | None = None, **style: Any) -> None:
+    """Prints a table, every row on one line, and its notes.
+
+    Args:
+        table: what to print.
+        console: where to; stderr by default.
+        style: of `rich.table.Table`.
+    """
+    printed = log.PlainTable(table.title, **style)
+    for place, column in enumerate(table.columns):
+        printed.add_column(column, justify="right" if place else "left")
+    for place, row in enumerate(table.rows):
+        printed.add_row(*row, style="bold" if place in table.strong else None)
+    log.print_table(printed, console)
+    for note in table.notes:
+        (console or log.console).print(log.plain(note))
 
 
 def _literal(text: str) -> str:

@@ -1,22 +1,19 @@
-"""The least time a step can take, from what it does and what the vendor says the chip can do.
+"""`a2j plan`: what a config's training step takes on chips that need not be here, and a bound on its speed.
 
-Three things must happen, and the slowest of them bounds the step even if the others hide behind it perfectly:
-arithmetic at the matrix units' peak, traffic at the full bandwidth of memory, and exchanges between chips at the
-full bandwidth of all links. Latencies, kernels that wait for each other and input are not in it.
-
-The training step of a config, compiled for devices that need not be here, from shapes alone.
-
-A plan: what one configuration takes on one slice, whether it fits, and how fast it can be at best.
-
-Plans as text: one column per batch size.
+The step is compiled from shapes alone. Three things bound its time even if the others hide behind them perfectly:
+arithmetic at the matrix units' peak, memory traffic at full bandwidth, and exchanges between chips over all links.
+Latencies, kernels that wait for each other, and input are not included.
 """
 
 import dataclasses
+import math
 import re
-from collections.abc import Callable, Sequence
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,122 +21,211 @@ import jax.numpy as jnp
 from a2j_jax.config import Config
 from a2j_jax.data.batch import DEVICE_KEYS
 from a2j_jax.errors import UserError
-from a2j_jax.evaluation.tables import Table
+from a2j_jax.evaluation.tables import ABSENT, Table
+from a2j_jax.log import clock, logger
 from a2j_jax.lowering import lowering_for
 from a2j_jax.models.a2j import init_variables
 from a2j_jax.runs import sharding
 from a2j_jax.runs.state import TrainState
-from a2j_jax.tools.hlo import Collective, Usage, usage_of
 from a2j_jax.tools.tpu import GIB, Chip, Target
 from a2j_jax.tracks import TrackSpec
 from a2j_jax.training import assembly
-from a2j_jax.training.step import TrainStep
+from tfds_builders.datasets import DATASETS
+from tfds_builders.rendered import EMBEDDED
+
+_LARGEST_BATCH = 2**20
+_BISECTIONS = 3  # compilations between the largest batch that fits and the smallest that does not
+
+# HLO text is a list of computations; a line of one is `%name = shape opcode(%operand, ...), attribute=...`, where a
+# shape is an array, `f32[64,14]{1,0:T(8,128)S(1)}`, or a tuple of them. `S(1)` is memory on the chip, which takes no
+# bandwidth of HBM. An asynchronous operation is a pair of instructions, `-start` and `-done`.
+_COMPUTATION = re.compile(r"^(?P<entry>ENTRY )?%?(?P<name>[\w.\-]+) \(.*\{$")
+_INSTRUCTION = re.compile(
+    r"^\s+(?:ROOT )?%?(?P<name>[\w.\-]+) = (?P<shape>.+?) (?P<opcode>[a-z][a-z\-]*)\((?P<rest>.*)$"
+)
+_ARRAY = re.compile(r"\b(pred|bf16|[a-z]\d+)(?:e\dm\d\w*)?\[([\d,]*)\](\{[^}]*\})?")
+_BODY = re.compile(r" while\(.*body=%?([\w.\-]+)")
+_OPERAND = re.compile(r"%([\w.\-]+)")
+# Names for results of other instructions, and calls of computations that are counted by themselves.
+_FREE = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "call"}
+# What one of n devices must send at least, as a part of the result's bytes: of an all-reduce, everyone's share of
+# the sum is collected (n - 1 parts of n) and given out again (the same).
+_SENT: dict[str, Callable[[int], float]] = {
+    "all-reduce": lambda n: 2 * (n - 1) / n,
+    "all-gather": lambda n: (n - 1) / n,
+    "all-to-all": lambda n: (n - 1) / n,
+    "reduce-scatter": lambda n: n - 1,
+    "collective-permute": lambda n: 1.0,
+}
+
+
+class _Array(NamedTuple):
+    bytes: int
+    on_chip: bool
+
+
+class _Instruction(NamedTuple):
+    name: str
+    results: list[_Array]
+    opcode: str
+    operands: list[str]
+    turns: int  # how often a step runs it
+    in_kernel: bool  # part of a fusion or another computation that runs as one kernel
+
+
+def _instructions(hlo: str, turns: int) -> Iterator[_Instruction]:
+    bodies = set(_BODY.findall(hlo))
+    is_entry, name = False, ""
+    for line in hlo.splitlines():
+        if header := _COMPUTATION.match(line):
+            is_entry, name = header["entry"] is not None, header["name"]
+        elif found := _INSTRUCTION.match(line):
+            yield _Instruction(
+                found["name"],
+                [_array(*texts) for texts in _ARRAY.findall(found["shape"])],
+                found["opcode"],
+                _OPERAND.findall(found["rest"].split("), ")[0]),
+                turns if name in bodies else 1,
+                not is_entry and name not in bodies,
+            )
+
+
+def _array(dtype: str, sides: str, layout: str) -> _Array:
+    bits = 8 if dtype == "pred" else int(re.sub(r"\D", "", dtype))
+    elements = math.prod(int(side) for side in sides.split(",")) if sides else 1
+    return _Array(elements * bits // 8, "S(" in layout)
 
 
 @dataclass(frozen=True)
-class Bound:
-    """Lower bounds on the time of one step, seconds."""
+class Collective:
+    """Exchanges of one kind in a step: how many, and bytes of their results on one device."""
 
-    compute: float
-    memory: float
-    interconnect: float
+    kind: str
+    count: int
+    bytes: int
 
-    @property
-    def seconds(self) -> float:
-        """The bound on the step."""
-        return max(self.compute, self.memory, self.interconnect)
-
-    @property
-    def binds(self) -> str:
-        """The name of the term that is the bound."""
-        terms = {"compute": self.compute, "memory": self.memory, "interconnect": self.interconnect}
-        return max(terms, key=lambda name: terms[name])
+    def sent(self, devices: int) -> float:
+        """The least bytes that one device must send for them, whatever the algorithm."""
+        return self.bytes * _SENT[self.kind](devices)
 
 
-def bound(usage: Usage, chip: Chip, devices: int, links: int) -> Bound:
-    """The roofline bound of a step.
+def collectives_of(hlo: str, turns: int = 1) -> tuple[Collective, ...]:
+    """Exchanges between devices in a compiled program, the largest kind first; loops run `turns` times."""
+    sizes_by_kind: dict[str, list[int]] = defaultdict(list)
+    for one in _instructions(hlo, turns):
+        kind = one.opcode.removesuffix("-start")
+        if kind in _SENT:
+            sizes = [array.bytes for array in one.results]
+            paired = one.opcode != kind and kind in ("all-gather", "collective-permute")
+            # The results of these starts are (operand, result, ...).
+            sizes_by_kind[kind] += [sizes[1] if paired else sum(sizes)] * one.turns
+    found = [Collective(kind, len(sizes), sum(sizes)) for kind, sizes in sizes_by_kind.items()]
+    return tuple(sorted(found, key=lambda one: -one.bytes))
+
+
+def memory_traffic(hlo: str, turns: int = 1) -> int:
+    """Bytes that a step reads from and writes to the device's memory.
+
+    Every kernel reads its operands once and writes its results once; memory on the chip is free, and so is
+    the padding of layouts. XLA's own "bytes accessed" counts both kinds of memory, and reads that a kernel repeats.
 
     Args:
-      usage: of one device.
-      chip: its figures.
-      devices: chips that take part.
-      links: ports of a chip that lead to the others.
+      hlo: text of a compiled program.
+      turns: how often the body of a loop runs; the text does not always say.
     """
-    sent = sum(bytes_sent(one, devices) for one in usage.collectives)
-    return Bound(
-        compute=usage.flops / chip.flops,
-        memory=usage.memory_traffic / chip.memory_bandwidth,
-        interconnect=sent / (links * chip.port_bandwidth) if sent else 0.0,
-    )
-
-
-def bytes_sent(collective: Collective, devices: int) -> float:
-    """The least that one device must send for these exchanges, whatever the algorithm.
-
-    Of an all-reduce, everyone's share of the sum must be collected (n - 1 parts of n) and given out again
-    (the same); a gather and a scatter are one half of that each. Sizes are of results.
-    """
-    others = devices - 1
-    parts = {
-        "all-reduce": 2 * others / devices,
-        "all-gather": others / devices,
-        "all-to-all": others / devices,
-        "reduce-scatter": others,
-        "collective-permute": 1.0,
-    }
-    return collective.bytes * parts[collective.kind]
+    arrays: dict[str, list[_Array]] = {}
+    total = 0
+    for one in _instructions(hlo, turns):
+        if one.in_kernel:
+            continue
+        arrays[one.name] = one.results
+        if one.opcode in _FREE or one.opcode.endswith("-done"):
+            continue
+        touched = list(one.results)
+        if one.opcode == "slice-start":  # ((source), slice, ...): only the slice is read
+            source, part, *_ = one.results
+            touched = [_Array(part.bytes, source.on_chip), part]
+        elif not one.opcode.endswith("-start"):  # whose results name its operands
+            touched += [array for operand in one.operands for array in arrays.get(operand, [])]
+        total += one.turns * sum(array.bytes for array in touched if not array.on_chip)
+    return total
 
 
 @dataclass(frozen=True)
-class DoesNotFit:
-    """The compiler's refusal of a program that takes more memory than there is; bytes where it names them."""
+class Usage:
+    """What one step takes of each device.
+
+    Attributes:
+      arguments, outputs, temporaries, program: bytes of device memory.
+      aliased: bytes of outputs that replace arguments (the state that a step rewrites).
+      peak: bytes that must be free for a step.
+      flops: floating-point operations, by XLA's count.
+      bytes_accessed: bytes that kernels read and write, by XLA's count, on-chip memory included.
+      memory_traffic: bytes between the chip and its memory, see `memory_traffic`.
+      collectives: exchanges with other devices.
+    """
+
+    arguments: int
+    outputs: int
+    aliased: int
+    temporaries: int
+    program: int
+    peak: int
+    flops: float
+    bytes_accessed: float
+    memory_traffic: int
+    collectives: tuple[Collective, ...] = ()
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """The compiler's message on a program that does not fit, in one line, and the bytes it names, if any."""
 
     said: str
     needed: int | None = None
 
 
-def compile_step(config: Config, target: Target) -> Usage | DoesNotFit:
+def compile_step(config: Config, target: Target) -> Usage | Refusal:
     """Compile the step that `a2j train` would run at `config.optim.batch_size`; takes minutes.
 
     The batch is spread over all devices of the target as `parallel="mesh"` does it; pmap's numbers are the same.
 
     Raises:
-      UserError: a batch that does not spread evenly over the devices.
+      UserError: a batch that does not spread evenly over the devices, or a program the compiler fails on.
     """
     config = assembly.with_preset(config)
     track = assembly.track_of(config)
-    layout = sharding.layout("auto", target.devices)
-    sharding.check_batch_size(config.optim.batch_size, config.optim.accumulate, len(target.devices))
+    parts = config.optim.accumulate
+    sharding.check_batch_size(config.optim.batch_size, parts, len(target.devices))
+    model = assembly.make_model(config, track)
+    # The schedule's constants are part of the program and change nothing about its size.
+    optimizer = assembly.optimizer_of(config.optim, assembly.schedule_of(config.optim, 1000, 100))
+
+    def state() -> TrainState:
+        variables = init_variables(model, jax.random.key(0), track.crop_size, track.crop_size)
+        return TrainState.create(variables, optimizer, average=config.optim.ema_decay is not None)
+
     with lowering_for(target.platform):
-        step, state = _step_and_state(config, track)
-        batch = abstract_batch(track, config.optim.batch_size)
-        lowered = layout.compile(step).lower(
-            state, batch, jax.eval_shape(partial(jax.random.key, 0))
+        step = assembly.train_step_of(config, track, optimizer)
+        lowered = (
+            sharding.layout("auto", target.devices)
+            .compile(step)
+            .lower(
+                jax.eval_shape(state),
+                abstract_batch(track, config.optim.batch_size),
+                jax.eval_shape(partial(jax.random.key, 0)),
+            )
         )
     try:
-        return usage_of(lowered.compile(), config.optim.accumulate)
+        return _usage(lowered.compile(), parts)
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise UserError(f"{target.name}: {' '.join(str(error).split())[:300]}") from error
         return refusal(str(error))
 
 
-def _step_and_state(config: Config, track: TrackSpec) -> tuple[TrainStep, Any]:
-    """The step, and the shapes of the state it takes."""
-    # When the learning rate falls changes constants of the program, and nothing of what it takes.
-    optimizer = assembly.optimizer_of(config.optim, assembly.schedule_of(config.optim, 1000, 100))
-    model = assembly.make_model(config, track)
-
-    def state() -> TrainState:
-        variables = init_variables(model, jax.random.key(0), track.crop_size, track.crop_size)
-        average = config.optim.ema_decay is not None
-        return TrainState.create(variables, optimizer, average=average)
-
-    return assembly.train_step_of(config, track, optimizer), jax.eval_shape(state)
-
-
 def abstract_batch(track: TrackSpec, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
-    """Shapes and dtypes of what a training step is given of a batch, as it is on a device."""
+    """Shapes and dtypes of the batch that a training step takes, as it is on a device."""
     size, joints, dims = track.canvas_size, track.num_joints, track.joint_dims
     shapes: dict[str, tuple[tuple[int, ...], Any]] = {
         "canvas": ((size, size), jnp.uint16),
@@ -156,35 +242,65 @@ def abstract_batch(track: TrackSpec, batch_size: int) -> dict[str, jax.ShapeDtyp
     }
 
 
-def refusal(message: str) -> DoesNotFit:
-    """What the compiler says where it runs out of memory, in one line, and the bytes it wanted."""
+def _usage(compiled: Any, turns: int) -> Usage:
+    """Reads a `jax.stages.Compiled`. XLA counts the body of a loop once: its counts are multiplied by the `turns`."""
+    memory, cost, text = compiled.memory_analysis(), compiled.cost_analysis(), compiled.as_text()
+    sizes = {
+        "arguments": memory.argument_size_in_bytes,
+        "outputs": memory.output_size_in_bytes,
+        "temporaries": memory.temp_size_in_bytes,
+        "program": memory.generated_code_size_in_bytes,
+    }
+    aliased = memory.alias_size_in_bytes
+    return Usage(
+        **sizes,
+        aliased=aliased,
+        peak=sum(sizes.values()) - aliased,
+        flops=turns * cost["flops"],
+        bytes_accessed=turns * cost["bytes accessed"],
+        memory_traffic=memory_traffic(text, turns),
+        collectives=collectives_of(text, turns),
+    )
+
+
+def refusal(message: str) -> Refusal:
+    """Reads the compiler's message where it runs out of memory."""
     line = message.split("RESOURCE_EXHAUSTED:")[-1].strip().splitlines()[0]
     found = re.search(r"\(([\d.]+)([KMGT])\) exceeds|Used ([\d.]+)([KMGT]) of", line)
     if found is None:
-        return DoesNotFit(line)
+        return Refusal(line)
     number, unit = (text for text in found.groups() if text is not None)
-    return DoesNotFit(line, round(float(number) * 1024 ** ("KMGT".index(unit) + 1)))
-
-
-# Compilations spent between the largest batch that is known to fit and the smallest that is not.
-_BISECTIONS = 3
+    return Refusal(line, round(float(number) * 1024 ** ("KMGT".index(unit) + 1)))
 
 
 @dataclass(frozen=True)
-class Schedule:
-    """Length of a training run: epochs of a number of frames, or a number of steps whatever the batch."""
+class Bound:
+    """Lower bounds on the time of one step, seconds; `binds` names the largest one, which is `seconds`."""
 
-    frames: int
-    epochs: float
-    steps: int | None = None
+    compute: float
+    memory: float
+    interconnect: float
+    seconds: float
+    binds: str
 
-    def steps_of(self, batch_size: int) -> int | None:
-        """Steps of a run; the frames of an epoch that fill no batch are left over, as in training.
 
-        None where there is no batch of that size in an epoch: training refuses that.
-        """
-        whole = self.frames // batch_size
-        return self.steps or (round(self.epochs * whole) if whole else None)
+def bound(usage: Usage, chip: Chip, devices: int, links: int) -> Bound:
+    """The roofline bound of a step.
+
+    Args:
+      usage: of one device.
+      chip: its figures.
+      devices: chips that take part.
+      links: ports of a chip that lead to the others.
+    """
+    sent = sum(one.sent(devices) for one in usage.collectives)
+    terms = {
+        "compute": usage.flops / chip.flops,
+        "memory": usage.memory_traffic / chip.memory_bandwidth,
+        "interconnect": sent / (links * chip.port_bandwidth) if sent else 0.0,
+    }
+    binds = max(terms, key=lambda name: terms[name])
+    return Bound(**terms, seconds=terms[binds], binds=binds)
 
 
 @dataclass(frozen=True)
@@ -195,100 +311,115 @@ class Plan:
       batch_size: of all devices together.
       devices: that share it.
       memory: bytes that each may fill; None: not known.
-      usage: of each; None: the compiler refused, as `refusal` says.
-      bound: on the time of a step; None: nothing compiled, or no figures of the chip.
+      usage: of each; None: the compiler refused, see `refusal`.
+      bound: on the time of a step; None: nothing compiled, or the chip's figures are not known.
       steps: of the whole run; None: the number of frames is not known, or less than a batch.
+      needed: bytes of memory that a device must have; None: not known.
+      fits: whether a step fits into memory; None: its size is not known.
+      images_per_second: the most that the bound allows.
+      hours: the least hours of a run that the bound allows, without evaluations and input.
     """
 
     batch_size: int
     devices: int
     memory: int | None
-    usage: Usage | None
-    refusal: DoesNotFit | None = None
+    usage: Usage | None = None
+    refusal: Refusal | None = None
     bound: Bound | None = None
     steps: int | None = None
-
-    @property
-    def needed(self) -> int | None:
-        """Bytes of memory that a device must have; None: the compiler did not say."""
-        if self.usage is not None:
-            return self.usage.peak
-        return self.refusal.needed if self.refusal else None
-
-    @property
-    def fits(self) -> bool | None:
-        """Whether a step fits into memory; None: its size is not known."""
-        if self.usage is None:
-            return False
-        return None if self.memory is None else self.usage.peak <= self.memory
-
-    @property
-    def images_per_second(self) -> float | None:
-        """The most images per second that the bound allows."""
-        return None if self.bound is None else self.batch_size / self.bound.seconds
-
-    @property
-    def hours(self) -> float | None:
-        """The least hours of a run that the bound allows, evaluations and input apart."""
-        if self.bound is None or self.steps is None:
-            return None
-        return self.steps * self.bound.seconds / 3600
-
-    def to_json(self) -> dict[str, Any]:
-        """All numbers, bytes and seconds, as plain JSON."""
-        values = dataclasses.asdict(self)
-        if self.usage is not None:
-            values["usage"]["peak"] = self.usage.peak
-        if self.bound is not None:
-            values["bound"] |= {"seconds": self.bound.seconds, "binds": self.bound.binds}
-        derived = ("needed", "fits", "images_per_second", "hours")
-        return values | {name: getattr(self, name) for name in derived}
+    needed: int | None = None
+    fits: bool | None = None
+    images_per_second: float | None = None
+    hours: float | None = None
 
 
-def make_plan(config: Config, target: Target, schedule: Schedule | None = None) -> Plan:
-    """Compile the training step of a config for a target and say what it takes; minutes on one core.
+def make_plan(
+    found: Usage | Refusal, batch_size: int, target: Target, steps: int | None = None
+) -> Plan:
+    """The plan of a batch size, from what compiling its step found."""
+    plan = Plan(batch_size, len(target.devices), target.memory, steps=steps)
+    if isinstance(found, Refusal):
+        return dataclasses.replace(plan, refusal=found, needed=found.needed, fits=False)
+    fits = None if target.memory is None else found.peak <= target.memory
+    plan = dataclasses.replace(plan, usage=found, needed=found.peak, fits=fits)
+    if target.chip is None:
+        return plan
+    limit = bound(found, target.chip, plan.devices, target.links)
+    hours = None if steps is None else steps * limit.seconds / 3600
+    speed = batch_size / limit.seconds
+    return dataclasses.replace(plan, bound=limit, images_per_second=speed, hours=hours)
+
+
+def plan_batches(config: Config, target: Target, sizes: Sequence[int]) -> list[Plan]:
+    """Compile a config's step at some batch sizes; logs each.
+
+    Args:
+      config: with the values of its presets.
+      target: the devices.
+      sizes: of batches; none: search for the largest one that fits, from the config's.
 
     Raises:
       UserError: a batch that does not spread evenly over the devices, or a program the compiler fails on.
     """
-    batch_size, devices = config.optim.batch_size, len(target.devices)
-    found = compile_step(config, target)
-    steps = schedule.steps_of(batch_size) if schedule else None
-    if isinstance(found, DoesNotFit):
-        return Plan(batch_size, devices, target.memory, None, found, steps=steps)
-    limit = bound(found, target.chip, devices, target.links) if target.chip else None
-    return Plan(batch_size, devices, target.memory, found, None, limit, steps)
+    chips = f"{len(target.devices)} x {target.devices[0].device_kind}"
+    frames = _training_frames(config)
+
+    def plan(size: int) -> Plan:
+        logger.info(
+            f"compiling {config.name} for {target.name} ({chips}), batch {size:,}; large networks take minutes"
+        )
+        started = time.monotonic()
+        optim = dataclasses.replace(config.optim, batch_size=size)
+        changed = dataclasses.replace(config, optim=optim)
+        made = make_plan(compile_step(changed, target), size, target, run_steps(changed, frames))
+        logger.info(f"batch {size:,}: {verdict(made)}; {clock(time.monotonic() - started)}")
+        return made
+
+    if sizes:
+        return [plan(size) for size in sizes]
+    unit = len(target.devices) * config.optim.accumulate
+    return plan_largest(plan, config.optim.batch_size, unit, frames or _LARGEST_BATCH)
+
+
+def _training_frames(config: Config) -> int | None:
+    """Frames of an epoch; None: a custom data set, which need not be here."""
+    if config.track in EMBEDDED:
+        return config.data.train_frames
+    published = DATASETS.get(config.track)
+    return published.published_frames["train"] if published else None
+
+
+def run_steps(config: Config, frames: int | None) -> int | None:
+    """Steps of a run on so many frames; as in training, the frames of an epoch that fill no batch are left over."""
+    if config.optim.steps:
+        return config.optim.steps
+    assert config.optim.epochs is not None, "a preset's, where the config names none"
+    return round(config.optim.epochs * ((frames or 0) // config.optim.batch_size)) or None
 
 
 def plan_largest(make: Callable[[int], Plan], start: int, unit: int, most: int) -> list[Plan]:
-    """The plans that were made on the way to the largest batch that fits, by size; see `find_largest`."""
-    made: dict[int, Plan] = {}
-
-    def fits(batch_size: int) -> bool:
-        made[batch_size] = make(batch_size)
-        return bool(made[batch_size].fits)
-
-    find_largest(start, unit, most, fits)
-    return [made[size] for size in sorted(made)]
-
-
-def find_largest(start: int, unit: int, most: int, fits: Callable[[int], bool]) -> int | None:
-    """The largest batch that was seen to fit: by doubling, then by halving the gap a few times.
+    """Search for the largest batch that fits: by doubling, then by halving the gap a few times.
 
     Args:
+      make: plans a batch size.
       start: the first to try, rounded up to a multiple of `unit`.
       unit: batches are multiples of it.
       most: nothing larger is tried.
-      fits: tells whether a batch does.
 
     Returns:
-      The batch; None where not even `unit` fits.
+      All plans on the way, by size.
     """
+    made: dict[int, Plan] = {}
+
+    def fits(units: int) -> bool:
+        made[units] = make(units * unit)
+        return bool(made[units].fits)
+
     most = max(most // unit, 1)
     low, high = 0, most + 1  # in units: known to fit, and known not to (or not wanted)
     size = min(max(-(-start // unit), 1), most)
     while low < size < high:
-        if fits(size * unit):
+        if fits(size):
             low = size
             size = min(2 * size, most) if high > most else low
         else:
@@ -296,64 +427,53 @@ def find_largest(start: int, unit: int, most: int, fits: Callable[[int], bool]) 
             size = low or size // 2
     for _ in range(_BISECTIONS):
         middle = (low + high) // 2
-        if middle == low or low == most:
+        if middle == low:
             break
-        low, high = (middle, high) if fits(middle * unit) else (low, middle)
-    return low * unit or None
-
-
-def with_batch(config: Config, batch_size: int) -> Config:
-    """The config with another batch size."""
-    return dataclasses.replace(
-        config, optim=dataclasses.replace(config.optim, batch_size=batch_size)
-    )
-
-
-_MIB = 2**20
-_NONE = "–"
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return [made[units] for units in sorted(made)]
 
 
 def plan_table(title: str, plans: Sequence[Plan]) -> Table:
-    """Everything about some plans of one config and target, a column each."""
+    """All numbers of some plans of one config and target, a column each."""
     kinds = sorted({one.kind for plan in plans if plan.usage for one in plan.usage.collectives})
-    rows = [
-        _row("batch, per chip", plans, lambda p: f"{p.batch_size // p.devices:,}"),
-        _row("arguments", plans, lambda p: _mib(p.usage and p.usage.arguments)),
-        _row("temporaries", plans, lambda p: _mib(p.usage and p.usage.temporaries)),
-        _row("other outputs", plans, lambda p: _mib(_own_outputs(p))),
-        _row("program", plans, lambda p: _mib(p.usage and p.usage.program)),
-        _row("peak memory", plans, lambda p: _mib(p.needed)),
-        _row("of", plans, lambda p: _mib(p.memory)),
-        _row("", plans, verdict),
-        _row("FLOPs", plans, lambda p: scaled(p.usage and p.usage.flops)),
-        _row("bytes accessed", plans, lambda p: scaled(p.usage and p.usage.bytes_accessed, "B")),
-        _row("of them in memory", plans, lambda p: scaled(p.usage and p.usage.memory_traffic, "B")),
-        *(_row(kind, plans, lambda p, kind=kind: _exchanged(p, kind)) for kind in kinds),
-        _row("compute ≥", plans, lambda p: _ms(p.bound and p.bound.compute)),
-        _row("memory ≥", plans, lambda p: _ms(p.bound and p.bound.memory)),
-        _row("interconnect ≥", plans, lambda p: _ms(p.bound and p.bound.interconnect)),
-        _row("step ≥", plans, _step),
-        _row("images/s ≤", plans, lambda p: _whole(p.images_per_second)),
-        _row("steps", plans, lambda p: _whole(p.steps)),
-        _row("hours ≥", plans, lambda p: _hours(p.hours)),
+    rows: list[tuple[str, Callable[[Any], str]]] = [
+        ("batch, per chip", lambda p: f"{p.batch_size // p.devices:,}"),
+        ("arguments", lambda p: _mib(p.usage and p.usage.arguments)),
+        ("temporaries", lambda p: _mib(p.usage and p.usage.temporaries)),
+        ("other outputs", lambda p: _mib(p.usage and p.usage.outputs - p.usage.aliased)),
+        ("program", lambda p: _mib(p.usage and p.usage.program)),
+        ("peak memory", lambda p: _mib(p.needed)),
+        ("of", lambda p: _mib(p.memory)),
+        ("", verdict),
+        ("FLOPs", lambda p: scaled(p.usage and p.usage.flops)),
+        ("bytes accessed", lambda p: scaled(p.usage and p.usage.bytes_accessed, "B")),
+        ("of them in memory", lambda p: scaled(p.usage and p.usage.memory_traffic, "B")),
+        *((kind, partial(_exchanged, kind=kind)) for kind in kinds),
+        ("compute ≥", lambda p: _ms(p.bound and p.bound.compute)),
+        ("memory ≥", lambda p: _ms(p.bound and p.bound.memory)),
+        ("interconnect ≥", lambda p: _ms(p.bound and p.bound.interconnect)),
+        ("step ≥", lambda p: f"{_ms(p.bound.seconds)} ({p.bound.binds})" if p.bound else ABSENT),
+        ("images/s ≤", lambda p: _text(p.images_per_second, ",.0f")),
+        ("steps", lambda p: _text(p.steps, ",")),
+        ("hours ≥", lambda p: _text(p.hours, ".2g")),
     ]
-    strong = frozenset(place for place, row in enumerate(rows) if row[0] in ("", "step ≥"))
+    strong = frozenset(place for place, (label, _) in enumerate(rows) if label in ("", "step ≥"))
     columns = ("per chip and step", *(f"batch {plan.batch_size:,}" for plan in plans))
-    return Table(title, columns, tuple(rows), strong, notes(plans))
+    cells = tuple((label, *map(value, plans)) for label, value in rows)
+    return Table(title, columns, cells, strong, _notes(plans))
 
 
 def verdict(plan: Plan) -> str:
     """Whether a plan fits, and by how much."""
     if plan.fits is None:
-        return _NONE
+        return ABSENT
     if plan.needed is None or plan.memory is None:
         return "does not fit"
     by = abs(plan.memory - plan.needed) / GIB
     return f"fits, {by:.1f} GiB free" if plan.fits else f"{by:.1f} GiB too much"
 
 
-def notes(plans: Sequence[Plan]) -> tuple[str, ...]:
-    """What must be known before any of the numbers is used."""
+def _notes(plans: Sequence[Plan]) -> tuple[str, ...]:
     found = []
     if any(plan.bound for plan in plans):
         found.append(
@@ -362,7 +482,7 @@ def notes(plans: Sequence[Plan]) -> tuple[str, ...]:
             "take longer: latencies, input and evaluations are not in it."
         )
     elif any(plan.usage for plan in plans):
-        found.append("No bound on time: there are no figures of this processor's peak rates here.")
+        found.append("No bound on time: the peak rates of this processor are not known here.")
     found += [f"Batch {plan.batch_size:,}: {plan.refusal.said}" for plan in plans if plan.refusal]
     return tuple(found)
 
@@ -370,7 +490,7 @@ def notes(plans: Sequence[Plan]) -> tuple[str, ...]:
 def scaled(value: float | None, unit: str = "") -> str:
     """A large number with three digits and a decimal prefix, e.g. "2.17 T"."""
     if value is None:
-        return _NONE
+        return ABSENT
     for prefix in ("", "k", "M", "G", "T"):
         if abs(value) < 1000 or prefix == "T":
             break
@@ -378,34 +498,18 @@ def scaled(value: float | None, unit: str = "") -> str:
     return f"{value:.3g} {prefix}{unit}".strip()
 
 
-def _row(label: str, plans: Sequence[Plan], value: Callable[..., str]) -> tuple[str, ...]:
-    return (label, *(value(plan) for plan in plans))
-
-
-def _own_outputs(plan: Plan) -> int | None:
-    return None if plan.usage is None else plan.usage.outputs - plan.usage.aliased
-
-
 def _exchanged(plan: Plan, kind: str) -> str:
     found = [one for one in plan.usage.collectives if one.kind == kind] if plan.usage else []
-    return f"{found[0].count} ×, {scaled(found[0].bytes, 'B')}" if found else _NONE
-
-
-def _step(plan: Plan) -> str:
-    return _NONE if plan.bound is None else f"{_ms(plan.bound.seconds)} ({plan.bound.binds})"
+    return f"{found[0].count} ×, {scaled(found[0].bytes, 'B')}" if found else ABSENT
 
 
 def _mib(value: int | None) -> str:
-    return _NONE if value is None else f"{value / _MIB:,.0f} MiB"
+    return ABSENT if value is None else f"{value / 2**20:,.0f} MiB"
 
 
 def _ms(seconds: float | None) -> str:
-    return _NONE if seconds is None else f"{1000 * seconds:.2f} ms"
+    return ABSENT if seconds is None else f"{1000 * seconds:.2f} ms"
 
 
-def _whole(value: float | None) -> str:
-    return _NONE if value is None else f"{value:,.0f}"
-
-
-def _hours(value: float | None) -> str:
-    return _NONE if value is None else f"{value:.2g}"
+def _text(value: float | None, digits: str) -> str:
+    return ABSENT if value is None else format(value, digits)

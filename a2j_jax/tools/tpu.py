@@ -1,7 +1,4 @@
-"""What vendors say of their chips: memory, arithmetic, bandwidths, and the slices they are rented in.
-
-Devices to compile for, by name: slices of TPUs that are not here, and the processors that are.
-"""
+"""The devices that `a2j plan` compiles for: TPU slices that need not be here, with their vendor's figures."""
 
 import contextlib
 import math
@@ -16,64 +13,55 @@ from jax.experimental import topologies
 from a2j_jax.errors import UserError
 
 GIB = 2**30
+_GBIT = 1e9 / 8  # vendors give the interconnect of a chip in Gbit/s, one way, over all its ports
 
 
 @dataclass(frozen=True)
 class Chip:
-    """One generation of accelerator; all numbers are of one chip.
+    """Published figures of one TPU chip.
 
     Attributes:
-      name: as its topologies begin, "v5e" in "v5e:4x4".
-      memory: bytes of HBM that a program may fill. The compiler's own figure: it refuses anything above, and keeps
-        the rest of what the vendor counts for itself.
+      memory: bytes of HBM that a program may fill, by the compiler: it refuses anything above.
       flops: peak FLOP/s of the matrix units on bfloat16. It holds for float32 networks too: by JAX's
         default precision a TPU multiplies float32 in one pass of bfloat16 and adds up in float32.
       memory_bandwidth: bytes/s between HBM and the cores.
-      ports: links to neighbouring chips.
+      ports: links to neighboring chips.
       port_bandwidth: bytes/s that leave through one of them.
       slices: shapes it is rented in, chips by axis.
-      topology_options: what `jax.experimental.topologies` must be told beside the name.
+      topology_options: further arguments of `jax.experimental.topologies`.
     """
 
-    name: str
     memory: int
     flops: float
     memory_bandwidth: float
     ports: int
     port_bandwidth: float
-    slices: tuple[str, ...]
+    slices: tuple[str, ...] = ()
     topology_options: tuple[tuple[str, str], ...] = ()
 
     def links(self, sides: tuple[int, ...]) -> int:
-        """Ports that lead anywhere on a chip in the middle of a slice of this shape."""
+        """Ports that lead to another chip, for a chip in the middle of a slice of this shape."""
         return min(self.ports, sum(min(side - 1, 2) for side in sides))
 
 
 _FLAT = ("1x1", "2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16")
 _CUBES = ("2x2x1", "2x2x2", "2x2x4", "2x4x4", "4x4x4", "4x4x8", "4x8x8", "8x8x8", "8x8x16")
-# Vendors give the interconnect of a chip in Gbit/s, one way, over all its ports.
-_GBIT = 1e9 / 8
 # Two cores that share their work and memory, as v4 and v5p are used: one device per chip.
 _MEGACORE = (("chip_config_name", "megacore"),)
 
-CHIPS: dict[str, Chip] = {
-    chip.name: chip
-    for chip in (
-        # https://cloud.google.com/tpu/docs/v5e: 197 TFLOP/s, 16 GB at 819 GB/s, 1,600 Gbit/s over 4 ports.
-        Chip("v5e", int(15.75 * GIB), 197e12, 819e9, 4, 1600 * _GBIT / 4, _FLAT),
-        # https://cloud.google.com/tpu/docs/v6e: 918 TFLOP/s, 32 GB at 1,600 GB/s, 3,200 Gbit/s over 4 ports.
-        Chip("v6e", int(31.25 * GIB), 918e12, 1600e9, 4, 3200 * _GBIT / 4, _FLAT),
-        # https://cloud.google.com/tpu/docs/v5p: 459 TFLOP/s, 95 GB at 2,765 GB/s, 4,800 Gbit/s, a 3D torus.
-        Chip("v5p", int(95.74 * GIB), 459e12, 2765e9, 6, 4800 * _GBIT / 6, _CUBES, _MEGACORE),
-        # https://cloud.google.com/tpu/docs/v4: 275 TFLOP/s, 32 GiB at 1,200 GB/s, a 3D torus. Its links:
-        # Jouppi et al. 2023 (arXiv:2304.01433), Table 4: six of 50 GB/s.
-        Chip("v4", int(30.75 * GIB), 275e12, 1200e9, 6, 50e9, _CUBES, _MEGACORE),
-    )
+CHIPS = {
+    # https://cloud.google.com/tpu/docs/v5e: 197 TFLOP/s, 16 GB at 819 GB/s, 1,600 Gbit/s over 4 ports.
+    "v5e": Chip(int(15.75 * GIB), 197e12, 819e9, 4, 1600 * _GBIT / 4, _FLAT),
+    # https://cloud.google.com/tpu/docs/v6e: 918 TFLOP/s, 32 GB at 1,600 GB/s, 3,200 Gbit/s over 4 ports.
+    "v6e": Chip(int(31.25 * GIB), 918e12, 1600e9, 4, 3200 * _GBIT / 4, _FLAT),
+    # https://cloud.google.com/tpu/docs/v5p: 459 TFLOP/s, 95 GB at 2,765 GB/s, 4,800 Gbit/s, a 3D torus.
+    "v5p": Chip(int(95.74 * GIB), 459e12, 2765e9, 6, 4800 * _GBIT / 6, _CUBES, _MEGACORE),
+    # https://cloud.google.com/tpu/docs/v4: 275 TFLOP/s, 32 GiB at 1,200 GB/s, a 3D torus. Its links:
+    # Jouppi et al. 2023 (arXiv:2304.01433), Table 4: six of 50 GB/s.
+    "v4": Chip(int(30.75 * GIB), 275e12, 1200e9, 6, 50e9, _CUBES, _MEGACORE),
 }
-
-
-# libtpu looks for a TPU virtual machine around it, asks its metadata server, and takes a machine-wide lock. For
-# a compiler alone there is nothing to find or to lock; set by the user, these stay as they are.
+# libtpu looks for a TPU virtual machine, asks its metadata server, and takes a machine-wide lock. A compiler
+# alone needs none of that; what the user has set stays.
 _COMPILER_ONLY = {
     "TPU_SKIP_MDS_QUERY": "1",
     "TPU_ACCELERATOR_TYPE": "v5litepod-4",
@@ -85,14 +73,14 @@ _COMPILER_ONLY = {
 
 @dataclass(frozen=True)
 class Target:
-    """What a step is compiled for.
+    """The devices that a step is compiled for.
 
     Attributes:
       name: as given, e.g. "v5e:4x4".
       platform: "tpu", "cpu" or "gpu".
-      devices: those that share the batch; compile-only ones for a TPU.
+      devices: share the batch; compile-only ones for a TPU.
       memory: bytes each may fill; None: not known.
-      chip: figures of its vendor; None: none are kept here, and there is no bound.
+      chip: figures of its vendor; None: not known, so there is no bound.
       links: ports of a chip that lead to others of the slice.
     """
 
@@ -108,7 +96,7 @@ def find_target(name: str) -> Target:
     """The devices of a topology: "v5e:4x4" and the like, "cpu", "cpu:8", "gpu" or "gpu:8".
 
     Raises:
-      UserError: an unknown topology (the message lists those there are), or devices or a compiler that are missing.
+      UserError: an unknown topology (the message lists the known ones), or missing devices or compiler.
     """
     kind, _, shape = name.partition(":")
     if kind in CHIPS and shape in CHIPS[kind].slices:
@@ -118,13 +106,9 @@ def find_target(name: str) -> Target:
         return _cpu(name, count)
     if kind == "gpu" and count:
         return _gpu(name, count)
-    raise UserError(f"no topology {name!r}; there are: {known_topologies()}")
-
-
-def known_topologies() -> str:
-    """All names, in one line."""
-    slices = (f"{chip.name}: {', '.join(chip.slices)}" for chip in CHIPS.values())
-    return "; ".join([*slices, "cpu[:DEVICES]", "gpu[:DEVICES]"])
+    slices = [f"{kind}: {', '.join(chip.slices)}" for kind, chip in CHIPS.items()]
+    known = "; ".join([*slices, "cpu[:DEVICES]", "gpu[:DEVICES]"])
+    raise UserError(f"no topology {name!r}; there are: {known}")
 
 
 def _tpu(name: str, chip: Chip, sides: tuple[int, ...]) -> Target:
@@ -135,7 +119,7 @@ def _tpu(name: str, chip: Chip, sides: tuple[int, ...]) -> Target:
         options["chips_per_host_bounds"] = (1, 1, 1)  # four to a host, otherwise
     try:
         found = topologies.get_topology_desc(platform="tpu", topology_name=name, **options)
-    except Exception as error:  # a missing library, or whatever the compiler has to say
+    except Exception as error:  # a missing library, or any error of the compiler
         said = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(
             f"no compiler for {name}: libtpu is missing or does not know it ({said}); "
@@ -145,7 +129,7 @@ def _tpu(name: str, chip: Chip, sides: tuple[int, ...]) -> Target:
 
 
 def _cpu(name: str, count: int) -> Target:
-    with contextlib.suppress(RuntimeError):  # JAX has its devices already, and they may do.
+    with contextlib.suppress(RuntimeError):  # JAX has its devices already; they may be enough
         jax.config.update("jax_num_cpu_devices", count)
     devices = jax.devices("cpu")
     if len(devices) < count:
@@ -155,7 +139,7 @@ def _cpu(name: str, count: int) -> Target:
 
 
 def _gpu(name: str, count: int) -> Target:
-    """GPUs that are here: their compiler wants one, to time its kernels on."""
+    """GPUs of this machine: their compiler times its kernels on one."""
     try:
         devices = jax.devices("gpu")
     except RuntimeError as error:

@@ -1,0 +1,317 @@
+"""`a2j plan`: the step it compiles, the program it reads, the bound, the search for the largest batch, the table."""
+
+import dataclasses
+import importlib.util
+import json
+from pathlib import Path
+
+import jax
+import pytest
+
+from a2j_jax.data import pipeline
+from a2j_jax.data.batch import on_device
+from a2j_jax.errors import UserError
+from a2j_jax.tools.planning import (
+    Collective,
+    Plan,
+    Refusal,
+    Usage,
+    abstract_batch,
+    bound,
+    collectives_of,
+    compile_step,
+    make_plan,
+    memory_traffic,
+    plan_largest,
+    plan_table,
+    refusal,
+    run_steps,
+    scaled,
+    verdict,
+)
+from a2j_jax.tools.tpu import CHIPS, GIB, Chip, Target, find_target
+from a2j_jax.training import assembly
+from tests import tiny
+from tests.tools.hlo_text import PROGRAM
+
+CHIP = Chip(memory=1000, flops=100.0, memory_bandwidth=10.0, ports=4, port_bandwidth=2.0)
+TARGET = Target("v5e:2x2", "tpu", (None,) * 4, memory=900, chip=CHIPS["v5e"], links=2)  # type: ignore[arg-type]
+USAGE = Usage(
+    arguments=300,
+    outputs=250,
+    aliased=240,
+    temporaries=440,
+    program=90,
+    peak=840,
+    flops=600.0,
+    bytes_accessed=1e9,
+    memory_traffic=50,
+    collectives=(Collective("all-reduce", 3, 8),),
+)
+
+
+def test_shapes_are_those_of_the_input_pipeline(tiny_data: Path) -> None:
+    track = assembly.track_of(tiny.config())
+    batch = next(pipeline.train_batches(tiny_data, track, "train", 8, seed=0))
+    placed = jax.device_put(on_device(batch))
+    assert {name: (x.shape, x.dtype) for name, x in abstract_batch(track, 8).items()} == {
+        name: (x.shape, x.dtype) for name, x in placed.items()
+    }
+
+
+@pytest.mark.slow
+def test_the_state_is_among_the_arguments_and_rewritten_in_place() -> None:
+    usage = compile_step(tiny.config(), find_target("cpu"))
+    assert isinstance(usage, Usage)
+    numbers = sum(x.size for x in jax.tree.leaves(tiny.variables()["params"]))
+    weights_and_moments = 3 * 4 * numbers
+    assert weights_and_moments < usage.aliased < 1.1 * weights_and_moments
+    assert usage.aliased < usage.arguments < 1.1 * usage.aliased
+    assert usage.temporaries > 0
+    memory = usage.arguments + usage.outputs + usage.temporaries + usage.program
+    assert usage.peak == memory - usage.aliased
+    assert usage.collectives == ()
+    # Three times the forward pass, which is more than two operations per weight and cell.
+    assert usage.flops > 3 * 8 * 2 * numbers
+
+
+def test_a_batch_must_spread_evenly() -> None:
+    with pytest.raises(UserError, match="does not spread evenly"):
+        compile_step(tiny.config(batch_size=9, accumulate=2), find_target("cpu"))
+
+
+def test_the_bytes_that_the_compiler_names() -> None:
+    found = refusal(
+        "RESOURCE_EXHAUSTED: E1000: CompileTimeHbmOom: Ran out of memory on HBM, the total memory required "
+        "for HLO temporaries (17.50G) exceeds available HBM (15.75G). HLO module: jit_step.\nSee https://..."
+    )
+    assert found.needed == 17.5 * GIB
+    assert found.said.startswith("E1000: CompileTimeHbmOom")
+    assert "\n" not in found.said
+    assert refusal("RESOURCE_EXHAUSTED: Used 20.00G of 15.75G hbm.").needed == 20 * GIB
+    assert refusal("RESOURCE_EXHAUSTED: too much") == Refusal("too much")
+
+
+@pytest.mark.parametrize("turns", [1, 5])
+def test_exchanges_are_counted_by_their_results(turns: int) -> None:
+    found = collectives_of(PROGRAM, turns)
+    assert set(found) == {
+        # A tuple of two moments of 64 bytes, and the loop's array of 128.
+        Collective("all-reduce", 1 + turns, 2 * 64 + turns * 128),
+        Collective("all-gather", 1, 256),  # of a start, the result and not the operand
+    }
+    assert found[0].bytes >= found[1].bytes
+
+
+@pytest.mark.parametrize("turns", [1, 5])
+def test_traffic_is_what_kernels_read_and_write_off_the_chip(turns: int) -> None:
+    kernels = {
+        "near: reads the weights, writes on the chip": 128,
+        "far: reads the weights, writes": 2 * 128,
+        "copy: reads far": 128,
+        "slice: reads a quarter of the rows": 64,
+        "moments: on the chip": 0,
+        "gather: its operand and its result": 128 + 256,
+    }
+    in_the_loop = 2 * 128  # reads and writes what is summed
+    assert memory_traffic(PROGRAM, turns) == sum(kernels.values()) + turns * in_the_loop
+
+
+def test_the_insides_of_a_kernel_cost_nothing() -> None:
+    without = PROGRAM.replace("multiply(%param_0.1, %param_0.1)", "negate(%param_0.1)")
+    assert memory_traffic(without) == memory_traffic(PROGRAM)
+
+
+@pytest.mark.parametrize(
+    ("shape", "size"),
+    [("pred[3,5]{1,0}", 15), ("u16[]", 2), ("f8e4m3fn[8]{0}", 8), ("s4[6]{0}", 3), ("f64[2]", 16)],
+)
+def test_sizes_by_dtype(shape: str, size: int) -> None:
+    program = f"ENTRY %main (x: f32[]) -> f32[] {{\n  %y = {shape} all-to-all(%x)\n}}\n"
+    assert collectives_of(program) == (Collective("all-to-all", 1, size),)
+
+
+def test_the_bound_and_its_terms() -> None:
+    found = bound(USAGE, CHIP, devices=4, links=2)
+    assert (found.compute, found.memory) == (6.0, 5.0)
+    assert found.interconnect == 2 * 3 / 4 * 8 / (2 * 2.0)
+    assert (found.seconds, found.binds) == (6.0, "compute")
+    slow = dataclasses.replace(USAGE, memory_traffic=70)
+    assert bound(slow, CHIP, devices=4, links=2).binds == "memory"
+    alone = dataclasses.replace(USAGE, collectives=())
+    assert bound(alone, CHIP, devices=1, links=0).interconnect == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "sent"),
+    # Of 4 chips with results of 8 bytes: a sum is collected and given out again, a gather is given
+    # out, and of a scatter every chip sends what is the others'.
+    [("all-reduce", 12), ("all-gather", 6), ("reduce-scatter", 24), ("collective-permute", 8)],
+)
+def test_bytes_that_must_leave_a_chip(kind: str, sent: float) -> None:
+    assert Collective(kind, 1, 8).sent(devices=4) == sent
+
+
+def test_a_plan_that_fits() -> None:
+    plan = make_plan(USAGE, 64, TARGET, steps=30)
+    assert plan.fits
+    assert (plan.needed, plan.memory) == (840, 900)
+    assert plan.bound is not None
+    assert plan.images_per_second == 64 / plan.bound.seconds
+    assert plan.hours == 30 * plan.bound.seconds / 3600
+
+
+@pytest.mark.parametrize(("memory", "fits"), [(800, False), (None, None)])
+def test_a_program_that_compiles_may_be_too_large(memory: int | None, fits: bool | None) -> None:
+    assert make_plan(USAGE, 64, dataclasses.replace(TARGET, memory=memory)).fits is fits
+
+
+def test_a_plan_that_the_compiler_refuses() -> None:
+    plan = make_plan(Refusal("no room", 920), 72, TARGET)
+    assert plan.fits is False
+    assert (plan.needed, plan.usage, plan.bound, plan.hours) == (920, None, None, None)
+
+
+def test_json_is_plain_and_has_all_numbers() -> None:
+    found = json.loads(json.dumps(dataclasses.asdict(make_plan(USAGE, 64, TARGET))))
+    assert found["usage"]["peak"] == found["needed"] == 840
+    assert found["bound"]["binds"] in ("compute", "memory", "interconnect")
+    refused = dataclasses.asdict(make_plan(Refusal("no room", 920), 72, TARGET))
+    assert refused["refusal"] == {"said": "no room", "needed": 920}
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "frames", "optim", "steps"),
+    [
+        (64, 1000, {}, 30),  # 15 full batches in an epoch
+        (1000, 1000, {}, 2),
+        (1024, 1000, {}, None),  # training refuses that
+        (64, None, {}, None),
+        (64, 1000, {"steps": 7}, 7),
+    ],
+)
+def test_steps_of_a_run(
+    batch_size: int, frames: int | None, optim: dict[str, int], steps: int | None
+) -> None:
+    config = tiny.config(batch_size=batch_size, **{"steps": None, "epochs": 2, **optim})
+    assert run_steps(config, frames) == steps
+
+
+def searched(limit: int, start: int, unit: int, most: int) -> tuple[list[int], list[Plan]]:
+    """The batch sizes in the order in which a search tried them, and what it returned."""
+    tried: list[int] = []
+
+    def make(size: int) -> Plan:
+        tried.append(size)
+        return Plan(size, 1, None, fits=size <= limit)
+
+    return tried, plan_largest(make, start, unit, most)
+
+
+@pytest.mark.parametrize("start", [4, 8, 10, 640])
+def test_the_search_ends_near_the_limit(start: int) -> None:
+    tried, plans = searched(300, start, 4, 10_000)
+    assert 0.85 * 300 <= max(plan.batch_size for plan in plans if plan.fits) <= 300
+    assert all(size % 4 == 0 for size in tried)
+    assert len(tried) == len(set(tried)) <= 12
+    assert [plan.batch_size for plan in plans] == sorted(tried)
+
+
+@pytest.mark.parametrize(
+    ("limit", "most", "sizes"),
+    [
+        (10_000, 50, [16, 32, 48]),
+        (0, 1000, [16, 8, 4]),
+        (71, 1000, [16, 32, 64, 128, 96, 80, 72]),
+    ],
+)
+def test_sizes_that_the_search_tries(limit: int, most: int, sizes: list[int]) -> None:
+    assert searched(limit, 16, 4, most)[0] == sizes
+
+
+def test_the_table() -> None:
+    plans = [make_plan(USAGE, 64, TARGET, 30), make_plan(Refusal("no room", 920), 72, TARGET, 26)]
+    table = plan_table("tiny", plans)
+    cells = {row[0]: row[1:] for row in table.rows}
+    assert table.columns[1:] == ("batch 64", "batch 72")
+    assert cells["batch, per chip"] == ("16", "18")
+    assert cells["all-reduce"] == ("3 ×, 8 B", "–")
+    assert cells["steps"] == ("30", "26")
+    assert cells["step ≥"][1] == "–"
+    assert "not a measurement" in table.notes[0]
+    assert table.notes[1] == "Batch 72: no room"
+
+
+@pytest.mark.parametrize(
+    ("needed", "memory", "fits", "said"),
+    [
+        (1 * GIB, 3 * GIB, True, "fits, 2.0 GiB free"),
+        (5 * GIB, 3 * GIB, False, "2.0 GiB too much"),
+        (None, 3 * GIB, False, "does not fit"),
+        (1 * GIB, None, None, "–"),
+    ],
+)
+def test_verdicts(needed: int | None, memory: int | None, fits: bool | None, said: str) -> None:
+    assert verdict(Plan(4, 1, memory, needed=needed, fits=fits)) == said
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(None, "–"), (8, "8 B"), (2.165e12, "2.17 TB"), (1.69e16, "1.69e+04 TB")]
+)
+def test_large_numbers(value: float | None, text: str) -> None:
+    assert scaled(value, "B") == text
+
+
+@pytest.mark.parametrize(
+    ("name", "sides", "links"),
+    [
+        ("v5e", (1, 1), 0),
+        ("v5e", (2, 2), 2),
+        ("v5e", (4, 4), 4),
+        ("v5p", (2, 2, 1), 2),
+        ("v5p", (4, 4, 4), 6),
+    ],
+)
+def test_ports_that_lead_to_another_chip(name: str, sides: tuple[int, ...], links: int) -> None:
+    assert CHIPS[name].links(sides) == links
+
+
+def test_chips_are_in_the_right_units() -> None:
+    for chip in CHIPS.values():
+        assert 15 * GIB < chip.memory < 100 * GIB
+        assert 1e14 < chip.flops < 1e15
+        assert 8e11 < chip.memory_bandwidth < 3e12
+        assert 4e10 < chip.port_bandwidth < 1.1e11
+
+
+@pytest.mark.parametrize(
+    "name", ["v5e:3x3", "v5e:0x2", "v5e", "v9:2x2", "cpu:0", "cpu:two", "tpu", ""]
+)
+def test_unknown_topologies_are_refused_with_a_list(name: str) -> None:
+    with pytest.raises(UserError) as refused:
+        find_target(name)
+    assert repr(name) in str(refused.value)
+    for kind, chip in CHIPS.items():
+        assert f"{kind}: {', '.join(chip.slices)}" in str(refused.value)
+
+
+def test_the_cpu_shares_the_memory_of_the_machine() -> None:
+    target = find_target("cpu")
+    assert (target.platform, target.devices, target.chip) == ("cpu", (jax.devices()[0],), None)
+    assert target.memory is not None
+    assert target.memory > 2**28
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("cpu:9999", "CPU devices already"), ("gpu", r"a2j-jax\[cuda\]")],
+)
+def test_devices_that_are_not_here(name: str, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        find_target(name)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("libtpu") is not None, reason="libtpu is installed")
+def test_without_libtpu_the_extra_is_named() -> None:
+    with pytest.raises(UserError, match=r"a2j-jax\[tpu\]"):
+        find_target("v5e:2x2")
