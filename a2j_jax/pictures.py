@@ -269,13 +269,7 @@ def contact_sheet(
     title: str = "",
     tile_inches: float = 2.0,
 ) -> Path:
-    """Draw tiles in a grid, row by row, and write it as PNG or SVG.
-
-    Args:
-        tiles: at least one.
-        skeleton: of all of them.
-        path: of the picture; its folder is made.
-        columns, title, tile_inches: as in `draw_sheet`.
+    """Write the picture of `draw_sheet` as PNG or SVG, making its folder.
 
     Raises:
         UserError: no tiles, no matplotlib, or the file cannot be written.
@@ -305,25 +299,55 @@ def draw_sheet(
         UserError: no matplotlib.
     """
     columns = min(columns, len(tiles))
-    rows = -(-len(tiles) // columns)
-    head = 0.32 if title else 0.0
-    caption = 0.22 if any(tile.title for tile in tiles) else 0.0
-    pad = 0.015 * tile_inches
-    height = rows * (tile_inches + caption) + head
-    width = columns * tile_inches
-    figure = new_figure(width, height)
+    titles, head = any(tile.title for tile in tiles), 0.32 if title else 0.0
+    figure, grid = tile_grid(
+        -(-len(tiles) // columns), columns, tile_inches, 0.015 * tile_inches, 0.22 * titles, head
+    )
     if title:
-        figure.text(
-            0.5, 1 - 0.5 * head / height, printable(title), ha="center", va="center", fontsize=10
-        )
-    for number, tile in enumerate(tiles):
-        row, column = divmod(number, columns)
-        left = column * tile_inches + pad
-        bottom = height - head - (row + 1) * (tile_inches + caption) + pad
-        side = tile_inches - 2 * pad
-        axes = figure.add_axes((left / width, bottom / height, side / width, side / height))
-        draw_tile(axes, tile, skeleton, tile_inches / 2.0)
+        top = 1 - 0.5 * head / figure.get_size_inches()[1]
+        figure.text(0.5, top, printable(title), ha="center", va="center", fontsize=10)
+    for axes in grid.flat[len(tiles) :]:
+        axes.remove()
+    for axes, tile in zip(grid.flat, tiles, strict=False):
+        draw_tile(axes, tile, skeleton, tile_inches / 2)
     return figure
+
+
+def tile_grid(
+    rows: int,
+    columns: int,
+    side: float,
+    margin: float,
+    above: float = 0.0,
+    head: float = 0.0,
+    foot: float = 0.0,
+) -> tuple[Any, NDArray[Any]]:
+    """A figure of square tiles, all sizes in inches.
+
+    Args:
+        rows, columns: of the grid.
+        side: of a tile with its margin.
+        margin: around a tile.
+        above: room above every tile, for its title.
+        head, foot: room above and below the grid.
+
+    Returns:
+        The figure, and its (rows, columns) matplotlib axes.
+
+    Raises:
+        UserError: no matplotlib.
+    """
+    width, height = columns * side, head + rows * (side + above) + foot
+    figure, inner = new_figure(width, height), side - 2 * margin
+    places = {
+        "left": margin / width,
+        "right": 1 - margin / width,
+        "bottom": (foot + margin) / height,
+        "top": 1 - (head + above + margin) / height,
+        "wspace": 2 * margin / inner,
+        "hspace": (2 * margin + above) / inner,
+    }
+    return figure, figure.subplots(rows, columns, squeeze=False, gridspec_kw=places)
 
 
 def draw_tile(axes: Any, tile: Tile, skeleton: Skeleton, scale: float = 1.0) -> None:

@@ -10,7 +10,7 @@ from a2j_jax.errors import UserError
 from a2j_jax.files import check_output, regular_file
 
 if TYPE_CHECKING:
-    from a2j_jax.figures.sheet import Figure
+    from a2j_jax.figures.page import Figure
 
 EXAMPLES = """\
 examples:
@@ -121,7 +121,7 @@ def _add_methods(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Draw one figure and say where it lies."""
     from a2j_jax.evaluation.report import say_written
-    from a2j_jax.figures.sheet import write_figure
+    from a2j_jax.figures.page import write_figure
 
     number = int(arguments.number)
     folder = _folder(arguments)
@@ -138,13 +138,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _figure_1(arguments: argparse.Namespace) -> "Figure":
-    from a2j_jax.figures.informative import figure_1
+    from a2j_jax.figures.anchor_figures import figure_1
 
     return figure_1(arguments.checkpoint, **_votes(arguments))
 
 
 def _figure_3(arguments: argparse.Namespace) -> "Figure":
-    from a2j_jax.figures.votes import figure_3
+    from a2j_jax.figures.anchor_figures import figure_3
 
     return figure_3(
         arguments.checkpoint,
@@ -155,12 +155,9 @@ def _figure_3(arguments: argparse.Namespace) -> "Figure":
 
 
 def _figure_6(arguments: argparse.Namespace) -> "Figure":
-    from a2j_jax.figures.informative import HOW_TO_TRAIN_WITHOUT, figure_6, row_without
+    from a2j_jax.figures.anchor_figures import figure_6
 
-    without = arguments.without or row_without(arguments.checkpoint)
-    if without is None:
-        raise UserError(HOW_TO_TRAIN_WITHOUT)
-    return figure_6(arguments.checkpoint, without, **_votes(arguments))
+    return figure_6(arguments.checkpoint, arguments.without, **_votes(arguments))
 
 
 def _figure_7(arguments: argparse.Namespace) -> "Figure":

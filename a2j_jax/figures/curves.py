@@ -17,14 +17,14 @@ from a2j_jax.evaluation.plots import (
     draw_joint_bars,
     draw_success,
     legend_height,
-    plain_axes,
+    style_axes,
     success_thresholds,
 )
 from a2j_jax.evaluation.provenance import record_of_frames, with_origin
 from a2j_jax.evaluation.published import published_table
 from a2j_jax.evaluation.scores import CURVE_LIMIT, Scores, marked
 from a2j_jax.evaluation.tables import frames_told
-from a2j_jax.figures.sheet import Area, Figure, Sheet
+from a2j_jax.figures.page import Figure, new_page
 from a2j_jax.log import progress
 from a2j_jax.runs.load import Restored, restore
 from a2j_jax.tracks import TrackSpec
@@ -32,7 +32,6 @@ from a2j_jax.training import assembly
 
 _BATCH = 64
 _PAPER = "A2J in the paper"
-_CURVE_HEIGHT, _FOOT = 2.6, 0.55  # inches: of a plot, and of its axis' label
 _BY: tuple[metrics.FrameError, ...] = ("worst", "mean")
 
 
@@ -221,14 +220,12 @@ def _bars(scores: Mapping[str, Scores]) -> dict[str, tuple[float, ...]]:
 def _draw(scores: Mapping[str, Scores], caption: str, command: str) -> Any:
     first = next(iter(scores.values()))
     errors = _bars(scores)
-    head = legend_height(len(errors))
-    row = head + _CURVE_HEIGHT + _FOOT
-    height = max(2 * row, head + bars_height(len(first.joint_names), len(errors)) + _FOOT)
-    sheet = Sheet(9.6, height, caption, command)
-    plot = height / 2 - head - _FOOT
-    for number, by in enumerate(_BY):
-        area = Area(0.75, number * height / 2 + head, 3.7, plot)
-        draw_success(plain_axes(sheet.figure, sheet.fraction(area)), scores, by)
-    bars = plain_axes(sheet.figure, sheet.fraction(Area(5.95, head, 3.45, height - head - _FOOT)))
+    height = max(6.4, bars_height(len(first.joint_names), len(errors)) + 0.55)
+    figure = new_page(9.6, height + legend_height(len(errors)), caption, command)
+    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.06, hspace=0.04)
+    axes = figure.subplot_mosaic([["worst", "joints"], ["mean", "joints"]])
+    for by in _BY:
+        draw_success(style_axes(axes[by]), scores, by)
+    bars = style_axes(axes["joints"])
     draw_joint_bars(bars, errors, first.joint_names, f"mean error ({first.unit})")
-    return sheet.figure
+    return figure

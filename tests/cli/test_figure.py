@@ -13,7 +13,7 @@ import pytest
 from a2j_jax.config import Config
 from a2j_jax.data.augment import evaluation_images
 from a2j_jax.figures import votes
-from a2j_jax.figures.informative import row_without
+from a2j_jax.figures.anchor_figures import row_without
 from a2j_jax.models.anchors import aggregate, anchor_grid
 from a2j_jax.runs.checkpoints import save_variables
 from a2j_jax.runs.load import restore

@@ -26,16 +26,16 @@ def scores(seed: int, scale: float):
 def test_curves_and_bars_are_those_of_the_scores() -> None:
     methods = {"ours": scores(0, 3.0), "theirs": scores(1, 5.0)}
     drawn = figure_7(methods, told="track nyu", command="a2j figure 7")
-    worst, mean, bars = drawn.drawing.axes
-    for by, axes in (("worst", worst), ("mean", mean)):
+    axes = {one.get_label(): one for one in drawn.drawing.axes}
+    for by in ("worst", "mean"):
         curves = drawn.contents[f"success_{by}_joint"]
-        for line, (name, one) in zip(axes.lines, methods.items(), strict=True):
+        for line, (name, one) in zip(axes[by].lines, methods.items(), strict=True):
             np.testing.assert_allclose(line.get_xdata(), curves["thresholds"])
             rates = curves["fraction_of_frames"][name]
             np.testing.assert_allclose(line.get_ydata(), 100 * np.array(rates))
             expected = metrics.success_rate(one.errors, curves["thresholds"], by)
             np.testing.assert_allclose(rates, expected)
-    *of_methods, paper = bars.containers
+    *of_methods, paper = axes["joints"].containers
     # Of the paper's A2J only the mean error is known.
     assert [bar.get_width() for bar in paper] == [0.0] * 14 + [8.61]
     assert drawn.contents["paper"]["V2V"] == {"mean_error_mm": 9.22, "fps": 35.0}

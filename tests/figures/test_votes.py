@@ -148,14 +148,3 @@ def test_anchors_without_weights_cannot_be_drawn(change: dict[str, Any], tmp_pat
     save_variables(tmp_path / "run", tiny.made_up(tiny.shapes(model)), config)
     with pytest.raises(UserError, match="no weight to draw"):
         votes.restore_anchors(tmp_path / "run")
-
-
-def test_looking_is_aggregating() -> None:
-    rng = np.random.default_rng(0)
-    heads = Heads(*(jax.numpy.asarray(rng.normal(size=s)) for s in
-                    ((2, 64, 3), (2, 64, 3, 2), (2, 64, 3))))  # fmt: skip
-    seen = votes.look_at_anchors(heads, 32)
-    answer = aggregate(heads, anchor_grid(32, 32))
-    np.testing.assert_array_equal(seen.joints, answer.joints)
-    np.testing.assert_array_equal(seen.weight, answer.weights)
-    np.testing.assert_array_equal(seen.offset_uv, heads.offset)
