@@ -7,15 +7,15 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
 
 from a2j_jax.cli.arguments import add_overwrite, path_name, whole
 from a2j_jax.errors import UserError, did_you_mean
 from a2j_jax.files import check_output
-from a2j_jax.log import logger
+from a2j_jax.log import logger, plain
 
 if TYPE_CHECKING:
-    from a2j_jax.evaluation.tables import Table
     from a2j_jax.tools.speed import Network, OfficialOf
     from a2j_jax.tracks import TrackSpec
 
@@ -41,7 +41,6 @@ _PAPERS = (
 )
 _DEFAULT_TRACK = "nyu"
 _LARGEST_BATCH = 4096
-_WIDE = 110  # columns that hold every table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -100,48 +99,50 @@ def whole_numbers(text: str) -> tuple[int, ...]:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Measure, and print what was found."""
+    """Measure, and print the times."""
     from rich.console import Console
 
     from a2j_jax.evaluation.report import write_markdown
-    from a2j_jax.evaluation.tables import markdown
-    from a2j_jax.tools.speed import comparison_table, machine, measure, speed_table, to_json
+    from a2j_jax.evaluation.tables import markdown, print_table
+    from a2j_jax.tools import speed
 
-    _check_out(arguments.out, arguments.overwrite)
+    if arguments.out is not None:
+        if Path(arguments.out).suffix != ".md":
+            raise UserError(f"--out {arguments.out}: expected a Markdown file, e.g. speed.md")
+        check_output(arguments.out, arguments.overwrite)
     track, networks = _from_checkpoint(arguments) if arguments.checkpoint else _named(arguments)
     official_of, torch = _official(arguments, networks)
     facts = {
         "command": arguments.command_line,
-        **machine(),
+        **speed.machine(),
         "PyTorch": torch,
         "computes in": "float32" if networks[0].model.dtype is None else "bfloat16",
         "weights": arguments.checkpoint or "random",
         "rounds": str(arguments.rounds),
     }
-    found = measure(networks, track, arguments.batch, arguments.rounds, official_of)
+    with TemporaryDirectory() as folder:
+        logger.info(f"rendering {speed.FRAMES_ON_DISK} frames of {track.name}")
+        files = speed.write_frames(Path(folder), track, speed.FRAMES_ON_DISK)
+        batches = arguments.batch, arguments.rounds
+        found = speed.measure(networks, track, *batches, files, official_of)
     title = f"Speed, {track.name}, crops of {track.crop_size} px"
-    tables = [speed_table(found, title, track)]
+    tables = [speed.speed_table(found, title, track)]
     if official_of is not None:
-        tables.append(comparison_table(found))
+        tables.append(speed.comparison_table(found))
     header = [f"{name}: {value}" for name, value in facts.items()]
     if arguments.out:
         facts_as_list = "".join(f"- {line}\n" for line in header)
         text = "\n".join([facts_as_list, *map(markdown, tables)])
         logger.info(f"wrote {write_markdown(arguments.out, text)}")
     if arguments.json:
-        print(json.dumps(to_json(found, facts, track), indent=2, allow_nan=False))
-    else:
-        _print(Console(), header, tables)
+        print(json.dumps(speed.to_json(found, facts, track), indent=2, allow_nan=False))
+        return 0
+    console = Console()
+    for line in header:
+        console.print(plain(line))
+    for table in tables:
+        print_table(table, console, show_edge=False)
     return 0
-
-
-def _check_out(out: str | None, overwrite: bool) -> None:
-    """Whether the report can be written, before minutes are spent on it."""
-    if out is None:
-        return
-    if Path(out).suffix != ".md":
-        raise UserError(f"--out {out}: expected the name of a Markdown file, e.g. speed.md")
-    check_output(out, overwrite)
 
 
 def _from_checkpoint(arguments: argparse.Namespace) -> "tuple[TrackSpec, list[Network]]":
@@ -158,9 +159,8 @@ def _from_checkpoint(arguments: argparse.Namespace) -> "tuple[TrackSpec, list[Ne
 
 
 def _named(arguments: argparse.Namespace) -> "tuple[TrackSpec, list[Network]]":
-    from a2j_jax.config import Config, override
-    from a2j_jax.tools.speed import Network
-    from a2j_jax.tools.timing import random_variables
+    from a2j_jax.config import Config, ModelConfig
+    from a2j_jax.tools.speed import Network, random_variables
     from a2j_jax.track_files import find_track
     from a2j_jax.training.assembly import make_model
 
@@ -170,11 +170,10 @@ def _named(arguments: argparse.Namespace) -> "tuple[TrackSpec, list[Network]]":
         chosen = itertools.product(arguments.paradigm or PARADIGMS, arguments.backbone or BACKBONES)
     networks = []
     for paradigm, backbone in chosen:
-        config = Config("bench", track.name)
-        values = ("paradigm", paradigm), ("backbone", backbone), ("dtype", arguments.dtype)
-        for name, value in values:
-            config = override(config, f"model.{name}", value) if value else config
-        model = make_model(config, track)
+        values: dict[str, Any] = {"paradigm": paradigm, "backbone": backbone}
+        if arguments.dtype:
+            values["dtype"] = arguments.dtype
+        model = make_model(Config("bench", track.name, model=ModelConfig(**values)), track)
         networks.append(Network(f"{paradigm} {backbone}", model, random_variables(model, track)))
     return track, networks
 
@@ -182,11 +181,11 @@ def _named(arguments: argparse.Namespace) -> "tuple[TrackSpec, list[Network]]":
 def _official(
     arguments: argparse.Namespace, networks: "Sequence[Network]"
 ) -> "tuple[OfficialOf | None, str]":
-    """What makes the official network, and what it runs on; or None, and why it is not timed."""
+    """The maker of the official network, and what it runs on; or None, and why it is not timed."""
     if arguments.no_torch or not any(network.is_official for network in networks):
         return None, "not used"
-    # Threads of its that wait for each other would otherwise spin on the cores that the others need: on a machine
-    # that is not quite quiet that makes PyTorch ten times slower than it has to be.
+    # PyTorch's idle threads would otherwise spin on the cores that the others need: on a busy machine that makes
+    # it ten times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         from a2j_jax.tools.torch_reference import described, device_beside_jax, official_forward_of
@@ -198,26 +197,3 @@ def _official(
     if device is None:
         return None, "cannot use this device: no official network beside ours"
     return partial(official_forward_of, device=device), described(device)
-
-
-def _print(console, header: Sequence[str], tables: "Sequence[Table]") -> None:  # type: ignore[no-untyped-def]
-    from a2j_jax.log import PlainTable, plain
-
-    for line in header:
-        console.print(plain(line))
-    for table in tables:
-        printed = PlainTable(table.title, show_edge=False)
-        for place, column in enumerate(table.columns):
-            printed.add_column(
-                _fitted(plain(column), console.width), justify="right" if place else "left"
-            )
-        for row in table.rows:
-            printed.add_row(*(_fitted(plain(text), console.width) for text in row))
-        console.print(printed)
-        for note in table.notes:
-            console.print(plain(note))
-
-
-def _fitted(text, width: int):  # type: ignore[no-untyped-def]
-    """On a narrow terminal, a line for each word: left to itself, Rich would cut numbers short."""
-    return text if width >= _WIDE else type(text)(text.plain.replace(" ", "\n"))

@@ -100,7 +100,7 @@ def run(arguments: argparse.Namespace) -> int:
             command=arguments.command_line,
         )
     contents = reproduce.result_table(table, assembly.track_of(base), results, skipped)
-    reproduce.print_table(contents)
+    reproduce.print_results(contents)
     say_written(reproduce.write_table(contents, results, out, table.name, arguments.command_line))
     return 0
 

@@ -50,17 +50,25 @@ def markdown(table: Table) -> str:
     return f"**{_literal(table.title)}**\n\n{rows}\n{notes}"
 
 
-def print_table(table: Table, console: Console | None = None, **style: Any) -> None:
+def print_table(
+    table: Table, console: Console | None = None, head_width: int | None = None, **style: Any
+) -> None:
     """Prints a table, every row on one line, and its notes.
 
     Args:
         table: what to print.
         console: where to; stderr by default.
+        head_width: of all columns but the first; longer heads wrap.
         style: of `rich.table.Table`.
     """
     printed = log.PlainTable(table.title, **style)
     for place, column in enumerate(table.columns):
-        printed.add_column(column, justify="right" if place else "left")
+        if place:
+            printed.add_column(
+                column, justify="right", min_width=head_width, max_width=head_width, overflow="fold"
+            )
+        else:
+            printed.add_column(column, no_wrap=True)
     for place, row in enumerate(table.rows):
         printed.add_row(*row, style="bold" if place in table.strong else None)
     log.print_table(printed, console)

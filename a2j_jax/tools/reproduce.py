@@ -1,8 +1,7 @@
-"""How much is spent on a row: the paper's schedule, or a small network's that a laptop can afford.
+"""`a2j reproduce`: run the rows of one of the paper's tables, and write the table with the paper's numbers.
 
-A table of the paper with ours beside it: Markdown, HTML and the terminal.
-
-Run the rows of one of the paper's tables, one after the other; what is done already is not done again.
+A budget is the paper's network and schedule, or a small network that a laptop can train. Finished runs are not
+repeated.
 """
 
 import dataclasses
@@ -14,8 +13,8 @@ from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
 from rich.box import SIMPLE_HEAD
+from rich.console import Console
 
-from a2j_jax import log
 from a2j_jax.config import Config
 from a2j_jax.config_files import load_config
 from a2j_jax.data import pipeline
@@ -34,13 +33,18 @@ from a2j_jax.evaluation.published import (
 )
 from a2j_jax.evaluation.report import write_json, write_markdown
 from a2j_jax.evaluation.scores import score_pdj
-from a2j_jax.evaluation.tables import ABSENT, Table, as_printed, markdown
+from a2j_jax.evaluation.tables import ABSENT, Table, as_printed, markdown, print_table
 from a2j_jax.files import local_path, read_json, write_file
 from a2j_jax.log import logger
 from a2j_jax.models.a2j import PoseNetwork
 from a2j_jax.runs.load import Restored, restore
 from a2j_jax.runs.run_dir import read_starts, run_and_step
-from a2j_jax.tools.timing import flops_per_frame, frames_per_second, parameters
+from a2j_jax.tools.speed import (
+    flops_per_frame,
+    forward_of,
+    frames_per_second,
+    parameters,
+)
 from a2j_jax.track_files import find_track
 from a2j_jax.tracks import TrackSpec
 from a2j_jax.training import assembly
@@ -53,10 +57,17 @@ BUDGETS = {
     "hour": "a small network on small crops; a table in about an hour of two CPU cores",
     "smoke": "a few steps of a tiny network, to see that everything runs",
 }
+# The smoke budget's values, by group of the config.
+_SMOKE: dict[str, dict[str, Any]] = {
+    "model": {"width": 8, "head_features": 8, "head_depth": 1},
+    "data": {"crop_size": 32, "train_frames": 32, "validation_frames": 8, "test_frames": 12},
+    "optim": {"batch_size": 8, "steps": 4, "warmup_steps": 1},
+    "run": {"eval_every": 2, "log_every": 1},
+}
 
 
 def base_config(data: str, budget: str) -> Config:
-    """What the rows of a table differ from, on one data set.
+    """The config that the rows of a table differ from, on one data set.
 
     Args:
       data: the track; there is a config of that name.
@@ -70,30 +81,25 @@ def base_config(data: str, budget: str) -> Config:
     full = load_config(data)
     if budget == "full":
         return full
-    subject = "body" if find_track(full.track).crop_by == "box" else "hand"
-    small = load_config("quickstart" if subject == "hand" else "quickstart_body")
-    splits = dataclasses.replace(
-        small.data, train_split=full.data.train_split, eval_split=full.data.eval_split
-    )
+    is_body = find_track(full.track).crop_by == "box"
+    small = load_config("quickstart_body" if is_body else "quickstart")
+    splits: dict[str, Any] = {
+        "train_split": full.data.train_split,
+        "eval_split": full.data.eval_split,
+    }
     base = dataclasses.replace(
         small,
         name=f"{data}-{budget}",
         track=full.track,
-        data=splits,
+        data=dataclasses.replace(small.data, **splits),
     )
-    return base if budget == "hour" else _smoke(base)
-
-
-def _smoke(base: Config) -> Config:
-    return dataclasses.replace(
-        base,
-        model=dataclasses.replace(base.model, width=8, head_features=8, head_depth=1),
-        data=dataclasses.replace(
-            base.data, crop_size=32, train_frames=32, validation_frames=8, test_frames=12
-        ),
-        optim=dataclasses.replace(base.optim, batch_size=8, steps=4, warmup_steps=1),
-        run=dataclasses.replace(base.run, eval_every=2, log_every=1),
-    )
+    if budget == "smoke":
+        groups = {
+            name: dataclasses.replace(getattr(base, name), **values)
+            for name, values in _SMOKE.items()
+        }
+        base = dataclasses.replace(base, **groups)
+    return base
 
 
 Result = Mapping[str, Any]
@@ -150,17 +156,16 @@ def result_table(
       results: of all runs.
       skipped: row -> why it was not run.
     """
-    paper = _paper(table, track)
-    runs = {row.name: [r for r in results if r["row"] == row.name] for row in table.rows}
-    caveats = {
-        name: {run["final"].get("caveat", "") for run in some} for name, some in runs.items()
+    paper = {
+        row.name: row_values(table.name, row.name, track.name, is_a2j=row.is_a2j)
+        for row in table.rows
     }
-    for name in skipped:
-        caveats[name].add("not run")
-    marks = {name: ", ".join(sorted(filter(None, found))) for name, found in caveats.items()}
-    labels = [
-        f"{row.label} ({marks[row.name]})" if marks[row.name] else row.label for row in table.rows
-    ]
+    runs = {row.name: [r for r in results if r["row"] == row.name] for row in table.rows}
+    labels = []
+    for row in table.rows:
+        caveats = {run["final"].get("caveat", "") for run in runs[row.name]} - {""}
+        mark = ", ".join(sorted(caveats | ({"not run"} if row.name in skipped else set())))
+        labels.append(f"{row.label} ({mark})" if mark else row.label)
     columns = {"": labels}
 
     def beside(key: str, label: str) -> None:
@@ -177,28 +182,17 @@ def result_table(
             ours(f"{one.label}, {which}", 2, partial(_value, which=which, measure=one))
     beside("fps", "frames/s")
     ours("frames/s", 1, lambda run: run["speed"]["frames_per_second"])
-    first = {name: some[:1] for name, some in runs.items()}.values()
-    columns["parameters (M)"] = [
-        _spread([r["parameters"] / 1e6 for r in some], 1) for some in first
-    ]
-    columns["GFLOP"] = [f"{some[0]['flops'] / 1e9:.3g}" if some else ABSENT for some in first]
+    firsts = [some[0] if some else None for some in runs.values()]
+    columns["parameters (M)"] = [f"{r['parameters'] / 1e6:.1f}" if r else ABSENT for r in firsts]
+    columns["GFLOP"] = [f"{r['flops'] / 1e9:.3g}" if r else ABSENT for r in firsts]
     columns["commit"] = [
         ", ".join(dict.fromkeys(commit for run in some for commit in run["commits"])) or ABSENT
         for some in runs.values()
     ]
     title = f"Table {table.name.removeprefix('table')}, {table.title}: {track.name}"
     notes = [*_notes(results, track, table), *(f"{name}: {why}." for name, why in skipped.items())]
-    return Table(
-        title, tuple(columns), tuple(zip(*columns.values(), strict=True)), notes=tuple(notes)
-    )
-
-
-def _paper(table: PaperTable, track: TrackSpec) -> dict[str, dict[str, float]]:
-    """Row → key → what the paper has of it on the track."""
-    return {
-        row.name: row_values(table.name, row.name, track.name, is_a2j=row.is_a2j)
-        for row in table.rows
-    }
+    rows = tuple(zip(*columns.values(), strict=True))
+    return Table(title, tuple(columns), rows, notes=tuple(notes))
 
 
 def _value(run: Result, which: str, measure: Measure) -> float | None:
@@ -215,18 +209,17 @@ def _spread(values: Sequence[float | None], decimals: int) -> str:
 
 
 def _notes(results: Sequence[Result], track: TrackSpec, table: PaperTable) -> list[str]:
-    frames = results[0]["final"]["frames"]
+    frames, split = results[0]["final"]["frames"], results[0]["scored"]["split"]
     seeds = len({run["seed"] for run in results})
     spread = f"mean ± standard deviation of {seeds} seeds; " if seeds > 1 else ""
     devices = " and ".join(
         sorted({f"{n} x {kind}" for run in results for kind, n in (run["devices"] or {}).items()})
     )
     notes = [
-        f"Ours on {frames:,} frames of split {results[0]['scored']['split']!r}; {spread}final: after the last step; "
+        f"Ours on {frames:,} frames of split {split!r}; {spread}final: after the last step; "
         "best: the step with the lowest error on the split that was scored while training.",
-        f"Frames/s: the network and what makes joints of its answer, one frame at a time, on {devices}. GFLOP: of one "
-        "frame, as XLA counts them. Commits: all that a run was trained by; + where the source had changes or files "
-        "of its own.",
+        f"Frames/s: the network and its decoding, one frame at a time, on {devices}. GFLOP: of one frame, as XLA "
+        "counts them. Commits: all that a run was trained by; + marks a source with uncommitted changes.",
     ]
     of_track = published_table(track.name)
     if of_track is None:
@@ -238,20 +231,14 @@ def _notes(results: Sequence[Result], track: TrackSpec, table: PaperTable) -> li
         f"The paper's numbers are those of its Table {' and '.join(tables)}, on the test split; its frames/s are of "
         "one GTX 1080 Ti, reading and cropping a frame included; ours are without."
     )
-    notes += filter(None, [row_note(table.name, track.name)])
-    return notes
+    return [*notes, *filter(None, [row_note(table.name, track.name)])]
 
 
-def print_table(contents: Table) -> None:
-    """Print it to the terminal, a column per row of the table: there are more numbers than rows."""
-    printed = log.PlainTable(contents.title, box=SIMPLE_HEAD, padding=0, pad_edge=False)
-    heads, *columns = zip(contents.columns, *contents.rows, strict=True)
-    printed.add_column("", no_wrap=True)
-    for head in heads[1:]:
-        printed.add_column(head, justify="right", min_width=_HEAD_WIDTH, max_width=_HEAD_WIDTH)
-    for column in columns:
-        printed.add_row(*column)
-    log.print_table(printed)
+def print_results(contents: Table, console: Console | None = None) -> None:
+    """Print it, a column per row of the table: there are more numbers than rows; notes are in the files."""
+    heads, *rows = zip(contents.columns, *contents.rows, strict=True)
+    turned = Table(contents.title, heads, tuple(rows))
+    print_table(turned, console, head_width=_HEAD_WIDTH, box=SIMPLE_HEAD, padding=0, pad_edge=False)
 
 
 def write_table(
@@ -264,44 +251,40 @@ def write_table(
       results: of all runs, for the JSON.
       out: folder.
       name: of the files, "table7".
-      command: that made it; empty: not told.
+      command: that made it; empty: not shown.
 
     Returns:
       The three paths.
     """
     text = f"{markdown(contents)}\n`{command}`\n" if command else markdown(contents)
     parts = [html.table(contents), html.code(command) if command else ""]
-    page = html.page(f"a2j reproduce {name}", "", parts)
+    found = {
+        "command": command,
+        "columns": contents.columns,
+        "rows": contents.rows,
+        "notes": contents.notes,
+        "results": list(results),
+    }
     return [
         write_markdown(out / f"{name}.md", text),
-        write_file(out / f"{name}.html", page),
-        write_json(
-            out / f"{name}.json",
-            {
-                "command": command,
-                "columns": contents.columns,
-                "rows": contents.rows,
-                "notes": contents.notes,
-                "results": list(results),
-            },
-        ),
+        write_file(out / f"{name}.html", html.page(f"a2j reproduce {name}", "", parts)),
+        write_json(out / f"{name}.json", found),
     ]
 
 
 RESULT_FILE = "result.json"
 _SPEED_ROUNDS = 20
-# Of the values in it.
-_KINDS: dict[str, tuple[type, ...]] = {
-    "row": (str,),
-    "seed": (int,),
-    "scored": (dict,),
-    "final": (dict,),
-    "best": (dict,),
-    "parameters": (int,),
-    "flops": (int, float),
-    "speed": (dict,),
-    "commits": (list,),
-    "devices": (dict, type(None)),
+_KEYS = {
+    "row",
+    "seed",
+    "scored",
+    "final",
+    "best",
+    "parameters",
+    "flops",
+    "speed",
+    "commits",
+    "devices",
 }
 Prepare = Callable[[Config], None]
 
@@ -394,6 +377,7 @@ def run(job: Job, *, pdj: bool, split: str | None, command: str) -> dict[str, An
         for step, one in {final.step: final, best.step: best}.items()  # often one and the same
     }
     starts = read_starts(job.workdir)
+    forward = forward_of(final.model, final.variables, final.track, batch_size=1)
     result = {
         "row": job.row.name,
         "seed": job.seed,
@@ -402,10 +386,8 @@ def run(job: Job, *, pdj: bool, split: str | None, command: str) -> dict[str, An
         "best": {"step": best.step, **scores[best.step]},
         "parameters": parameters(final.variables),
         "flops": flops_per_frame(final.model, final.track),
-        "speed": frames_per_second(
-            final.model, final.variables, final.track, batch_size=1, rounds=_SPEED_ROUNDS
-        )._asdict(),
-        "commits": list(dict.fromkeys(filter(None, (_commit(start) for start in starts)))),
+        "speed": frames_per_second(forward, final.track.crop_size, _SPEED_ROUNDS),
+        "commits": list(dict.fromkeys(filter(None, map(_commit, starts)))),
         "devices": starts[-1]["devices"] if starts else None,
     }
     write_json(path, result)
@@ -493,32 +475,22 @@ def _scores(restored: Restored, data: SplitToScore, pdj: bool) -> dict[str, Any]
 
 
 def _commit(start: dict[str, Any]) -> str | None:
-    """Of the source that a start ran; with a `+` where it had changes of its own."""
+    """The commit that a start ran, with a `+` if its source had uncommitted changes."""
     source = start["source"] or {}
     commit = source.get("commit")
     return commit and commit[:7] + ("+" if source.get("dirty") else "")
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """What was found when a run was scored; None where that is still to be done, or its file is damaged."""
+    """The scores of a run; None where it is not scored yet, or its file is damaged."""
     if not path.exists():
         return None
     try:
         contents = read_json(path, "the scores of a run")
-        if not _is_result(contents):
+        if not (isinstance(contents, dict) and contents.keys() >= _KEYS):
             raise UserError(f"{printable(str(path))}: not the scores of a run")
     except UserError as error:
         logger.info(f"{error}; scoring the run again")
         return None
     known: dict[str, Any] = {key: value for key, value in contents.items() if key != "written_by"}
     return known
-
-
-def _is_result(contents: Any) -> bool:
-    """Whether a JSON value has the form of a `result.json`."""
-    if not isinstance(contents, dict):
-        return False
-    if any(type(contents.get(key)) not in kinds for key, kinds in _KINDS.items()):
-        return False
-    scores = [contents[which] for which in ("final", "best")]
-    return all(type(one.get(key)) is int for one in scores for key in ("step", "frames"))

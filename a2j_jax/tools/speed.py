@@ -1,49 +1,285 @@
-"""Networks timed against each other: what `a2j bench` does.
+"""`a2j bench`: networks timed against each other, in the paper's two parts (Sec. 4.4).
 
-What `a2j bench` found, as tables and as JSON.
+The first part reads a depth frame from disk and warps it to a normalized crop; the second is the network and its
+decoding. Calls take turns, so that other load on the machine affects all of them alike.
 """
 
+import dataclasses
 import os
 import platform
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 
-from a2j_jax import __version__
+from a2j_jax import __version__, geometry
+from a2j_jax.data import augment, crops
+from a2j_jax.data.batch import FloatArray
+from a2j_jax.errors import UserError
 from a2j_jax.evaluation.published import published_speed, row_values
 from a2j_jax.evaluation.tables import ABSENT, Table
+from a2j_jax.inference.predictor import read_frame
 from a2j_jax.log import logger, progress
 from a2j_jax.models.a2j import A2J, PoseNetwork
-from a2j_jax.tools.timing import (
-    WARM_UP_ROUNDS,
-    Call,
-    Images,
-    Spread,
-    Timing,
-    flops_per_frame,
-    forward_of,
-    parameters,
-    ratio,
-    read_and_warp_of,
-    take_turns,
-    write_frames,
-)
-from a2j_jax.tracks import TrackSpec
+from a2j_jax.models.decoding import Estimate, compile_with_decoding, decode
+from a2j_jax.synthetic.body_scene import XTION, BodyView
+from a2j_jax.synthetic.hand_scene import HandView, SceneSpec
+from a2j_jax.synthetic.scene import KINECT, synthetic_frame
+from a2j_jax.tracks import TRACKS, TrackSpec
+from a2j_jax.training.assembly import expected_variables
 
-FRAMES_ON_DISK = 4  # files are read in turn: no two take equally long
-OfficialOf = Callable[[Any, Any, int], Callable[[Images], Any]]
+Key = TypeVar("Key", bound=Hashable)
+Images = NDArray[np.float32]
+Milliseconds = tuple[float, ...]  # per frame, a number per round
+Forward = Callable[[Images], Any]
+OfficialOf = Callable[[Any, Any, int], Forward]
+WARM_UP_ROUNDS = 1  # the first call of anything is slower, and medians forgive the second
+FRAMES_ON_DISK = 4  # files are read in turn: reading times differ between them
+# Row of Table 8 by paradigm; A2J on ResNet-50 is a row of Table 10 as well.
+_PARADIGMS = {"regression": "global_regression", "heat_maps": "heat_maps"}
+
+
+class Call(NamedTuple):
+    """A call to time.
+
+    Attributes:
+      run: must not return before its work is done: JAX returns at once and computes later.
+      frames: that one call handles.
+    """
+
+    run: Callable[[], Any]
+    frames: int = 1
+
+
+class Spread(NamedTuple):
+    """Median and quartiles."""
+
+    median: float
+    lower: float
+    upper: float
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Median and quartiles of some numbers."""
+    return Spread(*(float(x) for x in np.percentile(values, (50, 25, 75))))
+
+
+def ratio(one: Milliseconds, other: Milliseconds) -> Spread:
+    """How many times as long `one` took as `other`, round by round: a machine that drifts slows both."""
+    return spread([a / b for a, b in zip(one, other, strict=True)])
+
+
+def take_turns(
+    calls: Mapping[Key, Call],
+    rounds: int,
+    *,
+    advance: Callable[[int], Any] | None = None,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[Key, Milliseconds]:
+    """Time calls against each other: every round runs each once, every other round in the opposite order.
+
+    A call leaves its traces (caches, threads that still wait for work) for the next one: turning the order around
+    gives no call the same predecessor each time.
+
+    Args:
+      calls: name -> call.
+      rounds: that are timed, after `WARM_UP_ROUNDS` that are not.
+      advance: called with 1 after every call, those of the warm-up too, for a progress bar.
+      clock: seconds.
+
+    Returns:
+      Name -> milliseconds per frame.
+    """
+    found: dict[Key, list[float]] = {key: [] for key in calls}
+    for number in range(-WARM_UP_ROUNDS, rounds):
+        order = list(calls)
+        for key in reversed(order) if number % 2 else order:
+            started = clock()
+            calls[key].run()
+            elapsed = clock() - started
+            if number >= 0:
+                found[key].append(1e3 * elapsed / calls[key].frames)
+            if advance is not None:
+                advance(1)
+    return {key: tuple(values) for key, values in found.items()}
+
+
+class FrameFile(NamedTuple):
+    """A depth frame on disk and where to look in it; one of the two is None.
+
+    Attributes:
+      path: PNG, of 16-bit mm or packed as NYU's.
+      center_uvd: (3,) px, px, mm, on a track that crops by center.
+      box_px: (4,) on one that crops by box.
+    """
+
+    path: Path
+    center_uvd: FloatArray | None
+    box_px: FloatArray | None
+
+
+def write_frames(folder: Path, track: TrackSpec, count: int) -> list[FrameFile]:
+    """Render hands or bodies as the track's camera would see them, before a wall, and write them.
+
+    Args:
+      folder: exists; gets `count` files.
+      track: frame size, camera, file format ("nyu_packed"; PNG of 16-bit mm for all others) and kind of crop.
+      count: of frames, the same ones every time.
+    """
+    by_center, size = track.crop_by == "center", track.frame_size
+    scene: dict[str, Any] = {"view": BodyView(track.label_box_margin_px), "sensor": XTION}
+    if by_center:
+        assert track.half_window_mm is not None
+        # A camera's frame has readings everywhere, and the time to read a file depends on its size.
+        view = HandView(track.half_window_mm, SceneSpec(wall_probability=1.0))
+        scene = {"view": view, "sensor": KINECT}
+    camera = track.camera or body_camera(size)
+    render = jax.jit(partial(synthetic_frame, **scene, camera=camera, frame_size=size))
+    files = []
+    for number in range(count):
+        truth = jax.device_get(render(jax.random.key(number)))
+        depth, path = truth["frame"], folder / f"{number:04d}.png"
+        if track.frame_format == "nyu_packed":
+            depth = np.stack([depth * 0, depth >> 8, depth & 255], axis=-1).astype(np.uint8)
+        Image.fromarray(depth).save(path)
+        center, box = (truth[name].astype(np.float64) for name in ("center_uvd", "window_px"))
+        files.append(FrameFile(path, center if by_center else None, None if by_center else box))
+    return files
+
+
+def body_camera(frame_size: tuple[int, int]) -> geometry.Camera:
+    """ITOP's camera at another resolution, for tracks without a camera, whose joints are in pixels only."""
+    known = TRACKS["itop_front"]
+    assert known.camera is not None
+    x, y = (new / old for new, old in zip(frame_size, known.frame_size, strict=True))
+    camera = known.camera
+    return dataclasses.replace(
+        camera, fx=camera.fx * x, fy=camera.fy * y, u0=camera.u0 * x, v0=camera.v0 * y
+    )
+
+
+def read_and_warp_of(track: TrackSpec) -> Callable[[FrameFile], Images]:
+    """The first part: a file on disk -> normalized crop (S, S, 1) float32 in host memory.
+
+    Read, cut and resized by the functions that `a2j predict` uses; normalized on the host's processor, as the official
+    program does it, whichever device the network runs on.
+
+    Raises:
+      UserError: JAX was told not to use the host's processor.
+    """
+    try:
+        host = jax.local_devices(backend="cpu")[0]
+    except RuntimeError as error:
+        raise UserError(
+            "JAX_PLATFORMS leaves out the CPU, on which crops are normalized: add it, e.g. cuda,cpu"
+        ) from error
+    stretched = track.frame_format == "stretch8"
+    if not stretched:  # frames are read in mm, whatever unit the data set is stored in
+        track = dataclasses.replace(track, storage_unit_mm=1.0)
+    normalize = jax.jit(partial(augment.normalize, track=track))
+
+    def read_and_warp(frame: FrameFile) -> Images:
+        depth: Any = read_frame(frame.path, track.frame_format)
+        if stretched:
+            depth = crops.to_storage_units(depth, track)
+        crop = crops.cut(depth, track, frame.center_uvd, frame.box_px)
+        image = geometry.center_crop(crop.canvas, track.crop_size)
+        theta = 0.0 if frame.center_uvd is None else frame.center_uvd[2]
+        with jax.default_device(host):
+            return np.asarray(normalize(image, np.float32(theta)))[..., None]
+
+    return read_and_warp
+
+
+def forward_of(
+    model: PoseNetwork, variables: Any, track: TrackSpec, batch_size: int
+) -> Callable[[Images], Estimate]:
+    """The second part, compiled: crops (B, S, S, 1) in host memory -> `Estimate` in host memory.
+
+    One device works, JAX's default; transfers are part of it, and it is done when the call returns.
+
+    Args:
+      model, variables: the network.
+      track: whose crops they are.
+      batch_size: B.
+    """
+    size = track.crop_size
+    images = jax.ShapeDtypeStruct((batch_size, size, size, 1), jnp.float32)
+    on_device = jax.device_put(variables)
+    compiled = compile_with_decoding(partial(model.apply, train=False), size, on_device, images)
+    return lambda images: jax.device_get(compiled(on_device, images))
+
+
+def frames_per_second(forward: Forward, crop_size: int, rounds: int) -> dict[str, float]:
+    """Time the second part alone, one frame at a time, on crops of noise: their contents do not matter.
+
+    Returns:
+      Frames per second at the median; median and quartiles in milliseconds.
+    """
+    shape = 1, crop_size, crop_size, 1
+    images = np.random.default_rng(0).standard_normal(shape, np.float32)
+    found = spread(take_turns({"": Call(partial(forward, images))}, rounds)[""])
+    return {
+        "frames_per_second": 1e3 / found.median,
+        "milliseconds": found.median,
+        "lower": found.lower,
+        "upper": found.upper,
+    }
+
+
+def flops_per_frame(model: PoseNetwork, track: TrackSpec) -> float:
+    """Floating-point operations of network and decoding for one crop, by XLA's count; compiles nothing.
+
+    A multiplication and an addition are two; products with the zeros around a map are none. Counted before XLA's
+    optimization, after which library calls of a device may hide their work: it is the same number everywhere.
+    """
+    size = track.crop_size
+
+    def program(variables: Any, images: jax.Array) -> Estimate:
+        outputs: Any = model.apply(variables, images, train=False)
+        return decode(outputs, size)
+
+    images = jax.ShapeDtypeStruct((1, size, size, 1), jnp.float32)
+    lowered = jax.jit(program).lower(expected_variables(model, track), images)
+    cost: Any = lowered.cost_analysis()
+    return float(cost["flops"])
+
+
+def parameters(variables: Any) -> int:
+    """Trainable numbers of a network; batch statistics are none."""
+    return sum(int(np.size(leaf)) for leaf in jax.tree.leaves(variables["params"]))
+
+
+def random_variables(model: PoseNetwork, track: TrackSpec) -> Any:
+    """Variables of an untrained network, the same ones every time.
+
+    Drawn by numpy: compiling the initialization of a network takes longer than timing it.
+    """
+    rng = np.random.default_rng(0)
+
+    def draw(path: Any, leaf: Any) -> NDArray[np.float32]:
+        if path[-1].key in ("scale", "var"):
+            return np.ones(leaf.shape, np.float32)
+        fan_in = np.prod(leaf.shape[:-1])
+        return rng.standard_normal(leaf.shape, np.float32) / np.sqrt(
+            max(fan_in, 1), dtype=np.float32
+        )
+
+    return jax.tree_util.tree_map_with_path(draw, expected_variables(model, track))
 
 
 @dataclass(frozen=True)
 class Network:
-    """What is timed: a name to print, and a network with its variables."""
+    """A network to time, with a name to print."""
 
     name: str
     model: PoseNetwork
@@ -51,14 +287,14 @@ class Network:
 
     @property
     def is_official(self) -> bool:
-        """Whether it is the network of the official program, of whatever width and depth."""
+        """Whether it is the network of the official program, of any width and depth."""
         model = self.model
         return isinstance(model, A2J) and model.proposals and not model.one_branch
 
 
 @dataclass(frozen=True)
 class Row:
-    """What was found of a network at a batch size.
+    """Times of a network at a batch size.
 
     Attributes:
       network: its name.
@@ -73,32 +309,21 @@ class Row:
     parameters: int
     flops: float
     batch_size: int
-    forward: Timing
-    official: Timing | None
+    forward: Milliseconds
+    official: Milliseconds | None
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What was found in one run, in which everything took turns.
+    """The times of one run, in which everything took turns.
 
     Attributes:
-      read_and_warp: a frame on disk -> a normalised crop in host memory.
+      read_and_warp: a frame on disk -> a normalized crop in host memory.
       rows: the networks, each at every batch size.
     """
 
-    read_and_warp: Timing
+    read_and_warp: Milliseconds
     rows: tuple[Row, ...]
-
-
-class _Key(NamedTuple):
-    """Of a call: the program that runs, number of the network, frames at once."""
-
-    program: str
-    network: int
-    batch_size: int
-
-
-_READ = _Key("read and warp", 0, 1)
 
 
 def measure(
@@ -106,66 +331,48 @@ def measure(
     track: TrackSpec,
     batch_sizes: Sequence[int],
     rounds: int,
+    files: Sequence[FrameFile],
     official_of: OfficialOf | None = None,
 ) -> Measured:
-    """Time both parts of finding joints, for some networks; says how far it is.
+    """Time both parts for some networks; logs its progress.
 
     Args:
       networks: for crops of this track.
-      track: whose frames are rendered and cropped.
+      track: of the frames and crops.
       batch_sizes: frames that go through a network at once.
-      rounds: times that everything is run.
-      official_of: as `official.official_forward_of`; None: no comparison.
+      rounds: of all calls.
+      files: frames to read, at least one.
+      official_of: as `torch_reference.official_forward_of`; None: no comparison.
     """
-    with TemporaryDirectory() as folder:
-        logger.info(f"rendering {FRAMES_ON_DISK} frames of {track.name}")
-        files = write_frames(Path(folder), track, FRAMES_ON_DISK)
-        read_and_warp = read_and_warp_of(track)
-        crops = np.stack([read_and_warp(file) for file in files])
-        calls = {_READ: Call(lambda: [read_and_warp(file) for file in files], len(files))}
-        batches = {size: np.resize(crops, (size, *crops.shape[1:])) for size in batch_sizes}
-        for number, network in enumerate(networks):
-            sizes = ", ".join(map(str, batch_sizes))
-            logger.info(
-                f"compiling {network.name}, batch {sizes} ({number + 1} of {len(networks)})"
-            )
-            for (program, size), call in _calls(network, track, batches, official_of).items():
-                calls[_Key(program, number, size)] = call
-        total = (WARM_UP_ROUNDS + rounds) * len(calls)
-        with progress("timing", total, "calls") as advance:
-            timings = take_turns(calls, rounds, advance=advance)
+    read_and_warp = read_and_warp_of(track)
+    crops_read = np.stack([read_and_warp(file) for file in files])
+    calls = {("read", 0, 1): Call(lambda: [read_and_warp(file) for file in files], len(files))}
+    for number, network in enumerate(networks):
+        sizes = ", ".join(map(str, batch_sizes))
+        logger.info(f"compiling {network.name}, batch {sizes} ({number + 1} of {len(networks)})")
+        model, variables = network.model, jax.device_put(network.variables)
+        official = None
+        if official_of is not None and network.is_official:
+            official = official_of(model, variables, track.crop_size)
+        for size in batch_sizes:
+            images = np.resize(crops_read, (size, *crops_read.shape[1:]))
+            ours = forward_of(model, variables, track, size)
+            calls["ours", number, size] = Call(partial(ours, images), size)
+            if official is not None:
+                calls["official", number, size] = Call(partial(official, images), size)
+    with progress("timing", (WARM_UP_ROUNDS + rounds) * len(calls), "calls") as advance:
+        times = take_turns(calls, rounds, advance=advance)
     rows = []
     for number, network in enumerate(networks):
         weights, flops = parameters(network.variables), flops_per_frame(network.model, track)
         for size in batch_sizes:
-            ours, theirs = _Key("ours", number, size), _Key("official", number, size)
-            row = Row(network.name, weights, flops, size, timings[ours], timings.get(theirs))
-            rows.append(row)
-    return Measured(timings[_READ], tuple(rows))
-
-
-def _calls(
-    network: Network,
-    track: TrackSpec,
-    batches: Mapping[int, Images],
-    official_of: OfficialOf | None,
-) -> dict[tuple[str, int], Call]:
-    """The calls of one network, by program ("ours", "official") and batch size; neighbours are to be compared."""
-    model, variables = network.model, jax.device_put(network.variables)
-    official = None
-    if official_of is not None and network.is_official:
-        official = official_of(model, variables, track.crop_size)
-    calls = {}
-    for size, images in batches.items():
-        ours = forward_of(model, variables, track, size)
-        calls["ours", size] = Call(partial(ours, images), size)
-        if official is not None:
-            calls["official", size] = Call(partial(official, images), size)
-    return calls
+            pair = times["ours", number, size], times.get(("official", number, size))
+            rows.append(Row(network.name, weights, flops, size, *pair))
+    return Measured(times["read", 0, 1], tuple(rows))
 
 
 def machine() -> dict[str, str]:
-    """What the numbers are of, to be printed with them: device, what else it does, threads, versions."""
+    """The conditions of the measurement: device, other load, threads, versions."""
     kind, count = jax.devices()[0].device_kind, jax.device_count()
     used = f"{kind}, 1 of {count} used" if count > 1 else kind
     versions = [f"{name} {version(name)}" for name in ("jax", "jaxlib", "numpy")]
@@ -189,84 +396,73 @@ def usable_cores() -> int:
 
 def speed_table(found: Measured, title: str, track: TrackSpec) -> Table:
     """Every network at every batch size, a row each: both parts, their sum, frames per second."""
-    reading = found.read_and_warp.spread.median
-    columns = (
-        "network", "M weights", "GFLOP", "batch", "read, warp", "forward", "sum", "frames/s"
-    )  # fmt: skip
-    paper = [_paper_speed(row, track) for row in found.rows]
+    reading = spread(found.read_and_warp)
+    columns = ["network", "M weights", "GFLOP", "batch", "read, warp", "forward", "sum", "frames/s"]
     rows = []
     for row in found.rows:
-        total = reading + row.forward.spread.median
+        forward = spread(row.forward)
+        total = reading.median + forward.median
         rows.append(
-            (
+            [
                 row.network,
                 f"{row.parameters / 1e6:.1f}",
                 f"{row.flops / 1e9:.2f}",
                 str(row.batch_size),
-                _ms(reading),
-                _with_quartiles(row.forward.spread),
+                _ms(reading.median),
+                _with_quartiles(forward),
                 _ms(total),
                 f"{1e3 / total:.1f}",
-            )
+            ]
         )
+    paper = [_paper_speed(row, track) for row in found.rows]
+    if any(paper):
+        columns.append("paper")
+        for cells, value in zip(rows, paper, strict=True):
+            cells.append(ABSENT if value is None else f"{value:g}")
     notes = (
         "Milliseconds per frame: medians (and quartiles). Read, warp: from a PNG on disk (in the system's cache) to a "
-        f"normalized crop, one frame after the other; {_with_quartiles(found.read_and_warp.spread)}. Forward: from "
+        f"normalized crop, one frame after the other; {_with_quartiles(reading)}. Forward: from "
         "crops in host memory to joints in host memory, post-processing included. GFLOP: of one frame's forward, by "
         "XLA's count.",
         *paper_speed(track),
     )
-    if not any(paper):
-        return Table(title, columns, tuple(rows), notes=notes)
-    cells = [ABSENT if value is None else f"{value:g}" for value in paper]
-    beside = tuple((*row, cell) for row, cell in zip(rows, cells, strict=True))
-    return Table(title, (*columns, "paper"), beside, notes=notes)
-
-
-# Networks of Tables 8 and 10 (A2J on ResNet-50 is of both): paradigm → row, and backbone → row.
-_PARADIGMS = {"regression": "global_regression", "heat_maps": "heat_maps", "a2j": "a2j"}
+    return Table(title, tuple(columns), tuple(map(tuple, rows)), notes=notes)
 
 
 def _paper_speed(row: Row, track: TrackSpec) -> float | None:
     """The paper's frames per second of a network on a track, one frame at a time; None where it has none."""
     paradigm, _, backbone = row.network.partition(" ")
-    if row.batch_size != 1 or paradigm not in _PARADIGMS:
+    if row.batch_size != 1:
         return None
-    of_backbone = row_values("table10", backbone, track.name, is_a2j=backbone == "resnet50")
-    of_paradigm = row_values("table8", _PARADIGMS[paradigm], track.name, is_a2j=False)
     if paradigm == "a2j":
-        return of_backbone.get("fps")
-    return of_paradigm.get("fps") if backbone == "resnet50" else None
+        found = row_values("table10", backbone, track.name, is_a2j=backbone == "resnet50")
+    elif paradigm in _PARADIGMS and backbone == "resnet50":
+        found = row_values("table8", _PARADIGMS[paradigm], track.name, is_a2j=False)
+    else:
+        return None
+    return found.get("fps")
 
 
 def comparison_table(found: Measured) -> Table:
     """Ours beside the official network in PyTorch, where that was timed."""
     rows = []
     for row in found.rows:
-        if row.official is None:
-            continue
-        faster = ratio(row.official, row.forward)
-        rows.append(
-            (
-                row.network,
-                str(row.batch_size),
-                _with_quartiles(row.forward.spread),
-                _with_quartiles(row.official.spread),
-                f"{faster.median:.2f} ({faster.lower:.2f}–{faster.upper:.2f})",
-            )
-        )
+        if row.official is not None:
+            faster = ratio(row.official, row.forward)
+            times = [_with_quartiles(spread(one)) for one in (row.forward, row.official)]
+            speedup = f"{faster.median:.2f} ({faster.lower:.2f}–{faster.upper:.2f})"
+            rows.append((row.network, str(row.batch_size), *times, speedup))
     columns = ("network", "batch", "a2j_jax", "PyTorch", "times as fast")
-    notes = (
+    note = (
         "The official network and its post-processing in PyTorch, in float32 as it is published, with the same weights "
-        "on the same crops. Times as fast: PyTorch's time divided by ours, round by round.",
+        "on the same crops. Times as fast: PyTorch's time divided by ours, round by round."
     )
-    return Table(
-        "Forward, beside the official network in PyTorch", columns, tuple(rows), notes=notes
-    )
+    title = "Forward, beside the official network in PyTorch"
+    return Table(title, columns, tuple(rows), notes=(note,))
 
 
 def paper_speed(track: TrackSpec) -> tuple[str, ...]:
-    """A2J's speed on a track as the paper has it (Sec. 4.4); empty where it has none."""
+    """A2J's speed on a track in the paper (Sec. 4.4); empty where it has none."""
     found = published_speed(track.name)
     if found is None:
         return ()
@@ -277,26 +473,25 @@ def paper_speed(track: TrackSpec) -> tuple[str, ...]:
 
 
 def to_json(found: Measured, facts: Mapping[str, Any], track: TrackSpec) -> dict[str, Any]:
-    """Everything: medians and quartiles, ms per frame, and the rounds they are of."""
-    reading = found.read_and_warp.spread.median
+    """All numbers: medians and quartiles, ms per frame, and the rounds they are of."""
+    reading = spread(found.read_and_warp)
     networks = []
     for row in found.rows:
-        total = reading + row.forward.spread.median
-        compared = None
-        if row.official is not None:
-            compared = {
-                "forward_ms": row.official.spread._asdict(),
-                "rounds_ms": row.official.milliseconds,
-                "times_as_fast": ratio(row.official, row.forward)._asdict(),
-            }
+        forward = spread(row.forward)
+        total = reading.median + forward.median
+        compared = row.official and {
+            "forward_ms": spread(row.official)._asdict(),
+            "rounds_ms": row.official,
+            "times_as_fast": ratio(row.official, row.forward)._asdict(),
+        }
         networks.append(
             {
                 "network": row.network,
                 "parameters": row.parameters,
                 "flops_per_frame": row.flops,
                 "batch_size": row.batch_size,
-                "forward_ms": row.forward.spread._asdict(),
-                "rounds_ms": row.forward.milliseconds,
+                "forward_ms": forward._asdict(),
+                "rounds_ms": row.forward,
                 "total_ms": total,
                 "frames_per_second": 1e3 / total,
                 "official": compared,
@@ -306,16 +501,16 @@ def to_json(found: Measured, facts: Mapping[str, Any], track: TrackSpec) -> dict
         **facts,
         "track": track.name,
         "crop_size": track.crop_size,
-        "read_and_warp_ms": found.read_and_warp.spread._asdict(),
+        "read_and_warp_ms": reading._asdict(),
         "networks": networks,
         "published": list(paper_speed(track)),
     }
 
 
 def _ms(value: float) -> str:
-    """Three digits: what they are worth."""
+    """Three significant digits."""
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def _with_quartiles(spread: Spread) -> str:
-    return f"{_ms(spread.median)} ({_ms(spread.lower)}–{_ms(spread.upper)})"
+def _with_quartiles(found: Spread) -> str:
+    return f"{_ms(found.median)} ({_ms(found.lower)}–{_ms(found.upper)})"

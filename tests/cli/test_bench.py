@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import pytest
 
 from a2j_jax.models.baselines import HeatMapFCN
-from a2j_jax.tools import speed, timing
+from a2j_jax.tools import speed
 from tests.cli.conftest import Command, Refused
-from tests.speed import plain_frames
+from tests.tools import plain_frames
 
 QUICK = ("--rounds", 2, "--no_torch")
 
@@ -31,7 +31,7 @@ def networks(monkeypatch: pytest.MonkeyPatch) -> list[speed.Network]:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(speed, "measure", measure)
-    monkeypatch.setattr(timing, "random_variables", lambda model, track: {})
+    monkeypatch.setattr(speed, "random_variables", lambda model, track: {})
     return asked
 
 
@@ -131,7 +131,7 @@ def test_what_is_named_alone_goes_with_all(a2j: Command, networks: list[speed.Ne
         ("--checkpoint runs/none", "runs/none"),
         ("--checkpoint runs/none --backbone resnet18", "--backbone goes without --checkpoint"),
         ("--checkpoint runs/none --dtype bfloat16", "--dtype goes without --checkpoint"),
-        ("--out speed.txt", "--out speed.txt: expected the name of a Markdown file"),
+        ("--out speed.txt", "--out speed.txt: expected a Markdown file"),
         ("--config.model.width=8", "a2j bench takes no --config.model.width"),
     ],
 )

@@ -7,12 +7,11 @@ import numpy as np
 import pytest
 
 from a2j_jax.models.a2j import A2J
-from a2j_jax.tools import speed
-from a2j_jax.tools.timing import forward_of, random_variables
+from a2j_jax.tools.speed import Network, forward_of, measure, random_variables, spread
 from a2j_jax.tracks import TrackSpec, get_track, with_crop_size
 from a2j_jax.weights.convert import variables_from_official
 from tests import recipe, tiny
-from tests.speed import plain_frames
+from tests.tools import plain_frames
 
 torch = pytest.importorskip("torch", reason="needs the extra a2j-jax[torch]")
 SIZE = 32
@@ -102,15 +101,15 @@ def test_joints_are_the_official_programs(
     np.testing.assert_allclose(found, recorded["joints"], rtol=0, atol=0.01)
 
 
-def test_it_is_timed_beside_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_timed_beside_ours(tmp_path: Path) -> None:
     from a2j_jax.tools.torch_reference import described, device_beside_jax, official_forward_of
 
-    monkeypatch.setattr(speed, "write_frames", plain_frames.write_frames)
     model = small("resnet18")
     track = track_like(model)
-    network = speed.Network("small", model, random_variables(model, track))
-    (row,) = speed.measure([network], track, (2,), 3, official_forward_of).rows
+    files = plain_frames.write_frames(tmp_path, track, 2)
+    network = Network("small", model, random_variables(model, track))
+    (row,) = measure([network], track, (2,), 3, files, official_forward_of).rows
     assert row.official is not None
-    assert row.official.spread.median > 0
+    assert spread(row.official).median > 0
     assert device_beside_jax() == "cpu"
     assert described("cpu").startswith(torch.__version__)

@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from a2j_jax import log
 from a2j_jax.evaluation.paper_tables import TABLES
-from a2j_jax.tools.reproduce import print_table, result_table, write_table
+from a2j_jax.tools.reproduce import print_results, result_table, write_table
 from a2j_jax.tracks import get_track
 
 
@@ -143,10 +142,9 @@ def test_the_papers_number_stands_before_ours(
 
 
 @pytest.mark.parametrize("name", list(TABLES))
-def test_rows_do_not_wrap_in_a_terminal(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_do_not_wrap_in_a_terminal(name: str) -> None:
     """At 80 columns, over several seeds: heads wrap, rows of numbers do not."""
     table, lines = TABLES[name], io.StringIO()
-    monkeypatch.setattr(log, "console", Console(file=lines, width=80))
     track = get_track(table.data[0])
     runs = [
         result(row.name, 18.0 + seed, 18.5, seed, mean_error_px=3.0, map_10cm=0.5, **PDJ)
@@ -154,7 +152,7 @@ def test_rows_do_not_wrap_in_a_terminal(name: str, monkeypatch: pytest.MonkeyPat
         for seed in (0, 1)
     ]
     contents = result_table(table, track, runs, {})
-    print_table(contents)
+    print_results(contents, Console(file=lines, width=80))
     printed = lines.getvalue().splitlines()
     assert max(map(len, printed)) <= 80
     for column, *values in zip(

@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from a2j_jax.tools.timing import FrameFile
+from a2j_jax.tools.speed import FrameFile
 from a2j_jax.tracks import TrackSpec
 
 
 def write_frames(folder: Path, track: TrackSpec, count: int) -> list[FrameFile]:
-    """As `a2j_jax.tools.timing.write_frames`, of 16-bit mm whatever the track."""
+    """As `a2j_jax.tools.speed.write_frames`, of 16-bit mm whatever the track."""
     width, height = track.frame_size
     depth = np.random.default_rng(0).integers(600, 900, (height, width), np.uint16)
     files = []
