@@ -41,15 +41,9 @@ IN_METRES = (
 )
 _MOST_OUTLIERS = 0.01
 # The lossless ones, by Pillow's names.
-_TIFF_COMPRESSIONS = [
-    "raw",
-    "tiff_lzw",
-    "tiff_adobe_deflate",
-    "tiff_deflate",
-    "packbits",
-    "zstd",
-    "lzma",
-]
+_TIFF_COMPRESSIONS = (
+    "raw", "tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "packbits", "zstd", "lzma",
+)  # fmt: skip
 #: For messages.
 EXPECTED = "a depth frame (16-bit PNG, TIFF or PGM, or .npy)"
 _MOST_PIXELS = 1 << 26
