@@ -46,12 +46,12 @@ from a2j_jax.evaluation.report import (
 from a2j_jax.evaluation.scores import Scores, frame_numbers, marked, read_subsets, with_subsets
 from a2j_jax.evaluation.tables import Table, number
 from a2j_jax.files import check_output, local_path, replacing_together
+from a2j_jax.inference.predict import make_predict_fn, place_variables
 from a2j_jax.log import logger, progress
 from a2j_jax.runs.load import Restored, restore
 from a2j_jax.runs.run_dir import rank, ranking_metrics, read_starts
 from a2j_jax.track_files import find_track
 from a2j_jax.tracks import TrackSpec
-from a2j_jax.training import assembly
 
 # The joints that the submission of the HANDS 2017 challenge is made of.
 _SUBMITTED_SKELETON = "hands2017"
@@ -290,7 +290,9 @@ def baselines(
 
 
 def _as_stored(restored: Restored, data_dir: str | Path) -> Restored:
-    return restored._replace(track=pipeline.as_stored(data_dir, restored.track))
+    experiment = restored.experiment
+    track = pipeline.as_stored(data_dir, experiment.track)
+    return restored._replace(experiment=replace(experiment, track=track))
 
 
 class SplitToScore(NamedTuple):
@@ -333,13 +335,12 @@ def predict_split(restored: Restored, data: SplitToScore) -> tuple[JointSet, Fra
     Raises:
       UserError: no data, or weights that answer with no numbers.
     """
-    model, variables, track = restored.model, restored.variables, restored.track
-    predict = assembly.predict_of(model, track)
+    model, track = restored.model, restored.track
+    predict, variables = make_predict_fn(model, track), place_variables(restored.variables)
     frames = pipeline.num_frames(data.dir, track, data.split) // distributed.count()
     stored = pipeline.eval_batches(
         data.dir, track, data.split, data.batch_size, on_bad_example=data.on_bad_example
     )
-    variables = assembly.place_variables(variables)
     batches = with_unclipped_boxes(stored) if data.unclipped_boxes else stored
     with progress(f"evaluating step {restored.step}", frames, "frames") as advance:
         found = predict_batches(lambda b: predict(variables, b), batches, track, advance)

@@ -13,8 +13,8 @@ from a2j_jax.errors import UserError
 from a2j_jax.evaluation import evaluate_run
 from a2j_jax.evaluation.scores import score_errors
 from a2j_jax.runs.checkpoints import save_variables
+from a2j_jax.runs.experiment import resolve
 from a2j_jax.runs.load import Restored
-from a2j_jax.training import assembly
 from tests import tiny
 
 
@@ -26,7 +26,7 @@ def workdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def restored(config: Any, step: int = 6) -> Restored:
-    return Restored(None, {}, assembly.track_of(config), config, step, False)  # type: ignore[arg-type]
+    return Restored(resolve(config), {}, step, False)
 
 
 def test_a_joint_that_training_never_labels_leaves_no_baselines(
@@ -36,7 +36,7 @@ def test_a_joint_that_training_never_labels_leaves_no_baselines(
         raise UserError("1 of 21 joints are never labelled")
 
     monkeypatch.setattr(evaluate_run, "mean_pose", never)
-    track = assembly.track_of(tiny.config(tiny_data))
+    track = resolve(tiny.config(tiny_data)).track
     result: Any = None
     assert evaluate_run.baselines(result, track, tiny_data, "train", 8) == {}
     assert logged == ["no baselines: 1 of 21 joints are never labelled"]
@@ -105,7 +105,7 @@ def test_a_run_tells_its_best_and_its_final_epoch(
     ranking = {3: {"error": 20.0, "frames": 16.0}, 6: {"error": 21.5, "frames": 16.0}}
     monkeypatch.setattr(evaluate_run, "ranking_metrics", lambda _: ranking)
     config = tiny.config(tiny_data)
-    track = assembly.track_of(config)
+    track = resolve(config).track
     scores = {step: score_errors(np.full((4, 21), float(step)), track) for step in (6, 3)}
     table = evaluate_run.run_table("run", restored(config), scores, tiny_data, "test")
     assert table is not None
@@ -122,7 +122,7 @@ def test_the_best_may_be_the_final_one_and_training_frames_gone(
 ) -> None:
     monkeypatch.setattr(evaluate_run, "ranking_metrics", lambda _: {6: {"error": 20.0}})
     config = tiny.config()
-    track = assembly.track_of(config)
+    track = resolve(config).track
     scores = {6: score_errors(np.ones((4, 21)), track)}
     table = evaluate_run.run_table("run", restored(config), scores, tmp_path, "test")
     assert table is not None
@@ -131,7 +131,7 @@ def test_the_best_may_be_the_final_one_and_training_frames_gone(
 
 def test_a_converted_checkpoint_has_no_history(workdir: Path, tiny_data: Path) -> None:
     config = tiny.config(tiny_data)
-    scores = {0: score_errors(np.ones((4, 21)), assembly.track_of(config))}
+    scores = {0: score_errors(np.ones((4, 21)), resolve(config).track)}
     assert evaluate_run.run_table(workdir, restored(config, 0), scores, tiny_data, "test") is None
 
 
