@@ -99,8 +99,7 @@ def lasting_interrupts() -> Iterator[None]:
     try:
         yield
     finally:
-        if sys.unraisablehook is _raise_again:  # a hook that was installed within is to last
-            sys.unraisablehook = before
+        sys.unraisablehook = before
 
 
 def _raise_again(unraisable: Any) -> None:
