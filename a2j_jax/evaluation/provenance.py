@@ -66,10 +66,10 @@ def total_frames(track: TrackSpec, split: str, data_dir: str | Path | None = Non
     Raises:
         UserError: there is no such data set.
     """
-    from tfds_builders.datasets import DATASETS  # imports every builder
+    from tfds_builders.build import DATASETS  # imports every builder
 
     name = split.split("[")[0]
-    known = [DATASETS[track.name].published_frames.get(name, 0)] if track.name in DATASETS else []
+    known = [DATASETS[track.name].PUBLISHED_FRAMES.get(name, 0)] if track.name in DATASETS else []
     if data_dir is not None:
         info = pipeline.find_dataset(data_dir, track).info
         metadata: Mapping[str, Any] = info.metadata or {}

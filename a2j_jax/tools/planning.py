@@ -30,7 +30,7 @@ from a2j_jax.runs.state import TrainState
 from a2j_jax.tools.tpu import GIB, Chip, Target
 from a2j_jax.tracks import TrackSpec
 from a2j_jax.training import assembly
-from tfds_builders.datasets import DATASETS
+from tfds_builders.build import DATASETS
 from tfds_builders.rendered import EMBEDDED
 
 _LARGEST_BATCH = 2**20
@@ -386,7 +386,7 @@ def _training_frames(config: Config) -> int | None:
     if config.track in EMBEDDED:
         return config.data.train_frames
     published = DATASETS.get(config.track)
-    return published.published_frames["train"] if published else None
+    return published.PUBLISHED_FRAMES["train"] if published else None
 
 
 def run_steps(config: Config, frames: int | None) -> int | None:
