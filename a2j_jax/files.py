@@ -1,7 +1,7 @@
-"""Files of the user: paths as typed, JSON as found, outputs that replace nothing foreign.
+"""User files: paths as typed, JSON, and outputs that replace only files written by a2j_jax.
 
-Every path option, every JSON file and every file that a command writes goes through this module, so that a bad
-path, a damaged file or a foreign file in the way is one clear `UserError` everywhere.
+Every path option, JSON file and written file goes through this module, so that a bad path, a damaged file or a
+foreign file in the way is a clear `UserError` everywhere.
 """
 
 import contextlib
@@ -18,23 +18,22 @@ from typing import Any
 
 from a2j_jax.errors import UserError, printable
 
-#: Written into every file of ours whose format has room for it; `is_ours` looks for it.
+#: Written into every output whose format has room for it; `is_ours` looks for it.
 MARK = "made by a2j_jax"
-_MARK_WITHIN = 4096  # bytes of the beginning or the end of a file that may hold the mark
-_LARGEST_JSON = 1 << 30  # bytes
+_MARK_WITHIN = 4096  # bytes at the beginning or the end of a file that may hold the mark
+_LARGEST = 1 << 30  # bytes of a file that is read in one piece
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 
 
 def local_path(name: str | os.PathLike[str], option: str = "") -> Path:
-    """A path as the user typed it -> a path of this machine's file system; `~` is expanded.
+    """Converts a path as typed to a path of the local file system; expands `~`.
 
     Args:
       name: of a file or folder, existing or not.
       option: where it was typed (`--data_dir`), for the message.
 
     Raises:
-      UserError: empty, an address (`gs://...`), a NUL or half a character in it, or the home of a user that does not
-        exist.
+      UserError: empty, an address (`gs://...`), characters that no file name can hold, or the home of an unknown user.
     """
     text = os.fspath(name)
     where = f"{option} {printable(text)}" if option else printable(text)
@@ -60,7 +59,7 @@ def local_path(name: str | os.PathLike[str], option: str = "") -> Path:
 
 
 def check_folder_name(folder: Path, refused: str = "") -> None:
-    r"""Refuses a folder that a library below fails to write: TensorStore, TFDS and array_record take UTF-8 paths alone.
+    """Rejects a folder whose name TensorStore, TFDS or array_record cannot write: they take UTF-8 paths only.
 
     Args:
       folder: as that library gets it.
@@ -79,14 +78,14 @@ def check_folder_name(folder: Path, refused: str = "") -> None:
 
 
 def regular_file(path: str | os.PathLike[str], expected: str) -> Path:
-    """Checks that a path is a file that can be read: not a folder, a device or a pipe, which would block or never end.
+    """Checks that a path is a readable regular file: reading a device or a pipe might block or never end.
 
     Args:
       path: of the file.
       expected: what it should hold, for the message ("a depth frame").
 
     Raises:
-      UserError: it is missing, something else, or not readable for this user.
+      UserError: missing, something else, or not readable by this user.
     """
     path = Path(path)
     shown = printable(str(path))
@@ -108,32 +107,35 @@ def regular_file(path: str | os.PathLike[str], expected: str) -> Path:
     return path
 
 
-def read_json(
-    path: str | os.PathLike[str], expected: str = "a JSON file", *, nonfinite: bool = False
-) -> Any:
-    """The value in a JSON file; see `parse_json` for what is accepted.
-
-    Args:
-      path: of the file.
-      expected: what it should hold, for messages.
-      nonfinite: as in `parse_json`.
+def read_contents(path: str | os.PathLike[str], expected: str) -> bytes:
+    """Reads a regular file of at most 1 GiB.
 
     Raises:
-      UserError: missing, not a readable regular file, over 1 GiB, or not such JSON.
+      UserError: as `regular_file`, or larger.
     """
     path = regular_file(path, expected)
     shown = printable(str(path))
     try:
-        if path.stat().st_size > _LARGEST_JSON:
+        if path.stat().st_size > _LARGEST:
             raise UserError(f"{shown}: larger than 1 GiB; expected {expected}")
-        contents = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise UserError(f"{shown}: not readable ({error.strerror}); expected {expected}") from error
-    return parse_json(contents, shown, nonfinite=nonfinite)
+
+
+def read_json(
+    path: str | os.PathLike[str], expected: str = "a JSON file", *, nonfinite: bool = False
+) -> Any:
+    """Reads a JSON file; `parse_json` says what is accepted.
+
+    Raises:
+      UserError: as `read_contents` and `parse_json`.
+    """
+    return parse_json(read_contents(path, expected), printable(str(path)), nonfinite=nonfinite)
 
 
 def parse_json(contents: bytes | str, where: str, *, nonfinite: bool = False) -> Any:
-    """The value of a JSON text: strict JSON in UTF-8, with or without a byte order mark.
+    """Parses strict JSON in UTF-8, with or without a byte order mark.
 
     Args:
       contents: the text.
@@ -141,8 +143,8 @@ def parse_json(contents: bytes | str, where: str, *, nonfinite: bool = False) ->
       nonfinite: accept `NaN`, `Infinity` and `-Infinity`.
 
     Raises:
-      UserError: not UTF-8, not JSON, `NaN` or an infinity (`1e999` always is one), integers beyond 64 bits, a key
-        twice in one object, half a surrogate pair, or nesting too deep to read.
+      UserError: not UTF-8, not JSON, `NaN` or an infinity (`1e999` always is one), integers beyond 64 bits, a repeated
+        key in an object, half a surrogate pair, or nesting too deep to read.
     """
     try:
         text = contents.decode("utf-8-sig") if isinstance(contents, bytes) else contents
@@ -153,9 +155,7 @@ def parse_json(contents: bytes | str, where: str, *, nonfinite: bool = False) ->
             parse_constant=float if nonfinite else _constant,
             object_pairs_hook=_object,
         )
-        if (
-            "\\ud" in text.lower()
-        ):  # half a character, which is no text; bytes of a file name may be
+        if "\\ud" in text.lower():  # half a character is not text; bytes of a file name may be
             json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogateescape")
         return value
     except RecursionError:
@@ -191,7 +191,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def path_inside(folder: Path, relative: str, allow_outside: bool = False) -> Path:
-    """A path that a file of the user names, relative to `folder`, and below it: links and `..` are followed first.
+    """Resolves a path that a user's file names, and checks that it stays inside `folder`, links and `..` followed.
 
     Args:
       folder: the path is relative to.
@@ -202,7 +202,7 @@ def path_inside(folder: Path, relative: str, allow_outside: bool = False) -> Pat
       UserError: it leads out of the folder.
     """
     path = folder / local_path(relative)
-    # `Path.resolve` raises on links that lead in a circle; whoever opens such a path says so.
+    # `Path.resolve` would raise on circular links, which opening the path reports.
     if allow_outside or Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)):
         return path
     raise UserError(
@@ -211,7 +211,7 @@ def path_inside(folder: Path, relative: str, allow_outside: bool = False) -> Pat
 
 
 def is_ours(path: Path) -> bool:
-    """Whether a file carries our mark (`MARK`), near its beginning or its end."""
+    """Whether a file carries our mark (`MARK`) near its beginning or its end."""
     try:
         with path.open("rb") as file:
             start = file.read(_MARK_WITHIN)
@@ -235,18 +235,18 @@ def check_output(
 
     Args:
       path: of the file.
-      overwrite: replace what is there, whoever wrote it.
-      option: that names the file, for the message.
+      overwrite: replace the file, whoever wrote it.
+      option: names the file on the command line, for the message.
       inputs: files that the command reads.
-      beside: a file that is written together with this one, whose format has no room for a mark (CSV, plain numbers):
-        where that one is ours, so is this.
+      beside: a marked file written together with this one, whose format has no room for a mark (CSV, plain numbers);
+        if `beside` is ours, so is this file.
 
     Raises:
       UserError: it exists and is not ours, is an input or no regular file, or its folder cannot be written.
     """
     path = local_path(path, option)
     shown = f"{option} {printable(str(path))}"
-    try:
+    with _writing(shown):
         if any(same_file(path, name) for name in inputs):
             raise UserError(f"{shown}: is one of the files to be read; name another file")
         if path.is_dir():
@@ -258,87 +258,83 @@ def check_output(
             raise UserError(
                 f"{shown}: exists and was not written by a2j_jax; name another file, or add --overwrite"
             )
-        folder = next(parent for parent in path.parents if os.path.lexists(parent))
+        folder = next((parent for parent in path.parents if os.path.lexists(parent)), Path())
         if not folder.is_dir():
             raise UserError(f"{shown}: {printable(str(folder))} is not a folder")
         tempfile.TemporaryFile(dir=folder).close()
-    except (OSError, StopIteration) as error:
-        raise _cannot_write(shown, error) from error
     return path
 
 
 def same_file(one: Path, other: str | os.PathLike[str]) -> bool:
-    """Whether both paths are there and lead to the same file."""
+    """Whether both paths exist and lead to the same file."""
     try:
         return os.path.samefile(one, other)
-    except OSError:  # one of them does not exist
+    except OSError:
         return False
 
 
-def _cannot_write(shown: str, error: Exception) -> UserError:
-    return UserError(f"{shown}: cannot be written ({getattr(error, 'strerror', None) or error})")
+@contextlib.contextmanager
+def _writing(shown: str) -> Iterator[None]:
+    """Reports an `OSError` as a file that cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{shown}: cannot be written ({error.strerror or error})") from error
 
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yields a temporary path beside `path`, which replaces it when the block ends without an error.
 
-    The file is replaced completely or not at all, and a symbolic link is replaced, not followed. The folder is made.
+    The file is replaced completely or not at all. A symbolic link is replaced, not followed. The folder is created.
 
     Raises:
-      UserError: it cannot be written (naming the reason: no space left, say).
+      UserError: it cannot be written, with the reason (no space left, say).
     """
     path = Path(path)
-    temporary: Path | None = None
-    try:
+    with _writing(printable(str(path))):
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(path.suffix, f".{path.stem[:40]}-", path.parent)
         os.close(descriptor)
-        temporary = Path(name)
-        yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        temporary.replace(path)
-    except OSError as error:
-        raise _cannot_write(printable(str(path)), error) from error
-    finally:
-        if temporary is not None:
+        try:
+            yield Path(name)
+            umask = os.umask(0)
+            os.umask(umask)
+            os.chmod(name, 0o666 & ~umask)
+            os.replace(name, path)
+        finally:
             with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
+                os.unlink(name)
 
 
 @contextlib.contextmanager
 def replacing_together(folder: str | os.PathLike[str], last: str) -> Iterator[Path]:
     """Yields a temporary folder whose files replace those of `folder` when the block ends without an error.
 
-    All files are written by then, so that the change takes as long as a few renames, whose last one is that of `last`.
-    Other files of `folder` are kept: for their sake it is not swapped. The folder is made.
+    All files are written by then, so the change takes only a few renames. Other files of `folder` are kept. The folder
+    is created.
 
     Args:
       folder: of the files.
-      last: name of the file that refers to the others.
+      last: name of the file that refers to the others; it is replaced last.
 
     Raises:
-      UserError: a file cannot be written (naming the reason: no space left, say).
+      UserError: a file cannot be written, with the reason (no space left, say).
     """
     folder = Path(folder)
-    temporary: Path | None = None
-    try:
+    with _writing(printable(str(folder))):
         folder.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp("", ".unfinished-", folder))
-        yield temporary
-        for new in sorted(temporary.iterdir(), key=lambda path: (path.name == last, path.name)):
-            new.replace(folder / new.name)
-    except OSError as error:
-        raise _cannot_write(printable(str(folder)), error) from error
-    finally:
-        if temporary is not None:
+        try:
+            yield temporary
+            for new in sorted(temporary.iterdir(), key=lambda file: (file.name == last, file.name)):
+                new.replace(folder / new.name)
+        finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_file(path: str | os.PathLike[str], contents: str | bytes) -> Path:
-    """Writes a file by `replacing`; text as UTF-8. Returns its path.
+    """Writes a file by `replacing`, text as UTF-8; returns its path.
 
     Raises:
       UserError: it cannot be written.
@@ -351,7 +347,7 @@ def write_file(path: str | os.PathLike[str], contents: str | bytes) -> Path:
 
 @contextlib.contextmanager
 def private_umask() -> Iterator[None]:
-    """A context in which what is made is this user's alone, whatever the umask: caches, which later runs trust."""
+    """Within, new files and folders are accessible to this user only, as the caches must be that later runs trust."""
     before = os.umask(0o077)
     try:
         yield
@@ -360,18 +356,18 @@ def private_umask() -> Iterator[None]:
 
 
 def is_private(folder: Path) -> bool:
-    """Whether a folder is this user's, nobody else may write to it, and nobody else's folder holds it.
+    """Whether a folder belongs to this user, is not writable by others, and its parent belongs to this user or root.
 
     Raises:
-      OSError: it is missing, or out of reach.
+      OSError: it is missing or inaccessible.
     """
     if not hasattr(os, "getuid"):
         return True
-    found, around = folder.stat(), folder.resolve().parent.stat()
+    found, parent = folder.stat(), folder.resolve().parent.stat()
     return (
         found.st_uid == os.getuid()
         and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-        and around.st_uid in (os.getuid(), 0)
+        and parent.st_uid in (os.getuid(), 0)
     )
 
 

@@ -99,7 +99,8 @@ def lasting_interrupts() -> Iterator[None]:
     try:
         yield
     finally:
-        sys.unraisablehook = before
+        if sys.unraisablehook is _raise_again:  # a hook that was installed within is to last
+            sys.unraisablehook = before
 
 
 def _raise_again(unraisable: Any) -> None:

@@ -1,4 +1,4 @@
-"""Tracks of your own: a `track.json` says what a folder of frames is, without any Python.
+"""Custom tracks: a `track.json` describes a folder of frames, without any Python.
 
 ```json
 {
@@ -12,15 +12,15 @@
 }
 ```
 
-`like` names the track that everything unsaid is taken from. Beside the keys above, plain numbers of
-`TrackSpec`, `citation` and `notes` may be set; docs/own_data.md explains them all.
+`like` names the track that all other values are taken from. Beside the keys above, plain numbers of `TrackSpec`,
+`citation` and `notes` may be set; docs/own_data.md explains them all.
 """
 
 import dataclasses
 import itertools
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,50 +32,23 @@ from a2j_jax.tracks import ALL_SPLITS, TRACKS, USUAL_SPLITS, TrackSpec, get_trac
 
 TRACK_FILE = "track.json"
 LARGEST_FRAME = 8192  # px
-
-# Fields of `TrackSpec` that a file sets as they are.
-_POSITIVE = (
-    "half_window_mm",
-    "depth_window_mm",
-    "image_unit_mm",
-    "joint_depth_scale",
-    "std",
-    "storage_unit_mm",
-    "loss_lambda",
-    "depth_unit_mm",
-)
-_NUMBERS = (*_POSITIVE, "mean")
-_WORDS = ("citation", "notes")
-_KEYS = ("name", "like", "camera", "frame_size", "crop_size", "joints", "limbs", *_NUMBERS, *_WORDS)
-# Words with another meaning on a command line: splits, values of --step and --centers, commands of `a2j`.
-_COMMANDS = [
-    "build",
-    "show",
-    "figure",
-    "plan",
-    "train",
-    "config",
-    "eval",
-    "reproduce",
-    "bench",
-    "predict",
-    "convert",
-]
-RESERVED_NAMES = {*USUAL_SPLITS, ALL_SPLITS, "best", "latest", "labels", "depth", *_COMMANDS}
-# Of the numbers above: beyond these, single precision is left.
-_SMALLEST, _LARGEST = 1e-6, 1e6
+#: Words with another meaning on a command line: splits, values of --step and --centers, commands of `a2j`.
+RESERVED_NAMES = {
+    *USUAL_SPLITS, ALL_SPLITS, "best", "latest", "labels", "depth",
+    "build", "show", "figure", "plan", "train", "config", "eval", "reproduce", "bench", "predict", "convert",
+}  # fmt: skip
+_SMALLEST, _LARGEST = 1e-6, 1e6  # of plain numbers, for single precision
 _MOST_JOINTS, _LONGEST_NAME = 512, 100
-# A window of fewer mm holds nothing that anyone tracks: it is meant in metres.
-_SMALLEST_MM = 5.0
-_LARGEST_MM = 10_000.0
+# No tracked object fits a smaller window: the number must be in meters.
+_SMALLEST_MM, _LARGEST_MM = 5.0, 10_000.0
 _SHORTEST_PX = 1.0
 
 
 def find_track(name_or_path: str | Path) -> TrackSpec:
-    """A track by name, or by the path of a `track.json` or of the folder that holds one.
+    """A track by name, or by the path of a `track.json` or of its folder.
 
     Raises:
-      UserError: neither; or a file that says something impossible, naming it.
+      UserError: neither, or a file with impossible values, naming it.
     """
     path = track_file(name_or_path)
     return get_track(str(name_or_path)) if path is None else load_track(path)
@@ -112,7 +85,7 @@ def load_track(path: str | Path) -> TrackSpec:
     """Reads a track file; see the module for its form.
 
     Raises:
-      UserError: not JSON, unknown keys (naming the nearest), or values that make no track.
+      UserError: not JSON, or as `track_from_dict`, naming the file.
     """
     values, shown = read_json(path, "a track"), printable(str(path))
     if not isinstance(values, dict):
@@ -124,10 +97,10 @@ def load_track(path: str | Path) -> TrackSpec:
 
 
 def track_from_dict(values: Mapping[str, Any]) -> TrackSpec:
-    """A track out of the contents of a track file.
+    """A track from the contents of a track file.
 
     Raises:
-      UserError: unknown or missing keys, or values that make no track.
+      UserError: unknown (naming the nearest) or missing keys, or impossible values.
     """
     check_keys(values, _KEYS)
     name = values.get("name")
@@ -139,50 +112,31 @@ def track_from_dict(values: Mapping[str, Any]) -> TrackSpec:
         raise UserError(
             f"name {name!r} is a keyword of a2j (a split, command or option value); choose another, e.g. 'my_{name}'"
         )
+    changes = {key: parse(values[key], key) for key, parse in _FIELDS.items() if key in values}
     try:
         base = get_track(_text(values.get("like", "hands2017"), "its value"))
     except UserError as error:
         raise UserError(f"like: {error}") from error
-    for key in _WORDS:
-        _text(values.get(key, ""), key)
-    changes: dict[str, Any] = {"name": name, "citation": "", "notes": _origin(base, values)}
-    for key in _NUMBERS:
-        if key in values:
-            changes[key] = _constant(values[key], key)
     if base.crop_by == "box" and "half_window_mm" in values:
         raise UserError(f"half_window_mm: tracks like {base.name!r} crop by a box; leave it out")
-    if "citation" in values:
-        changes["citation"] = values["citation"]
-    if "camera" in values:
-        changes["camera"] = checked_camera(values["camera"])
-    if "frame_size" in values:
-        changes["frame_size"] = checked_frame_size(values["frame_size"])
     if "joints" in values:
         changes["skeleton"] = _skeleton(name, values["joints"], values.get("limbs", {}))
-        changes["protocol"] = "mean_error_mm"  # the others are of one skeleton only
+        changes["protocol"] = "mean_error_mm"  # the others are for one skeleton only
     elif "limbs" in values:
         raise UserError("limbs without joints: name the joints too")
-    track = dataclasses.replace(base, **changes)
-    if "crop_size" in values:
-        size = _number(values["crop_size"], "crop_size")
-        if size != int(size):
-            raise UserError(f"crop_size {size:g}: expected a whole number of px")
-        track = with_crop_size(track, int(size))
-    return track
+    taken = [key for key in ("camera", "frame_size") if key not in values and getattr(base, key)]
+    also = f", with its {' and '.join(taken)}: {TRACK_FILE} names none" if taken else ""
+    notes = f"Custom track, like {base.name}{also}. {changes.get('notes', '')}".strip()
+    track = dataclasses.replace(base, **{"citation": "", **changes, "name": name, "notes": notes})
+    return with_crop_size(track, track.crop_size)
 
 
 def _shown(value: Any) -> str:
     return printable(repr(value), 80)
 
 
-def _text(value: Any, key: str) -> str:
-    if not isinstance(value, str):
-        raise UserError(f"{key} {_shown(value)}: expected a text")
-    return value
-
-
 def check_keys(values: Iterable[str], known: Sequence[str]) -> None:
-    """Refuses keys that mean nothing.
+    """Rejects unknown keys.
 
     Raises:
       UserError: naming the first of them and the nearest known one.
@@ -193,12 +147,10 @@ def check_keys(values: Iterable[str], known: Sequence[str]) -> None:
             raise UserError(f"unknown key {_shown(key)}{hint} (keys: {', '.join(known)})")
 
 
-def _origin(base: TrackSpec, values: Mapping[str, Any]) -> str:
-    """The track's notes: what it is like, and what a reader may not know that it took from there."""
-    there = {"camera": base.camera, "frame_size": base.frame_size}
-    taken = [key for key, value in there.items() if key not in values and value is not None]
-    also = f", with its {' and '.join(taken)}: {TRACK_FILE} names none" if taken else ""
-    return f"Custom track, like {base.name}{also}. {values.get('notes', '')}".strip()
+def _text(value: Any, key: str) -> str:
+    if not isinstance(value, str):
+        raise UserError(f"{key} {_shown(value)}: expected a text")
+    return value
 
 
 def _number(value: Any, key: str) -> float:
@@ -208,9 +160,9 @@ def _number(value: Any, key: str) -> float:
 
 
 def _constant(value: Any, key: str) -> float:
-    """One of `_NUMBERS`, if it is possible."""
+    """A plain number of `TrackSpec`."""
     number = _number(value, key)
-    if key in _POSITIVE and number <= 0:
+    if key != "mean" and number <= 0:
         raise UserError(f"{key} {number:g}: expected a number above 0")
     if not _SMALLEST <= (abs(number) or 1.0) <= _LARGEST:
         raise UserError(f"{key} {number:g}: out of range; expected {_SMALLEST:g} to {_LARGEST:g}")
@@ -221,34 +173,41 @@ def _constant(value: Any, key: str) -> float:
     return number
 
 
-def checked_camera(values: Any) -> Camera:
-    """A camera out of a mapping of fx, fy, cx and cy, px.
+def _crop_size(value: Any, key: str) -> int:
+    size = _number(value, key)
+    if size != int(size):
+        raise UserError(f"{key} {size:g}: expected a whole number of px")
+    return int(size)
+
+
+def checked_camera(values: Any, key: str = "camera") -> Camera:
+    """A camera from a mapping of fx, fy, cx and cy, px.
 
     Raises:
-      UserError: other keys, or numbers of no camera.
+      UserError: other keys, or impossible numbers.
     """
     names = ("fx", "fy", "cx", "cy")
     if not isinstance(values, dict) or set(values) != set(names):
-        raise UserError(f"camera {_shown(values)}: expected fx, fy, cx and cy in px")
-    fx, fy, cx, cy = (_number(values[name], f"camera {name}") for name in names)
+        raise UserError(f"{key} {_shown(values)}: expected fx, fy, cx and cy in px")
+    fx, fy, cx, cy = (_number(values[name], f"{key} {name}") for name in names)
     if fx < _SHORTEST_PX or abs(fy) < _SHORTEST_PX:
         raise UserError(
-            f"camera fx {fx:g}, fy {fy:g}: expected focal lengths in px, fx above 0 and fy not 0, of 1 px or "
+            f"{key} fx {fx:g}, fy {fy:g}: expected focal lengths in px, fx above 0 and fy not 0, of 1 px or "
             "more (fy negative where your y axis points up)"
         )
     return Camera(fx, fy, cx, cy)
 
 
-def checked_frame_size(values: Any) -> tuple[int, int]:
+def checked_frame_size(values: Any, key: str = "frame_size") -> tuple[int, int]:
     """(width, height) of a frame, px.
 
     Raises:
-      UserError: not two whole numbers, or not the size of a depth frame.
+      UserError: not two integers from 1 to 8192.
     """
     pair = isinstance(values, list | tuple) and len(values) == 2
     if not pair or not all(type(v) is int and 1 <= v <= LARGEST_FRAME for v in values):
         raise UserError(
-            f"frame_size {_shown(values)}: expected width and height in px, two whole numbers from 1 to {LARGEST_FRAME}"
+            f"{key} {_shown(values)}: expected width and height in px, two whole numbers from 1 to {LARGEST_FRAME}"
         )
     return values[0], values[1]
 
@@ -264,7 +223,7 @@ def _skeleton(name: str, joints: Any, limbs: Any) -> Skeleton:
     if twice is not None:
         raise UserError(f"joints: {_shown(twice)} is named twice; expected every name once")
     if "center" in joints:
-        raise UserError("joints: 'center' is where to crop; call the joint otherwise")
+        raise UserError("joints: 'center' is where to crop; use another name for the joint")
     if not isinstance(limbs, dict):
         raise UserError('limbs: expected {"limb": ["joint", "joint", ...], ...}')
     chains = []
@@ -281,3 +240,23 @@ def _skeleton(name: str, joints: Any, limbs: Any) -> Skeleton:
                 raise UserError(f"limb {_shown(limb)}: no joint is called {_shown(joint)}{hint}")
         chains.append((str(limb), tuple(joints.index(joint) for joint in chain)))
     return Skeleton(name, tuple(joints), tuple(chains))
+
+
+# Key of a file, which is the field of `TrackSpec` that it sets -> function of its value and the key.
+_FIELDS: dict[str, Callable[[Any, str], Any]] = {
+    "camera": checked_camera,
+    "frame_size": checked_frame_size,
+    "crop_size": _crop_size,
+    "half_window_mm": _constant,
+    "depth_window_mm": _constant,
+    "image_unit_mm": _constant,
+    "joint_depth_scale": _constant,
+    "mean": _constant,
+    "std": _constant,
+    "storage_unit_mm": _constant,
+    "loss_lambda": _constant,
+    "depth_unit_mm": _constant,
+    "citation": _text,
+    "notes": _text,
+}
+_KEYS = ("name", "like", "joints", "limbs", *_FIELDS)

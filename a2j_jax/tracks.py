@@ -1,9 +1,8 @@
-"""TrackSpec: every constant of a data set and its evaluation protocol, here and only here.
+"""TrackSpec: all constants of a data set and its evaluation protocol.
 
-A *track* is one data set + view + protocol. The numbers are the authors' (their published `mean`
-and `std` files, boxes and test programs); where the training program of a track was never
-published, the comment says so. Add a data set by adding a row to `TRACKS`; nothing else branches
-on a track's name.
+A *track* is a data set, a view and a protocol. The numbers are the authors' (their published `mean` and `std` files,
+boxes and test programs); `notes` say where the training program was never published. To add a data set, add a row to
+`TRACKS`; no other code branches on a track's name.
 """
 
 import dataclasses
@@ -16,7 +15,7 @@ from a2j_jax.geometry import Camera
 from a2j_jax.skeletons import HANDS2017, ICVL, ITOP, K2HPD, NYU, Skeleton
 
 LARGEST_CROP = 2048  # px
-#: Splits that data sets usually have, and the name by which TFDS means all splits of one.
+#: Splits that data sets usually have, and TFDS's name for all splits together.
 USUAL_SPLITS = ("train", "validation", "test")
 ALL_SPLITS = "all"
 FrameFormat = Literal["depth16", "nyu_packed", "metres", "stretch8"]
@@ -31,7 +30,7 @@ class AugmentSpec:
       scale_range: uniform range of the in-plane scale.
       box_jitter_px: each box edge moves by a whole number of frame px in [-this, this).
       noise_probability: chance that a rectangle of the crop gets Gaussian noise.
-      noise_sigma: its standard deviation, in normalised units.
+      noise_sigma: standard deviation of the noise, normalized units.
     """
 
     max_rotation_deg: float
@@ -43,13 +42,13 @@ class AugmentSpec:
 
 @dataclass(frozen=True)
 class TrainingSpec:
-    """How a track is trained: the length of a run, the decay of its learning rate, and alpha.
+    """Length of a run, decay of its learning rate, and alpha.
 
     Attributes:
       epochs: passes over the training frames.
-      decay_every_epochs: the learning rate is multiplied by `decay_factor` after every so many epochs.
+      decay_every_epochs: the learning rate is multiplied by `decay_factor` every so many epochs.
       decay_factor: see there.
-      alpha: Eq. (4), the weight of the in-plane term against depth.
+      alpha: weight of the in-plane term against depth, Eq. (4).
     """
 
     epochs: int
@@ -60,7 +59,7 @@ class TrainingSpec:
 
 @dataclass(frozen=True)
 class TrackSpec:
-    """What one track's frames, crops, labels and scores are made of.
+    """Frames, crops, labels and scores of one track.
 
     Attributes:
       name: the track's name on the command line.
@@ -70,28 +69,27 @@ class TrackSpec:
       crop_size: S, the side of the network's input, px.
       crop_by: "center": a window of `half_window_mm` around a 3D point; "box": a given box.
       half_window_mm: half side of that window, mm ("center" only).
-      depth_window_mm: depths this far from the centre or farther become the centre depth; None:
-        never.
-      depth_reference: theta of Eq. (2)'s depth target: the centre's depth, or zero.
-      image_unit_mm: unit of the depth that `mean` and `std` normalise (1 mm; ITOP 1 m).
-      joint_depth_scale: mu, network units per mm of joint depth (1; ITOP 50 per metre).
+      depth_window_mm: depths this far or farther from the center become the center's depth; None: never.
+      depth_reference: theta of Eq. (2)'s depth target: the center's depth, or zero.
+      image_unit_mm: unit of the depth that `mean` and `std` normalize (1 mm; ITOP 1 m).
+      joint_depth_scale: mu, network units per mm of joint depth (1; ITOP 50 per meter).
       mean, std: of the crop, in image units, after the depth reference is subtracted.
       storage_unit_mm: unit of the stored uint16 canvas, mm per count.
       joint_dims: 3 (u, v, d) or 2 (u, v).
-      frame_format: what a raw image file of the track holds. "depth16": 16-bit mm; "nyu_packed":
-        8-bit RGB with depth = 256 G + B mm; "metres": floating-point metres (HDF5); "stretch8": any
-        depth image, min-max-stretched per frame to whole numbers 0..255 before use.
+      frame_format: contents of a raw image file. "depth16": 16-bit mm; "nyu_packed": 8-bit RGB with
+        depth = 256 G + B mm; "metres": floats in meters (HDF5); "stretch8": any depth image, min-max-stretched per
+        frame to integers 0..255 before use.
       augmentation: of training.
-      paper_training: what Sec. 4.1.3 and Eq. (4) of the paper say (the presets called "paper").
-      official_training: what the authors' program or log does (the presets called "official"). Published
-        for NYU (35 epochs) and as a log for ITOP's front view (27 epochs, alpha 1). ICVL and HANDS 2017 train
-        as NYU, ITOP's top view and K2HPD as the front view (K2HPD, which has no depth, with alpha 0.5).
+      paper_training: Sec. 4.1.3 and Eq. (4) of the paper (the presets called "paper").
+      official_training: the authors' program or log (the presets called "official"). Published for NYU (35 epochs)
+        and as a log for ITOP's front view (27 epochs, alpha 1). ICVL and HANDS 2017 train as NYU, ITOP's top view and
+        K2HPD as the front view (K2HPD, which has no depth, with alpha 0.5).
       loss_lambda: lambda of Eq. (7).
       protocol: how the track is scored.
       citation: the data set's paper.
-      notes: anything a reader should know before comparing numbers.
-      label_box_margin_px: a box that is made from labels ("box" only) reaches this far beyond the
-        outermost joints, px. 15 is the authors' rule on K2HPD; docs/centers.md has the fits.
+      notes: caveats for comparing numbers.
+      label_box_margin_px: margin of a box made from labels ("box" only) beyond the outermost joints, px. 15 is the
+        authors' rule on K2HPD; docs/centers.md has the fits.
       depth_unit_mm: mm per count of raw integer frames (16-bit images, integer .npy); an Intel SR305 has 0.125.
     """
 
@@ -123,7 +121,7 @@ class TrackSpec:
 
     @property
     def margin(self) -> int:
-        """Lattice points the stored canvas has beyond the crop on every side."""
+        """Lattice points of the stored canvas beyond the crop, on each side."""
         return self.crop_size // 8
 
     @property
@@ -132,7 +130,7 @@ class TrackSpec:
         return self.crop_size + 2 * self.margin
 
     def training(self, preset: Literal["official", "paper"]) -> TrainingSpec:
-        """How to train by the paper or by the authors' program."""
+        """The training of the paper or of the authors' program."""
         return self.paper_training if preset == "paper" else self.official_training
 
     @property
@@ -256,7 +254,7 @@ _SYNTHETIC_HAND = dataclasses.replace(
     name="synthetic_hand",
     skeleton=HANDS2017,
     camera=Camera(588.03, 587.07, 320.0, 240.0),
-    # Ours, not the authors': benchmarks/crop_statistics.py over 3,000 frames.
+    # Measured by benchmarks/crop_statistics.py over 3,000 frames.
     mean=-2.62,
     std=27.02,
     frame_format="depth16",
@@ -267,7 +265,7 @@ _SYNTHETIC_HAND = dataclasses.replace(
 _SYNTHETIC_BODY = dataclasses.replace(
     _ITOP_FRONT,
     name="synthetic_body",
-    # Ours, not the authors': benchmarks/crop_statistics.py over 3,000 frames.
+    # Measured likewise.
     mean=3.41,
     std=0.86,
     citation="rendered by a2j_jax.synthetic",
@@ -315,7 +313,7 @@ def get_track(name: str) -> TrackSpec:
 
 def near_track(name: str, known: Iterable[str]) -> str:
     """The end of a message about an unknown track: "; did you mean 'x'?", or nothing."""
-    # The authors of A2J call ITOP's front view its side.
+    # The authors of A2J call ITOP's front view "side".
     return did_you_mean(name.replace("side", "front"), known, cutoff=0.4)
 
 
@@ -334,9 +332,9 @@ def with_crop_size(track: TrackSpec, crop_size: int) -> TrackSpec:
 
 @dataclass(frozen=True)
 class TrackRecord:
-    """The parts of a track that affect scores, as a data set and a file of predictions state them.
+    """The parts of a track that affect scores, as data sets and files of predictions record them.
 
-    What is None is not stated, and equals everything.
+    None means not recorded, and equals any value.
 
     Attributes:
       track: its name.
@@ -359,22 +357,21 @@ class TrackRecord:
 
     @classmethod
     def of(cls, track: TrackSpec) -> "TrackRecord":
-        """What a track states."""
-        camera = None if track.camera is None else dataclasses.astuple(track.camera)
-        own: dict[str, Any] = {
+        """The record of a track."""
+        values: dict[str, Any] = {
+            **{field.name: getattr(track, field.name, None) for field in dataclasses.fields(cls)},
             "track": track.name,
             "joints": track.skeleton.joints,
-            "camera": camera,
+            "camera": None if track.camera is None else dataclasses.astuple(track.camera),
         }
-        names = (field.name for field in dataclasses.fields(cls))
-        return cls(**own, **{n: getattr(track, n) for n in names if n not in own})
+        return cls(**values)
 
     @classmethod
     def from_json(cls, values: Any) -> "TrackRecord":
-        """The record in a JSON object; keys of other programs, or of later versions, are left out.
+        """The record in a JSON object; unknown keys (of other programs or later versions) are ignored.
 
         Raises:
-          UserError: no object.
+          UserError: not an object.
         """
         if not isinstance(values, Mapping):
             raise UserError(f"record of a track {str(values)[:60]!r}: expected a JSON object")
@@ -383,12 +380,12 @@ class TrackRecord:
 
     @classmethod
     def of_dataset(cls, metadata: Mapping[str, Any], name: str) -> "TrackRecord":
-        """What the metadata of a data set called `name` state; of one built before there were records, less."""
+        """The record in the metadata of a data set called `name`; less is known of those built before records."""
         if "track" in metadata:
             return cls.from_json(metadata["track"])
         spec = metadata.get("spec")
         told = spec.get("distribution") if isinstance(spec, Mapping) else None
-        # A user's own data set has always stated its track there.
+        # Custom data sets have always recorded their track there.
         if not isinstance(told, Mapping) or not isinstance(told.get("joints"), str):
             return cls(track=name)
         camera = told.get("camera")
@@ -397,15 +394,15 @@ class TrackRecord:
         return cls.from_json({**told, "track": name, "joints": joints, "camera": listed})
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON takes it; what is not stated is left out."""
+        """A JSON object, without the fields that are not recorded."""
         return {k: v for k, v in dataclasses.asdict(self).items() if v is not None}
 
     def differences(self, other: "TrackRecord", but: Iterable[str] = ()) -> list[str]:
-        """Phrases such as "half_window_mm 300 there, 110 here": what this record, there, states otherwise.
+        """Differences as phrases: "half_window_mm 300 there, 110 here".
 
         Args:
-          other: the record here.
-          but: fields that may differ. So may the unit of raw frames: they are stored in mm.
+          other: the record called "here"; this one is "there".
+          but: fields that may differ, beside the unit of raw frames, which are stored in mm.
         """
         but = {*but, "depth_unit_mm"}
         phrases = []

@@ -110,14 +110,14 @@ def test_npz_that_cannot_be_read(tmp_path: Path) -> None:
     whole = npz(path, ("a.npy", array), method=zipfile.ZIP_STORED).read_bytes()
     at = whole.index(b"PK\1\2")
     for offset, value, words in (
-        (24, b"\xff\xff\xff\x7f", "2 GiB|claims"),
+        (24, b"\xff\xff\xff\x7f", "truncated"),
         (8, b"\1\0", "encrypt"),
     ):
         edited = bytearray(whole)
         edited[at + offset : at + offset + len(value)] = value
         path.write_bytes(edited)
         message = refusal(array_files.read_npz, path)
-        assert any(word in message for word in words.split("|")), message
+        assert words in message, message
     whole = npz(path, ("a.npy", array), ("b.npy", array)).read_bytes()
     at = whole.index(b"PK\1\2") + 32  # the comment of the first takes in the entry of the second
     path.write_bytes(whole[:at] + b"\x33\0" + whole[at + 2 :])

@@ -1,13 +1,12 @@
-"""Arrays in files: numbers and nothing else, and no more memory than the size of the file justifies.
+"""Readers of `.npy`, `.npz`, MATLAB and HDF5 files written elsewhere.
 
-Readers of `.npy`, `.npz`, MATLAB and HDF5 files written elsewhere. Headers are checked against the size of the file
-before anything is allocated, checksums are verified where the format has them, and nothing is unpickled.
+Headers are checked against the size of the file before memory is allocated, checksums are verified where the format
+has them, and nothing is unpickled.
 """
 
-import ast
 import contextlib
+import io
 import math
-import re
 import warnings
 import zipfile
 import zlib
@@ -28,60 +27,46 @@ _RATIO = 1032  # the most that deflate can compress
 _BLOCK = 1 << 20
 _NPY = b"\x93NUMPY"
 _LONGEST_HEADER = 10_000  # bytes, as in NumPy
-_TYPES = re.compile(r"[<>|=]?(b1|[iu][1248]|f[248]|[SU][1-9]\d{0,6})")
+_NPY_HEADERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
 
 
 def parse_npy(contents: bytes | bytearray) -> Array:
     """The array of a `.npy` file: booleans, integers, floats or text of any shape. It shares the memory of `contents`.
 
     Raises:
-      ValueError: damaged or cut off, or of another type (objects, records).
+      ValueError: damaged or truncated, or of another type (objects, records).
     """
-    start = 10 if contents[6:7] == b"\x01" else 12
-    if len(contents) < start or contents[:6] != _NPY or contents[6] not in (1, 2, 3):
+    if contents[:6] != _NPY:
         raise ValueError("not a .npy array")
-    end = start + int.from_bytes(contents[8:start], "little")
-    if end > min(len(contents), _LONGEST_HEADER):
-        raise ValueError("damaged .npy header")
+    head = io.BytesIO(contents[:_LONGEST_HEADER])
     try:
-        # Python 2 wrote its long integers as 480L.
-        text = re.sub(r"(\d)L\b", r"\1", contents[start:end].decode("latin-1"))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of a damaged text's escapes
-            header = ast.literal_eval(text.strip())
-        kind, fortran, shape = (header.pop(k) for k in ("descr", "fortran_order", "shape"))
-        whole = not header and isinstance(fortran, bool) and isinstance(shape, tuple)
-        whole = whole and all(type(size) is int and 0 <= size < 1 << 40 for size in shape)
-    except (
-        ValueError,
-        SyntaxError,
-        TypeError,
-        AttributeError,
-        KeyError,
-        RecursionError,
-        MemoryError,
-    ):
-        whole = False
-    if not whole:
-        raise ValueError("damaged .npy header")
-    if not isinstance(kind, str) or not _TYPES.fullmatch(kind):
+        with warnings.catch_warnings(action="ignore"):  # a damaged header may look like Python 2's
+            read_header = _NPY_HEADERS[np.lib.format.read_magic(head)]
+            shape, fortran, dtype = read_header(head, max_header_size=_LONGEST_HEADER)
+    except Exception as error:  # the parser of Python literals raises many kinds
+        raise ValueError("damaged .npy header") from error
+    if dtype.kind not in "biufSU" or not dtype.itemsize:
         raise ValueError("not an array of numbers (objects or records)")
-    dtype = np.dtype(kind)
-    found, declared = len(contents) - end, math.prod(shape) * dtype.itemsize
+    if not all(0 <= size < 1 << 40 for size in shape):
+        raise ValueError("damaged .npy header")
+    found, declared = len(contents) - head.tell(), math.prod(shape) * dtype.itemsize
     if found != declared:
         raise ValueError("truncated .npy array" if found < declared else "damaged .npy array")
-    array = np.frombuffer(contents, dtype, offset=end)
+    array = np.frombuffer(contents, dtype, offset=head.tell())
     if dtype.kind == "U" and array.size and array.view(dtype.byteorder + "u4").max() > 0x10FFFF:
         raise ValueError("damaged .npy array: not text")
     return array.reshape(shape, order="F" if fortran else "C")
 
 
 def read_npz(path: str | Path) -> dict[str, Array]:
-    """The arrays of an `.npz` archive by name, as `parse_npy`.
+    """The arrays of an `.npz` archive by name, each as by `parse_npy`.
 
     Raises:
-      UserError: missing, damaged (every member's checksum is verified), encrypted, with a name twice, larger than 2 GiB
-        unpacked, or with arrays of another type.
+      UserError: missing, damaged (every member's checksum is verified), encrypted, a repeated name, larger than 2 GiB
+        unpacked, or arrays of another type.
     """
     path = regular_file(path, "an .npz archive of arrays")
     arrays: dict[str, Array] = {}
@@ -92,10 +77,8 @@ def read_npz(path: str | Path) -> dict[str, Array]:
             raise ValueError("not a whole archive")
         archive = zipfile.ZipFile(file)
         members = archive.infolist()
-        if _declared_members(file) not in (
-            len(members),
-            0xFFFF,
-        ):  # of so many, the number is elsewhere
+        # 65,535 means that the number is elsewhere.
+        if _declared_members(file) not in (len(members), 0xFFFF):
             raise ValueError("some of its arrays are missing")
         if sum(member.file_size for member in members) > _LARGEST:
             raise ValueError("larger than 2 GiB unpacked")
@@ -103,8 +86,6 @@ def read_npz(path: str | Path) -> dict[str, Array]:
             name = member.filename.removesuffix(".npy")
             if name in arrays:
                 raise ValueError(f"{printable(name)} is there twice")
-            if member.file_size > _RATIO * (member.compress_size + 1):
-                raise ValueError(f"{printable(name)} cannot be as large as it claims")
             if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 raise ValueError(f"{printable(name)} is compressed in another way than NumPy does")
             contents = bytearray(archive.read(member))
@@ -118,7 +99,7 @@ def read_npz(path: str | Path) -> dict[str, Array]:
 
 
 def _declared_members(file: BinaryIO) -> int:
-    """How many members the end of a zip archive counts; `zipfile` takes as many as it happens to find."""
+    """The number of members that the end of a zip archive states; `zipfile` reads as many as it happens to find."""
     file.seek(max(file.seek(0, 2) - (1 << 16) - 22, 0))
     tail = file.read()
     at = tail.rfind(b"PK\5\6")
@@ -127,63 +108,45 @@ def _declared_members(file: BinaryIO) -> int:
 
 # --- MATLAB, version 5 to 7.2: a header of 128 bytes, then one element per variable
 
-# Types of stored numbers, and of the classes of variables; MATLAB stores whole numbers as small as it can.
-_STORED = {
-    1: "i1",
-    2: "u1",
-    3: "i2",
-    4: "u2",
-    5: "i4",
-    6: "u4",
-    7: "f4",
-    9: "f8",
-    12: "i8",
-    13: "u8",
-}
-_CLASSES = {
-    6: "f8",
-    7: "f4",
-    8: "i1",
-    9: "u1",
-    10: "i2",
-    11: "u2",
-    12: "i4",
-    13: "u4",
-    14: "i8",
-    15: "u8",
-}
+# Types of stored numbers, and classes of variables. MATLAB stores integers in the smallest type that fits.
+_STORED = dict(
+    zip(
+        (1, 2, 3, 4, 5, 6, 7, 9, 12, 13),
+        ("i1", "u1", "i2", "u2", "i4", "u4", "f4", "f8", "i8", "u8"),
+        strict=True,
+    )
+)
+_CLASSES = dict(enumerate(("f8", "f4", "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8"), 6))
 _MATRIX, _COMPRESSED = 14, 15  # types of elements
 _OPAQUE, _COMPLEX = 17, 8  # a class without a shape; a flag
 _MOST_DIMS = 32
 
 
 def read_mat(path: str | Path, *names: str) -> Array:
-    """One variable of a MATLAB file, in the type it is stored in (at least 2-D, as MATLAB has them).
+    """One variable of a MATLAB file, in its stored type (at least 2-D, as in MATLAB).
 
     Args:
       path: of the file.
-      names: of the variable; of several, the first that is there.
+      names: of the variable; the first that exists is read.
 
     Raises:
-      UserError: as `mat_arrays`; without such a variable, or it is no array of numbers.
+      UserError: as `mat_arrays`; no such variable, or not an array of numbers.
     """
-    found = mat_arrays(path, names)
+    found, shown = mat_arrays(path, names), printable(str(path))
     name = next((name for name in names if name in found), None)
     if name is None:
         there = ", ".join(map(printable, found)) or "nothing"
-        raise UserError(
-            f"{printable(str(path))}: holds no variable {' or '.join(map(repr, names))} (but {there})"
-        )
+        raise UserError(f"{shown}: holds no variable {' or '.join(map(repr, names))} (but {there})")
     values = found[name]
     if values is None:
-        raise UserError(f"{printable(str(path))}: {name!r} is not an array of real numbers")
+        raise UserError(f"{shown}: {name!r} is not an array of real numbers")
     return values
 
 
 def mat_arrays(path: str | Path, names: Container[str] | None = None) -> dict[str, Array | None]:
     """The variables of a MATLAB file of version 5 to 7.2 by name; None: not an array of real numbers, or not read.
 
-    Written for this package, because SciPy's reader crashes the process on some damaged files.
+    SciPy's reader crashes the process on some damaged files; this one does not.
 
     Args:
       path: of the file.
@@ -210,7 +173,7 @@ def mat_arrays(path: str | Path, names: Container[str] | None = None) -> dict[st
             name, values = _mat_variable(element, order, names)
             if name in arrays:
                 raise ValueError(f"{printable(name)} is there twice")
-            if name:  # without: MATLAB's own
+            if name:  # nameless ones are MATLAB's own
                 arrays[name] = values
             file.seek(end)
         if left and any(file.read(left)):
@@ -219,11 +182,10 @@ def mat_arrays(path: str | Path, names: Container[str] | None = None) -> dict[st
 
 
 def _mat_byte_order(header: bytes, path: Path) -> str:
-    shown = printable(str(path))
     if header.startswith((b"MATLAB 7.3", b"\x89HDF")) or header[124:128] in (b"\0\2IM", b"\2\0MI"):
         raise UserError(
-            f"{shown}: is a MATLAB 7.3 (HDF5) file; expected version 5 to 7, as published: in MATLAB, save it again "
-            "with -v7"
+            f"{printable(str(path))}: is a MATLAB 7.3 (HDF5) file; expected version 5 to 7, as published: in MATLAB, "
+            "save it again with -v7"
         )
     order = {b"\0\1IM": "<", b"\1\0MI": ">"}.get(header[124:128])
     if order is None:
@@ -234,18 +196,14 @@ def _mat_byte_order(header: bytes, path: Path) -> str:
 
 
 class _Element:
-    """The bytes of one variable, compressed or not, piece by piece."""
+    """Reads the bytes of one variable, compressed or not, piece by piece."""
 
     def __init__(self, file: BinaryIO, size: int, compressed: bool) -> None:
         self._file, self._left, self._packed = file, size, b""
         self._inflate = zlib.decompressobj() if compressed else None
 
     def take(self, count: int) -> bytearray:
-        """The next bytes.
-
-        Raises:
-          ValueError: there are fewer.
-        """
+        """The next bytes; a ValueError where there are fewer."""
         available = self._left + len(self._packed)
         if count > min(_LARGEST, available if self._inflate is None else _RATIO * (available + 1)):
             raise ValueError("damaged: a variable is larger than its data")
@@ -275,11 +233,7 @@ class _Element:
         return b""
 
     def finish(self, padding: float = 7) -> None:
-        """Verifies that no more than some padding follows, and the checksum of compressed data.
-
-        Raises:
-          ValueError: more does, or the compressed data end too early.
-        """
+        """Verifies the checksum of compressed data, and that at most `padding` bytes follow; else a ValueError."""
         rest = 0
         while rest <= padding and (piece := self._more(_BLOCK)):
             rest += len(piece)
@@ -319,13 +273,11 @@ def _mat_variable(
         raise ValueError(f"damaged: {printable(name)} does not have the data of its shape")
     data = element.take(length) if data is None else data
     element.finish()
-    return name, np.frombuffer(data, stored.newbyteorder("<" if order == "<" else ">")).reshape(
-        shape, order="F"
-    )
+    return name, np.frombuffer(data, order + stored.str[1:]).reshape(shape, order="F")
 
 
 def _mat_tag(element: _Element, order: str) -> tuple[int, int, bytearray | None]:
-    """Type and length of what follows; and the data themselves where they are short and in the tag."""
+    """Type and length of the next data, and the data themselves where they are short enough to be in the tag."""
     head = element.take(8)
     kind, length = np.frombuffer(head, order + "u4").tolist()
     if kind >> 16 == 0:
@@ -350,11 +302,7 @@ def _mat_part(element: _Element, order: str) -> tuple[int, bytearray]:
 
 
 def open_hdf5(path: str | Path, **options: Any) -> h5py.File:
-    """An HDF5 file, open for reading.
-
-    Args:
-      path: of the file.
-      options: of `h5py.File`.
+    """An HDF5 file, open for reading; `options` are those of `h5py.File`.
 
     Raises:
       UserError: missing, not HDF5, or truncated.
@@ -365,7 +313,7 @@ def open_hdf5(path: str | Path, **options: Any) -> h5py.File:
 
 
 def hdf5_dataset(file: h5py.File, key: str) -> h5py.Dataset | None:
-    """A dataset at the top of a file, with a sane size and all its data in this file; None: there is none.
+    """A dataset at the top of a file, of a plausible size and with all its data in this file; None: there is none.
 
     Raises:
       UserError: it leads to another place or file, is damaged, or declares more than the file can hold.
@@ -387,14 +335,14 @@ def hdf5_dataset(file: h5py.File, key: str) -> h5py.Dataset | None:
 
 
 def hdf5_names(file: h5py.File) -> str:
-    """What is at the top of a file, for messages."""
-    with contextlib.suppress(Exception):  # of a damaged file
+    """The names at the top of a file, for messages."""
+    with contextlib.suppress(Exception):  # the file may be damaged
         return ", ".join(map(printable, file)) or "nothing"
     return "nothing readable"
 
 
 def hdf5_array(data: h5py.Dataset, rows: Any = ()) -> Array:
-    """A dataset, or some rows of it, in memory.
+    """Reads a dataset, or some rows of it.
 
     Raises:
       UserError: damaged, or larger than 2 GiB.
@@ -408,12 +356,12 @@ def hdf5_array(data: h5py.Dataset, rows: Any = ()) -> Array:
 
 @contextlib.contextmanager
 def _readable(path: Path, expected: str) -> Iterator[None]:
-    """Within, whatever a reader raises means that the file is damaged or of another kind."""
+    """Within, any exception of a reader means that the file is damaged or of another kind."""
     try:
         yield
     except UserError:
         raise
-    except Exception as error:  # readers raise whatever they stumble over
+    except Exception as error:  # readers raise exceptions of any kind
         reason = printable(" ".join(str(error).split()) or type(error).__name__, 200)
         raise UserError(
             f"{printable(str(path))}: not readable as {expected} ({reason}); is it complete?"

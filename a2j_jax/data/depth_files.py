@@ -1,4 +1,4 @@
-"""Depth frames from files: one reader, with the same rules for building data sets and for predicting.
+"""The reader of depth frames, used for building data sets and for predicting.
 
 | file | `frame_format` of the track | depth |
 | --- | --- | --- |
@@ -8,9 +8,9 @@
 | 8-bit image or `.npy`, grey or the first channel | `stretch8` | grey levels, of which only the order counts |
 | 8-bit image or `.npy` | any other | refused |
 
-0, negative and non-finite values mean "no reading" everywhere. The kind of a file is told by its contents, not by its
-name. Every checksum of a PNG is verified (Pillow decodes on without); TIFF, PGM and `.npy` have none: their headers
-must fit their size.
+0, negative and non-finite values mean "no reading" everywhere. The contents of a file decide its kind, not its name.
+Every checksum of a PNG is verified, which Pillow does not do; TIFF, PGM and `.npy` have none: their headers must fit
+their size.
 """
 
 import contextlib
@@ -31,34 +31,28 @@ from PIL import Image
 
 from a2j_jax.data.array_files import parse_npy
 from a2j_jax.errors import UnreadableFrame, UserError, printable
-from a2j_jax.files import regular_file
+from a2j_jax.files import read_contents
 
-# Smaller floats are no depths in mm: no camera sees that near. Metres have outliers (65.535) above.
+# No camera measures depths below this. Frames in meters may have outliers (65.535) above it.
 NEAREST_MM = 20.0
 IN_METRES = (
     f"nearly all readings are below {NEAREST_MM:g} mm: are these meters (multiply by 1000), or is the unit of counts "
     "(depth_unit_mm) too small?"
 )
 _MOST_OUTLIERS = 0.01
-# Without loss, by Pillow's names.
+# The lossless ones, by Pillow's names.
 _TIFF_COMPRESSIONS = (
-    "raw",
-    "tiff_lzw",
-    "tiff_adobe_deflate",
-    "tiff_deflate",
-    "packbits",
-    "zstd",
-    "lzma",
-)
-_EXPECTED = "a depth frame (16-bit PNG, TIFF or PGM, or .npy)"
-_LARGEST_FILE = 1 << 30  # bytes
+    "raw", "tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "packbits", "zstd", "lzma",
+)  # fmt: skip
+#: For messages.
+EXPECTED = "a depth frame (16-bit PNG, TIFF or PGM, or .npy)"
 _MOST_PIXELS = 1 << 26
 _SATURATED = 65535
-# Pillow's own setting to keep the memory of one frame for the next: NYU frames read a third faster.
+# Pillow then reuses the memory of a frame for the next one: NYU frames read a third faster.
 if "PILLOW_BLOCKS_MAX" not in os.environ:
     Image.core.set_blocks_max(4)
 
-# Pillow logs what it raises as well.
+# Pillow also logs the errors that it raises.
 logging.getLogger("PIL.TiffImagePlugin").setLevel(logging.CRITICAL)
 
 Values = npt.NDArray[Any]
@@ -68,7 +62,7 @@ class DepthFile(NamedTuple):
     """A depth frame as read.
 
     Attributes:
-      depth: (H, W) uint16 or float32 mm, 0 = no reading; grey levels of an 8-bit image for `stretch8`. Not for writing.
+      depth: (H, W) uint16 or float32 mm, 0 = no reading; grey levels of an 8-bit image for `stretch8`. Read-only.
       description: the kind of file and the unit: "16-bit PNG, 0.25 mm per count".
     """
 
@@ -88,16 +82,21 @@ def read_depth(
       path: of the file.
       frame_format: the track's.
       depth_unit_mm: mm per count of integer values; an Intel SR305 has 0.125.
-      floats_in_mm: decimal numbers are mm whatever the unit, which a track has for its counts; else a unit other than
-        1 is refused with them, for whoever gives one means it.
+      floats_in_mm: the unit is the track's and does not apply to floats, which are mm. Otherwise the user gave the
+        unit, and floats with a unit other than 1 are refused.
 
     Raises:
-      UnreadableFrame: missing, damaged, of another kind, too large, in metres, or without any reading.
+      UnreadableFrame: missing, damaged, of another kind, too large, in meters, or without any reading.
       UserError: a unit that is not a positive number.
     """
     check_depth_unit(depth_unit_mm)
     try:
-        values, kind = _decode(_contents(Path(path)), frame_format)
+        try:
+            contents = read_contents(path, EXPECTED)
+        except UserError as error:
+            reason = str(error).removeprefix(f"{printable(str(path))}: ")
+            raise UnreadableFrame(reason) from error
+        values, kind = _decode(contents, frame_format)
         if floats_in_mm and values.dtype.kind == "f":
             depth_unit_mm = 1.0
         return _to_depth(values, kind, frame_format, depth_unit_mm)
@@ -106,7 +105,7 @@ def read_depth(
 
 
 def in_metres(depth: Values) -> bool:
-    """Whether nearly all readings are nearer than any camera sees, if they are mm."""
+    """Whether nearly all readings, taken as mm, are nearer than any camera measures."""
     plausible = np.count_nonzero(depth >= NEAREST_MM)
     return bool(plausible < _MOST_OUTLIERS * np.count_nonzero(depth > 0))
 
@@ -121,36 +120,22 @@ def check_depth_unit(depth_unit_mm: float) -> None:
         raise UserError(f"depth_unit_mm {depth_unit_mm:g}: expected a number above 0")
 
 
-def _contents(path: Path) -> bytes:
-    try:
-        regular_file(path, _EXPECTED)
-        if path.stat().st_size > _LARGEST_FILE:
-            raise UnreadableFrame(f"larger than 1 GiB; expected {_EXPECTED}")
-        return path.read_bytes()
-    except OSError as error:
-        raise UnreadableFrame(f"not readable ({error.strerror})") from error
-    except UnreadableFrame:
-        raise
-    except UserError as error:  # says where first; that is said by read_depth
-        raise UnreadableFrame(str(error).removeprefix(f"{printable(str(path))}: ")) from error
-
-
 def _decode(contents: bytes, frame_format: str) -> tuple[Values, str]:
-    """The numbers of a file, (H, W) of any type, and what kind of file it is."""
+    """The numbers of a file, (H, W) of any type, and a description of its kind."""
     for start, decode in _DECODERS.items():
         if contents.startswith(start):
             return decode(contents, frame_format)
-    known = next((name for start, name in _REFUSED.items() if contents.startswith(start)), "")
-    if known:
-        raise UnreadableFrame(f"is {known}; expected {_EXPECTED}")
+    for start, name in _REFUSED.items():
+        if contents.startswith(start):
+            raise UnreadableFrame(f"is {name}; expected {EXPECTED}")
     if not contents:
         raise UnreadableFrame("is empty; a download or copy was cut off")
-    raise UnreadableFrame(f"not an image, or cut off in its first bytes; expected {_EXPECTED}")
+    raise UnreadableFrame(f"not an image, or cut off in its first bytes; expected {EXPECTED}")
 
 
 def _to_depth(values: Values, kind: str, frame_format: str, depth_unit_mm: float) -> DepthFile:
-    """Values as stored -> depth; `kind` begins the description."""
-    by_order = frame_format == "stretch8"  # no unit matters there
+    """Converts stored values to depth; `kind` begins the description."""
+    by_order = frame_format == "stretch8"  # units do not matter there
     if values.ndim != 2 or not values.size:
         raise UnreadableFrame(
             "not one depth image (height, width)", detail=f"found shape {values.shape}"
@@ -182,12 +167,11 @@ def _to_depth(values: Values, kind: str, frame_format: str, depth_unit_mm: float
 
 
 def _in_mm(values: Values, unit_mm: float) -> Values:
-    """uint16 where values are of that type and need no scaling, else float32; not finite -> 0."""
+    """uint16 where values have that type and need no scaling, else float32; non-finite values become 0."""
     if values.dtype.kind == "f":
         if unit_mm != 1:
             raise UnreadableFrame(
-                "holds decimal numbers, which are taken for mm: leave out the depth unit, or save "
-                "whole numbers"
+                "holds floats, which are taken as mm: leave out the depth unit, or save integers"
             )
         with np.errstate(over="ignore"):  # a float64 beyond float32 becomes inf: no reading
             depth = values.astype(np.float32)
@@ -231,10 +215,10 @@ def _png(contents: bytes, frame_format: str) -> tuple[Values, str]:
 
 
 def _undamaged_png(contents: bytes) -> _Png:
-    """A PNG that is complete and of a sane size, and all of whose checksums match.
+    """Checks that a PNG is complete and of a plausible size, and that all its checksums match.
 
-    A chunk's checksum covers its type and its data, the compressed pixels among them: a changed bit anywhere is
-    noticed at 1 % of the cost of decoding. (The Adler-32 within the compressed data would need decoding them twice.)
+    A chunk's checksum covers its type and its data, compressed pixels included: any changed bit is noticed at 1 % of
+    the cost of decoding. (The Adler-32 inside the compressed data would need decoding them twice.)
     """
     at, view, png = 8, memoryview(contents), None
     while at + 12 <= len(contents):
@@ -250,9 +234,7 @@ def _undamaged_png(contents: bytes) -> _Png:
         if png is None:
             if kind != b"IHDR" or end - at != 21:
                 raise UnreadableFrame("damaged PNG: its header is missing")
-            width, height, bits, color, _, _, interlaced = struct.unpack_from(
-                ">IIBBBBB", contents, at + 8
-            )
+            width, height, bits, color, interlaced = struct.unpack_from(">IIBB2xB", contents, 16)
             _check_size(width, height)
             png = _Png(width, height, bits, color, interlaced, [])
         elif kind == b"IDAT":
@@ -297,7 +279,7 @@ def _tiff(contents: bytes, frame_format: str) -> tuple[Values, str]:
     if image.mode in ("I", "F", "I;16", "I;16B", "I;16L", "I;16N"):
         values = np.asarray(image)
         if image.mode == "I" and bits == 32 and not signed:
-            values = values.view(np.uint32)  # Pillow knows signed ones only
+            values = values.view(np.uint32)  # Pillow has signed ones only
         kind = "float TIFF" if image.mode == "F" else f"{bits}-bit TIFF"
         return values.astype(values.dtype.newbyteorder("="), copy=False), kind
     if bits > 8:
@@ -324,7 +306,7 @@ def _from_8_bit(image: Image.Image, kind: str, frame_format: str) -> tuple[Value
 
 
 def _load(contents: bytes, kind: str, png: _Png | None = None) -> Image.Image:
-    """A decoded image of one of Pillow's formats; `png`: of a PNG, whose rows are to be complete."""
+    """A decoded image of one of Pillow's formats; `png` describes a PNG, all rows of which must be there."""
     with (
         _damage_reported(),
         warnings.catch_warnings(action="ignore"),
@@ -343,19 +325,19 @@ def _load(contents: bytes, kind: str, png: _Png | None = None) -> Image.Image:
 
 @contextlib.contextmanager
 def _damage_reported() -> Iterator[None]:
-    """Within, whatever is raised means that the file is damaged."""
+    """Within, any exception means that the file is damaged."""
     try:
         yield
     except UnreadableFrame:
         raise
-    except Exception as error:  # Pillow raises whatever it stumbles over in a damaged file
+    except Exception as error:  # Pillow raises exceptions of any kind on a damaged file
         reason = "truncated image" if "truncated" in str(error) else "damaged or unsupported image"
         raise UnreadableFrame(f"{reason}; copy or download it again") from error
 
 
 @contextlib.contextmanager
 def _stderr_muted() -> Iterator[None]:
-    """Within, nothing reaches the terminal: libtiff prints errors by itself, which are raised as well."""
+    """Within, nothing reaches the terminal: libtiff prints the errors that are raised anyway."""
     try:
         terminal = os.dup(2)
     except OSError:  # it is closed
@@ -372,9 +354,9 @@ def _stderr_muted() -> Iterator[None]:
 
 
 def _load_all_rows(image: Any, png: _Png) -> None:
-    """Pillow leaves the rows that compressed data lack as they are, 0, without a word.
+    """Loads a PNG and checks that no row is missing: Pillow leaves rows that the compressed data lack at 0, silently.
 
-    A mark in the last pixel tells: decoded rows replace it. Where it is still there, the data are decoded once more.
+    Decoded rows replace a mark in the last pixel. Where it is still there, the data are decompressed once more.
     """
     bands = len(image.getbands())
     mark = (165, 90, 195, 60)[:bands] if bands > 1 else 165
@@ -392,7 +374,7 @@ _PGM_HEADER = re.compile(rb"P[25]" + rb"(?:\s|#[^\r\n]*[\r\n])+(\d{1,9})" * 3 + 
 
 
 def _pgm(contents: bytes, frame_format: str) -> tuple[Values, str]:
-    """A PGM's samples as they are: Pillow would scale them so that the header's highest becomes 65,535."""
+    """A PGM's samples unscaled: Pillow would scale them so that the header's maximum becomes 65,535."""
     header = _PGM_HEADER.match(contents[:4096])
     if header is None:
         raise UnreadableFrame("damaged PGM header")

@@ -43,12 +43,12 @@ from a2j_jax.evaluation.report import (
 from a2j_jax.evaluation.scores import Scores, marked, with_subsets
 from a2j_jax.evaluation.tables import Table, number
 from a2j_jax.files import check_output, local_path, replacing_together
+from a2j_jax.inference.predict import make_predict_fn, place_variables
 from a2j_jax.log import logger, progress
 from a2j_jax.runs.load import Restored, restore
 from a2j_jax.runs.run_dir import rank, ranking_metrics, read_starts
 from a2j_jax.track_files import find_track
 from a2j_jax.tracks import TrackSpec
-from a2j_jax.training import assembly
 
 # The joints of a submission to the HANDS 2017 challenge.
 _SUBMITTED_SKELETON = "hands2017"
@@ -133,7 +133,6 @@ def evaluate_checkpoint(
         data_dir or chosen.config.data.dir, split, batch_size, unclipped_boxes, on_bad_example
     )
     track = pipeline.as_stored(data.dir, track)
-    chosen = chosen._replace(track=track)
     # Loaded before anything is predicted: a damaged one is found now.
     raw = restore(directory, chosen.step, "raw") if chosen.averaged else None
     final = restore(directory, "latest") if step is None else chosen
@@ -256,7 +255,8 @@ def run_table(
         return None
     config, unit = restored.config, next(iter(scores.values())).unit
     try:
-        frames = pipeline.num_frames(data.dir, restored.track, config.data.train_split)
+        track = pipeline.as_stored(data.dir, restored.track)
+        frames = pipeline.num_frames(data.dir, track, config.data.train_split)
     except UserError:
         frames = 0
     ends = {"best": min(ranking, key=lambda step: rank(ranking[step])), "final": max(ranking)}
@@ -304,14 +304,13 @@ def predict_split(restored: Restored, data: SplitToScore) -> tuple[JointSet, Fra
       UserError: no data, or a network that predicts joints that are not finite.
     """
     track = pipeline.as_stored(data.dir, restored.track)
-    predict = assembly.predict_of(restored.model, track)
+    predict, variables = make_predict_fn(restored.model, track), place_variables(restored.variables)
     frames = pipeline.num_frames(data.dir, track, data.split) // distributed.count()
     batches = pipeline.eval_batches(
         data.dir, track, data.split, data.batch_size, on_bad_example=data.on_bad_example
     )
     if data.unclipped_boxes:
         batches = with_unclipped_boxes(batches)
-    variables = assembly.place_variables(restored.variables)
     with progress(f"evaluating step {restored.step}", frames, "frames") as advance:
         found = predict_batches(lambda b: predict(variables, b), batches, track, advance)
     if not np.isfinite(found[0].joints_uvd).all():

@@ -24,10 +24,10 @@ from a2j_jax.evaluation.provenance import record_of_frames, with_origin
 from a2j_jax.evaluation.published import published_table
 from a2j_jax.evaluation.scores import CURVE_LIMIT, Scores, marked
 from a2j_jax.figures.page import Figure, new_page
+from a2j_jax.inference.predict import make_predict_fn, place_variables
 from a2j_jax.log import progress
 from a2j_jax.runs.load import Restored, restore
 from a2j_jax.tracks import TrackSpec
-from a2j_jax.training import assembly
 
 _BATCH = 64
 _PAPER = "A2J in the paper"
@@ -156,8 +156,8 @@ def _predict(
 ) -> tuple[JointSet, Frames]:
     track = restored.track
     data_dir = data_dir or restored.config.data.dir
-    predict = assembly.predict_of(restored.model, track)
-    variables = assembly.place_variables(restored.variables)
+    predict = make_predict_fn(restored.model, track)
+    variables = place_variables(restored.variables)
     count = pipeline.num_frames(data_dir, track, split)
     batches = pipeline.eval_batches(data_dir, track, split, _BATCH)
     with progress(f"evaluating {name}, step {restored.step}", count, "frames") as advance:

@@ -29,7 +29,8 @@ from a2j_jax.evaluation.scores import score_pdj
 from a2j_jax.evaluation.tables import ABSENT, Table, as_printed, markdown, print_table
 from a2j_jax.files import local_path, read_json, write_file
 from a2j_jax.log import logger
-from a2j_jax.models.a2j import PoseNetwork
+from a2j_jax.models.a2j import PoseNetwork, variable_shapes
+from a2j_jax.runs.experiment import resolve
 from a2j_jax.runs.load import Restored, restore
 from a2j_jax.runs.run_dir import read_starts, run_and_step
 from a2j_jax.tools.speed import (
@@ -40,7 +41,6 @@ from a2j_jax.tools.speed import (
 )
 from a2j_jax.track_files import find_track
 from a2j_jax.tracks import TrackSpec
-from a2j_jax.training import assembly
 from a2j_jax.training.preemption import StopRequests, stopped
 from a2j_jax.training.run import run_experiment
 from a2j_jax.weights.convert import check_weights
@@ -321,15 +321,15 @@ def unusable_weights(config: Config) -> str | None:
     source = config.model.init_from
     if source is None or run_and_step(source)[0].is_dir():
         return None
-    track = assembly.track_of(config)
-    model = assembly.make_model(config, track)
+    experiment = resolve(config)
+    model = experiment.model
     if not local_path(source).exists():
         return f"{source} is not there" + (
             " (docs/weights.md)"
             if model.width == PoseNetwork.width
             else f"; ImageNet's are of width {PoseNetwork.width} and this network is of {model.width}: --budget full"
         )
-    expected = assembly.expected_variables(model, track)
+    expected = variable_shapes(model, experiment.track.crop_size)
     try:
         check_weights(source, expected, backbone=model.backbone, head_depth=config.model.head_depth)
     except UserError:
@@ -394,7 +394,7 @@ def split_to_score(config: Config, asked: str | None) -> str:
     Raises:
       UserError: there is no such split, or the one asked for has no labels.
     """
-    track = assembly.track_of(config)
+    track = resolve(config).track
     if pipeline.has_labels(config.data.dir, track, asked or "test"):
         return asked or "test"
     ranks = config.data.eval_split

@@ -13,9 +13,9 @@ from a2j_jax.errors import UserError
 from a2j_jax.evaluation import evaluate_run
 from a2j_jax.evaluation.scores import score_errors
 from a2j_jax.runs.checkpoints import save_variables
+from a2j_jax.runs.experiment import resolve
 from a2j_jax.runs.load import Restored
 from a2j_jax.runs.run_dir import ranking_metrics
-from a2j_jax.training import assembly
 from tests import tiny
 
 
@@ -27,7 +27,7 @@ def workdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def restored(config: Any, step: int = 6) -> Restored:
-    return Restored(None, {}, assembly.track_of(config), config, step, False)  # type: ignore[arg-type]
+    return Restored(resolve(config), {}, step, False)
 
 
 def test_a_joint_that_training_never_labels_leaves_no_baselines(
@@ -37,7 +37,7 @@ def test_a_joint_that_training_never_labels_leaves_no_baselines(
         raise UserError("1 of 21 joints are never labelled")
 
     monkeypatch.setattr(evaluate_run, "mean_pose", never)
-    track = assembly.track_of(tiny.config(tiny_data))
+    track = resolve(tiny.config(tiny_data)).track
     data, frames = evaluate_run.SplitToScore(tiny_data, batch_size=8), cast(Any, None)
     assert evaluate_run.baselines(frames, track, data, "train") == {}
     assert logged == ["no baselines: 1 of 21 joints are never labelled"]
@@ -103,7 +103,7 @@ def test_only_boxes_can_be_unclipped(workdir: Path, tiny_data: Path) -> None:
 def test_a_run_tells_its_best_and_its_final_epoch(tiny_data: Path) -> None:
     ranking = {3: {"error": 20.0, "frames": 16.0}, 6: {"error": 21.5, "frames": 16.0}}
     config = tiny.config(tiny_data)
-    track = assembly.track_of(config)
+    track = resolve(config).track
     scores = {step: score_errors(np.full((4, 21), float(step)), track) for step in (6, 3)}
     data = evaluate_run.SplitToScore(tiny_data)
     table = evaluate_run.run_table(ranking, restored(config), scores, data)
@@ -118,7 +118,7 @@ def test_a_run_tells_its_best_and_its_final_epoch(tiny_data: Path) -> None:
 
 def test_the_best_may_be_the_final_one_and_training_frames_gone(tmp_path: Path) -> None:
     config = tiny.config()
-    track = assembly.track_of(config)
+    track = resolve(config).track
     scores = {6: score_errors(np.ones((4, 21)), track)}
     ranking, data = {6: {"error": 20.0}}, evaluate_run.SplitToScore(tmp_path)
     table = evaluate_run.run_table(ranking, restored(config), scores, data)
