@@ -6,13 +6,15 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 INSTALLED := $(VENV)/.installed
 
-.PHONY: quickstart pictures test test-fast lint clean help
+.PHONY: quickstart pictures test test-fast lint docs release-check clean help
 
 help:
 	@echo "make quickstart   install, render hands, train, evaluate, draw pictures (about 12 minutes on 2 cores)"
 	@echo "make test         install and run every test (about 10 minutes on 2 cores)"
 	@echo "make test-fast    the developer loop: everything but the slow tests"
-	@echo "make lint         ruff and mypy"
+	@echo "make lint         ruff, mypy, import layers, spelling"
+	@echo "make docs         build the documentation site into site/; warnings are errors"
+	@echo "make release-check  build wheel and sdist, and test the wheel outside the checkout"
 	@echo "make clean        remove the environment and builds; runs and data stay"
 
 $(INSTALLED): pyproject.toml constraints.txt
@@ -50,6 +52,21 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/codespell
+
+$(VENV)/.installed-docs: $(INSTALLED)
+	@$(PIP) --constraint constraints.txt --editable '.[docs]'
+	@touch $@
+
+docs: $(VENV)/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+release-check: $(INSTALLED) lint docs
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/python -m pytest tests/test_wheel.py
+	@ls -l dist
 
 clean:
-	rm -rf $(VENV) build dist
+	rm -rf $(VENV) build dist site

@@ -1,0 +1,58 @@
+"""The Python of README and docs runs, on a tiny network and a rendered frame."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from a2j_jax import Camera, Predictor
+from a2j_jax.runs.checkpoints import save_variables
+from a2j_jax.tracks import get_track
+from tests import tiny
+from tests.conftest import REPOSITORY
+
+PAGES = ("README.md", "docs/own_frames.md", "docs/questions.md")
+
+
+def blocks(page: str) -> list[str]:
+    """The Python of a page, block by block."""
+    text = (REPOSITORY / page).read_text(encoding="utf-8")
+    return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+
+
+@pytest.fixture
+def frame(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
+    """A ball where a hand would be, in `frame.png` of the working directory, beside the run `runs/mine`."""
+    v, u = np.mgrid[:480, :640]
+    apart = np.hypot((u - 320) * 600 / 475, (v - 240) * 600 / 475)  # mm
+    depth = np.where(apart < 60, 660 - np.sqrt(np.maximum(3600 - apart**2, 0)), 0)
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(depth.astype(np.uint16)).save("frame.png")
+    save_variables(tmp_path / "runs" / "mine", tiny.variables(), tiny.config())
+    return depth.astype(np.float32)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES)
+def test_the_python_of_a_page_runs(page: str, frame: np.ndarray) -> None:
+    camera = get_track("synthetic_hand").camera
+    assert isinstance(camera, Camera)
+    names: dict[str, Any] = {
+        "np": np,
+        "Path": Path,
+        "Camera": Camera,
+        "camera": camera,
+        "depth_mm": frame,
+        "frames": [frame, frame],
+        "centers_uvd": [(320, 240, 600), (310, 240, 610)],
+    }
+    names["predictor"] = Predictor.from_checkpoint("runs/mine", camera=camera)
+    found = blocks(page)
+    assert found
+    for block in found:
+        program = compile(block, page, "exec")
+        if "# needs a camera" not in block:
+            exec(program, names)

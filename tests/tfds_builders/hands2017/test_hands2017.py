@@ -1,0 +1,318 @@
+"""HANDS 2017 as shipped: xyz labels, a test set with boxes and without labels, or with yours."""
+
+import pickle
+
+import numpy as np
+import pytest
+
+from a2j_jax import geometry
+from a2j_jax.errors import UserError
+from a2j_jax.evaluation.joint_files import write_submission
+from a2j_jax.tracks import get_track
+from tests.distributions import hands2017 as fixture
+from tests.distributions.drawing import draw_depth
+from tfds_builders import hands2017
+from tfds_builders.crop_plan import plan_crops
+from tfds_builders.hands2017 import Hands2017Distribution
+from tfds_builders.raw_files import UnreadableFrame
+from tfds_builders.reader import RawReader
+
+TRACK = get_track("hands2017")
+FRAMES = {"train": 4, "test": 3}
+# Labels are printed with four decimals of a mm: a thousandth of a px, or of a mm.
+PRINTED = 1e-3
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("hands2017")
+    return folder, fixture.write(folder, FRAMES)
+
+
+def test_frames_and_labels(written):
+    folder, labels = written
+    distribution = pickle.loads(pickle.dumps(Hands2017Distribution(folder)))
+    splits = distribution.splits()
+    assert {name: len(split) for name, split in splits.items()} == FRAMES
+    train, test = splits["train"], splits["test"]
+    np.testing.assert_allclose(train.joints_uvd, labels["train"], atol=PRINTED)
+    assert train.joints_uvd.dtype == np.float32
+    assert train.boxes_px is None
+    assert train.frame_ids[2] == "training/images/image_D00000003.png"
+    assert test.joints_uvd is None
+    assert test.frame_ids[0] == "frame/images/image_D00000001.png"
+    for name, split in splits.items():
+        for row, (source, joints) in enumerate(zip(split.sources, labels[name], strict=True)):
+            if name == "train" and row == fixture.MISSING_TRAIN_ROW:
+                with pytest.raises(UnreadableFrame, match=r"image_D00000002\.png: no such file"):
+                    distribution.read_depth(source)
+                continue
+            np.testing.assert_array_equal(
+                distribution.read_depth(source), draw_depth(joints, TRACK)
+            )
+    assert ["at least 1 missing" in fault for fault in train.faults] == [True]
+    assert train.notes == test.faults == ()
+    assert train.numbers.tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("box_format", ["sizes", "corners"])
+def test_boxes_whatever_their_format(tmp_path, box_format):
+    labels = fixture.write(tmp_path, {"test": 4}, box_format=box_format)["test"]
+    split = Hands2017Distribution(tmp_path).splits()["test"]
+    np.testing.assert_allclose(split.boxes_px, fixture.boxes_around(labels), atol=0.02)
+    said = "x y width height" if box_format == "sizes" else "x0 y0 x1 y1"
+    assert split.notes == (f"BoundingBox.txt: read as {said}",)
+
+
+def test_labels_of_the_test_set_in_any_order(tmp_path):
+    labels = fixture.write(tmp_path, {"test": 3}, test_labels=True)["test"]
+    path = tmp_path / "frame" / "Test_Annotation.txt"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("frame\\images\\" + lines[2] + "frame/images/" + lines[0])
+    split = Hands2017Distribution(tmp_path).splits()["test"]
+    np.testing.assert_allclose(split.joints_uvd[[0, 2]], labels[[0, 2]], atol=PRINTED)
+    assert np.isnan(split.joints_uvd[1]).all()
+    assert any("1 of 3 frames without a label" in note for note in split.notes)
+
+    path.write_text("".join(lines) + lines[0].replace("00000001", "00000009"))
+    split = Hands2017Distribution(tmp_path).splits()["test"]
+    np.testing.assert_allclose(split.joints_uvd, labels, atol=PRINTED)
+    assert split.faults == ("Test_Annotation.txt: 1 line of no test frame",)
+
+    path.write_text(lines[0].replace("00000001", "00000009"))
+    with pytest.raises(UserError, match="labels none of the test frames"):
+        Hands2017Distribution(tmp_path).splits()
+
+
+@pytest.mark.parametrize("inside", ["training", "frame", "Hands2017_data"])
+def test_the_data_lie_where_people_put_them(tmp_path, inside):
+    nested = inside == "Hands2017_data"
+    fixture.write(tmp_path / (inside if nested else ""), {"train": 1, "test": 1})
+    folder = tmp_path if nested else tmp_path / inside
+    distribution = Hands2017Distribution(folder)
+    splits = distribution.splits()
+    expected = {"training": ["train"], "frame": ["test"]}.get(inside, ["train", "test"])
+    assert list(splits) == expected
+    for name, split in splits.items():
+        prefix = {"train": "training", "test": "frame"}[name]
+        assert split.frame_ids == [f"{prefix}/images/image_D00000001.png"]
+        assert distribution.read_depth(split.sources[0]).shape == (480, 640)
+
+
+def test_the_label_file_beside_the_training_folder(tmp_path):
+    fixture.write(tmp_path, {"train": 1})
+    (tmp_path / "training" / "Training_Annotation.txt").rename(tmp_path / "Training_Annotation.txt")
+    distribution = Hands2017Distribution(tmp_path)
+    split = distribution.splits()["train"]
+    assert distribution.read_depth(split.sources[0]).shape == (480, 640)
+
+
+@pytest.mark.parametrize("name", ["frame/BBox.TXT", "frame/images/b.txt", "frame_bbox.txt"])
+def test_boxes_are_told_by_their_lines(tmp_path, name):
+    fixture.write(tmp_path, {"test": 1})
+    (tmp_path / "frame" / "BoundingBox.txt").rename(tmp_path / name)
+    assert Hands2017Distribution(tmp_path).splits()["test"].boxes_px is not None
+
+
+def test_boxes_alone_make_no_test_frames_of_the_training_set(tmp_path):
+    fixture.write(tmp_path, {"train": 1, "test": 1})
+    (tmp_path / "frame" / "BoundingBox.txt").rename(tmp_path / "BoundingBox.txt")
+    (tmp_path / "frame").rename(tmp_path / "kept elsewhere")
+    assert list(Hands2017Distribution(tmp_path).splits()) == ["train"]
+
+
+def test_two_files_of_boxes(tmp_path):
+    fixture.write(tmp_path, {"test": 1})
+    path = tmp_path / "frame" / "BoundingBox.txt"
+    (tmp_path / "frame" / "images" / "copy.txt").write_text(path.read_text())
+    with pytest.raises(UserError, match=r"BoundingBox\.txt and .*copy\.txt: both hold boxes"):
+        Hands2017Distribution(tmp_path).splits()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["frame/Annotation.txt", "frame/labels.txt", "frame/images/x.txt", "frame_test_annotation.txt"],
+)
+def test_labels_are_told_by_their_lines(tmp_path, name):
+    labels = fixture.write(tmp_path, {"train": 1, "test": 2}, test_labels=True)["test"]
+    (tmp_path / "frame" / "Test_Annotation.txt").rename(tmp_path / name)
+    # The other split's may lie beside them.
+    (tmp_path / "training" / "Training_Annotation.txt").rename(tmp_path / "Training_Annotation.txt")
+    split = Hands2017Distribution(tmp_path).splits()["test"]
+    np.testing.assert_allclose(split.joints_uvd, labels, atol=PRINTED)
+    assert f"{name.rsplit('/', 1)[-1]}: read as labels of the test frames" in split.notes
+
+
+def test_training_labels_of_another_name(tmp_path):
+    fixture.write(tmp_path, {"train": 1})
+    place = tmp_path / "training"
+    (place / "Training_Annotation.txt").rename(place / "Annotations.txt")
+    (place / "readme.txt").write_text("Thank you for your interest.")
+    assert len(Hands2017Distribution(tmp_path).splits()["train"]) == 1
+    (place / "copy.txt").write_text((place / "Annotations.txt").read_text())
+    with pytest.raises(UserError, match=r"Annotations\.txt and .*copy\.txt: both hold labels"):
+        Hands2017Distribution(tmp_path).splits()
+
+
+def test_labels_in_several_files(tmp_path):
+    labels = fixture.write(tmp_path, {"test": 4}, test_labels=True)["test"]
+    lines = (tmp_path / "frame" / "Test_Annotation.txt").read_text().splitlines(keepends=True)
+    (tmp_path / "frame" / "Test_Annotation.txt").unlink()
+    (tmp_path / "frame" / "seen.txt").write_text(lines[3] + lines[0])
+    (tmp_path / "frame" / "unseen.txt").write_text(lines[1])
+    split = Hands2017Distribution(tmp_path).splits()["test"]
+    np.testing.assert_allclose(split.joints_uvd[[0, 1, 3]], labels[[0, 1, 3]], atol=PRINTED)
+    assert np.isnan(split.joints_uvd[2]).all()
+    assert "seen.txt + unseen.txt: 1 of 4 frames without a label" in split.notes
+
+    (tmp_path / "frame" / "unseen.txt").write_text(lines[1] + lines[3])
+    with pytest.raises(
+        UserError, match=r"seen\.txt and .*unseen\.txt: both label 1 frame .*image_D00000004"
+    ):
+        Hands2017Distribution(tmp_path).splits()
+
+
+def test_text_files_that_are_neither_are_named(tmp_path):
+    fixture.write(tmp_path, {"test": 1}, test_labels=True)
+    labels = tmp_path / "frame" / "Test_Annotation.txt"
+    labels.rename(tmp_path / "frame" / "submission.txt")  # predictions, not labels
+    (tmp_path / "frame" / "readme.txt").write_text("Thank you for your interest.")
+    split = Hands2017Distribution(tmp_path).splits()["test"]
+    assert split.joints_uvd is None
+    assert split.notes[0].startswith("readme.txt, submission.txt: not read; expected lines of")
+
+
+def cut(path, rows):
+    """Keeps some lines of a file, in that order."""
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(lines[row] for row in rows))
+
+
+@pytest.mark.parametrize("rows", [[4, 5, 6], [3, 0, 6, 1, 5, 2, 4], None])
+def test_test_frames_keep_their_numbers(tmp_path, rows):
+    """A part of the box file, the whole in another order, or a part of the images without boxes."""
+    labels = fixture.write(tmp_path, {"test": 7}, test_labels=True)["test"]
+    boxes = fixture.boxes_around(labels)
+    if rows is None:
+        (tmp_path / "frame" / "BoundingBox.txt").unlink()
+        for number in (1, 2, 3, 4):
+            (tmp_path / "frame" / "images" / f"image_D0000000{number}.png").unlink()
+    else:
+        cut(tmp_path / "frame" / "BoundingBox.txt", rows)
+    expected = sorted(rows or [4, 5, 6])
+    split = Hands2017Distribution(tmp_path).splits()["test"]
+    assert split.numbers.tolist() == expected
+    assert split.frame_ids == [f"frame/images/image_D0000000{row + 1}.png" for row in expected]
+    np.testing.assert_allclose(split.joints_uvd, labels[expected], atol=PRINTED)
+    if rows is not None:
+        np.testing.assert_allclose(split.boxes_px, boxes[expected], atol=0.02)
+
+
+def test_training_frames_in_any_order(tmp_path):
+    labels = fixture.write(tmp_path, {"train": 4})["train"]
+    cut(tmp_path / "training" / "Training_Annotation.txt", [3, 0, 2, 0])
+    split = Hands2017Distribution(tmp_path).splits()["train"]
+    assert (split.numbers.tolist(), split.rows.tolist()) == ([0, 2, 3], [1, 2, 0])
+    np.testing.assert_allclose(split.joints_uvd, labels[[0, 2, 3]], atol=PRINTED)
+
+
+def test_frames_without_numbers_keep_the_order_of_the_file(tmp_path):
+    fixture.write(tmp_path, {"test": 2})
+    path = tmp_path / "frame" / "BoundingBox.txt"
+    path.write_text(path.read_text().replace("image_D00000001", "other"))
+    split = Hands2017Distribution(tmp_path).splits()["test"]
+    assert split.numbers is None
+    assert split.frame_ids[0] == "frame/images/other.png"
+    assert any("numbered in their order" in note for note in split.notes)
+
+
+def test_a_submission_names_the_frames_that_were_predicted(tmp_path):
+    """The `index` of an example is the frame's number, and a submission file counts by it."""
+    fixture.write(tmp_path / "raw", {"test": 7})
+    cut(tmp_path / "raw" / "frame" / "BoundingBox.txt", [6, 4, 5])
+    split = Hands2017Distribution(tmp_path / "raw").splits()["test"]
+    plan = plan_crops(TRACK, "test", split, "depth")
+    reader = RawReader(
+        TRACK, Hands2017Distribution(tmp_path / "raw"), {"test": split}, {"test": plan}
+    )
+    examples = list(reader.job("test", range(3))())
+    assert [example["index"] for example in examples] == [4, 5, 6]
+    write_submission(
+        tmp_path / "submission.txt", np.ones((3, 21, 3)), [e["index"] for e in examples]
+    )
+    named = [line.split("\t")[0] for line in (tmp_path / "submission.txt").open()]
+    assert named == [example["frame_id"] for example in examples]
+
+
+def test_test_frames_without_boxes_come_in_name_order(tmp_path):
+    fixture.write(tmp_path, {"test": 3})
+    (tmp_path / "frame" / "BoundingBox.txt").unlink()
+    split = Hands2017Distribution(tmp_path).splits()["test"]
+    assert split.boxes_px is None
+    assert split.frame_ids == [f"frame/images/image_D0000000{i}.png" for i in (1, 2, 3)]
+    assert "no BoundingBox.txt" in split.notes[0]
+
+
+def test_labels_are_projected_with_the_tracks_camera(tmp_path):
+    fixture.write(tmp_path, {"train": 1})
+    xyz = np.tile([10.0, -20.0, 500.0], (21, 1))
+    xyz[3, 2] = 0.0  # behind or in the camera: no label
+    path = tmp_path / "training" / "Training_Annotation.txt"
+    path.write_text("image_D00000001.png\t" + "\t".join(f"{x:.4f}" for x in xyz.ravel()) + "\t\n")
+    split = Hands2017Distribution(tmp_path).splits()["train"]
+    expected = geometry.xyz_to_uvd([10, -20, 500], TRACK.camera)
+    assert expected[1] < TRACK.camera.v0  # y points down
+    np.testing.assert_allclose(split.joints_uvd[0, 0], expected, rtol=1e-6)
+    assert np.flatnonzero(np.isnan(split.joints_uvd[0]).any(-1)).tolist() == [3]
+    assert "1 joint of 1 frame not labeled" in split.notes[0]
+
+
+def test_labels_and_frames_of_different_number(tmp_path):
+    labels = fixture.write(tmp_path, {"train": 2, "test": 3})
+    fixture.write_labels(tmp_path / "training/Training_Annotation.txt", labels["train"][:1])
+    boxes = fixture.boxes_around(labels["test"])[:2]
+    fixture.write_boxes(tmp_path / "frame/BoundingBox.txt", boxes, "sizes")
+    splits = Hands2017Distribution(tmp_path).splits()
+    assert (len(splits["train"]), len(splits["test"])) == (1, 2)
+    for split in splits.values():
+        assert ["1 that it does not list" in fault for fault in split.faults] == [True]
+
+
+def test_repeated_lines(tmp_path):
+    labels = fixture.write(tmp_path, {"train": 2, "test": 1})["train"]
+    for path in ("training/Training_Annotation.txt", "frame/BoundingBox.txt"):
+        text = (tmp_path / path).read_text()
+        (tmp_path / path).write_text(text + text)
+    with pytest.raises(UserError, match=r"BoundingBox\.txt: expected every frame once"):
+        Hands2017Distribution(tmp_path).splits()
+    split = Hands2017Distribution(tmp_path / "training").splits()["train"]
+    assert (len(split), split.total, split.rows.tolist()) == (2, 4, [0, 1])
+    np.testing.assert_allclose(split.joints_uvd, labels, atol=PRINTED)
+
+
+def test_labels_of_another_data_set(tmp_path):
+    fixture.write(tmp_path, {"train": 1})
+    path = tmp_path / "training" / "Training_Annotation.txt"
+    path.write_text("image_D00000001.png\t" + "1.0\t" * 42 + "\n")
+    with pytest.raises(UserError, match=r"line 1: .*63 numbers \(21 joints x \(x y z mm\)\)"):
+        Hands2017Distribution(tmp_path).splits()
+
+
+def test_labels_without_frames(tmp_path):
+    fixture.write_labels(tmp_path / "training/Training_Annotation.txt", np.full((1, 21, 3), 300.0))
+    with pytest.raises(UserError, match="images: no such folder"):
+        Hands2017Distribution(tmp_path).splits()
+
+
+def test_nothing_there(tmp_path):
+    with pytest.raises(UserError) as error:
+        Hands2017Distribution(tmp_path).splits()
+    assert str(tmp_path) in str(error.value)
+    assert "\n" not in str(error.value)
+    assert error.value.instructions == hands2017.DOWNLOAD
+    for needed in (hands2017.HOMEPAGE, "--manual_dir", "training/Training_Annotation.txt"):
+        assert needed in hands2017.DOWNLOAD
+
+
+def test_the_builder_is_called_as_the_track():
+    assert hands2017.Hands2017.name == "hands2017"

@@ -1,0 +1,284 @@
+"""ITOP as downloaded: which frames count, where their joints are, and what a broken file says."""
+
+import pickle
+
+import h5py
+import numpy as np
+import pytest
+from scipy import io
+
+from a2j_jax.errors import UserError
+from a2j_jax.skeletons import ITOP
+from a2j_jax.tracks import get_track
+from tests.distributions import itop as raw
+from tfds_builders import itop
+from tfds_builders.build import build_raw
+from tfds_builders.itop import ItopDistribution
+from tfds_builders.raw_files import UnreadableFrame
+
+TRACKS = {"itop_front": "side", "itop_top": "top"}
+
+
+@pytest.fixture
+def front(tmp_path):
+    """Two splits of the front view."""
+    labels = raw.write(tmp_path, {"train": 3, "test": 4}, seed=1)
+    return ItopDistribution(tmp_path), labels
+
+
+@pytest.mark.parametrize("track", TRACKS)
+def test_frames_and_labels_are_what_was_written(tmp_path, track):
+    labels = raw.write(tmp_path, {"train": 5, "test": 4}, track=track)
+    distribution = ItopDistribution(tmp_path, track)
+    splits = distribution.splits()
+    assert list(splits) == ["train", "test"]
+    head, foot = ITOP.joints.index("head"), ITOP.joints.index("left_foot")
+    for name, split in splits.items():
+        assert len(split) == len(labels[name])
+        assert split.total == len(split) + (len(split) + 1) // 2
+        assert split.joints_uvd.dtype == np.float32
+        np.testing.assert_array_equal(split.joints_uvd, labels[name])
+        with h5py.File(tmp_path / f"ITOP_{TRACKS[track]}_{name}_labels.h5") as file:
+            np.testing.assert_array_equal(split.rows, np.flatnonzero(file["is_valid"]))
+            assert list(split.frame_ids) == [file["id"][row].decode() for row in split.rows]
+        with h5py.File(tmp_path / f"ITOP_{TRACKS[track]}_{name}_depth_map.h5") as file:
+            metres = file["data"][()].astype(np.float64)
+        for i in range(len(split)):
+            depth = distribution.read_depth(split.sources[i])
+            assert depth.dtype == np.float32
+            np.testing.assert_allclose(depth, metres[split.rows[i]] * 1000, rtol=1e-6)
+            # The surface around a joint is a little nearer than the joint; from above, heads hide feet.
+            for joint in (head, foot) if track == "itop_front" else (head,):
+                u, v, d = split.joints_uvd[i, joint]
+                patch = depth[int(v) - 2 : int(v) + 3, int(u) - 2 : int(u) + 3]
+                assert d - 250 < np.median(patch) < d
+        assert any("frames marked invalid" in note for note in split.notes)
+
+
+def test_published_joints_project_into_the_published_boxes(official):
+    for view, track in (("side", "itop_front"), ("top", "itop_top")):
+        folder = official / f"itop_{view}"
+        xyz = io.loadmat(folder / f"itop_{view}_keypoints3D_test.mat")["keypoints3D"]
+        boxes = io.loadmat(folder / f"itop_{view}_bndbox_test.mat")["FRbndbox_test"]
+        assert len(xyz) == itop.PUBLISHED_FRAMES["test"]
+        uvd, lost = itop._project(xyz.astype(np.float64), track)
+        assert lost == 0
+        inside = (uvd[..., :2] > boxes[:, None, :2] - 5) & (uvd[..., :2] < boxes[:, None, 2:] + 5)
+        assert inside.mean() > 0.99
+        np.testing.assert_allclose(uvd[..., 2], xyz[..., 2] * 1000, rtol=1e-6)
+
+
+def test_one_split_is_enough(tmp_path):
+    raw.write(tmp_path, {"test": 2})
+    assert list(ItopDistribution(tmp_path).splits()) == ["test"]
+
+
+def test_a_file_in_a_folder_of_its_name_is_found(front, tmp_path):
+    distribution, labels = front
+    path = tmp_path / "ITOP_side_test_depth_map.h5"
+    inside = path.rename(tmp_path / "x")
+    path.mkdir()
+    inside.rename(path / path.name)
+    split = distribution.splits()["test"]
+    assert distribution.read_depth(split.sources[0]).max() > 0
+    assert len(split) == len(labels["test"])
+
+
+def test_what_to_download_is_said(tmp_path):
+    distribution = ItopDistribution(tmp_path)
+    with pytest.raises(UserError, match="no ITOP_side_") as error:
+        distribution.splits()
+    assert "ITOP_side_train_depth_map.h5" in error.value.instructions
+    with pytest.raises(UserError, match="there is no such folder"):
+        ItopDistribution(tmp_path / "absent").splits()
+    raw.write(tmp_path, {"test": 1}, track="itop_top")
+    with pytest.raises(UserError, match="other view: track itop_top"):
+        distribution.splits()
+    (tmp_path / "ITOP_side_test_images.h5").touch()  # of the right view, but not what is needed
+    with pytest.raises(UserError, match=r"no ITOP_side_.* and labels") as error:
+        distribution.splits()
+    assert "other view" not in str(error.value)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_files_a_folder_deeper_and_in_lower_case(tmp_path, packed):
+    labels = raw.write(tmp_path / "sub", {"test": 2}, packed=packed)["test"]
+    for path in sorted((tmp_path / "sub").iterdir()):
+        path.rename(path.with_name(path.name.lower()))
+    raw.write(tmp_path, {"test": 1}, track="itop_top")
+    distribution = ItopDistribution(tmp_path)
+    split = distribution.splits()["test"]
+    np.testing.assert_array_equal(split.joints_uvd, labels)
+    assert distribution.read_depth(split.sources[0]).any()
+
+
+@pytest.mark.parametrize(("gone", "kept"), [("labels", "depth_map"), ("depth_map", "labels")])
+def test_half_a_split_is_named(front, tmp_path, gone, kept):
+    (tmp_path / f"ITOP_side_test_{gone}.h5").unlink()
+    with pytest.raises(UserError, match=f"ITOP_side_test_{kept}.h5 without ITOP_side_test_{gone}"):
+        front[0].splits()
+
+
+@pytest.mark.parametrize("part", ["depth_map", "labels"])
+def test_truncated_and_foreign_files_are_named(front, tmp_path, part):
+    path = tmp_path / f"ITOP_side_test_{part}.h5"
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(UserError, match=rf"{path.name}: not readable as an HDF5.*trunc"):
+        front[0].splits()
+    path.write_bytes(b"<html>not found</html>")
+    with pytest.raises(UserError, match=rf"{path.name}: not readable as an HDF5"):
+        front[0].splits()
+    path.unlink()
+    with h5py.File(path, "w") as file:
+        file["pictures"] = np.zeros(3)
+    with pytest.raises(UserError, match=r"has no `\w+` \(it has: pictures\)"):
+        front[0].splits()
+
+
+@pytest.mark.parametrize(
+    ("part", "key", "array", "message"),
+    [
+        ("depth_map", "data", np.zeros((6, 120, 160), np.float16), r"\(6, 120, 160\) float16; exp"),
+        ("depth_map", "data", np.zeros((6, 240, 320), np.uint16), "depth in meters"),
+        ("depth_map", "id", np.zeros(5), r"`id` has shape \(5,\)"),
+        ("labels", "real_world_coordinates", np.zeros((6, 19, 3)), r"expected \(6, 15, 3\)"),
+        ("labels", "real_world_coordinates", np.zeros((4, 15, 3)), r"has shape \(4, 15, 3\)"),
+        ("labels", "id", raw.frame_ids(7)[1:], "`id`s are not the same"),
+        ("labels", "is_valid", np.zeros(6, np.uint8), "not one of 6 frames is marked valid"),
+    ],
+)
+def test_wrong_contents_are_named(front, tmp_path, part, key, array, message):
+    with h5py.File(tmp_path / f"ITOP_side_test_{part}.h5", "r+") as file:
+        del file[key]
+        file[key] = array
+    with pytest.raises(UserError, match=message):
+        front[0].splits()
+
+
+def test_labels_of_another_split_are_refused(front, tmp_path):
+    train = tmp_path / "ITOP_side_train_labels.h5"
+    train.rename(tmp_path / "ITOP_side_test_labels.h5")
+    (tmp_path / "ITOP_side_train_depth_map.h5").unlink()
+    with pytest.raises(UserError, match=r"has 6 frames, ITOP_side_test_labels.h5 labels 5"):
+        front[0].splits()
+
+
+def test_joints_without_a_position_are_not_labelled(front, tmp_path):
+    rows = front[0].splits()["test"].rows
+    with h5py.File(tmp_path / "ITOP_side_test_labels.h5", "r+") as file:
+        file["real_world_coordinates"][rows[1], 2] = np.nan
+        file["real_world_coordinates"][rows[2], 3] = 0.0  # no depth: the camera itself
+    split = front[0].splits()["test"]
+    missing = np.isnan(split.joints_uvd).all(axis=-1)
+    assert np.argwhere(missing).tolist() == [[1, 2], [2, 3]]
+    assert np.isnan(split.joints_uvd).any(axis=-1).sum() == 2
+    assert any("2 joints without a usable position" in note for note in split.notes)
+
+
+def test_ids_that_repeat_get_their_row(front, tmp_path):
+    for part in ("depth_map", "labels"):
+        with h5py.File(tmp_path / f"ITOP_side_test_{part}.h5", "r+") as file:
+            del file["id"]
+            file["id"] = np.array(["same"] * 6, h5py.string_dtype())
+    split = front[0].splits()["test"]
+    assert list(split.frame_ids) == [f"same@{row}" for row in split.rows]
+
+
+def test_one_file_with_ids_is_enough(front, tmp_path):
+    """Also where the other's are numbers, which cannot be compared; without any, rows are names."""
+    ids = list(front[0].splits()["test"].frame_ids)
+    paths = [tmp_path / f"ITOP_side_test_{part}.h5" for part in ("depth_map", "labels")]
+    for path, other, there in ((*paths, ids), (*paths[::-1], None)):
+        with h5py.File(path, "r+") as file, h5py.File(other) as rest:
+            texts = rest["id"][()]
+            del file["id"]
+            file["id"] = np.arange(6)
+        if there:  # the labels' are the names
+            assert list(front[0].splits()["test"].frame_ids) == there
+        with h5py.File(path, "r+") as file:
+            del file["id"]
+        assert list(front[0].splits()["test"].frame_ids) == ids
+        with h5py.File(path, "r+") as file:
+            file["id"] = texts
+    for path in paths:
+        with h5py.File(path, "r+") as file:
+            del file["id"]
+    split = front[0].splits()["test"]
+    assert list(split.frame_ids) == [str(row) for row in split.rows]
+
+
+def test_columns_are_lists(front, tmp_path):
+    """(N, 1) where (N,) was published, as MATLAB writes."""
+    expected = front[0].splits()["test"]
+    for part, key in (("labels", "is_valid"), ("labels", "id"), ("depth_map", "id")):
+        with h5py.File(tmp_path / f"ITOP_side_test_{part}.h5", "r+") as file:
+            column = file[key][()][:, None]
+            del file[key]
+            file[key] = column
+    split = front[0].splits()["test"]
+    assert list(split.frame_ids) == list(expected.frame_ids)
+    np.testing.assert_array_equal(split.rows, expected.rows)
+
+
+def test_no_reading_is_zero(front, tmp_path):
+    distribution = front[0]
+    file_name, row = distribution.splits()["test"].sources[0]
+    with h5py.File(tmp_path / file_name, "r+") as file:
+        file["data"][row, 0, :4] = [np.nan, np.inf, -1.0, 2.5]
+    assert distribution.read_depth((file_name, row))[0, :4].tolist() == [0, 0, 0, 2500]
+
+
+def test_a_frame_that_cannot_be_read_is_the_frames_problem(front):
+    with pytest.raises(UnreadableFrame, match=r"ITOP_side_test_depth_map.h5, row 99: not readable"):
+        front[0].read_depth(("ITOP_side_test_depth_map.h5", 99))
+
+
+def test_files_are_opened_once_per_process(front, monkeypatch):
+    distribution = pickle.loads(pickle.dumps(front[0]))
+    source = distribution.splits()["test"].sources[0]
+    frame = distribution.read_depth(source)
+    opened = []
+    open_file = itop._open
+    monkeypatch.setattr(itop, "_open", lambda path: opened.append(path) or open_file(path))
+    np.testing.assert_array_equal(distribution.read_depth(source), frame)
+    assert not opened
+    monkeypatch.setattr(itop.os, "getpid", lambda: -1)  # as after a fork
+    np.testing.assert_array_equal(distribution.read_depth(source), frame)
+    assert len(opened) == 1
+
+
+def test_compressed_files_are_read_like_plain_ones(front, tmp_path):
+    distribution = front[0]
+    split = distribution.splits()["test"]
+    before = [distribution.read_depth(source) for source in split.sources]
+    path = tmp_path / split.sources[0][0]
+    with h5py.File(path) as file:
+        data, ids = file["data"][()], file["id"][()]
+    other = tmp_path / "other"
+    raw.write(other, {"test": 4}, seed=1)
+    with h5py.File(other / path.name, "w") as file:
+        file.create_dataset("data", data=data, chunks=(3, 60, 80), compression="gzip")
+        file["id"] = ids
+    for source, frame in zip(split.sources, before, strict=True):
+        np.testing.assert_array_equal(ItopDistribution(other).read_depth(source), frame)
+
+
+def test_builders_and_spec(tmp_path):
+    assert itop.ItopFront.name == "itop_front"
+    assert itop.ItopTop.name == "itop_top"
+    assert itop.ItopTop.BIBTEX == itop.BIBTEX
+    assert ItopDistribution(tmp_path, "itop_top").spec() == {"view": "top"}
+    assert get_track("itop_top").frame_size == (320, 240)
+
+
+def test_frames_in_mm_are_refused_before_the_build(tmp_path):
+    raw.write(tmp_path / "raw", {"train": 3})
+    path = tmp_path / "raw" / "ITOP_side_train_depth_map.h5"
+    with h5py.File(path, "r+") as file:
+        depth = file["data"][()].astype(np.float32) * 1000
+        del file["data"]
+        file["data"] = depth
+    with pytest.raises(UserError, match=r"depth frames in mm.*expected meters"):
+        build_raw("itop_front", tmp_path / "raw", tmp_path / "data", crop_size=32)
+    assert not (tmp_path / "data").exists()

@@ -1,0 +1,224 @@
+"""K2HPD as downloaded: frames grey or RGB, label lines of any separator, the official labels."""
+
+import pickle
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy import io
+
+from a2j_jax.data import crops
+from a2j_jax.errors import UserError
+from a2j_jax.tracks import get_track
+from tests.distributions import k2hpd as raw
+from tfds_builders import k2hpd
+from tfds_builders.k2hpd import K2hpdDistribution, read_annotations
+from tfds_builders.raw_files import UnreadableFrame
+
+FRAMES = {"train": 5, "test": 4}
+PAIRS = [str(number) for number in range(38)]
+
+
+@pytest.mark.parametrize("annotations_in", ["", "depth_data"])
+def test_frames_and_labels_are_what_was_written(tmp_path, annotations_in):
+    labels = raw.write(tmp_path, FRAMES, annotations_in=annotations_in)
+    distribution = pickle.loads(pickle.dumps(K2hpdDistribution(tmp_path)))
+    splits = distribution.splits()
+    assert list(splits) == ["train", "test"]
+    track, rgb, without_zero = get_track("k2hpd"), 0, 0
+    for name, split in splits.items():
+        assert len(set(split.frame_ids)) == len(split) == FRAMES[name]
+        np.testing.assert_array_equal(split.joints_uvd, labels[name])
+        assert (split.joints_uvd.dtype, split.rows, split.notes) == (np.float32, None, ())
+        for frame_id, source in zip(split.frame_ids, split.sources, strict=True):
+            assert source == f"depth_data/depth_images/{frame_id}"
+            grey = distribution.read_depth(source)
+            assert (grey.shape, grey.dtype) == ((212, 256), np.uint16)
+            pixels = np.asarray(Image.open(tmp_path / source))
+            rgb += pixels.ndim == 3
+            np.testing.assert_array_equal(grey, pixels[..., 0] if pixels.ndim == 3 else pixels)
+            # As shipped; the crop is cut from the stretched frame.
+            without_zero += grey.min() > 0
+            stretched = crops.to_storage_units(grey, track)
+            assert (stretched.min(), grey.max() < 250) == (0, True)
+            assert stretched.max() >= 254
+    assert rgb > 0
+    assert without_zero > 0
+
+
+def test_one_split_is_enough_and_depth_data_can_be_named_itself(tmp_path):
+    raw.write(tmp_path, {"test": 2}, annotations_in="depth_data")
+    for folder in (tmp_path, tmp_path / "depth_data"):
+        distribution = K2hpdDistribution(folder)
+        split = distribution.splits()["test"]
+        assert len(split) == 2
+        assert distribution.read_depth(split.sources[0]).any()
+
+
+@pytest.mark.parametrize(("labelled", "on_disk"), [(".PNG", ".png"), (".png", ".Png")])
+def test_names_are_found_in_any_letter_case(tmp_path, labelled, on_disk):
+    raw.write(tmp_path / "K2HPD", {"test": 2})
+    path = tmp_path / "K2HPD" / "test_annos.txt"
+    path.write_text(path.read_text().replace(".png", labelled))
+    for frame in sorted((tmp_path / "K2HPD" / "depth_data" / "depth_images").iterdir()):
+        frame.rename(frame.with_suffix(on_disk))
+    distribution = K2hpdDistribution(tmp_path)  # a folder deeper, too
+    split = distribution.splits()["test"]
+    assert (len(split), split.faults) == (2, ())
+    assert distribution.read_depth(split.sources[1]).any()
+
+
+def test_what_to_download_is_said(tmp_path):
+    with pytest.raises(UserError, match="no depth_images folder") as error:
+        K2hpdDistribution(tmp_path).splits()
+    assert "train_annos.txt" in error.value.instructions
+    (tmp_path / "depth_data" / "depth_images").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"no train_annos.txt or test_annos.txt"):
+        K2hpdDistribution(tmp_path).splits()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "00000001.png " + " ".join(PAIRS),
+        "00000001.png," + ",".join(PAIRS) + ",",
+        "00000001.png\t" + "\t".join(PAIRS) + "\t ",
+        "00000001.png" + " ".join(PAIRS),  # nothing between name and number
+        "\ufeff00000001.png, " + ", ".join(PAIRS),
+        "00000001.png "
+        + " ".join(f"({x}, {y})" for x, y in zip(PAIRS[::2], PAIRS[1::2], strict=True)),
+        "00000001.png"
+        + ",".join(f"[{x},{y}]" for x, y in zip(PAIRS[::2], PAIRS[1::2], strict=True)),
+        "0000001.png\t" + "\t".join(f"{number}.0" for number in PAIRS),  # a name of 11 characters
+    ],
+)
+def test_separators(tmp_path, line):
+    path = tmp_path / "test_annos.txt"
+    path.write_text(line + "\r\n\r\n , \n" + line.removeprefix("\ufeff"), encoding="utf-8")
+    names, joints = read_annotations(path)
+    assert len(names) == 2
+    assert set(names) <= {"00000001.png", "0000001.png"}
+    assert joints.dtype == np.float32
+    np.testing.assert_array_equal(joints, np.arange(38.0).reshape(1, 19, 2).repeat(2, axis=0))
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("00000002.png " + " ".join(PAIRS[:-1]), "line 2.*found '00000002.png' and 37 words"),
+        ("00000002.png " + " ".join([*PAIRS, "1"]), "line 2.*19 pairs x y"),
+        ("00000002.png " + " ".join(["x", *PAIRS[1:]]), "line 2"),
+        ("2.png " + " ".join(PAIRS), "line 2.*first 12 characters"),
+        ("<html><head><title>404</title>", "line 2.*is this the right file"),
+    ],
+)
+def test_a_malformed_line_is_named(tmp_path, line, message):
+    path = tmp_path / "train_annos.txt"
+    path.write_text("00000001.png " + " ".join(PAIRS) + "\n" + line + "\n")
+    with pytest.raises(UserError, match=rf"train_annos.txt {message}"):
+        read_annotations(path)
+
+
+def test_an_empty_file_is_named(tmp_path):
+    path = tmp_path / "train_annos.txt"
+    path.write_text("\n \n")
+    with pytest.raises(UserError, match=r"train_annos.txt: is empty"):
+        read_annotations(path)
+
+
+def test_missing_frames_are_counted_and_unreadable_ones_refused(tmp_path):
+    raw.write(tmp_path, FRAMES)
+    distribution = K2hpdDistribution(tmp_path)
+    first, second, third, *_ = distribution.splits()["train"].sources
+    (tmp_path / first).unlink()
+    split = distribution.splits()["train"]
+    name = split.frame_ids[0]
+    assert split.notes == ()
+    assert split.faults == (
+        f"train_annos.txt: 1 of 5 frames are not in depth_data/depth_images (the first: {name}) and "
+        "will be skipped",
+    )
+    Image.fromarray(np.zeros((212, 256), np.uint8)).save(tmp_path / second)
+    content = (tmp_path / third).read_bytes()
+    (tmp_path / third).write_bytes(content[: len(content) // 2])
+    for source, message in ((first, "no such file"), (second, "no reading"), (third, "truncated")):
+        with pytest.raises(UnreadableFrame, match=message):
+            distribution.read_depth(source)
+
+
+def test_palette_and_alpha_images_are_read_too(tmp_path):
+    levels = np.arange(212 * 256, dtype=np.uint32).reshape(212, 256).astype(np.uint8)
+    grey = Image.fromarray(levels)
+    distribution = K2hpdDistribution(tmp_path)
+    for mode in ("P", "LA", "RGBA"):
+        grey.convert(mode).save(tmp_path / f"{mode}.png")
+        np.testing.assert_array_equal(distribution.read_depth(f"{mode}.png"), levels)
+
+
+def test_a_frame_named_twice_is_kept_twice(tmp_path):
+    labels = raw.write(tmp_path, {"test": 2})
+    path = tmp_path / "test_annos.txt"
+    path.write_text(path.read_text().strip() + "\n" + path.read_text())
+    split = K2hpdDistribution(tmp_path).splits()["test"]
+    one, two = split.frame_ids[:2]
+    assert list(split.frame_ids) == [one, two, f"{one}#2", f"{two}#2"]
+    assert split.sources[2] == split.sources[0]
+    assert "2 lines naming a frame for another time" in split.notes[0]
+    np.testing.assert_array_equal(split.joints_uvd, np.concatenate([labels["test"]] * 2))
+
+
+def test_joints_that_are_no_numbers_are_not_labelled(tmp_path):
+    raw.write(tmp_path, {"test": 2})
+    path = tmp_path / "test_annos.txt"
+    path.write_text("00000001.png " + " ".join(["nan", "7", *PAIRS[2:]]) + "\n")
+    split = K2hpdDistribution(tmp_path).splits()["test"]
+    assert np.isnan(split.joints_uvd[0]).all(axis=-1).tolist() == [True] + [False] * 18
+    assert "1 joint of 1 frame not labeled" in split.notes[0]
+
+
+def test_labels_are_compared_with_the_official_ones(tmp_path):
+    labels = raw.write(tmp_path / "raw", FRAMES)
+    train, test = labels["train"].astype(np.int16), labels["test"].astype(np.uint8)
+    official = tmp_path / "official"
+    official.mkdir()
+
+    def save(split, array):
+        variable = {"train": "keypointsTrain", "test": "keypointsTest"}[split]
+        io.savemat(official / f"k2hpd_keypoints_{split}.mat", {variable: array})
+
+    def notes(split):
+        distribution = K2hpdDistribution(tmp_path / "raw", official)
+        return distribution.splits()[split].notes
+
+    with pytest.raises(UserError, match=r"keypoints_dir .*absent: no such folder"):
+        K2hpdDistribution(tmp_path / "raw", tmp_path / "absent").splits()
+    assert notes("test") == (
+        "k2hpd_keypoints_test.mat not found: test labels not compared with the official ones",
+    )
+    save("test", test)
+    assert notes("test") == ("k2hpd_keypoints_test.mat: all 76 joints agree with test_annos.txt",)
+    train[1, 3] += 7
+    train[1, 4, 1] -= 1
+    train[4, 0, 0] -= 2
+    save("train", train)
+    assert notes("train") == (
+        "k2hpd_keypoints_train.mat: 3 of 95 joints, in 2 frames, are a pixel or more from "
+        "train_annos.txt (at most 7.0 px); the text file's are used",
+    )
+    save("train", train[:4])
+    assert "labels not compared" in notes("train")[0]
+    # The labels themselves are the text file's in any case.
+    joints = K2hpdDistribution(tmp_path / "raw", official).splits()["train"].joints_uvd
+    np.testing.assert_array_equal(joints, labels["train"])
+
+
+def test_the_published_labels_have_the_published_frames(official):
+    for split, variable in (("train", "keypointsTrain"), ("test", "keypointsTest")):
+        labels = io.loadmat(official / "k2hpd" / f"k2hpd_keypoints_{split}.mat")[variable]
+        assert labels.shape == (k2hpd.PUBLISHED_FRAMES[split], 19, 2)
+
+
+def test_builder_and_spec(tmp_path):
+    assert k2hpd.K2hpd.name == "k2hpd"
+    # What labels are compared with does not change an example.
+    assert K2hpdDistribution(tmp_path, tmp_path).spec() == K2hpdDistribution(tmp_path).spec()

@@ -1,0 +1,364 @@
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import io
+
+from a2j_jax import geometry
+from a2j_jax.errors import UserError
+from a2j_jax.tracks import TrackSpec, get_track
+from tests.scenes import hand
+from tfds_builders.crop_plan import boxes_from_labels, crop_from_depth, plan_crops
+from tfds_builders.raw_files import RawSplit, UnreadableFrame
+
+NYU = get_track("nyu")
+ITOP = get_track("itop_front")
+K2HPD = get_track("k2hpd")
+N = 6
+
+
+def split_of(joints: np.ndarray | None, frames: int = N, **more: object) -> RawSplit:
+    labels = None if joints is None else joints.astype(np.float32)
+    return RawSplit([f"{i}" for i in range(frames)], range(frames), labels, **more)  # type: ignore[arg-type]
+
+
+def joints_of(track: TrackSpec, frames: int = N) -> np.ndarray:
+    """(N, K, D) labels around a different point in every frame."""
+    rng = np.random.default_rng(0)
+    middle = np.array([150.0, 110.0, 900.0]) + 5 * np.arange(frames)[:, None]
+    joints = middle[:, None] + rng.uniform(-20, 20, (frames, track.num_joints, 3))
+    return joints[..., : track.joint_dims]
+
+
+def centers_of(joints: np.ndarray) -> np.ndarray:
+    """(N, 1, 3) as the authors publish: a little off the middle of the joints."""
+    return joints.mean(axis=1, keepdims=True) + 0.5
+
+
+def write_text(path: Path, xyz: np.ndarray) -> None:
+    lines = ["invalid" if np.isnan(row).any() else "{} {} {}".format(*row) for row in xyz]
+    path.write_text("\n".join(lines) + "\n")
+
+
+def used(plan) -> list[str]:  # type: ignore[no-untyped-def]
+    return [plan.names[source] for source in plan.sources]
+
+
+# The sources and their order
+
+
+def test_the_authors_centers_come_first(tmp_path: Path) -> None:
+    joints = joints_of(NYU)
+    centers = centers_of(joints)
+    io.savemat(tmp_path / "nyu_center_train.mat", {"centre_pixel": centers})
+    plan = plan_crops(NYU, "train", split_of(joints), tmp_path)
+    np.testing.assert_array_equal(plan.values, centers[:, 0])
+    assert used(plan) == ["nyu_center_train.mat"] * N
+    assert plan.notes == ()
+    assert plan.sources.dtype == np.int8
+
+
+def test_every_source_takes_what_those_before_it_leave(tmp_path: Path) -> None:
+    joints = joints_of(NYU)
+    centers = centers_of(joints)
+    centers[1, 0, 0] = np.nan
+    centers[2, 0, 2] = 0.0
+    centers[3] = [[9000.0, 9000.0, 700.0]]  # a window that misses the frame
+    centers[4] = np.inf
+    io.savemat(tmp_path / "nyu_center_train.mat", {"centre_pixel": centers})
+    xyz = geometry.uvd_to_xyz(joints[:, 0], NYU.camera)
+    xyz[[0, 2, 3, 4]] = np.nan
+    write_text(tmp_path / "center_train_refined.txt", xyz)
+    joints[3, 2:] = np.nan
+    joints[4] = np.nan
+    plan = plan_crops(NYU, "train", split_of(joints), str(tmp_path))
+    mat, text = "nyu_center_train.mat", "center_train_refined.txt"
+    assert used(plan) == [mat, text, "labels", "labels", "depth", mat]
+    np.testing.assert_allclose(plan.values[1], joints[1, 0], rtol=1e-9)
+    middle = geometry.uvd_to_xyz(joints[3, :2], NYU.camera).mean(axis=0)
+    np.testing.assert_allclose(geometry.uvd_to_xyz(plan.values[3], NYU.camera), middle, rtol=1e-5)
+    assert np.isnan(plan.values[4]).all()
+    notes = "\n".join(plan.notes)
+    assert f"{mat}: 4 of 6 rows without a center" in notes
+    assert f"{text}: 3 of 6 rows" in notes
+    assert "1 of 6 training frames without a usable label: cropped by the depth" in notes
+
+
+@pytest.mark.parametrize(
+    ("split", "centers", "name"),
+    [
+        ("train", None, "labels"),
+        ("test", None, "depth"),
+        ("test", "labels", "labels"),
+        ("train", "depth", "depth"),
+    ],
+)
+def test_without_files(split: str, centers: str | None, name: str) -> None:
+    plan = plan_crops(NYU, split, split_of(joints_of(NYU)), centers)
+    assert used(plan) == [name] * N
+    assert np.isnan(plan.values).all() == (name == "depth")
+    assert ("--centers" in "".join(plan.notes)) == (split == "test" and centers is None)
+
+
+def test_a_missing_file_is_a_note(tmp_path: Path) -> None:
+    plan = plan_crops(NYU, "train", split_of(joints_of(NYU)), tmp_path)
+    assert used(plan) == ["labels"] * N
+    assert plan.notes == (
+        "warning: no nyu_center_train.mat or center_train_refined.txt or center_train.txt in "
+        f"{tmp_path} (--centers): 6 training frames cropped by ground truth",
+    )
+    plan = plan_crops(NYU, "test", split_of(joints_of(NYU)), tmp_path)
+    assert plan.notes[0].startswith("warning: ")
+    assert "6 test frames cropped by the depth frame alone" in plan.notes[0]
+    write_text(tmp_path / "center_test.txt", geometry.uvd_to_xyz(joints_of(NYU)[:, 0], NYU.camera))
+    plan = plan_crops(NYU, "test", split_of(joints_of(NYU)), tmp_path)
+    assert plan.notes == (
+        f"no nyu_center_test.mat in {tmp_path}: 6 test frames cropped by center_test.txt",
+    )
+
+
+def test_frames_without_public_labels() -> None:
+    plan = plan_crops(get_track("hands2017"), "test", split_of(None), "labels")
+    assert used(plan) == ["depth"] * N
+    assert "without labels" in plan.notes[0]
+
+
+def test_shipped_boxes_are_where_the_depth_is_searched() -> None:
+    boxes = np.tile([10.0, 10.0, 200.0, 200.0], (N, 1))
+    boxes[2] = np.nan
+    plan = plan_crops(get_track("hands2017"), "test", split_of(None, boxes_px=boxes), None)
+    expected = ["depth in the shipped box"] * N
+    expected[2] = "depth"
+    assert used(plan) == expected
+    assert plan.notes == (
+        "no folder of published files is named (--centers): 6 test frames cropped by the depth "
+        "inside the shipped boxes",
+    )
+
+
+def test_nobody_publishes_files_for_tracks_of_ones_own(tmp_path: Path) -> None:
+    own = dataclasses.replace(NYU, name="my_hands")
+    assert plan_crops(own, "test", split_of(joints_of(NYU)), None).notes == ()
+    shipped = split_of(joints_of(NYU), crops=centers_of(joints_of(NYU))[:, 0])
+    assert plan_crops(own, "test", shipped, None).notes == ()
+    (note,) = plan_crops(own, "test", shipped, tmp_path).notes
+    assert "not used" in note
+    one = plan_crops(NYU, "test", split_of(joints_of(NYU, 1), 1), None)
+    assert "1 test frame cropped" in one.notes[0]
+
+
+# The files
+
+
+@pytest.mark.parametrize(
+    ("track", "name", "variable"),
+    [
+        ("itop_front", "itop_side_bndbox_test.mat", "FRbndbox_test"),
+        ("itop_top", "itop_top_bndbox_test.mat", "bndbox"),
+        ("k2hpd", "k2hpd_bndbox_test.mat", "FRbndbox_train"),
+    ],
+)
+def test_boxes_of_bodies_under_their_published_names(
+    tmp_path: Path, track: str, name: str, variable: str
+) -> None:
+    spec = get_track(track)
+    joints = joints_of(spec)
+    boxes = boxes_from_labels(joints, 9.0)
+    boxes[1] = [50, 60, 50, 90]  # no width
+    boxes[2] = [-20, -10, 300, 400]  # over the border: legal
+    folder = tmp_path / "anything"
+    folder.mkdir()
+    io.savemat(folder / name, {variable: boxes})
+    plan = plan_crops(spec, "test", split_of(joints), tmp_path)
+    assert used(plan) == [name, "depth", *[name] * 4]
+    np.testing.assert_array_equal(plan.values[[0, 2]], boxes[[0, 2]])
+    assert np.isnan(plan.values[1]).all()
+
+
+def test_files_with_a_row_for_every_frame_of_the_distribution(tmp_path: Path) -> None:
+    joints, rows = joints_of(NYU), np.array([0, 3, 4, 7, 8, 9])
+    everything = np.full((10, 1, 3), 500.0)
+    everything[rows] = centers_of(joints)
+    io.savemat(tmp_path / "nyu_center_test.mat", {"centre_pixel": everything})
+    plan = plan_crops(NYU, "test", split_of(joints, rows=rows, total=10), tmp_path)
+    np.testing.assert_array_equal(plan.values, everything[rows, 0])
+
+
+@pytest.mark.parametrize("rows", [5, 7, 12])
+def test_any_other_number_of_rows_is_refused(tmp_path: Path, rows: int) -> None:
+    path = tmp_path / "nyu_center_test.mat"
+    io.savemat(path, {"centre_pixel": np.full((rows, 1, 3), 500.0)})
+    split = split_of(joints_of(NYU), rows=np.arange(N), total=10)
+    with pytest.raises(UserError, match=rf"nyu_center_test.mat: has {rows} rows.*6 frames.*of 10"):
+        plan_crops(NYU, "test", split, tmp_path)
+
+
+def test_files_of_the_whole_split_serve_some_of_its_frames_by_their_numbers(tmp_path: Path) -> None:
+    joints, numbers = joints_of(NYU), np.array([7, 2, 3, 5, 11, 0])
+    everything = np.full((12, 1, 3), 500.0)
+    everything[numbers] = centers_of(joints)
+    io.savemat(tmp_path / "nyu_center_test.mat", {"centre_pixel": everything})
+    plan = plan_crops(NYU, "test", split_of(joints, numbers=numbers), tmp_path)
+    np.testing.assert_array_equal(plan.values, everything[numbers, 0])
+    assert plan.notes == (
+        "nyu_center_test.mat: has 12 rows; the rows of 6 frames were taken by the numbers in the "
+        "names of the frames",
+    )
+    for other in (split_of(joints, numbers=numbers + 1), split_of(joints)):  # beyond the file; none
+        with pytest.raises(UserError, match="has 12 rows, but split 'test' has 6 frames"):
+            plan_crops(NYU, "test", other, tmp_path)
+
+
+def test_itop_text_is_in_metres_and_becomes_a_place_to_look(tmp_path: Path) -> None:
+    joints = joints_of(ITOP)
+    joints[..., 2] += 2000
+    xyz = geometry.uvd_to_xyz(joints.mean(axis=1), ITOP.camera) / 1000
+    xyz[2] = np.nan
+    write_text(tmp_path / "center_test.txt", xyz)
+    plan = plan_crops(ITOP, "test", split_of(joints), tmp_path)
+    assert used(plan) == ["center_test.txt"] * 2 + ["depth"] + ["center_test.txt"] * 3
+    assert np.isnan(plan.values).all()
+    assert plan.near_uvd is not None
+    there = geometry.uvd_to_xyz(plan.near_uvd, ITOP.camera)
+    np.testing.assert_allclose(there, xyz * 1000, rtol=1e-9)
+
+
+def test_folders_of_other_tracks_are_left_alone(tmp_path: Path) -> None:
+    """V2V's files have the same name for every data set."""
+    joints = joints_of(NYU)
+    for number, folder in enumerate(("icvl_center", "ITOP-side", "my_NYU_files")):
+        (tmp_path / folder).mkdir()
+        xyz = geometry.uvd_to_xyz(joints[:, number], NYU.camera)
+        write_text(tmp_path / folder / "center_test_refined.txt", xyz)
+    plan = plan_crops(NYU, "test", split_of(joints), tmp_path)
+    np.testing.assert_allclose(plan.values, joints[:, 2], rtol=1e-9)
+    plan = plan_crops(get_track("hands2017"), "test", split_of(None), tmp_path)
+    assert used(plan) == ["depth"] * N
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        write_text(tmp_path / folder / "center_test_refined.txt", xyz)
+    with pytest.raises(UserError, match=r"in several folders \(a, b\)"):
+        plan_crops(get_track("hands2017"), "test", split_of(None), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("1 2 700\n1 2\n", "line 2: expected `x y z` or `invalid`, found '1 2'"),
+        ("1 2 700\n\n1 2 700\n", "line 2"),
+        ("a b c\n", "line 1"),
+        ("\n", "is empty"),
+    ],
+)
+def test_broken_text_names_its_line(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "center_test_refined.txt").write_text(text)
+    with pytest.raises(UserError, match=message):
+        plan_crops(NYU, "test", split_of(joints_of(NYU)), tmp_path)
+
+
+def test_broken_matlab_files(tmp_path: Path) -> None:
+    path = tmp_path / "nyu_center_test.mat"
+    for write, message in (
+        (lambda: path.write_bytes(b"no MATLAB file"), "not readable as a MATLAB file"),
+        (lambda: io.savemat(path, {"other": np.ones((N, 3))}), "no variable 'centre_pixel'"),
+        (lambda: io.savemat(path, {"centre_pixel": np.ones((N, 4))}), r"shape \(6, 4\)"),
+    ):
+        write()
+        with pytest.raises(UserError, match=message):
+            plan_crops(NYU, "test", split_of(joints_of(NYU)), tmp_path)
+
+
+def test_the_folder_must_be_one(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no such folder \(expected"):
+        plan_crops(NYU, "test", split_of(None), tmp_path / "nowhere")
+    with pytest.raises(UserError, match="lables: no such folder; did you mean 'labels'"):
+        plan_crops(NYU, "test", split_of(None), "lables")
+    file = tmp_path / "nyu_center_test.mat"
+    file.write_bytes(b"")
+    with pytest.raises(UserError, match="is a file"):
+        plan_crops(NYU, "test", split_of(None), str(file))
+
+
+def test_files_that_contradict_the_labels_are_warned_about(tmp_path: Path) -> None:
+    """y down instead of y up: the mistake one makes with NYU's text files."""
+    joints = joints_of(NYU)
+    xyz = geometry.uvd_to_xyz(joints.mean(axis=1), NYU.camera)
+    write_text(tmp_path / "center_test.txt", xyz * [1, -1, 1])
+    plan = plan_crops(NYU, "test", split_of(joints), tmp_path)
+    assert any("warning: center_test.txt: half of the centers" in note for note in plan.notes)
+    boxes = boxes_from_labels(joints_of(K2HPD), 5.0) + 90
+    io.savemat(tmp_path / "k2hpd_bndbox_test.mat", {"bndbox": boxes})
+    plan = plan_crops(K2HPD, "test", split_of(joints_of(K2HPD)), tmp_path)
+    assert any("warning: k2hpd_bndbox_test.mat" in note for note in plan.notes)
+
+
+# Labels
+
+
+def test_the_k2hpd_rule_gives_every_published_training_box(official: Path) -> None:
+    folder = official / "k2hpd"
+    joints = io.loadmat(folder / "k2hpd_keypoints_train.mat")["keypointsTrain"].astype(np.float32)
+    plan = plan_crops(K2HPD, "train", split_of(joints, len(joints)), "labels")
+    published = plan_crops(K2HPD, "train", split_of(joints, len(joints)), folder)
+    assert used(published)[:1] == ["k2hpd_bndbox_train.mat"]
+    # Stored as unsigned integers: what was negative is 0.
+    np.testing.assert_array_equal(np.maximum(plan.values, 0), published.values)
+
+
+@pytest.mark.parametrize(
+    ("track", "files"), [("itop_front", "itop_side"), ("itop_top", "itop_top")]
+)
+def test_boxes_from_itop_labels_are_like_the_published(
+    official: Path, track: str, files: str
+) -> None:
+    spec = get_track(track)
+    xyz = io.loadmat(official / files / f"{files}_keypoints3D_test.mat")["keypoints3D"] * 1000.0
+    split = split_of(geometry.xyz_to_uvd(xyz, spec.camera), len(xyz))
+    ours, theirs = (
+        geometry.clip_box(plan_crops(spec, "test", split, source).values, spec.frame_size)
+        for source in ("labels", official)
+    )
+    shared = np.minimum(ours[:, 2:], theirs[:, 2:]) - np.maximum(ours[:, :2], theirs[:, :2])
+    both = np.prod(np.maximum(shared, 0), axis=1)
+    areas = [np.prod(box[:, 2:] - box[:, :2], axis=1) for box in (ours, theirs)]
+    assert np.mean(both / (sum(areas) - both)) > 0.89
+
+
+@pytest.mark.parametrize(("track", "bar"), [("nyu", 20), ("icvl", 12)])
+def test_published_hand_centers_are_near_those_of_labels(
+    official: Path, track: str, bar: float
+) -> None:
+    spec = get_track(track)
+    joints = io.loadmat(official / track / f"{track}_keypointsUVD_test.mat")["keypoints3D"]
+    split = split_of(joints, len(joints))
+    ours, theirs = (
+        geometry.uvd_to_xyz(plan_crops(spec, "test", split, source).values, spec.camera)
+        for source in ("labels", official)
+    )
+    assert np.median(np.linalg.norm(ours - theirs, axis=1)) < bar
+
+
+# The depth
+
+
+def test_a_center_from_depth_and_from_a_box() -> None:
+    palm = np.array([30.0, 20.0, 700.0])
+    depth = hand(NYU.camera, NYU.frame_size, palm, 0.5).measured(np.random.default_rng(0))
+    depth = np.rint(depth).astype(np.uint16)
+    alone = crop_from_depth(depth, NYU)
+    assert np.linalg.norm(geometry.uvd_to_xyz(alone, NYU.camera) - palm) < 80
+    np.testing.assert_array_equal(crop_from_depth(depth, NYU, np.full(4, np.nan)), alone)
+    with pytest.raises(UnreadableFrame, match="no depth reading inside the box"):
+        crop_from_depth(depth, NYU, (0, 0, 50, 50))
+
+
+def test_frames_without_a_reading() -> None:
+    for track in (NYU, ITOP, K2HPD):
+        width, height = track.frame_size
+        with pytest.raises(UnreadableFrame, match="no depth reading"):
+            crop_from_depth(np.zeros((height, width), np.uint16), track)
+    far = np.full((240, 320), 5000, np.float32)
+    with pytest.raises(UnreadableFrame, match="near the given center"):
+        crop_from_depth(far, ITOP, near_uvd=(160, 120, 2500))
+    assert crop_from_depth(far, ITOP, near_uvd=np.full(3, np.nan)).shape == (4,)

@@ -1,0 +1,144 @@
+"""The small readers: what they read, and what they say about what they cannot."""
+
+import numpy as np
+import pytest
+
+from a2j_jax.errors import UserError
+from tfds_builders import raw_files
+
+
+def one_line(error) -> str:
+    message = str(error.value)
+    assert "\n" not in message
+    return message
+
+
+# --- label lines
+
+
+def write(path, text):
+    path.write_bytes(text.encode())
+    return path
+
+
+def test_any_mix_of_separators_blank_lines_and_a_last_line_without_end(tmp_path):
+    text = "\n  \na/b.png 1 2.5\t-3 \t\r\n\nc\\d.png,4,nan, 6e1,,\n \t\ne.png;7 8 9"
+    names, values = raw_files.read_numbers(write(tmp_path / "l.txt", text), 3)
+    assert names == ["a/b.png", "c/d.png", "e.png"]
+    np.testing.assert_array_equal(values, [[1, 2.5, -3], [4, np.nan, 60], [7, 8, 9]])
+    assert values.dtype == np.float64
+
+
+def test_blocks_join_to_the_whole_file(tmp_path, monkeypatch):
+    expected = np.random.default_rng(1).normal(size=(500, 4)).round(6)
+    lines = [f"n{row} " + " ".join(map(str, numbers)) for row, numbers in enumerate(expected)]
+    path = write(tmp_path / "l.txt", "\n".join(lines))
+    for block in (1, 37, 1 << 10, 1 << 23):
+        monkeypatch.setattr(raw_files, "_BLOCK", block)
+        names, values = raw_files.read_numbers(path, 4)
+        assert names == [f"n{row}" for row in range(500)]
+        np.testing.assert_array_equal(values, expected)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        "c.png 1 2",
+        "c.png 1 2 3 4",
+        "c.png",
+        "c.png 1 x 3",
+        "c.png 1 inf 3",
+        "c.png 1 2\nd.png 1 2 3 4",  # right in sum, and wrong
+        "c.png 1 2 3 4\nd.png 1 2",
+    ],
+)
+@pytest.mark.parametrize("block", [8, 1 << 23])
+def test_a_malformed_line_is_named(tmp_path, monkeypatch, bad, block):
+    monkeypatch.setattr(raw_files, "_BLOCK", block)
+    path = write(tmp_path / "labels.txt", f"a.png 1 2 3\n\nb.png 1 2 3 \n{bad}\ne.png 1 2 3\n")
+    with pytest.raises(
+        UserError, match=r"labels\.txt line 4: expected a name and 3 numbers"
+    ) as error:
+        raw_files.read_numbers(path, 3, "1 joint x (u v d)")
+    assert "(1 joint x (u v d))" in one_line(error)
+
+
+def test_label_files_that_are_none(tmp_path):
+    with pytest.raises(UserError, match=r"no\.txt: no such file"):
+        raw_files.read_numbers(tmp_path / "no.txt", 3)
+    for text in ("", "\n \n"):
+        with pytest.raises(UserError, match="is empty"):
+            raw_files.read_numbers(write(tmp_path / "l.txt", text), 3)
+    with pytest.raises(UserError, match="line 1"):
+        raw_files.read_numbers(write(tmp_path / "l.txt", "\x89PNG\0\xff 1 2"), 3)
+    (tmp_path / "l.txt").write_bytes("a.png 1 2 3\n".encode("utf-16"))
+    with pytest.raises(UserError, match="line 1: is not text"):
+        raw_files.read_numbers(tmp_path / "l.txt", 3)
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_name(tmp_path, monkeypatch):
+    path = write(tmp_path / "l.txt", "\ufeffa.png 1 2\nb.png 3 4\n")
+    for block in (1, 1 << 23):
+        monkeypatch.setattr(raw_files, "_BLOCK", block)
+        assert raw_files.read_numbers(path, 2)[0] == ["a.png", "b.png"]
+    assert raw_files.count_numbers(path) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("\n \na.png\t1.5, 2;nan -3e2\t\nb.png 1\n", 4),
+        ("a.png " + "1 " * 63, 63),
+        ("a.png", 0),
+        ("name x y z\na.png 1 2 3", None),
+        ("Please cite our paper.", None),
+        ("", None),
+        ("\n\n", None),
+    ],
+)
+def test_how_many_numbers_a_label_line_has(tmp_path, text, count):
+    assert raw_files.count_numbers(write(tmp_path / "l.txt", text)) == count
+    assert raw_files.count_numbers(tmp_path / "absent.txt") is None
+
+
+def test_concatenate():
+    parts = [np.arange(3 * n).reshape(n, 3) + n for n in (2, 0, 4, 1)]
+    expected = np.concatenate(parts)
+    np.testing.assert_array_equal(raw_files.concatenate(parts), expected)
+    assert parts == []
+
+
+# --- rows
+
+
+def test_first_of_each():
+    assert raw_files.first_of_each(["a", "b"]) is None
+    assert raw_files.first_of_each(["a", "b", "a", "c", "b"]).tolist() == [0, 1, 3]
+
+
+def test_a_joint_without_all_its_numbers_is_not_labelled():
+    joints = np.ones((2, 3, 3), np.float32)
+    assert raw_files.unlabelled_to_nan(joints, "l") == ()
+    joints[1, 2, 0] = np.nan
+    joints[1, 0, 2] = np.inf
+    (note,) = raw_files.unlabelled_to_nan(joints, "l")
+    assert "2 joints of 1 frame not labeled" in note
+    assert np.isnan(joints).all(-1).tolist() == [[False] * 3, [True, False, True]]
+    assert np.isnan(joints).sum() == 6
+
+
+def test_other_ways_to_write_an_unlabelled_joint():
+    flat = np.array([[[0, 0], [-1, -1], [-5, 40], [1e300, 3]]], np.float64)
+    (note,) = raw_files.unlabelled_to_nan(flat, "l")
+    assert "2 at 0,0 or negative pixels" in note
+    assert "1 too large" in note
+    assert np.isnan(flat).all(-1).tolist() == [[True, True, False, True]]
+    joints = np.full((1, 3, 3), 5.0)
+    joints[0, 0], joints[0, 1, 0] = 0, np.nan
+    (note,) = raw_files.unlabelled_to_nan(joints, "l")
+    assert "2 joints of 1 frame not labeled (1 with some numbers only, 1 with a depth of 0" in note
+    assert np.isfinite(joints).all(-1).tolist() == [[False, False, True]]
+    with pytest.raises(UserError, match="z points backwards"):
+        raw_files.unlabelled_to_nan(np.full((4, 3, 3), -600.0), "l")
+    with pytest.raises(UserError, match="12 of 12 joints have numbers above"):
+        raw_files.unlabelled_to_nan(np.full((4, 3, 3), 1e300), "l")

@@ -1,0 +1,288 @@
+"""Data sets that are built already: whether they are what is asked for, and what was left out of them.
+
+What a build says: of the labels before it starts, of the frames when it is done.
+"""
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow_datasets as tfds
+
+from a2j_jax.errors import UserError
+from a2j_jax.files import read_json
+from a2j_jax.log import PlainTable, logger, print_table
+from a2j_jax.tracks import TrackSpec
+from tfds_builders.base import DepthPoseBuilder
+from tfds_builders.examples import window_mm
+from tfds_builders.raw_files import WARNING, RawSplit, counted, marked
+
+_LONGEST = 60  # characters of one value in a message
+_Path = tuple[str, ...]
+
+
+def reuse(
+    folder: Path, spec: Mapping[str, Any], num_shards: int | None = None, strict: bool = False
+) -> None:
+    """Says that a finished data set is used as it is, and what a user may not expect of it.
+
+    Args:
+      folder: of the data set.
+      spec: what the examples should be built from.
+      num_shards: files per split that are asked for; None: any number will do.
+      strict: frames that were left out are an error.
+
+    Raises:
+      UserError: it was built from something else, says not from what, or (strict) misses frames.
+    """
+    _check_same(folder, spec)
+    anew = f"delete {folder} to build it again"
+    left_out = [
+        f"{counted(sum(reasons.values()), 'frame')} of {split} ({', '.join(reasons)})"
+        for split, reasons in _read_metadata(folder).get("skipped", {}).items()
+        if reasons
+    ]
+    if strict and left_out:
+        raise UserError(f"{folder} was built without {' and '.join(left_out)} (--strict); {anew}")
+    logger.info(f"{folder} is built already; nothing to do")
+    for part in left_out:
+        logger.warning(f"{WARNING}{part}: left out when it was built; once fixed, {anew}")
+    if num_shards is not None:
+        splits = tfds.builder_from_directory(folder).info.splits
+        shards = {name: split.num_shards for name, split in splits.items()}
+        if set(shards.values()) != {num_shards}:
+            there = ", ".join(
+                f"{counted(count, 'shard')} of {name}" for name, count in shards.items()
+            )
+            logger.warning(
+                f"{WARNING}--num_shards {num_shards} changes nothing, it has {there}; {anew}"
+            )
+
+
+def read_spec(folder: Path) -> dict[str, Any] | None:
+    """What the data set in a folder was built from; None where it does not say."""
+    spec: dict[str, Any] | None = _read_metadata(folder).get("spec")
+    return spec
+
+
+def differences(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """What differs between two specs, one short phrase each, e.g. "half_window_mm: 110 there, 120 wanted".
+
+    Digests of a split (`digest: split: what`) are not shown: what they are of "differ", which says
+    nothing new where the number of frames does.
+    """
+    one, other = _leaves(there), _leaves(wanted)
+    differing = [path for path in {**one, **other} if one.get(path) != other.get(path)]
+    resized = {path[-1] for path in differing if path[0] == "frames"}
+    phrases = []
+    for path in differing:
+        if path[0] != "digest":
+            phrases.append(f"{' '.join(path)}: {_side_by_side(one.get(path), other.get(path))}")
+        elif path[1] not in resized:
+            phrases.append(f"{' '.join(path[2:]) or 'contents'} of split {path[1]} differ")
+    return phrases
+
+
+def _read_metadata(folder: Path) -> dict[str, Any]:
+    path = folder / "metadata.json"
+    stored = read_json(path, "the metadata of a data set") if path.exists() else {}
+    if not isinstance(stored, dict):
+        raise UserError(f"{path}: damaged; delete {folder} and build it again")
+    return stored
+
+
+def _check_same(folder: Path, spec: Mapping[str, Any]) -> None:
+    stored, wanted = read_spec(folder), json.loads(json.dumps(spec))
+    if stored == wanted:
+        return
+    changed = "; ".join(differences(stored, wanted)) if stored else "not built by this program"
+    raise UserError(
+        f"{folder} holds another data set ({changed or 'by another version of this program'}); "
+        "delete that folder to build it again, or name another --data_dir"
+    )
+
+
+def _leaves(spec: Mapping[str, Any], path: _Path = ()) -> dict[_Path, Any]:
+    """Every value that is no mapping, by the keys that lead to it."""
+    leaves: dict[_Path, Any] = {}
+    for key, value in spec.items():
+        here = (*path, str(key))
+        leaves |= _leaves(value, here) if isinstance(value, Mapping) else {here: value}
+    return leaves
+
+
+def _side_by_side(there: Any, wanted: Any) -> str:
+    texts = ["nothing" if value is None else str(value) for value in (there, wanted)]
+    if max(map(len, texts)) > _LONGEST:
+        # Of long lists, what differs in them.
+        pairs = zip_longest(*(text.split(", ") for text in texts), fillvalue="nothing")
+        differing = [pair for pair in pairs if pair[0] != pair[1]]
+        texts = [_cut(", ".join(words)) for words in zip(*differing, strict=True)]
+    return f"{texts[0]} there, {texts[1]} wanted"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+
+
+SKIPPED_FILE = "skipped.tsv"
+_FAULTS_NAMED = 3  # in an error
+# Shares of a split's frames up to which disagreement is a note, not a warning.
+_FEW, _SOME = 0.01, 0.05
+
+
+def say_labels(
+    name: str,
+    split: RawSplit,
+    track: TrackSpec,
+    published: int | None,
+    max_frames: int | None,
+    strict: bool = False,
+) -> None:
+    """Says how many frames a split has, and what is unusual about it and its labels.
+
+    Args:
+      name: of the split.
+      split: all of it.
+      track: whose labels they should be.
+      published: number of frames its authors name; None: not known.
+      max_frames: to be used, from its beginning; None: all.
+      strict: faults are errors.
+
+    Raises:
+      UserError: the labels are another skeleton's; or, strict, there are faults.
+    """
+    found = len(split) if split.total is None else split.total
+    used = "" if max_frames is None else f", the first {min(max_frames, len(split)):,} to be used"
+    logger.info(f"{name}: {counted(len(split), 'frame')}{used}")
+    if published is not None and published not in (len(split), found):
+        logger.warning(
+            f"{name}: {WARNING}{published:,} frames were published; is the download complete?"
+        )
+    for note in split.notes:
+        logger.info(f"{name}: {marked(note)}")
+    if strict and split.faults:
+        more = len(split.faults) - _FAULTS_NAMED
+        faults = "; ".join(split.faults[:_FAULTS_NAMED]) + (f"; {more:,} more" if more > 0 else "")
+        raise UserError(f"split {name!r}: {faults} (--strict)")
+    for fault in split.faults:
+        logger.warning(f"{name}: {WARNING}{fault}")
+    if split.joints_uvd is None:
+        logger.info(f"{name}: no labels: these frames can be predicted, not scored")
+        return
+    expected = (len(split), track.num_joints, track.joint_dims)
+    if split.joints_uvd.shape != expected:
+        raise UserError(
+            f"{name}: labels of shape {split.joints_uvd.shape}, track {track.name!r} needs "
+            f"{expected}: is this the right version of the data set?"
+        )
+    _say_unusual(name, split.joints_uvd, track)
+
+
+def _say_unusual(name: str, joints: npt.NDArray[np.float32], track: TrackSpec) -> None:
+    missing = np.isnan(joints).any(axis=-1)
+    last = np.array(track.frame_size, np.float32) - 1
+    uv = joints[..., :2]
+    outside = np.any((uv < 0) | (uv > last), axis=-1) & ~missing
+    if outside.any():
+        logger.info(
+            f"{name}: note: {counted(outside.sum(), 'joint')} in "
+            f"{counted(np.any(outside, axis=1).sum(), 'frame')}: outside the frame; kept, and they count"
+        )
+
+
+def say_crops(
+    name: str, track: TrackSpec, notes: Sequence[str], sources: Mapping[str, int]
+) -> None:
+    """Says where the crops of a split come from.
+
+    Args:
+      name: of the split.
+      track: crops by centre or by box.
+      notes: of its `CropPlan`.
+      sources: source -> number of frames.
+    """
+    for note in notes:
+        logger.info(f"{name}: {marked(note)}")
+    what = "centers" if track.crop_by == "center" else "boxes"
+    counts = ", ".join(f"{count:,} ({source})" for source, count in sources.items())
+    logger.info(f"{name}: {what}: {counts}")
+
+
+def summarise(builder: DepthPoseBuilder, folder: Path, track: TrackSpec, seconds: float) -> None:
+    """Prints what was written, what was left out and why, and the statistics of the crops."""
+    splits = builder.info.splits
+    logger.info(f"built {folder}")
+    table = PlainTable()
+    for column in ("split", "frames", "left out", "shards", "MB"):
+        table.add_column(column, justify="left" if column == "split" else "right")
+    total_bytes = 0
+    for name, split in splits.items():
+        paths = [Path(path) for path in split.filepaths]
+        num_bytes = sum(path.stat().st_size for path in paths)
+        total_bytes += num_bytes
+        skipped = len(builder.reports[name].skipped)
+        table.add_row(
+            name,
+            f"{split.num_examples:,}",
+            f"{skipped:,}",
+            str(len(paths)),
+            f"{num_bytes / 1e6:.1f}",
+        )
+    print_table(table)
+    frames = sum(split.num_examples for split in splits.values())
+    logger.info(
+        f"{counted(frames, 'frame')} in {seconds:.1f} s ({frames / seconds:.0f} frames/s), "
+        f"{total_bytes / frames / 1e3:.1f} kB per frame"
+    )
+    _say_skipped(builder, folder)
+    _say_disagreement(builder, track)
+    _say_statistics(builder, track)
+
+
+def _say_skipped(builder: DepthPoseBuilder, folder: Path) -> None:
+    skipped = [(name, s) for name, report in builder.reports.items() for s in report.skipped]
+    if not skipped:
+        return
+    for (name, reason), count in Counter((name, s.reason) for name, s in skipped).items():
+        first = next(s.frame_id for n, s in skipped if (n, s.reason) == (name, reason))
+        logger.warning(
+            f"{WARNING}{counted(count, 'frame')} of {name} left out: {reason} (the first: {first})"
+        )
+    lines = ["split\tindex\tframe\treason"]
+    lines += [f"{name}\t{s.index}\t{s.frame_id}\t{s.reason}" for name, s in skipped]
+    (folder / SKIPPED_FILE).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    logger.info(f"all of them: {folder / SKIPPED_FILE}")
+
+
+def _say_disagreement(builder: DepthPoseBuilder, track: TrackSpec) -> None:
+    """Frames where depth, center and labels disagree, over all frames; few of them are a note."""
+    near = f"no reading within {window_mm(track):g} mm of their"
+    farthest = f"beyond {65535 * track.storage_unit_mm:,.0f} mm, stored as that"
+    for name, report in builder.reports.items():
+        frames, found = builder.info.splits[name].num_examples, report.moments
+        for count, what, share in (
+            (found.no_center, f"{near} center", _FEW),
+            (found.no_labels, f"{near} labels", _FEW),
+            (found.apart, "labels outside the crop, or far from its center", _SOME),
+            (found.beyond, f"readings {farthest}", 1.0),
+        ):
+            if count:
+                level = logging.WARNING if count > share * frames else logging.INFO
+                kind = WARNING if level == logging.WARNING else "note: "
+                logger.log(level, f"{kind}{name}: {count:,} of {counted(frames, 'frame')}: {what}")
+
+
+def _say_statistics(builder: DepthPoseBuilder, track: TrackSpec) -> None:
+    found = builder.info.metadata.get("statistics")
+    if found:
+        logger.info(
+            f"training crops: mean {found['mean']:.4f}, std {found['std']:.4f} "
+            f"(track {track.name!r}: {track.mean:.4f}, {track.std:.4f})"
+        )
