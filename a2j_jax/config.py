@@ -2,8 +2,8 @@
 
 What an experiment is: typed, frozen dataclasses, overridden on the command line by dotted names.
 
-Files of them are read by `a2j_jax.config_files`. A `Config` is unpacked once, where a run is put
-together (`a2j_jax.training.assembly`); the library's functions take plain arguments.
+Files of them are read by `a2j_jax.config_files`. `a2j_jax.runs.experiment.resolve` makes an `Experiment` of a config,
+once, at the entry of a program.
 """
 
 import ast

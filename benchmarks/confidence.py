@@ -15,8 +15,8 @@ from scipy.stats import spearmanr
 from a2j_jax import log
 from a2j_jax.data import pipeline
 from a2j_jax.evaluation.evaluate import evaluate_batches
+from a2j_jax.inference.predict import make_predict_fn, place_variables
 from a2j_jax.runs.load import restore
-from a2j_jax.training import assembly
 
 BATCH_SIZE = 64
 PARTS = 5
@@ -32,8 +32,8 @@ def main() -> None:
     arguments = parser.parse_args()
 
     restored = restore(arguments.checkpoint)
-    track, variables = restored.track, assembly.place_variables(restored.variables)
-    predict = assembly.predict_of(restored.model, track)
+    track, variables = restored.track, place_variables(restored.variables)
+    predict = make_predict_fn(restored.model, track)
     where = arguments.data_dir, track, arguments.split
     batches = pipeline.eval_batches(*where, BATCH_SIZE)
     frames = pipeline.num_frames(*where)

@@ -58,7 +58,7 @@ from tests.training.test_checkpoints import state_at
 from tfds_builders import itop
 from tfds_builders.build import build
 from tfds_builders.crop_plan import read_centers_or_boxes, read_text_centers
-from tfds_builders.folder_tables import read_table
+from tfds_builders.folder import read_table
 from tfds_builders.raw_files import read_numbers
 
 HANG_SECONDS = 120.0
@@ -144,7 +144,7 @@ def readers() -> dict[str, Reader]:
         return [builder.info.metadata, *(examples[row] for row in range(len(examples)))]
 
     def itop_frames(folder: Path) -> Any:
-        distribution = itop.ItopDistribution(folder)
+        distribution = itop.ItopFront(folder)
         itop._depth_map.cache_clear()  # keeps files open, and what they said
         frames = distribution.splits()["test"]
         return [vars(frames), *map(distribution.read_depth, frames.sources)]

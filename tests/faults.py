@@ -20,11 +20,12 @@ from typing import Any, NamedTuple
 
 from a2j_jax.config import Config, to_json
 from a2j_jax.runs.checkpoints import RunCheckpoints
+from a2j_jax.runs.experiment import resolve
 from a2j_jax.runs.run_dir import kept_checkpoints, ranking_metrics
 from a2j_jax.runs.run_dir import read as read_json_lines
 from a2j_jax.runs.state import TrainState
-from a2j_jax.training import assembly
 from a2j_jax.training.logs import METRICS_FILE, read_metrics
+from a2j_jax.training.optim import make_optimizer
 from tests import tiny
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -150,10 +151,8 @@ def unfinished(workdir: Path) -> list[str]:
 
 def state_of(config: Config, workdir: Path) -> tuple[TrainState, dict[str, Any]]:
     """The newest checkpoint of a run, read into a state of made-up numbers, and its position in the data."""
-    optimizer = assembly.optimizer_of(
-        config.optim, lambda _: 0.0
-    )  # any schedule: it keeps no state
-    model = assembly.make_model(config, assembly.track_of(config))
+    optimizer = make_optimizer(config.optim, lambda _: 0.0)  # any schedule: it keeps no state
+    model = resolve(config).model
     state = TrainState.create(tiny.made_up(tiny.shapes(model)), optimizer, average=True)
     with contextlib.closing(RunCheckpoints(workdir)) as checkpoints:
         step = checkpoints.latest_step()

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from a2j_jax.tracks import get_track, with_crop_size
-from tests.tfds_builders.numbered_frames import NumberedFrames, SyntheticHand
+from tests.tfds_builders.numbered_frames import NumberedFrames
 from tfds_builders.build import How, prepare
 
 TRACK = with_crop_size(get_track("synthetic_hand"), 16)
@@ -18,7 +18,7 @@ SHARDS = {"00000-of-00002": range(18), "00001-of-00002": range(18, TRAIN)}
 def build(folder: Path) -> Path:
     """Two shards of "train" and as many of "test"."""
     reader = NumberedFrames(TRACK, train=TRAIN, test=TEST)
-    prepare(SyntheticHand, TRACK, reader, folder, How(num_shards=2))
+    prepare(TRACK, reader, folder, How(num_shards=2))
     return folder
 
 

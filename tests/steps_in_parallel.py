@@ -22,11 +22,12 @@ from a2j_jax.cli.arguments import Parser, add_process_arguments, join_processes
 from a2j_jax.data import pipeline
 from a2j_jax.data.batch import on_device
 from a2j_jax.evaluation.evaluate import predict_batches
+from a2j_jax.inference.predict import make_predict_fn, place_variables
 from a2j_jax.models.a2j import PoseNetwork
 from a2j_jax.models.resnet import ARCHITECTURES, Architecture, BasicBlock
 from a2j_jax.runs import sharding
+from a2j_jax.runs.experiment import resolve
 from a2j_jax.runs.state import TrainState
-from a2j_jax.training import assembly
 from a2j_jax.training.optim import adam_with_l2, freeze
 from a2j_jax.training.step import make_train_step
 from tests import tiny
@@ -45,8 +46,8 @@ RUNS: dict[str, tuple[int, Any]] = {
 
 def trained(data: str, dtype: str, layout: sharding.Layout, parts: int = 1) -> TrainState:
     """The state after a run; each process reads its share of the batches."""
-    config = tiny.config(data)
-    track = assembly.track_of(config)
+    experiment = resolve(tiny.config(data))
+    track = experiment.track
     model = network(dtype, layout.axis_name).clone(dtype=np.dtype(dtype))
     steps, optimizer = RUNS[dtype]
     frozen = FROZEN if parts > 1 else ()
@@ -55,8 +56,8 @@ def trained(data: str, dtype: str, layout: sharding.Layout, parts: int = 1) -> T
         make_train_step(
             model,
             optimizer,
-            assembly.prepare_of(config, track),
-            assembly.objective_of(config, track),
+            experiment.prepare,
+            experiment.objective,
             layout.axis_name,
             accumulate=parts,
             frozen=frozen,
@@ -80,8 +81,7 @@ def trained(data: str, dtype: str, layout: sharding.Layout, parts: int = 1) -> T
 
 def network(dtype: str, axis_name: str | None = None) -> PoseNetwork:
     """The network of `tests.tiny`; in float64 on a trunk of one block a stage."""
-    config = tiny.config()
-    model = assembly.make_model(config, assembly.track_of(config), axis_name)
+    model = resolve(tiny.config()).model.clone(axis_name=axis_name)
     return model.clone(backbone="resnet10") if dtype == "float64" else model
 
 
@@ -92,12 +92,11 @@ def start(dtype: str) -> Any:
 
 def predicted(data: str, split: str, devices: int) -> dict[str, np.ndarray]:
     """Joints of a split on that many devices of each process."""
-    config = tiny.config(data)
-    track = assembly.track_of(config)
-    model = assembly.make_model(config, track)
-    predict = assembly.predict_of(model, track, jax.local_devices()[:devices])
+    experiment, here = resolve(tiny.config(data)), jax.local_devices()[:devices]
+    track, predict = experiment.track, make_predict_fn(experiment.model, experiment.track, here)
+    variables = place_variables(tiny.variables(), here)
     batches = pipeline.eval_batches(data, track, split, 6)
-    joints, frames = predict_batches(lambda batch: predict(tiny.variables(), batch), batches, track)
+    joints, frames = predict_batches(lambda batch: predict(variables, batch), batches, track)
     return {"joints": joints.joints_uvd, "index": frames.index}
 
 

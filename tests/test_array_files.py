@@ -281,7 +281,7 @@ def test_changed_hdf5_files_are_refused_or_read(tmp_path: Path, part: str) -> No
         path.write_bytes(changed(whole, rng))
         itop._depth_map.cache_clear()
         try:
-            distribution = itop.ItopDistribution(tmp_path)
+            distribution = itop.ItopFront(tmp_path)
             for source in distribution.splits()["test"].sources:
                 distribution.read_depth(source)
         except UserError:

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from a2j_jax import log, pictures
 from a2j_jax.errors import in_words, printable
-from a2j_jax.evaluation import html, plots, report, tables
+from a2j_jax.evaluation import plots, report, tables
 from tests.evaluation import made_up
 
 # Name -> what is shown of it.
@@ -181,9 +181,8 @@ def test_tables_and_pages_hold_names_literally(tmp_path: Path) -> None:
     assert "\x1b" not in markdown
     rows = [line for line in markdown.splitlines() if line.startswith("| ")]
     assert len(rows) == 4
-    page = html.page(
-        "<t>\x1b", names[0], [html.table(made), html.facts(zip(names, names, strict=True))]
-    )
+    facts = list(zip(names, names, strict=True))
+    page = report.render_page("<t>\x1b", subtitle=names[0], tables=[made], facts=facts)
     body = page[page.index("<body>") : page.index("</html>")]
     text = "".join(ElementTree.fromstring(body).itertext())
     assert all(shown in text for shown in NAMES.values())

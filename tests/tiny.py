@@ -9,8 +9,8 @@ import jax
 import numpy as np
 
 from a2j_jax.config import Config, DataConfig, ModelConfig, OptimConfig, RunConfig
-from a2j_jax.models.a2j import PoseNetwork
-from a2j_jax.training import assembly
+from a2j_jax.models.a2j import PoseNetwork, variable_shapes
+from a2j_jax.runs.experiment import resolve
 
 SIZE = 32
 FRAMES = {"train": 64, "validation": 16, "test": 20}  # the last batch of "test" is not full
@@ -38,8 +38,7 @@ def config(data_dir: str | Path = "data", track: str = "synthetic_hand", **optim
 
 def shapes(model: PoseNetwork, size: int = SIZE) -> Any:
     """Shapes of a model's variables."""
-    images = jax.ShapeDtypeStruct((1, size, size, 1), np.float32)
-    return jax.eval_shape(model.init, jax.random.key(0), images)
+    return variable_shapes(model, size)
 
 
 def made_up(tree: Any, seed: int = 0) -> Any:
@@ -63,8 +62,7 @@ def made_up(tree: Any, seed: int = 0) -> Any:
 def variables(track: str = "synthetic_hand", seed: int = 0) -> Any:
     """Made-up variables of the tiny network of a track."""
     settings = config(track=track)
-    spec = assembly.track_of(settings)
-    return made_up(shapes(assembly.make_model(settings, spec)), seed)
+    return made_up(shapes(resolve(settings).model), seed)
 
 
 def same(one: Any, other: Any) -> bool:

@@ -1,8 +1,7 @@
-"""What every builder here shares: how frames become a TFDS data set.
+"""How frames become a TFDS data set, whatever they are: one builder for all readers.
 
-A data set is a *reader* (where its frames come from) and a `TrackSpec` (what they are). Most readers
-are a `Distribution` behind `tfds_builders.raw_files.RawReader`; `tfds_builders/synthetic` makes its
-frames itself.
+A data set is a *reader* (its frames) and a `TrackSpec` (their constants). Most readers are a
+`tfds_builders.reader.RawReader` of a `RawDataset`; `tfds_builders.rendered` renders its frames.
 
 TFDS writes into a temporary folder and renames it at the very end, so that a killed build never
 looks complete. Files are `array_record`; TensorFlow is not needed.
@@ -11,9 +10,9 @@ looks complete. Files are `array_record`; TensorFlow is not needed.
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, cast
+from typing import Any, ClassVar, NamedTuple, Protocol, cast
 
 import tensorflow_datasets as tfds
 from array_record.python.array_record_data_source import ArrayRecordDataSource
@@ -22,16 +21,24 @@ from a2j_jax.data.batch import Example
 from a2j_jax.errors import UserError
 from a2j_jax.log import progress
 from a2j_jax.tracks import TrackRecord, TrackSpec
-from tfds_builders.examples import Moments, Skipped, crop_moments, features
-from tfds_builders.raw_files import counted
-from tfds_builders.shards import Job, Workers, shard_ranges, write_shards
+from tfds_builders.raw_files import RawDataset, counted
+from tfds_builders.shards import (
+    Job,
+    Moments,
+    Skipped,
+    Workers,
+    crop_moments,
+    features,
+    shard_ranges,
+    write_shards,
+)
 
 # Frames that Beam hands to a worker at a time.
 _BEAM_CHUNK = 256
 
 
 class Reader(Protocol):
-    """Where a data set's frames come from."""
+    """The frames of a data set."""
 
     def frames(self) -> Mapping[str, int]:
         """Split -> number of frames. Splits of zero frames are left out of the data set."""
@@ -40,39 +47,38 @@ class Reader(Protocol):
         """A picklable function that reads some frames; frame i depends on split and i alone."""
 
     def spec(self) -> dict[str, Any]:
-        """Everything the examples depend on, as JSON: a finished build of the same is reused."""
+        """Everything the examples depend on, as JSON: a finished build with an equal spec is reused."""
 
     def provenance(self) -> dict[str, Any]:
-        """What evaluation should know and say of these examples, as JSON: kept as metadata."""
+        """What evaluation reports about these examples, as JSON: `centers`, split -> source of crops -> frames."""
 
 
-@dataclass(frozen=True)
-class SplitReport:
-    """What became of a split: frames left out, and the sums over its crops."""
+class SplitReport(NamedTuple):
+    """The outcome of one split: frames left out, and the sums over its crops."""
 
-    skipped: tuple[Skipped, ...] = ()
-    moments: Moments = field(default_factory=Moments)
+    skipped: tuple[Skipped, ...]
+    moments: Moments
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, kw_only=True)
 class DepthPoseConfig(tfds.core.BuilderConfig):
-    """A build: which track, from which reader, by whom.
+    """The configuration of one build.
 
     Attributes:
       track: sizes and units of the examples; its crop size names the configuration.
-      reader: the frames.
+      reader: of the frames.
       workers: from `worker_pool`; the examples do not depend on it.
       num_shards: files per split; by default one for every 4,096 frames.
       beam: build with TFDS's Beam support instead.
-      manual_download: what was to be downloaded, and where to put it: kept as metadata.
+      source: whose home page, license and download instructions are kept as metadata.
     """
 
-    track: TrackSpec | None = None
-    reader: Reader | None = None
+    track: TrackSpec
+    reader: Reader
     workers: Workers | None = None
     num_shards: int | None = None
     beam: bool = False
-    manual_download: str = ""
+    source: type[RawDataset] | None = None
 
 
 def config_name(track: TrackSpec) -> str:
@@ -88,21 +94,17 @@ class _Info(tfds.core.DatasetInfo):  # type: ignore[misc]
 
 
 class DepthPoseBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
-    """Base of all builders: a reader's frames, in order, one TFDS split per split.
+    """Builder of every data set: a reader's frames, in order, one TFDS split per split; see `builder_named`.
 
     Attributes:
-      HOMEPAGE, LICENSE, BIBTEX: of the data set, for its metadata.
-      reports: what became of every split, once it is built.
+      reports: outcome of every split, once it is built.
     """
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First version."}
-    HOMEPAGE: ClassVar[str] = ""
-    LICENSE: ClassVar[str] = ""
-    BIBTEX: ClassVar[str] = ""
 
     def __init__(self, **kwargs: Any) -> None:
-        """As TFDS's builders."""
+        """Takes the arguments of TFDS's builders."""
         self.reports: dict[str, SplitReport] = {}
         super().__init__(**kwargs)
 
@@ -111,46 +113,38 @@ class DepthPoseBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         """The configuration, with its own type."""
         return cast(DepthPoseConfig, self.builder_config)
 
-    @property
-    def _reader(self) -> Reader:
-        assert self.plan.reader is not None
-        return self.plan.reader
-
-    @property
-    def _track(self) -> TrackSpec:
-        assert self.plan.track is not None
-        return self.plan.track
-
     def _info(self) -> tfds.core.DatasetInfo:
-        track, download = self._track, self.plan.manual_download
+        track, reader, source = self.plan.track, self.plan.reader, self.plan.source
         return _Info(
             builder=self,
             description=f"Depth crops of track {track.name}. {track.notes}",
             features=features(track),
-            homepage=self.HOMEPAGE or None,
-            license=self.LICENSE or None,
-            citation=self.BIBTEX or track.citation,
+            homepage=source and (source.HOMEPAGE or None),
+            license=source and (source.LICENSE or None),
+            citation=(source and source.BIBTEX) or track.citation,
             # Frames stay in order on disk; training shuffles by random access.
             disable_shuffling=True,
             metadata=tfds.core.MetadataDict(
-                spec=self._reader.spec(),
-                provenance=self._reader.provenance(),
+                spec=reader.spec(),
+                provenance=reader.provenance(),
                 track=TrackRecord.of(track).to_json(),
-                **({"manual_download": download} if download else {}),
+                **({"manual_download": source.DOWNLOAD} if source else {}),
             ),
         )
 
+    def _frames(self) -> dict[str, int]:
+        return {split: count for split, count in self.plan.reader.frames().items() if count}
+
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
         del dl_manager  # The user brings the raw data.
-        frames = self._reader.frames()
-        return {split: self._generate_examples(split) for split in frames if frames[split]}
+        return {split: self._generate_examples(split) for split in self._frames()}
 
     def _generate_examples(self, split: str) -> Any:
         """The Beam path: a transform that reads a split chunk by chunk, wherever workers are."""
         beam = tfds.core.lazy_imports.apache_beam
-        count = self._reader.frames()[split]
+        count = self._frames()[split]
         chunks = [range(i, min(i + _BEAM_CHUNK, count)) for i in range(0, count, _BEAM_CHUNK)]
-        jobs = [(chunk.start, self._reader.job(split, chunk)) for chunk in chunks]
+        jobs = [(chunk.start, self.plan.reader.job(split, chunk)) for chunk in chunks]
         return beam.Create(jobs, reshuffle=True) | beam.FlatMap(_keyed_examples)
 
     def _generate_splits(
@@ -162,35 +156,30 @@ class DepthPoseBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             splits = super()._generate_splits(dl_manager, download_config)
             self.reports = {split.name: self._read_back(split.name) for split in splits}
         else:
-            frames = self._reader.frames()
-            splits = [self._write_split(split, frames[split]) for split in frames if frames[split]]
+            splits = [self._write_split(split, count) for split, count in self._frames().items()]
         self.info.metadata["skipped"] = {
             split: dict(Counter(skipped.reason for skipped in report.skipped))
             for split, report in self.reports.items()
         }
         if (train := self.reports.get("train")) and train.moments.count:
-            self.info.metadata["statistics"] = {
-                "mean": train.moments.mean,
-                "std": train.moments.std,
-            }
+            statistics = {"mean": train.moments.mean, "std": train.moments.std}
+            self.info.metadata["statistics"] = statistics
         return splits
 
     def _write_split(self, split: str, frames: int) -> tfds.core.SplitInfo:
         ranges = shard_ranges(frames, self.plan.num_shards)
-        jobs = [self._reader.job(split, indices) for indices in ranges]
+        jobs = [self.plan.reader.job(split, indices) for indices in ranges]
         parts = [os.path.join(self.data_dir, f"{split}.part{i:05d}") for i in range(len(jobs))]
         with progress(f"{self.name} {split}", frames, "frames") as advance:
-            shards = write_shards(jobs, parts, self._track, self.plan.workers, advance)
-        self.reports[split] = SplitReport(
-            tuple(skipped for shard in shards for skipped in shard.skipped),
-            sum((shard.moments for shard in shards), Moments()),
-        )
+            shards = write_shards(jobs, parts, self.plan.track, self.plan.workers, advance)
+        skipped = tuple(skipped for shard in shards for skipped in shard.skipped)
+        moments = sum((shard.moments for shard in shards), Moments())
+        self.reports[split] = SplitReport(skipped, moments)
         filled = [shard for shard in shards if shard.examples]
         if not filled:
-            first = self.reports[split].skipped[0]
             raise UserError(
                 f"{self.name}: none of the {counted(frames, 'frame')} of split {split!r} could be used; "
-                f"the first, {first.frame_id}: {first.reason}"
+                f"the first, {skipped[0].frame_id}: {skipped[0].reason}"
             )
         template = self._get_filename_template(split_name=split)
         for number, shard in enumerate(filled):
@@ -206,38 +195,47 @@ class DepthPoseBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         )
 
     def _read_back(self, split: str) -> SplitReport:
-        """Beam keeps examples only: sum over the crops, and ask again for the missing frames."""
+        """The report of a split that Beam wrote, which keeps examples only."""
         template = self._get_filename_template(split_name=split)
         prefix = os.path.basename(template.filepath_prefix())
         paths = sorted(Path(self.data_dir).glob(f"{prefix}.{template.filetype_suffix}*"))
         source = ArrayRecordDataSource([os.fspath(path) for path in paths])
-        frames = self._reader.frames()[split]
         found, moments = set(), Moments()
         with progress(f"{self.name} {split}: statistics", len(source), "frames") as advance:
             for position in range(len(source)):
-                record = source[position]
-                example = self.info.features.deserialize_example_np(record)
+                example = self.info.features.deserialize_example_np(source[position])
                 found.add(int(example["index"]))
-                moments += crop_moments(example, self._track)
+                moments += crop_moments(example, self.plan.track)
                 advance(1)
-        return SplitReport(self._left_out(split, frames, found), moments)
+        return SplitReport(self._left_out(split, self._frames()[split], found), moments)
 
     def _left_out(self, split: str, frames: int, found: set[int]) -> tuple[Skipped, ...]:
         """The frames without an example, by reading them again.
 
         Args:
           split: name.
-          frames: that were to be read.
-          found: `index` of every example. It mostly is the frame's position, which tells the missing
-            ones; where frames carry numbers of their own it is not, and all are read again.
+          frames: how many there were to read.
+          found: `index` of every example. Usually it is the frame's position, and shows which are missing;
+            where frames have numbers of their own it is not, and all are read again.
         """
         skipped: tuple[Skipped, ...] = ()
         for positions in (sorted(set(range(frames)) - found), range(frames)):
-            outcomes = (o for i in positions for o in self._reader.job(split, range(i, i + 1))())
+            outcomes = (
+                o for i in positions for o in self.plan.reader.job(split, range(i, i + 1))()
+            )
             skipped = tuple(o for o in outcomes if isinstance(o, Skipped))
             if len(skipped) == frames - len(found):
                 break
         return skipped
+
+
+def builder_named(track: str) -> type[DepthPoseBuilder]:
+    """The builder under the name of a track, which is the name of its data set."""
+
+    class Named(DepthPoseBuilder, skip_registration=True):  # type: ignore[call-arg]
+        name = track
+
+    return Named
 
 
 def _keyed_examples(job: tuple[int, Job]) -> Iterator[tuple[int, Example]]:

@@ -1,16 +1,22 @@
-"""`a2j build`: raw data -> examples on disk, with one clear ending."""
+"""`a2j build`: frames -> examples on disk, all of them or nothing, one build at a time in a folder."""
 
 import contextlib
 import dataclasses
 import errno
+import fcntl
 import io
+import multiprocessing
+import os
 import shutil
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import partial
+from multiprocessing import util as multiprocessing_util
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import tensorflow_datasets as tfds
 from absl import logging
@@ -20,16 +26,50 @@ from a2j_jax.data.pipeline import write_digests
 from a2j_jax.errors import UserError
 from a2j_jax.files import check_folder_name, local_path
 from a2j_jax.geometry import Camera
-from a2j_jax.interrupts import terminable
+from a2j_jax.interrupts import after_sigterm, end_terminated, terminable
 from a2j_jax.log import logger
-from a2j_jax.track_files import find_track
-from a2j_jax.tracks import TrackSpec, with_crop_size
-from tfds_builders.base import DepthPoseBuilder, DepthPoseConfig, Reader, config_name
-from tfds_builders.build_lock import claimed
-from tfds_builders.rendered import EMBEDDED, RENDERED, reader_for
+from a2j_jax.track_files import find_track, track_file
+from a2j_jax.tracks import TrackSpec, near_track, with_crop_size
+from tfds_builders.base import DepthPoseBuilder, DepthPoseConfig, Reader, builder_named, config_name
+from tfds_builders.build_report import read_spec as read_spec
+from tfds_builders.build_report import report_crops, report_labels, reuse, summarize
+from tfds_builders.crop_plan import plan_crops
+from tfds_builders.folder import CustomFolder
+from tfds_builders.hands2017 import Hands2017
+from tfds_builders.icvl import Icvl
+from tfds_builders.itop import ItopFront, ItopTop
+from tfds_builders.k2hpd import K2hpd
+from tfds_builders.nyu import Nyu
+from tfds_builders.raw_files import RawDataset
+from tfds_builders.reader import RawReader
+from tfds_builders.rendered import EMBEDDED, reader_for
 from tfds_builders.shards import worker_pool
-from tfds_builders.summary import read_spec as read_spec
-from tfds_builders.summary import reuse, say_crops, say_labels, summarise
+
+#: The reader of each track's raw data.
+DATASETS: dict[str, type[RawDataset]] = {
+    "nyu": Nyu,
+    "icvl": Icvl,
+    "hands2017": Hands2017,
+    "itop_front": ItopFront,
+    "itop_top": ItopTop,
+    "k2hpd": K2hpd,
+}
+_PATIENCE_SECONDS = 1.0  # for Python's own way out
+
+
+def get_dataset(track: str) -> type[RawDataset]:
+    """The reader of a track's raw data: one of `DATASETS`, or that of custom folders.
+
+    Raises:
+      UserError: neither; names the nearest.
+    """
+    if track in DATASETS or track_file(track) is not None:
+        return DATASETS.get(track, CustomFolder)
+    known = (*DATASETS, *EMBEDDED)
+    raise UserError(
+        f"no builder for {track!r}{near_track(track, known)} (there are: {', '.join(known)}; or name a "
+        "folder of your own with a track.json)"
+    )
 
 
 @dataclass(frozen=True)
@@ -48,11 +88,10 @@ class How:
     beam_options: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuses what cannot be."""
-        if self.num_processes < 1:
-            raise UserError(f"num_processes {self.num_processes}: expected 1 or more")
-        if self.num_shards is not None and self.num_shards < 1:
-            raise UserError(f"num_shards {self.num_shards}: expected 1 or more")
+        """Validates the numbers."""
+        for name, value in (("num_processes", self.num_processes), ("num_shards", self.num_shards)):
+            if value is not None and value < 1:
+                raise UserError(f"{name} {value}: expected 1 or more")
 
 
 def build(
@@ -97,17 +136,15 @@ def build(
     spec = dataclasses.replace(
         spec, camera=camera or spec.camera, frame_size=frame_size or spec.frame_size
     )
-    frames = {"train": train, "validation": validation, "test": test}
-    if not any(frames.values()) or not all(
-        0 <= count <= MOST_RENDERED for count in frames.values()
-    ):
+    counts = (train, validation, test)
+    if not any(counts) or min(counts) < 0 or max(counts) > MOST_RENDERED:
         raise UserError(
-            f"frames per split {frames}: expected none below 0 or above {MOST_RENDERED:,} and at least one above 0"
+            f"frames of train, validation, test {counts}: expected 0 to {MOST_RENDERED:,} of each, not all 0"
         )
     if not 0 <= seed <= LARGEST_SEED:
         raise UserError(f"seed {seed}: expected a whole number from 0 to {LARGEST_SEED}")
     reader = reader_for(spec, train=train, validation=validation, test=test, seed=seed)
-    return prepare(RENDERED[track].builder, spec, reader, data_dir, How(num_processes, num_shards))
+    return prepare(spec, reader, data_dir, How(num_processes, num_shards))
 
 
 def build_raw(
@@ -122,13 +159,13 @@ def build_raw(
     how: How | None = None,
     **options: Any,
 ) -> Path:
-    """Builds a data set from what its authors ship, or finds it built already.
+    """Builds a data set from the files its authors ship, or finds it built already.
 
     Args:
-      track: one of `tfds_builders.datasets.DATASETS`.
+      track: one of `DATASETS`, or a folder with a `track.json`.
       manual_dir: the unpacked download.
       data_dir: TFDS data directory; the examples go to `<data_dir>/<track>/crop<S>/<version>`.
-      centers: a folder of published centres or boxes, "labels" or "depth"; see
+      centers: a folder of published centers or boxes, "labels" or "depth"; see
         `tfds_builders.crop_plan`.
       crop_size: S, px; the track's by default.
       max_frames: of each split, from its beginning; None: all.
@@ -143,30 +180,30 @@ def build_raw(
       UserError: unknown track or option, nothing to read (with what to download), labels that do
         not fit, or the folder already holds a data set built from something else.
     """
-    from tfds_builders.crop_plan import plan_crops
-    from tfds_builders.datasets import get_dataset
-    from tfds_builders.reader import RawReader
-
-    spec = sized_track(track, crop_size)
-    dataset = get_dataset(track)
-    distribution = dataset.open(manual_dir, **options)
-    splits = dict(distribution.splits())
+    spec, source = sized_track(track, crop_size), get_dataset(track)
+    folder = local_path(manual_dir, "raw data")
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder of raw data", source.DOWNLOAD)
+    known = [
+        field.name for field in dataclasses.fields(source) if field.name not in ("folder", "track")
+    ]
+    unknown = sorted(set(options) - set(known))
+    if unknown:
+        raise UserError(
+            f"track {track!r} has no option {unknown[0]!r} (options: {', '.join(known) or 'none'})"
+        )
+    if source is CustomFolder:
+        options["track"] = spec
+    dataset = source(folder, **options)
+    splits = dict(dataset.splits())
     for name, split in splits.items():
-        say_labels(name, split, spec, dataset.published_frames.get(name), max_frames, strict)
+        published = source.PUBLISHED_FRAMES.get(name)
+        report_labels(name, split, spec, published, max_frames, strict)
     plans = {name: plan_crops(spec, name, split, centers) for name, split in splits.items()}
-    reader = RawReader(spec, distribution, splits, plans, max_frames, strict)
+    reader = RawReader(spec, dataset, splits, plans, max_frames, strict)
     for name, plan in plans.items():
-        say_crops(name, spec, plan.notes, reader.provenance()["centers"][name])
-    return prepare(
-        dataset.builder,
-        spec,
-        reader,
-        data_dir,
-        how,
-        strict=strict,
-        manual_download=dataset.download,
-        check=reader.check,
-    )
+        report_crops(name, spec, plan.notes, reader.provenance()["centers"][name])
+    return prepare(spec, reader, data_dir, how, strict=strict, source=source, check=reader.check)
 
 
 def sized_track(track: str, crop_size: int | None) -> TrackSpec:
@@ -176,77 +213,68 @@ def sized_track(track: str, crop_size: int | None) -> TrackSpec:
 
 
 def prepare(
-    builder_class: type[DepthPoseBuilder],
     track: TrackSpec,
     reader: Reader,
     data_dir: str | Path,
     how: How | None = None,
     *,
     strict: bool = False,
-    manual_download: str = "",
+    source: type[RawDataset] | None = None,
     check: Callable[[], None] | None = None,
 ) -> Path:
-    """Runs one builder, or finds its data set built already, and says how it went; see `build_raw`.
+    """Builds the data set of a track from a reader, or finds it built already, and reports; see `build_raw`.
 
-    `check` is called before a build writes anything.
+    Args:
+      track: also names the data set.
+      reader: of the frames.
+      data_dir, how, strict: see `build_raw`.
+      source: for the metadata.
+      check: called before a build writes anything.
     """
     how = how or How()
     data_dir = local_path(data_dir, "data directory")
     if data_dir.exists() and not data_dir.is_dir():
         raise UserError(f"data directory {data_dir} is a file; name a folder")
     check_folder_name(data_dir)
-    folder = data_dir / builder_class.name / config_name(track) / str(builder_class.VERSION)
-    started = time.monotonic()
+    folder = data_dir / track.name / config_name(track) / str(DepthPoseBuilder.VERSION)
     config = DepthPoseConfig(
         name=config_name(track),
         track=track,
         reader=reader,
         num_shards=how.num_shards,
         beam=how.beam_options is not None,
-        manual_download=manual_download,
+        source=source,
     )
+    started = time.monotonic()
     if not folder.exists():
         with _one_clear_ending(folder), terminable(), claimed(folder):
             if not folder.exists():  # still: another build may have had the claim until now
                 if check is not None:
                     check()
-                builder = _run(builder_class, config, data_dir, folder, how)
+                builder = _run(config, data_dir, folder, how)
                 write_digests(folder)
-                summarise(builder, folder, track, time.monotonic() - started)
+                summarize(builder, folder, track, time.monotonic() - started)
                 return folder
     reuse(folder, reader.spec(), how.num_shards, strict)
     return folder
 
 
-def _run(
-    builder_class: type[DepthPoseBuilder],
-    config: DepthPoseConfig,
-    data_dir: Path,
-    folder: Path,
-    how: How,
-) -> DepthPoseBuilder:
-    with (
-        _quiet_tfds(),
-        # TFDS makes its folder for downloads whether or not there are any; removed with what killed builds leave.
-        _removed(folder.parent / f"incomplete.downloads_{folder.name}") as downloads,
-        worker_pool(how.num_processes) as workers,
-    ):
-        config = dataclasses.replace(config, workers=workers)
-        builder = builder_class(data_dir=str(data_dir), config=config)
-        builder.download_and_prepare(
-            download_dir=str(downloads),
-            file_format="array_record",
-            download_config=_download_config(how),
-        )
-    return builder
-
-
-@contextlib.contextmanager
-def _removed(folder: Path) -> Iterator[Path]:
+def _run(config: DepthPoseConfig, data_dir: Path, folder: Path, how: How) -> DepthPoseBuilder:
+    # TFDS makes its folder for downloads whether or not there are any.
+    downloads = folder.parent / f"incomplete.downloads_{folder.name}"
     try:
-        yield folder
+        with _quiet_tfds(), worker_pool(how.num_processes) as workers:
+            builder = builder_named(config.track.name)(
+                data_dir=str(data_dir), config=dataclasses.replace(config, workers=workers)
+            )
+            builder.download_and_prepare(
+                download_dir=str(downloads),
+                file_format="array_record",
+                download_config=_download_config(how),
+            )
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(downloads, ignore_errors=True)
+    return builder
 
 
 def _download_config(how: How) -> tfds.download.DownloadConfig:
@@ -261,8 +289,24 @@ def _download_config(how: How) -> tfds.download.DownloadConfig:
 
 
 @contextlib.contextmanager
+def _quiet_tfds() -> Iterator[None]:
+    """Keeps TFDS from printing: stdout belongs to results, and the progress bar is our own."""
+    tfds.disable_progress_bar()
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logging.set_verbosity(verbosity)
+
+
+# --- Endings
+
+
+@contextlib.contextmanager
 def _one_clear_ending(folder: Path) -> Iterator[None]:
-    """Whatever stops a build, TFDS removes what it wrote: says so, and what happened."""
+    """Whatever stops a build, TFDS removes what it wrote: reports that, and the reason."""
     try:
         yield
     except BrokenProcessPool as error:
@@ -271,10 +315,7 @@ def _one_clear_ending(folder: Path) -> Iterator[None]:
             "try again with fewer --num_processes"
         ) from error
     except (KeyboardInterrupt, SystemExit):
-        left = "nothing was kept; rerun the same command"
-        if folder.exists():  # all was written, only the summary is missing
-            left = "but it is complete"
-        logger.warning(f"building {folder} was interrupted; {left}")
+        logger.warning(_interrupted(folder))
         raise
     except (OSError, RuntimeError, ValueError) as error:
         # Where no lock could keep another build away, it may have been faster.
@@ -285,10 +326,15 @@ def _one_clear_ending(folder: Path) -> Iterator[None]:
         raise UserError(f"building {folder}: {reason}; nothing was kept") from error
 
 
-def _disk_trouble(error: BaseException) -> str | None:
+def _interrupted(folder: Path) -> str:
+    # If it is there, only the summary is missing.
+    left = "but it is complete" if folder.exists() else "nothing was kept; rerun the same command"
+    return f"building {folder} was interrupted; {left}"
+
+
+def _disk_trouble(error: Exception) -> str | None:
     """What is wrong with the disk, if that is what an exception is about."""
-    number = error.errno if isinstance(error, OSError) else None
-    text = str(error)
+    number, text = getattr(error, "errno", None), str(error)
     if number in (errno.ENOSPC, errno.EDQUOT) or "No space left" in text:
         return "the disk is full; free some space or name another --data_dir"
     if number in (errno.EROFS, errno.EACCES, errno.EPERM) or "Permission denied" in text:
@@ -297,13 +343,103 @@ def _disk_trouble(error: BaseException) -> str | None:
 
 
 @contextlib.contextmanager
-def _quiet_tfds() -> Iterator[None]:
-    """Keeps TFDS from talking: stdout belongs to results, and the progress bar is our own."""
-    tfds.disable_progress_bar()
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity(logging.ERROR)
+def claimed(folder: Path) -> Iterator[None]:
+    """Makes the folder that will hold a data set's, for one build at a time.
+
+    The claim is a lock on the directory itself: the system releases it when the process ends, even if
+    killed, and it leaves no file behind. Whoever holds it removes what killed builds have left. Folders that
+    were made here are removed at the end if they are empty, also if SIGTERM comes in a compilation.
+
+    Args:
+      folder: of the data set, `<data_dir>/<track>/crop<S>/<version>`; TFDS makes it when all is done.
+
+    Raises:
+      UserError: another build is running there, or something that cannot be removed is in the way.
+    """
+    parent = folder.parent
+    for place in (folder, *folder.parents):
+        if place.is_symlink() and not place.exists():
+            raise UserError(f"{place}: is a symbolic link that leads nowhere; remove it")
+    made = [place for place in (parent, *parent.parents) if not place.exists()]
+    lock = None
     try:
-        with contextlib.redirect_stdout(io.StringIO()):
+        lock = _lock(parent)
+        with contextlib.ExitStack() as stack:
+            if lock is not None:
+                _remove_leftovers(folder)
+                if threading.current_thread() is threading.main_thread():
+                    act = partial(_end_at_once, folder, made)
+                    stack.enter_context(after_sigterm(_PATIENCE_SECONDS, act))
             yield
     finally:
-        logging.set_verbosity(verbosity)
+        _remove_if_empty(made)
+        if lock is not None:
+            os.close(lock)
+
+
+def _lock(folder: Path) -> int | None:
+    """A descriptor that holds the folder's lock; None where the file system has no locks."""
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            descriptor = os.open(folder, os.O_RDONLY)
+        except FileNotFoundError:  # removed in between, by a build that kept nothing
+            continue
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(descriptor), os.stat(folder)):
+                return descriptor
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            os.close(descriptor)
+            if not isinstance(error, BlockingIOError):
+                return None
+            raise UserError(
+                f"{folder}: another build is running there; wait until it has ended, or name "
+                "another --data_dir"
+            ) from error
+        os.close(descriptor)
+
+
+def _temporary(folder: Path) -> list[Path]:
+    return sorted(folder.parent.glob(f"incomplete.*_{folder.name}"))
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Removes the temporary folders of this data set that dead builds have left.
+
+    Raises:
+      UserError: one cannot be removed: a link, or another user's.
+    """
+    for leftover in _temporary(folder):
+        try:
+            shutil.rmtree(leftover)
+        except OSError as error:
+            raise UserError(
+                f"{leftover}: cannot be removed ({error.strerror or error}), where a build keeps its "
+                "temporary files; remove it, or name another --data_dir"
+            ) from error
+        logger.info(f"note: removed {leftover}, left of a build that did not finish")
+
+
+def _remove_if_empty(places: Sequence[Path]) -> None:
+    for place in places:
+        with contextlib.suppress(OSError):  # it is not empty
+            place.rmdir()
+
+
+def _end_at_once(folder: Path, made: Sequence[Path]) -> NoReturn:
+    """Cleans up beside a main thread that does not respond, and ends the program."""
+    text = _interrupted(folder)
+    for process in multiprocessing.active_children():
+        process.kill()
+    for leftover in _temporary(folder):
+        shutil.rmtree(leftover, ignore_errors=True)
+    _remove_if_empty(made)
+    with contextlib.suppress(OSError):
+        os.write(2, f"{text}\n".encode("utf-8", "backslashreplace"))
+    # Semaphores: their tracker would complain of those left over.
+    with contextlib.suppress(Exception):
+        multiprocessing_util._run_finalizers(0)  # type: ignore[attr-defined]
+    end_terminated()

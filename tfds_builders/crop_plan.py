@@ -1,21 +1,18 @@
-"""Where to crop by the labels: the middle of a hand's joints, the box around a body's.
+"""Where to crop, frame by frame: from the data set itself, published files, labels, or the depth.
 
-Published files that say where to crop: which names they have, where they lie, what is in them.
+`plan_crops` decides for an entire split before any frame is read, and notes its decisions.
+`crop_from_depth` handles the frames that the plan leaves to their depth. docs/centers.md tells users which
+files to bring:
 
 | published by | name | holds, frame by frame |
 | --- | --- | --- |
 | A2J | `<track>_center_<split>.mat` | `centre_pixel` (N, 1, 3): u px, v px, depth mm of a hand |
 | A2J | `<track>_bndbox_<split>.mat` | `FRbndbox_test`, `bndbox` (N, 4): x0 y0 x1 y1 px of a person |
 | V2V-PoseNet, DeepPrior++ | `center_<split>_refined.txt`, `center_<split>.txt` | `x y z` mm, or `invalid` |
-
-Where to crop, frame by frame: what came with the frames, published files, labels, the depth itself.
-
-`plan_crops` decides for a whole split before any frame is read, and says what it decided.
-`crop_from_depth` does the work for the frames that the plan leaves to their depth. docs/centers.md
-tells users which files to bring.
 """
 
-from collections.abc import Iterator
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,64 +22,303 @@ import numpy.typing as npt
 
 from a2j_jax import geometry
 from a2j_jax.data.array_files import read_mat
-from a2j_jax.errors import UserError, did_you_mean
-from a2j_jax.files import local_path
+from a2j_jax.errors import UnreadableFrame, UserError, did_you_mean
+from a2j_jax.files import local_path, regular_file
 from a2j_jax.geometry import Float64
 from a2j_jax.inference.locate import hand_center, person_box
 from a2j_jax.tracks import TRACKS, TrackSpec
 from tfds_builders import raw_files
-from tfds_builders.raw_files import WARNING, RawSplit, UnreadableFrame, counted
+from tfds_builders.raw_files import WARNING, Notes, RawSplit, counted
 
-# Labels are turned into centres so many frames at a time: a million of them stay small in memory.
-_CHUNK = 1 << 16
+Bools = npt.NDArray[np.bool_]
 
-
-def centers_from_labels(joints_uvd: npt.NDArray[Any], camera: geometry.Camera) -> Float64:
-    """The mean of the labelled joints in space.
-
-    Args:
-      joints_uvd: (N, K, 3) px px mm, NaN = not labelled.
-      camera: of the frames.
-
-    Returns:
-      (N, 3) float64 u px, v px, depth mm; NaN where no joint is labelled.
-    """
-    centers = np.full((len(joints_uvd), 3), np.nan)
-    for start in range(0, len(joints_uvd), _CHUNK):
-        xyz = geometry.uvd_to_xyz(joints_uvd[start : start + _CHUNK], camera)
-        labelled = np.isfinite(xyz).all(axis=-1, keepdims=True)
-        count = labelled.sum(axis=1)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            mean = np.where(labelled, xyz, 0.0).sum(axis=1) / count
-            centers[start : start + _CHUNK] = geometry.xyz_to_uvd(mean, camera)
-    return centers
-
-
-def boxes_from_labels(joints_uvd: npt.NDArray[Any], margin_px: float) -> Float64:
-    """The box around the labelled joints, enlarged by a margin: the authors' rule for K2HPD.
-
-    Args:
-      joints_uvd: (N, K, 2 or 3), NaN = not labelled.
-      margin_px: added on every side.
-
-    Returns:
-      (N, 4) float64 x0 y0 x1 y1 px, not clipped; NaN where no joint is labelled.
-    """
-    uv = np.asarray(joints_uvd[..., :2], np.float64)
-    labelled = np.isfinite(uv).all(axis=-1, keepdims=True)
-    low = np.where(labelled, uv, np.inf).min(axis=1) - margin_px
-    high = np.where(labelled, uv, -np.inf).max(axis=1) + margin_px
-    boxes = np.concatenate([low, high], axis=1)
-    boxes[~np.any(labelled, axis=(1, 2))] = np.nan
-    return boxes
-
-
+# Names of the sources that are no files; the first two may also be the value of `centers`.
+LABELS, DEPTH = "labels", "depth"
+SHIPPED = "shipped with the frames"
+DEPTH_IN_BOX = "depth in the shipped box"
+# How notes call a source.
+_IN_WORDS = {
+    LABELS: "ground truth",
+    DEPTH: "the depth frame alone",
+    DEPTH_IN_BOX: "the depth inside the shipped boxes",
+}
 # The authors call the front view of ITOP by another name than we do.
 _PUBLISHED_NAME = {"itop_front": "itop_side"}
 # Variables of the `.mat` files, by how many numbers a row has.
 _VARIABLES = {3: ("centre_pixel",), 4: ("FRbndbox_test", "bndbox", "FRbndbox_train")}
-# A depth in metres is below this, one in mm above it.
-_LARGEST_METRES = 50.0
+# A depth in meters is below this, one in mm above it.
+_LARGEST_METERS = 50.0
+# Labels are turned into centers so many frames at a time: a million of them stay small in memory.
+_CHUNK = 1 << 16
+_COMPARED = 2000  # frames whose labels are compared with a published file
+
+
+@dataclass(frozen=True, eq=False)
+class CropPlan:
+    """Where to crop each of the N frames of a split.
+
+    Attributes:
+      values: (N, 3) u px, v px, depth mm, or (N, 4) x0 y0 x1 y1 px, as the track crops; float64. A
+        row of NaN: compute it with `crop_from_depth`.
+      sources: (N,) int8, the source of each row: index into `names`.
+      names: of the sources: file names, "labels", "depth", "depth in the shipped box".
+      notes: one line for everything that a user should know, with counts and file names; some are warnings
+        (`raw_files.WARNING`).
+      near_uvd: (N, 3) px px mm, or None: for rows of NaN, a published point in the person whose box
+        is to be found in the depth (`crop_from_depth`); NaN where there is none.
+    """
+
+    values: Float64
+    sources: npt.NDArray[np.int8]
+    names: Sequence[str]
+    notes: Notes
+    near_uvd: Float64 | None = None
+
+
+def plan_crops(
+    track: TrackSpec, split_name: str, split: RawSplit, centers: Path | str | None
+) -> CropPlan:
+    """Decides where to crop every frame of a split.
+
+    Args:
+      track: crops by center or by box.
+      split_name: "train" or "test": published files are looked for by this name, and only "train"
+        falls back to labels.
+      split: all of it: published files have a row for every frame.
+      centers: a folder of published files; "labels": ground truth, whatever the split; "depth": the
+        depth frames alone; None: labels for "train", the depth for others.
+
+    Returns:
+      The plan. A row that a source does not have (NaN, `invalid`, no depth, off the frame) goes to the next
+      source.
+
+    Raises:
+      UserError: no such folder; a file that is not readable, or has not one row per frame.
+    """
+    plan = _Draft(track, split_name, split)
+    if centers not in (LABELS, DEPTH):
+        plan.use_shipped()
+    if centers not in (None, LABELS, DEPTH):
+        plan.use_files(_folder(centers))
+    if centers == LABELS or (centers != DEPTH and split_name == "train"):
+        plan.use_labels()
+    elif centers is None and split.crops is None and track.name in TRACKS:
+        plan.note(f"no folder of published files is named (--centers): {plan.cropped_by()}")
+    return plan.finish()
+
+
+def crop_from_depth(
+    depth: npt.NDArray[Any],
+    track: TrackSpec,
+    box_px: npt.ArrayLike | None = None,
+    near_uvd: npt.ArrayLike | None = None,
+) -> Float64:
+    """Where to crop one frame, from its depth; see `a2j_jax.inference.locate`.
+
+    Args:
+      depth: (H, W) mm (K2HPD: gray levels), 0 = no reading.
+      track: crops by center or by box.
+      box_px: (4,) x0 y0 x1 y1 shipped with the frame: look only inside. NaN: as if not given.
+      near_uvd: (3,) px px mm of a person, from `CropPlan.near_uvd`. NaN: as if not given.
+
+    Returns:
+      (3,) u px, v px, depth mm, or (4,) x0 y0 x1 y1 px; float64.
+
+    Raises:
+      UnreadableFrame: no reading in the frame, in the box or near the point.
+    """
+    hints = [None if hint is None else np.asarray(hint, np.float64) for hint in (box_px, near_uvd)]
+    box, near = (hint if hint is not None and np.isfinite(hint).all() else None for hint in hints)
+    try:
+        if track.crop_by == "center":
+            if track.camera is None:
+                raise UserError(f"track {track.name!r} has no camera to find a center with")
+            return hand_center(depth, track.camera, box)
+        # The outline is wider than the joints: half of the margin around joints is left.
+        return person_box(depth, track.label_box_margin_px / 2, track.camera, near, box)
+    except UserError as error:
+        raise UnreadableFrame(str(error)) from error
+
+
+class _Draft:
+    """A plan in the making: each source fills the rows that those before it have left."""
+
+    def __init__(self, track: TrackSpec, split_name: str, split: RawSplit) -> None:
+        count, self.by_center = len(split), track.crop_by == "center"
+        self.track, self.split_name, self.split = track, split_name, split
+        self.what = "center" if self.by_center else "box"
+        kind = "training" if split_name == "train" else split_name
+        self.frames = counted(count, f"{kind} frame")
+        self.values = np.full((count, 3 if self.by_center else 4), np.nan)
+        self.near_uvd: Float64 | None = None
+        self.sources = np.full(count, -1, np.int8)
+        self.names: list[str] = []
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        """Adds a note."""
+        self.notes.append(text)
+
+    def cropped_by(self) -> str:
+        """The end of a note: how the frames are cropped without published files."""
+        name = DEPTH if self.split.boxes_px is None else DEPTH_IN_BOX
+        if self.split_name == "train" and self.split.joints_uvd is not None:
+            name = LABELS
+        return f"{self.frames} cropped by {_IN_WORDS[name]}"
+
+    def use_shipped(self) -> None:
+        """Centers or boxes that came with the labels, on custom tracks."""
+        crops = self.split.crops
+        if crops is None:
+            return
+        given: Bools = np.any(np.isfinite(crops), axis=1)
+        usable = _usable(crops, self.track)
+        self._take(SHIPPED, crops, usable)
+        if left_out := (given & ~usable).sum():
+            crops_given = (
+                counted(given.sum(), "center") if self.by_center else f"{given.sum():,} boxes"
+            )
+            self.note(
+                f"{WARNING}{left_out:,} of {crops_given} {SHIPPED} not used: numbers missing, outside the "
+                "frame, or without extent or depth; left to the next source (docs/centers.md)"
+            )
+
+    def use_files(self, folder: Path) -> None:
+        """Every published file that there is, the authors' own first."""
+        if not self._left():
+            self.note(f"{folder} (--centers) not used: all frames come with a {self.what}")
+            return
+        names = file_names(self.track, self.split_name)
+        found = [path for name in names if (path := find(folder, name, self.track))]
+        if not found:
+            missing = f"no {' or '.join(names)} in {folder} (--centers)"
+            self.note(f"{WARNING}{missing}: {self.cropped_by()}")
+        for path in found:
+            if self._left():
+                self._use_file(path)
+
+    def _use_file(self, path: Path) -> None:
+        read = read_text_centers if path.suffix.lower() == ".txt" else read_centers_or_boxes
+        values, notes = rows_of_split(read(path, self.track), path, self.split_name, self.split)
+        self.notes.extend(notes)
+        taken = self._take(path.name, values, _usable(values, self.track))
+        self.notes.extend(
+            _disagreement(values, taken, self.split.joints_uvd, path.name, self.track)
+        )
+
+    def use_labels(self) -> None:
+        """Ground truth."""
+        joints, track = self.split.joints_uvd, self.track
+        if joints is None or (self.by_center and (joints.shape[-1] < 3 or not track.camera)):
+            self.note(f"{self.frames} without labels that a {self.what} can be made from")
+        elif self._left():
+            if self.by_center:
+                assert track.camera is not None
+                values = centers_from_labels(joints, track.camera)
+            else:
+                values = boxes_from_labels(joints, track.label_box_margin_px)
+            self._take(LABELS, values, _usable(values, track))
+
+    def finish(self) -> CropPlan:
+        """The plan; what is left comes from the depth."""
+        if self.split.boxes_px is not None:
+            boxed = np.isfinite(self.split.boxes_px).all(axis=1)
+            self._mark(DEPTH_IN_BOX, (self.sources < 0) & boxed)
+        self._mark(DEPTH, self.sources < 0)
+        return CropPlan(
+            self.values, self.sources, tuple(self.names), tuple(self.notes), self.near_uvd
+        )
+
+    def _left(self) -> int:
+        return int((self.sources < 0).sum())
+
+    def _take(self, name: str, values: Float64, usable: Bools) -> Bools:
+        """(N,) which rows a source takes: those that are usable and left; notes how many it leaves."""
+        left = self._left()
+        taken = (self.sources < 0) & usable
+        self._mark(name, taken)
+        if values.shape[1] == self.values.shape[1]:
+            self.values[taken] = values[taken]
+        else:  # points in persons whose boxes are to be found
+            self.near_uvd = np.full((len(values), 3), np.nan)
+            self.near_uvd[taken] = values[taken]
+        if name != SHIPPED and left > taken.sum():
+            self.note(
+                f"{name}: {left - taken.sum():,} of {self.frames} without a usable {self.what} "
+                "(missing, without depth or off the frame): left to the next source"
+            )
+        return taken
+
+    def _mark(self, name: str, rows: Bools) -> None:
+        if rows.any():
+            self.sources[rows] = len(self.names)
+            self.names.append(name)
+
+
+def _folder(centers: Path | str | None) -> Path:
+    folder = local_path(centers or "", "--centers")
+    if not folder.is_dir():
+        kind = "is a file" if folder.exists() else "no such folder"
+        hint = did_you_mean(str(centers), (LABELS, DEPTH))
+        raise UserError(
+            f"--centers {centers}: {kind}{hint} (expected the folder that holds the published "
+            f"files, {LABELS!r} or {DEPTH!r})"
+        )
+    return folder
+
+
+def _usable(crops: Float64, track: TrackSpec) -> Bools:
+    """(N,) whether (N, 4) boxes, or the windows around (N, 3) centers, have a pixel of the frame in them."""
+    usable: Bools = np.all(np.isfinite(crops), axis=1)
+    if crops.shape[1] == 3:
+        usable &= crops[:, 2] > 0
+        if track.camera is None or track.half_window_mm is None:
+            return usable
+        somewhere = np.where(usable[:, None], crops, 1.0)
+        crops = geometry.box_from_center(somewhere, track.half_window_mm, track.camera)
+    inside = np.floor(geometry.clip_box(np.where(usable[:, None], crops, 0.0), track.frame_size))
+    return usable & np.all(inside[:, 2:] > inside[:, :2], axis=1)
+
+
+def _disagreement(
+    values: Float64,
+    taken: Bools,
+    joints_uvd: npt.NDArray[Any] | None,
+    name: str,
+    track: TrackSpec,
+) -> Notes:
+    """A warning where a file contradicts the labels: rows that belong elsewhere.
+
+    A sample of frames is enough, and half of them must disagree: single wrong rows are normal.
+    """
+    rows = np.flatnonzero(taken)
+    rows = rows[:: max(1, len(rows) // _COMPARED)]
+    if joints_uvd is None or not len(rows):
+        return ()
+    some, joints = values[rows], np.asarray(joints_uvd[rows], np.float64)
+    advice = "is it the file of this data set, split and camera?"
+    if values.shape[1] == 4:
+        inside = (joints[..., :2] >= some[:, None, :2]) & (joints[..., :2] <= some[:, None, 2:])
+        labeled = np.isfinite(joints).all(axis=-1)
+        share = inside.all(axis=-1).sum() / max(1, labeled.sum())
+        if labeled.any() and share < 0.5:
+            return (
+                f"{WARNING}{name}: only {share:.0%} of the joints are inside the boxes; {advice}",
+            )
+    elif track.camera is not None and joints.shape[-1] == 3:
+        mean = centers_from_labels(joints, track.camera)
+        there = geometry.uvd_to_xyz(some, track.camera) - geometry.uvd_to_xyz(mean, track.camera)
+        distance = np.linalg.norm(there, axis=1)
+        distance = distance[np.isfinite(distance)]
+        if distance.size and np.median(distance) > (track.half_window_mm or 1000.0):
+            return (
+                f"{WARNING}{name}: half of the centers are more than {np.median(distance):.0f} mm "
+                f"from the middle of the joints; {advice}",
+            )
+    return ()
+
+
+# --- Published files
 
 
 def file_names(track: TrackSpec, split: str) -> tuple[str, ...]:
@@ -132,7 +368,7 @@ def read_centers_or_boxes(path: Path, track: TrackSpec) -> Float64:
     """One of the authors' `.mat` files.
 
     Returns:
-      (M, 3) u px, v px, depth mm for a track that crops by centre, else (M, 4) x0 y0 x1 y1 px;
+      (M, 3) u px, v px, depth mm for a track that crops by center, else (M, 4) x0 y0 x1 y1 px;
       float64, as published.
 
     Raises:
@@ -149,7 +385,7 @@ def read_centers_or_boxes(path: Path, track: TrackSpec) -> Float64:
 
 
 def read_text_centers(path: Path, track: TrackSpec) -> Float64:
-    """`x y z` per line, in mm or (ITOP) metres -> uvd; a line `invalid` is a row of NaN.
+    """`x y z` per line, in mm or (ITOP) meters -> uvd; a line `invalid` is a row of NaN.
 
     V2V's files were made with the tracks' cameras (ICVL's with a focal length 0.2 % larger: at most
     0.3 px).
@@ -161,42 +397,25 @@ def read_text_centers(path: Path, track: TrackSpec) -> Float64:
       UserError: a line of another form, or no line at all; names the line.
     """
     assert track.camera is not None
-    rows = list(_text_rows(path))
-    if not rows:
-        raise UserError(f"{path}: is empty; expected a line `x y z` for every frame")
-    xyz = np.array(rows, np.float64)
+    expected = "`x y z` or `invalid`"
+    try:
+        text = regular_file(path, f"lines of {expected}").read_bytes().rstrip()
+    except OSError as error:
+        raise UserError(f"{path}: not readable ({error.strerror})") from error
+    if not text:
+        raise UserError(f"{path}: is empty; expected a line {expected} for every frame")
+    text = re.sub(rb"(?i)invalid.*", b"nan nan nan", text.removeprefix(b"\xef\xbb\xbf"))
+    # Without a name: a blank line in between would be a frame, so it is an error.
+    lines = b"\n".join(b"row " + line for line in text.split(b"\n"))
+    xyz = raw_files.parse_numbers(lines, 3, path, expected)[1]
     readable = xyz[np.isfinite(xyz[:, 2]), 2]
-    if readable.size and np.median(readable) < _LARGEST_METRES:
+    if readable.size and np.median(readable) < _LARGEST_METERS:
         xyz *= 1000.0
     xyz[~(np.isfinite(xyz).all(axis=1) & (xyz[:, 2] > 0))] = np.nan
     return geometry.xyz_to_uvd(xyz, track.camera)
 
 
-def _text_rows(path: Path) -> Iterator[tuple[float, ...]]:
-    try:
-        # A blank line at the end is no frame; one in between would be, so it is an error below.
-        lines = path.read_text(encoding="utf-8-sig", errors="replace").rstrip().splitlines()
-    except OSError as error:
-        raise UserError(f"{path}: not readable ({error.strerror})") from error
-    for number, line in enumerate(lines, 1):
-        words = line.replace(",", " ").split()
-        if words and words[0].lower() == "invalid":
-            yield (np.nan, np.nan, np.nan)
-            continue
-        try:
-            row = tuple(float(word) for word in words)
-        except ValueError:
-            row = ()
-        if len(row) != 3:
-            raise UserError(
-                f"{path} line {number}: expected `x y z` or `invalid`, found {line.strip()[:60]!r}"
-            )
-        yield row
-
-
-def rows_of_split(
-    values: Float64, path: Path, name: str, split: RawSplit
-) -> tuple[Float64, tuple[str, ...]]:
+def rows_of_split(values: Float64, path: Path, name: str, split: RawSplit) -> tuple[Float64, Notes]:
     """The rows of a file that belong to the frames of a split, in their order.
 
     Args:
@@ -211,7 +430,7 @@ def rows_of_split(
       some frames are here; that is noted.
 
     Raises:
-      UserError: none of these. No guess is made: a centre that belongs to another frame is a bug
+      UserError: none of these. No guess is made: a center that belongs to another frame is a bug
         that nothing shows.
     """
     frames, total, numbers = len(split), split.total, split.numbers
@@ -231,296 +450,44 @@ def rows_of_split(
     )
 
 
-# Names of the sources that are no file; also the words `centers` may be.
-LABELS, DEPTH = "labels", "depth"
-SHIPPED = "shipped with the frames"
-DEPTH_IN_BOX = "depth in the shipped box"
-# What notes call a source in words.
-_IN_WORDS = {
-    LABELS: "ground truth",
-    DEPTH: "the depth frame alone",
-    DEPTH_IN_BOX: "the depth inside the shipped boxes",
-}
+# --- Labels
 
 
-@dataclass(frozen=True, eq=False)
-class CropPlan:
-    """Where to crop each of the N frames of a split.
-
-    Attributes:
-      values: (N, 3) u px, v px, depth mm, or (N, 4) x0 y0 x1 y1 px, as the track crops; float64. A
-        row of NaN: compute it with `crop_from_depth`.
-      sources: (N,) int8, where each row is from: index into `names`.
-      names: the sources: file names, "labels", "depth", "depth in the shipped box".
-      notes: one line for whatever a user should know, with counts and file names; some are warnings
-        (`tfds_builders.raw_files`).
-      near_uvd: (N, 3) px px mm, or None: for rows of NaN, a published point in the person whose box
-        is to be found in the depth (`crop_from_depth`); NaN where there is none.
-    """
-
-    values: Float64
-    sources: npt.NDArray[np.int8]
-    names: tuple[str, ...]
-    notes: tuple[str, ...]
-    near_uvd: Float64 | None = None
-
-
-def plan_crops(
-    track: TrackSpec, split_name: str, split: RawSplit, centers: Path | str | None
-) -> CropPlan:
-    """Decides where to crop every frame of a split.
+def centers_from_labels(joints_uvd: npt.NDArray[Any], camera: geometry.Camera) -> Float64:
+    """The mean of the labeled joints in space.
 
     Args:
-      track: crops by centre or by box.
-      split_name: "train" or "test": published files are looked for by this name, and only "train"
-        falls back to labels.
-      split: all of it: published files have a row for every frame.
-      centers: a folder of published files; "labels": ground truth, whatever the split; "depth": the
-        depth frames alone; None: labels for "train", the depth for others.
+      joints_uvd: (N, K, 3) px px mm, NaN = not labeled.
+      camera: of the frames.
 
     Returns:
-      The plan. A row no source can give (NaN, `invalid`, no depth, off the frame) goes to the next
-      source.
-
-    Raises:
-      UserError: no such folder; a file that is not readable, or has not one row per frame.
+      (N, 3) float64 u px, v px, depth mm; NaN where no joint is labeled.
     """
-    plan = _Draft(track, split_name, split)
-    if centers not in (LABELS, DEPTH):
-        plan.use_shipped()
-    if centers not in (None, LABELS, DEPTH):
-        plan.use_files(_folder(centers))
-    if centers == LABELS or (centers != DEPTH and split_name == "train"):
-        plan.use_labels()
-    elif centers is None and split.crops is None:
-        plan.note_no_folder()
-    return plan.finish()
+    centers = np.full((len(joints_uvd), 3), np.nan)
+    for start in range(0, len(joints_uvd), _CHUNK):
+        xyz = geometry.uvd_to_xyz(joints_uvd[start : start + _CHUNK], camera)
+        labeled = np.isfinite(xyz).all(axis=-1, keepdims=True)
+        count = labeled.sum(axis=1)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            mean = np.where(labeled, xyz, 0.0).sum(axis=1) / count
+            centers[start : start + _CHUNK] = geometry.xyz_to_uvd(mean, camera)
+    return centers
 
 
-def crop_from_depth(
-    depth: npt.NDArray[Any],
-    track: TrackSpec,
-    box_px: npt.ArrayLike | None = None,
-    near_uvd: npt.ArrayLike | None = None,
-) -> Float64:
-    """Where to crop one frame, from its depth; see `a2j_jax.inference.locate`.
+def boxes_from_labels(joints_uvd: npt.NDArray[Any], margin_px: float) -> Float64:
+    """The box around the labeled joints, enlarged by a margin: the authors' rule for K2HPD.
 
     Args:
-      depth: (H, W) mm (K2HPD: grey levels), 0 = no reading.
-      track: crops by centre or by box.
-      box_px: (4,) x0 y0 x1 y1 shipped with the frame: look only inside. NaN: as if not given.
-      near_uvd: (3,) px px mm of a person, from `CropPlan.near_uvd`. NaN: as if not given.
+      joints_uvd: (N, K, 2 or 3), NaN = not labeled.
+      margin_px: added on every side.
 
     Returns:
-      (3,) u px, v px, depth mm, or (4,) x0 y0 x1 y1 px; float64.
-
-    Raises:
-      UnreadableFrame: no reading in the frame, in the box or near the point.
+      (N, 4) float64 x0 y0 x1 y1 px, not clipped; NaN where no joint is labeled.
     """
-    box_px, near_uvd = (_if_finite(hint) for hint in (box_px, near_uvd))
-    try:
-        if track.crop_by == "center":
-            if track.camera is None:
-                raise UserError(f"track {track.name!r} has no camera to find a center with")
-            return hand_center(depth, track.camera, box_px)
-        # The outline is wider than the joints: half of the margin around joints is left.
-        return person_box(depth, track.label_box_margin_px / 2, track.camera, near_uvd, box_px)
-    except UserError as error:
-        raise UnreadableFrame(str(error)) from error
-
-
-class _Draft:
-    """A plan in the making: each source fills the rows that those before it have left."""
-
-    def __init__(self, track: TrackSpec, split_name: str, split: RawSplit) -> None:
-        count, self.by_center = len(split), track.crop_by == "center"
-        self.track, self.split_name, self.split = track, split_name, split
-        self.what = "center" if self.by_center else "box"
-        self.frames = counted(count, f"{_ADJECTIVE.get(split_name, split_name)} frame")
-        self.values = np.full((count, 3 if self.by_center else 4), np.nan)
-        self.near_uvd: Float64 | None = None
-        self.sources = np.full(count, -1, np.int8)
-        self.names: list[str] = []
-        self.notes: list[str] = []
-
-    def use_shipped(self) -> None:
-        """Centres or boxes that came with the labels: one's own data."""
-        if self.split.crops is None:
-            return
-        usable = _usable_centers if self.by_center else _usable_boxes
-        _, taken = self._take(SHIPPED, usable(self.split.crops, self.track))
-        self.values[taken] = self.split.crops[taken]
-
-    def use_files(self, folder: Path) -> None:
-        """Every published file that there is, the authors' own first."""
-        if (self.sources >= 0).all():
-            self.notes.append(f"{folder} (--centers) not used: all frames come with a {self.what}")
-            return
-        names = file_names(self.track, self.split_name)
-        paths = [find(folder, name, self.track) for name in names]
-        found = [path for path in paths if path is not None]
-        if not found:
-            instead = _IN_WORDS[self._after_files()]
-            self.notes.append(
-                f"{WARNING}no {' or '.join(names)} in {folder} (--centers): {self.frames} cropped "
-                f"by {instead}"
-            )
-        elif paths[0] is None:
-            self.notes.append(
-                f"no {names[0]} in {folder}: {self.frames} cropped by {found[0].name}"
-            )
-        for path in found:
-            if (self.sources >= 0).all():
-                break
-            self._use_file(path)
-
-    def _use_file(self, path: Path) -> None:
-        split, track = self.split, self.track
-        read = read_centers_or_boxes
-        if path.suffix.lower() == ".txt":
-            read = read_text_centers
-        values, notes = rows_of_split(read(path, track), path, self.split_name, split)
-        self.notes.extend(notes)
-        is_point = values.shape[1] == 3
-        usable = _usable_centers(values, track) if is_point else _usable_boxes(values, track)
-        left, taken = self._take(path.name, usable)
-        if is_point and not self.by_center:
-            self.near_uvd = np.full((len(split), 3), np.nan)
-            self.near_uvd[taken] = values[taken]
-        else:
-            self.values[taken] = values[taken]
-        if left > taken.sum():
-            self.notes.append(
-                f"{path.name}: {left - taken.sum():,} of {counted(len(split), 'row')} without a "
-                f"{self.what} (invalid, NaN, without depth or off the frame): left to the next source"
-            )
-        self.notes.extend(_disagreement(values, taken, split.joints_uvd, path.name, track))
-
-    def use_labels(self) -> None:
-        """Ground truth."""
-        joints, track = self.split.joints_uvd, self.track
-        needed = 3 if self.by_center else 2
-        if joints is None or joints.shape[-1] < needed or (self.by_center and not track.camera):
-            self.notes.append(f"{self.frames} without labels that a {self.what} can be made from")
-            return
-        if (self.sources >= 0).all():
-            return
-        if self.by_center:
-            assert track.camera is not None
-            values = centers_from_labels(joints, track.camera)
-            left, taken = self._take(LABELS, _usable_centers(values, track))
-        else:
-            values = boxes_from_labels(joints, track.label_box_margin_px)
-            left, taken = self._take(LABELS, _usable_boxes(values, track))
-        self.values[taken] = values[taken]
-        if left > taken.sum():
-            self.notes.append(
-                f"{left - taken.sum():,} of {self.frames} without a usable label: cropped by "
-                f"{_IN_WORDS[DEPTH]}"
-            )
-
-    def note_no_folder(self) -> None:
-        """Scores depend on centres: say so where published ones could have been used."""
-        if self.track.name in TRACKS:
-            self.notes.append(
-                f"no folder of published files is named (--centers): {self.frames} cropped by "
-                f"{_IN_WORDS[self._after_files()]}"
-            )
-
-    def finish(self) -> CropPlan:
-        """The plan; what is left comes from the depth."""
-        if self.split.boxes_px is not None:
-            self._take(DEPTH_IN_BOX, np.all(np.isfinite(self.split.boxes_px), axis=1))
-        self._take(DEPTH, np.ones(len(self.split), bool))
-        names, notes = tuple(self.names), tuple(self.notes)
-        return CropPlan(self.values, self.sources, names, notes, self.near_uvd)
-
-    def _take(self, name: str, usable: npt.NDArray[np.bool_]) -> tuple[int, npt.NDArray[np.bool_]]:
-        """How many rows were left, and (N,) which of them this source takes."""
-        left = self.sources < 0
-        taken = left & usable
-        if taken.any():
-            self.sources[taken] = len(self.names)
-            self.names.append(name)
-        return int(left.sum()), taken
-
-    def _after_files(self) -> str:
-        if self.split_name == "train" and self.split.joints_uvd is not None:
-            return LABELS
-        return DEPTH if self.split.boxes_px is None else DEPTH_IN_BOX
-
-
-_ADJECTIVE = {"train": "training"}
-
-
-def _folder(centers: Path | str | None) -> Path:
-    folder = local_path(centers or "", "--centers")
-    if not folder.is_dir():
-        kind = "is a file" if folder.exists() else "no such folder"
-        hint = did_you_mean(str(centers), (LABELS, DEPTH))
-        raise UserError(
-            f"--centers {centers}: {kind}{hint} (expected the folder that holds the published "
-            f"files, {LABELS!r} or {DEPTH!r})"
-        )
-    return folder
-
-
-def _if_finite(values: npt.ArrayLike | None) -> Float64 | None:
-    if values is None:
-        return None
-    array = np.asarray(values, np.float64)
-    return array if np.isfinite(array).all() else None
-
-
-def _usable_boxes(boxes_px: Float64, track: TrackSpec) -> npt.NDArray[np.bool_]:
-    """(N,) whether a whole pixel of the frame is inside."""
-    finite = np.all(np.isfinite(boxes_px), axis=1)
-    inside = geometry.clip_box(np.where(finite[:, None], boxes_px, 0.0), track.frame_size)
-    return finite & np.all(np.floor(inside[:, 2:]) > np.floor(inside[:, :2]), axis=1)
-
-
-def _usable_centers(centers_uvd: Float64, track: TrackSpec) -> npt.NDArray[np.bool_]:
-    """(N,) whether it is a point whose window has a pixel of the frame in it."""
-    usable = np.all(np.isfinite(centers_uvd), axis=1) & (centers_uvd[:, 2] > 0)
-    if track.camera is not None and track.half_window_mm is not None:
-        windows = np.full((len(centers_uvd), 4), np.nan)
-        windows[usable] = geometry.box_from_center(
-            centers_uvd[usable], track.half_window_mm, track.camera
-        )
-        usable &= _usable_boxes(windows, track)
-    return usable
-
-
-def _disagreement(
-    values: Float64,
-    taken: npt.NDArray[np.bool_],
-    joints_uvd: npt.NDArray[Any] | None,
-    name: str,
-    track: TrackSpec,
-) -> Iterator[str]:
-    """A warning where a file says something else than the labels: rows that belong elsewhere.
-
-    A sample of frames is enough, and half of them must disagree: single wrong rows are normal.
-    """
-    rows = np.flatnonzero(taken)
-    rows = rows[:: max(1, len(rows) // 2000)]
-    if joints_uvd is None or not len(rows):
-        return
-    some, joints = values[rows], np.asarray(joints_uvd[rows], np.float64)
-    advice = "is it the file of this data set, split and camera?"
-    if values.shape[1] == 4:
-        inside = (joints[..., :2] >= some[:, None, :2]) & (joints[..., :2] <= some[:, None, 2:])
-        labelled = np.isfinite(joints).all(axis=-1)
-        share = inside.all(axis=-1).sum() / max(1, labelled.sum())
-        if labelled.any() and share < 0.5:
-            yield f"{WARNING}{name}: only {share:.0%} of the joints are inside the boxes; {advice}"
-    elif track.camera is not None and joints.shape[-1] == 3:
-        mean = centers_from_labels(joints, track.camera)
-        there = geometry.uvd_to_xyz(some, track.camera) - geometry.uvd_to_xyz(mean, track.camera)
-        distance = np.linalg.norm(there, axis=1)
-        distance = distance[np.isfinite(distance)]
-        if distance.size and np.median(distance) > (track.half_window_mm or 1000.0):
-            yield (
-                f"{WARNING}{name}: half of the centers are more than {np.median(distance):.0f} mm "
-                f"from the middle of the joints; {advice}"
-            )
+    uv = np.asarray(joints_uvd[..., :2], np.float64)
+    labeled = np.isfinite(uv).all(axis=-1, keepdims=True)
+    low = np.where(labeled, uv, np.inf).min(axis=1) - margin_px
+    high = np.where(labeled, uv, -np.inf).max(axis=1) + margin_px
+    boxes = np.concatenate([low, high], axis=1)
+    boxes[~np.any(labeled, axis=(1, 2))] = np.nan
+    return boxes

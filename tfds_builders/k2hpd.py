@@ -1,30 +1,26 @@
 """K2HPD (Wang et al. 2016): bodies in 8-bit depth images of a Kinect 2, 19 joints in pixels.
 
-`depth_data/depth_images/` holds the frames of both splits, 212 x 256, most as grey, some as RGB with
-three like channels. `train_annos.txt` and `test_annos.txt` name a frame in the first 12 characters
-of a line, then x and y of 19 joints; nobody documents the separator. A grey level is not a distance:
-every frame is min-max-stretched before it is cropped (`a2j_jax.data.crops.to_storage_units`).
+`depth_data/depth_images/` holds the frames of both splits, 212 x 256, most as gray, some as RGB with
+three equal channels. `train_annos.txt` and `test_annos.txt` name a frame in the first 12 characters
+of a line, as the official reader takes them, then x and y of 19 joints; nobody documents the separator. A
+gray level is not a distance: every frame is min-max-stretched before it is cropped
+(`a2j_jax.data.crops.to_storage_units`).
 """
 
-import re
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from a2j_jax.data.array_files import read_mat
-from a2j_jax.data.depth_files import read_depth
 from a2j_jax.errors import UserError
 from a2j_jax.files import local_path
 from tfds_builders import raw_files
-from tfds_builders.base import DepthPoseBuilder
-from tfds_builders.raw_files import RawSplit, counted
+from tfds_builders.raw_files import Notes, RawDataset, RawSplit, counted
 
-PUBLISHED_FRAMES = {"train": 55_943, "test": 39_732}
 HOMEPAGE = "http://www.sysu-hcp.net/kinect2-human-pose-dataset-k2hpd/"
 LICENSE = "For research; the terms are the authors', see their page. Cite their paper."
 BIBTEX = """\
@@ -44,72 +40,58 @@ so that --manual_dir holds
 The two text files may also lie in depth_data/. One split is enough."""
 
 _IMAGES = "depth_images"
-_JOINTS = 19
-_NAME_CHARACTERS = 12
-_NAME = re.compile(r"\S+\.[A-Za-z]{3,4}")
-# What may stand between numbers, besides blanks.
-_SEPARATORS = str.maketrans(dict.fromkeys(",;()[]", " "))
 _OFFICIAL = {"train": "keypointsTrain", "test": "keypointsTest"}
 
 
 @dataclass(frozen=True)
-class K2hpdDistribution:
-    """The unpacked downloads.
+class K2hpd(RawDataset):
+    """The unpacked downloads: `depth_data/depth_images` and the annotations. Frames are read as shipped, not stretched.
 
     Attributes:
-      folder: that holds `depth_data/depth_images` and the annotations.
-      keypoints_dir: where the official A2J program's `k2hpd_keypoints_{train,test}.mat` lie, to
+      keypoints_dir: folder of the official A2J program's `k2hpd_keypoints_{train,test}.mat`, to
         compare the labels with; None: no comparison.
     """
 
-    folder: Path
+    HOMEPAGE, LICENSE, BIBTEX, DOWNLOAD = HOMEPAGE, LICENSE, BIBTEX, DOWNLOAD
+    PUBLISHED_FRAMES: ClassVar = {"train": 55_943, "test": 39_732}
+    FRAME_FORMAT = "stretch8"
+
     keypoints_dir: Path | None = None
 
-    def splits(self) -> Mapping[str, RawSplit]:
-        """Index the frames; none is opened. See `tfds_builders.raw_files.Distribution`.
-
-        Raises:
-          UserError: no frames or no labels (with what to download), a malformed line of labels, or
-            a `keypoints_dir` that is none.
-        """
-        images = raw_files.find(self.folder, (f"depth_data/{_IMAGES}", _IMAGES))
-        annotations = {split: self._annotations(split) for split in PUBLISHED_FRAMES}
-        there = {split: path for split, path in annotations.items() if path is not None}
-        if images is None or not there:
-            missing = f"{_IMAGES} folder" if images is None else "train_annos.txt or test_annos.txt"
-            raise UserError(f"{self.folder}: no {missing} in depth_data or here", DOWNLOAD)
-        on_disk = {entry.name.lower() for entry in raw_files.entries(images)}
-        where = raw_files.relative(images, self.folder)
-        return {split: self._index(split, path, where, on_disk) for split, path in there.items()}
-
-    def _annotations(self, split: str) -> Path | None:
+    def index(self, split: str) -> RawSplit | None:
+        """See `RawDataset.index`."""
         name = f"{split}_annos.txt"
-        return raw_files.find(
-            self.folder, (name, f"depth_data/{name}", f"depth_data/{_IMAGES}/{name}")
-        )
-
-    def _index(self, split: str, path: Path, where: str, on_disk: set[str]) -> RawSplit:
-        """One split; `on_disk`: the names of the frames in small letters."""
+        below = (name, f"depth_data/{name}", f"depth_data/{_IMAGES}/{name}")
+        path = raw_files.find(self.folder, below)
+        if path is None:
+            return None
+        images = raw_files.find(self.folder, (f"depth_data/{_IMAGES}", _IMAGES))
+        if images is None:
+            raise self.download_again(str(self.folder / "depth_data" / _IMAGES))
         names, joints = read_annotations(path)
-        notes = raw_files.unlabelled_to_nan(joints, path.name)
-        faults: tuple[str, ...] = ()
+        notes = raw_files.unlabeled_to_nan(joints, path.name)
+        faults: Notes = ()
+        on_disk = {entry.name.lower() for entry in raw_files.entries(images)}
         missing = [name for name in names if name.lower() not in on_disk]
+        prefix = raw_files.relative(images, self.folder)
         if missing:
             faults = (
-                f"{path.name}: {len(missing)} of {len(names)} frames are not in {where} (the "
+                f"{path.name}: {len(missing)} of {len(names)} frames are not in {prefix} (the "
                 f"first: {missing[0]}) and will be skipped",
             )
-        frame_ids = _numbered(names)
-        repeated = sum(name != frame_id for name, frame_id in zip(names, frame_ids, strict=True))
-        if repeated:
+        seen: Counter[str] = Counter()
+        ids = []
+        for name in names:  # a name that comes again: `name#2`, `name#3`
+            seen[name] += 1
+            ids.append(name if seen[name] == 1 else f"{name}#{seen[name]}")
+        if repeated := len(names) - len(seen):
             notes += (
-                f"{path.name}: {counted(repeated, 'line')} naming a frame for another time; all are kept",
+                f"{path.name}: {counted(repeated, 'line')} naming a frame again; all are kept",
             )
         notes += self._compare(split, joints)
-        sources = [f"{where}/{name}" for name in names]
-        return RawSplit(frame_ids, sources, joints, notes=notes, faults=faults)
+        return RawSplit(ids, [prefix + name for name in names], joints, notes=notes, faults=faults)
 
-    def _compare(self, split: str, joints: npt.NDArray[np.float32]) -> tuple[str, ...]:
+    def _compare(self, split: str, joints: npt.NDArray[np.float32]) -> Notes:
         """Notes on how the labels agree with the official program's, which are whole pixels."""
         if self.keypoints_dir is None:
             return ()
@@ -139,68 +121,12 @@ class K2hpdDistribution:
             f"or more from {split}_annos.txt (at most {worst:.1f} px); the text file's are used",
         )
 
-    def read_depth(self, source: str) -> npt.NDArray[Any]:
-        """One frame, (212, 256) grey levels 0..255 as shipped (uint16), not stretched."""
-        return read_depth(raw_files.spelled(self.folder, source), "stretch8").depth
-
-    def spec(self) -> dict[str, Any]:
-        """What the examples depend on: nothing but the files."""
-        return {}
-
 
 def read_annotations(path: Path) -> tuple[list[str], npt.NDArray[np.float32]]:
-    """The names and joints of one `{train,test}_annos.txt`.
-
-    Args:
-      path: the file. The name is the first 12 characters of a line, as in the official reader,
-        whether a separator follows or not; numbers are separated by blanks, commas or brackets.
-
-    Returns:
-      N names, and (N, 19, 2) px, px.
+    """The N names and (N, 19, 2) joints, px, of one `{train,test}_annos.txt`.
 
     Raises:
-      UserError: unreadable, empty, or a line of another form; names the line.
+      UserError: see `raw_files.read_numbers`.
     """
-    try:
-        lines = path.read_text("utf-8-sig", "replace").splitlines()
-    except OSError as error:
-        raise UserError(f"{path}: not readable ({error.strerror})") from error
-    names: list[str] = []
-    numbers: list[list[float]] = []
-    for number, line in enumerate(lines, 1):
-        line = line.translate(_SEPARATORS)
-        if not line.strip():
-            continue
-        name, words = line[:_NAME_CHARACTERS].strip(), line[_NAME_CHARACTERS:].split()
-        try:
-            values = [float(word) for word in words]
-        except ValueError:
-            values = []
-        if not _NAME.fullmatch(name) or len(values) != 2 * _JOINTS:
-            raise UserError(
-                f"{path} line {number}: expected a file name in the first {_NAME_CHARACTERS} "
-                f"characters and {_JOINTS} pairs x y, found {name!r} and {len(words)} words; is this "
-                "the right file, and whole?"
-            )
-        names.append(name)
-        numbers.append(values)
-    if not names:
-        raise UserError(f"{path}: is empty; expected lines of a file name and {_JOINTS} pairs x y")
-    return names, np.array(numbers, np.float32).reshape(-1, _JOINTS, 2)
-
-
-def _numbered(names: list[str]) -> list[str]:
-    """The names, each made unique: `name`, `name#2`, `name#3`."""
-    seen: Counter[str] = Counter()
-    unique = []
-    for name in names:
-        seen[name] += 1
-        unique.append(name if seen[name] == 1 else f"{name}#{seen[name]}")
-    return unique
-
-
-class K2hpd(DepthPoseBuilder, skip_registration=True):  # type: ignore[call-arg]
-    """TFDS builder `k2hpd`."""
-
-    HOMEPAGE, LICENSE, BIBTEX = HOMEPAGE, LICENSE, BIBTEX
-    MANUAL_DOWNLOAD_INSTRUCTIONS = DOWNLOAD
+    names, values = raw_files.read_numbers(path, 38, "19 pairs x y", name_width=12)
+    return names, values.astype(np.float32).reshape(-1, 19, 2)

@@ -5,22 +5,18 @@ frames x 36 joints x (u px, v px, d mm), counted in the pixels of each view's ow
 evaluates 14 of the joints in view 1.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from a2j_jax.data.array_files import read_mat
-from a2j_jax.data.depth_files import read_depth
 from a2j_jax.errors import UserError
 from tfds_builders import raw_files
-from tfds_builders.base import DepthPoseBuilder
-from tfds_builders.raw_files import RawSplit
+from tfds_builders.raw_files import RawDataset, RawSplit
 
-PUBLISHED_FRAMES = {"train": 72_757, "test": 8_252}
 HOMEPAGE = "https://jonathantompson.github.io/NYU_Hand_Pose_Dataset.htm"
 LICENSE = "For research; the terms are the authors', see their page. Cite their paper."
 BIBTEX = """\
@@ -42,87 +38,70 @@ and unpack it, so that --manual_dir holds (dataset/ or train/ and test/ directly
   dataset/test/depth_1_0000001.png ... depth_1_0008252.png
 The rgb_* and synthdepth_* images, and the views 2 and 3, are not needed. One split is enough."""
 
-# Of the 36 joints, those that everybody scores, in the order of `a2j_jax.skeletons.NYU`.
+# The 14 of the 36 joints that everybody scores, in the order of `a2j_jax.skeletons.NYU`.
 JOINTS = (0, 3, 6, 9, 12, 15, 18, 21, 24, 25, 27, 30, 31, 32)
 _LABELS = "joint_data.mat"
 
 
 @dataclass(frozen=True)
-class NyuDistribution:
-    """The unpacked archive.
+class Nyu(RawDataset):
+    """The unpacked archive: `dataset/{train,test}` or `{train,test}`. A farther reading than 2000 mm is 2001.
 
     Attributes:
-      folder: that holds `dataset/{train,test}` or `{train,test}`.
       view: of the three Kinects, 1, 2 or 3. The field uses view 1; the others have labels in their
-        own frames, but nobody published centres for them.
+        own frames, but nobody published centers for them.
     """
 
-    folder: Path
+    HOMEPAGE, LICENSE, BIBTEX, DOWNLOAD = HOMEPAGE, LICENSE, BIBTEX, DOWNLOAD
+    PUBLISHED_FRAMES: ClassVar = {"train": 72_757, "test": 8_252}
+    FRAME_FORMAT = "nyu_packed"
+
     view: int = 1
 
     def __post_init__(self) -> None:
         if self.view not in (1, 2, 3):
             raise UserError(f"NYU view {self.view}: expected 1, 2 or 3")
 
-    def splits(self) -> Mapping[str, RawSplit]:
-        """Index the frames; none is opened. See `tfds_builders.raw_files.Distribution`."""
-        found = {}
-        for split in PUBLISHED_FRAMES:
-            below = (f"dataset/{split}/{_LABELS}", f"{split}/{_LABELS}")
-            label_path = raw_files.find(self.folder, below)
-            if label_path is None and self.folder.resolve().name.lower() == split:
-                label_path = raw_files.find_in(self.folder, (_LABELS,))
-            if label_path is not None:
-                found[split] = self._index(label_path)
-        if not found:
-            raise UserError(
-                f"{self.folder}: no {_LABELS} in dataset/train, dataset/test, train or test",
-                DOWNLOAD,
-            )
-        return found
-
-    def _index(self, label_path: Path) -> RawSplit:
-        joints = read_labels(label_path, self.view)
-        notes = raw_files.unlabelled_to_nan(joints, label_path.name)
+    def index(self, split: str) -> RawSplit | None:
+        """See `RawDataset.index`."""
+        path = raw_files.find(self.folder, (f"dataset/{split}/{_LABELS}", f"{split}/{_LABELS}"))
+        if path is None and self.folder.resolve().name.lower() == split:
+            path = raw_files.find_in(self.folder, (_LABELS,))
+        if path is None:
+            return None
+        joints = read_labels(path, self.view)
+        notes = raw_files.unlabeled_to_nan(joints, path.name)
         if self.view != 1:
             notes += (f"view {self.view}: published centers and results are of view 1 only",)
-        prefix = f"depth_{self.view}_"
-        ids = [f"{prefix}{number:07d}.png" for number in range(1, len(joints) + 1)]
-        where = raw_files.relative(label_path.parent, self.folder)
-        on_disk = raw_files.count_files(label_path.parent, prefix)
+        prefix, where = f"depth_{self.view}_", raw_files.relative(path.parent, self.folder)
+        on_disk = raw_files.count_files(path.parent, prefix)
         if not on_disk and self.view != 1:
             raise UserError(
-                f"{label_path.parent} holds no {prefix}*.png: unpack the images of view {self.view} "
+                f"{path.parent} holds no {prefix}*.png: unpack the images of view {self.view} "
                 "too, or build view 1"
             )
+        ids = [f"{prefix}{number:07d}.png" for number in range(1, len(joints) + 1)]
         return RawSplit(
             ids,
-            [f"{where}/{name}" for name in ids] if where else ids,
+            [where + name for name in ids],
             joints,
             numbers=np.arange(len(joints)),
             notes=notes,
             faults=raw_files.compare_counts(
-                raw_files.relative(label_path, self.folder),
-                len(ids),
-                f"{where or '.'}/{prefix}*",
-                on_disk,
+                where + path.name, len(ids), f"{where}{prefix}*", on_disk
             ),
         )
 
-    def read_depth(self, source: str) -> npt.NDArray[Any]:
-        """One frame, (480, 640) mm as shipped (uint16): 2001 is farther than the authors kept."""
-        return read_depth(raw_files.spelled(self.folder, source), "nyu_packed").depth
-
     def spec(self) -> dict[str, Any]:
-        """What the examples depend on."""
+        """See `RawDataset.spec`."""
         return {"view": self.view}
 
 
 def read_labels(path: Path, view: int) -> npt.NDArray[np.float32]:
-    """The 14 joints of one view out of a `joint_data.mat`.
+    """The 14 joints of one view in a `joint_data.mat`.
 
     Args:
-      path: the file, of three views, or of view 1 alone.
+      path: of the file, which holds three views, or view 1 alone.
       view: 1, 2 or 3.
 
     Returns:
@@ -141,10 +120,3 @@ def read_labels(path: Path, view: int) -> npt.NDArray[np.float32]:
     if view > views:
         raise UserError(f"{path}: joint_uvd holds view 1 alone, not view {view}")
     return joints[view - 1][:, JOINTS].astype(np.float32)
-
-
-class Nyu(DepthPoseBuilder, skip_registration=True):  # type: ignore[call-arg]
-    """TFDS builder `nyu`."""
-
-    HOMEPAGE, LICENSE, BIBTEX = HOMEPAGE, LICENSE, BIBTEX
-    MANUAL_DOWNLOAD_INSTRUCTIONS = DOWNLOAD

@@ -1,38 +1,38 @@
-"""How a build says things: counts with their nouns, and what is a warning and what only a note.
+"""Raw data sets: what a reader of one provides, and the files that all of them are made of.
 
-Raw distributions: what a data set's authors ship, before anything is cut or stored.
-
-A data set brings two things, its `Distribution` (which frames there are, and how to read one) and its
-`TrackSpec`. Where to crop comes from `tfds_builders.crop_plan`; everything else is here, once.
-
-Locates the files of a downloaded data set: as its archive unpacks, one folder deeper, in any letter case.
-
-Every reader lists files through this module, so that a copy made by macOS or Windows holds the same frames as the
-original: companion files (`._x.png`, `Thumbs.db`, `__MACOSX/`) do not count, and `X.PNG` is `x.png`.
-
-Small readers of the label files that data sets are shipped with: lines of names and numbers.
-
-A label file that cannot be read is a `UserError`: nothing can be built from it. Depth: `a2j_jax.data.depth_files`;
-MATLAB: `a2j_jax.data.array_files`.
+Files are found as an archive unpacks, one folder deeper, and in any letter case. Companions that macOS and Windows
+leave (`._x.png`, `Thumbs.db`, `__MACOSX/`) never count, so that a copy holds the same frames as the original.
 """
 
 import functools
 import os
+import re
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Protocol
+from typing import Any, BinaryIO, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from a2j_jax.errors import UnreadableFrame as UnreadableFrame
-from a2j_jax.errors import UserError, as_utf8, printable
+from a2j_jax.data.depth_files import read_depth
+from a2j_jax.errors import UnreadableFrame, UserError, as_utf8, printable
 from a2j_jax.files import regular_file
+from a2j_jax.tracks import FrameFormat
 
-# A note that begins so wants the user's attention; any other is information.
+Array = npt.NDArray[Any]
+Notes = tuple[str, ...]
+
+# Notes that begin with this are warnings; all others are information.
 WARNING = "warning: "
+_BLOCK = 1 << 23  # bytes of a label file that are parsed at a time
+_FIRST_LINES = 1 << 14  # bytes that hold the first line
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_SEPARATORS = bytes.maketrans(b"\t,;\r()[]", b"        ")
+_LARGEST = 1e6  # px or mm; labels with larger numbers mean nothing
+_MOST = 0.9  # share of the labels from which a fault is one of the entire file
 
 
 def counted(count: int, noun: str) -> str:
@@ -40,31 +40,26 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
-def marked(note: str) -> str:
-    """A note as it is printed: it says of itself whether it is a warning."""
-    return note if note.startswith(WARNING) else f"note: {note}"
-
-
 @dataclass(frozen=True, eq=False)
 class RawSplit:
-    """One split as shipped, indexed but not read. Row i is its i-th frame that counts.
+    """One split as shipped, indexed but not read. Row i is the i-th frame that counts.
 
     Attributes:
-      frame_ids: how the distribution calls each of the N frames; unique in the split.
-      sources: what `Distribution.read_depth` needs for each frame.
-      joints_uvd: (N, K, 3) px, px, mm or (N, K, 2) px, full frame; NaN: not labelled; None: the
+      frame_ids: name of each of the N frames in the data set; unique in the split.
+      sources: what `RawDataset.read_depth` needs for each frame.
+      joints_uvd: (N, K, 3) px, px, mm or (N, K, 2) px, full frame; NaN: not labeled; None: the
         split's labels are not public.
-      rows: (N,) row of each frame among all `total` rows of the distribution, where some do not
+      rows: (N,) row of each frame among all `total` rows of the data set, where some do not
         count (frames that are marked invalid, rotated copies left out).
-      total: rows of the whole distribution. Published per-frame files have N or `total` rows.
-      crops: (N, 3) centres px, px, mm or (N, 4) boxes px to crop by, shipped with the frames; NaN
+      total: rows of the entire data set. Published per-frame files have N or `total` rows.
+      crops: (N, 3) centers px, px, mm or (N, 4) boxes px to crop by, shipped with the frames; NaN
         rows: not given.
-      boxes_px: (N, 4) x0, y0, x1, y1 px, shipped with the frames: where the object is, a hint.
-      numbers: (N,) distinct, from 0: number of each frame in the published split, by its own name, where
-        names carry one. It is the `index` of its example, and the row of a published per-frame file that
-        covers the whole split while only some frames are here.
-      notes: what was found odd while indexing, one line each, with counts and file names.
-      faults: the same of frames that cannot be used, or are missing: `--strict` makes them errors.
+      boxes_px: (N, 4) x0, y0, x1, y1 px, shipped with the frames: where to look for the object.
+      numbers: (N,) distinct, from 0: number of each frame in the published split by its name, where
+        names have one. It is the `index` of the example, and the row of a published per-frame file that
+        covers the entire split while only some frames are here.
+      notes: oddities found while indexing, one line each, with counts and file names.
+      faults: the same for frames that are missing or cannot be used: errors with `--strict`.
     """
 
     frame_ids: Sequence[str]
@@ -75,8 +70,8 @@ class RawSplit:
     crops: npt.NDArray[np.float64] | None = None
     boxes_px: npt.NDArray[np.float64] | None = None
     numbers: npt.NDArray[np.int64] | None = None
-    notes: tuple[str, ...] = ()
-    faults: tuple[str, ...] = ()
+    notes: Notes = ()
+    faults: Notes = ()
 
     def __post_init__(self) -> None:
         """Names are stored as UTF-8."""
@@ -86,33 +81,75 @@ class RawSplit:
         return len(self.frame_ids)
 
 
-class Distribution(Protocol):
-    """A data set as its authors ship it. Small and picklable: a folder and options, no arrays."""
+@dataclass(frozen=True)
+class RawDataset(ABC):
+    """A data set as its authors ship it. Small and picklable: a folder and options, no arrays.
+
+    A subclass is a frozen dataclass; its fields beside `folder` are the options of the data set.
+
+    Attributes:
+      HOMEPAGE, LICENSE, BIBTEX: for the metadata.
+      DOWNLOAD: what to download, and where to put it.
+      PUBLISHED_FRAMES: split -> number of frames that the authors state.
+      FRAME_FORMAT: of the image files, see `TrackSpec`.
+      folder: with the unpacked download.
+    """
+
+    HOMEPAGE: ClassVar[str] = ""
+    LICENSE: ClassVar[str] = ""
+    BIBTEX: ClassVar[str] = ""
+    DOWNLOAD: ClassVar[str] = ""
+    PUBLISHED_FRAMES: ClassVar[Mapping[str, int]] = {}
+    FRAME_FORMAT: ClassVar[FrameFormat] = "depth16"
+
+    folder: Path
 
     def splits(self) -> Mapping[str, RawSplit]:
-        """Index what is there.
+        """Indexes the frames that are there; opens none.
 
         Raises:
-          UserError: nothing is, with what to download and where to put it.
+          UserError: there are none (with what to download and where to put it), or labels that
+            cannot be read.
         """
+        found = {name: self.index(name) for name in ("train", "test")}
+        there = {name: split for name, split in found.items() if split is not None}
+        if not there:
+            raise UserError(f"{self.folder}: no split of this data set found there", self.DOWNLOAD)
+        return there
 
-    def read_depth(self, source: Any) -> npt.NDArray[Any]:
-        """One frame, (H, W) uint16 or float32 mm, 0 = no reading (K2HPD: grey levels, not distances).
+    @abstractmethod
+    def index(self, split: str) -> RawSplit | None:
+        """The frames of "train" or "test"; None: that split is not there."""
+
+    def read_depth(self, source: Any) -> Array:
+        """One frame, (H, W) uint16 or float32 mm, 0 = no reading (K2HPD: gray levels, not distances).
+
+        Args:
+          source: from `RawSplit.sources`; here a path below the folder.
 
         Raises:
           UnreadableFrame: missing, truncated or of the wrong kind.
         """
+        return read_depth(spelled(self.folder, source), self.FRAME_FORMAT).depth
 
     def spec(self) -> dict[str, Any]:
         """Options that the examples depend on, as JSON; no paths."""
+        return {}
+
+    def download_again(self, missing: str) -> UserError:
+        """The error for a part of the download that is not there."""
+        return UserError(f"{missing}: no such folder; expected the frames", self.DOWNLOAD)
+
+
+# --- Where files are
 
 
 def find(folder: Path, candidates: Iterable[str]) -> Path | None:
     """The first candidate that exists in a folder or, if none does, in the one folder below with any.
 
     Args:
-      folder: that the user named.
-      candidates: files or folders, relative to it, with forward slashes. Letter case does not matter.
+      folder: named by the user.
+      candidates: files or folders, relative to it, with forward slashes, in any letter case.
 
     Returns:
       The path as it is spelled on disk; None: there is none.
@@ -135,41 +172,42 @@ def find(folder: Path, candidates: Iterable[str]) -> Path | None:
 
 
 def find_in(folder: Path, candidates: Iterable[str]) -> Path | None:
-    """As `find`, in this folder alone."""
+    """As `find`, in this folder alone; the exact spelling of any candidate comes first."""
     candidates = tuple(candidates)
     exact = (folder / candidate for candidate in candidates)
-    spelled = (_in_any_case(folder, candidate) for candidate in candidates)
-    return next((path for path in exact if os.path.exists(path)), None) or next(
-        filter(None, spelled), None
-    )
-
-
-def is_companion(name: str) -> bool:
-    """Whether a file or folder was left by a file manager, and holds no data: `._x.png`, `.DS_Store`, `Thumbs.db`."""
-    return name.startswith(".") or name.lower() in ("thumbs.db", "desktop.ini", "__macosx")
+    alike = (_in_any_case(folder, candidate) for candidate in candidates)
+    found = (path for paths in (exact, alike) for path in paths if path and os.path.exists(path))
+    return next(found, None)
 
 
 def entries(folder: str | Path) -> Iterator[os.DirEntry[str]]:
-    """The entries of a folder, companions left out.
+    """The entries of a folder, companions of file managers left out.
 
     Raises:
       UserError: it cannot be listed.
     """
     try:
         with os.scandir(folder) as found:
-            yield from (entry for entry in found if not is_companion(entry.name))
+            for entry in found:
+                hidden = entry.name.startswith(".")
+                if not hidden and entry.name.lower() not in (
+                    "thumbs.db",
+                    "desktop.ini",
+                    "__macosx",
+                ):
+                    yield entry
     except OSError as error:
         raise UserError(f"{folder}: cannot be listed ({error.strerror})") from error
 
 
 def spelled(folder: Path, name: str) -> Path:
-    """The file that a table calls `name`, relative to `folder`: exactly so or, if there is none, in other letter case.
+    """The file called `name`, relative to `folder`: exactly so or, if there is none, in other letter case.
 
     Returns:
       `folder / name`, spelled as on disk where it is there.
 
     Raises:
-      UnreadableFrame: the name is absolute, or has `..` in it.
+      UnreadableFrame: the name is absolute, or contains `..`.
     """
     path = folder / name
     if name.startswith("/") or os.pardir in PurePosixPath(name).parts:
@@ -195,7 +233,7 @@ def _in_any_case(folder: Path, name: str) -> Path | None:
 
 @functools.lru_cache(maxsize=16)
 def _listing(folder: str, changed_ns: int) -> Mapping[str, str]:
-    """Name in small letters -> as spelled on disk; kept until the folder changes."""
+    """Name in lowercase -> as spelled on disk; kept until the folder changes."""
     del changed_ns
     return {name.lower(): name for name in sorted((e.name for e in entries(folder)), reverse=True)}
 
@@ -209,9 +247,9 @@ def subfolders(folder: Path) -> list[Path]:
 
 
 def relative(path: Path, folder: Path) -> str:
-    """`path` as seen from `folder`, with forward slashes; "" for the folder itself."""
+    """The beginning of the names of files in `path`, seen from `folder`: "a/b/", or "" for the folder itself."""
     below = path.relative_to(folder).as_posix()
-    return "" if below == "." else below
+    return "" if below == "." else f"{below}/"
 
 
 def count_files(folder: Path, prefix: str = "", suffix: str = ".png") -> int:
@@ -230,107 +268,75 @@ def count_files(folder: Path, prefix: str = "", suffix: str = ".png") -> int:
     return count
 
 
-def compare_counts(labels: str, labelled: int, folder: str, on_disk: int) -> tuple[str, ...]:
-    """A fault where a file of labels (or boxes) and the folder of its frames differ in length.
+def compare_counts(labels: str, labeled: int, folder: str, on_disk: int) -> Notes:
+    """A fault, or none, where a file of labels (or boxes) and the folder of its frames differ in length.
 
     Args:
       labels, folder: names of the two, for the message.
-      labelled, on_disk: frames of each.
-
-    Returns:
-      One line, or none.
+      labeled, on_disk: frames of each.
 
     Raises:
       UserError: there is no frame at all.
     """
     if not on_disk:
         raise UserError(
-            f"{folder} holds no frames, {labels} lists {labelled:,}; unpack the images too, or move "
+            f"{folder} holds no frames, {labels} lists {labeled:,}; unpack the images too, or move "
             "the label file away to build the other split alone"
         )
-    counts = f"{labels} lists {counted(labelled, 'frame')}, {folder} holds {on_disk:,}"
-    if labelled < on_disk:
-        return (f"{counts}: {on_disk - labelled:,} that it does not list left out",)
-    if labelled > on_disk:
-        return (f"{counts}: at least {labelled - on_disk:,} missing, to be skipped",)
-    return ()
+    if labeled == on_disk:
+        return ()
+    extra = f"{on_disk - labeled:,} that it does not list left out"
+    if labeled > on_disk:
+        extra = f"at least {labeled - on_disk:,} missing, to be skipped"
+    return (f"{labels} lists {counted(labeled, 'frame')}, {folder} holds {on_disk:,}: {extra}",)
 
 
-# Bytes of a label file that are in memory as text at a time.
-_BLOCK = 1 << 23
-# Bytes that surely hold its first line.
-_FIRST_LINES = 1 << 14
-# What Windows' editors put in front of a text.
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-# Labels with larger numbers, in px or mm, mean nothing.
-_LARGEST = 1e6
-# The share of a label file from which a fault is one of all of it.
-_MOST = 0.9
-# Tabs, commas and carriage returns all become spaces.
-_SEPARATORS = bytes.maketrans(b"\t,;\r", b"    ")
+# --- Lines of a name and numbers
 
 
 def read_numbers(
-    path: str | Path, columns: int, expected: str = ""
-) -> tuple[list[str], npt.NDArray[np.float64]]:
-    """A label file of lines `name n1 n2 ...`, whole; see `number_blocks`.
+    path: str | Path,
+    columns: int,
+    expected: str = "",
+    *,
+    name_width: int = 0,
+    convert: Callable[[Array], Array] = lambda values: values,
+) -> tuple[list[str], Array]:
+    r"""A label file of lines `name n1 n2 ...`.
 
-    Returns:
-      The names, and (N, columns) float64.
-    """
-    names: list[str] = []
-    parts = []
-    for some, values in number_blocks(path, columns, expected):
-        names += some
-        parts.append(values)
-    return names, concatenate(parts)
-
-
-def concatenate(parts: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
-    """`np.concatenate` that empties its list on the way: a million labels are in memory once."""
-    whole = np.empty((sum(map(len, parts)), *parts[0].shape[1:]), parts[0].dtype)
-    end = len(whole)
-    while parts:
-        part = parts.pop()
-        whole[end - len(part) : end] = part
-        end -= len(part)
-    return whole
-
-
-def number_blocks(
-    path: str | Path, columns: int, expected: str = ""
-) -> Iterator[tuple[list[str], npt.NDArray[np.float64]]]:
-    r"""A label file of lines `name n1 n2 ...`, some thousand lines at a time.
-
-    Names and numbers are separated by any mix of spaces, tabs, commas and semicolons, which may
+    Names and numbers are separated by any mix of spaces, tabs, commas, semicolons and brackets, which may
     also end a line; blank lines are skipped; "nan" is a number; a backslash in a name becomes "/".
 
     Args:
-      path: the file.
+      path: of the file.
       columns: how many numbers follow each name.
-      expected: what they are, for the message ("16 joints x (u v d)").
+      expected: what they are, for messages ("16 joints x (u v d)").
+      name_width: characters of a name, where nothing need separate it from the numbers; 0: any.
+      convert: applied to the (n, columns) float64 numbers of some thousand lines at a time, so that a
+        large file is never in memory as float64.
 
-    Yields:
-      The names of n lines, and their numbers, (n, columns) float64.
+    Returns:
+      The names of N lines, and what `convert` makes of their numbers, (N, ...).
 
     Raises:
-      UserError: no such file, a device or pipe, no line in it, or a line of another form; names the line.
+      UserError: missing, a device or pipe, empty, or a line of another form; names the line.
     """
-    path, found = regular_file(path, "lines of a name and numbers"), False
+    path = regular_file(path, "lines of a name and numbers")
+    names: list[str] = []
+    parts = []
     try:
         with path.open("rb") as file:
-            for first_line, text in _whole_lines(file):
-                if first_line == 1:
-                    text = text.removeprefix(_BYTE_ORDER_MARK)
-                names, values = _parse(text, columns)
-                if values is None:
-                    names, values = _parse_slowly(text, columns, path, first_line, expected)
-                found = found or bool(names)
-                yield names, values
+            for first_line, text in _blocks_of_lines(file):
+                if name_width:
+                    text = re.sub(rb"(?m)^(.{%d})" % name_width, rb"\1 ", text)
+                some, values = parse_numbers(text, columns, path, expected, first_line)
+                names += some
+                parts.append(convert(values))
     except OSError as error:
         raise UserError(f"{path}: not readable ({error.strerror})") from error
-    if not found:
+    if not names:
         raise UserError(f"{path}: is empty; expected lines of a name and {columns} numbers")
+    return names, np.concatenate(parts)
 
 
 def count_numbers(path: Path) -> int | None:
@@ -338,16 +344,13 @@ def count_numbers(path: Path) -> int | None:
     try:
         with path.open("rb") as file:
             lines = file.read(_FIRST_LINES).removeprefix(_BYTE_ORDER_MARK).translate(_SEPARATORS)
-    except OSError:
-        return None
-    words = next((line.split() for line in lines.split(b"\n") if line.strip()), [])
-    try:
+        words = next((line.split() for line in lines.split(b"\n") if line.strip()), [])
         return len([float(word) for word in words[1:]]) if words else None
-    except ValueError:
+    except (OSError, ValueError):
         return None
 
 
-def _whole_lines(file: Any) -> Iterator[tuple[int, bytes]]:
+def _blocks_of_lines(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
     """(number of its first line, text) of blocks that end where a line ends."""
     line, begun = 1, b""
     while block := file.read(_BLOCK):
@@ -355,14 +358,22 @@ def _whole_lines(file: Any) -> Iterator[tuple[int, bytes]]:
         end = block.rfind(b"\n") + 1
         begun = block[end:]
         if end:
-            yield line, block[:end]
+            yield line, block[:end].removeprefix(_BYTE_ORDER_MARK if line == 1 else b"")
             line += block.count(b"\n", 0, end)
     if begun:
-        yield line, begun
+        yield line, begun.removeprefix(_BYTE_ORDER_MARK if line == 1 else b"")
 
 
-def _parse(text: bytes, columns: int) -> tuple[list[str], npt.NDArray[np.float64] | None]:
-    """All lines at once, by numpy's own parser; None where any of them is not as expected."""
+def parse_numbers(
+    text: bytes, columns: int, path: Path, expected: str = "", first_line: int = 1
+) -> tuple[list[str], npt.NDArray[np.float64]]:
+    """The names and (n, columns) numbers of some lines; see `read_numbers`.
+
+    All lines at once, by NumPy's parser, or line by line where any is not as expected: to name it.
+
+    Raises:
+      UserError: a line of another form.
+    """
     lines = [line.split(None, 1) for line in text.translate(_SEPARATORS).split(b"\n")]
     lines = [line for line in lines if line]
     # An infinity after every line: each line has its numbers exactly where these all fall into the
@@ -372,20 +383,18 @@ def _parse(text: bytes, columns: int) -> tuple[list[str], npt.NDArray[np.float64
         warnings.simplefilter("error")
         try:
             names = [line[0].decode().replace("\\", "/") for line in lines]
-            values = np.fromstring(joined, np.float64, sep=" ")
-            values = values.reshape(len(lines), columns + 1)
+            values = np.fromstring(joined, np.float64, sep=" ").reshape(len(lines), columns + 1)
         except (ValueError, DeprecationWarning):
-            return [], None
+            return _parse_slowly(text, columns, path, expected, first_line)
     ends = np.isinf(values)
     if not ends[:, -1].all() or ends[:, :-1].any():
-        return [], None
+        return _parse_slowly(text, columns, path, expected, first_line)
     return names, values[:, :-1]
 
 
 def _parse_slowly(
-    text: bytes, columns: int, path: Path, first_line: int, expected: str
+    text: bytes, columns: int, path: Path, expected: str, first_line: int
 ) -> tuple[list[str], npt.NDArray[np.float64]]:
-    """Line by line, to find the one to name."""
     names, values = [], []
     for number, line in enumerate(text.translate(_SEPARATORS).split(b"\n"), first_line):
         try:
@@ -399,14 +408,17 @@ def _parse_slowly(
         except ValueError:
             numbers = []
         if len(numbers) != columns or np.isinf(numbers).any():
-            meaning = f" ({expected})" if expected else ""
             raise UserError(
-                f"{path} line {number}: expected a name and {columns} numbers{meaning}, found "
-                f"{len(words)} words after {name[:60]!r}; is this the right file, and whole?"
+                f"{path} line {number}: expected a name and {columns} numbers"
+                f"{f' ({expected})' if expected else ''}, found {name[:60]!r} and {len(words)} words; is this "
+                "the right file, and complete?"
             )
         names.append(name.replace("\\", "/"))
         values.append(numbers)
     return names, np.array(values, np.float64).reshape(-1, columns)
+
+
+# --- Rows of labels
 
 
 def first_of_each(names: list[str]) -> npt.NDArray[np.int64] | None:
@@ -417,7 +429,7 @@ def first_of_each(names: list[str]) -> npt.NDArray[np.int64] | None:
     return None if len(first) == len(names) else np.fromiter(first.values(), np.int64)
 
 
-def refuse_backwards(depths_mm: npt.NDArray[Any], what: str, where: str) -> None:
+def refuse_backwards(depths_mm: Array, what: str, where: str) -> None:
     """Refuses depths of which nearly all are negative.
 
     Args:
@@ -437,10 +449,10 @@ def refuse_backwards(depths_mm: npt.NDArray[Any], what: str, where: str) -> None
         )
 
 
-def unlabelled_to_nan(joints: npt.NDArray[Any], where: str) -> tuple[str, ...]:
-    """Makes all numbers of joints that are not labelled NaN, in place, and counts those joints.
+def unlabeled_to_nan(joints: Array, where: str) -> Notes:
+    """Makes all numbers of joints that are not labeled NaN, in place, and counts those joints.
 
-    Not labelled: a number missing (NaN), a depth of 0 or less, pixels that are both 0 or negative on a 2D track
+    Not labeled: a number missing (NaN), a depth of 0 or less, pixels that are both 0 or negative on a 2D track
     (how COCO, MPII and others write a joint that is not in view), or numbers beyond any frame.
 
     Args:
@@ -451,7 +463,7 @@ def unlabelled_to_nan(joints: npt.NDArray[Any], where: str) -> tuple[str, ...]:
       One note, or none.
 
     Raises:
-      UserError: the depths of nearly all joints are negative.
+      UserError: the depths of nearly all joints are negative, or nearly all numbers are too large.
     """
     missing: npt.NDArray[np.bool_] = ~np.all(np.isfinite(joints), axis=-1)
     absent: npt.NDArray[np.bool_]
@@ -477,4 +489,4 @@ def unlabelled_to_nan(joints: npt.NDArray[Any], where: str) -> tuple[str, ...]:
     joints[missing] = np.nan
     frames = counted(int(missing.any(axis=-1).sum()), "frame")
     note = f"{where}: {counted(int(missing.sum()), 'joint')} of {frames} not labeled"
-    return (note + (f" ({', '.join(among)})" if among else " (NaN)"),)
+    return (f"{note} ({', '.join(among) or 'NaN'})",)

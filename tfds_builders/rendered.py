@@ -1,12 +1,11 @@
 """Rendered hands and bodies (`a2j_jax.synthetic`): exact labels, no download.
 
-The template for the other builders: one reader, one builder class for each data set. Example i of a
-split depends on (seed, split, i) alone, so a larger build of the same seed begins with the frames of
-a smaller one.
+The simplest reader, a template for others. Example i of a split depends on (seed, split, i) alone, so a
+larger build of the same seed begins with the frames of a smaller one.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -19,9 +18,7 @@ from a2j_jax.synthetic.hand_scene import HandView
 from a2j_jax.synthetic.scene import KINECT, generate
 from a2j_jax.synthetic.sensor import SensorSpec
 from a2j_jax.tracks import TrackSpec
-from tfds_builders.base import DepthPoseBuilder
-from tfds_builders.examples import make_example
-from tfds_builders.shards import Job
+from tfds_builders.shards import Job, make_example
 
 # Splits draw from disjoint ranges of scene numbers, far apart, so that none moves when another
 # grows.
@@ -36,7 +33,7 @@ class SyntheticReader:
       track: camera, frame and crop of the examples.
       train, validation, test: frames per split.
       view: what is seen, and where the crop is.
-      sensor: what the camera makes of it.
+      sensor: how the camera measures it; None: without error.
       seed: of everything random.
     """
 
@@ -95,58 +92,28 @@ class SyntheticReader:
         }
 
     def provenance(self) -> dict[str, Any]:
-        """Nothing is known of these frames but how they are rendered, which `spec` says."""
+        """See `tfds_builders.base.Reader`; how the frames are rendered is in `spec`."""
         return {"centers": {split: {"rendered": n} for split, n in self.frames().items() if n}}
 
 
-class SyntheticHand(DepthPoseBuilder, skip_registration=True):  # type: ignore[call-arg]
-    """TFDS builder `synthetic_hand`."""
-
-
-class SyntheticBody(DepthPoseBuilder, skip_registration=True):  # type: ignore[call-arg]
-    """TFDS builder `synthetic_body`."""
-
-
-class SyntheticBodyTop(DepthPoseBuilder, skip_registration=True):  # type: ignore[call-arg]
-    """TFDS builder `synthetic_body_top`."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Rendered:
-    """How the data set of a track is rendered.
-
-    Attributes:
-      builder: of the TFDS data set.
-      view: what is seen, for the track's crops.
-      sensor: what the camera makes of it.
-    """
-
-    builder: type[DepthPoseBuilder]
-    view: Callable[[TrackSpec], HandView | BodyView]
-    sensor: SensorSpec
-
-
-def _hands(track: TrackSpec) -> HandView:
-    assert track.half_window_mm is not None
-    return HandView(track.half_window_mm)
-
-
-def _bodies(room: RoomSpec) -> Callable[[TrackSpec], BodyView]:
-    return lambda track: BodyView(track.label_box_margin_px, room)
-
-
-RENDERED: dict[str, Rendered] = {
-    "synthetic_hand": Rendered(SyntheticHand, _hands, KINECT),
-    "synthetic_body": Rendered(SyntheticBody, _bodies(FRONT), XTION),
-    "synthetic_body_top": Rendered(SyntheticBodyTop, _bodies(TOP), XTION),
+# Track -> the room that its bodies are in; None: hands. These frames are rendered here: nothing has to be downloaded.
+_ROOMS: dict[str, RoomSpec | None] = {
+    "synthetic_hand": None,
+    "synthetic_body": FRONT,
+    "synthetic_body_top": TOP,
 }
-# Tracks whose frames we make ourselves: nothing has to be brought or downloaded.
-EMBEDDED = tuple(RENDERED)
+EMBEDDED = tuple(_ROOMS)
 
 
 def reader_for(
     track: TrackSpec, *, train: int, validation: int, test: int, seed: int = 0
 ) -> SyntheticReader:
-    """The reader of an embedded track's frames, so many of each split."""
-    how = RENDERED[track.name]
-    return SyntheticReader(track, train, validation, test, how.view(track), how.sensor, seed)
+    """The reader of an embedded track with so many frames of each split."""
+    room = _ROOMS[track.name]
+    view: HandView | BodyView
+    if room is None:
+        assert track.half_window_mm is not None
+        view, sensor = HandView(track.half_window_mm), KINECT
+    else:
+        view, sensor = BodyView(track.label_box_margin_px, room), XTION
+    return SyntheticReader(track, train, validation, test, view, sensor, seed)

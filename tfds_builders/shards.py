@@ -1,4 +1,4 @@
-"""Shards: a split written piece by piece, by this process or by several, always the same bytes.
+"""Examples on disk: what one holds, and files of them, written by this process or several, always the same bytes.
 
 TFDS's own writer keeps a split in memory, or on disk with TensorFlow's file functions; a million
 frames need neither. A shard is a range of frames: where it begins and ends depends on nothing but
@@ -11,31 +11,227 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures import Executor, ProcessPoolExecutor, wait
+from dataclasses import dataclass, fields
 from itertools import pairwise
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordWriter
 from tensorflow_datasets.core.example_serializer import ExampleSerializer
 
 from a2j_jax.data.batch import Example
+from a2j_jax.data.crops import Crop
+from a2j_jax.errors import UserError
+from a2j_jax.geometry import Camera, center_crop, frame_to_crop
 from a2j_jax.log import Advance
 from a2j_jax.tracks import TrackSpec
-from tfds_builders.examples import Moments, Skipped, crop_moments, features
 
-Outcome = Example | Skipped
-# Reads some frames, in order, wherever it is called: worker processes get a pickled copy.
-Job = Callable[[], Iterator[Outcome]]
-
+FARTHEST = 65535  # counts that a canvas can store; also how sensors mark a pixel that is saturated
+# Distance in depth from the joints of a body, whose track has no depth window, up to which readings are near, mm.
+_BODY_WINDOW_MM = 500.0
 _FRAMES_PER_SHARD = 4096
 _COUNTED_TOGETHER = 16
 # One record per chunk: random access. zstd:1 writes twice as fast as the default and takes 10 % more.
 _WRITER_OPTIONS = "group_size:1,zstd:1"
 
 
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A frame that did not become an example, and why.
+
+    Attributes:
+      index: its position in its split.
+      frame_id: its name in the raw data set.
+      reason: one line.
+    """
+
+    index: int
+    frame_id: str
+    reason: str
+
+
+Outcome = Example | Skipped
+# Reads some frames, in order, wherever it is called: worker processes get a pickled copy.
+Job = Callable[[], Iterator[Outcome]]
+
+
+def features(track: TrackSpec) -> tfds.features.FeaturesDict:
+    """An example on disk. Nothing is normalized, nothing is augmented."""
+    size, joints = track.canvas_size, track.num_joints
+    return tfds.features.FeaturesDict(
+        {
+            # Crop and surroundings in track.storage_unit_mm, 0 = no reading.
+            "canvas": tfds.features.Tensor(shape=(size, size), dtype=np.uint16, encoding="bytes"),
+            # Full frame: px, px, mm (px, px in 2D), and whether each joint is labeled.
+            "joints_uvd": tfds.features.Tensor(shape=(joints, track.joint_dims), dtype=np.float32),
+            "valid": tfds.features.Tensor(shape=(joints,), dtype=np.bool_),
+            # The clipped box the crop was cut from, and the box before clipping; px, x0 y0 x1 y1.
+            "box_px": tfds.features.Tensor(shape=(4,), dtype=np.float64),
+            "window_px": tfds.features.Tensor(shape=(4,), dtype=np.float64),
+            # Center of the crop, px, px, mm; zeros where the track crops by box.
+            "center_uvd": tfds.features.Tensor(shape=(3,), dtype=np.float32),
+            # fx, fy, u0, v0 of this frame; zeros where joints are 2D only.
+            "camera": tfds.features.Tensor(shape=(4,), dtype=np.float32),
+            # Position in the split as shipped: skipped frames leave gaps.
+            "index": tfds.features.Scalar(dtype=np.int64),
+            "frame_id": tfds.features.Text(),
+        }
+    )
+
+
+def make_example(
+    track: TrackSpec,
+    *,
+    index: int,
+    frame_id: str,
+    crop: Crop,
+    joints_uvd: npt.ArrayLike | None,
+    valid: npt.ArrayLike | None = None,
+    center_uvd: npt.ArrayLike | None = None,
+    camera: Camera | None = None,
+) -> Example:
+    """Puts one example together; see `features` for units.
+
+    Args:
+      track: of the frame.
+      index: position in its split.
+      frame_id: its name in the raw data set.
+      crop: from `a2j_jax.data.crops.cut`.
+      joints_uvd: (K, 3) or (K, 2), NaN where a joint is not labeled; None: no joint is.
+      valid: (K,) bool; False: a further joint without a label.
+      center_uvd: (3,); zeros by default.
+      camera: of the frame; the track's by default.
+
+    Raises:
+      UserError: the labels do not have the track's number of joints.
+    """
+    expected = (track.num_joints, track.joint_dims)
+    joints = np.full(expected, np.nan) if joints_uvd is None else np.asarray(joints_uvd)
+    if joints.shape != expected:
+        raise UserError(
+            f"frame {frame_id!r}: labels of shape {joints.shape}, track {track.name!r} has "
+            f"{expected[0]} joints of {expected[1]} numbers; is this the right label file?"
+        )
+    labeled = np.isfinite(joints).all(-1)
+    camera = camera or track.camera
+    return {
+        "canvas": crop.canvas,
+        # Finite everywhere: a joint without a label must not turn a gradient into NaN.
+        "joints_uvd": np.where(np.isfinite(joints), joints, 0.0).astype(np.float32),
+        "valid": labeled if valid is None else labeled & np.asarray(valid, bool),
+        "box_px": np.asarray(crop.box_px, np.float64),
+        "window_px": np.asarray(crop.window_px, np.float64),
+        "center_uvd": np.asarray((0, 0, 0) if center_uvd is None else center_uvd, np.float32),
+        "camera": np.zeros(4, np.float32) if camera is None else np.float32(camera.as_array()),
+        "index": index,
+        "frame_id": frame_id,
+    }
+
+
+# --- Statistics
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Sums over crops: added up shard by shard, in order, whoever counted them.
+
+    Attributes:
+      count: pixels.
+      total: sum of their values, in the track's image unit.
+      squares: sum of their squares.
+      no_center: frames without a reading within the depth window of their center.
+      no_labels: frames without a reading within the depth window of their labels, where these are in the crop.
+      apart: frames whose labels are outside the crop, or farther from its center than the depth window.
+      beyond: frames with readings beyond what is stored.
+    """
+
+    count: int = 0
+    total: float = 0.0
+    squares: float = 0.0
+    no_center: int = 0
+    no_labels: int = 0
+    apart: int = 0
+    beyond: int = 0
+
+    def __add__(self, other: "Moments") -> "Moments":
+        names = [field.name for field in fields(self)]
+        return Moments(*(getattr(self, name) + getattr(other, name) for name in names))
+
+    @property
+    def mean(self) -> float:
+        """Of all pixels."""
+        return self.total / self.count
+
+    @property
+    def std(self) -> float:
+        """Of all pixels (population)."""
+        return max(self.squares / self.count - self.mean**2, 0.0) ** 0.5
+
+
+def window_mm(track: TrackSpec) -> float:
+    """How far in depth readings may be from their center or labels to be the object's, mm."""
+    return track.depth_window_mm or _BODY_WINDOW_MM
+
+
+def crop_moments(example: Example, track: TrackSpec) -> Moments:
+    """Sums over one crop, in the unit that `TrackSpec.mean` and `.std` normalize, and its oddities.
+
+    Args:
+      example: see `features`.
+      track: of the example.
+    """
+    canvas, center_mm = example["canvas"], float(example["center_uvd"][2])
+    crop = center_crop(canvas, track.crop_size)
+    image = crop.astype(np.float64) * (track.storage_unit_mm / track.image_unit_mm)
+    no_center = False
+    if track.depth_reference == "center":
+        image -= center_mm / track.image_unit_mm
+        far = np.abs(image) >= window_mm(track) / track.image_unit_mm
+        no_center = not np.any(crop[~far])
+        if track.depth_window_mm is not None:
+            image[far] = 0.0
+    no_labels, apart = _labels_disagree(example, track)
+    # Not a dot product: BLAS would wake all its threads for each of a million small crops.
+    return Moments(
+        image.size,
+        float(image.sum()),
+        float(np.square(image).sum()),
+        int(no_center),
+        int(no_labels),
+        int(apart),
+        int(track.frame_format != "stretch8" and canvas.max() == FARTHEST),
+    )
+
+
+def _labels_disagree(example: Example, track: TrackSpec) -> tuple[bool, bool]:
+    """`no_labels` and `apart` of one crop, see `Moments`; both False without 3D labels."""
+    joints = np.asarray(example["joints_uvd"], np.float64)[np.asarray(example["valid"], bool)]
+    if joints.shape[-1] != 3 or not len(joints):
+        return False, False
+    canvas, window = example["canvas"], window_mm(track)
+    at = frame_to_crop(joints[:, :2], example["box_px"], track.crop_size) + track.margin
+    low = np.maximum(np.floor(at.min(axis=0)) - 1, 0)
+    high = np.minimum(np.ceil(at.max(axis=0)) + 1, track.canvas_size - 1)
+    if (low > high).any():
+        return False, True
+    nearest, farthest = joints[:, 2].min() - window, joints[:, 2].max() + window
+    (x0, y0), (x1, y1) = low.astype(int), high.astype(int)
+    readings = canvas[y0 : y1 + 1, x0 : x1 + 1]
+    lowest, highest = max(nearest / track.storage_unit_mm, 1), farthest / track.storage_unit_mm
+    near = np.any((readings >= lowest) & (readings <= highest))
+    center_mm = float(example["center_uvd"][2])
+    return not near, track.crop_by == "center" and not nearest <= center_mm <= farthest
+
+
+# --- Files
+
+
 class Shard(NamedTuple):
-    """What became of one shard.
+    """A shard that was written.
 
     Attributes:
       path: of the file.
@@ -57,8 +253,8 @@ class Workers(NamedTuple):
 
     Attributes:
       pool: of them.
-      done: the number of frames they are through with, of all splits so far.
-      lifeline: nothing is ever sent; once it is closed, be it that this process has died, they end.
+      done: number of frames they have finished, of all splits so far.
+      lifeline: nothing is ever sent; once it is closed, also by the death of this process, they end.
     """
 
     pool: Executor
@@ -66,7 +262,7 @@ class Workers(NamedTuple):
     lifeline: Connection
 
     def stop(self) -> None:
-        """Ends them, whatever they are at."""
+        """Ends them, whatever they are doing."""
         self.lifeline.close()
         self.pool.shutdown(cancel_futures=True)
 
@@ -88,7 +284,7 @@ def write_shards(
       paths: the file of each.
       track: of the examples.
       workers: from `worker_pool`; None: this process does it all.
-      advance: called with the number of frames dealt with, now and then.
+      advance: called with the number of frames finished, now and then.
 
     Raises:
       BrokenProcessPool: a worker was killed.
@@ -97,14 +293,21 @@ def write_shards(
         return [
             _write_shard(job, path, track, advance) for job, path in zip(jobs, paths, strict=True)
         ]
-    before = workers.done.value
+    seen = workers.done.value
     try:
         with _signals_held():
             futures = [
-                workers.pool.submit(_write_shard_in_worker, job, path, track)
+                workers.pool.submit(_write_shard, job, path, track, _count)
                 for job, path in zip(jobs, paths, strict=True)
             ]
-        _follow(futures, workers, before, advance)
+        pending = set(futures)
+        while pending:
+            finished, pending = wait(pending, timeout=0.2)
+            for future in finished:
+                future.result()
+            if (now := workers.done.value) > seen:
+                advance(now - seen)
+                seen = now
     except BaseException:
         workers.stop()  # the caller removes what they wrote: they must not write more
         raise
@@ -113,7 +316,7 @@ def write_shards(
 
 @contextlib.contextmanager
 def worker_pool(num_processes: int) -> Iterator[Workers | None]:
-    """Starts worker processes for one build; None for a single process: it works by itself."""
+    """Starts worker processes for one build; None for a single process, which works alone."""
     if num_processes <= 1:
         yield None
         return
@@ -135,8 +338,8 @@ def worker_pool(num_processes: int) -> Iterator[Workers | None]:
 def _signals_held() -> Iterator[None]:
     """Within, Ctrl-C and SIGTERM wait: half-started processes could not be stopped.
 
-    Processes that are started within never see Ctrl-C, which a terminal sends to them too: it is their
-    parent's, which ends them.
+    Processes that are started within never see Ctrl-C, which a terminal sends to them too: their parent
+    does, and ends them.
     """
     if threading.current_thread() is not threading.main_thread():  # signals are not for this one
         yield
@@ -157,28 +360,9 @@ def _signals_held() -> Iterator[None]:
             signal.raise_signal(came[0])
 
 
-def _follow(futures: list[Future[Shard]], workers: Workers, seen: int, advance: Advance) -> None:
-    """Until all shards are written, or one fails, pass on how far the workers are.
-
-    Args:
-      futures: one per shard.
-      workers: that write them.
-      seen: frames that they were through with before.
-      advance: called with the number of frames since.
-    """
-    pending = set(futures)
-    while pending:
-        finished, pending = wait(pending, timeout=0.2)
-        for future in finished:
-            future.result()
-        now = workers.done.value
-        if now > seen:
-            advance(now - seen)
-            seen = now
-
-
 def _write_shard(job: Job, path: str, track: TrackSpec, advance: Advance) -> Shard:
-    serialize = _serializer(track)
+    encode = features(track)
+    serializer = ExampleSerializer(encode.get_serialized_info())
     skipped: list[Skipped] = []
     examples, num_bytes, moments, uncounted = 0, 0, Moments(), 0
     writer = ArrayRecordWriter(path, _WRITER_OPTIONS)
@@ -187,7 +371,9 @@ def _write_shard(job: Job, path: str, track: TrackSpec, advance: Advance) -> Sha
             if isinstance(outcome, Skipped):
                 skipped.append(outcome)
             else:
-                record = serialize(outcome)
+                proto = serializer.get_tf_example(encode.encode_example(outcome))
+                # As TFDS serializes, but with its map in order: otherwise bytes differ between processes.
+                record = proto.SerializeToString(deterministic=True)
                 writer.write(record)
                 examples, num_bytes = examples + 1, num_bytes + len(record)
                 moments += crop_moments(outcome, track)
@@ -201,25 +387,8 @@ def _write_shard(job: Job, path: str, track: TrackSpec, advance: Advance) -> Sha
     return Shard(path, examples, num_bytes, tuple(skipped), moments)
 
 
-def _serializer(track: TrackSpec) -> Callable[[Example], bytes]:
-    """As TFDS serialises, but with its map in order: otherwise bytes differ between processes."""
-    encode = features(track)
-    serializer = ExampleSerializer(encode.get_serialized_info())
-
-    def serialize(example: Example) -> bytes:
-        proto = serializer.get_tf_example(encode.encode_example(example))
-        record: bytes = proto.SerializeToString(deterministic=True)
-        return record
-
-    return serialize
-
-
 # In a worker process: the counter it shares with its parent.
 _done: Any = None
-
-
-def _write_shard_in_worker(job: Job, path: str, track: TrackSpec) -> Shard:
-    return _write_shard(job, path, track, _count)
 
 
 def _count(frames: int, note: str = "") -> None:

@@ -333,9 +333,9 @@ def _built(config: Config) -> Path | None:
     """Where the examples of an embedded data set are, if it was built already."""
     from a2j_jax.data import pipeline
     from a2j_jax.errors import UserError
-    from a2j_jax.training.assembly import track_of
+    from a2j_jax.runs.experiment import resolve
 
     try:
-        return Path(pipeline.find_dataset(config.data.dir, track_of(config)).data_path)
+        return Path(pipeline.find_dataset(config.data.dir, resolve(config).track).data_path)
     except UserError:
         return None

@@ -159,10 +159,10 @@ def _from_checkpoint(arguments: argparse.Namespace) -> "tuple[TrackSpec, list[Ne
 
 
 def _named(arguments: argparse.Namespace) -> "tuple[TrackSpec, list[Network]]":
-    from a2j_jax.config import Config, ModelConfig
+    from a2j_jax.config import ModelConfig
+    from a2j_jax.runs.experiment import make_model
     from a2j_jax.tools.speed import Network, random_variables
     from a2j_jax.track_files import find_track
-    from a2j_jax.training.assembly import make_model
 
     track = find_track(arguments.track or _DEFAULT_TRACK)
     chosen: Iterable[tuple[str, str]] = _PAPERS
@@ -173,7 +173,7 @@ def _named(arguments: argparse.Namespace) -> "tuple[TrackSpec, list[Network]]":
         values: dict[str, Any] = {"paradigm": paradigm, "backbone": backbone}
         if arguments.dtype:
             values["dtype"] = arguments.dtype
-        model = make_model(Config("bench", track.name, model=ModelConfig(**values)), track)
+        model = make_model(ModelConfig(**values), track)
         networks.append(Network(f"{paradigm} {backbone}", model, random_variables(model, track)))
     return track, networks
 

@@ -147,14 +147,13 @@ def _rendered(arguments: argparse.Namespace) -> Path:
 
 def _raw(arguments: argparse.Namespace) -> Path:
     from a2j_jax.track_files import track_file
-    from tfds_builders.build import How, build_raw
-    from tfds_builders.datasets import get_dataset
+    from tfds_builders.build import How, build_raw, get_dataset
 
     # A folder of one's own is both: what the track is, and where its frames are.
     own = track_file(arguments.track)
     manual_dir = arguments.manual_dir or (own.parent if own else None)
     if manual_dir is None:
-        download = get_dataset(arguments.track).download
+        download = get_dataset(arguments.track).DOWNLOAD
         raise UserError(f"--manual_dir FOLDER is needed to build {arguments.track!r}", download)
     options: dict[str, Any] = {
         name: getattr(arguments, name)

@@ -51,9 +51,10 @@ def print_keys() -> None:
 def _values(config: "Config", overridden: set[str]) -> dict[str, Any]:
     """Every key: its value (of a preset or the track where the config leaves it open), its source, its meaning."""
     from a2j_jax.config import keys
-    from a2j_jax.training import assembly
+    from a2j_jax.runs.experiment import resolve
 
-    preset, track = assembly.with_preset(config), assembly.track_of(config)
+    experiment = resolve(config)
+    preset, track = experiment.config, experiment.track
     of_track = {
         "data.crop_size": track.crop_size,
         "loss.regression_weight": track.loss_lambda,

@@ -42,8 +42,9 @@ def run(arguments: argparse.Namespace) -> int:
     from a2j_jax.config import Config, ModelConfig
     from a2j_jax.files import check_output
     from a2j_jax.log import logger
+    from a2j_jax.models.a2j import variable_shapes
     from a2j_jax.runs.checkpoints import save_variables
-    from a2j_jax.training import assembly
+    from a2j_jax.runs.experiment import resolve
     from a2j_jax.weights.convert import imagenet_trunk, variables_from_official
     from a2j_jax.weights.formats import read_state_dict, write_state_dict
 
@@ -57,9 +58,9 @@ def run(arguments: argparse.Namespace) -> int:
         track=track_name,
         model=ModelConfig(backbone=arguments.backbone),
     )
-    track = assembly.track_of(config)
-    model = assembly.make_model(config, track)
-    expected = assembly.expected_variables(model, track)
+    experiment = resolve(config)
+    track, model = experiment.track, experiment.model
+    expected = variable_shapes(model, track.crop_size)
     state_dict = read_state_dict(arguments.source)
     if arguments.imagenet:
         trunk = imagenet_trunk(

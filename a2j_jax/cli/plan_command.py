@@ -68,15 +68,15 @@ def run(arguments: argparse.Namespace) -> int:
 
     from a2j_jax.cli.arguments import config_with_overrides
     from a2j_jax.evaluation.tables import print_table
+    from a2j_jax.runs.experiment import resolve
     from a2j_jax.tools.planning import plan_batches, plan_table
     from a2j_jax.tools.tpu import find_target
-    from a2j_jax.training.assembly import with_preset
 
     given = {"optim.batch_size": arguments.batch, "model.dtype": arguments.dtype}
     overrides = [(key, str(value)) for key, value in given.items() if value is not None]
-    config = with_preset(
+    config = resolve(
         config_with_overrides(arguments.config, [*arguments.overrides, *overrides], arguments.base)
-    )
+    ).config
     if not arguments.topology.startswith("gpu"):
         jax.config.update("jax_platforms", "cpu")  # before JAX looks for devices
     target = find_target(arguments.topology)

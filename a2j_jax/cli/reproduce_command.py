@@ -67,12 +67,12 @@ def run(arguments: argparse.Namespace) -> int:
     from a2j_jax.cli.arguments import build_if_embedded
     from a2j_jax.cli.main import ends_within
     from a2j_jax.config import override
-    from a2j_jax.evaluation.paper_tables import get_table
+    from a2j_jax.evaluation.published import get_table
     from a2j_jax.evaluation.report import say_written
     from a2j_jax.files import check_output
+    from a2j_jax.runs.experiment import resolve
     from a2j_jax.tools import reproduce
     from a2j_jax.tools.reproduce import base_config, jobs, run_all
-    from a2j_jax.training import assembly
     from a2j_jax.training.preemption import SOMETHING_TO_SAVE
 
     table, data = get_table(arguments.table, arguments.data)
@@ -99,7 +99,7 @@ def run(arguments: argparse.Namespace) -> int:
             prepare=build_if_embedded,
             command=arguments.command_line,
         )
-    contents = reproduce.result_table(table, assembly.track_of(base), results, skipped)
+    contents = reproduce.result_table(table, resolve(base).track, results, skipped)
     reproduce.print_results(contents)
     say_written(reproduce.write_table(contents, results, out, table.name, arguments.command_line))
     return 0

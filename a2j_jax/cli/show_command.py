@@ -40,7 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Show."""
-    from a2j_jax.evaluation.plots import examples_sheet
+    from a2j_jax.evaluation.plots import example_tile
+    from a2j_jax.pictures import contact_sheet
     from a2j_jax.track_files import find_track
     from a2j_jax.tracks import with_crop_size
     from tfds_builders.rendered import EMBEDDED
@@ -55,7 +56,8 @@ def run(arguments: argparse.Namespace) -> int:
         examples = _rendered(track, arguments.split, arguments.frames)
     else:
         examples = _stored(track, data_dir, arguments.split, arguments.frames)
-    print(printable(str(examples_sheet(examples, track, arguments.out))))
+    tiles = [example_tile(example, track) for example in examples]
+    print(printable(str(contact_sheet(tiles, track.skeleton, arguments.out))))
     return 0
 
 

@@ -60,6 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
     from a2j_jax.cli.arguments import build_if_embedded, config_with_overrides
     from a2j_jax.cli.main import ends_within
     from a2j_jax.errors import UserError
+    from a2j_jax.runs.experiment import resolve
     from a2j_jax.runs.run_dir import kept_checkpoints, run_of
     from a2j_jax.training.loop import ProfileWindow
     from a2j_jax.training.preemption import SOMETHING_TO_SAVE
@@ -75,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
     workdir = Path(arguments.workdir or run_of(arguments.config) or f"runs/{config.name}")
     if arguments.resume and not kept_checkpoints(workdir):
         raise UserError(f"--resume: there is no run with a checkpoint in {workdir}")
-    check_run_directory(workdir, config)
+    check_run_directory(workdir, resolve(config))
     if distributed.is_primary():
         build_if_embedded(config)
     distributed.wait_for_all("the data set is there")

@@ -1,8 +1,7 @@
 """Score files of predictions against labels, several methods at once: `a2j eval --predictions`."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,13 @@ from a2j_jax.errors import UserError, printable
 from a2j_jax.evaluation.evaluate import Comparison, Frames, read_frames, score_frames
 from a2j_jax.evaluation.joint_files import JointSet, read_joints
 from a2j_jax.evaluation.metrics import NotFiniteError
+from a2j_jax.evaluation.pairing import (
+    check_record,
+    frame_numbers,
+    prediction_rows,
+    read_subsets,
+    rows_of,
+)
 from a2j_jax.evaluation.provenance import (
     Fact,
     crop_counts,
@@ -21,27 +27,13 @@ from a2j_jax.evaluation.provenance import (
     say_crops,
     total_frames,
 )
-from a2j_jax.evaluation.report import (
-    check_report,
-    print_scores,
-    say_written,
-    write_report,
-)
-from a2j_jax.evaluation.scores import (
-    Scores,
-    check_record,
-    frame_numbers,
-    marked,
-    prediction_rows,
-    read_subsets,
-    rows_of,
-    score_predictions,
-    with_subsets,
-)
+from a2j_jax.evaluation.report import check_report, print_scores, say_written, write_report
+from a2j_jax.evaluation.scores import marked, with_subsets
 from a2j_jax.log import logger, progress
 from a2j_jax.tracks import TrackRecord, TrackSpec
 
 _READ_BATCH = 64
+_DATA_SET, _LABELS = "the data set", "the labels"
 
 
 def compare_predictions(
@@ -56,19 +48,19 @@ def compare_predictions(
     subset_files: Mapping[str, str | Path] | None = None,
     command: str = "",
 ) -> dict[str, Any]:
-    """Score files of joints, print a table and, where asked to, write a report.
+    """Score files of joints, print a table and, if asked to, write a report.
 
     Args:
         files: name of the method → its file, of any format of `read_joints`.
-        track: of all files; with a data set, at the crop size of that.
+        track: of all files; with a data set, at its crop size.
         labels: file of ground truth. None: the data set's own.
         data_dir: a built data set, for the depth, the crop centers and cameras, and without
             `labels` the ground truth.
-        split: of the data set, or that the labels are of.
+        split: of the data set, or of the labels.
         out: folder for the report; None: no report.
         overwrite: replace files in `out` that a2j_jax did not write.
-        subset_files: name → list of frames to be scored apart too, see `read_subsets`.
-        command: that is told in the report.
+        subset_files: name → list of frames to be scored separately too, see `read_subsets`.
+        command: shown in the report.
 
     Returns:
         JSON-ready scores: of a single method the object of `Scores.to_json`, of several
@@ -85,9 +77,12 @@ def compare_predictions(
         files, track, labels=labels, data_dir=data_dir, split=split, subset_files=subset_files
     )
     say_crops(facts)
-
     print_scores(marked(comparison.scores))
-    contents = scores_json(comparison.scores)
+    methods = {name: one.to_json() for name, one in comparison.scores.items()}
+    contents = next(iter(methods.values()))
+    if len(methods) > 1:
+        told = {name: contents[name] for name in ("track", "frames", "frames_of")}
+        contents = {**told, "methods": methods}
     if out is not None:
         shown = comparison.marked()
         say_written(write_report(shown, out, contents=contents, facts=facts, command=command))
@@ -103,93 +98,74 @@ def compared_files(
     split: str = "test",
     subset_files: Mapping[str, str | Path] | None = None,
 ) -> tuple[Comparison, list[Fact]]:
-    """Reads files of joints and scores them on the frames that all of them have; arguments as `compare_predictions`.
+    """Read files of joints and score them on the frames that all of them have.
+
+    Args, Raises: as `compare_predictions`.
 
     Returns:
         The methods side by side, and where everything is from.
-
-    Raises:
-        UserError: as `compare_predictions`.
     """
     if labels is None and data_dir is None:
         raise UserError("predictions need something to be scored against: labels, or a data set")
     subsets = read_subsets(subset_files or {})
     facts: list[Fact] = [(f"predictions, {name}", str(path)) for name, path in files.items()]
-    record, truth, frames = TrackRecord.of(track), None, None
+    record = TrackRecord.of(track)
+    known: str | None = split
     if labels is not None:
-        truth = read_file(labels, track, record)
+        truth = every = _read_file(labels, track, record)
         facts.append(("labels", str(labels)))
+        known = truth.about.get("split") if data_dir is None else split
     if data_dir is not None:
         record = record_of_frames(data_dir, track)
-        frames = _dataset_frames(data_dir, track, split)
+        frames = every = _dataset_frames(data_dir, track, split)
         facts += dataset_facts(data_dir, track, split)
+        if labels is not None:
+            rows = rows_of(truth, frames, _LABELS, _DATA_SET)
+            found = truth.rows(rows[rows >= 0])
+            kept = frames.rows(rows >= 0)
+            frames = dataclasses.replace(kept, joints_uvd=found.joints_uvd, valid=found.labeled)
+        truth = frames
     total = total_frames(track, split, data_dir)
-    known = split if data_dir is not None or truth is None else truth.about.get("split")
-    comparison = score_files(files, track, truth, frames, record, total, split=known)
-    known_frames = truth if frames is None else frames
-    assert known_frames is not None, "labels or data_dir"
-    numbers = known_frames.index
-    if numbers is None:
-        numbers = np.arange(len(known_frames.joints_uvd))
-    found = frame_numbers(subsets, numbers, known_frames.frame_id)
-    scores = with_subsets(
-        comparison.scores, found, comparison.numbers, track, comparison.labels_uvd
-    )
-    comparison = dataclasses.replace(comparison, scores=scores)
-    if data_dir is not None and frames is not None and comparison.frames is not None:
-        # A frame's position in the split, of those that are left.
-        positions = np.searchsorted(frames.index, comparison.frames.index)
+    comparison = score_files(files, track, truth, record, total, split=known)
+    numbers = frame_numbers(subsets, every.numbers, every.frame_id)
+    scored = comparison.labels
+    scores = with_subsets(comparison.scores, numbers, scored.numbers, track, scored.joints_uvd)
+    fetch = None
+    if data_dir is not None:
+        # A frame's position in the split, by its row among those that are left.
+        positions = np.searchsorted(every.numbers, scored.numbers)
         read = pipeline.example_reader(data_dir, track, split)
         fetch = lambda row: read(int(positions[row]))  # noqa: E731
-        comparison = dataclasses.replace(comparison, fetch=fetch)
-    return comparison, facts
+    return dataclasses.replace(comparison, scores=scores, fetch=fetch), facts
 
 
 def score_files(
     files: Mapping[str, str | Path],
     track: TrackSpec,
-    labels: JointSet | None,
-    frames: Frames | None,
+    labels: JointSet,
     record: TrackRecord,
     total: int | None = None,
     split: str | None = None,
 ) -> Comparison:
-    """Scores files of joints on the frames that all of them have; warns where these are not all frames.
+    """Score files of joints on the frames that all of them have; warns where these are not all frames.
 
     Args:
         files: name of the method → its file.
         track: of all files.
-        labels: ground truth instead of that of `frames`; one of the two is needed.
-        frames: of a data set, with a camera each; None: the track's camera is that of all.
-        record: what the files must be of, where they say so.
-        total: frames of the split as published; None: not known.
-        split: of the labeled frames; None: not known.
+        labels: ground truth; `Frames` of a data set, or of a file.
+        record: what the files must state, if anything.
+        total: frames of the split as published; None: unknown.
+        split: of the labeled frames; None: unknown.
 
     Raises:
         UserError: a file that cannot be read, is of something else or of other frames, or in another unit.
     """
-    of = "the labels" if frames is None else "the data set"
-    if frames is not None:
-        there = JointSet(
-            frames.joints_uvd, frames.valid, index=frames.index, frame_id=frames.frame_id
-        )
-        if labels is not None:
-            rows = rows_of(labels, there, "the labels", of)
-            kept, found = np.flatnonzero(rows >= 0), labels.rows(rows[rows >= 0])
-            frames = dataclasses.replace(
-                frames.rows(kept), joints_uvd=found.joints_uvd, valid=found.labeled
-            )
-            there = dataclasses.replace(
-                there.rows(kept), joints_uvd=frames.joints_uvd, valid=frames.valid
-            )
-        labels = there
-    assert labels is not None, "labels or frames"
-    sets = {name: read_file(path, track, record) for name, path in files.items()}
+    of, count = _DATA_SET if isinstance(labels, Frames) else _LABELS, len(labels.joints_uvd)
+    sets = {name: _read_file(path, track, record) for name, path in files.items()}
     rows_in = {
         name: prediction_rows(one, labels, printable(str(files[name])), of, split)
         for name, one in sets.items()
     }
-    count = len(labels.joints_uvd)
     kept = np.flatnonzero(np.all([rows >= 0 for rows in rows_in.values()], axis=0))
     for name, rows in rows_in.items():
         if (rows < 0).any():
@@ -199,52 +175,23 @@ def score_files(
             )
     if not len(kept):
         raise UserError(f"no frame of {of} is in all of {', '.join(map(str, files.values()))}")
-    labels, frames = labels.rows(kept), None if frames is None else frames.rows(kept)
+    labels = dataclasses.replace(labels.rows(kept), index=labels.numbers[kept])
     joints = {name: sets[name].joints_uvd[rows[kept]] for name, rows in rows_in.items()}
     scores = {}
     for name, uvd in joints.items():
-        with naming(files[name]):
-            if frames is not None:
-                one = score_frames(uvd, frames, track)
-            else:
-                one = score_predictions(uvd, labels.joints_uvd, track, labels.valid)
-        about = sets[name].about
-        scores[name] = dataclasses.replace(
-            one, frames_of=max(total or 0, count), centers=crop_counts(about.get("centers"))
-        )
-    index = kept if labels.index is None else labels.index
-    return Comparison(track, scores, labels.joints_uvd, labels.labeled, joints, frames, index=index)
+        try:
+            one = score_frames(uvd, labels, track)
+        except NotFiniteError as error:
+            raise UserError(
+                f"{files[name]}: {error}, and there is a label to score it by"
+            ) from error
+        centers = crop_counts(sets[name].about.get("centers"))
+        scores[name] = dataclasses.replace(one, frames_of=max(total or 0, count), centers=centers)
+    return Comparison(track, scores, labels, joints)
 
 
-def scores_json(scores: Mapping[str, Scores]) -> dict[str, Any]:
-    """One method: its object; several: {"track", "frames", "frames_of", "methods": {name: object}}."""
-    first, *others = scores.values()
-    if not others:
-        return first.to_json()
-    methods = {name: one.to_json() for name, one in scores.items()}
-    told = {"track": first.track, "frames": first.frames, "frames_of": first.frames_of}
-    return {**told, "methods": methods}
-
-
-@contextmanager
-def naming(path: str | Path) -> Iterator[None]:
-    """Say of which file it is that a predicted joint is not finite where there is a label.
-
-    Raises:
-        UserError: instead of the `metrics.NotFiniteError` that is raised inside.
-    """
-    try:
-        yield
-    except NotFiniteError as error:
-        raise UserError(f"{path}: {error}, and there is a label to score it by") from error
-
-
-def read_file(path: str | Path, track: TrackSpec, record: TrackRecord) -> JointSet:
-    """Reads a file of joints, and says what had to be assumed.
-
-    Raises:
-        UserError: it cannot be read, or says that it is of another track, window or camera than `record`.
-    """
+def _read_file(path: str | Path, track: TrackSpec, record: TrackRecord) -> JointSet:
+    """Read a file of joints, log what the reader assumed, and check the record that the file states."""
     joints = read_joints(path, track)
     check_record(printable(str(path)), joints, record)
     for note in joints.notes:

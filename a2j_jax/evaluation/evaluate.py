@@ -1,16 +1,14 @@
 """Run a predictor over every frame of a data set, once, and map its joints back to the camera.
 
-The network answers in crop coordinates. Here each answer goes crop → frame (the same clipped box
-the crop was cut from) → camera millimetres (that frame's own camera) → error. Baselines take the
-same way back, so their numbers stand beside the model's.
-
-Several sets of predictions of the same frames, and what is known of those frames: what a report shows.
+A network predicts in crop coordinates. Here each prediction goes crop → frame (the same clipped box
+the crop was cut from) → camera millimeters (that frame's own camera) → error. Baselines take the
+same way back, so their numbers are comparable.
 """
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,56 +17,48 @@ from a2j_jax import distributed, geometry
 from a2j_jax.data import crops
 from a2j_jax.data.batch import Batch, FloatArray
 from a2j_jax.errors import UserError
-from a2j_jax.evaluation import metrics
 from a2j_jax.evaluation.joint_files import JointSet
-from a2j_jax.evaluation.scores import Scores, marked, score_errors
+from a2j_jax.evaluation.scores import Scores, marked, score_predictions, to_camera
 from a2j_jax.tracks import TrackSpec
 
 #: batch → joints in crop coordinates (B, K, D) and their confidence (B, K); may be device arrays.
 PredictFn = Callable[[Batch], tuple[ArrayLike, ArrayLike]]
+#: Called after each batch with its number of counted frames (for a progress bar).
+OnBatch = Callable[[int], None]
 
-_Rows = dict[str, list[NDArray[Any]]]
-_FRAME_KEYS = ("joints_uvd", "valid", "box_px", "center_uvd", "camera", "index")
-_NAME_KEY = "frame_id"
+_FRAME_ARRAYS = {
+    "joints_uvd": np.float64,
+    "valid": np.bool_,
+    "box_px": np.float64,
+    "center_uvd": np.float64,
+    "camera": np.float64,
+    "index": np.int64,
+}
+_NAME = "frame_id"
 
 
-@dataclass(frozen=True)
-class Frames:
-    """What is known of every evaluated frame, in dataset order (N frames, K joints).
+@dataclass(frozen=True, kw_only=True)
+class Frames(JointSet):
+    """The labels of N frames of a data set, and where their crops were cut.
+
+    `index` has gaps where frames were skipped: row n, not `index[n]`, is the frame's position in the split.
 
     Attributes:
-        joints_uvd: (N, K, D) labels: px px mm, or px px on a 2D track.
-        valid: (N, K) bool, which labels exist.
+        valid, index: as in `JointSet`, always known.
         box_px: (N, 4) the clipped crop box, px of the frame.
         center_uvd: (N, 3) px px mm; zeros where the track crops by box.
         camera: (N, 4) fx fy u0 v0; zeros on a 2D track.
-        index: (N,) int64 number of each frame in its distribution, ascending. It has gaps where
-            frames were skipped: row n, not `index[n]`, is the frame's position in the split.
-        frame_id: (N,) names of the frames, or None.
     """
 
-    joints_uvd: FloatArray
     valid: NDArray[np.bool_]
+    index: NDArray[np.int64]
     box_px: FloatArray
     center_uvd: FloatArray
     camera: FloatArray
-    index: NDArray[np.int64]
-    frame_id: NDArray[np.str_] | None = None
-
-    def rows(self, taken: NDArray[Any]) -> "Frames":
-        """Some of the frames, in the order of `taken`."""
-        values = {name: getattr(self, name) for name in (*_FRAME_KEYS, _NAME_KEY)}
-        return replace(self, **{n: v[taken] for n, v in values.items() if v is not None})
-
-    @property
-    def labelled(self) -> bool:
-        """Whether any joint has a label: a challenge's test set has none, and cannot be scored."""
-        return bool(self.valid.any())
 
 
-@dataclass(frozen=True)
-class EvaluationResult:
-    """Predictions of every frame, what they were compared with, and the scores."""
+class EvaluationResult(NamedTuple):
+    """Predictions of every frame, the frames with their labels, and the scores."""
 
     predictions: JointSet
     frames: Frames
@@ -79,11 +69,9 @@ def evaluate_batches(
     predict_fn: PredictFn,
     batches: Iterable[Batch],
     spec: TrackSpec,
-    on_batch: Callable[[int], None] | None = None,
+    on_batch: OnBatch | None = None,
 ) -> EvaluationResult:
-    """Predict and score every frame exactly once: `predict_batches`, then the score.
-
-    Args, Returns: as `predict_batches`.
+    """Predict and score every frame exactly once; arguments as `predict_batches`.
 
     Raises:
         UserError: no frames, or none with a label.
@@ -98,17 +86,17 @@ def predict_batches(
     predict_fn: PredictFn,
     batches: Iterable[Batch],
     spec: TrackSpec,
-    on_batch: Callable[[int], None] | None = None,
+    on_batch: OnBatch | None = None,
 ) -> tuple[JointSet, Frames]:
-    """Predict every frame exactly once, labelled or not.
+    """Predict every frame exactly once, labeled or not.
 
     Args:
         predict_fn: a batch → joints in crop coordinates (B, K, D) and confidence (B, K). The result
             is read one batch late, so that the device computes while the next one is prepared.
         batches: dicts of arrays as the input pipeline gives them; `mask` (B,) marks the rows that
-            count, absent it all do: that is how the last, padded batch counts right.
+            count (all of them without it), so that a padded last batch counts right.
         spec: the track.
-        on_batch: called after each batch with its number of counted frames (for a progress bar).
+        on_batch: see `OnBatch`.
 
     Returns:
         Everything in the order of `index`, whatever the order of the batches; where several processes
@@ -118,25 +106,18 @@ def predict_batches(
         UserError: no frames.
         ValueError: a frame that appears twice.
     """
-    waiting: list[tuple[Batch, tuple[ArrayLike, ArrayLike]]] = []
-    rows: _Rows = defaultdict(list)
 
-    def collect() -> None:
-        batch, (joints_crop, confidence) = waiting.pop()
-        keep = _collect_frames(rows, batch)
-        rows["joints_crop"].append(np.asarray(joints_crop, np.float64)[keep])
-        rows["confidence"].append(np.asarray(confidence, np.float64)[keep])
-        if on_batch is not None:
-            on_batch(int(keep.sum()))
+    def predicted() -> Iterator[tuple[Batch, dict[str, ArrayLike]]]:
+        waiting = None
+        for batch in batches:
+            joints, confidence = predict_fn(batch)
+            if waiting is not None:
+                yield waiting
+            waiting = batch, {"joints_crop": joints, "confidence": confidence}
+        if waiting is not None:
+            yield waiting
 
-    for batch in batches:
-        answer = predict_fn(batch)
-        if waiting:
-            collect()
-        waiting.append((batch, answer))
-    if waiting:
-        collect()
-    columns = _in_order(rows, spec)
+    columns = _gather(predicted(), spec, on_batch)
     frames = _frames(columns)
     uvd = crops.joints_to_frame(
         columns["joints_crop"], frames.box_px, frames.center_uvd[:, 2], spec
@@ -146,8 +127,15 @@ def predict_batches(
     return found, frames
 
 
+def read_frames(
+    batches: Iterable[Batch], spec: TrackSpec, on_batch: OnBatch | None = None
+) -> Frames:
+    """Read the labels of a data set without predicting; arguments and errors as `predict_batches`."""
+    return _frames(_gather(((batch, {}) for batch in batches), spec, on_batch))
+
+
 def with_unclipped_boxes(batches: Iterable[Batch]) -> Iterator[Batch]:
-    """Batches whose joints come back by the box before it was clipped to the frame.
+    """Batches whose joints are mapped back by the box before it was clipped to the frame.
 
     So does the official program on ITOP and K2HPD, although its crops, and the labels it trains on, are
     of the clipped box: a joint lands up to a pixel or so off where a box reaches over the border, as 70 %
@@ -157,52 +145,76 @@ def with_unclipped_boxes(batches: Iterable[Batch]) -> Iterator[Batch]:
         yield {**batch, "box_px": batch["window_px"]}
 
 
-def read_frames(
-    batches: Iterable[Batch], spec: TrackSpec, on_batch: Callable[[int], None] | None = None
-) -> Frames:
-    """What a data set says of its frames, without predicting; arguments as `predict_batches`.
-
-    Raises:
-        UserError: no frames.
-        ValueError: a frame that appears twice.
-    """
-    rows: _Rows = defaultdict(list)
-    for batch in batches:
-        keep = _collect_frames(rows, batch)
+def _gather(
+    batches: Iterable[tuple[Batch, Mapping[str, ArrayLike]]],
+    spec: TrackSpec,
+    on_batch: OnBatch | None,
+) -> dict[str, NDArray[Any]]:
+    """One array per name, of the counted rows of all batches and their outputs, in the order of `index`."""
+    rows: dict[str, list[NDArray[Any]]] = defaultdict(list)
+    for batch, outputs in batches:
+        keep = _counted_rows(batch)
+        for name in (*_FRAME_ARRAYS, *((_NAME,) if _NAME in batch else ())):
+            rows[name].append(np.asarray(batch[name])[keep])
+        for name, values in outputs.items():
+            rows[name].append(np.asarray(values, np.float64)[keep])
         if on_batch is not None:
             on_batch(int(keep.sum()))
-    return _frames(_in_order(rows, spec))
+    columns = {name: np.concatenate(parts) for name, parts in rows.items()}
+    if _NAME in columns:  # as wide as the longest name of all processes
+        width = np.array([max(columns[_NAME].itemsize, 1)])
+        width = distributed.rows_of_all({"width": width})["width"]
+        columns[_NAME] = columns[_NAME].astype(f"S{width.max()}")
+    columns = distributed.rows_of_all(columns)
+    if not columns or not len(columns["index"]):
+        raise UserError(f"no frames of track '{spec.name}' to evaluate: the split is empty")
+    order = np.argsort(columns["index"], kind="stable")
+    columns = {name: values[order] for name, values in columns.items()}
+    repeated = np.flatnonzero(np.diff(columns["index"]) == 0)
+    if repeated.size:
+        raise ValueError(f"frame {columns['index'][repeated[0]]} was evaluated more than once")
+    return columns
 
 
-def score_frames(joints_uvd: ArrayLike, frames: Frames, spec: TrackSpec) -> Scores:
-    """Score joints of these frames, each with its own camera.
+def _frames(columns: Mapping[str, NDArray[Any]]) -> Frames:
+    arrays: dict[str, Any] = {n: columns[n].astype(kind) for n, kind in _FRAME_ARRAYS.items()}
+    if _NAME in columns:
+        arrays[_NAME] = np.char.decode(columns[_NAME], "utf-8", "replace")
+    return Frames(**arrays)
+
+
+def _counted_rows(batch: Batch) -> NDArray[np.bool_]:
+    if "mask" in batch:
+        return np.asarray(batch["mask"], bool)
+    return np.ones(len(np.asarray(batch["index"])), bool)
+
+
+def score_frames(joints_uvd: ArrayLike, labels: JointSet, spec: TrackSpec) -> Scores:
+    """Score joints of labeled frames: those of a data set with a camera each, others with the track's.
 
     Args:
         joints_uvd: (N, K, 3) px px mm, or (N, K, 2) px on a 2D track.
-        frames: the N frames, in the same order.
+        labels: of the N frames, in the same order.
         spec: the track.
 
     Raises:
         UserError: no frame has a label.
         ValueError: shapes that differ; a predicted joint that is not finite.
     """
-    if not frames.labelled:
+    if not labels.labeled.any():
         raise UserError(
-            f"none of the {len(frames.index)} frames of track '{spec.name}' has a label: "
+            f"none of the {len(labels.joints_uvd)} frames of track '{spec.name}' has a label: "
             "there is nothing to score; choose a labeled split"
         )
-    predicted, truth = np.asarray(joints_uvd, np.float64), frames.joints_uvd
-    if spec.joint_dims == 3:
-        predicted, truth = (to_camera(uvd, frames.camera) for uvd in (predicted, truth))
-    errors = metrics.joint_errors(predicted, truth, frames.valid)
-    return score_errors(errors, spec, frames.joints_uvd)
+    cameras = labels.camera if isinstance(labels, Frames) else None
+    return score_predictions(joints_uvd, labels.joints_uvd, spec, labels.valid, cameras)
 
 
 def score_constant_pose(pose_crop: ArrayLike, frames: Frames, spec: TrackSpec) -> Scores:
-    """Score one pose, given in crop coordinates, as the answer to every frame: a baseline.
+    """Score one pose as the prediction of every frame: a baseline.
 
     Args:
-        pose_crop: (K, D), from `mean_pose` or `center_pose`.
+        pose_crop: (K, D) in crop coordinates, from `mean_pose` or `center_pose`.
         frames: of an `EvaluationResult`, so that the same frames are counted.
         spec: the track.
     """
@@ -212,14 +224,14 @@ def score_constant_pose(pose_crop: ArrayLike, frames: Frames, spec: TrackSpec) -
 
 
 def mean_pose(
-    batches: Iterable[Batch], spec: TrackSpec, on_batch: Callable[[int], None] | None = None
+    batches: Iterable[Batch], spec: TrackSpec, on_batch: OnBatch | None = None
 ) -> FloatArray:
     """The average training pose, (K, D) in crop coordinates: the best guess that ignores the image.
 
     Args:
-        batches: training examples, without augmentation (`mask` as in `evaluate_batches`).
+        batches: training examples, without augmentation (`mask` as in `predict_batches`).
         spec: the track.
-        on_batch: as in `evaluate_batches`.
+        on_batch: see `OnBatch`.
 
     Raises:
         UserError: no frames, or a joint that no frame labels.
@@ -248,9 +260,9 @@ def mean_pose(
 
 
 def center_pose(spec: TrackSpec, mean_pose_crop: FloatArray) -> FloatArray:
-    """Every joint at the crop's centre: (K, D) in crop coordinates.
+    """Every joint at the center of the crop: (K, D) in crop coordinates.
 
-    Where depth is measured from the centre its depth is 0; where it is measured from the camera
+    Where depth is measured from the center its depth is 0; where it is measured from the camera
     (ITOP) a crop has no depth of its own and the mean depth of the training joints stands in.
     """
     pose = np.full((spec.num_joints, spec.joint_dims), spec.crop_size / 2.0)
@@ -260,107 +272,31 @@ def center_pose(spec: TrackSpec, mean_pose_crop: FloatArray) -> FloatArray:
     return pose
 
 
-def to_camera(uvd: FloatArray, cameras: FloatArray) -> FloatArray:
-    """(N, K, 3) px px mm with each frame's own (N, 4) camera → mm. One call per distinct camera."""
-    xyz = np.empty_like(uvd)
-    distinct, which = np.unique(cameras, axis=0, return_inverse=True)
-    for number, values in enumerate(distinct):
-        taken = which.reshape(-1) == number
-        xyz[taken] = geometry.uvd_to_xyz(uvd[taken], geometry.Camera.from_array(values))
-    return xyz
-
-
-def _collect_frames(rows: _Rows, batch: Batch) -> NDArray[np.bool_]:
-    """Append what a batch says of its counted frames; returns which rows those are."""
-    keep = _counted_rows(batch)
-    for name in (*_FRAME_KEYS, *((_NAME_KEY,) if _NAME_KEY in batch else ())):
-        rows[name].append(np.asarray(batch[name])[keep])
-    return keep
-
-
-def _in_order(rows: _Rows, spec: TrackSpec) -> dict[str, NDArray[Any]]:
-    """One array per name, its rows in the order of `index`."""
-    columns = {name: np.concatenate(parts) for name, parts in rows.items() if parts}
-    if _NAME_KEY in columns:  # as wide as the longest name of all processes
-        width = np.array([max(columns[_NAME_KEY].itemsize, 1)])
-        width = distributed.rows_of_all({"width": width})["width"]
-        columns[_NAME_KEY] = columns[_NAME_KEY].astype(f"S{width.max()}")
-    columns = distributed.rows_of_all(columns)
-    if not columns or not len(columns["index"]):
-        raise UserError(f"no frames of track '{spec.name}' to evaluate: the split is empty")
-    order = np.argsort(columns["index"], kind="stable")
-    columns = {name: values[order] for name, values in columns.items()}
-    repeated = np.flatnonzero(np.diff(columns["index"]) == 0)
-    if repeated.size:
-        raise ValueError(f"frame {columns['index'][repeated[0]]} was evaluated more than once")
-    return columns
-
-
-def _frames(columns: Mapping[str, NDArray[Any]]) -> Frames:
-    return Frames(
-        joints_uvd=columns["joints_uvd"].astype(np.float64),
-        valid=columns["valid"].astype(bool),
-        box_px=columns["box_px"].astype(np.float64),
-        center_uvd=columns["center_uvd"].astype(np.float64),
-        camera=columns["camera"].astype(np.float64),
-        index=columns["index"].astype(np.int64),
-        frame_id=np.char.decode(columns[_NAME_KEY], "utf-8", "replace")
-        if _NAME_KEY in columns
-        else None,
-    )
-
-
-def _counted_rows(batch: Batch) -> NDArray[np.bool_]:
-    if "mask" in batch:
-        return np.asarray(batch["mask"], bool)
-    return np.ones(len(np.asarray(batch["index"])), bool)
-
-
-#: row of a comparison → that example, as the input pipeline stores it.
-FetchExample = Callable[[int], Batch]
-
-
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """Methods side by side on N frames of K joints.
+    """Methods side by side on N frames of K joints: the contents of a report.
 
     Attributes:
         spec: the track.
         scores: method → scores of the same frames; the first is the one a report is about.
-        labels_uvd: (N, K, D) px px mm, or px px on a 2D track.
-        valid: (N, K) bool, which labels exist.
+        labels: of the N frames; `Frames` where a data set is given.
         joints_uvd: method → (N, K, D) predictions, of the methods that are drawn (a baseline is not).
-        frames: boxes, centres and cameras; None: labels and predictions are all there is.
-        fetch: row → example with its `canvas`; None: no depth to draw on.
-        index: (N,) number of each frame in its distribution; None: they are counted.
-        own_rows: table → row of the paper's Tables 7 to 10 that the main method is (`paper_tables.rows_of`).
+        fetch: row → example with its `canvas`, as the input pipeline stores it; None: no depth to draw on.
+        own_rows: table → row of the paper's Tables 7 to 10 that the main method is (`published.rows_of`).
     """
 
     spec: TrackSpec
     scores: Mapping[str, Scores]
-    labels_uvd: FloatArray
-    valid: NDArray[np.bool_]
+    labels: JointSet
     joints_uvd: Mapping[str, FloatArray] = field(default_factory=dict)
-    frames: Frames | None = None
-    fetch: FetchExample | None = None
-    index: NDArray[np.int64] | None = None
+    fetch: Callable[[int], Batch] | None = None
     own_rows: Mapping[str, str] = field(default_factory=dict)
 
-    @property
-    def numbers(self) -> NDArray[np.int64]:
-        """(N,) number of each frame."""
-        return np.arange(len(self.labels_uvd)) if self.index is None else self.index
-
     def marked(self) -> "Comparison":
-        """The same, methods called by names that say what keeps them from standing beside published ones."""
+        """The same, methods under names that hold their caveats (`scores.marked`)."""
         names = dict(zip(self.scores, marked(self.scores), strict=True))
         joints = {names[name]: uvd for name, uvd in self.joints_uvd.items()}
         return replace(self, scores=marked(self.scores), joints_uvd=joints)
-
-    @property
-    def unit(self) -> str:
-        """Of all errors: "mm", or "px" on a 2D track."""
-        return next(iter(self.scores.values())).unit
 
     @property
     def main(self) -> str:
@@ -368,44 +304,33 @@ class Comparison:
         return next(iter(self.scores))
 
 
-def joint_depths_mm(comparison: Comparison) -> FloatArray | None:
-    """Distance of every labelled joint from the camera's plane, (N, K) mm; None on a 2D track."""
-    if comparison.spec.joint_dims == 2:
-        return None
-    return np.asarray(comparison.labels_uvd, np.float64)[..., 2]
-
-
 def center_distances(comparison: Comparison) -> tuple[FloatArray, str]:
-    """How far every labelled joint lies from where the crop was centred.
+    """How far every labeled joint lies from the center of the crop.
 
     Returns:
         (N, K) distances, NaN for a joint without label, and what they are, with the unit:
 
-        * crop around a 3D centre: mm from it, in space;
+        * crop around a 3D center: mm from it, in space;
         * crop by a box: px of the crop, in the image, from the middle of the box;
-        * no data set, so no crop: mm (px in 2D) from the mean of the frame's labelled joints.
+        * no data set, so no crop: mm (px in 2D) from the mean of the frame's labeled joints.
     """
-    spec, frames = comparison.spec, comparison.frames
-    labels = np.where(comparison.valid[..., None], comparison.labels_uvd, np.nan)
-    if frames is not None and spec.crop_by == "box":
-        in_crop = geometry.frame_to_crop(labels[..., :2], frames.box_px, spec.crop_size)
+    spec, frames = comparison.spec, comparison.labels
+    points = np.where(frames.labeled[..., None], frames.joints_uvd, np.nan)
+    if isinstance(frames, Frames) and spec.crop_by == "box":
+        in_crop = geometry.frame_to_crop(points[..., :2], frames.box_px, spec.crop_size)
         distance = np.linalg.norm(in_crop - spec.crop_size / 2.0, axis=-1)
         return distance, "distance from the crop center (px of the crop)"
-    points = labels
-    if spec.joint_dims == 3:
-        points = to_camera(labels, _cameras(comparison))
-    if frames is not None and spec.joint_dims == 3:
-        centers = to_camera(frames.center_uvd[:, None], frames.camera)
+    if isinstance(frames, Frames) and spec.joint_dims == 3:
+        points, centers = (
+            to_camera(uvd, frames.camera) for uvd in (points, frames.center_uvd[:, None])
+        )
         return np.linalg.norm(points - centers, axis=-1), "distance from the crop center (mm)"
-    count = np.maximum(comparison.valid.sum(1), 1)[:, None, None]
+    if spec.joint_dims == 3:
+        assert spec.camera is not None, "joints were scored with it"
+        points = geometry.uvd_to_xyz(points, spec.camera)
+    count = np.maximum(frames.labeled.sum(1), 1)[:, None, None]
     middle = np.nansum(points, axis=1, keepdims=True) / count
-    distance = np.linalg.norm(points - middle, axis=-1)
-    return distance, f"distance from the mean labeled joint ({comparison.unit})"
-
-
-def _cameras(comparison: Comparison) -> FloatArray:
-    """(N, 4) camera of every frame: its own, or the track's."""
-    if comparison.frames is not None:
-        return comparison.frames.camera
-    assert comparison.spec.camera is not None, "a 3D track has a camera"
-    return np.tile(comparison.spec.camera.as_array(), (len(comparison.labels_uvd), 1))
+    unit = comparison.scores[comparison.main].unit
+    return np.linalg.norm(
+        points - middle, axis=-1
+    ), f"distance from the mean labeled joint ({unit})"

@@ -1,19 +1,6 @@
-"""Rows of numbers in text files, read in bulk: a million lines in seconds, memory flat.
+"""Numbers in published files of joints: rows of text, columns of confidences, and units."""
 
-The field's files differ in everything but the idea of one frame per line: spaces, tabs, commas or
-semicolons, trailing separators, blank lines and remarks, CRLF, scientific notation, a file name in
-front. All of it reads here; only what cannot be a row of numbers is refused, with its line number.
-
-What the numbers of somebody's file mean: confidence columns, metres, camera coordinates.
-
-Pure functions from arrays to `uvd` in px, px, mm. A published file says nothing of its units, so
-they are told from the numbers where these leave no doubt: no joint that a depth camera sees is
-nearer than 5 cm, none of a file's pixels are mostly outside the frame. Where doubt remains the file
-is refused, with what it looks like. Every assumption is returned as a note.
-"""
-
-import warnings
-from dataclasses import dataclass
+from array import array
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -25,128 +12,83 @@ from a2j_jax.data.batch import FloatArray
 from a2j_jax.errors import UserError
 from a2j_jax.tracks import TrackSpec
 
-#: Text parsed at a time, bytes: what is in memory beside the numbers themselves.
-_BLOCK_BYTES = 8 << 20
+Coordinates = Literal["uvd", "xyz", "unknown"]
+
 _SEPARATORS = bytes.maketrans(b",;", b"  ")
-#: What a line begins with that is a remark: numpy writes its headers so, MATLAB and others theirs.
+# A line that begins so is a comment: NumPy's headers, and MATLAB's.
 _COMMENTS = (b"#", b";", b"%")
 
+# A median depth below this is in meters: neither 50 m nor 5 cm is a hand or a body in view.
+_METERS_BELOW = 50.0
+# In meters, x and y of a joint are within the room; as pixels they would all be in one corner.
+_ROOM_M = 10.0
+_METER_MM = 1000.0
 
-@dataclass(frozen=True, eq=False)
-class Rows:
+
+class Rows(NamedTuple):
     """N lines of C numbers.
 
     Attributes:
-        values: (N, C) float64; may hold NaN and infinities where the text says so.
-        names: N first words, where the lines begin with one that is not a number; else None.
+        values: (N, C) float64; NaN and infinities where the text has them.
+        names: N first words, where lines begin with one that is not a number; else None.
         lines: (N,) int64 line number of each row in the file, from 1.
     """
 
-    values: NDArray[np.float64]
+    values: FloatArray
     names: tuple[str, ...] | None
     lines: NDArray[np.int64]
 
 
 def read_rows(path: str | Path) -> Rows:
-    """Read every line that is not blank, nor a remark; all must have as many numbers as the first.
+    """Read all rows of numbers, one frame per line, of whatever form the field's files have.
+
+    Separators may be spaces, tabs, commas or semicolons, also at the end of a line; a file name may stand in
+    front; blank lines and comments are skipped.
 
     Raises:
         UserError: unreadable file, no rows, a line with more or fewer numbers than the first, a word
             that is not a number (named with its line).
     """
     path = Path(path)
-    reader = _Reader(path)
+    values, lines, names = array("d"), array("q"), []
+    columns, named = -1, False
     try:
         with path.open("rb") as file:
-            first = 1
-            while block := file.readlines(_BLOCK_BYTES):
-                reader.add(block, first)
-                first += len(block)
+            for number, line in enumerate(file, start=1):
+                if number == 1:
+                    line = line.removeprefix(b"\xef\xbb\xbf")  # a byte order mark
+                words = line.translate(_SEPARATORS).split()
+                if not words or line.lstrip().startswith(_COMMENTS):
+                    continue
+                if columns < 0:
+                    named = not _is_number(words[0])
+                    columns = len(words) - named
+                where = f"{path}, row {number}"
+                if named:
+                    names.append(_decoded(words.pop(0), where))
+                try:
+                    values.extend(map(float, words))
+                except ValueError:
+                    bad = _decoded(next(word for word in words if not _is_number(word)), where)
+                    raise UserError(f"{where}: not a number: {bad[:40]!r}") from None
+                if len(words) != columns:
+                    raise UserError(
+                        f"{where}: expected {columns} numbers as in the first row, found {len(words)}"
+                    )
+                lines.append(number)
     except OSError as error:
         raise UserError(f"{path}: not readable as text ({error})") from error
-    return reader.rows()
+    if not lines:
+        raise UserError(f"{path}: empty; expected one line of numbers per frame")
+    table = np.frombuffer(values).reshape(len(lines), columns)
+    return Rows(table, tuple(names) if named else None, np.frombuffer(lines, np.int64))
 
 
-class _Reader:
-    """Collects the blocks of one file; the first row says how the others must look."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.columns: int | None = None
-        self.named = False
-        self.values: list[NDArray[np.float64]] = []
-        self.lines: list[NDArray[np.int64]] = []
-        self.names: list[str] = []
-
-    def add(self, block: list[bytes], first_line: int) -> None:
-        if first_line == 1:
-            block[0] = block[0].removeprefix(b"\xef\xbb\xbf")  # Windows' byte order mark
-        rows, lines = [], []
-        for number, line in enumerate(block, start=first_line):
-            row = line.translate(_SEPARATORS).strip()
-            if row and not line.lstrip().startswith(_COMMENTS):
-                rows.append(row)
-                lines.append(number)
-        if not rows:
-            return
-        if self.columns is None:
-            self.named = not _is_number(rows[0].split(None, 1)[0])
-            self.columns = len(rows[0].split()) - self.named
-        if self.named:
-            parts = [row.split(None, 1) for row in rows]
-            self.names += [
-                self._text(part[0], line) for part, line in zip(parts, lines, strict=True)
-            ]
-            rows = [part[1] if len(part) > 1 else b"" for part in parts]
-        self.values.append(self._numbers(rows, lines))
-        self.lines.append(np.asarray(lines, np.int64))
-
-    def rows(self) -> Rows:
-        if not self.values:
-            raise UserError(f"{self.path}: empty; expected one line of numbers per frame")
-        return Rows(
-            values=np.concatenate(self.values),
-            names=tuple(self.names) if self.named else None,
-            lines=np.concatenate(self.lines),
-        )
-
-    def _numbers(self, rows: list[bytes], lines: list[int]) -> NDArray[np.float64]:
-        """The rows in one call of numpy's parser; line by line only to find out what is wrong."""
-        counts = [len(row.split()) for row in rows]
-        expected = self.columns
-        for count, row, line in zip(counts, rows, lines, strict=True):
-            if count != expected:
-                self._check_row(row, line)  # words are the better explanation
-                raise UserError(
-                    f"{self.path}, row {line}: expected {expected} numbers as in the first row, "
-                    f"found {count}"
-                )
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", DeprecationWarning)  # numpy's way to say "not a number"
-            try:
-                values = np.fromstring(b" ".join(rows), np.float64, sep=" ")
-            except (DeprecationWarning, ValueError):
-                values = np.empty(0)
-        if values.size != sum(counts):
-            for row, line in zip(rows, lines, strict=True):
-                self._check_row(row, line)
-            # Python's float() reads a little more than numpy's parser, "1_000" for one.
-            values = np.array([float(word) for row in rows for word in row.split()])
-        return values.reshape(len(rows), -1)
-
-    def _check_row(self, row: bytes, line: int) -> None:
-        for word in row.split():
-            if not _is_number(word):
-                text = self._text(word, line)
-                raise UserError(f"{self.path}, row {line}: not a number: {text[:40]!r}")
-
-    def _text(self, word: bytes, line: int) -> str:
-        try:
-            return word.decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise UserError(
-                f"{self.path}, row {line}: not readable as text ({error}); expected UTF-8"
-            ) from error
+def _decoded(word: bytes, where: str) -> str:
+    try:
+        return word.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{where}: not readable as text ({error}); expected UTF-8") from error
 
 
 def _is_number(word: bytes) -> bool:
@@ -157,134 +99,118 @@ def _is_number(word: bytes) -> bool:
     return True
 
 
-Coordinates = Literal["uvd", "xyz", "unknown"]
-
-#: A median depth below this is in metres: 50 m or 5 cm, and neither is a hand or a body in view.
-_METRES_BELOW = 50.0
-#: In metres, x and y of a joint are within the room; as pixels they would all be in one corner.
-_ROOM_M = 10.0
-_METRE_MM = 1000.0
-
-
-class LayoutError(ValueError):
-    """Numbers that cannot be read as joints of the track; the message says what they look like."""
-
-
-class Columns(NamedTuple):
-    """Joints (N, K, D) and, where the file has them, confidences (N, K)."""
-
-    joints: FloatArray
-    confidence: FloatArray | None
-
-
-def split_columns(values: FloatArray, num_joints: int, dims: int) -> Columns:
-    """Rows of numbers → joints, with confidences told apart.
+def split_columns(
+    values: FloatArray, spec: TrackSpec, where: str
+) -> tuple[FloatArray, FloatArray | None]:
+    """Separate joints and confidences.
 
     Args:
         values: (N, C) with C = K·D, or K·(D+1) where each joint also has a confidence in [0, 1],
             behind its coordinates (`u v d c u v d c …`) or all at the row's end.
-        num_joints, dims: K and D.
+        spec: the track, of K joints with D coordinates.
+        where: file and row, for messages.
+
+    Returns:
+        Joints (N, K, D), and confidences (N, K) or None.
 
     Raises:
-        LayoutError: another number of columns, or extra ones that are not confidences.
+        UserError: another number of columns, or extra ones that are not confidences.
     """
-    rows, columns = values.shape
-    if columns == num_joints * dims:
-        return Columns(values.reshape(rows, num_joints, dims), None)
-    expected = f"{num_joints * dims} numbers ({num_joints} joints × {dims})"
-    if columns != num_joints * (dims + 1):
-        raise LayoutError(f"expected {expected}, found {columns}")
-    table = values.reshape(rows, num_joints, dims + 1)
-    if _are_confidences(table[..., dims]):
-        return Columns(table[..., :dims], table[..., dims])
-    last = values[:, num_joints * dims :]
-    if _are_confidences(last):
-        return Columns(values[:, : num_joints * dims].reshape(rows, num_joints, dims), last)
-    raise LayoutError(
-        f"expected {expected}, found {columns}: one more per joint, but neither every "
-        f"{dims + 1}th number nor the last {num_joints} are confidences in [0, 1]"
+    joints, dims = spec.num_joints, spec.joint_dims
+    count, columns = values.shape
+    if columns == joints * dims:
+        return values.reshape(count, joints, dims), None
+    expected = (
+        f"{where}: expected {joints * dims} numbers ({joints} joints × {dims}), found {columns}"
+    )
+    if columns != joints * (dims + 1):
+        raise UserError(f"{expected} (track '{spec.name}')")
+    beside = values.reshape(count, joints, dims + 1)
+    behind = values[:, : joints * dims].reshape(count, joints, dims)
+    for found, confidence in (
+        (beside[..., :dims], beside[..., dims]),
+        (behind, values[:, joints * dims :]),
+    ):
+        if not ((confidence < 0) | (confidence > 1)).any():  # NaN: unknown, allowed
+            return found, confidence
+    raise UserError(
+        f"{expected}: one more per joint, but neither every {dims + 1}th number nor the last {joints} are "
+        f"confidences in [0, 1] (track '{spec.name}')"
     )
 
 
 def to_uvd_mm(
-    joints: FloatArray, spec: TrackSpec, coordinates: Coordinates = "unknown"
+    joints: FloatArray, spec: TrackSpec, where: str, coordinates: Coordinates = "unknown"
 ) -> tuple[FloatArray, tuple[str, ...]]:
-    """Joints of unknown unit → px, px, mm of the track's camera.
+    """Convert joints of unknown unit to px, px, mm of the track's camera.
+
+    The numbers tell where they leave no doubt: no joint that a depth camera sees is nearer than 5 cm, and a file's
+    pixels are not mostly outside the frame. (The authors' `keypoints3D` is uvd in px, px, mm for hands and xyz in
+    *meters* for ITOP, whose `resultUVD` is px, px, meters.) Where doubt remains, the file is refused.
 
     Args:
-        joints: (N, K, 3) pixels and depth, or camera coordinates, in mm or metres; (N, K, 2) px
+        joints: (N, K, 3) pixels and depth, or camera coordinates, in mm or meters; (N, K, 2) px
             pass through.
         spec: the track.
+        where: the file, for messages.
         coordinates: "uvd" or "xyz" where the file says which; "unknown" is taken as pixels, except
-            metres too small to be any.
+            for meters too small to be any.
 
     Returns:
-        (N, K, D) px, px, mm, and one line per assumption that was made.
+        (N, K, D) px, px, mm, and one line per assumption.
 
     Raises:
-        LayoutError: numbers that look like camera coordinates in mm in a file that should hold
+        UserError: numbers that look like camera coordinates in mm in a file that should hold
             pixels: another joint order or another sign of y would go unnoticed.
     """
     if spec.joint_dims == 2:
         return joints, ()
     notes: list[str] = []
-    depth = _median_size(joints[..., 2])
-    if 0 < depth < _METRES_BELOW:
+    if 0 < _median_size(joints[..., 2]) < _METERS_BELOW:
         notes.append("depth read as meters")
         if coordinates == "unknown" and _median_size(joints[..., :2]) < _ROOM_M:
             coordinates = "xyz"
-        joints = joints * (_METRE_MM if coordinates == "xyz" else np.array([1, 1, _METRE_MM]))
+        joints = joints * (_METER_MM if coordinates == "xyz" else np.array([1, 1, _METER_MM]))
+    camera = spec.camera
+    shown = (
+        ""
+        if camera is None
+        else f"fx {camera.fx:g}, fy {camera.fy:g}, u0 {camera.u0:g}, v0 {camera.v0:g}"
+    )
     if coordinates == "xyz":
-        return _xyz_to_uvd(joints, spec, notes), tuple(notes)
+        if camera is None:
+            raise UserError(
+                f"{where}: camera coordinates, but track '{spec.name}' has no camera of its own"
+            )
+        notes.append(f"x y z projected with the track's camera, {shown}")
+        if np.nanmedian(joints[..., 2]) < 0:
+            notes.append("z points backwards: y and z turned round")
+            joints = joints * np.array([1.0, -1.0, -1.0])
+        if (joints[..., 2] == 0).any():
+            raise UserError(f"{where}: camera coordinates with z = 0 have no pixel")
+        return geometry.xyz_to_uvd(joints, camera), tuple(notes)
     if coordinates == "unknown" and _look_like_xyz(joints, spec):
-        raise LayoutError(
-            "the numbers look like camera coordinates (x y z in mm), expected pixels and depth "
+        raise UserError(
+            f"{where}: the numbers look like camera coordinates (x y z in mm), expected pixels and depth "
             f"(u v d in px px mm); convert them with the camera they were written for "
-            f"(track '{spec.name}': {_camera_text(spec)}), and check the order of the joints"
+            f"(track '{spec.name}': {shown}), and check the order of the joints"
         )
     return joints, tuple(notes)
 
 
-def _xyz_to_uvd(joints: FloatArray, spec: TrackSpec, notes: list[str]) -> FloatArray:
-    if spec.camera is None:
-        raise LayoutError(f"camera coordinates, but track '{spec.name}' has no camera of its own")
-    notes.append(f"x y z projected with the track's camera, {_camera_text(spec)}")
-    if np.nanmedian(joints[..., 2]) < 0:
-        notes.append("z points backwards: y and z turned round")
-        joints = joints * np.array([1.0, -1.0, -1.0])
-    if (joints[..., 2] == 0).any():
-        raise LayoutError("camera coordinates with z = 0 have no pixel")
-    return geometry.xyz_to_uvd(joints, spec.camera)
-
-
 def _look_like_xyz(joints: FloatArray, spec: TrackSpec) -> bool:
     """Mostly outside the frame as pixels, mostly inside as camera coordinates (either sign of y)."""
-    if spec.camera is None or (joints[..., 2] == 0).any():
-        return False
-    if _inside(joints, spec) >= 0.5:
+
+    def inside(uvd: FloatArray) -> float:
+        return float(((uvd[..., :2] >= 0) & (uvd[..., :2] < spec.frame_size)).all(-1).mean())
+
+    camera = spec.camera
+    if camera is None or (joints[..., 2] == 0).any() or inside(joints) >= 0.5:
         return False
     turned = joints * np.array([1.0, -1.0, 1.0])
-    projected = (geometry.xyz_to_uvd(xyz, spec.camera) for xyz in (joints, turned))
-    return max(_inside(uvd, spec) for uvd in projected) > 0.9
-
-
-def _inside(joints: FloatArray, spec: TrackSpec) -> float:
-    """Fraction of joints whose pixel is inside the frame."""
-    uv = joints[..., :2]
-    return float(((uv >= 0) & (uv < spec.frame_size)).all(-1).mean())
+    return max(inside(geometry.xyz_to_uvd(xyz, camera)) for xyz in (joints, turned)) > 0.9
 
 
 def _median_size(values: FloatArray) -> float:
     sizes = np.abs(values[np.isfinite(values)])
     return float(np.median(sizes)) if sizes.size else 0.0
-
-
-def _are_confidences(values: FloatArray) -> bool:
-    return not bool(((values < 0) | (values > 1)).any())  # NaN: not known, allowed
-
-
-def _camera_text(spec: TrackSpec) -> str:
-    camera = spec.camera
-    if camera is None:
-        return "none"
-    return f"fx {camera.fx:g}, fy {camera.fy:g}, u0 {camera.u0:g}, v0 {camera.v0:g}"

@@ -1,12 +1,12 @@
-"""What an error is, in millimetres or pixels: pure numpy, vectorised, no I/O.
+"""Errors of joints, in millimeters or pixels: pure NumPy, vectorized, no I/O.
 
-Everything starts from one table, `errors (N, K)`: the distance between predicted and labelled joint
+Everything starts from one table, `errors (N, K)`: the distance between predicted and labeled joint
 k of frame n, **NaN where the joint has no label**. A prediction that is itself not finite is
-refused (it must not slip out of the mean as if it were unlabelled). All other functions reduce that
+refused (it must not drop out of the mean as if it were unlabeled). All other functions reduce that
 table.
 
 The unit of `errors` is the unit of the joints: mm for `xyz`, px for the `(u, v)` of a 2D track.
-Never measure `uvd` directly: pixels and millimetres do not add.
+Never measure `uvd` directly: pixels and millimeters do not add.
 """
 
 from collections.abc import Sequence
@@ -17,12 +17,12 @@ from numpy.typing import ArrayLike
 
 from a2j_jax.data.batch import FloatArray
 
-#: What one frame's error is: that of its worst joint, or the mean over its joints.
+#: A frame's error: that of its worst joint, or the mean over its joints.
 FrameError = Literal["worst", "mean"]
 
 
 class NotFiniteError(ValueError):
-    """A labelled joint is NaN or infinite."""
+    """A labeled joint is NaN or infinite."""
 
 
 def joint_errors(
@@ -33,13 +33,13 @@ def joint_errors(
     Args:
         predicted: (N, K, 3) xyz in mm, or (N, K, 2) uv in px.
         truth: same shape and unit.
-        valid: (N, K) bool, False where a joint has no label; None means all are labelled.
+        valid: (N, K) bool, False where a joint has no label; None: all are labeled.
 
     Returns:
         (N, K) float64 in the unit of the input, NaN where `valid` is False.
 
     Raises:
-        ValueError: no frames, shapes that differ, or a labelled joint that is not finite.
+        ValueError: no frames, shapes that differ, or a labeled joint that is not finite.
     """
     p, t = np.asarray(predicted, np.float64), np.asarray(truth, np.float64)
     if p.shape != t.shape or p.ndim != 3 or p.shape[-1] not in (2, 3):
@@ -48,46 +48,39 @@ def joint_errors(
         )
     if p.shape[0] == 0 or p.shape[1] == 0:
         raise ValueError(f"nothing to measure: predicted joints have shape {p.shape}")
-    labelled = np.ones(p.shape[:2], bool) if valid is None else np.asarray(valid, bool)
-    if labelled.shape != p.shape[:2]:
-        raise ValueError(f"valid {labelled.shape} must be (frames, joints) = {p.shape[:2]}")
+    labeled = np.ones(p.shape[:2], bool) if valid is None else np.asarray(valid, bool)
+    if labeled.shape != p.shape[:2]:
+        raise ValueError(f"valid {labeled.shape} must be (frames, joints) = {p.shape[:2]}")
     for name, values in (("predicted", p), ("truth", t)):
-        bad = labelled & ~np.isfinite(values).all(-1)
+        bad = labeled & ~np.isfinite(values).all(-1)
         if bad.any():
             frame, joint = np.argwhere(bad)[0]
             raise NotFiniteError(f"{name} joint {joint} of frame {frame} is not finite")
-    difference = np.where(labelled[..., None], p - t, np.nan)
+    difference = np.where(labeled[..., None], p - t, np.nan)
     return np.linalg.norm(difference, axis=-1)
 
 
 def mean_error(errors: ArrayLike) -> float:
-    """Mean over every labelled joint of every frame: the field's "mean 3D error".
-
-    Args: errors: (N, K), NaN = unlabelled. Raises ValueError when nothing is labelled.
-    """
-    return float(_labelled(errors)[1].mean())
+    """Mean over every labeled joint of every frame of (N, K) errors: the field's "mean 3D error"."""
+    table = _labeled(errors)
+    return float(table[np.isfinite(table)].mean())
 
 
 def per_joint_error(errors: ArrayLike) -> FloatArray:
     """Mean over frames, joint by joint: (K,); NaN for a joint that no frame labels."""
-    table, _ = _labelled(errors)
-    count = np.isfinite(table).sum(0)
-    total = np.nansum(table, axis=0)
-    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
-
-
-def worst_joint_error(errors: ArrayLike) -> FloatArray:
-    """Largest error of each frame's labelled joints: (N,); NaN for a frame without labels."""
-    table, _ = _labelled(errors)
-    worst = np.where(np.isfinite(table), table, -np.inf).max(axis=1)
-    return np.where(np.isfinite(worst), worst, np.nan)
+    return _mean(_labeled(errors), 0)
 
 
 def mean_joint_error(errors: ArrayLike) -> FloatArray:
-    """Mean error of each frame's labelled joints: (N,); NaN for a frame without labels."""
-    table, _ = _labelled(errors)
-    count = np.isfinite(table).sum(1)
-    return np.where(count > 0, np.nansum(table, axis=1) / np.maximum(count, 1), np.nan)
+    """Mean error of each frame's labeled joints: (N,); NaN for a frame without labels."""
+    return _mean(_labeled(errors), 1)
+
+
+def worst_joint_error(errors: ArrayLike) -> FloatArray:
+    """Largest error of each frame's labeled joints: (N,); NaN for a frame without labels."""
+    table = _labeled(errors)
+    worst = np.where(np.isfinite(table), table, -np.inf).max(axis=1)
+    return np.where(np.isfinite(worst), worst, np.nan)
 
 
 def success_rate(
@@ -96,13 +89,13 @@ def success_rate(
     """Fraction of frames whose worst (or mean) joint error is below each threshold (strictly).
 
     Args:
-        errors: (N, K), NaN = unlabelled; frames without any label do not count.
+        errors: (N, K), NaN = unlabeled; frames without any label do not count.
         thresholds: (T,) in the unit of `errors`.
-        by: "worst": every labelled joint of the frame must be nearer than the threshold, the
+        by: "worst": every labeled joint of the frame must be nearer than the threshold, the
             success rate of the NYU and ICVL papers (Taylor et al., CVPR 2012); "mean": their mean.
 
     Returns:
-        (T,) fractions in [0, 1]. Called with a fine grid of thresholds this is the success curve.
+        (T,) fractions in [0, 1]; for a fine grid of thresholds, the success curve.
     """
     ordered = np.sort(_frame_errors(errors, by))
     # side="left" counts the frames strictly below the threshold.
@@ -119,13 +112,13 @@ def success_auc(errors: ArrayLike, limit: float, by: FrameError = "worst") -> fl
 
 
 def rate_below(errors: ArrayLike, threshold: float) -> float:
-    """Fraction of all labelled joints *strictly* nearer than `threshold`; NaN where none is.
+    """Fraction of all labeled joints *strictly* nearer than `threshold`; NaN where none is labeled.
 
     With `errors` in mm and a threshold of 100 this is ITOP's mAP@10 cm. Joints are pooled, so a
     group of columns (left and right shoulder) is scored by passing just those.
 
     Args:
-        errors: (N, K'), NaN = unlabelled.
+        errors: (N, K'), NaN = unlabeled.
         threshold: in the unit of `errors`.
     """
     table = np.asarray(errors, np.float64)
@@ -150,19 +143,19 @@ def pdj(errors: ArrayLike, diameters: ArrayLike, ratios: Sequence[float]) -> Flo
     """Percentage of detected joints, as fractions: error <= ratio × torso diameter (inclusive).
 
     Args:
-        errors: (N, K) in the unit of `diameters`, NaN = unlabelled.
+        errors: (N, K) in the unit of `diameters`, NaN = unlabeled.
         diameters: (N,) torso diameter of each frame; NaN: the frame does not count.
         ratios: (T,) of the torso diameter.
 
     Returns:
-        (T, K): for each ratio and joint, the fraction of its labelled frames; NaN where a joint has
+        (T, K): for each ratio and joint, the fraction of its labeled frames; NaN where a joint has
         none (Wang et al., ACM MM 2016; Sapp and Taskar, CVPR 2013).
     """
     table = np.asarray(errors, np.float64)
     torso = np.asarray(diameters, np.float64)[:, None]
-    labelled = np.isfinite(table) & np.isfinite(torso)
-    count = labelled.sum(0)
-    near = [(labelled & (table <= ratio * torso)).sum(0) for ratio in ratios]
+    labeled = np.isfinite(table) & np.isfinite(torso)
+    count = labeled.sum(0)
+    near = [(labeled & (table <= ratio * torso)).sum(0) for ratio in ratios]
     return np.where(count > 0, np.asarray(near) / np.maximum(count, 1), np.nan)
 
 
@@ -172,12 +165,16 @@ def _frame_errors(errors: ArrayLike, by: FrameError) -> FloatArray:
     return values[np.isfinite(values)]
 
 
-def _labelled(errors: ArrayLike) -> tuple[FloatArray, FloatArray]:
-    """The table as float64 (N, K) and its finite entries; ValueError if there are none."""
+def _mean(table: FloatArray, axis: int) -> FloatArray:
+    count = np.isfinite(table).sum(axis)
+    return np.where(count > 0, np.nansum(table, axis=axis) / np.maximum(count, 1), np.nan)
+
+
+def _labeled(errors: ArrayLike) -> FloatArray:
+    """The table as float64 (N, K); ValueError if nothing in it is labeled."""
     table = np.asarray(errors, np.float64)
     if table.ndim != 2:
         raise ValueError(f"errors must be (frames, joints), got shape {table.shape}")
-    values = table[np.isfinite(table)]
-    if values.size == 0:
+    if not np.isfinite(table).any():
         raise ValueError(f"no labeled joint among {table.shape[0]} frames: nothing to measure")
-    return table, values
+    return table

@@ -1,13 +1,11 @@
-"""The plots of a report: success curves and per-joint bars (the paper's Figure 7), and where errors are large.
+"""The plots of a report: success curves and per-joint bars (the paper's Figure 7), errors by place, single frames.
 
-Each function returns a matplotlib figure, small enough to stay legible on a phone. Lines and letters
-use the two colours `INK` and `GRID`, so that a page can exchange them for its own.
-
-Pictures of single frames: which ones to show, and the skeleton over the crop.
+Figures are small enough to stay legible on a phone. Lines and letters use the two colors `INK` and `GRID`, which a
+page exchanges for its own.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,21 +21,17 @@ from a2j_jax.tracks import TrackSpec
 
 INK, GRID = "#1b1f24", "#d8dce1"
 _LINE_STYLES = ("-", "--", "-.", ":")
-_WIDTH = 4.6  # inches; text of 10 points then has a sixtieth of the width
-_FOOT, _LEGEND_LINE = 0.5, 0.19
-_BINS = 12
-_LONGEST_NAME = 24  # of a joint, beside its bars; longer ones would leave the picture
+_WIDTH = 4.6  # inches; text of 10 points is then a sixtieth of the width
+_LEGEND_LINE = 0.19  # inches
+_BINS, _FEWEST_PER_BIN = 12, 8
+_LONGEST_NAME = 24  # of a joint, beside its bars
 _CURVE_END = 4 * CURVE_LIMIT
-_FEWEST_PER_BIN = 8
+# Side of the blank paper for frames whose depth is not at hand, and the room around the joints on it.
+_PAPER_PX, _PAPER_MARGIN = 176, 0.15
 
 
 class Bins(NamedTuple):
-    """Errors of equally many joints each, in ascending order of some quantity x.
-
-    Attributes:
-        x: (B,) median of x in each bin.
-        low, median, high: (B,) quartiles of the error.
-    """
+    """Errors of equally many joints each, by some quantity x: its median in each of B bins, and the quartiles."""
 
     x: FloatArray
     low: FloatArray
@@ -69,7 +63,7 @@ def quartile_bins(x: ArrayLike, errors: ArrayLike, bins: int = _BINS) -> Bins:
 
 
 def success_curve(scores: Mapping[str, Scores], by: metrics.FrameError = "worst") -> Any:
-    """The fraction of frames whose worst (or mean) joint error is below a threshold, over thresholds.
+    """Plot the fraction of frames whose worst (or mean) joint error is below a threshold, over thresholds.
 
     Args:
         scores: method → scores, one line each.
@@ -78,13 +72,13 @@ def success_curve(scores: Mapping[str, Scores], by: metrics.FrameError = "worst"
     Raises:
         UserError: matplotlib is not installed.
     """
-    figure, axes = _new_axes(3.2, len(scores))
+    figure, axes = _new_figure(3.2, len(scores))
     draw_success(axes, scores, by)
     return figure
 
 
 def draw_success(axes: Any, scores: Mapping[str, Scores], by: metrics.FrameError) -> None:
-    """What `success_curve` shows, on axes of `plain_axes`."""
+    """Draw `success_curve` on axes in the style of `style_axes`."""
     first = next(iter(scores.values()))
     thresholds = success_thresholds(first.errors, by)
     names = []
@@ -92,15 +86,13 @@ def draw_success(axes: Any, scores: Mapping[str, Scores], by: metrics.FrameError
         rate = 100 * metrics.success_rate(one.errors, thresholds, by)
         axes.plot(thresholds, rate, linewidth=2, **_style(number))
         names.append(f"{name}, AUC {metrics.success_auc(one.errors, CURVE_LIMIT, by):.1%}")
-    axes.set_xlim(0, thresholds[-1])
-    axes.set_ylim(0, 100)
-    axes.set_xlabel(f"threshold D ({first.unit})")
+    axes.set(xlim=(0, thresholds[-1]), ylim=(0, 100), xlabel=f"threshold D ({first.unit})")
     axes.set_ylabel(f"frames with {by} joint error < D (%)")
     _legend_above(axes, axes.lines, names)
 
 
 def success_thresholds(errors: FloatArray, by: metrics.FrameError) -> FloatArray:
-    """Where a success curve is drawn: 401 thresholds from 0, mm (px).
+    """The thresholds of a success curve: 401 from 0, mm (px).
 
     The end is `CURVE_LIMIT`, doubled while half of the frames have not yet succeeded (bodies).
 
@@ -117,7 +109,7 @@ def success_thresholds(errors: FloatArray, by: metrics.FrameError) -> FloatArray
 def joint_bars(
     values: Mapping[str, Sequence[float]], names: Sequence[str], label: str, overall: str = "mean"
 ) -> Any:
-    """A number of every joint, one bar per method, and the one over all joints below them.
+    """Plot a number of every joint, one bar per method, and the one over all joints below them.
 
     Args:
         values: method → K numbers in the order of `names`, then the one of all joints; NaN: no bar.
@@ -128,7 +120,7 @@ def joint_bars(
     Raises:
         UserError: matplotlib is not installed.
     """
-    figure, axes = _new_axes(bars_height(len(names), len(values)), len(values), left=0.3)
+    figure, axes = _new_figure(bars_height(len(names), len(values)), len(values))
     draw_joint_bars(axes, values, names, label, overall)
     return figure
 
@@ -145,7 +137,7 @@ def draw_joint_bars(
     label: str,
     overall: str = "mean",
 ) -> None:
-    """What `joint_bars` shows, on axes of `plain_axes`."""
+    """Draw `joint_bars` on axes in the style of `style_axes`."""
     rows = len(names) + 1
     thick = 0.8 / len(values)
     # The last stands apart, below the joints.
@@ -155,9 +147,8 @@ def draw_joint_bars(
         shift = (number - (len(values) - 1) / 2) * thick
         color = _style(number)["color"]
         bars.append(axes.barh(places + shift, np.nan_to_num(numbers), thick * 0.9, color=color))
-    axes.set_yticks(
-        places, [*(pictures.drawable(in_words(name), _LONGEST_NAME) for name in names), overall]
-    )
+    shown = [pictures.drawable(in_words(name), _LONGEST_NAME) for name in names]
+    axes.set_yticks(places, [*shown, overall])
     axes.get_yticklabels()[-1].set_fontweight("bold")
     axes.set_ylim(rows - 0.05, -0.55)
     axes.axhline(rows - 1.3, color=INK, linewidth=0.8)
@@ -169,7 +160,7 @@ def draw_joint_bars(
 
 
 def error_against(x: FloatArray, label: str, scores: Mapping[str, Scores]) -> Any:
-    """Median error of joints, and the band between its quartiles, over some quantity of the joint.
+    """Plot the median error of joints, and the band between its quartiles, over some quantity of the joint.
 
     Args:
         x: (N, K) the quantity.
@@ -180,7 +171,7 @@ def error_against(x: FloatArray, label: str, scores: Mapping[str, Scores]) -> An
         ValueError: no joint has both.
         UserError: matplotlib is not installed.
     """
-    figure, axes = _new_axes(2.9, len(scores))
+    figure, axes = _new_figure(2.9, len(scores))
     for number, one in enumerate(scores.values()):
         bins = quartile_bins(x, one.errors)
         style = _style(number)
@@ -193,13 +184,11 @@ def error_against(x: FloatArray, label: str, scores: Mapping[str, Scores]) -> An
     return figure
 
 
-def _new_axes(height: float, entries: int, left: float = 0.14) -> tuple[Any, Any]:
-    """A figure with one plot, `height` inches with its axis labels, and room for a legend above it."""
-    head = legend_height(entries)
-    height += head
-    figure = pictures.new_figure(_WIDTH, height)
-    area = (left, _FOOT / height, 0.965 - left, (height - head - _FOOT) / height)
-    return figure, plain_axes(figure, area)
+def _new_figure(height: float, entries: int) -> tuple[Any, Any]:
+    """A figure with one plot, `height` inches with its labels, and a legend above it."""
+    figure = pictures.new_figure(_WIDTH, height + legend_height(entries))
+    figure.set_layout_engine("constrained")
+    return figure, style_axes(figure.add_subplot())
 
 
 def legend_height(entries: int) -> float:
@@ -207,33 +196,22 @@ def legend_height(entries: int) -> float:
     return 0.12 + _LEGEND_LINE * entries
 
 
-def plain_axes(figure: Any, area: tuple[float, float, float, float]) -> Any:
-    """Axes in the style of all plots.
-
-    Args:
-        figure: to put them on.
-        area: left, bottom, width and height, fractions of the figure.
-    """
-    return style_axes(figure.add_axes(area))
-
-
 def style_axes(axes: Any) -> Any:
-    """Gives axes the style of all plots, an open frame and a grid behind the lines, and returns them."""
+    """Give axes the style of all plots, an open frame and a grid behind the lines; returns them."""
     axes.set_axisbelow(True)
     axes.grid(color=GRID, linewidth=0.8)
     for name, spine in axes.spines.items():
-        spine.set_color(INK)
-        spine.set_linewidth(0.8)
-        spine.set_visible(name in ("left", "bottom"))
+        spine.set(color=INK, linewidth=0.8, visible=name in ("left", "bottom"))
     axes.tick_params(colors=INK, labelsize=9.5)
     for axis in (axes.xaxis, axes.yaxis):
-        axis.label.set_color(INK)
-        axis.label.set_fontsize(10)
+        axis.label.set(color=INK, fontsize=10)
     return axes
 
 
 def _legend_above(axes: Any, handles: Sequence[Any], names: Iterable[str]) -> None:
-    """Above the plot, where it never hides a line."""
+    """Put a legend above the plot, where it never hides a line."""
+    from matplotlib.transforms import Bbox
+
     legend = pictures.legend(
         axes,
         handles,
@@ -245,9 +223,16 @@ def _legend_above(axes: Any, handles: Sequence[Any], names: Iterable[str]) -> No
         labelspacing=0.3,
         fontsize=9.5,
         frameon=False,
+        labelcolor=INK,
     )
-    for text in legend.get_texts():
-        text.set_color(INK)
+    extent = legend.get_window_extent
+
+    def height_alone(renderer: Any = None) -> Any:
+        """What the layout makes room for: a long name must not squeeze the plot."""
+        left, box = axes.bbox.x0, extent(renderer)
+        return Bbox.from_extents(left, box.y0, left + 1, box.y1)
+
+    legend.get_tightbbox = height_alone
 
 
 def _style(number: int) -> dict[str, Any]:
@@ -258,37 +243,30 @@ def _style(number: int) -> dict[str, Any]:
     }
 
 
-# Side of the blank paper for frames whose depth is not at hand, and the room around the joints on it.
-_PAPER_PX = 176
-_PAPER_MARGIN = 0.15
-
-
-def pick_frames(errors: NDArray[np.float64], count: int) -> dict[str, NDArray[np.int64]]:
-    """Rows of the `count` best, median and worst frames by mean error over their labelled joints.
+def pick_frames(errors: FloatArray, count: int) -> dict[str, NDArray[np.int64]]:
+    """Rows of the `count` best, median and worst frames by mean error over their labeled joints.
 
     Args:
-        errors: (N, K), NaN = unlabelled; frames without any label are never picked.
+        errors: (N, K), NaN = unlabeled; frames without any label are never picked.
         count: of each; with fewer than three times as many frames, a third of them, so that no frame
             is of two kinds (but at least one of each).
 
     Returns:
-        "best" (best first), "median", "worst" (worst first) → row numbers; all of equal length.
+        "worst" (worst first), "median", "best" (best first) → row numbers; all of equal length.
     """
-    labelled = np.isfinite(errors)
-    mean = np.nansum(errors, axis=1) / np.maximum(labelled.sum(1), 1)
-    order = np.argsort(mean, kind="stable")
-    order = order[np.any(labelled[order], axis=1)]
+    mean = metrics.mean_joint_error(errors)
+    order = np.argsort(mean, kind="stable")[: np.isfinite(mean).sum()]  # NaN is last
     count = min(count, max(len(order) // 3, 1), len(order))
     middle = (len(order) - count) // 2
     return {
-        "best": order[:count],
-        "median": order[middle : middle + count],
         "worst": order[::-1][:count],
+        "median": order[middle : middle + count],
+        "best": order[:count],
     }
 
 
 def frame_tile(comparison: Comparison, row: int, method: str) -> pictures.Tile:
-    """One frame with a method's joints in colour over the labels in black.
+    """Picture one frame with a method's joints in color over the labels in black.
 
     The crop is drawn below them where a data set is at hand, blank paper where not.
 
@@ -298,23 +276,28 @@ def frame_tile(comparison: Comparison, row: int, method: str) -> pictures.Tile:
         method: whose joints.
     """
     joints = comparison.joints_uvd[method][row]
-    label, valid = comparison.labels_uvd[row], comparison.valid[row]
-    if comparison.fetch is None:
-        return _paper_tile(joints, label, valid)
-    example = {**comparison.fetch(row), "joints_uvd": label, "valid": valid}
-    return example_tile(example, comparison.spec, joints)
+    label, valid = comparison.labels.joints_uvd[row], comparison.labels.labeled[row]
+    if comparison.fetch is not None:
+        example = {**comparison.fetch(row), "joints_uvd": label, "valid": valid}
+        return example_tile(example, comparison.spec, joints)
+    # On white, in a square around both.
+    uv = np.concatenate([label[valid, :2], joints[:, :2]])
+    low, high = uv.min(0), uv.max(0)
+    half = max(float((high - low).max()) * (0.5 + _PAPER_MARGIN), 1.0)
+    box = np.concatenate([(low + high) / 2 - half, (low + high) / 2 + half])
+    return pictures.Tile(
+        depth=np.zeros((_PAPER_PX, _PAPER_PX), np.uint16),
+        joints_uv=geometry.frame_to_crop(joints[:, :2], box, _PAPER_PX),
+        truth_uv=geometry.frame_to_crop(label[:, :2], box, _PAPER_PX),
+        valid=valid,
+    )
 
 
 def frame_name(comparison: Comparison, row: int) -> str:
-    """What the frame is called: by the distribution if that is known, else by its number from 0."""
-    name: object = ""
-    if comparison.fetch is not None:
-        name = comparison.fetch(row).get("frame_id", "")
-    text = name.decode() if isinstance(name, bytes) else str(name)
-    if text:
-        return text
-    index = row if comparison.frames is None else int(comparison.frames.index[row])
-    return f"frame {index}"
+    """The frame's name if that is known, else its number from 0."""
+    labels = comparison.labels
+    name = "" if labels.frame_id is None else str(labels.frame_id[row])
+    return name or f"frame {labels.numbers[row]}"
 
 
 def frames_sheet(comparison: Comparison, columns: int = 6) -> Any:
@@ -327,14 +310,16 @@ def frames_sheet(comparison: Comparison, columns: int = 6) -> Any:
     Raises:
         UserError: matplotlib is not installed.
     """
-    method, errors = comparison.main, comparison.scores[comparison.main].errors
-    picked = pick_frames(errors, columns)
-    tiles = []
-    for label, rows in picked.items():
-        for row in rows.tolist():
-            tile = frame_tile(comparison, row, method)
-            title = f"{label} · {np.nanmean(errors[row]):.1f} {comparison.unit}"
-            tiles.append(pictures.Tile(**{**vars(tile), "title": title}))
+    method, scores = comparison.main, comparison.scores[comparison.main]
+    picked = pick_frames(scores.errors, columns)
+    tiles = [
+        replace(
+            frame_tile(comparison, row, method),
+            title=f"{kind} · {np.nanmean(scores.errors[row]):.1f} {scores.unit}",
+        )
+        for kind in ("best", "median", "worst")
+        for row in picked[kind].tolist()
+    ]
     return pictures.draw_sheet(
         tiles,
         comparison.spec.skeleton,
@@ -349,13 +334,13 @@ def example_tile(
     joints_uvd: NDArray[np.floating] | None = None,
     title: str = "",
 ) -> pictures.Tile:
-    """One stored example as a picture of its crop.
+    """Picture the crop of one stored example.
 
     Args:
         example: `canvas`, `joints_uvd`, `valid`, `box_px`, `center_uvd` of one frame.
         spec: the track.
-        joints_uvd: (K, 3 or 2) a prediction in the full frame: drawn in colour over the labels in
-            black. None: the labels themselves are drawn in colour.
+        joints_uvd: (K, 3 or 2) a prediction in the full frame: drawn in color over the labels in
+            black. None: the labels themselves are drawn in color.
         title: above it.
     """
     size = spec.crop_size
@@ -374,33 +359,4 @@ def example_tile(
         title=title,
         valid=np.asarray(example["valid"], bool),
         far=far,
-    )
-
-
-def examples_sheet(
-    examples: Sequence[Batch], spec: TrackSpec, path: str | Path, columns: int = 6
-) -> Path:
-    """A contact sheet of stored examples with their labels: what `a2j show` writes.
-
-    Raises:
-        UserError: no examples, matplotlib is not installed, or the file cannot be written.
-    """
-    tiles = [example_tile(example, spec) for example in examples]
-    return pictures.contact_sheet(tiles, spec.skeleton, path, columns)
-
-
-def _paper_tile(
-    joints_uvd: NDArray[np.floating], label_uvd: NDArray[np.floating], valid: NDArray[np.bool_]
-) -> pictures.Tile:
-    """Prediction and labels on white, in a square around both."""
-    uv = np.concatenate([label_uvd[valid, :2], joints_uvd[:, :2]])
-    low, high = uv.min(0), uv.max(0)
-    half = max(float((high - low).max()) * (0.5 + _PAPER_MARGIN), 1.0)
-    middle = (low + high) / 2
-    box = np.concatenate([middle - half, middle + half])
-    return pictures.Tile(
-        depth=np.zeros((_PAPER_PX, _PAPER_PX), np.uint16),
-        joints_uv=geometry.frame_to_crop(joints_uvd[:, :2], box, _PAPER_PX),
-        truth_uv=geometry.frame_to_crop(label_uvd[:, :2], box, _PAPER_PX),
-        valid=valid,
     )

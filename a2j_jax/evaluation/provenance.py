@@ -12,18 +12,19 @@ from a2j_jax.files import MARK
 from a2j_jax.log import logger
 from a2j_jax.tracks import TrackRecord, TrackSpec
 
-#: A name and what it is.
+#: A name and its value.
 Fact = tuple[str, str]
+# How facts name the source of crops, by `TrackSpec.crop_by`.
 _CROPS = {"box": "boxes from", "center": "centers from"}
 
 
 def dataset_facts(data_dir: str | Path, track: TrackSpec, split: str) -> list[Fact]:
-    """What a built data set knows of itself; what its metadata lack is left out.
+    """What a built data set states about itself, as far as its metadata have it.
 
     Args:
         data_dir: a TFDS data directory, or the folder of one data set.
-        track: what it is of.
-        split: whose frames are evaluated; a slice such as "test[:100]" tells of the whole split.
+        track: of the data set.
+        split: that is evaluated; a slice such as "test[:100]" counts as the split.
 
     Raises:
         UserError: there is no such data set.
@@ -31,38 +32,31 @@ def dataset_facts(data_dir: str | Path, track: TrackSpec, split: str) -> list[Fa
     info = pipeline.find_dataset(data_dir, track)
     metadata: Mapping[str, Any] = info.info.metadata or {}
     name = split.split("[")[0]
-    provenance = _mapping(metadata.get("provenance"))
-    centers = crop_sources(data_dir, track, split)
-    skipped = _mapping(metadata.get("skipped")).get(name)
-    notes = _mapping(provenance.get("notes")).get(name) or ()
+    centers = crop_counts(_mapping(metadata, "provenance", "centers").get(name))
+    skipped = _mapping(metadata, "skipped").get(name)
     facts = [("data set", str(info.data_path)), ("split", split)]
     if centers:
         facts.append((_CROPS[track.crop_by], _counts(centers)))
     if skipped:
         facts.append(("left out", _counts(skipped)))
+    notes = _mapping(metadata, "provenance", "notes").get(name) or ()
     facts += [("note", str(note)) for note in notes]
-    statistics = _mapping(metadata.get("statistics"))
+    statistics = _mapping(metadata, "statistics")
     if {"mean", "std"} <= statistics.keys():
         mean, std = float(statistics["mean"]), float(statistics["std"])
         facts.append(("training crops", f"mean {mean:.4f}, std {std:.4f}"))
     return facts
 
 
-def crop_sources(data_dir: str | Path, track: TrackSpec, split: str) -> dict[str, int]:
-    """Where crop centers or boxes of a split are from: source → frames; empty where that is not known."""
-    provenance = _mapping(pipeline.metadata(data_dir, track).get("provenance"))
-    return crop_counts(_mapping(provenance.get("centers")).get(split.split("[")[0])) or {}
-
-
 def crop_counts(value: Any) -> dict[str, int] | None:
-    """Source of crops → frames, out of metadata; None where they say nothing of the kind."""
-    counts = _mapping(value)
+    """Source of crops → frames, from metadata; None where they state nothing of the kind."""
+    counts = value if isinstance(value, Mapping) else {}
     whole = all(isinstance(count, int) for count in counts.values())
     return {str(source): count for source, count in counts.items()} if counts and whole else None
 
 
 def total_frames(track: TrackSpec, split: str, data_dir: str | Path | None = None) -> int | None:
-    """How many frames a split has as its authors name them, or as it was shipped; None where that is not known.
+    """How many frames a split has as its authors name them, or as it was shipped; None where that is unknown.
 
     Args:
         track: the track.
@@ -72,32 +66,40 @@ def total_frames(track: TrackSpec, split: str, data_dir: str | Path | None = Non
     Raises:
         UserError: there is no such data set.
     """
-    from tfds_builders.datasets import DATASETS  # imports every builder
+    from tfds_builders.build import DATASETS  # imports every builder
 
     name = split.split("[")[0]
-    known = [DATASETS[track.name].published_frames.get(name, 0)] if track.name in DATASETS else []
+    known = [DATASETS[track.name].PUBLISHED_FRAMES.get(name, 0)] if track.name in DATASETS else []
     if data_dir is not None:
         info = pipeline.find_dataset(data_dir, track).info
         metadata: Mapping[str, Any] = info.metadata or {}
-        skipped = crop_counts(_mapping(metadata.get("skipped")).get(name)) or {}
-        shipped = _mapping(_mapping(metadata.get("provenance")).get("frames")).get(name)
+        skipped = crop_counts(_mapping(metadata, "skipped").get(name)) or {}
+        shipped = _mapping(metadata, "provenance", "frames").get(name)
         known.append(info.splits[name].num_examples + sum(skipped.values()))
         known += [shipped] if isinstance(shipped, int) else []
     return max(known, default=0) or None
 
 
-def with_origin(scores: Scores, data_dir: str | Path, track: TrackSpec, split: str) -> Scores:
-    """Scores that say of how many frames they are, and where the crops came from: see `Scores.caveat`.
+def split_origin(
+    data_dir: str | Path, track: TrackSpec, split: str
+) -> tuple[int | None, dict[str, int] | None]:
+    """`total_frames` of a split, and where its crops came from (source → frames); None where unknown.
 
     Raises:
         UserError: there is no such data set.
     """
-    total, centers = total_frames(track, split, data_dir), crop_sources(data_dir, track, split)
-    return dataclasses.replace(scores, frames_of=total, centers=centers or None)
+    centers = _mapping(pipeline.metadata(data_dir, track), "provenance", "centers")
+    return total_frames(track, split, data_dir), crop_counts(centers.get(split.split("[")[0]))
+
+
+def with_origin(scores: Scores, data_dir: str | Path, track: TrackSpec, split: str) -> Scores:
+    """Scores with their `split_origin`: see `Scores.caveat`."""
+    total, centers = split_origin(data_dir, track, split)
+    return dataclasses.replace(scores, frames_of=total, centers=centers)
 
 
 def record_of_frames(data_dir: str | Path, track: TrackSpec) -> TrackRecord:
-    """What predictions of a data set's frames are of: the track, with the camera that the data set states.
+    """The record of predictions of a data set's frames: the track's, with the camera that the data set states.
 
     Raises:
         UserError: there is no such data set.
@@ -109,26 +111,23 @@ def record_of_frames(data_dir: str | Path, track: TrackSpec) -> TrackRecord:
 
 
 def say_crops(facts: Sequence[Fact]) -> None:
-    """Tells where crops are from: numbers of two crop sources cannot be compared."""
+    """Log the source of crops: numbers of two sources cannot be compared."""
     for name, value in facts:
         if name in _CROPS.values():
             logger.info(f"crop {name} {value}")
 
 
-def track_facts(track: TrackSpec) -> list[Fact]:
-    """What of the track bears on the numbers."""
-    facts = [("track", f"{track.name}: {track.citation}")]
-    if track.notes:
-        facts.append(("", track.notes))
-    return facts
+def closing_facts(track: TrackSpec) -> list[Fact]:
+    """The last lines of a report: the track, and the program that wrote it."""
+    notes = [("", track.notes)] if track.notes else []
+    written = ("written by", f"a2j_jax {__version__} ({MARK})")
+    return [("track", f"{track.name}: {track.citation}"), *notes, written]
 
 
-def software_facts() -> list[Fact]:
-    """Which program wrote the report."""
-    return [("written by", f"a2j_jax {__version__} ({MARK})")]
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
+def _mapping(value: Any, *keys: str) -> Mapping[str, Any]:
+    """A mapping inside others; empty where metadata have something else."""
+    for key in keys:
+        value = value.get(key) if isinstance(value, Mapping) else None
     return value if isinstance(value, Mapping) else {}
 
 

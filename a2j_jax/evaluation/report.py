@@ -1,26 +1,28 @@
 """What an evaluation leaves behind: a table on the terminal, JSON, plots, and one HTML page.
 
 Tables go to stderr, so that stdout stays clean for `--json`. Pictures need matplotlib (the `viz`
-extra); without it the page has its tables and one line of advice: numbers never depend on it.
+extra); without it the page has its tables and a line of advice: numbers never depend on it.
 """
 
+import base64
+import functools
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jinja2
 import numpy as np
+from markupsafe import Markup
 from rich.console import Console
 from rich.text import Text
 
 from a2j_jax import __version__, log, pictures
-from a2j_jax.evaluation import html, tables
-from a2j_jax.evaluation import plots as figures
-from a2j_jax.evaluation.evaluate import Comparison, center_distances, joint_depths_mm
+from a2j_jax.errors import printable
+from a2j_jax.evaluation import plots, tables
+from a2j_jax.evaluation.evaluate import Comparison, center_distances
 from a2j_jax.evaluation.joint_files import JointSet, write_joints
-from a2j_jax.evaluation.plots import frame_name, frame_tile, frames_sheet, pick_frames
-from a2j_jax.evaluation.provenance import Fact, software_facts, track_facts
+from a2j_jax.evaluation.provenance import Fact, closing_facts
 from a2j_jax.evaluation.published import published_table
 from a2j_jax.evaluation.scores import CURVE_LIMIT, Scores
 from a2j_jax.evaluation.tables import Table
@@ -45,7 +47,6 @@ _PLOTS = (
     "error_distance",
     "frames",
 )
-
 # Single frames in the page: of each kind, and how many methods may stand side by side.
 _TILES_OF_A_KIND, _METHODS_COMPARED = 6, 4
 _TILE_INCHES = 1.9
@@ -54,12 +55,18 @@ _HEAD_WIDTH = 12
 
 
 class Plot(NamedTuple):
-    """A figure and what to say of it."""
+    """A figure, its title and its caption; `name` is that of its files, without suffix."""
 
-    name: str  # of its files, without suffix
+    name: str
     figure: Any
     title: str
-    caption: str
+    caption: str = ""
+
+    @property
+    def svg(self) -> Markup:
+        """An inline `<svg>` in the colors of the page."""
+        svg = pictures.figure_svg(self.figure, salt=self.name)
+        return Markup(svg.replace(plots.INK, "currentColor").replace(plots.GRID, "var(--line)"))
 
 
 def print_scores(scores: Mapping[str, Scores], console: Console | None = None) -> None:
@@ -88,8 +95,7 @@ def print_scores(scores: Mapping[str, Scores], console: Console | None = None) -
             if part is not parts[0]:
                 printed.add_row(Text(part.title, style="italic"))
             for place, row in enumerate(part.rows):
-                style = "bold" if place in part.strong else None
-                printed.add_row(*row, style=style)
+                printed.add_row(*row, style="bold" if place in part.strong else None)
             printed.add_section()
         log.print_table(printed, console)
 
@@ -97,7 +103,7 @@ def print_scores(scores: Mapping[str, Scores], console: Console | None = None) -
 def check_report(
     directory: str | Path, overwrite: bool = False, inputs: Sequence[str | Path] = ()
 ) -> None:
-    """Checks that a report may be written to a folder, before there is anything to report.
+    """Check that a report may be written to a folder, before there is anything to report.
 
     Args:
         directory: of the report, existing or not.
@@ -124,7 +130,7 @@ def write_markdown(path: str | Path, text: str) -> Path:
 
 
 def write_json(path: str | Path, contents: Mapping[str, Any]) -> Path:
-    """Write a JSON file that says who wrote it, making its folder; returns the path.
+    """Write a JSON file with our mark, making its folder; returns the path.
 
     Raises:
         UserError: the file cannot be written.
@@ -143,12 +149,12 @@ def write_report(
     run: Table | None = None,
     command: str = "",
 ) -> list[Path]:
-    """Write the page, the plots and the numbers; an earlier report in the folder stays as it is until all are written.
+    """Write the page, the plots and the numbers; an earlier report in the folder is kept until all are written.
 
     Plots of an earlier report that this one has not are removed.
 
     Args:
-        comparison: what is shown.
+        comparison: its contents.
         directory: made if missing. Gets `report.html` and, with matplotlib, each plot as PNG and SVG:
             `success_curve`, `success_curve_mean`, `per_joint`, `error_depth` (3D), `error_distance`,
             and `frames`.
@@ -165,15 +171,15 @@ def write_report(
         UserError: the folder cannot be written.
     """
     directory = local_path(directory)
-    plots: list[Plot] = []
+    found: list[Plot] = []
     if pictures.have_matplotlib():
-        plots = draw_plots(comparison)
+        found = draw_plots(comparison)
     else:
         log.logger.info(NO_PICTURES)
-    text = _page(comparison, plots, facts, run, command)
-    drawn = {plot.name: plot.figure for plot in plots}
-    if plots and comparison.main in comparison.joints_uvd:
-        drawn["frames"] = frames_sheet(comparison)
+    text = _page(comparison, found, facts, run, command)
+    drawn = {plot.name: plot.figure for plot in found}
+    if drawn and comparison.main in comparison.joints_uvd:
+        drawn["frames"] = plots.frames_sheet(comparison)
     with replacing_together(directory, last=REPORT_FILE) as new:
         written = [] if contents is None else [write_json(new / SCORES_FILE, contents)]
         if predictions is not None:
@@ -195,7 +201,7 @@ def _plot_files(folder: Path) -> list[Path]:
 
 
 def say_written(paths: Sequence[Path]) -> None:
-    """Tell what lies where, one line: a report and everything beside it."""
+    """Log one line that names a report and all files beside it."""
     names = [path.name for path in paths if path.suffix != ".svg"]
     svg = " (plots also as .svg)" if any(path.suffix == ".svg" for path in paths) else ""
     log.logger.info(f"wrote {paths[0].parent}: {', '.join(names)}{svg}")
@@ -208,177 +214,156 @@ def draw_plots(comparison: Comparison) -> list[Plot]:
         UserError: matplotlib is not installed.
     """
     scores = comparison.scores
-    band = "Median over joints of all frames, with the quartiles as a band; equally many joints per point."
-    plots = [
+    first = scores[comparison.main]
+    names, unit = first.joint_names, first.unit
+    errors = {name: (*one.per_joint, one.mean_error) for name, one in scores.items()}
+    found = [
         Plot(
             "success_curve",
-            figures.success_curve(scores, "worst"),
+            plots.success_curve(scores, "worst"),
             "Success by the worst joint",
             "A frame succeeds when all of its joints are nearer than D.",
         ),
         Plot(
             "success_curve_mean",
-            figures.success_curve(scores, "mean"),
+            plots.success_curve(scores, "mean"),
             "Success by the mean joint",
             "A frame succeeds when its joints are nearer than D on average.",
         ),
-        *_joint_plots(scores),
+        Plot("per_joint", plots.joint_bars(errors, names, f"mean error ({unit})"), "Mean error"),
     ]
-    depths = joint_depths_mm(comparison)
-    if depths is not None:
-        figure = figures.error_against(depths, "depth of the joint (mm)", scores)
-        plots.append(Plot("error_depth", figure, "Error against depth", band))
-    distances, label = center_distances(comparison)
-    figure = figures.error_against(distances, label, scores)
-    plots.append(Plot("error_distance", figure, "Error against distance from the center", band))
-    return plots
+    protocols = {name: one.protocol for name, one in scores.items() if one.protocol}
+    if first.protocol is not None:
+        title = first.protocol.title
+        values = {n: [100 * x for x in (*p.per_joint, p.mean)] for n, p in protocols.items()}
+        bars = plots.joint_bars(values, names, f"{title} (%)", "all")
+        found.append(Plot("per_joint_protocol", bars, title))
+    band = "Median over joints of all frames, with the quartiles as a band; equally many joints per point."
+    if comparison.spec.joint_dims == 3:
+        depths = comparison.labels.joints_uvd[..., 2]
+        figure = plots.error_against(depths, "depth of the joint (mm)", scores)
+        found.append(Plot("error_depth", figure, "Error against depth", band))
+    figure = plots.error_against(*center_distances(comparison), scores)
+    found.append(Plot("error_distance", figure, "Error against distance from the center", band))
+    return found
 
 
-def _joint_plots(scores: Mapping[str, Scores]) -> list[Plot]:
-    """Mean errors joint by joint and, where the track has another, the number of its protocol."""
-    first = next(iter(scores.values()))
-    errors = {name: (*one.per_joint, one.mean_error) for name, one in scores.items()}
-    figure = figures.joint_bars(errors, first.joint_names, f"mean error ({first.unit})")
-    plots = [Plot("per_joint", figure, "Mean error", "")]
-    protocol = tables.protocol_by_joint(scores)
-    if protocol is not None:
-        title, values = protocol
-        percent = {name: [100 * rate for rate in rates] for name, rates in values.items()}
-        figure = figures.joint_bars(percent, first.joint_names, f"{title} (%)", "all")
-        plots.append(Plot("per_joint_protocol", figure, title, ""))
-    return plots
+def render_page(title: str, **contents: Any) -> str:
+    """Render `report.html.j2`; every text is escaped, and shown as `printable` does.
+
+    Args:
+        title: heading and title of the window.
+        contents: whatever of the template's variables the page has: subtitle, cards, tables, scores, published, run,
+            plots, scores_by_joint, frames, frames_told, command, facts.
+    """
+    return _template().render(title=title, mark=MARK, **contents)
+
+
+@functools.cache
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("a2j_jax.evaluation", ""),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=lambda x: x if isinstance(x, Markup) else printable(str(x)),
+    )
+    # Columns of words are left-aligned, of numbers right-aligned.
+    environment.tests["words"] = lambda text: (
+        not (text in ("", "–") or any(character.isdigit() for character in text[:2]))
+    )
+    return environment.get_template("report.html.j2")
 
 
 def _page(
     comparison: Comparison,
-    plots: Sequence[Plot],
+    found: Sequence[Plot],
     facts: Sequence[Fact],
     run: Table | None,
     command: str,
 ) -> str:
-    scores, spec = comparison.scores, comparison.spec
+    scores, track = comparison.scores, comparison.spec.name
     first = scores[comparison.main]
-    drawn = {plot.name: html.subsection(plot.title, _plot(plot)) for plot in plots}
     together, by_joint = tables.score_tables(scores)
     # Baselines are no headline, and have no place in the paper's table.
     ours = {name: scores[name] for name in scores if name in comparison.joints_uvd} or scores
-
-    def shown(*names: str) -> str:
-        found = [f"<div>{drawn[name]}</div>" for name in names if name in drawn]
-        return html.side_by_side(*found) if found else ""
-
-    bars = [
-        f"<div>{drawn[name]}</div>" for name in ("per_joint", "per_joint_protocol") if name in drawn
-    ]
-    parts = [
-        html.cards(_cards(ours)),
-        html.section(
-            "Scores",
-            html.side_by_side(*(html.table(table) for table in together)),
-            html.paragraph("" if plots else NO_PICTURES),
-        ),
-        _beside_the_paper(comparison, ours),
-        html.section("The run", html.table(run)) if run else "",
-        html.section("Success curves", shown("success_curve", "success_curve_mean")),
-        html.section("Joint by joint", html.side_by_side(*bars, *map(_titled, by_joint))),
-        html.section("Where the errors are", shown("error_depth", "error_distance")),
-        html.section("Worst, median and best frames", _frames(comparison) if plots else ""),
-        html.section(
-            "How this was made",
-            html.code(command) if command else "",
-            html.facts([*facts, *track_facts(spec), *software_facts()]),
-        ),
-    ]
-    names = ", ".join(comparison.joints_uvd) or comparison.main
-    subtitle = f"{tables.frames_told(first)} of track {spec.name}: {names}"
-    return html.page(f"A2J evaluation on {spec.name}", subtitle, parts)
-
-
-def _titled(table: Table) -> str:
-    """A table with a heading like those of the plots beside it, not a caption."""
-    return "<div>" + html.subsection(table.title, html.table(replace(table, title=""))) + "</div>"
-
-
-def _beside_the_paper(comparison: Comparison, ours: Mapping[str, Scores]) -> str:
-    """The paper's table of the track, its rows of Tables 7 to 10, and apart from them what is not the paper's."""
-    track, main = comparison.spec.name, comparison.main
-    found = (
+    names = [name for name in ours if name in comparison.joints_uvd][:_METHODS_COMPARED]
+    published = (
         tables.paper_table(track, ours),
-        tables.rows_table(track, comparison.own_rows, main, comparison.scores[main]),
+        tables.rows_table(track, comparison.own_rows, comparison.main, first),
         tables.later_table(track),
     )
-    return html.section("Beside the paper", *(_with_notes_beside(one) for one in found if one))
-
-
-def _with_notes_beside(table: Table) -> str:
-    notes = "".join(html.paragraph(note) for note in table.notes)
-    return html.side_by_side(html.table(replace(table, notes=())), f"<div>{notes}</div>")
-
-
-def _cards(scores: Mapping[str, Scores]) -> Iterable[tuple[str, str, str]]:
-    """The headline: the protocol's own number and the mean error; of a single method, its success too."""
-    for name, one in scores.items():
-        of = f"{name}: " if len(scores) > 1 else ""
-        if one.map_10cm is not None:
-            yield f"{100 * one.map_10cm.mean:.2f}", "%", f"{of}mAP@10 cm"
-        elif one.pdj is not None:
-            yield f"{100 * one.pdj.mean:.2f}", "%", f"{of}mean PDJ"
-        else:
-            yield f"{one.mean_error:.2f}", one.unit, f"{of}mean error"
-    if len(scores) > 1:
-        return
-    if one.map_10cm is not None:
-        for group in ("upper_body", "lower_body"):
-            rate = one.map_10cm.groups.get(group, np.nan)
-            if np.isfinite(rate):
-                yield f"{100 * rate:.2f}", "%", group.replace("_", " ")
-    elif one.pdj is not None:
-        for ratio, rate in one.pdj.at.items():
-            yield f"{100 * rate:.2f}", "%", f"PDJ at {ratio:.2f}"
-    if one.map_10cm is not None or one.pdj is not None:
-        yield f"{one.mean_error:.2f}", one.unit, "mean error"
-        return
-    yield f"{100 * one.success_auc:.1f}", "%", f"success AUC, 0–{CURVE_LIMIT:g} {one.unit}"
-    for threshold in (20.0, 40.0):
-        if threshold in one.success_rate:
-            rate = 100 * one.success_rate[threshold]
-            yield f"{rate:.1f}", "%", f"frames with worst joint < {threshold:g} {one.unit}"
-
-
-def _plot(plot: Plot) -> str:
-    svg = pictures.figure_svg(plot.figure, salt=plot.name)
-    return html.plot(svg, plot.title, plot.caption)
-
-
-def _frames(comparison: Comparison) -> str:
-    """The worst, median and best frames of the main method; several methods stand beside each other."""
-    names = [name for name in comparison.scores if name in comparison.joints_uvd]
-    if not names or comparison.main not in names:
-        return ""
-    names = names[:_METHODS_COMPARED]
-    count = max(_TILES_OF_A_KIND // len(names), 2)
-    picked = pick_frames(comparison.scores[comparison.main].errors, count)
     ground = "the depth crop"
     if comparison.fetch is None:
         ground = "white (no data set was given; frames are counted from 0)"
     ranked = f", ranked by {comparison.main}" if len(names) > 1 else ""
-    told = f"Prediction in color over labels in black, on {ground}; below, the frame's mean error"
-    parts = [html.paragraph(f"{told}{ranked}.")]
-    for kind in ("worst", "median", "best"):
+    frames = _frames(comparison, names) if found and comparison.main in names else {}
+    told = "Prediction in color over labels in black, on {}; below, the frame's mean error{}."
+    return render_page(
+        f"A2J evaluation on {track}",
+        subtitle=f"{first.frames_told} of track {track}: {', '.join(comparison.joints_uvd) or comparison.main}",
+        cards=list(_cards(ours)),
+        scores=together,
+        scores_by_joint=by_joint,
+        no_pictures="" if found else NO_PICTURES,
+        published=[table for table in published if table],
+        run=run,
+        plots=found,
+        frames=frames,
+        frames_told=told.format(ground, ranked) if frames else "",
+        command=command,
+        facts=[*facts, *closing_facts(comparison.spec)],
+    )
+
+
+def _cards(scores: Mapping[str, Scores]) -> Iterable[dict[str, str]]:
+    """The headline: the protocol's own number and the mean error; of a single method, its success too."""
+
+    def card(label: str, value: float, unit: str, decimals: int = 2) -> dict[str, str]:
+        return {"value": f"{value:.{decimals}f}", "unit": unit, "label": label}
+
+    for name, one in scores.items():
+        of = f"{name}: " if len(scores) > 1 else ""
+        if one.protocol is None:
+            yield card(f"{of}mean error", one.mean_error, one.unit)
+        else:
+            yield card(f"{of}{one.protocol.title}", 100 * one.protocol.mean, "%")
+    if len(scores) > 1:
+        return
+    if one.protocol is not None:
+        for part in one.protocol.main_parts:
+            rate = one.protocol.parts.get(part, np.nan)
+            if np.isfinite(rate):
+                yield card(part, 100 * rate, "%")
+        yield card("mean error", one.mean_error, one.unit)
+        return
+    yield card(f"success AUC, 0–{CURVE_LIMIT:g} {one.unit}", 100 * one.success_auc, "%", 1)
+    for limit in (20.0, 40.0):
+        label = f"frames with worst joint < {limit:g} {one.unit}"
+        yield card(label, 100 * one.success_rate[limit], "%", 1)
+
+
+def _frames(comparison: Comparison, names: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+    """The worst, median and best frames of the main method; several methods stand beside each other."""
+    count = max(_TILES_OF_A_KIND // len(names), 2)
+    picked = plots.pick_frames(comparison.scores[comparison.main].errors, count)
+    kinds = {}
+    for kind, rows in picked.items():
         groups = []
-        for row in picked[kind].tolist():
-            frame = frame_name(comparison, row)
-            if len(names) == 1:
-                groups.append(("", [_tile(comparison, row, names[0], frame)]))
-            else:
-                groups.append((frame, [_tile(comparison, row, name, name) for name in names]))
-        parts.append(html.subsection(kind.capitalize(), html.tiles(groups)))
-    return "\n".join(parts)
+        for row in rows.tolist():
+            frame = plots.frame_name(comparison, row)
+            captions = names if len(names) > 1 else [frame]
+            shown = [_tile(comparison, row, n, c) for n, c in zip(names, captions, strict=True)]
+            groups.append({"title": frame if len(names) > 1 else "", "tiles": shown})
+        kinds[kind] = groups
+    return kinds
 
 
-def _tile(comparison: Comparison, row: int, method: str, caption: str) -> tuple[bytes, str, str]:
+def _tile(comparison: Comparison, row: int, method: str, caption: str) -> dict[str, str]:
     """One frame: its picture, its error, and the caption."""
-    tile = frame_tile(comparison, row, method)
+    tile = plots.frame_tile(comparison, row, method)
     sheet = pictures.draw_sheet([tile], comparison.spec.skeleton, 1, tile_inches=_TILE_INCHES)
-    error = float(np.nanmean(comparison.scores[method].errors[row]))
-    return pictures.figure_png(sheet), f"{error:.1f} {comparison.unit}", caption
+    scores = comparison.scores[method]
+    error = f"{float(np.nanmean(scores.errors[row])):.1f} {scores.unit}"
+    png = base64.b64encode(pictures.figure_png(sheet)).decode("ascii")
+    return {"png": png, "error": error, "caption": caption}

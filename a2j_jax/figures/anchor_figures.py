@@ -37,10 +37,10 @@ from a2j_jax.models.anchors import (
     anchor_grid,
 )
 from a2j_jax.pictures import Tile
+from a2j_jax.runs.experiment import resolve
 from a2j_jax.runs.load import Restored
 from a2j_jax.runs.run_dir import read_config
 from a2j_jax.tracks import TrackSpec
-from a2j_jax.training.assembly import track_of
 
 ANCHOR_COLOR, OFFSET_COLOR, MEAN_COLOR = pictures.LIMB_COLORS[:3]
 CELL_COLOR = OFFSET_COLOR
@@ -430,7 +430,7 @@ def figure_3(
       UserError: no checkpoint, no data, or no matplotlib.
     """
     config = read_config(checkpoint)
-    track = track_of(config)
+    track = resolve(config).track
     examples = evenly_spaced(data_dir or config.data.dir, track, split, 1)
     ((position, example),) = examples.items()
     name, size = example_name(example), track.crop_size

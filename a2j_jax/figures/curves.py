@@ -23,12 +23,11 @@ from a2j_jax.evaluation.plots import (
 from a2j_jax.evaluation.provenance import record_of_frames, with_origin
 from a2j_jax.evaluation.published import published_table
 from a2j_jax.evaluation.scores import CURVE_LIMIT, Scores, marked
-from a2j_jax.evaluation.tables import frames_told
 from a2j_jax.figures.page import Figure, new_page
+from a2j_jax.inference.predict import make_predict_fn, place_variables
 from a2j_jax.log import progress
 from a2j_jax.runs.load import Restored, restore
 from a2j_jax.tracks import TrackSpec
-from a2j_jax.training import assembly
 
 _BATCH = 64
 _PAPER = "A2J in the paper"
@@ -50,7 +49,7 @@ def figure_7(scores: Mapping[str, Scores], *, told: str, command: str) -> Figure
     paper = published_table(first.track)
     told_paper = "" if paper is None else f" {paper.told}."
     caption = (
-        f"Figure 7. {frames_told(first)} of {told}. Left: the fraction of them whose joints are all nearer to "
+        f"Figure 7. {first.frames_told} of {told}. Left: the fraction of them whose joints are all nearer to "
         "their labels than D (above), and of those that are so on average (below); AUC: the mean of a curve from 0 "
         f"to {CURVE_LIMIT:g} {first.unit}. Right: the mean error of every joint.{told_paper}"
     )
@@ -117,7 +116,7 @@ def score_checkpoints(
     where = data_dir or next(iter(found.values())).config.data.dir
     track = restored.track
     record = record_of_frames(where, track)
-    files = score_files(predictions, track, None, compared, record, split=split)
+    files = score_files(predictions, track, compared, record, split=split)
     if any(one.frames < len(compared.index) for one in files.scores.values()):
         raise UserError(
             f"{', '.join(map(str, predictions.values()))}: not of all {len(compared.index):,} frames of the "
@@ -157,8 +156,8 @@ def _predict(
 ) -> tuple[JointSet, Frames]:
     track = restored.track
     data_dir = data_dir or restored.config.data.dir
-    predict = assembly.predict_of(restored.model, track)
-    variables = assembly.place_variables(restored.variables)
+    predict = make_predict_fn(restored.model, track)
+    variables = place_variables(restored.variables)
     count = pipeline.num_frames(data_dir, track, split)
     batches = pipeline.eval_batches(data_dir, track, split, _BATCH)
     with progress(f"evaluating {name}, step {restored.step}", count, "frames") as advance:

@@ -176,7 +176,7 @@ def frame_votes(
     predicted, frames = predict_batches(lambda _: answer, [batch], track)
     # A split of a challenge may have no labels at all.
     errors = np.full(frames.valid.shape, np.nan)
-    if frames.labelled:
+    if frames.labeled.any():
         errors = score_frames(predicted.joints_uvd, frames, track).errors
     labels = crops.joints_to_crop(frames.joints_uvd, frames.box_px, frames.center_uvd[:, 2], track)[
         ..., :2

@@ -11,19 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from a2j_jax import geometry
-from a2j_jax.data import augment, crops
-from a2j_jax.data.batch import FloatArray
+from a2j_jax.data import crops
+from a2j_jax.data.batch import Batch, FloatArray
 from a2j_jax.data.depth_files import IN_METRES, in_metres, read_depth
 from a2j_jax.errors import UserError
 from a2j_jax.inference.locate import depth_in_box, doubtful, hand_center, person_box
+from a2j_jax.inference.predict import make_predict_fn, place_variables
 from a2j_jax.log import logger
 from a2j_jax.models.a2j import PoseNetwork
-from a2j_jax.models.decoding import compile_with_decoding
 from a2j_jax.runs.load import restore
 from a2j_jax.tracks import TrackSpec
 
@@ -138,11 +137,12 @@ class Predictor:
         self.spec = spec
         self.camera = _check_camera(camera) or spec.camera
         self._logged: set[str] = set()
-        self._variables = jax.device_put(variables)
+        devices = jax.local_devices()[:1]
+        self._variables = place_variables(variables, devices)
+        self._network = make_predict_fn(model, spec, devices)
         started = time.perf_counter()
-        self._network = _compile(model, self._variables, spec)
-        blank = np.zeros((spec.crop_size, spec.crop_size), np.float32)
-        jax.block_until_ready(self._network(self._variables, blank, np.float32(1.0)))
+        blank = np.zeros((spec.canvas_size, spec.canvas_size), np.float32)
+        jax.block_until_ready(self._network(self._variables, _batch_of_one(blank, 1.0)))
         self.compile_seconds = time.perf_counter() - started
 
     @classmethod
@@ -202,10 +202,9 @@ class Predictor:
         center_depth = self._center_depth(depth, center, crop.box_px)
         image = geometry.center_crop(crop.canvas, self.spec.crop_size)
         _check_something_near(image, center_depth, self.spec)
-        answer = self._network(
-            self._variables, image.astype(np.float32), np.float32(center_depth or 0.0)
-        )
-        joints_crop, joint_confidence = (np.asarray(part, np.float64)[0] for part in answer)
+        batch = _batch_of_one(crop.canvas, center_depth or 0.0)
+        estimate = self._network(self._variables, batch)
+        joints_crop, joint_confidence = (np.asarray(part, np.float64)[0] for part in estimate)
         if not (np.isfinite(joints_crop).all() and np.isfinite(joint_confidence).all()):
             raise UserError(
                 "the network predicts numbers that are not finite: its training diverged or its weights are "
@@ -293,17 +292,10 @@ def frames_of(source: TrackSpec, trained: TrackSpec) -> TrackSpec:
     return source
 
 
-def _compile(model: PoseNetwork, variables: Any, spec: TrackSpec) -> Any:
-    """Crop (S, S) in storage units and θ → joints in crop coordinates and confidence, compiled."""
-    size = spec.crop_size
-
-    def network(variables: Any, crop: jax.Array, center_depth_mm: jax.Array) -> Any:
-        image = augment.normalize(crop, center_depth_mm, spec)
-        outputs: Any = model.apply(variables, image[None, ..., None], train=False)
-        return outputs
-
-    shapes = jax.ShapeDtypeStruct((size, size), jnp.float32), jax.ShapeDtypeStruct((), jnp.float32)
-    return compile_with_decoding(network, size, variables, *shapes)
+def _batch_of_one(canvas: NDArray[Any], center_depth_mm: float) -> Batch:
+    """A canvas in storage units, with fractions, as a batch."""
+    center = np.array([[0.0, 0.0, center_depth_mm]], np.float32)
+    return {"canvas": canvas[None].astype(np.float32), "center_uvd": center}
 
 
 def _storage_frame(depth: DepthFrame, spec: TrackSpec) -> NDArray[Any]:

@@ -5,6 +5,7 @@ The three branches of A2J (paper Sec. 3.1.1, 3.1.2): proposal, offset and depth 
 The A2J network (paper Fig. 2): one trunk, three heads, dense predictions for every anchor.
 """
 
+from functools import partial
 from typing import Any, ClassVar
 
 import jax
@@ -79,6 +80,12 @@ def init_variables(model: PoseNetwork, key: jax.Array, height: int, width: int) 
     """Initialise parameters and batch statistics for crops of `height` x `width` px (float32)."""
     images = jnp.zeros((1, height, width, 1), jnp.float32)
     return jax.jit(lambda k: model.init(k, images, train=False))(key)
+
+
+def variable_shapes(model: PoseNetwork, crop_size: int) -> Any:
+    """Shapes and dtypes of a network's variables for square crops, without computing them."""
+    images = jax.ShapeDtypeStruct((1, crop_size, crop_size, 1), jnp.float32)
+    return jax.eval_shape(partial(model.init, train=False), jax.random.key(0), images)
 
 
 class AnchorHead(nn.Module):

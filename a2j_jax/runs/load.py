@@ -1,4 +1,4 @@
-"""A run or a converted checkpoint, ready to predict."""
+"""A run or a converted checkpoint, restored for inference or to start another run from."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -7,25 +7,45 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from a2j_jax.config import Config
 from a2j_jax.errors import UserError
-from a2j_jax.files import local_path
-from a2j_jax.models.a2j import PoseNetwork
-from a2j_jax.tracks import TrackSpec
-from a2j_jax.training import assembly
+from a2j_jax.files import local_path, read_json
+from a2j_jax.models.a2j import PoseNetwork, variable_shapes
 from a2j_jax.runs.checkpoints import Weights, choose_step, load_variables, undamaged
-from a2j_jax.training.resume import check_recorded
-from a2j_jax.runs.run_dir import has_average, read_config, run_and_step
+from a2j_jax.runs.experiment import Experiment, conflicts, resolve
+from a2j_jax.runs.run_dir import (
+    CONFIG_FILE,
+    has_average,
+    read_config,
+    read_manifest,
+    recorded_config,
+    run_and_step,
+)
+from a2j_jax.track_files import TRACK_FILE
+from a2j_jax.tracks import TrackSpec
 from a2j_jax.weights.convert import say_initialised
 
 
 class Restored(NamedTuple):
-    """A trained network with what it was trained on and for."""
+    """A trained network, and the experiment that trained it."""
 
-    model: PoseNetwork
+    experiment: Experiment
     variables: dict[str, Any]
-    track: TrackSpec
-    config: Config
     step: int
     averaged: bool  # whether the variables are the moving average
+
+    @property
+    def config(self) -> Config:
+        """The config of the experiment."""
+        return self.experiment.config
+
+    @property
+    def track(self) -> TrackSpec:
+        """The track of the experiment."""
+        return self.experiment.track
+
+    @property
+    def model(self) -> PoseNetwork:
+        """The network of the experiment."""
+        return self.experiment.model
 
 
 def restore(directory: str | Path, step: int | str = "best", weights: Weights = "best") -> Restored:
@@ -41,27 +61,46 @@ def restore(directory: str | Path, step: int | str = "best", weights: Weights = 
         or tensors of another architecture.
     """
     directory = local_path(directory, "checkpoint")
-    config = read_config(directory)
+    experiment = resolve(read_config(directory))
     folder = choose_step(directory, step)
-    undamaged(folder, lambda: check_recorded(folder, config))
-    track = assembly.track_of(config)
-    model = assembly.make_model(config, track)
-    expected = assembly.expected_variables(model, track)
+    undamaged(folder, lambda: _check_recorded(folder, experiment))
+    expected = variable_shapes(experiment.model, experiment.track.crop_size)
     variables, found = load_variables(directory, expected, int(folder.name), weights)
-    averaged = weights != "raw" and has_average(folder)
-    return Restored(model, variables, track, config, found, averaged)
+    return Restored(experiment, variables, found, weights != "raw" and has_average(folder))
+
+
+def _check_recorded(folder: Path, experiment: Experiment) -> None:
+    """Refuse a `config.json` or `track.json` that differs from what a checkpoint was written with.
+
+    Raises:
+      UserError: naming the file and the values, which would change the scores.
+    """
+    manifest = read_manifest(folder)
+    if manifest is None:
+        return
+    run = folder.parent.parent
+    changed = "; ".join(map(str, conflicts(recorded_config(folder), experiment)))
+    path = run / (CONFIG_FILE if changed else TRACK_FILE)
+    if not changed and manifest.track is not None and path.exists():
+        old, new = manifest.track, read_json(path, "a track")
+        keys = {key for key in old.keys() | new.keys() if old.get(key) != new.get(key)}
+        changed = ", ".join(sorted(keys - {"citation", "notes"}))
+    if changed:
+        raise UserError(
+            f"{path} has changed since step {folder.name} was saved ({changed}); restore the file"
+        )
 
 
 def variables_from(source: str | Path, variables: dict[str, Any]) -> dict[str, Any]:
-    """Start from another run's weights, as `--config.model.init_from=RUN@STEP` does; says what was taken.
+    """Start from another run's weights, as `--config.model.init_from=RUN@STEP` does; logs what was taken.
 
-    The trunk has to be the same. Of the heads, what is not there or has another shape (another number of joints)
-    stays as it is.
+    The trunk has to be the same. Heads that are missing there, or that have another shape (another number of joints),
+    stay as initialized.
 
     Args:
       source: a work directory of `a2j train`, or what `a2j convert` made, alone (its best step) or as FOLDER@STEP: a
         number, best or latest.
-      variables: freshly initialised {"params", "batch_stats"}.
+      variables: freshly initialized {"params", "batch_stats"}.
 
     Raises:
       UserError: nothing there, or a trunk of another architecture.
@@ -73,9 +112,10 @@ def variables_from(source: str | Path, variables: dict[str, Any]) -> dict[str, A
     fits = {name for name, x in fresh.items() if name in there and there[name].shape == x.shape}
     other = sorted(name for name in fresh if name not in fits)
     if any("/trunk/" in name for name in other):
+        model = found.experiment.model
         raise UserError(
-            f"--config.model.init_from={source}: its trunk is a {found.config.model.backbone} of width "
-            f"{found.config.model.width}, another one than this config's"
+            f"--config.model.init_from={source}: its trunk is a {model.backbone} of width {model.width}, another one "
+            "than this config's"
         )
     unused = sorted({name.split("/")[1] for name in there if name not in fresh})
     say_initialised(f"{directory}, step {found.step}", len(fits), other, unused)

@@ -15,9 +15,8 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 
 from a2j_jax.errors import UserError
-from a2j_jax.runs.state import TrainState
+from a2j_jax.runs.state import TrainState, TrainStep
 from a2j_jax.data.batch import Batch
-from a2j_jax.training.step import TrainStep
 
 Mode = Literal["jit", "pmap", "mesh"]
 AXIS = "data"

@@ -1,11 +1,16 @@
-"""What changes while a network trains."""
+"""The state of a training run, and the type of the step that advances it."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
-import optax
 from flax import struct
+
+from a2j_jax.data.batch import Batch
+
+if TYPE_CHECKING:  # inference reads checkpoints without it
+    import optax
 
 
 class TrainState(struct.PyTreeNode):
@@ -23,7 +28,7 @@ class TrainState(struct.PyTreeNode):
     def create(
         cls,
         variables: dict[str, Any],
-        optimizer: optax.GradientTransformation,
+        optimizer: "optax.GradientTransformation",
         *,
         average: bool = False,
     ) -> "TrainState":
@@ -45,3 +50,8 @@ class TrainState(struct.PyTreeNode):
     def variables(self) -> dict[str, Any]:
         """What `model.apply` takes."""
         return {"params": self.params, "batch_stats": self.batch_stats}
+
+
+Metrics = dict[str, jax.Array]
+#: (state, batch, key of the run) -> (next state, scalar metrics)
+TrainStep = Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Metrics]]

@@ -26,11 +26,13 @@ from a2j_jax.log import clock, logger
 from a2j_jax.lowering import lowering_for
 from a2j_jax.models.a2j import init_variables
 from a2j_jax.runs import sharding
+from a2j_jax.runs.experiment import resolve
 from a2j_jax.runs.state import TrainState
 from a2j_jax.tools.tpu import GIB, Chip, Target
 from a2j_jax.tracks import TrackSpec
-from a2j_jax.training import assembly
-from tfds_builders.datasets import DATASETS
+from a2j_jax.training.optim import learning_rate_schedule, make_optimizer
+from a2j_jax.training.step import experiment_step
+from tfds_builders.build import DATASETS
 from tfds_builders.rendered import EMBEDDED
 
 _LARGEST_BATCH = 2**20
@@ -193,26 +195,26 @@ def compile_step(config: Config, target: Target) -> Usage | Refusal:
     Raises:
       UserError: a batch that does not spread evenly over the devices, or a program the compiler fails on.
     """
-    config = assembly.with_preset(config)
-    track = assembly.track_of(config)
-    parts = config.optim.accumulate
-    sharding.check_batch_size(config.optim.batch_size, parts, len(target.devices))
-    model = assembly.make_model(config, track)
+    experiment = resolve(config)
+    track, settings = experiment.track, experiment.config.optim
+    parts = settings.accumulate
+    sharding.check_batch_size(settings.batch_size, parts, len(target.devices))
     # The schedule's constants are part of the program and change nothing about its size.
-    optimizer = assembly.optimizer_of(config.optim, assembly.schedule_of(config.optim, 1000, 100))
+    optimizer = make_optimizer(settings, learning_rate_schedule(settings, 1000, 100))
 
     def state() -> TrainState:
-        variables = init_variables(model, jax.random.key(0), track.crop_size, track.crop_size)
-        return TrainState.create(variables, optimizer, average=config.optim.ema_decay is not None)
+        key, size = jax.random.key(0), track.crop_size
+        variables = init_variables(experiment.model, key, size, size)
+        return TrainState.create(variables, optimizer, average=settings.ema_decay is not None)
 
     with lowering_for(target.platform):
-        step = assembly.train_step_of(config, track, optimizer)
+        step = experiment_step(experiment, optimizer)
         lowered = (
             sharding.layout("auto", target.devices)
             .compile(step)
             .lower(
                 jax.eval_shape(state),
-                abstract_batch(track, config.optim.batch_size),
+                abstract_batch(track, settings.batch_size),
                 jax.eval_shape(partial(jax.random.key, 0)),
             )
         )
@@ -386,7 +388,7 @@ def _training_frames(config: Config) -> int | None:
     if config.track in EMBEDDED:
         return config.data.train_frames
     published = DATASETS.get(config.track)
-    return published.published_frames["train"] if published else None
+    return published.PUBLISHED_FRAMES["train"] if published else None
 
 
 def run_steps(config: Config, frames: int | None) -> int | None:

@@ -19,24 +19,18 @@ from a2j_jax.config import Config
 from a2j_jax.config_files import load_config
 from a2j_jax.data import pipeline
 from a2j_jax.errors import UserError, printable
-from a2j_jax.evaluation import html, metrics
+from a2j_jax.evaluation import metrics
 from a2j_jax.evaluation.evaluate import score_frames
 from a2j_jax.evaluation.evaluate_run import SplitToScore, predict_split
-from a2j_jax.evaluation.paper_tables import PaperTable, Row, row_config
 from a2j_jax.evaluation.provenance import with_origin
-from a2j_jax.evaluation.published import (
-    lookup,
-    published_rows,
-    published_table,
-    row_note,
-    row_values,
-)
-from a2j_jax.evaluation.report import write_json, write_markdown
+from a2j_jax.evaluation.published import PaperTable, Row, lookup, published_table
+from a2j_jax.evaluation.report import render_page, write_json, write_markdown
 from a2j_jax.evaluation.scores import score_pdj
 from a2j_jax.evaluation.tables import ABSENT, Table, as_printed, markdown, print_table
 from a2j_jax.files import local_path, read_json, write_file
 from a2j_jax.log import logger
-from a2j_jax.models.a2j import PoseNetwork
+from a2j_jax.models.a2j import PoseNetwork, variable_shapes
+from a2j_jax.runs.experiment import resolve
 from a2j_jax.runs.load import Restored, restore
 from a2j_jax.runs.run_dir import read_starts, run_and_step
 from a2j_jax.tools.speed import (
@@ -47,7 +41,6 @@ from a2j_jax.tools.speed import (
 )
 from a2j_jax.track_files import find_track
 from a2j_jax.tracks import TrackSpec
-from a2j_jax.training import assembly
 from a2j_jax.training.preemption import StopRequests, stopped
 from a2j_jax.training.run import run_experiment
 from a2j_jax.weights.convert import check_weights
@@ -156,10 +149,7 @@ def result_table(
       results: of all runs.
       skipped: row -> why it was not run.
     """
-    paper = {
-        row.name: row_values(table.name, row.name, track.name, is_a2j=row.is_a2j)
-        for row in table.rows
-    }
+    paper = {row.name: row.published(track.name) for row in table.rows}
     runs = {row.name: [r for r in results if r["row"] == row.name] for row in table.rows}
     labels = []
     for row in table.rows:
@@ -225,13 +215,13 @@ def _notes(results: Sequence[Result], track: TrackSpec, table: PaperTable) -> li
     if of_track is None:
         return [*notes, "The paper has no numbers on this data set."]
     tables = [of_track.paper_table]
-    if published_rows(table.name, track.name):
+    if table.has_rows_on(track.name):
         tables.insert(0, table.name.removeprefix("table"))
     notes.append(
         f"The paper's numbers are those of its Table {' and '.join(tables)}, on the test split; its frames/s are of "
         "one GTX 1080 Ti, reading and cropping a frame included; ours are without."
     )
-    return [*notes, *filter(None, [row_note(table.name, track.name)])]
+    return [*notes, *filter(None, [table.notes.get(track.name)])]
 
 
 def print_results(contents: Table, console: Console | None = None) -> None:
@@ -257,7 +247,7 @@ def write_table(
       The three paths.
     """
     text = f"{markdown(contents)}\n`{command}`\n" if command else markdown(contents)
-    parts = [html.table(contents), html.code(command) if command else ""]
+    page = render_page(f"a2j reproduce {name}", tables=[contents], command=command)
     found = {
         "command": command,
         "columns": contents.columns,
@@ -267,7 +257,7 @@ def write_table(
     }
     return [
         write_markdown(out / f"{name}.md", text),
-        write_file(out / f"{name}.html", html.page(f"a2j reproduce {name}", "", parts)),
+        write_file(out / f"{name}.html", page),
         write_json(out / f"{name}.json", found),
     ]
 
@@ -310,7 +300,7 @@ def jobs(table: PaperTable, base: Config, seeds: int, out: Path) -> Iterator[Job
     Raises:
       UserError: the base has what a row is to differ in: two rows would be one experiment.
     """
-    configs = {row: row_config(row, base) for row in table.rows}
+    configs = {row: row.config_on(base) for row in table.rows}
     for one, other in itertools.combinations(table.rows, 2):
         if dataclasses.replace(configs[one], name="") == dataclasses.replace(
             configs[other], name=""
@@ -331,15 +321,15 @@ def unusable_weights(config: Config) -> str | None:
     source = config.model.init_from
     if source is None or run_and_step(source)[0].is_dir():
         return None
-    track = assembly.track_of(config)
-    model = assembly.make_model(config, track)
+    experiment = resolve(config)
+    model = experiment.model
     if not local_path(source).exists():
         return f"{source} is not there" + (
             " (docs/weights.md)"
             if model.width == PoseNetwork.width
             else f"; ImageNet's are of width {PoseNetwork.width} and this network is of {model.width}: --budget full"
         )
-    expected = assembly.expected_variables(model, track)
+    expected = variable_shapes(model, experiment.track.crop_size)
     try:
         check_weights(source, expected, backbone=model.backbone, head_depth=config.model.head_depth)
     except UserError:
@@ -404,7 +394,7 @@ def split_to_score(config: Config, asked: str | None) -> str:
     Raises:
       UserError: there is no such split, or the one asked for has no labels.
     """
-    track = assembly.track_of(config)
+    track = resolve(config).track
     if pipeline.has_labels(config.data.dir, track, asked or "test"):
         return asked or "test"
     ranks = config.data.eval_split
@@ -470,7 +460,7 @@ def _scores(restored: Restored, data: SplitToScore, pdj: bool) -> dict[str, Any]
     if pdj and "pdj" not in scores and restored.track.skeleton.torso is not None:
         uv, truth = predictions.joints_uvd[..., :2], frames.joints_uvd[..., :2]
         in_plane = score_pdj(metrics.joint_errors(uv, truth, frames.valid), truth, restored.track)
-        scores |= in_plane.to_json() if in_plane else {}
+        scores |= in_plane.json if in_plane else {}
     return scores
 
 

@@ -29,13 +29,12 @@ from a2j_jax.evaluation.published import published_speed, row_values
 from a2j_jax.evaluation.tables import ABSENT, Table
 from a2j_jax.inference.predictor import read_frame
 from a2j_jax.log import logger, progress
-from a2j_jax.models.a2j import A2J, PoseNetwork
-from a2j_jax.models.decoding import Estimate, compile_with_decoding, decode
+from a2j_jax.models.a2j import A2J, PoseNetwork, variable_shapes
+from a2j_jax.models.decoding import Estimate, decode, jit_with_decoding
 from a2j_jax.synthetic.body_scene import XTION, BodyView
 from a2j_jax.synthetic.hand_scene import HandView, SceneSpec
 from a2j_jax.synthetic.scene import KINECT, synthetic_frame
 from a2j_jax.tracks import TRACKS, TrackSpec
-from a2j_jax.training.assembly import expected_variables
 
 Key = TypeVar("Key", bound=Hashable)
 Images = NDArray[np.float32]
@@ -213,9 +212,9 @@ def forward_of(
       batch_size: B.
     """
     size = track.crop_size
-    images = jax.ShapeDtypeStruct((batch_size, size, size, 1), jnp.float32)
     on_device = jax.device_put(variables)
-    compiled = compile_with_decoding(partial(model.apply, train=False), size, on_device, images)
+    compiled = jit_with_decoding(partial(model.apply, train=False), size)
+    compiled(on_device, np.zeros((batch_size, size, size, 1), np.float32))  # compiles
     return lambda images: jax.device_get(compiled(on_device, images))
 
 
@@ -249,7 +248,7 @@ def flops_per_frame(model: PoseNetwork, track: TrackSpec) -> float:
         return decode(outputs, size)
 
     images = jax.ShapeDtypeStruct((1, size, size, 1), jnp.float32)
-    lowered = jax.jit(program).lower(expected_variables(model, track), images)
+    lowered = jax.jit(program).lower(variable_shapes(model, track.crop_size), images)
     cost: Any = lowered.cost_analysis()
     return float(cost["flops"])
 
@@ -274,7 +273,7 @@ def random_variables(model: PoseNetwork, track: TrackSpec) -> Any:
             max(fan_in, 1), dtype=np.float32
         )
 
-    return jax.tree_util.tree_map_with_path(draw, expected_variables(model, track))
+    return jax.tree_util.tree_map_with_path(draw, variable_shapes(model, track.crop_size))
 
 
 @dataclass(frozen=True)
@@ -435,9 +434,9 @@ def _paper_speed(row: Row, track: TrackSpec) -> float | None:
     if row.batch_size != 1:
         return None
     if paradigm == "a2j":
-        found = row_values("table10", backbone, track.name, is_a2j=backbone == "resnet50")
+        found = row_values("table10", backbone, track.name)
     elif paradigm in _PARADIGMS and backbone == "resnet50":
-        found = row_values("table8", _PARADIGMS[paradigm], track.name, is_a2j=False)
+        found = row_values("table8", _PARADIGMS[paradigm], track.name)
     else:
         return None
     return found.get("fps")

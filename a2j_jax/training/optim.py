@@ -4,54 +4,52 @@ Parameters that do not train, chosen by the beginning of their names.
 """
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import optax
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from a2j_jax.config import OptimConfig
 from a2j_jax.errors import UserError
 from a2j_jax.models.layers import BatchNorm
 
-Schedule = Literal["constant", "step", "cosine"]
-
 
 def learning_rate_schedule(
-    kind: Schedule,
-    peak: float,
-    *,
-    total_steps: int,
-    steps_per_epoch: int,
-    warmup_steps: int = 0,
-    decay_every_epochs: int = 10,
-    decay_factor: float = 0.2,
+    settings: OptimConfig, total_steps: int, steps_per_epoch: int
 ) -> optax.Schedule:
     """Step -> learning rate.
 
+    "step" multiplies by `decay_factor` every `decay_every_epochs`, "cosine" falls to zero at `total_steps`, "constant"
+    stays. A warm-up rises linearly from zero before that; it does not move the falls of "step", and those that it
+    covers are made up for at its end.
+
     Args:
-      kind: "step" multiplies by `decay_factor` every `decay_every_epochs` (presets: `TrackSpec.paper_training`
-        and `official_training`), "cosine" falls to zero at `total_steps`, "constant" stays.
-      peak: learning rate after the warm-up (3.5e-4 in the paper).
+      settings: with the values of its preset (`TrackSpec.training`).
       total_steps, steps_per_epoch: length of the run.
-      warmup_steps: linear rise from zero to the peak before the schedule proper; it does not move the falls of "step",
-        and those that it covers are made up for at its end.
     """
-    after = max(total_steps - warmup_steps, 1)
-    if kind == "constant":
+    peak, warmup = settings.learning_rate, settings.warmup_steps
+    after = max(total_steps - warmup, 1)
+    if settings.schedule == "constant":
         main: optax.Schedule = optax.constant_schedule(peak)
-    elif kind == "cosine":
+    elif settings.schedule == "cosine":
         main = optax.cosine_decay_schedule(peak, after)
     else:
-        every = decay_every_epochs * steps_per_epoch
-        epochs_end = range(every, total_steps, every)
-        main = optax.piecewise_constant_schedule(
-            peak, {step - warmup_steps: decay_factor for step in epochs_end}
-        )
-    if not warmup_steps:
+        assert settings.decay_every_epochs is not None
+        assert settings.decay_factor is not None
+        every = settings.decay_every_epochs * steps_per_epoch
+        falls = {step - warmup: settings.decay_factor for step in range(every, total_steps, every)}
+        main = optax.piecewise_constant_schedule(peak, falls)
+    if not warmup:
         return main
-    return optax.join_schedules(
-        [optax.linear_schedule(0.0, peak, warmup_steps), main], [warmup_steps]
-    )
+    return optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), main], [warmup])
+
+
+def make_optimizer(
+    settings: OptimConfig, schedule: optax.ScalarOrSchedule
+) -> optax.GradientTransformation:
+    """Adam with coupled L2 on the parameters that are not frozen."""
+    return freeze(adam_with_l2(schedule, settings.weight_decay), settings.freeze)
 
 
 def adam_with_l2(

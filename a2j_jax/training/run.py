@@ -13,17 +13,19 @@ import jax
 import numpy as np
 
 from a2j_jax import distributed
-from a2j_jax.config import Config
+from a2j_jax.config import Config, checked
 from a2j_jax.data import pipeline
 from a2j_jax.data.batch import Batch
 from a2j_jax.errors import UserError
 from a2j_jax.evaluation.evaluate import Frames, evaluate_batches, mean_pose, score_constant_pose
 from a2j_jax.evaluation.scores import Scores
 from a2j_jax.files import local_path
+from a2j_jax.inference.predict import make_predict_fn, place_variables
 from a2j_jax.log import logger
-from a2j_jax.models.a2j import PoseNetwork, init_variables
+from a2j_jax.models.a2j import init_variables, variable_shapes
 from a2j_jax.runs import sharding
 from a2j_jax.runs.checkpoints import RunCheckpoints
+from a2j_jax.runs.experiment import Difference, Experiment, resolve
 from a2j_jax.runs.load import variables_from
 from a2j_jax.runs.run_dir import (
     CONFIG_FILE,
@@ -39,13 +41,13 @@ from a2j_jax.runs.run_dir import (
     write_config,
 )
 from a2j_jax.runs.state import TrainState
-from a2j_jax.tracks import TrackSpec
-from a2j_jax.training import assembly
+from a2j_jax.tracks import TRACKS, TrackRecord
 from a2j_jax.training.logs import NoLog, RunLog, WandbLog, require_wandb
 from a2j_jax.training.loop import FOLDER as PROFILE_FOLDER
 from a2j_jax.training.loop import Intervals, ProfileWindow, to_be_scored, train
-from a2j_jax.training.optim import check_prefixes
-from a2j_jax.training.resume import Difference, check_run_directory
+from a2j_jax.training.optim import check_prefixes, learning_rate_schedule, make_optimizer
+from a2j_jax.training.resume import check_run_directory
+from a2j_jax.training.step import experiment_step
 from a2j_jax.weights.convert import initial_variables
 
 _FEW_STEPS = 1000
@@ -59,73 +61,71 @@ def run_experiment(
     command: str | None = None,
     profile_steps: range = range(0),
 ) -> TrainState:
-    """Train an experiment in a run directory; continues where an earlier run of it stopped.
+    """Train an experiment in a run directory; resumes where an earlier run of it stopped.
 
     Precedence: the latest complete checkpoint in `workdir`; else `config.model.init_from`; else random weights.
-    A run that has reached its length already is returned as it is, and nothing is written. Every process of
-    a job of several calls this; the first one writes.
+    A run that has reached its length is returned as it is, and nothing is written. Every process of
+    a job of several calls this; the primary one writes.
 
     Args:
       config: of the experiment.
       workdir: the run directory.
       command: the command line, for the run's record.
-      profile_steps: to trace, numbered from 1.
+      profile_steps: steps to trace, numbered from 1.
 
     Raises:
       UserError: no data, a run directory of another experiment (`resume.check_run_directory`), a broken loss,
         a checkpoint that cannot be saved.
       Stopped: SIGTERM or SIGINT came, and the state was saved.
     """
+    # Experiment and run directory
     workdir = local_path(workdir, "run directory")
-    config = assembly.with_statistics(assembly.with_preset(config))
-    changed = check_run_directory(workdir, _with_absolute_paths(config))
+    experiment = _with_statistics(resolve(_with_absolute_paths(config)))
+    changed = check_run_directory(workdir, experiment)
+    experiment = _with_camera(experiment)
+    config, track, model = experiment.config, experiment.track, experiment.model
+    data, optim = config.data, config.optim
     if config.run.wandb is not None:
         require_wandb()
     layout = sharding.layout(config.parallel)
-    batch_size = config.optim.batch_size
-    sharding.check_batch_size(batch_size, config.optim.accumulate, len(layout.devices))
+    sharding.check_batch_size(optim.batch_size, optim.accumulate, len(layout.devices))
 
     # Data
-    config = assembly.with_camera(config)
-    track = assembly.track_of(config)
     batches = pipeline.train_batches(
-        config.data.dir,
+        data.dir,
         track,
-        config.data.train_split,
-        batch_size,
+        data.train_split,
+        optim.batch_size,
         config.run.seed,
-        on_bad_example=config.data.on_bad_example,
+        on_bad_example=data.on_bad_example,
     )
-    frames = pipeline.num_frames(config.data.dir, track, config.data.train_split)
-    if frames < batch_size:
+    frames = pipeline.num_frames(data.dir, track, data.train_split)
+    if frames < optim.batch_size:
         raise UserError(
-            f"split {config.data.train_split!r} has {frames} frames, fewer than a batch of "
-            f"{batch_size}; lower --config.optim.batch_size"
+            f"split {data.train_split!r} has {frames} frames, fewer than a batch of "
+            f"{optim.batch_size}; lower --config.optim.batch_size"
         )
-    # Looked up now, rather than found missing at the first evaluation.
-    for split in ("eval_split", "train_split"):
-        _check_labels(config, track, split)
+    for split in (data.eval_split, data.train_split):  # now, rather than at the first evaluation
+        _check_labels(experiment, split)
 
-    # Model, optimiser, step
-    steps_per_epoch = frames // batch_size
+    # Model, optimizer, step
+    steps_per_epoch = frames // optim.batch_size
     intervals = _intervals(config, steps_per_epoch)
-    model = assembly.make_model(config, track)
-    schedule = assembly.schedule_of(config.optim, intervals.total, steps_per_epoch)
-    optimizer = assembly.optimizer_of(config.optim, schedule)
-    key = jax.random.key(config.run.seed)
-    goes_on = bool(kept_checkpoints(workdir))
-    if goes_on:  # its weights are read below; what it once started from may be gone by now
-        shapes = assembly.expected_variables(model, track)
+    schedule = learning_rate_schedule(optim, intervals.total, steps_per_epoch)
+    optimizer = make_optimizer(optim, schedule)
+    resumes = bool(kept_checkpoints(workdir))
+    if resumes:  # its weights are read below; what it once started from may be gone by now
+        shapes = variable_shapes(model, track.crop_size)
         variables = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
     else:
-        variables = _starting_point(config, model, track)
-    check_prefixes(config.optim.freeze, variables["params"])
-    # Placed explicitly, as restored states are: JAX compiles the step anew where that differs.
+        variables = _starting_point(experiment)
+    check_prefixes(optim.freeze, variables["params"])
+    # Placed explicitly, as restored states are: JAX would compile the step again for another placement.
     state = sharding.put(
-        TrainState.create(variables, optimizer, average=config.optim.ema_decay is not None),
+        TrainState.create(variables, optimizer, average=optim.ema_decay is not None),
         layout.everywhere,
     )
-    step = layout.compile(assembly.train_step_of(config, track, optimizer, layout.axis_name))
+    step = layout.compile(experiment_step(experiment, optimizer, layout.axis_name))
 
     # Run
     workdir.mkdir(parents=True, exist_ok=True)
@@ -136,7 +136,7 @@ def run_experiment(
         before = read_config(workdir) if (workdir / CONFIG_FILE).exists() else None
         restored = checkpoints.restore_latest(state)
         last = checkpoints.latest_step()
-        if restored is None and goes_on:
+        if restored is None and resumes:
             raise UserError(f"{workdir}: its checkpoints have gone while they were being read")
         if restored is not None:
             state, position = restored
@@ -148,74 +148,146 @@ def run_experiment(
         )
         distributed.wait_for_all("the run directory is read")
         if distributed.is_primary() and (not done or before is None):
-            unit = pipeline.depth_unit_mm(config.data.dir, track)
-            write_config(workdir, _with_absolute_paths(config), unit)
+            write_config(workdir, config, pipeline.depth_unit_mm(data.dir, track))
         if done:
             logger.info(f"this run is finished at step {last}; nothing left to train")
             return state
-        logger.info(_headline(config, track, model, state, frames, intervals, layout))
-        if last is None and intervals.total < _FEW_STEPS:
+        parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+        logger.info(
+            f"{config.name}: {model.backbone} ({parameters / 1e6:.1f} M parameters) on {track.name}, {frames} frames "
+            f"at {track.crop_size} px, {intervals.total} steps of {optim.batch_size}, {layout}"
+        )
+        if last is not None:
+            _say_resumed(experiment, before, changed, last, intervals.total, steps_per_epoch)
+            _say_other_machine(workdir, optim.batch_size, layout, frames)
+        elif intervals.total < _FEW_STEPS:
             logger.info(
                 f"{intervals.total} steps are few: below about {_FEW_STEPS:,} a network seldom beats the mean "
                 "pose; raise --config.optim.steps or --config.optim.epochs"
             )
-        if last is not None:
-            _say_continued(config, before, changed, last, intervals.total, steps_per_epoch)
-            _say_other_devices(workdir, batch_size, layout)
-            _say_other_frames(workdir, frames)
-        evaluate = Evaluator(config, track, model, layout.local)
+        evaluate = Evaluator(experiment, layout.local)
+        traced = profile_steps if distributed.is_primary() else range(0)
         with (
             contextlib.closing(
                 _run_log(config, workdir, command, last or 0, layout, frames)
             ) as log,
-            contextlib.closing(_window(profile_steps, workdir)) as window,
+            contextlib.closing(ProfileWindow(traced, workdir / PROFILE_FOLDER)) as window,
         ):
             state = train(
                 lambda state, batch, key: step(state, layout.share(batch), key),
                 layout.place(state),
                 batches,
-                jax.random.fold_in(key, 1),
+                jax.random.fold_in(jax.random.key(config.run.seed), 1),
                 intervals,
                 evaluate=evaluate,
                 checkpoints=checkpoints,
                 log=log,
                 schedule=schedule,
-                batch_size=batch_size,
+                batch_size=optim.batch_size,
                 unit="mm" if track.joint_dims == 3 else "px",
                 window=window,
-                skippable=config.optim.skip_nonfinite_updates,
+                skippable=optim.skip_nonfinite_updates,
                 gather=layout.gather,
             )
-        _say_behind_mean_pose(config, track, evaluate.frames, checkpoints.metrics(intervals.total))
+        _say_behind_mean_pose(experiment, evaluate.frames, checkpoints.metrics(intervals.total))
         logger.info(f"trained; look at it: a2j eval --workdir {shlex.quote(str(workdir))}")
         return state
 
 
-def _starting_point(config: Config, model: PoseNetwork, track: TrackSpec) -> dict[str, Any]:
-    """Variables of a run that begins: random ones, or those of `model.init_from`."""
-    # XLA's own generator: the unrolled threefry of some 60 tensors takes 10 s to compile on a CPU.
-    key = jax.random.key(config.run.seed, impl="rbg")
-    variables = init_variables(model, key, track.crop_size, track.crop_size)
-    source = config.model.init_from
-    if source is None:
-        return variables
-    if run_and_step(source)[0].is_dir():
-        return variables_from(source, variables)
-    return initial_variables(
-        source, variables, backbone=model.backbone, head_depth=config.model.head_depth
+def _with_absolute_paths(config: Config) -> Config:
+    """What a run directory records: it is evaluated from elsewhere too, and on the data it was trained on."""
+    data_dir = local_path(config.data.dir, "config key 'data.dir'").absolute()
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, dir=str(data_dir)))
+
+
+def _with_statistics(experiment: Experiment) -> Experiment:
+    """The experiment with the mean and std of its data set, if it asks for the computed ones.
+
+    Raises:
+      UserError: the data set has none.
+    """
+    data = experiment.config.data
+    if data.normalization == "published" or (data.mean is not None and data.std is not None):
+        return experiment
+    found = pipeline.metadata(data.dir, experiment.track).get("statistics")
+    if not found or not found["std"] > 0:
+        raise UserError(
+            f"data set in {data.dir} has no usable statistics of its training crops: build it again with a "
+            "training split, or set --config.data.normalization=published"
+        )
+    return _recording(experiment, mean=found["mean"], std=found["std"])
+
+
+def _with_camera(experiment: Experiment) -> Experiment:
+    """The experiment with the camera that an embedded data set was rendered for, where it is not the track's.
+
+    Raises:
+      UserError: there is no such data set.
+    """
+    config = experiment.config
+    if config.track not in TRACKS or config.data.camera is not None:
+        return experiment
+    stated, ours = (
+        pipeline.record_of(config.data.dir, experiment.track),
+        TrackRecord.of(experiment.track),
     )
+    if stated.camera is None or (stated.camera, stated.frame_size) == (
+        ours.camera,
+        ours.frame_size,
+    ):
+        return experiment
+    return _recording(experiment, camera=stated.camera, frame_size=stated.frame_size)
 
 
-def _check_labels(config: Config, track: TrackSpec, key: str) -> None:
+def _recording(experiment: Experiment, **facts: Any) -> Experiment:
+    """The experiment with facts of its data set in the config: a checkpoint needs no data set to predict."""
+    config = experiment.config
+    data = dataclasses.replace(config.data, **facts)
+    return resolve(checked(dataclasses.replace(config, data=data)))
+
+
+def _check_labels(experiment: Experiment, split: str) -> None:
     """A challenge's test split has no labels: neither to learn from nor to rank checkpoints by."""
-    split = getattr(config.data, key)
-    skip = config.data.on_bad_example
-    if not pipeline.has_labels(config.data.dir, track, split, on_bad_example=skip):
+    data, track = experiment.config.data, experiment.track
+    if not pipeline.has_labels(data.dir, track, split, on_bad_example=data.on_bad_example):
         raise UserError(
             f"split {split!r} of track {track.name!r} has no labels; name one that has, for instance the "
             "last frames of training: --config.data.train_split='train[:98%]' "
             "--config.data.eval_split='train[98%:]'"
         )
+
+
+def _intervals(config: Config, steps_per_epoch: int) -> Intervals:
+    steps, epochs = config.optim.steps, config.optim.epochs
+    assert epochs is not None  # `resolve` filled it in
+    total = round(epochs * steps_per_epoch) if steps is None else steps
+    if total < 1:
+        raise UserError(
+            f"{epochs:g} epochs of {steps_per_epoch} steps leave nothing to train; raise "
+            "--config.optim.epochs, or set --config.optim.steps"
+        )
+    return Intervals(
+        total=total,
+        log=config.run.log_every,
+        evaluate=config.run.eval_every or min(steps_per_epoch, total),
+        save=config.run.save_every,
+    )
+
+
+def _starting_point(experiment: Experiment) -> dict[str, Any]:
+    """Variables of a run that begins: random ones, or those of `model.init_from`."""
+    settings, size = experiment.config.model, experiment.track.crop_size
+    # XLA's own generator: the unrolled threefry of some 60 tensors takes 10 s to compile on a CPU.
+    key = jax.random.key(experiment.config.run.seed, impl="rbg")
+    variables = init_variables(experiment.model, key, size, size)
+    source = settings.init_from
+    if source is None:
+        return variables
+    if run_and_step(source)[0].is_dir():
+        return variables_from(source, variables)
+    return initial_variables(
+        source, variables, backbone=settings.backbone, head_depth=settings.head_depth
+    )
 
 
 class Evaluator:
@@ -225,12 +297,10 @@ class Evaluator:
       frames: of the last evaluation; None before the first.
     """
 
-    def __init__(
-        self, config: Config, track: TrackSpec, model: PoseNetwork, devices: Sequence[jax.Device]
-    ):
+    def __init__(self, experiment: Experiment, devices: Sequence[jax.Device]):
         """For a network on these devices of this process."""
-        self._config, self._track, self._devices = config, track, devices
-        self._predict = assembly.predict_of(model, track, devices)
+        self._experiment, self._devices = experiment, devices
+        self._predict = make_predict_fn(experiment.model, experiment.track, devices)
         self.frames: Frames | None = None
 
     def __call__(self, state: TrainState, on_batch: Callable[[int], None]) -> dict[str, float]:
@@ -242,43 +312,36 @@ class Evaluator:
         return scores
 
     def _score(self, variables: dict[str, Any], on_batch: Callable[[int], None]) -> Scores:
-        config = self._config
-        batches = _plain_batches(
-            config, self._track, config.data.eval_split, config.data.eval_frames
-        )
-        placed = assembly.place_variables(variables, self._devices)
+        data = self._experiment.config.data
+        placed = place_variables(variables, self._devices)
         result = evaluate_batches(
-            lambda batch: self._predict(placed, batch), batches, self._track, on_batch
+            lambda batch: self._predict(placed, batch),
+            _plain_batches(self._experiment, data.eval_split, data.eval_frames),
+            self._experiment.track,
+            on_batch,
         )
         self.frames = result.frames
         return result.scores
 
 
-def _plain_batches(
-    config: Config, track: TrackSpec, split: str, frames: int | None
-) -> Iterator[Batch]:
+def _plain_batches(experiment: Experiment, split: str, frames: int | None) -> Iterator[Batch]:
     """Examples of a split without augmentation, about the first `frames` of them."""
+    data, size = experiment.config.data, experiment.config.optim.batch_size
     batches = pipeline.eval_batches(
-        config.data.dir,
-        track,
-        split,
-        config.optim.batch_size,
-        on_bad_example=config.data.on_bad_example,
+        data.dir, experiment.track, split, size, on_bad_example=data.on_bad_example
     )
-    count = None if frames is None else math.ceil(frames / config.optim.batch_size)
-    return itertools.islice(batches, count)
+    return itertools.islice(batches, None if frames is None else math.ceil(frames / size))
 
 
 def _say_behind_mean_pose(
-    config: Config, track: TrackSpec, frames: Frames | None, metrics: dict[str, float] | None
+    experiment: Experiment, frames: Frames | None, metrics: dict[str, float] | None
 ) -> None:
-    """Whether a run has ended behind the mean pose, the answer that ignores the image."""
+    """Whether a run has ended behind the mean pose, which ignores the image."""
     if frames is None or metrics is None:
         return
+    track, split = experiment.track, experiment.config.data.train_split
     try:
-        pose = mean_pose(
-            _plain_batches(config, track, config.data.train_split, _MEAN_POSE_FRAMES), track
-        )
+        pose = mean_pose(_plain_batches(experiment, split, _MEAN_POSE_FRAMES), track)
     except UserError:  # a joint that no frame labels: there is no mean pose to compare with
         return
     baseline = score_constant_pose(pose, frames, track).mean_error
@@ -299,7 +362,7 @@ def _run_log(
     layout: sharding.Layout,
     frames: int,
 ) -> RunLog | NoLog:
-    """The logs of a run, opened by its first process, with a record of this start."""
+    """The logs of a run, opened by its primary process, with a record of this start."""
     if not distributed.is_primary():
         return NoLog()
     start = record_start(
@@ -315,99 +378,51 @@ def _run_log(
     return RunLog(workdir, start=start, wandb=wandb)
 
 
-def _window(steps: range, workdir: Path) -> ProfileWindow:
-    return ProfileWindow(steps if distributed.is_primary() else range(0), workdir / PROFILE_FOLDER)
-
-
-def _with_absolute_paths(config: Config) -> Config:
-    """What a run directory records: it is evaluated from elsewhere too, and on the data it was trained on."""
-    data_dir = local_path(config.data.dir, "config key 'data.dir'").absolute()
-    return dataclasses.replace(config, data=dataclasses.replace(config.data, dir=str(data_dir)))
-
-
-def _intervals(config: Config, steps_per_epoch: int) -> Intervals:
-    steps, epochs = config.optim.steps, config.optim.epochs
-    assert epochs is not None  # as `assembly.with_preset` leaves it
-    total = round(epochs * steps_per_epoch) if steps is None else steps
-    if total < 1:
-        raise UserError(
-            f"{epochs:g} epochs of {steps_per_epoch} steps leave nothing to train; raise "
-            "--config.optim.epochs, or set --config.optim.steps"
-        )
-    return Intervals(
-        total=total,
-        log=config.run.log_every,
-        evaluate=config.run.eval_every or min(steps_per_epoch, total),
-        save=config.run.save_every,
-    )
-
-
-def _say_continued(
-    config: Config,
+def _say_resumed(
+    experiment: Experiment,
     before: Config | None,
     changed: list[Difference],
     step: int,
     total: int,
     steps_per_epoch: int,
 ) -> None:
-    """Where a run goes on, and with which other values than it was started with."""
+    """Where a run resumes, and with which other values than it was started with."""
     logger.info(f"resuming from step {step} of {total}")
     if not changed or before is None:
         return
-    said = "; ".join(map(str, changed))
+    values = "; ".join(map(str, changed))
     old, new = (
         float(
-            assembly.schedule_of(
+            learning_rate_schedule(
                 one.optim, _intervals(one, steps_per_epoch).total, steps_per_epoch
             )(step)
         )
-        for one in map(assembly.with_preset, (before, config))
+        for one in (resolve(before).config, experiment.config)
     )
     if not math.isclose(old, new, rel_tol=1e-6):
-        said += (
-            f". The {config.optim.schedule} schedule is stretched over the new length: learning rate "
+        values += (
+            f". The {experiment.config.optim.schedule} schedule is stretched over the new length: learning rate "
             f"{new:.2g} from here on, where it was {old:.2g}"
         )
-    logger.info(f"with other values than before: {said}")
+    logger.info(f"with other values than before: {values}")
 
 
-def _say_other_devices(workdir: Path, batch_size: int, layout: sharding.Layout) -> None:
-    """Whether a run goes on on other devices than its last start: sums in another order differ in their last bits."""
+def _say_other_machine(
+    workdir: Path, batch_size: int, layout: sharding.Layout, frames: int
+) -> None:
+    """Whether a run resumes on other devices than its last start, or with another data set."""
     starts = read_starts(workdir)
-    if not starts or not starts[-1].get("batch_per_device"):
-        return
-    last, count = starts[-1], len(layout.devices)
-    kinds, mode, share = " and ".join(last["devices"]), last["parallel"], last["batch_per_device"]
-    if (kinds, mode, share) != (layout.devices[0].device_kind, layout.mode, batch_size // count):
+    last = starts[-1] if starts else {}
+    if share := last.get("batch_per_device"):
+        kinds, mode = " and ".join(last["devices"]), last["parallel"]
+        now = layout.devices[0].device_kind, layout.mode, batch_size // len(layout.devices)
+        if (kinds, mode, share) != now:
+            logger.info(
+                f"before: {mode} on {batch_size // share} x {kinds}; the results are those of an uninterrupted run "
+                "up to the order of sums, not bit for bit"
+            )
+    if last.get("frames", frames) not in (None, frames):
         logger.info(
-            f"before: {mode} on {batch_size // share} x {kinds}; the results are those of an uninterrupted run "
-            "up to the order of sums, not bit for bit"
-        )
-
-
-def _say_other_frames(workdir: Path, frames: int) -> None:
-    """Whether the data set is another one than at the run's last start."""
-    starts = read_starts(workdir)
-    before = starts[-1].get("frames") if starts else None
-    if before is not None and before != frames:
-        logger.info(
-            f"before: {before:,} training frames, now {frames:,}: epochs differ in length; "
+            f"before: {last['frames']:,} training frames, now {frames:,}: epochs differ in length; "
             "resuming with a different shuffle order"
         )
-
-
-def _headline(
-    config: Config,
-    track: TrackSpec,
-    model: PoseNetwork,
-    state: TrainState,
-    frames: int,
-    intervals: Intervals,
-    layout: sharding.Layout,
-) -> str:
-    parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
-    return (
-        f"{config.name}: {model.backbone} ({parameters / 1e6:.1f} M parameters) on {track.name}, "
-        f"{frames} frames at {track.crop_size} px, {intervals.total} steps of "
-        f"{config.optim.batch_size}, {layout}"
-    )

@@ -14,13 +14,12 @@ from a2j_jax.data.batch import Batch
 from a2j_jax.losses import Losses
 from a2j_jax.models.a2j import PoseNetwork
 from a2j_jax.models.decoding import Outputs
-from a2j_jax.runs.state import TrainState
+from a2j_jax.runs.experiment import Experiment
+from a2j_jax.runs.state import Metrics, TrainState, TrainStep
 from a2j_jax.training.optim import held_still, is_frozen, map_named
 
-Metrics = dict[str, jax.Array]
 # (batch, (B,) keys) -> normalised images (B, H, W, 1), joints (B, K, 3) in crop coordinates
 Prepare = Callable[[Batch, jax.Array], tuple[jax.Array, jax.Array]]
-TrainStep = Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Metrics]]
 
 
 class Objective(Protocol):
@@ -37,6 +36,24 @@ class _Share(NamedTuple):
     losses: Losses
     grads: Any
     batch_stats: Any
+
+
+def experiment_step(
+    experiment: Experiment, optimizer: optax.GradientTransformation, axis_name: str | None = None
+) -> TrainStep:
+    """The training step of an experiment; `axis_name` as in `make_train_step`."""
+    settings = experiment.config.optim
+    return make_train_step(
+        experiment.model.clone(axis_name=axis_name),
+        optimizer,
+        experiment.prepare,
+        experiment.objective,
+        axis_name,
+        accumulate=settings.accumulate,
+        frozen=settings.freeze,
+        ema_decay=settings.ema_decay,
+        skip_nonfinite=settings.skip_nonfinite_updates > 0,
+    )
 
 
 def make_train_step(

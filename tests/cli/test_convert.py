@@ -73,7 +73,10 @@ def test_a_body_in_the_plane(a2j: Command, tmp_path: Path) -> None:
     assert outcome.status == 0, outcome.err
     restored = restore(folder)
     assert tiny.same(restored.variables, weights.variables)
-    assert (restored.track, restored.model) == (get_track("k2hpd"), weights.model)
+    assert (restored.track, restored.model) == (
+        get_track("k2hpd"),
+        weights.model,
+    )
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """`a2j eval`: published predictions give the published number, a checkpoint gives a report."""
 
+import html
 import json
 import shutil
 import signal
@@ -75,8 +76,8 @@ def test_the_report_tells_the_command(a2j: Command, tmp_path: Path) -> None:
         "eval", "--predictions", labels, "--track", "nyu", "--labels", labels, "--out", out
     )  # fmt: skip
     assert outcome.status == 0, outcome.err
-    page = (out / "report.html").read_text()
-    path = f"&#x27;{labels}&#x27;"  # quoted for the shell, then for HTML
+    page = html.unescape((out / "report.html").read_text())
+    path = f"'{labels}'"  # quoted for the shell
     assert f"a2j eval --predictions {path} --track nyu --labels {path} --out {out}" in page
     assert json.loads((out / "scores.json").read_text())["mean_error_mm"] == 0.0
 

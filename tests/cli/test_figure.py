@@ -16,8 +16,8 @@ from a2j_jax.figures import votes
 from a2j_jax.figures.anchor_figures import row_without
 from a2j_jax.models.anchors import aggregate, anchor_grid
 from a2j_jax.runs.checkpoints import save_variables
+from a2j_jax.runs.experiment import resolve
 from a2j_jax.runs.load import restore
-from a2j_jax.training import assembly
 from tests import tiny
 from tests.cli.conftest import Command, Refused
 
@@ -25,7 +25,7 @@ SUFFIXES = (".csv", ".json", ".png", ".svg")
 
 
 def save(folder: Path, config: Config, seed: int = 0) -> Path:
-    model = assembly.make_model(config, assembly.track_of(config))
+    model = resolve(config).model
     save_variables(folder, tiny.made_up(tiny.shapes(model), seed), config)
     return folder
 

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 from a2j_jax.config_files import load_config
-from a2j_jax.evaluation.paper_tables import TABLES
+from a2j_jax.evaluation.published import TABLES
+from a2j_jax.runs.experiment import resolve
 from a2j_jax.runs.run_dir import kept_checkpoints
 from a2j_jax.tools.reproduce import base_config
-from a2j_jax.training import assembly
 from a2j_jax.weights.convert import official_from_variables
 from a2j_jax.weights.formats import write_state_dict
 from tests import tiny
@@ -32,7 +32,7 @@ def smoke_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def imagenet(path: Path) -> None:
     """A ResNet-18 of the smoke budget's width in torchvision's naming."""
     config = load_config("table9/imagenet", base_config("synthetic_hand", "smoke"))
-    model = assembly.make_model(config, assembly.track_of(config))
+    model = resolve(config).model
     variables = tiny.made_up(tiny.shapes(model))
     theirs = official_from_variables(variables, backbone="resnet18", joint_dims=3, head_depth=1)
     prefix = "Backbone.model."

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from a2j_jax.config_files import load_config
+from a2j_jax.runs.experiment import resolve
 from a2j_jax.runs.run_dir import ranking_metrics, read_config, read_starts, write_config
-from a2j_jax.training import assembly
 from a2j_jax.training.logs import METRICS_FILE, read_metrics
 from tests import tiny
 from tests.cli.conftest import Command, Refused
@@ -40,7 +40,7 @@ def test_train_go_on_evaluate_predict(
     outcome = a2j(*train)
     assert (outcome.status, outcome.out) == (0, ""), outcome.err
     assert "is built already" in outcome.err
-    assert read_config(workdir) == assembly.with_preset(tiny.config(tiny_data))
+    assert read_config(workdir) == resolve(tiny.config(tiny_data)).config
     assert 6 in ranking_metrics(workdir)
 
     outcome = a2j(*train, "--resume")

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from a2j_jax.evaluation.evaluate import Comparison, evaluate_batches
+from a2j_jax.evaluation.joint_files import JointSet
 from a2j_jax.tracks import TrackSpec, get_track, with_crop_size
 
 TRACK = with_crop_size(get_track("synthetic_hand"), 64)
@@ -47,7 +48,7 @@ def predict(batch: Any) -> Any:
 def batch(track: TrackSpec = TRACK, numbers: Any = range(FRAMES)) -> dict[str, Any]:
     """All frames in one; `numbers` are their numbers in the distribution."""
     rows = [example(n, track) for n in numbers]
-    return {name: np.stack([row[name] for row in rows]) for name in rows[0] if name != "frame_id"}
+    return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
 
 
 def comparison(track: TrackSpec = TRACK, numbers: Any = range(FRAMES)) -> Comparison:
@@ -57,10 +58,8 @@ def comparison(track: TrackSpec = TRACK, numbers: Any = range(FRAMES)) -> Compar
     return Comparison(
         spec=track,
         scores={"A2J": result.scores},
-        labels_uvd=result.frames.joints_uvd,
-        valid=result.frames.valid,
+        labels=result.frames,
         joints_uvd={"A2J": result.predictions.joints_uvd},
-        frames=result.frames,
         fetch=stored.__getitem__,
     )
 
@@ -70,9 +69,13 @@ def several(count: int = 3) -> Comparison:
     one = comparison()
     names = [f"method {n}" for n in range(count)]
     return dataclasses.replace(
-        one,
+        bare(one),
         scores=dict.fromkeys(names, one.scores["A2J"]),
         joints_uvd=dict.fromkeys(names, one.joints_uvd["A2J"]),
-        frames=None,
-        fetch=None,
     )
+
+
+def bare(one: Comparison) -> Comparison:
+    """The same without a data set: labels alone, of frames without names."""
+    labels = JointSet(one.labels.joints_uvd, one.labels.valid)
+    return dataclasses.replace(one, labels=labels, fetch=None)

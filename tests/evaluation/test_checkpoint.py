@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -13,8 +13,9 @@ from a2j_jax.errors import UserError
 from a2j_jax.evaluation import evaluate_run
 from a2j_jax.evaluation.scores import score_errors
 from a2j_jax.runs.checkpoints import save_variables
+from a2j_jax.runs.experiment import resolve
 from a2j_jax.runs.load import Restored
-from a2j_jax.training import assembly
+from a2j_jax.runs.run_dir import ranking_metrics
 from tests import tiny
 
 
@@ -26,7 +27,7 @@ def workdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def restored(config: Any, step: int = 6) -> Restored:
-    return Restored(None, {}, assembly.track_of(config), config, step, False)  # type: ignore[arg-type]
+    return Restored(resolve(config), {}, step, False)
 
 
 def test_a_joint_that_training_never_labels_leaves_no_baselines(
@@ -36,9 +37,9 @@ def test_a_joint_that_training_never_labels_leaves_no_baselines(
         raise UserError("1 of 21 joints are never labelled")
 
     monkeypatch.setattr(evaluate_run, "mean_pose", never)
-    track = assembly.track_of(tiny.config(tiny_data))
-    result: Any = None
-    assert evaluate_run.baselines(result, track, tiny_data, "train", 8) == {}
+    track = resolve(tiny.config(tiny_data)).track
+    data, frames = evaluate_run.SplitToScore(tiny_data, batch_size=8), cast(Any, None)
+    assert evaluate_run.baselines(frames, track, data, "train") == {}
     assert logged == ["no baselines: 1 of 21 joints are never labelled"]
 
 
@@ -99,15 +100,13 @@ def test_only_boxes_can_be_unclipped(workdir: Path, tiny_data: Path) -> None:
         evaluate_run.evaluate_checkpoint(workdir, data_dir=tiny_data, unclipped_boxes=True)
 
 
-def test_a_run_tells_its_best_and_its_final_epoch(
-    tiny_data: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_tells_its_best_and_its_final_epoch(tiny_data: Path) -> None:
     ranking = {3: {"error": 20.0, "frames": 16.0}, 6: {"error": 21.5, "frames": 16.0}}
-    monkeypatch.setattr(evaluate_run, "ranking_metrics", lambda _: ranking)
     config = tiny.config(tiny_data)
-    track = assembly.track_of(config)
+    track = resolve(config).track
     scores = {step: score_errors(np.full((4, 21), float(step)), track) for step in (6, 3)}
-    table = evaluate_run.run_table("run", restored(config), scores, tiny_data, "test")
+    data = evaluate_run.SplitToScore(tiny_data)
+    table = evaluate_run.run_table(ranking, restored(config), scores, data)
     assert table is not None
     assert table.columns == ("", "step", "epoch", "validation, while training (mm)", "test (mm)")
     # 64 training frames, batches of 8: an epoch has 8 steps.
@@ -117,22 +116,21 @@ def test_a_run_tells_its_best_and_its_final_epoch(
     )
 
 
-def test_the_best_may_be_the_final_one_and_training_frames_gone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(evaluate_run, "ranking_metrics", lambda _: {6: {"error": 20.0}})
+def test_the_best_may_be_the_final_one_and_training_frames_gone(tmp_path: Path) -> None:
     config = tiny.config()
-    track = assembly.track_of(config)
+    track = resolve(config).track
     scores = {6: score_errors(np.ones((4, 21)), track)}
-    table = evaluate_run.run_table("run", restored(config), scores, tmp_path, "test")
+    ranking, data = {6: {"error": 20.0}}, evaluate_run.SplitToScore(tmp_path)
+    table = evaluate_run.run_table(ranking, restored(config), scores, data)
     assert table is not None
     assert table.rows == (("best and final checkpoint", "6", "–", "20.00", "1.00"),)
 
 
 def test_a_converted_checkpoint_has_no_history(workdir: Path, tiny_data: Path) -> None:
-    config = tiny.config(tiny_data)
-    scores = {0: score_errors(np.ones((4, 21)), assembly.track_of(config))}
-    assert evaluate_run.run_table(workdir, restored(config, 0), scores, tiny_data, "test") is None
+    data = evaluate_run.SplitToScore(tiny_data)
+    assert (
+        evaluate_run.run_table(ranking_metrics(workdir), restored(tiny.config()), {}, data) is None
+    )
 
 
 def test_reports_of_different_things_go_to_different_folders(tmp_path):

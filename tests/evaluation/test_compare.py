@@ -104,7 +104,7 @@ def test_labels_of_a_file_win_over_the_data_sets(tmp_path: Path, data_dir: str) 
 
 
 def test_several_methods_and_the_report(tmp_path: Path, data_dir: str) -> None:
-    better = dataclasses.replace(everything(), joints_uvd=made_up.comparison().labels_uvd)
+    better = dataclasses.replace(everything(), joints_uvd=made_up.comparison().labels.joints_uvd)
     write_joints(tmp_path / "a.npz", everything())
     write_joints(tmp_path / "b.npz", better)
     scores = compare.compare_predictions(
@@ -123,10 +123,10 @@ def test_several_methods_and_the_report(tmp_path: Path, data_dir: str) -> None:
 
 
 def test_against_labels_alone(tmp_path: Path) -> None:
-    one = made_up.comparison()
-    valid = one.valid.copy()
+    uvd = made_up.comparison().labels.joints_uvd
+    valid = np.ones(uvd.shape[:2], bool)
     valid[3] = False
-    write_joints(tmp_path / "labels.npz", JointSet(one.labels_uvd, valid))
+    write_joints(tmp_path / "labels.npz", JointSet(uvd, valid))
     write_joints(tmp_path / "p.npz", everything())
     scores = compare.compare_predictions(
         {"A": tmp_path / "p.npz"}, made_up.TRACK, labels=tmp_path / "labels.npz"
@@ -137,8 +137,9 @@ def test_against_labels_alone(tmp_path: Path) -> None:
 
 def test_labels_of_some_frames_only(tmp_path: Path) -> None:
     """The seen subjects of HANDS 2017: predictions of all frames, labels of a part."""
-    one, part = made_up.comparison(), np.array([1, 4, 6])
-    write_joints(tmp_path / "labels.npz", JointSet(one.labels_uvd[part], index=part))
+    part = np.array([1, 4, 6])
+    uvd = made_up.comparison().labels.joints_uvd[part]
+    write_joints(tmp_path / "labels.npz", JointSet(uvd, index=part))
     write_joints(tmp_path / "p.npz", dataclasses.replace(everything(), index=np.arange(9)))
     scores = compare.compare_predictions(
         {"A": tmp_path / "p.npz"},

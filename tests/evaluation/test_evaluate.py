@@ -10,6 +10,7 @@ from a2j_jax import geometry
 from a2j_jax.data import crops
 from a2j_jax.errors import UserError
 from a2j_jax.evaluation.evaluate import (
+    center_distances,
     center_pose,
     evaluate_batches,
     mean_pose,
@@ -18,7 +19,8 @@ from a2j_jax.evaluation.evaluate import (
     score_constant_pose,
     with_unclipped_boxes,
 )
-from a2j_jax.tracks import get_track
+from a2j_jax.tracks import get_track, with_crop_size
+from tests.evaluation import made_up
 
 TRACKS = ("nyu", "itop_front", "k2hpd")
 
@@ -120,7 +122,7 @@ def test_without_labels_frames_are_predicted_but_not_scored() -> None:
     labelled, _ = predict_batches(oracle("nyu"), batched(data), track)
     data["valid"][:] = False
     predictions, frames = predict_batches(oracle("nyu"), batched(data), track)
-    assert not frames.labelled
+    assert not frames.labeled.any()
     np.testing.assert_array_equal(predictions.joints_uvd, labelled.joints_uvd)
     with pytest.raises(UserError, match="none of the 11 frames of track 'nyu' has a label"):
         evaluate_batches(oracle("nyu"), batched(data), track)
@@ -205,3 +207,37 @@ def test_joints_come_back_by_the_unclipped_box_on_request() -> None:
     found, _ = predict_batches(predict, with_unclipped_boxes(batches), track)
     np.testing.assert_allclose(found.joints_uvd[:, 0, :2], window[:, :2])
     np.testing.assert_allclose(found.joints_uvd[:, 1, :2], window[:, 2:])
+
+
+def test_around_a_center_the_distance_is_in_space() -> None:
+    one = made_up.comparison()
+    assert one.labels.valid is not None
+    one.labels.valid[2, 5] = False
+    distance, label = center_distances(one)
+    assert label == "distance from the crop center (mm)"
+    camera = made_up.TRACK.camera
+    assert camera is not None
+    points = geometry.uvd_to_xyz(one.labels.joints_uvd[3], camera)
+    center = geometry.uvd_to_xyz([320, 320, 700], camera)
+    np.testing.assert_allclose(distance[3], np.linalg.norm(points - center, axis=-1), rtol=1e-5)
+    assert np.isnan(distance[2, 5])
+    assert np.isfinite(distance).sum() == distance.size - 1
+
+
+def test_of_a_box_the_distance_is_in_the_crop() -> None:
+    distance, label = center_distances(made_up.comparison(with_crop_size(get_track("k2hpd"), 64)))
+    assert label == "distance from the crop center (px of the crop)"
+    np.testing.assert_allclose(distance, 20 * 64 / 80, rtol=1e-4)
+
+
+def test_without_a_data_set_the_mean_joint_stands_in() -> None:
+    bare = made_up.bare(made_up.comparison())
+    assert bare.labels.valid is not None
+    bare.labels.valid[0, :10] = False
+    distance, label = center_distances(bare)
+    assert label == "distance from the mean labeled joint (mm)"
+    assert np.isnan(distance[0, :10]).all()
+    assert made_up.TRACK.camera is not None
+    points = geometry.uvd_to_xyz(bare.labels.joints_uvd[0, 10:], made_up.TRACK.camera)
+    expected = np.linalg.norm(points - points.mean(0), axis=-1)
+    np.testing.assert_allclose(distance[0, 10:], expected)

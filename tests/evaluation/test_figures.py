@@ -89,6 +89,7 @@ def test_error_against_draws_a_line_and_a_band_per_method() -> None:
 def test_many_methods_and_long_names_leave_room_for_the_plot() -> None:
     many = {f"a rather long name of method {n}": scores(spread(n, 4.0)) for n in range(8)}
     figure = plots.success_curve(many)
+    figure.draw_without_rendering()
     box = figure.axes[0].get_position()
     assert box.height * figure.get_size_inches()[1] == pytest.approx(2.7, abs=0.3)
     legend = figure.axes[0].get_legend().get_window_extent(figure.canvas.get_renderer())

@@ -11,8 +11,9 @@ import pytest
 from a2j_jax.data import pipeline
 from a2j_jax.errors import UserError
 from a2j_jax.evaluation import compare
-from a2j_jax.evaluation.joint_files import JointSet, match_names, read_joints, write_joints
-from a2j_jax.evaluation.scores import marked, rows_of, score_joint_sets
+from a2j_jax.evaluation.joint_files import JointSet, read_joints, write_joints
+from a2j_jax.evaluation.pairing import match_names, rows_of
+from a2j_jax.evaluation.scores import marked, score_joint_sets
 from a2j_jax.files import MARK, is_ours
 from a2j_jax.track_files import find_track, track_from_dict
 from a2j_jax.tracks import TrackRecord, get_track

@@ -55,7 +55,7 @@ def test_map_is_strict_and_counts_only_labels() -> None:
     assert scores.per_joint[0] == 0.5
     assert np.isnan(scores.per_joint[8])
     assert scores.mean == pytest.approx(25 / 26)
-    out = json.loads(json.dumps(scores.to_json(), allow_nan=False))
+    out = json.loads(json.dumps(scores.json, allow_nan=False))
     assert out["map_10cm_groups"]["torso"] is None
     assert out["map_10cm_groups"]["shoulders"] == 1.0
 
@@ -90,8 +90,8 @@ def test_pdj_is_inclusive() -> None:
     labels[0, 1] = [0, 100]  # a torso of 100 px
     predicted = labels + np.array([5.0, 0.0])
     scores = score_predictions(predicted, labels, K2HPD)
-    assert scores.pdj is not None
-    assert scores.pdj.at[0.05] == 1.0
+    assert scores.protocol is not None
+    assert scores.protocol.parts["PDJ at 0.05"] == 1.0
 
 
 def test_pdj_leaves_out_what_is_not_labelled() -> None:
@@ -103,9 +103,9 @@ def test_pdj_leaves_out_what_is_not_labelled() -> None:
     errors[:, 18] = np.nan
     scores = score_pdj(errors, labels, K2HPD)
     assert scores is not None
-    assert scores.at[0.05] == 1.0
-    assert np.isnan(scores.mean_per_joint[18])
-    assert scores.to_json()["pdj_per_joint"]["0.20"][18] is None
+    assert scores.parts["PDJ at 0.05"] == 1.0
+    assert np.isnan(scores.per_joint[18])
+    assert scores.json["pdj_per_joint"]["0.20"][18] is None
     assert score_pdj(errors, labels, get_track("nyu")) is None  # a skeleton without a torso
     assert score_pdj(np.full((4, 19), np.nan), labels, K2HPD) is None
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from a2j_jax.data import pipeline
-from a2j_jax.evaluation.provenance import dataset_facts, track_facts
+from a2j_jax.evaluation.provenance import closing_facts, dataset_facts
+from a2j_jax.runs.experiment import resolve
 from a2j_jax.tracks import get_track
-from a2j_jax.training import assembly
 from tests import tiny
 
 NYU, ITOP = get_track("nyu"), get_track("itop_front")
@@ -50,12 +50,12 @@ def test_older_data_sets_say_less(facts, metadata: Any) -> None:
 
 
 def test_a_real_one(tiny_data: Path) -> None:
-    track = assembly.track_of(tiny.config())
+    track = resolve(tiny.config()).track
     found = dict(dataset_facts(tiny_data, track, "test"))
     assert Path(found["data set"]).is_dir()
 
 
 def test_the_track_tells_its_notes() -> None:
-    text = " ".join(text for _, text in track_facts(NYU))
+    text = " ".join(text for _, text in closing_facts(NYU))
     assert "Tompson" in text
     assert "14 of the 36 joints" in text

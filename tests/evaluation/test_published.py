@@ -14,10 +14,12 @@ from a2j_jax import losses
 from a2j_jax.cli import figure_command
 from a2j_jax.config import OptimConfig
 from a2j_jax.evaluation.published import (
-    published_rows,
+    TABLES as PAPER_TABLES,
+)
+from a2j_jax.evaluation.published import (
+    Row,
     published_speed,
     published_table,
-    row_note,
     row_values,
 )
 from a2j_jax.evaluation.scores import score_errors, score_predictions
@@ -94,11 +96,11 @@ def ours(path: tuple[str, ...]) -> set[Any]:
             return {row.values.get(KEYS.get(key, key))}
         case (("table7" | "table9") as table, measure, row):
             track = "nyu" if measure == "nyu_mean_error_mm" else "itop_front"
-            return set(published_rows(table, track)[ROWS[row]].values())
+            return set(paper_row(table, ROWS[row]).values[track].values())
         case ("table8_k2hpd", row, key):
-            return {published_rows("table8", "k2hpd")[ROWS[row]][key]}
+            return {paper_row("table8", ROWS[row]).values["k2hpd"][key]}
         case ("table10", track, row, key):
-            return {published_rows("table10", track)[row][key]}
+            return {paper_row("table10", row).values[track][key]}
         case ("section4.4", "device"):
             return {getattr(published_speed("nyu"), "device", None)}
         case ("section4.4", subject, key):
@@ -110,6 +112,11 @@ def ours(path: tuple[str, ...]) -> set[Any]:
         case ("section3.2" | "section4.1.3", name):
             return set(constant(name))
     raise AssertionError(path)
+
+
+def paper_row(table: str, name: str) -> Row:
+    (row,) = (row for row in PAPER_TABLES[table].rows if row.name == name)
+    return row
 
 
 def leaves(node: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -176,19 +183,19 @@ def test_means_of_table_5_follow_from_their_groups_but_for_the_one_that_is_noted
 
 
 def test_a2j_in_another_table_has_the_numbers_of_its_own() -> None:
-    assert row_values("table7", "a2j", "nyu", is_a2j=True) == {"fps": 105.06, "mean_error_mm": 8.61}
-    assert row_values("table8", "a2j", "nyu", is_a2j=True)["mean_error_mm"] == 8.61
-    assert row_values("table8", "global_regression", "nyu", is_a2j=False) == {}
-    assert row_values("table8", "a2j", "k2hpd", is_a2j=True)["pdj_mean"] == 91.7
-    assert "10.08" in row_note("table9", "nyu")
-    assert row_note("table9", "itop_front") == ""
+    assert row_values("table7", "a2j", "nyu") == {"fps": 105.06, "mean_error_mm": 8.61}
+    assert row_values("table8", "a2j", "nyu")["mean_error_mm"] == 8.61
+    assert row_values("table8", "global_regression", "nyu") == {}
+    assert row_values("table8", "a2j", "k2hpd")["pdj_mean"] == 91.7
+    assert "10.08" in PAPER_TABLES["table9"].notes["nyu"]
+    assert PAPER_TABLES["table9"].notes.keys() == {"nyu"}
 
 
 def test_tracks_that_nobody_published_have_none() -> None:
     for track in set(TRACKS) - set(TABLES.values()) | {"my_own"}:
         assert published_table(track) is None
         assert published_speed(track) is None
-        assert row_values("table7", "a2j", track, is_a2j=True) == {}
+        assert row_values("table7", "a2j", track) == {}
 
 
 def test_ours_has_the_tables_units() -> None:

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from rich.console import Console
 
 from a2j_jax import pictures
 from a2j_jax.errors import UserError
-from a2j_jax.evaluation import report
+from a2j_jax.evaluation import plots, report
 from a2j_jax.evaluation.joint_files import JointSet
 from a2j_jax.evaluation.scores import marked, score_errors, score_predictions
 from a2j_jax.evaluation.tables import Table
@@ -102,7 +103,7 @@ def test_a_report_replaces_an_earlier_one_entirely_or_not_at_all(
     def contents() -> dict[str, bytes]:
         return {path.name: path.read_bytes() for path in tmp_path.iterdir()}
 
-    uvd = made_up.comparison().labels_uvd
+    uvd = made_up.comparison().labels.joints_uvd
     told: dict[str, Any] = {"contents": {"frames": 9}, "predictions": JointSet(uvd)}
     (tmp_path / "mine.txt").write_text("mine")
     (tmp_path / "per_joint_protocol.png").write_bytes(b"mine, not drawn here")
@@ -161,7 +162,7 @@ def test_the_page_tells_everything(tmp_path: Path) -> None:
     )
     assert "nyu_center_test.mat (8,252 frames)" in text
     assert "final checkpoint" in text
-    assert "a2j eval --workdir &#x27;my run&#x27; --out &lt;here&gt;" in text
+    assert "a2j eval --workdir &#39;my run&#39; --out &lt;here&gt;" in text
     mean = made_up.comparison().scores["A2J"].mean_error
     assert f"{mean:.2f}" in text
     assert text.count("<svg") == len(PLOTS)
@@ -219,14 +220,12 @@ def test_baselines_are_neither_headline_nor_drawn(tmp_path: Path) -> None:
 
 def test_frames_without_labels_do_not_disturb(tmp_path: Path) -> None:
     one = made_up.comparison()
-    errors, valid = one.scores["A2J"].errors.copy(), one.valid.copy()
+    errors, valid = one.scores["A2J"].errors.copy(), np.ones((9, 21), bool)
     errors[4], valid[4] = np.nan, False
-    labels = one.labels_uvd.copy()
-    labels[4] = np.nan
+    uvd = one.labels.joints_uvd.copy()
+    uvd[4] = np.nan
     scores = {"A2J": score_errors(errors, one.spec)}
-    bare = dataclasses.replace(
-        one, scores=scores, valid=valid, labels_uvd=labels, frames=None, fetch=None
-    )
+    bare = dataclasses.replace(one, scores=scores, labels=JointSet(uvd, valid), fetch=None)
     assert "frame 4<" not in page(bare, tmp_path)
 
 
@@ -291,3 +290,65 @@ def test_bodies_have_the_headline_of_their_protocol(tmp_path: Path) -> None:
     text = page(made_up.comparison(with_crop_size(get_track("itop_front"), 64)), tmp_path)
     assert "lower body" in text
     assert "success AUC, 0–80 mm" not in text
+
+
+EVIL = "<script>alert('1')</script> & \"more\""
+VOID = {"meta", "img", "br"}
+
+
+class Balanced(HTMLParser):
+    """Complains about an element that is closed in the wrong place or never."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.seen: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: Any) -> None:
+        self.seen.append(tag)
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: Any) -> None:
+        self.seen.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+@pytest.mark.parametrize("side", [1, 3])
+def test_a_page_is_well_formed_and_nothing_escapes(side: int) -> None:
+    tile = {"png": "iVBORw==", "error": EVIL, "caption": "A2J"}
+    bars = plots.joint_bars({EVIL: [1.0, 2.0, 3.0]}, ("one", "two"), EVIL)
+    text = report.render_page(
+        EVIL,
+        subtitle=EVIL,
+        cards=[{"value": EVIL, "unit": EVIL, "label": EVIL}],
+        tables=[Table(EVIL, ("", EVIL), ((EVIL, EVIL),), notes=(EVIL,))],
+        plots=[report.Plot("per_joint", bars, EVIL, EVIL)],
+        frames={EVIL: [{"title": EVIL, "tiles": [tile] * side}] * 2},
+        command=EVIL,
+        facts=[(EVIL, EVIL)],
+    )
+    parser = Balanced()
+    parser.feed(text)
+    assert not parser.open
+    assert "script" not in parser.seen
+    assert text.startswith("<!DOCTYPE html>")
+    assert f"--side: {side}" in text
+    assert text.count('class="group"') == 2
+    assert text.count("data:image/png;base64,iVBORw==") == 2 * side
+    svg = text[text.index("<svg") : text.index("</svg>")]  # in the page's own colors
+    assert "currentColor" in svg
+    assert plots.INK not in svg
+    assert plots.GRID not in svg
+
+
+def test_a_table_has_heads_and_marks_the_strong_row() -> None:
+    table = Table("t", ("", "A", "B"), (("x", "1.0", "–"), ("y", "2.0", "words")), frozenset({1}))
+    text = report.render_page("title", tables=[table])
+    assert '<th scope="col">A</th>' in text
+    assert '<tr><th scope="row">x</th><td>1.0</td><td>–</td></tr>' in text
+    assert '<tr class="strong"><th scope="row">y</th>' in text
+    assert '<td class="text">words</td>' in text
+    assert "<section>" not in text  # a section without contents

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from a2j_jax import geometry
 from a2j_jax.errors import UserError
 from a2j_jax.evaluation.joint_files import JointSet, read_joints
 from a2j_jax.evaluation.scores import score_errors, score_joint_sets, score_predictions
@@ -59,8 +58,8 @@ def test_millimetres_come_from_the_camera() -> None:
     uvd = np.full((1, 14, 3), 400.0)
     moved = uvd + np.array([1.0, 0.0, 0.0])  # one pixel at 400 mm is 400/fx mm
     assert score_predictions(moved, uvd, NYU).mean_error == pytest.approx(400 / 588.03)
-    other = geometry.Camera(100.0, 100.0, 0.0, 0.0)
-    assert score_predictions(moved, uvd, NYU, camera=other).mean_error == pytest.approx(4.0)
+    other = np.array([[100.0, 100.0, 0.0, 0.0]])
+    assert score_predictions(moved, uvd, NYU, cameras=other).mean_error == pytest.approx(4.0)
 
 
 def test_unlabelled_joints_do_not_count() -> None:

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from a2j_jax.errors import UserError
-from a2j_jax.evaluation.scores import frame_numbers, read_subsets, score_errors, with_subsets
-from a2j_jax.evaluation.tables import main_table, paper_table
+from a2j_jax.evaluation.pairing import frame_numbers, read_subsets
+from a2j_jax.evaluation.scores import score_errors, with_subsets
+from a2j_jax.evaluation.tables import paper_table, score_tables
 from a2j_jax.tracks import get_track
 
 HANDS = get_track("hands2017")
@@ -105,7 +106,7 @@ def test_a_subset_is_scored_by_frame_number() -> None:
     assert told["subsets"]["seen"]["mean_error_mm"] == 3.5
     assert told["subsets"]["seen"]["frames"] == 2
     assert told["subsets"]["unseen"]["mean_error_mm"] == 2.0
-    labels_of_rows = [row[0] for row in main_table(scores).rows]
+    labels_of_rows = [row[0] for row in score_tables(scores)[0][0].rows]
     assert "mean error, seen (2 frames)" in labels_of_rows
     paper = paper_table("hands2017", scores)
     assert paper is not None

@@ -51,8 +51,8 @@ def test_k2hpd_has_its_ratios() -> None:
     scores = {"A": score_predictions(labels + 1e-3, labels, track)}
     together, by_joint = tables.score_tables(scores)
     pdj = cells(together[1])
-    assert pdj["mean"] == ("100.00%",)
-    assert {"at 0.05 of the torso", "at 0.20 of the torso"} <= pdj.keys()
+    assert pdj["all joints"] == ("100.00%",)
+    assert {"PDJ at 0.05", "PDJ at 0.20"} <= pdj.keys()
     assert by_joint[1].title == "mean PDJ of each joint"
 
 

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from a2j_jax.errors import UserError
-from a2j_jax.evaluation import joint_formats
 from a2j_jax.evaluation.joint_formats import read_rows
 
 VALUES = [[1.5, -2.0, 300.0], [4.0, 5e-3, 6e2]]
@@ -59,8 +58,7 @@ def test_not_a_number_is_a_number(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_rows(tmp_path / "rows.txt").values, expected)
 
 
-def test_blocks_join(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(joint_formats, "_BLOCK_BYTES", 100)
+def test_many_rows(tmp_path: Path) -> None:
     values = np.random.default_rng(0).normal(0, 100, (50, 6))
     np.savetxt(tmp_path / "rows.txt", values, fmt="%.17g")
     rows = read_rows(tmp_path / "rows.txt")

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from a2j_jax import pictures
-from a2j_jax.errors import UserError
 from a2j_jax.evaluation import plots
 from tests.evaluation import made_up
 
@@ -48,8 +47,7 @@ def test_a_frame_is_fetched_by_its_place_in_the_split() -> None:
     """Frames were skipped: numbers 0, 5, 10 … of the distribution are places 0, 1, 2 … of the split."""
     numbers = range(0, 45, 5)
     gaps = made_up.comparison(numbers=numbers)
-    assert gaps.frames is not None
-    np.testing.assert_array_equal(gaps.frames.index, list(numbers))
+    np.testing.assert_array_equal(gaps.labels.index, list(numbers))
     tile = plots.frame_tile(gaps, 3, "A2J")
     assert tile.depth.max() == 700 + 15
     assert plots.frame_name(gaps, 3) == "made_up/15"
@@ -58,23 +56,24 @@ def test_a_frame_is_fetched_by_its_place_in_the_split() -> None:
 
 def test_a_frame_without_a_name_has_its_number() -> None:
     gaps = made_up.comparison(numbers=range(0, 45, 5))
-    assert plots.frame_name(dataclasses.replace(gaps, fetch=None), 3) == "frame 15"
-    assert plots.frame_name(dataclasses.replace(gaps, fetch=None, frames=None), 3) == "frame 3"
+    unnamed = dataclasses.replace(gaps.labels, frame_id=None)
+    assert plots.frame_name(dataclasses.replace(gaps, labels=unnamed), 3) == "frame 15"
+    assert plots.frame_name(made_up.bare(gaps), 3) == "frame 3"
 
 
 def test_labels_of_another_file_replace_the_stored_ones() -> None:
     one = made_up.comparison()
-    moved = dataclasses.replace(one, labels_uvd=one.labels_uvd + 10)
+    labels = dataclasses.replace(one.labels, joints_uvd=one.labels.joints_uvd + 10)
+    moved = dataclasses.replace(one, labels=labels)
     before, after = (np.asarray(plots.frame_tile(c, 2, "A2J").truth_uv) for c in (one, moved))
     np.testing.assert_allclose(after - before, 8.0)
 
 
 def test_without_a_data_set_the_skeletons_are_drawn_on_white() -> None:
-    bare = dataclasses.replace(made_up.comparison(), fetch=None, frames=None)
-    valid = bare.valid.copy()
-    valid[8, 3] = False
-    bare.labels_uvd[8, 3] = np.nan
-    tile = plots.frame_tile(dataclasses.replace(bare, valid=valid), 8, "A2J")
+    bare = made_up.bare(made_up.comparison())
+    bare.labels.joints_uvd[8, 3] = np.nan
+    valid = bare.labels.labeled
+    tile = plots.frame_tile(bare, 8, "A2J")
     assert not tile.depth.any()
     size = tile.depth.shape[0]
     uv = np.concatenate([np.asarray(tile.joints_uv), np.asarray(tile.truth_uv)[valid[8]]])
@@ -96,11 +95,3 @@ def test_the_sheet_has_three_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert [tile.title.split(" ")[0] for tile in drawn] == [
         *("best", "best"), *("median", "median"), *("worst", "worst")
     ]  # fmt: skip
-
-
-def test_the_sheet_of_examples(tmp_path: Path) -> None:
-    examples = [made_up.example(n) for n in range(3)]
-    path = plots.examples_sheet(examples, made_up.TRACK, tmp_path / "show.png")
-    assert path.stat().st_size > 1000
-    with pytest.raises(UserError, match="no examples"):
-        plots.examples_sheet([], made_up.TRACK, tmp_path / "none.png")

@@ -13,19 +13,17 @@ from a2j_jax.errors import UserError
 from a2j_jax.figures import votes
 from a2j_jax.models.anchors import Heads, aggregate, anchor_grid, anchor_weights
 from a2j_jax.runs.checkpoints import save_variables
+from a2j_jax.runs.experiment import resolve
 from a2j_jax.runs.load import Restored
 from a2j_jax.skeletons import HANDS2017, ITOP, K2HPD, NYU, Skeleton
 from a2j_jax.tracks import TrackSpec
-from a2j_jax.training import assembly
 from tests import tiny
 from tests.evaluation import made_up
 
 
 def restored(track: str = "synthetic_hand") -> Restored:
     config = tiny.config(track=track)
-    spec = assembly.track_of(config)
-    model = assembly.make_model(config, spec)
-    return Restored(model, tiny.variables(track), spec, config, 7, False)
+    return Restored(resolve(config), tiny.variables(track), 7, False)
 
 
 def examples(track: TrackSpec, positions: Any = (2, 5)) -> dict[int, Any]:
@@ -144,7 +142,7 @@ def test_named_joints() -> None:
 def test_anchors_without_weights_cannot_be_drawn(change: dict[str, Any], tmp_path: Any) -> None:
     config = tiny.config()
     config = dataclasses.replace(config, model=dataclasses.replace(config.model, **change))
-    model = assembly.make_model(config, assembly.track_of(config))
+    model = resolve(config).model
     save_variables(tmp_path / "run", tiny.made_up(tiny.shapes(model)), config)
     with pytest.raises(UserError, match="no weight to draw"):
         votes.restore_anchors(tmp_path / "run")

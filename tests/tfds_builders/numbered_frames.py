@@ -12,20 +12,22 @@ from functools import partial
 import numpy as np
 
 from a2j_jax.data import crops
-from a2j_jax.tracks import TrackSpec
-from tfds_builders.base import DepthPoseBuilder
-from tfds_builders.examples import Skipped, make_example
+from a2j_jax.tracks import TrackSpec, get_track, with_crop_size
+from tfds_builders.build import prepare
+from tfds_builders.shards import Skipped, make_example
+
+TRACK = with_crop_size(get_track("synthetic_hand"), 16)
 
 
 @dataclass(frozen=True)
 class NumberedFrames:
     """Frame i shows 500 + i mm everywhere; its first joint lies i px from the left."""
 
-    track: TrackSpec
+    track: TrackSpec = TRACK
     train: int = 10
     test: int = 0
     killed_at: int | None = None
-    mislabelled: bool = False
+    mislabeled: bool = False
     broken: tuple[int, ...] = ()
     seconds: float = 0.0  # per frame
 
@@ -43,7 +45,7 @@ class NumberedFrames:
                 continue
             if index == self.killed_at:
                 os.kill(os.getpid(), signal.SIGKILL)
-            yield numbered_example(self.track, split, index, 36 if self.mislabelled else 21)
+            yield numbered_example(self.track, split, index, 36 if self.mislabeled else 21)
 
     def spec(self):
         return {"frames": self.frames(), "crop_size": self.track.crop_size}
@@ -69,5 +71,6 @@ def numbered_example(track, split, index, num_joints):
     )
 
 
-class SyntheticHand(DepthPoseBuilder, skip_registration=True):
-    """Builds under the name of the track, as every builder does."""
+def build_numbered(data_dir, how=None, track=TRACK, **changes):
+    """Builds a data set of such frames."""
+    return prepare(track, NumberedFrames(track, **changes), data_dir, how)

@@ -5,23 +5,18 @@ import pytest
 import tensorflow_datasets as tfds
 
 from a2j_jax.errors import UserError
-from a2j_jax.tracks import get_track, with_crop_size
-from tfds_builders.base import DepthPoseConfig, _keyed_examples
-from tfds_builders.build import How, prepare
-from tfds_builders.examples import Skipped
-
-TRACK = with_crop_size(get_track("synthetic_hand"), 16)
-pytestmark = pytest.mark.usefixtures("importable")
+from tests.tfds_builders.numbered_frames import TRACK, NumberedFrames, build_numbered
+from tfds_builders.base import DepthPoseConfig, _keyed_examples, builder_named
+from tfds_builders.build import How
+from tfds_builders.shards import Skipped
 
 
 @pytest.mark.filterwarnings("ignore")  # Beam's own
 def test_beam_writes_the_same_examples_in_the_same_order(tmp_path):
     pytest.importorskip("apache_beam", reason="needs the extra a2j-jax[beam]")
-    from numbered_frames import NumberedFrames, SyntheticHand
-
-    reader = NumberedFrames(TRACK, train=600, test=3, broken=(0, 7, 599))
-    plain = prepare(SyntheticHand, TRACK, reader, tmp_path / "plain", How(num_shards=3))
-    beam = prepare(SyntheticHand, TRACK, reader, tmp_path / "beam", How(1, 3, beam_options=""))
+    frames = {"train": 600, "test": 3, "broken": (0, 7, 599)}
+    plain = build_numbered(tmp_path / "plain", How(num_shards=3), **frames)
+    beam = build_numbered(tmp_path / "beam", How(1, 3, beam_options=""), **frames)
     ours, theirs = (tfds.builder_from_directory(folder) for folder in (plain, beam))
     assert ours.info.metadata == theirs.info.metadata
     assert (plain / "skipped.tsv").read_text() == (beam / "skipped.tsv").read_text()
@@ -38,7 +33,6 @@ def test_examples_are_in_order_whatever_their_numbers_and_missing_frames_are_fou
     tmp_path, spread
 ):
     """`index` is the number in a frame's name, where it has one: not always its position."""
-    from numbered_frames import NumberedFrames, SyntheticHand
 
     class Spread(NumberedFrames):
         def read(self, split, indices):
@@ -52,14 +46,12 @@ def test_examples_are_in_order_whatever_their_numbers_and_missing_frames_are_fou
     assert [key for key, _ in keyed] == [2, 3, 5]
     assert [example["index"] for _, example in keyed] == [2 * spread, 3 * spread, 5 * spread]
     config = DepthPoseConfig(name="crop16", track=TRACK, reader=reader)
-    builder = SyntheticHand(data_dir=tmp_path, config=config)
+    builder = builder_named("synthetic_hand")(data_dir=tmp_path, config=config)
     left_out = builder._left_out("train", 6, {0, 2 * spread, 3 * spread, 5 * spread})
     assert [skipped.frame_id for skipped in left_out] == ["train/1", "train/4"]
 
 
 def test_without_beam_the_extra_is_named(tmp_path, monkeypatch):
-    from numbered_frames import NumberedFrames, SyntheticHand
-
     monkeypatch.setitem(__import__("sys").modules, "apache_beam.options.pipeline_options", None)
     with pytest.raises(UserError, match=r"needs Apache Beam: pip install 'a2j-jax\[beam\]'"):
-        prepare(SyntheticHand, TRACK, NumberedFrames(TRACK), tmp_path, How(beam_options=""))
+        build_numbered(tmp_path, How(beam_options=""))

@@ -1,9 +1,14 @@
-"""Building: what comes out, what is never overwritten, what a killed build leaves."""
+"""Builds: results, endings, two at once, and what dead ones have left."""
 
 import errno
+import fcntl
+import os
 import re
+import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,17 +16,18 @@ import tensorflow_datasets as tfds
 
 from a2j_jax.data import pipeline
 from a2j_jax.errors import UserError
-from a2j_jax.tracks import get_track, with_crop_size
-from tfds_builders.build import How, build, prepare, read_spec
+from a2j_jax.tracks import with_crop_size
+from tests.tfds_builders.numbered_frames import TRACK, NumberedFrames, build_numbered
+from tfds_builders import base
+from tfds_builders.build import DATASETS, How, build, claimed, get_dataset, prepare, read_spec
 
-TRACK = with_crop_size(get_track("synthetic_hand"), 16)
-pytestmark = pytest.mark.usefixtures("importable")
-
-
-def build_numbered(data_dir, track=TRACK, how=None, **changes):
-    from numbered_frames import NumberedFrames, SyntheticHand
-
-    return prepare(SyntheticHand, track, NumberedFrames(track, **changes), data_dir, how)
+ROOT = Path(__file__).parents[2]
+PARENT = "synthetic_hand/crop16"
+BUILD = """
+import sys
+from tests.tfds_builders.numbered_frames import build_numbered
+from tfds_builders.build import How
+"""
 
 
 def contents(folder):
@@ -29,13 +35,25 @@ def contents(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
+def splits_of(folder):
+    builder = tfds.builder_from_directory(folder)
+    return {split: builder.as_data_source(split=split) for split in builder.info.splits}
+
+
+# --- Results
+
+
 def test_a_build_holds_every_frame_in_order(tmp_path, capsys):
     folder = build_numbered(tmp_path, train=12, test=5)
-    assert folder == tmp_path / "synthetic_hand" / "crop16" / "1.0.0"
-    builder = tfds.builder_from_directory(folder)
-    train, test = (builder.as_data_source(split=split) for split in ("train", "test"))
-    assert (len(train), len(test)) == (12, 5)
-    for i, example in enumerate(train):
+    # It leaves its own folder only.
+    assert [path for path in tmp_path.rglob("*") if path.is_dir()] == [
+        tmp_path / "synthetic_hand",
+        tmp_path / PARENT,
+        folder,
+    ]
+    splits = splits_of(folder)
+    assert {split: len(source) for split, source in splits.items()} == {"train": 12, "test": 5}
+    for i, example in enumerate(splits["train"]):
         assert example["index"] == i
         assert np.all(example["canvas"] == 500 + i)
         assert example["frame_id"] == f"train/{i}".encode()
@@ -45,30 +63,31 @@ def test_a_build_holds_every_frame_in_order(tmp_path, capsys):
     assert re.search(r"train +│ +12 │", out.err)
     assert "17 frames in" in out.err
     assert "frames/s" in out.err
+    # Frame i shows 500 + i mm around a center at 500 + i mm.
+    metadata = tfds.builder_from_directory(folder).info.metadata
+    assert metadata["statistics"] == {"mean": 0.0, "std": 0.0}
+    assert "manual_download" not in metadata
 
 
 def test_neither_processes_nor_shards_change_what_is_read(tmp_path):
-    alone = build_numbered(tmp_path / "1", how=How(num_shards=3), train=20, broken=(0, 7, 19))
-    together = build_numbered(
-        tmp_path / "2", how=How(num_processes=2, num_shards=3), train=20, broken=(0, 7, 19)
-    )
+    frames = {"train": 20, "broken": (0, 7, 19)}
+    alone = build_numbered(tmp_path / "1", How(num_shards=3), **frames)
+    together = build_numbered(tmp_path / "2", How(num_processes=2, num_shards=3), **frames)
     assert contents(alone) == contents(together)
     assert len(list(alone.glob("*.array_record*"))) == 3
-    single = build_numbered(tmp_path / "3", train=20, broken=(0, 7, 19))
-    one, other = (
-        tfds.builder_from_directory(folder).as_data_source(split="train")
-        for folder in (alone, single)
-    )
-    assert [e["index"] for e in one] == [e["index"] for e in other]
-    assert [e["index"] for e in one] == [i for i in range(20) if i not in (0, 7, 19)]
+    single = build_numbered(tmp_path / "3", **frames)
+    kept = [i for i in range(20) if i not in frames["broken"]]
+    for folder in (alone, single):
+        assert [e["index"] for e in splits_of(folder)["train"]] == kept
 
 
 def test_frames_left_out_are_counted_and_named(tmp_path, capsys):
     folder = build_numbered(tmp_path, train=12, broken=(3, 4))
-    said = capsys.readouterr().err
-    assert "warning: 2 frames of train left out: is broken (the first: train/3)" in said
-    rows = (folder / "skipped.tsv").read_text().splitlines()
-    assert rows == [
+    assert (
+        "warning: 2 frames of train left out: is broken (the first: train/3)"
+        in capsys.readouterr().err
+    )
+    assert (folder / "skipped.tsv").read_text().splitlines() == [
         "split\tindex\tframe\treason",
         "train\t3\ttrain/3\tis broken",
         "train\t4\ttrain/4\tis broken",
@@ -79,20 +98,41 @@ def test_frames_left_out_are_counted_and_named(tmp_path, capsys):
 
 
 def test_a_shard_without_a_usable_frame_disappears(tmp_path):
-    folder = build_numbered(tmp_path, how=How(num_shards=4), train=8, broken=(2, 3))
+    folder = build_numbered(tmp_path, How(num_shards=4), train=8, broken=(2, 3))
     assert len(list(folder.glob("*.array_record*"))) == 3
     assert pipeline.num_frames(tmp_path, TRACK, "train") == 6
-    message = "none of the 2 frames of split 'train' could be used; the first, train/0: is broken"
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(UserError, match=r"none of the 2 frames of split 'train'.*train/0: is brok"):
         build_numbered(tmp_path / "none", train=2, broken=(0, 1))
     assert not (tmp_path / "none").exists()
 
 
-def test_the_crops_mean_and_std_are_kept(tmp_path):
-    """Frame i shows 500 + i mm around a centre at 500 + i mm: zero, and the far frame edge never."""
-    folder = build_numbered(tmp_path, train=5, test=3)
-    metadata = tfds.builder_from_directory(folder).info.metadata
-    assert metadata["statistics"] == {"mean": 0.0, "std": 0.0}
+def test_another_crop_size_goes_beside_it(tmp_path):
+    build_numbered(tmp_path, train=4)
+    other = with_crop_size(TRACK, 32)
+    assert build_numbered(tmp_path, track=other, train=4).parent.name == "crop32"
+    for track in (TRACK, other):
+        builder = pipeline.find_dataset(tmp_path, track)
+        assert builder.info.features["canvas"].shape == (track.canvas_size,) * 2
+
+
+def test_splits_without_frames_are_left_out(tmp_path):
+    assert list(splits_of(build_numbered(tmp_path, train=0, test=2))) == ["test"]
+
+
+@pytest.mark.parametrize("track", DATASETS)
+def test_a_folder_without_a_data_set_tells_what_to_download(tmp_path, track):
+    source = get_dataset(track)
+    with pytest.raises(UserError) as error:
+        source(tmp_path).splits()
+    assert str(tmp_path) in str(error.value)
+    assert "\n" not in str(error.value)
+    assert error.value.instructions == source.DOWNLOAD
+    assert "--manual_dir" in source.DOWNLOAD
+    builder = base.builder_named(track)
+    assert builder.name == track
+
+
+# --- Endings
 
 
 def test_a_full_disk_and_a_closed_folder_get_one_line(tmp_path, monkeypatch):
@@ -101,21 +141,21 @@ def test_a_full_disk_and_a_closed_folder_get_one_line(tmp_path, monkeypatch):
         def fail(*_, number=number):
             raise OSError(number, "as the system says")
 
-        monkeypatch.setattr("tfds_builders.base.write_shards", fail)
+        monkeypatch.setattr(base, "write_shards", fail)
         with pytest.raises(UserError, match=f"{message}.*nothing was kept"):
             build_numbered(tmp_path)
-        assert list(tmp_path.glob("synthetic_hand/crop16/*")) == []
+        assert list(tmp_path.glob(f"{PARENT}/*")) == []
 
 
 def test_an_interrupted_build_leaves_nothing_and_says_so(tmp_path, monkeypatch, capsys):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("tfds_builders.base.write_shards", interrupt)
+    monkeypatch.setattr(base, "write_shards", interrupt)
     with pytest.raises(KeyboardInterrupt):
         build_numbered(tmp_path)
     assert "nothing was kept" in capsys.readouterr().err
-    assert list(tmp_path.glob("synthetic_hand/crop16/*")) == []
+    assert list(tmp_path.glob(f"{PARENT}/*")) == []
 
 
 def test_the_same_again_is_reused_and_another_is_refused(tmp_path, capsys):
@@ -123,45 +163,14 @@ def test_the_same_again_is_reused_and_another_is_refused(tmp_path, capsys):
     before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
     assert build_numbered(tmp_path, train=4) == folder
     assert "built already" in capsys.readouterr().err
-    message = r"holds another data set \(frames train: 4 there, 5 wanted\); delete that folder"
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(UserError, match=r"frames train: 4 there, 5 wanted.*--data_dir") as refused:
         build_numbered(tmp_path, train=5)
+    assert str(folder) in str(refused.value)
     assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
 
 
-def test_a_build_leaves_its_own_folder_only(tmp_path):
-    folder = build_numbered(tmp_path, train=4)
-    assert [path for path in tmp_path.rglob("*") if path.is_dir()] == [
-        tmp_path / "synthetic_hand",
-        folder.parent,
-        folder,
-    ]
-
-
-def test_what_was_downloaded_is_in_the_metadata(tmp_path):
-    from numbered_frames import NumberedFrames, SyntheticHand
-
-    reader = NumberedFrames(TRACK, train=2)
-    folder = prepare(SyntheticHand, TRACK, reader, tmp_path, manual_download="this\nand that")
-    assert tfds.builder_from_directory(folder).info.metadata["manual_download"] == "this\nand that"
-
-
-def test_another_crop_size_goes_beside_it(tmp_path):
-    build_numbered(tmp_path, train=4)
-    other = with_crop_size(TRACK, 32)
-    assert build_numbered(tmp_path, other, train=4).parent.name == "crop32"
-    for track in (TRACK, other):
-        builder = pipeline.find_dataset(tmp_path, track)
-        assert builder.info.features["canvas"].shape == (track.canvas_size,) * 2
-
-
-def test_splits_without_frames_are_left_out(tmp_path):
-    folder = build_numbered(tmp_path, train=0, test=2)
-    assert list(tfds.builder_from_directory(folder).info.splits) == ["test"]
-
-
 def test_a_foreign_folder_is_not_touched(tmp_path):
-    folder = tmp_path / "synthetic_hand" / "crop16" / "1.0.0"
+    folder = tmp_path / PARENT / "1.0.0"
     folder.mkdir(parents=True)
     (folder / "thesis.tex").write_text("precious")
     assert read_spec(folder) is None
@@ -170,23 +179,14 @@ def test_a_foreign_folder_is_not_touched(tmp_path):
     assert [path.name for path in folder.iterdir()] == ["thesis.tex"]
 
 
-KILLED = """
-import sys
-from test_build import TRACK
-from numbered_frames import NumberedFrames, SyntheticHand
-from tfds_builders.build import prepare
-prepare(SyntheticHand, TRACK, NumberedFrames(TRACK, train=4, test=9, killed_at=6), sys.argv[1])
-"""
-
-
 def test_a_killed_build_never_looks_complete(tmp_path, capsys):
-    ended = subprocess.run(
-        [sys.executable, "-c", KILLED, str(tmp_path)], capture_output=True, check=False
-    )
+    script = BUILD + "build_numbered(sys.argv[1], train=4, test=9, killed_at=6)"
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    ended = subprocess.run(command, capture_output=True, check=False, cwd=ROOT)
     assert ended.returncode == -9, ended.stderr
-    leftovers = list(tmp_path.glob("synthetic_hand/crop16/*"))
+    leftovers = list(tmp_path.glob(f"{PARENT}/*"))
     assert leftovers  # it had begun to write
-    assert not (tmp_path / "synthetic_hand" / "crop16" / "1.0.0").exists()
+    assert not (tmp_path / PARENT / "1.0.0").exists()
     with pytest.raises(UserError, match="no data set"):
         pipeline.num_frames(tmp_path, TRACK, "train")
     build_numbered(tmp_path, train=4, test=9)
@@ -196,36 +196,227 @@ def test_a_killed_build_never_looks_complete(tmp_path, capsys):
 
 
 def test_a_killed_worker_is_reported_and_leaves_nothing(tmp_path):
-    from numbered_frames import NumberedFrames, SyntheticHand
-
-    reader = NumberedFrames(TRACK, train=9, killed_at=6)
     with pytest.raises(UserError, match=r"worker process was killed.*fewer --num_processes"):
-        prepare(SyntheticHand, TRACK, reader, tmp_path, How(num_processes=2))
-    assert list(tmp_path.glob("synthetic_hand/crop16/*")) == []
+        build_numbered(tmp_path, How(num_processes=2), train=9, killed_at=6)
+    assert list(tmp_path.glob(f"{PARENT}/*")) == []
 
 
 def test_bad_labels_stop_the_build_with_their_own_message(tmp_path):
-    from numbered_frames import NumberedFrames, SyntheticHand
-
-    reader = NumberedFrames(TRACK, train=3, mislabelled=True)
     with pytest.raises(UserError, match=r"frame 'train/0': labels of shape \(36, 3\)"):
-        prepare(SyntheticHand, TRACK, reader, tmp_path)
-    assert list(tmp_path.glob("synthetic_hand/crop16/*")) == []
+        build_numbered(tmp_path, train=3, mislabeled=True)
+    assert list(tmp_path.glob(f"{PARENT}/*")) == []
 
 
-def test_mistakes_get_one_clear_line(tmp_path):
-    with pytest.raises(UserError, match="did you mean 'synthetic_hand'"):
-        build("synthetic_hands", tmp_path)
-    with pytest.raises(UserError, match="'nyu' is not rendered here"):
-        build("nyu", tmp_path)
-    with pytest.raises(UserError, match="multiple of 16"):
-        build("synthetic_hand", tmp_path, crop_size=100)
-    with pytest.raises(UserError, match="at least one above"):
-        build("synthetic_hand", tmp_path, train=0, validation=0, test=0)
-    with pytest.raises(UserError, match="num_processes 0"):
-        build("synthetic_hand", tmp_path, num_processes=0)
-    with pytest.raises(UserError, match="num_shards 0"):
-        build("synthetic_hand", tmp_path, num_shards=0)
-    (tmp_path / "file").write_text("")
+@pytest.mark.parametrize(
+    ("track", "options", "message"),
+    [
+        ("synthetic_hands", {}, "did you mean 'synthetic_hand'"),
+        ("nyu", {}, "'nyu' is not rendered here"),
+        ("synthetic_hand", {"crop_size": 100}, "multiple of 16"),
+        ("synthetic_hand", {"train": 0, "validation": 0, "test": 0}, "frames of train"),
+        ("synthetic_hand", {"train": -1}, "frames of train"),
+        ("synthetic_hand", {"seed": -1}, "seed -1"),
+        ("synthetic_hand", {"num_processes": 0}, "num_processes 0"),
+        ("synthetic_hand", {"num_shards": 0}, "num_shards 0"),
+    ],
+)
+def test_mistakes_get_one_clear_line(tmp_path, track, options, message):
+    with pytest.raises(UserError, match=message):
+        build(track, tmp_path, **options)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_data_directory_that_is_a_file_is_refused(tmp_path):
+    (tmp_path / "file").touch()
     with pytest.raises(UserError, match="is a file"):
-        build("synthetic_hand", tmp_path / "file", train=1, validation=0, test=0)
+        prepare(TRACK, NumberedFrames(), tmp_path / "file")
+
+
+# --- Builds under way
+
+
+@pytest.fixture
+def started(tmp_path):
+    """Starts a slow build as a program of its own; returns it once it writes to its folder."""
+    running = []
+    script = BUILD + (
+        "how = How(num_processes=int(sys.argv[2]))\n"
+        "try:\n"
+        "    build_numbered(sys.argv[1], how, train=400, seconds=0.05)\n"
+        "except KeyboardInterrupt:\n"
+        "    sys.exit(130)\n"
+    )
+
+    def start(processes):
+        program = subprocess.Popen(
+            [sys.executable, "-c", script, str(tmp_path), str(processes)],
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+            start_new_session=True,
+        )
+        running.append(program)
+        deadline = time.monotonic() + 60
+        while not list(tmp_path.glob(f"{PARENT}/incomplete.*")):
+            assert program.poll() is None, program.stderr.read()
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        return program
+
+    yield start
+    for program in running:
+        if program.poll() is None:
+            os.killpg(program.pid, signal.SIGKILL)
+            program.communicate()
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_sigterm_is_a_clean_ending(tmp_path, started, processes):
+    program = started(processes)
+    program.terminate()
+    _, said = program.communicate(timeout=30)
+    assert program.returncode == 143
+    assert "nothing was kept" in said.splitlines()[-1]
+    assert "Traceback" not in said
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.5])
+def test_ctrl_c_while_workers_start_is_no_traceback(tmp_path, started, seconds):
+    program = started(2)
+    time.sleep(seconds)
+    os.killpg(program.pid, signal.SIGINT)  # as a terminal does: to the workers too
+    _, said = program.communicate(timeout=30)
+    assert program.returncode == 130
+    assert "nothing was kept" in said
+    assert "Traceback" not in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_second_build_at_once_is_refused_and_harms_nothing(tmp_path, started):
+    program = started(1)
+    with pytest.raises(UserError, match="crop16: another build is running there; wait"):
+        build_numbered(tmp_path)
+    temporary = [path.name for path in tmp_path.glob(f"{PARENT}/*")]
+    assert temporary
+    assert all(name.startswith("incomplete.") for name in temporary)
+    # Killed, it leaves that behind, but not the claim.
+    os.killpg(program.pid, signal.SIGKILL)
+    program.communicate()
+    folder = build_numbered(tmp_path)
+    assert list(folder.parent.iterdir()) == [folder]
+
+
+def test_only_leftovers_of_this_data_set_are_removed(tmp_path, capsys):
+    folder = tmp_path / "name" / "crop16" / "1.0.0"
+    for name in ("incomplete.ABC_1.0.0", "incomplete.ABC_2.0.0", "0.9.0", "incomplete"):
+        (folder.parent / name).mkdir(parents=True)
+        (folder.parent / name / "file").touch()
+    with claimed(folder):
+        left = sorted(path.name for path in folder.parent.iterdir())
+        assert left == ["0.9.0", "incomplete", "incomplete.ABC_2.0.0"]
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith("note: removed ")
+    assert "incomplete.ABC_1.0.0, left of a build that did not finish" in said
+
+
+@pytest.mark.parametrize("name", ["name/crop16/incomplete.ABC_1.0.0", "name"])
+def test_links_in_the_place_of_temporary_folders_are_refused(tmp_path, name):
+    precious = tmp_path / "precious"
+    if name != "name":
+        precious.mkdir()
+        (precious / "file").touch()
+    link = tmp_path / "data" / name
+    link.parent.mkdir(parents=True)
+    link.symlink_to(precious)
+    with (
+        pytest.raises(UserError, match="symbolic link"),
+        claimed(tmp_path / "data" / "name" / "crop16" / "1.0.0"),
+    ):
+        pass
+    assert link.is_symlink()
+    assert name == "name" or (precious / "file").exists()
+
+
+def test_sigterm_ends_a_build_that_python_cannot_interrupt(tmp_path):
+    script = """
+import hashlib, sys, threading
+from pathlib import Path
+from a2j_jax.interrupts import terminable
+from tfds_builders.build import claimed
+folder = Path(sys.argv[1]) / "data" / "name" / "crop16" / "1.0.0"
+with terminable(), claimed(folder):
+    (folder.parent / "incomplete.X_1.0.0").mkdir()
+    threading.Timer(0.5, print, ["ready"], {"flush": True}).start()  # not before the line below has begun
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9)  # as a compilation: no signal reaches Python in it
+"""
+    program = subprocess.Popen(
+        [sys.executable, "-c", script, str(tmp_path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert program.stdout.readline() == "ready\n"
+    started = time.monotonic()
+    program.terminate()
+    _, said = program.communicate(timeout=60)
+    assert program.returncode == 143
+    assert time.monotonic() - started < 10  # 2, where nothing else runs
+    assert "nothing was kept" in said
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("number", "status"), [("SIGTERM", 143), ("SIGINT", 1)])
+def test_a_signal_that_meets_a_callback_ends_a_build_all_the_same(number, status):
+    script = """
+import gc, signal, sys, time
+from a2j_jax.interrupts import terminable
+
+def callback(phase, info):
+    gc.callbacks.remove(callback)
+    signal.raise_signal(getattr(signal, sys.argv[1]))  # no exception leaves a callback of the garbage collector
+
+with terminable():
+    gc.callbacks.append(callback)
+    gc.collect()
+    try:
+        time.sleep(60)
+    except KeyboardInterrupt as interrupt:
+        raise SystemExit(1 if type(interrupt) is KeyboardInterrupt else 143)
+"""
+    command = [sys.executable, "-c", script, number]
+    program = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+    assert (program.returncode, program.stderr) == (status, "")
+
+
+def test_folders_go_again_if_they_were_made_here_and_are_empty(tmp_path):
+    folder = tmp_path / "data" / "name" / "crop16" / "1.0.0"
+    with claimed(folder):
+        assert folder.parent.is_dir()
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "data").mkdir()
+    with claimed(folder):
+        pass
+    assert list(tmp_path.rglob("*")) == [tmp_path / "data"]
+    with claimed(folder):
+        folder.mkdir()
+    assert folder.is_dir()
+
+
+def test_where_there_are_no_locks_the_slower_build_gives_way(tmp_path, monkeypatch):
+    def no_locks(*_):
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    write_shards = base.write_shards
+
+    def meanwhile(*arguments):
+        folder = tmp_path / PARENT / "1.0.0"
+        folder.mkdir()
+        (folder / "winner").touch()
+        return write_shards(*arguments)
+
+    monkeypatch.setattr(base, "write_shards", meanwhile)
+    with pytest.raises(UserError, match="another build has finished there; nothing was kept"):
+        build_numbered(tmp_path)
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["winner"]

@@ -1,11 +1,156 @@
-"""Several processes: how far they are, split by split."""
+"""Examples on disk: their format, their statistics, and several processes that write them."""
 
+import dataclasses
+
+import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 
-from a2j_jax.tracks import get_track, with_crop_size
-from tfds_builders.shards import shard_ranges, worker_pool, write_shards
+from a2j_jax.data import augment, crops
+from a2j_jax.errors import UserError
+from a2j_jax.geometry import Camera
+from a2j_jax.tracks import TRACKS, get_track, with_crop_size
+from tests.tfds_builders.numbered_frames import TRACK, NumberedFrames
+from tfds_builders.base import config_name
+from tfds_builders.shards import (
+    Moments,
+    crop_moments,
+    features,
+    make_example,
+    shard_ranges,
+    worker_pool,
+    write_shards,
+)
 
-TRACK = with_crop_size(get_track("synthetic_hand"), 16)
+
+def example_of(track, **changes):
+    width, height = track.frame_size
+    frame = np.full((height, width), 700, np.uint16)
+    fields = {
+        "index": 3,
+        "frame_id": "a/b.png",
+        "crop": crops.cut(frame, track, box_px=[20.0, 30.0, 120.5, 140.25]),
+        "joints_uvd": np.full((track.num_joints, track.joint_dims), 42.5),
+        **changes,
+    }
+    return make_example(track, **fields)
+
+
+@pytest.mark.parametrize("name", TRACKS)
+def test_examples_of_every_track_survive_the_disk_format(name):
+    track = with_crop_size(get_track(name), 32)
+    example = example_of(track)
+    spec = features(track)
+    serialized = spec.serialize_example(example)
+    back = spec.deserialize_example_np(serialized)
+    assert set(back) == set(example)
+    for key, value in example.items():
+        if key == "frame_id":
+            assert back[key] == value.encode()
+        else:
+            assert np.asarray(back[key]).dtype == np.asarray(value).dtype
+            np.testing.assert_array_equal(back[key], value)
+    assert back["canvas"].shape == (40, 40)
+    np.testing.assert_array_equal(back["box_px"], [20.0, 30.0, 120.5, 140.25])
+
+
+def test_labels_of_another_skeleton_are_refused():
+    track = get_track("nyu")
+    with pytest.raises(UserError, match=r"'a/b.png': labels of shape \(36, 3\).*14 joints"):
+        example_of(track, joints_uvd=np.zeros((36, 3)))
+
+
+def test_a_frame_may_have_its_own_camera_and_missing_joints():
+    track = get_track("nyu")
+    camera = Camera(476.007, 476.007, 313.683, 242.755)
+    valid = np.arange(14) > 2
+    example = example_of(track, camera=camera, valid=valid)
+    np.testing.assert_allclose(example["camera"], camera.as_array(), rtol=1e-6)
+    np.testing.assert_array_equal(example["valid"], valid)
+
+
+def test_labels_that_are_not_numbers_do_not_count():
+    track = get_track("nyu")
+    joints = np.full((14, 3), 42.5)
+    joints[3, 1] = np.nan
+    example = example_of(track, joints_uvd=joints)
+    assert np.flatnonzero(~example["valid"]).tolist() == [3]
+    assert np.isfinite(example["joints_uvd"]).all()
+    unlabelled = example_of(track, joints_uvd=None)
+    assert not unlabelled["valid"].any()
+    assert unlabelled["joints_uvd"].shape == (14, 3)
+
+
+def test_crop_sizes_live_side_by_side():
+    assert config_name(with_crop_size(get_track("nyu"), 96)) == "crop96"
+
+
+def test_examples_can_be_read_back_without_our_code(tmp_path):
+    """`tfds.builder_from_directory` needs the folder alone."""
+    track = with_crop_size(get_track("synthetic_hand"), 16)
+    spec = features(track)
+    spec.save_config(tmp_path)
+    restored = tfds.features.FeaturesDict.from_config(tmp_path)
+    assert restored["canvas"].shape == (20, 20)
+    assert restored["canvas"].np_dtype == np.uint16
+
+
+def crop_of(track, canvas, joints=None, center=(160, 120, 800)):
+    """An example whose box covers the crop one px to one."""
+    size = track.crop_size
+    return {
+        "canvas": canvas,
+        "center_uvd": np.float32(center),
+        "box_px": np.array([0.0, 0.0, size - 1, size - 1]),
+        "joints_uvd": np.zeros((1, track.joint_dims))
+        if joints is None
+        else np.array(joints, float),
+        "valid": np.array([joints is not None] * (1 if joints is None else len(joints))),
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "depth", "joints", "center", "expected"),
+    [  # no_center, no_labels, apart, beyond
+        ("nyu", 800, [[16, 16, 810]], (16, 16, 805), (0, 0, 0, 0)),
+        ("nyu", 800, [[16, 16, 80]], (16, 16, 80), (1, 1, 0, 0)),
+        ("nyu", 800, [[16, 16, 1200]], (16, 16, 800), (0, 1, 1, 0)),
+        ("nyu", 800, [[500, 16, 800]], (16, 16, 800), (0, 0, 1, 0)),
+        ("nyu", 65535, [[16, 16, 800]], (16, 16, 800), (1, 1, 0, 1)),
+        ("nyu", 800, None, (16, 16, 805), (0, 0, 0, 0)),
+        ("itop_front", 24000, [[16, 16, 3200]], (0, 0, 0), (0, 0, 0, 0)),
+        ("itop_front", 24000, [[16, 16, 320]], (0, 0, 0), (0, 1, 0, 0)),
+        ("k2hpd", 255, [[16, 16]], (0, 0, 0), (0, 0, 0, 0)),
+    ],
+)
+def test_depth_and_labels_are_compared(name, depth, joints, center, expected):
+    track = with_crop_size(get_track(name), 32)
+    canvas = np.full((track.canvas_size,) * 2, depth, np.uint16)
+    found = crop_moments(crop_of(track, canvas, joints, center), track)
+    assert (found.no_center, found.no_labels, found.apart, found.beyond) == expected
+
+
+@pytest.mark.parametrize("name", ["nyu", "itop_front", "k2hpd"])
+def test_a_crop_normalised_by_its_own_moments_has_mean_0_and_std_1(name):
+    track = with_crop_size(get_track(name), 32)
+    rng = np.random.default_rng(0)
+    canvas = rng.integers(400, 1400, (track.canvas_size,) * 2).astype(np.uint16)
+    moments = crop_moments(crop_of(track, canvas), track)
+    own = dataclasses.replace(track, mean=moments.mean, std=moments.std)
+    image = np.asarray(augment.evaluation_images(canvas[None], np.array([800.0]), own))
+    assert moments.count == image.size
+    assert abs(image.mean()) < 1e-5
+    assert abs(image.std() - 1) < 1e-4
+
+
+def test_moments_add_up():
+    values = np.random.default_rng(1).normal(3, 2, 100)
+    parts = [
+        Moments(len(v), float(v.sum()), float((v**2).sum())) for v in np.array_split(values, 7)
+    ]
+    whole = sum(parts, Moments())
+    assert whole.count == 100
+    np.testing.assert_allclose((whole.mean, whole.std), (values.mean(), values.std()))
 
 
 def test_shards_are_even_and_never_empty():
@@ -14,11 +159,8 @@ def test_shards_are_even_and_never_empty():
     assert len(shard_ranges(10_000, None)) == 3
 
 
-@pytest.mark.usefixtures("importable")
 def test_progress_of_every_split_starts_at_zero(tmp_path):
-    from numbered_frames import NumberedFrames
-
-    reader = NumberedFrames(TRACK, train=30, test=20)
+    reader = NumberedFrames(train=30, test=20)
     with worker_pool(2) as workers:
         for split, frames in reader.frames().items():
             counted = []

@@ -11,6 +11,7 @@ import pytest
 from a2j_jax.data import pipeline
 from a2j_jax.data.batch import on_device
 from a2j_jax.errors import UserError
+from a2j_jax.runs.experiment import resolve
 from a2j_jax.tools.planning import (
     Collective,
     Plan,
@@ -30,7 +31,6 @@ from a2j_jax.tools.planning import (
     verdict,
 )
 from a2j_jax.tools.tpu import CHIPS, GIB, Chip, Target, find_target
-from a2j_jax.training import assembly
 from tests import tiny
 from tests.tools.hlo_text import PROGRAM
 
@@ -51,7 +51,7 @@ USAGE = Usage(
 
 
 def test_shapes_are_those_of_the_input_pipeline(tiny_data: Path) -> None:
-    track = assembly.track_of(tiny.config())
+    track = resolve(tiny.config()).track
     batch = next(pipeline.train_batches(tiny_data, track, "train", 8, seed=0))
     placed = jax.device_put(on_device(batch))
     assert {name: (x.shape, x.dtype) for name, x in abstract_batch(track, 8).items()} == {

@@ -16,7 +16,7 @@ from a2j_jax.errors import Stopped, UserError
 from a2j_jax.evaluation.evaluate import Frames
 from a2j_jax.evaluation.evaluate_run import SplitToScore
 from a2j_jax.evaluation.joint_files import JointSet
-from a2j_jax.evaluation.paper_tables import TABLES
+from a2j_jax.evaluation.published import TABLES
 from a2j_jax.tools import reproduce
 from a2j_jax.tools.reproduce import base_config, jobs, run_all, split_to_score, unusable_weights
 from a2j_jax.tracks import get_track
@@ -133,7 +133,14 @@ def test_bodies_are_measured_by_pdj_too_where_the_table_asks(
     predicted[..., 0] += 0.1 * np.linalg.norm(neck - hips, axis=-1)[:, None]
     camera = np.tile([1 / 0.0035, -1 / 0.0035, 160.0, 120.0], (3, 1))
     valid = np.ones((3, 15), bool)
-    frames = Frames(labels, valid, np.zeros((3, 4)), np.zeros((3, 3)), camera, np.arange(3))
+    frames = Frames(
+        joints_uvd=labels,
+        valid=valid,
+        box_px=np.zeros((3, 4)),
+        center_uvd=np.zeros((3, 3)),
+        camera=camera,
+        index=np.arange(3),
+    )
     found = JointSet(predicted), frames
     monkeypatch.setattr(reproduce, "predict_split", lambda *_: found)
     monkeypatch.setattr(reproduce, "with_origin", lambda scores, *_: scores)

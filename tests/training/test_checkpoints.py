@@ -24,6 +24,7 @@ import pytest
 from a2j_jax.errors import UserError
 from a2j_jax.runs import checkpoints as module
 from a2j_jax.runs.checkpoints import RunCheckpoints, load_variables, save_variables
+from a2j_jax.runs.experiment import resolve
 from a2j_jax.runs.load import restore
 from a2j_jax.runs.run_dir import kept_checkpoints, ranking_metrics, read_config, write_config
 from a2j_jax.runs.state import TrainState
@@ -218,7 +219,7 @@ def test_a_converted_checkpoint(tmp_path: Path) -> None:
     save_variables(folder, tiny.variables("nyu"), config)
     restored = restore(folder)
     assert tiny.same(restored.variables, tiny.variables("nyu"))
-    assert (restored.config, restored.track.name, restored.step) == (config, "nyu", 0)
+    assert (restored.experiment, restored.step) == (resolve(config), 0)
     assert restore(folder, "latest").step == 0
 
 

@@ -10,8 +10,8 @@ from flax.traverse_util import flatten_dict
 
 from a2j_jax.errors import UserError
 from a2j_jax.runs.checkpoints import save_variables
+from a2j_jax.runs.experiment import resolve
 from a2j_jax.runs.load import variables_from
-from a2j_jax.training import assembly
 from tests import tiny
 
 
@@ -52,7 +52,6 @@ def test_other_joints_start_afresh_and_are_named(
 def test_another_trunk_is_refused(hands: Path) -> None:
     model = dataclasses.replace(tiny.config().model, width=4)
     config = dataclasses.replace(tiny.config(), model=model)
-    track = assembly.track_of(config)
-    other = tiny.made_up(tiny.shapes(assembly.make_model(config, track)))
+    other = tiny.made_up(tiny.shapes(resolve(config).model))
     with pytest.raises(UserError, match="trunk is a resnet18 of width 8, another"):
         variables_from(hands, other)

@@ -12,7 +12,7 @@ from flax.traverse_util import flatten_dict
 from a2j_jax.errors import UserError
 from a2j_jax.models.a2j import PoseNetwork
 from a2j_jax.models.layers import conv2d
-from a2j_jax.training import assembly
+from a2j_jax.runs.experiment import resolve
 from a2j_jax.weights.convert import HEADS, initial_variables, official_from_variables
 from a2j_jax.weights.formats import write_state_dict
 from tests import tiny
@@ -66,7 +66,7 @@ def network(**settings: Any) -> tuple[PoseNetwork, Any]:
     """A tiny network of Tables 7 and 8, and made-up variables of it."""
     config = tiny.config()
     config = dataclasses.replace(config, model=dataclasses.replace(config.model, **settings))
-    model = assembly.make_model(config, assembly.track_of(config))
+    model = resolve(config).model
     return model, tiny.made_up(tiny.shapes(model))
 
 

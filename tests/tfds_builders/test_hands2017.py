@@ -6,15 +6,13 @@ import numpy as np
 import pytest
 
 from a2j_jax import geometry
-from a2j_jax.errors import UserError
+from a2j_jax.errors import UnreadableFrame, UserError
 from a2j_jax.evaluation.joint_files import write_submission
 from a2j_jax.tracks import get_track
 from tests.distributions import hands2017 as fixture
 from tests.distributions.drawing import draw_depth
-from tfds_builders import hands2017
 from tfds_builders.crop_plan import plan_crops
-from tfds_builders.hands2017 import Hands2017Distribution
-from tfds_builders.raw_files import UnreadableFrame
+from tfds_builders.hands2017 import Hands2017, read_boxes, to_corners
 from tfds_builders.reader import RawReader
 
 TRACK = get_track("hands2017")
@@ -31,7 +29,7 @@ def written(tmp_path_factory):
 
 def test_frames_and_labels(written):
     folder, labels = written
-    distribution = pickle.loads(pickle.dumps(Hands2017Distribution(folder)))
+    distribution = pickle.loads(pickle.dumps(Hands2017(folder)))
     splits = distribution.splits()
     assert {name: len(split) for name, split in splits.items()} == FRAMES
     train, test = splits["train"], splits["test"]
@@ -58,7 +56,7 @@ def test_frames_and_labels(written):
 @pytest.mark.parametrize("box_format", ["sizes", "corners"])
 def test_boxes_whatever_their_format(tmp_path, box_format):
     labels = fixture.write(tmp_path, {"test": 4}, box_format=box_format)["test"]
-    split = Hands2017Distribution(tmp_path).splits()["test"]
+    split = Hands2017(tmp_path).splits()["test"]
     np.testing.assert_allclose(split.boxes_px, fixture.boxes_around(labels), atol=0.02)
     said = "x y width height" if box_format == "sizes" else "x0 y0 x1 y1"
     assert split.notes == (f"BoundingBox.txt: read as {said}",)
@@ -69,19 +67,19 @@ def test_labels_of_the_test_set_in_any_order(tmp_path):
     path = tmp_path / "frame" / "Test_Annotation.txt"
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("frame\\images\\" + lines[2] + "frame/images/" + lines[0])
-    split = Hands2017Distribution(tmp_path).splits()["test"]
+    split = Hands2017(tmp_path).splits()["test"]
     np.testing.assert_allclose(split.joints_uvd[[0, 2]], labels[[0, 2]], atol=PRINTED)
     assert np.isnan(split.joints_uvd[1]).all()
     assert any("1 of 3 frames without a label" in note for note in split.notes)
 
     path.write_text("".join(lines) + lines[0].replace("00000001", "00000009"))
-    split = Hands2017Distribution(tmp_path).splits()["test"]
+    split = Hands2017(tmp_path).splits()["test"]
     np.testing.assert_allclose(split.joints_uvd, labels, atol=PRINTED)
     assert split.faults == ("Test_Annotation.txt: 1 line of no test frame",)
 
     path.write_text(lines[0].replace("00000001", "00000009"))
     with pytest.raises(UserError, match="labels none of the test frames"):
-        Hands2017Distribution(tmp_path).splits()
+        Hands2017(tmp_path).splits()
 
 
 @pytest.mark.parametrize("inside", ["training", "frame", "Hands2017_data"])
@@ -89,7 +87,7 @@ def test_the_data_lie_where_people_put_them(tmp_path, inside):
     nested = inside == "Hands2017_data"
     fixture.write(tmp_path / (inside if nested else ""), {"train": 1, "test": 1})
     folder = tmp_path if nested else tmp_path / inside
-    distribution = Hands2017Distribution(folder)
+    distribution = Hands2017(folder)
     splits = distribution.splits()
     expected = {"training": ["train"], "frame": ["test"]}.get(inside, ["train", "test"])
     assert list(splits) == expected
@@ -102,7 +100,7 @@ def test_the_data_lie_where_people_put_them(tmp_path, inside):
 def test_the_label_file_beside_the_training_folder(tmp_path):
     fixture.write(tmp_path, {"train": 1})
     (tmp_path / "training" / "Training_Annotation.txt").rename(tmp_path / "Training_Annotation.txt")
-    distribution = Hands2017Distribution(tmp_path)
+    distribution = Hands2017(tmp_path)
     split = distribution.splits()["train"]
     assert distribution.read_depth(split.sources[0]).shape == (480, 640)
 
@@ -111,14 +109,14 @@ def test_the_label_file_beside_the_training_folder(tmp_path):
 def test_boxes_are_told_by_their_lines(tmp_path, name):
     fixture.write(tmp_path, {"test": 1})
     (tmp_path / "frame" / "BoundingBox.txt").rename(tmp_path / name)
-    assert Hands2017Distribution(tmp_path).splits()["test"].boxes_px is not None
+    assert Hands2017(tmp_path).splits()["test"].boxes_px is not None
 
 
 def test_boxes_alone_make_no_test_frames_of_the_training_set(tmp_path):
     fixture.write(tmp_path, {"train": 1, "test": 1})
     (tmp_path / "frame" / "BoundingBox.txt").rename(tmp_path / "BoundingBox.txt")
     (tmp_path / "frame").rename(tmp_path / "kept elsewhere")
-    assert list(Hands2017Distribution(tmp_path).splits()) == ["train"]
+    assert list(Hands2017(tmp_path).splits()) == ["train"]
 
 
 def test_two_files_of_boxes(tmp_path):
@@ -126,7 +124,7 @@ def test_two_files_of_boxes(tmp_path):
     path = tmp_path / "frame" / "BoundingBox.txt"
     (tmp_path / "frame" / "images" / "copy.txt").write_text(path.read_text())
     with pytest.raises(UserError, match=r"BoundingBox\.txt and .*copy\.txt: both hold boxes"):
-        Hands2017Distribution(tmp_path).splits()
+        Hands2017(tmp_path).splits()
 
 
 @pytest.mark.parametrize(
@@ -138,7 +136,7 @@ def test_labels_are_told_by_their_lines(tmp_path, name):
     (tmp_path / "frame" / "Test_Annotation.txt").rename(tmp_path / name)
     # The other split's may lie beside them.
     (tmp_path / "training" / "Training_Annotation.txt").rename(tmp_path / "Training_Annotation.txt")
-    split = Hands2017Distribution(tmp_path).splits()["test"]
+    split = Hands2017(tmp_path).splits()["test"]
     np.testing.assert_allclose(split.joints_uvd, labels, atol=PRINTED)
     assert f"{name.rsplit('/', 1)[-1]}: read as labels of the test frames" in split.notes
 
@@ -148,10 +146,10 @@ def test_training_labels_of_another_name(tmp_path):
     place = tmp_path / "training"
     (place / "Training_Annotation.txt").rename(place / "Annotations.txt")
     (place / "readme.txt").write_text("Thank you for your interest.")
-    assert len(Hands2017Distribution(tmp_path).splits()["train"]) == 1
+    assert len(Hands2017(tmp_path).splits()["train"]) == 1
     (place / "copy.txt").write_text((place / "Annotations.txt").read_text())
     with pytest.raises(UserError, match=r"Annotations\.txt and .*copy\.txt: both hold labels"):
-        Hands2017Distribution(tmp_path).splits()
+        Hands2017(tmp_path).splits()
 
 
 def test_labels_in_several_files(tmp_path):
@@ -160,16 +158,16 @@ def test_labels_in_several_files(tmp_path):
     (tmp_path / "frame" / "Test_Annotation.txt").unlink()
     (tmp_path / "frame" / "seen.txt").write_text(lines[3] + lines[0])
     (tmp_path / "frame" / "unseen.txt").write_text(lines[1])
-    split = Hands2017Distribution(tmp_path).splits()["test"]
+    split = Hands2017(tmp_path).splits()["test"]
     np.testing.assert_allclose(split.joints_uvd[[0, 1, 3]], labels[[0, 1, 3]], atol=PRINTED)
     assert np.isnan(split.joints_uvd[2]).all()
     assert "seen.txt + unseen.txt: 1 of 4 frames without a label" in split.notes
 
     (tmp_path / "frame" / "unseen.txt").write_text(lines[1] + lines[3])
     with pytest.raises(
-        UserError, match=r"seen\.txt and .*unseen\.txt: both label 1 frame .*image_D00000004"
+        UserError, match=r"seen\.txt .*unseen\.txt: label 1 frame twice .*image_D00000004"
     ):
-        Hands2017Distribution(tmp_path).splits()
+        Hands2017(tmp_path).splits()
 
 
 def test_text_files_that_are_neither_are_named(tmp_path):
@@ -177,7 +175,7 @@ def test_text_files_that_are_neither_are_named(tmp_path):
     labels = tmp_path / "frame" / "Test_Annotation.txt"
     labels.rename(tmp_path / "frame" / "submission.txt")  # predictions, not labels
     (tmp_path / "frame" / "readme.txt").write_text("Thank you for your interest.")
-    split = Hands2017Distribution(tmp_path).splits()["test"]
+    split = Hands2017(tmp_path).splits()["test"]
     assert split.joints_uvd is None
     assert split.notes[0].startswith("readme.txt, submission.txt: not read; expected lines of")
 
@@ -200,7 +198,7 @@ def test_test_frames_keep_their_numbers(tmp_path, rows):
     else:
         cut(tmp_path / "frame" / "BoundingBox.txt", rows)
     expected = sorted(rows or [4, 5, 6])
-    split = Hands2017Distribution(tmp_path).splits()["test"]
+    split = Hands2017(tmp_path).splits()["test"]
     assert split.numbers.tolist() == expected
     assert split.frame_ids == [f"frame/images/image_D0000000{row + 1}.png" for row in expected]
     np.testing.assert_allclose(split.joints_uvd, labels[expected], atol=PRINTED)
@@ -211,7 +209,7 @@ def test_test_frames_keep_their_numbers(tmp_path, rows):
 def test_training_frames_in_any_order(tmp_path):
     labels = fixture.write(tmp_path, {"train": 4})["train"]
     cut(tmp_path / "training" / "Training_Annotation.txt", [3, 0, 2, 0])
-    split = Hands2017Distribution(tmp_path).splits()["train"]
+    split = Hands2017(tmp_path).splits()["train"]
     assert (split.numbers.tolist(), split.rows.tolist()) == ([0, 2, 3], [1, 2, 0])
     np.testing.assert_allclose(split.joints_uvd, labels[[0, 2, 3]], atol=PRINTED)
 
@@ -220,7 +218,7 @@ def test_frames_without_numbers_keep_the_order_of_the_file(tmp_path):
     fixture.write(tmp_path, {"test": 2})
     path = tmp_path / "frame" / "BoundingBox.txt"
     path.write_text(path.read_text().replace("image_D00000001", "other"))
-    split = Hands2017Distribution(tmp_path).splits()["test"]
+    split = Hands2017(tmp_path).splits()["test"]
     assert split.numbers is None
     assert split.frame_ids[0] == "frame/images/other.png"
     assert any("numbered in their order" in note for note in split.notes)
@@ -230,11 +228,9 @@ def test_a_submission_names_the_frames_that_were_predicted(tmp_path):
     """The `index` of an example is the frame's number, and a submission file counts by it."""
     fixture.write(tmp_path / "raw", {"test": 7})
     cut(tmp_path / "raw" / "frame" / "BoundingBox.txt", [6, 4, 5])
-    split = Hands2017Distribution(tmp_path / "raw").splits()["test"]
+    split = Hands2017(tmp_path / "raw").splits()["test"]
     plan = plan_crops(TRACK, "test", split, "depth")
-    reader = RawReader(
-        TRACK, Hands2017Distribution(tmp_path / "raw"), {"test": split}, {"test": plan}
-    )
+    reader = RawReader(TRACK, Hands2017(tmp_path / "raw"), {"test": split}, {"test": plan})
     examples = list(reader.job("test", range(3))())
     assert [example["index"] for example in examples] == [4, 5, 6]
     write_submission(
@@ -247,7 +243,7 @@ def test_a_submission_names_the_frames_that_were_predicted(tmp_path):
 def test_test_frames_without_boxes_come_in_name_order(tmp_path):
     fixture.write(tmp_path, {"test": 3})
     (tmp_path / "frame" / "BoundingBox.txt").unlink()
-    split = Hands2017Distribution(tmp_path).splits()["test"]
+    split = Hands2017(tmp_path).splits()["test"]
     assert split.boxes_px is None
     assert split.frame_ids == [f"frame/images/image_D0000000{i}.png" for i in (1, 2, 3)]
     assert "no BoundingBox.txt" in split.notes[0]
@@ -259,7 +255,7 @@ def test_labels_are_projected_with_the_tracks_camera(tmp_path):
     xyz[3, 2] = 0.0  # behind or in the camera: no label
     path = tmp_path / "training" / "Training_Annotation.txt"
     path.write_text("image_D00000001.png\t" + "\t".join(f"{x:.4f}" for x in xyz.ravel()) + "\t\n")
-    split = Hands2017Distribution(tmp_path).splits()["train"]
+    split = Hands2017(tmp_path).splits()["train"]
     expected = geometry.xyz_to_uvd([10, -20, 500], TRACK.camera)
     assert expected[1] < TRACK.camera.v0  # y points down
     np.testing.assert_allclose(split.joints_uvd[0, 0], expected, rtol=1e-6)
@@ -272,7 +268,7 @@ def test_labels_and_frames_of_different_number(tmp_path):
     fixture.write_labels(tmp_path / "training/Training_Annotation.txt", labels["train"][:1])
     boxes = fixture.boxes_around(labels["test"])[:2]
     fixture.write_boxes(tmp_path / "frame/BoundingBox.txt", boxes, "sizes")
-    splits = Hands2017Distribution(tmp_path).splits()
+    splits = Hands2017(tmp_path).splits()
     assert (len(splits["train"]), len(splits["test"])) == (1, 2)
     for split in splits.values():
         assert ["1 that it does not list" in fault for fault in split.faults] == [True]
@@ -284,8 +280,8 @@ def test_repeated_lines(tmp_path):
         text = (tmp_path / path).read_text()
         (tmp_path / path).write_text(text + text)
     with pytest.raises(UserError, match=r"BoundingBox\.txt: expected every frame once"):
-        Hands2017Distribution(tmp_path).splits()
-    split = Hands2017Distribution(tmp_path / "training").splits()["train"]
+        Hands2017(tmp_path).splits()
+    split = Hands2017(tmp_path / "training").splits()["train"]
     assert (len(split), split.total, split.rows.tolist()) == (2, 4, [0, 1])
     np.testing.assert_allclose(split.joints_uvd, labels, atol=PRINTED)
 
@@ -295,24 +291,67 @@ def test_labels_of_another_data_set(tmp_path):
     path = tmp_path / "training" / "Training_Annotation.txt"
     path.write_text("image_D00000001.png\t" + "1.0\t" * 42 + "\n")
     with pytest.raises(UserError, match=r"line 1: .*63 numbers \(21 joints x \(x y z mm\)\)"):
-        Hands2017Distribution(tmp_path).splits()
+        Hands2017(tmp_path).splits()
 
 
 def test_labels_without_frames(tmp_path):
     fixture.write_labels(tmp_path / "training/Training_Annotation.txt", np.full((1, 21, 3), 300.0))
     with pytest.raises(UserError, match="images: no such folder"):
-        Hands2017Distribution(tmp_path).splits()
+        Hands2017(tmp_path).splits()
 
 
-def test_nothing_there(tmp_path):
-    with pytest.raises(UserError) as error:
-        Hands2017Distribution(tmp_path).splits()
-    assert str(tmp_path) in str(error.value)
-    assert "\n" not in str(error.value)
-    assert error.value.instructions == hands2017.DOWNLOAD
-    for needed in (hands2017.HOMEPAGE, "--manual_dir", "training/Training_Annotation.txt"):
-        assert needed in hands2017.DOWNLOAD
+SIZE = (640, 480)
+CORNERS = np.array(
+    [[100, 80, 260, 250], [300, 200, 420, 330], [0, 0, 90, 70], [500, 300, 640, 480.0]]
+)
+SIZES = np.concatenate([CORNERS[:, :2], CORNERS[:, 2:] - CORNERS[:, :2]], axis=1)
+INSIDE = np.minimum(CORNERS, [639, 479, 639, 479])
 
 
-def test_the_builder_is_called_as_the_track():
-    assert hands2017.Hands2017.name == "hands2017"
+def test_corners():
+    boxes, found = to_corners(CORNERS, SIZE)
+    assert found == "x0 y0 x1 y1"
+    np.testing.assert_array_equal(boxes, INSIDE)
+
+
+def test_sizes():
+    boxes, found = to_corners(SIZES, SIZE)
+    assert found == "x y width height"
+    np.testing.assert_array_equal(boxes, INSIDE)
+
+
+def test_hands_in_the_upper_left_are_read_as_corners():
+    """Every box fits both readings."""
+    boxes, found = to_corners(np.array([[100, 80, 220, 190.0]]), SIZE)
+    assert found == "x0 y0 x1 y1"
+    np.testing.assert_array_equal(boxes, [[100, 80, 220, 190]])
+
+
+@pytest.mark.parametrize("values", [CORNERS, SIZES])
+def test_a_few_odd_lines_do_not_decide(values):
+    odd = [[np.nan, 0, 1, 1], [50, 50, 0, 0], [900, 900, 950, 950]]
+    boxes, found = to_corners(np.concatenate([values, odd]), SIZE)
+    assert found == to_corners(values, SIZE)[1]
+    np.testing.assert_array_equal(boxes[:4], INSIDE)
+    assert np.isnan(boxes[4]).all()
+    assert np.isnan(boxes[6]).all()
+
+
+def test_a_file_of_something_else(tmp_path):
+    path = tmp_path / "BoundingBox.txt"
+    path.write_text("a.png 700 700 900 900\nb.png 0 0 2000 2000\nc.png 1 1 5 5\n")
+    with pytest.raises(UserError, match="most lines lie in the 640x480 frame"):
+        read_boxes(path, SIZE)
+
+
+def test_names_lose_their_folder_and_bad_lines_are_counted(tmp_path):
+    path = tmp_path / "BoundingBox.txt"
+    path.write_text("frame/images/a.png 1 2 30 40\nb.png\t5\t5\t5\t5\t\nc.png 300 300 350 360\n")
+    names, boxes, notes = read_boxes(path, SIZE)
+    assert names == ["a.png", "b.png", "c.png"]
+    expected = [[1, 2, 30, 40], [0, 0, 639, 479], [300, 300, 350, 360]]
+    np.testing.assert_array_equal(boxes, expected)
+    assert notes == (
+        "BoundingBox.txt: read as x0 y0 x1 y1",
+        "BoundingBox.txt: 1 line without a box; the entire frame is taken",
+    )

@@ -10,7 +10,7 @@ from a2j_jax.data import crops
 from a2j_jax.geometry import Camera
 from a2j_jax.tracks import get_track, with_crop_size
 from tfds_builders.build import How, prepare
-from tfds_builders.rendered import EMBEDDED, RENDERED, reader_for
+from tfds_builders.rendered import EMBEDDED, reader_for
 
 pytestmark = pytest.mark.slow  # the renderer compiles
 
@@ -93,10 +93,8 @@ def test_a_frame_depends_on_seed_split_and_index_alone(reader, examples):
 
 
 def test_two_processes_write_what_one_does(reader, tmp_path):
-    builder = RENDERED[reader.track.name].builder
-    assert builder.name == reader.track.name
     written = [
-        prepare(builder, reader.track, reader, tmp_path / str(processes), How(processes, 2))
+        prepare(reader.track, reader, tmp_path / str(processes), How(processes, 2))
         for processes in (1, 2)
     ]
     one, other = ({path.name: path.read_bytes() for path in folder.iterdir()} for folder in written)

@@ -1,25 +1,26 @@
-"""Data sets that are there already: reused with what they lack, refused with what differs."""
+"""What a build prints, and how a finished data set is reused or refused."""
 
 import dataclasses
 import re
 
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 
 from a2j_jax.errors import UserError
 from a2j_jax.tracks import get_track, with_crop_size
 from tests.distributions import nyu
-from tests.tfds_builders.test_build import build_numbered
-from tfds_builders.build import How, build_raw, prepare
+from tests.tfds_builders.numbered_frames import build_numbered
+from tfds_builders.build import How, build_raw
+from tfds_builders.build_report import differences, report_crops, report_labels
 from tfds_builders.crop_plan import plan_crops
+from tfds_builders.nyu import Nyu
 from tfds_builders.raw_files import RawSplit
 from tfds_builders.reader import RawReader
-from tfds_builders.summary import differences
 
 NYU = with_crop_size(get_track("nyu"), 16)
 
 
-@pytest.mark.usefixtures("importable")
 def test_frames_left_out_are_said_again_when_reused(tmp_path, capsys):
     folder = build_numbered(tmp_path, train=6, test=5, broken=(3, 5))
     for _ in range(2):
@@ -35,13 +36,12 @@ def test_frames_left_out_are_said_again_when_reused(tmp_path, capsys):
         ]
 
 
-@pytest.mark.usefixtures("importable")
-def test_more_shards_are_not_made_in_silence(tmp_path, capsys):
-    build_numbered(tmp_path, how=How(num_shards=3), train=6)
+def test_other_numbers_of_shards_are_not_ignored_in_silence(tmp_path, capsys):
+    build_numbered(tmp_path, How(num_shards=3), train=6)
     capsys.readouterr()
-    build_numbered(tmp_path, how=How(num_shards=3), train=6)
+    build_numbered(tmp_path, How(num_shards=3), train=6)
     assert "--num_shards" not in capsys.readouterr().err
-    build_numbered(tmp_path, how=How(num_shards=2), train=6)
+    build_numbered(tmp_path, How(num_shards=2), train=6)
     said = capsys.readouterr().err
     assert "warning: --num_shards 2 changes nothing, it has 3 shards of train; delete" in said
 
@@ -64,6 +64,8 @@ def test_strict_does_not_accept_what_was_built_without_it(tmp_path):
         str(refused.value),
     )
     assert build() == folder
+    metadata = tfds.builder_from_directory(folder).info.metadata
+    assert metadata["manual_download"] == Nyu.DOWNLOAD
 
 
 def reader_of(frames=8, labels=0.0, centers=None, track=NYU, **options):
@@ -107,26 +109,55 @@ def test_only_what_differs_is_named(changes, said):
     assert differences(there, there) == []
 
 
-def test_of_long_values_only_the_parts_that_differ():
-    other = dataclasses.replace(NYU, half_window_mm=90.0)
-    one, two = ({"distribution": {"track": repr(track)}} for track in (NYU, other))
-    (said,) = differences(one, two)
-    assert re.fullmatch(
-        r"distribution track: half_window_mm=\d+\.0 there, half_window_mm=90\.0 wanted", said
-    )
-    (said,) = differences({"x": "a" * 3000}, {"x": "b" * 3000})
-    assert len(said) < 200
+def test_of_long_values_only_the_key_is_named():
+    assert differences({"x": {"y": "a" * 3000}}, {"x": {"y": "b" * 3000}}) == ["x y differ"]
 
 
-@pytest.mark.usefixtures("importable")
-def test_a_refusal_names_the_folder_and_the_way_out(tmp_path):
-    from numbered_frames import NumberedFrames, SyntheticHand
+def split_of(frames: int, **more: object) -> RawSplit:
+    joints = np.full((frames, 14, 3), 100.0, np.float32)
+    return RawSplit([str(i) for i in range(frames)], range(frames), joints, **more)  # type: ignore[arg-type]
 
-    folder = build_numbered(tmp_path, train=4)
-    track = with_crop_size(get_track("synthetic_hand"), 16)
-    with pytest.raises(UserError) as refused:
-        prepare(SyntheticHand, track, NumberedFrames(track, train=4, test=1), tmp_path)
-    assert str(refused.value) == (
-        f"{folder} holds another data set (frames test: 0 there, 1 wanted); delete that folder to build "
-        "it again, or name another --data_dir"
-    )
+
+def test_notes_and_faults_are_told_apart(capsys: pytest.CaptureFixture[str]) -> None:
+    split = split_of(2, notes=("odd", "warning: strange"), faults=("file is missing",))
+    report_labels("train", split, NYU, 2, None)
+    assert capsys.readouterr().err.splitlines() == [
+        "train: 2 frames",
+        "train: note: odd",
+        "train: warning: strange",
+        "train: warning: file is missing",
+    ]
+
+
+def test_strict_faults_are_an_error_that_names_the_first() -> None:
+    faults = tuple(f"fault {i}" for i in range(5))
+    with pytest.raises(
+        UserError, match=r"^split 'test': fault 0; fault 1; fault 2; 2 more \(--strict\)$"
+    ):
+        report_labels("test", split_of(2, faults=faults), NYU, None, None, strict=True)
+    with pytest.raises(UserError, match=r"^split 'test': fault 0 \(--strict\)$"):
+        report_labels("test", split_of(2, faults=faults[:1]), NYU, None, None, strict=True)
+    report_labels("test", split_of(2, notes=faults), NYU, None, None, strict=True)
+
+
+def test_unusual_labels_are_counted_in_good_grammar(capsys: pytest.CaptureFixture[str]) -> None:
+    split = split_of(1)
+    assert split.joints_uvd is not None
+    split.joints_uvd[0, 0, 0] = np.nan
+    split.joints_uvd[0, 1:3, 0] = -1
+    report_labels("train", split, NYU, 3, 5)
+    assert capsys.readouterr().err.splitlines() == [
+        "train: 1 frame, the first 1 to be used",
+        "train: warning: 3 frames were published; is the download complete?",
+        "train: note: 2 joints in 1 frame: outside the frame; kept, and they count",
+    ]
+
+
+def test_where_crops_come_from_is_always_said(capsys: pytest.CaptureFixture[str]) -> None:
+    report_crops("test", NYU, ["odd"], {"labels": 8})
+    report_crops("train", get_track("k2hpd"), [], {"a.mat": 2000, "depth": 1})
+    assert capsys.readouterr().err.splitlines() == [
+        "test: note: odd",
+        "test: centers: 8 (labels)",
+        "train: boxes: 2,000 (a.mat), 1 (depth)",
+    ]

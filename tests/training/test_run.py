@@ -15,12 +15,14 @@ from a2j_jax.config import Config, override
 from a2j_jax.data import pipeline
 from a2j_jax.errors import UserError
 from a2j_jax.evaluation.evaluate_run import evaluate_checkpoint
+from a2j_jax.geometry import Camera
+from a2j_jax.runs.experiment import resolve
 from a2j_jax.runs.load import restore
 from a2j_jax.runs.run_dir import ranking_metrics, read_config, write_config
 from a2j_jax.runs.state import TrainState
-from a2j_jax.training import assembly
 from a2j_jax.training.run import run_experiment
 from tests import tiny
+from tfds_builders.build import build
 
 pytestmark = pytest.mark.slow  # a training step compiles
 
@@ -44,7 +46,7 @@ def lines(workdir: Path, kind: str) -> list[dict[str, float]]:
 def test_a_run_leaves_its_record(finished: tuple[Path, TrainState], tiny_data: Path) -> None:
     workdir, state = finished
     assert int(state.step) == 6
-    assert read_config(workdir) == assembly.with_preset(tiny.config(tiny_data))
+    assert read_config(workdir) == resolve(tiny.config(tiny_data)).config
     train, scores = lines(workdir, "train"), lines(workdir, "eval")
     assert [record["step"] for record in train] == [1, 2, 3, 4, 5, 6]
     assert [record["step"] for record in scores] == [3, 6]
@@ -190,7 +192,7 @@ def test_a_run_can_be_made_longer(
         "with other values than before: optim.steps: 6 there, 7 now. The cosine"
     )
     assert "learning rate 9.5e-05 from here on, where it was 0" in values
-    assert read_config(workdir) == assembly.with_preset(tiny.config(tiny_data, steps=7))
+    assert read_config(workdir) == resolve(tiny.config(tiny_data, steps=7)).config
 
 
 def test_a_run_goes_on_without_what_it_started_from(
@@ -203,7 +205,7 @@ def test_a_run_goes_on_without_what_it_started_from(
     workdir = tmp_path / "longer"
     shutil.copytree(finished[0], workdir)
     gone = override(tiny.config(tiny_data), "model.init_from", "gone.npz")
-    write_config(workdir, assembly.with_preset(gone))
+    write_config(workdir, resolve(gone).config)
     starts = workdir / "starts.jsonl"
     assert '"frames": 64' in starts.read_text()
     starts.write_text(starts.read_text().replace('"frames": 64', '"frames": 99'))
@@ -251,12 +253,40 @@ def test_nothing_is_written_before_the_inputs_are_known_to_be_good(
     refused(override(config, "data.train_split", "trian"), workdir, "no split 'trian'")
     refused(override(config, "data.eval_split", "validaton"), workdir, "no split 'validaton'")
     refused(override(config, "model.init_from", "none.npz"), workdir, "weights file not found")
+    no_train = tmp_path / "no_train"
+    build("synthetic_hand", no_train, crop_size=tiny.SIZE, train=0, validation=0, test=2)
+    computed = override(tiny.config(no_train), "data.normalization", "computed")
+    refused(computed, workdir, r"no usable statistics.*data\.normalization=published")
     refused(tiny.config(tiny_data, batch_size=65), workdir, "fewer than a batch of 65")
     refused(tiny.config(tiny_data, steps=None, epochs=0.01), workdir, "nothing to train")
     assert not workdir.exists()
     workdir.write_text("mine")
     refused(config, workdir, "is a file; name a folder")
     assert workdir.read_text() == "mine"
+
+
+def test_computed_statistics_are_those_of_the_data_set_and_are_recorded(
+    tiny_data: Path, tmp_path: Path
+) -> None:
+    config = override(tiny.config(tiny_data, steps=1), "data.normalization", "computed")
+    run_experiment(config, tmp_path)
+    found = pipeline.metadata(tiny_data, resolve(config).track)["statistics"]
+    track = restore(tmp_path).experiment.track
+    assert (track.mean, track.std) == (found["mean"], found["std"])
+    assert (track.mean, track.std) != (-2.62, 27.02)
+    assert track.mean == pytest.approx(-2.62, abs=3)  # 64 hands against 3,000
+    assert track.std == pytest.approx(27.02, abs=5)
+
+
+def test_the_camera_that_frames_were_rendered_for_is_recorded(tmp_path: Path) -> None:
+    camera = Camera(300.0, 301.0, 160.0, 120.0)
+    build(
+        "synthetic_hand", tmp_path / "data", crop_size=tiny.SIZE, train=8, validation=8, test=0,
+        camera=camera, frame_size=(320, 240),
+    )  # fmt: skip
+    run_experiment(tiny.config(tmp_path / "data", steps=1), tmp_path / "run")
+    track = restore(tmp_path / "run").experiment.track
+    assert (track.camera, track.frame_size) == (camera, (320, 240))
 
 
 def test_the_loss_falls_when_few_frames_are_learnt_by_heart(

@@ -6,13 +6,11 @@ import numpy as np
 import pytest
 from scipy.io import loadmat
 
-from a2j_jax.errors import UserError
+from a2j_jax.errors import UnreadableFrame, UserError
 from a2j_jax.tracks import get_track
 from tests.distributions import icvl as fixture
 from tests.distributions.drawing import draw_depth
-from tfds_builders import icvl
-from tfds_builders.icvl import IcvlDistribution, is_rotated
-from tfds_builders.raw_files import UnreadableFrame
+from tfds_builders.icvl import Icvl, is_rotated
 
 TRACK = get_track("icvl")
 FRAMES = {"train": 7, "test": 5}
@@ -26,7 +24,7 @@ def written(tmp_path_factory):
 
 def test_frames_and_labels(written):
     folder, labels = written
-    distribution = pickle.loads(pickle.dumps(IcvlDistribution(folder)))
+    distribution = pickle.loads(pickle.dumps(Icvl(folder)))
     splits = distribution.splits()
     assert {name: len(split) for name, split in splits.items()} == FRAMES
     for name, split in splits.items():
@@ -51,14 +49,14 @@ def test_frames_and_labels(written):
 
 def test_rotated_copies_can_be_left_out(written):
     folder, labels = written
-    split = IcvlDistribution(folder, rotations=False).splits()["train"]
+    split = Icvl(folder, rotations=False).splits()["train"]
     assert split.rows.tolist() == [0, 1, 2, 3, 4]
     assert split.total == 7
     assert split.frame_ids == fixture.training_names(7)[:5]
     np.testing.assert_array_equal(split.joints_uvd, labels["train"][:5])
     # The one missing file is still counted right: folders of rotated copies do not count.
     assert "lists 5 frames, Depth holds 4" in split.faults[0]
-    assert IcvlDistribution(folder).spec() != IcvlDistribution(folder, rotations=False).spec()
+    assert Icvl(folder).spec() != Icvl(folder, rotations=False).spec()
 
 
 def test_rotations_are_told_by_the_first_folder():
@@ -72,7 +70,7 @@ def test_rows_count_lines_of_the_file_wherever_rotations_are(tmp_path):
     order = [4, 0, 5, 1, 2, 3]  # 4 and 5 are rotated copies
     names = [fixture.training_names(6)[row] for row in order]
     fixture.write_labels(tmp_path / "Training", names, labels[order])
-    split = IcvlDistribution(tmp_path, rotations=False).splits()["train"]
+    split = Icvl(tmp_path, rotations=False).splits()["train"]
     assert split.rows.tolist() == [1, 3, 4, 5]
     np.testing.assert_array_equal(split.joints_uvd, labels[:4])
 
@@ -81,7 +79,7 @@ def test_repeated_lines_are_left_out_and_counted(tmp_path):
     labels = fixture.write(tmp_path, {"train": 2})["train"]
     names = fixture.training_names(2)
     fixture.write_labels(tmp_path / "Training", [*names, names[0]], labels[[0, 1, 1]])
-    split = IcvlDistribution(tmp_path).splits()["train"]
+    split = Icvl(tmp_path).splits()["train"]
     assert (split.frame_ids, split.total, split.rows.tolist()) == (names, 3, [0, 1])
     np.testing.assert_array_equal(split.joints_uvd, labels)
     assert any("1 repeated line left out" in note for note in split.notes)
@@ -91,7 +89,7 @@ def test_repeated_lines_are_left_out_and_counted(tmp_path):
 def test_the_data_lie_where_people_put_them(tmp_path, inside):
     fixture.write(tmp_path / "raw" / inside.replace("Testing", ""), {"test": 2})
     folder = tmp_path / "raw" / ("Testing" if inside == "Testing" else "")
-    distribution = IcvlDistribution(folder)
+    distribution = Icvl(folder)
     splits = distribution.splits()
     assert list(splits) == ["test"]
     assert distribution.read_depth(splits["test"].sources[0]).shape == (240, 320)
@@ -106,8 +104,8 @@ def test_published_labels_come_out_as_published(official, tmp_path):
     frame = tmp_path / "Testing" / "Depth" / names[0]
     frame.parent.mkdir(parents=True)
     frame.touch()
-    split = IcvlDistribution(tmp_path).splits()["test"]
-    assert len(split) == icvl.PUBLISHED_FRAMES["test"]
+    split = Icvl(tmp_path).splits()["test"]
+    assert len(split) == Icvl.PUBLISHED_FRAMES["test"]
     np.testing.assert_allclose(split.joints_uvd, published, atol=1e-4)
 
 
@@ -115,7 +113,7 @@ def test_frames_without_a_label_are_counted(tmp_path):
     labels = fixture.write(tmp_path, {"test": 4})["test"]
     names = fixture.testing_names(4)[:3]
     fixture.write_labels(tmp_path / "Testing", names, labels[:3])
-    (fault,) = IcvlDistribution(tmp_path).splits()["test"].faults
+    (fault,) = Icvl(tmp_path).splits()["test"].faults
     assert (
         "test_seq_1.txt + test_seq_2.txt lists 3 frames, Depth holds 4: 1 that it does not" in fault
     )
@@ -125,7 +123,7 @@ def test_frames_without_a_label_are_counted(tmp_path):
 def test_one_test_sequence_alone(tmp_path, kept, gone):
     labels = fixture.write(tmp_path, {"test": 4})["test"]
     (tmp_path / "Testing" / f"test_seq_{gone}.txt").unlink()
-    split = IcvlDistribution(tmp_path).splits()["test"]
+    split = Icvl(tmp_path).splits()["test"]
     assert split.frame_ids == [f"test_seq_{kept}/image_000{row}.png" for row in range(2)]
     np.testing.assert_array_equal(split.joints_uvd, labels[2 * kept - 2 : 2 * kept])
     assert any(f"test_seq_{gone}.txt is missing" in fault for fault in split.faults)
@@ -136,7 +134,7 @@ def test_names_that_begin_above_the_depth_folder(tmp_path, prefix):
     fixture.write(tmp_path, {"train": 3})
     path = tmp_path / "Training" / "labels.txt"
     path.write_text("".join(prefix + line for line in path.read_text().splitlines(True)))
-    distribution = IcvlDistribution(tmp_path, rotations=False)
+    distribution = Icvl(tmp_path, rotations=False)
     split = distribution.splits()["train"]
     assert split.frame_ids == fixture.training_names(3)[:2]
     assert distribution.read_depth(split.sources[0]).any()
@@ -147,7 +145,7 @@ def test_folders_in_lower_case(tmp_path):
     for name in ("Training", "Testing"):
         (tmp_path / name / "Depth").rename(tmp_path / name / "depth")
         (tmp_path / name).rename(tmp_path / name.lower())
-    distribution = IcvlDistribution(tmp_path)
+    distribution = Icvl(tmp_path)
     for split in distribution.splits().values():
         assert distribution.read_depth(split.sources[0]).any()
 
@@ -156,32 +154,18 @@ def test_labels_of_another_data_set(tmp_path):
     fixture.write(tmp_path, {"train": 2})
     fixture.write_labels(tmp_path / "Training", ["a/b.png"], np.ones((1, 14, 3)))
     with pytest.raises(UserError, match=r"labels\.txt line 1: .*48 numbers \(16 joints") as error:
-        IcvlDistribution(tmp_path).splits()
+        Icvl(tmp_path).splits()
     assert "\n" not in str(error.value)
 
 
 def test_labels_without_frames(tmp_path):
     fixture.write_labels(tmp_path / "Training", ["a/b.png"], np.ones((1, 16, 3)))
     with pytest.raises(UserError, match="Depth: no such folder"):
-        IcvlDistribution(tmp_path).splits()
+        Icvl(tmp_path).splits()
 
 
 def test_only_rotated_copies(tmp_path):
     fixture.write_labels(tmp_path / "Training", ["180/b/c.png"], np.ones((1, 16, 3)))
     (tmp_path / "Training" / "Depth").mkdir()
     with pytest.raises(UserError, match="only rotated copies"):
-        IcvlDistribution(tmp_path, rotations=False).splits()
-
-
-def test_nothing_there(tmp_path):
-    with pytest.raises(UserError) as error:
-        IcvlDistribution(tmp_path).splits()
-    assert str(tmp_path) in str(error.value)
-    assert "\n" not in str(error.value)
-    assert error.value.instructions == icvl.DOWNLOAD
-    for needed in (icvl.HOMEPAGE, "--manual_dir", "Training/labels.txt"):
-        assert needed in icvl.DOWNLOAD
-
-
-def test_the_builder_is_called_as_the_track():
-    assert icvl.Icvl.name == "icvl"
+        Icvl(tmp_path, rotations=False).splits()

@@ -1,3 +1,5 @@
+"""Where to crop: the sources and their order, published files, labels and the depth."""
+
 import dataclasses
 from pathlib import Path
 
@@ -6,16 +8,21 @@ import pytest
 from scipy import io
 
 from a2j_jax import geometry
-from a2j_jax.errors import UserError
+from a2j_jax.errors import UnreadableFrame, UserError
 from a2j_jax.tracks import TrackSpec, get_track
 from tests.scenes import hand
-from tfds_builders.crop_plan import boxes_from_labels, crop_from_depth, plan_crops
-from tfds_builders.raw_files import RawSplit, UnreadableFrame
+from tfds_builders.crop_plan import (
+    boxes_from_labels,
+    centers_from_labels,
+    crop_from_depth,
+    plan_crops,
+)
+from tfds_builders.raw_files import RawSplit
 
 NYU = get_track("nyu")
 ITOP = get_track("itop_front")
 K2HPD = get_track("k2hpd")
-N = 6
+N, NAN = 6, float("nan")
 
 
 def split_of(joints: np.ndarray | None, frames: int = N, **more: object) -> RawSplit:
@@ -80,9 +87,8 @@ def test_every_source_takes_what_those_before_it_leave(tmp_path: Path) -> None:
     np.testing.assert_allclose(geometry.uvd_to_xyz(plan.values[3], NYU.camera), middle, rtol=1e-5)
     assert np.isnan(plan.values[4]).all()
     notes = "\n".join(plan.notes)
-    assert f"{mat}: 4 of 6 rows without a center" in notes
-    assert f"{text}: 3 of 6 rows" in notes
-    assert "1 of 6 training frames without a usable label: cropped by the depth" in notes
+    for name, left in ((mat, 4), (text, 3), ("labels", 1)):
+        assert f"{name}: {left} of 6 training frames without a usable center" in notes
 
 
 @pytest.mark.parametrize(
@@ -113,9 +119,7 @@ def test_a_missing_file_is_a_note(tmp_path: Path) -> None:
     assert "6 test frames cropped by the depth frame alone" in plan.notes[0]
     write_text(tmp_path / "center_test.txt", geometry.uvd_to_xyz(joints_of(NYU)[:, 0], NYU.camera))
     plan = plan_crops(NYU, "test", split_of(joints_of(NYU)), tmp_path)
-    assert plan.notes == (
-        f"no nyu_center_test.mat in {tmp_path}: 6 test frames cropped by center_test.txt",
-    )
+    assert (used(plan), plan.notes) == (["center_test.txt"] * N, ())
 
 
 def test_frames_without_public_labels() -> None:
@@ -146,6 +150,37 @@ def test_nobody_publishes_files_for_tracks_of_ones_own(tmp_path: Path) -> None:
     assert "not used" in note
     one = plan_crops(NYU, "test", split_of(joints_of(NYU, 1), 1), None)
     assert "1 test frame cropped" in one.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("track", "crops", "usable"),
+    [  # a window around a point off the frame may still reach into it
+        (
+            NYU,
+            [
+                [80, 60, 600],
+                [9000, 9000, 700],
+                [80, NAN, 600],
+                [NAN] * 3,
+                [80, 60, 0],
+                [-9, 60, 600],
+            ],
+            [0, 5],
+        ),
+        (ITOP, [[10, 10, 90, 90], [500, 10, 600, 90], [90, 10, 10, 90], *[[NAN] * 4] * 3], [0]),
+    ],
+)
+def test_shipped_crops_that_cannot_be_used_are_counted(
+    track: TrackSpec, crops: list[list[float]], usable: list[int]
+) -> None:
+    split = split_of(joints_of(track), crops=np.array(crops, np.float64))
+    plan = plan_crops(dataclasses.replace(track, name="own"), "train", split, None)
+    assert [i for i, name in enumerate(used(plan)) if name == "shipped with the frames"] == usable
+    np.testing.assert_array_equal(plan.values[usable], np.array(crops)[usable])
+    assert np.isfinite(plan.values).all()
+    given = sum(np.isfinite(row).any() for row in crops)
+    assert plan.notes[0].startswith(f"warning: {given - len(usable)} of {given} ")
+    assert used(plan_crops(track, "train", split, "labels")) == ["labels"] * N
 
 
 # The files
@@ -245,7 +280,7 @@ def test_folders_of_other_tracks_are_left_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("1 2 700\n1 2\n", "line 2: expected `x y z` or `invalid`, found '1 2'"),
+        ("1 2 700\n1 2\n", "line 2: expected .*`x y z` or `invalid`"),
         ("1 2 700\n\n1 2 700\n", "line 2"),
         ("a b c\n", "line 1"),
         ("\n", "is empty"),
@@ -362,3 +397,32 @@ def test_frames_without_a_reading() -> None:
     with pytest.raises(UnreadableFrame, match="near the given center"):
         crop_from_depth(far, ITOP, near_uvd=(160, 120, 2500))
     assert crop_from_depth(far, ITOP, near_uvd=np.full(3, np.nan)).shape == (4,)
+
+
+def test_centers_from_labels_ignore_what_is_not_labelled() -> None:
+    joints = joints_of(NYU)
+    joints[0, 3:] = np.nan
+    joints[1] = np.nan
+    joints[2, 0, 2] = np.nan
+    centers = centers_from_labels(joints, NYU.camera)
+    mean = np.nanmean(geometry.uvd_to_xyz(joints, NYU.camera)[[0, 3, 4, 5]], axis=1)
+    np.testing.assert_allclose(geometry.uvd_to_xyz(centers[[0, 3, 4, 5]], NYU.camera), mean)
+    assert np.isnan(centers[1]).all()
+    mean = geometry.uvd_to_xyz(joints[2, 1:], NYU.camera).mean(axis=0)
+    np.testing.assert_allclose(geometry.uvd_to_xyz(centers[2], NYU.camera), mean)
+
+
+def test_many_frames_are_worked_through_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    joints = joints_of(NYU, 50)
+    whole = centers_from_labels(joints, NYU.camera)
+    monkeypatch.setattr("tfds_builders.crop_plan._CHUNK", 7)
+    np.testing.assert_array_equal(centers_from_labels(joints, NYU.camera), whole)
+
+
+def test_boxes_from_labels_in_two_and_three_dimensions() -> None:
+    joints = np.array([[[10, 20], [30, 60], [np.nan, np.nan]], np.full((3, 2), np.nan)])
+    boxes = boxes_from_labels(joints, 15.0)
+    np.testing.assert_array_equal(boxes[0], [-5, 5, 45, 75])
+    assert np.isnan(boxes[1]).all()
+    deep = np.concatenate([joints, np.zeros((2, 3, 1))], axis=-1)
+    np.testing.assert_array_equal(boxes_from_labels(deep, 15.0), boxes)

@@ -9,9 +9,10 @@ import pytest
 from a2j_jax.config import Config, override
 from a2j_jax.errors import UserError
 from a2j_jax.runs.checkpoints import save_variables
+from a2j_jax.runs.experiment import Difference, differences, resolve
 from a2j_jax.runs.run_dir import read_config, write_config
 from a2j_jax.track_files import find_track
-from a2j_jax.training.resume import check_run_directory, differences
+from a2j_jax.training import resume
 from tests import tiny
 
 
@@ -22,6 +23,10 @@ def workdir(tmp_path: Path) -> Path:
     (folder / "checkpoints" / "6" / "optimizer").mkdir(parents=True)
     write_config(folder, tiny.config())
     return folder
+
+
+def check_run_directory(workdir: Path, config: Config) -> list[Difference]:
+    return resume.check_run_directory(workdir, resolve(config))
 
 
 def changed(*pairs: tuple[str, str]) -> Config:
@@ -100,8 +105,8 @@ def test_statistics_that_are_not_known_yet_are_not_compared() -> None:
     known = dataclasses.replace(
         computed, data=dataclasses.replace(computed.data, mean=-1.5, std=20.0)
     )
-    assert differences(known, computed) == []
-    found = differences(changed(), known)
+    assert differences(resolve(known), resolve(computed)) == []
+    found = differences(resolve(changed()), resolve(known))
     assert [(d.key, d.there, d.now) for d in found] == [
         ("data.mean", -2.62, -1.5),
         ("data.std", 27.02, 20.0),

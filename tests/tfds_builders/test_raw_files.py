@@ -1,4 +1,4 @@
-"""The small readers: what they read, and what they say about what they cannot."""
+"""Files of raw data sets: where they are found, what lines of numbers hold, which joints are labeled."""
 
 import numpy as np
 import pytest
@@ -101,13 +101,6 @@ def test_how_many_numbers_a_label_line_has(tmp_path, text, count):
     assert raw_files.count_numbers(tmp_path / "absent.txt") is None
 
 
-def test_concatenate():
-    parts = [np.arange(3 * n).reshape(n, 3) + n for n in (2, 0, 4, 1)]
-    expected = np.concatenate(parts)
-    np.testing.assert_array_equal(raw_files.concatenate(parts), expected)
-    assert parts == []
-
-
 # --- rows
 
 
@@ -118,10 +111,10 @@ def test_first_of_each():
 
 def test_a_joint_without_all_its_numbers_is_not_labelled():
     joints = np.ones((2, 3, 3), np.float32)
-    assert raw_files.unlabelled_to_nan(joints, "l") == ()
+    assert raw_files.unlabeled_to_nan(joints, "l") == ()
     joints[1, 2, 0] = np.nan
     joints[1, 0, 2] = np.inf
-    (note,) = raw_files.unlabelled_to_nan(joints, "l")
+    (note,) = raw_files.unlabeled_to_nan(joints, "l")
     assert "2 joints of 1 frame not labeled" in note
     assert np.isnan(joints).all(-1).tolist() == [[False] * 3, [True, False, True]]
     assert np.isnan(joints).sum() == 6
@@ -129,16 +122,103 @@ def test_a_joint_without_all_its_numbers_is_not_labelled():
 
 def test_other_ways_to_write_an_unlabelled_joint():
     flat = np.array([[[0, 0], [-1, -1], [-5, 40], [1e300, 3]]], np.float64)
-    (note,) = raw_files.unlabelled_to_nan(flat, "l")
+    (note,) = raw_files.unlabeled_to_nan(flat, "l")
     assert "2 at 0,0 or negative pixels" in note
     assert "1 too large" in note
     assert np.isnan(flat).all(-1).tolist() == [[True, True, False, True]]
     joints = np.full((1, 3, 3), 5.0)
     joints[0, 0], joints[0, 1, 0] = 0, np.nan
-    (note,) = raw_files.unlabelled_to_nan(joints, "l")
+    (note,) = raw_files.unlabeled_to_nan(joints, "l")
     assert "2 joints of 1 frame not labeled (1 with some numbers only, 1 with a depth of 0" in note
     assert np.isfinite(joints).all(-1).tolist() == [[False, False, True]]
     with pytest.raises(UserError, match="z points backwards"):
-        raw_files.unlabelled_to_nan(np.full((4, 3, 3), -600.0), "l")
+        raw_files.unlabeled_to_nan(np.full((4, 3, 3), -600.0), "l")
     with pytest.raises(UserError, match="12 of 12 joints have numbers above"):
-        raw_files.unlabelled_to_nan(np.full((4, 3, 3), 1e300), "l")
+        raw_files.unlabeled_to_nan(np.full((4, 3, 3), 1e300), "l")
+
+
+CANDIDATES = ("set/train/labels.txt", "train/labels.txt")
+
+
+def touch(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    return path
+
+
+@pytest.mark.parametrize(
+    "there",
+    [
+        "set/train/labels.txt",
+        "train/labels.txt",
+        "Train/LABELS.txt",
+        "some name/train/labels.txt",
+        "some name/SET/Train/labels.txt",
+    ],
+)
+def test_in_the_folder_or_one_below_in_any_case(tmp_path, there):
+    path = touch(tmp_path / there)
+    (tmp_path / "another").mkdir()
+    assert raw_files.find(tmp_path, CANDIDATES) == path
+
+
+def test_no_deeper_and_nowhere_else(tmp_path):
+    touch(tmp_path / "a" / "b" / "train" / "labels.txt")
+    touch(tmp_path / "train")  # a file
+    assert raw_files.find(tmp_path, CANDIDATES) is None
+    assert raw_files.find(tmp_path / "absent", CANDIDATES) is None
+    assert raw_files.find_in(tmp_path / "a", CANDIDATES) is None
+
+
+def test_the_folder_itself_and_the_exact_spelling_come_first(tmp_path):
+    touch(tmp_path / "set" / "train" / "labels.txt")
+    for name in ("TRAIN", "train", "below/train"):
+        touch(tmp_path / name / "labels.txt")
+    assert raw_files.find(tmp_path, CANDIDATES[1:]) == tmp_path / "train" / "labels.txt"
+    assert raw_files.find(tmp_path, CANDIDATES) == tmp_path / "set" / "train" / "labels.txt"
+
+
+def test_several_folders_below_are_named(tmp_path):
+    for name in ("v1", "v2"):
+        touch(tmp_path / name / "train" / "labels.txt")
+    with pytest.raises(UserError, match=r"set/train/labels\.txt is in several folders \(v1, v2\)"):
+        raw_files.find(tmp_path, CANDIDATES)
+    assert raw_files.find(tmp_path / "v2", CANDIDATES) is not None
+
+
+def test_counting_files(tmp_path):
+    for name in ("a_1.png", "A_2.PNG", "b_1.png", "sub/a_3.png", "sub/deeper/a_4.png", "a.txt"):
+        touch(tmp_path / name)
+    for name in ("._a_1.png", "sub/._a_3.png", "__MACOSX/a_1.png", ".DS_Store", "Thumbs.db"):
+        touch(tmp_path / name)
+    assert raw_files.count_files(tmp_path) == 5
+    assert raw_files.count_files(tmp_path, "a_") == 4
+
+
+def test_names_in_tables_find_files_in_other_letter_case(tmp_path):
+    for name in ("Sub/A.PNG", "b.png", "B.PNG"):
+        touch(tmp_path / name)
+    for name, there in {"sub/a.png": "Sub/A.PNG", "b.png": "b.png", "c.png": "c.png"}.items():
+        assert raw_files.spelled(tmp_path, name) == tmp_path / there
+    for name in ("../b.png", "sub/../../b.png", "/b.png"):
+        with pytest.raises(UserError, match="leads out"):
+            raw_files.spelled(tmp_path / "Sub", name)
+
+
+def test_companion_folders_hold_no_data_set(tmp_path):
+    path = touch(tmp_path / "a" / "train" / "labels.txt")
+    touch(tmp_path / "__MACOSX" / "train" / "labels.txt")
+    assert raw_files.find(tmp_path, CANDIDATES) == path
+
+
+def test_relative_names(tmp_path):
+    assert raw_files.relative(tmp_path, tmp_path) == ""
+    assert raw_files.relative(tmp_path / ".hidden" / "train", tmp_path) == ".hidden/train/"
+
+
+def test_counts_are_compared_both_ways():
+    assert raw_files.compare_counts("l", 5, "f", 5) == ()
+    assert "2 that it does not list" in raw_files.compare_counts("l", 5, "f", 7)[0]
+    assert "at least 3 missing" in raw_files.compare_counts("l", 5, "f", 2)[0]
+    with pytest.raises(UserError, match="f holds no frames, l lists 5"):
+        raw_files.compare_counts("l", 5, "f", 0)

@@ -7,12 +7,11 @@ import pytest
 from scipy.io import loadmat, savemat
 
 from a2j_jax import geometry
-from a2j_jax.errors import UserError
+from a2j_jax.errors import UnreadableFrame, UserError
 from a2j_jax.tracks import get_track
 from tests.distributions import nyu as fixture
 from tfds_builders import nyu
-from tfds_builders.nyu import NyuDistribution
-from tfds_builders.raw_files import UnreadableFrame
+from tfds_builders.nyu import Nyu
 
 TRACK = get_track("nyu")
 
@@ -25,7 +24,7 @@ def written(tmp_path_factory):
 
 def test_frames_and_labels(written):
     folder, labels = written
-    distribution = pickle.loads(pickle.dumps(NyuDistribution(folder)))
+    distribution = pickle.loads(pickle.dumps(Nyu(folder)))
     splits = distribution.splits()
     assert {name: len(split) for name, split in splits.items()} == {"train": 3, "test": 2}
     for name, split in splits.items():
@@ -58,7 +57,7 @@ def test_the_data_lie_where_people_put_them(tmp_path, inside):
         manual_dir = tmp_path / "manual"
         (manual_dir / inside).parent.mkdir(parents=True)
         (tmp_path / "raw" / "dataset").rename(manual_dir / inside)
-    distribution = NyuDistribution(manual_dir)
+    distribution = Nyu(manual_dir)
     splits = distribution.splits()
     assert list(splits) == ["test"]
     assert splits["test"].frame_ids == ["depth_1_0000001.png"]
@@ -68,12 +67,12 @@ def test_the_data_lie_where_people_put_them(tmp_path, inside):
 def test_a_folder_that_happens_to_be_called_as_a_split(tmp_path):
     fixture.write(tmp_path / "raw", {"train": 1})
     (tmp_path / "raw" / "dataset").rename(tmp_path / "test")
-    assert list(NyuDistribution(tmp_path / "test").splits()) == ["train"]
+    assert list(Nyu(tmp_path / "test").splits()) == ["train"]
 
 
 def test_another_view(tmp_path):
     labels = fixture.write_views(tmp_path, {"test": 2}, views=(1, 3))["test"]
-    distribution = NyuDistribution(tmp_path, view=3)
+    distribution = Nyu(tmp_path, view=3)
     split = distribution.splits()["test"]
     np.testing.assert_array_equal(split.joints_uvd, labels[2])
     assert split.frame_ids[1] == "depth_3_0000002.png"
@@ -82,15 +81,15 @@ def test_another_view(tmp_path):
         fixture.draw_depth(labels[2, 1], TRACK, 2001),
     )
     assert any("view 1 only" in note for note in split.notes)
-    assert distribution.spec() != NyuDistribution(tmp_path).spec()
+    assert distribution.spec() != Nyu(tmp_path).spec()
     with pytest.raises(UserError, match="view 4"):
-        NyuDistribution(tmp_path, view=4)
+        Nyu(tmp_path, view=4)
 
 
 def test_images_of_another_view_that_are_not_there(tmp_path):
     fixture.write(tmp_path, {"test": 1})
     with pytest.raises(UserError, match=r"test holds no depth_2_\*\.png: .*images of view 2"):
-        NyuDistribution(tmp_path, view=2).splits()
+        Nyu(tmp_path, view=2).splits()
 
 
 def test_labels_of_view_1_alone(tmp_path):
@@ -108,8 +107,8 @@ def test_published_labels_come_out_as_published(official, tmp_path):
     three_views = np.stack([published, published + 1, published + 2])
     fixture.write_labels(tmp_path / "test" / "joint_data.mat", three_views)
     (tmp_path / "test" / "depth_1_0000001.png").touch()
-    split = NyuDistribution(tmp_path).splits()["test"]
-    assert len(split) == nyu.PUBLISHED_FRAMES["test"]
+    split = Nyu(tmp_path).splits()["test"]
+    assert len(split) == Nyu.PUBLISHED_FRAMES["test"]
     np.testing.assert_array_equal(split.joints_uvd, published.astype(np.float32))
     # Those labels and the authors' predictions agree: the 8.61 mm of the paper.
     predictions = np.loadtxt(official / "nyu_861_epoch32_UVD.txt").reshape(-1, 14, 3)
@@ -123,13 +122,13 @@ def test_labels_and_frames_of_different_number(tmp_path):
     joints = fixture.write_views(tmp_path, {"test": 3})["test"]
     path = tmp_path / "dataset" / "test"
     fixture.write_labels(path / "joint_data.mat", joints[:, :2])
-    (fault,) = NyuDistribution(tmp_path).splits()["test"].faults
+    (fault,) = Nyu(tmp_path).splits()["test"].faults
     assert "lists 2 frames" in fault
     assert "holds 3: 1 that it does not list" in fault
 
     fixture.write_labels(path / "joint_data.mat", joints)
     (path / "depth_1_0000003.png").unlink()
-    distribution = NyuDistribution(tmp_path)
+    distribution = Nyu(tmp_path)
     split = distribution.splits()["test"]
     assert len(split) == 3
     assert "at least 1 missing" in split.faults[0]
@@ -141,7 +140,7 @@ def test_nan_labels_are_counted(tmp_path):
     joints = fixture.write_views(tmp_path, {"test": 2})["test"]
     joints[0, 1, 4, 2] = np.nan
     fixture.write_labels(tmp_path / "dataset/test/joint_data.mat", joints)
-    split = NyuDistribution(tmp_path).splits()["test"]
+    split = Nyu(tmp_path).splits()["test"]
     assert np.isnan(split.joints_uvd[1, 4]).all()
     assert np.isnan(split.joints_uvd).sum() == 3
     assert "1 joint of 1 frame not labeled" in split.notes[0]
@@ -152,25 +151,11 @@ def test_labels_of_another_data_set(tmp_path, shape):
     (tmp_path / "test").mkdir()
     savemat(tmp_path / "test" / "joint_data.mat", {"joint_uvd": np.zeros(shape)})
     with pytest.raises(UserError, match="joint_uvd has shape") as error:
-        NyuDistribution(tmp_path).splits()
+        Nyu(tmp_path).splits()
     assert "\n" not in str(error.value)
 
 
 def test_labels_without_frames(tmp_path):
     fixture.write_labels(tmp_path / "train" / "joint_data.mat", np.ones((3, 2, 14, 3)))
     with pytest.raises(UserError, match=r"train/depth_1_\* holds no frames"):
-        NyuDistribution(tmp_path).splits()
-
-
-def test_nothing_there(tmp_path):
-    with pytest.raises(UserError) as error:
-        NyuDistribution(tmp_path).splits()
-    assert str(tmp_path) in str(error.value)
-    assert "\n" not in str(error.value)
-    assert error.value.instructions == nyu.DOWNLOAD
-    for needed in (nyu.HOMEPAGE, "--manual_dir", "dataset/train/joint_data.mat"):
-        assert needed in nyu.DOWNLOAD
-
-
-def test_the_builder_is_called_as_the_track():
-    assert nyu.Nyu.name == "nyu"
+        Nyu(tmp_path).splits()

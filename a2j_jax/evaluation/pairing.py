@@ -1,0 +1,347 @@
+"""Which row of one set of joints belongs to which frame of another: by name, by number or by position."""
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from a2j_jax.errors import UserError, printable
+from a2j_jax.evaluation.joint_files import JointSet, numbered
+from a2j_jax.files import local_path, regular_file
+from a2j_jax.tracks import TrackRecord
+
+# Suffixes of frames: the same frame may be stored as another kind of file.
+_FRAME_SUFFIX = re.compile(r"\.(?:png|npy|npz|tiff?|pgm|exr|bin|jpe?g|h5)$", re.IGNORECASE)
+# Folders that name a frame's split.
+_SPLIT_FOLDERS = {"train": "train", "training": "train", "test": "test", "testing": "test"}
+_SPLIT_FOLDERS |= {"val": "validation", "validation": "validation"}
+# Depths this near to a power of ten times the labels' (decimal logarithm) are in another unit, not wrong.
+_OF_A_UNIT = 0.08
+# Up to 18 digits fit 64 bits; no data set has that many frames.
+_NUMBER = re.compile(r"[0-9]{1,18}")
+
+
+def match_names(names: Sequence[str], wanted: Sequence[str], where: str) -> NDArray[np.int64]:
+    r"""Find frames by their names.
+
+    Leading folders may be missing on either side (`test_seq_1/image_0000.png` is
+    `D:\icvl\Testing\Depth\test_seq_1\image_0000.PNG`), as long as only one frame fits. Suffixes and letter case
+    may differ where that finds more frames.
+
+    Args:
+        names: of M frames.
+        wanted: names of N frames.
+        where: the file that `names` are from, for messages.
+
+    Returns:
+        (N,) positions in `names`, -1 where there is none.
+
+    Raises:
+        UserError: a name that occurs twice, or fits several.
+    """
+    rows = _match(names, wanted, _key, where)
+    if (rows < 0).any() and np.count_nonzero(rows >= 0) < len(names):
+        loosely = _match(names, wanted, lambda n: _FRAME_SUFFIX.sub("", _key(n)).casefold(), where)
+        if np.count_nonzero(loosely >= 0) > np.count_nonzero(rows >= 0):
+            return loosely
+    return rows
+
+
+def _key(name: str) -> str:
+    parts = [part for part in name.strip().replace("\\", "/").split("/") if part not in ("", ".")]
+    stem, dot, suffix = (parts[-1] if parts else "").rpartition(".")
+    return "/".join([*parts[:-1], stem + dot + suffix.lower() if dot else suffix])
+
+
+def _tails(name: str) -> Iterator[str]:
+    """`a/b/c` → itself, `b/c`, `c`."""
+    yield name
+    while "/" in name:
+        name = name.partition("/")[2]
+        yield name
+
+
+def _match(
+    names: Sequence[str], wanted: Sequence[str], key: Callable[[str], str], where: str
+) -> NDArray[np.int64]:
+    keys, wanted_keys = [key(name) for name in names], [key(name) for name in wanted]
+    if keys == wanted_keys:
+        return np.arange(len(keys))
+    by_key: dict[str, int] = {}
+    by_tail: dict[str, list[int]] = {}
+    for row, one in enumerate(keys):
+        first = by_key.setdefault(one, row)
+        if first != row:
+            raise UserError(
+                f"{where}: rows {first + 1} and {row + 1} are both frame {_shown(names[row])}; expected every "
+                "frame once"
+            )
+        for tail in _tails(one):
+            by_tail.setdefault(tail, []).append(row)
+
+    def ambiguous(name: str, one: str, other: str) -> UserError:
+        return UserError(
+            f"{where}: frame {_shown(name)} may be {_shown(one)} or {_shown(other)}; write the names with "
+            "their folders"
+        )
+
+    rows = np.full(len(wanted), -1, np.int64)
+    taken: dict[int, int] = {}
+    for position, one in enumerate(wanted_keys):
+        fits = [by_key[one]] if one in by_key else by_tail.get(one)
+        if fits is None:
+            fits = [by_key[tail] for tail in _tails(one) if tail in by_key][:1]
+        if len(fits) > 1:
+            raise ambiguous(wanted[position], names[fits[0]], names[fits[1]])
+        for row in fits:
+            other = taken.setdefault(row, position)
+            if other != position:
+                raise ambiguous(names[row], wanted[other], wanted[position])
+            rows[position] = row
+    return rows
+
+
+def _shown(name: str) -> str:
+    return repr(printable(name, 80))
+
+
+def check_record(where: str, joints: JointSet, record: TrackRecord) -> None:
+    """Refuse joints that state another track, window or camera than `record`.
+
+    Args:
+        where: the source of the joints, for the message.
+        joints: that may state their track.
+        record: of the labels.
+
+    Raises:
+        UserError: naming the differences.
+    """
+    # The size of the network's input does not affect the joints it is asked for.
+    other = joints.record.differences(record, but=("crop_size", "storage_unit_mm"))
+    if other:
+        raise UserError(
+            f"{where}: joints are of something else than what they are scored against: {'; '.join(other)}"
+        )
+
+
+def prediction_rows(
+    predicted: JointSet, labels: JointSet, where: str, of: str, split: str | None = None
+) -> NDArray[np.int64]:
+    """Find the row of each labeled frame, refusing predictions that cannot be of the same frames.
+
+    Args:
+        predicted: M rows.
+        labels: the N labeled frames.
+        where: the source of the predictions, for messages.
+        of: the source of the labels, for messages.
+        split: of the labels; None: unknown.
+
+    Returns:
+        (N,) row numbers as `rows_of`.
+
+    Raises:
+        UserError: as `rows_of`; or predictions of another split, or with depths in another unit.
+    """
+    if split is not None:
+        _check_split(where, predicted, labels, split)
+    rows = rows_of(predicted, labels, where, of)
+    there = rows >= 0
+    _check_unit(where, predicted.joints_uvd[rows[there]], labels.rows(there), of)
+    return rows
+
+
+def rows_of(joints: JointSet, truth: JointSet, where: str, of: str) -> NDArray[np.int64]:
+    """Find the row of a file that belongs to each labeled frame.
+
+    By name where both name their frames, else by number where both have numbers. Rows without either are
+    all frames of the split in order, or exactly the labeled ones.
+
+    Args:
+        joints: M rows of the file.
+        truth: the N labeled frames.
+        where: the file, for messages.
+        of: the source of the labels, for messages.
+
+    Returns:
+        (N,) row numbers; -1 for a frame that the file lacks.
+
+    Raises:
+        UserError: each has frames that the other lacks, they share none, a name occurs twice or fits several;
+            or the number of rows without names or numbers is not that of the frames.
+    """
+    found, count = len(joints.joints_uvd), len(truth.joints_uvd)
+    if joints.frame_id is not None and truth.frame_id is not None:
+        names, wanted = joints.frame_id.tolist(), truth.frame_id.tolist()
+        rows = match_names(names, wanted, where)
+    elif joints.index is not None and truth.index is not None:
+        names, wanted = joints.index.tolist(), truth.index.tolist()
+        rows = np.searchsorted(joints.index, truth.index).clip(0, found - 1)
+        rows = np.where(joints.index[rows] == truth.index, rows, -1)
+    elif joints.index is not None:
+        if joints.index[-1] >= count:
+            raise UserError(
+                f"{where}: holds frame {joints.index[-1]:,} (counted from 0), but {of}: {count:,} frames "
+                "without numbers: expected one row per frame of the split"
+            )
+        rows = np.full(count, -1, np.int64)
+        rows[joints.index] = np.arange(found)
+        return rows
+    elif found == count:
+        return np.arange(found)
+    elif truth.index is not None and found > truth.index[-1]:
+        return truth.index
+    else:
+        last = "" if truth.index is None else f", the last is number {truth.index[-1]:,}"
+        raise UserError(
+            f"{where}: {found:,} frames without names or numbers, but {of}: {count:,} frames{last}: expected "
+            "one row per frame, in the same order"
+        )
+    missing = np.flatnonzero(rows < 0)
+    unused = np.setdiff1d(np.arange(found), rows)
+    if missing.size and (unused.size or missing.size == count):
+        one, other = (printable(str(x), 80) for x in (names[unused[0]], wanted[missing[0]]))
+        raise UserError(
+            f"{where}: {unused.size:,} of {found:,} frames are not in {of} (the first: frame {one}), and "
+            f"{missing.size:,} of {of} not in it (the first: frame {other}); expected the same frames, named alike"
+        )
+    return rows
+
+
+def _check_split(where: str, joints: JointSet, labels: JointSet, split: str) -> None:
+    """Refuse joints of another split: NYU and HANDS 2017 name the frames of all splits alike."""
+    stated = str(joints.about.get("split", split))
+    if joints.frame_id is not None and labels.frame_id is not None:
+        of_labels = {_split_folder(name) for name in labels.frame_id.tolist()}
+        of_file = {_split_folder(name) for name in joints.frame_id.tolist()}
+        if of_labels == {None} and len(of_file) == 1:
+            stated = of_file.pop() or stated
+    one, other = (name.split("[")[0] for name in (stated, split))
+    if one != other and (joints.about.get("split") or other in _SPLIT_FOLDERS.values()):
+        raise UserError(
+            f"{where}: holds frames of split {one!r}, the labels are of split {other!r}"
+        )
+
+
+def _split_folder(name: str) -> str | None:
+    folders = name.lower().replace("\\", "/").split("/")[-3:-1]
+    return next((_SPLIT_FOLDERS[f] for f in reversed(folders) if f in _SPLIT_FOLDERS), None)
+
+
+def _check_unit(where: str, uvd: NDArray[np.float64], labels: JointSet, of: str) -> None:
+    """Refuse depths that are those of the labels times a power of ten."""
+    if uvd.shape[-1] != 3:
+        return
+    there = labels.labeled & np.isfinite(uvd).all(-1)
+    if not there.any():
+        return
+    found, wanted = (float(np.median(joints[there][:, 2])) for joints in (uvd, labels.joints_uvd))
+    if found <= 0 or wanted <= 0:
+        return
+    power = float(np.log10(found / wanted))
+    if abs(power) > 0.5 and abs(power - round(power)) < _OF_A_UNIT:
+        raise UserError(
+            f"{where}: its depths are {10.0 ** round(power):g} times those of {of} (medians {found:.4g} and "
+            f"{wanted:.4g}); expected mm in both: is one in cm, dm or tenths of mm?"
+        )
+
+
+class FrameList(NamedTuple):
+    """A file that lists frames, and its lines that are not empty, one frame each."""
+
+    path: Path
+    lines: tuple[str, ...]
+
+
+def read_subsets(files: Mapping[str, str | Path]) -> dict[str, FrameList]:
+    """Read lists of frames, one frame per line; `frame_numbers` finds the frames.
+
+    Args:
+        files: name of the subset → its file.
+
+    Raises:
+        UserError: a file that cannot be read, is no text, or is empty.
+    """
+    lists = {}
+    for name, file in files.items():
+        path = regular_file(local_path(file), "a list of frames")
+        try:
+            lines = [line.strip() for line in path.read_text("utf-8-sig").splitlines()]
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+        except UnicodeDecodeError as error:
+            raise UserError(f"{path}: is not text; expected a frame per line") from error
+        if not any(lines):
+            raise UserError(f"{path}: is empty; expected a frame per line")
+        lists[name] = FrameList(path, tuple(filter(None, lines)))
+    return lists
+
+
+def frame_numbers(
+    lists: Mapping[str, FrameList],
+    index: NDArray[np.int64],
+    frame_id: NDArray[np.str_] | None,
+    unreadable: int = 0,
+) -> dict[str, NDArray[np.int64]]:
+    """Find the listed frames in a data set.
+
+    A line begins with a frame's number, counted from 0, or with its name, with or without leading folders; the
+    rest is ignored, so that a file of labels is a list of its frames too. Where all lines begin with digits alone,
+    these are numbers. Names of HANDS 2017 and NYU are numbers too (`image_D00000001.png` is 0), unless
+    the data set's names say otherwise.
+
+    Args:
+        lists: name of the subset → its list.
+        index: (N,) numbers of the data set's frames.
+        frame_id: (N,) their names; None: unknown.
+        unreadable: further frames of the data set; as many names may be missing.
+
+    Returns:
+        name → (n,) distinct numbers of frames, ascending.
+
+    Raises:
+        UserError: a name that is not in the data set, or that fits several frames; or one that is no number, where
+            the data set's names are unknown.
+    """
+    names = None if frame_id is None else frame_id.tolist()
+    return {name: np.unique(_found(one, index, names, unreadable)) for name, one in lists.items()}
+
+
+def _found(
+    frames: FrameList, index: NDArray[np.int64], names: list[str] | None, unreadable: int
+) -> NDArray[np.int64]:
+    words = [re.split(r"[\s,;]", line)[0] for line in frames.lines]
+    wrong = next((word for word in words if not _NUMBER.fullmatch(word)), None)
+    if wrong is None:
+        return np.array(words, np.int64)
+    numbers, known = numbered(words), index if names is None else numbered(names)
+    if numbers is not None and known is not None and np.array_equal(known, index):
+        return numbers
+    where = printable(str(frames.path))
+    if names is None:
+        raise UserError(
+            f"{where}: line begins with {printable(wrong, 60)!r}, but the frames that are scored have no names; "
+            "expected image_D%08d.png or a number from 0"
+        )
+
+    def joined(listed: list[str]) -> tuple[list[str], NDArray[np.bool_]]:
+        """The listed names that are no frame of the data set, and (N,) which frames are listed."""
+        distinct = list(dict.fromkeys(listed))
+        rows = match_names(distinct, names, where)
+        unused = np.setdiff1d(np.arange(len(distinct)), rows)
+        return [distinct[row] for row in unused], rows >= 0
+
+    missing, found = joined(words)
+    if missing:  # those names may hold spaces or commas
+        lines = (line.partition("\t")[0].strip() for line in frames.lines)
+        pairs = zip(lines, words, strict=True)
+        missing, found = joined([line if word in missing else word for line, word in pairs])
+    if len(missing) > unreadable:
+        raise UserError(
+            f"{where}: {len(missing):,} of its names are not among the {len(names):,} frames of the data set, the "
+            f"first is {printable(missing[0], 60)!r}; expected names like {printable(names[0], 60)!r}, of this split, "
+            "or numbers from 0"
+        )
+    return index[found]

@@ -1,0 +1,243 @@
+"""An experiment: a config with its presets filled in, and the track and network that it describes.
+
+`resolve` is called once, where a config or a run enters the program; everything below takes the `Experiment`, or plain
+values of it.
+"""
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from a2j_jax import losses
+from a2j_jax.config import Config, ModelConfig
+from a2j_jax.data import augment
+from a2j_jax.data.batch import Batch
+from a2j_jax.geometry import Camera
+from a2j_jax.losses import DEPTH_TERMS, Losses
+from a2j_jax.models.a2j import A2J, PoseNetwork
+from a2j_jax.models.baselines import GlobalRegression, HeatMapFCN
+from a2j_jax.models.decoding import Outputs
+from a2j_jax.track_files import find_track
+from a2j_jax.tracks import TrackSpec, TrainingSpec, with_crop_size
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What is trained, restored and evaluated.
+
+    Attributes:
+      config: as a run's `config.json` records it: with the values of its presets.
+      track: the config's track with the config's crop size, camera, mean and std, and augmentation.
+      model: the network; under `pmap`, clone it with the axis that batch statistics are shared over.
+    """
+
+    config: Config
+    track: TrackSpec
+    model: PoseNetwork
+
+    def prepare(self, batch: Batch, keys: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Augment and normalize a training batch on the device.
+
+        Args:
+          batch: B examples (`a2j_jax.data.batch`).
+          keys: (B,) random keys, one per example.
+
+        Returns:
+          Images (B, S, S, 1) float32 and joints (B, K, D) in crop coordinates.
+        """
+        settings = self.config.augment
+        if settings.enabled:
+            draws = augment.draw(keys, self.track)
+        else:
+            draws = augment.no_draws(len(keys), self.track)
+        return augment.augment(
+            batch["canvas"],
+            batch["box_px"],
+            batch["window_px"],
+            batch["center_uvd"][:, 2],
+            batch["joints_uvd"],
+            draws,
+            self.track,
+            border=settings.border,
+        )
+
+    def objective(
+        self,
+        outputs: Outputs,
+        joints: jax.Array,
+        valid: jax.Array,
+        *,
+        count: jax.Array | None = None,
+    ) -> Losses:
+        """`losses.objective` with the constants of this experiment."""
+        settings, weight = self.config.loss, self.config.loss.regression_weight
+        assert settings.alpha is not None  # `resolve` filled it in
+        return losses.objective(
+            outputs,
+            joints,
+            valid,
+            crop_size=self.track.crop_size,
+            regression_weight=self.track.loss_lambda if weight is None else weight,
+            alpha=settings.alpha,
+            depth_term=DEPTH_TERMS[settings.preset],
+            surrounding=settings.surrounding,
+            count=count,
+        )
+
+
+def resolve(config: Config) -> Experiment:
+    """Fill in the presets of a config, and build its track and network.
+
+    Reads no data set: `run_experiment` records the camera and the statistics that a data set states in the config.
+
+    Raises:
+      UserError: an unknown track, or a crop size that does not fit it.
+    """
+    plain = find_track(config.track)
+    config = dataclasses.replace(
+        config,
+        optim=_filled(config.optim, plain.training(config.optim.preset)),
+        loss=_filled(config.loss, plain.training(config.loss.preset)),
+    )
+    track = _track(config, plain)
+    return Experiment(config, track, make_model(config.model, track))
+
+
+def _filled(group: Any, preset: TrainingSpec) -> Any:
+    """A group of a config with the preset's values where it has None."""
+    values = dataclasses.asdict(preset).items()
+    return dataclasses.replace(
+        group, **{k: v for k, v in values if hasattr(group, k) and getattr(group, k) is None}
+    )
+
+
+def _track(config: Config, track: TrackSpec) -> TrackSpec:
+    """The track with what the config sets of it."""
+    data = config.data
+    if data.crop_size is not None:
+        track = with_crop_size(track, data.crop_size)
+    if data.camera is not None:
+        size = data.frame_size or track.frame_size
+        track = dataclasses.replace(track, camera=Camera(*data.camera), frame_size=size)
+    given = {
+        name: value
+        for name in vars(track.augmentation)
+        if (value := getattr(config.augment, name)) is not None
+    }
+    return dataclasses.replace(
+        track,
+        mean=track.mean if data.mean is None else data.mean,
+        std=track.std if data.std is None else data.std,
+        augmentation=dataclasses.replace(track.augmentation, **given),
+    )
+
+
+def make_model(settings: ModelConfig, track: TrackSpec) -> PoseNetwork:
+    """The network that the settings describe, for the joints of a track."""
+    shared: dict[str, Any] = {
+        "num_joints": track.num_joints,
+        "joint_dims": track.joint_dims,
+        "backbone": settings.backbone,
+        "width": settings.width,
+        "stem_channels": settings.stem_channels,
+        "dtype": None if settings.dtype == "float32" else jnp.dtype(settings.dtype),
+        "remat": settings.remat,
+    }
+    if settings.paradigm == "regression":
+        return GlobalRegression(**shared)
+    if settings.paradigm == "heat_maps":
+        return HeatMapFCN(**shared, deconv_features=settings.head_features)
+    return A2J(
+        **shared,
+        head_features=settings.head_features,
+        head_depth=settings.head_depth,
+        proposals=settings.proposals,
+        one_branch=settings.one_branch,
+    )
+
+
+# Keys that may change between the parts of a run: how long and how often, where the data lie, how the same numbers are
+# computed, and whether broken data or updates end the run. The steps already taken stay what they were.
+MAY_CHANGE = (
+    "name",
+    "parallel",
+    "data.dir",
+    "data.train_frames",
+    "data.validation_frames",
+    "data.test_frames",
+    "data.on_bad_example",
+    "model.remat",
+    "optim.epochs",
+    "optim.steps",
+    "optim.skip_nonfinite_updates",
+    "run.eval_every",
+    "run.keep_best",
+    "run.log_every",
+    "run.save_every",
+    "run.wandb",
+)
+# Recorded from the data set, not chosen; mean and std are compared as the track's.
+_FROM_DATA_SET = ("data.camera", "data.frame_size", "data.mean", "data.normalization", "data.std")
+# Fields of a track that the config sets, that are prose, or that only readers of raw frames use.
+_NOT_COMPARED = (
+    *("augmentation", "loss_lambda", "mean", "official_training", "paper_training", "std"),
+    *("citation", "depth_unit_mm", "name", "notes"),
+)
+
+
+class Difference(NamedTuple):
+    """One value in which two experiments differ."""
+
+    key: str
+    there: Any
+    now: Any
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.there!r} there, {self.now!r} now"
+
+
+def differences(before: Experiment, now: Experiment) -> list[Difference]:
+    """Values in which two experiments differ; None equals the value of the track or preset that it stands for."""
+    same_track = before.track.name == now.track.name
+    old, new = _values(before, same_track), _values(now, same_track)
+    return [
+        Difference(key, old[key], new[key])
+        for key in old
+        if key in new and not _equal(old[key], new[key])
+    ]
+
+
+def conflicts(recorded: Config | None, now: Experiment) -> list[Difference]:
+    """Values that make it another experiment than the one that a checkpoint was written with, if it says."""
+    found = [] if recorded is None else differences(resolve(recorded), now)
+    return [d for d in found if d.key not in (*MAY_CHANGE, "model.init_from")]
+
+
+def _values(experiment: Experiment, with_track: bool) -> dict[str, Any]:
+    """The values to compare, by dotted key; with those of the track only between experiments on the same one."""
+    config, track = experiment.config, experiment.track
+    found: dict[str, Any] = {"track": track.name, "name": config.name, "parallel": config.parallel}
+    for group, values in dataclasses.asdict(config).items():
+        if isinstance(values, dict):
+            found |= {f"{group}.{name}": value for name, value in values.items()}
+    found = {key: value for key, value in found.items() if key not in _FROM_DATA_SET}
+    found["data.crop_size"] = track.crop_size
+    if not with_track:
+        return found
+    found |= {f"augment.{name}": value for name, value in vars(track.augmentation).items()}
+    if found["loss.regression_weight"] is None:
+        found["loss.regression_weight"] = track.loss_lambda
+    if config.data.normalization == "published" or config.data.mean is not None:
+        found |= {"data.mean": track.mean, "data.std": track.std}
+    plain = vars(find_track(config.track)).items()
+    return found | {f"track's {name}": value for name, value in plain if name not in _NOT_COMPARED}
+
+
+def _equal(one: Any, other: Any) -> bool:
+    if isinstance(one, float) and isinstance(other, float):
+        return math.isclose(one, other, rel_tol=1e-9)
+    return bool(one == other)

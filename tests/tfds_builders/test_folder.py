@@ -1,0 +1,583 @@
+"""A custom folder: its table in both forms, what mistakes are reported, and the data set it becomes."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from PIL import Image
+
+from a2j_jax import geometry
+from a2j_jax.data import pipeline
+from a2j_jax.errors import UnreadableFrame, UserError
+from a2j_jax.evaluation import joint_files
+from a2j_jax.track_files import find_track, track_from_dict
+from tests.distributions import own_data as fixture
+from tfds_builders.build import build_raw
+from tfds_builders.folder import (
+    CustomFolder,
+    TableRow,
+    check_split_name,
+    check_units,
+    find_table,
+    read_table,
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Three frames, the last of the test split, a hand of 40 px before nothing; no table yet."""
+    fixture.write(tmp_path / "mine")
+    return tmp_path / "mine"
+
+
+def distribution(folder: Path) -> CustomFolder:
+    return CustomFolder(folder, find_track(folder))
+
+
+def test_empty_cells_are_joints_without_a_label(folder: Path) -> None:
+    path = fixture.write_csv(folder)
+    path.write_text(path.read_text().replace("90.0,45.0,580.0", ",,"))
+    split = distribution(folder).splits()["train"]
+    assert split.joints_uvd is not None
+    assert np.isnan(split.joints_uvd[0, 2]).all()
+    assert np.isfinite(split.joints_uvd[1]).all()
+    assert any("joints.csv: 1 joint of 1 frame not labeled" in note for note in split.notes)
+
+
+def test_frames_outside_the_folder_are_not_read(folder: Path, tmp_path: Path) -> None:
+    fixture.write_csv(folder)
+    outside = tmp_path / "outside.png"
+    (folder / "frames/0.png").rename(outside)
+    (folder / "frames/0.png").symlink_to(outside)
+    with pytest.raises(UnreadableFrame, match="leads out of its folder"):
+        distribution(folder).read_depth("frames/0.png")
+    allowed = CustomFolder(folder, find_track(folder), allow_outside=True)
+    assert allowed.read_depth("frames/0.png").max() == 600
+    assert allowed.read_depth(str(outside)).max() == 600
+
+
+def test_a_folder_becomes_a_data_set(folder: Path, tmp_path: Path) -> None:
+    fixture.write_json(folder, center_uvd=[80.0, 60.0, 600.0])
+    built = build_raw(str(folder), folder, tmp_path / "data")
+    assert built == tmp_path / "data" / "my_hands" / "crop32" / "1.0.0"
+    track = find_track(folder)
+    builder = tfds.builder_from_directory(built)
+    assert {name: split.num_examples for name, split in builder.info.splits.items()} == {
+        "train": 2,
+        "test": 1,
+    }
+    example = pipeline.example_reader(tmp_path / "data", track, "train")(1)
+    np.testing.assert_array_equal(example["center_uvd"], [80, 60, 600])
+    np.testing.assert_allclose(example["joints_uvd"], fixture.UVD[1], rtol=1e-6)
+    assert example["frame_id"] == b"frames/1.png"
+    first = pipeline.example_reader(tmp_path / "data", track, "train")(0)
+    assert track.camera is not None
+    mean = geometry.uvd_to_xyz(fixture.UVD[0], track.camera).mean(0)
+    np.testing.assert_allclose(
+        first["center_uvd"], geometry.xyz_to_uvd(mean, track.camera), rtol=1e-5
+    )
+    # docs/own_data.md: what to score on where there is no test split.
+    assert pipeline.num_frames(tmp_path / "data", track, "train[:1]") == 1
+
+
+def test_frames_whose_names_are_not_utf8(folder: Path, tmp_path: Path) -> None:
+    path = fixture.write_json(folder)
+    path.write_text(path.read_text().replace("frames/1.png", r"frames/\udce9.png"))
+    (folder / "frames/1.png").rename(folder / "frames/\udce9.png")
+    build_raw(str(folder), folder, tmp_path / "data")
+    track = find_track(folder)
+    example = pipeline.example_reader(tmp_path / "data", track, "train")(1)
+    assert example["frame_id"] == rb"frames/\udce9.png"
+    # As `a2j predict --json` names it.
+    joints = joint_files.JointSet(fixture.UVD[:1], frame_id=np.array(["frames/\udce9.png"]))
+    assert joints.frame_id is not None
+    assert joints.frame_id.tolist() == [example["frame_id"].decode()]
+
+
+def test_centers_that_cannot_be_used_are_reported(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    centers = {"center_u": (5000,) * 3, "center_v": (5000, "", 5000), "center_d": (700,) * 3}
+    fixture.write_csv(folder, extra=centers)
+    build_raw(str(folder), folder, tmp_path / "data")
+    said = " ".join(capsys.readouterr().err.split())
+    assert "train: warning: 2 of 2 centers shipped with the frames not used" in said
+    assert "test: warning: 1 of 1 center shipped with the frames not used" in said
+    assert "train: centers: 2 (labels)" in said
+    assert "test: centers: 1 (depth)" in said
+
+
+def test_a_camera_that_is_another_tracks_is_said(tmp_path: Path) -> None:
+    fixture.write(tmp_path / "mine")
+    track = {key: value for key, value in fixture.TRACK.items() if key != "camera"}
+    (tmp_path / "mine/track.json").write_text(json.dumps(track))
+    fixture.write_csv(tmp_path / "mine")
+    splits = distribution(tmp_path / "mine").splits()
+    note, _ = splits["train"].notes
+    assert note == "Custom track, like hands2017, with its camera: track.json names none."
+    assert splits["test"].notes == ()
+
+
+def test_a_folder_without_training_frames_says_so(folder: Path) -> None:
+    path = fixture.write_csv(folder)
+    path.write_text(path.read_text().replace("train,", "val,").replace("\n,", "\nval,"))
+    notes = distribution(folder).splits()["val"].notes
+    assert any("no frames are of split 'train' (splits: val, test)" in note for note in notes)
+
+
+def test_labels_in_metres_stop_the_build(folder: Path, tmp_path: Path) -> None:
+    track = find_track(folder)
+    assert track.camera is not None
+    fixture.write_csv(folder, "xyz", geometry.uvd_to_xyz(fixture.UVD, track.camera) / 1000)
+    with pytest.raises(UserError, match=r"joints\.csv: .*are these meters"):
+        build_raw(str(folder), folder, tmp_path / "data")
+
+
+def test_frames_are_read_by_the_rules_of_the_track(folder: Path) -> None:
+    """Those of `a2j_jax.data.depth_files`; what they are is noted, with the unit."""
+    counts = np.full((120, 160), 2400, np.uint16)
+    np.save(folder / "frames/2.npy", counts)
+    mine = CustomFolder(folder, find_track(folder), 0.25)
+    assert mine.read_depth("frames/2.npy").max() == 600
+    assert mine.read_depth("frames/0.png").max() == 150
+    fixture.write_csv(folder)
+    note = "frames: 16-bit PNG, 0.25 mm per count (frames/0.png); uint16 .npy, 0.25 mm per count"
+    assert mine.splits()["train"].notes[1].startswith(note)
+    Image.fromarray(np.full((120, 160), 60, np.uint8)).save(folder / "frames/8.png")
+    with pytest.raises(UnreadableFrame, match="8-bit"):
+        mine.read_depth("frames/8.png")
+    flat = dataclasses.replace(find_track(folder), frame_format="stretch8")
+    assert CustomFolder(folder, flat).read_depth("frames/8.png").max() == 60
+    np.save(folder / "frames/metres.npy", np.full((120, 160), 0.6, np.float32))
+    with pytest.raises(UnreadableFrame, match="metres"):
+        distribution(folder).read_depth("frames/metres.npy")
+
+
+def test_a_unit_is_above_nothing(folder: Path) -> None:
+    for unit in (0.0, -1.0, float("nan")):
+        with pytest.raises(UserError, match=r"depth_unit_mm .*: expected a number above 0"):
+            CustomFolder(folder, find_track(folder), unit)
+
+
+def test_the_spec_is_short_and_differs_by_key(folder: Path) -> None:
+    one = distribution(folder).spec()
+    fixture.write(folder.parent / "other", half_window_mm=120, mean=3.0, citation="me")
+    other = distribution(folder.parent / "other").spec()
+    assert [key for key in one if one[key] != other[key]] == ["half_window_mm"]
+    assert len(json.dumps(one)) < 600
+    assert one["camera"] == {"fx": 240.0, "fy": 240.0, "cx": 80.0, "cy": 60.0}
+    fixture.write(folder.parent / "third", joints=["wrist", "tip", "top"], limbs={})
+    assert distribution(folder.parent / "third").spec()["joints"] != one["joints"]
+
+
+@pytest.mark.parametrize(
+    ("depth", "scale", "message"),
+    [
+        (600, [1, 1, 0.1], r"12 of 12 .*labels \(or centers\) in cm"),
+        (4800, [1, 1, 1], r"--depth_unit_mm 0.125\)"),
+        (60, [1, 1, 1], r"--depth_unit_mm 10\)"),
+        (600, [1.5, 1.5, 1], "px of these frames"),
+        (65535, [1, 1, 1], "65,535"),
+        (600, [1, 1, 3], "are they of the same frames"),
+        (600, [1, 1, 1], ""),
+    ],
+)
+def test_depth_and_labels_of_different_units_are_refused(
+    tmp_path: Path, depth: int, scale: list[float], message: str
+) -> None:
+    folder = tmp_path / "mine"
+    fixture.write(folder)
+    image = np.zeros((120, 160), np.uint16)
+    image[40:80, 60:100], image[:, :10] = depth, 65535
+    records = []
+    for number in range(12):
+        np.save(folder / f"frames/{number}.npy", image)
+        records.append(
+            {"frame": f"frames/{number}.npy", "joints_uvd": (fixture.UVD[0] * scale).tolist()}
+        )
+    (folder / "joints.json").write_text(json.dumps({"frames": records}))
+    if not message:
+        build_raw(str(folder), folder, tmp_path / "data")
+        return
+    with pytest.raises(UserError, match=message):
+        build_raw(str(folder), folder, tmp_path / "data")
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize(
+    ("unit", "table", "found"),
+    [
+        (0.001, {}, r"65\.535 mm"),
+        (0.001, {"joints_uvd": [[None] * 3] * 3}, r"65\.535 mm"),
+        (0.009, {}, r"589\.81 mm"),
+        (1000, {}, "6.55"),
+    ],
+)
+def test_a_storage_unit_that_does_not_fit_is_named(
+    tmp_path: Path, unit: float, table: dict[str, Any], found: str
+) -> None:
+    folder = tmp_path / "mine"
+    fixture.write(folder, storage_unit_mm=unit, depth_window_mm=100)
+    image = np.zeros((120, 160), np.uint16)
+    image[40:80, 60:100], image[:, :10], image[0, -1] = 800, 65535, 4000
+    np.save(folder / "frames/0.npy", image)
+    record = {"frame": "frames/0.npy", "joints_uvd": [[80, 60, 800]] * 3, **table}
+    (folder / "joints.json").write_text(json.dumps({"frames": [record]}))
+    with pytest.raises(UserError, match=f"storage_unit_mm {unit} does not fit.*{found}"):
+        build_raw(str(folder), folder, tmp_path / "data")
+    assert not (tmp_path / "data").exists()
+    (folder / "track.json").write_text(json.dumps({**fixture.TRACK, "storage_unit_mm": 0.1}))
+    build_raw(str(folder), folder, tmp_path / "data")
+
+
+@pytest.mark.parametrize(
+    ("bad", "change", "message"),
+    [
+        # Of a few frames, found by their depth: all off by the factor of one unit.
+        ({"test"}, lambda uvd, image: (uvd * [1, 1, 0.001], image), "^test: .* 2 of 2 .*meters"),
+        ({"validation"}, lambda uvd, image: (uvd * [1, 1, 0.1], image), "^validation: .*in cm"),
+        ({"train", "test"}, lambda uvd, image: (uvd, image * 10), "depth_unit_mm 0.1"),
+        ({"train", "test", "validation"}, lambda uvd, image: (uvd / [160, 120, 1], image), "in px"),
+        # Odd in another way: no reason to refuse them all.
+        ({"test"}, lambda uvd, image: (uvd * [1, 1, 3], image), ""),
+    ],
+)
+def test_one_small_split_in_another_unit_is_refused(
+    tmp_path: Path, bad: set[str], change: Any, message: str
+) -> None:
+    folder = tmp_path / "mine"
+    fixture.write(folder)
+    records = []
+    for number, split in enumerate(("train", "validation", "test") * 2):
+        image = np.zeros((120, 160), np.uint16)
+        image[40:80, 60:100] = 600
+        uvd = fixture.UVD[0]
+        if split in bad:
+            uvd, image = change(uvd, image)
+        np.save(folder / f"frames/{number}.npy", image)
+        name = f"frames/{number}.npy"
+        records.append({"frame": name, "split": split, "joints_uvd": uvd.tolist()})
+    (folder / "joints.json").write_text(json.dumps({"frames": records}))
+    if message:
+        with pytest.raises(UserError, match=message):
+            build_raw(str(folder), folder, tmp_path / "data")
+    else:
+        build_raw(str(folder), folder, tmp_path / "data")
+
+
+TRACK = track_from_dict(fixture.TRACK)
+BODY = track_from_dict({**fixture.TRACK, "like": "itop_front"})
+FLAT = track_from_dict({"name": "flat", "like": "k2hpd", "joints": list(fixture.JOINTS)})
+CENTERS = {"center_u": (80, "", 82), "center_v": (60, "", 62), "center_d": (600, "", 602)}
+
+
+def test_both_tables_say_the_same(tmp_path: Path) -> None:
+    from_csv = read_table(fixture.write_csv(tmp_path, extra=CENTERS), TRACK)
+    changes = {"split": None, "center_uvd": [None, None, None]}
+    from_json = read_table(fixture.write_json(tmp_path, **changes), TRACK)
+    assert [row.split for row in from_csv] == ["train", "train", "test"]
+    assert [row.where for row in from_csv] == ["line 2", "line 3", "line 4"]
+    assert [row.where for row in from_json] == ["frame 1", "frame 2", "frame 3"]
+    for one, other in zip(from_csv, from_json, strict=True):
+        assert (one.frame, one.split) == (other.frame, other.split)
+        np.testing.assert_array_equal(one.joints_uvd, other.joints_uvd)
+    np.testing.assert_array_equal(from_csv[2].crop, [82, 62, 602])
+    assert np.isnan(from_csv[1].crop).all()
+    assert np.isnan(from_json[1].crop).all()
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", ", "])
+def test_separators_of_spreadsheets_are_understood(tmp_path: Path, separator: str) -> None:
+    path = fixture.write_csv(tmp_path, separator=separator)
+    np.testing.assert_array_equal([r.joints_uvd for r in read_table(path, TRACK)], fixture.UVD)
+
+
+def test_camera_coordinates_are_projected(tmp_path: Path) -> None:
+    assert TRACK.camera is not None
+    xyz = geometry.uvd_to_xyz(fixture.UVD, TRACK.camera)
+    for path in (
+        fixture.write_csv(tmp_path, "xyz", xyz),
+        fixture.write_json(tmp_path, joints_uvd=None, joints_xyz_mm=xyz[1].tolist()),
+    ):
+        for row, uvd in zip(read_table(path, TRACK), fixture.UVD, strict=True):
+            np.testing.assert_allclose(row.joints_uvd, uvd, atol=1e-9)
+
+
+def test_joints_without_depth_have_two_numbers(tmp_path: Path) -> None:
+    path = fixture.write_csv(tmp_path, "uv", fixture.UVD[..., :2])
+    np.testing.assert_array_equal(read_table(path, FLAT)[0].joints_uvd, fixture.UVD[0, :, :2])
+
+
+def test_a_folder_has_one_table(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"neither of joints\.csv and joints\.json; .*own_data\.md"):
+        find_table(tmp_path)
+    path = fixture.write_json(tmp_path)
+    assert find_table(tmp_path) == path
+    fixture.write_csv(tmp_path)
+    with pytest.raises(UserError, match=r"both of joints\.csv and joints\.json"):
+        find_table(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            "index_tip_d",
+            "index_tip_z",
+            r"csv: no column 'index_tip_d'; unknown column 'index_tip_z'; did you mean 'index_tip_d'\?$",
+        ),
+        ("wrist_u", "wrst_u", "no column 'wrist_u'; unknown column 'wrst_u'; did you mean 'wrist_"),
+        ("wrist_u", "wrist_v", "column 'wrist_v' is there twice"),
+        ("590.0", "5_90", "line 2: thumb_tip_d is '5_90', not a number"),
+        ("split,frame", ",frame", "column 1 has no name, but holds 'test'"),
+        ("frames/1.png", "../1.png", r"line 3: \.\.: .*--allow_outside"),
+        ("frames/1.png", "/tmp/1.png", "line 3: /tmp: .*--allow_outside"),
+        ("frames/1.png", "frames/0.png", "line 3: .*'frames/0.png' was named before, in line 2"),
+        ("frames/1.png", "", "line 3: names no frame"),
+        ("590.0", "59O", "line 2: thumb_tip_d is '59O', not a number"),
+        ("590.0", "inf", "line 2: thumb_tip_d is 'inf', not a number"),
+        ("590.0", "590,0", "line 2: 12 cells, the header has 11"),
+        (",590.0", "", "line 2: 10 cells, the header has 11"),
+        ("test,", "my test,", "line 4: split 'my test' is not a plain word"),
+        ("test,", "tset,", "line 4: split 'tset'; did you mean 'test'"),
+        ("split,frame", "train,frames/9.png", "unknown column 'train'"),
+    ],
+)
+def test_mistakes_in_csv_are_named(tmp_path: Path, old: str, new: str, message: str) -> None:
+    path = fixture.write_csv(tmp_path)
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    with pytest.raises(UserError, match=message) as caught:
+        read_table(path, TRACK)
+    assert str(path) in str(caught.value)
+    assert len(str(caught.value)) - len(str(path)) < 200
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text.upper().replace("FRAMES", "frames").replace("TRAIN", "train").replace("TEST", "test"),
+        lambda text: ("\ufeff" + text).replace("\n", "\r\n").replace("frames/", "frames\\"),
+        lambda text: text.replace(",", "\t").encode("utf-16"),
+        lambda text: "\n".join(
+            f"{i - 1 if i else ''},{line}," for i, line in enumerate(text.strip().split("\n"))
+        ),
+    ],
+    ids=["capitals", "windows", "excel", "pandas"],
+)  # fmt: skip
+def test_tables_as_programs_write_them(tmp_path: Path, change: Any) -> None:
+    path = fixture.write_csv(tmp_path)
+    plain = read_table(path, TRACK)
+    changed = change(path.read_text())
+    path.write_bytes(changed if isinstance(changed, bytes) else changed.encode())
+    for row, expected in zip(read_table(path, TRACK), plain, strict=True):
+        assert row.frame.lower() == expected.frame
+        np.testing.assert_array_equal(row.joints_uvd, expected.joints_uvd)
+
+
+@pytest.mark.parametrize("word", ["", "nan", "NA", "None", "null", "#N/A"])
+def test_words_for_a_missing_number(tmp_path: Path, word: str) -> None:
+    path = fixture.write_csv(tmp_path)
+    path.write_text(path.read_text().replace("590.0", word, 1))
+    assert np.isnan(read_table(path, TRACK)[0].joints_uvd[1, 2])
+
+
+def test_a_misspelt_joint_is_one_short_line(tmp_path: Path) -> None:
+    path = fixture.write_csv(tmp_path)
+    path.write_text(path.read_text().replace("wrist", "wrst").replace("index_tip", "index"))
+    with pytest.raises(UserError) as caught:
+        read_table(path, TRACK)
+    assert str(caught.value) == (
+        f"{path}: no column 'wrist_u', 'wrist_v', 'wrist_d' and 3 more; unknown column 'wrst_u', "
+        "'wrst_v', 'wrst_d' and 3 more; did you mean 'wrist_u'?"
+    )
+
+
+def test_a_csv_without_contents_or_header_is_named(tmp_path: Path) -> None:
+    path = fixture.write_csv(tmp_path)
+    text = path.read_text()
+    for new, message in (
+        ("\n \n", "is empty"),
+        (text.split("\n")[0], "holds no frame"),
+        (
+            text.split("\n", 1)[1],
+            "the first line is no header; expected the columns 'frame', 'split'",
+        ),
+    ):
+        path.write_text(new)
+        with pytest.raises(UserError, match=message):
+            read_table(path, TRACK)
+
+
+@pytest.mark.parametrize(
+    ("left_out", "message"),
+    [
+        ("center_d", "no column 'center_d'"),
+        ("center_u", "no column 'center_u'"),
+    ],
+)
+def test_half_a_centre_is_an_error(tmp_path: Path, left_out: str, message: str) -> None:
+    extra = {name: column for name, column in CENTERS.items() if name != left_out}
+    with pytest.raises(UserError, match=message):
+        read_table(fixture.write_csv(tmp_path, extra=extra), TRACK)
+
+
+def test_a_box_is_no_centre_and_a_centre_no_box(tmp_path: Path) -> None:
+    boxes = dict.fromkeys(("box_x0", "box_y0", "box_x1", "box_y1"), (1, 2, 3))
+    for path, track, message in (
+        (
+            fixture.write_csv(tmp_path, extra=boxes),
+            TRACK,
+            "box_px: .*by center; expected center_uvd",
+        ),
+        (
+            fixture.write_json(tmp_path, box_px=[1, 2, 3, 4]),
+            TRACK,
+            "box_px: .*by center; expected center_uvd",
+        ),
+    ):
+        with pytest.raises(UserError, match=f"{message}.*none of them"):
+            read_table(path, track)
+    for path, message in (
+        (fixture.write_csv(tmp_path, extra=CENTERS), "center_uvd: .*by box; expected box_px"),
+        (
+            fixture.write_json(tmp_path, center_uvd=[1, 2, 3]),
+            "center_uvd: .*by box; expected box_px",
+        ),
+    ):
+        with pytest.raises(UserError, match=message):
+            read_table(path, BODY)
+
+
+def test_joints_are_given_once(tmp_path: Path) -> None:
+    twice = dict.fromkeys((f"{j}_{a}" for j in fixture.JOINTS for a in "xyz"), (1, 2, 3))
+    xyz = fixture.UVD[1].tolist()
+    for path, message in (
+        (fixture.write_csv(tmp_path, extra=twice), "line 2: has joints both in px .* and in mm"),
+        (
+            fixture.write_json(tmp_path, joints_xyz_mm=xyz),
+            "frame 2: has joints both in px .* and in mm",
+        ),
+    ):
+        with pytest.raises(UserError, match=message):
+            read_table(path, TRACK)
+
+
+def test_camera_coordinates_need_a_camera(tmp_path: Path) -> None:
+    changes = {"joints_uvd": None, "joints_xyz_mm": fixture.UVD[1].tolist()}
+    records = fixture.write_json(tmp_path, **changes).read_text()
+    for path, message in (
+        (fixture.write_csv(tmp_path, "xyz"), "pixels without depth; expected joints_uvd"),
+        (find_json(tmp_path, records), "pixels without depth; expected joints_uvd"),
+    ):
+        with pytest.raises(UserError, match=message):
+            read_table(path, FLAT)
+
+
+def find_json(folder: Path, records: str) -> Path:
+    """The same records, first the one in camera coordinates."""
+    path = folder / "joints.json"
+    first, second, third = records.removeprefix('{"frames": [').split('{"frame"')[1:]
+    path.write_text('{"frames": [{"frame"' + second + '{"frame"' + first + '{"frame"' + third)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"joints_uvd": [[1, 2, 3]]}, r"joints_uvd \(3 joints of uvd\), .* found 1 x 3"),
+        ({"joints_uvd": [[1, 2, 3], [1, 2], [1]]}, "expected joints_uvd"),
+        ({"joints_uvd": "here"}, "expected joints_uvd"),
+        ({"joints_uvd": [[1, 2, "3"]] * 3}, "expected joints_uvd"),
+        ({"joints_uvd": [[1, 2, True]] * 3}, "expected joints_uvd"),
+        ({"split": "a" * 81}, "at most 80"),
+        ({"joints": []}, "unknown key 'joints'; did you mean 'joints_uvd'"),
+        ({"centre_uvd": [1, 2, 3]}, "unknown key 'centre_uvd'; did you mean 'center_uvd'"),
+        ({"center_uvd": [1, 2]}, r"expected center_uvd \(3 numbers\), .* found 2"),
+        ({"frame": 7}, 'expected an object with "frame"'),
+        ({"frame": "frames/0.png"}, "frames/0.png.* was named before, in frame 1"),
+        ({"split": "Train"}, "split 'Train'; did you mean 'train'"),
+    ],
+)
+def test_mistakes_in_json_are_named(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    path = fixture.write_json(tmp_path, **changes)
+    with pytest.raises(UserError, match=message) as caught:
+        read_table(path, TRACK)
+    assert f"{path}, frame 2: " in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_keys_beside_the_frames_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "joints.json"
+    path.write_text('{"frames": [], "split": "test"}')
+    with pytest.raises(UserError, match="unknown key 'split'"):
+        read_table(path, TRACK)
+
+
+def test_null_is_what_is_not_known(tmp_path: Path) -> None:
+    path = fixture.write_json(tmp_path, joints_uvd=[[1, 2, 3], None, [4, None, 5]], box_px=None)
+    expected = [[1, 2, 3], [np.nan] * 3, [4, np.nan, 5]]
+    np.testing.assert_array_equal(read_table(path, TRACK)[1].joints_uvd, expected)
+
+
+NAN = np.nan
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("Train", "train"), ("trian", "train"), ("training", "train"), ("tets", "test"),
+     ("TEST", "test"), ("validaton", "validation"), ("Validation", "validation")],
+)  # fmt: skip
+def test_slips_in_the_names_of_splits_are_named(name: str, meant: str) -> None:
+    with pytest.raises(UserError, match=f"^split {name!r}; did you mean {meant!r}"):
+        check_split_name(name)
+
+
+def test_other_plain_words_are_names_of_splits() -> None:
+    for name in ("train", "validation", "test", "test_seen", "train2", "val", "eval", "subject_3"):
+        check_split_name(name)
+    for name in ("my test", "3d", "", "train[:10]", "Subject", "all"):
+        with pytest.raises(UserError, match=r"not a plain word|lowercase"):
+            check_split_name(name)
+
+
+def rows_of(joints: Any, crops: Any) -> list[TableRow]:
+    return [TableRow("line", "frame", "train", *row) for row in zip(joints, crops, strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("scale", "center", "message"),
+    [
+        ([1, 1, 1], [NAN] * 3, ""),
+        ([NAN] * 3, [NAN] * 3, ""),
+        (
+            [1, 1, 0.001],
+            [NAN] * 3,
+            r"^joints\.csv: the depths of all joints .*\(0\.58 to 0\.602\).* meters",
+        ),
+        ([1, 1, -1], [NAN] * 3, "z points backwards"),
+        ([10, 10, 1], [NAN] * 3, "9 of 9 labeled joints lie outside their 160x120 frames"),
+        ([1, 1, 1], [80, 60, 0.6], r"the depths of all centers .* are these meters"),
+    ],
+)
+def test_meters_and_other_cameras_are_errors(
+    scale: list[float], center: list[float], message: str
+) -> None:
+    rows = rows_of(fixture.UVD * scale, np.array([center] * 3))
+    if message:
+        with pytest.raises(UserError, match=message):
+            check_units(rows, TRACK, "joints.csv")
+    else:
+        check_units(rows, TRACK, "joints.csv")
+
+
+def test_single_odd_joints_are_no_error() -> None:
+    joints = fixture.UVD.copy()
+    joints[0, 0] = (-500, 60, 0.6)
+    check_units(rows_of(joints, np.full((3, 3), NAN)), TRACK, "joints.csv")
+    check_units(rows_of(joints[..., :2], np.full((3, 4), NAN)), BODY, "joints.csv")

@@ -1,0 +1,97 @@
+"""Adam with coupled L2 against a hand-written one, and the learning rate where it changes."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from a2j_jax.config import OptimConfig
+from a2j_jax.training.optim import adam_with_l2, learning_rate_schedule
+
+LEARNING_RATE, L2 = 3.5e-2, 1e-1  # large, so that a mistake shows within three steps
+
+
+def adam_by_hand(
+    parameters: np.ndarray, gradients: list[np.ndarray], rates: list[float]
+) -> np.ndarray:
+    """PyTorch's documentation of Adam, line by line, with weight_decay = L2."""
+    theta, m, v = parameters.astype(np.float64), 0.0, 0.0
+    for t, (gradient, rate) in enumerate(zip(gradients, rates, strict=True), start=1):
+        g = gradient + L2 * theta
+        m = 0.9 * m + 0.1 * g
+        v = 0.999 * v + 0.001 * g**2
+        theta = theta - rate * (m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8)
+    return theta
+
+
+@pytest.mark.parametrize("rates", [[LEARNING_RATE] * 3, [0.0, 0.1, 0.02]])
+def test_three_steps_equal_pytorchs_adam(rates: list[float]) -> None:
+    rng = np.random.default_rng(0)
+    start = {name: rng.standard_normal((3, 4)).astype(np.float32) for name in ("kernel", "bias")}
+    gradients = [
+        {name: rng.standard_normal((3, 4)).astype(np.float32) for name in start} for _ in range(3)
+    ]
+    optimizer = adam_with_l2(lambda step: jnp.asarray(rates)[step], L2)
+    parameters, state = start, optimizer.init(start)
+    for gradient in gradients:
+        updates, state = optimizer.update(gradient, state, parameters)
+        parameters = optax.apply_updates(parameters, updates)
+    for name, found in parameters.items():
+        wanted = adam_by_hand(start[name], [g[name] for g in gradients], rates)
+        np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_the_decay_is_coupled() -> None:
+    """Scaled by the adaptive step: without a gradient, a parameter of any size moves by the learning rate."""
+    optimizer = adam_with_l2(LEARNING_RATE, L2)
+    parameters = jnp.array([1e-3, 1.0, 100.0])
+    updates, _ = optimizer.update(jnp.zeros(3), optimizer.init(parameters), parameters)
+    np.testing.assert_allclose(updates, -LEARNING_RATE * jnp.ones(3), rtol=1e-3)
+
+
+QUARTER = 1 + np.cos(np.pi / 4)
+
+
+@pytest.mark.parametrize(
+    ("settings", "steps", "per_epoch", "expected"),
+    [
+        pytest.param(
+            {"schedule": "constant"}, 10, 5, {0: 1, 9: 1, 1000: 1},
+            id="constant",
+        ),
+        pytest.param(
+            {}, 245, 7, {0: 1, 69: 1, 70: 0.2, 139: 0.2, 140: 0.04, 209: 0.04, 210: 0.008, 244: 0.008},
+            id="official: x 0.2 after every 10 epochs",
+        ),
+        pytest.param(
+            {"decay_every_epochs": 7, "decay_factor": 0.1}, 100, 3, {20: 1, 21: 0.1, 42: 0.01, 63: 1e-3},
+            id="paper",
+        ),
+        pytest.param(
+            {"warmup_steps": 4}, 100, 2,
+            {0: 0, 1: 0.25, 2: 0.5, 3: 0.75, 4: 1, 19: 1, 20: 0.2, 40: 0.04},
+            id="a warm-up does not move the falls",
+        ),
+        pytest.param(
+            {"warmup_steps": 40}, 100, 2, {10: 0.25, 20: 0.5, 39: 0.975, 40: 0.04, 59: 0.04, 60: 0.008},
+            id="falls at 20 and 40 that a warm-up covers are made up for at its end",
+        ),
+        pytest.param(
+            {"schedule": "cosine", "learning_rate": 2.0, "warmup_steps": 10}, 110, 9,
+            {0: 0, 5: 1, 10: 2, 35: QUARTER, 60: 1, 85: 2 - QUARTER, 110: 0, 500: 0},
+            id="cosine falls to zero at the end",
+        ),
+        pytest.param({"schedule": "cosine"}, 10, 5, {0: 1}, id="without a warm-up it starts at the peak"),
+    ],
+)  # fmt: skip
+def test_the_learning_rate(
+    settings: dict[str, Any], steps: int, per_epoch: int, expected: dict[int, float]
+) -> None:
+    defaults = {"learning_rate": 1.0, "decay_every_epochs": 10, "decay_factor": 0.2}
+    schedule = learning_rate_schedule(OptimConfig(**{**defaults, **settings}), steps, per_epoch)
+    for step, rate in expected.items():
+        assert float(schedule(step)) == pytest.approx(rate, rel=1e-5, abs=1e-6), step
+        assert float(jax.jit(schedule)(jnp.int32(step))) == pytest.approx(rate, rel=1e-5, abs=1e-6)
