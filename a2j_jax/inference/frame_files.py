@@ -1,4 +1,4 @@
-"""Frames on disk → joints → JSON and an overlay picture: what `a2j predict` does."""
+"""Prediction on files: frames on disk → joints → JSON and an overlay picture, for `a2j predict`."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from a2j_jax.data.depth_files import read_depth
+from a2j_jax.data.depth_files import EXPECTED, read_depth
 from a2j_jax.errors import UserError, printable
 from a2j_jax.files import MARK, local_path, regular_file
 from a2j_jax.geometry import Camera
@@ -19,20 +19,20 @@ from a2j_jax.pictures import Tile, contact_sheet
 from a2j_jax.track_files import checked_camera
 from a2j_jax.tracks import TrackRecord, TrackSpec
 
-# What is a frame where a folder is named.
+# Of the frames in a folder.
 _FRAME_SUFFIXES = (".npy", ".png", ".tif", ".tiff", ".pgm")
 
 
 @dataclass(frozen=True)
 class FilePrediction:
-    """One frame's file, the joints found in it, and the part of the frame they were found in.
+    """The joints of one frame's file, and the part of the frame they were found in.
 
     Attributes:
-        path: as it was given.
+        path: as given.
         estimate: the joints.
         region: (h, w) depth inside the crop box, mm; for pictures.
         origin_px: (u, v) of the region's first pixel in the frame.
-        located: the center or box that was found in the depth because none was given; else None.
+        located: the center or box found in the depth; None where one was given.
     """
 
     path: str
@@ -42,21 +42,19 @@ class FilePrediction:
     located: Location | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """One object of `--json`, rounded to four decimals: a ten-thousandth of a pixel or millimetre.
+        """One object of `--json`, rounded to four decimals of a pixel or millimeter.
 
         `path`, `joints_uvd`, `joints_xyz_mm` (3D only), `confidence`, `box_px` (the crop, clipped to the
-        frame), `center_uvd` (null where a box said where to look) and `milliseconds`.
+        frame), `center_uvd` (null where a box was cropped) and `milliseconds`.
         """
-        estimate = self.estimate
         frame: dict[str, Any] = {"path": self.path}
-        for name in ("joints_uvd", "joints_xyz_mm", "confidence"):
-            values = getattr(estimate, name)
+        for name in ("joints_uvd", "joints_xyz_mm", "confidence", "box_px", "center_uvd"):
+            values = getattr(self.estimate, name)
             if values is not None:
                 frame[name] = np.round(values, 4).tolist()
-        frame["box_px"] = np.round(estimate.box_px, 4).tolist()
-        center = estimate.center_uvd
-        frame["center_uvd"] = None if center is None else np.round(center, 4).tolist()
-        frame["milliseconds"] = round(estimate.milliseconds, 3)
+            elif name == "center_uvd":
+                frame[name] = None
+        frame["milliseconds"] = round(self.estimate.milliseconds, 3)
         return frame
 
 
@@ -69,17 +67,17 @@ def predict_files(
     track: TrackSpec | None = None,
     depth_unit_mm: float | None = None,
 ) -> Iterator[FilePrediction]:
-    """Find the joints in each file, one at a time.
+    """Finds the joints in each file, one at a time.
 
     Args:
         predictor: the network.
         paths: frames, see `a2j_jax.data.depth_files`; each kind of file is logged once, with its unit.
         centers_uvd: one (u px, v px, d mm) for all frames, or one for each.
-        boxes_px: one (x0, y0, x1, y1) px for all frames, or one for each. Neither: each frame's
-            depth says where to look (`Predictor.locate`).
-        camera: of the frames; the track's by default, with a warning about frames of another size than it takes.
-        track: of the frames: their format, unit and camera; the predictor's by default. A network trained on synthetic
-            hands reads NYU's frames with that of "nyu".
+        boxes_px: one (x0, y0, x1, y1) px for all frames, or one for each. Without centers and boxes,
+            `Predictor.locate` finds the object in each frame.
+        camera: of the frames; the track's by default, with a warning about frames of another size.
+        track: of the frames (format, unit and camera); the predictor's by default. A network trained on synthetic
+            hands reads NYU's frames with "nyu".
         depth_unit_mm: of integer images and integer `.npy` files; the track's by default.
 
     Raises:
@@ -95,7 +93,7 @@ def predict_files(
     expected_size = None
     if camera is None:
         camera = source.camera if track else predictor.camera
-        # Intrinsics are of a frame size; pixels of a 2D track are what they are.
+        # Intrinsics are for one frame size; 2D tracks have none.
         expected_size = source.frame_size if camera and camera == source.camera else None
     logged: set[str] = set()
     doubted = 0
@@ -127,7 +125,7 @@ def predict_files(
 def _wrong_size(
     depth: DepthFrame, camera: Camera | None, expected: tuple[int, int] | None
 ) -> str | None:
-    """Why a camera is hardly that of a frame: it takes frames of another size."""
+    """A warning where a camera is probably not that of a frame, because its frames have another size."""
     height, width = depth.shape
     needed = "crop and mm are right only with the camera of the frame (fx, fy, cx, cy)"
     if expected is not None and expected != (width, height):
@@ -146,11 +144,11 @@ def to_json(
     source: TrackSpec | None = None,
     camera: Camera | None = None,
 ) -> dict[str, Any]:
-    """The one object that `a2j predict --json` prints.
+    """The object that `a2j predict --json` prints.
 
-    `{"track": ..., "joint_names": [...], "about": {...}, "frames": [...]}`: the track the network was trained on,
-    the K names that the rows of `joints_uvd`, `joints_xyz_mm` and `confidence` are of, and what evaluation compares
-    with the labels (`TrackRecord`, and where the crops came from).
+    `{"track": ..., "joint_names": [...], "about": {...}, "frames": [...]}`: the network's track, the names of the K
+    rows of `joints_uvd`, `joints_xyz_mm` and `confidence`, and what evaluation compares with the labels (`TrackRecord`,
+    and how many crops came from the depth or were given).
 
     Args:
       predictions: of some frames.
@@ -162,7 +160,7 @@ def to_json(
     record = replace(TrackRecord.of(source), joints=spec.skeleton.joints)
     if camera is not None:
         record = replace(record, camera=astuple(camera))
-    if source.name != spec.name:  # the windows are another track's, by intent
+    if source.name != spec.name:  # the crop windows are those of the network's track
         record = replace(record, half_window_mm=None, depth_window_mm=None)
     found = sum(prediction.located is not None for prediction in predictions)
     centers = {"depth": found, "given": len(predictions) - found}
@@ -181,31 +179,38 @@ def to_json(
 def write_overlay(
     predictions: Sequence[FilePrediction], spec: TrackSpec, path: str | Path, columns: int = 4
 ) -> Path:
-    """Draw each crop region with its skeleton, side by side, and write a PNG.
+    """Draws each crop region with its skeleton, side by side, as a PNG.
 
     Raises:
         UserError: matplotlib is not installed, or the file cannot be written.
     """
-    tiles = [_overlay_tile(prediction, spec) for prediction in predictions]
-    # A picture of one or two frames is looked at closely: make it larger.
+    tiles = []
+    for prediction in predictions:
+        estimate, far = prediction.estimate, None
+        if estimate.center_depth_mm is not None and spec.depth_window_mm is not None:
+            far = estimate.center_depth_mm + spec.depth_window_mm
+        uv = estimate.joints_uvd[:, :2] - np.asarray(prediction.origin_px)
+        name = Path(prediction.path).name
+        tiles.append(Tile(depth=prediction.region, joints_uv=uv, title=name, far=far))
+    # One or two frames are drawn larger.
     return contact_sheet(
         tiles, spec.skeleton, path, columns, tile_inches=4.0 if len(tiles) <= 2 else 2.0
     )
 
 
 def frame_files(paths: Sequence[str | Path]) -> list[Path]:
-    """Frames as named on a command line: files as they are, of folders the frames directly in them, by name.
+    """Expands paths of a command line: a file stays, a folder becomes the frames directly in it, sorted by name.
 
-    Hidden files (`.DS_Store`, macOS's `._x.png`) and files of other kinds in a folder are no frames.
+    Hidden files (`.DS_Store`, macOS's `._x.png`) and files of other kinds are skipped.
 
     Raises:
-        UserError: there is no such file or folder, or a folder without frames.
+        UserError: no such file or folder, or a folder without frames.
     """
     found: list[Path] = []
     for named in paths:
         path = local_path(named, "depth frame")
         if not path.is_dir():
-            found.append(regular_file(path, "a depth frame (16-bit PNG, TIFF or PGM, or .npy)"))
+            found.append(regular_file(path, EXPECTED))
             continue
         frames = [
             file
@@ -231,8 +236,7 @@ def camera_from(
     """The camera of four numbers in px; None where none of them is given.
 
     Raises:
-        UserError: only some of the four, naming those missing; a number that is not finite, or no focal lengths
-            (`track_files.checked_camera`).
+        UserError: some of the four are missing, or as `track_files.checked_camera`.
     """
     given = {"fx": fx, "fy": fy, "cx": cx, "cy": cy}
     values = [value for value in given.values() if value is not None]
@@ -243,19 +247,6 @@ def camera_from(
         missing = " ".join(f"--{name}" for name, value in given.items() if value is None)
         raise UserError(f"{there} without {missing}: a camera is all four numbers, in px")
     return checked_camera(given)
-
-
-def _overlay_tile(prediction: FilePrediction, spec: TrackSpec) -> Tile:
-    estimate = prediction.estimate
-    far = None
-    if estimate.center_depth_mm is not None and spec.depth_window_mm is not None:
-        far = estimate.center_depth_mm + spec.depth_window_mm
-    return Tile(
-        depth=prediction.region,
-        joints_uv=estimate.joints_uvd[:, :2] - np.asarray(prediction.origin_px),
-        title=Path(prediction.path).name,
-        far=far,
-    )
 
 
 def _one_for_each(

@@ -1,13 +1,8 @@
-"""What stands out in a depth frame: pieces from which `centers` finds a hand or a person.
+"""Finds the hand or person to crop in a depth frame.
 
-Everything works on a thinned-out view of the frame (about 160 × 120 readings): where an object is
-does not need every pixel, and a million frames do need speed. Pure numpy and scipy.
-
-Where the object is, from the depth frame alone: what to crop when nobody says.
-
-`hand_center` for tracks that crop around a point, `person_box` for tracks that crop a box, and
-`depth_in_box` where only the box of a hand is known. docs/centers.md tells how they work in words,
-and how well.
+`hand_center` serves tracks that crop around a point, `person_box` tracks that crop a box, and `depth_in_box` hand
+tracks where only a box is known. They work on a subsampled view of the frame (about 160 × 120 readings), for speed.
+docs/centers.md describes the methods and their accuracy.
 """
 
 from typing import NamedTuple
@@ -18,24 +13,47 @@ from scipy import ndimage
 
 from a2j_jax.data.batch import FloatArray
 from a2j_jax.errors import UserError
-from a2j_jax.geometry import Camera, xyz_to_uvd
+from a2j_jax.geometry import Camera, uvd_to_xyz, xyz_to_uvd
 from a2j_jax.tracks import TrackSpec
 
 BoolArray = NDArray[np.bool_]
 
-# A view has about this many columns; planes are looked for on about this many.
-_VIEW_COLUMNS = 160
-_PLANE_COLUMNS = 40
-# Three numbers per trial plane, drawn once: the same frame always gives the same answer.
-_TRIALS = np.random.default_rng(0).random((64, 3))
-# A wall or floor: deviation along the ray as a fraction of depth, least share of the frame, least
-# extent as a share of the frame's width or height, and the share of readings that may lie behind.
-_PLANE_TOLERANCE = 0.015
-_PLANE_SHARE = 0.03
-_PLANE_EXTENT = 0.7
-_PLANE_BEHIND = 0.04
+_VIEW_COLUMNS = 160  # approximate number of a view's columns
+# Walls and floors.
+_PLANE_COLUMNS = 40  # approximate number of columns on which planes are searched
+_TRIALS = np.random.default_rng(0).random((64, 3))  # of trial planes; fixed, for determinism
+_PLANE_TOLERANCE = 0.015  # deviation along the ray, as a fraction of depth
+_PLANE_SHARE = 0.03  # minimum share of the frame
+_PLANE_EXTENT = 0.7  # minimum extent, as a share of the frame's width or height
+_PLANE_BEHIND = 0.04  # maximum share of readings behind the plane
 _MAX_PLANES = 3
-_BORDER = 0.13  # of the frame's height or width: where walls and floors are, and objects are not
+_BORDER = 0.13  # of the frame's height or width: mostly walls and floors
+# Hand and arm, mm and mm².
+_HAND_LENGTH_MM = 150.0  # from the fingertips to the wrist of a half-open hand
+_NEAREST_MM2 = (
+    1500.0  # the nearest surface is at least this large (1.5 fingertips); less is stray readings
+)
+_LEAST_OBJECT_MM2 = 3000.0
+_LARGEST_ARM_MM2 = 70_000.0  # visible surface of hand and forearm; a larger piece includes the body
+_ARM_REACHES_MM = (250.0, 150.0, 90.0)  # depth of the arm; the shorter ones if the body is included
+_DEPTH_JUMP_MM = 50.0
+_BODY_HANDICAP_MM = 100.0
+_JOINTS_BEHIND_SURFACE_MM = 15.0
+# A person's extent around the middle of the body: in depth, and in x and y (a raised hand).
+_PERSON_REACH_MM = 1000.0
+_PERSON_REACH_XY_MM = 1250.0
+_PERSON_CORE_MM = 400.0
+_MIDDLE_SIGMA = (
+    0.35  # σ of the preference for the middle of the frame, as a share of its width and height
+)
+# Doubtful crops.
+_HAND_WINDOWS = 1.0, 20.0  # distances of a hand, in half windows
+_LEAST_HAND_WINDOWS2 = 0.1  # visible surface of a hand, in squared half windows
+_PERSON_MM = 400.0, 8000.0  # distances of the front of a person's box
+_LEAST_PERSON_MM2 = 10_000.0
+# A flat surface fills this share of the crop, nearly all of it within this of a plane, or this share of its depth.
+_WALL_FILLS = 0.95
+_WALL_MM, _WALL_SHARE = 8.0, 0.008
 
 
 class View(NamedTuple):
@@ -57,12 +75,12 @@ class View(NamedTuple):
 def thin_out(
     depth: NDArray[np.generic], box_px: ArrayLike | None = None, columns: int = _VIEW_COLUMNS
 ) -> View:
-    """Takes every n-th reading, such that about `columns` columns are left.
+    """Takes every n-th reading, so that about `columns` columns are left.
 
     Args:
         depth: (H, W) any real dtype; zero, negative and non-finite mean "no reading".
-        box_px: (4,) x0 y0 x1 y1: only the part of the frame inside, both ends included.
-        columns: of the view; a smaller frame is taken as it is.
+        box_px: (4,) x0 y0 x1 y1, ends included: the part of the frame to view; None: all of it.
+        columns: of the view; a smaller frame is not subsampled.
 
     Returns:
         The view; empty where the box misses the frame.
@@ -86,19 +104,17 @@ def thin_out(
 def points(view: View, mask: BoolArray, camera: Camera) -> FloatArray:
     """Camera coordinates (n, 3) mm of the readings of a mask, in its row-major order."""
     rows, columns = np.nonzero(mask)
-    z = view.depth[rows, columns].astype(np.float64)
-    x = (view.columns[columns] - camera.u0) * z / camera.fx
-    y = (view.rows[rows] - camera.v0) * z / camera.fy
-    return np.stack([x, y, z], axis=1)
+    uvd = np.stack([view.columns[columns], view.rows[rows], view.depth[rows, columns]], axis=1)
+    return uvd_to_xyz(uvd, camera)
 
 
 def cut_at_jumps(depth: NDArray[np.float32], mask: BoolArray, jump: float) -> BoolArray:
-    """The mask without the far side of every step in depth, so that what is behind comes loose.
+    """Removes the far side of every depth step larger than `jump` from a mask, which disconnects what is behind.
 
     Args:
         depth: (h, w).
         mask: (h, w), the readings that count.
-        jump: a step from one reading to its neighbour that is larger separates the two.
+        jump: unit of `depth`.
     """
     kept, front = mask.copy(), np.where(mask, depth, np.float32(0))
     for near, far in (
@@ -112,20 +128,12 @@ def cut_at_jumps(depth: NDArray[np.float32], mask: BoolArray, jump: float) -> Bo
 
 
 def in_front_of_planes(depth: NDArray[np.float32]) -> BoolArray:
-    """The readings that belong to no wall, floor or ceiling: those planes bound the scene.
+    """The readings (h, w) bool of a depth image (h, w), 0 = no reading, that belong to no wall, floor or ceiling.
 
-    A plane is a linear function of the pixel in 1/depth, whatever the camera: no intrinsics are
-    needed, and any unit will do. Planes are found one after the other by trial (three readings each,
-    half of the trials near the frame's border, where a person rarely is) and by least squares over
-    the readings that agree. One bounds the scene if it reaches across most of the frame and next
-    to nothing lies behind it: a torso fits a plane too, but the room lies behind it. What remains
-    is on the camera's side of every plane found, be it a wall behind or a floor seen from above.
-
-    Args:
-        depth: (h, w), 0 = no reading.
-
-    Returns:
-        (h, w) bool.
+    The inverse depth of a plane is linear in the pixel: neither intrinsics nor a unit are needed. Planes are found one
+    after the other by RANSAC (three readings per trial, half of the trials near the frame's border, where a person
+    rarely is) and a least-squares fit to the inliers. A plane bounds the scene if it reaches across most of the frame
+    and hardly anything lies behind it: the room lies behind a torso. The result is on the camera's side of all planes.
     """
     height, width = depth.shape
     step = max(1, round(width / _PLANE_COLUMNS))
@@ -163,7 +171,7 @@ def _next_plane(
     border: BoolArray,
     shape: tuple[int, ...],
 ) -> FloatArray | None:
-    """(3,) the bounding plane that most of the living readings lie on; None: there is no more."""
+    """(3,) the bounding plane that most of the readings in `alive` lie on; None where there is none."""
     size = shape[0] * shape[1]
     enough = _PLANE_SHARE * size
     everywhere = np.flatnonzero(alive)
@@ -178,7 +186,7 @@ def _next_plane(
         ]
     )
     triples = rays[:, trials].transpose(1, 2, 0)
-    # Three readings in a line determine no plane.
+    # Three collinear readings determine no plane.
     scale = np.prod(np.linalg.norm(triples, axis=2), axis=1)
     triples = triples[np.abs(np.linalg.det(triples)) > 1e-9 * scale]
     if not len(triples):
@@ -202,59 +210,18 @@ def _next_plane(
     return plane
 
 
-def label(mask: BoolArray) -> tuple[NDArray[np.int32], int]:
-    """Connected pieces of a mask (4-neighbours): numbers 1…n, 0 outside, and n."""
-    labels, count = ndimage.label(mask)
-    return labels, int(count)
-
-
-# Of a hand and its arm, mm and mm². From fingertips to the wrist of a half-open hand:
-_HAND_LENGTH_MM = 150.0
-# The nearest surface counts from this much on: a fingertip and a half; less is a stray reading.
-_NEAREST_MM2 = 1500.0
-_LEAST_OBJECT_MM2 = 3000.0
-# Hand and forearm show less than this; a piece that shows more has the body in it.
-_LARGEST_ARM_MM2 = 70_000.0
-# How far behind the nearest surface the arm may reach; the shorter ones where the body is in it.
-_ARM_REACHES_MM = (250.0, 150.0, 90.0)
-_DEPTH_JUMP_MM = 50.0
-_BODY_HANDICAP_MM = 100.0
-# Joints lie inside the hand, its surface in front of them.
-_JOINTS_BEHIND_SURFACE_MM = 15.0
-
-# A person is within this of the middle of their body: in depth, and in x and y (a raised hand).
-_PERSON_REACH_MM = 1000.0
-_PERSON_REACH_XY_MM = 1250.0
-_PERSON_CORE_MM = 400.0
-# What is hardly a hand: nearer than this many half windows, or farther; less surface than this many half windows².
-_HAND_WINDOWS = 1.0, 20.0
-_LEAST_HAND_WINDOWS2 = 0.1
-# What is hardly a person: the front of the box nearer or farther, or less surface in it.
-_PERSON_MM = 400.0, 8000.0
-_LEAST_PERSON_MM2 = 10_000.0
-# A flat surface: it fills the crop, and nearly all of it is within this of a plane, or this share of its depth.
-_WALL_FILLS = 0.95
-_WALL_MM, _WALL_SHARE = 8.0, 0.008
-# σ of the preference for the middle of the frame, as a share of its width and height.
-_MIDDLE_SIGMA = 0.35
-
-
 def depth_in_box(
     depth_mm: NDArray[np.floating], box_px: ArrayLike, depth_window_mm: float
 ) -> float:
-    """Depth of the object that fills the front of a box: the θ of a hand track.
+    """Depth of the object in front of a box, mm: the θ of a hand track.
 
-    The nearest surface is found first (2nd percentile of the readings: a stray near pixel does not
-    count); readings farther than 2 × the depth window behind it are background; the median of the
-    rest is the object's depth. The published centres of a hand are such means over its pixels.
+    The median of the readings at most 2 × the depth window behind the nearest surface (2nd percentile, against stray
+    pixels). The published centers of a hand are such means over its pixels.
 
     Args:
         depth_mm: (H, W) mm, 0 = no reading.
         box_px: (4,) x0 y0 x1 y1, clipped to the frame, px.
         depth_window_mm: the track's; the object is at most twice this deep.
-
-    Returns:
-        mm.
 
     Raises:
         UserError: no reading inside the box.
@@ -273,22 +240,22 @@ def depth_in_box(
 def hand_center(
     depth_mm: NDArray[np.generic], camera: Camera, box_px: ArrayLike | None = None
 ) -> FloatArray:
-    """The middle of the hand that is nearest to the camera.
+    """The center of the hand nearest to the camera.
 
-    1. The nearest sizeable piece that is connected without a jump in depth is the arm. If it shows
-       more surface than an arm has, the body is in it: again with less depth behind the front.
-    2. Of a piece longer than a hand, the hand is one of its two ends: the one with the more ragged
-       outline (fingers), nearer to the camera, and not cut off by the frame's border.
-    3. The centre of mass of that end, each reading weighed with the area it covers, and a little
-       behind: joints lie inside.
+    1. The arm is the nearest sizable piece connected without a jump in depth. If it shows more surface than an arm
+       has, it includes the body: the search is repeated with less depth behind the front.
+    2. The hand is the end of that piece with the more ragged outline (fingers), nearer to the camera, and not cut off
+       by the frame's border; a piece no longer than a hand is all hand.
+    3. The center is that end's center of mass, each reading weighted with the area it covers, and a little behind it:
+       joints lie inside.
 
-    The centre of mass is not iterated in a window around itself, as DeepPrior does: with the
-    forearm in view it walks up the arm (docs/centers.md has the numbers).
+    Unlike DeepPrior's, the center of mass is not iterated in a window around itself: with the forearm in view it would
+    move up the arm (docs/centers.md has the numbers).
 
     Args:
         depth_mm: (H, W) mm, any real dtype, 0 = no reading.
         camera: of this frame.
-        box_px: (4,) x0 y0 x1 y1 of the hand, where it is known: step 2 is left out.
+        box_px: (4,) x0 y0 x1 y1 of the hand, where it is known; step 2 is then skipped.
 
     Returns:
         (3,) float64: u px, v px, d mm in the full frame.
@@ -315,17 +282,17 @@ def doubtful(
     spec: TrackSpec,
     camera: Camera | None,
 ) -> tuple[str, str] | None:
-    """Why a crop hardly shows the hand or person of a track; None where nothing is odd.
+    """Why a crop probably does not show the hand or person of a track; None where nothing is suspicious.
 
     Args:
         depth_mm: (H, W) mm, 0 = no reading.
         box_px: (4,) x0 y0 x1 y1 of the crop, px.
         center_depth_mm: of the hand; None on tracks without such a depth.
         spec: of the network.
-        camera: of this frame; None on 2D tracks, whose depth has no unit: nothing is known of them.
+        camera: of this frame; None on 2D tracks, which cannot be judged: their depth has no unit.
 
     Returns:
-        What is odd, and the likely cause.
+        The symptom and its likely cause.
     """
     view = thin_out(depth_mm, box_px, columns=64)
     near = view.depth > 0
@@ -338,7 +305,7 @@ def doubtful(
         what, least = "hand", _LEAST_HAND_WINDOWS2 * half**2
         nearest, farthest = (windows * half for windows in _HAND_WINDOWS)
         near &= np.abs(view.depth - depth) < (spec.depth_window_mm or np.inf)
-        # In cm, a hand shows too little surface to be found, and what is behind it is taken.
+        # In cm, a hand has too little surface to be found, and the background is taken.
         everywhere = thin_out(depth_mm, columns=64).depth
         front = float(np.percentile(everywhere[everywhere > 0], 2.0))
         depth = front if front < nearest else depth
@@ -368,11 +335,10 @@ def _is_flat(view: View, mask: BoolArray, depth: float) -> bool:
 
 
 def _arm(view: View, camera: Camera) -> BoolArray:
-    """(h, w) the nearest sizeable connected piece of a view that has readings."""
+    """(h, w) the nearest sizable connected piece of a view that has readings."""
     mask = view.depth > 0
     z = view.depth[mask].astype(np.float64)
-    # What one reading covers, mm²: its own depth decides.
-    area = z**2 * (view.stride**2 / abs(camera.fx * camera.fy))
+    area = z**2 * (view.stride**2 / abs(camera.fx * camera.fy))  # covered by each reading, mm²
     # Bins of 5 mm: twenty times as fast as sorting.
     surface = np.cumsum(np.bincount((z / 5.0).astype(np.int64), area))
     nearest = 5.0 * (np.searchsorted(surface, min(_NEAREST_MM2, 0.5 * surface[-1])) + 1.0)
@@ -387,13 +353,13 @@ def _arm(view: View, camera: Camera) -> BoolArray:
 def _nearest_piece(
     depth: NDArray[np.float32], mask: BoolArray, area: FloatArray, farthest: float
 ) -> tuple[BoolArray, float]:
-    """(h, w) the piece whose front is nearest, and how much surface it shows, mm²."""
+    """(h, w) the piece whose front is nearest, and its visible surface, mm²."""
     near = mask & (depth < farthest)
-    labels, count = label(cut_at_jumps(depth, near, _DEPTH_JUMP_MM))
+    labels, count = ndimage.label(cut_at_jumps(depth, near, _DEPTH_JUMP_MM))
     pieces, z = labels[mask], depth[mask].astype(np.float64)
     shown = np.bincount(pieces, area, count + 1)
     shown[0] = 0.0
-    if not shown.any():  # nothing but scattered readings
+    if not shown.any():  # only scattered readings
         return near, float(area.sum())
     candidates = np.flatnonzero(shown > _LEAST_OBJECT_MM2)
     if not candidates.size:
@@ -416,7 +382,7 @@ def _hand_end(xyz: FloatArray, arm: BoolArray) -> BoolArray:
     if high - low <= _HAND_LENGTH_MM + 40.0:
         return np.ones(len(xyz), bool)
     rows, columns = np.nonzero(arm)
-    outline = ~_inner(arm)[rows, columns]
+    outline = ~ndimage.binary_erosion(arm, border_value=1)[rows, columns]
     height, width = arm.shape
     cut_off = (np.minimum(rows, columns) <= 1) | (rows >= height - 2) | (columns >= width - 2)
 
@@ -429,16 +395,6 @@ def _hand_end(xyz: FloatArray, arm: BoolArray) -> BoolArray:
     return max(ends, key=like_a_hand)
 
 
-def _inner(mask: BoolArray) -> BoolArray:
-    """(h, w) the readings of a mask whose four neighbours are in it too; beyond the frame counts."""
-    inner = mask.copy()
-    inner[1:] &= mask[:-1]
-    inner[:-1] &= mask[1:]
-    inner[:, 1:] &= mask[:, :-1]
-    inner[:, :-1] &= mask[:, 1:]
-    return inner
-
-
 def person_box(
     depth: NDArray[np.generic],
     margin_px: float,
@@ -448,17 +404,17 @@ def person_box(
 ) -> FloatArray:
     """The box around the one person in view, seen from the front or from above.
 
-    Walls, floor and ceiling are taken away (`foreground.in_front_of_planes`); of the connected
-    pieces that remain, the person is the one with the most readings, those in the middle of the
-    frame counting more; readings farther in depth than 1 m from its median are not theirs.
+    Walls, floor and ceiling are removed (`in_front_of_planes`). Of the connected pieces that remain, the person is the
+    one with the most readings, pieces in the middle of the frame preferred, without readings more than 1 m from its
+    median depth.
 
     Args:
         depth: (H, W), 0 = no reading; in mm where there is a camera, else in any unit.
         margin_px: added on every side of the person's outline.
-        camera: of this frame; None: depth is not a distance, and the 1 m rule is left out.
-        near_uvd: (3,) px px mm, a point known to be in the person, who is then the piece with the
-            most readings around it, as far as 1 m in depth and 1.25 m in x and y. Needs the camera.
-        box_px: (4,) look only inside.
+        camera: of this frame; None: depth is not a distance, and the 1 m rule does not apply.
+        near_uvd: (3,) px px mm, a point known to be in the person, who is then the piece with the most readings around
+            it, up to 1 m in depth and 1.25 m in x and y. Needs the camera.
+        box_px: (4,) where to search; None: everywhere.
 
     Returns:
         (4,) float64 x0 y0 x1 y1, px, clipped to the frame.
@@ -476,7 +432,7 @@ def person_box(
         core = np.all(off < _PERSON_CORE_MM, axis=0)
     if not mask.any():
         raise UserError("no depth reading" + (" near the given center" if core is not None else ""))
-    # Two by two: what remains of a wall after noise is single readings.
+    # The opening removes single readings, which noise leaves of a wall.
     front = ndimage.binary_opening(in_front_of_planes(view.depth) & mask, np.ones((2, 2)))
     person = _main_piece(view, front if front.any() else mask, camera, core)
     rows, columns = np.nonzero(person)
@@ -488,7 +444,7 @@ def person_box(
 
 
 def _offset_mm(view: View, near_uvd: ArrayLike, camera: Camera) -> FloatArray:
-    """(3, h, w) mm: where the readings of a view are, seen from a point given as uvd."""
+    """(3, h, w) mm: offsets of a view's readings from a point."""
     u, v, d = np.asarray(near_uvd, np.float64)
     x = (view.columns - camera.u0) / camera.fx * view.depth - (u - camera.u0) / camera.fx * d
     y = ((view.rows - camera.v0) / camera.fy)[:, None] * view.depth
@@ -498,12 +454,12 @@ def _offset_mm(view: View, near_uvd: ArrayLike, camera: Camera) -> FloatArray:
 def _main_piece(
     view: View, front: BoolArray, camera: Camera | None, core: BoolArray | None
 ) -> BoolArray:
-    """(h, w) the largest connected piece, without what is too far behind it or in front.
+    """(h, w) the largest connected piece, without readings too far behind it or in front.
 
-    Where it is known what is in the middle of the person (`core`), the piece with most of that;
-    else pieces in the middle of the view are preferred.
+    With `core`, readings known to be in the middle of the person, the piece that has most of them; else pieces in the
+    middle of the view are preferred.
     """
-    labels, count = label(front)
+    labels, count = ndimage.label(front)
     rows, columns = np.nonzero(front)
     piece = labels[rows, columns]
     size = np.maximum(np.bincount(piece, minlength=count + 1), 1)
