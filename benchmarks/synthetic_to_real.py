@@ -22,7 +22,7 @@ from a2j_jax.evaluation.metrics import joint_errors
 from a2j_jax.geometry import uvd_to_xyz
 from a2j_jax.inference.frame_files import FilePrediction, predict_files
 from a2j_jax.inference.predictor import Predictor
-from a2j_jax.synthetic.render import hand_to_nyu14
+from a2j_jax.synthetic.hand import hand_to_nyu14
 from a2j_jax.tracks import get_track
 
 NYU = get_track("nyu")

@@ -171,7 +171,7 @@ def _in_mm(values: Values, unit_mm: float) -> Values:
     if values.dtype.kind == "f":
         if unit_mm != 1:
             raise UnreadableFrame(
-                "holds floats, which are taken as mm: leave out the depth unit, or save integers"
+                "holds decimal numbers, which are mm: leave out the depth unit, or save integers"
             )
         with np.errstate(over="ignore"):  # a float64 beyond float32 becomes inf: no reading
             depth = values.astype(np.float32)

@@ -1,24 +1,10 @@
-"""An articulated body: sampled anatomy, joint angles, forward kinematics. Pure functions of a key.
+"""An articulated body: sampled anatomy and pose, forward kinematics, and a surface of round cones.
 
-The *body frame*: origin midway between the hips, +x to the person's own left, +y up (against
-gravity), +z to where the person faces; right-handed, mm. Paired things are ordered (right, left),
-as ITOP orders its joints; angles of both sides have the same sign for mirrored poses. Limbs hang
-along their own frame's −y where all angles are zero, and the toes point along +z.
-
-Joints are ITOP's fifteen: the head's is its centre, the neck's lies between the shoulders, the
-torso's halfway from there to the hips, the hand's in the palm and the foot's in the heel.
-
-What people do in front of a depth camera: a random pose of body, arms and legs, as in ITOP.
-
-Poses are drawn around *modes*: a table of what legs do and one of what an arm does. A person is
-somewhere on the way from standing, arms hanging, to the mode, as in a film; then every angle
-deviates a little on its own, within its limits.
-
-Flesh on the skeleton: the 43 round cones that make up a clothed body.
-
-Sizes are fractions of stature times the girth of trunk or limbs; breadths and depths are those of
-average adults (head 0.155 m broad, chest 0.30 × 0.23 m, hips 0.33 m at a stature of 1.72 m) with
-light clothing. Every joint lies in a cone.
+The *body frame*: origin midway between the hips, +x to the person's own left, +y up (against gravity), +z forward;
+right-handed, mm. Pairs are ordered (right, left), as in ITOP; angles of both sides have the same sign for mirrored
+poses. Where all angles are zero, limbs hang along their own frame's −y, and the toes point along +z. Joints are ITOP's
+fifteen: the head's is its center, the neck's lies between the shoulders, the torso's halfway from there to the hips,
+the hand's in the palm and the foot's in the heel.
 """
 
 from typing import NamedTuple
@@ -30,32 +16,25 @@ import numpy as np
 from a2j_jax.synthetic.render import RoundCones, along, join_cones, overlap, stack_cones
 from a2j_jax.synthetic.sampling import draw, rotation
 
-# Stature of adults, mean and σ, mm: Fryar et al. (2016), "Anthropometric reference data for
-# children and adults: United States, 2011–2014", NCHS, Vital Health Stat. 3(39): 175.7 cm and
-# 161.8 cm; σ about 7 cm.
+# Stature of adults, mean and σ, mm: Fryar et al. (2016), "Anthropometric reference data for children and adults: United
+# States, 2011–2014", NCHS, Vital Health Stat. 3(39): 175.7 cm and 161.8 cm; σ about 7 cm.
 MEN_MM, WOMEN_MM = (1757.0, 80.0), (1618.0, 75.0)
 
-# Lengths as fractions of stature: Drillis & Contini (1966), "Body segment parameters", as printed
-# in Winter, "Biomechanics and motor control of human movement", Fig. 4.1: upper arm 0.186, forearm
-# 0.146, hand 0.108, shank 0.246, foot 0.152 long and its ankle 0.039 high, shoulders 0.818 high,
-# hips 0.530. What that figure does not say follows ITOP's labels: the hand is labelled in the palm
-# 0.040 beyond the wrist, the foot in the heel 0.018 below the ankle, the hip 0.015 above the
-# trochanter; and so the half distances of shoulders and hips, which are those of joint centres, and
-# the head's centre above the neck.
+# Lengths as fractions of stature: Drillis & Contini (1966), "Body segment parameters", as printed in Winter,
+# "Biomechanics and motor control of human movement", Fig. 4.1: upper arm 0.186, forearm 0.146, hand 0.108, shank 0.246,
+# foot 0.152 long and its ankle 0.039 high, shoulders 0.818 high, hips 0.530. The rest follows ITOP's labels: the hand
+# is labeled in the palm 0.040 beyond the wrist, the foot in the heel 0.018 below the ankle, the hip 0.015 above the
+# trochanter; likewise the half distances of the shoulder and hip joints, and the head's center above the neck.
 SPINE, NECK, SHOULDER, HIP = 0.1365, 0.130, 0.105, 0.060  # SPINE: hips – torso, torso – neck
 ARM, LEG = (0.186, 0.186), (0.260, 0.264)
-WRIST = 0.146 / 0.186  # where on the way from elbow to hand the wrist is
+WRIST = 0.146 / 0.186  # position of the wrist, as a fraction of the way from elbow to hand
 FOOT = 0.152
 
-# Limits, degrees: American Academy of Orthopaedic Surgeons (1965), "Joint motion: method of
-# measuring and recording"; the hip's flexion to 125 as in a deep squat, the knee's to 140.
-PLANE_LIMIT_DEG = (-40.0, 130.0)  # of elevation: 0 sideways, 90 forward
-ELEVATION_LIMIT_DEG = (0.0, 170.0)
-SHOULDER_ROTATION_LIMIT_DEG = (-90.0, 70.0)  # inward positive
+# Limits, degrees: American Academy of Orthopaedic Surgeons (1965), "Joint motion: method of measuring and recording";
+# the hip's flexion to 125 as in a deep squat, the knee's to 140.
+SHOULDER_LIMIT_DEG = ((-40.0, 130.0), (0.0, 170.0), (-90.0, 70.0))  # as in `BodyPose.shoulder`
 ELBOW_LIMIT_DEG = (0.0, 145.0)
-HIP_FLEXION_LIMIT_DEG = (-30.0, 125.0)
-HIP_ABDUCTION_LIMIT_DEG = (-25.0, 45.0)
-HIP_ROTATION_LIMIT_DEG = (-40.0, 45.0)  # outward positive
+HIP_LIMIT_DEG = ((-30.0, 125.0), (-25.0, 45.0), (-40.0, 45.0))  # flexion, abduction, outward
 KNEE_LIMIT_DEG = (0.0, 140.0)
 ANKLE_LIMIT_DEG = (-50.0, 22.0)  # toes up positive
 SPINE_LIMIT_DEG = ((-25.0, 80.0), (-35.0, 35.0), (-45.0, 45.0))  # forward, sideways, twist
@@ -66,13 +45,13 @@ class BodyShape(NamedTuple):
     """One person's body.
 
     Attributes:
-        stature_mm: () how tall.
+        stature_mm: ().
         spine_mm: (2,) hips to torso, torso to neck.
-        neck_mm: () neck to the head's centre.
+        neck_mm: () neck to the head's center.
         shoulder_mm, hip_mm: () from the middle to the joint.
         arm_mm: (2,) shoulder to elbow, elbow to hand.
         leg_mm: (2,) hip to knee, knee to foot.
-        girth: (2,) of trunk and limbs, for their stature; 1 for average.
+        girth: (2,) of trunk and limbs, relative to the average at this stature.
     """
 
     stature_mm: jax.Array
@@ -92,14 +71,14 @@ class BodyPose(NamedTuple):
         pelvis: (2,) forward, then to the right, from the vertical.
         spine: (3,) forward, to the right, twist to the left of shoulders on hips.
         neck: (3,) the same of the head on the shoulders.
-        shoulder: (2, 3) plane of elevation (0 sideways, π/2 forward), elevation from hanging, and
-            rotation about the arm's axis, inward positive; the first two and the third as the
-            International Society of Biomechanics has them (Wu et al., J. Biomech. 2005).
+        shoulder: (2, 3) plane of elevation (0 sideways, π/2 forward), elevation from hanging, and rotation about the
+            arm's axis, inward positive, as defined by the International Society of Biomechanics (Wu et al.,
+            J. Biomech. 2005).
         elbow: (2,) flexion.
         hip: (2, 3) flexion, abduction, rotation outward.
         knee: (2,) flexion.
         ankle: (2,) toes up.
-        carried_by: () what carries the body: `FEET`, `KNEES` or a `SEAT`.
+        carried_by: () the support of the body: `FEET`, `KNEES` or a `SEAT`.
     """
 
     pelvis: jax.Array
@@ -170,7 +149,7 @@ def forward_kinematics(shape: BodyShape, pose: BodyPose) -> BodyKinematics:
     head_at = neck_at + head[:, 1] * shape.neck_mm
 
     plane, elevation, inward = jnp.moveaxis(pose.shoulder, -1, 0)
-    # The shoulder itself rises with the arm, about a degree in four beyond the first thirty.
+    # The shoulder rises with the arm, by one degree in four beyond the first thirty.
     lift = 0.25 * jnp.maximum(elevation - jnp.pi / 6, 0.0)
     sideways = _SIDE[:, None] * rotation("z", lift * _SIDE)[..., 0]
     shoulder_at = neck_at + shape.shoulder_mm * sideways @ chest.T
@@ -207,9 +186,8 @@ def _legs(pose: BodyPose, pelvis: jax.Array) -> tuple[jax.Array, jax.Array]:
     return thigh, thigh @ rotation("x", pose.knee)
 
 
-# Share of the body's mass near each joint, in ITOP's order: Winter, Table 4.1 (head 0.081, trunk
-# 0.497, upper arm 0.028, forearm and hand 0.022, thigh 0.100, shank and foot 0.061), every
-# segment's share split between its ends.
+# Share of the body's mass near each joint, in ITOP's order: Winter, Table 4.1 (head 0.081, trunk 0.497, upper arm
+# 0.028, forearm and hand 0.022, thigh 0.100, shank and foot 0.061), every segment's share split between its ends.
 _MASS = np.array(
     [0.081, 0.140, 0.014, 0.014, 0.025, 0.025, 0.011, 0.011, 0.200, 0.128, 0.128, 0.080, 0.080,
      0.0315, 0.0315],
@@ -217,15 +195,15 @@ _MASS = np.array(
 )  # fmt: skip
 _MOST_LEAN = np.deg2rad(20.0)
 _FEET = slice(13, 15)
-_SOLE = 0.045  # the middle of the sole lies so far before the heel, in statures
+_SOLE = 0.045  # distance of the middle of the sole in front of the heel, in statures
 
 
 def standing(shape: BodyShape, pose: BodyPose) -> BodyPose:
-    """The same pose as gravity has it: leaning so that it does not fall, soles on the ground.
+    """Balances a pose, with the soles on the ground.
 
-    The whole body turns, by at most 20°, until its centre of mass is above the sole that is lowest,
-    or between both; who kneels or sits stays. Then each ankle lays its sole flat as far as it can;
-    where the shank lies down, as in kneeling, the toes stretch backward.
+    The body turns, by at most 20°, until its center of mass is above the lowest sole, or between both, unless it kneels
+    or sits. Then each ankle lays its sole as flat as it can; where the shank is horizontal, as in kneeling, the toes
+    point backward.
     """
     joints = forward_kinematics(shape, pose).joints_mm
     mass = joints.T @ (_MASS / _MASS.sum())
@@ -243,6 +221,8 @@ def standing(shape: BodyShape, pose: BodyPose) -> BodyPose:
     return pose._replace(ankle=jnp.deg2rad(ankle))
 
 
+# Poses are drawn around modes, one of the legs and one of each arm: a fraction of the way from standing with hanging
+# arms to the mode, plus a small deviation of every angle, within its limits.
 # Weight; plane of elevation, elevation, rotation inward, elbow flexion of one arm, degrees.
 ARMS = {
     "hanging": (0.34, 40, 7, 5, 15),
@@ -255,9 +235,9 @@ ARMS = {
     "at the head": (0.06, 65, 75, 10, 125),
     "hands up": (0.06, 0, 80, -80, 90),
 }
-# Weight; then for the leading leg and for the other: angle of the thigh before the vertical,
-# abduction, rotation outward, knee flexion; then how far the trunk leans forward (degrees); from
-# which share of all that on, the rest being unstable; what carries the body.
+# Weight; then for the leading leg and for the other: angle of the thigh forward of the vertical, abduction, rotation
+# outward, knee flexion; then the forward lean of the trunk (degrees); the smallest stable fraction of the mode; and the
+# support of the body.
 LEGS = {
     "standing": (0.50, (2, 2, 8, 5), (2, 2, 8, 5), 0, 0, FEET),
     "legs apart": (0.05, (0, 17, 14, 5), (0, 17, 14, 5), 0, 0, FEET),
@@ -272,15 +252,15 @@ LEGS = {
     "kneeling on one": (0.015, (84, 8, 6, 86), (0, 4, 3, 98), 4, 1, KNEES),
     "kneeling": (0.015, (6, 7, 4, 108), (6, 7, 4, 108), 4, 1, KNEES),
 }
-BENDING = 0.15  # share of people who bend down on top of that
-TOGETHER = 0.5  # share of people whose arms do the same
+BENDING = 0.15  # share of people who bend down in addition
+TOGETHER = 0.5  # share of people whose arms have the same mode
 
 _ARM_SIGMA_DEG = np.array([14.0, 11.0, 12.0, 12.0], np.float32)
 _LEG_SIGMA_DEG = np.array([4.0, 3.0, 7.0, 5.0], np.float32)
 
 
 def _chosen(weights: np.ndarray, uniform: jax.Array) -> jax.Array:
-    """Index (...) of the row that uniform numbers (...) fall on, rows being as wide as weights."""
+    """Indices (...) of rows drawn with these weights, from uniform numbers (...)."""
     bounds = np.cumsum(weights / weights.sum())[:-1]
     return jnp.sum(uniform[..., None] >= jnp.asarray(bounds), axis=-1)
 
@@ -292,30 +272,20 @@ def _within(degrees: jax.Array, *limits: tuple[float, float]) -> jax.Array:
 
 
 def sample_pose(key: jax.Array) -> BodyPose:
-    """A random pose within the anatomical limits; `body.standing` still has to put it on its feet."""
+    """A random pose within the anatomical limits, not yet balanced by `standing`."""
     k_arms, k_legs, k_trunk = jax.random.split(key, 3)
     arms = _arm_angles(k_arms)
     thighs, lean, carried_by = _leg_angles(k_legs)
     pelvis, spine, neck = _trunk_angles(k_trunk, lean, carried_by)
-    # Legs are drawn against the vertical; the hip bends as far as the pelvis tilts on top of it.
+    # Legs are drawn relative to the vertical; the pelvis's tilt adds to the hip's flexion.
     hips = thighs[:, :3] + jnp.stack([pelvis[0], 0.0, 0.0])
     return BodyPose(
         pelvis=jnp.deg2rad(pelvis),
         spine=_within(spine, *SPINE_LIMIT_DEG),
         neck=_within(neck, *NECK_LIMIT_DEG),
-        shoulder=_within(
-            arms[:, :3],
-            PLANE_LIMIT_DEG,
-            ELEVATION_LIMIT_DEG,
-            SHOULDER_ROTATION_LIMIT_DEG,
-        ),
+        shoulder=_within(arms[:, :3], *SHOULDER_LIMIT_DEG),
         elbow=_within(arms[:, 3:], ELBOW_LIMIT_DEG)[:, 0],
-        hip=_within(
-            hips,
-            HIP_FLEXION_LIMIT_DEG,
-            HIP_ABDUCTION_LIMIT_DEG,
-            HIP_ROTATION_LIMIT_DEG,
-        ),
+        hip=_within(hips, *HIP_LIMIT_DEG),
         knee=_within(thighs[:, 3:], KNEE_LIMIT_DEG)[:, 0],
         ankle=jnp.zeros(2),
         carried_by=carried_by,
@@ -323,20 +293,20 @@ def sample_pose(key: jax.Array) -> BodyPose:
 
 
 def _arm_angles(key: jax.Array) -> jax.Array:
-    """(2, 4) degrees: the columns of `ARMS`, of the right arm and of the left."""
+    """(2, 4) degrees of the right and the left arm, the columns of `ARMS`."""
     (mode, share, together), (own,) = draw(key, uniform=[(2,), (2,), ()], bell=[(2, 4)])
     table = np.array(list(ARMS.values()), np.float32)
     same = together < TOGETHER
     mode, share = jnp.where(same, mode[0], mode), jnp.where(same, share[0], share)
     goal = jnp.asarray(table[:, 1:])[_chosen(table[:, 0], mode)]
     rest = jnp.asarray(table[0, 1:])
-    # Three of four arms are where they are going.
+    # Three of four arms have reached their mode.
     reached = jnp.minimum(0.2 + 1.1 * share, 1.0)[:, None]
     return rest + reached * (goal - rest) + _ARM_SIGMA_DEG * own
 
 
 def _leg_angles(key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """(2, 4) degrees, as in `LEGS`, of the right leg and of the left; trunk's lean; what carries."""
+    """(2, 4) degrees of the right and the left leg, as in `LEGS`; the trunk's lean; the support."""
     (mode, share, side), (own,) = draw(key, uniform=[(), (), ()], bell=[(2, 4)])
     rows = list(LEGS.values())
     chosen = _chosen(np.array([row[0] for row in rows]), mode)
@@ -360,7 +330,7 @@ def _trunk_angles(
     forward = lean + bend
     pelvis = jnp.array([4.0, 3.0]) * hips + jnp.stack([0.55 * forward, 0.0])
     spine = jnp.array([6.0, 6.0, 10.0]) * back + jnp.stack([4.0 + 0.45 * forward, 0.0, 0.0])
-    # Eyes stay on the scene: the neck takes back half of what the back has bent.
+    # People keep looking ahead: the neck compensates half of the back's bend.
     neck = jnp.array([9.0, 7.0, 18.0]) * head + jnp.stack([4.0 - 0.4 * forward, 0.0, 0.0])
     return pelvis, spine, neck
 
@@ -373,7 +343,12 @@ _TWO = np.ones(2, np.float32)
 
 
 def body_cones(shape: BodyShape, posed: BodyKinematics) -> RoundCones:
-    """The surface of a posed body in the body frame, mm: 43 round cones."""
+    """The surface of a posed body in the body frame, mm: 43 round cones.
+
+    Sizes are fractions of stature times the girth of trunk or limbs; breadths and depths are those of average adults
+    (head 0.155 m broad, chest 0.30 × 0.23 m, hips 0.33 m at a stature of 1.72 m) with light clothing. Every joint lies
+    in a cone.
+    """
     return join_cones(
         _head(shape, posed),
         _trunk_surface(shape, posed),
@@ -462,7 +437,7 @@ def _leg_surface(shape: BodyShape, posed: BodyKinematics) -> RoundCones:
     calf = along(knee, foot, 0.3) - 0.008 * h * posed.shank[..., 2]
     up, ahead = posed.foot[..., 1], posed.foot[..., 2]
     sole, toes = 0.021 * h * _TWO, 0.013 * h * _TWO
-    # Heel, ball and toes stand on one plane; the heel is as far behind its joint as it is thick.
+    # Heel, ball and toes stand on one plane; the heel reaches one radius behind its joint.
     ball = foot + 0.055 * h * ahead - 0.001 * h * up
     tip = foot + (FOOT - 0.034) * h * ahead - 0.008 * h * up
     return stack_cones(
@@ -475,15 +450,15 @@ def _leg_surface(shape: BodyShape, posed: BodyKinematics) -> RoundCones:
     )
 
 
-# What each ball of `penetration` belongs to: right and left arm, right and left leg, trunk.
+# The limb of each ball of `penetration`: right and left arm, right and left leg, trunk.
 _OWNER = np.array([0, 1] * 4 + [2, 3] * 4 + [4] * 7)
 _COUNTED = _OWNER[:, None] < _OWNER[None, :]
-# Thighs are rooted in the trunk: never count them there.
+# Thighs start in the trunk: no overlap with it.
 _COUNTED &= ~((np.isin(np.arange(len(_OWNER)), (8, 9)))[:, None] & (_OWNER == 4)[None, :])
 
 
 def penetration(shape: BodyShape, posed: BodyKinematics) -> jax.Array:
-    """How badly limbs run into each other and the trunk: `overlap` of sample balls, () mm²."""
+    """How far limbs intersect each other and the trunk: `overlap` of sample balls, () mm²."""
     j, h = posed.joints_mm, shape.stature_mm
     arm = [j[_ELBOWS], along(j[_ELBOWS], j[_HANDS], 0.5), j[_HANDS]]
     arm.append(j[_HANDS] - 0.05 * h * posed.forearm[..., 1])
@@ -498,9 +473,9 @@ def penetration(shape: BodyShape, posed: BodyKinematics) -> jax.Array:
 
 
 def sample_body(key: jax.Array, candidates: int = 4) -> tuple[BodyShape, BodyPose, BodyKinematics]:
-    """A random body on its feet: of several random poses of one shape, the least tangled one."""
+    """A random balanced body: a random shape in the least self-intersecting of several random poses."""
     k_shape, k_pose = jax.random.split(key)
-    # XLA would fuse each of these steps into all uses of it, and compile three times as long.
+    # Otherwise XLA fuses each of these steps into all its uses, and compiles three times as long.
     apart = jax.lax.optimization_barrier
     shape, drawn = apart(
         (sample_shape(k_shape), jax.vmap(sample_pose)(jax.random.split(k_pose, candidates)))

@@ -1,11 +1,10 @@
 """A random person in a room, seen by a camera on a shelf or under the ceiling.
 
-The *room frame*: origin at the camera, x to the camera's right, y down along gravity, z level and
-ahead; right-handed, mm. A camera that looks level and straight has these axes itself.
+The *room frame*: origin at the camera, x to the camera's right, y down along gravity, z level and ahead; right-handed,
+mm. These are the axes of a camera that looks level and straight ahead.
 """
 
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
 
 import jax
 import jax.numpy as jnp
@@ -21,37 +20,26 @@ from a2j_jax.synthetic.sensor import SensorSpec
 XTION = SensorSpec(edge_cosine=0.25, patch_px=3, hole_px=6, range_mm=(400.0, 8000.0))
 
 
-@partial(
-    jax.tree_util.register_dataclass,
-    data_fields=[
-        "distance_mm", "aside_mm", "camera_height_mm", "pitch_deg", "roll_deg", "facing_sigma_deg",
-        "turned_probability", "back_wall_probability", "side_wall_probability", "wall_gap_mm",
-        "clutter_probability", "clutter_gap_mm", "box_jitter_px",
-    ],
-    meta_fields=["clutter"],
-)  # fmt: skip
+@jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class RoomSpec:
-    """Where camera and person are, and what is around them. A pytree; the defaults are `FRONT`.
+    """Camera, person and surroundings. A pytree; the defaults are `FRONT`. Ranges are of uniform distributions.
 
     Attributes:
-        distance_mm: range of the person's distance ahead of the camera along the floor, uniform.
-        aside_mm: range of the distance to its right, uniform.
-        camera_height_mm: range above the floor, uniform.
-        pitch_deg: range of the angle by which the camera looks down, uniform.
-        roll_deg: σ of its tilt to the side.
-        facing_sigma_deg: σ of the angle by which people look past the camera (past where it hangs,
-            if it looks down).
+        distance_mm: range of the person's distance ahead of the camera along the floor.
+        aside_mm: range of the distance to its right.
+        camera_height_mm: range of its height above the floor.
+        pitch_deg: range of its downward pitch.
+        roll_deg: σ of its roll.
+        facing_sigma_deg: σ of the angle between a person's facing direction and the camera (or the point below it).
         turned_probability: share of people who face in any direction instead.
-        back_wall_probability, side_wall_probability: share of rooms with a wall behind the person
-            and with one beside them.
-        wall_gap_mm: range of the distance of walls from the person, uniform.
-        clutter: number of possible pieces of furniture.
-        clutter_probability: chance of each to be there.
-        clutter_gap_mm: range of how far behind the person they stand (negative: in front), uniform.
-        box_jitter_px: σ of each edge of the crop box around where the labels put it: the error of a
-            detector. In the boxes published for ITOP's test frames it is about 4 px from the front
-            and 7 px from above.
+        back_wall_probability, side_wall_probability: share of rooms with a wall behind and beside the person.
+        wall_gap_mm: range of the distance of walls from the person.
+        clutter: maximum number of pieces of furniture; static.
+        clutter_probability: probability of each piece.
+        clutter_gap_mm: range of their distance behind the person (negative: in front).
+        box_jitter_px: σ of each edge of the crop box around the labels' box: the error of a detector. In the boxes
+            published for ITOP's test frames it is about 4 px from the front and 7 px from above.
     """
 
     distance_mm: tuple[float, float] = (2300.0, 3700.0)
@@ -64,7 +52,7 @@ class RoomSpec:
     back_wall_probability: float = 0.95
     side_wall_probability: float = 0.3
     wall_gap_mm: tuple[float, float] = (300.0, 1400.0)
-    clutter: int = 3
+    clutter: int = field(default=3, metadata={"static": True})
     clutter_probability: float = 0.35
     clutter_gap_mm: tuple[float, float] = (0.0, 1500.0)
     box_jitter_px: float = 4.0
@@ -81,14 +69,14 @@ TOP = RoomSpec(
 )
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["box_margin_px", "scene"], meta_fields=[])
+@jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class BodyView:
-    """People as a crop around their joints shows them: a `scene.View`.
+    """A `scene.View` of people, cropped around their joints.
 
     Attributes:
-        box_margin_px: how far the box reaches beyond the outermost joints, px.
-        scene: where camera and person are, and what is around them.
+        box_margin_px: margin of the box beyond the outermost joints, px.
+        scene: camera, person and surroundings.
     """
 
     box_margin_px: float
@@ -96,7 +84,7 @@ class BodyView:
 
     def compose(self, key: jax.Array, camera: Camera, frame_size: tuple[int, int]) -> Scene:
         """A random person on the floor of a random room."""
-        del frame_size  # people are where they are, in the frame or not
+        del frame_size  # people may stand outside the frame
         k_body, k_place, k_walls, k_clutter, k_camera, k_noise = jax.random.split(key, 6)
         spot, joints, person, seat = _person(k_body, k_place, self.scene)
         walls = _walls(k_walls, spot, self.scene)
@@ -105,7 +93,7 @@ class BodyView:
         (pitch,), (roll, jitter) = draw(k_camera, uniform=[()], bell=[(), (4,)])
         pitch, roll = jnp.deg2rad(lerp(self.scene.pitch_deg, pitch)), self.scene.roll_deg * roll
         turn = rotation("z", jnp.deg2rad(roll)) @ rotation("x", pitch)
-        # A camera's y axis may point up (fy < 0); its coordinates are then a mirror image.
+        # If the camera's y axis points up (fy < 0), its coordinates are a mirror image.
         turn = jnp.array([1.0, 1.0 if camera.fy > 0 else -1.0, 1.0])[:, None] * turn
         joints = joints @ turn.T
         uv = project(joints, camera)[:, :2]
@@ -127,9 +115,8 @@ def _person(
     """A random person in the room frame.
 
     Returns:
-        Where they stand, (3,) on the floor; joints (15, 3); surface; and what they sit on, one round
-        cone from the floor to under the hips, which for everybody else is a point inside the hips
-        (shapes are static, so it must be somewhere).
+        Their position (3,) on the floor; joints (15, 3); surface; and a seat, one round cone from the floor to under
+        the hips. Shapes are static: the seat of a person who does not sit is a point inside the hips.
     """
     shape, pose, posed = sample_body(k_body)
     surface = jax.lax.optimization_barrier(body_cones(shape, posed))  # see sample_body
@@ -143,8 +130,8 @@ def _person(
     )
     anywhere, forward = 360.0 * (around - 0.5), spec.facing_sigma_deg * yaw
     yaw = jnp.deg2rad(jnp.where(turned < spec.turned_probability, anywhere, forward))
-    # Who faces the camera is turned half way around the horizontal axis against the room: their
-    # left is on the camera's right.
+    # The frame of a person who faces the camera is turned halfway around the room's x axis: their left is on the
+    # camera's right.
     turn = jnp.array([1.0, -1.0, -1.0])[:, None] * rotation("y", yaw)
     lowest = jnp.min(surface.ends_mm[..., 1] - surface.radii_mm)
     soles = jnp.array([0.0, 1.0, 0.0]) * lowest
@@ -160,7 +147,7 @@ def _person(
 
 
 def _walls(key: jax.Array, spot: jax.Array, spec: RoomSpec) -> jax.Array:
-    """(3, 4) planes of the floor, of a wall behind the person and of one beside; room frame."""
+    """(3, 4) planes of the floor, a wall behind the person and one beside; room frame."""
     (there, gap, side), (skew,) = draw(key, uniform=[(2,), (2,), ()], bell=[(2,)])
     right = jnp.where(side < 0.5, -1.0, 1.0)
     angle, zero = jnp.deg2rad(12.0) * skew, jnp.zeros(2)
@@ -170,16 +157,16 @@ def _walls(key: jax.Array, spot: jax.Array, spec: RoomSpec) -> jax.Array:
     normals = jnp.stack([jnp.array([0.0, 1.0, 0.0]), back, beside])
     offsets = normals @ spot + jnp.append(0.0, lerp(spec.wall_gap_mm, gap))
     shares = jnp.stack([1.0, spec.back_wall_probability, spec.side_wall_probability])
-    # A wall that the camera would be behind is not there either.
+    # A wall in front of the camera would hide the scene.
     shown = (jnp.append(0.0, there) < shares) & (offsets > 100.0)
     return jnp.concatenate([normals, jnp.where(shown, offsets, jnp.inf)[:, None]], axis=1)
 
 
 def _clutter(key: jax.Array, spot: jax.Array, hidden: RoundCones, spec: RoomSpec) -> RoundCones:
-    """`RoomSpec.clutter` pieces of furniture, each there or not; room frame.
+    """`RoomSpec.clutter` pieces of furniture, present or not; room frame.
 
-    A piece is a round cone that stands on the floor (a lamp, a bin, a shelf) or lies on it (a bench,
-    a cushion), 0.75 to 1.6 m to the side of the person. Absent ones hide where `hidden` is.
+    A piece is a round cone that stands on the floor (a lamp, a bin, a shelf) or lies on it (a bench, a cushion), 0.75
+    to 1.6 m to the side of the person. Absent ones coincide with `hidden`.
     """
     n = spec.clutter
     (chance, girth, far, off, kind, long, side), _ = draw(key, uniform=[(n,)] * 7)

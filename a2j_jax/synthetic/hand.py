@@ -1,20 +1,10 @@
-"""An articulated hand: sampled anatomy, sampled pose, forward kinematics. Pure functions of a key.
+"""An articulated hand: sampled anatomy and pose, forward kinematics, and a surface of round cones.
 
-The *hand frame* of a right hand: origin at the wrist, +y along the fingers, +x to the thumb side,
-+z out of the palm; x, y, z right-handed, mm. A left hand is its mirror image in x. Fingers are
-ordered thumb, index, middle, ring, pinky everywhere; each is a chain of four joints called MCP,
-PIP, DIP, TIP. For the thumb these sit at the anatomical CMC, MCP, IP and tip. Joints are ordered as
-in HANDS 2017: the wrist, five MCP, then PIP, DIP, TIP of each finger.
-
-TIP is the centre of the ball that rounds off the fingertip, which is where NYU's labels lie too.
-
-Flesh on the skeleton: the round cones that make up a hand and its forearm.
-
-Fingers are one cone per bone. The palm is a row of metacarpals with fillers between them, so that
-it is a slab and not a rake; muscles of the thumb and of the little finger thicken its edges, and
-webs close the gaps at the roots of fingers and thumb. The forearm is two long parallel cones,
-narrow at the wrist. Every joint is the end of some cone, hence at least one radius inside the
-surface.
+The *hand frame* of a right hand: origin at the wrist, +y along the fingers, +x to the thumb side, +z out of the palm;
+right-handed, mm. A left hand is its mirror image in x. Fingers are ordered thumb, index, middle, ring, pinky; each is a
+chain of four joints called MCP, PIP, DIP, TIP, which for the thumb are the anatomical CMC, MCP, IP and tip. Joints are
+ordered as in HANDS 2017: wrist, five MCP, then PIP, DIP, TIP of each finger. TIP is the center of the ball at the
+fingertip, as in NYU's labels. Every joint is the end of some cone, so at least one radius inside the surface.
 """
 
 from typing import NamedTuple
@@ -22,11 +12,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpy.typing as npt
 
 from a2j_jax.synthetic.render import RoundCones, along, join_cones, overlap, stack_cones
 from a2j_jax.synthetic.sampling import draw, lerp, rotation
-
-NUM_JOINTS = 21
 
 # Lengths of (proximal, middle, distal) bone; for the thumb (metacarpal, proximal, distal), mm.
 # Means of 66 adults, Buryanov & Kotiuk (2010), "Proportions of hand segments", Int. J. Morphol.
@@ -41,12 +30,12 @@ PHALANX_MM = np.array(
     ],
     np.float32,
 )
-# Where each finger's MCP sits (the thumb's CMC), mm. Distances from the wrist are the metacarpals
-# of the same table (68, 65, 58, 54) plus about 23 of carpus; the fan is 60 mm wide, which with the
-# flesh of both edges makes a hand breadth of 84 mm; the z's are the transverse arch of the palm.
+# Each finger's MCP (the thumb's CMC), mm. Distances from the wrist are the metacarpals of the same table (68, 65, 58,
+# 54) plus about 23 of carpus; the fan is 60 mm wide, 84 mm with the flesh of both edges; z is the transverse arch of
+# the palm.
 MCP_MM = np.array([[19, 20, 7], [25, 87, 0], [3, 88, -3], [-17, 80, -2], [-35, 69, 2]], np.float32)
-# Radius of the flesh at MCP, PIP, DIP, TIP, mm: half of the breadths of adults' finger joints
-# (index PIP about 19 mm), which is also how broad fingers are in NYU's frames.
+# Radius of the flesh at MCP, PIP, DIP, TIP, mm: half the breadth of adults' finger joints (index PIP about 19 mm), as
+# in NYU's frames.
 RADIUS_MM = np.array(
     [
         [15.5, 12.4, 10.8, 9.0],
@@ -57,11 +46,11 @@ RADIUS_MM = np.array(
     ],
     np.float32,
 )
-# Direction in which a straight finger points, degrees from +y toward the thumb side.
+# Direction of a straight finger, degrees from +y toward the thumb side.
 FAN_DEG = np.array([0.0, 5.0, 0.5, -4.5, -11.0], np.float32)
-# How far each finger may be spread at the MCP from there, degrees toward the thumb side.
+# Maximum spread at the MCP from there, degrees toward the thumb side.
 SPREAD_DEG = np.array([0.0, 12.0, 1.0, -9.0, -15.0], np.float32)
-# How far the carpometacarpal joint of each finger bends when the palm is cupped, degrees.
+# Flexion of each finger's carpometacarpal joint when the palm is fully cupped, degrees.
 ARCH_DEG = np.array([0.0, 0.0, 2.0, 9.0, 17.0], np.float32)
 
 # Limits of the joints, degrees (flexion positive), within the active ranges of healthy adults.
@@ -78,12 +67,12 @@ class HandShape(NamedTuple):
     """One person's hand.
 
     Attributes:
-        scale: () overall size; 1 is a hand of about 190 mm from the wrist crease to the middle tip.
+        scale: () overall size; 1 is about 190 mm from the wrist crease to the middle tip.
         mcp_mm: (5, 3) first joint of every finger in the hand frame, palm flat.
         phalanx_mm: (5, 3) bone lengths.
         radius_mm: (5, 4) radius of the flesh at the joints of every finger.
-        thickness: () how fleshy palm, wrist and forearm are, 1 for average, scale not included.
-        forearm: () how much the forearm, or its sleeve, widens toward the elbow, 1 for average.
+        thickness: () of palm, wrist and forearm, relative to the average at this scale.
+        forearm: () widening of the forearm, or its sleeve, toward the elbow, relative to the average.
     """
 
     scale: jax.Array
@@ -98,15 +87,14 @@ class HandPose(NamedTuple):
     """Joint angles in radians.
 
     Attributes:
-        flexion: (5, 3) at MCP, PIP, DIP of every finger; the thumb's first entry is 0, its CMC
-            joint being described by the three thumb angles.
+        flexion: (5, 3) at MCP, PIP, DIP of every finger; the thumb's first entry is 0, its CMC joint being described by
+            `thumb`.
         spread: (5,) sideways angle at the MCP, toward the thumb side positive; 0 for the thumb.
-        cup: () how far the palm is cupped, 0 flat to 1.
-        thumb: (3,) of the thumb's metacarpal: angle from +y toward the thumb side in the plane of
-            the palm, elevation out of that plane, and roll: how far the thumb's pulp has turned
-            from facing the index finger (0) to facing as the palm does (π/2).
-        wrist: (2,) flexion (toward the palm) and deviation (toward the thumb) of the hand on the
-            forearm.
+        cup: () of the palm, 0 (flat) to 1.
+        thumb: (3,) of the thumb's metacarpal: angle from +y toward the thumb side in the plane of the palm, elevation
+            out of that plane, and roll of the thumb's pulp, from facing the index finger (0) to facing as the palm
+            does (π/2).
+        wrist: (2,) flexion (toward the palm) and deviation (toward the thumb) of the hand on the forearm.
     """
 
     flexion: jax.Array
@@ -121,8 +109,7 @@ class Kinematics(NamedTuple):
 
     Attributes:
         joints_mm: (21, 3) in HANDS 2017 order.
-        forearm: (3, 3) rotation of the forearm: columns are its x (thumb side), y (toward the hand)
-            and z (palm side) axes.
+        forearm: (3, 3) rotation; columns are its x (thumb side), y (toward the hand) and z (palm side) axes.
     """
 
     joints_mm: jax.Array
@@ -153,11 +140,10 @@ def sample_shape(key: jax.Array) -> HandShape:
 def sample_pose(key: jax.Array) -> HandPose:
     """A random pose within the anatomical limits.
 
-    One latent curls the whole hand; fingers follow it with a deviation that wanders from neighbour
-    to neighbour. In a third of the hands each finger is instead either stretched or folded on its
-    own, as in counting and pointing. A second latent trades MCP against PIP flexion (hook grip ↔
-    table top). DIP follows two thirds of PIP, as the tendons make it. Curled fingers cannot be
-    spread.
+    One latent curls the entire hand; fingers follow it with a deviation that is a random walk from finger to finger. In
+    a third of the hands each finger is instead stretched or folded independently, as in counting and pointing. A second
+    latent trades MCP against PIP flexion (hook grip ↔ table top). DIP follows two thirds of PIP, as tendons couple
+    them. Curled fingers cannot be spread.
     """
     (whole, gesture, folded, level, spreading, cupping, opposing, opening, bending), own = draw(
         key,
@@ -202,9 +188,8 @@ def _thumb(
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Thumb angles in degrees: the three of `HandPose.thumb`, flexion at MCP and at IP.
 
-    The more the thumb opposes the fingers, the more its metacarpal rises out of the palm, swings in
-    front of it and rolls toward the fingers. opposing (), opening () and bending (2,) are uniform
-    variables, own (3,) bell-shaped ones.
+    The more the thumb opposes the fingers, the more its metacarpal rises out of the palm, swings in front of it and
+    rolls toward the fingers. opposing (), opening () and bending (2,) are uniform variables, own (3,) bell-shaped ones.
     """
     oppose = jnp.clip(0.45 * curl + 0.7 * opposing - 0.05, 0.0, 1.0)
     azimuth = 28.0 + 27.0 * opening - 8.0 * oppose + 4.0 * own[0]
@@ -255,9 +240,9 @@ def _finger_bases(pose: HandPose) -> jax.Array:
 _MCP = np.arange(1, 6)  # joint indices, thumb first
 _PIP = np.arange(6, 21, 3)
 
-# Where the four metacarpals of index … pinky begin, hand frame of a hand of scale 1, mm.
+# Proximal ends of the four metacarpals of index … pinky, hand frame of a hand of scale 1, mm.
 CARPAL_MM = np.array([[14, 21, 1], [4, 22, -2], [-7, 21, -2], [-18, 19, 1]], np.float32)
-FOREARM_MM = 230.0  # how much of the forearm is modelled
+FOREARM_MM = 230.0  # length of the modeled part of the forearm
 
 
 def hand_cones(shape: HandShape, posed: Kinematics) -> RoundCones:
@@ -279,7 +264,7 @@ def _fingers(shape: HandShape, posed: Kinematics) -> RoundCones:
 
 
 def _palm(shape: HandShape, posed: Kinematics) -> RoundCones:
-    """Metacarpals, fillers between them, knuckle ridge and finger webs. 15 cones."""
+    """Metacarpals, fillers between them that make the palm a slab, knuckle ridge and finger webs. 15 cones."""
     flesh = shape.scale * shape.thickness
     carpal = shape.scale * CARPAL_MM
     mcp, pip = posed.joints_mm[_MCP][1:], posed.joints_mm[_PIP][1:]
@@ -288,7 +273,7 @@ def _palm(shape: HandShape, posed: Kinematics) -> RoundCones:
     between_mcp = along(mcp[1:], mcp[:-1], 0.5)
     between_carpal = along(carpal[1:], carpal[:-1], 0.5)
     hollow = 2.0 * flesh * jnp.array([0.0, 0.0, 1.0])
-    # A web reaches almost half way up the proximal phalanges.
+    # A web reaches almost halfway up the proximal phalanges.
     web = along(between_mcp, along(pip[1:], pip[:-1], 0.5), 0.36)
     thin = jnp.minimum(knuckle[1:], knuckle[:-1])
     return stack_cones(
@@ -334,9 +319,9 @@ def _forearm(shape: HandShape, posed: Kinematics) -> RoundCones:
 
 
 def penetration(shape: HandShape, posed: Kinematics) -> jax.Array:
-    """How badly fingers run into each other and the palm: `overlap` of sample balls, () mm².
+    """How far fingers intersect each other and the palm: `overlap`, () mm².
 
-    Balls sit at the joints and the middles of the bones beyond the MCP, and in the palm.
+    Its balls are at the joints and in the middle of the bones beyond the MCP, and in the palm.
     """
     joints = posed.joints_mm
     chain = jnp.concatenate([joints[_MCP][:, None], joints[6:].reshape(5, 3, 3)], axis=1)
@@ -345,23 +330,49 @@ def penetration(shape: HandShape, posed: Kinematics) -> jax.Array:
     radii = jnp.concatenate([(r[:, 1:] + r[:, :-1]) / 2, r[:, 1:]], axis=1)
     carpal = shape.scale * CARPAL_MM
     palm = jnp.concatenate([along(carpal, joints[2:6], f) for f in (0.4, 0.75, 1.0)])
-    centre = jnp.concatenate([balls.reshape(-1, 3), palm])
+    center = jnp.concatenate([balls.reshape(-1, 3), palm])
     radius = jnp.concatenate([radii.reshape(-1), jnp.full(12, 12.0) * shape.scale])
     owner = np.concatenate([np.repeat(np.arange(5), 6), np.full(12, 5)])
-    # The thumb's metacarpal and the proximal phalanges are rooted in the palm: never count them
-    # there.
+    # The thumb's metacarpal and the proximal phalanges start in the palm: no overlap with it.
     rooted = np.concatenate([np.tile([1, 0, 0, 0, 0, 0], 5), np.zeros(12)]) > 0
     rooted[[0, 3]] = True
     counted = owner[:, None] < owner[None, :]
     counted &= ~(rooted[:, None] & (owner == 5)[None, :])
-    return overlap(centre, radius, counted)
+    return overlap(center, radius, counted)
 
 
 def sample_hand(key: jax.Array, candidates: int = 4) -> tuple[HandShape, HandPose]:
-    """A random hand: of several random poses of one random shape, the least tangled one."""
+    """A random hand: a random shape in the least self-intersecting of several random poses."""
     k_shape, k_pose = jax.random.split(key)
     shape = sample_shape(k_shape)
     poses = jax.vmap(sample_pose)(jax.random.split(k_pose, candidates))
     tangles = jax.vmap(lambda pose: penetration(shape, forward_kinematics(shape, pose)))(poses)
     best = jnp.argmin(tangles)
     return shape, jax.tree.map(lambda x: x[best], poses)
+
+
+# Our joints that are NYU's joints 0 (pinky tip) to 10 (thumb root); NYU's last three, two wrist points 30 mm apart on
+# both sides of the wrist and the middle of the palm, have no counterpart. Judged by bone lengths: medians over the
+# published test labels of NYU's second subject, against this anatomy at that subject's scale, mm:
+#     NYU                          median    ours                             scale 1.04
+#     index tip – index mid          43.7    TIP – PIP                              39.7
+#     middle tip – middle mid        47.2    TIP – PIP                              45.4
+#     ring tip – ring mid            42.8    TIP – PIP                              44.7
+#     pinky tip – pinky mid          34.6    TIP – PIP                              35.5
+#     thumb tip – thumb mid          19.5    TIP – IP (the thumb's DIP)             22.6
+#     thumb mid – thumb root         37.8    IP – anatomical MCP (its PIP)          32.9
+#     thumb root – wrist points      78.2    anatomical MCP – wrist                   75
+NYU_JOINTS = (20, 18, 17, 15, 14, 12, 11, 9, 8, 7, 6)
+
+
+def hand_to_nyu14(joints: npt.ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """Converts joints (..., 21, D) in HANDS 2017 order, any unit, to NYU's.
+
+    Returns:
+        (..., 14, D) in NYU's order, same dtype, zeros where nothing corresponds, and (14,) bool: which do.
+    """
+    joints = np.asarray(joints)
+    valid = np.arange(14) < len(NYU_JOINTS)
+    nyu = np.zeros((*joints.shape[:-2], 14, joints.shape[-1]), joints.dtype)
+    nyu[..., valid, :] = joints[..., NYU_JOINTS, :]
+    return nyu, valid

@@ -1,7 +1,6 @@
-"""A random hand somewhere in front of a camera, with what is behind it."""
+"""A random hand in front of a camera, with a background."""
 
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
 
 import jax
 import jax.numpy as jnp
@@ -13,34 +12,25 @@ from a2j_jax.synthetic.sampling import draw, rotation_from_quaternion
 from a2j_jax.synthetic.scene import Scene, project
 
 
-@partial(
-    jax.tree_util.register_dataclass,
-    data_fields=[
-        "distance_mm", "inside", "center_sigma_mm", "arm_toward_camera_deg", "mirror_probability",
-        "wall_probability", "wall_gap_mm", "wall_tilt", "clutter_probability",
-    ],
-    meta_fields=["clutter"],
-)  # fmt: skip
+@jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class SceneSpec:
-    """Where the hand is and what is around it. A pytree: other numbers do not recompile anything.
+    """The hand's position and surroundings. A pytree: other numbers do not recompile anything.
 
     Attributes:
         distance_mm: range of the depth of the hand's mean joint, uniform.
-        inside: how much of the crop's half window must lie inside the frame on every side, as a
-            fraction: 0 asks only that the centre is inside, 1 that the whole window is.
-        center_sigma_mm: the crop centre is the mean of the joints plus Gaussian noise of this σ on
-            each axis: the error of a centre detector. (NYU's published centres scatter by 9–12 mm
-            around the mean of their joints; much of that is the pose, not error.)
-        arm_toward_camera_deg: the hand's orientation is uniform over all rotations, except that the
-            elbow is not nearer to the camera than the wrist by more than this angle above the image
-            plane: there the arm hides its own hand. 90 forbids nothing.
+        inside: the fraction of the crop's half window that must lie inside the frame on every side; 0: only the center.
+        center_sigma_mm: the crop center is the mean of the joints plus Gaussian noise of this σ on each axis: the error
+            of a center detector. (NYU's published centers scatter by 9–12 mm around the mean of their joints; much of
+            that is the pose, not error.)
+        arm_toward_camera_deg: the hand's orientation is uniform over all rotations in which the forearm points toward
+            the camera by at most this angle to the image plane: beyond it the arm hides its own hand. 90 allows all.
         mirror_probability: share of left hands.
         wall_probability: share of scenes with a wall behind the hand.
         wall_gap_mm: distance of the wall behind the mean joint, uniform.
         wall_tilt: σ of the wall's slopes dz/dx and dz/dy.
-        clutter: number of possible objects behind the hand.
-        clutter_probability: chance of each to be there.
+        clutter: maximum number of objects behind the hand; static.
+        clutter_probability: probability of each object.
     """
 
     distance_mm: tuple[float, float] = (400.0, 1000.0)
@@ -51,25 +41,25 @@ class SceneSpec:
     wall_probability: float = 0.5
     wall_gap_mm: tuple[float, float] = (120.0, 1200.0)
     wall_tilt: float = 0.25
-    clutter: int = 2
+    clutter: int = field(default=2, metadata={"static": True})
     clutter_probability: float = 0.3
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["scene"], meta_fields=["half_window_mm"])
+@jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class HandView:
-    """Hands as a crop around a 3D point shows them: a `scene.View`.
+    """A `scene.View` of hands, cropped around a 3D point.
 
     Attributes:
-        half_window_mm: half the side of the crop window at the centre's depth.
-        scene: where the hand is and what is around it.
+        half_window_mm: half the side of the crop window at the center's depth; static.
+        scene: the hand's position and surroundings.
     """
 
-    half_window_mm: float
+    half_window_mm: float = field(metadata={"static": True})
     scene: SceneSpec = SceneSpec()
 
     def compose(self, key: jax.Array, camera: Camera, frame_size: tuple[int, int]) -> Scene:
-        """A random hand with forearm, at a random place in the view, and what is behind it."""
+        """A random hand with forearm, at a random place in the view, with a background."""
         spec = self.scene
         k_hand, k_place, k_behind, k_normal, k_noise = jax.random.split(key, 5)
         (side, place), _ = draw(k_place, uniform=[(), (3,)])
@@ -78,9 +68,8 @@ class HandView:
         posed = forward_kinematics(shape, pose)
         surface = hand_cones(shape, posed)
 
-        # Rotations are drawn in a frame with y down, the world as it is; where a camera's y axis
-        # points up (fy < 0) its coordinates are that world's mirror image, and a right hand must
-        # stay a right hand.
+        # Rotations are drawn in a frame with y down. If the camera's y axis points up (fy < 0), its coordinates are a
+        # mirror image; the hand must not be mirrored with them.
         mirror = jnp.stack([jnp.where(side < spec.mirror_probability, -1.0, 1.0), 1.0, 1.0])
         to_camera = jnp.array([1.0, 1.0 if camera.fy > 0 else -1.0, 1.0])
         rotation = _orientation(normal[1:], -posed.forearm[:, 1] * mirror, spec)
@@ -114,13 +103,13 @@ _TURNS = 8  # rotations to choose from
 
 
 def _orientation(quaternions: jax.Array, elbow: jax.Array, spec: SceneSpec) -> jax.Array:
-    """A rotation (3, 3): the first of several uniform ones that keeps the arm out of the way.
+    """A rotation (3, 3): the first of several uniform ones in which the arm does not hide the hand.
 
     quaternions: (_TURNS, 4) Gaussian; elbow: (3,) unit direction wrist → elbow in the hand frame.
     """
     rotations = jax.vmap(rotation_from_quaternion)(quaternions)
     rises = -(rotations @ elbow)[:, 2]  # sine of the elbow's angle toward the camera
-    # With the default limit all of them fail once in a million; then the first will do.
+    # With the default limit all of them fail once in a million; then the first is used.
     return rotations[jnp.argmax(rises <= jnp.sin(jnp.deg2rad(spec.arm_toward_camera_deg)))]
 
 
@@ -147,9 +136,9 @@ def _place(
 def _sample_background(
     key: jax.Array, center: jax.Array, hidden: RoundCones, spec: SceneSpec
 ) -> tuple[jax.Array, RoundCones]:
-    """A tilted wall (4,) and `SceneSpec.clutter` objects behind the hand, each there or not.
+    """A tilted wall (4,) and `SceneSpec.clutter` objects behind the hand, present or not.
 
-    The objects are round cones of 30–130 mm radius that stay 110 mm behind the middle of the hand.
+    The objects are round cones of 30–130 mm radius, at least 110 mm behind the middle of the hand.
     """
     n = spec.clutter
     (wall, gap, chance, girth, back), (tilt, lateral, reach) = draw(
@@ -164,7 +153,7 @@ def _sample_background(
     start = center + jnp.concatenate([170.0 * lateral, behind], axis=-1)
     stop = start + 170.0 * jnp.concatenate([reach[:, :2], jnp.abs(reach[:, 2:])], axis=-1)
     there = chance < spec.clutter_probability
-    # Shapes are static, so an absent object must be somewhere: it takes the place of a finger bone.
+    # Shapes are static: an absent object coincides with a finger bone.
     ends = jnp.where(there[..., None], jnp.stack([start, stop], axis=1), hidden.ends_mm)
     clutter = RoundCones(ends, jnp.where(there, radii, hidden.radii_mm))
     return jnp.concatenate([-slope, jnp.stack([1.0, offset])]), clutter

@@ -1,9 +1,7 @@
-"""Random numbers by the handful: many small variables from one call of the generator.
+"""Random variables and rotations for hands and bodies.
 
-Every sampler in a program costs XLA a third of a second of compilation on a CPU, and a posed hand
-has fifty random variables; so each function here draws all of its variables at once.
-
-What hand and body share: rotations about axes, ranges of angles. Right-handed, radians, pure functions.
+Every call of a sampler costs XLA a third of a second of compilation on a CPU, and a posed hand has fifty random
+variables: `draw` takes all variables of its caller from one call.
 """
 
 import math
@@ -25,8 +23,7 @@ def draw(
     Args:
         key: used up by this call.
         uniform: shapes of those that are uniform on [0, 1).
-        bell: shapes of those that are standard normal, truncated at ±2: variation without freaks.
-            (Their standard deviation is 0.88.)
+        bell: shapes of those that are standard normal, truncated at ±2 to avoid outliers (σ 0.88).
 
     Returns:
         Two lists of arrays, in the order of the shapes.
@@ -42,7 +39,7 @@ def draw(
 
 
 def lerp(limits: tuple[float, float], fraction: jax.Array) -> jax.Array:
-    """The number that lies a fraction of the way (...) from the first limit to the second."""
+    """The point a fraction (...) of the way from the first limit to the second."""
     return limits[0] + (limits[1] - limits[0]) * fraction
 
 
@@ -58,10 +55,7 @@ def rotation(axis: str, angle: jax.Array) -> jax.Array:
 
 
 def rotation_from_quaternion(q: jax.Array) -> jax.Array:
-    """The rotation matrix (3, 3) of a quaternion (4,) of any length.
-
-    A Gaussian q makes it uniform on SO(3).
-    """
+    """The rotation matrix (3, 3) of a quaternion (4,) of any length; uniform on SO(3) for a Gaussian quaternion."""
     w, x, y, z = q / jnp.linalg.norm(q)
     return jnp.array(
         [

@@ -1,10 +1,8 @@
-"""Synthetic examples: what a data set builder stores, one per index, and whole frames of the same.
+"""Synthetic examples as a data set builder stores them, and full frames of the same scenes.
 
-A *view* draws a random scene: `hand_scene.HandView` hands at arm's length, `body_scene.BodyView`
-people in a room. Here scenes are looked at. `synthetic_example` renders the crop canvas alone and
-`synthetic_frame` the whole frame of the same scene; cutting the canvas out of the frame gives the
-same pixels (up to the rounding of float32, which another order of the same sums may turn: a pixel
-in ten thousand).
+A *view* composes a random scene: `hand_scene.HandView` hands at arm's length, `body_scene.BodyView` people in a room.
+`synthetic_example` renders the crop canvas alone, `synthetic_frame` the full frame of the same scene; a canvas cut out
+of the frame has the same pixels (up to float32 rounding in another order of the same sums: one pixel in ten thousand).
 """
 
 from collections.abc import Iterator
@@ -27,7 +25,7 @@ class Scene(NamedTuple):
 
     Attributes:
         joints_xyz: (K, 3).
-        center_xyz: (3,) centre of the crop, or of the joints where a box is cropped.
+        center_xyz: (3,) center of the crop, or of the joints where a box is cropped.
         window_px: (4,) x0 y0 x1 y1 of the crop in the frame, not clipped to it.
         cones: every surface but the planes.
         planes: (P, 4) walls and floor (a, b, c, e) with a x + b y + c z = e > 0; e = inf for none.
@@ -43,7 +41,7 @@ class Scene(NamedTuple):
 
 
 class View(Protocol):
-    """Draws scenes. A pytree, so that other numbers in it do not recompile anything."""
+    """Composes scenes. A pytree, so that other numbers in it do not recompile anything."""
 
     def compose(self, key: jax.Array, camera: Camera, frame_size: tuple[int, int]) -> Scene:
         """A random scene as the camera sees it, a pure function of the key."""
@@ -51,7 +49,7 @@ class View(Protocol):
 
 
 def look(scene: Scene, columns: jax.Array, rows: jax.Array, camera: Camera) -> Hits:
-    """Casts rays through columns (C,) by rows (R,) of the frame at a scene: `Hits`, each (R, C)."""
+    """Casts rays through columns (C,) × rows (R,) of the frame: `Hits`, each (R, C)."""
     hits = render(columns, rows, camera, scene.cones)
     x, y = pixel_rays(columns, rows, camera)
     for plane in scene.planes:
@@ -75,7 +73,7 @@ def _image(
     unit_mm: float,
     sensor: SensorSpec | None,
 ) -> jax.Array:
-    """(R, C) uint16 in units, 0 = no reading or outside the frame. No sensor: the truth, rounded."""
+    """(R, C) uint16 in units, 0 = no reading or outside the frame; without a sensor the true depth, rounded."""
     hits = look(scene, columns, rows, camera)
     if sensor is None:
         seen = jnp.isfinite(hits.depth_mm) & inside_frame(columns, rows, frame_size)
@@ -86,17 +84,14 @@ def _image(
 
 
 def project(xyz: jax.Array, camera: Camera) -> jax.Array:
-    """`geometry.xyz_to_uvd` on the device: xyz (..., 3) mm → uvd (..., 3) px, px, mm, float32."""
+    """`geometry.xyz_to_uvd` in JAX: xyz (..., 3) mm → uvd (..., 3) px, px, mm, float32."""
     focal, principal = jnp.array([camera.fx, camera.fy]), jnp.array([camera.u0, camera.v0])
     uv = xyz[..., :2] * focal / xyz[..., 2:] + principal
     return jnp.concatenate([uv, xyz[..., 2:]], axis=-1)
 
 
 def crop_lattice(box_px: jax.Array, crop_size: int, margin: int) -> tuple[jax.Array, jax.Array]:
-    """Source columns and rows, each (crop_size + 2 margin,) int32, of `geometry.crop_canvas`.
-
-    In exact arithmetic: what OpenCV's rounding does to crops of real frames is not imitated.
-    """
+    """Source columns and rows, each (crop_size + 2 margin,) int32, of `geometry.crop_canvas`, without its rounding."""
     k = jnp.arange(-margin, crop_size + margin)
     x0, y0, x1, y1 = box_px.astype(jnp.int32)
     return x0 + k * (x1 - x0) // crop_size, y0 + k * (y1 - y0) // crop_size
@@ -128,7 +123,7 @@ def synthetic_example(
 
     Args:
         key: PRNG key of this example.
-        view: what is looked at.
+        view: composes the scene.
         camera: fy may be negative.
         frame_size: (W, H) of the source frame, px.
         crop_size: S, side of the crop, px.
@@ -137,10 +132,9 @@ def synthetic_example(
         sensor: None for the perfect depth.
 
     Returns:
-        canvas: (S + 2m, S + 2m) uint16 in units, 0 = no reading, as `geometry.crop_canvas` would cut
-        it; joints_uvd: (K, 3) float32 px, px, mm in the full frame; joints_xyz: (K, 3) float32 mm in
-        the camera frame; center_uvd: (3,) float32; box_px and window_px: (4,) float32, crop box
-        clipped to the frame and not.
+        canvas: (S + 2m, S + 2m) uint16 in units, 0 = no reading, as `geometry.crop_canvas` would cut it; joints_uvd:
+        (K, 3) float32 px, px, mm in the full frame; joints_xyz: (K, 3) float32 mm in the camera frame; center_uvd: (3,)
+        float32; box_px and window_px: (4,) float32, crop box clipped to the frame and unclipped.
     """
     scene = view.compose(key, camera, frame_size)
     truth = _truth(scene, camera, frame_size)
@@ -158,7 +152,7 @@ def synthetic_frame(
     unit_mm: float = 1.0,
     sensor: SensorSpec | None = KINECT,
 ) -> dict[str, jax.Array]:
-    """The whole frame of the same scene: `frame` (H, W) uint16 in units in place of `canvas`."""
+    """The full frame of the same scene: `frame` (H, W) uint16 in units in place of `canvas`."""
     scene = view.compose(key, camera, frame_size)
     columns, rows = jnp.arange(frame_size[0]), jnp.arange(frame_size[1])
     frame = _image(scene, columns, rows, camera, frame_size, unit_mm, sensor)
@@ -186,12 +180,11 @@ def generate(
     sensor: SensorSpec | None = KINECT,
     batch_size: int = 8,
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Yields the examples of the given indices in order, one by one, as numpy arrays.
+    """Yields the examples of the given indices in order, as numpy arrays.
 
-    Example i is `synthetic_example(fold_in(key(seed), i), …)`: it depends on (seed, i) alone. Work
-    is done in batches of one fixed size, the last one padded, so that it does not matter which
-    indices are asked for together, or by which process: every example is the same to the bit.
-    Another `batch_size` is another program, whose sums may round otherwise; 8 canvases fit a CPU's
+    Example i is `synthetic_example(fold_in(key(seed), i), …)`: it depends on (seed, i) alone. All batches have one
+    size, the last one being padded, so an example is the same to the bit whichever indices are generated together, and
+    in whichever process. Another `batch_size` is another program, which may round differently; 8 canvases fit a CPU's
     cache. Arguments and fields are those of `synthetic_example`.
     """
     generate_batch = partial(

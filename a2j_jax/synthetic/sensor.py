@@ -1,12 +1,11 @@
-"""What a Kinect-like sensor makes of a perfect depth image: noise, quantisation, missing pixels.
+"""Model of a Kinect-like sensor: noise, quantization and missing pixels.
 
-Everything random here is a function of the *source pixel* (its row and column in the full frame)
-and of a key, never of the position in the crop: a crop rendered alone and the same crop cut out of
-the whole rendered frame are the same image, and a source pixel shown twice has one value.
+All randomness is a function of the *source pixel* (its row and column in the full frame) and of a key, not of the
+position in the crop: a crop rendered alone equals the same crop cut out of the full frame, and a source pixel that
+occurs twice has one value.
 """
 
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
 
 import jax
 import jax.numpy as jnp
@@ -14,46 +13,38 @@ import jax.numpy as jnp
 from a2j_jax.synthetic.render import Hits
 
 
-@partial(
-    jax.tree_util.register_dataclass,
-    data_fields=[
-        "axial_mm", "grazing_mm", "smooth_fraction", "disparity_mm", "edge_cosine", "hole_sigma",
-        "range_mm",
-    ],
-    meta_fields=["patch_px", "hole_px"],
-)  # fmt: skip
+@jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class SensorSpec:
-    """Numbers of a structured-light sensor; the defaults are the 2010 Kinect that took NYU.
+    """Parameters of a structured-light sensor; the defaults are the 2010 Kinect that took NYU. A pytree.
 
     Attributes:
-        axial_mm: (σ0, σ1, z0): standard deviation of depth σ = σ0 + σ1 (z − z0)² mm, z and z0 in
-            metres. Nguyen, Izadi, Lovell, "Modeling Kinect sensor noise for improved 3D
-            reconstruction and tracking", 3DIMPVT 2012, Eq. for 10°–60°: 1.2 + 1.9 (z − 0.4)².
-        grazing_mm: factor g of the term g/√z · θ²/(π/2 − θ)² mm that the same paper adds beyond 60°
-            of incidence θ (0.1 mm there).
-        smooth_fraction: share of the variance that is common to neighbouring pixels. The sensor
-            matches windows of several pixels, so its noise comes in patches.
-        patch_px: size of those patches, frame px.
-        disparity_mm: depth × disparity in the sensor's smallest disparity step: depths are
-            disparity_mm / n for whole n, a step of z²/disparity_mm. 580 px · 75 mm · 8 per px for
-            the Kinect (Khoshelham & Elberink, Sensors 2012): 1.6 mm at 0.75 m, as in NYU's frames.
-        edge_cosine: pixels with cosine of incidence c below this are lost with chance (1 −
-            c/this)², in blocks of 2×2 frame px: ragged outlines.
-        hole_sigma: a pixel is lost where a smooth unit Gaussian field exceeds this: rare round
-            holes.
-        hole_px: size of the cells of that field, frame px.
-        range_mm: (nearest, farthest) depth that is measured at all.
+        axial_mm: (σ0, σ1, z0): standard deviation of depth σ = σ0 + σ1 (z − z0)² mm, z and z0 in meters. Nguyen, Izadi,
+            Lovell, "Modeling Kinect sensor noise for improved 3D reconstruction and tracking", 3DIMPVT 2012, Eq. for
+            10°–60°: 1.2 + 1.9 (z − 0.4)².
+        grazing_mm: factor g of the term g/√z · θ²/(π/2 − θ)² mm that the same paper adds beyond 60° of incidence θ
+            (0.1 mm there).
+        smooth_fraction: share of the variance that is common to neighboring pixels. The sensor matches windows of
+            several pixels, so its noise comes in patches.
+        patch_px: size of those patches, frame px; static.
+        disparity_mm: depth × disparity in the sensor's smallest disparity step: depths are disparity_mm / n for integer
+            n, a step of z²/disparity_mm. 580 px · 75 mm · 8 per px for the Kinect (Khoshelham & Elberink, Sensors
+            2012): 1.6 mm at 0.75 m, as in NYU's frames.
+        edge_cosine: pixels with cosine of incidence c below this are lost with probability (1 − c/this)², in blocks of
+            2×2 frame px: ragged outlines.
+        hole_sigma: a pixel is lost where a smooth unit Gaussian field exceeds this: rare round holes.
+        hole_px: size of the cells of that field, frame px; static.
+        range_mm: (nearest, farthest) measurable depth.
     """
 
     axial_mm: tuple[float, float, float] = (1.2, 1.9, 0.4)
     grazing_mm: float = 0.1
     smooth_fraction: float = 0.75
-    patch_px: int = 6
+    patch_px: int = field(default=6, metadata={"static": True})
     disparity_mm: float = 580.0 * 75.0 * 8.0
     edge_cosine: float = 0.4
     hole_sigma: float = 3.0
-    hole_px: int = 10
+    hole_px: int = field(default=10, metadata={"static": True})
     range_mm: tuple[float, float] = (250.0, 4000.0)
 
 
@@ -65,12 +56,12 @@ def measure(
     frame_size: tuple[int, int],
     spec: SensorSpec,
 ) -> jax.Array:
-    """Depth as the sensor reports it.
+    """The sensor's depth readings.
 
     Args:
         key: PRNG key of this frame.
-        hits: true depth (R, C) mm, +inf where there is nothing, and cosine of incidence (R, C).
-        columns: (C,) integer source columns of the image's columns; off-frame ones show nothing.
+        hits: true depth (R, C) mm, +inf for no surface, and cosine of incidence (R, C).
+        columns: (C,) integer source columns of the image's columns; no readings outside the frame.
         rows: (R,) likewise.
         frame_size: (W, H) of the source frame.
         spec: the sensor.
@@ -85,20 +76,20 @@ def measure(
     smooth = smooth_gaussian(k_patch, *at, spec.patch_px)
     noise = (1.0 - spec.smooth_fraction) ** 0.5 * white + spec.smooth_fraction**0.5 * smooth
     noisy_mm = z_mm + axial_sigma_mm(z_mm, cosine, spec) * noise
-    quantised_mm = spec.disparity_mm / jnp.round(spec.disparity_mm / noisy_mm)
+    quantized_mm = spec.disparity_mm / jnp.round(spec.disparity_mm / noisy_mm)
 
     ragged = uniform_hash(k_edge, columns // 2, rows // 2)
     lost = cosine < spec.edge_cosine * (1.0 - jnp.sqrt(ragged))
     lost |= smooth_gaussian(k_hole, *at, spec.hole_px) > spec.hole_sigma
     seen = (noisy_mm > spec.range_mm[0]) & (noisy_mm < spec.range_mm[1]) & ~lost
-    return jnp.where(seen & inside_frame(*at), quantised_mm, 0.0)
+    return jnp.where(seen & inside_frame(*at), quantized_mm, 0.0)
 
 
 def axial_sigma_mm(z_mm: jax.Array, cosine: jax.Array, spec: SensorSpec) -> jax.Array:
     """Standard deviation of a depth reading, mm, for depth z_mm and cosine of incidence."""
     base, growth, origin = spec.axial_mm
     z = z_mm * 1e-3
-    # Capped at 85°: the formula diverges at 90°, where no reading is left anyway.
+    # Capped at 85°: the formula diverges at 90°, where no readings remain anyway.
     c = jnp.clip(cosine, 0.087, 0.5)
     elevation = c * (1.0 + c * c * (1 / 6 + c * c * (3 / 40)))  # π/2 − θ = arcsin c, within 0.03°
     ratio = 0.5 * jnp.pi / elevation - 1.0  # θ / (π/2 − θ)
@@ -107,7 +98,7 @@ def axial_sigma_mm(z_mm: jax.Array, cosine: jax.Array, spec: SensorSpec) -> jax.
 
 
 def inside_frame(columns: jax.Array, rows: jax.Array, frame_size: tuple[int, int]) -> jax.Array:
-    """(R, C) bool: the source pixel exists."""
+    """(R, C) bool: whether the source pixel exists."""
     width, height = frame_size
     inside_x = (columns >= 0) & (columns < width)
     inside_y = (rows >= 0) & (rows < height)
@@ -115,10 +106,10 @@ def inside_frame(columns: jax.Array, rows: jax.Array, frame_size: tuple[int, int
 
 
 def _hash(key: jax.Array, columns: jax.Array, rows: jax.Array) -> jax.Array:
-    """(R, C) uint32: 32 well mixed bits for every (key, row, column).
+    """(R, C) uint32: a hash of (key, row, column).
 
-    Multiplicative mixing of the coordinates, then the finaliser of MurmurHash3 (Appleby, public
-    domain). A counter-based generator keyed per pixel would do the same, several times slower.
+    Multiplicative mixing of the coordinates, then the finalizer of MurmurHash3 (Appleby, public domain). A
+    counter-based generator keyed per pixel is several times slower.
     """
     seed = jax.random.key_data(key).reshape(-1)[-2:].astype(jnp.uint32)
     u = columns.astype(jnp.uint32) * jnp.uint32(0x9E3779B1) + seed[0]

@@ -1,24 +1,38 @@
-"""Anatomy and kinematics of bodies: bone lengths, left and right, which way joints bend, standing."""
+"""Bodies: anatomy, kinematics, balance, poses within the limits of joints and as diverse as ITOP's, and flesh."""
+
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.io
 
 from a2j_jax.skeletons import ITOP
 from a2j_jax.synthetic import body
-from a2j_jax.synthetic.body import sample_body
+from a2j_jax.synthetic.body_scene import FRONT, BodyView
+from a2j_jax.tracks import get_track
 
 COUNT = 400
 J = {name: index for index, name in enumerate(ITOP.joints)}
 pose_body = jax.jit(body.forward_kinematics)
 
 
+def sample(**options):
+    keys = jax.random.split(jax.random.key(0), COUNT)
+    drawn = jax.jit(jax.vmap(partial(body.sample_body, **options)))(keys)
+    return jax.tree.map(np.asarray, drawn)
+
+
 @pytest.fixture(scope="module")
 def bodies():
     """(shape, pose, posed) of random people on their feet."""
-    keys = jax.random.split(jax.random.key(0), COUNT)
-    return jax.tree.map(np.asarray, jax.jit(jax.vmap(sample_body))(keys))
+    return sample()
+
+
+@pytest.fixture(scope="module")
+def cones(bodies):
+    return jax.tree.map(np.asarray, jax.jit(jax.vmap(body.body_cones))(bodies[0], bodies[2]))
 
 
 def upright(bodies):
@@ -120,3 +134,183 @@ def test_nobody_falls_over(bodies):
     standing_foot = np.argmin(j[:, 13:, 1], axis=1)
     tilt = posed.foot[on_feet][np.arange(len(j)), standing_foot, 1, 2]
     assert np.percentile(np.abs(tilt), 75) < 0.05
+
+
+@pytest.fixture(scope="module")
+def poses():
+    keys = jax.random.split(jax.random.key(0), 1000)
+    return jax.tree.map(np.asarray, jax.jit(jax.vmap(body.sample_pose))(keys))
+
+
+@pytest.mark.parametrize(
+    ("joint", "limits"),
+    [
+        ("shoulder", body.SHOULDER_LIMIT_DEG),
+        ("elbow", body.ELBOW_LIMIT_DEG),
+        ("hip", body.HIP_LIMIT_DEG),
+        ("knee", body.KNEE_LIMIT_DEG),
+        ("spine", body.SPINE_LIMIT_DEG),
+        ("neck", body.NECK_LIMIT_DEG),
+    ],
+)
+def test_angles_stay_within_their_limits_and_use_some_of_them(poses, joint, limits):
+    low, high = np.array(limits).T
+    degrees = np.rad2deg(getattr(poses, joint)).reshape(-1, low.size)
+    assert (degrees.min(axis=0) >= low - 1e-3).all()
+    assert (degrees.max(axis=0) <= high + 1e-3).all()
+    assert (np.ptp(degrees, axis=0) > 0.3 * (high - low)).all()
+
+
+def test_arms_often_do_the_same_but_not_always(poses):
+    elevation = np.rad2deg(poses.shoulder[..., 1])
+    assert 0.4 < np.corrcoef(elevation.T)[0, 1] < 0.9
+    assert (np.abs(elevation[:, 0] - elevation[:, 1]) > 60).mean() > 0.05
+
+
+def test_left_and_right_are_alike(poses):
+    for pairs in (poses.shoulder[..., 1], poses.elbow, poses.hip[..., 0], poses.knee):
+        right, left = np.percentile(np.rad2deg(pairs), [25, 50, 75], axis=0).T
+        np.testing.assert_allclose(right, left, atol=8)
+
+
+def test_people_do_what_people_do(poses):
+    knees, hips = np.rad2deg(poses.knee), np.rad2deg(poses.hip[..., 0])
+    assert 0.4 < ((knees < 30) & (np.abs(hips) < 30)).all(1).mean() < 0.8, "most stand or walk"
+    assert 0.03 < (knees > 60).all(1).mean() < 0.25, "some squat, sit or kneel"
+    assert 0.03 < ((hips.max(1) > 50) & (knees.min(1) < 20)).mean() < 0.3, "some lift a leg"
+    assert 0.15 < (np.rad2deg(poses.shoulder[..., 1]) > 70).any(1).mean() < 0.7, "arms are raised"
+    assert 0.005 < (poses.carried_by == body.SEAT).mean() < 0.08
+    assert 0.005 < (poses.carried_by == body.KNEES).mean() < 0.08
+
+
+@pytest.fixture(scope="module")
+def rendered_and_published(official):
+    """Joints of people of the front preset and of ITOP's test frames, each (N, 15, 3) mm."""
+    track = get_track("synthetic_body")
+    view = BodyView(track.label_box_margin_px, FRONT)
+
+    def joints(key):
+        return view.compose(key, track.camera, track.frame_size).joints_xyz
+
+    keys = jax.random.split(jax.random.key(1), 1000)
+    path = official / "itop_side" / "itop_side_keypoints3D_test.mat"
+    published = scipy.io.loadmat(path)["keypoints3D"].astype(np.float64) * 1000
+    return np.asarray(jax.jit(jax.vmap(joints))(keys)), published
+
+
+@pytest.mark.slow
+def test_bone_lengths_are_like_itops(rendered_and_published):
+    """Within 15 %: the people of the published test frames are tall, 1.8 m by their bones."""
+    bones = [*ITOP.bones, (2, 3), (9, 10)]
+    ours, theirs = (
+        np.array([np.median(np.linalg.norm(j[:, a] - j[:, b], axis=-1)) for a, b in bones])
+        for j in rendered_and_published
+    )
+    np.testing.assert_allclose(ours / theirs, 0.93, atol=0.08)
+
+
+@pytest.mark.slow
+def test_joints_are_where_itops_are(rendered_and_published):
+    """Relative to the hips: medians within 0.14 m, and people reach at least as far as in ITOP."""
+    ours, theirs = (j - j[:, 9:11].mean(axis=1, keepdims=True) for j in rendered_and_published)
+    medians = [np.median(j, axis=0) for j in (ours, theirs)]
+    np.testing.assert_allclose(medians[0], medians[1], atol=140)
+    spread = [np.percentile(j, 95, axis=0) - np.percentile(j, 5, axis=0) for j in (ours, theirs)]
+    assert (spread[0] > 0.7 * spread[1]).all()
+    # Bent and crouching people are more frequent here, never beyond what a body can.
+    heights = [np.percentile(j[:, 0, 1], [1, 50]) for j in (ours, theirs)]
+    assert heights[0][0] < heights[1][0] + 50
+    assert heights[0][1] == pytest.approx(heights[1][1], abs=130)
+
+
+@pytest.mark.slow
+def test_left_is_left_and_people_face_the_camera_as_in_itop(rendered_and_published):
+    """A mirrored person would have their left at the wrong end of every one of these."""
+    for joints in rendered_and_published:
+        left_minus_right = joints[:, [3, 10], 0].mean(1) - joints[:, [2, 9], 0].mean(1)
+        assert 0.85 < (left_minus_right > 0).mean() < 0.99, "left is on the image's right"
+        # Anatomy, whichever way one faces: left × up = forward, where hands are held and knees
+        # bend. Both cameras have y up, so their axes are the mirror image of the world's.
+        world = joints * [1, -1, 1]
+        across = world[:, 10] - world[:, 9]
+        ahead = np.cross(across, [0, -1, 0])
+        ahead /= np.linalg.norm(ahead, axis=1, keepdims=True)
+        hands = (world[:, 6:8].mean(1) - world[:, 2:4].mean(1)) * ahead
+        feet = (world[:, 13:].mean(1) - world[:, 11:13].mean(1)) * ahead
+        assert np.median(hands.sum(1)) > 80, "hands are held in front"
+        assert np.median(feet.sum(1)) < -30, "shanks go backward"
+
+
+def inside(points, cones):
+    """(N, P) signed depth of points below the nearest surface of (N, C) round cones, mm."""
+    a, b = np.moveaxis(cones.ends_mm, 2, 0)
+    axis = b - a
+    share = np.einsum("npcx,ncx->npc", points[:, :, None] - a[:, None], axis)
+    share = np.clip(share / np.square(axis).sum(-1)[:, None], 0, 1)[..., None]
+    nearest = a[:, None] + share * axis[:, None]
+    radii = cones.radii_mm[:, None, :, :1] * (1 - share) + cones.radii_mm[:, None, :, 1:] * share
+    return (radii[..., 0] - np.linalg.norm(points[:, :, None] - nearest, axis=-1)).max(-1)
+
+
+def test_every_joint_is_inside(bodies, cones):
+    depth = inside(bodies[2].joints_mm, cones)
+    assert depth.min() > 7, "the hand's lies in a palm of 25 mm"
+    assert (depth[:, 8] > 60).all(), "the torso's is in the middle of it"
+
+
+def test_all_cones_are_proper(cones):
+    ends, radii = cones
+    assert ends.shape == (COUNT, 43, 2, 3)
+    assert np.isfinite(ends).all()
+    assert radii.min() > 8
+    assert radii.max() < 180
+
+
+def test_upright_body_has_the_size_of_a_person(bodies):
+    shape, pose = upright(bodies)
+    shape = shape._replace(stature_mm=jnp.array(1720.0), girth=jnp.ones(2))
+    proportions = {
+        "spine_mm": jnp.full(2, body.SPINE),
+        "neck_mm": body.NECK,
+        "shoulder_mm": body.SHOULDER,
+        "hip_mm": body.HIP,
+        "arm_mm": jnp.array(body.ARM),
+        "leg_mm": jnp.array(body.LEG),
+    }
+    shape = shape._replace(**{name: 1720 * jnp.asarray(x) for name, x in proportions.items()})
+    ends, radii = body.body_cones(shape, pose_body(shape, pose))
+    low = np.min(ends - radii[..., None], axis=(0, 1))
+    high = np.max(ends + radii[..., None], axis=(0, 1))
+    height, breadth = (high - low)[1], (high - low)[0]
+    assert height == pytest.approx(1720, rel=0.02)
+    assert 400 < breadth < 520, "arms hanging"
+    feet = ends[-8:, :, 2]
+    assert np.ptp(feet) + 2 * 30 == pytest.approx(body.FOOT * 1720, abs=30)
+
+
+def test_soles_are_flat(bodies):
+    """Heel, ball and toes of an upright person touch one plane."""
+    shape, pose = upright(bodies)
+    ends, radii = body.body_cones(shape, pose_body(shape, pose))
+    bottom = np.asarray(ends[..., 1] - radii)[-4:]
+    assert np.ptp(bottom) < 3
+
+
+@pytest.mark.slow
+def test_least_tangled_pose_is_chosen(bodies):
+    tangle = jax.jit(jax.vmap(body.penetration))
+    shape, _, other = sample(candidates=1)
+    chosen, random = (np.asarray(tangle(shape, posed)) for posed in (bodies[2], other))
+    assert chosen.mean() < 0.5 * random.mean()
+    assert (chosen < 15.0**2).mean() > 0.9
+
+
+def test_penetration_sees_a_hand_in_the_belly_but_not_hanging_arms(bodies):
+    shape, pose = upright(bodies)
+    apart = pose._replace(shoulder=pose.shoulder.at[:, 1].set(0.15))
+    stab = apart._replace(
+        shoulder=apart.shoulder.at[0, 2].set(1.5), elbow=apart.elbow.at[0].set(1.6)
+    )
+    hanging, stabbed = (body.penetration(shape, pose_body(shape, p)) for p in (apart, stab))
+    assert hanging < 1.0
+    assert stabbed > 20.0**2

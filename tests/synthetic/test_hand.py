@@ -1,12 +1,15 @@
-"""Anatomy and poses: what is promised about them holds for hundreds of random hands."""
+"""Hands: anatomy, poses, flesh, and the correspondence with NYU's joints."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from a2j_jax.skeletons import HANDS2017
+from a2j_jax.geometry import Camera
+from a2j_jax.skeletons import HANDS2017, NYU
 from a2j_jax.synthetic import hand
+from a2j_jax.synthetic.render import RoundCones
+from a2j_jax.synthetic.render import render as render_eagerly
 
 COUNT = 400
 FINGERS = np.array([[0, 1 + f, 6 + 3 * f, 7 + 3 * f, 8 + 3 * f] for f in range(5)])
@@ -36,7 +39,7 @@ def first(hands):
 
 
 def test_joint_order_is_that_of_the_skeleton(hands):
-    assert hands[2].joints_mm.shape == (COUNT, hand.NUM_JOINTS, 3) == (COUNT, len(HANDS2017), 3)
+    assert hands[2].joints_mm.shape == (COUNT, len(HANDS2017), 3)
     assert [chain for _, chain in HANDS2017.limbs] == [tuple(chain) for chain in FINGERS]
 
 
@@ -108,3 +111,125 @@ def test_flexed_wrist_brings_the_palm_toward_the_forearm(hands):
     deviated = pose_hand(shape, pose._replace(wrist=jnp.array([0.0, 0.3])))
     # Toward the thumb: the angle between the elbow and the thumb side of the hand closes.
     assert -np.asarray(deviated.forearm)[0, 1] > 0.2
+
+
+render = jax.jit(render_eagerly, static_argnums=2)
+
+AVERAGE = hand.HandShape(
+    scale=jnp.ones(()),
+    mcp_mm=jnp.asarray(hand.MCP_MM),
+    phalanx_mm=jnp.asarray(hand.PHALANX_MM),
+    radius_mm=jnp.asarray(hand.RADIUS_MM),
+    thickness=jnp.ones(()),
+    forearm=jnp.ones(()),
+)
+FLAT = hand.HandPose(*(jnp.zeros(shape) for shape in ((5, 3), (5,), (), (3,), (2,))))
+
+
+@jax.jit
+def cover(shape, pose):
+    posed = hand.forward_kinematics(shape, pose)
+    return posed, hand.hand_cones(shape, posed)
+
+
+def depth_inside(points, ends, radii):
+    """How deep points (N, 3) lie inside a union of round cones (from balls along the axes), mm."""
+    s = np.linspace(0.0, 1.0, 65)[:, None, None]
+    centers = (1 - s) * ends[:, 0] + s * ends[:, 1]
+    swept = (1 - s[..., 0]) * radii[:, 0] + s[..., 0] * radii[:, 1]
+    gap = np.linalg.norm(points[:, None, None] - centers, axis=-1) - swept
+    return -gap.min(axis=(1, 2))
+
+
+@pytest.fixture(scope="module")
+def chosen():
+    @jax.jit
+    @jax.vmap
+    def one(key):
+        shape, pose = hand.sample_hand(key)
+        posed = hand.forward_kinematics(shape, pose)
+        return shape, posed, hand.hand_cones(shape, posed)
+
+    return jax.tree.map(np.asarray, one(jax.random.split(jax.random.key(0), 64)))
+
+
+def test_every_joint_is_at_least_its_radius_inside(chosen):
+    shape, posed, cones = chosen
+    for i in range(64):
+        inside = depth_inside(posed.joints_mm[i], cones.ends_mm[i], cones.radii_mm[i])
+        radius = np.concatenate([shape.radius_mm[i, :, 0], shape.radius_mm[i, :, 1:].ravel()])
+        assert (inside[1:] >= radius - 1e-3).all()
+        assert inside[0] > 6.0, "the wrist"
+
+
+def test_all_cones_are_proper(chosen):
+    _, _, cones = chosen
+    assert cones.ends_mm.shape[1:] == (39, 2, 3)
+    length = np.linalg.norm(cones.ends_mm[:, :, 1] - cones.ends_mm[:, :, 0], axis=-1)
+    assert (cones.radii_mm > 3.0).all()
+    assert (np.abs(cones.radii_mm[..., 0] - cones.radii_mm[..., 1]) < length).mean() > 0.99
+
+
+def test_forearm_is_smooth_and_narrow_at_the_wrist():
+    """Seen from the palm, its width grows steadily from the wrist toward the elbow: no beads."""
+    _, cones = cover(AVERAGE, FLAT)
+    far = RoundCones(
+        cones.ends_mm * jnp.array([1.0, -1.0, -1.0]) + jnp.array([0, 0, 1000.0]), cones.radii_mm
+    )
+    columns, rows = np.arange(-100, 101), np.arange(-30, 180, 5)
+    seen = np.isfinite(render(columns, rows, Camera(1000.0, 1000.0, 0.0, 0.0), far).depth_mm)
+    width = seen.sum(axis=1)
+    wrist, forearm = width[(rows > 0) & (rows < 25)], width[(rows >= 25) & (rows < 170)]
+    assert 50 < wrist.min() < 68
+    assert (np.diff(forearm) >= 0).all()
+    assert np.abs(np.diff(forearm, n=2)).max() <= 2, "no bumps"
+
+
+def test_palm_is_filled():
+    """No hole and no deep groove between the metacarpals of a flat hand."""
+    posed, cones = cover(AVERAGE, FLAT)
+    index, pinky = np.asarray(posed.joints_mm[2]), np.asarray(posed.joints_mm[5])
+    row = np.linspace(0.75 * index, 0.75 * pinky, 60)
+    inside = depth_inside(row, np.asarray(cones.ends_mm), np.asarray(cones.radii_mm))
+    assert inside.min() > 6.0
+
+
+def test_the_least_tangled_candidate_is_taken(chosen):
+    shape, posed, _ = chosen
+
+    @jax.jit
+    @jax.vmap
+    def tangles(shape, posed, key):
+        other = hand.forward_kinematics(shape, hand.sample_pose(key))
+        return hand.penetration(shape, posed), hand.penetration(shape, other)
+
+    least, blind = tangles(shape, posed, jax.random.split(jax.random.key(9), 64))
+    assert least.mean() < 0.6 * blind.mean()
+
+
+def test_penetration_sees_a_finger_in_another_but_not_a_flat_hand():
+    open_hand = FLAT._replace(
+        spread=jnp.deg2rad(jnp.asarray(hand.SPREAD_DEG)),
+        thumb=jnp.deg2rad(jnp.array([50.0, 10.0, 40.0])),
+    )
+    crossed = FLAT._replace(spread=jnp.deg2rad(jnp.array([0.0, -18, 18, 0, 0])))
+    tangle = jax.jit(hand.penetration)
+    assert tangle(AVERAGE, cover(AVERAGE, open_hand)[0]) < 5.0
+    assert tangle(AVERAGE, cover(AVERAGE, crossed)[0]) > 50.0
+
+
+def test_nyus_joints_are_those_of_the_same_names():
+    joints = np.arange(2 * 21 * 3, dtype=np.float32).reshape(2, 21, 3)
+    nyu, valid = hand.hand_to_nyu14(joints)
+    assert nyu.shape == (2, 14, 3)
+    assert nyu.dtype == np.float32
+    parts = {"tip": "tip", "mid": "pip", "root": "pip"}
+    for index, name in enumerate(NYU.joints):
+        if not valid[index]:
+            assert name in ("wrist_pinky_side", "wrist_thumb_side", "palm")
+            assert (nyu[:, index] == 0).all()
+            continue
+        finger, part = name.split("_")
+        ours = "dip" if name == "thumb_mid" else parts[part]
+        expected = joints[:, HANDS2017.joints.index(f"{finger}_{ours}")]
+        np.testing.assert_array_equal(nyu[:, index], expected)

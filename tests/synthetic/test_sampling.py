@@ -1,4 +1,4 @@
-"""Rotations turn the way they say, and random ones are uniform."""
+"""Random variables have the right shapes and laws; rotations turn the right way and are uniform."""
 
 import jax
 import jax.numpy as jnp
@@ -6,6 +6,27 @@ import numpy as np
 import pytest
 
 from a2j_jax.synthetic import sampling
+from a2j_jax.synthetic.sampling import draw
+
+
+def test_shapes_and_order():
+    (a, b), (c, d, e) = draw(jax.random.key(0), uniform=[(2, 3), ()], bell=[(4,), (1, 5), ()])
+    assert [x.shape for x in (a, b, c, d, e)] == [(2, 3), (), (4,), (1, 5), ()]
+    assert draw(jax.random.key(0), uniform=[(3,)])[1] == []
+    assert draw(jax.random.key(0), bell=[(3,)])[0] == []
+
+
+def test_laws():
+    (u,), (b,) = draw(jax.random.key(1), uniform=[(20000,)], bell=[(20000,)])
+    u, b = np.asarray(u), np.asarray(b)
+    assert 0 <= u.min() < u.max() < 1
+    assert abs(u.mean() - 0.5) < 0.01
+    assert -2 <= b.min() < -1.9
+    assert 1.9 < b.max() <= 2
+    assert abs(b.mean()) < 0.02
+    assert abs(b.std() - 0.88) < 0.01
+    assert abs(np.mean(np.abs(b) < 1) - 0.6827 / 0.9545) < 0.01
+    assert abs(np.corrcoef(u, b)[0, 1]) < 0.03
 
 
 @pytest.mark.parametrize(("axis", "start", "end"), [("x", 1, 2), ("y", 2, 0), ("z", 0, 1)])
