@@ -1,12 +1,10 @@
-"""Cameras, crop boxes and the maps between frame and crop: one page, used everywhere.
-
-Everything is pure numpy, in float64, and vectorised over leading axes. Words and units:
+"""Cameras, crop boxes, and the maps between frame and crop, in numpy float64, vectorized over leading axes.
 
 * `uvd`: pixel column u, pixel row v (px) and depth d (mm) in the full frame;
 * `xyz`: camera coordinates in mm, z forward;
 * a *box* is `(x0, y0, x1, y1)` in px of the full frame, x0 < x1 and y0 < y1;
-* the *crop* is the S x S image the network sees; the *canvas* is the same sampling lattice
-  continued by a margin of m lattice points on every side, so its centre is the crop.
+* the *crop* is the S x S input of the network; the *canvas* continues its sampling lattice by a margin of m lattice
+  points on every side.
 """
 
 from dataclasses import dataclass
@@ -27,12 +25,11 @@ class Camera:
     """A pinhole camera without skew: u = fx x/z + u0, v = fy y/z + v0.
 
     Attributes:
-      fx, fy: focal lengths in px. `fy` is negative where the data set's y axis points up (NYU,
-        ITOP).
+      fx, fy: focal lengths in px. `fy` is negative where the data set's y axis points up (NYU, ITOP).
       u0, v0: principal point in px.
 
     Raises:
-      UserError: a focal length of 0, or a number that is not finite or of no camera (beyond 1e6 px).
+      UserError: a focal length of 0, or a number that is not finite or implausible (beyond 1e6 px).
     """
 
     fx: float
@@ -41,9 +38,8 @@ class Camera:
     v0: float
 
     def __post_init__(self) -> None:
-        """Refuses what makes no image."""
         numbers = np.abs([self.fx, self.fy, self.u0, self.v0])
-        # NaN is in no range.
+        # Written so that NaN fails.
         if not (numbers <= _LARGEST_PX).all() or not (numbers[:2] >= _SHORTEST_PX).all():
             raise UserError(
                 f"camera fx={self.fx:g} fy={self.fy:g} cx={self.u0:g} cy={self.v0:g}: expected finite numbers in px, "
@@ -51,7 +47,7 @@ class Camera:
             )
 
     def as_array(self) -> Float64:
-        """`(fx, fy, u0, v0)`, as examples on disk carry it."""
+        """`(fx, fy, u0, v0)`, as stored with examples."""
         return np.array([self.fx, self.fy, self.u0, self.v0], np.float64)
 
     @classmethod
@@ -66,7 +62,7 @@ def uvd_to_xyz(uvd: npt.ArrayLike, camera: Camera) -> Float64:
 
     Args:
       uvd: (..., 3) px, px, mm.
-      camera: the camera the frame was taken with.
+      camera: of the frame.
 
     Returns:
       (..., 3) mm: x = (u - u0) d / fx, y = (v - v0) d / fy, z = d.
@@ -96,18 +92,18 @@ def xyz_to_uvd(xyz: npt.ArrayLike, camera: Camera) -> Float64:
 
 
 def box_from_center(center_uvd: npt.ArrayLike, half_window_mm: float, camera: Camera) -> Float64:
-    """The box that a window of +-`half_window_mm` around a 3D point covers in the frame.
+    """The box in the frame of a window of +-`half_window_mm` around a 3D point.
 
     Args:
       center_uvd: (..., 3) px, px, mm; the depth must be positive.
-      half_window_mm: half the side of the window, mm, at the depth of the centre.
-      camera: the camera the frame was taken with.
+      half_window_mm: half the side of the window, mm, at the depth of the center.
+      camera: of the frame.
 
     Returns:
       (..., 4) px, not clipped to the frame.
 
     Raises:
-      UserError: a centre has no positive depth, or is not finite.
+      UserError: a center has no positive depth, or is not finite.
     """
     center_uvd = np.asarray(center_uvd, np.float64)
     if not np.all(np.isfinite(center_uvd)) or np.any(center_uvd[..., 2] <= 0):
@@ -124,14 +120,14 @@ def box_from_center(center_uvd: npt.ArrayLike, half_window_mm: float, camera: Ca
 
 
 def clip_box(box_px: npt.ArrayLike, frame_size: tuple[int, int]) -> Float64:
-    """Clips a box to [0, W-1] x [0, H-1], as the official program does before it cuts.
+    """Clips a box to [0, W-1] x [0, H-1], as the official program does before cropping.
 
     Args:
       box_px: (..., 4) px.
       frame_size: (W, H) of the full frame, px.
 
     Returns:
-      (..., 4) px. A box wholly outside the frame collapses to a line; `crop_canvas` refuses it.
+      (..., 4) px. A box entirely outside the frame collapses to a line, which `crop_canvas` rejects.
     """
     last = np.array(frame_size, np.float64) - 1.0
     return np.clip(np.asarray(box_px, np.float64), 0.0, np.concatenate([last, last]))
@@ -141,9 +137,8 @@ def lattice(start: int, stop: int, crop_size: int, margin: int = 0) -> npt.NDArr
     """Source pixels, along one axis, of a nearest-neighbour crop and its margin.
 
     Lattice point k of the crop shows source pixel `start + floor(k (stop - start) / crop_size)`, k in
-    [-margin, crop_size + margin), in OpenCV's own arithmetic: where that quotient is whole, its two
-    roundings may leave it one pixel short (for 49 of the widths up to 640 at a crop of 176), and the
-    official program's crops show it.
+    [-margin, crop_size + margin), in OpenCV's arithmetic, as in the official program's crops: where that quotient is
+    an integer, its two roundings may leave it one pixel short (for 49 of the widths up to 640 at a crop of 176).
 
     Returns:
       (crop_size + 2 margin,) int64; may reach outside the frame.
@@ -164,16 +159,16 @@ def crop_canvas(
 
     Args:
       frame: (H, W) depth in any unit and dtype.
-      box_px: (4,) a box clipped to the frame; the cut starts and ends at its `int()`.
+      box_px: (4,) a box clipped to the frame; its edges are truncated by `int()`.
       crop_size: S, px.
       margin: m, lattice points added on every side.
-      outside: value of lattice points that fall off the frame.
+      outside: value of lattice points outside the frame.
 
     Returns:
       (S + 2m, S + 2m), dtype of `frame`. Its central S x S window is the official crop.
 
     Raises:
-      UserError: no whole pixel of the frame lies inside the box.
+      UserError: the box covers no pixel of the frame.
       ValueError: the box is not clipped to the frame.
     """
     height, width = frame.shape
@@ -208,8 +203,7 @@ def frame_to_crop(uv: npt.ArrayLike, box_px: npt.ArrayLike, crop_size: int) -> F
 
     Args:
       uv: (..., K, 2) px of the full frame.
-      box_px: (..., 4) the clipped, *unrounded* box of each set of K points; or (4,) for all of
-        them.
+      box_px: (..., 4) the clipped, *unrounded* box of each set of K points; or (4,) for all of them.
       crop_size: S, px.
 
     Returns:

@@ -1,9 +1,9 @@
-"""Ctrl-C and SIGTERM as exceptions that clean up, wherever they meet the program.
+"""Ctrl-C and SIGTERM as exceptions that clean up, wherever they interrupt the program.
 
-Python runs a signal's handler between two steps of the interpreter, in the main thread. That leaves two gaps. The
-handler may run within a callback (of the garbage collector, where JAX has one; a finalizer), from which no exception
-escapes: Python prints it and goes on. And one step may be a compilation of a minute. `lasting_interrupts` raises again
-what was lost in a callback, `after_sigterm` acts beside a main thread that does not listen.
+Python runs signal handlers in the main thread, between two steps of the interpreter. That leaves two gaps. An exception
+raised inside a callback (a finalizer, or JAX's callback of the garbage collector) is printed and lost:
+`lasting_interrupts` raises it again. And one step may be a compilation of a minute: `after_sigterm` acts in another
+thread.
 """
 
 import contextlib
@@ -15,33 +15,31 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
-# Exit statuses, as a shell reports a program that ended by these signals.
+# Exit statuses, as a shell reports a program ended by these signals.
 INTERRUPTED = 128 + signal.SIGINT
 TERMINATED = 128 + signal.SIGTERM
 
-
-#: The last line of a program that SIGTERM ends, where it has one; the command line sets it.
+#: Printed by `end_terminated`; the command line sets it.
 last_line = ""
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, for code that cleans up after Ctrl-C."""
+    """SIGTERM, for code that cleans up after a Ctrl-C."""
 
     came = threading.Event()
 
 
 def raise_terminated(*_: object) -> NoReturn:
-    """The handler of SIGTERM where nothing is to be saved first."""
+    """A handler of SIGTERM where nothing needs to be saved first."""
     Terminated.came.set()
     raise Terminated
 
 
 @contextlib.contextmanager
 def terminable() -> Iterator[None]:
-    """A context in which SIGTERM raises `Terminated`, and neither it nor Ctrl-C is lost in a callback.
+    """Within, SIGTERM raises `Terminated`, and neither it nor Ctrl-C is lost in a callback; exit status 143.
 
-    The program then exits with status 143. In a thread other than the main one nothing changes, nor where the program
-    has a handler of its own.
+    Does nothing outside the main thread, or where the program has its own handler.
     """
     in_main_thread = threading.current_thread() is threading.main_thread()
     if not in_main_thread or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
@@ -60,17 +58,14 @@ def terminable() -> Iterator[None]:
 def end_terminated() -> NoReturn:
     """Ends the program from any thread, with status 143 and its last line."""
     if last_line:
-        with contextlib.suppress(OSError):  # nobody reads it: the status remains
+        with contextlib.suppress(OSError):  # stderr may be closed
             os.write(2, f"{last_line}\n".encode())
     os._exit(TERMINATED)
 
 
 @contextlib.contextmanager
 def after_sigterm(seconds: float, act: Callable[[], None]) -> Iterator[None]:
-    """A context in which `act` is called in a thread if SIGTERM has not ended it within `seconds`.
-
-    For the main thread: only there are signals noticed.
-    """
+    """Within, `act` is called in a thread if the block has not ended `seconds` after SIGTERM; for the main thread."""
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     left = threading.Event()
@@ -93,7 +88,7 @@ def after_sigterm(seconds: float, act: Callable[[], None]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def lasting_interrupts() -> Iterator[None]:
-    """A context in which a `KeyboardInterrupt` that was lost in a callback is raised again outside of it."""
+    """Within, a `KeyboardInterrupt` that was lost in a callback is raised again outside of it."""
     before = sys.unraisablehook
     sys.unraisablehook = _raise_again
     try:
@@ -117,10 +112,10 @@ def _raise_again(unraisable: Any) -> None:
             frame = sys._current_frames().get(main_thread)
             while frame is not None and frame.f_code is not _raise_again.__code__:
                 frame = frame.f_back
-            if frame is None:  # not in this hook, where it would be lost once more
+            if frame is None:  # inside this hook it would be lost again
                 break
         signal.pthread_kill(main_thread, signal.SIGTERM if terminated else signal.SIGINT)
-        for _ in range(20):  # a thread about to wait has not noticed: wake it
+        for _ in range(20):  # a thread about to wait has not noticed the signal: wake it
             time.sleep(0.2)
             signal.pthread_kill(main_thread, signal.SIGURG)
 

@@ -1,7 +1,7 @@
-"""The log of the library, and progress of anything over a few seconds.
+"""The log of the library, and progress bars.
 
 `logger` is Python's logger "a2j_jax": silence, redirect or format it as any other. `log_to_terminal` prints it on
-stderr, beside the bars of `progress`; stdout belongs to results.
+stderr, beside the bars of `progress`; stdout is for results.
 """
 
 import logging
@@ -22,10 +22,7 @@ from a2j_jax.errors import printable
 
 
 class _Stderr:
-    """Standard error, whatever it is at the moment; that nobody reads it any more is no reason to end.
-
-    A terminal that was closed, a `| head`, a `| tee` that Ctrl-C ended as well: from then on it leads nowhere.
-    """
+    """The current standard error. Once nobody reads it (a closed terminal, `| head`), it becomes the null device."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(sys.stderr, name)
@@ -34,16 +31,16 @@ class _Stderr:
         try:
             return sys.stderr.write(text)
         except OSError:
-            self._lead_nowhere()
+            self._discard()
             return len(text)
 
     def flush(self) -> None:
         try:
             sys.stderr.flush()
         except OSError:
-            self._lead_nowhere()
+            self._discard()
 
-    def _lead_nowhere(self) -> None:
+    def _discard(self) -> None:
         with suppress(OSError, ValueError):
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, sys.stderr.fileno())
@@ -55,22 +52,22 @@ console = Console(file=_Stderr())  # type: ignore[arg-type]
 Advance = Callable[..., None]  # advance(count, note="")
 _LINE_EVERY_SECONDS = 15.0
 _WIDEST_TABLE = 2000  # columns
-_WIDE = 110  # columns that hold a bar with everything about it, and a note
+_WIDE = 110  # columns for a bar with all fields and a note
 
 
 @contextmanager
 def progress(title: str, total: int, unit: str, done: int = 0) -> Iterator[Advance]:
-    """Show how far a piece of work is, how fast it goes and how long it will take.
+    """Shows the progress, rate and remaining time of a piece of work.
 
     Args:
-      title: what is going on.
-      total: how many units there are.
+      title: of the work.
+      total: number of units.
       unit: their plural, e.g. "frames".
-      done: units finished earlier (a resumed run); they do not count towards the rate.
+      done: units finished earlier (a resumed run); they do not count toward the rate.
 
     Yields:
-      `advance(count, note="")`, to be called as units finish. A note (the latest loss, say) stays until the
-      next one. What should not be lost is logged: on a terminal it scrolls by above the bar.
+      `advance(count, note="")`, to be called as units finish. A note (the latest loss, say) stays until the next one;
+      log what must be kept: on a terminal it scrolls by above the bar.
     """
     title = printable(title)
     if console.is_terminal:
@@ -85,8 +82,7 @@ def _live_bar(title: str, total: int, unit: str, done: int) -> Iterator[Advance]
     started = time.monotonic()
     finished = 0
     wide = console.width >= _WIDE
-    # On a narrow terminal a table squeezes whatever it likes: leave out what says least, and let nothing
-    # but the note be cut.
+    # On a narrow terminal, drop the least important fields, and let only the note be cut.
     bar = Progress(
         TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True)),
         BarColumn(bar_width=24 if wide else 8),
@@ -143,7 +139,7 @@ def clock(seconds: float) -> str:
 
 
 def _as_text(record: logging.LogRecord) -> bool:
-    """Names and paths in a message are text for every handler: no control characters, no lone surrogates."""
+    """Escapes names and paths in a message, for every handler."""
     record.msg, record.args = printable(record.getMessage()), None
     return True
 
@@ -152,7 +148,7 @@ logger.addFilter(_as_text)
 
 
 class _TerminalHandler(logging.Handler):
-    """Prints records on `console`, one line each, as plain text; a warning says that it is one."""
+    """Prints records on `console`, one line each, as plain text; warnings are marked as such."""
 
     def emit(self, record: logging.LogRecord) -> None:
         everywhere = getattr(record, "everywhere", False)
@@ -166,10 +162,9 @@ class _TerminalHandler(logging.Handler):
 
 
 def log_to_terminal() -> None:
-    """Print what `logger` gets on stderr, as the command line does; calling it again changes nothing.
+    """Prints the log on stderr, as the command line does; idempotent.
 
-    A program that uses the library sees warnings only, as Python prints them, until it calls this or configures
-    the logger "a2j_jax" in its own way.
+    Without it, a program that uses the library sees only warnings, as Python prints them.
     """
     if not any(isinstance(handler, _TerminalHandler) for handler in logger.handlers):
         logger.addHandler(_TerminalHandler())
@@ -178,33 +173,27 @@ def log_to_terminal() -> None:
 
 
 def plain(text: str | Text) -> Text:
-    """A string as rich shows it literally: no markup, no emoji codes, no control characters."""
+    """A string for rich to print literally: no markup, emoji codes or control characters."""
     return Text(printable(text)) if isinstance(text, str) else text
 
 
 class PlainTable(Table):
-    """A rich table whose strings (title, heads and cells) are shown literally, as by `plain`."""
+    """A rich table that prints its strings (title, heads and cells) literally, as `plain` does."""
 
     def __init__(self, title: str = "", **style: Any) -> None:
-        """Makes an empty table; `style` is rich's."""
         super().__init__(title=plain(title) if title else None, **style)
 
     def add_column(self, header: Any = "", *args: Any, **style: Any) -> None:
-        """Adds a column with a head, as rich does."""
+        """As rich's."""
         super().add_column(plain(header), *args, **style)
 
     def add_row(self, *cells: Any, **style: Any) -> None:
-        """Adds a row of cells, as rich does."""
+        """As rich's."""
         super().add_row(*map(plain, cells), **style)
 
 
 def print_table(table: Table, to: Console | None = None) -> None:
-    """Print a table with every row on one line, however narrow the terminal or pipe.
-
-    Args:
-      table: to print.
-      to: a console; stderr by default.
-    """
+    """Prints a table with every row on one line, however narrow the terminal or pipe; on stderr by default."""
     to = to or console
     natural = Measurement.get(to, to.options.update(max_width=_WIDEST_TABLE), table).maximum
     if natural > to.width:
@@ -213,5 +202,5 @@ def print_table(table: Table, to: Console | None = None) -> None:
 
 
 def be_quiet() -> None:
-    """Show nothing more: of many processes that do the same, one is enough."""
+    """Stops printing: of several processes, one is enough."""
     console.quiet = True

@@ -1,6 +1,6 @@
-"""The training objective of A2J, Eqs. (4) to (7) of the paper, and those of the paradigms it is compared with.
+"""The training losses of A2J, Eqs. (4) to (7) of the paper, and of its baselines.
 
-The sums over joints are means here, as in the official code; lambda and alpha then weigh the same.
+Sums over joints are means, as in the official code; lambda and alpha have the same effect.
 """
 
 from functools import partial
@@ -18,8 +18,7 @@ TAU_UV_PX = 1.0  # Eq. (5), tau_1
 TAU_DEPTH = 3.0  # Eq. (5), tau_2, network units of depth (mm for hands)
 ALPHA = 0.5  # Eq. (4), balances the in-plane term against depth
 HEAT_SIGMA = 2.0  # px of a heat map, as Xiao et al. (ECCV 2018)
-# Of a heat map's depth against the map itself: both then begin, and end, about equally large. Ours: their network
-# has no depth.
+# Weight of a heat map's depth, which their network lacks: both terms are then about equal throughout training.
 HEAT_DEPTH_WEIGHT = 0.1
 
 DepthTerm = Literal["l1", "smooth_l1"]
@@ -30,8 +29,8 @@ DEPTH_TERMS: dict[str, DepthTerm] = {"official": "l1", "paper": "smooth_l1"}
 class Losses(NamedTuple):
     """Scalars of one batch, float32."""
 
-    total: jax.Array  # what is minimised
-    terms: dict[str, jax.Array]  # what it is made of, by name, before weighting
+    total: jax.Array  # the minimized loss
+    terms: dict[str, jax.Array]  # its terms by name, before weighting
 
 
 def smooth_l1(x: jax.Array, tau: float) -> jax.Array:
@@ -52,17 +51,17 @@ def objective(
     surrounding: bool = True,
     count: jax.Array | None = None,
 ) -> Losses:
-    """The losses of a batch of square crops, by the paradigm of the network that answered.
+    """The losses of a batch of square crops, for the outputs of any paradigm.
 
     Args:
-      outputs: what the network answered.
+      outputs: of the network.
       joints: (B, K, 3) ground truth in crop coordinates (u px, v px, depth in network units), or (B, K, 2).
       valid: (B, K) bool or {0, 1}; joints marked 0 do not count.
       crop_size: side of the crops, px.
       regression_weight, surrounding: as in `a2j_losses`.
-      alpha, depth_term: as in `regression_loss`; a heat map has neither.
-      count: joints to divide the sums by; None: those that are valid here. Where these rows are a part of
-        a batch, the number in all of it: then the losses of the parts, and their gradients, add up.
+      alpha, depth_term: as in `regression_loss`; not used by heat maps.
+      count: number of joints to divide the sums by; None: the valid ones here. Where these rows are part of a batch,
+        pass the number in the entire batch: the parts' losses and gradients then add up.
     """
     count = valid.sum() if count is None else count
     match outputs:
@@ -109,8 +108,7 @@ def a2j_losses(
       anchors: (A, 2) anchor positions S(a), px.
       regression_weight: lambda of Eq. (7).
       alpha, depth_term: as in `regression_loss`.
-      surrounding: whether loss_2 is part of the total (Table 7). Where anchors are not weighted, it has nothing
-        to teach and is left out in any case.
+      surrounding: whether loss_2 is part of the total (Table 7). Without proposals it is left out in any case.
 
     Returns:
       `Losses` with the terms "surrounding" (loss_2) and "regression" (loss_1).
@@ -122,7 +120,7 @@ def a2j_losses(
     )
     if heads.proposal is None or not surrounding:
         return Losses(regression_weight * loss_1, {"regression": loss_1})
-    # Eq. (6): the weighted mean anchor position should itself be the joint
+    # Eq. (6): the weighted mean anchor position should be the joint.
     surrounded = jnp.einsum(
         "bak,ac->bkc", anchor_weights(heads), jnp.asarray(anchors), precision="highest"
     )
@@ -148,7 +146,7 @@ def regression_loss(
       predicted: (B, K, 3) or (B, K, 2), in crop coordinates as `joints`.
       joints, valid, count: as in `objective`.
       alpha: weight of the in-plane term.
-      depth_term: "smooth_l1" is the paper's, "l1" what the official code trains with.
+      depth_term: "smooth_l1" is the paper's, "l1" the official code's.
     """
     mean = partial(_masked_mean, valid=valid, count=count)
     error = predicted - joints
@@ -164,12 +162,12 @@ def heat_map_losses(
 ) -> Losses:
     """Half the squared distance to Gaussian maps, summed over pixels, as "Simple Baselines" (Xiao et al. 2018).
 
-    They average over pixels; the sum keeps the loss, whatever the size of maps, far above Adam's L2. A map's depth
-    is asked for where the Gaussian is: the weighted mean of |depth - truth|.
+    They average over pixels; the sum keeps the loss far above Adam's L2 for any size of maps. The depth loss is the
+    mean of |depth - truth| weighted by the Gaussian.
 
     Args:
       outputs: maps (B, h, w, K), and depths.
-      joints, valid, count: as in `objective`. A joint whose pixel is not on the map has no map to learn.
+      joints, valid, count: as in `objective`. Joints outside the map do not count.
 
     Returns:
       `Losses` with the terms "heat" and, in 3D, "depth" (network units).
@@ -187,7 +185,7 @@ def heat_map_losses(
 
 
 def gaussian_maps(joints_uv: jax.Array, height: int, width: int) -> tuple[jax.Array, jax.Array]:
-    """Target maps of joints: a Gaussian of height 1 around the pixel a joint falls on.
+    """Target maps of joints: a Gaussian of height 1 around each joint's pixel.
 
     Args:
       joints_uv: (B, K, 2), px of the crop.

@@ -1,8 +1,7 @@
 """Joint names, bones and left/right pairs of every skeleton, in the order of the labels.
 
-A skeleton is written down as its *limbs*: named chains of joints, from the root outwards. Bones are
-the consecutive pairs of each chain, so a picture colours a bone by the limb it belongs to. Names
-and bones were checked against plots of the published test labels.
+A skeleton is defined by its *limbs*: named chains of joints from the root outward. Bones are the consecutive pairs of
+each chain; pictures color a bone by its limb. Names and bones were checked against plots of the published test labels.
 """
 
 from dataclasses import dataclass
@@ -19,12 +18,11 @@ class Skeleton:
       name: of the joint convention.
       joints: K names, in label order. Paired joints are called `left_x` and `right_x`
         (the person's own left and right).
-      limbs: (limb name, chain of joint indices from the root outwards) pairs.
-      groups: (group name, joint indices) pairs that are scored together, left and right pooled;
-        the columns of ITOP's tables. Empty where the field has none.
+      limbs: (limb name, chain of joint indices from the root outward) pairs.
+      groups: (group name, joint indices) pairs that are scored together, left and right pooled: the columns of ITOP's
+        tables. Empty where the field has none.
       regions: the same for larger parts of the body; a joint may be in no region.
-      torso: (one joint, two joints whose midpoint is the other end) of the torso diameter that PDJ
-        measures in, or None.
+      torso: (one joint, two joints whose midpoint is the other end) of the torso diameter, the unit of PDJ, or None.
     """
 
     name: str
@@ -41,7 +39,7 @@ class Skeleton:
 
     @property
     def bone_limbs(self) -> tuple[int, ...]:
-        """For every bone, the index of its limb: a colour."""
+        """For every bone, the index of its limb."""
         return tuple(i for i, (_, chain) in enumerate(self.limbs) for _ in chain[1:])
 
     @property
@@ -83,8 +81,8 @@ ICVL = Skeleton(
 )
 
 HANDS2017 = Skeleton(
-    # Wrist, the five MCPs, then PIP, DIP, TIP finger by finger (Yuan et al. 2017). On the thumb,
-    # "mcp", "pip" and "dip" sit at the anatomical CMC, MCP and IP joints.
+    # Wrist, the five MCPs, then PIP, DIP, TIP finger by finger (Yuan et al. 2017). On the thumb, "mcp", "pip" and "dip"
+    # are the anatomical CMC, MCP and IP joints.
     name="hands2017",
     joints=(
         "wrist",
@@ -119,14 +117,13 @@ ITOP = Skeleton(
         ("lower_body", tuple(range(9, 15))),
         ("full_body", tuple(range(15))),
     ),
-    # ITOP's own protocol has no use for it; PDJ (Table 8) has: neck to the midpoint of the hips, as on K2HPD.
+    # Not part of ITOP's own protocol; PDJ (Table 8) uses neck to the midpoint of the hips, as on K2HPD.
     torso=(1, (9, 10)),
 )  # fmt: skip
 
 K2HPD = Skeleton(
-    # The data set documents no names; these follow from the published labels (joint 1 is the neck
-    # and 9, 12 the hips of PDJ's torso diameter). Left and right assume the Kinect's mirrored
-    # image, where the person's left is on the left.
+    # The data set documents no names; these follow from the published labels (joint 1 is the neck and 9, 12 the hips of
+    # PDJ's torso diameter). Left and right assume the Kinect's mirrored image: the person's left is on the left.
     name="k2hpd",
     joints=(
         "head", "neck", "spine_mid", "left_shoulder", "left_elbow", "left_hand",

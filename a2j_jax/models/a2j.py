@@ -1,8 +1,6 @@
-"""What the networks of all paradigms share: a depth crop goes through one trunk.
+"""The A2J network (paper Fig. 2): one trunk and three heads, which predict proposal, offset and depth of every anchor.
 
-The three branches of A2J (paper Sec. 3.1.1, 3.1.2): proposal, offset and depth of every anchor and joint.
-
-The A2J network (paper Fig. 2): one trunk, three heads, dense predictions for every anchor.
+`PoseNetwork` is the base of all paradigms.
 """
 
 from functools import partial
@@ -14,31 +12,30 @@ from flax import linen as nn
 
 from a2j_jax.models.anchors import ANCHORS_PER_CELL, Heads, at_least_float32
 from a2j_jax.models.layers import BatchNorm, Conv, xavier_normal
-from a2j_jax.models.resnet import Features, ResNet, rematerialised
+from a2j_jax.models.resnet import Features, ResNet, rematerialized
 
-SIDES_DIVISIBLE_BY = 16  # what the trunk halves four times must not be odd
+SIDES_DIVISIBLE_BY = 16  # the trunk halves them four times
 
 
 class PoseNetwork(nn.Module):
-    """Base of the networks that answer a crop with joints.
+    """Base of the networks that predict joints in a crop.
 
-    `model.apply(variables, images, train=False)` takes normalised depth crops (B, H, W, 1), H and W divisible
-    by 16. What it returns is the paradigm's own, in float32; `decoding.decode` makes joints of it and
-    `losses.objective` a loss. With `train=True` and `mutable=["batch_stats"]` it normalises by, and updates,
-    batch statistics.
+    `model.apply(variables, images, train=False)` takes normalized depth crops (B, H, W, 1), H and W divisible by 16,
+    and returns the outputs of its paradigm, float32, for `baselines.decode` and `losses.objective`. With `train=True`
+    and `mutable=["batch_stats"]` it normalizes by batch statistics and updates them.
 
     Attributes:
       num_joints: K.
       joint_dims: 3, or 2 for in-plane joints without depth (K2HPD).
       backbone: "resnet18", "resnet34" or "resnet50".
       width: channels of the trunk's first stage (64 in the paper).
-      stem_channels: input channels of the first kernel: 3, as ImageNet's, or their sum, see `layers.DepthStem`.
+      stem_channels: input channels of the first kernel: 3 (ImageNet) or 1, see `layers.DepthStem`.
       dtype: compute dtype of trunk and heads; None follows the images. Weights stay float32.
-      remat: keep only what goes from one residual block to the next, and compute the rest anew for the gradient.
+      remat: store only the activations between residual blocks and recompute the rest for the gradient.
       axis_name: mapped axis over which batch statistics are shared.
     """
 
-    paradigm: ClassVar[str] = ""  # what reports call it
+    paradigm: ClassVar[str] = ""  # its name in reports
 
     num_joints: int
     joint_dims: int = 3
@@ -50,11 +47,7 @@ class PoseNetwork(nn.Module):
     axis_name: str | None = None
 
     def features(self, images: jax.Array, train: bool, output_stride: int = 16) -> Features:
-        """The trunk's feature maps of images (B, H, W, 1); for the compact method of a network.
-
-        Raises:
-          ValueError: images of another shape.
-        """
+        """The trunk's feature maps of images (B, H, W, 1), whose shape is checked; call it in a compact method."""
         if images.ndim != 4 or images.shape[-1] != 1:
             raise ValueError(f"images must be (B, H, W, 1) depth crops, not {images.shape}")
         if images.shape[1] % SIDES_DIVISIBLE_BY or images.shape[2] % SIDES_DIVISIBLE_BY:
@@ -77,7 +70,7 @@ class PoseNetwork(nn.Module):
 
 
 def init_variables(model: PoseNetwork, key: jax.Array, height: int, width: int) -> dict[str, Any]:
-    """Initialise parameters and batch statistics for crops of `height` x `width` px (float32)."""
+    """Initializes parameters and batch statistics for crops of `height` x `width` px (float32)."""
     images = jnp.zeros((1, height, width, 1), jnp.float32)
     return jax.jit(lambda k: model.init(k, images, train=False))(key)
 
@@ -89,7 +82,7 @@ def variable_shapes(model: PoseNetwork, crop_size: int) -> Any:
 
 
 class AnchorHead(nn.Module):
-    """`depth` x [3x3 convolution, batch norm, ReLU], then the output convolution.
+    """One branch of A2J (paper Sec. 3.1): `depth` x [3x3 convolution, batch norm, ReLU], then the output convolution.
 
     (B, h, w, C) at stride 16 -> (B, h * w * 16, outputs): cells row-major, then the 16 anchors of a cell
     row-major (`anchors.anchor_grid` has the same order).
@@ -125,7 +118,7 @@ class A2J(PoseNetwork):
     Attributes, beside those of `PoseNetwork`:
       head_features, head_depth: channels and number of the hidden convolutions of a head (256 and 4 in the paper).
       proposals: whether anchors are weighted; without (Table 7) there is no proposal head.
-      one_branch: offset and depth from one head, "joint_head", instead of one each (Table 7).
+      one_branch: predict offset and depth by one head, "joint_head" (Table 7).
     """
 
     paradigm: ClassVar[str] = "A2J"
@@ -153,8 +146,8 @@ class A2J(PoseNetwork):
         return Heads(proposal=proposal, offset=offset, depth=depth)
 
     def _head(self, name: str, values: int, x: jax.Array, train: bool) -> jax.Array:
-        """What a head says of every anchor and joint, (B, A, K, values) float32."""
-        kind = rematerialised(AnchorHead) if self.remat else AnchorHead
+        """A head's outputs for every anchor and joint, (B, A, K, values) float32."""
+        kind = rematerialized(AnchorHead) if self.remat else AnchorHead
         outputs = values * self.num_joints
         head = kind(outputs, self.head_features, self.head_depth, self.axis_name, name=name)
         y = head(x, train)

@@ -1,4 +1,4 @@
-"""The anchor grid, and the weighted average that turns dense predictions into joints (paper Sec. 3, Eqs. 1 and 2)."""
+"""The anchor grid, and the weighted average of anchors' votes (paper Sec. 3, Eqs. 1 and 2)."""
 
 from typing import NamedTuple
 
@@ -13,36 +13,41 @@ ANCHOR_SPACING_PX = 4.0
 
 
 class Heads(NamedTuple):
-    """What every anchor a says about every joint j, float32 (A anchors, K joints)."""
+    """Predictions of every anchor a for every joint j, float32 (A anchors, K joints).
 
-    proposal: (
-        jax.Array | None
-    )  # (B, A, K): P_j(a), logit of the anchor's weight; None: all weigh alike
-    offset: jax.Array  # (B, A, K, 2): O_j(a), (u, v) from the anchor to the joint, px of the crop
-    depth: jax.Array | None  # (B, A, K): D_j(a), in the track's network units; None in 2D mode
+    Attributes:
+      proposal: (B, A, K) P_j(a), logit of the anchor's weight; None: equal weights.
+      offset: (B, A, K, 2) O_j(a), (u, v) from the anchor to the joint, px of the crop.
+      depth: (B, A, K) D_j(a), network units of the track; None in 2D mode.
+    """
+
+    proposal: jax.Array | None
+    offset: jax.Array
+    depth: jax.Array | None
 
 
 class Prediction(NamedTuple):
-    """Joints in crop coordinates, with what the ensemble of anchors knows about itself."""
+    """Joints in crop coordinates, and statistics of the anchors' votes.
 
-    joints: jax.Array  # (B, K, 3): u px, v px, depth in network units; (B, K, 2) in 2D mode
-    spread: (
-        jax.Array
-    )  # (B, K): px, weighted RMS distance of the anchors' in-plane votes to the joint
-    weights: jax.Array  # (B, A, K): the normalised anchor weights; each joint's sum to 1
+    Attributes:
+      joints: (B, K, 3) u px, v px, depth in network units; (B, K, 2) in 2D mode.
+      spread: (B, K) weighted RMS distance of the in-plane votes to the joint, px.
+      weights: (B, A, K) normalized anchor weights; the sum over anchors is 1.
+    """
+
+    joints: jax.Array
+    spread: jax.Array
+    weights: jax.Array
 
 
 def anchor_grid(height: int, width: int) -> np.ndarray:
     """Anchor positions S(a) on a crop, in the order of `Heads`.
 
     Args:
-      height, width: of the crop in pixels, divisible by 16.
+      height, width: of the crop in pixels, divisible by 16; else a ValueError.
 
     Returns:
       (A, 2) float32, (u, v) in pixels of the crop, A = height / 4 * width / 4.
-
-    Raises:
-      ValueError: if a side is not divisible by 16.
     """
     if height % STRIDE or width % STRIDE or height <= 0 or width <= 0:
         raise ValueError(f"a crop of {height}x{width} px: both sides must be divisible by {STRIDE}")
@@ -58,7 +63,7 @@ def anchor_grid(height: int, width: int) -> np.ndarray:
 
 
 def at_least_float32(x: jax.Array) -> jax.Array:
-    """Softmax, aggregation and losses never run in less than float32."""
+    """Casts to float32 unless x is wider: for softmax, aggregation and losses."""
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
@@ -71,7 +76,7 @@ def anchor_weights(heads: Heads) -> jax.Array:
 
 
 def aggregate(heads: Heads, anchors: jax.Array | np.ndarray) -> Prediction:
-    """Average the anchors' votes, Eqs. (1) and (2).
+    """Averages the anchors' votes, Eqs. (1) and (2).
 
     S_j = sum_a P~_j(a) (S(a) + O_j(a)),  D_j = sum_a P~_j(a) D_j(a),  P~ = softmax over anchors of P.
 
@@ -80,7 +85,7 @@ def aggregate(heads: Heads, anchors: jax.Array | np.ndarray) -> Prediction:
       anchors: (A, 2) S(a), from `anchor_grid`.
 
     Returns:
-      A `Prediction`. What a jitted caller does not use of it is never computed.
+      A `Prediction`; under jit, unused parts are not computed.
     """
     weights = anchor_weights(heads)
     votes = jnp.asarray(anchors)[None, :, None, :] + at_least_float32(heads.offset)
@@ -94,5 +99,5 @@ def aggregate(heads: Heads, anchors: jax.Array | np.ndarray) -> Prediction:
 
 
 def confidence(spread_px: jax.Array | np.ndarray) -> jax.Array | np.ndarray:
-    """Spread of the votes (...,) px -> (0, 1]: 1 where all coincide, 1/2 where they scatter by one anchor spacing."""
+    """Spread of the votes (...,) px -> (0, 1]: 1 where all coincide, 1/2 at a spread of one anchor spacing."""
     return 1.0 / (1.0 + spread_px / ANCHOR_SPACING_PX)

@@ -1,4 +1,4 @@
-"""What the paper compares A2J with (Table 8), on the same trunk: global regression, and an FCN with heat maps."""
+"""The baselines of the paper (Table 8) on A2J's trunk: global regression, and an FCN with heat maps."""
 
 from typing import ClassVar, NamedTuple
 
@@ -15,27 +15,32 @@ MAP_STRIDE = 4  # px of the crop per px of a heat map
 
 
 class PoseVector(NamedTuple):
-    """What global regression answers, float32."""
+    """Outputs of global regression, float32.
 
-    joints: (
-        jax.Array
-    )  # (B, K, 3) u px, v px of the crop, depth in network units; (B, K, 2) in 2D mode
+    Attributes:
+      joints: (B, K, 3) u px, v px of the crop, depth in network units; (B, K, 2) in 2D mode.
+    """
+
+    joints: jax.Array
 
 
 class HeatMaps(NamedTuple):
-    """What the FCN answers, float32; pixel (i, j) of a map lies at (4 j, 4 i) px of the crop."""
+    """Outputs of the FCN, float32; pixel (i, j) of a map lies at (4 j, 4 i) px of the crop.
 
-    maps: jax.Array  # (B, h, w, K), as high as the joint is likely to be there
-    depth: (
-        jax.Array | None
-    )  # (B, h, w, K) depth of the joint if it is there, network units; None in 2D mode
+    Attributes:
+      maps: (B, h, w, K) scores of each position.
+      depth: (B, h, w, K) depth of the joint at each position, network units; None in 2D mode.
+    """
+
+    maps: jax.Array
+    depth: jax.Array | None
 
 
 class GlobalRegression(PoseNetwork):
-    """One vector for the whole crop: features pooled over all positions, then one fully connected layer.
+    """One vector for the entire crop: features pooled over all positions, then one fully connected layer.
 
-    Images (B, H, W, 1) -> `PoseVector`. The layer answers in units of the crop's side, from its middle, so that
-    its weights are of the size that initialisation and Adam expect; depth likewise, from zero.
+    Images (B, H, W, 1) -> `PoseVector`. The layer's outputs are in units of the crop's side, relative to its middle
+    (depth: to zero), so that its weights have the scale that initialization and Adam expect.
     """
 
     paradigm: ClassVar[str] = "global regression"
@@ -54,7 +59,7 @@ class HeatMapFCN(PoseNetwork):
     """The fully convolutional network of "Simple Baselines" (Xiao, Wu and Wei, ECCV 2018).
 
     Images (B, H, W, 1) -> `HeatMaps`: a ResNet of stride 32, three deconvolutions, one 1x1 convolution. The published
-    network is in-plane only; in 3D the last convolution gives each joint a second map, of its depth.
+    network is in-plane only; in 3D the last convolution adds a depth map for each joint.
 
     Attributes, beside those of `PoseNetwork`:
       deconv_features: channels of the deconvolutions.
@@ -70,7 +75,7 @@ class HeatMapFCN(PoseNetwork):
         for index in range(1, 4):
             x = Deconv(self.deconv_features, name=f"deconv{index}")(x)
             x = nn.relu(BatchNorm(self.axis_name, name=f"deconv_bn{index}")(x, train))
-        # As published: weights so small that training starts from empty maps.
+        # As published: small weights, so that training starts from empty maps.
         x = Conv(
             self.num_joints * (self.joint_dims - 1),
             1,
@@ -82,14 +87,14 @@ class HeatMapFCN(PoseNetwork):
         if self.joint_dims == 2:
             return HeatMaps(maps, None)
         maps, depth = jnp.split(maps, 2, axis=-1)
-        return HeatMaps(maps, depth * images.shape[2])  # of the size of other depths, as above
+        return HeatMaps(maps, depth * images.shape[2])  # scaled as in `GlobalRegression`
 
 
 def peaks(outputs: HeatMaps) -> tuple[jax.Array, jax.Array]:
-    """The highest pixel of each map, moved a quarter of a pixel towards its higher neighbours.
+    """The highest pixel of each map, moved a quarter of a pixel toward its higher neighbors.
 
-    As published, but for peaks at the edge of a map: there the published program moves along neither axis, and so near
-    the first row and column; here each axis for which there are two neighbours counts. At most 1 px of the crop.
+    As published, except near the edge of a map, where the published program moves along neither axis and this one along
+    each axis with two neighbors: a difference of at most 1 px of the crop.
 
     Returns:
       Joints (B, K, 3) in crop coordinates, u px, v px, depth in network units read at the highest pixel, or
@@ -105,7 +110,7 @@ def peaks(outputs: HeatMaps) -> tuple[jax.Array, jax.Array]:
         index = i.clip(0, height - 1) * width + j.clip(0, width - 1)
         return jnp.take_along_axis(flat, index[:, None], axis=1)[:, 0]
 
-    # On the border there is no neighbour to compare with.
+    # On the border there is no neighbor to compare with.
     across = jnp.sign(at(row, column + 1) - at(row, column - 1))
     down = jnp.sign(at(row + 1, column) - at(row - 1, column))
     across = jnp.where((column > 0) & (column < width - 1), across, 0.0)

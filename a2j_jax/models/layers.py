@@ -1,14 +1,9 @@
-"""How a convolution and a pooling are lowered on the platform they will run on, and nothing else.
+"""Convolution, pooling and batch normalization with PyTorch's semantics, lowered for the platform they run on.
 
-GPU and TPU take XLA's own convolution and window reduction. On the CPU a 1x1 convolution is a matrix
-product and XLA is told so, and the 3x3 max pooling is two passes of three shifted slices: the gradient
-of a window reduction is a scatter there, that of a slice is not. `benchmarks/lowering.py` prints what
-each choice is worth.
-
-Convolution and batch normalisation with PyTorch's semantics, as Linen modules.
-
-Both follow the dtype of their input: float32 normally, bfloat16 when the model computes in it (weights
-and statistics stay float32), float64 in the parity test.
+GPU and TPU use XLA's convolution and window reduction. On the CPU a 1x1 convolution is written as a matrix product, and
+the 3x3 max pooling as two passes of three shifted slices, whose gradient is not a scatter; `benchmarks/lowering.py`
+measures both. All layers follow the dtype of their input: float32, bfloat16 (weights and statistics stay float32), or
+float64 in the parity test.
 """
 
 from collections.abc import Callable
@@ -27,7 +22,7 @@ def _is_cpu() -> bool:
 
 
 def conv2d(images: jax.Array, kernel: jax.Array, stride: int = 1, dilation: int = 1) -> jax.Array:
-    """Convolve with PyTorch's symmetric padding of `dilation * (k // 2)`.
+    """Convolves with PyTorch's symmetric padding of `dilation * (k // 2)`.
 
     Args:
       images: (B, H, W, Cin).
@@ -57,7 +52,7 @@ def deconv2d(images: jax.Array, kernel: jax.Array) -> jax.Array:
 
     Args:
       images: (B, H, W, Cin).
-      kernel: (4, 4, Cin, Cout), of the dtype of `images`: what one pixel becomes.
+      kernel: (4, 4, Cin, Cout), of the dtype of `images`.
 
     Returns:
       (B, 2 H, 2 W, Cout).
@@ -73,9 +68,9 @@ def deconv2d(images: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def max_pool_3x3_stride_2(images: jax.Array) -> jax.Array:
-    """Take the maximum of every 3x3 window with stride 2 and padding 1.
+    """The maximum of every 3x3 window with stride 2 and padding 1.
 
-    The padding is explicit: `max_pool(padding=((1, 1), (1, 1)))` is exported to ONNX as VALID, silently.
+    The padding is explicit: ONNX export silently turns `max_pool(padding=((1, 1), (1, 1)))` into VALID.
 
     Args:
       images: (B, H, W, C) of a floating dtype.
@@ -102,7 +97,7 @@ def _max_of_three(padded: jax.Array, axis: int) -> jax.Array:
 
 Initializer = Callable[..., jax.Array]
 
-# He et al. 2015, fan-out, as torchvision and the official code initialise a trunk without ImageNet weights.
+# He et al. 2015, fan-out, as in torchvision and the official code without ImageNet weights.
 kaiming_normal_fan_out = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 xavier_normal = nn.initializers.xavier_normal()
 
@@ -142,11 +137,10 @@ class Conv(nn.Module):
 class DepthStem(nn.Module):
     """The trunk's first convolution, on a depth image given once: (B, H, W, 1) -> (B, H/2, W/2, features).
 
-    The official network repeats the image over the three input channels of an ImageNet kernel. Convolution
-    is linear, so that equals one channel convolved with the kernel summed over its inputs: the same output
-    and the same gradients for a third of the work, while the kernel keeps its ImageNet shape. With `channels=1`
-    the sum itself is the weight: the same output again, a third of the parameters, and what Adam and L2 make of
-    one weight instead of three.
+    The official network repeats the image over the three input channels of an ImageNet kernel. Convolution is linear:
+    convolving one channel with the kernel summed over its inputs gives the same output and gradients for a third of the
+    work, and the kernel keeps its ImageNet shape. With `channels=1` the sum itself is the weight: the same output, a
+    third of the parameters, but other updates by Adam and L2.
     """
 
     features: int
@@ -160,11 +154,11 @@ class DepthStem(nn.Module):
 
 
 class BatchNorm(nn.Module):
-    """Batch normalisation as PyTorch defines it, over all axes but the last.
+    """Batch normalization as in PyTorch, over all axes but the last.
 
-    Normalises with the biased variance of the batch; the running variance is kept *unbiased*, which is what
-    sets PyTorch apart from `flax.linen.BatchNorm`. Statistics are computed in two passes and at least in float32.
-    With `axis_name`, the batch is the global one over that mapped axis.
+    Normalizes with the biased variance of the batch, but the running variance is *unbiased*, unlike that of
+    `flax.linen.BatchNorm`. Statistics are computed in two passes and at least in float32. With `axis_name`, the batch
+    is the global one over that mapped axis.
     """
 
     axis_name: str | None = None

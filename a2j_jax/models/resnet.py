@@ -12,14 +12,14 @@ from a2j_jax.models.layers import BatchNorm, Conv, DepthStem, max_pool_3x3_strid
 
 
 class Architecture(NamedTuple):
-    """Which block a ResNet repeats and how often in each of its four stages."""
+    """The block of a ResNet, and its number in each of the four stages."""
 
     block: type["BasicBlock"] | type["Bottleneck"]
     blocks: tuple[int, int, int, int]
 
 
 class Features(NamedTuple):
-    """What the two trunks hand to the heads."""
+    """The trunk's feature maps."""
 
     common: jax.Array  # (B, H/16, W/16, C3): stage 3, read by the proposal head
     regression: jax.Array  # (B, H/s, W/s, C4): stage 4 at output stride s, read by all other heads
@@ -30,7 +30,7 @@ class BasicBlock(nn.Module):
 
     Attributes:
       planes: channels of both convolutions.
-      stride: s, of the first one; sides that it does not divide are rounded up.
+      stride: s, of the first one; output sides are rounded up.
       dilation: of the second one.
       axis_name: mapped axis over which batch statistics are shared.
     """
@@ -45,7 +45,7 @@ class BasicBlock(nn.Module):
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         y = Conv(self.planes, 3, self.stride, name="conv1")(x)
         y = nn.relu(BatchNorm(self.axis_name, name="bn1")(y, train))
-        # Only the second convolution is dilated: the official block leaves the first one as it was.
+        # Only the second convolution is dilated, as in the official code.
         y = Conv(self.planes, 3, dilation=self.dilation, name="conv2")(y)
         y = BatchNorm(self.axis_name, name="bn2")(y, train)
         return nn.relu(y + _shortcut(x, y, self.stride, self.axis_name, train))
@@ -56,7 +56,7 @@ class Bottleneck(nn.Module):
 
     Attributes:
       planes: channels of the first two convolutions; the last one has four times as many.
-      stride: s, of the 3x3; sides that it does not divide are rounded up.
+      stride: s, of the 3x3; output sides are rounded up.
       dilation: of the 3x3.
       axis_name: mapped axis over which batch statistics are shared.
     """
@@ -81,7 +81,7 @@ class Bottleneck(nn.Module):
 def _shortcut(
     x: jax.Array, y: jax.Array, stride: int, axis_name: str | None, train: bool
 ) -> jax.Array:
-    """Identity, or a projection where the block changes the shape; called inside a block's compact method."""
+    """Identity, or a projection where the block changes the shape; call it in a block's compact method."""
     if stride == 1 and x.shape[-1] == y.shape[-1]:
         return x
     x = Conv(y.shape[-1], 1, stride, name="downsample_conv")(x)
@@ -93,25 +93,25 @@ ARCHITECTURES: dict[str, Architecture] = {
     "resnet34": Architecture(BasicBlock, (3, 4, 6, 3)),
     "resnet50": Architecture(Bottleneck, (3, 4, 6, 3)),
 }
-# Output stride of the trunk -> strides and dilations of its stages: A2J's, and the ResNet as it was published.
+# Output stride of the trunk -> strides and dilations of its stages: 16 is A2J's, 32 the original ResNet's.
 STAGE_STRIDES = {16: (1, 2, 2, 1), 32: (1, 2, 2, 2)}
 STAGE_DILATIONS = {16: (1, 1, 1, 2), 32: (1, 1, 1, 1)}
 
 
-def rematerialised(module: Any) -> Any:
-    """A module class `(x, train)` whose inner activations are computed anew when its gradient is."""
+def rematerialized(module: Any) -> Any:
+    """A module class `(x, train)` that recomputes its inner activations for the gradient."""
     return nn.remat(module, static_argnums=(2,))
 
 
 class ResNet(nn.Module):
-    """The trunk: normalised depth (B, H, W, 1), H and W divisible by 16 -> `Features`.
+    """The trunk: normalized depth (B, H, W, 1), H and W divisible by 16 -> `Features`.
 
     Attributes:
       architecture: a key of `ARCHITECTURES`.
       width: channels of the first stage; 64 is the paper's, and what published weights need.
       output_stride: 16: stage 4 is dilated (A2J); 32: it is strided (and odd sides are rounded up).
       stem_channels: input channels of the first kernel, see `layers.DepthStem`.
-      remat: compute the inside of a block anew for its gradient, rather than keep it.
+      remat: recompute the inside of each block for the gradient instead of storing it.
       axis_name: mapped axis over which batch statistics are shared.
     """
 
@@ -125,7 +125,7 @@ class ResNet(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> Features:
         block, counts = ARCHITECTURES[self.architecture]
-        block = rematerialised(block) if self.remat else block
+        block = rematerialized(block) if self.remat else block
         strides = STAGE_STRIDES[self.output_stride]
         dilations = STAGE_DILATIONS[self.output_stride]
         x = DepthStem(self.width, self.stem_channels, name="conv1")(x)
