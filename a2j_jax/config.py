@@ -1,9 +1,7 @@
-"""Texts and JSON values as the types that dataclass fields are declared with.
+"""The config of an experiment: typed, frozen dataclasses whose values the command line overrides by dotted names.
 
-What an experiment is: typed, frozen dataclasses, overridden on the command line by dotted names.
-
-Files of them are read by `a2j_jax.config_files`. `a2j_jax.runs.experiment.resolve` makes an `Experiment` of a config,
-once, at the entry of a program.
+`a2j_jax.config_files` reads files of them. At the entry of a program, `a2j_jax.runs.experiment.resolve` makes an
+`Experiment` of a config.
 """
 
 import ast
@@ -15,78 +13,12 @@ import operator
 import types
 import typing
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from a2j_jax.errors import UserError, did_you_mean, printable
 from a2j_jax.files import local_path, parse_json
-
-
-def parse(text: str, hint: Any) -> Any:
-    """A value from the command line: what Python reads it as, or the text itself, or its parts between commas.
-
-    Raises:
-      TypeError: neither is of that type.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of text that looks like Python: "1or"
-            raw: Any = ast.literal_eval(text)
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):  # as it documents
-        raw = {"true": True, "false": False, "none": None}.get(text.lower(), text)
-    for value in (raw, text):  # the text itself: a folder may be called 2017
-        with contextlib.suppress(TypeError):
-            return coerce(value, hint)
-    return coerce(text.split(","), hint)
-
-
-def coerce(raw: Any, hint: Any) -> Any:
-    """Check a value against a type hint; JSON lists become tuples, ints become floats.
-
-    Raises:
-      TypeError: it is of another type.
-    """
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (typing.Union, types.UnionType):
-        for option in arguments:
-            try:
-                return coerce(raw, option)
-            except TypeError:
-                continue
-        raise TypeError
-    if origin is Literal:
-        for option in arguments:
-            if type(raw) is type(option) and raw == option:  # True is no 1
-                return option
-        raise TypeError
-    if origin is tuple:
-        if isinstance(raw, (tuple, list)) and arguments[1:] == (...,):
-            return tuple(coerce(value, arguments[0]) for value in raw)
-        if isinstance(raw, (tuple, list)) and len(raw) == len(arguments):
-            return tuple(coerce(r, a) for r, a in zip(raw, arguments, strict=True))
-        raise TypeError
-    if hint is float and isinstance(raw, int) and not isinstance(raw, bool):
-        with contextlib.suppress(OverflowError):
-            return float(raw)
-        raise TypeError
-    if hint is type(None) and raw is None:
-        return None
-    if isinstance(hint, type) and type(raw) is hint:
-        return raw
-    raise TypeError
-
-
-def described(hint: Any) -> str:
-    """A type in words: "int", "float or none", "one of jit, mesh"."""
-    if typing.get_origin(hint) is Literal:
-        return f"value; one of {', '.join(map(str, typing.get_args(hint)))}"
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        return " or ".join(described(option) for option in typing.get_args(hint))
-    if hint is type(None):
-        return "none"
-    return hint.__name__ if type(hint) is type else str(hint).replace("typing.", "")
-
 
 LARGEST_COUNT = 10**9  # of steps, frames and the like: anything larger is a slip
 LARGEST_SEED = 2**32 - 1
@@ -331,16 +263,21 @@ class Key(NamedTuple):
     Attributes:
       name: dotted.
       says: what it means.
-      kind: its type, in words.
+      hint: its type.
       bounds: smallest and largest number; None where it is no number.
       default: None for `name` and `track`, too, which have none.
     """
 
     name: str
     says: str
-    kind: str
+    hint: Any
     bounds: tuple[float, float] | None
     default: Any
+
+    @property
+    def kind(self) -> str:
+        """The type in words: "int", "float or none", "value; one of jit, mesh"."""
+        return _in_words(self.hint)
 
 
 def keys(cls: Any = Config, prefix: str = "") -> Iterator[Key]:
@@ -352,19 +289,7 @@ def keys(cls: Any = Config, prefix: str = "") -> Iterator[Key]:
             yield from keys(hint, f"{name}.")
         else:
             default = None if one.default is dataclasses.MISSING else one.default
-            bounds = one.metadata.get("bounds")
-            yield Key(name, one.metadata["says"], described(hint), bounds, default)
-
-
-def checked(config: Config) -> Config:
-    """The config, lists made tuples and whole numbers floats where it says so.
-
-    Raises:
-      UserError: a value of the wrong type or size.
-    """
-    config = _from_dict(Config, dataclasses.asdict(config))
-    _check_sizes(config)
-    return config
+            yield Key(name, one.metadata["says"], hint, one.metadata.get("bounds"), default)
 
 
 def variant(base: Config, name: str, **groups: dict[str, Any]) -> Config:
@@ -388,65 +313,34 @@ def override(config: Config, dotted: str, text: str) -> Config:
     Raises:
       UserError: an unknown name (naming the nearest valid one), or a value of the wrong type or size.
     """
-    changed: Config = _replace(config, dotted.split("."), text, dotted)
+    hint = {key.name: key.hint for key in keys()}.get(dotted)
+    if hint is None:
+        raise _unknown_key(dotted)
+    try:
+        value = _parse(text, hint)
+    except TypeError:
+        raise _not_valid(dotted, text, hint) from None
+    group, _, name = dotted.rpartition(".")
+    if group:
+        name, value = group, dataclasses.replace(getattr(config, group), **{name: value})
+    changed = dataclasses.replace(config, **{name: value})
     _check_sizes(changed)
     return changed
 
 
-def _replace(node: Any, path: list[str], text: str, dotted: str) -> Any:
-    names = [f.name for f in dataclasses.fields(node)]
-    head, rest = path[0], path[1:]
-    if head not in names:
-        near = _nearest_key(dotted)
-        raise UserError(f"unknown config key {dotted!r}{near}; valid here: {listed(names)}")
-    value = getattr(node, head)
-    if dataclasses.is_dataclass(value):
-        if not rest:
-            inner = listed(f"{dotted}.{f.name}" for f in dataclasses.fields(value))
-            raise UserError(f"config key {dotted!r} is a group; set one of: {inner}")
-        return dataclasses.replace(node, **{head: _replace(value, rest, text, dotted)})
-    if rest:
-        raise UserError(f"unknown config key {dotted!r}: {head!r} is a value, not a group")
-    hint = typing.get_type_hints(type(node))[head]
-    return dataclasses.replace(node, **{head: _parse(text, hint, dotted)})
+def checked(config: Config) -> Config:
+    """The config, with lists made tuples and integers made floats where the types say so.
 
-
-def _parse(text: str, hint: Any, dotted: str) -> Any:
-    try:
-        return parse(text, hint)
-    except TypeError:
-        raise UserError(
-            f"config key {dotted!r}: {_shown(text)} is not a valid {described(hint)}{_meant(text, hint)}"
-        ) from None
-
-
-def _check_sizes(config: Config) -> None:
-    for key in keys():
-        value = operator.attrgetter(key.name)(config)
-        if value is None:
-            continue
-        if key.name in _PATHS:
-            local_path(value, f"config key {key.name!r}")
-        if key.bounds is not None:
-            least, most = key.bounds
-            for number in value if isinstance(value, tuple) else (value,):
-                if not least <= number <= most:  # NaN among them
-                    wanted = f"of at least {least:.10g} and at most {most:.10g}"
-                    raise UserError(
-                        f"config key {key.name!r}: {_shown(number)} is not a number {wanted}"
-                    )
-    name = config.name
-    if "/" in name or name in ("", ".", "..") or printable(name, 200) != name:
-        raise UserError(f"config key 'name': {_shown(name)} is not the name of a folder")
-    smallest, largest = config.augment.scale_range or (1.0, 1.0)
-    if smallest > largest:
-        raise UserError(
-            f"config key 'augment.scale_range': {smallest},{largest}; expected two numbers, the smaller one first"
-        )
+    Raises:
+      UserError: a value of the wrong type or size.
+    """
+    config = _from_dict(Config, dataclasses.asdict(config))
+    _check_sizes(config)
+    return config
 
 
 def to_json(config: Config) -> str:
-    """The whole config as JSON, as checkpoints carry it."""
+    """The config as JSON, as run directories hold it."""
     return json.dumps(dataclasses.asdict(config), indent=2)
 
 
@@ -460,10 +354,10 @@ def from_json(text: str) -> Config:
 
 
 def from_dict(values: Any) -> Config:
-    """A config out of nested dicts, as JSON has them.
+    """A config of nested dicts, as JSON has them.
 
     Raises:
-      UserError: keys or values that this version does not know, or without `name` and `track`.
+      UserError: keys or values that this version does not know, or no `name` or `track`.
     """
     try:
         config: Config = _from_dict(Config, values)
@@ -476,39 +370,116 @@ def _from_dict(cls: Any, values: Any, prefix: str = "") -> Any:
     """Build a config dataclass from nested dicts, checking names and types."""
     if not isinstance(values, dict):
         raise UserError(
-            f"{prefix.rstrip('.') or 'the whole'} is not a group of keys: {_shown(values)}"
+            f"{prefix.rstrip('.') or 'the config'} is not a group of keys: {_shown(values)}"
         )
     hints = typing.get_type_hints(cls)
-    unknown = [f"{prefix}{name}" for name in values if name not in hints]
-    if unknown:
+    if unknown := [f"{prefix}{name}" for name in values if name not in hints]:
         raise UserError(f"unknown keys: {listed(unknown)}")
     arguments = {}
     for name, value in values.items():
-        hint = hints[name]
-        if dataclasses.is_dataclass(hint):
-            arguments[name] = _from_dict(hint, value, f"{prefix}{name}.")
+        if dataclasses.is_dataclass(hints[name]):
+            arguments[name] = _from_dict(hints[name], value, f"{prefix}{name}.")
             continue
         try:
-            arguments[name] = coerce(value, hint)
+            arguments[name] = _coerce(value, hints[name])
         except TypeError:
-            raise UserError(
-                f"config key {prefix + name!r}: {_shown(value)} is not a valid {described(hint)}{_meant(value, hint)}"
-            ) from None
+            raise _not_valid(prefix + name, value, hints[name]) from None
     return cls(**arguments)
 
 
-def _shown(value: Any) -> str:
-    return printable(repr(value), 80)
+def _parse(text: str, hint: Any) -> Any:
+    """A value from the command line: a Python literal, or the text itself, or its parts between commas.
+
+    Raises:
+      TypeError: none of these is of that type.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about text that looks like Python: "1or"
+            raw: Any = ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):  # as it documents
+        raw = {"true": True, "false": False, "none": None}.get(text.lower(), text)
+    for value in (raw, text):  # the text itself: a folder may be called 2017
+        with contextlib.suppress(TypeError):
+            return _coerce(value, hint)
+    return _coerce(text.split(","), hint)
 
 
-def _meant(value: Any, hint: Any) -> str:
-    """The end of a message about a word that is none of some: the nearest one (`bf16`: bfloat16)."""
+def _coerce(raw: Any, hint: Any) -> Any:
+    """Check a value against a type hint; JSON lists become tuples, ints become floats.
+
+    Raises:
+      TypeError: it is of another type.
+    """
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        for option in arguments:
+            with contextlib.suppress(TypeError):
+                return _coerce(raw, option)
+    elif origin is Literal:
+        for option in arguments:
+            if type(raw) is type(option) and raw == option:  # True is not 1
+                return option
+    elif origin is tuple and isinstance(raw, (tuple, list)):
+        if arguments[1:] == (...,):
+            arguments = (arguments[0],) * len(raw)
+        if len(raw) == len(arguments):
+            return tuple(map(_coerce, raw, arguments))
+    elif hint is float and type(raw) is int:
+        with contextlib.suppress(OverflowError):
+            return float(raw)
+    elif isinstance(hint, type) and type(raw) is hint:
+        return raw
+    raise TypeError
+
+
+def _check_sizes(config: Config) -> None:
+    for key in keys():
+        value = operator.attrgetter(key.name)(config)
+        if value is None:
+            continue
+        if key.name in _PATHS:
+            local_path(value, f"config key {key.name!r}")
+        if key.bounds is not None:
+            least, most = key.bounds
+            for number in value if isinstance(value, tuple) else (value,):
+                if not least <= number <= most:  # NaN among them
+                    raise UserError(
+                        f"config key {key.name!r}: {_shown(number)} is not a number of at least {least:.10g} and at "
+                        f"most {most:.10g}"
+                    )
+    name = config.name
+    if "/" in name or name in ("", ".", "..") or printable(name, 200) != name:
+        raise UserError(f"config key 'name': {_shown(name)} is not the name of a folder")
+    smallest, largest = config.augment.scale_range or (1.0, 1.0)
+    if smallest > largest:
+        raise UserError(
+            f"config key 'augment.scale_range': {smallest},{largest}; expected two numbers, the smaller one first"
+        )
+
+
+def _not_valid(dotted: str, value: Any, hint: Any) -> UserError:
+    """A value of the wrong type; for a misspelled word with the nearest valid one (`bf16`: bfloat16)."""
     words = [word for word in typing.get_args(hint) if isinstance(word, str)]
-    return did_you_mean(value, words, cutoff=0.45) if isinstance(value, str) else ""
+    near = did_you_mean(value, words, cutoff=0.45) if isinstance(value, str) else ""
+    return UserError(
+        f"config key {dotted!r}: {_shown(value)} is not a valid {_in_words(hint)}{near}"
+    )
+
+
+def _unknown_key(dotted: str) -> UserError:
+    """A name that is no key: that of a group, or a wrong one."""
+    names = [key.name for key in keys()]
+    below = listed(name for name in names if name.startswith(f"{dotted}."))
+    if below:
+        return UserError(f"config key {dotted!r} is a group; set one of: {below}")
+    inside = [name for name in names if name.partition(".")[0] == dotted.partition(".")[0]]
+    valid = listed(inside or dict.fromkeys(name.partition(".")[0] for name in names))
+    return UserError(f"unknown config key {dotted!r}{_nearest_key(dotted)}; valid here: {valid}")
 
 
 def _nearest_key(dotted: str) -> str:
-    """The most alike full name: by all of it and by its last part, so that a forgotten group is found too."""
+    """The most similar full name, by all of it and by its last part, so that a forgotten group is found too."""
 
     def likeness(key: str) -> float:
         pairs = (dotted, key), (dotted.rpartition(".")[2], key.rpartition(".")[2])
@@ -520,6 +491,20 @@ def _nearest_key(dotted: str) -> str:
     return f"; did you mean {best!r}?" if likeness(best) > 1.0 else ""
 
 
-def listed(names: typing.Iterable[str]) -> str:
+def _in_words(hint: Any) -> str:
+    if typing.get_origin(hint) is Literal:
+        return f"value; one of {', '.join(map(str, typing.get_args(hint)))}"
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return " or ".join(map(_in_words, typing.get_args(hint)))
+    if hint is type(None):
+        return "none"
+    return hint.__name__ if type(hint) is type else str(hint).replace("typing.", "")
+
+
+def _shown(value: Any) -> str:
+    return printable(repr(value), 80)
+
+
+def listed(names: Iterable[str]) -> str:
     """Names in order, as a message lists them."""
     return ", ".join(sorted(names))

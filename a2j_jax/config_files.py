@@ -1,12 +1,11 @@
-"""Files of configs: Python files with `get_config() -> Config`, and the JSON that runs keep."""
+"""Config files: Python with `get_config() -> Config`, and the `config.json` of runs."""
 
 import dataclasses
-import importlib.util
 import inspect
 import os
+import runpy
 import traceback
 from pathlib import Path
-from typing import Any
 
 from a2j_jax.config import Config, checked, from_dict, listed
 from a2j_jax.errors import UserError, did_you_mean, printable
@@ -40,10 +39,12 @@ def load_config(name_or_path: str, base: Config | None = None) -> Config:
         return read_config_file(path)
     if path.suffix != ".py":
         path = _find_config(name_or_path)
-    _check_there(path)
+    _check_exists(path)
     regular_file(path, "a config: Python with get_config(), or a run's config.json")
     try:
-        get_config = _run(path)
+        get_config = runpy.run_path(str(path)).get("get_config")
+        if get_config is None:
+            raise UserError("defines no get_config() -> Config")
         if base is not None and not inspect.signature(get_config).parameters:
             raise UserError("is no row of a table: its get_config() takes no base to differ from")
         config = get_config() if base is None else get_config(base)
@@ -56,37 +57,23 @@ def load_config(name_or_path: str, base: Config | None = None) -> Config:
         raise
     # A config is the user's program: whatever it raises is theirs to fix, `sys.exit()` included.
     except BaseException as error:
-        raise UserError(f"{path}{_line_of(error, path)}: {_in_one_line(error)}") from error
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [frame.lineno for frame in frames if frame.filename == str(path)]
+        where = f"{path}, line {lines[-1]}" if lines else str(path)
+        raise UserError(f"{where}: {_in_one_line(error)}") from error
 
 
-def _check_there(path: Path) -> None:
+def _check_exists(path: Path) -> None:
     if not os.path.lexists(path):
         raise UserError(f"config file not found: {printable(str(path))}")
 
 
-def _run(path: Path) -> Any:
-    """The `get_config` of a file."""
-    spec = importlib.util.spec_from_file_location(f"a2j_config_{path.stem}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    if not hasattr(module, "get_config"):
-        raise UserError("defines no get_config() -> Config")
-    return module.get_config
-
-
-def _line_of(error: BaseException, path: Path) -> str:
-    lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
-    return f", line {lines[-1]}" if lines else ""
-
-
 def _in_one_line(error: BaseException) -> str:
     try:
-        said = str(error)
+        text = str(error)
     except Exception:  # theirs, too
-        said = "an exception that cannot be printed"
-    return printable(" ".join(f"{type(error).__name__}: {said}".split()), 500)
+        text = "an exception that cannot be printed"
+    return printable(" ".join(f"{type(error).__name__}: {text}".split()), 500)
 
 
 def _find_config(name: str) -> Path:
@@ -109,7 +96,7 @@ def read_config_file(path: Path) -> Config:
     Raises:
       UserError: no such file, or not a config of this version.
     """
-    _check_there(path)
+    _check_exists(path)
     values = read_json(path, "a config")
     try:
         config = checked(from_dict(values))

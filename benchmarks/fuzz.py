@@ -45,7 +45,7 @@ from a2j_jax.data.examples import Examples
 from a2j_jax.data.pipeline import find_dataset
 from a2j_jax.errors import UserError
 from a2j_jax.evaluation.joint_files import JointSet, read_joints, write_joints, write_submission
-from a2j_jax.evaluation.scores import frame_numbers, read_subsets
+from a2j_jax.evaluation.pairing import frame_numbers, read_subsets
 from a2j_jax.runs.checkpoints import RunCheckpoints, load_variables
 from a2j_jax.runs.run_dir import write_config
 from a2j_jax.track_files import load_track, track_from_dict
