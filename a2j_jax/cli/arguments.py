@@ -1,19 +1,13 @@
-"""Argument types shared by commands, and `--config.key=value` overrides.
-
-Options of commands that many processes run together: who they are, from flags, environment or cluster.
-
-Embedded data sets are rendered where a command finds them missing; all others are the user's to bring.
-"""
+"""Arguments shared by commands: types, options, `--config.key=value` overrides, processes, embedded data sets."""
 
 import argparse
-import contextlib
 import os
 import re
 import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from a2j_jax import distributed, log
 from a2j_jax.config import LARGEST_COUNT, Config, override
@@ -21,28 +15,93 @@ from a2j_jax.config_files import load_config
 from a2j_jax.errors import UserError, printable
 from a2j_jax.files import check_output, local_path
 from a2j_jax.pictures import have_matplotlib
+from a2j_jax.tracks import LARGEST_CROP
 
-_PREFIX = "--config."
+Number = TypeVar("Number", int, float)
 PICTURES = (".png", ".svg")
+LARGEST_PX = 1e6  # of a coordinate, in px or mm
+DEPTH_UNITS_MM = (1e-3, 1e3)  # mm per count
+_PREFIX = "--config."
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose complaints are `UserError`s: one line, like all others."""
+    """An argument parser whose errors are `UserError`s: one line."""
 
     def error(self, message: str) -> NoReturn:
         """Called by argparse when a command line makes no sense."""
         raise UserError(f"{message}; see {self.prog} --help")
 
     def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def]
-        """As argparse has it, which takes `--seed=--` for an empty list of seeds, whatever the type."""
+        """As argparse, which takes `--seed=--` for an empty list of seeds, whatever the type."""
         for word in args or ():
             if re.fullmatch("--[^=]*=--", word):
                 self.error(f"{word}: expected a value")
         return super().parse_known_args(args, namespace)
 
     def _print_message(self, message: str, file: Any = None) -> None:
-        """As argparse has it, but a stdout that cannot be written is no success."""
+        """As argparse, but a stdout that cannot be written is an error."""
         print(message, end="", file=file or sys.stderr)
+
+
+def _refuse(text: str, expected: str) -> NoReturn:
+    raise argparse.ArgumentTypeError(f"{printable(repr(text), 40)}: expected {expected}")
+
+
+def bounded(kind: type[Number], least: Number, most: Number) -> Callable[[str], Number]:
+    """An argparse type: an int or a float from `least` to `most`."""
+
+    def parse(text: str) -> Number:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = None
+        if value is None or not least <= value <= most:  # NaN among them
+            name = "whole number" if kind is int else "number"
+            _refuse(text, f"a {name} from {least:.10g} to {most:.10g}")
+        return value
+
+    return parse
+
+
+def whole(least: int, most: int = LARGEST_COUNT) -> Callable[[str], int]:
+    """An argparse type: a whole number from `least` to `most`."""
+    return bounded(int, least, most)
+
+
+def numbers(count: int, names: str) -> Callable[[str], tuple[float, ...]]:
+    """An argparse type: `count` comma-separated numbers of px or mm, e.g. "320,240,700"."""
+    coordinate = bounded(float, -LARGEST_PX, LARGEST_PX)
+
+    def parse(text: str) -> tuple[float, ...]:
+        parts = text.split(",")
+        try:
+            if len(parts) == count:
+                return tuple(map(coordinate, parts))
+        except argparse.ArgumentTypeError:
+            pass
+        limits = f"from {-LARGEST_PX:g} to {LARGEST_PX:g}"
+        _refuse(text, f"{names}: {count} comma-separated numbers {limits}")
+
+    return parse
+
+
+def step(text: str) -> int | str:
+    """An argparse type: "best", "latest" or a step number."""
+    if text in ("best", "latest"):
+        return text
+    try:
+        return whole(0)(text)
+    except argparse.ArgumentTypeError:
+        _refuse(text, "best, latest or a step number")
+
+
+def path_name(text: str) -> str:
+    """An argparse type: a local path, `~` expanded and otherwise as typed; addresses are refused."""
+    try:
+        expanded = local_path(text)
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return str(expanded) if text.startswith("~") else text
 
 
 def join_negative_numbers(arguments: Sequence[str]) -> list[str]:
@@ -56,72 +115,10 @@ def join_negative_numbers(arguments: Sequence[str]) -> list[str]:
     return joined
 
 
-LARGEST_PX = 1e6  # of a coordinate, in px or mm
-DEPTH_UNITS_MM = (1e-3, 1e3)  # mm per count
-
-
-def numbers(count: int, names: str) -> Callable[[str], tuple[float, ...]]:
-    """An argparse type: `count` comma-separated numbers of px or mm, e.g. "320,240,700"."""
-
-    def parse(text: str) -> tuple[float, ...]:
-        try:
-            values = tuple(float(part) for part in text.split(","))
-        except ValueError:
-            values = ()
-        if len(values) != count:
-            raise argparse.ArgumentTypeError(
-                f"{printable(repr(text), 40)} is not {names}: expected {count} comma-separated numbers"
-            )
-        if not all(abs(value) <= LARGEST_PX for value in values):  # NaN among them
-            raise argparse.ArgumentTypeError(
-                f"{printable(repr(text), 40)} is not {names}: expected numbers from -{LARGEST_PX:g} to {LARGEST_PX:g}"
-            )
-        return values
-
-    return parse
-
-
-def number(least: float, most: float) -> Callable[[str], float]:
-    """An argparse type: a number from `least` to `most`."""
-
-    def parse(text: str) -> float:
-        try:
-            value = float(text)
-        except ValueError:
-            value = least - 1
-        if not least <= value <= most:
-            raise argparse.ArgumentTypeError(
-                f"{printable(repr(text), 40)}: expected a number from {least:g} to {most:g}"
-            )
-        return value
-
-    return parse
-
-
-def path_name(text: str) -> str:
-    """An argparse type: a path of this machine, `~` expanded and otherwise as typed; of an address, a complaint."""
-    try:
-        expanded = local_path(text)
-    except UserError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-    return str(expanded) if text.startswith("~") else text
-
-
-def whole(minimum: int, maximum: int = LARGEST_COUNT) -> Callable[[str], int]:
-    """An argparse type: a whole number from `minimum` to `maximum`."""
-
-    def parse(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            value = minimum - 1
-        if not minimum <= value <= maximum:
-            raise argparse.ArgumentTypeError(
-                f"{printable(repr(text), 40)}: expected a whole number of at least {minimum} and at most {maximum}"
-            )
-        return value
-
-    return parse
+def add_out(parser: argparse.ArgumentParser, text: str, **options: Any) -> None:
+    """Declare `--out`, with this help, and `--overwrite`."""
+    parser.add_argument("--out", type=path_name, help=text, **options)
+    add_overwrite(parser)
 
 
 def add_overwrite(parser: argparse.ArgumentParser) -> None:
@@ -131,6 +128,22 @@ def add_overwrite(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="replace output files that exist, even if a2j_jax has not written them",
     )
+
+
+def add_data_arguments(
+    parser: argparse.ArgumentParser, directory: str = "data", split: str = "test"
+) -> None:
+    """Declare `--data_dir` and `--split`; `directory` is the help on the former's default."""
+    parser.add_argument(
+        "--data_dir", type=path_name, help=f"TFDS data directory (default: {directory})"
+    )
+    parser.add_argument("--split", default=split, help="of the data set (default: %(default)s)")
+
+
+def add_crop_size(parser: argparse.ArgumentParser, text: str = "px, divisible by 16") -> None:
+    """Declare `--crop_size`."""
+    crop_size = whole(16, LARGEST_CROP)
+    parser.add_argument("--crop_size", type=crop_size, help=f"{text} (default: the track's)")
 
 
 def check_picture(out: str | None, inputs: Sequence[str] = (), *, overwrite: bool = False) -> None:
@@ -153,19 +166,34 @@ def check_picture(out: str | None, inputs: Sequence[str] = (), *, overwrite: boo
         raise UserError("--out: pictures need matplotlib: pip install 'a2j-jax[viz]'")
 
 
-def step(text: str) -> int | str:
-    """An argparse type: "best", "latest" or a step number."""
-    if text in ("best", "latest"):
-        return text
-    with contextlib.suppress(argparse.ArgumentTypeError):
-        return whole(0)(text)
-    raise argparse.ArgumentTypeError(
-        f"{printable(repr(text), 40)}: expected best, latest or a step number"
-    )
+def named_files(texts: Sequence[str], option: str = "--predictions") -> dict[str, Path]:
+    """`["A=a.txt", "b.npz"]` → {"A": a.txt, "b": b.npz}.
+
+    Raises:
+      UserError: an empty name or file, or two of one name.
+    """
+    files: dict[str, Path] = {}
+    for text in texts:
+        name, equals, named = text.partition("=")
+        # A file may have "=" in its own name, and so may an address.
+        unnamed = not equals or "://" in name or os.path.exists(os.path.expanduser(text))
+        file = local_path((text if unnamed else named) or ".", option)
+        if unnamed:
+            name = file.name if file.is_dir() else file.stem
+        name = name.strip()
+        if not name or not (unnamed or named):
+            raise UserError(f"{option} {text}: expected FILE or NAME=FILE")
+        if name in files:
+            raise UserError(
+                f"{option} names {name!r} twice ({files[name]} and {file}): call one of them "
+                "something else, NAME=FILE"
+            )
+        files[name] = file
+    return files
 
 
 def command_line(arguments: Sequence[str]) -> str:
-    """What was typed, quoted for a shell: `a2j` and its arguments, or `python eval.py` and the like."""
+    """The command as typed, quoted for a shell: `a2j` and its arguments, or `python eval.py` and the like."""
     program, *typed = sys.argv
     if program.endswith(".py") and typed == list(arguments[1:]):
         return shlex.join(["python", program, *typed])
@@ -192,6 +220,16 @@ def split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[tuple[str
             value = following
         overrides.append((key, value))
     return rest, overrides
+
+
+def add_on_bad_example(parser: argparse.ArgumentParser, default: str | None) -> None:
+    """Declare `--on_bad_example`."""
+    parser.add_argument(
+        "--on_bad_example",
+        choices=["fail", "skip"],
+        default=default,
+        help="what to do about an example that cannot be read (default: fail)",
+    )
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
@@ -253,25 +291,22 @@ def join_processes(arguments: argparse.Namespace) -> None:
     Raises:
       UserError: options or variables that are missing, contradict each other or lead nowhere.
     """
-    given = [getattr(arguments, name) for name in _VARIABLES]
-    address, count, index = (
-        _or_variable(value, variable)
-        for value, variable in zip(given, _VARIABLES.values(), strict=True)
-    )
-    asked_for = arguments.distributed or any(value is not None for value in given)
-    if not asked_for and None in (address, count, index):
-        found = (address, count, index)
-        absent = [v for v, x in zip(_VARIABLES.values(), found, strict=True) if x is None]
+    given = {name: getattr(arguments, name) for name in _VARIABLES}
+    found = {
+        name: given[name] if given[name] is not None else _from_environment(name)
+        for name in _VARIABLES
+    }
+    if not arguments.distributed and set(given.values()) == {None} and None in found.values():
+        absent = [_VARIABLES[name] for name, value in found.items() if value is None]
         # The address alone is JAX's own, for a cluster.
-        if (count, index) != (None, None):
+        if (found["num_processes"], found["process_id"]) != (None, None):
             raise UserError(
                 f"{' and '.join(absent)} not set, where the other JAX_* variables of several processes are: set all "
                 "three of them, or none, or give --distributed where the cluster says the rest"
             )
         return
-    distributed.initialize(
-        address, _whole(count, "num_processes"), _whole(index, "process_id"), arguments.distributed
-    )
+    address, count, index = found.values()
+    distributed.initialize(address, count, index, arguments.distributed)
     if distributed.is_multiprocess():
         _keep_stdout_for_results()
     if not distributed.is_primary():
@@ -286,56 +321,45 @@ def _keep_stdout_for_results() -> None:
     sys.stdout = results
 
 
-def _or_variable(value: Any, variable: str) -> Any:
-    """An option, or the text of the environment variable that stands in for it; None: neither."""
-    return value if value is not None else os.environ.get(variable) or None
-
-
-def _whole(value: int | str | None, name: str) -> int | None:
-    if not isinstance(value, str):
-        return value
+def _from_environment(name: str) -> Any:
+    """The value of the environment variable that stands in for an option; None: it is not set."""
+    variable = _VARIABLES[name]
+    text = os.environ.get(variable) or None
+    if text is None or name == "coordinator_address":
+        return text
     try:
-        return whole(0)(value)
+        return whole(0)(text)
     except argparse.ArgumentTypeError as error:
-        shown = printable(value, 40)
-        raise UserError(f"{_VARIABLES[name]}={shown}: expected a whole number") from error
+        shown = printable(text, 40)
+        raise UserError(f"{variable}={shown}: expected a whole number") from error
 
 
 def build_if_embedded(config: Config) -> None:
-    """Render the data set of a config that is not there yet."""
-    from a2j_jax.log import logger
+    """Render the embedded data set of a config where it is missing.
+
+    Its numbers of frames are for a new data set. An existing one is used as it is; `build` checks that everything else
+    about it is what the config asks for.
+    """
+    from a2j_jax.data import pipeline
+    from a2j_jax.runs.experiment import resolve
     from tfds_builders.build import build, read_spec
     from tfds_builders.rendered import EMBEDDED
 
     if config.track not in EMBEDDED:
         return
     data = config.data
-    wanted = {
-        "train": data.train_frames,
-        "validation": data.validation_frames,
-        "test": data.test_frames,
-    }
-    folder = _built(config)
-    # The numbers of frames are for a data set that is yet to be rendered. One that is there is used
-    # as it is; `build` sees to it that everything else about it is what the config asks for.
-    frames = ((read_spec(folder) if folder else None) or {}).get("frames", wanted)
-    build(config.track, data.dir, **frames, crop_size=data.crop_size, seed=data.seed)
-    if frames != wanted:
-        said = ", ".join(
-            f"{frames[name]:,} {name} (not {wanted[name]:,})"
-            for name in wanted
-            if frames[name] != wanted[name]
-        )
-        logger.info(f"split sizes differ from the config; using the existing data set: {said}")
-
-
-def _built(config: Config) -> Path | None:
-    """Where the examples of an embedded data set are, if it was built already."""
-    from a2j_jax.data import pipeline
-    from a2j_jax.errors import UserError
-    from a2j_jax.runs.experiment import resolve
-
+    wanted = {name: getattr(data, f"{name}_frames") for name in ("train", "validation", "test")}
     try:
-        return Path(pipeline.find_dataset(config.data.dir, resolve(config).track).data_path)
-    except UserError:
-        return None
+        spec = read_spec(Path(pipeline.find_dataset(data.dir, resolve(config).track).data_path))
+    except UserError:  # not built yet
+        spec = None
+    frames = (spec or {}).get("frames", wanted)
+    build(config.track, data.dir, **frames, crop_size=data.crop_size, seed=data.seed)
+    differing = [
+        f"{frames[name]:,} {name} (not {count:,})"
+        for name, count in wanted.items()
+        if frames[name] != count
+    ]
+    if differing:
+        said = ", ".join(differing)
+        log.logger.info(f"split sizes differ from the config; using the existing data set: {said}")

@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from a2j_jax.cli.arguments import add_overwrite, path_name, whole
+from a2j_jax.cli.arguments import add_out, path_name, whole
 from a2j_jax.errors import UserError, did_you_mean
 from a2j_jax.files import check_output
 from a2j_jax.log import logger, plain
@@ -45,36 +45,26 @@ _LARGEST_BATCH = 4096
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what `a2j bench` takes."""
-    parser.add_argument(
-        "--track", type=path_name, help=f"whose frames and crops (default: {_DEFAULT_TRACK})"
-    )
-    parser.add_argument("--backbone", type=some_of(BACKBONES), help=",".join(BACKBONES))
-    parser.add_argument("--paradigm", type=some_of(PARADIGMS), help=",".join(PARADIGMS))
-    parser.add_argument(
+    add = parser.add_argument
+    add("--track", type=path_name, help=f"of the frames and crops (default: {_DEFAULT_TRACK})")
+    add("--backbone", type=some_of(BACKBONES), help=",".join(BACKBONES))
+    add("--paradigm", type=some_of(PARADIGMS), help=",".join(PARADIGMS))
+    add(
         "--dtype",
         choices=("float32", "bfloat16"),
         help="of the network's computation (default: float32)",
     )
-    parser.add_argument(
-        "--checkpoint", type=path_name, help="time this run's network instead, with its weights"
-    )
-    parser.add_argument(
+    add("--checkpoint", type=path_name, help="time this run's network instead, with its weights")
+    add(
         "--batch",
         type=whole_numbers,
         default=(1, 8),
         help="frames that go through the network at once (default: 1,8)",
     )
-    parser.add_argument(
-        "--rounds", type=whole(1, 100_000), default=10, help="of all calls (default: 10)"
-    )
-    parser.add_argument(
-        "--no_torch", action="store_true", help="leave out the official network in PyTorch"
-    )
-    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
-    parser.add_argument(
-        "--out", type=path_name, metavar="REPORT.md", help="write the tables there too"
-    )
-    add_overwrite(parser)
+    add("--rounds", type=whole(1, 100_000), default=10, help="of all calls (default: 10)")
+    add("--no_torch", action="store_true", help="leave out the official network in PyTorch")
+    add("--json", action="store_true", help="print JSON instead of tables")
+    add_out(parser, "write the tables there too", metavar="REPORT.md")
 
 
 def some_of(names: Sequence[str]) -> Callable[[str], tuple[str, ...]]:

@@ -16,12 +16,9 @@ Reads .safetensors, .npz, and .pth with the extra a2j-jax[torch] (weights only: 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what `a2j convert` takes."""
-    parser.add_argument(
-        "source", type=path_name, help="weights file: .pth (.pt, .tar), .safetensors or .npz"
-    )
-    parser.add_argument(
-        "out", type=path_name, help="folder to make; with --imagenet a .safetensors or .npz file"
-    )
+    add = parser.add_argument
+    add("source", type=path_name, help="weights file: .pth (.pt, .tar), .safetensors or .npz")
+    add("out", type=path_name, help="folder to make; with --imagenet a .safetensors or .npz file")
     kind = parser.add_mutually_exclusive_group(required=True)
     kind.add_argument(
         "--track", type=path_name, help="A2J's weights: the track they were trained on"
@@ -31,9 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="a ResNet of torchvision or timm, to start from: checked, and written without its classifier",
     )
-    parser.add_argument(
-        "--backbone", default="resnet50", choices=("resnet18", "resnet34", "resnet50")
-    )
+    add("--backbone", default="resnet50", choices=("resnet18", "resnet34", "resnet50"))
     add_overwrite(parser)
 
 

@@ -2,10 +2,16 @@
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from a2j_jax.cli.arguments import add_overwrite, check_picture, path_name, whole
-from a2j_jax.cli.eval_command import named_files
+from a2j_jax.cli.arguments import (
+    add_data_arguments,
+    add_out,
+    check_picture,
+    named_files,
+    path_name,
+    whole,
+)
 from a2j_jax.errors import UserError
 from a2j_jax.files import check_output, regular_file
 
@@ -23,141 +29,109 @@ examples:
   a2j figure 7 --checkpoint ours=runs/nyu --predictions official=nyu_861_epoch32_UVD.txt
 
 Each writes figure_N.png, .svg, .json and .csv: the picture, and all that is drawn in it. `a2j figure N --help`
-says more of the options of each.
+says more about the options of each.
 """
-_SAYS = {
+_SHOWS = {
     1: "the main idea: a joint's informative anchors, and their offsets",
     3: "the anchor grid on a crop",
     6: "informative anchors without and with the surrounding loss",
     7: "success curves and errors per joint, several methods side by side",
 }
 
+_OF_VOTES = ("joints", "frames", "split", "data_dir", "min_weight")
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what `a2j figure` takes."""
     figures = parser.add_subparsers(dest="number", metavar="{1,3,6,7}", required=True)
     usages = []
-    for number, text in _SAYS.items():
+    for number, text in _SHOWS.items():
         one = figures.add_parser(str(number), help=text, description=text, allow_abbrev=False)
         _add_options(one, number)
         usages.append(one.format_usage().replace("usage: ", " " * len("usage: ")))
-    # Each figure has options of its own: say all of them at once.
+    # Each figure has options of its own: show all of them at once.
     parser.usage = "".join(usages).strip().replace("%", "%%")
 
 
 def _add_options(parser: argparse.ArgumentParser, number: int) -> None:
+    add = parser.add_argument
     if number == 7:
-        _add_methods(parser)
-    else:
-        parser.add_argument(
+        add(
             "--checkpoint",
-            type=path_name,
-            required=True,
-            help="a run directory, or what `a2j convert` made",
+            nargs="+",
+            default=[],
+            metavar="[NAME=]FOLDER",
+            help="run directories or converted checkpoints, each with a name for the legend (default: the folder's)",
         )
+        add(
+            "--predictions",
+            nargs="+",
+            default=[],
+            metavar="[NAME=]FILE",
+            help="files of joints (.txt, .mat, .npz, .json, .jsonl), of the same frames",
+        )
+        alone = "of --predictions alone; a checkpoint has its own"
+        add("--track", type=path_name, help=alone)
+        add(
+            "--labels",
+            type=path_name,
+            help="ground truth for --predictions alone (default: the data set's)",
+        )
+    else:
+        run = "a run directory, or what `a2j convert` made"
+        add("--checkpoint", type=path_name, required=True, help=run)
     if number == 6:
-        parser.add_argument(
+        add(
             "--without",
             type=path_name,
             help="a run directory, trained without the surrounding loss (default: that row of the table that "
             "--checkpoint is a row of)",
         )
     if number in (1, 6):
-        _add_votes(parser)
-    parser.add_argument("--split", default="test", help="of the data set (default: test)")
-    parser.add_argument(
-        "--data_dir", type=path_name, help="TFDS data directory (default: the one trained on)"
-    )
-    beside = (
-        "in the first checkpoint's folder, or in this one" if number == 7 else "in the checkpoint's"
-    )
-    add_overwrite(parser)
-    parser.add_argument(
-        "--out", type=path_name, help=f"folder for the files (default: figures, {beside})"
-    )
-
-
-def _add_votes(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--joints", nargs="+", metavar="JOINT", help="names of joints (default: three of them)"
-    )
-    parser.add_argument(
-        "--frames", type=whole(1, 100), default=3, help="how many, evenly spaced (default: 3)"
-    )
-    parser.add_argument(
-        "--min_weight",
-        type=_fraction,
-        default=0.02,
-        help="an anchor with a larger weight is informative (default: 0.02)",
-    )
-
-
-def _add_methods(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--checkpoint",
-        nargs="+",
-        default=[],
-        metavar="[NAME=]FOLDER",
-        help="run directories or converted checkpoints, each with a name to be shown under (default: the "
-        "folder's)",
-    )
-    parser.add_argument(
-        "--predictions",
-        nargs="+",
-        default=[],
-        metavar="[NAME=]FILE",
-        help="files of joints (.txt, .mat, .npz, .json, .jsonl), of the same frames",
-    )
-    parser.add_argument(
-        "--track", type=path_name, help="of --predictions alone; of a checkpoint it is known"
-    )
-    parser.add_argument(
-        "--labels",
-        type=path_name,
-        help="ground truth for --predictions alone (default: the data set's)",
-    )
+        joints = "names of joints (default: three of them)"
+        add("--joints", nargs="+", metavar="JOINT", help=joints)
+        add("--frames", type=whole(1, 100), default=3, help="how many, evenly spaced (default: 3)")
+        add(
+            "--min_weight",
+            type=_fraction,
+            default=0.02,
+            help="an anchor with a larger weight is informative (default: 0.02)",
+        )
+    add_data_arguments(parser, "the one trained on")
+    beside = "first checkpoint's folder, or in this one" if number == 7 else "checkpoint's"
+    add_out(parser, f"folder for the files (default: figures, in the {beside})")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Draw one figure and say where it lies."""
+    """Draw one figure and log where its files are."""
     from a2j_jax.evaluation.report import say_written
     from a2j_jax.figures.page import write_figure
 
-    number = int(arguments.number)
-    folder = _folder(arguments)
-    name = f"figure_{number}"
-    read = getattr(arguments, "predictions", [])
-    inputs = [*map(str, named_files(read).values()), getattr(arguments, "labels", None) or ""]
+    folder, name = _folder(arguments), f"figure_{arguments.number}"
+    read = named_files(getattr(arguments, "predictions", []))
+    inputs = [*map(str, read.values()), getattr(arguments, "labels", None) or ""]
     check_picture(str(folder / f"{name}.png"), inputs, overwrite=arguments.overwrite)
     for suffix in (".svg", ".json", ".csv"):
         # A CSV has no room for a mark.
         beside = folder / f"{name}.json" if suffix == ".csv" else None
         check_output(folder / (name + suffix), arguments.overwrite, inputs=inputs, beside=beside)
-    say_written(write_figure(_DRAW[number](arguments), folder, name))
+    say_written(write_figure(_drawn(arguments), folder, name))
     return 0
 
 
-def _figure_1(arguments: argparse.Namespace) -> "Figure":
-    from a2j_jax.figures.anchor_figures import figure_1
+def _drawn(arguments: argparse.Namespace) -> "Figure":
+    from a2j_jax.figures.anchor_figures import figure_1, figure_3, figure_6
 
-    return figure_1(arguments.checkpoint, **_votes(arguments))
-
-
-def _figure_3(arguments: argparse.Namespace) -> "Figure":
-    from a2j_jax.figures.anchor_figures import figure_3
-
-    return figure_3(
-        arguments.checkpoint,
-        split=arguments.split,
-        data_dir=arguments.data_dir,
-        command=arguments.command_line,
-    )
-
-
-def _figure_6(arguments: argparse.Namespace) -> "Figure":
-    from a2j_jax.figures.anchor_figures import figure_6
-
-    return figure_6(arguments.checkpoint, arguments.without, **_votes(arguments))
+    number = int(arguments.number)
+    if number == 7:
+        return _figure_7(arguments)
+    names = ["split", "data_dir"] if number == 3 else _OF_VOTES
+    options: dict[str, Any] = {name: getattr(arguments, name) for name in names}
+    options["command"] = arguments.command_line
+    if number == 6:
+        return figure_6(arguments.checkpoint, arguments.without, **options)
+    draw = figure_1 if number == 1 else figure_3
+    return draw(arguments.checkpoint, **options)
 
 
 def _figure_7(arguments: argparse.Namespace) -> "Figure":
@@ -189,20 +163,6 @@ def _figure_7(arguments: argparse.Namespace) -> "Figure":
     return figure_7(scores, told=told, command=arguments.command_line)
 
 
-_DRAW = {1: _figure_1, 3: _figure_3, 6: _figure_6, 7: _figure_7}
-
-
-def _votes(arguments: argparse.Namespace) -> dict:
-    return {
-        "joints": arguments.joints,
-        "frames": arguments.frames,
-        "split": arguments.split,
-        "data_dir": arguments.data_dir,
-        "min_weight": arguments.min_weight,
-        "command": arguments.command_line,
-    }
-
-
 def _folder(arguments: argparse.Namespace) -> Path:
     if arguments.out is not None:
         return Path(arguments.out)
@@ -213,7 +173,7 @@ def _folder(arguments: argparse.Namespace) -> Path:
 
 
 def _fraction(text: str) -> float:
-    """An argparse type: a number from 0 up to, but not, 1."""
+    """An argparse type: a number from 0 to below 1."""
     try:
         value = float(text)
     except ValueError:

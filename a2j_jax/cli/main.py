@@ -1,4 +1,4 @@
-"""`a2j`: pick a command, run it, and end with one clear line when the user has to fix something."""
+"""`a2j`: pick a command, run it, and end with one line where the user has to fix something."""
 
 import argparse
 import contextlib
@@ -31,7 +31,7 @@ from a2j_jax.interrupts import (
     raise_terminated,
 )
 
-BROKEN_PIPE = 128 + signal.SIGPIPE  # as a shell reports that the reader of our output has gone
+BROKEN_PIPE = 128 + signal.SIGPIPE  # as a shell reports that the reader of our output is gone
 _SIGTERM = "SIGTERM: ended"
 _LONGEST = 1000  # characters of a message
 _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EBADF)
@@ -84,21 +84,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         return BROKEN_PIPE
     except OSError as error:
         if error.filename is None:
-            if error.errno == errno.ENOENT:  # of `tempfile`, or of a working directory just deleted
+            if (
+                error.errno == errno.ENOENT
+            ):  # from `tempfile`, or the working directory was just deleted
                 return _complain(f"a folder is gone or cannot be used: {error.strerror}")
             if error.errno not in _UNWRITABLE:
                 raise
             return _complain(f"stdout, or a file, cannot be written ({error.strerror})")
-        # No permission, a file where a folder should be: the user's to mend, and we know where.
+        # No permission, a file in the place of a folder: for the user to fix.
         return _complain(f"{error.filename}: {error.strerror}")
 
 
 def console(argv: Sequence[str] | None = None) -> NoReturn:
-    """What the `a2j` program calls: `main`, and the end of the process.
+    """The entry point of the `a2j` program: `main`, then the end of the process.
 
-    After Ctrl-C the process ends at once, all that was open being closed by then: a compilation or a
-    reading thread that is still under way would crash the interpreter while it is taken down. So does one of
-    several processes that has failed: JAX would have it wait at its end for the others, which wait for it.
+    After Ctrl-C everything is closed by then, and the process ends at once: a compilation or a reading thread still at
+    work would crash the interpreter's shutdown. A failed process of several ends at once, too: JAX would make it wait
+    for the others, which wait for it.
     """
     _open_standard_streams()
     interrupts.last_line = f"a2j: {_SIGTERM}"
@@ -107,7 +109,7 @@ def console(argv: Sequence[str] | None = None) -> NoReturn:
     try:
         with lasting_interrupts():
             status = main(argv)
-    except SystemExit as end:  # of argparse, after --help or --version
+    except SystemExit as end:  # from argparse, after --help or --version
         status = end.code if isinstance(end.code, int) else 0
     except Exception as error:
         if not distributed.is_multiprocess():
@@ -119,16 +121,16 @@ def console(argv: Sequence[str] | None = None) -> NoReturn:
     ends_at_once = status in (INTERRUPTED, TERMINATED) if alone else status != 0
     if not (ends_at_once or distributed.in_a_call()):
         sys.exit(status)
-    # Semaphores, as `atexit` would give them back: their tracker would complain of those left over.
+    # Release semaphores as `atexit` would: their tracker would complain about leftovers.
     multiprocessing_util._run_finalizers(0)  # type: ignore[attr-defined]
     os._exit(status)
 
 
 def _open_standard_streams() -> None:
-    """Give a program that was started with closed streams (`>&-`) others, before its files get their numbers.
+    """Replace standard streams that were closed at the start (`>&-`), before files get their numbers.
 
-    Writing to such a stdout fails, as the result would be lost; what is written to such a stderr vanishes. Characters
-    that the terminal's encoding lacks are escaped in both.
+    Writing to such a stdout fails, as the result would be lost; such a stderr discards everything. Characters that the
+    terminal's encoding lacks are escaped in both.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
@@ -144,7 +146,7 @@ def _open_standard_streams() -> None:
 
 
 def _flush_standard_streams(status: int) -> int:
-    """Flush stdout and stderr; returns the exit status: not 0 if a result could not be written."""
+    """Flush stdout and stderr; returns the exit status, which is not 0 if a result could not be written."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
@@ -155,7 +157,7 @@ def _flush_standard_streams(status: int) -> int:
                 status = BROKEN_PIPE if error.errno == errno.EPIPE else 2
                 if status == 2:
                     _complain(f"stdout cannot be written ({error.strerror}); the result is lost")
-            # Nothing is left for Python to flush at its end, which would complain again.
+            # Leave nothing for Python to flush at its end: it would complain again.
             with contextlib.suppress(OSError, ValueError):
                 nowhere = os.open(os.devnull, os.O_WRONLY)
                 os.dup2(nowhere, stream.fileno())
@@ -166,18 +168,17 @@ def _flush_standard_streams(status: int) -> int:
 
 @contextlib.contextmanager
 def ends_within(seconds: float = 1.0, unless: Callable[[], bool] = lambda: False) -> Iterator[None]:
-    """A context in which SIGTERM ends the program after this long even while it compiles or computes.
+    """A context in which SIGTERM ends the program after this long, even while it compiles or computes.
 
-    Not where `unless` is true by then: there is work to be saved first. Outside of `console`, and in other threads,
-    this changes nothing.
+    Unless `unless()` is true by then: there is work to save first. Without effect outside of `console` and in other
+    threads.
     """
     in_main_thread = threading.current_thread() is threading.main_thread()
     if not in_main_thread or signal.getsignal(signal.SIGTERM) is not raise_terminated:
         yield
         return
-    signal.signal(
-        signal.SIGTERM, raise_terminated
-    )  # where there are several processes, JAX has taken it
+    # JAX takes it where there are several processes.
+    signal.signal(signal.SIGTERM, raise_terminated)
 
     def end() -> None:
         if not unless():
@@ -188,11 +189,11 @@ def ends_within(seconds: float = 1.0, unless: Callable[[], bool] = lambda: False
 
 
 def _complain(message: str, instructions: str = "") -> int:
-    """One line, whatever the message was made of, and what to do about it if that takes more."""
+    """Prints an error in one line, then its instructions; returns the exit status."""
     distributed.claim_last_word()
     who = f"{distributed.name()}: " if distributed.is_multiprocess() else ""
     text = printable(" ".join(message.split()))
-    if len(text) > _LONGEST:  # what and where are at its beginning, the fix is at its end
+    if len(text) > _LONGEST:  # keep its beginning (what, where) and its end (the fix)
         text = f"{text[: _LONGEST - 300]} … {text[-297:]}"
     _print_error(f"error: {who}{text}")
     if instructions:
@@ -202,7 +203,7 @@ def _complain(message: str, instructions: str = "") -> int:
 
 
 def _print_error(text: str) -> None:
-    with contextlib.suppress(OSError):  # nobody reads it: the status remains
+    with contextlib.suppress(OSError):  # nobody reads it; the status remains
         print(f"a2j: {text}", file=sys.stderr)
 
 
@@ -227,9 +228,9 @@ def _dispatch(arguments: list[str]) -> int:
             allow_abbrev=False,
         )
         command.add_arguments(parser)
-        # Config keys are not argparse's to know: `--config.optim.batch_size=32` goes around it.
+        # argparse does not know config keys: `--config.optim.batch_size=32` bypasses it.
         rest, overrides = split_overrides(arguments[1:])
-        # Options between a run and its frames; argparse cannot do that where there are subcommands.
+        # Options may stand between a run and its frames; argparse cannot do that with subcommands.
         intermixed = getattr(command, "INTERMIXED", False)
         parse = parser.parse_intermixed_args if intermixed else parser.parse_args
         parsed = parse(join_negative_numbers(rest))
@@ -240,7 +241,7 @@ def _dispatch(arguments: list[str]) -> int:
         use_compilation_cache()
         status: int = command.run(parsed)
         return status
-    _top_parser().parse_args(arguments)  # prints help, or says what is missing
+    _top_parser().parse_args(arguments)  # prints help, or raises
     raise UserError(f"{arguments[0]!r} before COMMAND: expected a2j COMMAND ...; see a2j --help")
 
 

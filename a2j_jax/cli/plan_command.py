@@ -25,26 +25,23 @@ network takes 5 to 25 minutes of one core. `--sweep batch` finds the largest bat
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what `a2j plan` takes."""
     add_config_arguments(parser)
-    parser.add_argument(
-        "--topology",
-        required=True,
-        help="chips to plan for: v5e:4x4, v5p:2x2x4, v6e:2x2, cpu, gpu, ...",
+    add = parser.add_argument
+    add(
+        "--topology", required=True, help="chips to plan for: v5e:4x4, v5p:2x2x4, v6e:2x2, cpu, gpu"
     )
-    parser.add_argument(
-        "--batch", type=whole(1, _LARGEST), help="of all chips together (default: the config's)"
-    )
-    parser.add_argument(
+    add("--batch", type=whole(1, _LARGEST), help="of all chips together (default: the config's)")
+    add(
         "--dtype",
         choices=("float32", "bfloat16"),
         help="of the computation (default: the config's)",
     )
-    parser.add_argument(
+    add(
         "--sweep",
         type=sweep,
         metavar="batch[=B,B,...]",
         help="plan several batches, or find the largest",
     )
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    add("--json", action="store_true", help="print JSON instead of a table")
 
 
 def sweep(text: str) -> tuple[int, ...]:

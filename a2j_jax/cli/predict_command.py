@@ -4,20 +4,27 @@ import argparse
 import contextlib
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from a2j_jax.cli.arguments import (
     DEPTH_UNITS_MM,
     LARGEST_PX,
-    add_overwrite,
+    add_out,
+    bounded,
     check_picture,
-    number,
     numbers,
     path_name,
 )
 from a2j_jax.cli.arguments import step as step_type
 from a2j_jax.errors import UserError, printable
-from a2j_jax.log import PlainTable, logger, print_table, progress
+from a2j_jax.log import logger, progress
+
+if TYPE_CHECKING:
+    from a2j_jax.inference.frame_files import FilePrediction
 
 EXAMPLES = """\
 examples:
@@ -31,9 +38,8 @@ serves all frames; repeat it to give one per frame. Without either, the nearest 
 for.
 """
 INTERMIXED = True  # options may stand between the run and its frames
-# Frames that are reported one by one; of more, progress is shown.
-_FEW = 20
-# Messages name the arguments of Python; on a command line these are meant.
+_FEW = 20  # frames are reported one by one; above that, progress is shown
+# Messages of the library name its arguments; these are the options of the command line.
 _OPTIONS = {
     r"\bcenters?_uvd\b": "--center",
     r"\bbox(es)?_px\b": "--box",
@@ -44,24 +50,21 @@ _OPTIONS = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what `a2j predict` takes."""
-    parser.add_argument(
+    add = parser.add_argument
+    add(
         "inputs",
         type=path_name,
         nargs="*",
         metavar="RUN FRAME",
         help="a run directory or what `a2j convert` made, then depth frames or folders of them",
     )
-    parser.add_argument("--checkpoint", type=path_name, metavar="RUN", help="the same as RUN")
-    parser.add_argument(
-        "--depth", type=path_name, nargs="+", default=[], metavar="FRAME", help="more frames"
-    )
-    parser.add_argument(
-        "--step", type=step_type, default="best", help="best, latest or a step number (best)"
-    )
-    parser.add_argument(
+    add("--checkpoint", type=path_name, metavar="RUN", help="the same as RUN")
+    add("--depth", type=path_name, nargs="+", default=[], metavar="FRAME", help="more frames")
+    add("--step", type=step_type, default="best", help="best, latest or a step number (best)")
+    add(
         "--track",
         type=path_name,
-        help="whose frames these are: file format and camera (the checkpoint's)",
+        help="file format and camera of the frames (the checkpoint's)",
     )
     where = parser.add_mutually_exclusive_group()
     where.add_argument(
@@ -73,22 +76,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     where.add_argument(
         "--box", type=numbers(4, "X0,Y0,X1,Y1"), action="append", help="box around it, px"
     )
+    pixels = bounded(float, -LARGEST_PX, LARGEST_PX)
     for name in ("fx", "fy", "cx", "cy"):
-        parser.add_argument(
-            f"--{name}",
-            type=number(-LARGEST_PX, LARGEST_PX),
-            help="intrinsics in px, all four (the track's)",
-        )
-    parser.add_argument(
+        add(f"--{name}", type=pixels, help="intrinsics in px, all four (the track's)")
+    add(
         "--depth_unit_mm",
-        type=number(*DEPTH_UNITS_MM),
+        type=bounded(float, *DEPTH_UNITS_MM),
         help="mm per count of a 16-bit image or an integer .npy (the track's)",
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
-    parser.add_argument(
-        "--out", type=path_name, help="PNG or SVG with the joints drawn over the frames"
-    )
-    add_overwrite(parser)
+    add("--json", action="store_true", help="print one JSON object on stdout")
+    add_out(parser, "PNG or SVG with the joints drawn over the frames")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -96,22 +93,14 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         return _predict(arguments)
     except UserError as error:
-        raise UserError(_as_options(str(error)), error.instructions) from error
-
-
-def _as_options(message: str) -> str:
-    """A message of the Python API in terms of the command line."""
-    for argument, option in _OPTIONS.items():
-        message = re.sub(argument, option, message)
-    return message
+        message = str(error)
+        for argument, option in _OPTIONS.items():
+            message = re.sub(argument, option, message)
+        raise UserError(message, error.instructions) from error
 
 
 def _inputs(arguments: argparse.Namespace) -> tuple[str, list[Path]]:
-    """Checkpoint and frames, from the positional arguments and the options.
-
-    Raises:
-      UserError: either is missing, or frames that are not there.
-    """
+    """Checkpoint and frames, from the positional arguments and the options."""
     from a2j_jax.inference.frame_files import frame_files
 
     rest = list(arguments.inputs)
@@ -167,31 +156,31 @@ def _predict(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _report(prediction) -> None:  # type: ignore[no-untyped-def]
-    """Log how one frame went."""
+def _report(prediction: "FilePrediction") -> None:
+    """Log where a frame's subject was found, and its time."""
     found, name = prediction.located, printable(prediction.path)
     if found is not None:
-        option, values = ("--box", found.box_px)
-        if found.center_uvd is not None:
-            option, values = ("--center", found.center_uvd)
-        px = ",".join(f"{value:.0f}" for value in values)
+        option, values = "--center", found.center_uvd
+        if values is None:
+            option, values = "--box", found.box_px
+        px = ",".join(f"{value:.0f}" for value in np.asarray(values))
         logger.info(f"{name}: no --center or --box; found in the depth: {option} {px}")
     logger.info(f"{name}: {prediction.estimate.milliseconds:.1f} ms")
 
 
-def _print_joints(prediction, names) -> None:  # type: ignore[no-untyped-def]
+def _print_joints(prediction: "FilePrediction", names: Sequence[str]) -> None:
     """A table of one frame's joints on stdout."""
     from rich.console import Console
 
-    estimate = prediction.estimate
-    three = estimate.joints_xyz_mm is not None
-    table = PlainTable(prediction.path)
-    for column in ("joint", "u px", "v px", *(("x mm", "y mm", "z mm") if three else ())):
-        table.add_column(column, justify="left" if column == "joint" else "right")
-    table.add_column("confidence", justify="right")
-    for k, name in enumerate(names):
-        values = [*estimate.joints_uvd[k, :2]]
-        if estimate.joints_xyz_mm is not None:
-            values += [*estimate.joints_xyz_mm[k]]
-        table.add_row(name, *(f"{v:.1f}" for v in values), f"{estimate.confidence[k]:.2f}")
-    print_table(table, Console())
+    from a2j_jax.evaluation.tables import Table, print_table
+
+    found = prediction.estimate
+    assert found.confidence is not None
+    columns = ["joint", "u px", "v px"]
+    values = found.joints_uvd[:, :2]
+    if found.joints_xyz_mm is not None:
+        columns += ["x mm", "y mm", "z mm"]
+        values = np.concatenate([values, found.joints_xyz_mm], axis=1)
+    joints = zip(names, values, found.confidence, strict=True)
+    rows = tuple((name, *(f"{x:.1f}" for x in row), f"{sure:.2f}") for name, row, sure in joints)
+    print_table(Table(prediction.path, (*columns, "confidence"), rows), Console())

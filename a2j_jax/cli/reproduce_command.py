@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from a2j_jax.cli.arguments import add_overwrite, path_name, whole
+from a2j_jax.cli.arguments import add_out, path_name, whole
 from a2j_jax.errors import UserError
 
 if TYPE_CHECKING:
@@ -31,32 +31,26 @@ _OF_THE_ROWS = ("model.paradigm", "model.proposals", "model.one_branch", "loss.s
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what `a2j reproduce` takes."""
-    parser.add_argument("table", help="table2 to table10, or just the number")
-    parser.add_argument(
+    add = parser.add_argument
+    add("table", help="table2 to table10, or just the number")
+    add(
         "--data",
         type=path_name,
         help="track to run it on: nyu, itop_front, k2hpd (table8), synthetic_hand or synthetic_body; tables 2 to 6 "
         "have their own (default: the paper's)",
     )
-    parser.add_argument(
+    add(
         "--budget",
         default="full",
         help="full: the paper's network and schedule (default); hour: a small network, about an hour of two CPU "
         "cores for a table; smoke: a few steps",
     )
-    parser.add_argument(
-        "--seeds", type=whole(1, 1000), default=1, help="runs of every row (default: 1)"
-    )
-    parser.add_argument(
-        "--out",
-        type=path_name,
-        help="folder of the runs and the table (default: runs/TABLE-DATA-BUDGET)",
-    )
-    parser.add_argument(
+    add("--seeds", type=whole(1, 1000), default=1, help="runs of every row (default: 1)")
+    add_out(parser, "folder of the runs and the table (default: runs/TABLE-DATA-BUDGET)")
+    add(
         "--split",
         help="to score in the end (default: test; where that has no labels, the one that ranks checkpoints)",
     )
-    add_overwrite(parser)
     parser.set_defaults(config=None)  # takes --config.KEY=VALUE
 
 

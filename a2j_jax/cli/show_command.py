@@ -2,16 +2,18 @@
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from a2j_jax.cli.arguments import add_overwrite, check_picture, path_name, whole
+from a2j_jax.cli.arguments import (
+    add_crop_size,
+    add_data_arguments,
+    add_out,
+    check_picture,
+    path_name,
+    whole,
+)
 from a2j_jax.errors import UserError, printable
-from a2j_jax.tracks import LARGEST_CROP
 
-if TYPE_CHECKING:
-    from a2j_jax.tracks import TrackSpec
-
-SPLITS = ("train", "validation", "test")  # of a data set that is rendered here
+SPLITS = ("train", "validation", "test")  # of an embedded data set
 EXAMPLES = """\
 examples:
   a2j show synthetic_hand
@@ -22,64 +24,41 @@ examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what `a2j show` takes."""
-    parser.add_argument(
-        "track", type=path_name, help="data set to show, or a folder with track.json"
-    )
-    parser.add_argument("--data_dir", type=path_name, help="TFDS data directory (default: data)")
-    parser.add_argument("--split", default="train", help="default: train")
-    parser.add_argument("--crop_size", type=whole(16, LARGEST_CROP), help="pixels (the track's)")
+    parser.add_argument("track", type=path_name, help="data set, or a folder with track.json")
+    add_data_arguments(parser, split="train")
+    add_crop_size(parser)
     parser.add_argument("--frames", type=whole(1, 1200), default=24, help="how many (default: 24)")
-    parser.add_argument(
-        "--out",
-        type=path_name,
-        default="sheet.png",
-        help="PNG or SVG to write (default: sheet.png)",
-    )
-    add_overwrite(parser)
+    add_out(parser, "PNG or SVG to write (default: %(default)s)", default="sheet.png")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Show."""
+    from a2j_jax.data import pipeline
     from a2j_jax.evaluation.plots import example_tile
+    from a2j_jax.log import logger
     from a2j_jax.pictures import contact_sheet
     from a2j_jax.track_files import find_track
     from a2j_jax.tracks import with_crop_size
-    from tfds_builders.rendered import EMBEDDED
+    from tfds_builders.rendered import EMBEDDED, reader_for
 
-    track = find_track(arguments.track)
+    track, split, count = find_track(arguments.track), arguments.split, arguments.frames
     if arguments.crop_size is not None:
         track = with_crop_size(track, arguments.crop_size)
     check_picture(arguments.out, overwrite=arguments.overwrite)
     data_dir = arguments.data_dir or "data"
-    # A folder that was named and is not there is a mistake, and no reason to render something.
+    # A missing folder that was named is a mistake, and no reason to render frames instead.
     if track.name in EMBEDDED and arguments.data_dir is None and not Path(data_dir).exists():
-        examples = _rendered(track, arguments.split, arguments.frames)
+        if split not in SPLITS:
+            raise UserError(f"no split {split!r} (splits: {', '.join(SPLITS)})")
+        logger.info(
+            "nothing is built in ./data: rendering some frames for this sheet, which are not kept"
+        )
+        reader = reader_for(track, **dict.fromkeys(SPLITS, count))
+        examples = list(reader.read(split, range(count)))
     else:
-        examples = _stored(track, data_dir, arguments.split, arguments.frames)
+        fetch = pipeline.example_reader(data_dir, track, split)
+        count = min(count, pipeline.num_frames(data_dir, track, split))
+        examples = [fetch(index) for index in range(count)]
     tiles = [example_tile(example, track) for example in examples]
     print(printable(str(contact_sheet(tiles, track.skeleton, arguments.out))))
     return 0
-
-
-def _stored(
-    track: "TrackSpec", data_dir: str | Path, split: str, frames: int
-) -> list[dict[str, Any]]:
-    from a2j_jax.data import pipeline
-
-    fetch = pipeline.example_reader(data_dir, track, split)
-    count = min(frames, pipeline.num_frames(data_dir, track, split))
-    return [fetch(index) for index in range(count)]
-
-
-def _rendered(track: "TrackSpec", split: str, frames: int) -> list[dict[str, Any]]:
-    """Examples of an embedded data set that nobody has built yet: its first ones, straight from the renderer."""
-    from a2j_jax.log import logger
-    from tfds_builders.rendered import reader_for
-
-    if split not in SPLITS:
-        raise UserError(f"no split {split!r} (splits: {', '.join(SPLITS)})")
-    logger.info(
-        "nothing is built in ./data: rendering some frames for this sheet, which are not kept"
-    )
-    reader = reader_for(track, train=frames, validation=frames, test=frames)
-    return list(reader.read(split, range(frames)))

@@ -5,6 +5,7 @@ import contextlib
 
 from a2j_jax.cli.arguments import (
     add_config_arguments,
+    add_on_bad_example,
     add_process_arguments,
     join_processes,
     path_name,
@@ -20,7 +21,7 @@ examples:
   a2j train --config table7/no_proposals --base itop_front
   srun a2j train --config nyu --distributed
 
-A run continues by itself from the latest checkpoint of its --workdir: give the same command, or
+A run resumes by itself from the latest checkpoint of its --workdir: give the same command, or
 --config WORKDIR/config.json. Other values are refused, but it may be made longer (--config.optim.epochs).
 `--config.KEY=VALUE` sets any value of the config. The run directory keeps what it takes to repeat the run:
 config.json, and in starts.jsonl every command, its versions and its source. Compiled programs are kept in
@@ -31,24 +32,19 @@ config.json, and in starts.jsonl every command, its versions and its source. Com
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what `a2j train` takes."""
     add_config_arguments(parser)
-    parser.add_argument(
+    add = parser.add_argument
+    add(
         "--workdir",
         type=path_name,
         help="run directory (default: runs/<name of the config>; of a run's own config.json: that run's)",
     )
-    parser.add_argument(
-        "--resume", action="store_true", help="fail if there is no run to continue (optional)"
-    )
-    parser.add_argument(
+    add("--resume", action="store_true", help="fail if there is no run to resume (optional)")
+    add(
         "--profile_steps",
         metavar="FIRST:END",
         help="trace these steps (the first of a run is 1, END is left out) for TensorBoard and Perfetto",
     )
-    parser.add_argument(
-        "--on_bad_example",
-        choices=["fail", "skip"],
-        help="what to do about an example that cannot be read (= --config.data.on_bad_example)",
-    )
+    add_on_bad_example(parser, None)
     add_process_arguments(parser)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from a2j_jax.cli.eval_command import named_files
+from a2j_jax.cli.arguments import named_files
 from a2j_jax.errors import UserError
 from tests import tiny
 from tests.cli.conftest import Command, Refused

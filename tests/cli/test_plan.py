@@ -44,7 +44,7 @@ def found(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     ("arguments", "said"),
     [
         ("--topology v5e:5x5", "no topology 'v5e:5x5'; there are: v5e: 1x1"),
-        ("--topology cpu --batch -4", "expected a whole number of at least 1"),
+        ("--topology cpu --batch -4", "expected a whole number"),
         ("--topology cpu --dtype float16", "invalid choice: 'float16'"),
         ("--topology cpu --sweep steps=3", "'steps=3': expected batch=64,128,... or batch"),
         ("--topology cpu --sweep batch=64,", "'batch=64,': expected batch=64,128,... or batch"),

@@ -177,7 +177,7 @@ def loaded(checkpoints: Path) -> Predictor:
         ("depth.npy", "--center -1,200,700", "outside the 640×480 frame"),
         ("depth.npy", "--center 300,200,0", "--center depth 0 mm"),
         ("depth.npy", "--center 300,200,0.7", "check --center and the unit"),
-        ("depth.npy", "--center nan,200,700", "expected numbers"),
+        ("depth.npy", "--center nan,200,700", "expected U,V,D"),
         ("depth.npy", "--box 200,40,60,220", "expected x0 < x1"),
         ("depth.npy", "--box 700,40,900,220", "covers no pixel"),
         ("depth.npy", f"--center {CENTER} --center {CENTER}", "2 --center for 1 frames"),
