@@ -191,47 +191,43 @@ def _depth_map(path: str, process: int) -> h5py.Dataset:
 
 
 def _depth_data(file: h5py.File) -> h5py.Dataset:
-    data = _dataset(file, "data")
-    if data.ndim != 3 or data.shape[1:] != (240, 320) or data.dtype.kind != "f":
-        raise UserError(
-            f"{file.filename}: `data` is {data.shape} {data.dtype}; expected ITOP's depth in meters, "
-            "(N, 240, 320) float16"
-        )
-    return data
+    return _dataset(file, "data", (None, 240, 320), "f", "depth in meters")
 
 
 def _read_ids(file: h5py.File, count: int) -> list[Any] | None:
     """`count` strings, or numbers; None: the file has none."""
     if hdf5_dataset(file, "id") is None:
         return None
-    ids = _array(file, "id", (count,)).tolist()
+    ids = _array(file, "id", (count,), "biufSOU").tolist()
     return [str(name, "ascii", "replace") if isinstance(name, bytes) else name for name in ids]
 
 
-def _dataset(file: h5py.File, key: str) -> h5py.Dataset:
+def _array(file: h5py.File, key: str, shape: tuple[int | None, ...], kinds: str = "biuf") -> Array:
+    data = _dataset(file, key, shape, kinds, "one row per frame")
+    return hdf5_array(data).reshape(data.shape[: len(shape)])
+
+
+def _dataset(
+    file: h5py.File, key: str, shape: tuple[int | None, ...], kinds: str, meaning: str
+) -> h5py.Dataset:
+    """A dataset of some shape (None: any length; MATLAB writes a column where others write a list) and type.
+
+    Raises:
+      UserError: missing, or of another shape or type.
+    """
     data = hdf5_dataset(file, key)
     if data is None:
         raise UserError(
             f"{file.filename}: has no `{key}` (it has: {hdf5_names(file)}); is this ITOP's file of that name?"
         )
-    return data
-
-
-def _array(file: h5py.File, key: str, shape: tuple[int | None, ...]) -> Array:
-    """A dataset of some shape, None for any length; MATLAB writes a column where others write a list."""
-    data = _dataset(file, key)
     found = data.shape[:-1] if data.shape[len(shape) :] == (1,) else data.shape
-    expected = tuple(
-        there if size is None else size for size, there in zip(shape, found, strict=False)
-    )
-    if found != expected or len(found) != len(shape):
+    same = [size in (None, there) for size, there in zip(shape, found, strict=False)]
+    if len(found) != len(shape) or not all(same) or data.dtype.kind not in kinds:
+        expected = ", ".join("N" if size is None else str(size) for size in shape)
         raise UserError(
-            f"{file.filename}: `{key}` has shape {data.shape}; expected "
-            f"({', '.join('N' if size is None else str(size) for size in shape)}), one row per frame"
+            f"{file.filename}: `{key}` is {data.shape} {data.dtype}; expected ({expected}), {meaning}"
         )
-    if key != "id" and data.dtype.kind not in "biuf":
-        raise UserError(f"{file.filename}: `{key}` holds no numbers ({data.dtype})")
-    return hdf5_array(data).reshape(found)
+    return data
 
 
 # --- gzip: HDF5 needs random access, which a gzip stream does not have

@@ -4,10 +4,10 @@ Files are found as an archive unpacks, one folder deeper, and in any letter case
 leave (`._x.png`, `Thumbs.db`, `__MACOSX/`) never count, so that a copy holds the same frames as the original.
 """
 
+import contextlib
 import functools
 import os
 import re
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -369,51 +369,25 @@ def parse_numbers(
 ) -> tuple[list[str], npt.NDArray[np.float64]]:
     """The names and (n, columns) numbers of some lines; see `read_numbers`.
 
-    All lines at once, by NumPy's parser, or line by line where any is not as expected: to name it.
-
     Raises:
       UserError: a line of another form.
     """
-    lines = [line.split(None, 1) for line in text.translate(_SEPARATORS).split(b"\n")]
-    lines = [line for line in lines if line]
-    # An infinity after every line: each line has its numbers exactly where these all fall into the
-    # last column.
-    joined = b" inf ".join([line[1] if len(line) > 1 else b"" for line in lines] + [b""])
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        try:
-            names = [line[0].decode().replace("\\", "/") for line in lines]
-            values = np.fromstring(joined, np.float64, sep=" ").reshape(len(lines), columns + 1)
-        except (ValueError, DeprecationWarning):
-            return _parse_slowly(text, columns, path, expected, first_line)
-    ends = np.isinf(values)
-    if not ends[:, -1].all() or ends[:, :-1].any():
-        return _parse_slowly(text, columns, path, expected, first_line)
-    return names, values[:, :-1]
-
-
-def _parse_slowly(
-    text: bytes, columns: int, path: Path, expected: str, first_line: int
-) -> tuple[list[str], npt.NDArray[np.float64]]:
     names, values = [], []
     for number, line in enumerate(text.translate(_SEPARATORS).split(b"\n"), first_line):
-        try:
-            name, *words = line.decode().split() or [""]
-        except UnicodeDecodeError as error:
-            raise UserError(f"{path} line {number}: is not text (UTF-8)") from error
-        if not name:
+        words = line.split()
+        if not words:
             continue
-        try:
-            numbers = [float(word) for word in words]
-        except ValueError:
-            numbers = []
-        if len(numbers) != columns or np.isinf(numbers).any():
+        numbers: list[float] = []
+        with contextlib.suppress(ValueError):  # UnicodeDecodeError among them
+            names.append(words[0].decode().replace("\\", "/"))
+            numbers = list(map(float, words[1:]))
+        if len(numbers) != columns:
+            shown = printable(words[0].decode(errors="backslashreplace"), 60)
             raise UserError(
                 f"{path} line {number}: expected a name and {columns} numbers"
-                f"{f' ({expected})' if expected else ''}, found {name[:60]!r} and {len(words)} words; is this "
-                "the right file, and complete?"
+                f"{f' ({expected})' if expected else ''}, found {shown!r} and {len(words) - 1} words; is this "
+                "the right file, in UTF-8 and complete?"
             )
-        names.append(name.replace("\\", "/"))
         values.append(numbers)
     return names, np.array(values, np.float64).reshape(-1, columns)
 
