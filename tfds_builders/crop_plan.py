@@ -23,7 +23,7 @@ import numpy.typing as npt
 from a2j_jax import geometry
 from a2j_jax.data.array_files import read_mat
 from a2j_jax.errors import UnreadableFrame, UserError, did_you_mean
-from a2j_jax.files import local_path, regular_file
+from a2j_jax.files import local_path, read_contents
 from a2j_jax.geometry import Float64
 from a2j_jax.inference.locate import hand_center, person_box
 from a2j_jax.tracks import TRACKS, TrackSpec
@@ -103,7 +103,7 @@ def plan_crops(
     if centers == LABELS or (centers != DEPTH and split_name == "train"):
         plan.use_labels()
     elif centers is None and split.crops is None and track.name in TRACKS:
-        plan.note(f"no folder of published files is named (--centers): {plan.cropped_by()}")
+        plan.notes.append(f"no folder of published files is named (--centers): {plan.cropped_by()}")
     return plan.finish()
 
 
@@ -155,10 +155,6 @@ class _Draft:
         self.names: list[str] = []
         self.notes: list[str] = []
 
-    def note(self, text: str) -> None:
-        """Adds a note."""
-        self.notes.append(text)
-
     def cropped_by(self) -> str:
         """The end of a note: how the frames are cropped without published files."""
         name = DEPTH if self.split.boxes_px is None else DEPTH_IN_BOX
@@ -171,28 +167,24 @@ class _Draft:
         crops = self.split.crops
         if crops is None:
             return
-        given: Bools = np.any(np.isfinite(crops), axis=1)
-        usable = _usable(crops, self.track)
-        self._take(SHIPPED, crops, usable)
-        if left_out := (given & ~usable).sum():
-            crops_given = (
-                counted(given.sum(), "center") if self.by_center else f"{given.sum():,} boxes"
-            )
-            self.note(
-                f"{WARNING}{left_out:,} of {crops_given} {SHIPPED} not used: numbers missing, outside the "
-                "frame, or without extent or depth; left to the next source (docs/centers.md)"
+        given = int(np.any(np.isfinite(crops), axis=1).sum())
+        used = int(self._take(SHIPPED, crops).sum())
+        if used < given:
+            self.notes.append(
+                f"{WARNING}{given - used:,} of {given:,} {'centers' if self.by_center else 'boxes'} {SHIPPED} not "
+                "used: numbers missing, outside the frame, or without extent or depth; left to the next source"
             )
 
     def use_files(self, folder: Path) -> None:
         """Every published file that there is, the authors' own first."""
         if not self._left():
-            self.note(f"{folder} (--centers) not used: all frames come with a {self.what}")
+            self.notes.append(f"{folder} (--centers) not used: all frames come with a {self.what}")
             return
         names = file_names(self.track, self.split_name)
         found = [path for name in names if (path := find(folder, name, self.track))]
         if not found:
             missing = f"no {' or '.join(names)} in {folder} (--centers)"
-            self.note(f"{WARNING}{missing}: {self.cropped_by()}")
+            self.notes.append(f"{WARNING}{missing}: {self.cropped_by()}")
         for path in found:
             if self._left():
                 self._use_file(path)
@@ -201,7 +193,7 @@ class _Draft:
         read = read_text_centers if path.suffix.lower() == ".txt" else read_centers_or_boxes
         values, notes = rows_of_split(read(path, self.track), path, self.split_name, self.split)
         self.notes.extend(notes)
-        taken = self._take(path.name, values, _usable(values, self.track))
+        taken = self._take(path.name, values)
         self.notes.extend(
             _disagreement(values, taken, self.split.joints_uvd, path.name, self.track)
         )
@@ -210,14 +202,14 @@ class _Draft:
         """Ground truth."""
         joints, track = self.split.joints_uvd, self.track
         if joints is None or (self.by_center and (joints.shape[-1] < 3 or not track.camera)):
-            self.note(f"{self.frames} without labels that a {self.what} can be made from")
+            self.notes.append(f"{self.frames} without labels that a {self.what} can be made from")
         elif self._left():
             if self.by_center:
                 assert track.camera is not None
                 values = centers_from_labels(joints, track.camera)
             else:
                 values = boxes_from_labels(joints, track.label_box_margin_px)
-            self._take(LABELS, values, _usable(values, track))
+            self._take(LABELS, values)
 
     def finish(self) -> CropPlan:
         """The plan; what is left comes from the depth."""
@@ -232,18 +224,19 @@ class _Draft:
     def _left(self) -> int:
         return int((self.sources < 0).sum())
 
-    def _take(self, name: str, values: Float64, usable: Bools) -> Bools:
+    def _take(self, name: str, values: Float64) -> Bools:
         """(N,) which rows a source takes: those that are usable and left; notes how many it leaves."""
         left = self._left()
-        taken = (self.sources < 0) & usable
+        taken = (self.sources < 0) & _usable(values, self.track)
         self._mark(name, taken)
         if values.shape[1] == self.values.shape[1]:
             self.values[taken] = values[taken]
         else:  # points in persons whose boxes are to be found
-            self.near_uvd = np.full((len(values), 3), np.nan)
+            if self.near_uvd is None:
+                self.near_uvd = np.full((len(values), 3), np.nan)
             self.near_uvd[taken] = values[taken]
         if name != SHIPPED and left > taken.sum():
-            self.note(
+            self.notes.append(
                 f"{name}: {left - taken.sum():,} of {self.frames} without a usable {self.what} "
                 "(missing, without depth or off the frame): left to the next source"
             )
@@ -398,15 +391,12 @@ def read_text_centers(path: Path, track: TrackSpec) -> Float64:
     """
     assert track.camera is not None
     expected = "`x y z` or `invalid`"
-    try:
-        text = regular_file(path, f"lines of {expected}").read_bytes().rstrip()
-    except OSError as error:
-        raise UserError(f"{path}: not readable ({error.strerror})") from error
+    text = read_contents(path, f"lines of {expected}").rstrip()
     if not text:
         raise UserError(f"{path}: is empty; expected a line {expected} for every frame")
     text = re.sub(rb"(?i)invalid.*", b"nan nan nan", text.removeprefix(b"\xef\xbb\xbf"))
     # Without a name: a blank line in between would be a frame, so it is an error.
-    lines = b"\n".join(b"row " + line for line in text.split(b"\n"))
+    lines = [b"row " + line for line in text.split(b"\n")]
     xyz = raw_files.parse_numbers(lines, 3, path, expected)[1]
     readable = xyz[np.isfinite(xyz[:, 2]), 2]
     if readable.size and np.median(readable) < _LARGEST_METERS:

@@ -36,7 +36,7 @@ import numpy as np
 from a2j_jax import geometry
 from a2j_jax.data.depth_files import NEAREST_MM, DepthFile, check_depth_unit, read_depth
 from a2j_jax.errors import UnreadableFrame, UserError, did_you_mean, printable
-from a2j_jax.files import path_inside, read_json, regular_file
+from a2j_jax.files import path_inside, read_contents, read_json
 from a2j_jax.geometry import Float64
 from a2j_jax.track_files import TRACK_FILE, check_keys
 from a2j_jax.tracks import ALL_SPLITS, USUAL_SPLITS, TrackSpec, get_track
@@ -352,8 +352,8 @@ def _csv_lines(path: Path) -> list[tuple[int, list[str]]]:
 
     Columns without a name are dropped if they are empty, or number the rows (pandas' index).
     """
+    contents = read_contents(path, "a table of joints")
     try:
-        contents = regular_file(path, "a table of joints").read_bytes()
         # UTF-8 or, as Excel writes it, UTF-16 with a byte order mark.
         wide = contents.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
         text = contents.decode("utf-16" if wide else "utf-8-sig")
@@ -362,7 +362,7 @@ def _csv_lines(path: Path) -> list[tuple[int, list[str]]]:
         separator = max(_SEPARATORS, key=first.count)
         reader = csv.reader(io.StringIO(text), delimiter=separator, skipinitialspace=True)
         lines = [(reader.line_num, [cell.strip() for cell in line]) for line in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(
             f"{path}: not readable as CSV ({error}); expected text in UTF-8 (Excel: CSV UTF-8)"
         ) from error

@@ -74,12 +74,6 @@ class Nyu(RawDataset):
         if self.view != 1:
             notes += (f"view {self.view}: published centers and results are of view 1 only",)
         prefix, where = f"depth_{self.view}_", raw_files.relative(path.parent, self.folder)
-        on_disk = raw_files.count_files(path.parent, prefix)
-        if not on_disk and self.view != 1:
-            raise UserError(
-                f"{path.parent} holds no {prefix}*.png: unpack the images of view {self.view} "
-                "too, or build view 1"
-            )
         ids = [f"{prefix}{number:07d}.png" for number in range(1, len(joints) + 1)]
         return RawSplit(
             ids,
@@ -88,7 +82,10 @@ class Nyu(RawDataset):
             numbers=np.arange(len(joints)),
             notes=notes,
             faults=raw_files.compare_counts(
-                where + path.name, len(ids), f"{where}{prefix}*", on_disk
+                where + path.name,
+                len(ids),
+                f"{where}{prefix}*",
+                raw_files.count_files(path.parent, prefix),
             ),
         )
 

@@ -7,12 +7,11 @@ leave (`._x.png`, `Thumbs.db`, `__MACOSX/`) never count, so that a copy holds th
 import contextlib
 import functools
 import os
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -323,15 +322,18 @@ def read_numbers(
     """
     path = regular_file(path, "lines of a name and numbers")
     names: list[str] = []
-    parts = []
+    parts, first_line = [], 1
     try:
         with path.open("rb") as file:
-            for first_line, text in _blocks_of_lines(file):
+            while lines := file.readlines(_BLOCK):
+                if first_line == 1:
+                    lines[0] = lines[0].removeprefix(_BYTE_ORDER_MARK)
                 if name_width:
-                    text = re.sub(rb"(?m)^(.{%d})" % name_width, rb"\1 ", text)
-                some, values = parse_numbers(text, columns, path, expected, first_line)
+                    lines = [line[:name_width] + b" " + line[name_width:] for line in lines]
+                some, values = parse_numbers(lines, columns, path, expected, first_line)
                 names += some
                 parts.append(convert(values))
+                first_line += len(lines)
     except OSError as error:
         raise UserError(f"{path}: not readable ({error.strerror})") from error
     if not names:
@@ -350,22 +352,8 @@ def count_numbers(path: Path) -> int | None:
         return None
 
 
-def _blocks_of_lines(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
-    """(number of its first line, text) of blocks that end where a line ends."""
-    line, begun = 1, b""
-    while block := file.read(_BLOCK):
-        block = begun + block
-        end = block.rfind(b"\n") + 1
-        begun = block[end:]
-        if end:
-            yield line, block[:end].removeprefix(_BYTE_ORDER_MARK if line == 1 else b"")
-            line += block.count(b"\n", 0, end)
-    if begun:
-        yield line, begun.removeprefix(_BYTE_ORDER_MARK if line == 1 else b"")
-
-
 def parse_numbers(
-    text: bytes, columns: int, path: Path, expected: str = "", first_line: int = 1
+    lines: Iterable[bytes], columns: int, path: Path, expected: str = "", first_line: int = 1
 ) -> tuple[list[str], npt.NDArray[np.float64]]:
     """The names and (n, columns) numbers of some lines; see `read_numbers`.
 
@@ -373,8 +361,8 @@ def parse_numbers(
       UserError: a line of another form.
     """
     names, values = [], []
-    for number, line in enumerate(text.translate(_SEPARATORS).split(b"\n"), first_line):
-        words = line.split()
+    for number, line in enumerate(lines, first_line):
+        words = line.translate(_SEPARATORS).split()
         if not words:
             continue
         numbers: list[float] = []

@@ -35,7 +35,7 @@ def write(folder, frames: dict[str, int], seed: int = 0, track="itop_front", pac
         valid = np.zeros(total, np.uint8)
         valid[rng.permutation(total)[:count]] = 1
         xyz = _camera_metres(rng, track, total)
-        # An invalid frame is labelled too, with anything.
+        # An invalid frame is labeled too, with anything.
         xyz[valid == 0] = rng.uniform(-1, 1, (total - count, 15, 3)).astype(np.float16)
         uvd = _uvd(xyz)
         stem = f"{folder}/ITOP_{_VIEWS[track]}_{split}"

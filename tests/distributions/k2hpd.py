@@ -1,4 +1,4 @@
-"""A tiny K2HPD: grey and RGB frames of both splits in one folder, labels in lines of three kinds."""
+"""A tiny K2HPD: gray and RGB frames of both splits in one folder, labels in lines of three kinds."""
 
 import dataclasses
 

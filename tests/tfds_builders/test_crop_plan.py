@@ -399,7 +399,7 @@ def test_frames_without_a_reading() -> None:
     assert crop_from_depth(far, ITOP, near_uvd=np.full(3, np.nan)).shape == (4,)
 
 
-def test_centers_from_labels_ignore_what_is_not_labelled() -> None:
+def test_centers_from_labels_ignore_what_is_not_labeled() -> None:
     joints = joints_of(NYU)
     joints[0, 3:] = np.nan
     joints[1] = np.nan

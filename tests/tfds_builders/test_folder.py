@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from a2j_jax.data import pipeline
 from a2j_jax.errors import UnreadableFrame, UserError
 from a2j_jax.evaluation import joint_files
 from a2j_jax.track_files import find_track, track_from_dict
+from a2j_jax.tracks import TrackSpec
 from tests.distributions import own_data as fixture
 from tfds_builders.build import build_raw
 from tfds_builders.folder import (
@@ -106,7 +108,7 @@ def test_centers_that_cannot_be_used_are_reported(
     build_raw(str(folder), folder, tmp_path / "data")
     said = " ".join(capsys.readouterr().err.split())
     assert "train: warning: 2 of 2 centers shipped with the frames not used" in said
-    assert "test: warning: 1 of 1 center shipped with the frames not used" in said
+    assert "test: warning: 1 of 1 centers shipped with the frames not used" in said
     assert "train: centers: 2 (labels)" in said
     assert "test: centers: 1 (depth)" in said
 
@@ -273,6 +275,14 @@ TRACK = track_from_dict(fixture.TRACK)
 BODY = track_from_dict({**fixture.TRACK, "like": "itop_front"})
 FLAT = track_from_dict({"name": "flat", "like": "k2hpd", "joints": list(fixture.JOINTS)})
 CENTERS = {"center_u": (80, "", 82), "center_v": (60, "", 62), "center_d": (600, "", 602)}
+BOXES: dict[str, Any] = dict.fromkeys(("box_x0", "box_y0", "box_x1", "box_y1"), (1, 2, 3))
+IN_MM: dict[str, Any] = dict.fromkeys(
+    (f"{j}_{a}" for j in fixture.JOINTS for a in "xyz"), (1, 2, 3)
+)
+
+
+def without(column: str) -> dict[str, Any]:
+    return {name: values for name, values in CENTERS.items() if name != column}
 
 
 def test_both_tables_say_the_same(tmp_path: Path) -> None:
@@ -398,93 +408,50 @@ def test_a_misspelt_joint_is_one_short_line(tmp_path: Path) -> None:
     )
 
 
-def test_a_csv_without_contents_or_header_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (slice(0, 0), "is empty"),
+        (slice(0, 1), "holds no frame"),
+        (slice(1, None), "the first line is no header; expected the columns 'frame', 'split'"),
+    ],
+)
+def test_a_csv_without_contents_or_header_is_named(
+    tmp_path: Path, lines: slice, message: str
+) -> None:
     path = fixture.write_csv(tmp_path)
-    text = path.read_text()
-    for new, message in (
-        ("\n \n", "is empty"),
-        (text.split("\n")[0], "holds no frame"),
-        (
-            text.split("\n", 1)[1],
-            "the first line is no header; expected the columns 'frame', 'split'",
-        ),
-    ):
-        path.write_text(new)
-        with pytest.raises(UserError, match=message):
-            read_table(path, TRACK)
+    path.write_text("\n".join(path.read_text().split("\n")[lines]) + "\n \n")
+    with pytest.raises(UserError, match=message):
+        read_table(path, TRACK)
 
 
 @pytest.mark.parametrize(
-    ("left_out", "message"),
+    ("write", "track", "message"),
     [
-        ("center_d", "no column 'center_d'"),
-        ("center_u", "no column 'center_u'"),
-    ],
-)
-def test_half_a_centre_is_an_error(tmp_path: Path, left_out: str, message: str) -> None:
-    extra = {name: column for name, column in CENTERS.items() if name != left_out}
-    with pytest.raises(UserError, match=message):
-        read_table(fixture.write_csv(tmp_path, extra=extra), TRACK)
-
-
-def test_a_box_is_no_centre_and_a_centre_no_box(tmp_path: Path) -> None:
-    boxes = dict.fromkeys(("box_x0", "box_y0", "box_x1", "box_y1"), (1, 2, 3))
-    for path, track, message in (
+        (partial(fixture.write_csv, extra=without("center_d")), TRACK, "no column 'center_d'"),
+        (partial(fixture.write_csv, extra=without("center_u")), TRACK, "no column 'center_u'"),
+        (partial(fixture.write_csv, extra=BOXES), TRACK, "box_px: .*expected center_uvd"),
+        (partial(fixture.write_json, box_px=[1, 2, 3, 4]), TRACK, "box_px: .*expected center_uvd"),
+        (partial(fixture.write_csv, extra=CENTERS), BODY, "center_uvd: .*expected box_px"),
+        (partial(fixture.write_json, center_uvd=[1, 2, 3]), BODY, "center_uvd: .*expected box_px"),
         (
-            fixture.write_csv(tmp_path, extra=boxes),
+            partial(fixture.write_csv, extra=IN_MM),
             TRACK,
-            "box_px: .*by center; expected center_uvd",
+            "line 2: has joints both in px .* and in mm",
         ),
         (
-            fixture.write_json(tmp_path, box_px=[1, 2, 3, 4]),
+            partial(fixture.write_json, joints_xyz_mm=fixture.UVD[1].tolist()),
             TRACK,
-            "box_px: .*by center; expected center_uvd",
-        ),
-    ):
-        with pytest.raises(UserError, match=f"{message}.*none of them"):
-            read_table(path, track)
-    for path, message in (
-        (fixture.write_csv(tmp_path, extra=CENTERS), "center_uvd: .*by box; expected box_px"),
-        (
-            fixture.write_json(tmp_path, center_uvd=[1, 2, 3]),
-            "center_uvd: .*by box; expected box_px",
-        ),
-    ):
-        with pytest.raises(UserError, match=message):
-            read_table(path, BODY)
-
-
-def test_joints_are_given_once(tmp_path: Path) -> None:
-    twice = dict.fromkeys((f"{j}_{a}" for j in fixture.JOINTS for a in "xyz"), (1, 2, 3))
-    xyz = fixture.UVD[1].tolist()
-    for path, message in (
-        (fixture.write_csv(tmp_path, extra=twice), "line 2: has joints both in px .* and in mm"),
-        (
-            fixture.write_json(tmp_path, joints_xyz_mm=xyz),
             "frame 2: has joints both in px .* and in mm",
         ),
-    ):
-        with pytest.raises(UserError, match=message):
-            read_table(path, TRACK)
-
-
-def test_camera_coordinates_need_a_camera(tmp_path: Path) -> None:
-    changes = {"joints_uvd": None, "joints_xyz_mm": fixture.UVD[1].tolist()}
-    records = fixture.write_json(tmp_path, **changes).read_text()
-    for path, message in (
-        (fixture.write_csv(tmp_path, "xyz"), "pixels without depth; expected joints_uvd"),
-        (find_json(tmp_path, records), "pixels without depth; expected joints_uvd"),
-    ):
-        with pytest.raises(UserError, match=message):
-            read_table(path, FLAT)
-
-
-def find_json(folder: Path, records: str) -> Path:
-    """The same records, first the one in camera coordinates."""
-    path = folder / "joints.json"
-    first, second, third = records.removeprefix('{"frames": [').split('{"frame"')[1:]
-    path.write_text('{"frames": [{"frame"' + second + '{"frame"' + first + '{"frame"' + third)
-    return path
+        (partial(fixture.write_csv, axes="xyz"), FLAT, "pixels without depth; expected joints_uvd"),
+    ],
+)
+def test_columns_and_keys_of_another_track_are_refused(
+    tmp_path: Path, write: Any, track: TrackSpec, message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        read_table(write(tmp_path), track)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """The official program's own frames, shipped as each data set ships them, come out as its crops and labels.
 
-Everything between the raw file and the network's input is in this: file format, label conventions, published centres
-or boxes, crop, storage as integers, normalisation.
+Everything between the raw file and the network's input is in this: file format, label conventions, published centers
+or boxes, crop, storage as integers, normalization.
 """
 
 from pathlib import Path
@@ -40,7 +40,7 @@ def ship_icvl(folder: Path, golden: Golden, _: TrackSpec) -> None:
 
 
 def ship_hands2017(folder: Path, golden: Golden, track: TrackSpec) -> None:
-    """Its test labels are not public: the training split stands in, with its own centre file."""
+    """Its test labels are not public: the training split stands in, with its own center file."""
     assert track.camera is not None
     lines = []
     for number, frame in enumerate(golden["frames"], start=1):

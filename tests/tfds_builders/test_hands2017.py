@@ -308,23 +308,19 @@ SIZES = np.concatenate([CORNERS[:, :2], CORNERS[:, 2:] - CORNERS[:, :2]], axis=1
 INSIDE = np.minimum(CORNERS, [639, 479, 639, 479])
 
 
-def test_corners():
-    boxes, found = to_corners(CORNERS, SIZE)
-    assert found == "x0 y0 x1 y1"
-    np.testing.assert_array_equal(boxes, INSIDE)
-
-
-def test_sizes():
-    boxes, found = to_corners(SIZES, SIZE)
-    assert found == "x y width height"
-    np.testing.assert_array_equal(boxes, INSIDE)
-
-
-def test_hands_in_the_upper_left_are_read_as_corners():
-    """Every box fits both readings."""
-    boxes, found = to_corners(np.array([[100, 80, 220, 190.0]]), SIZE)
-    assert found == "x0 y0 x1 y1"
-    np.testing.assert_array_equal(boxes, [[100, 80, 220, 190]])
+@pytest.mark.parametrize(
+    ("values", "form", "expected"),
+    [
+        (CORNERS, "x0 y0 x1 y1", INSIDE),
+        (SIZES, "x y width height", INSIDE),
+        # Fits both: a hand in the upper left.
+        (np.array([[100, 80, 220, 190.0]]), "x0 y0 x1 y1", [[100, 80, 220, 190]]),
+    ],
+)
+def test_the_format_of_boxes_is_recognized(values, form, expected):
+    boxes, found = to_corners(values, SIZE)
+    assert found == form
+    np.testing.assert_array_equal(boxes, expected)
 
 
 @pytest.mark.parametrize("values", [CORNERS, SIZES])

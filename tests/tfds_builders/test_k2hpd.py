@@ -1,4 +1,4 @@
-"""K2HPD as downloaded: frames grey or RGB, label lines of any separator, the official labels."""
+"""K2HPD as downloaded: frames gray or RGB, label lines of any separator, the official labels."""
 
 import pickle
 
@@ -30,15 +30,15 @@ def test_frames_and_labels_are_what_was_written(tmp_path, annotations_in):
         assert (split.joints_uvd.dtype, split.rows, split.notes) == (np.float32, None, ())
         for frame_id, source in zip(split.frame_ids, split.sources, strict=True):
             assert source == f"depth_data/depth_images/{frame_id}"
-            grey = distribution.read_depth(source)
-            assert (grey.shape, grey.dtype) == ((212, 256), np.uint16)
+            gray = distribution.read_depth(source)
+            assert (gray.shape, gray.dtype) == ((212, 256), np.uint16)
             pixels = np.asarray(Image.open(tmp_path / source))
             rgb += pixels.ndim == 3
-            np.testing.assert_array_equal(grey, pixels[..., 0] if pixels.ndim == 3 else pixels)
+            np.testing.assert_array_equal(gray, pixels[..., 0] if pixels.ndim == 3 else pixels)
             # As shipped; the crop is cut from the stretched frame.
-            without_zero += grey.min() > 0
-            stretched = crops.to_storage_units(grey, track)
-            assert (stretched.min(), grey.max() < 250) == (0, True)
+            without_zero += gray.min() > 0
+            stretched = crops.to_storage_units(gray, track)
+            assert (stretched.min(), gray.max() < 250) == (0, True)
             assert stretched.max() >= 254
     assert rgb > 0
     assert without_zero > 0
@@ -53,11 +53,11 @@ def test_one_split_is_enough_and_depth_data_can_be_named_itself(tmp_path):
         assert distribution.read_depth(split.sources[0]).any()
 
 
-@pytest.mark.parametrize(("labelled", "on_disk"), [(".PNG", ".png"), (".png", ".Png")])
-def test_names_are_found_in_any_letter_case(tmp_path, labelled, on_disk):
+@pytest.mark.parametrize(("labeled", "on_disk"), [(".PNG", ".png"), (".png", ".Png")])
+def test_names_are_found_in_any_letter_case(tmp_path, labeled, on_disk):
     raw.write(tmp_path / "K2HPD", {"test": 2})
     path = tmp_path / "K2HPD" / "test_annos.txt"
-    path.write_text(path.read_text().replace(".png", labelled))
+    path.write_text(path.read_text().replace(".png", labeled))
     for frame in sorted((tmp_path / "K2HPD" / "depth_data" / "depth_images").iterdir()):
         frame.rename(frame.with_suffix(on_disk))
     distribution = K2hpd(tmp_path)  # a folder deeper, too
@@ -142,10 +142,10 @@ def test_missing_frames_are_counted_and_unreadable_ones_refused(tmp_path):
 
 def test_palette_and_alpha_images_are_read_too(tmp_path):
     levels = np.arange(212 * 256, dtype=np.uint32).reshape(212, 256).astype(np.uint8)
-    grey = Image.fromarray(levels)
+    gray = Image.fromarray(levels)
     distribution = K2hpd(tmp_path)
     for mode in ("P", "LA", "RGBA"):
-        grey.convert(mode).save(tmp_path / f"{mode}.png")
+        gray.convert(mode).save(tmp_path / f"{mode}.png")
         np.testing.assert_array_equal(distribution.read_depth(f"{mode}.png"), levels)
 
 
@@ -161,7 +161,7 @@ def test_a_frame_named_twice_is_kept_twice(tmp_path):
     np.testing.assert_array_equal(split.joints_uvd, np.concatenate([labels["test"]] * 2))
 
 
-def test_joints_that_are_no_numbers_are_not_labelled(tmp_path):
+def test_joints_that_are_no_numbers_are_not_labeled(tmp_path):
     raw.write(tmp_path, {"test": 2})
     path = tmp_path / "test_annos.txt"
     path.write_text("00000001.png " + " ".join(["nan", "7", *PAIRS[2:]]) + "\n")

@@ -6,13 +6,6 @@ import pytest
 from a2j_jax.errors import UserError
 from tfds_builders import raw_files
 
-
-def one_line(error) -> str:
-    message = str(error.value)
-    assert "\n" not in message
-    return message
-
-
 # --- label lines
 
 
@@ -47,7 +40,6 @@ def test_blocks_join_to_the_whole_file(tmp_path, monkeypatch):
         "c.png 1 2 3 4",
         "c.png",
         "c.png 1 x 3",
-        "c.png 1 inf 3",
         "c.png 1 2\nd.png 1 2 3 4",  # right in sum, and wrong
         "c.png 1 2 3 4\nd.png 1 2",
     ],
@@ -60,7 +52,8 @@ def test_a_malformed_line_is_named(tmp_path, monkeypatch, bad, block):
         UserError, match=r"labels\.txt line 4: expected a name and 3 numbers"
     ) as error:
         raw_files.read_numbers(path, 3, "1 joint x (u v d)")
-    assert "(1 joint x (u v d))" in one_line(error)
+    assert "(1 joint x (u v d))" in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 def test_label_files_that_are_none(tmp_path):
@@ -72,16 +65,16 @@ def test_label_files_that_are_none(tmp_path):
     with pytest.raises(UserError, match="line 1"):
         raw_files.read_numbers(write(tmp_path / "l.txt", "\x89PNG\0\xff 1 2"), 3)
     (tmp_path / "l.txt").write_bytes("a.png 1 2 3\n".encode("utf-16"))
-    with pytest.raises(UserError, match="line 1: is not text"):
+    with pytest.raises(UserError, match="line 1"):
         raw_files.read_numbers(tmp_path / "l.txt", 3)
 
 
 def test_a_byte_order_mark_is_no_part_of_the_first_name(tmp_path, monkeypatch):
     path = write(tmp_path / "l.txt", "\ufeffa.png 1 2\nb.png 3 4\n")
+    assert raw_files.count_numbers(path) == 2
     for block in (1, 1 << 23):
         monkeypatch.setattr(raw_files, "_BLOCK", block)
         assert raw_files.read_numbers(path, 2)[0] == ["a.png", "b.png"]
-    assert raw_files.count_numbers(path) == 2
 
 
 @pytest.mark.parametrize(
@@ -109,7 +102,7 @@ def test_first_of_each():
     assert raw_files.first_of_each(["a", "b", "a", "c", "b"]).tolist() == [0, 1, 3]
 
 
-def test_a_joint_without_all_its_numbers_is_not_labelled():
+def test_a_joint_without_all_its_numbers_is_not_labeled():
     joints = np.ones((2, 3, 3), np.float32)
     assert raw_files.unlabeled_to_nan(joints, "l") == ()
     joints[1, 2, 0] = np.nan
@@ -120,7 +113,7 @@ def test_a_joint_without_all_its_numbers_is_not_labelled():
     assert np.isnan(joints).sum() == 6
 
 
-def test_other_ways_to_write_an_unlabelled_joint():
+def test_other_ways_to_write_an_unlabeled_joint():
     flat = np.array([[[0, 0], [-1, -1], [-5, 40], [1e300, 3]]], np.float64)
     (note,) = raw_files.unlabeled_to_nan(flat, "l")
     assert "2 at 0,0 or negative pixels" in note
@@ -159,6 +152,7 @@ def touch(path):
 def test_in_the_folder_or_one_below_in_any_case(tmp_path, there):
     path = touch(tmp_path / there)
     (tmp_path / "another").mkdir()
+    touch(tmp_path / "__MACOSX" / "train" / "labels.txt")  # holds no data set
     assert raw_files.find(tmp_path, CANDIDATES) == path
 
 
@@ -203,17 +197,6 @@ def test_names_in_tables_find_files_in_other_letter_case(tmp_path):
     for name in ("../b.png", "sub/../../b.png", "/b.png"):
         with pytest.raises(UserError, match="leads out"):
             raw_files.spelled(tmp_path / "Sub", name)
-
-
-def test_companion_folders_hold_no_data_set(tmp_path):
-    path = touch(tmp_path / "a" / "train" / "labels.txt")
-    touch(tmp_path / "__MACOSX" / "train" / "labels.txt")
-    assert raw_files.find(tmp_path, CANDIDATES) == path
-
-
-def test_relative_names(tmp_path):
-    assert raw_files.relative(tmp_path, tmp_path) == ""
-    assert raw_files.relative(tmp_path / ".hidden" / "train", tmp_path) == ".hidden/train/"
 
 
 def test_counts_are_compared_both_ways():

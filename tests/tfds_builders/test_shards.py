@@ -76,9 +76,9 @@ def test_labels_that_are_not_numbers_do_not_count():
     example = example_of(track, joints_uvd=joints)
     assert np.flatnonzero(~example["valid"]).tolist() == [3]
     assert np.isfinite(example["joints_uvd"]).all()
-    unlabelled = example_of(track, joints_uvd=None)
-    assert not unlabelled["valid"].any()
-    assert unlabelled["joints_uvd"].shape == (14, 3)
+    unlabeled = example_of(track, joints_uvd=None)
+    assert not unlabeled["valid"].any()
+    assert unlabeled["joints_uvd"].shape == (14, 3)
 
 
 def test_crop_sizes_live_side_by_side():
@@ -131,7 +131,7 @@ def test_depth_and_labels_are_compared(name, depth, joints, center, expected):
 
 
 @pytest.mark.parametrize("name", ["nyu", "itop_front", "k2hpd"])
-def test_a_crop_normalised_by_its_own_moments_has_mean_0_and_std_1(name):
+def test_a_crop_normalized_by_its_own_moments_has_mean_0_and_std_1(name):
     track = with_crop_size(get_track(name), 32)
     rng = np.random.default_rng(0)
     canvas = rng.integers(400, 1400, (track.canvas_size,) * 2).astype(np.uint16)
