@@ -297,6 +297,17 @@ TRACKS: dict[str, TrackSpec] = {
     )
 }
 
+#: Track -> split -> frames that the authors publish. ICVL: lines of the label files, of the training set's with the
+#: rotated copies. ITOP: valid frames, of 39,795 and 10,501.
+PUBLISHED_FRAMES: dict[str, dict[str, int]] = {
+    "nyu": {"train": 72_757, "test": 8_252},
+    "icvl": {"train": 331_006, "test": 1_596},
+    "hands2017": {"train": 957_032, "test": 295_510},
+    "itop_front": {"train": 17_991, "test": 4_863},
+    "itop_top": {"train": 17_991, "test": 4_863},
+    "k2hpd": {"train": 55_943, "test": 39_732},
+}
+
 
 def get_track(name: str) -> TrackSpec:
     """The track called `name`.

@@ -29,7 +29,7 @@ from a2j_jax.geometry import Camera
 from a2j_jax.interrupts import after_sigterm, end_terminated, terminable
 from a2j_jax.log import logger
 from a2j_jax.track_files import find_track, track_file
-from a2j_jax.tracks import TrackSpec, near_track, with_crop_size
+from a2j_jax.tracks import PUBLISHED_FRAMES, TrackSpec, near_track, with_crop_size
 from tfds_builders.base import DepthPoseBuilder, DepthPoseConfig, Reader, builder_named, config_name
 from tfds_builders.build_report import read_spec as read_spec
 from tfds_builders.build_report import report_crops, report_labels, reuse, summarize
@@ -197,7 +197,7 @@ def build_raw(
     dataset = source(folder, **options)
     splits = dict(dataset.splits())
     for name, split in splits.items():
-        published = source.PUBLISHED_FRAMES.get(name)
+        published = PUBLISHED_FRAMES.get(spec.name, {}).get(name)
         report_labels(name, split, spec, published, max_frames, strict)
     plans = {name: plan_crops(spec, name, split, centers) for name, split in splits.items()}
     reader = RawReader(spec, dataset, splits, plans, max_frames, strict)

@@ -15,7 +15,6 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -66,7 +65,6 @@ class Hands2017(RawDataset):
     """
 
     HOMEPAGE, LICENSE, BIBTEX, DOWNLOAD = HOMEPAGE, LICENSE, BIBTEX, DOWNLOAD
-    PUBLISHED_FRAMES: ClassVar = {"train": 957_032, "test": 295_510}
 
     def index(self, split: str) -> RawSplit | None:
         """See `RawDataset.index`."""

@@ -7,7 +7,7 @@ plane, as `22-5/201403121135/image_0000.png`; some of the files that its labels 
 
 import re
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -56,8 +56,6 @@ class Icvl(RawDataset):
     """
 
     HOMEPAGE, LICENSE, BIBTEX, DOWNLOAD = HOMEPAGE, LICENSE, BIBTEX, DOWNLOAD
-    # Lines of the label files; the training set's with the rotated copies.
-    PUBLISHED_FRAMES: ClassVar = {"train": 331_006, "test": 1_596}
 
     rotations: bool = True
 

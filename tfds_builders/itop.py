@@ -59,10 +59,6 @@ class ItopFront(RawDataset):
     """The four files of the front view, or the two of one split."""
 
     HOMEPAGE, LICENSE, BIBTEX, DOWNLOAD = HOMEPAGE, LICENSE, BIBTEX, DOWNLOAD
-    PUBLISHED_FRAMES: ClassVar = {
-        "train": 17_991,
-        "test": 4_863,
-    }  # valid ones, of 39,795 and 10,501
     TRACK: ClassVar[str] = "itop_front"
     VIEW: ClassVar[str] = "side"
 

@@ -10,7 +10,6 @@ gray level is not a distance: every frame is min-max-stretched before it is crop
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -53,7 +52,6 @@ class K2hpd(RawDataset):
     """
 
     HOMEPAGE, LICENSE, BIBTEX, DOWNLOAD = HOMEPAGE, LICENSE, BIBTEX, DOWNLOAD
-    PUBLISHED_FRAMES: ClassVar = {"train": 55_943, "test": 39_732}
     FRAME_FORMAT = "stretch8"
 
     keypoints_dir: Path | None = None

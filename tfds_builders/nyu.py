@@ -7,7 +7,7 @@ evaluates 14 of the joints in view 1.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -53,7 +53,6 @@ class Nyu(RawDataset):
     """
 
     HOMEPAGE, LICENSE, BIBTEX, DOWNLOAD = HOMEPAGE, LICENSE, BIBTEX, DOWNLOAD
-    PUBLISHED_FRAMES: ClassVar = {"train": 72_757, "test": 8_252}
     FRAME_FORMAT = "nyu_packed"
 
     view: int = 1

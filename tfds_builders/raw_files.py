@@ -89,7 +89,6 @@ class RawDataset(ABC):
     Attributes:
       HOMEPAGE, LICENSE, BIBTEX: for the metadata.
       DOWNLOAD: what to download, and where to put it.
-      PUBLISHED_FRAMES: split -> number of frames that the authors state.
       FRAME_FORMAT: of the image files, see `TrackSpec`.
       folder: with the unpacked download.
     """
@@ -98,7 +97,6 @@ class RawDataset(ABC):
     LICENSE: ClassVar[str] = ""
     BIBTEX: ClassVar[str] = ""
     DOWNLOAD: ClassVar[str] = ""
-    PUBLISHED_FRAMES: ClassVar[Mapping[str, int]] = {}
     FRAME_FORMAT: ClassVar[FrameFormat] = "depth16"
 
     folder: Path

@@ -10,7 +10,7 @@ from a2j_jax.data import pipeline
 from a2j_jax.evaluation.scores import Scores
 from a2j_jax.files import MARK
 from a2j_jax.log import logger
-from a2j_jax.tracks import TrackRecord, TrackSpec
+from a2j_jax.tracks import PUBLISHED_FRAMES, TrackRecord, TrackSpec
 
 #: A name and its value.
 Fact = tuple[str, str]
@@ -66,10 +66,8 @@ def total_frames(track: TrackSpec, split: str, data_dir: str | Path | None = Non
     Raises:
         UserError: there is no such data set.
     """
-    from tfds_builders.build import DATASETS  # imports every builder
-
     name = split.split("[")[0]
-    known = [DATASETS[track.name].PUBLISHED_FRAMES.get(name, 0)] if track.name in DATASETS else []
+    known = [PUBLISHED_FRAMES.get(track.name, {}).get(name, 0)]
     if data_dir is not None:
         info = pipeline.find_dataset(data_dir, track).info
         metadata: Mapping[str, Any] = info.metadata or {}

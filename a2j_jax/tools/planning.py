@@ -29,10 +29,9 @@ from a2j_jax.runs import sharding
 from a2j_jax.runs.experiment import resolve
 from a2j_jax.runs.state import TrainState
 from a2j_jax.tools.tpu import GIB, Chip, Target
-from a2j_jax.tracks import TrackSpec
+from a2j_jax.tracks import PUBLISHED_FRAMES, TrackSpec
 from a2j_jax.training.optim import learning_rate_schedule, make_optimizer
 from a2j_jax.training.step import experiment_step
-from tfds_builders.build import DATASETS
 from tfds_builders.rendered import EMBEDDED
 
 _LARGEST_BATCH = 2**20
@@ -387,8 +386,8 @@ def _training_frames(config: Config) -> int | None:
     """Frames of an epoch; None: a custom data set, which need not be here."""
     if config.track in EMBEDDED:
         return config.data.train_frames
-    published = DATASETS.get(config.track)
-    return published.PUBLISHED_FRAMES["train"] if published else None
+    published = PUBLISHED_FRAMES.get(config.track)
+    return published["train"] if published else None
 
 
 def run_steps(config: Config, frames: int | None) -> int | None:

@@ -7,7 +7,7 @@ import pytest
 from scipy.io import loadmat
 
 from a2j_jax.errors import UnreadableFrame, UserError
-from a2j_jax.tracks import get_track
+from a2j_jax.tracks import PUBLISHED_FRAMES, get_track
 from tests.distributions import icvl as fixture
 from tests.distributions.drawing import draw_depth
 from tfds_builders.icvl import Icvl, is_rotated
@@ -105,7 +105,7 @@ def test_published_labels_come_out_as_published(official, tmp_path):
     frame.parent.mkdir(parents=True)
     frame.touch()
     split = Icvl(tmp_path).splits()["test"]
-    assert len(split) == Icvl.PUBLISHED_FRAMES["test"]
+    assert len(split) == PUBLISHED_FRAMES["icvl"]["test"]
     np.testing.assert_allclose(split.joints_uvd, published, atol=1e-4)
 
 

@@ -13,6 +13,7 @@ from scipy import io
 
 from a2j_jax.errors import UnreadableFrame, UserError
 from a2j_jax.skeletons import ITOP
+from a2j_jax.tracks import PUBLISHED_FRAMES
 from tests.distributions import itop as raw
 from tfds_builders import itop
 from tfds_builders.build import DATASETS, build_raw
@@ -73,7 +74,7 @@ def test_published_joints_project_into_the_published_boxes(official):
         folder = official / f"itop_{view}"
         xyz = io.loadmat(folder / f"itop_{view}_keypoints3D_test.mat")["keypoints3D"]
         boxes = io.loadmat(folder / f"itop_{view}_bndbox_test.mat")["FRbndbox_test"]
-        assert len(xyz) == ItopFront.PUBLISHED_FRAMES["test"]
+        assert len(xyz) == PUBLISHED_FRAMES["itop_front"]["test"]
         uvd, lost = itop.project(xyz.astype(np.float64), track)
         assert lost == 0
         inside = (uvd[..., :2] > boxes[:, None, :2] - 5) & (uvd[..., :2] < boxes[:, None, 2:] + 5)

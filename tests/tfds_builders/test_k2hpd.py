@@ -9,7 +9,7 @@ from scipy import io
 
 from a2j_jax.data import crops
 from a2j_jax.errors import UnreadableFrame, UserError
-from a2j_jax.tracks import get_track
+from a2j_jax.tracks import PUBLISHED_FRAMES, get_track
 from tests.distributions import k2hpd as raw
 from tfds_builders.k2hpd import K2hpd, read_annotations
 
@@ -209,7 +209,7 @@ def test_labels_are_compared_with_the_official_ones(tmp_path):
 def test_the_published_labels_have_the_published_frames(official):
     for split, variable in (("train", "keypointsTrain"), ("test", "keypointsTest")):
         labels = io.loadmat(official / "k2hpd" / f"k2hpd_keypoints_{split}.mat")[variable]
-        assert labels.shape == (K2hpd.PUBLISHED_FRAMES[split], 19, 2)
+        assert labels.shape == (PUBLISHED_FRAMES["k2hpd"][split], 19, 2)
 
 
 def test_spec(tmp_path):

@@ -8,7 +8,7 @@ from scipy.io import loadmat, savemat
 
 from a2j_jax import geometry
 from a2j_jax.errors import UnreadableFrame, UserError
-from a2j_jax.tracks import get_track
+from a2j_jax.tracks import PUBLISHED_FRAMES, get_track
 from tests.distributions import nyu as fixture
 from tfds_builders import nyu
 from tfds_builders.nyu import Nyu
@@ -108,7 +108,7 @@ def test_published_labels_come_out_as_published(official, tmp_path):
     fixture.write_labels(tmp_path / "test" / "joint_data.mat", three_views)
     (tmp_path / "test" / "depth_1_0000001.png").touch()
     split = Nyu(tmp_path).splits()["test"]
-    assert len(split) == Nyu.PUBLISHED_FRAMES["test"]
+    assert len(split) == PUBLISHED_FRAMES["nyu"]["test"]
     np.testing.assert_array_equal(split.joints_uvd, published.astype(np.float32))
     # Those labels and the authors' predictions agree: the 8.61 mm of the paper.
     predictions = np.loadtxt(official / "nyu_861_epoch32_UVD.txt").reshape(-1, 14, 3)
