@@ -21,7 +21,7 @@ from a2j_jax.runs.run_dir import (
 )
 from a2j_jax.track_files import TRACK_FILE
 from a2j_jax.tracks import TrackSpec
-from a2j_jax.weights.convert import say_initialised
+from a2j_jax.weights.convert import log_initialized
 
 
 class Restored(NamedTuple):
@@ -118,7 +118,7 @@ def variables_from(source: str | Path, variables: dict[str, Any]) -> dict[str, A
             "than this config's"
         )
     unused = sorted({name.split("/")[1] for name in there if name not in fresh})
-    say_initialised(f"{directory}, step {found.step}", len(fits), other, unused)
+    log_initialized(f"{directory}, step {found.step}", len(fits), other, unused)
     started: dict[str, Any] = unflatten_dict(
         {name: there[name] if name in fits else x for name, x in fresh.items()}, sep="/"
     )

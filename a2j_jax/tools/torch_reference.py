@@ -1,7 +1,7 @@
 """The official A2J network in PyTorch, to be timed beside ours: importing this module needs `torch`.
 
 Written from the paper (Fig. 2, Sec. 3.1) and the tensor names of the published checkpoints: it takes a state dict of
-those, and its answer is ours (tests/weights/test_official_speed_network.py).
+those, and its answer is ours (tests/tools/test_torch_reference.py).
 """
 
 from collections.abc import Callable

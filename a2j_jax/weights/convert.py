@@ -1,14 +1,11 @@
-"""Their key -> ours: which tensor of an official or ImageNet state dict is which of our variables.
+"""State dicts in the official or ImageNet naming <-> our variables, and the weights a run starts from.
 
-The two worlds differ in layout (OIHW against HWIO) and in the order of in-plane coordinates: the official
-offset head predicts (row, column), ours (u, v). This module and the official-format readers of predictions are
-the only places that know.
-
-State dicts in the official or ImageNet naming <-> our variables; all mismatches are reported at once.
-
-Weights a run starts from: a file in the official or ImageNet naming.
+One table says which tensor of theirs is which of ours. The two differ in layout (OIHW against HWIO) and in the order of
+in-plane coordinates: the official offset head predicts (row, column), ours (u, v). Only this module and the readers of
+official predictions know about it. All mismatches are reported at once.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -40,14 +37,6 @@ class Entry(NamedTuple):
     to_theirs: Transform
 
 
-def _summed_stem(x: np.ndarray) -> np.ndarray:
-    return _oihw_to_hwio(x).sum(axis=2, keepdims=True)
-
-
-def _shared_out_stem(x: np.ndarray) -> np.ndarray:
-    return _hwio_to_oihw((x / STEM_CHANNELS).repeat(STEM_CHANNELS, axis=2))
-
-
 def _same(x: np.ndarray) -> np.ndarray:
     return x
 
@@ -60,8 +49,16 @@ def _hwio_to_oihw(x: np.ndarray) -> np.ndarray:
     return x.transpose(3, 2, 0, 1)
 
 
+def _summed_stem(x: np.ndarray) -> np.ndarray:
+    return _oihw_to_hwio(x).sum(axis=2, keepdims=True)
+
+
+def _shared_out_stem(x: np.ndarray) -> np.ndarray:
+    return _hwio_to_oihw((x / STEM_CHANNELS).repeat(STEM_CHANNELS, axis=2))
+
+
 def _swap_row_column(x: np.ndarray) -> np.ndarray:
-    """Exchange the last axis's neighbouring pairs: (..., row, column, row, ...) <-> (..., u, v, u, ...)."""
+    """Exchange the last axis's neighboring pairs: (..., row, column, row, ...) <-> (..., u, v, u, ...)."""
     return x.reshape(*x.shape[:-1], -1, 2)[..., ::-1].reshape(x.shape)
 
 
@@ -91,8 +88,8 @@ def trunk_entries(
 ) -> Iterator[Entry]:
     """Rows of the trunk; with `prefix=""` in the naming of torchvision's and timm's ImageNet files.
 
-    Ours may keep the first convolution's three input channels, or one: their sum, which makes the same of a depth
-    image as the three make of the image repeated.
+    Our first convolution may have three input channels, or one: their sum, which makes the same of a depth image as the
+    three make of the image repeated.
     """
     block, counts = ARCHITECTURES[backbone]
     convolutions = 3 if block is Bottleneck else 2
@@ -122,18 +119,9 @@ def head_entries(ours: str, depth: int = 4) -> Iterator[Entry]:
     if ours != "offset_head":
         yield from _conv(f"{theirs}.output", ours, "output", bias=True)
         return
-    yield Entry(
-        f"{theirs}.output.weight",
-        ("params", ours, "output", "kernel"),
-        _offset_kernel_to_ours,
-        _offset_kernel_to_theirs,
-    )
-    yield Entry(
-        f"{theirs}.output.bias",
-        ("params", ours, "output", "bias"),
-        _swap_row_column,
-        _swap_row_column,
-    )
+    weight, bias = (("params", ours, "output", name) for name in ("kernel", "bias"))
+    yield Entry(f"{theirs}.output.weight", weight, _offset_kernel_to_ours, _offset_kernel_to_theirs)
+    yield Entry(f"{theirs}.output.bias", bias, _swap_row_column, _swap_row_column)
 
 
 def official_entries(
@@ -172,7 +160,7 @@ def variables_from_official(
 
     Args:
       state_dict: tensors by official name, any float dtype.
-      variables: freshly initialised variables of the model (or their shapes): what is expected.
+      variables: freshly initialized variables of the model (or their shapes): what is expected.
       backbone, joint_dims, head_depth: of that model.
       source: named in errors.
 
@@ -183,11 +171,9 @@ def variables_from_official(
       UserError: how many keys are missing, unexpected and misshapen, with the first of each, and what network
         the file looks like; or tensors that are not finite.
     """
-    expected = flatten_dict(dict(variables))
-    entries = official_entries(
-        backbone, joint_dims, head_depth, stem_channels=_stem_channels(expected)
-    )
-    return unflatten_dict(_convert(state_dict, entries, expected, source))
+    channels = _stem_channels(variables)
+    entries = official_entries(backbone, joint_dims, head_depth, stem_channels=channels)
+    return _filled(state_dict, entries, variables, source)
 
 
 def parts_from_official(
@@ -206,13 +192,12 @@ def parts_from_official(
     """
     shared = [head for head in HEADS if head in variables["params"]]
     others = tuple(f"{theirs}." for head, theirs in HEADS.items() if head not in shared)
-    expected = flatten_dict(dict(variables))
-    channels = _stem_channels(expected)
+    channels = _stem_channels(variables)
     entries = official_entries(
         backbone, head_depth=head_depth, heads=shared, stem_channels=channels
     )
     wanted = {key: x for key, x in state_dict.items() if not key.startswith(others)}
-    return unflatten_dict({**expected, **_convert(wanted, entries, expected, source)})
+    return _filled(wanted, entries, variables, source)
 
 
 def load_imagenet_trunk(
@@ -226,10 +211,8 @@ def load_imagenet_trunk(
 
     Heads stay as they are; the ImageNet classifier is dropped. Raises `UserError` as `variables_from_official`.
     """
-    expected = flatten_dict(dict(variables))
-    entries = list(trunk_entries(backbone, prefix="", stem_channels=_stem_channels(expected)))
-    loaded = _convert(state_dict, entries, expected, source)
-    return unflatten_dict({**expected, **loaded})
+    entries = trunk_entries(backbone, prefix="", stem_channels=_stem_channels(variables))
+    return _filled(state_dict, entries, variables, source)
 
 
 def imagenet_trunk(
@@ -239,7 +222,7 @@ def imagenet_trunk(
     backbone: str,
     source: str = "state dict",
 ) -> dict[str, np.ndarray]:
-    """The tensors of an ImageNet ResNet that a trunk starts from, in their own naming; args and errors as above."""
+    """The tensors of an ImageNet ResNet that a trunk starts from, in their own naming; arguments as above."""
     load_imagenet_trunk(state_dict, variables, backbone=backbone, source=source)
     return {key: np.ascontiguousarray(x) for key, x in state_dict.items() if not _is_ignored(key)}
 
@@ -248,58 +231,74 @@ def official_from_variables(
     variables: Mapping[str, Any], *, backbone: str, joint_dims: int, head_depth: int = 4
 ) -> dict[str, np.ndarray]:
     """Our variables as a state dict in the official naming; the inverse of `variables_from_official`."""
-    flat = flatten_dict(dict(variables))
-    entries = official_entries(backbone, joint_dims, head_depth, stem_channels=_stem_channels(flat))
+    flat, channels = flatten_dict(dict(variables)), _stem_channels(variables)
     return {
         entry.theirs: np.ascontiguousarray(entry.to_theirs(np.asarray(flat[entry.ours])))
-        for entry in entries
+        for entry in official_entries(backbone, joint_dims, head_depth, stem_channels=channels)
     }
 
 
-def _stem_channels(flat: Mapping[tuple[str, ...], Any]) -> int:
+def _stem_channels(variables: Mapping[str, Any]) -> int:
     """Input channels of our first convolution, (7, 7, channels, features)."""
-    channels: int = flat["params", "trunk", "conv1", "kernel"].shape[2]
+    channels: int = variables["params"]["trunk"]["conv1"]["kernel"].shape[2]
     return channels
 
 
-def _convert(
+def _filled(
     state_dict: Mapping[str, np.ndarray],
     entries: Iterable[Entry],
-    expected: Mapping[tuple[str, ...], Any],
+    variables: Mapping[str, Any],
     source: str,
-) -> dict[tuple[str, ...], np.ndarray]:
-    converted: dict[tuple[str, ...], np.ndarray] = {}
-    missing, misshapen, known = [], [], set()
+) -> dict[str, Any]:
+    """`variables` with the tensors of all entries; errors as `variables_from_official`."""
+    filled = flatten_dict(dict(variables))
+    wrong: dict[str, list[str]] = {"missing": [], "unexpected": [], "misshapen": []}
+    known: set[str] = set()
     for entry in entries:
         known.add(entry.theirs)
         if entry.theirs not in state_dict:
-            missing.append(entry.theirs)
+            wrong["missing"].append(entry.theirs)
             continue
         theirs = np.asarray(state_dict[entry.theirs])
         # Compared in their layout: a tensor of the wrong shape may not be transformable at all.
-        like_ours = np.broadcast_to(np.float32(0), tuple(expected[entry.ours].shape))
+        like_ours = np.broadcast_to(np.float32(0), tuple(filled[entry.ours].shape))
         wanted = entry.to_theirs(like_ours).shape
         if theirs.shape != wanted:
-            misshapen.append(f"{entry.theirs} is {theirs.shape}, expected {wanted}")
+            wrong["misshapen"].append(f"{entry.theirs} is {theirs.shape}, expected {wanted}")
         else:
-            converted[entry.ours] = np.ascontiguousarray(entry.to_ours(theirs))
-    unexpected = [key for key in state_dict if key not in known and not _is_ignored(key)]
-    if missing or unexpected or misshapen:
-        parts = {"missing": missing, "unexpected": unexpected, "misshapen": misshapen}
-        raise UserError(_mismatch_message(source, parts, looks_like(state_dict)))
-    _check_finite(state_dict, known, source)
-    return converted
+            filled[entry.ours] = np.ascontiguousarray(entry.to_ours(theirs))
+    wrong["unexpected"] = [key for key in state_dict if key not in known and not _is_ignored(key)]
+    if any(wrong.values()):
+        parts = [f"{len(keys)} {kind}: {_listed(keys)}" for kind, keys in wrong.items() if keys]
+        if found := looks_like(state_dict):
+            parts.append(f"the file looks like {found}")
+        raise UserError(
+            f"{source} does not fit this model; {'; '.join(parts)}; name the backbone, and the track if it is A2J, "
+            "that the weights were made for"
+        )
+    broken = [key for key in state_dict if key in known and not np.isfinite(state_dict[key]).all()]
+    if broken:
+        raise UserError(
+            f"{source}: {len(broken)} tensors hold NaN or infinity: {_listed(broken)}; the training "
+            "that wrote them has broken"
+        )
+    return unflatten_dict(filled)
 
 
 def looks_like(state_dict: Mapping[str, np.ndarray]) -> str:
-    """What network a state dict is of, in words, by its names and shapes; "" where that is not clear."""
-    prefix = OFFICIAL_TRUNK_PREFIX
+    """What network a state dict is of, in words, by its names and shapes; "" where that is unclear."""
     heads = f"{HEADS['proposal_head']}.output.weight"
-    if heads not in state_dict:
-        prefix = ""
+    prefix = OFFICIAL_TRUNK_PREFIX if heads in state_dict else ""
     if f"{prefix}conv1.weight" not in state_dict:
         return ""
-    backbone = _backbone(state_dict, f"{prefix}layer")
+
+    def has(block: str) -> bool:
+        return f"{prefix}layer{block}.weight" in state_dict
+
+    if has("1.0.conv3"):  # three convolutions in a block
+        backbone = "resnet50" if has("3.5.conv3") and not has("3.6.conv3") else "a deeper ResNet"
+    else:
+        backbone = "resnet34" if has("1.2.conv2") else "resnet18"
     if not prefix:
         return f"a {backbone} without A2J's heads"
     outputs = np.shape(state_dict[heads])[:1] or (0,)
@@ -310,35 +309,8 @@ def looks_like(state_dict: Mapping[str, np.ndarray]) -> str:
     return f"A2J of {joints} joints in {'3D' if deep else '2D'} with {backbone}"
 
 
-def _backbone(state_dict: Mapping[str, np.ndarray], layer: str) -> str:
-    def has(block: str) -> bool:
-        return f"{layer}{block}.weight" in state_dict
-
-    if has("1.0.conv3"):  # three convolutions in a block
-        return "resnet50" if has("3.5.conv3") and not has("3.6.conv3") else "a deeper ResNet"
-    return "resnet34" if has("1.2.conv2") else "resnet18"
-
-
-def _check_finite(state_dict: Mapping[str, np.ndarray], known: set[str], source: str) -> None:
-    broken = [key for key in state_dict if key in known and not np.isfinite(state_dict[key]).all()]
-    if broken:
-        raise UserError(
-            f"{source}: {len(broken)} tensors hold NaN or infinity: {_listed(broken)}; the training "
-            "that wrote them has broken"
-        )
-
-
 def _is_ignored(key: str) -> bool:
     return key.startswith(CLASSIFIER) or key.endswith(IGNORED_SUFFIX)
-
-
-def _mismatch_message(source: str, parts: Mapping[str, list[str]], found: str) -> str:
-    said = [f"{source} does not fit this model"]
-    said += [f"{len(keys)} {title}: {_listed(keys)}" for title, keys in parts.items() if keys]
-    if found:
-        said.append(f"the file looks like {found}")
-    said.append("name the backbone, and the track if it is A2J, that the weights were made for")
-    return "; ".join(said)
 
 
 def _listed(items: list[str]) -> str:
@@ -348,24 +320,23 @@ def _listed(items: list[str]) -> str:
 def initial_variables(
     source: str, variables: dict[str, Any], *, backbone: str, head_depth: int
 ) -> dict[str, Any]:
-    """Fill `variables` from a file: an A2J network, or an ImageNet trunk; says what was taken and what was not.
-
-    Which of the two a file is shows in its names.
+    """Fill `variables` from a file, an A2J network or an ImageNet trunk by its names; logs what was taken and what not.
 
     Args:
       source: `.pth`, `.safetensors` or `.npz`.
-      variables: freshly initialised {"params", "batch_stats"} of any network of ours.
+      variables: freshly initialized {"params", "batch_stats"} of any network of ours.
       backbone, head_depth: of that network.
 
     Returns:
-      The same tree; every tensor that the file has is its, float32, the others as they came.
+      The same tree: every tensor that the file has is its, float32, the others as they came.
 
     Raises:
       UserError: a file that cannot be read or does not fit.
     """
     loaded, there, unused = _loaded(source, variables, backbone, head_depth)
-    left = names_below(variables, set(variables["params"]) - {"trunk"} - set(there))
-    say_initialised(source, len(flatten_dict(variables)) - len(left), left, unused)
+    names, taken = list(flatten_dict(variables, sep="/")), {"trunk", *there}
+    left = [name for name in names if name.split("/")[1] not in taken]
+    log_initialized(source, len(names) - len(left), left, unused)
     return loaded
 
 
@@ -377,7 +348,7 @@ def check_weights(source: str, variables: Any, *, backbone: str, head_depth: int
 def _loaded(
     source: str, variables: dict[str, Any], backbone: str, head_depth: int
 ) -> tuple[dict[str, Any], list[str], list[str]]:
-    """Filled variables, A2J's heads that the file has, and what of the file has no use."""
+    """Filled variables, A2J's heads that the file has, and the parts of the file that are not used."""
     if not local_path(source).exists():
         raise UserError(
             f"--config.model.init_from: weights file not found: {source}; docs/weights.md has the two commands "
@@ -391,35 +362,25 @@ def _loaded(
         )
     else:
         loaded = load_imagenet_trunk(state_dict, variables, backbone=backbone, source=source)
-    ours = set(variables["params"])
-    unused = [head for head in there if head not in ours]
+    unused = [head for head in there if head not in variables["params"]]
     if any(key.startswith(CLASSIFIER) for key in state_dict):
         unused.append("ImageNet's classifier (fc)")
     return loaded, there, unused
 
 
-def names_below(variables: Mapping[str, Any], modules: Iterable[str]) -> list[str]:
-    """Names ("params/depth_head/output/bias") of the variables of some modules."""
-    chosen = set(modules)
-    return [name for name in flatten_dict(dict(variables), sep="/") if name.split("/")[1] in chosen]
-
-
-def say_initialised(source: str, taken: int, left: Iterable[str], unused: Iterable[str]) -> None:
-    """What a run starts with.
+def log_initialized(source: str, taken: int, left: Iterable[str], unused: Iterable[str]) -> None:
+    """Log what a run starts with.
 
     Args:
       source: the file or folder.
       taken: number of tensors that come from it.
-      left: names of ours that it does not have: they stay as initialised.
-      unused: what it has beside.
+      left: names of ours that it does not have ("params/depth_head/output/bias"): they stay as initialized.
+      unused: parts of it that are not used.
     """
-    said = f"initialized from {source}: {taken} tensors"
-    heads: dict[str, int] = {}
-    for name in left:
-        head = name.split("/")[1]
-        heads[head] = heads.get(head, 0) + 1
+    text = f"initialized from {source}: {taken} tensors"
+    heads = Counter(name.split("/")[1] for name in left)
     if heads:
         listed = ", ".join(f"{head} ({count} tensors)" for head, count in sorted(heads.items()))
-        said += f"; no tensors that fit, left as initialized: {listed}"
+        text += f"; no tensors that fit, left as initialized: {listed}"
     dropped = ", ".join(unused)
-    logger.info(said + (f"; not used: {dropped}" if dropped else ""))
+    logger.info(text + (f"; not used: {dropped}" if dropped else ""))

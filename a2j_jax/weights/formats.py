@@ -1,4 +1,4 @@
-"""Reading state dicts from disk without ever executing what is in them."""
+"""State dicts on disk, read without ever executing anything in them."""
 
 import re
 import zipfile
@@ -24,7 +24,7 @@ _EXPECTED = (
     "torch.save(net.state_dict(), path) writes it"
 )
 # What `DataParallel` and `torch.compile` put before the name of each tensor they wrap.
-_WRAPPERS = re.compile(r"^module\.|(?:^|(?<=\.))_orig_mod\.")
+_WRAPPERS = re.compile(r"^(?:module\.|_orig_mod\.)+|(?<=\.)_orig_mod\.")
 
 
 def read_state_dict(path: str | Path) -> dict[str, np.ndarray]:
@@ -59,20 +59,13 @@ def read_state_dict(path: str | Path) -> dict[str, np.ndarray]:
         ) from error
     if not tensors:
         raise UserError(f"{path}: holds no tensors at all; expected the weights of a network")
-    named = {_unwrapped(name): tensor for name, tensor in tensors.items()}
+    named = {_WRAPPERS.sub("", name): tensor for name, tensor in tensors.items()}
     if len(named) < len(tensors):
         raise UserError(f"{path}: holds tensors both with and without a prefix like module.")
     try:
         return {k: np.asarray(x).astype(np.float32, copy=False) for k, x in named.items()}
     except (TypeError, ValueError) as error:
         raise UserError(f"{path}: expected tensors of numbers ({error})") from error
-
-
-def _unwrapped(name: str) -> str:
-    """A tensor's name without the prefixes of wrappers, in whatever order they are."""
-    while (shorter := _WRAPPERS.sub("", name)) != name:
-        name = shorter
-    return name
 
 
 def write_state_dict(
@@ -166,14 +159,7 @@ _DAMAGED = (
     *(UnpicklingError, RuntimeError, ValueError, TypeError, AttributeError),  # of PyTorch
     *(zipfile.BadZipFile, zlib.error, NotImplementedError),  # of a damaged archive
 )
-_UNREADABLE = (
-    OSError,
-    ValueError,
-    EOFError,
-    KeyError,
-    NotImplementedError,
-    SafetensorError,
-)
+_UNREADABLE = (OSError, ValueError, EOFError, KeyError, NotImplementedError, SafetensorError)
 _READERS: dict[str, Callable[[Path], dict[str, np.ndarray]]] = {
     ".safetensors": load_file,
     ".npz": read_npz,

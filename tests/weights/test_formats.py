@@ -18,6 +18,8 @@ TENSORS = {
     "Backbone.model.bn1.bias": np.arange(4.0),
     "scalar": np.array(2.5),
 }
+
+
 TENSORS = {name: tensor.astype(np.float32) for name, tensor in TENSORS.items()}
 
 
