@@ -34,13 +34,13 @@ def test_authors_nyu_files(official: Path) -> None:
 
 
 def test_authors_labels_of_every_track(official: Path) -> None:
-    files = {
-        "icvl": ("icvl/icvl_keypointsUVD_test.mat", (1596, 16, 3)),
-        "itop_front": ("itop_side/itop_side_keypoints3D_test.mat", (4863, 15, 3)),
-        "itop_top": ("itop_top/itop_top_keypoints3D_test.mat", (4863, 15, 3)),
-        "k2hpd": ("k2hpd/k2hpd_keypoints_test.mat", (39732, 19, 2)),
-    }
-    for name, (file, shape) in files.items():
+    for name, file, shape in (
+        ("icvl", "icvl/icvl_keypointsUVD_test.mat", (1596, 16, 3)),
+        ("itop_front", "itop_side/itop_side_keypoints3D_test.mat", (4863, 15, 3)),
+        ("itop_top", "itop_top/itop_top_keypoints3D_test.mat", (4863, 15, 3)),
+        ("k2hpd", "k2hpd/k2hpd_keypoints_test.mat", (39732, 19, 2)),
+        ("k2hpd", "k2hpd/k2hpd_keypoints_train.mat", (55943, 19, 2)),
+    ):
         track = get_track(name)
         joints = read_joints(official / file, track).joints_uvd
         assert joints.shape == shape
@@ -51,28 +51,21 @@ def test_authors_labels_of_every_track(official: Path) -> None:
             assert 100 < np.median(joints[..., 2]) < 4000, name  # mm
 
 
-def test_itop_labels_are_xyz_in_metres_and_its_predictions_uvd_in_metres(tmp_path: Path) -> None:
-    uvd = np.random.default_rng(1).uniform([10, 10, 2000], [300, 200, 3500], (4, 15, 3))
-    assert ITOP.camera is not None
-    xyz_m = geometry.uvd_to_xyz(uvd, ITOP.camera) / 1000
-    savemat(tmp_path / "labels.mat", {"keypoints3D": xyz_m})
-    savemat(tmp_path / "predictions.mat", {"resultUVD": uvd * [1, 1, 1e-3]})
-    for name in ("labels.mat", "predictions.mat"):
-        np.testing.assert_allclose(read_joints(tmp_path / name, ITOP).joints_uvd, uvd)
-
-
-def test_labels_of_itop_as_text_in_metres(tmp_path: Path) -> None:
+def test_itop_is_xyz_or_uvd_in_meters(tmp_path: Path) -> None:
+    """As its labels and the authors' predictions are."""
     uvd = np.random.default_rng(1).uniform([10, 10, 2000], [300, 200, 3500], (4, 15, 3))
     assert ITOP.camera is not None
     for name, values in {
-        "xyz": geometry.uvd_to_xyz(uvd, ITOP.camera) / 1000,
-        "uvd": uvd * [1, 1, 1e-3],
+        "keypoints3D": geometry.uvd_to_xyz(uvd, ITOP.camera) / 1000,
+        "resultUVD": uvd * [1, 1, 1e-3],
         "mm": uvd,
     }.items():
+        savemat(tmp_path / f"{name}.mat", {name: values})
         np.savetxt(tmp_path / f"{name}.txt", values.reshape(4, -1), fmt="%.12g")
-        joints = read_joints(tmp_path / f"{name}.txt", ITOP)
-        np.testing.assert_allclose(joints.joints_uvd, uvd, rtol=1e-8)
-        assert bool(joints.notes) == (name != "mm")
+        for suffix in (".mat", ".txt"):
+            joints = read_joints(tmp_path / f"{name}{suffix}", ITOP)
+            np.testing.assert_allclose(joints.joints_uvd, uvd, rtol=1e-8)
+            assert bool(joints.notes) == (name != "mm")
 
 
 def test_text_with_everything_in_the_way(tmp_path: Path) -> None:
@@ -105,11 +98,6 @@ def test_matlab_arrays_of_other_shapes_and_kinds(tmp_path: Path) -> None:
     savemat(tmp_path / "unsaid.mat", {"keypoints3D": geometry.uvd_to_xyz(hand, NYU.camera)})
     with pytest.raises(UserError, match=r"unsaid\.mat: .*look like camera coordinates"):
         read_joints(tmp_path / "unsaid.mat", NYU)
-
-
-def test_labels_of_the_k2hpd_training_split(official: Path) -> None:
-    joints = read_joints(official / "k2hpd" / "k2hpd_keypoints_train.mat", K2HPD)
-    assert joints.joints_uvd.shape == (55943, 19, 2)
 
 
 @pytest.mark.parametrize("frames", [5, 1])
@@ -151,12 +139,6 @@ def test_rows_are_put_in_dataset_order(tmp_path: Path) -> None:
     back = read_joints(tmp_path / "p.npz", NYU)
     np.testing.assert_array_equal(back.joints_uvd, UVD)
     np.testing.assert_array_equal(back.index, np.arange(5))
-
-
-def test_2d_tracks(tmp_path: Path) -> None:
-    uv = np.random.default_rng(3).uniform(0, 200, (3, 19, 2))
-    write_joints(tmp_path / "p.npz", JointSet(uv))
-    np.testing.assert_array_equal(read_joints(tmp_path / "p.npz", K2HPD).joints_uvd, uv)
 
 
 def text(rows: list[list[str]]) -> str:

@@ -372,20 +372,24 @@ def test_names_are_joined_with_those_of_the_data_set(
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "names", "said"),
     [
-        ("a/0.png\nc/9.png\nc/8.png\n", r"list\.txt: 2 of its names .* 5 frames .* 'c/9\.png'"),
-        ("image_D00000002.png\n", r"1 of its names .* 'image_D00000002\.png'"),
-        ("0.png\n", r"list\.txt: frame '0\.png' may be .*'a/0\.png' .*'b c/0\.png'"),
-        ("7\na/0.png\n", "1 of its names .* '7'"),
-        ("-1\n", "names .* '-1'"),
+        ("a/0.png\nc/9.png\nc/8.png\n", NAMES, r"2 of its names .* 5 frames .* 'c/9\.png'"),
+        ("image_D00000002.png\n", NAMES, r"1 of its names .* 'image_D00000002\.png'"),
+        ("0.png\n", NAMES, r"frame '0\.png' may be .*'a/0\.png' .*'b c/0\.png'"),
+        ("7\na/0.png\n", NAMES, "1 of its names .* '7'"),
+        ("-1\n", NAMES, "names .* '-1'"),
+        ("", None, "is empty"),
+        ("a.png 1 2\n", None, "line begins with 'a.png'"),
+        ("-1\n", None, "a number from 0"),
+        ("9" * 40, None, "a number from 0"),
+        ("٣\n", None, "a number from 0"),
     ],
 )
-def test_names_of_no_frame_are_refused(tmp_path: Path, text: str, said: str) -> None:
+def test_lists_of_no_frames_are_refused(tmp_path: Path, text: str, names: Any, said: str) -> None:
     (tmp_path / "list.txt").write_text(text)
-    lists = read_subsets({"some": tmp_path / "list.txt"})
-    with pytest.raises(UserError, match=said):
-        frame_numbers(lists, np.arange(5), NAMES)
+    with pytest.raises(UserError, match=rf"list\.txt: .*{said}"):
+        frame_numbers(read_subsets({"some": tmp_path / "list.txt"}), np.arange(5), names)
 
 
 def test_a_listed_frame_that_cannot_be_read_is_left_out(tmp_path: Path) -> None:
@@ -395,22 +399,6 @@ def test_a_listed_frame_that_cannot_be_read_is_left_out(tmp_path: Path) -> None:
     assert found["some"].tolist() == [1]
     with pytest.raises(UserError, match=r"'a/0\.png'"):
         frame_numbers(lists, np.arange(1, 5), NAMES[1:])
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("", "is empty"),
-        ("a.png 1 2\n", "line begins with 'a.png'"),
-        ("-1\n", "a number from 0"),
-        ("9" * 40, "a number from 0"),
-        ("٣\n", "a number from 0"),
-    ],
-)
-def test_other_lists_are_refused(tmp_path: Path, text: str, said: str) -> None:
-    (tmp_path / "list.txt").write_text(text)
-    with pytest.raises(UserError, match=said):
-        frame_numbers(read_subsets({"seen": tmp_path / "list.txt"}), np.arange(3), None)
 
 
 def test_a_subset_is_scored_by_frame_number() -> None:

@@ -41,14 +41,6 @@ def test_authors_nyu_prediction_scores_8_61_mm(official: Path) -> None:
     assert scores.success_rate[40.0] == pytest.approx(0.9094, abs=5e-5)
 
 
-def test_authors_itop_prediction_has_88_percent_within_10_cm(official: Path) -> None:
-    track = get_track("itop_front")
-    predicted = read_joints(official / "itop_side_88.mat", track)
-    labels = read_joints(official / "itop_side" / "itop_side_keypoints3D_test.mat", track)
-    errors = score_joint_sets(predicted, labels, track).errors
-    assert (errors < 100).mean() == pytest.approx(0.88018, abs=5e-6)
-
-
 def test_json_has_the_contracted_keys_and_is_json() -> None:
     errors = np.full((3, 14), 15.0)
     errors[:, 5] = np.nan
