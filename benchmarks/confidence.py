@@ -1,8 +1,8 @@
-"""What `confidence` is worth: how it orders the joints of a test split by their error.
+"""How well `confidence` orders the joints of a test split by their error.
 
     python benchmarks/confidence.py --checkpoint runs/quickstart --data_dir data
 
-Spearman's rank correlation: -1 where more confidence always means less error, 0 where it says nothing.
+Spearman's rank correlation: -1 where more confidence always means less error, 0 where it is uninformative.
 """
 
 import argparse
@@ -14,6 +14,7 @@ from scipy.stats import spearmanr
 
 from a2j_jax import log
 from a2j_jax.data import pipeline
+from a2j_jax.evaluation import tables
 from a2j_jax.evaluation.evaluate import evaluate_batches
 from a2j_jax.inference.predict import make_predict_fn, place_variables
 from a2j_jax.runs.load import restore
@@ -23,6 +24,7 @@ PARTS = 5
 
 
 def main() -> None:
+    """Predicts a split and prints one table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -50,22 +52,21 @@ def print_table(errors: NDArray[np.float64], confidence: NDArray[np.float64], sp
     labelled = np.isfinite(errors)
     error, sure = errors[labelled], confidence[labelled]
     per_frame = spearmanr(confidence.mean(1), np.nanmean(errors, axis=1)).statistic
-    table = log.PlainTable(title=f"{len(errors):,} frames of {split}, {len(error):,} joints")
-    for column in ("joints", "confidence", "mean error", "median error"):
-        table.add_column(column, justify="right")
-    for part in np.array_split(np.argsort(sure), PARTS):
-        table.add_row(
-            f"{len(part):,}",
+    rows = tuple(
+        (
             f"{sure[part[0]]:.2f} to {sure[part[-1]]:.2f}",
+            f"{len(part):,}",
             f"{error[part].mean():.1f}",
             f"{np.median(error[part]):.1f}",
         )
-    console = Console()
-    log.print_table(table, console)
-    console.print(
+        for part in np.array_split(np.argsort(sure), PARTS)
+    )
+    title = f"{len(errors):,} frames of {split}, {len(error):,} joints"
+    columns = ("confidence", "joints", "mean error", "median error")
+    tables.print_table(tables.Table(title, columns, rows), Console())
+    print(
         f"Spearman's rank correlation of confidence and error: joints {spearmanr(sure, error).statistic:.2f}, "
-        f"frame means {per_frame:.2f}",
-        soft_wrap=True,
+        f"frame means {per_frame:.2f}"
     )
 
 

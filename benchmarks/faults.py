@@ -23,8 +23,8 @@ from pathlib import Path
 import jax
 from rich.console import Console
 
-from a2j_jax import log
 from a2j_jax.config import Config
+from a2j_jax.evaluation.tables import Table, print_table
 from a2j_jax.log import log_to_terminal, logger
 from tests import faults, tiny
 from tfds_builders.build import build
@@ -154,12 +154,7 @@ def measure(workdir: Path, trials: int, rng: random.Random) -> None:
     build("synthetic_hand", workdir / "data", crop_size=tiny.SIZE, **tiny.FRAMES)
     config = faults.config(workdir / "data", STEPS_PER_TRIAL * trials)
     peaceful, few = workdir / "in_peace", -(-trials // 4)
-    table = log.PlainTable(
-        title=f"{config.optim.steps} steps of the smallest experiment, {platform.machine()}, "
-        f"jax {jax.__version__}"
-    )
-    for column in ("what was done to the run", "times", "steps done again", "lost", "minutes"):
-        table.add_column(column, justify="left" if column[0] in "wl" else "right")
+    rows: list[tuple[str, ...]] = []
 
     def part(name: str, folder: Path = workdir) -> Part:
         return Part(config, folder / name, peaceful, rng)
@@ -168,12 +163,12 @@ def measure(workdir: Path, trials: int, rng: random.Random) -> None:
         lost, minutes = done.finish(), f"{(time.monotonic() - began) / 60:.1f}"
         for row, (what, times) in enumerate(done.times.items()):
             shown = str(done.again[what]) if what in done.again else ""
-            table.add_row(what, str(times), shown, *((lost, minutes) if row == 0 else ("", "")))
+            rows.append((what, str(times), shown, *((lost, minutes) if row == 0 else ("", ""))))
 
     began = time.monotonic()
     with faults.Start(config, peaceful) as start:
         assert start.end().status == 0, start.said()
-    table.add_row("nothing", "1", "0", "", f"{(time.monotonic() - began) / 60:.1f}")
+    rows.append(("nothing", "1", "0", "", f"{(time.monotonic() - began) / 60:.1f}"))
     for do, count in ((kill, trials), (stop, 2 * few)):
         began, run = time.monotonic(), part(do.__name__)
         do(run, count)
@@ -185,11 +180,16 @@ def measure(workdir: Path, trials: int, rng: random.Random) -> None:
             fill_disk(run, 3 * few, disk)
             report(run, began)
     except PermissionError as error:
-        table.add_row("disk full", f"not run: {error}", "", "", "")
+        rows.append(("disk full", f"not run: {error}", "", "", ""))
         run = part("limited")
         limit_files(run, few)
         report(run, began)
-    log.print_table(table, Console())
+    title = (
+        f"{config.optim.steps} steps of the smallest experiment, {platform.machine()}, "
+        f"jax {jax.__version__}"
+    )
+    columns = ("what was done to the run", "times", "steps done again", "lost", "minutes")
+    print_table(Table(title, columns, tuple(rows)), Console())
 
 
 if __name__ == "__main__":

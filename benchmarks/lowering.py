@@ -1,4 +1,4 @@
-"""What the CPU's own lowering of 1x1 convolutions and max pooling is worth: milliseconds of a training step.
+"""Time saved in a training step by the CPU's own lowering of 1x1 convolutions and max pooling.
 
     python benchmarks/lowering.py --backbone resnet50 --crop_size 96 --batch_size 8
 
@@ -16,7 +16,7 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from a2j_jax import log
+from a2j_jax.evaluation.tables import Table, print_table
 from a2j_jax.losses import a2j_losses
 from a2j_jax.models import layers
 from a2j_jax.models.a2j import A2J, init_variables
@@ -37,7 +37,6 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=10)
     arguments = parser.parse_args()
 
-    on_cpu = jax.default_backend() == "cpu"
     choices: dict[str, Callable[[], bool]] = {"own": lambda: True, "native": lambda: False}
     runs = {name: step_of(arguments, choice) for name, choice in choices.items()}
     times: dict[str, list[float]] = {name: [] for name in runs}
@@ -48,18 +47,21 @@ def main() -> None:
             times[name].append(time.perf_counter() - started)
 
     medians = {name: 1e3 * statistics.median(values) for name, values in times.items()}
-    table = log.PlainTable(
-        title=f"{arguments.backbone}, width {arguments.width}, {arguments.batch_size} x "
+    title = (
+        f"{arguments.backbone}, width {arguments.width}, {arguments.batch_size} x "
         f"{arguments.crop_size} px, {jax.devices()[0].device_kind}, {platform.machine()}, "
         f"jax {jax.__version__}"
     )
-    for column in ("lowering", "ms per training step", "relative"):
-        table.add_column(column)
-    for name, value in medians.items():
-        used = name == ("own" if on_cpu else "native")
-        label = f"{name} (used here)" if used else name
-        table.add_row(label, f"{value:.1f}", f"{value / medians['native']:.2f}")
-    log.print_table(table, Console())
+    used = "own" if jax.default_backend() == "cpu" else "native"
+    rows = tuple(
+        (
+            f"{name} (used here)" if name == used else name,
+            f"{value:.1f}",
+            f"{value / medians['native']:.2f}",
+        )
+        for name, value in medians.items()
+    )
+    print_table(Table(title, ("lowering", "ms per training step", "relative"), rows), Console())
 
 
 def step_of(arguments: argparse.Namespace, is_cpu: Callable[[], bool]) -> Callable[[], None]:

@@ -1,11 +1,11 @@
-"""What a network trained on rendered hands does on a labelled real frame of NYU, beside the authors' prediction.
+"""Errors of a network trained on rendered hands on a labeled real frame of NYU, beside the authors' prediction.
 
     python benchmarks/synthetic_to_real.py --checkpoint runs/quickstart --frame depth_1_0000001.png \
         --center center.txt --labels labels.txt --official prediction.txt --out overlay.png \
         --shift 8,0,0 --shift 0,8,0 --shift 0,0,20
 
-Text files hold uvd triples (px px mm): one centre, 14 labels, 14 predicted joints, in NYU's order. Every --shift
-moves the centre by so much and predicts again: how much the answer hangs on where one says to look.
+Text files hold uvd triples (px px mm): one center, 14 labels, 14 predicted joints, in NYU's order. Every --shift
+moves the center by so much and predicts again, to show how sensitive the prediction is to it.
 """
 
 import argparse
@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from a2j_jax import log, pictures
+from a2j_jax import pictures
 from a2j_jax.cli.arguments import join_negative_numbers, numbers
 from a2j_jax.evaluation.metrics import joint_errors
+from a2j_jax.evaluation.tables import ABSENT, Table, print_table
 from a2j_jax.geometry import uvd_to_xyz
 from a2j_jax.inference.frame_files import FilePrediction, predict_files
 from a2j_jax.inference.predictor import Predictor
@@ -26,7 +27,7 @@ from a2j_jax.synthetic.hand import hand_to_nyu14
 from a2j_jax.tracks import get_track
 
 NYU = get_track("nyu")
-OFFICIAL, AT_CENTER = "official A2J", "every joint at the centre"
+OFFICIAL, AT_CENTER = "official A2J", "every joint at the center"
 TILE_INCHES = 4.0
 
 
@@ -66,10 +67,10 @@ def parse() -> argparse.Namespace:
         "--shift",
         type=numbers(3, "DU,DV,DD"),
         action="append",
-        help="of the centre, px px mm; repeat it",
+        help="of the center, px px mm; repeat it",
     )
     parser.add_argument(
-        "--out", help="PNG or SVG: each prediction in colour over the labels in black"
+        "--out", help="PNG or SVG: each prediction in color over the labels in black"
     )
     return parser.parse_args(join_negative_numbers(sys.argv[1:]))
 
@@ -89,34 +90,27 @@ def errors_mm(uvd: NDArray[np.float64], labels: NDArray[np.float64]) -> NDArray[
 def print_joints(
     title: str, errors: dict[str, NDArray[np.float64]], corresponding: NDArray[np.bool_]
 ) -> None:
-    table = log.PlainTable(title=f"{title}: error in mm")
-    table.add_column("joint")
-    for name in errors:
-        table.add_column(name, justify="right")
+    rows = []
     for k, joint in enumerate(NYU.skeleton.joints):
         cells = [
-            f"{e[k]:.1f}" if corresponding[k] or name == OFFICIAL else "–"
+            f"{e[k]:.1f}" if corresponding[k] or name == OFFICIAL else ABSENT
             for name, e in errors.items()
         ]
-        table.add_row(joint, *cells)
-    table.add_section()
-    table.add_row(
-        f"mean of the {corresponding.sum()} corresponding",
-        *(f"{e[corresponding].mean():.2f}" for e in errors.values()),
-    )
-    log.print_table(table, Console())
+        rows.append((joint, *cells))
+    means = [f"{e[corresponding].mean():.2f}" for e in errors.values()]
+    rows.append((f"mean of the {corresponding.sum()} corresponding", *means))
+    columns, strong = ("joint", *errors), frozenset({len(rows) - 1})
+    print_table(Table(f"{title}: error in mm", columns, tuple(rows), strong), Console())
 
 
 def print_shifts(errors: dict[tuple[float, ...], NDArray[np.float64]]) -> None:
-    """Errors of the corresponding joints by what the centre was moved by."""
-    table = log.PlainTable(title="the same with the centre moved")
-    for column in ("u px", "v px", "d mm", "mean mm", "worst mm"):
-        table.add_column(column, justify="right")
-    for shift, error in errors.items():
-        table.add_row(
-            *(f"{value:+g}" for value in shift), f"{error.mean():.1f}", f"{error.max():.1f}"
-        )
-    log.print_table(table, Console())
+    """Errors of the corresponding joints by the shift of the center."""
+    rows = tuple(
+        (*(f"{value:+g}" for value in shift), f"{error.mean():.1f}", f"{error.max():.1f}")
+        for shift, error in errors.items()
+    )
+    columns = ("u px", "v px", "d mm", "mean mm", "worst mm")
+    print_table(Table("the same with the center moved", columns, rows), Console())
 
 
 def draw(
@@ -143,9 +137,8 @@ def draw(
     ]
     if official is not None:
         tiles.append((tile(official, "official A2J, over labels"), NYU.skeleton))
-    figure = pictures.new_figure(TILE_INCHES * len(tiles), TILE_INCHES)
-    for number, (one, skeleton) in enumerate(tiles):
-        axes = figure.add_axes(((number + 0.02) / len(tiles), 0.01, 0.96 / len(tiles), 0.92))
+    figure, grid = pictures.tile_grid(1, len(tiles), TILE_INCHES, 0.06, above=0.2)
+    for axes, (one, skeleton) in zip(grid.flat, tiles, strict=True):
         pictures.draw_tile(axes, one, skeleton, TILE_INCHES / 2)
     pictures.save_figure(figure, out)
 

@@ -49,7 +49,7 @@ def test_synthetic_to_real(
     assert list(shifts) == [("+0", "+0", "+0"), ("+0", "+8", "+0"), ("-4", "+0", "+20")]
     assert len(set(shifts.values())) == 3
     with Image.open(tmp_path / "out.png") as picture:
-        assert picture.width == pytest.approx(3 * picture.height, abs=3)
+        assert 2.8 < picture.width / picture.height < 3
 
 
 def test_confidence(capsys: pytest.CaptureFixture[str]) -> None:
