@@ -8,6 +8,7 @@ import io
 import multiprocessing
 import os
 import shutil
+import stat
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -410,9 +411,15 @@ def _remove_leftovers(folder: Path) -> None:
     """Removes the temporary folders of this data set that dead builds have left.
 
     Raises:
-      UserError: one cannot be removed: a link, or another user's.
+      UserError: one is no folder but a link, belongs to another user, or cannot be removed.
     """
     for leftover in _temporary(folder):
+        found = leftover.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+            raise UserError(
+                f"{leftover}: is a symbolic link or belongs to another user, where a build keeps its temporary "
+                "files; remove it, or name another --data_dir"
+            )
         try:
             shutil.rmtree(leftover)
         except OSError as error:

@@ -38,6 +38,7 @@ from a2j_jax.data.depth_files import NEAREST_MM, DepthFile, check_depth_unit, re
 from a2j_jax.errors import UnreadableFrame, UserError, did_you_mean, printable
 from a2j_jax.files import path_inside, read_contents, read_json
 from a2j_jax.geometry import Float64
+from a2j_jax.log import logger
 from a2j_jax.track_files import TRACK_FILE, check_keys
 from a2j_jax.tracks import ALL_SPLITS, USUAL_SPLITS, TrackSpec, get_track
 from tfds_builders import raw_files
@@ -375,6 +376,10 @@ def _csv_lines(path: Path) -> list[tuple[int, list[str]]]:
         if not all(cell.isdecimal() for cell in cells):
             raise UserError(
                 f"{path}: column {column + 1} has no name, but holds {printable(min(cells), 40)!r}; name it"
+            )
+        if cells:
+            logger.info(
+                f"note: {path.name}: column {column + 1} has no name and holds row numbers: ignored"
             )
     return [
         (number, [cell for column, cell in enumerate(line) if column not in unnamed])

@@ -154,6 +154,17 @@ class ItopFront(RawDataset):
         """See `RawDataset.spec`."""
         return {"view": self.VIEW}
 
+    def hint(self) -> str:
+        """See `RawDataset.hint`: the folder may hold the other view."""
+        other = ItopTop if self.VIEW == ItopFront.VIEW else ItopFront
+        names = [path.name.lower() for path in self.folder.glob("*")]
+        views = {v for v in (self.VIEW, other.VIEW) for n in names if n.startswith(f"itop_{v}_")}
+        return (
+            f" (there are files of the other view: track {other.TRACK})"
+            if views == {other.VIEW}
+            else ""
+        )
+
 
 class ItopTop(ItopFront):
     """The same of the view from above."""

@@ -111,8 +111,14 @@ class RawDataset(ABC):
         found = {name: self.index(name) for name in ("train", "test")}
         there = {name: split for name, split in found.items() if split is not None}
         if not there:
-            raise UserError(f"{self.folder}: no split of this data set found there", self.DOWNLOAD)
+            raise UserError(
+                f"{self.folder}: no split of this data set found there{self.hint()}", self.DOWNLOAD
+            )
         return there
+
+    def hint(self) -> str:
+        """Ends the message where no split was found; "" if the folder suggests nothing."""
+        return ""
 
     @abstractmethod
     def index(self, split: str) -> RawSplit | None:

@@ -54,11 +54,13 @@ class Sampled(NamedTuple):
       disagrees: whether no reading that can be stored is near them.
       depth_mm: foreground depth where they are, of a frame without any the smallest depth; NaN: no reading there.
       expected_mm: the depth they state; NaN: there are none.
+      largest_mm: the largest reading of the frame; NaN if it agrees.
     """
 
     disagrees: bool
     depth_mm: float = np.nan
     expected_mm: float = np.nan
+    largest_mm: float = np.nan
 
 
 @dataclass(frozen=True, eq=False)
@@ -253,6 +255,7 @@ def sample_row(dataset: RawDataset, track: TrackSpec, row: Row, given: bool) -> 
     except UserError:
         return None
     readings = (depth > 0) & (depth != FARTHEST)
+    largest = float(depth.max(where=readings, initial=0)) or np.nan
     labels = np.empty((0, 3)) if row.joints_uvd is None else row.joints_uvd.astype(np.float64)
     labels = labels[np.isfinite(labels).all(axis=-1)]
     # Boxes in which a reading between two depths is expected.
@@ -271,7 +274,7 @@ def sample_row(dataset: RawDataset, track: TrackSpec, row: Row, given: bool) -> 
     if not expected:
         if _stored(depth, track)[readings].any() or not readings.any():
             return None
-        return Sampled(True, float(depth[readings].min()))
+        return Sampled(True, float(depth[readings].min()), largest_mm=largest)
     window = window_mm(track)
     for box, depths in expected:
         x0, y0, x1, y1 = geometry.clip_box(box, track.frame_size).astype(int)
@@ -281,7 +284,7 @@ def sample_row(dataset: RawDataset, track: TrackSpec, row: Row, given: bool) -> 
         if too_coarse or not (near & readings & _stored(depth, track))[inside].any():
             there = depth[inside][readings[inside]]
             found = float(np.percentile(there, 25)) if there.size else np.nan
-            return Sampled(True, found, float(np.median(depths)))
+            return Sampled(True, found, float(np.median(depths)), largest)
     return Sampled(False)
 
 
@@ -292,6 +295,13 @@ def _unit_factor(bad: Sequence[Sampled]) -> float | None:
         return None
     factor = min(_FACTORS, key=lambda factor: abs(np.log(ratio / factor)))
     return factor if factor != 1 and abs(np.log(ratio / factor)) <= _FACTORS[factor] else None
+
+
+def _unit_to_store(largest_mm: float) -> float:
+    """The smallest of 1, 2 and 5 times a power of ten, mm, of which 16 bits count to that depth."""
+    needed = largest_mm / (FARTHEST - 1)
+    power = 10.0 ** np.floor(np.log10(needed))
+    return float(next(f * power for f in (1, 2, 5, 10) if f * power >= needed))
 
 
 def disagreement(
@@ -320,9 +330,11 @@ def disagreement(
     storage, window = track.storage_unit_mm, window_mm(track)
     as_labeled = not abs(depth - label) > window  # or without labels
     if as_labeled and (depth + window > FARTHEST * storage or storage > 2 * window):
+        largest = max(result.largest_mm for result in seen)
         return (
             f"{text}; storage_unit_mm {storage:g} does not fit: 65,535 counts of it end at "
-            f"{FARTHEST * storage:,.5g} mm, and it should be much smaller than {window:g} mm; expected about 0.1 to 1"
+            f"{FARTHEST * storage:,.5g} mm, it should be much smaller than {window:g} mm, and the largest depth found "
+            f"is {largest:,.5g} mm; storage_unit_mm {_unit_to_store(largest):g} would fit"
         )
     factor = _unit_factor(bad)
     if factor is None:

@@ -338,6 +338,15 @@ def test_links_in_the_place_of_temporary_folders_are_refused(tmp_path, name):
     assert name == "name" or (precious / "file").exists()
 
 
+def test_leftovers_of_another_user_are_refused(tmp_path, monkeypatch):
+    leftover = tmp_path / "incomplete.ABC_1.0.0"
+    leftover.mkdir()
+    monkeypatch.setattr(os, "getuid", lambda: leftover.stat().st_uid + 1)
+    with pytest.raises(UserError, match="another user"), claimed(tmp_path / "1.0.0"):
+        pass
+    assert leftover.is_dir()
+
+
 def test_sigterm_ends_a_build_that_python_cannot_interrupt(tmp_path):
     script = """
 import hashlib, sys, threading

@@ -229,7 +229,8 @@ def test_a_storage_unit_that_does_not_fit_is_named(
     np.save(folder / "frames/0.npy", image)
     record = {"frame": "frames/0.npy", "joints_uvd": [[80, 60, 800]] * 3, **table}
     (folder / "joints.json").write_text(json.dumps({"frames": [record]}))
-    with pytest.raises(UserError, match=f"storage_unit_mm {unit} does not fit.*{found}"):
+    message = f"storage_unit_mm {unit} does not fit.*{found}.* 4,000 mm; storage_unit_mm 0.1 would"
+    with pytest.raises(UserError, match=message):
         build_raw(str(folder), folder, tmp_path / "data")
     assert not (tmp_path / "data").exists()
     (folder / "track.json").write_text(json.dumps({**fixture.TRACK, "storage_unit_mm": 0.1}))
@@ -380,7 +381,9 @@ def test_mistakes_in_csv_are_named(tmp_path: Path, old: str, new: str, message: 
     ],
     ids=["capitals", "windows", "excel", "pandas"],
 )  # fmt: skip
-def test_tables_as_programs_write_them(tmp_path: Path, change: Any) -> None:
+def test_tables_as_programs_write_them(
+    tmp_path: Path, change: Any, capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest
+) -> None:
     path = fixture.write_csv(tmp_path)
     plain = read_table(path, TRACK)
     changed = change(path.read_text())
@@ -388,6 +391,8 @@ def test_tables_as_programs_write_them(tmp_path: Path, change: Any) -> None:
     for row, expected in zip(read_table(path, TRACK), plain, strict=True):
         assert row.frame.lower() == expected.frame
         np.testing.assert_array_equal(row.joints_uvd, expected.joints_uvd)
+    noted = "note: joints.csv: column 1 has no name" in capsys.readouterr().err
+    assert noted == (request.node.callspec.id == "pandas")
 
 
 @pytest.mark.parametrize("word", ["", "nan", "NA", "None", "null", "#N/A"])

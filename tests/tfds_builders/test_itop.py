@@ -93,6 +93,15 @@ def test_a_file_in_a_folder_of_its_name_is_found(front, tmp_path):
     assert len(split) == len(labels["test"])
 
 
+def test_the_other_view_is_mentioned_where_only_that_is_there(tmp_path):
+    raw.write(tmp_path, {"test": 1}, track="itop_top")
+    with pytest.raises(UserError, match="other view: track itop_top"):
+        ItopFront(tmp_path).splits()
+    (tmp_path / "ITOP_side_test_images.h5").touch()  # of the right view, but not one that is needed
+    with pytest.raises(UserError, match=r"found there$"):
+        ItopFront(tmp_path).splits()
+
+
 @pytest.mark.parametrize("packed", [False, True])
 def test_files_a_folder_deeper_and_in_lower_case(tmp_path, packed):
     labels = raw.write(tmp_path / "sub", {"test": 2}, packed=packed)["test"]
