@@ -54,7 +54,7 @@ from a2j_jax.weights.formats import read_state_dict, write_state_dict
 from tests import tiny
 from tests.distributions import itop as itop_files
 from tests.distributions import own_data
-from tests.training.test_checkpoints import state_at
+from tests.tiny import state_at
 from tfds_builders import itop
 from tfds_builders.build import build
 from tfds_builders.crop_plan import read_centers_or_boxes, read_text_centers

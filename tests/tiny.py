@@ -6,11 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from a2j_jax.config import Config, DataConfig, ModelConfig, OptimConfig, RunConfig
 from a2j_jax.models.a2j import PoseNetwork, variable_shapes
 from a2j_jax.runs.experiment import resolve
+from a2j_jax.runs.state import TrainState
+from a2j_jax.training.optim import adam_with_l2
 
 SIZE = 32
 FRAMES = {"train": 64, "validation": 16, "test": 20}  # the last batch of "test" is not full
@@ -57,6 +60,23 @@ def made_up(tree: Any, seed: int = 0) -> Any:
 
     filled: Any = jax.tree_util.tree_map_with_path(values, tree)
     return filled
+
+
+SMALL = {
+    "params": {
+        "trunk": {"kernel": np.arange(20_000, dtype=np.float32).reshape(100, 200)},
+        "head": {"bias": np.zeros(4, np.float32)},
+    },
+    "batch_stats": {"bn": {"mean": np.ones(4, np.float32)}},
+}
+
+
+def state_at(step: int, value: float = 0.0) -> TrainState:
+    """A state of the made-up variables `SMALL`, each plus a value."""
+    filled = jax.tree.map(lambda leaf: leaf + np.float32(value), SMALL)
+    state = TrainState.create(filled, adam_with_l2(1e-3, 1e-4))
+    moved = jax.tree.map(lambda leaf: leaf + 1, state.opt_state)  # moments are not all zero
+    return state.replace(step=jnp.int32(step), opt_state=moved)
 
 
 def variables(track: str = "synthetic_hand", seed: int = 0) -> Any:

@@ -1,15 +1,8 @@
-"""JSON Lines that outlive a kill: one object a line, appended, and read past a line that was cut.
+"""What a run directory holds in plain files.
 
-What a run directory says in plain files: its config, which checkpoints are complete, and how they rank.
-
-What it takes to repeat a run: every start writes down its command, versions, source and devices.
-
-A run directory holds, beside `config.json` and the checkpoints:
-
-- `starts.jsonl`: one line per start, never overwritten (`record_start` says what is in it);
-- `requirements.txt`: every installed distribution, as `pip install --requirement` takes it;
-  `requirements-<n>.txt` where start n found others than the start before it;
-- `source-<commit>-<n>.diff`: what start n ran beyond that commit, where the source had been changed.
+`config.json`, which says what the checkpoints are of (with a copy of a custom track.json beside it), and for each
+checkpoint a `manifest.json`: digests of its files, the config it was written with, and the metrics that rank it. JSON
+Lines outlive a kill: one object per line, appended, and read past a line that was cut.
 """
 
 import contextlib
@@ -18,27 +11,28 @@ import hashlib
 import json
 import math
 import os
-import platform
 import re
-import socket
-import subprocess
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
-
-import a2j_jax
 from a2j_jax.config import Config, from_json, to_json
 from a2j_jax.config_files import read_config_file, with_own_track
 from a2j_jax.errors import UserError, printable
 from a2j_jax.files import file_digest, local_path, parse_json, read_json, regular_file, write_file
 from a2j_jax.track_files import TRACK_FILE, load_track, track_file
+
+CONFIG_FILE = "config.json"
+STARTS_FILE = "starts.jsonl"
+CHECKPOINTS = "checkpoints"
+MANIFEST = "manifest.json"  # of each checkpoint
+# Orbax expands wildcards in the name of a folder, finds nothing to merge, and leaves a checkpoint that cannot be read;
+# TensorStore reads a backslash as a slash.
+UNWRITABLE = "*?[\\"
+METRIC = "error"  # lower is better
+METRIC_EMA = "error_ema"  # ranks instead, where an average of the weights is kept
 
 
 def append(path: str | Path, record: dict[str, Any]) -> None:
@@ -49,20 +43,17 @@ def append(path: str | Path, record: dict[str, Any]) -> None:
     """
     try:
         with Path(path).open("a+b") as file:
-            file.write(_end_of_line(file) + json.dumps(record).encode() + b"\n")
+            if file.seek(0, os.SEEK_END):
+                file.seek(-1, os.SEEK_END)
+                if file.read(1) != b"\n":
+                    file.write(b"\n")
+            file.write(json.dumps(record).encode() + b"\n")
     except OSError as error:  # of an open file: it would not name it
         raise cannot_write(path, error) from error
 
 
-def _end_of_line(file: Any) -> bytes:
-    if file.seek(0, os.SEEK_END) == 0:
-        return b""
-    file.seek(-1, os.SEEK_END)
-    return b"" if file.read(1) == b"\n" else b"\n"
-
-
 def cannot_write(path: str | Path, error: OSError) -> UserError:
-    """What to tell of a file that could not be written."""
+    """The error of a file that could not be written."""
     return UserError(
         f"{path}: cannot be written ({error.strerror or error}); what was saved before is kept: make room, "
         "and run the same command again to continue"
@@ -70,30 +61,27 @@ def cannot_write(path: str | Path, error: OSError) -> UserError:
 
 
 def read(path: str | Path) -> list[dict[str, Any]]:
-    """All whole objects of a file, in order; none where there is no file. A line that was cut is left out."""
+    """All complete objects of a file, in order; none where there is no file. A line that was cut is left out."""
     path = Path(path)
     if not path.is_file():
         return []
-    objects = map(_parsed, path.read_text(encoding="utf-8", errors="replace").splitlines())
+    objects = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        with contextlib.suppress(UserError):
+            objects.append(parse_json(line, "", nonfinite=True))  # as a broken loss is logged
     return [one for one in objects if isinstance(one, dict)]
 
 
-def _parsed(line: str) -> Any:
-    try:
-        # A loss that is not finite is logged as such.
-        return parse_json(line, "", nonfinite=True)
-    except UserError:
-        return None
+def read_starts(workdir: str | Path) -> list[dict[str, Any]]:
+    """The recorded starts of a run, in order; none for a run from before they were recorded."""
+    return read(Path(workdir) / STARTS_FILE)
 
 
-CONFIG_FILE = "config.json"
-CHECKPOINTS = "checkpoints"
-MANIFEST = "manifest.json"  # of each checkpoint
-# Orbax expands wildcards in the name of a folder, finds nothing to merge, and leaves a checkpoint that cannot be read;
-# TensorStore reads a backslash as a slash.
-UNWRITABLE = "*?[\\"
-METRIC = "error"  # lower is better
-METRIC_EMA = "error_ema"  # and ranks instead, where an average of the weights is kept
+def run_of(config: str | Path) -> Path | None:
+    """The run directory whose own `config.json` this is; None: it is no such file, or nothing has run there."""
+    path = Path(config)
+    is_run = path.name == CONFIG_FILE and (path.parent / STARTS_FILE).exists()
+    return path.parent if is_run else None
 
 
 @contextlib.contextmanager
@@ -180,9 +168,9 @@ def run_and_step(source: str | Path) -> tuple[Path, str]:
 
 
 def kept_checkpoints(directory: str | Path) -> list[Path]:
-    """Folders of the checkpoints of a run, by step; of complete ones, unless something has damaged them since."""
-    found = [path for path in (Path(directory) / CHECKPOINTS).glob("*") if path.is_dir()]
-    steps = (path for path in found if re.fullmatch("0|[1-9][0-9]*", path.name))
+    """Folders of the complete checkpoints of a run, by step; something may have damaged them since."""
+    found = (Path(directory) / CHECKPOINTS).glob("*")
+    steps = [path for path in found if re.fullmatch("0|[1-9][0-9]*", path.name) and path.is_dir()]
     return sorted(steps, key=lambda path: int(path.name))
 
 
@@ -200,17 +188,15 @@ class Manifest(NamedTuple):
 
     @classmethod
     def of(cls, folder: Path) -> "Manifest":
-        """The manifest of a folder as it is now.
+        """The manifest of a complete checkpoint, in the `checkpoints` folder of a run, as it is now."""
 
-        Args:
-          folder: of a checkpoint that is complete, in the `checkpoints` folder of a run.
-        """
+
+        def size_and_digest(name: str) -> tuple[int, str]:
+            return (folder / name).stat().st_size, file_digest(folder / name)
+
         names = _files_below(folder)
         with ThreadPoolExecutor() as pool:
-            digests = pool.map(lambda name: file_digest(folder / name), names)
-            files = {
-                n: ((folder / n).stat().st_size, d) for n, d in zip(names, digests, strict=True)
-            }
+            files = dict(zip(names, pool.map(size_and_digest, names), strict=True))
         config, track = (_contents(folder.parent.parent / n) for n in (CONFIG_FILE, TRACK_FILE))
         return cls(files, config, track)
 
@@ -219,7 +205,7 @@ class Manifest(NamedTuple):
         contents = self._asdict()
         write_file(folder / MANIFEST, json.dumps(contents | {"digest": _digest_of(contents)}))
 
-    def check(self, folder: Path, items: Iterable[str] = ()) -> None:
+    def check(self, folder: Path, items: Collection[str] = ()) -> None:
         """Compare the files of a checkpoint with what was written.
 
         Args:
@@ -230,21 +216,18 @@ class Manifest(NamedTuple):
           DamagedError: files that are missing, truncated, changed or not ours, naming the first.
           UserError: a file that may not be read.
         """
-        chosen = set(items)
-        there, before = (
-            {n for n in names if "/" not in n or n.partition("/")[0] in chosen}
-            for names in (_files_below(folder), self.files)
-        )
+
+        def to_compare(names: Iterable[str]) -> set[str]:
+            return {n for n in names if "/" not in n or n.partition("/")[0] in items}
+
+        there, before = to_compare(_files_below(folder)), to_compare(self.files)
+        added = {n for n in there - before if not Path(n).name.startswith(".")}  # as .DS_Store
+        faults = dict.fromkeys(before - there, "is missing")
+        faults |= dict.fromkeys(added, "was not written with it")
+        both = sorted(before & there)
         with ThreadPoolExecutor() as pool:
-            faults = dict.fromkeys(before - there, "is missing")
-            added = {n for n in there - before if not n.rpartition("/")[2].startswith(".")}
-            faults |= dict.fromkeys(added, "was not written with it")  # `.DS_Store` does no harm
-            both = sorted(before & there)
-            faults |= {
-                n: f
-                for n, f in zip(both, pool.map(partial(self._fault, folder), both), strict=True)
-                if f
-            }
+            found = zip(both, pool.map(partial(self._fault, folder), both), strict=True)
+        faults |= {name: fault for name, fault in found if fault}
         if faults:
             name, fault = min(faults.items())
             more = f", and {len(faults) - 1} more files" if len(faults) > 1 else ""
@@ -285,7 +268,7 @@ def read_manifest(folder: Path) -> Manifest | None:
 
 
 def recorded_config(folder: Path) -> Config | None:
-    """The config that a checkpoint was written with; None: it does not say.
+    """The config that a checkpoint was written with; None: it was not recorded.
 
     Raises:
       DamagedError: its manifest is not as it was written.
@@ -304,10 +287,8 @@ def _digest_of(contents: dict[str, Any]) -> str:
 def _files_below(folder: Path) -> list[str]:
     """Names of a checkpoint's files relative to it, without the manifest."""
     walked = os.walk(folder, followlinks=True)
-    found = (
-        Path(at, name).relative_to(folder).as_posix() for at, _, names in walked for name in names
-    )
-    return sorted(name for name in found if name != MANIFEST)
+    found = {Path(at, n).relative_to(folder).as_posix() for at, _, names in walked for n in names}
+    return sorted(found - {MANIFEST})
 
 
 def _contents(path: Path) -> Any:
@@ -374,163 +355,5 @@ def best_of(metrics: Mapping[int, dict[str, float]], count: int = 1) -> list[int
 
 
 def rank(metrics: Mapping[str, float]) -> float:
-    """What checkpoints are ranked by, lower first: the error of the weights that `a2j eval` and `predict` take."""
+    """The error that ranks a checkpoint, lower first: that of the weights that `a2j eval` and `predict` use."""
     return metrics.get(METRIC_EMA, metrics[METRIC])
-
-
-STARTS_FILE = "starts.jsonl"
-REQUIREMENTS_FILE = "requirements.txt"
-_PACKAGES = (
-    "jax",
-    "jaxlib",
-    "flax",
-    "optax",
-    "orbax-checkpoint",
-    "grain",
-    "array-record",
-    "tensorflow-datasets",
-    "numpy",
-)
-_GIT_SECONDS = 20
-_LARGEST_DIFF = 4 * 2**20  # bytes; more than that is data, not source
-
-
-def record_start(
-    workdir: str | Path,
-    *,
-    command: str | None,
-    step: int,
-    parallel: str | None = None,
-    batch_per_device: int | None = None,
-    frames: int | None = None,
-) -> int:
-    """Write down a start of a run; of several processes the first one calls this.
-
-    Args:
-      workdir: the run directory, which exists.
-      command: the command line, quoted for a shell; None: called from Python.
-      step: that the run goes on from; 0 for a new one.
-      parallel: how devices share a step, "jit", "pmap" or "mesh".
-      batch_per_device: images.
-      frames: of the training split.
-
-    Returns:
-      The number of this start, from 1; lines of `metrics.jsonl` carry it.
-
-    Raises:
-      UserError: a file that cannot be written.
-    """
-    workdir = Path(workdir)
-    number = len(read_starts(workdir)) + 1
-    source = _source(Path(a2j_jax.__file__).resolve().parent)
-    changes = source.pop("changes", None) if source else None
-    record = {
-        "start": number,
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": command,
-        "step": step,
-        "versions": _versions(),
-        "requirements": _write_requirements(workdir, number),
-        "source": source,
-        "platform": platform.platform(),
-        "hostname": socket.gethostname(),
-        "devices": dict(Counter(device.device_kind for device in jax.devices())),
-        "processes": jax.process_count(),
-        "parallel": parallel,
-        "batch_per_device": batch_per_device,
-        "frames": frames,
-    }
-    if source and changes:
-        source["diff"] = f"source-{source['commit'][:7]}-{number}.diff"
-        _write(workdir / source["diff"], changes)
-    append(workdir / STARTS_FILE, record)
-    return number
-
-
-def read_starts(workdir: str | Path) -> list[dict[str, Any]]:
-    """The recorded starts of a run, in order; none for a run of before they were recorded."""
-    return read(Path(workdir) / STARTS_FILE)
-
-
-def run_of(config: str | Path) -> Path | None:
-    """The run directory whose own `config.json` this is; None: it is no such file, or nothing has run there."""
-    path = Path(config)
-    return (
-        path.parent if path.name == CONFIG_FILE and (path.parent / STARTS_FILE).exists() else None
-    )
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version(), "a2j_jax": a2j_jax.__version__}
-    return found | {name: metadata.version(name) for name in _PACKAGES}
-
-
-def _write_requirements(workdir: Path, number: int) -> str:
-    """Name of the file that lists what is installed: that of an earlier start, unless something changed."""
-    # By name and version alone: where something was installed from may be private, or gone.
-    installed = {(d.metadata["Name"] or "").lower(): d for d in metadata.distributions()}
-    lines = sorted(f"{name}=={d.version}" for name, d in installed.items() if name)
-    text = "\n".join(lines) + "\n"
-    for path in (workdir / REQUIREMENTS_FILE, *sorted(workdir.glob("requirements-*.txt"))):
-        if path.is_file() and path.read_text() == text:
-            return path.name
-    first = not (workdir / REQUIREMENTS_FILE).exists()
-    path = workdir / (REQUIREMENTS_FILE if first else f"requirements-{number}.txt")
-    _write(path, text)
-    return path.name
-
-
-def _source(package: Path) -> dict[str, Any] | None:
-    """Commit, branch and changes of the checkout that a package is run from; None where it is installed."""
-    # A package in a virtual environment lies in somebody's checkout, too, but is no part of it.
-    if _git(package, "ls-files", "--error-unmatch", "__init__.py") is None:
-        return None
-    top = _git(package, "rev-parse", "--show-toplevel")
-    commit = _git(package, "rev-parse", "HEAD")
-    if not top or not commit:
-        return None
-    root = Path(top.strip())
-    diff = _git(root, "diff", "HEAD", "--no-color", "--no-ext-diff", "--no-textconv") or ""
-    untracked = (_git(root, "ls-files", "--others", "--exclude-standard") or "").splitlines()
-    source = {
-        "commit": commit.strip(),
-        "branch": (_git(root, "branch", "--show-current") or "").strip() or None,
-        "dirty": bool(diff or untracked),
-    }
-    if source["dirty"]:
-        named = "".join(f"# untracked: {name}\n" for name in untracked)
-        # The names first: nothing that git reads as part of the last change.
-        source["changes"] = _capped(named + diff)
-    return source
-
-
-def _capped(text: str) -> str:
-    whole = text.encode()
-    if len(whole) <= _LARGEST_DIFF:
-        return text
-    kept = whole[:_LARGEST_DIFF].decode(errors="ignore")
-    return f"{kept}\n# cut here: {_LARGEST_DIFF:,} of {len(whole):,} bytes\n"
-
-
-def _git(folder: Path, *arguments: str) -> str | None:
-    """What git answers about a folder; None where it refuses, hangs or is not installed."""
-    # Not of a repository that is being worked on elsewhere (in a hook, say), and nothing is written.
-    environment = {name: value for name, value in os.environ.items() if name[:4] != "GIT_"}
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(folder), *arguments],
-            env=environment | {"GIT_OPTIONAL_LOCKS": "0"},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=_GIT_SECONDS,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.decode(errors="replace") if done.returncode == 0 else None
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise cannot_write(path, error) from error

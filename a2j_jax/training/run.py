@@ -36,13 +36,12 @@ from a2j_jax.runs.run_dir import (
     rank,
     read_config,
     read_starts,
-    record_start,
     run_and_step,
     write_config,
 )
 from a2j_jax.runs.state import TrainState
 from a2j_jax.tracks import TRACKS, TrackRecord
-from a2j_jax.training.logs import NoLog, RunLog, WandbLog, require_wandb
+from a2j_jax.training.logs import NoLog, RunLog, WandbLog, record_start, require_wandb
 from a2j_jax.training.loop import FOLDER as PROFILE_FOLDER
 from a2j_jax.training.loop import Intervals, ProfileWindow, to_be_scored, train
 from a2j_jax.training.optim import check_prefixes, learning_rate_schedule, make_optimizer

@@ -75,7 +75,7 @@ def constant(name: str) -> Any:
         "theta_body": {0 if body.depth_reference == "zero" else None},
         "informative_anchor_weight": {figure_arguments(["1", "--checkpoint", "x"]).min_weight},
         "stride": set(np.diff(grid).tolist()),
-        "optimizer": {"Adam"},  # tests/training/test_optimizer.py
+        "optimizer": {"Adam"},  # tests/training/test_optim.py
         "learning_rate": {OptimConfig().learning_rate},
         "weight_decay": {OptimConfig().weight_decay},
         "noise_probability": {

@@ -1,14 +1,129 @@
-"""What a run logs: lines that tell which start wrote them, read back without what was taken back."""
+"""The record of a run: each start with what repeats it, metrics across restarts, TensorBoard, Weights & Biases."""
 
 import struct
+import subprocess
+import sys
+import types
+from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import a2j_jax
 from a2j_jax.errors import UserError
 from a2j_jax.runs import run_dir
-from a2j_jax.runs.run_dir import STARTS_FILE
-from a2j_jax.training.logs import METRICS_FILE, RunLog, read_metrics
+from a2j_jax.runs.run_dir import STARTS_FILE, read_starts
+from a2j_jax.training import logs
+from a2j_jax.training.logs import (
+    METRICS_FILE,
+    RunLog,
+    WandbLog,
+    read_metrics,
+    record_start,
+    require_wandb,
+)
+
+
+def git(folder: Path, *arguments: str) -> str:
+    who = ("-c", "user.name=me", "-c", "user.email=me@here")
+    done = subprocess.run(
+        ["git", "-C", folder, *who, *arguments], check=True, capture_output=True, text=True
+    )
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A checkout that the package seems to be run from."""
+    folder = tmp_path / "checkout" / "a2j_jax"
+    folder.mkdir(parents=True)
+    (folder / "__init__.py").write_text("answer = 41\n")
+    git(folder.parent, "init", "--quiet", "--initial-branch=trunk")
+    git(folder.parent, "add", ".")
+    git(folder.parent, "commit", "--quiet", "--message=one")
+    monkeypatch.setattr(a2j_jax, "__file__", str(folder / "__init__.py"))
+    return folder
+
+
+def test_every_start_is_a_line(tmp_path: Path) -> None:
+    first = record_start(tmp_path, command="a2j train --config x", step=0)
+    second = record_start(tmp_path, command=None, step=7, parallel="mesh", batch_per_device=4)
+    assert (first, second) == (1, 2)
+    one, two = read_starts(tmp_path)
+    assert (one["start"], one["command"], one["step"]) == (1, "a2j train --config x", 0)
+    assert (two["step"], two["parallel"], two["batch_per_device"]) == (7, "mesh", 4)
+    assert one["time"].endswith("+00:00")
+    assert one["versions"]["jax"] == metadata.version("jax")
+    assert {"python", "a2j_jax", "grain", "orbax-checkpoint"} < set(one["versions"])
+    assert sum(one["devices"].values()) >= one["processes"] == 1
+
+
+def test_everything_installed_is_listed_without_addresses(tmp_path: Path) -> None:
+    record_start(tmp_path, command=None, step=0)
+    record_start(tmp_path, command=None, step=0)
+    lines = (tmp_path / "requirements.txt").read_text().splitlines()
+    assert f"numpy=={metadata.version('numpy')}" in lines
+    assert lines == sorted(lines)
+    assert not any("/" in line or "@" in line for line in lines)
+    assert [start["requirements"] for start in read_starts(tmp_path)] == ["requirements.txt"] * 2
+
+
+def test_other_packages_are_another_list(tmp_path: Path) -> None:
+    record_start(tmp_path, command=None, step=0)
+    (tmp_path / "requirements.txt").write_text("numpy==1.0\n")  # as if it had been so then
+    record_start(tmp_path, command=None, step=0)
+    record_start(tmp_path, command=None, step=0)
+    assert (tmp_path / "requirements.txt").read_text() == "numpy==1.0\n"
+    assert [start["requirements"] for start in read_starts(tmp_path)] == [
+        "requirements.txt", "requirements-2.txt", "requirements-2.txt",
+    ]  # fmt: skip
+
+
+def test_the_source_is_that_of_the_package(package: Path, tmp_path: Path) -> None:
+    record_start(tmp_path, command=None, step=0)
+    (start,) = read_starts(tmp_path)
+    commit = git(package, "rev-parse", "HEAD")
+    assert start["source"] == {"commit": commit, "branch": "trunk", "dirty": False}
+    assert not list(tmp_path.glob("*.diff"))
+
+
+def test_what_was_changed_is_kept(package: Path, tmp_path: Path) -> None:
+    (package / "__init__.py").write_text("answer = 42\n")
+    (package / "notes.py").write_text("")
+    record_start(tmp_path, command=None, step=0)
+    source = read_starts(tmp_path)[0]["source"]
+    assert source["dirty"]
+    assert source["diff"] == f"source-{source['commit'][:7]}-1.diff"
+    text = (tmp_path / source["diff"]).read_text()
+    assert text.startswith("# untracked: a2j_jax/notes.py\n")
+    git(package.parent, "checkout", "--quiet", ".")
+    git(package.parent, "apply", str(tmp_path / source["diff"]))
+    assert (package / "__init__.py").read_text() == "answer = 42\n"
+
+
+def test_a_large_change_is_cut(
+    package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logs, "_LARGEST_DIFF", 1000)
+    (package / "__init__.py").write_text("answer = 42\n" * 1000)
+    record_start(tmp_path, command=None, step=0)
+    text = (tmp_path / read_starts(tmp_path)[0]["source"]["diff"]).read_text()
+    assert len(text) < 1100
+    assert text.splitlines()[-1].startswith("# cut here: 1,000 of ")
+
+
+def test_an_installed_package_has_no_source(package: Path, tmp_path: Path) -> None:
+    """Though its environment may lie in a checkout of something else."""
+    git(package, "rm", "--quiet", "--cached", "__init__.py")
+    record_start(tmp_path, command=None, step=0)
+    assert read_starts(tmp_path)[0]["source"] is None
+
+
+def test_git_may_be_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    record_start(tmp_path, command=None, step=0)
+    assert read_starts(tmp_path)[0]["source"] is None
 
 
 def log_steps(workdir: Path, start: int, steps: range, loss: float) -> None:
@@ -101,3 +216,76 @@ def test_a_project_is_written_to_and_closed(tmp_path: Path) -> None:
     log.write("eval", 2, {"error": 5.0})
     log.close()
     assert project.lines == [("eval", 2, {"error": 5.0}), ("closed",)]
+
+
+class Run:
+    def __init__(self, given: dict[str, Any]):
+        self.given, self.logged, self.axes, self.finished = given, [], [], False
+
+    def define_metric(self, name: str, step_metric: str) -> None:
+        self.axes.append((name, step_metric))
+
+    def log(self, values: dict[str, float]) -> None:
+        self.logged.append(values)
+
+    def finish(self) -> None:
+        self.finished = True
+
+
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch) -> list[Run]:
+    """The runs that a stand-in for the package is asked for."""
+    begun: list[Run] = []
+
+    def init(**given: Any) -> Run:
+        if given["mode"] == "online":
+            raise RuntimeError("no API key\nconfigured")
+        begun.append(Run(given))
+        return begun[-1]
+
+    package = types.ModuleType("wandb")
+    package.__spec__ = types.SimpleNamespace()  # type: ignore[assignment]
+    package.init, package.Settings = init, dict  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "wandb", package)
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    return begun
+
+
+def test_a_second_start_goes_on_as_the_same_run(runs: list[Run], tmp_path: Path) -> None:
+    for step in (2, 1):  # killed after step 2, gone on from the start
+        log = WandbLog(tmp_path, "hands", {"optim": {"steps": 2}})
+        log.write("train", step, {"loss": 3.0})
+        log.close()
+    first, second = runs
+    assert first.given["id"] == second.given["id"] != ""
+    assert (first.given["project"], first.given["dir"]) == ("hands", str(tmp_path))
+    assert first.given["config"] == {"optim": {"steps": 2}}
+    assert (first.given["mode"], first.given["resume"]) == ("offline", "allow")
+    # Steps of its own only grow, and it drops what goes back: ours are a value like others.
+    assert second.logged == [{"train/loss": 3.0, "step": 1}]
+    assert second.axes == [("*", "step")]
+    assert first.finished
+
+
+def test_another_run_directory_is_another_run(runs: list[Run], tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        WandbLog(tmp_path / name, "hands", {})
+    assert runs[0].given["id"] != runs[1].given["id"]
+
+
+def test_its_own_variable_says_otherwise(
+    runs: list[Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    WandbLog(tmp_path, "hands", {})
+    assert runs[0].given["mode"] == "disabled"
+    monkeypatch.setenv("WANDB_MODE", "online")
+    with pytest.raises(UserError, match="Weights & Biases refused: no API key configured"):
+        WandbLog(tmp_path, "hands", {})
+
+
+def test_a_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"pip install 'a2j-jax\[wandb\]'"):
+        require_wandb()

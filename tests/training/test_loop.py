@@ -1,5 +1,6 @@
-"""The training loop with a make-believe step: what is read, logged and saved when, and when it stops."""
+"""The training loop: intervals, late reading of metrics, broken losses, profiles."""
 
+import gzip
 import json
 import signal
 import time
@@ -19,7 +20,7 @@ from a2j_jax.runs.checkpoints import RunCheckpoints, load_variables
 from a2j_jax.runs.run_dir import kept_checkpoints, ranking_metrics
 from a2j_jax.runs.state import TrainState
 from a2j_jax.training.logs import RunLog
-from a2j_jax.training.loop import Intervals, train
+from a2j_jax.training.loop import Intervals, ProfileWindow, train
 from a2j_jax.training.optim import adam_with_l2
 
 Loss = Callable[[int], float]
@@ -360,3 +361,58 @@ def test_a_signal_while_the_last_checkpoint_is_written_waits_for_it(
     monkeypatch.setattr(RunCheckpoints, "wait", told_to_stop)
     assert int(run(tmp_path).step) == 7
     assert 7 in ranking_metrics(tmp_path)
+
+
+def steps_traced(folder: Path) -> list[int]:
+    (file,) = folder.glob("plugins/profile/*/perfetto_trace.json.gz")
+    assert list(file.parent.glob("*.xplane.pb"))  # TensorBoard's
+    events = json.loads(gzip.decompress(file.read_bytes()))["traceEvents"]
+    return [int(event["args"]["step_num"]) for event in events if event.get("name") == "train"]
+
+
+def loop(window: ProfileWindow, steps: range) -> None:
+    step_of = jax.jit(lambda x: x @ x)
+    x = jnp.eye(64)
+    for step in steps:
+        window.before(step)
+        x = step_of(x)
+        window.after(step, x)
+    window.close()
+
+
+def test_exactly_these_steps(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    loop(ProfileWindow(ProfileWindow.parse("3:5"), tmp_path), range(1, 8))
+    assert steps_traced(tmp_path) == [3, 4]
+    assert f"profiled steps 3 to 4: tensorboard --logdir {tmp_path}" in capfd.readouterr().err
+
+
+def test_a_window_that_the_end_cuts_is_written(tmp_path: Path) -> None:
+    loop(ProfileWindow(range(2, 100), tmp_path), range(1, 4))
+    assert steps_traced(tmp_path) == [2, 3]
+
+
+def test_a_run_beyond_the_window_says_so(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    loop(ProfileWindow(range(2, 4), tmp_path), range(5, 7))
+    said = capfd.readouterr().err
+    assert said == "--profile_steps: this run resumes at step 5, beyond steps 2 to 3\n"
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_that_ends_before_the_window_says_so(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    loop(ProfileWindow(range(5, 7), tmp_path), range(1, 4))
+    said = capfd.readouterr().err
+    assert said == "--profile_steps: nothing was traced, training ended without steps 5 to 6\n"
+
+
+def test_nothing_is_traced_unasked(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    loop(ProfileWindow(range(0), tmp_path), range(1, 4))
+    assert capfd.readouterr().err == ""
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("text", ["100", "5:5", "6:5", "0:3", "a:b", "1:2:3", ":3", "-1:3"])
+def test_what_is_no_window_is_refused(text: str) -> None:
+    with pytest.raises(UserError, match="expected FIRST:END, for instance 100:110"):
+        ProfileWindow.parse(text)

@@ -30,22 +30,7 @@ from a2j_jax.runs.run_dir import kept_checkpoints, ranking_metrics, read_config,
 from a2j_jax.runs.state import TrainState
 from a2j_jax.training.optim import adam_with_l2
 from tests import tiny
-
-SMALL = {
-    "params": {
-        "trunk": {"kernel": np.arange(20_000, dtype=np.float32).reshape(100, 200)},
-        "head": {"bias": np.zeros(4, np.float32)},
-    },
-    "batch_stats": {"bn": {"mean": np.ones(4, np.float32)}},
-}
-
-
-def state_at(step: int, value: float = 0.0) -> TrainState:
-    filled = jax.tree.map(lambda leaf: leaf + np.float32(value), SMALL)
-    state = TrainState.create(filled, adam_with_l2(1e-3, 1e-4))
-    moved = jax.tree.map(lambda leaf: leaf + 1, state.opt_state)  # moments are not all zero
-    return state.replace(step=jnp.int32(step), opt_state=moved)
-
+from tests.tiny import SMALL, state_at
 
 def save_run(workdir: Path, errors: dict[int, float | None], keep_best: int = 1) -> None:
     """Saves of these steps by their error; None: saved without an evaluation."""
