@@ -1,10 +1,10 @@
-"""Several processes of one job: how they find each other, who reports, where they wait, and in which order they end.
+"""Several processes of one job: joining, identity, barriers, failures and the order of exits.
 
-JAX aborts every process (C++ stack, status -6) that is connected to its coordination service when that goes away. The
-service therefore runs in a small process of its own (`serve`), which outlives all connections: no process takes the
-others along, whether it finishes, fails or is killed. Each publishes how it ended, and disconnects before it exits.
+JAX aborts a process (C++ stack, status -6) when the coordination service it is connected to goes away. The service
+therefore runs in a small process of its own (`serve`), which outlives all connections, so that no process that
+finishes, fails or is killed aborts the others. Each publishes how it ended, and disconnects before it exits.
 
-Importing this does not import JAX: the command line asks here who it is before it knows what it will do.
+Importing this module does not import JAX.
 """
 
 import contextlib
@@ -33,14 +33,12 @@ _LAST_WORDS_SECONDS = 10
 _END_SECONDS = 60
 _DISCONNECT_SECONDS = 30
 _BEAT_SECONDS = 5
-_SILENCE_SECONDS = (
-    60  # less than JAX's own limit, at which it aborts the process with a stack trace
-)
+_SILENCE_SECONDS = 60  # less than JAX's limit, at which it aborts the process with a stack trace
 _JAX_SILENCE_SECONDS = 600
-_ALIVE, _ENDED = "a2j alive/", "a2j ended/"  # + index: what processes publish
+_ALIVE, _ENDED = "a2j alive/", "a2j ended/"  # + index: keys that processes publish
 _parted = threading.Event()
 _threads: list[threading.Thread] = []
-_last_word = threading.Lock()  # taken by the thread that prints why this process ends
+_last_word = threading.Lock()  # held by the thread that prints why this process ends
 
 
 def initialize(
@@ -50,15 +48,14 @@ def initialize(
     detect: bool,
     timeout_seconds: int = JOIN_SECONDS,
 ) -> None:
-    """Join the other processes of this job, before anything touches a device.
+    """Joins the other processes of this job, before anything touches a device.
 
     Args:
-      coordinator_address: "HOST:PORT" of process 0; the port is free there and the same for all.
-      num_processes: how many there are.
-      process_id: which one this is, from 0.
-      detect: let JAX find what is not given from the cluster (Slurm, Open MPI, TPU, Kubernetes).
-      timeout_seconds: where not all have come by then, the process ends with status 2: JAX would abort it
-        in the midst of a call that nothing can interrupt.
+      coordinator_address: "HOST:PORT" of process 0, the same for all; the port must be free there.
+      num_processes: of the job.
+      process_id: of this process, from 0.
+      detect: let JAX detect missing values from the cluster (Slurm, Open MPI, TPU, Kubernetes).
+      timeout_seconds: the process ends with status 2 where not all have joined by then; JAX would abort it.
 
     Raises:
       UserError: values that are missing or contradict each other, or no cluster to detect.
@@ -70,9 +67,9 @@ def initialize(
 
     from a2j_jax.log import logger
 
-    _jax.get_distributed_runtime_service = _Service  # which JAX calls in process 0
+    _jax.get_distributed_runtime_service = _Service  # JAX calls it in process 0
     who = "this process" if process_id is None else f"process {process_id}"
-    where = coordinator_address or "the coordinator that the cluster named"
+    where = coordinator_address or "the cluster's coordinator"
     if process_id == 0 and coordinator_address is not None:
         _check_port(coordinator_address)
     logger.info(f"{who} joins {num_processes or 'the'} processes at {where}")
@@ -84,29 +81,27 @@ def initialize(
             coordinator_address,
             num_processes,
             process_id,
-            # Without it Slurm's idea of local devices would be mixed with what was said here.
+            # Otherwise values given here would be mixed with Slurm's local devices.
             cluster_detection_method=None if detect else "deactivate",
             initialization_timeout=timeout_seconds + 60,
             heartbeat_timeout_seconds=_JAX_SILENCE_SECONDS,
-            shutdown_timeout_seconds=0,  # disconnecting waits for nobody: `leave` does
+            shutdown_timeout_seconds=0,  # `leave` waits for the others, disconnecting does not
         )
-    except Exception as error:  # of JAX, of its client and of every kind of cluster
-        said = " ".join(str(error).split())
+    except Exception as error:  # JAX, its client and every kind of cluster raise different ones
+        reason = " ".join(str(error).split())
         if detect and not coordinator_address:
             raise UserError(
-                f"--distributed: no cluster was found that says who takes part ({said}); expected Slurm, Open "
-                "MPI, a TPU slice or Kubernetes; else give --coordinator_address HOST:PORT, --num_processes N "
-                "and --process_id I"
+                f"--distributed: no cluster found ({reason}); expected Slurm, Open MPI, a TPU slice or Kubernetes; "
+                "else give --coordinator_address HOST:PORT, --num_processes N and --process_id I"
             ) from error
-        raise UserError(f"{who} cannot join the others at {where}: {said}") from error
+        raise UserError(f"{who} cannot join the others at {where}: {reason}") from error
     finally:
         end.cancel()
     if jax.default_backend() == "cpu":
-        # Process 0 alone would find its programs there, and gloo waits 30 s at most for others that still compile.
+        # Only process 0 would have cache hits, and gloo waits at most 30 s for others that still compile.
         jax.config.update("jax_enable_compilation_cache", False)
     if is_multiprocess():
-        own = _client(), jax.process_index(), jax.process_count()
-        _start(_watch, *own)
+        _start(_watch, _client(), jax.process_index(), jax.process_count())
 
 
 def _check(address: str | None, count: int | None, index: int | None, detect: bool) -> None:
@@ -115,7 +110,7 @@ def _check(address: str | None, count: int | None, index: int | None, detect: bo
     if missing and not detect:
         raise UserError(
             f"several processes need {', '.join(given)} on each of them; missing here: {', '.join(missing)} "
-            "(or --distributed, where the cluster says it)"
+            "(or --distributed, to detect them from the cluster)"
         )
     if address is not None and not address.rpartition(":")[2].isdecimal():
         raise UserError(f"--coordinator_address {address}: expected HOST:PORT, e.g. 10.0.0.1:9876")
@@ -126,16 +121,16 @@ def _check(address: str | None, count: int | None, index: int | None, detect: bo
 
 
 def _check_port(address: str) -> None:
-    """JAX would wait in vain where another program has the port; the service of a job that just ended gives it back."""
-    for patience in (1, 1, 1, 0):
+    """Rejects a port in use, on which JAX would wait in vain; the service of a job that just ended frees its port."""
+    for attempts_left in (3, 2, 1, 0):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind(("", int(address.rpartition(":")[2])))
                 return
             except (OSError, OverflowError) as error:
-                if patience and isinstance(error, OSError):
-                    time.sleep(patience)
+                if attempts_left and isinstance(error, OSError):
+                    time.sleep(1)
                     continue
                 raise UserError(
                     f"--coordinator_address {address}: process 0 cannot listen at that port ({error}); "
@@ -145,9 +140,8 @@ def _check_port(address: str) -> None:
 
 def _give_up(who: str, where: str, seconds: int) -> None:
     _print_last(
-        f"{who}: not all processes came to {where} within {seconds} s; check that the address is "
-        "process 0's and can be reached from here, that every process was started, and with its own "
-        "--process_id"
+        f"{who}: not all processes came to {where} within {seconds} s; check that the address is process 0's and "
+        "can be reached from here, and that every process was started with its own --process_id"
     )
     os._exit(2)
 
@@ -159,17 +153,17 @@ def is_multiprocess() -> bool:
 
 
 def count() -> int:
-    """How many processes take part; 1 for one on its own."""
+    """The number of processes; 1 without `initialize`."""
     return sys.modules["jax"].process_count() if is_multiprocess() else 1
 
 
 def is_primary() -> bool:
-    """Whether this is process 0, which writes, builds and tells what is to be done once."""
+    """Whether this is process 0, which writes, builds and reports."""
     return not is_multiprocess() or sys.modules["jax"].process_index() == 0
 
 
 def name() -> str:
-    """Who this is, as in `process 1 of 4`; empty for a process on its own."""
+    """The name of this process, as in `process 1 of 4`; empty for a single process."""
     if not is_multiprocess():
         return ""
     jax = sys.modules["jax"]
@@ -177,20 +171,20 @@ def name() -> str:
 
 
 def leave(failed: bool = False, wait: bool = True) -> None:
-    """Part from the others: publish how this process ended, wait a moment for them to end too, and disconnect.
+    """Publishes how this process ended, waits for the others to end, and disconnects.
 
-    Call it when everything is printed and saved, and exit afterwards.
+    Call it when everything is printed and saved, and exit afterward.
 
     Args:
-      failed: this process did not do its part, and the others cannot finish theirs.
-      wait: for the others. After a failure they get 10 s to find the same mistake for themselves; otherwise 60 s, in
-        case they still receive data from here.
+      failed: this process failed, so that the others cannot finish.
+      wait: for the others: 10 s after a failure, to report the same mistake themselves; otherwise 60 s, since they may
+        still receive data from here.
     """
     if not is_multiprocess():
         return
     _parted.set()
     index, processes = sys.modules["jax"].process_index(), count()
-    with contextlib.suppress(Exception):  # the coordinator is out of reach: nobody to tell
+    with contextlib.suppress(Exception):  # the coordinator may be out of reach
         _client().key_value_set(f"{_ENDED}{index}", str(int(failed)), allow_overwrite=True)
         end = time.monotonic() + (_LAST_WORDS_SECONDS if failed else _END_SECONDS)
         while wait and time.monotonic() < end:
@@ -198,7 +192,7 @@ def leave(failed: bool = False, wait: bool = True) -> None:
             if len(ended) == processes or (not failed and any(ended.values())):
                 break
             time.sleep(0.1)
-    for thread in _threads:  # that watches: it has seen `_parted`, unless a call of its takes long
+    for thread in _threads:  # the watching thread ends on `_parted`, unless a call takes long
         thread.join(_DISCONNECT_SECONDS)
     _start(sys.modules["jax"].distributed.shutdown).join(_DISCONNECT_SECONDS)
 
@@ -216,17 +210,17 @@ def in_a_call() -> bool:
 
 
 def claim_last_word() -> None:
-    """To be called before printing why this process ends: its watching thread does not print another reason."""
+    """Keeps the watching thread from printing another reason; call it before printing why this process ends."""
     if not is_multiprocess():
-        return  # nobody watches, and `main` may be called again
+        return  # there is no such thread, and `main` may be called again
     if not _last_word.acquire(blocking=False) and not _parted.is_set():
         time.sleep(_LAST_WORDS_SECONDS)  # that thread is printing, and ends the process
 
 
 def report_failure(error: Exception) -> int:
-    """Print why one of several processes fails; returns its exit status.
+    """Prints why one of several processes fails; returns its exit status.
 
-    Where another process failed, or contact with it was lost, that is one line; otherwise a bug, with a traceback.
+    One line where another process failed or contact with it was lost; otherwise a traceback, for a bug.
     """
     reason = _lost(error)
     claim_last_word()
@@ -243,7 +237,7 @@ def _lost(error: Exception) -> str:
     while time.monotonic() < end:
         try:
             failed = [index for index, has_failed in _ended(_client()).items() if has_failed]
-        except Exception:  # of JAX's client
+        except Exception:  # JAX's client raises many kinds
             return "the coordination service cannot be reached"
         if failed:
             return f"process {failed[0]} failed"
@@ -255,25 +249,18 @@ def _lost(error: Exception) -> str:
 
 
 def _last_line(reason: str) -> str:
-    return (
-        f"{reason}; what that process printed last may say why. The same command continues from the last complete "
-        "checkpoint"
-    )
+    return f"{reason}; see the last lines of that process. The same command resumes from the last complete checkpoint"
 
 
 def wait_for_all(barrier: str) -> None:
-    """Block until every process is here; any work one of them does before may take its time.
-
-    Args:
-      barrier: a name that is used once.
-    """
+    """Waits until every process is here, for up to a day; `barrier` is a name that is used once."""
     if is_multiprocess():
-        # JAX's public barrier is a computation, and those give up after a while.
+        # JAX's public barrier is a computation, which times out.
         _client().wait_at_barrier(f"a2j {barrier}", _BARRIER_SECONDS * 1000)
 
 
 def _client() -> Any:
-    """JAX's line to process 0."""
+    """JAX's client of the coordination service."""
     from jax._src.distributed import global_state
 
     assert global_state.client is not None
@@ -281,43 +268,41 @@ def _client() -> Any:
 
 
 def _ended(client: Any) -> dict[int, bool]:
-    """Processes that have come to their end -> whether they failed."""
+    """Processes that have ended -> whether they failed."""
     found = client.key_value_dir_get(_ENDED)
     return {int(key.rpartition("/")[2]): value == "1" for key, value in found}
 
 
 def _watch(client: Any, index: int, processes: int) -> None:
-    """Give signs of life, and end this process where another has failed or stopped giving them.
+    """Sends heartbeats, and ends this process where another has failed or its heartbeats stop.
 
-    Without it the others would wait, in a save or for what a device is to send. Python is not asked there, and
-    JAX's own heartbeat aborts the process.
+    Otherwise it would wait forever in a save or a collective operation, where Python cannot interrupt it; JAX's own
+    heartbeat aborts the process.
     """
     who = f"process {index} of {processes}"
-    start = time.monotonic()
-    # Process -> its last sign, and when that was first seen.
+    reached_at = start = time.monotonic()
+    # Process -> its last heartbeat, and when that was first seen.
     last = dict.fromkeys(range(processes), ("", start))
     failed_at: dict[int, float] = {}
-    reached_at = start
-    for sign in itertools.count():
+    for beat in itertools.count():
         with contextlib.suppress(Exception):
-            client.key_value_set(f"{_ALIVE}{index}", str(sign), allow_overwrite=True)
+            client.key_value_set(f"{_ALIVE}{index}", str(beat), allow_overwrite=True)
             ended = _ended(client)
             reached_at = now = time.monotonic()
             for key, seen in client.key_value_dir_get(_ALIVE):
                 other = int(key.rpartition("/")[2])
                 if last[other][0] != seen:
                     last[other] = seen, now
-            silent = [other for other, (_, at) in last.items() if now - at > _SILENCE_SECONDS]
-            silent = [other for other in silent if other not in ended]
-            for other in (other for other, has_failed in ended.items() if has_failed):
-                failed_at.setdefault(other, now)
-            if silent:
-                numbers = ", ".join(map(str, silent))
-                _end_alone(who, f"nothing was heard of process {numbers} for {_SILENCE_SECONDS} s")
-            # This process may be about to find and report the same mistake.
-            late = [other for other, at in failed_at.items() if now - at > 2 * _LAST_WORDS_SECONDS]
-            if late:
-                _end_alone(who, f"process {late[0]} failed")
+            for other, (_, at) in last.items():
+                if ended.get(other):
+                    failed_at.setdefault(other, now)
+                    # This process may be about to find and report the same mistake.
+                    if now - failed_at[other] > 2 * _LAST_WORDS_SECONDS:
+                        _end_alone(who, f"process {other} failed")
+                elif other not in ended and now - at > _SILENCE_SECONDS:
+                    _end_alone(
+                        who, f"nothing was heard of process {other} for {_SILENCE_SECONDS} s"
+                    )
         if time.monotonic() - reached_at > 2 * _SILENCE_SECONDS:
             _end_alone(who, "the coordination service cannot be reached")
         if _parted.wait(_BEAT_SECONDS):
@@ -334,12 +319,12 @@ def _end_alone(who: str, reason: str) -> None:
 
 
 def _print_last(text: str) -> None:
-    with contextlib.suppress(OSError, ValueError, AttributeError):  # nobody reads it
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # stderr may be closed
         print(f"a2j: error: {text}", file=sys.stderr, flush=True)
 
 
 class _Service:
-    """Stands in for JAX's coordination service in process 0: starts `serve`, which ends by itself."""
+    """Replaces JAX's coordination service in process 0: starts `serve`, which ends by itself."""
 
     def __init__(self, address: str, processes: int, **_: Any) -> None:
         program = "import sys; from a2j_jax.distributed import serve; serve(*sys.argv[1:])"
@@ -350,25 +335,25 @@ class _Service:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env=os.environ | {"PYTHONPATH": path},
-            start_new_session=True,  # Ctrl-C in a terminal is not meant for it
+            start_new_session=True,  # Ctrl-C in a terminal must not reach it
         )
         assert started.stdout is not None
-        with started.stdout as answer:
-            if not answer.read(1):
+        with started.stdout as ready:
+            if not ready.read(1):
                 raise RuntimeError(f"its coordination service cannot listen at {address}")
-        started.returncode = 0  # it outlives this process: nobody waits for it
+        started.returncode = 0  # it outlives this process, which does not wait for it
 
     def shutdown(self) -> None:
         """Does nothing: it ends when all have disconnected."""
 
 
 def serve(address: str, processes: str, parent: str) -> None:
-    """Run JAX's coordination service until process 0 has ended and all connections are closed.
+    """Runs JAX's coordination service until process 0 has ended and all connections are closed.
 
     Args:
       address: to listen at, "[::]:PORT".
-      processes: how many take part.
-      parent: process number of process 0 of the job.
+      processes: number of processes.
+      parent: PID of process 0 of the job.
     """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
@@ -384,9 +369,8 @@ def serve(address: str, processes: str, parent: str) -> None:
     os.close(1)
     while os.getppid() == int(parent):
         time.sleep(0.2)
-    end = (
-        time.monotonic() + 3 * _SILENCE_SECONDS
-    )  # a host may be gone without closing its connection
+    # A host may be gone without closing its connection.
+    end = time.monotonic() + 3 * _SILENCE_SECONDS
     while time.monotonic() < end and _connected(int(address.rpartition(":")[2])):
         time.sleep(0.2)
     del service
@@ -394,7 +378,7 @@ def serve(address: str, processes: str, parent: str) -> None:
 
 
 def _connected(port: int) -> bool:
-    """Whether anybody is connected to this port of this machine; True where the system does not tell."""
+    """Whether any process is connected to this port of this machine; True where the system does not tell."""
     lines: list[str] = []
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         with contextlib.suppress(OSError):
@@ -404,10 +388,10 @@ def _connected(port: int) -> bool:
 
 
 def rows_of_all(columns: "dict[str, NDArray[Any]]") -> "dict[str, NDArray[Any]]":
-    """Rows that each process has, put together in the order of the processes, bit for bit.
+    """Concatenates the rows of all processes in their order, bit for bit.
 
     Args:
-      columns: name -> (N, ...) array; N may differ between processes, the rest may not.
+      columns: name -> (N, ...) array; only N may differ between processes.
 
     Returns:
       name -> (sum of all N, ...), the same in every process.
@@ -420,7 +404,7 @@ def rows_of_all(columns: "dict[str, NDArray[Any]]") -> "dict[str, NDArray[Any]]"
     counts = process_allgather(np.array(len(next(iter(columns.values())))))
     gathered = {}
     for name, rows in columns.items():
-        # As bytes: what travels between devices is cut to 32 bits.
+        # As bytes: JAX would convert 64-bit values to 32 bits.
         flat = np.ascontiguousarray(rows).reshape(len(rows), math.prod(rows.shape[1:]))
         padded = np.zeros((counts.max(), flat.shape[1] * rows.itemsize), np.uint8)
         padded[: len(rows)] = flat.view(np.uint8)

@@ -25,7 +25,7 @@ WORKER = [sys.executable, str(Path(__file__).parent / "steps_in_parallel.py")]
 IMPATIENT = [
     sys.executable,
     "-c",
-    "from a2j_jax import processes; processes._SILENCE_SECONDS = 15; from a2j_jax.cli import console; console()",
+    "from a2j_jax import distributed; distributed._SILENCE_SECONDS = 15; from a2j_jax.cli import console; console()",
 ]
 ENDLESS = 100_000
 FLOAT32 = 1e-4  # what the order of sums may do to weights, by way of Adam

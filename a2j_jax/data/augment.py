@@ -1,17 +1,12 @@
-"""Resampling on the device: where a jittered, rotated, scaled crop reads its pixels in a stored canvas.
+"""Canvas -> network input on the device: normalization, and the official training augmentation.
 
-Canvas -> network input, on the device: normalisation, and the official training augmentation.
+`draw` draws the random numbers of a batch; `augment` is a deterministic function of a batch and its draws. Both are to
+be traced inside the train step. Evaluation uses `evaluation_images`, without resampling.
 
-Random numbers and their use are kept apart: `draw` makes a batch's draws, `augment` is a pure,
-deterministic function of a batch and its draws. Both are meant to be traced inside the jitted train
-step. Evaluation uses `evaluation_images` alone, which resamples nothing.
-
-The official program cuts a crop with jittered box edges (nearest neighbour), normalises it, then
-rotates and scales it (bilinear). Here the frame is gone and only the canvas is left, so the
-jittered
-crop is looked up in the canvas: per axis, each lattice point of the jittered crop names a source
-pixel, and the canvas point nearest to that source pixel is read. Wherever the canvas holds the
-pixel, this *is* the official crop.
+The official program crops the frame with jittered box edges (nearest neighbor), normalizes, then rotates and scales
+(bilinear). Here only the canvas is left of the frame, so the jittered crop is looked up in the canvas: along each axis,
+each lattice point of the jittered crop has a source pixel, and the nearest canvas point to it is read. Wherever the
+canvas holds that pixel, the result equals the official crop.
 """
 
 from collections.abc import Callable
@@ -27,12 +22,11 @@ from a2j_jax.tracks import TrackSpec
 
 
 def for_each_example(function: Callable[..., jax.Array], *batched: jax.Array) -> jax.Array:
-    """`jax.vmap(function)(*batched)`, and on the CPU a loop with the same result.
+    """`jax.vmap(function)(*batched)`, on the CPU as a loop with the same result.
 
-    XLA:CPU fuses whatever is vmapped into the gathers that read it, and so would look up and
-    normalise every pixel of the crop again for each of the four taps of each pixel of the warp:
-    37 ms instead of 2.5 ms for 64 crops of 96 x 96. A loop is a boundary that it does not fuse
-    across.
+    XLA:CPU would fuse the vmapped function into the gathers that read its result, and so look up and normalize every
+    pixel of the crop for each of the four taps of each pixel of the warp: 37 ms instead of 2.5 ms for 64 crops of
+    96 x 96. It does not fuse across a loop.
     """
     if lowering.platform() == "cpu":
         return jax.lax.map(lambda example: function(*example), batched)
@@ -40,7 +34,7 @@ def for_each_example(function: Callable[..., jax.Array], *batched: jax.Array) ->
 
 
 def take(image: jax.Array, index: jax.Array) -> jax.Array:
-    """Pixels of a 2-D image by row-major index; the caller keeps the indices in bounds."""
+    """Pixels of a 2-D image by row-major index, which must be in bounds."""
     return image.reshape(-1).at[index].get(mode="promise_in_bounds")
 
 
@@ -49,15 +43,14 @@ def canvas_lookup(
 ) -> tuple[jax.Array, jax.Array]:
     """Along one axis: canvas index of every lattice point of the jittered crop.
 
-    Exact arithmetic: the points where OpenCV's rounding is one pixel short (`geometry.lattice`) may be
-    off by that pixel in a jittered crop; without jitter every point finds itself.
+    In exact arithmetic: points where OpenCV's rounding is one pixel short (`geometry.lattice`) may be off by that pixel
+    in a jittered crop; without jitter every point finds itself.
 
     Args:
       box: (2,) start and end of the box the canvas was cut from, px.
       jittered: (2,) start and end of the jittered box, px.
       track: crop size S and margin.
-      reach: lattice points to add on both sides of the jittered crop, <= S. The outermost one of
-        either side is declared unknown.
+      reach: lattice points to add on both sides of the jittered crop, <= S; the outermost ones count as unknown.
 
     Returns:
       (S + 2 reach,) int32 indices into the canvas, and whether the canvas reaches that far.
@@ -65,13 +58,13 @@ def canvas_lookup(
     size = track.crop_size
     start, extent = whole_pixels(jittered)
     canvas_start, canvas_extent = whole_pixels(box)
-    # lax.div truncates; all its operands are kept >= 0 here (by adding whole periods), where that
-    # is the floor. jnp's // handles signs, and that costs more than the warp itself.
+    # lax.div truncates; adding periods keeps its operands >= 0, where that is the floor. jnp's // handles signs, which
+    # costs more than the warp.
     k = jnp.arange(-reach, size + reach, dtype=jnp.int32)
     source = start + jax.lax.div((k + size) * extent, jnp.int32(size)) - extent
-    # Canvas point j shows source pixel canvas_start + floor(j canvas_extent / S). The first j that
-    # shows `source` or a later one is ceil((source - canvas_start) S / canvas_extent); its
-    # predecessor may be nearer where the crop skips source pixels.
+    # Canvas point j shows source pixel canvas_start + floor(j canvas_extent / S). The first j that shows `source` or a
+    # later one is ceil((source - canvas_start) S / canvas_extent); its predecessor may be nearer where the crop skips
+    # source pixels.
     offset = jnp.clip(source - canvas_start, -canvas_extent, 2 * canvas_extent)
     later = jax.lax.div((offset + canvas_extent) * size + canvas_extent - 1, canvas_extent) - size
     shown = jax.lax.div((later + size) * canvas_extent, jnp.int32(size)) - canvas_extent
@@ -92,7 +85,7 @@ def whole_pixels(edges: jax.Array) -> tuple[jax.Array, jax.Array]:
 def source_coordinates(
     size: int, rotation_deg: jax.Array, scale: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """M^-1 of every pixel of the output: where cv2.warpAffine samples the crop. Two (S, S)."""
+    """M^-1 of every output pixel, two (S, S): where cv2.warpAffine samples the crop."""
     angle = jnp.deg2rad(rotation_deg)
     cos, sin = jnp.cos(angle) / scale, jnp.sin(angle) / scale
     ramp = jnp.arange(size, dtype=jnp.float32) - size / 2
@@ -117,8 +110,8 @@ def bilinear(frame: jax.Array, x: jax.Array, y: jax.Array) -> jax.Array:
 
 Border = Literal["canvas", "crop"]
 
-# Random erasing (Zhong et al. 2017) with the official program's ranges; the official program draws
-# until a rectangle fits, which about one in thirty does not.
+# Random erasing (Zhong et al. 2017) with the official program's ranges. The official program draws until a rectangle
+# fits, which about one in thirty does not.
 _NOISE_AREA = (0.02, 0.4)
 _NOISE_ASPECT = (0.3, 1 / 0.3)
 _NOISE_ATTEMPTS = 4
@@ -131,7 +124,7 @@ class Draws(NamedTuple):
       box_jitter_px: (B, 4) float32, added to the box's x0, y0, x1, y1, px of the full frame.
       rotation_deg: (B,) float32, counter-clockwise on the screen.
       scale: (B,) float32, in-plane, and of the depth where the track's depth is relative.
-      noise: (B, S, S) float32, added to the finished image, normalised units.
+      noise: (B, S, S) float32, added to the finished image, normalized units.
     """
 
     box_jitter_px: jax.Array
@@ -141,14 +134,11 @@ class Draws(NamedTuple):
 
 
 def example_keys(key: jax.Array, batch_size: int, first: jax.Array | int = 0) -> jax.Array:
-    """One key for each row of a batch, by its position in the global batch.
-
-    What an example draws then depends on the run, the step and its place in the batch, and not on how many
-    devices the batch is spread over.
+    """One key for each row of a batch, by its position in the global batch, independent of the number of devices.
 
     Args:
       key: the step's.
-      batch_size: B, rows at hand.
+      batch_size: B, number of these rows.
       first: position of the first of them in the global batch.
 
     Returns:
@@ -158,30 +148,28 @@ def example_keys(key: jax.Array, batch_size: int, first: jax.Array | int = 0) ->
 
 
 def draw(keys: jax.Array, track: TrackSpec) -> Draws:
-    """Draws the official augmentation of a track, for each example from its own key.
+    """Draws the official augmentation of a track, for each example from its key.
 
     Args:
       keys: (B,) JAX random keys, from `example_keys`.
       track: its `augmentation` gives the ranges, its `crop_size` the size of the noise.
     """
-    return jax.vmap(partial(_draw_one, track=track))(keys)
-
-
-def _draw_one(key: jax.Array, track: TrackSpec) -> Draws:
-    """The draws of one example, without the leading axis."""
     ranges = track.augmentation
-    jitter_key, rotation_key, scale_key, noise_key = jax.random.split(key, 4)
     jitter, turn = ranges.box_jitter_px, ranges.max_rotation_deg
     low, high = ranges.scale_range
-    return Draws(
-        # Whole pixels in [-jitter, jitter), as the official program draws them.
-        box_jitter_px=jax.random.randint(jitter_key, (4,), -jitter, max(jitter, 1 - jitter)).astype(
-            jnp.float32
-        ),
-        rotation_deg=jax.random.uniform(rotation_key, minval=-turn, maxval=turn),
-        scale=jax.random.uniform(scale_key, minval=low, maxval=high),
-        noise=_rectangle_noise(noise_key, track),
-    )
+
+    def draw_one(key: jax.Array) -> Draws:
+        jitter_key, rotation_key, scale_key, noise_key = jax.random.split(key, 4)
+        # Whole pixels in [-jitter, jitter), as in the official program.
+        jitter_px = jax.random.randint(jitter_key, (4,), -jitter, max(jitter, 1 - jitter))
+        return Draws(
+            box_jitter_px=jitter_px.astype(jnp.float32),
+            rotation_deg=jax.random.uniform(rotation_key, minval=-turn, maxval=turn),
+            scale=jax.random.uniform(scale_key, minval=low, maxval=high),
+            noise=_rectangle_noise(noise_key, track),
+        )
+
+    return jax.vmap(draw_one)(keys)
 
 
 def no_draws(batch_size: int, track: TrackSpec) -> Draws:
@@ -205,7 +193,7 @@ def _rectangle_noise(key: jax.Array, track: TrackSpec) -> jax.Array:
         aspect_key, (_NOISE_ATTEMPTS,), minval=_NOISE_ASPECT[0], maxval=_NOISE_ASPECT[1]
     )
     extents = jnp.round(jnp.sqrt(jnp.stack([area * aspect, area / aspect], axis=-1)))
-    # The first attempt that fits; if none of four does (1 in 10^6) the first, cut to the image.
+    # The first attempt that fits; if none of four does (1 in 10^6), the first, cut to the image.
     fits = jnp.all(extents < size, axis=-1)
     extent = jnp.minimum(extents[jnp.argmax(fits)], size)
     corner = jnp.floor(jax.random.uniform(place_key, (2,)) * (size - extent + 1))
@@ -226,10 +214,9 @@ def normalize(
 ) -> jax.Array:
     """Stored depth -> the network's input units.
 
-    Where the track's depth is relative to a centre c: depths with |d - c| >= the depth window
-    become c, then ((d - c) scale - mean) / std. Otherwise (d - mean) / std, in the track's image
-    unit, and `scale` has no effect: an absolute distance says where the body stands, and the
-    official program for those tracks was never published.
+    Where the track's depth is relative to a center c: depths with |d - c| >= the depth window become c, then
+    ((d - c) scale - mean) / std. Otherwise (d - mean) / std, in the track's image unit, without `scale`: the depth is
+    an absolute distance, and the official program for those tracks was never published.
 
     Args:
       depth: (..., H, W) integer or float, in `track.storage_unit_mm`.
@@ -256,7 +243,7 @@ def normalize(
 def evaluation_images(
     canvas: jax.Array | np.ndarray, center_depth_mm: jax.Array | np.ndarray, track: TrackSpec
 ) -> jax.Array:
-    """The official test-time input: the centre of the canvas, normalised, nothing resampled.
+    """The official test-time input: the center of the canvas, normalized, not resampled.
 
     Args:
       canvas: (B, S + 2m, S + 2m) uint16, storage units.
@@ -304,29 +291,28 @@ def augment(
     track: TrackSpec,
     border: Border = "canvas",
 ) -> tuple[jax.Array, jax.Array]:
-    """Applies given draws to a batch: images and targets for training.
+    """Applies draws to a batch: images and targets for training.
 
     Args:
       canvas: (B, S + 2m, S + 2m) uint16, storage units, 0 = no reading.
       box_px: (B, 4) the clipped box each canvas was cut from, px.
-      window_px: (B, 4) the box before clipping, px: this is what the jitter moves.
+      window_px: (B, 4) the box before clipping, px, to which the jitter is applied.
       center_depth_mm: (B,) mm.
       joints_uvd: (B, K, 3 or 2) px, px, mm, full frame.
       draws: from `draw`.
       track: sizes and constants.
-      border: what rotation and scaling pull in from beyond the jittered crop. "crop": 0.0 in
-        normalised units, as the official program; "canvas": the real pixels of the margin, and "no
-        reading" beyond them.
+      border: values beyond the jittered crop, for rotation and scaling. "crop": 0.0 in normalized units, as the
+        official program; "canvas": the real pixels of the margin, and "no reading" beyond them.
 
     Returns:
-      images: (B, S, S, 1) float32, normalised.
+      images: (B, S, S, 1) float32, normalized.
       joints: (B, K, 3 or 2) float32, crop px and network depth units.
     """
     box = jnp.asarray(box_px, jnp.float32)
-    jittered = _clip_to_frame(
-        jnp.asarray(window_px, jnp.float32) + draws.box_jitter_px, track.frame_size
-    )
-    # One ring of background goes around the crop; coordinates beyond it are clipped onto it.
+    jittered = jnp.asarray(window_px, jnp.float32) + draws.box_jitter_px
+    last = jnp.array([track.frame_size[0] - 1, track.frame_size[1] - 1] * 2, jnp.float32)
+    jittered = jnp.clip(jittered, 0.0, last)
+    # One ring of background surrounds the crop; coordinates beyond it are clipped onto it.
     reach = 1 + (track.margin if border == "canvas" else 0)
     crops = for_each_example(
         partial(_jittered_crop, track=track, border=border, reach=reach),
@@ -344,11 +330,6 @@ def augment(
     if track.depth_reference == "center":
         depth = depth * draws.scale[:, None, None]
     return (images + draws.noise)[..., None], jnp.concatenate([uv, depth], axis=-1)
-
-
-def _clip_to_frame(box: jax.Array, frame_size: tuple[int, int]) -> jax.Array:
-    last = jnp.array([frame_size[0] - 1, frame_size[1] - 1] * 2, jnp.float32)
-    return jnp.clip(box, 0.0, last)
 
 
 def _rotate_and_scale(
@@ -371,10 +352,10 @@ def _jittered_crop(
     border: Border,
     reach: int,
 ) -> jax.Array:
-    """One example's jittered crop, looked up in its canvas and normalised, with its surroundings.
+    """One example's jittered crop, looked up in its canvas and normalized, with its surroundings.
 
     Returns:
-      (S + 2 reach, S + 2 reach) float32; the outermost ring is what lies beyond everything.
+      (S + 2 reach, S + 2 reach) float32; the outermost ring is background.
     """
     columns, column_known = canvas_lookup(box[0::2], jittered[0::2], track, reach)
     rows, row_known = canvas_lookup(box[1::2], jittered[1::2], track, reach)

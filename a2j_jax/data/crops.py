@@ -1,8 +1,4 @@
-"""Frame -> stored crop and back, for a given track: the geometry of one example.
-
-The data-set builders, the evaluation and the predictor all go through these functions, so that what
-is trained on, scored and shown is cut and mapped back by the same lines.
-"""
+"""Frame -> stored crop and back, for a track; used by the data-set builders, evaluation and `Predictor`."""
 
 from typing import Any, NamedTuple
 
@@ -16,12 +12,12 @@ from a2j_jax.tracks import TrackSpec
 
 
 class Crop(NamedTuple):
-    """A crop as it is stored.
+    """A crop as stored.
 
     Attributes:
       canvas: (S + 2m, S + 2m) uint16 in the track's storage unit; 0 = no reading.
-      box_px: (4,) the clipped box the crop was cut from, px: maps joints to the crop and back.
-      window_px: (4,) the box before clipping, px: what training jitters.
+      box_px: (4,) the clipped box of the crop, px, which maps joints to the crop and back.
+      window_px: (4,) the box before clipping, px, which training jitters.
     """
 
     canvas: npt.NDArray[np.uint16]
@@ -30,29 +26,29 @@ class Crop(NamedTuple):
 
 
 def to_storage_units(depth: npt.ArrayLike, track: TrackSpec) -> npt.NDArray[np.uint16]:
-    """A full frame of depth -> the uint16 numbers the canvas holds.
+    """A full frame of depth -> the uint16 numbers of a canvas.
 
     Args:
-      depth: (..., H, W) mm, any real dtype; for a "stretch8" track any unit, since only its order
-        within the frame matters. Zero, negative and non-finite mean "no reading".
+      depth: (..., H, W) mm, any real dtype; any unit for a "stretch8" track, where only the order within the frame
+        matters. Zero, negative and non-finite mean "no reading".
       track: decides the unit.
 
     Returns:
-      (..., H, W) uint16 in units of `track.storage_unit_mm`; 0 = no reading, clipped at 65535. May
-      be `depth` itself where that holds these numbers already: not for writing.
+      (..., H, W) uint16 in units of `track.storage_unit_mm`; 0 = no reading, clipped at 65535. Read-only: it may be
+      `depth` itself.
     """
     values = np.asarray(depth)
     if track.frame_format == "stretch8":
         return _stretch(values)
     unit = track.storage_unit_mm
     if values.dtype.kind in "ui" and unit == 1.0:
-        # Whole millimetres stay what they are: a hand frame takes microseconds, not milliseconds.
+        # Integer mm need no conversion: microseconds for a hand frame instead of milliseconds.
         if values.dtype.kind == "i":
             values = np.maximum(values, 0)
         if values.dtype.itemsize > 2:
             values = np.minimum(values, 65535)
         return values.astype(np.uint16, copy=False)
-    # float32 is as exact as float64 where it holds the depth and dividing only moves its exponent.
+    # float32 is exact where it holds the depth and the division only changes its exponent.
     exact = values.dtype in (np.float16, np.float32) and np.frexp(unit)[0] == 0.5
     values = values.astype(np.float32 if exact else np.float64, copy=False)
     finite = np.isfinite(values)
@@ -62,10 +58,7 @@ def to_storage_units(depth: npt.ArrayLike, track: TrackSpec) -> npt.NDArray[np.u
 
 
 def _stretch(frames: npt.NDArray[Any]) -> npt.NDArray[np.uint16]:
-    """Min-max-stretches each (H, W) of (..., H, W) to whole numbers 0..255.
-
-    A whole-number frame has few levels: they are stretched once each, then looked up.
-    """
+    """Min-max-stretches each (H, W) of (..., H, W) to integers 0..255; an integer frame by a table of its levels."""
     stretched = np.zeros(frames.shape, np.uint16)
     for index in np.ndindex(frames.shape[:-2]):
         frame = frames[index]
@@ -84,10 +77,9 @@ def _stretch(frames: npt.NDArray[Any]) -> npt.NDArray[np.uint16]:
 def _stretch_levels(levels: npt.NDArray[np.float32]) -> npt.NDArray[np.uint16]:
     """The official K2HPD reader's stretch of one frame, bit for bit.
 
-    It calls OpenCV's `normalize(float32 frame, 0, 1, NORM_MINMAX)`, times 255, truncated to uint8.
-    OpenCV computes `level * scale + shift` in float32 by a fused multiply-add (rounded once), which
-    the float64 product and sum of float32 numbers reproduce. The exact quotient will not do: of all
-    8-bit levels under all spans, one in 70 would come out one higher or lower.
+    It calls OpenCV's `normalize(float32 frame, 0, 1, NORM_MINMAX)`, times 255, truncated to uint8. OpenCV computes
+    `level * scale + shift` in float32 by a fused multiply-add (rounded once), which the float64 product and sum of
+    float32 numbers reproduce. With the exact quotient, one in 70 of all 8-bit levels and spans would differ by one.
     """
     low = float(levels.min())
     span = float(levels.max()) - low
@@ -111,13 +103,12 @@ def cut(
     Args:
       frame: (H, W) uint16 in storage units (see `to_storage_units`); any frame size.
       track: size of the crop and of the window.
-      center_uvd: (3,) px, px, mm: the window's centre; needed where the track crops by centre.
-      box_px: (4,) the object's box, px, clipped or not. Wins over `center_uvd` where both are
-        given.
-      camera: of this frame; the track's own by default.
+      center_uvd: (3,) px, px, mm: the window's center, for tracks that crop by center.
+      box_px: (4,) the object's box, px, clipped or not; overrides `center_uvd`.
+      camera: of this frame; the track's by default.
 
     Raises:
-      UserError: neither centre nor box, or one that covers no pixel of the frame.
+      UserError: neither center nor box, or one that covers no pixel of the frame.
     """
     if box_px is not None:
         window = np.asarray(box_px, np.float64)
@@ -143,7 +134,7 @@ def joints_to_crop(
     Args:
       joints_uvd: (..., K, 3) px, px, mm, or (..., K, 2) px, px.
       box_px: (..., 4) clipped boxes, or one (4,).
-      center_depth_mm: (...) or scalar depth of the centre, mm; ignored where theta is zero.
+      center_depth_mm: (...) or scalar depth of the center, mm; ignored where theta is zero.
       track: crop size, mu and theta.
 
     Returns:

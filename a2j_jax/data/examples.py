@@ -1,8 +1,8 @@
-"""The examples of one split on disk in random access, and what becomes of those that cannot be read.
+"""Random access to the examples of a split on disk, with a policy for unreadable ones.
 
-A split lies in shards, files in ArrayRecord's format. Every record carries a checksum: a flipped bit is
-found out when its record is read, and costs that record alone. A file that was cut off has lost the index
-at its end, and with it all its records; the other shards are read on.
+A split is stored in shards, files in ArrayRecord's format. Every record has a checksum: a flipped bit is detected when
+its record is read, and costs that record alone. A truncated file has lost the index at its end, and with it all its
+records; the other shards remain readable.
 """
 
 import bisect
@@ -23,7 +23,7 @@ from a2j_jax.log import logger
 
 OnBadExample = Literal["fail", "skip"]
 
-_skipped: dict[str, int] = {}  # what was said -> number of examples; each is said once a process
+_skipped: dict[str, int] = {}  # logged message -> number of examples; each is logged once a process
 
 
 class Examples:
@@ -36,11 +36,11 @@ class Examples:
 
         Args:
           builder: the data set.
-          split: one that it has, or a TFDS slice of one, not empty.
-          on_bad_example: "fail" raises on what cannot be read, "skip" says so and goes on.
+          split: a non-empty split of it, or a TFDS slice of one.
+          on_bad_example: "fail" raises on an unreadable example, "skip" logs it.
 
         Raises:
-          UserError: a file is missing, with "fail": found out now, rather than at the first of its examples.
+          UserError: a file is missing, with "fail".
         """
         self._folder = Path(builder.data_path)
         self._split = split
@@ -50,7 +50,7 @@ class Examples:
         self._stored = builder.as_data_source(split=split)
         for shard in self._shards:
             if not self._skip and not Path(shard.filename).is_file():
-                raise UserError(f"{shard.filename} is missing; {self._how_to_mend()}")
+                raise UserError(f"{shard.filename} is missing; {self._fix()}")
 
     def __len__(self) -> int:
         """Number of examples, readable or not."""
@@ -64,11 +64,11 @@ class Examples:
         """
         found = self._find(row)
         if isinstance(found, _Fault):
-            raise UserError(f"{found.what}; {self._how_to_mend()}") from found.error
+            raise UserError(f"{found.what}; {self._fix()}") from found.error
         return found
 
     def get(self, row: int) -> Example | None:
-        """The example at a position; None, and a line the first time, where it cannot be read."""
+        """The example at a position; None, with a log line the first time, where it cannot be read."""
         found = self._find(row)
         if not isinstance(found, _Fault):
             return found
@@ -83,11 +83,11 @@ class Examples:
     def read(self, rows: Iterable[int]) -> tuple[list[Example], NDArray[np.bool_]]:
         """The examples at these positions.
 
-        With "skip" another example of the split takes the place of one that cannot be read: always the same
-        one, so that what is read is a function of the rows and the files alone.
+        With "skip", another example of the split substitutes for an unreadable one, always the same one: the result
+        depends on the rows and the files alone.
 
         Returns:
-          One example for every row, and which of them are their rows' own.
+          One example for every row, and which of them are no substitutes.
 
         Raises:
           UserError: an example cannot be read, with "fail"; or none of the split can.
@@ -96,11 +96,11 @@ class Examples:
         for row in map(int, rows):
             example = self.get(row) if self._skip else self[row]
             own.append(example is not None)
-            examples.append(self._stand_in(row) if example is None else example)
+            examples.append(self._substitute(row) if example is None else example)
         return examples, np.array(own, bool)
 
-    def _stand_in(self, row: int) -> Example:
-        """Steps of about 0.618 of the split that visit all of it: damage comes in runs, its stand-ins do not."""
+    def _substitute(self, row: int) -> Example:
+        """Steps through all of the split by about 0.618 of it: damage comes in runs, substitutes must not."""
         count = len(self)
         stride = next(
             n for n in itertools.count(math.ceil(0.618 * count)) if math.gcd(n, count) == 1
@@ -120,11 +120,11 @@ class Examples:
             return example
         except MemoryError:
             raise
-        except Exception as error:  # what array_record, protobuf and the decoders make of damage
+        except Exception as error:  # array_record, protobuf and the decoders raise many kinds
             return self._fault(row, error)
 
     def _fault(self, row: int, error: Exception) -> "_Fault":
-        """Where a row lies, whether it is its record or the whole shard that cannot be read, and why."""
+        """Describes a row's place, whether its record or the entire shard cannot be read, and why."""
         number = bisect.bisect_right(self._ends, row)
         shard, end = self._shards[number], self._ends[number]
         first = end - shard.take  # position in the split of the shard's first example
@@ -138,26 +138,26 @@ class Examples:
         what = f"{shard.filename}, {records} ({rows} of split {self._split!r}): {reason}"
         return _Fault(what, shard.take if whole else 1, error)
 
-    def _how_to_mend(self) -> str:
+    def _fix(self) -> str:
         return (
-            f"delete {self._folder} and build it again, or train and evaluate without what cannot be read: "
+            f"delete {self._folder} and build it again, or skip unreadable examples: "
             "--on_bad_example=skip"
         )
 
 
 def _whole_shard(path: Path) -> str:
-    """Why no record of a shard can be read; empty where it is not all of them."""
+    """Why no record of a shard can be read; empty where some can."""
     if not path.is_file():
         return "the file is missing"
-    # Without its index a file opens all the same, as one of no records.
+    # A file without its index opens as one without records.
     if not array_record_module.ArrayRecordReader(str(path)).num_records():
         return f"the file ({path.stat().st_size:,} bytes) is cut off, or damaged at its end"
     return ""
 
 
 class _Fault(NamedTuple):
-    """What cannot be read and why, how many examples that is, and what was raised."""
+    """An unreadable record or shard."""
 
-    what: str
-    examples: int
+    what: str  # with its place and the reason
+    examples: int  # how many of the split are lost
     error: Exception

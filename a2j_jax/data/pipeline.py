@@ -1,11 +1,8 @@
-"""Examples on disk -> batches of arrays on the host.
+"""Examples on disk -> batches of arrays on the host: random access, deterministic shuffle, batch, this process's share.
 
-Random access -> deterministic shuffle -> batch -> this process's share of it. A batch is bytes off the disk
-and nothing else: augmentation and normalisation happen on the device. No worker processes: on a
-small machine they cost more than they bring; one thread reads ahead.
-
-A batch of all processes together is the same whatever their number: process r of P has rows r B/P to
-(r + 1) B/P of it.
+Augmentation and normalization happen on the device. One thread reads ahead; on a small machine worker processes cost
+more than they gain. The global batch does not depend on the number of processes: process r of P has its rows r B/P to
+(r + 1) B/P.
 """
 
 import dataclasses
@@ -37,7 +34,7 @@ from a2j_jax.tracks import TRACKS, TrackRecord, TrackSpec
 DIGESTS = "digests.json"
 _DESCRIPTIONS = ("dataset_info.json", "features.json", "metadata.json")  # of a TFDS data set
 
-# One thread reads ahead of the device; a second would only fight it for the interpreter lock.
+# A second thread would only compete for the interpreter lock.
 _READ_AHEAD = grain.ReadOptions(num_threads=1, prefetch_buffer_size=4)
 
 
@@ -54,16 +51,15 @@ def train_batches(
 ) -> grain.DatasetIterator:
     """Endless shuffled batches; batch k is a function of (seed, k) and of the files alone.
 
-    Every epoch is a new permutation of all frames, and epochs follow each other without a gap, so a
-    batch may hold the end of one and the start of the next.
+    Every epoch is a new permutation of all frames. A batch may hold the end of one epoch and the start of the next.
 
     Args:
       data_dir: a TFDS data directory, or the folder of one data set.
-      track: what the examples must be of.
+      track: of the examples.
       split: e.g. "train", or a TFDS slice such as "train[:80%]".
       batch_size: B of all processes together.
       seed: of the shuffle, >= 0.
-      on_bad_example: with "skip" another example stands in for one that cannot be read (`Examples.read`).
+      on_bad_example: with "skip" another example substitutes for one that cannot be read (`Examples.read`).
       process_index: this process; JAX's by default.
       process_count: number of processes; JAX's by default.
 
@@ -72,15 +68,15 @@ def train_batches(
       any number of them) and `set_state()`.
 
     Raises:
-      UserError: no such data, an empty split, or examples that do not fit the track; and, from the
-        iterator, what cannot be read.
+      UserError: no such data, an empty split, or examples that do not fit the track; from the iterator, an unreadable
+        example.
     """
     examples = _open(data_dir, track, split, on_bad_example)
     rows = _rows_of_share(batch_size, process_index, process_count)
     order = grain.MapDataset.range(len(examples)).shuffle(seed=seed).repeat()
 
     def read(batch: int) -> Batch:
-        # Only this process's rows are looked up: of a large batch, the others' would take longer than reading.
+        # Only this process's rows are looked up: in a large batch, looking up all takes longer than reading.
         found, _ = examples.read(order[int(row)] for row in rows(batch))
         return _stacked(found)
 
@@ -98,22 +94,10 @@ def eval_batches(
     process_index: int | None = None,
     process_count: int | None = None,
 ) -> Iterator[Batch]:
-    """Every frame of a split once, in order; the last batch is padded, and `mask` tells the frames from it.
+    """Every frame of a split once, in order; the last batch is padded, which `mask` marks.
 
-    All batches have B rows, and all processes get the same number of batches.
-
-    Args:
-      data_dir: a TFDS data directory, or the folder of one data set.
-      track: what the examples must be of.
-      split: e.g. "test", or a TFDS slice.
-      batch_size: B of all processes together.
-      on_bad_example: with "skip" the mask leaves out what cannot be read: of `num_frames` frames, the masks of
-        all processes count that many fewer.
-      process_index: this process; JAX's by default.
-      process_count: number of processes; JAX's by default.
-
-    Raises:
-      UserError: as `train_batches`.
+    All batches have B rows, and all processes get the same number of batches. Arguments and errors are those of
+    `train_batches`, except that with "skip" the mask leaves out unreadable examples.
     """
     examples = _open(data_dir, track, split, on_bad_example)
     rows_of = _rows_of_share(batch_size, process_index, process_count)
@@ -130,11 +114,7 @@ def eval_batches(
 
 
 def num_frames(data_dir: str | Path, track: TrackSpec, split: str) -> int:
-    """Number of frames of a split, readable or not.
-
-    Raises:
-      UserError: no such data, an empty split, or examples that do not fit the track.
-    """
+    """Number of frames of a split, readable or not; errors as `train_batches`."""
     frames: int = _find_split(data_dir, track, split).info.splits[split].num_examples
     return frames
 
@@ -147,7 +127,7 @@ def has_labels(
     *,
     on_bad_example: OnBadExample = "fail",
 ) -> bool:
-    """Whether any joint is labelled in a split, or in `look_at` of its frames, evenly spread.
+    """Whether any joint is labeled in a split, judged by `look_at` of its frames, evenly spread.
 
     Raises:
       UserError: as `train_batches`.
@@ -167,10 +147,9 @@ def example_reader(
 
     Args:
       data_dir: a TFDS data directory, or the folder of one data set.
-      track: what the examples must be of.
+      track: of the examples.
       split: e.g. "test", or a TFDS slice.
-      evaluated: (N,) `index` of the frames that an evaluation counted, in order. Where it skipped some, the
-        function is of the position among these.
+      evaluated: (N,) `index` of the frames that an evaluation counted, in order; positions are then among these.
 
     Raises:
       UserError: as `train_batches`.
@@ -181,21 +160,21 @@ def example_reader(
     skipped = len(examples) - len(evaluated)
 
     def find(row: int) -> Example:
-        # It lies as many positions further on as were skipped before it.
+        # At most `skipped` frames before it were not counted.
         for position in range(row, row + skipped + 1):
             example = examples.get(position)
             if example is not None and example["index"] == evaluated[row]:
                 return example
-        raise UserError(f"frame {evaluated[row]} of split {split!r} cannot be read any more")
+        raise UserError(f"frame {evaluated[row]} of split {split!r} is no longer readable")
 
     return find
 
 
 def metadata(data_dir: str | Path, track: TrackSpec) -> dict[str, Any]:
-    """What the builder wrote down about a data set, as JSON.
+    """The builder's metadata of a data set, as JSON.
 
-    "provenance" (centre sources, notes), "skipped" (split -> reason -> frames) and "statistics" (mean and std
-    of the training crops), each where known.
+    "provenance" (center sources, notes), "skipped" (split -> reason -> frames) and "statistics" (mean and std of the
+    training crops), each where known.
 
     Raises:
       UserError: there is no such data set.
@@ -204,7 +183,7 @@ def metadata(data_dir: str | Path, track: TrackSpec) -> dict[str, Any]:
 
 
 def depth_unit_mm(data_dir: str | Path, track: TrackSpec) -> float | None:
-    """The unit of raw depth that a custom data set was built with, mm per count; None where it states none.
+    """The unit of raw depth that a custom data set was built with, mm per count; None where it is not recorded.
 
     Raises:
       UserError: there is no such data set.
@@ -216,7 +195,7 @@ def depth_unit_mm(data_dir: str | Path, track: TrackSpec) -> float | None:
 
 
 def record_of(data_dir: str | Path, track: TrackSpec) -> TrackRecord:
-    """What a data set states of its track.
+    """The track's record in a data set.
 
     Raises:
       UserError: there is no such data set.
@@ -225,7 +204,7 @@ def record_of(data_dir: str | Path, track: TrackSpec) -> TrackRecord:
 
 
 def as_stored(data_dir: str | Path, track: TrackSpec) -> TrackSpec:
-    """The track with the storage unit that a data set states: another one changes no score.
+    """The track with the storage unit of a data set, which does not affect scores.
 
     Raises:
       UserError: there is no such data set.
@@ -239,19 +218,19 @@ def find_dataset(data_dir: str | Path, track: TrackSpec) -> tfds.core.DatasetBui
 
     Args:
       data_dir: a TFDS data directory (`<data_dir>/<track>/<config>/<version>`), or that folder.
-      track: what the examples must be of.
+      track: of the examples.
 
     Raises:
-      UserError: there is none, or only ones of other shapes; or it was built from another track or with other
-        joints, window or camera than `track` has: scores would mean something else.
+      UserError: there is none, or only ones of other shapes; or its track, joints, window or camera differ from
+        `track`'s, which would change the meaning of scores.
     """
     builder = _newest(data_dir, track)
-    # Frames may be rendered for any camera: each example carries its own, and is scored with it.
+    # Frames may be rendered for any camera: each example stores its own.
     rendered = ("camera", "frame_size") if track.name in TRACKS else ()
     found = _record(builder).differences(TrackRecord.of(track), rendered)
     if found:
         raise UserError(
-            f"{builder.data_path} was built with other values than track {track.name!r} has: {'; '.join(found)}; "
+            f"{builder.data_path} was built with other values than those of track {track.name!r}: {'; '.join(found)}; "
             "name the data set built from this track, or build it again"
         )
     return builder
@@ -272,26 +251,28 @@ def _newest(data_dir: str | Path, track: TrackSpec) -> tfds.core.DatasetBuilder:
         raise UserError(f"no data directory {data_dir}; {_how_to_build(data_dir, track)}")
     direct = data_dir / "dataset_info.json"
     found = [direct] if direct.exists() else data_dir.glob(f"{track.name}/**/dataset_info.json")
-    # A folder that a killed build left behind is not a data set.
+    # A killed build leaves a folder behind that is not a data set.
     folders = [info.parent for info in found if not info.parent.name.startswith("incomplete.")]
     if not folders:
         raise UserError(
             f"{data_dir} holds no data set of track {track.name!r}; "
             + _how_to_build(data_dir, track)
         )
+    expected = {
+        "canvas": (track.canvas_size, track.canvas_size),
+        "joints_uvd": (track.num_joints, track.joint_dims),
+    }
     builders = sorted((_builder(folder) for folder in folders), key=lambda found: found.version)
-    wanted = _shapes(track)
-    for builder in reversed(builders):
-        if all(_shape(builder, name) == shape for name, shape in wanted.items()):
-            return builder
-    there = "; ".join(
-        f"{builder.data_path}: " + ", ".join(f"{n} {_shape(builder, n)}" for n in wanted)
-        for builder in builders
-    )
-    expected = ", ".join(f"{name} {shape}" for name, shape in wanted.items())
+    shapes = [
+        {n: tuple(b.info.features[n].shape) for n in expected if n in b.info.features}
+        for b in builders
+    ]
+    if expected in shapes:
+        return next(b for b, s in zip(builders[::-1], shapes[::-1], strict=True) if s == expected)
+    there = "; ".join(f"{b.data_path}: {s}" for b, s in zip(builders, shapes, strict=True))
     raise UserError(
-        f"examples do not fit track {track.name!r} at crop size {track.crop_size}: expected "
-        f"{expected}; found {there}; {_how_to_build(data_dir, track)}"
+        f"examples do not fit track {track.name!r} at crop size {track.crop_size}: expected {expected}; found {there}; "
+        + _how_to_build(data_dir, track)
     )
 
 
@@ -303,7 +284,7 @@ def _how_to_build(data_dir: Path, track: TrackSpec) -> str:
 
 
 def write_digests(folder: Path) -> None:
-    """Writes `digests.json` beside the descriptions of a finished data set, whose text has no checksum otherwise.
+    """Writes `digests.json`, the checksums of a finished data set's JSON descriptions.
 
     Raises:
       UserError: it cannot be written.
@@ -313,7 +294,7 @@ def write_digests(folder: Path) -> None:
 
 
 def _check_digests(folder: Path) -> None:
-    """Refuses descriptions that are not as they were written; data sets of before have no digests."""
+    """Rejects descriptions that have changed since the build; older data sets have no digests."""
     path = folder / DIGESTS
     if not path.exists():
         return
@@ -331,29 +312,17 @@ def _builder(folder: Path) -> tfds.core.DatasetBuilder:
     _check_digests(folder)
     try:
         builder = tfds.builder_from_directory(folder)
-        # Both are read on first use otherwise, where nobody expects an error of TFDS.
+        # Otherwise read on first use, where an error of TFDS is not expected.
         dict(builder.info.metadata or {})
         [split.file_instructions for split in builder.info.splits.values()]
         return builder
-    except Exception as error:  # tfds raises whatever its JSON parsing does
+    except Exception as error:  # TFDS raises many kinds on damaged JSON
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{folder}: not a readable TFDS data set ({reason}); rebuild it") from error
 
 
-def _shapes(track: TrackSpec) -> dict[str, tuple[int, ...]]:
-    return {
-        "canvas": (track.canvas_size, track.canvas_size),
-        "joints_uvd": (track.num_joints, track.joint_dims),
-    }
-
-
-def _shape(builder: tfds.core.DatasetBuilder, name: str) -> tuple[int, ...] | None:
-    features = builder.info.features
-    return tuple(features[name].shape) if name in features else None
-
-
 def _find_split(data_dir: str | Path, track: TrackSpec, split: str) -> tfds.core.DatasetBuilder:
-    """The data set, once it is known to have examples in this split."""
+    """The data set of a split, which is checked to have examples."""
     builder = find_dataset(data_dir, track)
     folder = Path(builder.data_path)
     name = split.split("[")[0]
@@ -379,14 +348,14 @@ def _stacked(examples: list[Example]) -> Batch:
     return {
         name: np.stack([example[name] for example in examples])
         for name in examples[0]
-        if name != "frame_id"  # Text has no place on a device.
+        if name != "frame_id"  # devices hold no text
     }
 
 
 def _rows_of_share(
     batch_size: int, process_index: int | None, process_count: int | None
 ) -> Callable[[int], npt.NDArray[np.int64]]:
-    """Number of a batch -> positions of this process's share of it, in the sequence that is batched."""
+    """A function of a batch's number: positions, in the sequence of all examples, of this process's share of it."""
     rank = jax.process_index() if process_index is None else process_index
     ranks = jax.process_count() if process_count is None else process_count
     if batch_size < 1 or batch_size % ranks:

@@ -14,50 +14,50 @@ from a2j_jax.errors import UserError
 PROGRAM = """
 import sys, time
 from pathlib import Path
-from a2j_jax import processes
+from a2j_jax import distributed
 index, address, folder, seconds = int(sys.argv[1]), sys.argv[2], Path(sys.argv[3]), int(sys.argv[4])
-processes.initialize(address, 2, index, False, timeout_seconds=seconds)
-print(processes.name(), processes.is_primary())
-if processes.is_primary():
+distributed.initialize(address, 2, index, False, timeout_seconds=seconds)
+print(distributed.name(), distributed.is_primary())
+if distributed.is_primary():
     time.sleep(0.5)
     (folder / "built").touch()
-processes.wait_for_all("built")
+distributed.wait_for_all("built")
 print((folder / "built").exists())
-processes.leave()
-print(processes.is_multiprocess())
+distributed.leave()
+print(distributed.is_multiprocess())
 """
 
 MISTAKEN = """
 import os, sys, time
-from a2j_jax import processes
-processes.initialize(sys.argv[2], 2, int(sys.argv[1]), False)
+from a2j_jax import distributed
+distributed.initialize(sys.argv[2], 2, int(sys.argv[1]), False)
 time.sleep(2 * int(sys.argv[1]))
 print("mine too", flush=True)
-processes.leave(failed=True)
+distributed.leave(failed=True)
 os._exit(2)
 """
 
 # One of them ends in the midst; the other waits for it, or for it to part.
 WATCHED = """
 import os, sys, time
-from a2j_jax import processes
-processes._BEAT_SECONDS, processes._SILENCE_SECONDS, processes._LAST_WORDS_SECONDS = 0.2, 4, 2
+from a2j_jax import distributed
+distributed._BEAT_SECONDS, distributed._SILENCE_SECONDS, distributed._LAST_WORDS_SECONDS = 0.2, 4, 2
 index, how, ends = int(sys.argv[1]), sys.argv[3], int(sys.argv[4])
-processes.initialize(sys.argv[2], 2, index, False)
-processes.wait_for_all("begin")
+distributed.initialize(sys.argv[2], 2, index, False)
+distributed.wait_for_all("begin")
 if index == ends:
     if how == "killed":
         os.kill(os.getpid(), 9)
     if how == "failed":
-        processes.leave(failed=True, wait=False)
+        distributed.leave(failed=True, wait=False)
         os._exit(2)
     time.sleep(6)
 elif how != "slow":
     try:
-        processes.wait_for_all("end")
+        distributed.wait_for_all("end")
     except Exception as error:  # as the command line has it
-        os._exit(processes.report_failure(error))
-processes.leave()
+        os._exit(distributed.report_failure(error))
+distributed.leave()
 print("parted")
 """
 
