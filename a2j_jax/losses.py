@@ -10,9 +10,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from a2j_jax.models.anchors import Heads, aggregate, anchor_grid, anchor_weights
-from a2j_jax.models.baselines import MAP_STRIDE, HeatMaps, PoseVector
-from a2j_jax.models.decoding import Outputs
+from a2j_jax.models.anchors import (
+    MAP_STRIDE,
+    Heads,
+    HeatMaps,
+    Outputs,
+    PoseVector,
+    aggregate,
+    anchor_grid,
+    anchor_weights,
+)
 
 TAU_UV_PX = 1.0  # Eq. (5), tau_1
 TAU_DEPTH = 3.0  # Eq. (5), tau_2, network units of depth (mm for hands)

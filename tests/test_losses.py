@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from a2j_jax.losses import DEPTH_TERMS, a2j_losses, gaussian_maps, objective, smooth_l1
-from a2j_jax.models.anchors import Heads, anchor_grid
-from a2j_jax.models.baselines import HeatMaps, PoseVector
+from a2j_jax.models.anchors import Heads, HeatMaps, PoseVector, anchor_grid
 
 
 @pytest.mark.parametrize("tau", [1.0, 3.0])

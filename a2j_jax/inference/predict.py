@@ -9,7 +9,7 @@ import numpy as np
 from a2j_jax.data import augment
 from a2j_jax.data.batch import Batch
 from a2j_jax.models.a2j import PoseNetwork
-from a2j_jax.models.decoding import Estimate, jit_with_decoding
+from a2j_jax.models.anchors import Estimate, jit_with_decoding
 from a2j_jax.runs import sharding
 from a2j_jax.tracks import TrackSpec
 

@@ -1,7 +1,4 @@
-"""Depth frames as the predictor takes them: (H, W) float32 mm, 0 = no reading.
-
-One depth frame and where to look → joints in millimetres.
-"""
+"""`Predictor`: one depth frame, (H, W) float32 mm with 0 = no reading, → joints in mm."""
 
 import dataclasses
 import os
@@ -36,23 +33,23 @@ def read_frame(
     return read_depth(path, frame_format, depth_unit_mm).depth.astype(np.float32)
 
 
-def frame_from_array(depth_mm: Any, where: str = "depth frame") -> DepthFrame:
-    """Check an array given as a depth frame: (H, W) numeric, in mm → float32, NaN and below 0 → 0.
+def frame_from_array(depth_mm: Any) -> DepthFrame:
+    """Checks an array given as a depth frame: (H, W) numeric, in mm → float32, NaN and below 0 → 0.
 
     Raises:
         UserError: not 2-D, not numeric, empty.
     """
     if isinstance(depth_mm, str | os.PathLike):
         raise UserError(
-            f"{where}: expected an array in mm, found a path; read it with "
+            "depth frame: expected an array in mm, found a path; read it with "
             "a2j_jax.data.depth_files.read_depth(path).depth"
         )
     array = np.asarray(depth_mm)
     if array.dtype.kind not in "uif":
-        raise UserError(f"{where}: expected numbers in mm, found dtype {array.dtype}")
+        raise UserError(f"depth frame: expected numbers in mm, found dtype {array.dtype}")
     if array.ndim != 2 or array.size == 0:
         raise UserError(
-            f"{where}: expected one depth image (height, width) in mm, found shape {array.shape}"
+            f"depth frame: expected one depth image (height, width) in mm, found shape {array.shape}"
         )
     with np.errstate(over="ignore"):  # a float64 beyond float32 becomes inf: no reading
         depth = array.astype(np.float32)
@@ -67,11 +64,11 @@ class PoseEstimate:
         joints_uvd: (K, 3) px px mm in the full frame; (K, 2) px on a 2D track.
         joints_xyz_mm: (K, 3) camera coordinates; None on a 2D track.
         confidence: (K,) in (0, 1], 1 where all anchors agree.
-        box_px: (4,) x0 y0 x1 y1, the clipped box the crop was cut from.
+        box_px: (4,) x0 y0 x1 y1, the clipped box of the crop.
         center_depth_mm: the depth that joints are relative to; None where there is no such depth.
         milliseconds: crop, network and mapping back; without reading the file, compiling or `Predictor.locate`.
-        center_uvd: (3,) px px mm that was cropped around, given or found; None: a box was.
-        warning: why the frame hardly shows what was looked for; None where nothing is odd.
+        center_uvd: (3,) px px mm, the center of the crop, given or found; None where a box was cropped.
+        warning: why the crop probably does not show the object (`locate.doubtful`); None where nothing is suspicious.
     """
 
     joints_uvd: FloatArray
@@ -86,7 +83,7 @@ class PoseEstimate:
 
 @dataclass(frozen=True)
 class Location:
-    """Where the object is in a frame: a center on tracks that crop around a point (hands), else a box.
+    """The place of the object in a frame: a center on tracks that crop around a point (hands), else a box.
 
     Attributes:
         center_uvd: (3,) u px, v px, d mm; None where there is a box.
@@ -100,14 +97,14 @@ class Location:
 class Predictor:
     """A trained network and the geometry of its track, compiled for one frame at a time.
 
-    `predictor(depth_mm)` finds the nearest hand, or the person in view, by itself; `center_uvd=(u, v, d)` says where
-    to look on tracks that crop around a point (hands), `box_px=(x0, y0, x1, y1)` on any. The network is compiled when
-    the object is made (`compile_seconds`), so that every frame costs the same.
+    `predictor(depth_mm)` locates the nearest hand, or the person in view; `center_uvd=(u, v, d)` gives its place on
+    tracks that crop around a point (hands), `box_px=(x0, y0, x1, y1)` on any. The network is compiled when the object
+    is created (`compile_seconds`), so that every frame costs the same.
 
     Attributes:
         spec: the track the network was trained on: crop, normalization, joints.
         camera: of the frames, unless a call names another; None on 2D tracks.
-        compile_seconds: how long compiling took.
+        compile_seconds: time of compilation.
     """
 
     def __init__(
@@ -117,7 +114,7 @@ class Predictor:
         spec: TrackSpec,
         camera: geometry.Camera | None = None,
     ) -> None:
-        """Bind a model to its variables and compile it.
+        """Binds a model to its variables and compiles it.
 
         Args:
             model: the network; its number and dimension of joints must be the track's.
@@ -152,11 +149,11 @@ class Predictor:
         camera: geometry.Camera | None = None,
         step: int | str = "best",
     ) -> "Predictor":
-        """Load a work directory of `a2j train`, or what `a2j convert` made.
+        """Loads a work directory of `a2j train`, or the output of `a2j convert`.
 
         Args:
-            directory: holds the checkpoints.
-            camera: of the frames to come; the track's own by default.
+            directory: of the checkpoints.
+            camera: of the frames; the track's by default.
             step: of the checkpoint: a number, "best" or "latest".
 
         Raises:
@@ -173,21 +170,20 @@ class Predictor:
         camera: geometry.Camera | None = None,
         name: str = "depth frame",
     ) -> PoseEstimate:
-        """Find the joints of one object: around a point, in a box, or wherever `locate` finds it.
+        """Finds the joints of one object: around a point, in a box, or where `locate` finds it.
 
         Args:
             depth_mm: (H, W) depth in mm, 0 = no reading; any size. On a track whose `frame_format`
                 is `stretch8`, any unit.
             center_uvd: (3,) px px mm, a point on or in the object; tracks with `crop_by="center"`.
-            box_px: (4,) x0 y0 x1 y1 of the object, px; may reach over the border. On a track that
-                crops by center, the depth comes from the readings (`locate.depth_in_box`). Neither:
-                `locate` says where to look.
+            box_px: (4,) x0 y0 x1 y1 of the object, px; may extend beyond the frame. On a track that crops by center,
+                the depth comes from the readings (`locate.depth_in_box`). Without center and box, `locate` is used.
             camera: of this frame, instead of `self.camera`.
-            name: of the frame, for warnings: what is hardly a hand or a person (nearer or farther than any, a flat
-                wall, next to no reading) is logged once per cause, and is each result's `warning`.
+            name: of the frame, for warnings. A crop that probably shows no hand or person (too near or far, a flat
+                wall, hardly any readings) is logged once per cause, and sets the result's `warning`.
 
         Raises:
-            UserError: a frame that is not a depth image, or in metres; both a center and a box; a center outside
+            UserError: a frame that is not a depth image, or in meters; both a center and a box; a center outside
                 the image or without a positive depth; an empty box; no reading at that depth.
         """
         depth = self._checked(depth_mm)
@@ -229,7 +225,7 @@ class Predictor:
         )
 
     def locate(self, depth_mm: ArrayLike, camera: geometry.Camera | None = None) -> Location:
-        """Find the nearest hand, or the person in view, in the frame alone; see `locate`.
+        """Locates the nearest hand, or the person in view, from the frame alone; see the module `locate`.
 
         Args:
             depth_mm: (H, W), as for a call.
@@ -247,7 +243,7 @@ class Predictor:
         return Location(box_px=person_box(depth, self.spec.label_box_margin_px / 2, camera))
 
     def _checked(self, depth_mm: ArrayLike) -> DepthFrame:
-        """A frame as float32 mm; refused where it is in metres."""
+        """A frame as float32 mm; rejected where it is in meters."""
         depth = frame_from_array(depth_mm)
         is_float = np.asarray(depth_mm).dtype.kind == "f"
         if is_float and self.spec.frame_format != "stretch8" and in_metres(depth):
@@ -272,10 +268,10 @@ def _check_camera(camera: geometry.Camera | None) -> geometry.Camera | None:
 
 
 def frames_of(source: TrackSpec, trained: TrackSpec) -> TrackSpec:
-    """The track that frames come from, for a network that was trained on another one.
+    """The track of frames, for a network that may have been trained on another one.
 
-    A network trained on synthetic hands finds them in NYU's frames: file format, unit and camera are then `source`'s,
-    everything else stays as it was trained. A custom track without a unit has the one that its checkpoint records.
+    A network trained on synthetic hands can read NYU's frames: file format, unit and camera are then `source`'s, all
+    else is the network's. A custom track without a unit takes the one recorded in the checkpoint.
 
     Raises:
         UserError: the two have nothing in common (a hand network on bodies, 2D on 3D).
@@ -351,7 +347,7 @@ def _finite_numbers(values: ArrayLike, count: int, what: str, meaning: str) -> F
 def _check_something_near(
     crop: NDArray[Any], center_depth_mm: float | None, spec: TrackSpec
 ) -> None:
-    """A crop in which the network would see nothing at all: the center or a unit is wrong."""
+    """Rejects a crop without any reading for the network: the center or a unit is wrong."""
     if center_depth_mm is None or spec.depth_window_mm is None:
         if not (crop > 0).any():
             raise UserError("no depth reading inside the box: expected box_px around the object")

@@ -21,7 +21,7 @@ class PoseNetwork(nn.Module):
     """Base of the networks that predict joints in a crop.
 
     `model.apply(variables, images, train=False)` takes normalized depth crops (B, H, W, 1), H and W divisible by 16,
-    and returns the outputs of its paradigm, float32, for `baselines.decode` and `losses.objective`. With `train=True`
+    and returns the outputs of its paradigm, float32, for `anchors.decode` and `losses.objective`. With `train=True`
     and `mutable=["batch_stats"]` it normalizes by batch statistics and updates them.
 
     Attributes:

@@ -1,6 +1,6 @@
 """The baselines of the paper (Table 8) on A2J's trunk: global regression, and an FCN with heat maps."""
 
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -8,32 +8,8 @@ import numpy as np
 from flax import linen as nn
 
 from a2j_jax.models.a2j import PoseNetwork
-from a2j_jax.models.anchors import at_least_float32
+from a2j_jax.models.anchors import HeatMaps, PoseVector, at_least_float32
 from a2j_jax.models.layers import BatchNorm, Conv, Deconv
-
-MAP_STRIDE = 4  # px of the crop per px of a heat map
-
-
-class PoseVector(NamedTuple):
-    """Outputs of global regression, float32.
-
-    Attributes:
-      joints: (B, K, 3) u px, v px of the crop, depth in network units; (B, K, 2) in 2D mode.
-    """
-
-    joints: jax.Array
-
-
-class HeatMaps(NamedTuple):
-    """Outputs of the FCN, float32; pixel (i, j) of a map lies at (4 j, 4 i) px of the crop.
-
-    Attributes:
-      maps: (B, h, w, K) scores of each position.
-      depth: (B, h, w, K) depth of the joint at each position, network units; None in 2D mode.
-    """
-
-    maps: jax.Array
-    depth: jax.Array | None
 
 
 class GlobalRegression(PoseNetwork):
@@ -88,37 +64,3 @@ class HeatMapFCN(PoseNetwork):
             return HeatMaps(maps, None)
         maps, depth = jnp.split(maps, 2, axis=-1)
         return HeatMaps(maps, depth * images.shape[2])  # scaled as in `GlobalRegression`
-
-
-def peaks(outputs: HeatMaps) -> tuple[jax.Array, jax.Array]:
-    """The highest pixel of each map, moved a quarter of a pixel toward its higher neighbors.
-
-    As published, except near the edge of a map, where the published program moves along neither axis and this one along
-    each axis with two neighbors: a difference of at most 1 px of the crop.
-
-    Returns:
-      Joints (B, K, 3) in crop coordinates, u px, v px, depth in network units read at the highest pixel, or
-      (B, K, 2) without depth; and (B, K) the height there.
-    """
-    maps = outputs.maps
-    batch, height, width, joints = maps.shape
-    flat = maps.reshape(batch, height * width, joints)
-    best = flat.argmax(axis=1)  # (B, K)
-    row, column = best // width, best % width
-
-    def at(i: jax.Array, j: jax.Array) -> jax.Array:
-        index = i.clip(0, height - 1) * width + j.clip(0, width - 1)
-        return jnp.take_along_axis(flat, index[:, None], axis=1)[:, 0]
-
-    # On the border there is no neighbor to compare with.
-    across = jnp.sign(at(row, column + 1) - at(row, column - 1))
-    down = jnp.sign(at(row + 1, column) - at(row - 1, column))
-    across = jnp.where((column > 0) & (column < width - 1), across, 0.0)
-    down = jnp.where((row > 0) & (row < height - 1), down, 0.0)
-    uv = MAP_STRIDE * jnp.stack([column + 0.25 * across, row + 0.25 * down], axis=-1)
-    score = at(row, column)
-    if outputs.depth is None:
-        return uv, score
-    depth = outputs.depth.reshape(batch, height * width, joints)
-    depth = jnp.take_along_axis(depth, best[:, None], axis=1)[:, 0]
-    return jnp.concatenate([uv, depth[..., None]], axis=-1), score

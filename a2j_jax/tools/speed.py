@@ -30,7 +30,7 @@ from a2j_jax.evaluation.tables import ABSENT, Table
 from a2j_jax.inference.predictor import read_frame
 from a2j_jax.log import logger, progress
 from a2j_jax.models.a2j import A2J, PoseNetwork, variable_shapes
-from a2j_jax.models.decoding import Estimate, decode, jit_with_decoding
+from a2j_jax.models.anchors import Estimate, decode, jit_with_decoding
 from a2j_jax.synthetic.body_scene import XTION, BodyView
 from a2j_jax.synthetic.hand_scene import HandView, SceneSpec
 from a2j_jax.synthetic.scene import KINECT, synthetic_frame

@@ -13,7 +13,7 @@ from a2j_jax.data.augment import example_keys
 from a2j_jax.data.batch import Batch
 from a2j_jax.losses import Losses
 from a2j_jax.models.a2j import PoseNetwork
-from a2j_jax.models.decoding import Outputs
+from a2j_jax.models.anchors import Outputs
 from a2j_jax.runs.experiment import Experiment
 from a2j_jax.runs.state import Metrics, TrainState, TrainStep
 from a2j_jax.training.optim import held_still, is_frozen, map_named

@@ -8,15 +8,8 @@ import numpy as np
 import pytest
 
 from a2j_jax.models.a2j import PoseNetwork
-from a2j_jax.models.anchors import Heads
-from a2j_jax.models.baselines import (
-    GlobalRegression,
-    HeatMapFCN,
-    HeatMaps,
-    PoseVector,
-    peaks,
-)
-from a2j_jax.models.decoding import decode
+from a2j_jax.models.anchors import Heads, HeatMaps, PoseVector, decode, peaks
+from a2j_jax.models.baselines import GlobalRegression, HeatMapFCN
 from a2j_jax.models.layers import Deconv
 from tests import tiny
 
