@@ -134,7 +134,7 @@ def clip_box(box_px: npt.ArrayLike, frame_size: tuple[int, int]) -> Float64:
 
 
 def lattice(start: int, stop: int, crop_size: int, margin: int = 0) -> npt.NDArray[np.int64]:
-    """Source pixels, along one axis, of a nearest-neighbour crop and its margin.
+    """Source pixels, along one axis, of a nearest-neighbor crop and its margin.
 
     Lattice point k of the crop shows source pixel `start + floor(k (stop - start) / crop_size)`, k in
     [-margin, crop_size + margin), in OpenCV's arithmetic, as in the official program's crops: where that quotient is

@@ -90,7 +90,7 @@ def job(
       program: to start.
       own: process -> more arguments, for it alone.
     """
-    address = f"localhost:{_free_port()}"
+    address = f"localhost:{free_port()}"
     started: list[subprocess.Popen[bytes]] = []
     with tempfile.TemporaryDirectory() as named:
         folder = Path(named)
@@ -133,7 +133,8 @@ def _environment(address: str, processes: int, index: int, devices: int) -> dict
     return os.environ | about
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of this machine that no process uses."""
     with socket.socket() as probe:
         probe.bind(("", 0))
         port: int = probe.getsockname()[1]

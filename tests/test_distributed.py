@@ -10,6 +10,7 @@ import pytest
 
 from a2j_jax import distributed
 from a2j_jax.errors import UserError
+from tests.processes_on_loopback import free_port
 
 PROGRAM = """
 import sys, time
@@ -60,13 +61,6 @@ elif how != "slow":
 distributed.leave()
 print("parted")
 """
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def start(index: int, *arguments: object, program: str = PROGRAM) -> subprocess.Popen[str]:

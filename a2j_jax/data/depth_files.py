@@ -3,9 +3,9 @@
 | file | `frame_format` of the track | depth |
 | --- | --- | --- |
 | 16-bit one-channel PNG, TIFF or PGM, 32-bit integer TIFF, integer `.npy` | any | value × `depth_unit_mm` |
-| float TIFF, float `.npy` | any | the value, in mm; refused in metres, or with a unit |
+| float TIFF, float `.npy` | any | the value, in mm; refused in meters, or with a unit |
 | 8-bit RGB image | `nyu_packed` | (G·256 + B) × `depth_unit_mm`; red holds the synthetic rendering's label |
-| 8-bit image or `.npy`, grey or the first channel | `stretch8` | grey levels, of which only the order counts |
+| 8-bit image or `.npy`, gray or the first channel | `stretch8` | gray levels, of which only the order counts |
 | 8-bit image or `.npy` | any other | refused |
 
 0, negative and non-finite values mean "no reading" everywhere. The contents of a file decide its kind, not its name.
@@ -62,7 +62,7 @@ class DepthFile(NamedTuple):
     """A depth frame as read.
 
     Attributes:
-      depth: (H, W) uint16 or float32 mm, 0 = no reading; grey levels of an 8-bit image for `stretch8`. Read-only.
+      depth: (H, W) uint16 or float32 mm, 0 = no reading; gray levels of an 8-bit image for `stretch8`. Read-only.
       description: the kind of file and the unit: "16-bit PNG, 0.25 mm per count".
     """
 
@@ -197,7 +197,7 @@ class _Png(NamedTuple):
     width: int
     height: int
     bits: int  # per sample
-    color: int  # type: 0 grey, 2 RGB, 3 palette, 4 grey and alpha, 6 RGBA
+    color: int  # type: 0 gray, 2 RGB, 3 palette, 4 gray and alpha, 6 RGBA
     interlaced: int
     pixels: list[memoryview]  # compressed
 
@@ -299,8 +299,8 @@ def _from_8_bit(image: Image.Image, kind: str, frame_format: str) -> tuple[Value
         depth |= np.asarray(image.getchannel("B"))
         return depth, f"{name} with G*256 + B"
     if frame_format == "stretch8" and image.mode in ("L", "LA", "RGB", "RGBA", "P"):
-        grey = image.convert("RGB") if image.mode == "P" else image
-        return np.asarray(grey.getchannel(0)), name
+        gray = image.convert("RGB") if image.mode == "P" else image
+        return np.asarray(gray.getchannel(0)), name
     hint = "; NYU's packed frames need track 'nyu'" if image.mode == "RGB" else ""
     raise UnreadableFrame(f"is an {name}; expected {_expected(frame_format)}{hint}")
 

@@ -269,11 +269,17 @@ def _newest(data_dir: str | Path, track: TrackSpec) -> tfds.core.DatasetBuilder:
     ]
     if expected in shapes:
         return next(b for b, s in zip(builders[::-1], shapes[::-1], strict=True) if s == expected)
-    there = "; ".join(f"{b.data_path}: {s}" for b, s in zip(builders, shapes, strict=True))
-    raise UserError(
-        f"examples do not fit track {track.name!r} at crop size {track.crop_size}: expected {expected}; found {there}; "
-        + _how_to_build(data_dir, track)
+    found_shapes = "; ".join(
+        f"{b.data_path}: {_listed(s)}" for b, s in zip(builders, shapes, strict=True)
     )
+    raise UserError(
+        f"examples do not fit track {track.name!r} at crop size {track.crop_size}: expected {_listed(expected)}; "
+        f"found {found_shapes}; {_how_to_build(data_dir, track)}"
+    )
+
+
+def _listed(shapes: dict[str, tuple[int, ...]]) -> str:
+    return ", ".join(f"{name} {shape}" for name, shape in shapes.items())
 
 
 def _how_to_build(data_dir: Path, track: TrackSpec) -> str:

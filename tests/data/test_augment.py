@@ -10,7 +10,6 @@ import pytest
 
 from a2j_jax import geometry
 from a2j_jax.data import augment, crops
-from a2j_jax.data import augment as warp
 from a2j_jax.tracks import get_track, with_crop_size
 
 
@@ -148,7 +147,7 @@ def test_the_mapping_is_exact_on_a_ramp(rotation, scale, shift):
 
     # Every pixel shows the depth of the place it claims to show.
     size = track.crop_size
-    x, y = warp.source_coordinates(size, draws.rotation_deg[0], draws.scale[0])
+    x, y = augment.source_coordinates(size, draws.rotation_deg[0], draws.scale[0])
     u = inputs["window_px"][0, 0] + shift[0] + x
     v = inputs["window_px"][0, 1] + shift[1] + y
     expected = (400 + u + v - inputs["center_depth_mm"][0]) * scale

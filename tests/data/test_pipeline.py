@@ -168,7 +168,7 @@ def test_mistakes_get_one_clear_line(data_dir, tmp_path):
         open_with(tmp_path)
     with pytest.raises(UserError, match="no data set of track 'nyu'"):
         open_with(data_dir, get_track("nyu"))
-    with pytest.raises(UserError, match=r"crop size 96: expected .*\(120, 120\).*\(20, 20\)"):
+    with pytest.raises(UserError, match=r"crop size 96: expected canvas \(120, 120\).*\(20, 20\)"):
         open_with(data_dir, with_crop_size(TRACK, 96))
     with pytest.raises(UserError, match=r"joints_uvd \(14, 3\); found .*joints_uvd \(21, 3\)"):
         open_with(data_dir / "synthetic_hand/crop16/1.0.0", with_crop_size(get_track("nyu"), 16))
