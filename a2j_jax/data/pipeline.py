@@ -258,7 +258,7 @@ def _newest(data_dir: str | Path, track: TrackSpec) -> tfds.core.DatasetBuilder:
             f"{data_dir} holds no data set of track {track.name!r}; "
             + _how_to_build(data_dir, track)
         )
-    expected = {
+    expected: dict[str, tuple[int, ...]] = {
         "canvas": (track.canvas_size, track.canvas_size),
         "joints_uvd": (track.num_joints, track.joint_dims),
     }
