@@ -12,7 +12,6 @@ files to bring:
 """
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,8 +59,7 @@ class CropPlan:
     Attributes:
       values: (N, 3) u px, v px, depth mm, or (N, 4) x0 y0 x1 y1 px, as the track crops; float64. A
         row of NaN: compute it with `crop_from_depth`.
-      sources: (N,) int8, the source of each row: index into `names`.
-      names: of the sources: file names, "labels", "depth", "depth in the shipped box".
+      sources: (N,) str objects, the source of each row: a file name, "labels", "depth", "depth in the shipped box".
       notes: one line for everything that a user should know, with counts and file names; some are warnings
         (`raw_files.WARNING`).
       near_uvd: (N, 3) px px mm, or None: for rows of NaN, a published point in the person whose box
@@ -69,8 +67,7 @@ class CropPlan:
     """
 
     values: Float64
-    sources: npt.NDArray[np.int8]
-    names: Sequence[str]
+    sources: npt.NDArray[np.object_]
     notes: Notes
     near_uvd: Float64 | None = None
 
@@ -151,8 +148,7 @@ class _Draft:
         self.frames = counted(count, f"{kind} frame")
         self.values = np.full((count, 3 if self.by_center else 4), np.nan)
         self.near_uvd: Float64 | None = None
-        self.sources = np.full(count, -1, np.int8)
-        self.names: list[str] = []
+        self.sources = np.full(count, "", object)
         self.notes: list[str] = []
 
     def cropped_by(self) -> str:
@@ -177,7 +173,7 @@ class _Draft:
 
     def use_files(self, folder: Path) -> None:
         """Every published file that there is, the authors' own first."""
-        if not self._left():
+        if not self._left().any():
             self.notes.append(f"{folder} (--centers) not used: all frames come with a {self.what}")
             return
         names = file_names(self.track, self.split_name)
@@ -186,7 +182,7 @@ class _Draft:
             missing = f"no {' or '.join(names)} in {folder} (--centers)"
             self.notes.append(f"{WARNING}{missing}: {self.cropped_by()}")
         for path in found:
-            if self._left():
+            if self._left().any():
                 self._use_file(path)
 
     def _use_file(self, path: Path) -> None:
@@ -203,7 +199,7 @@ class _Draft:
         joints, track = self.split.joints_uvd, self.track
         if joints is None or (self.by_center and (joints.shape[-1] < 3 or not track.camera)):
             self.notes.append(f"{self.frames} without labels that a {self.what} can be made from")
-        elif self._left():
+        elif self._left().any():
             if self.by_center:
                 assert track.camera is not None
                 values = centers_from_labels(joints, track.camera)
@@ -213,39 +209,33 @@ class _Draft:
 
     def finish(self) -> CropPlan:
         """The plan; what is left comes from the depth."""
+        left = self._left()
+        self.sources[left] = DEPTH
         if self.split.boxes_px is not None:
-            boxed = np.isfinite(self.split.boxes_px).all(axis=1)
-            self._mark(DEPTH_IN_BOX, (self.sources < 0) & boxed)
-        self._mark(DEPTH, self.sources < 0)
-        return CropPlan(
-            self.values, self.sources, tuple(self.names), tuple(self.notes), self.near_uvd
-        )
+            self.sources[left & np.isfinite(self.split.boxes_px).all(axis=1)] = DEPTH_IN_BOX
+        return CropPlan(self.values, self.sources, tuple(self.notes), self.near_uvd)
 
-    def _left(self) -> int:
-        return int((self.sources < 0).sum())
+    def _left(self) -> Bools:
+        """(N,) which rows have no source yet."""
+        return np.asarray(self.sources == "", bool)
 
     def _take(self, name: str, values: Float64) -> Bools:
         """(N,) which rows a source takes: those that are usable and left; notes how many it leaves."""
         left = self._left()
-        taken = (self.sources < 0) & _usable(values, self.track)
-        self._mark(name, taken)
+        taken = left & _usable(values, self.track)
+        self.sources[taken] = name
         if values.shape[1] == self.values.shape[1]:
             self.values[taken] = values[taken]
         else:  # points in persons whose boxes are to be found
             if self.near_uvd is None:
                 self.near_uvd = np.full((len(values), 3), np.nan)
             self.near_uvd[taken] = values[taken]
-        if name != SHIPPED and left > taken.sum():
+        if name != SHIPPED and (left & ~taken).any():
             self.notes.append(
-                f"{name}: {left - taken.sum():,} of {self.frames} without a usable {self.what} "
+                f"{name}: {(left & ~taken).sum():,} of {self.frames} without a usable {self.what} "
                 "(missing, without depth or off the frame): left to the next source"
             )
         return taken
-
-    def _mark(self, name: str, rows: Bools) -> None:
-        if rows.any():
-            self.sources[rows] = len(self.names)
-            self.names.append(name)
 
 
 def _folder(centers: Path | str | None) -> Path:

@@ -83,6 +83,7 @@ class CustomFolder(RawDataset):
       allow_outside: read frames that lie outside the folder, by their path or a link.
     """
 
+    LICENSE = ""
     DOWNLOAD = (
         f"Your own data: a folder with {TRACK_FILE}, joints.csv or joints.json, and the frames they name; "
         "see docs/own_data.md."

@@ -15,26 +15,6 @@ from a2j_jax.errors import UserError
 from tfds_builders import raw_files
 from tfds_builders.raw_files import Array, Notes, RawDataset, RawSplit, counted, read_numbers
 
-HOMEPAGE = "https://labicvl.github.io/hand.html"
-LICENSE = "For research; the terms are the authors', see their page. Cite their paper."
-BIBTEX = """\
-@inproceedings{tang2014latent,
-  title     = {Latent Regression Forest: Structured Estimation of 3D Articulated Hand Posture},
-  author    = {Tang, Danhang and Chang, Hyung Jin and Tejani, Alykhan and Kim, Tae-Kyun},
-  booktitle = {IEEE Conference on Computer Vision and Pattern Recognition (CVPR)},
-  year      = {2014}
-}"""
-DOWNLOAD = f"""\
-ICVL Hand Posture: get the training and the testing archive from
-  {HOMEPAGE}
-and unpack them, so that --manual_dir holds:
-  Training/labels.txt
-  Training/Depth/201403121135/image_0000.png ...      recorded frames
-  Training/Depth/22-5/201403121135/image_0000.png ... rotated copies (not needed without rotations)
-  Testing/test_seq_1.txt, Testing/test_seq_2.txt
-  Testing/Depth/test_seq_1/image_0000.png ...
-One split is enough."""
-
 # Written by the sensor's software where it saw nothing.
 NO_READING = 32001
 _FILES = {
@@ -55,7 +35,24 @@ class Icvl(RawDataset):
       rotations: whether the rotated copies of the training frames count.
     """
 
-    HOMEPAGE, LICENSE, BIBTEX, DOWNLOAD = HOMEPAGE, LICENSE, BIBTEX, DOWNLOAD
+    HOMEPAGE = "https://labicvl.github.io/hand.html"
+    BIBTEX = """
+        @inproceedings{tang2014latent,
+          title     = {Latent Regression Forest: Structured Estimation of 3D Articulated Hand Posture},
+          author    = {Tang, Danhang and Chang, Hyung Jin and Tejani, Alykhan and Kim, Tae-Kyun},
+          booktitle = {IEEE Conference on Computer Vision and Pattern Recognition (CVPR)},
+          year      = {2014}
+        }"""
+    DOWNLOAD = f"""
+        ICVL Hand Posture: get the training and the testing archive from
+          {HOMEPAGE}
+        and unpack them, so that --manual_dir holds:
+          Training/labels.txt
+          Training/Depth/201403121135/image_0000.png ...      recorded frames
+          Training/Depth/22-5/201403121135/image_0000.png ... rotated copies (not needed without rotations)
+          Testing/test_seq_1.txt, Testing/test_seq_2.txt
+          Testing/Depth/test_seq_1/image_0000.png ...
+        One split is enough."""
 
     rotations: bool = True
 

@@ -30,23 +30,7 @@ from a2j_jax.tracks import get_track
 from tfds_builders import raw_files
 from tfds_builders.raw_files import Array, RawDataset, RawSplit, counted, refuse_backwards
 
-HOMEPAGE = "https://www.alberthaque.com/projects/viewpoint_3d_pose/"
-LICENSE = "As stated on the record the files are downloaded from. Cite the authors' paper."
-BIBTEX = """@inproceedings{haque2016towards,
-  title = {Towards Viewpoint Invariant {3D} Human Pose Estimation},
-  author = {Haque, Albert and Peng, Boya and Luo, Zelun and Alahi, Alexandre and Yeung, Serena
-            and Fei-Fei, Li},
-  booktitle = {European Conference on Computer Vision (ECCV)},
-  year = {2016}
-}"""
 _FILES = "https://zenodo.org/record/3932973"
-DOWNLOAD = f"""\
-ITOP: get from {_FILES}, so that --manual_dir holds for track itop_front
-  ITOP_side_train_depth_map.h5.gz   ITOP_side_train_labels.h5.gz
-  ITOP_side_test_depth_map.h5.gz    ITOP_side_test_labels.h5.gz
-and for track itop_top the four files called ITOP_top_*. They may stay packed (the first build
-unpacks them beside, about 12 GB per view) or be unpacked. The `images` and `point_cloud` files are
-not needed. One split is enough."""
 
 # Room for whole chunks of a file that was compressed again, chunks of several frames each.
 _CACHE = {"rdcc_nbytes": 64 << 20, "rdcc_nslots": 10_007}
@@ -58,7 +42,23 @@ _LARGEST = 32 << 30  # bytes unpacked: five times the largest of ITOP's files
 class ItopFront(RawDataset):
     """The four files of the front view, or the two of one split."""
 
-    HOMEPAGE, LICENSE, BIBTEX, DOWNLOAD = HOMEPAGE, LICENSE, BIBTEX, DOWNLOAD
+    HOMEPAGE = "https://www.alberthaque.com/projects/viewpoint_3d_pose/"
+    LICENSE = "As stated on the record the files are downloaded from. Cite the authors' paper."
+    BIBTEX = """
+        @inproceedings{haque2016towards,
+          title = {Towards Viewpoint Invariant {3D} Human Pose Estimation},
+          author = {Haque, Albert and Peng, Boya and Luo, Zelun and Alahi, Alexandre and Yeung, Serena
+                    and Fei-Fei, Li},
+          booktitle = {European Conference on Computer Vision (ECCV)},
+          year = {2016}
+        }"""
+    DOWNLOAD = f"""
+        ITOP: get from {_FILES}, so that --manual_dir holds for track itop_front
+          ITOP_side_train_depth_map.h5.gz   ITOP_side_train_labels.h5.gz
+          ITOP_side_test_depth_map.h5.gz    ITOP_side_test_labels.h5.gz
+        and for track itop_top the four files called ITOP_top_*. They may stay packed (the first build
+        unpacks them beside, about 12 GB per view) or be unpacked. The `images` and `point_cloud` files are
+        not needed. One split is enough."""
     TRACK: ClassVar[str] = "itop_front"
     VIEW: ClassVar[str] = "side"
 

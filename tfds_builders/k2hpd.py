@@ -20,24 +20,6 @@ from a2j_jax.files import local_path
 from tfds_builders import raw_files
 from tfds_builders.raw_files import Notes, RawDataset, RawSplit, counted
 
-HOMEPAGE = "http://www.sysu-hcp.net/kinect2-human-pose-dataset-k2hpd/"
-LICENSE = "For research; the terms are the authors', see their page. Cite their paper."
-BIBTEX = """\
-@inproceedings{wang2016human,
-  title     = {Human Pose Estimation from Depth Images via Inference Embedded Multi-task Learning},
-  author    = {Wang, Keze and Zhai, Shengfu and Cheng, Hui and Liang, Xiaodan and Lin, Liang},
-  booktitle = {ACM International Conference on Multimedia (ACM MM)},
-  year      = {2016}
-}"""
-DOWNLOAD = f"""\
-K2HPD: get the depth images and annotations from
-  {HOMEPAGE}
-so that --manual_dir holds
-  depth_data/depth_images/*.png
-  train_annos.txt
-  test_annos.txt
-The two text files may also lie in depth_data/. One split is enough."""
-
 _IMAGES = "depth_images"
 _OFFICIAL = {"train": "keypointsTrain", "test": "keypointsTest"}
 
@@ -51,7 +33,22 @@ class K2hpd(RawDataset):
         compare the labels with; None: no comparison.
     """
 
-    HOMEPAGE, LICENSE, BIBTEX, DOWNLOAD = HOMEPAGE, LICENSE, BIBTEX, DOWNLOAD
+    HOMEPAGE = "http://www.sysu-hcp.net/kinect2-human-pose-dataset-k2hpd/"
+    BIBTEX = """
+        @inproceedings{wang2016human,
+          title     = {Human Pose Estimation from Depth Images via Inference Embedded Multi-task Learning},
+          author    = {Wang, Keze and Zhai, Shengfu and Cheng, Hui and Liang, Xiaodan and Lin, Liang},
+          booktitle = {ACM International Conference on Multimedia (ACM MM)},
+          year      = {2016}
+        }"""
+    DOWNLOAD = f"""
+        K2HPD: get the depth images and annotations from
+          {HOMEPAGE}
+        so that --manual_dir holds
+          depth_data/depth_images/*.png
+          train_annos.txt
+          test_annos.txt
+        The two text files may also lie in depth_data/. One split is enough."""
     FRAME_FORMAT = "stretch8"
 
     keypoints_dir: Path | None = None

@@ -17,27 +17,6 @@ from a2j_jax.errors import UserError
 from tfds_builders import raw_files
 from tfds_builders.raw_files import RawDataset, RawSplit
 
-HOMEPAGE = "https://jonathantompson.github.io/NYU_Hand_Pose_Dataset.htm"
-LICENSE = "For research; the terms are the authors', see their page. Cite their paper."
-BIBTEX = """\
-@article{tompson2014real,
-  title   = {Real-Time Continuous Pose Recovery of Human Hands Using Convolutional Networks},
-  author  = {Tompson, Jonathan and Stein, Murphy and LeCun, Yann and Perlin, Ken},
-  journal = {ACM Transactions on Graphics},
-  volume  = {33},
-  number  = {5},
-  year    = {2014}
-}"""
-DOWNLOAD = f"""\
-NYU Hand Pose: get nyu_hand_dataset_v2.zip (92 GB) from
-  {HOMEPAGE}
-and unpack it, so that --manual_dir holds (dataset/ or train/ and test/ directly):
-  dataset/train/joint_data.mat
-  dataset/train/depth_1_0000001.png ... depth_1_0072757.png
-  dataset/test/joint_data.mat
-  dataset/test/depth_1_0000001.png ... depth_1_0008252.png
-The rgb_* and synthdepth_* images, and the views 2 and 3, are not needed. One split is enough."""
-
 # The 14 of the 36 joints that everybody scores, in the order of `a2j_jax.skeletons.NYU`.
 JOINTS = (0, 3, 6, 9, 12, 15, 18, 21, 24, 25, 27, 30, 31, 32)
 _LABELS = "joint_data.mat"
@@ -52,7 +31,25 @@ class Nyu(RawDataset):
         own frames, but nobody published centers for them.
     """
 
-    HOMEPAGE, LICENSE, BIBTEX, DOWNLOAD = HOMEPAGE, LICENSE, BIBTEX, DOWNLOAD
+    HOMEPAGE = "https://jonathantompson.github.io/NYU_Hand_Pose_Dataset.htm"
+    BIBTEX = """
+        @article{tompson2014real,
+          title   = {Real-Time Continuous Pose Recovery of Human Hands Using Convolutional Networks},
+          author  = {Tompson, Jonathan and Stein, Murphy and LeCun, Yann and Perlin, Ken},
+          journal = {ACM Transactions on Graphics},
+          volume  = {33},
+          number  = {5},
+          year    = {2014}
+        }"""
+    DOWNLOAD = f"""
+        NYU Hand Pose: get nyu_hand_dataset_v2.zip (92 GB) from
+          {HOMEPAGE}
+        and unpack it, so that --manual_dir holds (dataset/ or train/ and test/ directly):
+          dataset/train/joint_data.mat
+          dataset/train/depth_1_0000001.png ... depth_1_0072757.png
+          dataset/test/joint_data.mat
+          dataset/test/depth_1_0000001.png ... depth_1_0008252.png
+        The rgb_* and synthdepth_* images, and the views 2 and 3, are not needed. One split is enough."""
     FRAME_FORMAT = "nyu_packed"
 
     view: int = 1

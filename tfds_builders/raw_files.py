@@ -6,6 +6,7 @@ leave (`._x.png`, `Thumbs.db`, `__MACOSX/`) never count, so that a copy holds th
 
 import contextlib
 import functools
+import inspect
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -88,18 +89,23 @@ class RawDataset(ABC):
 
     Attributes:
       HOMEPAGE, LICENSE, BIBTEX: for the metadata.
-      DOWNLOAD: what to download, and where to put it.
+      DOWNLOAD: what to download, and where to put it; like BIBTEX, it may be indented as the class is.
       FRAME_FORMAT: of the image files, see `TrackSpec`.
       folder: with the unpacked download.
     """
 
     HOMEPAGE: ClassVar[str] = ""
-    LICENSE: ClassVar[str] = ""
+    LICENSE: ClassVar[str] = (
+        "For research; the terms are the authors', see their page. Cite their paper."
+    )
     BIBTEX: ClassVar[str] = ""
     DOWNLOAD: ClassVar[str] = ""
     FRAME_FORMAT: ClassVar[FrameFormat] = "depth16"
 
     folder: Path
+
+    def __init_subclass__(cls) -> None:
+        cls.BIBTEX, cls.DOWNLOAD = inspect.cleandoc(cls.BIBTEX), inspect.cleandoc(cls.DOWNLOAD)
 
     def splits(self) -> Mapping[str, RawSplit]:
         """Indexes the frames that are there; opens none.

@@ -109,7 +109,7 @@ class RawReader:
         centers, notes = {}, {}
         for name, count in self.frames().items():
             split, plan = self.splits[name], self.plans[name]
-            sources = Counter(plan.names[source] for source in plan.sources[:count].tolist())
+            sources = Counter(plan.sources[:count].tolist())
             centers[name] = dict(sources.most_common())
             notes[name] = [*split.notes, *split.faults, *plan.notes]
         # Frames as shipped, read or not: evaluation recognizes a score over a part by it.
@@ -166,7 +166,7 @@ class RawReader:
         plan, count = self.plans[split], self.frames()[split]
         results = []
         for index in sorted({i * (count - 1) // (_SAMPLED - 1) for i in range(_SAMPLED)}):
-            given = plan.names[plan.sources[index]] not in (DEPTH, DEPTH_IN_BOX)
+            given = plan.sources[index] not in (DEPTH, DEPTH_IN_BOX)
             result = sample_row(self.dataset, self.track, self._row(split, index), given)
             results += [result] if result else []
         return results

@@ -48,7 +48,6 @@ def write_csv(
     folder: Path,
     axes: str = "uvd",
     joints: npt.NDArray[np.float64] = UVD,
-    separator: str = ",",
     extra: dict[str, tuple[Any, Any, Any]] | None = None,
 ) -> Path:
     """`joints.csv`; `extra`: further columns, by name. A split that is not said is `train`."""
@@ -58,7 +57,7 @@ def write_csv(
         numbers = [repr(value) for value in joints[row].ravel().tolist()]
         lines.append([split, name, *numbers, *(str(column[row]) for column in extra.values())])
     path = folder / "joints.csv"
-    path.write_text("\n".join(separator.join(line) for line in lines) + "\n\n")
+    path.write_text("\n".join(",".join(line) for line in lines) + "\n\n")
     return path
 
 

@@ -135,26 +135,22 @@ def test_a_folder_without_a_data_set_tells_what_to_download(tmp_path, track):
 # --- Endings
 
 
-def test_a_full_disk_and_a_closed_folder_get_one_line(tmp_path, monkeypatch):
-    for number, message in ((errno.ENOSPC, "the disk is full"), (errno.EROFS, "cannot be written")):
+@pytest.mark.parametrize(
+    ("mishap", "message"),
+    [
+        (OSError(errno.ENOSPC, "as the system says"), "the disk is full.*nothing was kept"),
+        (OSError(errno.EROFS, "as the system says"), "cannot be written.*nothing was kept"),
+        (KeyboardInterrupt(), None),
+    ],
+)
+def test_a_mishap_leaves_nothing_and_is_reported(tmp_path, monkeypatch, capsys, mishap, message):
+    def fail(*_):
+        raise mishap
 
-        def fail(*_, number=number):
-            raise OSError(number, "as the system says")
-
-        monkeypatch.setattr(base, "write_shards", fail)
-        with pytest.raises(UserError, match=f"{message}.*nothing was kept"):
-            build_numbered(tmp_path)
-        assert list(tmp_path.glob(f"{PARENT}/*")) == []
-
-
-def test_an_interrupted_build_leaves_nothing_and_says_so(tmp_path, monkeypatch, capsys):
-    def interrupt(*_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(base, "write_shards", interrupt)
-    with pytest.raises(KeyboardInterrupt):
+    monkeypatch.setattr(base, "write_shards", fail)
+    with pytest.raises(UserError if message else KeyboardInterrupt, match=message):
         build_numbered(tmp_path)
-    assert "nothing was kept" in capsys.readouterr().err
+    assert message or "nothing was kept" in capsys.readouterr().err
     assert list(tmp_path.glob(f"{PARENT}/*")) == []
 
 
@@ -195,15 +191,16 @@ def test_a_killed_build_never_looks_complete(tmp_path, capsys):
     assert pipeline.num_frames(tmp_path, TRACK, "test") == 9
 
 
-def test_a_killed_worker_is_reported_and_leaves_nothing(tmp_path):
-    with pytest.raises(UserError, match=r"worker process was killed.*fewer --num_processes"):
-        build_numbered(tmp_path, How(num_processes=2), train=9, killed_at=6)
-    assert list(tmp_path.glob(f"{PARENT}/*")) == []
-
-
-def test_bad_labels_stop_the_build_with_their_own_message(tmp_path):
-    with pytest.raises(UserError, match=r"frame 'train/0': labels of shape \(36, 3\)"):
-        build_numbered(tmp_path, train=3, mislabeled=True)
+@pytest.mark.parametrize(
+    ("processes", "changes", "message"),
+    [
+        (2, {"killed_at": 6}, r"worker process was killed.*fewer --num_processes"),
+        (1, {"mislabeled": True}, r"frame 'train/0': labels of shape \(36, 3\)"),
+    ],
+)
+def test_a_build_that_fails_leaves_nothing(tmp_path, processes, changes, message):
+    with pytest.raises(UserError, match=message):
+        build_numbered(tmp_path, How(num_processes=processes), train=9, **changes)
     assert list(tmp_path.glob(f"{PARENT}/*")) == []
 
 

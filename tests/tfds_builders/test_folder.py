@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
@@ -176,32 +177,55 @@ def test_the_spec_is_short_and_differs_by_key(folder: Path) -> None:
     assert distribution(folder.parent / "third").spec()["joints"] != one["joints"]
 
 
+def write_records(folder: Path, image: Any, records: list[dict[str, Any]], **changes: Any) -> None:
+    """`joints.json`, and a frame for each record: `image`, or what it makes of the record."""
+    fixture.write(folder, **changes)
+    for number, record in enumerate(records):
+        record["frame"] = f"frames/{number}.npy"
+        np.save(folder / record["frame"], image(record) if callable(image) else image)
+    (folder / "joints.json").write_text(json.dumps({"frames": records}))
+
+
+ALIKE, MIXED = ("train",) * 12, ("train", "validation", "test") * 2
+
+
 @pytest.mark.parametrize(
-    ("depth", "scale", "message"),
+    ("splits", "bad", "depth", "scale", "message"),
     [
-        (600, [1, 1, 0.1], r"12 of 12 .*labels \(or centers\) in cm"),
-        (4800, [1, 1, 1], r"--depth_unit_mm 0.125\)"),
-        (60, [1, 1, 1], r"--depth_unit_mm 10\)"),
-        (600, [1.5, 1.5, 1], "px of these frames"),
-        (65535, [1, 1, 1], "65,535"),
-        (600, [1, 1, 3], "are they of the same frames"),
-        (600, [1, 1, 1], ""),
+        (ALIKE, {"train"}, 600, [1, 1, 0.1], r"12 of 12 .*labels \(or centers\) in cm"),
+        (ALIKE, {"train"}, 4800, [1, 1, 1], r"--depth_unit_mm 0.125\)"),
+        (ALIKE, {"train"}, 60, [1, 1, 1], r"--depth_unit_mm 10\)"),
+        (ALIKE, {"train"}, 600, [1.5, 1.5, 1], "px of these frames"),
+        (ALIKE, {"train"}, 65535, [1, 1, 1], "65,535"),
+        (ALIKE, {"train"}, 600, [1, 1, 3], "are they of the same frames"),
+        (ALIKE, {"train"}, 600, [1, 1, 1], ""),
+        # A small split: its few frames are all off by the factor of one unit.
+        (MIXED, {"test"}, 600, [1, 1, 0.001], "^test: .* 2 of 2 .*meters"),
+        (MIXED, {"validation"}, 600, [1, 1, 0.1], "^validation: .*in cm"),
+        (MIXED, {"train", "test"}, 6000, [1, 1, 1], "depth_unit_mm 0.1"),
+        (MIXED, {*MIXED}, 600, [1 / 160, 1 / 120, 1], "in px"),
+        # Odd in another way: no reason to refuse them all.
+        (MIXED, {"test"}, 600, [1, 1, 3], ""),
     ],
 )
 def test_depth_and_labels_of_different_units_are_refused(
-    tmp_path: Path, depth: int, scale: list[float], message: str
+    tmp_path: Path,
+    splits: tuple[str, ...],
+    bad: set[str],
+    depth: int,
+    scale: list[float],
+    message: str,
 ) -> None:
+    def image(record: dict[str, Any]) -> npt.NDArray[np.uint16]:
+        frame = np.zeros((120, 160), np.uint16)
+        frame[40:80, 60:100] = depth if record["split"] in bad else 600
+        frame[:, :10] = 65535
+        return frame
+
+    uvd = {name: (fixture.UVD[0] * (scale if name in bad else 1)).tolist() for name in splits}
+    records = [{"split": name, "joints_uvd": uvd[name]} for name in splits]
     folder = tmp_path / "mine"
-    fixture.write(folder)
-    image = np.zeros((120, 160), np.uint16)
-    image[40:80, 60:100], image[:, :10] = depth, 65535
-    records = []
-    for number in range(12):
-        np.save(folder / f"frames/{number}.npy", image)
-        records.append(
-            {"frame": f"frames/{number}.npy", "joints_uvd": (fixture.UVD[0] * scale).tolist()}
-        )
-    (folder / "joints.json").write_text(json.dumps({"frames": records}))
+    write_records(folder, image, records)
     if not message:
         build_raw(str(folder), folder, tmp_path / "data")
         return
@@ -223,53 +247,16 @@ def test_a_storage_unit_that_does_not_fit_is_named(
     tmp_path: Path, unit: float, table: dict[str, Any], found: str
 ) -> None:
     folder = tmp_path / "mine"
-    fixture.write(folder, storage_unit_mm=unit, depth_window_mm=100)
     image = np.zeros((120, 160), np.uint16)
     image[40:80, 60:100], image[:, :10], image[0, -1] = 800, 65535, 4000
-    np.save(folder / "frames/0.npy", image)
-    record = {"frame": "frames/0.npy", "joints_uvd": [[80, 60, 800]] * 3, **table}
-    (folder / "joints.json").write_text(json.dumps({"frames": [record]}))
+    record = {"joints_uvd": [[80, 60, 800]] * 3, **table}
+    write_records(folder, image, [record], storage_unit_mm=unit, depth_window_mm=100)
     message = f"storage_unit_mm {unit} does not fit.*{found}.* 4,000 mm; storage_unit_mm 0.1 would"
     with pytest.raises(UserError, match=message):
         build_raw(str(folder), folder, tmp_path / "data")
     assert not (tmp_path / "data").exists()
     (folder / "track.json").write_text(json.dumps({**fixture.TRACK, "storage_unit_mm": 0.1}))
     build_raw(str(folder), folder, tmp_path / "data")
-
-
-@pytest.mark.parametrize(
-    ("bad", "change", "message"),
-    [
-        # Of a few frames, found by their depth: all off by the factor of one unit.
-        ({"test"}, lambda uvd, image: (uvd * [1, 1, 0.001], image), "^test: .* 2 of 2 .*meters"),
-        ({"validation"}, lambda uvd, image: (uvd * [1, 1, 0.1], image), "^validation: .*in cm"),
-        ({"train", "test"}, lambda uvd, image: (uvd, image * 10), "depth_unit_mm 0.1"),
-        ({"train", "test", "validation"}, lambda uvd, image: (uvd / [160, 120, 1], image), "in px"),
-        # Odd in another way: no reason to refuse them all.
-        ({"test"}, lambda uvd, image: (uvd * [1, 1, 3], image), ""),
-    ],
-)
-def test_one_small_split_in_another_unit_is_refused(
-    tmp_path: Path, bad: set[str], change: Any, message: str
-) -> None:
-    folder = tmp_path / "mine"
-    fixture.write(folder)
-    records = []
-    for number, split in enumerate(("train", "validation", "test") * 2):
-        image = np.zeros((120, 160), np.uint16)
-        image[40:80, 60:100] = 600
-        uvd = fixture.UVD[0]
-        if split in bad:
-            uvd, image = change(uvd, image)
-        np.save(folder / f"frames/{number}.npy", image)
-        name = f"frames/{number}.npy"
-        records.append({"frame": name, "split": split, "joints_uvd": uvd.tolist()})
-    (folder / "joints.json").write_text(json.dumps({"frames": records}))
-    if message:
-        with pytest.raises(UserError, match=message):
-            build_raw(str(folder), folder, tmp_path / "data")
-    else:
-        build_raw(str(folder), folder, tmp_path / "data")
 
 
 TRACK = track_from_dict(fixture.TRACK)
@@ -299,12 +286,6 @@ def test_both_tables_say_the_same(tmp_path: Path) -> None:
     np.testing.assert_array_equal(from_csv[2].crop, [82, 62, 602])
     assert np.isnan(from_csv[1].crop).all()
     assert np.isnan(from_json[1].crop).all()
-
-
-@pytest.mark.parametrize("separator", [",", ";", "\t", ", "])
-def test_separators_of_spreadsheets_are_understood(tmp_path: Path, separator: str) -> None:
-    path = fixture.write_csv(tmp_path, separator=separator)
-    np.testing.assert_array_equal([r.joints_uvd for r in read_table(path, TRACK)], fixture.UVD)
 
 
 def test_camera_coordinates_are_projected(tmp_path: Path) -> None:
@@ -375,11 +356,13 @@ def test_mistakes_in_csv_are_named(tmp_path: Path, old: str, new: str, message: 
         lambda text: text.upper().replace("FRAMES", "frames").replace("TRAIN", "train").replace("TEST", "test"),
         lambda text: ("\ufeff" + text).replace("\n", "\r\n").replace("frames/", "frames\\"),
         lambda text: text.replace(",", "\t").encode("utf-16"),
+        lambda text: text.replace(",", ";"),
+        lambda text: text.replace(",", ", "),
         lambda text: "\n".join(
             f"{i - 1 if i else ''},{line}," for i, line in enumerate(text.strip().split("\n"))
         ),
     ],
-    ids=["capitals", "windows", "excel", "pandas"],
+    ids=["capitals", "windows", "excel", "semicolons", "spaces", "pandas"],
 )  # fmt: skip
 def test_tables_as_programs_write_them(
     tmp_path: Path, change: Any, capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest
