@@ -1,6 +1,4 @@
-"""What Orbax and TensorStore raise, made sense of.
-
-Checkpoints on disk: the one module that talks to Orbax.
+"""Checkpoints on disk: the one module that talks to Orbax.
 
 A run directory holds `config.json` and `checkpoints/<step>/` with these items each: `variables` (parameters and
 running statistics: all that inference needs), `ema` (their moving average, where one is kept), `optimizer`,
@@ -51,16 +49,15 @@ from a2j_jax.runs.run_dir import (
 from a2j_jax.runs.sharding import put
 from a2j_jax.runs.state import TrainState
 
-# What other reads and writes raise when one has failed and nobody waits for them any more.
+# Raised by other reads and writes when one has failed and nobody waits for them any more.
 _CONSEQUENCES = ("Event loop is closed", "Encountered error while reading array")
 
 
 @contextlib.contextmanager
 def quiet_after_failure() -> Iterator[None]:
-    """Once a restore or a save has failed, what was started with it ends in an event loop that is closed.
+    """Silence the consequences of a failed restore or save, whose other reads and writes end in a closed event loop.
 
-    Each read or write, or that it was never begun, would be told at length and out of turn, from wherever the
-    interpreter happens to be; only the failure itself is told. Nothing changes where all goes well.
+    Each would print a traceback from wherever the interpreter happens to be. The failure itself is still raised.
     """
     before, logger = sys.unraisablehook, logging.getLogger("asyncio")
     level = logger.level
@@ -81,10 +78,10 @@ def quiet_after_failure() -> Iterator[None]:
 
 
 def reason(error: BaseException) -> str:
-    """Why a save failed: of what was raised on the way, what the file system said."""
+    """Why a save failed: the error of the file system in the chain of exceptions, if there is one."""
     found: BaseException | None = error
     while found is not None:
-        code = re.search(r"os_error_code='(\d+)'", str(found))  # as TensorStore tells it
+        code = re.search(r"os_error_code='(\d+)'", str(found))  # as TensorStore writes it
         if code:
             return os.strerror(int(code[1]))
         if isinstance(found, OSError) and found.strerror:
@@ -94,7 +91,7 @@ def reason(error: BaseException) -> str:
 
 
 def was_interrupted(error: BaseException | None) -> bool:
-    """Whether Ctrl-C is behind an exception: Orbax makes one of its own of whatever stops a read."""
+    """Whether Ctrl-C caused an exception: Orbax raises its own for whatever stops a read."""
     while error is not None:
         if isinstance(error, (KeyboardInterrupt, asyncio.CancelledError)):
             return True
@@ -103,7 +100,7 @@ def was_interrupted(error: BaseException | None) -> bool:
 
 
 def first_line(error: Exception) -> str:
-    """What an exception of Orbax or TensorStore says, without its pointers to more."""
+    """The first line of an exception of Orbax or TensorStore, without its pointers to details."""
     text = str(error).partition(". See full TensorStore details")[0].strip()
     return text.splitlines()[0][:200] if text else type(error).__name__
 
@@ -112,12 +109,12 @@ Weights = Literal["raw", "ema", "best"]
 
 _COUNTERS = ("skipped", "skipped_in_a_row")  # of a `TrainState`
 
-# Orbax narrates every save, and prints what it raises. Said to absl: it sets its logger's level anew now and then.
+# Orbax logs every save, and prints what it raises. Set through absl, which resets the level of its logger at times.
 absl_logging.set_verbosity(absl_logging.FATAL)
 
 
 class _WithManifest(ocp.path.atomicity.AtomicRenameTemporaryPath):
-    """The folder that Orbax writes a checkpoint into: it gets its name once the digests of all its files are in it."""
+    """The temporary folder of a checkpoint, renamed once the manifest with the digests of its files is in it."""
 
     async def finalize(self, *args: Any, **kwargs: Any) -> None:
         final = self._final_path
@@ -170,7 +167,7 @@ class RunCheckpoints:
         )
 
     def _wanted(self, steps: Collection[int]) -> set[int]:
-        """Of these steps, those that are kept: the latest and the best."""
+        """The steps to keep of these: the latest and the best."""
         scored = {step: m for step, m in self._metrics.items() if step in steps}
         latest = sorted(steps)[-1 if self._to_be_scored is None else -2 :]
         return {*latest, *best_of(scored, self._keep_best)}
@@ -212,7 +209,7 @@ class RunCheckpoints:
         if state.ema is not None:
             items["ema"] = ocp.args.StandardSave(state.ema)
         self._to_be_scored = step if to_be_scored else None
-        with self._told(f"the checkpoint of step {step} or the one before it"):
+        with self._explained(f"the checkpoint of step {step} or the one before it"):
             self._manager.save(step, args=ocp.args.Composite(**items))
 
     def score(self, step: int, metrics: dict[str, float]) -> None:
@@ -221,7 +218,7 @@ class RunCheckpoints:
         Raises:
           UserError: its save failed, or the metrics cannot be written.
         """
-        with self._told(f"the checkpoint of step {step}"):
+        with self._explained(f"the checkpoint of step {step}"):
             self._manager.wait_until_finished()
             folder = self.workdir / CHECKPOINTS / str(step)
             if distributed.is_primary():
@@ -240,7 +237,7 @@ class RunCheckpoints:
         Raises:
           UserError: its save failed.
         """
-        with self._told(f"the checkpoint of step {step}"):
+        with self._explained(f"the checkpoint of step {step}"):
             self._manager.wait_until_finished()
             if step in self._manager.all_steps():
                 self._manager.delete(step)
@@ -265,7 +262,7 @@ class RunCheckpoints:
         return None
 
     def _put_aside(self, folder: Path, error: DamagedError) -> None:
-        """Rename a damaged checkpoint, so that its step can be saved again and nothing is lost."""
+        """Rename a damaged checkpoint, so that its step can be saved again."""
         self._metrics.pop(int(folder.name), None)
         if distributed.is_primary():
             count = len(list(folder.parent.glob(f"{folder.name}.damaged*")))
@@ -316,21 +313,21 @@ class RunCheckpoints:
         Raises:
           UserError: it failed.
         """
-        with self._told("the last checkpoint"):
+        with self._explained("the last checkpoint"):
             self._manager.wait_until_finished()
 
     def check(self) -> None:
-        """Look, without waiting, whether a save has failed.
+        """Raise the error of a failed save, without waiting.
 
         Raises:
           UserError: it did.
         """
-        with self._told("the last checkpoint"):
+        with self._explained("the last checkpoint"):
             self._manager.check_for_errors()
 
     @contextlib.contextmanager
-    def _told(self, what: str) -> Iterator[None]:
-        """Says what became of a save that failed, and what is still there."""
+    def _explained(self, what: str) -> Iterator[None]:
+        """Turn the failure of a save into a `UserError` that names what is still there."""
         try:
             yield
         except Exception as error:  # of Orbax, TensorStore and the file system
@@ -348,8 +345,8 @@ class RunCheckpoints:
             ) from error
 
     def close(self) -> None:
-        """Finish pending saves and let go of the directory."""
-        with contextlib.suppress(Exception):  # told by `wait`, or overtaken by a worse error
+        """Finish pending saves and close the directory."""
+        with contextlib.suppress(Exception):  # raised by `wait`, or superseded by a worse error
             self._manager.wait_until_finished()
         with contextlib.suppress(Exception):
             self._manager.close()
@@ -457,7 +454,7 @@ def choose_step(directory: str | Path, step: int | str) -> Path:
 
 
 def undamaged(folder: Path, read: Callable[[], Any]) -> Any:
-    """The result of a function that reads a checkpoint; of damage it is said what to do."""
+    """The result of a function that reads a checkpoint; its `DamagedError` gets the way to go on."""
     try:
         return read()
     except DamagedError as error:
@@ -497,7 +494,7 @@ def _restore(folder: Path, trees: dict[str, Any], json_items: Sequence[str] = ()
                 return found
         except UserError:
             raise
-        except Exception as error:  # of a damaged file Orbax raises whatever its parsers do
+        except Exception as error:  # Orbax raises whatever its parsers do on a damaged file
             if was_interrupted(error):
                 raise KeyboardInterrupt from error
             why = reason(error)

@@ -3,7 +3,7 @@
 `mesh` is `jax.jit` over a one-axis `Mesh` with named shardings: XLA splits the global program, and batch
 statistics, losses and gradients are the global batch's because the program says nothing else. Under `pmap` the body
 runs once per device and says where it needs the others (`axis_name`). The batch is spread over all devices of
-all processes; parameters, optimiser state and statistics are the same everywhere.
+all processes; parameters, optimizer state and statistics are the same everywhere.
 """
 
 from collections.abc import Mapping, Sequence
@@ -36,7 +36,7 @@ class Layout:
 
     @property
     def axis_name(self) -> str | None:
-        """What the step and the model are told: the mapped axis, where there is one."""
+        """The mapped axis of the step and the model, if there is one."""
         return AXIS if self.mode == "pmap" else None
 
     @property
@@ -70,7 +70,7 @@ class Layout:
         if self.mode != "pmap":
             return whole
         count = np.zeros(len(self.local))
-        # Over the axis of the step: were it another's, the step would be compiled anew for what it returns itself.
+        # Over the axis of the step: with another, the step would be compiled again for its own result.
         copy = jax.pmap(lambda _, tree: tree, AXIS, in_axes=(0, None), devices=self.devices)
         copies: TrainState = copy(count, _first_copy(whole))
         return copies
@@ -151,7 +151,7 @@ def layout(mode: Mode | Literal["auto"], devices: Sequence[jax.Device] | None = 
 
 
 def local_layout(devices: Sequence[jax.Device] | None = None) -> Layout:
-    """One process on its own: the layout of evaluation, in which devices have nothing to say to each other.
+    """The layout of evaluation: the devices of this process alone.
 
     Args:
       devices: of this process; all by default.
@@ -161,7 +161,7 @@ def local_layout(devices: Sequence[jax.Device] | None = None) -> Layout:
 
 
 def check_batch_size(batch_size: int, accumulate: int, devices: int) -> None:
-    """Refuse a batch that does not spread evenly.
+    """Check that a batch spreads evenly over the devices.
 
     Raises:
       UserError: naming the nearest sizes that do.

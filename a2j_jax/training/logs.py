@@ -57,7 +57,7 @@ def record_start(
     batch_per_device: int | None = None,
     frames: int | None = None,
 ) -> int:
-    """Write down a start of a run; of several processes the first one calls this.
+    """Record a start of a run; of several processes the primary one calls this.
 
     Args:
       workdir: the run directory, which exists.
@@ -153,7 +153,7 @@ def _capped(text: str) -> str:
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
-    """What git answers about a folder; None where it refuses, hangs or is not installed."""
+    """The output of git in a folder; None where it fails, hangs or is not installed."""
     # Not of a repository that is being worked on elsewhere (in a hook, say), and nothing is written.
     environment = {name: value for name, value in os.environ.items() if name[:4] != "GIT_"}
     try:
@@ -180,7 +180,7 @@ ID_FILE = "wandb_id.txt"
 
 
 def require_wandb() -> None:
-    """Look for the package before any work is done.
+    """Check that the package is installed, before any work is done.
 
     Raises:
       UserError: it is not installed.
@@ -193,13 +193,13 @@ def require_wandb() -> None:
 
 
 class WandbLog:
-    """One run of a project; started again in the same run directory, it goes on as the same run.
+    """One run of a project; started again in the same run directory, it continues the same run.
 
     Offline, each start leaves a folder in `<workdir>/wandb/`; `wandb sync` uploads them as one run.
     """
 
     def __init__(self, workdir: str | Path, project: str, config: dict[str, Any]):
-        """Begins, or goes on with, the run of a run directory.
+        """Start or continue the run of a run directory.
 
         Args:
           workdir: the run directory.
@@ -220,7 +220,7 @@ class WandbLog:
                 resume="allow",
                 mode=os.environ.get("WANDB_MODE", "offline"),
                 config=config,
-                # It would wrap stdout and stderr, and tell at length.
+                # It would wrap stdout and stderr, and print at length.
                 settings=wandb.Settings(silent=True, console="off"),
             )
         except Exception as error:  # its own, and those of whatever it connects with
@@ -286,7 +286,7 @@ class RunLog:
 
 
 class NoLog:
-    """What all processes of a job but the first one write: nothing."""
+    """The log of all processes of a job but the primary one: nothing."""
 
     def write(self, kind: str, step: int, scalars: dict[str, float]) -> None:
         """As `RunLog.write`."""
@@ -296,9 +296,9 @@ class NoLog:
 
 
 def read_metrics(workdir: str | Path) -> list[dict[str, Any]]:
-    """What was logged on the way to where a run stands now.
+    """The log of a run up to where it stands now.
 
-    Lines that a later start took back, by going on from an earlier step, are left out; so is one that was
+    Lines that a later start took back, by resuming from an earlier step, are left out; so is one that was
     cut by a kill.
 
     Args:

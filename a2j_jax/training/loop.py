@@ -1,7 +1,4 @@
-"""A window of steps under JAX's profiler: `a2j train --profile_steps 100:110`.
-
-The training loop: step, report, evaluate, save; stops rather than train on a broken loss.
-"""
+"""The training loop: step, report, evaluate, save; it stops when the loss breaks. And its profiler window."""
 
 import math
 import re
@@ -61,7 +58,7 @@ class ProfileWindow:
         """Called before a step is dispatched."""
         if not self._begun:
             self._begun = True
-            self._say_what_cannot_be(step)
+            self._warn_of_window(step)
         if step in self._steps:
             if not self._tracing:
                 self._start()
@@ -84,7 +81,7 @@ class ProfileWindow:
             self._stop()
 
     def close(self) -> None:
-        """Writes what was traced of a window that the end of training cut."""
+        """Write the trace of a window that the end of training cut."""
         if self._tracing:
             self._stop()
         elif self._begun and self._steps and not self._traced:
@@ -92,7 +89,7 @@ class ProfileWindow:
                 f"--profile_steps: nothing was traced, training ended without {_named(self._steps)}"
             )
 
-    def _say_what_cannot_be(self, first: int) -> None:
+    def _warn_of_window(self, first: int) -> None:
         if not self._steps:
             return
         if first > self._steps[-1]:
@@ -167,7 +164,7 @@ class Intervals(NamedTuple):
 
 
 class Window(Protocol):
-    """Told of every step before it is dispatched and after; steps count from 1 (`ProfileWindow`)."""
+    """Called before and after every step is dispatched; steps count from 1 (`ProfileWindow`)."""
 
     def before(self, step: int) -> None: ...
 
@@ -202,15 +199,15 @@ def train(
       state: as `train_step` takes it.
       batches: from the position that belongs to the state.
       key: of the run.
-      intervals: how often what happens.
+      intervals: how often to log, evaluate and save.
       evaluate: scores of a gathered state; calls its second argument after each batch.
       checkpoints, log: of the run directory.
       schedule: the learning rate, to be logged.
       batch_size: of all devices together.
-      unit: of the error, for what is told.
-      window: told of every step.
-      skippable: updates in a row that may be left out because they are not finite.
-      gather: makes of `train_step`'s state the one that is evaluated and saved.
+      unit: of the error, for messages.
+      window: the profiler, called around every step.
+      skippable: non-finite updates in a row that may be skipped.
+      gather: converts the state of `train_step` to the one that is evaluated and saved.
 
     Returns:
       The gathered state.
@@ -237,7 +234,7 @@ def train(
             scores = reporter.checked(step, lambda: evaluate(whole, look_for_signal))
             log.write("eval", step, scores)
             checkpoints.score(step, scores)
-            logger.info(f"step {step}: {_told(scores, unit)}")
+            logger.info(f"step {step}: {_in_words(scores, unit)}")
 
         if to_be_scored(checkpoints, intervals):
             score()
@@ -277,14 +274,14 @@ def to_be_scored(checkpoints: RunCheckpoints, intervals: Intervals) -> bool:
     return last is not None and intervals.evaluates(last) and checkpoints.metrics(last) is None
 
 
-def _told(scores: dict[str, float], unit: str) -> str:
+def _in_words(scores: dict[str, float], unit: str) -> str:
     averaged = f", of the averaged weights {scores[METRIC_EMA]:.2f}" if METRIC_EMA in scores else ""
     where = f" on {scores['frames']:.0f} frames" if "frames" in scores else ""
     return f"error {scores[METRIC]:.2f} {unit}{averaged}{where}"
 
 
 class _Reporter:
-    """Reads a step's metrics once they are surely there, checks them, logs some of them."""
+    """Reads the metrics of a step once they are computed, checks them, and logs some of them."""
 
     def __init__(
         self,
@@ -313,7 +310,7 @@ class _Reporter:
         if step % self._log_every and finite:
             return
         self._checkpoints.check()
-        # What was left out did not count for the schedule either.
+        # Skipped updates did not count for the schedule either.
         scalars["learning_rate"] = float(self._schedule(step - 1 - int(scalars.get("skipped", 0))))
         self._log.write("train", step, {n: v for n, v in scalars.items() if math.isfinite(v)})
         advance(
@@ -322,7 +319,7 @@ class _Reporter:
         )
 
     def checked(self, step: int, evaluate: Callable[[], dict[str, float]]) -> dict[str, float]:
-        """Scores of a state that is fit to be kept: a finite loss may still break the weights it leads to."""
+        """Scores of a state; it is discarded if its weights broke, as they may after a finite loss."""
         try:
             return evaluate()
         except NotFiniteError as error:

@@ -79,7 +79,7 @@ def map_named(function: Callable[[str, Any], Any], tree: Any) -> Any:
 
 
 def check_prefixes(prefixes: tuple[str, ...], params: Any) -> None:
-    """Refuse what names no parameter: it would train in silence.
+    """Check that each prefix names a parameter: a misspelled one would freeze nothing.
 
     Raises:
       UserError: naming the prefix and what there is, or prefixes that leave nothing to train.
@@ -114,7 +114,7 @@ def held_still(prefixes: tuple[str, ...]) -> Any:
 def freeze(
     optimizer: optax.GradientTransformation, prefixes: tuple[str, ...]
 ) -> optax.GradientTransformation:
-    """An optimiser that leaves frozen parameters alone, weight decay included, and keeps no moments of them."""
+    """An optimizer that leaves frozen parameters alone, weight decay included, and keeps no moments of them."""
     if not prefixes:
         return optimizer
 

@@ -92,7 +92,7 @@ def _context_of(handler: Any) -> StopRequests | None:
 
 
 def stopped(by: signal.Signals, step: int, total: int, what: str = "step") -> Stopped:
-    """What ends the run: its exit status is a shell's for that signal."""
+    """The exception that ends the run, with the exit status of a shell for that signal."""
     return Stopped(
         f"{by.name}: stopped after {what} {step} of {total}; checkpoint saved; rerun the same command to resume",
         128 + by,

@@ -18,7 +18,7 @@ from a2j_jax.runs.experiment import Experiment
 from a2j_jax.runs.state import Metrics, TrainState, TrainStep
 from a2j_jax.training.optim import held_still, is_frozen, map_named
 
-# (batch, (B,) keys) -> normalised images (B, H, W, 1), joints (B, K, 3) in crop coordinates
+# (batch, (B,) keys) -> normalized images (B, H, W, 1), joints (B, K, 3) in crop coordinates
 Prepare = Callable[[Batch, jax.Array], tuple[jax.Array, jax.Array]]
 
 
@@ -31,7 +31,7 @@ class Objective(Protocol):
 
 
 class _Share(NamedTuple):
-    """What a part of a batch adds to its losses and gradients, and the running statistics it leaves."""
+    """Losses, gradients and running statistics of one part of a batch."""
 
     losses: Losses
     grads: Any
@@ -68,20 +68,20 @@ def make_train_step(
     ema_decay: float | None = None,
     skip_nonfinite: bool = False,
 ) -> TrainStep:
-    """Bind a model, its optimiser, input preparation and objective into `step(state, batch, key)`.
+    """Bind a model, its optimizer, input preparation and objective into `step(state, batch, key)`.
 
     Args:
       model: built with the same `axis_name`, so that batch statistics are the global batch's.
       optimizer: gradient transformation the state was created with.
-      prepare: augmentation and normalisation; runs on the device, inside the step.
+      prepare: augmentation and normalization; runs on the device, inside the step.
       objective: the losses, bound to their constants.
       axis_name: mapped axis over which the batch is spread; None where the batch at hand is all of it.
       accumulate: parts that go through the network one after the other. Losses and gradients add up to
-        those of the whole batch; batch normalisation is by the statistics of each part.
-      frozen: prefixes of parameter names ("trunk/conv1") that are left as they are. Batch normalisation
+        those of the whole batch; batch normalization is by the statistics of each part.
+      frozen: prefixes of parameter names ("trunk/conv1") that are left as they are. Batch normalization
         below them is by the running statistics, which stay as well.
       ema_decay: of the moving average of weights and running statistics that `state.ema` holds.
-      skip_nonfinite: leave everything as it was where the loss or a gradient is not finite, the optimiser's count of
+      skip_nonfinite: leave everything as it was where the loss or a gradient is not finite, the optimizer's count of
         steps (and with it the learning rate) included, and count it.
 
     Returns:
