@@ -1,4 +1,4 @@
-"""How frames become a TFDS data set, whatever they are: one builder for all readers.
+"""The TFDS builder of every data set, whatever reads its frames.
 
 A data set is a *reader* (its frames) and a `TrackSpec` (their constants). Most readers are a
 `tfds_builders.reader.RawReader` of a `RawDataset`; `tfds_builders.rendered` renders its frames.
@@ -50,7 +50,7 @@ class Reader(Protocol):
         """Everything the examples depend on, as JSON: a finished build with an equal spec is reused."""
 
     def provenance(self) -> dict[str, Any]:
-        """What evaluation reports about these examples, as JSON: `centers`, split -> source of crops -> frames."""
+        """Facts that evaluation reports, as JSON: `centers`, split -> source of crops -> number of frames."""
 
 
 class SplitReport(NamedTuple):

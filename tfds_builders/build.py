@@ -112,7 +112,7 @@ def build(
     """Builds an embedded data set, or finds it built already.
 
     Args:
-      track: what to build, one of `EMBEDDED`.
+      track: one of `EMBEDDED`.
       data_dir: TFDS data directory; the examples go to `<data_dir>/<track>/crop<S>/<version>`.
       train: frames of the training split; a split of 0 frames is left out.
       validation: frames of the validation split.
@@ -143,7 +143,7 @@ def build(
             f"frames of train, validation, test {counts}: expected 0 to {MOST_RENDERED:,} of each, not all 0"
         )
     if not 0 <= seed <= LARGEST_SEED:
-        raise UserError(f"seed {seed}: expected a whole number from 0 to {LARGEST_SEED}")
+        raise UserError(f"seed {seed}: expected an integer from 0 to {LARGEST_SEED}")
     reader = reader_for(spec, train=train, validation=validation, test=test, seed=seed)
     return prepare(spec, reader, data_dir, How(num_processes, num_shards))
 
@@ -307,7 +307,7 @@ def _quiet_tfds() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _one_clear_ending(folder: Path) -> Iterator[None]:
-    """Whatever stops a build, TFDS removes what it wrote: reports that, and the reason."""
+    """Reports why a build stopped, and that nothing was kept: TFDS removes what it wrote."""
     try:
         yield
     except BrokenProcessPool as error:
@@ -334,7 +334,7 @@ def _interrupted(folder: Path) -> str:
 
 
 def _disk_trouble(error: Exception) -> str | None:
-    """What is wrong with the disk, if that is what an exception is about."""
+    """Explains an exception that is about the disk; None: it is about something else."""
     number, text = getattr(error, "errno", None), str(error)
     if number in (errno.ENOSPC, errno.EDQUOT) or "No space left" in text:
         return "the disk is full; free some space or name another --data_dir"

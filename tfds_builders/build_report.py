@@ -1,4 +1,4 @@
-"""What a build prints: its labels and crops before it starts, its outcome at the end, and what is there already."""
+"""Messages of a build: labels and crops before it starts, its outcome, and a finished data set that is reused."""
 
 import json
 import logging
@@ -26,7 +26,7 @@ _FEW, _SOME = 0.01, 0.05
 
 
 def _log(text: str) -> None:
-    """Logs a line, as a warning if its text says so."""
+    """Logs a line, as a warning if it contains that word."""
     logger.log(logging.WARNING if WARNING in text else logging.INFO, text)
 
 
@@ -40,7 +40,7 @@ def reuse(
 
     Args:
       folder: of the data set.
-      spec: what the examples should be built from.
+      spec: of the examples that are wanted; see `tfds_builders.base.Reader.spec`.
       num_shards: files per split that are asked for; None: any number.
       strict: frames that were left out are an error.
 
@@ -79,7 +79,7 @@ def read_spec(folder: Path) -> dict[str, Any] | None:
 
 
 def differences(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
-    """What differs between two specs, one short phrase each, e.g. "half_window_mm: 110 there, 120 wanted".
+    """Lists the differences between two specs, one short phrase each, e.g. "half_window_mm: 110 there, 120 wanted".
 
     Digests of a split (`digest: split: what`) are not shown: they "differ", which adds nothing where
     the number of frames does.

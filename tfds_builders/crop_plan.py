@@ -1,4 +1,4 @@
-"""Where to crop, frame by frame: from the data set itself, published files, labels, or the depth.
+"""Finds where to crop each frame: from the data set itself, published files, labels, or the depth.
 
 `plan_crops` decides for an entire split before any frame is read, and notes its decisions.
 `crop_from_depth` handles the frames that the plan leaves to their depth. docs/centers.md tells users which
@@ -110,7 +110,7 @@ def crop_from_depth(
     box_px: npt.ArrayLike | None = None,
     near_uvd: npt.ArrayLike | None = None,
 ) -> Float64:
-    """Where to crop one frame, from its depth; see `a2j_jax.inference.locate`.
+    """Finds where to crop one frame, from its depth; see `a2j_jax.inference.locate`.
 
     Args:
       depth: (H, W) mm (K2HPD: gray levels), 0 = no reading.
@@ -152,7 +152,7 @@ class _Draft:
         self.notes: list[str] = []
 
     def cropped_by(self) -> str:
-        """The end of a note: how the frames are cropped without published files."""
+        """Ends a note: states how the frames are cropped without published files."""
         name = DEPTH if self.split.boxes_px is None else DEPTH_IN_BOX
         if self.split_name == "train" and self.split.joints_uvd is not None:
             name = LABELS
@@ -399,7 +399,7 @@ def rows_of_split(values: Float64, path: Path, name: str, split: RawSplit) -> tu
     """The rows of a file that belong to the frames of a split, in their order.
 
     Args:
-      values: (M, ...) the whole file.
+      values: (M, ...) the entire file.
       path: of the file, for the messages.
       name: of the split, for the messages.
       split: of N frames.

@@ -3,12 +3,12 @@
     my_hands/
       track.json      the constants of the frames: `a2j_jax.track_files`
       joints.csv      or joints.json
-      frames/...      depth: `a2j_jax.data.depth_files`, wherever the table says
+      frames/...      depth: `a2j_jax.data.depth_files`, at the paths that the table names
 
 `joints.csv` has one line per frame and a header: `frame` (path below the folder), optionally `split`
 ("train" unless given), and for every joint its numbers, as pixels (`wrist_u, wrist_v, wrist_d`; `_d`
 in mm, left out on a 2D track) or in camera coordinates (`wrist_x, wrist_y, wrist_z`, mm). An empty
-cell: not labeled. `center_u, center_v, center_d` or `box_x0, box_y0, box_x1, box_y1` say where to
+cell: not labeled. `center_u, center_v, center_d` or `box_x0, box_y0, box_x1, box_y1` set where to
 crop, if known.
 
 `joints.json` holds the same: `{"frames": [{"frame": ..., "split": ..., "joints_uvd": [[u, v, d], ...]
@@ -98,7 +98,7 @@ class CustomFolder(RawDataset):
 
     @property
     def unit_mm(self) -> float:
-        """Of integer values, mm per count."""
+        """Depth per count of integer frames, mm."""
         return self.track.depth_unit_mm if self.depth_unit_mm is None else self.depth_unit_mm
 
     def splits(self) -> Mapping[str, RawSplit]:
@@ -167,7 +167,7 @@ class CustomFolder(RawDataset):
             yield f"depth unit: {self.unit_mm:g} mm per count as given; {recorded}"
 
     def spec(self) -> dict[str, Any]:
-        """What the examples depend on: short values, so that a difference can be read."""
+        """See `RawDataset.spec`; the values are short, so that a difference is readable."""
         track = self.track
         camera = None if track.camera is None else dataclasses.astuple(track.camera)
         return {

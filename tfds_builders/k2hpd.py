@@ -87,7 +87,7 @@ class K2hpd(RawDataset):
         return RawSplit(ids, [prefix + name for name in names], joints, notes=notes, faults=faults)
 
     def _compare(self, split: str, joints: npt.NDArray[np.float32]) -> Notes:
-        """Notes on how the labels agree with the official program's, which are whole pixels."""
+        """Compares the labels with the official program's, which are whole pixels; notes."""
         if self.keypoints_dir is None:
             return ()
         folder = local_path(self.keypoints_dir, "keypoints_dir")

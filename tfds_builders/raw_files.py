@@ -1,4 +1,4 @@
-"""Raw data sets: what a reader of one provides, and the files that all of them are made of.
+"""Raw data sets: the interface of their readers, and helpers to find and parse their files.
 
 Files are found as an archive unpacks, one folder deeper, and in any letter case. Companions that macOS and Windows
 leave (`._x.png`, `Thumbs.db`, `__MACOSX/`) never count, so that a copy holds the same frames as the original.
@@ -46,7 +46,7 @@ class RawSplit:
 
     Attributes:
       frame_ids: name of each of the N frames in the data set; unique in the split.
-      sources: what `RawDataset.read_depth` needs for each frame.
+      sources: the argument of `RawDataset.read_depth` for each frame.
       joints_uvd: (N, K, 3) px, px, mm or (N, K, 2) px, full frame; NaN: not labeled; None: the
         split's labels are not public.
       rows: (N,) row of each frame among all `total` rows of the data set, where some do not
@@ -89,7 +89,7 @@ class RawDataset(ABC):
 
     Attributes:
       HOMEPAGE, LICENSE, BIBTEX: for the metadata.
-      DOWNLOAD: what to download, and where to put it; like BIBTEX, it may be indented as the class is.
+      DOWNLOAD: instructions for the user: files to download, and where to put them; like BIBTEX, it may be indented.
       FRAME_FORMAT: of the image files, see `TrackSpec`.
       folder: with the unpacked download.
     """
@@ -262,7 +262,7 @@ def relative(path: Path, folder: Path) -> str:
 
 
 def count_files(folder: Path, prefix: str = "", suffix: str = ".png") -> int:
-    """How many files of these names, in any letter case, are in a folder and those below it.
+    """Counts the files of these names, in any letter case, in a folder and those below it.
 
     Looks at names only: a million files take about a second.
     """
@@ -319,7 +319,7 @@ def read_numbers(
     Args:
       path: of the file.
       columns: how many numbers follow each name.
-      expected: what they are, for messages ("16 joints x (u v d)").
+      expected: their meaning, for messages ("16 joints x (u v d)").
       name_width: characters of a name, where nothing need separate it from the numbers; 0: any.
       convert: applied to the (n, columns) float64 numbers of some thousand lines at a time, so that a
         large file is never in memory as float64.
@@ -352,7 +352,7 @@ def read_numbers(
 
 
 def count_numbers(path: Path) -> int | None:
-    """How many numbers follow the name in the first line of a label file; None: it is not one."""
+    """Counts the numbers after the name in the first line of a label file; None: it is not one."""
     try:
         with path.open("rb") as file:
             lines = file.read(_FIRST_LINES).removeprefix(_BYTE_ORDER_MARK).translate(_SEPARATORS)

@@ -1,4 +1,4 @@
-"""A raw data set, a plan where to crop, and a track: the reader of examples from raw frames."""
+"""Reads raw frames, crops them as planned, and checks that depth and labels agree."""
 
 import hashlib
 from collections import Counter
@@ -117,7 +117,7 @@ class RawReader:
         return {"centers": centers, "frames": shipped, "notes": notes}
 
     def _digest(self, split: str) -> dict[str, str]:
-        """Of frames, labels and crops each, to show which have changed."""
+        """Digests of frames, labels and crops, to show which have changed."""
         frames, raw, plan = self.frames()[split], self.splits[split], self.plans[split]
 
         def digest(*arrays: npt.NDArray[Any] | None, start: bytes = b"") -> str:
@@ -234,7 +234,7 @@ def _depth_of(dataset: RawDataset, track: TrackSpec, row: Row) -> npt.NDArray[An
 
 
 def _stored(depth: npt.NDArray[Any], track: TrackSpec) -> npt.NDArray[np.bool_]:
-    """Which readings are in the range that is stored."""
+    """(H, W) whether each reading is in the range that is stored."""
     return (depth > 0) & (depth < FARTHEST * track.storage_unit_mm)
 
 

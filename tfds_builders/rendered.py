@@ -32,7 +32,7 @@ class SyntheticReader:
     Attributes:
       track: camera, frame and crop of the examples.
       train, validation, test: frames per split.
-      view: what is seen, and where the crop is.
+      view: the scene, and how it is cropped.
       sensor: how the camera measures it; None: without error.
       seed: of everything random.
     """

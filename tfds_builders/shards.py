@@ -1,4 +1,4 @@
-"""Examples on disk: what one holds, and files of them, written by this process or several, always the same bytes.
+"""Examples on disk: their format and statistics, and writing them, by one process or several, always the same bytes.
 
 TFDS's own writer keeps a split in memory, or on disk with TensorFlow's file functions; a million
 frames need neither. A shard is a range of frames: where it begins and ends depends on nothing but
@@ -163,17 +163,17 @@ class Moments:
 
     @property
     def mean(self) -> float:
-        """Of all pixels."""
+        """Mean of all pixels."""
         return self.total / self.count
 
     @property
     def std(self) -> float:
-        """Of all pixels (population)."""
+        """Standard deviation of all pixels (population)."""
         return max(self.squares / self.count - self.mean**2, 0.0) ** 0.5
 
 
 def window_mm(track: TrackSpec) -> float:
-    """How far in depth readings may be from their center or labels to be the object's, mm."""
+    """Largest distance in depth of the object's readings from its center or labels, mm."""
     return track.depth_window_mm or _BODY_WINDOW_MM
 
 
@@ -397,7 +397,7 @@ def _count(frames: int, note: str = "") -> None:
 
 
 def _start(done: Any, lifeline: Connection) -> None:
-    """Worker start-up: share the counter, and leave when the parent says so or is gone."""
+    """Worker start-up: share the counter, and exit when the parent closes the lifeline or dies."""
     global _done
     _done = done
 

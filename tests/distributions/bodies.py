@@ -1,4 +1,4 @@
-"""People to draw: a standing figure by joint name, in metres, with arms and knees where they like."""
+"""People to draw: a standing figure by joint name, in meters, with random arms and legs."""
 
 import numpy as np
 
@@ -19,7 +19,7 @@ _STANDING = {
 
 
 def draw_people(rng: np.random.Generator, names: tuple[str, ...], count: int) -> np.ndarray:
-    """(count, K, 3) metres: right, up from the floor, towards the viewer."""
+    """(count, K, 3) meters: right, up from the floor, towards the viewer."""
     mirrored = {
         name.replace("right_", "left_"): (-x, up, near)
         for name, (x, up, near) in _STANDING.items()

@@ -11,7 +11,7 @@ REACH_MM = 55.0
 
 
 def draw_joints(rng: np.random.Generator, track: TrackSpec, count: int) -> np.ndarray:
-    """(count, K, 3) px px mm, float32: clouds of joints within `REACH_MM` of a centre in view."""
+    """(count, K, 3) px px mm, float32: clouds of joints within `REACH_MM` of a center in view."""
     camera, (width, height) = track.camera, track.frame_size
     centers = np.stack(
         [

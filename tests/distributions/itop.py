@@ -34,7 +34,7 @@ def write(folder, frames: dict[str, int], seed: int = 0, track="itop_front", pac
         total = count + (count + 1) // 2
         valid = np.zeros(total, np.uint8)
         valid[rng.permutation(total)[:count]] = 1
-        xyz = _camera_metres(rng, track, total)
+        xyz = _camera_meters(rng, track, total)
         # An invalid frame is labeled too, with anything.
         xyz[valid == 0] = rng.uniform(-1, 1, (total - count, 15, 3)).astype(np.float16)
         uvd = _uvd(xyz)
@@ -53,7 +53,7 @@ def frame_ids(total: int) -> np.ndarray:
     return np.array([f"{i // 7:02d}_{i % 7:05d}".encode() for i in range(total)])
 
 
-def _camera_metres(rng, track: str, count: int) -> np.ndarray:
+def _camera_meters(rng, track: str, count: int) -> np.ndarray:
     """(count, 15, 3) float16: x right, y up, z forward."""
     people = draw_people(rng, get_track(track).skeleton.joints, count)
     across, up, near = np.moveaxis(people, -1, 0)

@@ -50,7 +50,7 @@ def write_csv(
     joints: npt.NDArray[np.float64] = UVD,
     extra: dict[str, tuple[Any, Any, Any]] | None = None,
 ) -> Path:
-    """`joints.csv`; `extra`: further columns, by name. A split that is not said is `train`."""
+    """`joints.csv`; `extra`: further columns, by name. A split that is not named is `train`."""
     extra = extra or {}
     lines = [["split", "frame", *(f"{j}_{a}" for j in JOINTS for a in axes), *extra]]
     for row, (name, split) in enumerate(zip(FRAMES, ("train", "", "test"), strict=True)):

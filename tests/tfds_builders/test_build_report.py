@@ -1,4 +1,4 @@
-"""What a build prints, and how a finished data set is reused or refused."""
+"""Messages of a build, and how a finished data set is reused or refused."""
 
 import dataclasses
 import re
@@ -153,7 +153,7 @@ def test_unusual_labels_are_counted_in_good_grammar(capsys: pytest.CaptureFixtur
     ]
 
 
-def test_where_crops_come_from_is_always_said(capsys: pytest.CaptureFixture[str]) -> None:
+def test_sources_of_crops_are_always_logged(capsys: pytest.CaptureFixture[str]) -> None:
     report_crops("test", NYU, ["odd"], {"labels": 8})
     report_crops("train", get_track("k2hpd"), [], {"a.mat": 2000, "depth": 1})
     assert capsys.readouterr().err.splitlines() == [

@@ -114,7 +114,7 @@ def test_centers_that_cannot_be_used_are_reported(
     assert "test: centers: 1 (depth)" in said
 
 
-def test_a_camera_that_is_another_tracks_is_said(tmp_path: Path) -> None:
+def test_a_camera_of_another_track_is_noted(tmp_path: Path) -> None:
     fixture.write(tmp_path / "mine")
     track = {key: value for key, value in fixture.TRACK.items() if key != "camera"}
     (tmp_path / "mine/track.json").write_text(json.dumps(track))

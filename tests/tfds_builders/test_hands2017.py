@@ -199,7 +199,7 @@ def cut(path, rows):
 
 @pytest.mark.parametrize("rows", [[4, 5, 6], [3, 0, 6, 1, 5, 2, 4], None])
 def test_test_frames_keep_their_numbers(tmp_path, rows):
-    """A part of the box file, the whole in another order, or a part of the images without boxes."""
+    """A part of the box file, all of it in another order, or a part of the images without boxes."""
     labels = fixture.write(tmp_path, {"test": 7}, test_labels=True)["test"]
     boxes = fixture.boxes_around(labels)
     if rows is None:

@@ -56,11 +56,11 @@ def test_frames_and_labels_are_what_was_written(tmp_path, track):
             np.testing.assert_array_equal(split.rows, np.flatnonzero(file["is_valid"]))
             assert list(split.frame_ids) == [file["id"][row].decode() for row in split.rows]
         with h5py.File(tmp_path / f"ITOP_{TRACKS[track]}_{name}_depth_map.h5") as file:
-            metres = file["data"][()].astype(np.float64)
+            meters = file["data"][()].astype(np.float64)
         for i in range(len(split)):
             depth = distribution.read_depth(split.sources[i])
             assert depth.dtype == np.float32
-            np.testing.assert_allclose(depth, metres[split.rows[i]] * 1000, rtol=1e-6)
+            np.testing.assert_allclose(depth, meters[split.rows[i]] * 1000, rtol=1e-6)
             # The surface around a joint is a little nearer than the joint; from above, heads hide feet.
             for joint in (head, foot) if track == "itop_front" else (head,):
                 u, v, d = split.joints_uvd[i, joint]
