@@ -62,21 +62,19 @@ def boxes_around(joints_uvd: np.ndarray, margin_px: float = 15.0) -> np.ndarray:
 def write_labels(path: Path, joints_uvd: np.ndarray) -> None:
     """`name\tx\ty\tz\t...\t`, mm, four decimals, with a tab at the end of the line."""
     xyz = geometry.uvd_to_xyz(joints_uvd, TRACK.camera).reshape(len(joints_uvd), -1)
-    lines = [
-        image_name(row) + "\t" + "\t".join(f"{number:.4f}" for number in numbers) + "\t\n"
-        for row, numbers in enumerate(xyz)
-    ]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(lines))
+    _write_lines(path, xyz, 4, "\t\n")
 
 
 def write_boxes(path: Path, boxes: np.ndarray, box_format: str) -> None:
     """`name\ta\tb\tc\td`: corners, or corner and size."""
     if box_format == "sizes":
         boxes = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
-    lines = [
-        image_name(row) + "\t" + "\t".join(f"{number:.2f}" for number in box) + "\n"
-        for row, box in enumerate(boxes)
-    ]
+    _write_lines(path, boxes, 2, "\n")
+
+
+def _write_lines(path: Path, rows: np.ndarray, digits: int, end: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(lines))
+    with path.open("w") as file:
+        for row, numbers in enumerate(rows):
+            words = [image_name(row), *(f"{number:.{digits}f}" for number in numbers)]
+            file.write("\t".join(words) + end)

@@ -17,7 +17,7 @@ from a2j_jax.tracks import PUBLISHED_FRAMES
 from tests.distributions import itop as raw
 from tfds_builders import itop
 from tfds_builders.build import DATASETS, build_raw
-from tfds_builders.itop import ItopFront, ItopTop, unpacked
+from tfds_builders.itop import ItopFront, unpacked
 
 TRACKS = {"itop_front": "side", "itop_top": "top"}
 
@@ -46,6 +46,7 @@ def test_frames_and_labels_are_what_was_written(tmp_path, track):
     distribution = DATASETS[track](tmp_path)
     splits = distribution.splits()
     assert list(splits) == ["train", "test"]
+    assert distribution.spec() == {"view": TRACKS[track]}
     head, foot = ITOP.joints.index("head"), ITOP.joints.index("left_foot")
     for name, split in splits.items():
         assert len(split) == len(labels[name])
@@ -252,11 +253,6 @@ def test_compressed_files_are_read_like_plain_ones(front, tmp_path):
         file["id"] = ids
     for source, frame in zip(split.sources, before, strict=True):
         np.testing.assert_array_equal(ItopFront(other).read_depth(source), frame)
-
-
-def test_the_view_is_in_the_spec(tmp_path):
-    assert ItopFront(tmp_path).spec() == {"view": "side"}
-    assert ItopTop(tmp_path).spec() == {"view": "top"}
 
 
 def test_frames_in_mm_are_refused_before_the_build(tmp_path):

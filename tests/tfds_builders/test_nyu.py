@@ -40,14 +40,7 @@ def test_frames_and_labels(written):
 
 @pytest.mark.parametrize(
     "inside",
-    [
-        "",
-        "dataset",
-        "dataset/test",
-        "nyu_hand_dataset_v2/dataset",
-        "nyu",
-        "NYU_Hand/Dataset",
-    ],
+    ["", "dataset", "dataset/test", "nyu_hand_dataset_v2/dataset", "nyu", "NYU_Hand/Dataset"],
 )
 def test_the_data_lie_where_people_put_them(tmp_path, inside):
     fixture.write(tmp_path / "raw", {"test": 1})
