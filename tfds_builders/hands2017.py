@@ -88,9 +88,9 @@ class Hands2017(RawDataset):
         names, joints = read_labels(path)
         notes = raw_files.unlabeled_to_nan(joints, path.name)
         faults = _compare(path, names, images)
-        total, rows = len(names), raw_files.first_of_each(names)
+        total = len(names)
+        rows, repeated = raw_files.first_of_each(names, path.name)
         if rows is not None:
-            notes += (f"{path.name}: {counted(total - len(rows), 'repeated line')} left out",)
             names, joints = [names[row] for row in rows], joints[rows]
         order, numbers, more = _in_number_order(names)
         if (np.diff(order) != 1).any():  # a million labels are not copied for nothing
@@ -103,7 +103,7 @@ class Hands2017(RawDataset):
             rows=None if rows is None else rows[order],
             total=None if rows is None else total,
             numbers=numbers,
-            notes=notes + more,
+            notes=notes + repeated + more,
             faults=faults,
         )
 
@@ -133,7 +133,7 @@ class Hands2017(RawDataset):
             files = (entry.name for entry in raw_files.entries(images))
             names = sorted(_published(name) for name in files if name.lower().endswith(".png"))
             notes += ("no BoundingBox.txt beside the test frames",)
-        if not names or raw_files.first_of_each(names) is not None:
+        if not 0 < len(names) == len(set(names)):
             raise UserError(f"{(texts[_BOX] or [images])[0]}: expected every frame once")
         order, numbers, more = _in_number_order(names)
         names, boxes = [names[row] for row in order], None if boxes is None else boxes[order]

@@ -13,7 +13,7 @@ import numpy as np
 
 from a2j_jax.errors import UserError
 from tfds_builders import raw_files
-from tfds_builders.raw_files import Array, Notes, RawDataset, RawSplit, counted, read_numbers
+from tfds_builders.raw_files import Array, RawDataset, RawSplit, read_numbers
 
 # Written by the sensor's software where it saw nothing.
 NO_READING = 32001
@@ -80,10 +80,7 @@ class Icvl(RawDataset):
         joints = joints.reshape(-1, 16, 3)
 
         labels, total = " + ".join(path.name for path in paths), len(ids)
-        notes: Notes = ()
-        rows = raw_files.first_of_each(ids)
-        if rows is not None:
-            notes = (f"{labels}: {counted(total - len(rows), 'repeated line')} left out",)
+        rows, notes = raw_files.first_of_each(ids, labels)
         if not self.rotations:
             kept = range(total) if rows is None else rows
             rows = np.array([row for row in kept if not is_rotated(ids[row])], np.int64)

@@ -393,12 +393,15 @@ def parse_numbers(
 # --- Rows of labels
 
 
-def first_of_each(names: list[str]) -> npt.NDArray[np.int64] | None:
-    """Rows of the first mention of every name; None where all are different."""
+def first_of_each(names: list[str], where: str) -> tuple[npt.NDArray[np.int64] | None, Notes]:
+    """Rows of the first mention of every name, and a note on the others; None where all are different."""
     first: dict[str, int] = {}
     for row, name in enumerate(names):
         first.setdefault(name, row)
-    return None if len(first) == len(names) else np.fromiter(first.values(), np.int64)
+    if len(first) == len(names):
+        return None, ()
+    note = f"{where}: {counted(len(names) - len(first), 'repeated line')} left out"
+    return np.fromiter(first.values(), np.int64), (note,)
 
 
 def refuse_backwards(depths_mm: Array, what: str, where: str) -> None:

@@ -26,7 +26,7 @@ from tensorflow_datasets.core.example_serializer import ExampleSerializer
 from a2j_jax.data.batch import Example
 from a2j_jax.data.crops import Crop
 from a2j_jax.errors import UserError
-from a2j_jax.geometry import Camera, center_crop, frame_to_crop
+from a2j_jax.geometry import center_crop, frame_to_crop
 from a2j_jax.log import Advance
 from a2j_jax.tracks import TrackSpec
 
@@ -90,9 +90,7 @@ def make_example(
     frame_id: str,
     crop: Crop,
     joints_uvd: npt.ArrayLike | None,
-    valid: npt.ArrayLike | None = None,
     center_uvd: npt.ArrayLike | None = None,
-    camera: Camera | None = None,
 ) -> Example:
     """Puts one example together; see `features` for units.
 
@@ -102,9 +100,7 @@ def make_example(
       frame_id: its name in the raw data set.
       crop: from `a2j_jax.data.crops.cut`.
       joints_uvd: (K, 3) or (K, 2), NaN where a joint is not labeled; None: no joint is.
-      valid: (K,) bool; False: a further joint without a label.
       center_uvd: (3,); zeros by default.
-      camera: of the frame; the track's by default.
 
     Raises:
       UserError: the labels do not have the track's number of joints.
@@ -116,17 +112,15 @@ def make_example(
             f"frame {frame_id!r}: labels of shape {joints.shape}, track {track.name!r} has "
             f"{expected[0]} joints of {expected[1]} numbers; is this the right label file?"
         )
-    labeled = np.isfinite(joints).all(-1)
-    camera = camera or track.camera
     return {
         "canvas": crop.canvas,
         # Finite everywhere: a joint without a label must not turn a gradient into NaN.
         "joints_uvd": np.where(np.isfinite(joints), joints, 0.0).astype(np.float32),
-        "valid": labeled if valid is None else labeled & np.asarray(valid, bool),
+        "valid": np.isfinite(joints).all(-1),
         "box_px": np.asarray(crop.box_px, np.float64),
         "window_px": np.asarray(crop.window_px, np.float64),
         "center_uvd": np.asarray((0, 0, 0) if center_uvd is None else center_uvd, np.float32),
-        "camera": np.zeros(4, np.float32) if camera is None else np.float32(camera.as_array()),
+        "camera": np.float32(track.camera.as_array() if track.camera else np.zeros(4)),
         "index": index,
         "frame_id": frame_id,
     }

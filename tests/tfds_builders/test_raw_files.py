@@ -98,8 +98,10 @@ def test_how_many_numbers_a_label_line_has(tmp_path, text, count):
 
 
 def test_first_of_each():
-    assert raw_files.first_of_each(["a", "b"]) is None
-    assert raw_files.first_of_each(["a", "b", "a", "c", "b"]).tolist() == [0, 1, 3]
+    assert raw_files.first_of_each(["a", "b"], "l") == (None, ())
+    rows, notes = raw_files.first_of_each(["a", "b", "a", "c", "b"], "l")
+    assert rows.tolist() == [0, 1, 3]
+    assert notes == ("l: 2 repeated lines left out",)
 
 
 def test_a_joint_without_all_its_numbers_is_not_labeled():
