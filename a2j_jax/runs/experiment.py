@@ -19,8 +19,8 @@ from a2j_jax.data.batch import Batch
 from a2j_jax.geometry import Camera
 from a2j_jax.losses import DEPTH_TERMS, Losses
 from a2j_jax.models.a2j import A2J, PoseNetwork
-from a2j_jax.models.baselines import GlobalRegression, HeatMapFCN
 from a2j_jax.models.anchors import Outputs
+from a2j_jax.models.baselines import GlobalRegression, HeatMapFCN
 from a2j_jax.track_files import find_track
 from a2j_jax.tracks import TrackSpec, TrainingSpec, with_crop_size
 

@@ -190,7 +190,6 @@ class Manifest(NamedTuple):
     def of(cls, folder: Path) -> "Manifest":
         """The manifest of a complete checkpoint, in the `checkpoints` folder of a run, as it is now."""
 
-
         def size_and_digest(name: str) -> tuple[int, str]:
             return (folder / name).stat().st_size, file_digest(folder / name)
 

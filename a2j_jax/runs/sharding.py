@@ -14,9 +14,9 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 
+from a2j_jax.data.batch import Batch
 from a2j_jax.errors import UserError
 from a2j_jax.runs.state import TrainState, TrainStep
-from a2j_jax.data.batch import Batch
 
 Mode = Literal["jit", "pmap", "mesh"]
 AXIS = "data"

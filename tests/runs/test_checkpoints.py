@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -31,6 +30,7 @@ from a2j_jax.runs.state import TrainState
 from a2j_jax.training.optim import adam_with_l2
 from tests import tiny
 from tests.tiny import SMALL, state_at
+
 
 def save_run(workdir: Path, errors: dict[int, float | None], keep_best: int = 1) -> None:
     """Saves of these steps by their error; None: saved without an evaluation."""

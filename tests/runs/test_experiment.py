@@ -1,7 +1,6 @@
 """A config taken apart: what it leaves open is the track's, what it says wins."""
 
 import dataclasses
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -9,15 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from a2j_jax.config import from_json, override, to_json
+from a2j_jax.config import override
 from a2j_jax.config_files import load_config
-from a2j_jax.data import pipeline
-from a2j_jax.errors import UserError
-from a2j_jax.geometry import Camera
 from a2j_jax.models.a2j import variable_shapes
 from a2j_jax.models.anchors import Heads, anchor_grid
-from a2j_jax.tracks import get_track
 from a2j_jax.runs.experiment import resolve
+from a2j_jax.tracks import get_track
 from a2j_jax.training.optim import learning_rate_schedule
 from tests import tiny
 
@@ -136,5 +132,3 @@ def test_a_preset_fills_in_what_a_config_leaves_open(
     assert loss.alpha == alpha
     own = dataclasses.replace(config, optim=dataclasses.replace(config.optim, decay_factor=0.5))
     assert resolve(own).config.optim.decay_factor == 0.5
-
-

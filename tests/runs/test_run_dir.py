@@ -1,12 +1,15 @@
 """Run directories: JSON Lines that outlive a kill, one run at a time, and a folder of runs."""
 
-from pathlib import Path
-import pytest
-from a2j_jax.errors import UserError
-from a2j_jax.runs import run_dir
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
+
+from a2j_jax.errors import UserError
+from a2j_jax.runs import run_dir
 from a2j_jax.runs.run_dir import claimed, read_config
+
 
 def test_what_is_appended_is_read(tmp_path: Path) -> None:
     path = tmp_path / "lines.jsonl"
