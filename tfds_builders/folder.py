@@ -229,6 +229,9 @@ def read_table(path: Path, track: TrackSpec, allow_outside: bool = False) -> lis
     seen: dict[tuple[str, str], str] = {}
     inside: set[str] = set()
     for where, record in records:
+        frame = record["frame"]
+        if "\\" in frame and not os.path.lexists(path.parent / frame):  # as on Windows
+            record["frame"] = frame.replace("\\", "/")
         try:
             row = _row(where, record, track)
             # Folders once each; frames that are links themselves are checked when they are read.
@@ -329,10 +332,7 @@ def _csv_records(path: Path, track: TrackSpec) -> Iterator[tuple[str, dict[str, 
                 f"{where}: {len(line)} cells, the header has {len(header)}; decimals need a point, not a comma"
             )
         cells = dict(zip(header, line, strict=True))
-        frame = cells["frame"]
-        if "\\" in frame and not os.path.lexists(path.parent / frame):  # as on Windows
-            frame = frame.replace("\\", "/")
-        record: dict[str, Any] = {"frame": frame, "split": cells.get("split")}
+        record: dict[str, Any] = {"frame": cells["frame"], "split": cells.get("split")}
         for key in used:
             numbers = np.array([_cell(cells[name], name, where) for name in groups[key]])
             record[key] = numbers.reshape(track.num_joints, -1) if key in _JOINT_KEYS else numbers

@@ -275,7 +275,7 @@ def without(column: str) -> dict[str, Any]:
 
 def test_both_tables_say_the_same(tmp_path: Path) -> None:
     from_csv = read_table(fixture.write_csv(tmp_path, extra=CENTERS), TRACK)
-    changes = {"split": None, "center_uvd": [None, None, None]}
+    changes = {"split": None, "center_uvd": [None, None, None], "frame": r"frames\1.png"}
     from_json = read_table(fixture.write_json(tmp_path, **changes), TRACK)
     assert [row.split for row in from_csv] == ["train", "train", "test"]
     assert [row.where for row in from_csv] == ["line 2", "line 3", "line 4"]
