@@ -9,7 +9,17 @@ import numpy as np
 
 from a2j_jax.data import pipeline
 from a2j_jax.errors import UserError, printable
-from a2j_jax.evaluation.evaluate import Comparison, Frames, read_frames, score_frames
+from a2j_jax.evaluation.evaluate import (
+    Fact,
+    Frames,
+    dataset_facts,
+    frame_counts,
+    read_frames,
+    record_of_frames,
+    say_crops,
+    score_frames,
+    split_origin,
+)
 from a2j_jax.evaluation.joint_files import JointSet, read_joints
 from a2j_jax.evaluation.metrics import NotFiniteError
 from a2j_jax.evaluation.pairing import (
@@ -19,14 +29,7 @@ from a2j_jax.evaluation.pairing import (
     read_subsets,
     rows_of,
 )
-from a2j_jax.evaluation.provenance import (
-    Fact,
-    crop_counts,
-    dataset_facts,
-    record_of_frames,
-    say_crops,
-    total_frames,
-)
+from a2j_jax.evaluation.plots import Comparison
 from a2j_jax.evaluation.report import check_report, print_scores, say_written, write_report
 from a2j_jax.evaluation.scores import marked, with_subsets
 from a2j_jax.log import logger, progress
@@ -125,7 +128,7 @@ def compared_files(
             kept = frames.rows(rows >= 0)
             frames = dataclasses.replace(kept, joints_uvd=found.joints_uvd, valid=found.labeled)
         truth = frames
-    total = total_frames(track, split, data_dir)
+    total, _ = split_origin(track, split, data_dir)
     comparison = score_files(files, track, truth, record, total, split=known)
     numbers = frame_numbers(subsets, every.numbers, every.frame_id)
     scored = comparison.labels
@@ -185,7 +188,7 @@ def score_files(
             raise UserError(
                 f"{files[name]}: {error}, and there is a label to score it by"
             ) from error
-        centers = crop_counts(sets[name].about.get("centers"))
+        centers = frame_counts(sets[name].about.get("centers"))
         scores[name] = dataclasses.replace(one, frames_of=max(total or 0, count), centers=centers)
     return Comparison(track, scores, labels, joints)
 

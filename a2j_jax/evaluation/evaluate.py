@@ -6,25 +6,32 @@ same way back, so their numbers are comparable.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from a2j_jax import distributed, geometry
-from a2j_jax.data import crops
+from a2j_jax import distributed
+from a2j_jax.data import crops, pipeline
 from a2j_jax.data.batch import Batch, FloatArray
 from a2j_jax.errors import UserError
 from a2j_jax.evaluation.joint_files import JointSet
-from a2j_jax.evaluation.scores import Scores, marked, score_predictions, to_camera
-from a2j_jax.tracks import TrackSpec
+from a2j_jax.evaluation.scores import Scores, score_predictions, to_camera
+from a2j_jax.log import logger
+from a2j_jax.tracks import PUBLISHED_FRAMES, TrackRecord, TrackSpec
 
 #: batch → joints in crop coordinates (B, K, D) and their confidence (B, K); may be device arrays.
 PredictFn = Callable[[Batch], tuple[ArrayLike, ArrayLike]]
 #: Called after each batch with its number of counted frames (for a progress bar).
 OnBatch = Callable[[int], None]
+#: A name and its value, for the end of a report.
+Fact = tuple[str, str]
+
+# How facts name the source of crops, by `TrackSpec.crop_by`.
+_CROPS_FROM = {"box": "boxes from", "center": "centers from"}
 
 _FRAME_ARRAYS = {
     "joints_uvd": np.float64,
@@ -272,65 +279,97 @@ def center_pose(spec: TrackSpec, mean_pose_crop: FloatArray) -> FloatArray:
     return pose
 
 
-@dataclass(frozen=True, eq=False)
-class Comparison:
-    """Methods side by side on N frames of K joints: the contents of a report.
+# --- What a data set states about a split
 
-    Attributes:
-        spec: the track.
-        scores: method → scores of the same frames; the first is the one a report is about.
-        labels: of the N frames; `Frames` where a data set is given.
-        joints_uvd: method → (N, K, D) predictions, of the methods that are drawn (a baseline is not).
-        fetch: row → example with its `canvas`, as the input pipeline stores it; None: no depth to draw on.
-        own_rows: table → row of the paper's Tables 7 to 10 that the main method is (`published.rows_of`).
+
+def dataset_facts(data_dir: str | Path, track: TrackSpec, split: str) -> list[Fact]:
+    """What a built data set states about a split, for a report; only what its metadata have.
+
+    Args:
+        data_dir: a TFDS data directory, or the folder of one data set.
+        track: of the data set.
+        split: that is evaluated; a slice such as "test[:100]" counts as the split.
+
+    Raises:
+        UserError: there is no such data set.
     """
-
-    spec: TrackSpec
-    scores: Mapping[str, Scores]
-    labels: JointSet
-    joints_uvd: Mapping[str, FloatArray] = field(default_factory=dict)
-    fetch: Callable[[int], Batch] | None = None
-    own_rows: Mapping[str, str] = field(default_factory=dict)
-
-    def marked(self) -> "Comparison":
-        """The same, methods under names that hold their caveats (`scores.marked`)."""
-        names = dict(zip(self.scores, marked(self.scores), strict=True))
-        joints = {names[name]: uvd for name, uvd in self.joints_uvd.items()}
-        return replace(self, scores=marked(self.scores), joints_uvd=joints)
-
-    @property
-    def main(self) -> str:
-        """The method the report is about."""
-        return next(iter(self.scores))
+    info = pipeline.find_dataset(data_dir, track)
+    stated, name = info.info.metadata, split.split("[")[0]
+    facts = [("data set", str(info.data_path)), ("split", split)]
+    for label, value in {
+        _CROPS_FROM[track.crop_by]: _lookup(stated, "provenance", "centers", name),
+        "left out": _lookup(stated, "skipped", name),
+    }.items():
+        if counts := frame_counts(value):
+            told = ", ".join(f"{source} ({count:,} frames)" for source, count in counts.items())
+            facts.append((label, told))
+    facts += [("note", str(note)) for note in _lookup(stated, "provenance", "notes", name) or ()]
+    mean, std = (_lookup(stated, "statistics", key) for key in ("mean", "std"))
+    if mean is not None and std is not None:
+        facts.append(("training crops", f"mean {float(mean):.4f}, std {float(std):.4f}"))
+    return facts
 
 
-def center_distances(comparison: Comparison) -> tuple[FloatArray, str]:
-    """How far every labeled joint lies from the center of the crop.
+def say_crops(facts: Sequence[Fact]) -> None:
+    """Log the source of the crops: scores of two sources cannot be compared."""
+    for name, value in facts:
+        if name in _CROPS_FROM.values():
+            logger.info(f"crop {name} {value}")
 
-    Returns:
-        (N, K) distances, NaN for a joint without label, and what they are, with the unit:
 
-        * crop around a 3D center: mm from it, in space;
-        * crop by a box: px of the crop, in the image, from the middle of the box;
-        * no data set, so no crop: mm (px in 2D) from the mean of the frame's labeled joints.
+def split_origin(
+    track: TrackSpec, split: str, data_dir: str | Path | None = None
+) -> tuple[int | None, dict[str, int] | None]:
+    """The number of frames of a split as published or shipped, and where its crops come from; None: unknown.
+
+    Args:
+        track: the track.
+        split: of the data set; a slice of it counts as the split.
+        data_dir: of the built data set, which knows what was left out of it; None: there is none.
+
+    Raises:
+        UserError: there is no such data set.
     """
-    spec, frames = comparison.spec, comparison.labels
-    points = np.where(frames.labeled[..., None], frames.joints_uvd, np.nan)
-    if isinstance(frames, Frames) and spec.crop_by == "box":
-        in_crop = geometry.frame_to_crop(points[..., :2], frames.box_px, spec.crop_size)
-        distance = np.linalg.norm(in_crop - spec.crop_size / 2.0, axis=-1)
-        return distance, "distance from the crop center (px of the crop)"
-    if isinstance(frames, Frames) and spec.joint_dims == 3:
-        points, centers = (
-            to_camera(uvd, frames.camera) for uvd in (points, frames.center_uvd[:, None])
-        )
-        return np.linalg.norm(points - centers, axis=-1), "distance from the crop center (mm)"
-    if spec.joint_dims == 3:
-        assert spec.camera is not None, "joints were scored with it"
-        points = geometry.uvd_to_xyz(points, spec.camera)
-    count = np.maximum(frames.labeled.sum(1), 1)[:, None, None]
-    middle = np.nansum(points, axis=1, keepdims=True) / count
-    unit = comparison.scores[comparison.main].unit
-    return np.linalg.norm(
-        points - middle, axis=-1
-    ), f"distance from the mean labeled joint ({unit})"
+    name = split.split("[")[0]
+    known = [PUBLISHED_FRAMES.get(track.name, {}).get(name, 0)]
+    centers = None
+    if data_dir is not None:
+        info = pipeline.find_dataset(data_dir, track).info
+        skipped = frame_counts(_lookup(info.metadata, "skipped", name)) or {}
+        shipped = _lookup(info.metadata, "provenance", "frames", name)
+        known.append(info.splits[name].num_examples + sum(skipped.values()))
+        known += [shipped] if isinstance(shipped, int) else []
+        centers = frame_counts(_lookup(info.metadata, "provenance", "centers", name))
+    return max(known) or None, centers
+
+
+def with_origin(scores: Scores, data_dir: str | Path, track: TrackSpec, split: str) -> Scores:
+    """Scores with their `split_origin`: see `Scores.caveat`."""
+    total, centers = split_origin(track, split, data_dir)
+    return replace(scores, frames_of=total, centers=centers)
+
+
+def record_of_frames(data_dir: str | Path, track: TrackSpec) -> TrackRecord:
+    """The record of predictions of a data set's frames: the track's, with the camera that the data set states.
+
+    Raises:
+        UserError: there is no such data set.
+    """
+    stated = pipeline.record_of(data_dir, track)
+    own = {name: getattr(stated, name) for name in ("camera", "frame_size")}
+    given = {name: value for name, value in own.items() if value is not None}
+    return replace(TrackRecord.of(track), **given)
+
+
+def frame_counts(value: Any) -> dict[str, int] | None:
+    """Name → number of frames, as metadata state it; None where they state nothing of the kind."""
+    counts = value if isinstance(value, Mapping) else {}
+    numbers = all(isinstance(count, int) for count in counts.values())
+    return {str(name): count for name, count in counts.items()} if counts and numbers else None
+
+
+def _lookup(metadata: Any, *keys: str) -> Any:
+    """A value in nested mappings; None where it is missing."""
+    for key in keys:
+        metadata = metadata.get(key) if isinstance(metadata, Mapping) else None
+    return metadata

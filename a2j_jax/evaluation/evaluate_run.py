@@ -14,23 +14,21 @@ from a2j_jax.data import pipeline
 from a2j_jax.data.examples import OnBadExample
 from a2j_jax.errors import UserError
 from a2j_jax.evaluation.evaluate import (
-    Comparison,
     Frames,
     center_pose,
+    dataset_facts,
     mean_pose,
     predict_batches,
+    record_of_frames,
+    say_crops,
     score_constant_pose,
     score_frames,
+    split_origin,
     with_unclipped_boxes,
 )
 from a2j_jax.evaluation.joint_files import WRITABLE, JointSet, write_joints, write_submission
 from a2j_jax.evaluation.pairing import frame_numbers, read_subsets
-from a2j_jax.evaluation.provenance import (
-    dataset_facts,
-    record_of_frames,
-    say_crops,
-    split_origin,
-)
+from a2j_jax.evaluation.plots import Comparison
 from a2j_jax.evaluation.published import rows_of
 from a2j_jax.evaluation.report import (
     PREDICTIONS_FILE,
@@ -112,12 +110,14 @@ def evaluate_checkpoint(
     Raises:
       UserError: no checkpoint, no data, a track, window or camera that does not match, or a file in the way.
     """
+    # --- Check everything before anything is predicted
     read = list((subset_files or {}).values())
     for path in write:
         if check_output(path, overwrite, "--write", inputs=read).suffix.lower() not in WRITABLE:
             raise UserError(f"{path}: joints are written as one of {', '.join(WRITABLE)}")
     directory = local_path(directory, "checkpoint")
-    chosen = restore(directory, "best" if step is None else step)
+    networks = _checkpoints(directory, step)
+    name, chosen = next(iter(networks.items()))
     track = chosen.track
     if track_name is not None and find_track(track_name).name != track.name:
         raise UserError(f"{directory} was trained on track {track.name!r}, not {track_name!r}")
@@ -129,18 +129,15 @@ def evaluate_checkpoint(
     # A folder in the run's own is ours, files of earlier versions included.
     check_report(folder, overwrite or out is None, read)
     lists = read_subsets(subset_files or {})
-    data = SplitToScore(
-        data_dir or chosen.config.data.dir, split, batch_size, unclipped_boxes, on_bad_example
-    )
-    track = pipeline.as_stored(data.dir, track)
-    # Loaded before anything is predicted: a damaged one is found now.
-    raw = restore(directory, chosen.step, "raw") if chosen.averaged else None
-    final = restore(directory, "latest") if step is None else chosen
+    data_dir = data_dir or chosen.config.data.dir
+    data = SplitToScore(data_dir, split, batch_size, unclipped_boxes, on_bad_example)
+    track = pipeline.as_stored(data_dir, track)
 
+    # --- Predict
     predictions, frames = predict_split(chosen, data)
-    total, centers = split_origin(data.dir, track, split)
-    stated = {
-        "track": record_of_frames(data.dir, track).to_json(),
+    total, centers = split_origin(track, split, data_dir)
+    about = {
+        "track": record_of_frames(data_dir, track).to_json(),
         "split": split,
         "frames": len(frames.index),
         "frames_of": total,
@@ -148,18 +145,16 @@ def evaluate_checkpoint(
         "checkpoint": str(directory),
         "step": chosen.step,
     }
-    predictions = replace(predictions, about=stated)
+    predictions = replace(predictions, about=about)
     for path in write if distributed.is_primary() else ():
         write_joints(path, predictions)
         logger.info(f"wrote {path}")
-    unreadable = pipeline.num_frames(data.dir, track, split) - len(frames.index)
+    unreadable = pipeline.num_frames(data_dir, track, split) - len(frames.index)
     subsets = frame_numbers(lists, frames.index, frames.frame_id, unreadable)
+    averaged = ", averaged weights" if chosen.averaged else ""
     facts = [
-        (
-            "checkpoint",
-            f"{directory}, step {chosen.step}{', averaged weights' if chosen.averaged else ''}",
-        ),
-        *dataset_facts(data.dir, track, split),
+        ("checkpoint", f"{directory}, step {chosen.step}{averaged}"),
+        *dataset_facts(data_dir, track, split),
         ("normalized with", f"mean {track.mean:.4f}, std {track.std:.4f}"),
     ]
     if unclipped_boxes:
@@ -168,61 +163,75 @@ def evaluate_checkpoint(
         left_out = f"{unreadable:,} frames that cannot be read (--on_bad_example=skip)"
         facts.append(("left out", left_out))
     say_crops(facts)
-    about = {
+    contents: dict[str, Any] = {
         "step": chosen.step,
         "split": split,
         "crops_from": centers or {},
         "unreadable": unreadable,
     }
     if not frames.valid.any():
-        if not distributed.is_primary():
-            return about
-        return _write_unlabeled(folder, predictions, track) | about
+        if distributed.is_primary():
+            contents = _write_unlabeled(folder, predictions, track) | contents
+        return contents
 
-    name = method = chosen.model.paradigm
-    if final.step != chosen.step:
-        name = f"{method}, best step {chosen.step}"
-    elif step is not None:
-        name = f"{method}, step {chosen.step}"
-    if raw is not None:
-        name += ", EMA"
-    scores = {name: score_frames(predictions.joints_uvd, frames, track)}
-    steps = {chosen.step: scores[name]}
-    others = {f"{method}, raw weights": raw} if raw is not None else {}
-    if final.step != chosen.step:
-        others = {f"final step {final.step}": final, **others}
-    for label, other in others.items():
-        joints, _ = predict_split(other, data)
-        scores[label] = score_frames(joints.joints_uvd, frames, track)
-        steps.setdefault(other.step, scores[label])
+    # --- Score
+    joints = {name: predictions.joints_uvd}
+    for label, network in networks.items():
+        if label != name:
+            joints[label] = predict_split(network, data)[0].joints_uvd
+    scores = {label: score_frames(uvd, frames, track) for label, uvd in joints.items()}
+    by_step: dict[int, Scores] = {}
+    for label, network in networks.items():
+        by_step.setdefault(network.step, scores[label])
     scores |= baselines(frames, track, data, chosen.config.data.train_split)
     scores = with_subsets(scores, subsets, frames.index, track, frames.joints_uvd)
     scores = {n: replace(one, frames_of=total, centers=centers) for n, one in scores.items()}
     print_scores(marked(scores))
 
+    # --- Report
     compared = {label: one.to_json() for label, one in scores.items() if label != name}
-    contents = {**scores[name].to_json(), **about, "compared": compared}
-    if not distributed.is_primary():
-        return contents
-    comparison = Comparison(
-        spec=track,
-        scores=scores,
-        labels=frames,
-        joints_uvd={name: predictions.joints_uvd},
-        fetch=pipeline.example_reader(data.dir, track, split, frames.index),
-        own_rows=rows_of(chosen.config, trained_here=bool(read_starts(directory))),
-    )
-    written = write_report(
-        comparison.marked(),
-        folder,
-        contents=contents,
-        predictions=predictions,
-        facts=facts,
-        run=run_table(ranking_metrics(directory), chosen, steps, data),
-        command=command,
-    )
-    say_written(written)
+    contents = {**scores[name].to_json(), **contents, "compared": compared}
+    if distributed.is_primary():
+        comparison = Comparison(
+            spec=track,
+            scores=scores,
+            labels=frames,
+            joints_uvd={name: predictions.joints_uvd},
+            fetch=pipeline.example_reader(data_dir, track, split, frames.index),
+            own_rows=rows_of(chosen.config, trained_here=bool(read_starts(directory))),
+        )
+        written = write_report(
+            comparison.marked(),
+            folder,
+            contents=contents,
+            predictions=predictions,
+            facts=facts,
+            run=run_table(ranking_metrics(directory), chosen, by_step, data),
+            command=command,
+        )
+        say_written(written)
     return contents
+
+
+def _checkpoints(directory: Path, step: int | str | None) -> dict[str, Restored]:
+    """The networks to score, under their names in the report, the main one first.
+
+    Beside it stand the final step, where no step was chosen and another is best, and the weights that were not
+    averaged.
+    """
+    chosen = restore(directory, "best" if step is None else step)
+    final = restore(directory, "latest") if step is None else chosen
+    method = name = chosen.model.paradigm
+    if final.step != chosen.step:
+        name = f"{method}, best step {chosen.step}"
+    elif step is not None:
+        name = f"{method}, step {chosen.step}"
+    found = {f"{name}, EMA" if chosen.averaged else name: chosen}
+    if final.step != chosen.step:
+        found[f"final step {final.step}"] = final
+    if chosen.averaged:
+        found[f"{method}, raw weights"] = restore(directory, chosen.step, "raw")
+    return found
 
 
 def report_folder(split: str, step: int | str | None, data_dir: str | Path | None) -> str:
@@ -259,14 +268,14 @@ def run_table(
         frames = pipeline.num_frames(data.dir, track, config.data.train_split)
     except UserError:
         frames = 0
-    ends = {"best": min(ranking, key=lambda step: rank(ranking[step])), "final": max(ranking)}
+    best = min(ranking, key=lambda step: rank(ranking[step]))
     rows = []
     for step, one in sorted(scores.items()):
-        label = " and ".join(kind for kind, at in ends.items() if at == step) or "chosen"
-        epoch = step * config.optim.batch_size / frames if frames else float("nan")
-        before = rank(ranking[step]) if step in ranking else float("nan")
+        kinds = [kind for kind, at in (("best", best), ("final", max(ranking))) if at == step]
+        epoch = step * config.optim.batch_size / frames if frames else np.nan
+        before = rank(ranking[step]) if step in ranking else np.nan
         cells = (f"{step:,}", number(epoch), number(before), number(one.mean_error))
-        rows.append((f"{label} checkpoint", *cells))
+        rows.append((f"{' and '.join(kinds) or 'chosen'} checkpoint", *cells))
     while_training = f"{config.data.eval_split}, while training ({unit})"
     columns = ("", "step", "epoch", while_training, f"{data.split} ({unit})")
     note = "The best checkpoint is the one with the lowest mean error while training."
@@ -327,13 +336,13 @@ def _write_unlabeled(folder: Path, predictions: JointSet, track: TrackSpec) -> d
     logger.info(
         f"these {count:,} frames of track {track.name!r} have no labels: no scores, predictions only"
     )
-    paths = {"predictions": folder / PREDICTIONS_FILE}
+    names = [PREDICTIONS_FILE]
     with replacing_together(folder, last=PREDICTIONS_FILE) as new:
         write_joints(new / PREDICTIONS_FILE, predictions)
         if track.skeleton.name == _SUBMITTED_SKELETON and predictions.joints_xyz_mm is not None:
-            paths["submission"] = folder / SUBMISSION_FILE
+            names.append(SUBMISSION_FILE)
             write_submission(new / SUBMISSION_FILE, predictions.joints_xyz_mm, predictions.index)
-    for path in paths.values():
-        logger.info(f"wrote {path}")
-    written = {name: str(path) for name, path in paths.items()}
+    for name in names:
+        logger.info(f"wrote {folder / name}")
+    written = {Path(name).stem: str(folder / name) for name in names}
     return {"track": track.name, "frames": count, **written}

@@ -4,8 +4,8 @@ Figures are small enough to stay legible on a phone. Lines and letters use the t
 page exchanges for its own.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,8 +15,9 @@ from a2j_jax import geometry, pictures
 from a2j_jax.data.batch import Batch, FloatArray
 from a2j_jax.errors import in_words
 from a2j_jax.evaluation import metrics
-from a2j_jax.evaluation.evaluate import Comparison
-from a2j_jax.evaluation.scores import CURVE_LIMIT, Scores
+from a2j_jax.evaluation.evaluate import Frames
+from a2j_jax.evaluation.joint_files import JointSet
+from a2j_jax.evaluation.scores import CURVE_LIMIT, Scores, marked, to_camera
 from a2j_jax.tracks import TrackSpec
 
 INK, GRID = "#1b1f24", "#d8dce1"
@@ -28,6 +29,70 @@ _LONGEST_NAME = 24  # of a joint, beside its bars
 _CURVE_END = 4 * CURVE_LIMIT
 # Side of the blank paper for frames whose depth is not at hand, and the room around the joints on it.
 _PAPER_PX, _PAPER_MARGIN = 176, 0.15
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Methods side by side on N frames of K joints: the contents of a report.
+
+    Attributes:
+        spec: the track.
+        scores: method → scores of the same frames; the first is the one a report is about.
+        labels: of the N frames; `Frames` where a data set is given.
+        joints_uvd: method → (N, K, D) predictions, of the methods that are drawn (a baseline is not).
+        fetch: row → example with its `canvas`, as the input pipeline stores it; None: no depth to draw on.
+        own_rows: table → row of the paper's Tables 7 to 10 that the main method is (`published.rows_of`).
+    """
+
+    spec: TrackSpec
+    scores: Mapping[str, Scores]
+    labels: JointSet
+    joints_uvd: Mapping[str, FloatArray] = field(default_factory=dict)
+    fetch: Callable[[int], Batch] | None = None
+    own_rows: Mapping[str, str] = field(default_factory=dict)
+
+    def marked(self) -> "Comparison":
+        """The same, methods under names that hold their caveats (`scores.marked`)."""
+        names = dict(zip(self.scores, marked(self.scores), strict=True))
+        joints = {names[name]: uvd for name, uvd in self.joints_uvd.items()}
+        return replace(self, scores=marked(self.scores), joints_uvd=joints)
+
+    @property
+    def main(self) -> str:
+        """The method the report is about."""
+        return next(iter(self.scores))
+
+
+def center_distances(comparison: Comparison) -> tuple[FloatArray, str]:
+    """How far every labeled joint lies from the center of the crop.
+
+    Returns:
+        (N, K) distances, NaN for a joint without label, and what they are, with the unit:
+
+        * crop around a 3D center: mm from it, in space;
+        * crop by a box: px of the crop, in the image, from the middle of the box;
+        * no data set, so no crop: mm (px in 2D) from the mean of the frame's labeled joints.
+    """
+    spec, frames = comparison.spec, comparison.labels
+    points = np.where(frames.labeled[..., None], frames.joints_uvd, np.nan)
+    if isinstance(frames, Frames) and spec.crop_by == "box":
+        in_crop = geometry.frame_to_crop(points[..., :2], frames.box_px, spec.crop_size)
+        distance = np.linalg.norm(in_crop - spec.crop_size / 2.0, axis=-1)
+        return distance, "distance from the crop center (px of the crop)"
+    if isinstance(frames, Frames) and spec.joint_dims == 3:
+        points, centers = (
+            to_camera(uvd, frames.camera) for uvd in (points, frames.center_uvd[:, None])
+        )
+        return np.linalg.norm(points - centers, axis=-1), "distance from the crop center (mm)"
+    if spec.joint_dims == 3:
+        assert spec.camera is not None, "joints were scored with it"
+        points = geometry.uvd_to_xyz(points, spec.camera)
+    count = np.maximum(frames.labeled.sum(1), 1)[:, None, None]
+    middle = np.nansum(points, axis=1, keepdims=True) / count
+    unit = comparison.scores[comparison.main].unit
+    return np.linalg.norm(
+        points - middle, axis=-1
+    ), f"distance from the mean labeled joint ({unit})"
 
 
 class Bins(NamedTuple):
@@ -62,23 +127,23 @@ def quartile_bins(x: ArrayLike, errors: ArrayLike, bins: int = _BINS) -> Bins:
     return Bins(centers, *quartiles.T)
 
 
-def success_curve(scores: Mapping[str, Scores], by: metrics.FrameError = "worst") -> Any:
+def success_curve(
+    scores: Mapping[str, Scores], by: metrics.FrameError = "worst", axes: Any = None
+) -> Any:
     """Plot the fraction of frames whose worst (or mean) joint error is below a threshold, over thresholds.
 
     Args:
         scores: method → scores, one line each.
         by: which error of a frame counts.
+        axes: to draw on, in the style of `style_axes`; None: those of a new figure.
+
+    Returns:
+        The figure.
 
     Raises:
         UserError: matplotlib is not installed.
     """
-    figure, axes = _new_figure(3.2, len(scores))
-    draw_success(axes, scores, by)
-    return figure
-
-
-def draw_success(axes: Any, scores: Mapping[str, Scores], by: metrics.FrameError) -> None:
-    """Draw `success_curve` on axes in the style of `style_axes`."""
+    axes = axes or _new_axes(3.2, len(scores))
     first = next(iter(scores.values()))
     thresholds = success_thresholds(first.errors, by)
     names = []
@@ -89,6 +154,7 @@ def draw_success(axes: Any, scores: Mapping[str, Scores], by: metrics.FrameError
     axes.set(xlim=(0, thresholds[-1]), ylim=(0, 100), xlabel=f"threshold D ({first.unit})")
     axes.set_ylabel(f"frames with {by} joint error < D (%)")
     _legend_above(axes, axes.lines, names)
+    return axes.figure
 
 
 def success_thresholds(errors: FloatArray, by: metrics.FrameError) -> FloatArray:
@@ -107,7 +173,11 @@ def success_thresholds(errors: FloatArray, by: metrics.FrameError) -> FloatArray
 
 
 def joint_bars(
-    values: Mapping[str, Sequence[float]], names: Sequence[str], label: str, overall: str = "mean"
+    values: Mapping[str, Sequence[float]],
+    names: Sequence[str],
+    label: str,
+    overall: str = "mean",
+    axes: Any = None,
 ) -> Any:
     """Plot a number of every joint, one bar per method, and the one over all joints below them.
 
@@ -116,28 +186,15 @@ def joint_bars(
         names: (K,) of the joints.
         label: what the numbers are, with their unit.
         overall: name of the last number.
+        axes: as in `success_curve`.
+
+    Returns:
+        The figure.
 
     Raises:
         UserError: matplotlib is not installed.
     """
-    figure, axes = _new_figure(bars_height(len(names), len(values)), len(values))
-    draw_joint_bars(axes, values, names, label, overall)
-    return figure
-
-
-def bars_height(joints: int, methods: int) -> float:
-    """Inches that bars need to be told apart."""
-    return (joints + 1) * (0.15 + 0.06 * methods) + 0.5
-
-
-def draw_joint_bars(
-    axes: Any,
-    values: Mapping[str, Sequence[float]],
-    names: Sequence[str],
-    label: str,
-    overall: str = "mean",
-) -> None:
-    """Draw `joint_bars` on axes in the style of `style_axes`."""
+    axes = axes or _new_axes(bars_height(len(names), len(values)), len(values))
     rows = len(names) + 1
     thick = 0.8 / len(values)
     # The last stands apart, below the joints.
@@ -157,6 +214,12 @@ def draw_joint_bars(
     axes.set_xlim(left=0)
     axes.set_xlabel(label)
     _legend_above(axes, bars, values)
+    return axes.figure
+
+
+def bars_height(joints: int, methods: int) -> float:
+    """Inches that bars need to be told apart."""
+    return (joints + 1) * (0.15 + 0.06 * methods) + 0.5
 
 
 def error_against(x: FloatArray, label: str, scores: Mapping[str, Scores]) -> Any:
@@ -171,7 +234,7 @@ def error_against(x: FloatArray, label: str, scores: Mapping[str, Scores]) -> An
         ValueError: no joint has both.
         UserError: matplotlib is not installed.
     """
-    figure, axes = _new_figure(2.9, len(scores))
+    axes = _new_axes(2.9, len(scores))
     for number, one in enumerate(scores.values()):
         bins = quartile_bins(x, one.errors)
         style = _style(number)
@@ -181,14 +244,14 @@ def error_against(x: FloatArray, label: str, scores: Mapping[str, Scores]) -> An
     axes.set_xlabel(label)
     axes.set_ylabel(f"error: median, quartiles ({next(iter(scores.values())).unit})")
     _legend_above(axes, axes.lines, scores)
-    return figure
+    return axes.figure
 
 
-def _new_figure(height: float, entries: int) -> tuple[Any, Any]:
-    """A figure with one plot, `height` inches with its labels, and a legend above it."""
+def _new_axes(height: float, entries: int) -> Any:
+    """The axes of a new figure, `height` inches with their labels, and a legend above them."""
     figure = pictures.new_figure(_WIDTH, height + legend_height(entries))
     figure.set_layout_engine("constrained")
-    return figure, style_axes(figure.add_subplot())
+    return style_axes(figure.add_subplot())
 
 
 def legend_height(entries: int) -> float:

@@ -20,9 +20,9 @@ from rich.text import Text
 from a2j_jax import __version__, log, pictures
 from a2j_jax.errors import printable
 from a2j_jax.evaluation import plots, tables
-from a2j_jax.evaluation.evaluate import Comparison, center_distances
+from a2j_jax.evaluation.evaluate import Fact
 from a2j_jax.evaluation.joint_files import JointSet, write_joints
-from a2j_jax.evaluation.provenance import Fact, closing_facts
+from a2j_jax.evaluation.plots import Comparison, center_distances
 from a2j_jax.evaluation.published import published_table
 from a2j_jax.evaluation.scores import CURVE_LIMIT, Scores
 from a2j_jax.evaluation.tables import Table
@@ -34,6 +34,7 @@ from a2j_jax.files import (
     replacing_together,
     write_file,
 )
+from a2j_jax.tracks import TrackSpec
 
 NO_PICTURES = "no pictures: they need matplotlib, pip install 'a2j-jax[viz]'"
 REPORT_FILE, SCORES_FILE = "report.html", "scores.json"
@@ -77,25 +78,24 @@ def print_scores(scores: Mapping[str, Scores], console: Console | None = None) -
         console: where to; stderr by default.
     """
     paper = published_table(next(iter(scores.values())).track)
-    width = (console or log.console).width
     together, by_joint = tables.score_tables(scores)
-    labels = max(len(row[0]) for part in (*together, *by_joint) for row in part.rows)
+    parts = [*together, *by_joint]
+    labels = max(len(row[0]) for part in parts for row in part.rows)
     # As many methods at a time as fit without a row that wraps.
+    width = (console or log.console).width
     count = max((width - labels - 4) // (_HEAD_WIDTH + 3), 1)
-    names = list(scores)
-    for first in range(0, len(names), count):
-        some = {name: scores[name] for name in names[first : first + count]}
-        together, by_joint = tables.score_tables(some)
-        parts = [*together, *by_joint]
+    for first in range(1, len(scores) + 1, count):
+        shown = slice(first, first + count)
         printed = log.PlainTable(parts[0].title, caption=log.plain(paper.told) if paper else None)
         printed.add_column("", min_width=labels, max_width=labels)
-        for name in some:
+        for name in parts[0].columns[shown]:
             printed.add_column(name, justify="right", max_width=_HEAD_WIDTH, overflow="fold")
         for part in parts:
             if part is not parts[0]:
                 printed.add_row(Text(part.title, style="italic"))
             for place, row in enumerate(part.rows):
-                printed.add_row(*row, style="bold" if place in part.strong else None)
+                style = "bold" if place in part.strong else None
+                printed.add_row(row[0], *row[shown], style=style)
             printed.add_section()
         log.print_table(printed, console)
 
@@ -312,8 +312,15 @@ def _page(
         frames=frames,
         frames_told=told.format(ground, ranked) if frames else "",
         command=command,
-        facts=[*facts, *closing_facts(comparison.spec)],
+        facts=[*facts, *_closing_facts(comparison.spec)],
     )
+
+
+def _closing_facts(track: TrackSpec) -> list[Fact]:
+    """The track, and the program that wrote the report."""
+    notes = [("", track.notes)] if track.notes else []
+    written = ("written by", f"a2j_jax {__version__} ({MARK})")
+    return [("track", f"{track.name}: {track.citation}"), *notes, written]
 
 
 def _cards(scores: Mapping[str, Scores]) -> Iterable[dict[str, str]]:

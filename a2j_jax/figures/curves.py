@@ -10,17 +10,22 @@ from a2j_jax.data import pipeline
 from a2j_jax.errors import UserError
 from a2j_jax.evaluation import metrics
 from a2j_jax.evaluation.compare import compared_files, score_files
-from a2j_jax.evaluation.evaluate import Frames, predict_batches, score_frames
+from a2j_jax.evaluation.evaluate import (
+    Frames,
+    predict_batches,
+    record_of_frames,
+    score_frames,
+    with_origin,
+)
 from a2j_jax.evaluation.joint_files import JointSet
 from a2j_jax.evaluation.plots import (
     bars_height,
-    draw_joint_bars,
-    draw_success,
+    joint_bars,
     legend_height,
     style_axes,
+    success_curve,
     success_thresholds,
 )
-from a2j_jax.evaluation.provenance import record_of_frames, with_origin
 from a2j_jax.evaluation.published import published_table
 from a2j_jax.evaluation.scores import CURVE_LIMIT, Scores, marked
 from a2j_jax.figures.page import Figure, new_page
@@ -224,7 +229,7 @@ def _draw(scores: Mapping[str, Scores], caption: str, command: str) -> Any:
     figure.get_layout_engine().set(w_pad=0.12, h_pad=0.06, hspace=0.04)
     axes = figure.subplot_mosaic([["worst", "joints"], ["mean", "joints"]])
     for by in _BY:
-        draw_success(style_axes(axes[by]), scores, by)
-    bars = style_axes(axes["joints"])
-    draw_joint_bars(bars, errors, first.joint_names, f"mean error ({first.unit})")
+        success_curve(scores, by, style_axes(axes[by]))
+    label = f"mean error ({first.unit})"
+    joint_bars(errors, first.joint_names, label, axes=style_axes(axes["joints"]))
     return figure

@@ -20,9 +20,8 @@ from a2j_jax.config_files import load_config
 from a2j_jax.data import pipeline
 from a2j_jax.errors import UserError, printable
 from a2j_jax.evaluation import metrics
-from a2j_jax.evaluation.evaluate import score_frames
+from a2j_jax.evaluation.evaluate import score_frames, with_origin
 from a2j_jax.evaluation.evaluate_run import SplitToScore, predict_split
-from a2j_jax.evaluation.provenance import with_origin
 from a2j_jax.evaluation.published import PaperTable, Row, lookup, published_table
 from a2j_jax.evaluation.report import render_page, write_json, write_markdown
 from a2j_jax.evaluation.scores import score_pdj

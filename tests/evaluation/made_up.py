@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from a2j_jax.evaluation.evaluate import Comparison, evaluate_batches
+from a2j_jax.evaluation.evaluate import evaluate_batches
 from a2j_jax.evaluation.joint_files import JointSet
+from a2j_jax.evaluation.plots import Comparison
 from a2j_jax.tracks import TrackSpec, get_track, with_crop_size
 
 TRACK = with_crop_size(get_track("synthetic_hand"), 64)

@@ -31,7 +31,7 @@ def data_dir(monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setattr(pipeline, "example_reader", lambda *_: stored.__getitem__)
     monkeypatch.setattr(compare, "dataset_facts", lambda *_: [("data set", "made up")])
     monkeypatch.setattr(compare, "record_of_frames", lambda *_: TrackRecord.of(made_up.TRACK))
-    monkeypatch.setattr(compare, "total_frames", lambda *_: 9)
+    monkeypatch.setattr(compare, "split_origin", lambda *_: (9, None))
     return "data"
 
 

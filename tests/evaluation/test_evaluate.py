@@ -1,17 +1,19 @@
 """Evaluation over batches: every frame once, mapped back with its own box and camera."""
 
 from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from a2j_jax import geometry
-from a2j_jax.data import crops
+from a2j_jax.data import crops, pipeline
 from a2j_jax.errors import UserError
 from a2j_jax.evaluation.evaluate import (
-    center_distances,
     center_pose,
+    dataset_facts,
     evaluate_batches,
     mean_pose,
     predict_batches,
@@ -19,8 +21,9 @@ from a2j_jax.evaluation.evaluate import (
     score_constant_pose,
     with_unclipped_boxes,
 )
-from a2j_jax.tracks import get_track, with_crop_size
-from tests.evaluation import made_up
+from a2j_jax.runs.experiment import resolve
+from a2j_jax.tracks import get_track
+from tests import tiny
 
 TRACKS = ("nyu", "itop_front", "k2hpd")
 
@@ -209,35 +212,44 @@ def test_joints_come_back_by_the_unclipped_box_on_request() -> None:
     np.testing.assert_allclose(found.joints_uvd[:, 1, :2], window[:, 2:])
 
 
-def test_around_a_center_the_distance_is_in_space() -> None:
-    one = made_up.comparison()
-    assert one.labels.valid is not None
-    one.labels.valid[2, 5] = False
-    distance, label = center_distances(one)
-    assert label == "distance from the crop center (mm)"
-    camera = made_up.TRACK.camera
-    assert camera is not None
-    points = geometry.uvd_to_xyz(one.labels.joints_uvd[3], camera)
-    center = geometry.uvd_to_xyz([320, 320, 700], camera)
-    np.testing.assert_allclose(distance[3], np.linalg.norm(points - center, axis=-1), rtol=1e-5)
-    assert np.isnan(distance[2, 5])
-    assert np.isfinite(distance).sum() == distance.size - 1
+NYU, ITOP = get_track("nyu"), get_track("itop_front")
 
 
-def test_of_a_box_the_distance_is_in_the_crop() -> None:
-    distance, label = center_distances(made_up.comparison(with_crop_size(get_track("k2hpd"), 64)))
-    assert label == "distance from the crop center (px of the crop)"
-    np.testing.assert_allclose(distance, 20 * 64 / 80, rtol=1e-4)
+@pytest.fixture
+def facts(monkeypatch: pytest.MonkeyPatch):
+    def of(metadata: Any, track=NYU, split: str = "test") -> dict[str, str]:
+        stored = SimpleNamespace(data_path="data/nyu", info=SimpleNamespace(metadata=metadata))
+        monkeypatch.setattr(pipeline, "find_dataset", lambda *_: stored)
+        return dict(dataset_facts("data", track, split))
+
+    return of
 
 
-def test_without_a_data_set_the_mean_joint_stands_in() -> None:
-    bare = made_up.bare(made_up.comparison())
-    assert bare.labels.valid is not None
-    bare.labels.valid[0, :10] = False
-    distance, label = center_distances(bare)
-    assert label == "distance from the mean labeled joint (mm)"
-    assert np.isnan(distance[0, :10]).all()
-    assert made_up.TRACK.camera is not None
-    points = geometry.uvd_to_xyz(bare.labels.joints_uvd[0, 10:], made_up.TRACK.camera)
-    expected = np.linalg.norm(points - points.mean(0), axis=-1)
-    np.testing.assert_allclose(distance[0, 10:], expected)
+def test_the_centers_and_their_source(facts) -> None:
+    centers = {"test": {"nyu_center_test.mat": 8000, "depth": 252}, "train": {"labels": 5}}
+    metadata = {
+        "provenance": {"centers": centers, "notes": {"test": ["two files are missing"]}},
+        "skipped": {"test": {"truncated": 2}},
+        "statistics": {"mean": -0.66877, "std": 28.3296},
+    }
+    assert facts(metadata) == {
+        "data set": "data/nyu",
+        "split": "test",
+        "centers from": "nyu_center_test.mat (8,000 frames), depth (252 frames)",
+        "left out": "truncated (2 frames)",
+        "note": "two files are missing",
+        "training crops": "mean -0.6688, std 28.3296",
+    }
+    assert facts(metadata, split="train[:50%]")["centers from"] == "labels (5 frames)"
+    assert "boxes from" in facts(metadata, ITOP)
+
+
+@pytest.mark.parametrize("metadata", [None, {}, {"spec": {}}, {"provenance": None, "skipped": 3}])
+def test_older_data_sets_state_less(facts, metadata: Any) -> None:
+    assert facts(metadata) == {"data set": "data/nyu", "split": "test"}
+
+
+def test_facts_of_a_built_data_set(tiny_data: Path) -> None:
+    track = resolve(tiny.config()).track
+    found = dict(dataset_facts(tiny_data, track, "test"))
+    assert Path(found["data set"]).is_dir()

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from a2j_jax import pictures
+from a2j_jax import geometry, pictures
 from a2j_jax.evaluation import metrics, plots
 from a2j_jax.evaluation.scores import score_errors
-from a2j_jax.tracks import get_track
+from a2j_jax.tracks import get_track, with_crop_size
 from tests.evaluation import made_up
 
 NYU = get_track("nyu")
@@ -185,3 +185,39 @@ def test_the_sheet_has_three_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert [tile.title.split(" ")[0] for tile in drawn] == [
         *("best", "best"), *("median", "median"), *("worst", "worst")
     ]  # fmt: skip
+
+
+def test_around_a_center_the_distance_is_in_space() -> None:
+    one = made_up.comparison()
+    assert one.labels.valid is not None
+    one.labels.valid[2, 5] = False
+    distance, label = plots.center_distances(one)
+    assert label == "distance from the crop center (mm)"
+    camera = made_up.TRACK.camera
+    assert camera is not None
+    points = geometry.uvd_to_xyz(one.labels.joints_uvd[3], camera)
+    center = geometry.uvd_to_xyz([320, 320, 700], camera)
+    np.testing.assert_allclose(distance[3], np.linalg.norm(points - center, axis=-1), rtol=1e-5)
+    assert np.isnan(distance[2, 5])
+    assert np.isfinite(distance).sum() == distance.size - 1
+
+
+def test_of_a_box_the_distance_is_in_the_crop() -> None:
+    distance, label = plots.center_distances(
+        made_up.comparison(with_crop_size(get_track("k2hpd"), 64))
+    )
+    assert label == "distance from the crop center (px of the crop)"
+    np.testing.assert_allclose(distance, 20 * 64 / 80, rtol=1e-4)
+
+
+def test_without_a_data_set_the_mean_joint_stands_in() -> None:
+    bare = made_up.bare(made_up.comparison())
+    assert bare.labels.valid is not None
+    bare.labels.valid[0, :10] = False
+    distance, label = plots.center_distances(bare)
+    assert label == "distance from the mean labeled joint (mm)"
+    assert np.isnan(distance[0, :10]).all()
+    assert made_up.TRACK.camera is not None
+    points = geometry.uvd_to_xyz(bare.labels.joints_uvd[0, 10:], made_up.TRACK.camera)
+    expected = np.linalg.norm(points - points.mean(0), axis=-1)
+    np.testing.assert_allclose(distance[0, 10:], expected)

@@ -192,6 +192,8 @@ def test_the_papers_table_stands_beside_ours(tmp_path: Path) -> None:
     text = page(made_up.comparison(nyu), tmp_path)
     assert "Table 3 of the paper" in text
     assert "Not in the paper" in text
+    assert "Tompson" in text  # whose data set it is, and its notes
+    assert "14 of the 36 joints" in text
     assert "Table 7: without the surrounding loss" in text
     assert "A2J: mean error (mm)" not in text
     own = dataclasses.replace(made_up.comparison(nyu), own_rows={"table7": "no_surrounding_loss"})
