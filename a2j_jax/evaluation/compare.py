@@ -23,9 +23,9 @@ from a2j_jax.evaluation.evaluate import (
 from a2j_jax.evaluation.joint_files import JointSet, read_joints
 from a2j_jax.evaluation.metrics import NotFiniteError
 from a2j_jax.evaluation.pairing import (
-    check_record,
+    check_split,
+    check_unit,
     frame_numbers,
-    prediction_rows,
     read_subsets,
     rows_of,
 )
@@ -165,10 +165,14 @@ def score_files(
     """
     of, count = _DATA_SET if isinstance(labels, Frames) else _LABELS, len(labels.joints_uvd)
     sets = {name: _read_file(path, track, record) for name, path in files.items()}
-    rows_in = {
-        name: prediction_rows(one, labels, printable(str(files[name])), of, split)
-        for name, one in sets.items()
-    }
+    rows_in = {}
+    for name, one in sets.items():
+        where = printable(str(files[name]))
+        if split is not None:
+            check_split(where, one, labels, split)
+        rows_in[name] = rows = rows_of(one, labels, where, of)
+        there = rows >= 0
+        check_unit(where, one.joints_uvd[rows[there]], labels.rows(there), of)
     kept = np.flatnonzero(np.all([rows >= 0 for rows in rows_in.values()], axis=0))
     for name, rows in rows_in.items():
         if (rows < 0).any():
@@ -183,20 +187,26 @@ def score_files(
     scores = {}
     for name, uvd in joints.items():
         try:
-            one = score_frames(uvd, labels, track)
+            found = score_frames(uvd, labels, track)
         except NotFiniteError as error:
             raise UserError(
                 f"{files[name]}: {error}, and there is a label to score it by"
             ) from error
         centers = frame_counts(sets[name].about.get("centers"))
-        scores[name] = dataclasses.replace(one, frames_of=max(total or 0, count), centers=centers)
+        scores[name] = dataclasses.replace(found, frames_of=max(total or 0, count), centers=centers)
     return Comparison(track, scores, labels, joints)
 
 
 def _read_file(path: str | Path, track: TrackSpec, record: TrackRecord) -> JointSet:
     """Read a file of joints, log what the reader assumed, and check the record that the file states."""
     joints = read_joints(path, track)
-    check_record(printable(str(path)), joints, record)
+    # The size of the network's input does not affect the joints it is asked for.
+    other = joints.record.differences(record, but=("crop_size", "storage_unit_mm"))
+    if other:
+        raise UserError(
+            f"{printable(str(path))}: joints are of something else than what they are scored against: "
+            f"{'; '.join(other)}"
+        )
     for note in joints.notes:
         logger.info(f"{path}: {note}")
     return joints

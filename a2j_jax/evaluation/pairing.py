@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from a2j_jax.errors import UserError, printable
 from a2j_jax.evaluation.joint_files import JointSet, numbered
 from a2j_jax.files import local_path, regular_file
-from a2j_jax.tracks import TrackRecord
 
 # Suffixes of frames: the same frame may be stored as another kind of file.
 _FRAME_SUFFIX = re.compile(r"\.(?:png|npy|npz|tiff?|pgm|exr|bin|jpe?g|h5)$", re.IGNORECASE)
@@ -108,51 +107,6 @@ def _shown(name: str) -> str:
     return repr(printable(name, 80))
 
 
-def check_record(where: str, joints: JointSet, record: TrackRecord) -> None:
-    """Refuse joints that state another track, window or camera than `record`.
-
-    Args:
-        where: the source of the joints, for the message.
-        joints: that may state their track.
-        record: of the labels.
-
-    Raises:
-        UserError: naming the differences.
-    """
-    # The size of the network's input does not affect the joints it is asked for.
-    other = joints.record.differences(record, but=("crop_size", "storage_unit_mm"))
-    if other:
-        raise UserError(
-            f"{where}: joints are of something else than what they are scored against: {'; '.join(other)}"
-        )
-
-
-def prediction_rows(
-    predicted: JointSet, labels: JointSet, where: str, of: str, split: str | None = None
-) -> NDArray[np.int64]:
-    """Find the row of each labeled frame, refusing predictions that cannot be of the same frames.
-
-    Args:
-        predicted: M rows.
-        labels: the N labeled frames.
-        where: the source of the predictions, for messages.
-        of: the source of the labels, for messages.
-        split: of the labels; None: unknown.
-
-    Returns:
-        (N,) row numbers as `rows_of`.
-
-    Raises:
-        UserError: as `rows_of`; or predictions of another split, or with depths in another unit.
-    """
-    if split is not None:
-        _check_split(where, predicted, labels, split)
-    rows = rows_of(predicted, labels, where, of)
-    there = rows >= 0
-    _check_unit(where, predicted.joints_uvd[rows[there]], labels.rows(there), of)
-    return rows
-
-
 def rows_of(joints: JointSet, truth: JointSet, where: str, of: str) -> NDArray[np.int64]:
     """Find the row of a file that belongs to each labeled frame.
 
@@ -210,8 +164,12 @@ def rows_of(joints: JointSet, truth: JointSet, where: str, of: str) -> NDArray[n
     return rows
 
 
-def _check_split(where: str, joints: JointSet, labels: JointSet, split: str) -> None:
-    """Refuse joints of another split: NYU and HANDS 2017 name the frames of all splits alike."""
+def check_split(where: str, joints: JointSet, labels: JointSet, split: str) -> None:
+    """Refuse joints of another split than the labels': NYU and HANDS 2017 name the frames of all splits alike.
+
+    Raises:
+        UserError: naming both splits.
+    """
     stated = str(joints.about.get("split", split))
     if joints.frame_id is not None and labels.frame_id is not None:
         of_labels = {_split_folder(name) for name in labels.frame_id.tolist()}
@@ -230,8 +188,17 @@ def _split_folder(name: str) -> str | None:
     return next((_SPLIT_FOLDERS[f] for f in reversed(folders) if f in _SPLIT_FOLDERS), None)
 
 
-def _check_unit(where: str, uvd: NDArray[np.float64], labels: JointSet, of: str) -> None:
-    """Refuse depths that are those of the labels times a power of ten."""
+def check_unit(where: str, uvd: NDArray[np.float64], labels: JointSet, of: str) -> None:
+    """Refuse depths that are those of the labels times a power of ten.
+
+    Args:
+        where, of: the source of the joints and that of the labels, for the message.
+        uvd: (N, K, 2 or 3) joints of the N labeled frames.
+        labels: of these frames.
+
+    Raises:
+        UserError: naming both medians.
+    """
     if uvd.shape[-1] != 3:
         return
     there = labels.labeled & np.isfinite(uvd).all(-1)

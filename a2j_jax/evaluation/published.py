@@ -171,11 +171,6 @@ class Row:
     values: Mapping[str, Mapping[str, float]] = field(default_factory=dict, hash=False)
 
     @property
-    def is_a2j(self) -> bool:
-        """Whether it is the A2J of the paper's other tables."""
-        return self.differs is None
-
-    @property
     def config(self) -> str | None:
         """Name of the config file that makes it of a base; None: the base itself."""
         return None if self.name == "a2j" else f"{self.table}/{self.name}"
@@ -188,7 +183,7 @@ class Row:
         """The paper's numbers of this row on a track, column key → number: for A2J, those of its other tables too."""
         values = dict(self.values.get(track, {}))
         of_track, speed = published_table(track), published_speed(track)
-        if self.is_a2j and of_track is not None and speed is not None:
+        if self.differs is None and of_track is not None and speed is not None:
             return {"fps": speed.fps, **of_track.rows[-1].values, **values}
         return values
 
@@ -269,4 +264,4 @@ def rows_of(config: Config, *, trained_here: bool) -> dict[str, str]:
     }
     if others:
         return others if len(others) == 1 else {}
-    return {row.table: row.name for row in rows if row.is_a2j}
+    return {row.table: row.name for row in rows if row.differs is None}

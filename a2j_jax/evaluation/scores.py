@@ -15,10 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 from a2j_jax import geometry
 from a2j_jax.errors import UserError
 from a2j_jax.evaluation import metrics
-from a2j_jax.evaluation.joint_files import JointSet
-from a2j_jax.evaluation.pairing import check_record, prediction_rows
 from a2j_jax.log import logger
-from a2j_jax.tracks import TrackRecord, TrackSpec
+from a2j_jax.tracks import TrackSpec
 
 #: mAP@10 cm: a joint counts when it is strictly nearer than this, mm.
 MAP_RADIUS_MM = 100.0
@@ -290,25 +288,6 @@ def to_camera(uvd: NDArray[np.float64], cameras: NDArray[np.floating]) -> NDArra
         taken = which.reshape(-1) == number
         xyz[taken] = geometry.uvd_to_xyz(uvd[taken], geometry.Camera.from_array(values))
     return xyz
-
-
-def score_joint_sets(predicted: JointSet, labels: JointSet, spec: TrackSpec) -> Scores:
-    """Score a prediction file against a label file, both read by `joint_files.read_joints`.
-
-    Frames are paired by `pairing.rows_of`; those that one of the files lacks do not count, and `frames_of` is the
-    number of labeled frames.
-
-    Raises:
-        UserError: as `check_record`, of either; as `prediction_rows`.
-    """
-    for where, joints in (("the predictions", predicted), ("the labels", labels)):
-        check_record(where, joints, TrackRecord.of(spec))
-    split = labels.about.get("split")
-    rows = prediction_rows(predicted, labels, "the predictions", "the labels", split)
-    there = rows >= 0
-    found, truth = predicted.rows(rows[there]), labels.rows(there)
-    scores = score_predictions(found.joints_uvd, truth.joints_uvd, spec, truth.valid)
-    return replace(scores, frames_of=len(rows))
 
 
 def marked(scores: Mapping[str, Scores]) -> dict[str, Scores]:

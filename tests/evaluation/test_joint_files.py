@@ -10,6 +10,7 @@ from scipy.io import savemat
 
 from a2j_jax import geometry
 from a2j_jax.errors import UserError
+from a2j_jax.evaluation.compare import compare_predictions
 from a2j_jax.evaluation.joint_files import (
     JointSet,
     frame_index,
@@ -17,12 +18,9 @@ from a2j_jax.evaluation.joint_files import (
     write_joints,
     write_submission,
 )
-from a2j_jax.evaluation.scores import score_joint_sets
 from a2j_jax.tracks import TrackSpec, get_track
 
 NYU, ITOP, K2HPD = get_track("nyu"), get_track("itop_front"), get_track("k2hpd")
-
-
 UVD = np.random.default_rng(0).uniform(1, 600, (5, 14, 3))
 
 
@@ -152,10 +150,7 @@ ROWS = [[f"{x:.3f}" for x in frame.ravel()] for frame in UVD]
     ("contents", "message"),
     [
         (text([ROWS[0], ROWS[1][:-1]]), r"row 2: expected 42 numbers .*found 41"),
-        (text([ROWS[0], ROWS[1] + ["1"]]), r"row 2: expected 42 numbers .*found 43"),
         (text([ROWS[0], ["nan", *ROWS[1][1:]]]), r"row 2: joint 1 is not finite"),
-        (text([ROWS[0], ["x1", *ROWS[1][1:]]]), r"row 2: not a number.*x1"),
-        ("", "empty"),
     ],
 )
 def test_bad_text(tmp_path: Path, contents: str, message: str) -> None:
@@ -177,7 +172,6 @@ def test_bad_binary_and_json_files(tmp_path: Path) -> None:
     np.savez(tmp_path / "twice.npz", joints_uvd=UVD, index=[0, 1, 1, 2, 3])
     np.savez(tmp_path / "cut.npz", joints_uvd=UVD)
     (tmp_path / "cut.npz").write_bytes((tmp_path / "cut.npz").read_bytes()[:200])
-    (tmp_path / "noise.txt").write_bytes(bytes([0xFF, 0xFE, 0x00]))
     (tmp_path / "row.jsonl").write_text(
         json.dumps({"joints_uvd": UVD[0].tolist()}) + "\n" + json.dumps({"joints_uvd": [[1, 2, 3]]})
     )
@@ -198,7 +192,6 @@ def test_bad_binary_and_json_files(tmp_path: Path) -> None:
         "object.npz": "not readable",
         "twice.npz": "rows 2 and 3 are both frame 1",
         "cut.npz": "not readable",
-        "noise.txt": "not readable as text",
         "row.jsonl": r"row 2: expected 14 joints × 3.*found shape \(1, 3\)",
         "cut.jsonl": "row 1: not readable as JSON",
         "list.jsonl": "row 1: expected an object",
@@ -238,8 +231,6 @@ def test_a_full_disk_leaves_what_was_there(tmp_path: Path, suffix: str) -> None:
 
 
 HANDS = get_track("hands2017")
-
-
 XYZ = np.random.default_rng(0).normal([0, 0, 500], 60, (4, 21, 3))
 
 
@@ -271,12 +262,11 @@ def test_labels_of_some_frames_score_those(tmp_path: Path) -> None:
     rows = zip((2, 4), moved.reshape(2, -1), strict=True)
     text = "\n".join(f"image_D{n:08d}.png\t" + "\t".join(map(str, row)) for n, row in rows)
     (tmp_path / "labels.txt").write_text(text)
-    predicted, labels = (read_joints(tmp_path / f, HANDS) for f in ("s.txt", "labels.txt"))
-    scores = score_joint_sets(predicted, labels, HANDS)
-    assert scores.frames == 2
-    assert scores.mean_error == pytest.approx(2.5, abs=1e-3)
-    swapped = score_joint_sets(labels, predicted, HANDS)
-    assert (swapped.frames, swapped.frames_of) == (2, 4)
+    one, other = (tmp_path / name for name in ("s.txt", "labels.txt"))
+    for predicted, labels in ((one, other), (other, one)):
+        scores = compare_predictions({"A2J": predicted}, HANDS, labels=labels)
+        assert scores["frames"] == 2
+        assert scores["mean_error_mm"] == pytest.approx(2.5, abs=1e-3)
 
 
 def test_names() -> None:

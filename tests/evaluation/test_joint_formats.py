@@ -102,14 +102,8 @@ def test_what_is_not_text(tmp_path: Path) -> None:
 
 
 NYU, ICVL, ITOP, K2HPD = (get_track(name) for name in ("nyu", "icvl", "itop_front", "k2hpd"))
-
-
 RNG = np.random.default_rng(0)
-
-
 HAND = RNG.uniform([100, 100, 600], [540, 380, 900], (20, 14, 3))
-
-
 BODY = RNG.uniform([40, 20, 2000], [280, 220, 3500], (20, 15, 3))
 
 

@@ -1,5 +1,6 @@
 """Frames are paired by name or number; files and data sets must be of the same track."""
 
+import contextlib
 import dataclasses
 import json
 from pathlib import Path
@@ -13,7 +14,7 @@ from a2j_jax.errors import UserError
 from a2j_jax.evaluation import compare
 from a2j_jax.evaluation.joint_files import JointSet, read_joints, write_joints
 from a2j_jax.evaluation.pairing import frame_numbers, match_names, read_subsets, rows_of
-from a2j_jax.evaluation.scores import marked, score_errors, score_joint_sets, with_subsets
+from a2j_jax.evaluation.scores import marked, score_errors, with_subsets
 from a2j_jax.evaluation.tables import paper_table, score_tables
 from a2j_jax.files import MARK, is_ours
 from a2j_jax.track_files import find_track, track_from_dict
@@ -22,8 +23,6 @@ from tests.distributions import own_data
 from tfds_builders.build import build_raw
 
 NYU, ICVL, HANDS = (get_track(name) for name in ("nyu", "icvl", "hands2017"))
-
-
 SEQUENCES = [f"test_seq_{s}/image_000{n}.png" for s in (1, 2) for n in (0, 1)]
 
 
@@ -68,19 +67,19 @@ def lines(names: list[str], joints: np.ndarray) -> str:
 def test_icvl_in_another_order_and_of_other_frames(tmp_path: Path) -> None:
     uvd = np.random.default_rng(0).uniform([50, 50, 300], [250, 200, 500], (4, 16, 3))
     (tmp_path / "labels.txt").write_text(lines(SEQUENCES, uvd))
-    labels = read_joints(tmp_path / "labels.txt", ICVL)
+    labels = tmp_path / "labels.txt"
     order = [2, 0, 3, 1]
     frames = [{"path": f"/d/Depth/{SEQUENCES[n]}", "joints_uvd": uvd[n].tolist()} for n in order]
     (tmp_path / "p.json").write_text(json.dumps({"frames": frames}))
-    scores = score_joint_sets(read_joints(tmp_path / "p.json", ICVL), labels, ICVL)
-    assert (scores.frames, scores.mean_error) == (4, 0.0)
+    scores = compare.compare_predictions({"A2J": tmp_path / "p.json"}, ICVL, labels=labels)
+    assert (scores["frames"], scores["mean_error_mm"]) == (4, 0.0)
     for wrong, names in {
         "image_0007": [*SEQUENCES[:3], "test_seq_2/image_0007.png"],
         "rows 2 and 4": [*SEQUENCES[:3], SEQUENCES[1]],
     }.items():
         (tmp_path / "p.txt").write_text(lines(names, uvd))
         with pytest.raises(UserError, match=wrong):
-            score_joint_sets(read_joints(tmp_path / "p.txt", ICVL), labels, ICVL)
+            compare.compare_predictions({"A2J": tmp_path / "p.txt"}, ICVL, labels=labels)
 
 
 def test_numbers_join_rows_of_the_whole_split() -> None:
@@ -92,6 +91,20 @@ def test_numbers_join_rows_of_the_whole_split() -> None:
     np.testing.assert_array_equal(
         rows_of(JointSet(np.zeros((10, 14, 3))), back, "p", "labels"), [0, 1, 3, 4, 8, 9]
     )
+
+
+def test_frames_that_only_one_side_has() -> None:
+    uvd = np.ones((4, 14, 3))
+    mine = JointSet(uvd, index=np.array([1, 3, 5, 7]))
+    part = JointSet(uvd[:2], index=np.array([3, 5]))
+    np.testing.assert_array_equal(rows_of(mine, part, "p", "labels"), [1, 2])
+    for joints, truth, message in (
+        (mine, dataclasses.replace(part, index=np.array([3, 4])), "3 of 4 .* 1\\), and .* frame 4"),
+        (JointSet(uvd[:3]), JointSet(uvd), "3 frames.*4"),
+        (JointSet(uvd, index=np.array([0, 1, 3, 4])), JointSet(uvd), "frame 4 .*4 frames"),
+    ):
+        with pytest.raises(UserError, match=message):
+            rows_of(joints, truth, "p", "labels")
 
 
 def test_the_number_in_a_name_of_nyu(tmp_path: Path) -> None:
@@ -183,9 +196,6 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path, message: str) -> No
     for files in (("p.npz", "ok.npz"), ("ok.npz", "p.npz")):
         with pytest.raises(UserError, match=f"p.npz.*{message}"):
             compare.compare_predictions({"A": tmp_path / files[0]}, NYU, labels=tmp_path / files[1])
-        predicted, labels = (read_joints(tmp_path / name, other) for name in files)
-        with pytest.raises(UserError, match=f"^the (predictions|labels): .*{message}"):
-            score_joint_sets(predicted, labels, NYU)
 
 
 def test_harmless_differences_pass(tmp_path: Path) -> None:
@@ -210,8 +220,7 @@ def test_a_users_data_set_of_before_there_were_records() -> None:
 
 
 def test_caveats() -> None:
-    uvd = np.full((3, 14, 3), 400.0)
-    one = score_joint_sets(JointSet(uvd), JointSet(uvd), NYU)
+    one = dataclasses.replace(score_errors(np.zeros((3, 14)), NYU), frames_of=3)
     for changes, caveat in {
         (): "",
         (("frames_of", 8252),): "3 of 8,252 frames",
@@ -228,8 +237,6 @@ def test_caveats() -> None:
 
 
 UVD = [[1.5] * 3] * 14
-
-
 BAD: dict[str, tuple[str, str]] = {
     "twice": ('{"frames": [{"joints_uvd": 1, "joints_uvd": 2}]}', "twice"),
     "NaN": ('{"frames": [{"joints_uvd": NaN}]}', "NaN"),
@@ -311,25 +318,11 @@ def test_frames_of_another_split_or_in_another_unit(
     found = JointSet(uvd * [1, 1, scale], index=index, frame_id=called, about=about)
     write_joints(tmp_path / "p.npz", found)
 
-    files = (tmp_path / "p.npz", tmp_path / "labels.npz")
-
-    def by_command() -> int:
-        scores = compare.compare_predictions({"ours": files[0]}, NYU, labels=files[1])
-        return int(scores["frames"])
-
-    def by_function() -> int:
-        predicted, labels = (read_joints(path, NYU) for path in files)
-        return score_joint_sets(predicted, labels, NYU).frames
-
-    for scored in (by_command, by_function):
-        if message:
-            with pytest.raises(UserError, match=message):
-                scored()
-        else:
-            assert scored() == 4
-
-
-HANDS = get_track("hands2017")
+    files = {"ours": tmp_path / "p.npz"}
+    expected = pytest.raises(UserError, match=message) if message else contextlib.nullcontext()
+    with expected:
+        scores = compare.compare_predictions(files, NYU, labels=tmp_path / "labels.npz")
+        assert scores["frames"] == 4
 
 
 def test_lists_are_names_or_numbers(tmp_path: Path) -> None:

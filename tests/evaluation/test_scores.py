@@ -7,20 +7,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from a2j_jax.errors import UserError
 from a2j_jax.evaluation import metrics
-from a2j_jax.evaluation.joint_files import JointSet, read_joints
+from a2j_jax.evaluation.compare import compare_predictions
+from a2j_jax.evaluation.joint_files import read_joints
 from a2j_jax.evaluation.scores import (
     PDJ_RATIOS,
     score_errors,
-    score_joint_sets,
     score_map,
     score_pdj,
     score_predictions,
 )
 from a2j_jax.tracks import get_track
 
-NYU, K2HPD = get_track("nyu"), get_track("k2hpd")
+NYU, ITOP, K2HPD = (get_track(name) for name in ("nyu", "itop_front", "k2hpd"))
 
 
 # reference/README.md: per joint error of the authors' NYU prediction file, mm.
@@ -30,15 +29,15 @@ AUTHORS_PER_JOINT = (
 
 
 def test_authors_nyu_prediction_scores_8_61_mm(official: Path) -> None:
-    predicted = read_joints(official / "nyu_861_epoch32_UVD.txt", NYU)
-    labels = read_joints(official / "nyu" / "nyu_keypointsUVD_test.mat", NYU)
-    scores = score_joint_sets(predicted, labels, NYU)
-    assert scores.frames == 8252
-    assert scores.mean_error == pytest.approx(8.6098, abs=5e-4)
+    labels = official / "nyu" / "nyu_keypointsUVD_test.mat"
+    files = {"A2J": official / "nyu_861_epoch32_UVD.txt"}
+    scores = compare_predictions(files, NYU, labels=labels)
+    assert scores["frames"] == 8252
+    assert scores["mean_error_mm"] == pytest.approx(8.6098, abs=5e-4)
     expected = [float(x) for x in AUTHORS_PER_JOINT.split()]
-    np.testing.assert_allclose(scores.per_joint, expected, atol=5.1e-4)
-    assert scores.success_rate[20.0] == pytest.approx(0.7056, abs=5e-5)
-    assert scores.success_rate[40.0] == pytest.approx(0.9094, abs=5e-5)
+    np.testing.assert_allclose(scores["per_joint_mm"], expected, atol=5.1e-4)
+    assert scores["success_rate"]["20"] == pytest.approx(0.7056, abs=5e-5)
+    assert scores["success_rate"]["40"] == pytest.approx(0.9094, abs=5e-5)
 
 
 def test_json_has_the_contracted_keys_and_is_json() -> None:
@@ -96,28 +95,6 @@ def test_success_by_the_mean_joint_is_easier() -> None:
     assert scores.success_auc < scores.success_auc_mean_joint
 
 
-def test_the_labels_may_be_of_some_of_the_frames() -> None:
-    uvd = np.random.default_rng(0).uniform(300, 400, (4, 14, 3))
-    predicted = JointSet(uvd, index=np.array([1, 3, 5, 7]))
-    labels = JointSet(uvd[[1, 2]], index=np.array([3, 5]))
-    scores = score_joint_sets(predicted, labels, NYU)
-    assert (scores.frames, scores.mean_error) == (2, 0.0)
-    with pytest.raises(UserError, match=r"3 of 4 frames .* frame 1\), and .* frame 4"):
-        score_joint_sets(predicted, JointSet(uvd[:2], index=np.array([3, 4])), NYU)
-
-
-def test_different_frames_are_refused() -> None:
-    uvd = np.ones((4, 14, 3))
-    with pytest.raises(UserError, match=r"3 frames.*4"):
-        score_joint_sets(JointSet(uvd[:3]), JointSet(uvd), NYU)
-    shifted = JointSet(uvd, index=np.array([0, 1, 3, 4]))
-    with pytest.raises(UserError, match=r"holds frame 4 .*4 frames"):
-        score_joint_sets(shifted, JointSet(uvd), NYU)
-
-
-ITOP, K2HPD = get_track("itop_front"), get_track("k2hpd")
-
-
 # reference/README.md, percent.
 PER_JOINT = (
     "98.54 99.20 96.48 95.97 79.35 78.49 69.59 67.12 98.52 91.90 89.80 91.26 90.23 87.37 86.45"
@@ -132,9 +109,8 @@ TABLE_5 = {
 
 
 def test_the_authors_itop_predictions_give_table_5(official: Path) -> None:
-    predicted = read_joints(official / "itop_side_88.mat", ITOP)
-    labels = read_joints(official / "itop_side" / "itop_side_keypoints3D_test.mat", ITOP)
-    out = json.loads(json.dumps(score_joint_sets(predicted, labels, ITOP).to_json()))
+    labels = official / "itop_side" / "itop_side_keypoints3D_test.mat"
+    out = compare_predictions({"A2J": official / "itop_side_88.mat"}, ITOP, labels=labels)
     assert out["frames"] == 4863
     assert out["map_10cm"] == pytest.approx(0.88018, abs=5e-6)
     expected = [float(x) / 100 for x in PER_JOINT.split()]
