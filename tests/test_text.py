@@ -188,7 +188,9 @@ def test_tables_and_pages_hold_names_literally(tmp_path: Path) -> None:
     assert all(shown in text for shown in NAMES.values())
     out = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
     report.print_scores(scores, Console(file=out, width=2000))
-    written = report.write_report(dataclasses.replace(found, scores=scores), tmp_path)
+    written = report.write_report(
+        dataclasses.replace(found, scores=scores, joints_uvd={}), tmp_path
+    )
     assert written[0].read_text().count("\x1b") == 0
 
 

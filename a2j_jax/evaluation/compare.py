@@ -31,7 +31,7 @@ from a2j_jax.evaluation.pairing import (
 )
 from a2j_jax.evaluation.plots import Comparison
 from a2j_jax.evaluation.report import check_report, print_scores, say_written, write_report
-from a2j_jax.evaluation.scores import marked, with_subsets
+from a2j_jax.evaluation.scores import with_subsets
 from a2j_jax.log import logger, progress
 from a2j_jax.tracks import TrackRecord, TrackSpec
 
@@ -80,15 +80,14 @@ def compare_predictions(
         files, track, labels=labels, data_dir=data_dir, split=split, subset_files=subset_files
     )
     say_crops(facts)
-    print_scores(marked(comparison.scores))
+    print_scores(comparison.scores)
     methods = {name: one.to_json() for name, one in comparison.scores.items()}
     contents = next(iter(methods.values()))
     if len(methods) > 1:
-        told = {name: contents[name] for name in ("track", "frames", "frames_of")}
-        contents = {**told, "methods": methods}
+        shared = {name: contents[name] for name in ("track", "frames", "frames_of")}
+        contents = {**shared, "methods": methods}
     if out is not None:
-        shown = comparison.marked()
-        say_written(write_report(shown, out, contents=contents, facts=facts, command=command))
+        say_written(write_report(comparison, out, contents=contents, facts=facts, command=command))
     return contents
 
 

@@ -38,7 +38,7 @@ from a2j_jax.evaluation.report import (
     say_written,
     write_report,
 )
-from a2j_jax.evaluation.scores import Scores, marked, with_subsets
+from a2j_jax.evaluation.scores import Scores, with_subsets
 from a2j_jax.evaluation.tables import Table, number
 from a2j_jax.files import check_output, local_path, replacing_together
 from a2j_jax.inference.predict import make_predict_fn, place_variables
@@ -186,7 +186,7 @@ def evaluate_checkpoint(
     scores |= baselines(frames, track, data, chosen.config.data.train_split)
     scores = with_subsets(scores, subsets, frames.index, track, frames.joints_uvd)
     scores = {n: replace(one, frames_of=total, centers=centers) for n, one in scores.items()}
-    print_scores(marked(scores))
+    print_scores(scores)
 
     # --- Report
     compared = {label: one.to_json() for label, one in scores.items() if label != name}
@@ -201,7 +201,7 @@ def evaluate_checkpoint(
             own_rows=rows_of(chosen.config, trained_here=bool(read_starts(directory))),
         )
         written = write_report(
-            comparison.marked(),
+            comparison,
             folder,
             contents=contents,
             predictions=predictions,

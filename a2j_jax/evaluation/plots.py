@@ -1,12 +1,12 @@
 """The plots of a report: success curves and per-joint bars (the paper's Figure 7), errors by place, single frames.
 
 Figures are small enough to stay legible on a phone. Lines and letters use the two colors `INK` and `GRID`, which a
-page exchanges for its own.
+page exchanges for its own. What draws a figure raises `UserError` where matplotlib is not installed.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -95,22 +95,16 @@ def center_distances(comparison: Comparison) -> tuple[FloatArray, str]:
     ), f"distance from the mean labeled joint ({unit})"
 
 
-class Bins(NamedTuple):
-    """Errors of equally many joints each, by some quantity x: its median in each of B bins, and the quartiles."""
-
-    x: FloatArray
-    low: FloatArray
-    median: FloatArray
-    high: FloatArray
-
-
-def quartile_bins(x: ArrayLike, errors: ArrayLike, bins: int = _BINS) -> Bins:
+def quartile_bins(x: ArrayLike, errors: ArrayLike, bins: int = _BINS) -> FloatArray:
     """Sort errors by x, cut them into bins of equal count, and take each bin's quartiles.
 
     Args:
         x: any shape; NaN: left out.
         errors: the same shape; NaN: left out.
         bins: at most; fewer where a bin would hold under eight joints.
+
+    Returns:
+        (4, bins): the median of x in each bin, and the quartiles of its errors: low, median, high.
 
     Raises:
         ValueError: nothing is left.
@@ -122,9 +116,9 @@ def quartile_bins(x: ArrayLike, errors: ArrayLike, bins: int = _BINS) -> Bins:
     order = np.argsort(x[kept], kind="stable")
     bins = max(1, min(bins, len(order) // _FEWEST_PER_BIN))
     parts = np.array_split(order, bins)
-    quartiles = np.array([np.percentile(errors[kept][part], (25, 50, 75)) for part in parts])
-    centers = np.array([np.median(x[kept][part]) for part in parts])
-    return Bins(centers, *quartiles.T)
+    x, errors = x[kept], errors[kept]
+    quartiles = [(np.median(x[p]), *np.percentile(errors[p], (25, 50, 75))) for p in parts]
+    return np.array(quartiles).T
 
 
 def success_curve(
@@ -139,9 +133,6 @@ def success_curve(
 
     Returns:
         The figure.
-
-    Raises:
-        UserError: matplotlib is not installed.
     """
     axes = axes or _new_axes(3.2, len(scores))
     first = next(iter(scores.values()))
@@ -190,9 +181,6 @@ def joint_bars(
 
     Returns:
         The figure.
-
-    Raises:
-        UserError: matplotlib is not installed.
     """
     axes = axes or _new_axes(bars_height(len(names), len(values)), len(values))
     rows = len(names) + 1
@@ -232,14 +220,13 @@ def error_against(x: FloatArray, label: str, scores: Mapping[str, Scores]) -> An
 
     Raises:
         ValueError: no joint has both.
-        UserError: matplotlib is not installed.
     """
     axes = _new_axes(2.9, len(scores))
     for number, one in enumerate(scores.values()):
-        bins = quartile_bins(x, one.errors)
+        middle, low, median, high = quartile_bins(x, one.errors)
         style = _style(number)
-        axes.fill_between(bins.x, bins.low, bins.high, color=style["color"], alpha=0.15, lw=0)
-        axes.plot(bins.x, bins.median, linewidth=2, marker="o", markersize=3, **style)
+        axes.fill_between(middle, low, high, color=style["color"], alpha=0.15, lw=0)
+        axes.plot(middle, median, linewidth=2, marker="o", markersize=3, **style)
     axes.set_ylim(bottom=0)
     axes.set_xlabel(label)
     axes.set_ylabel(f"error: median, quartiles ({next(iter(scores.values())).unit})")
@@ -369,9 +356,6 @@ def frames_sheet(comparison: Comparison, columns: int = 6) -> Any:
     Args:
         comparison: its main method is drawn and ranks the frames.
         columns: frames per row; fewer if there are fewer frames.
-
-    Raises:
-        UserError: matplotlib is not installed.
     """
     method, scores = comparison.main, comparison.scores[comparison.main]
     picked = pick_frames(scores.errors, columns)

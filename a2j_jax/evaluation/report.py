@@ -24,7 +24,7 @@ from a2j_jax.evaluation.evaluate import Fact
 from a2j_jax.evaluation.joint_files import JointSet, write_joints
 from a2j_jax.evaluation.plots import Comparison, center_distances
 from a2j_jax.evaluation.published import published_table
-from a2j_jax.evaluation.scores import CURVE_LIMIT, Scores
+from a2j_jax.evaluation.scores import CURVE_LIMIT, Scores, marked
 from a2j_jax.evaluation.tables import Table
 from a2j_jax.files import (
     MARK,
@@ -71,14 +71,14 @@ class Plot(NamedTuple):
 
 
 def print_scores(scores: Mapping[str, Scores], console: Console | None = None) -> None:
-    """Print one table: a row per number, a column per named set of predictions.
+    """Print one table: a row per number, a column per named set of predictions with its caveats.
 
     Args:
         scores: name → scores of the same frames, the model first and baselines after it.
         console: where to; stderr by default.
     """
     paper = published_table(next(iter(scores.values())).track)
-    together, by_joint = tables.score_tables(scores)
+    together, by_joint = tables.score_tables(marked(scores))
     parts = [*together, *by_joint]
     labels = max(len(row[0]) for part in parts for row in part.rows)
     # As many methods at a time as fit without a row that wraps.
@@ -154,7 +154,7 @@ def write_report(
     Plots of an earlier report that this one has not are removed.
 
     Args:
-        comparison: its contents.
+        comparison: its contents; its methods are shown with their caveats.
         directory: made if missing. Gets `report.html` and, with matplotlib, each plot as PNG and SVG:
             `success_curve`, `success_curve_mean`, `per_joint`, `error_depth` (3D), `error_distance`,
             and `frames`.
@@ -170,11 +170,9 @@ def write_report(
     Raises:
         UserError: the folder cannot be written.
     """
-    directory = local_path(directory)
-    found: list[Plot] = []
-    if pictures.have_matplotlib():
-        found = draw_plots(comparison)
-    else:
+    directory, comparison = local_path(directory), comparison.marked()
+    found = draw_plots(comparison) if pictures.have_matplotlib() else []
+    if not found:
         log.logger.info(NO_PICTURES)
     text = _page(comparison, found, facts, run, command)
     drawn = {plot.name: plot.figure for plot in found}

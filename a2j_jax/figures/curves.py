@@ -6,18 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from a2j_jax.data import pipeline
 from a2j_jax.errors import UserError
 from a2j_jax.evaluation import metrics
 from a2j_jax.evaluation.compare import compared_files, score_files
 from a2j_jax.evaluation.evaluate import (
     Frames,
-    predict_batches,
     record_of_frames,
     score_frames,
     with_origin,
 )
-from a2j_jax.evaluation.joint_files import JointSet
+from a2j_jax.evaluation.evaluate_run import SplitToScore, predict_split
 from a2j_jax.evaluation.plots import (
     bars_height,
     joint_bars,
@@ -29,12 +27,9 @@ from a2j_jax.evaluation.plots import (
 from a2j_jax.evaluation.published import published_table
 from a2j_jax.evaluation.scores import CURVE_LIMIT, Scores, marked
 from a2j_jax.figures.page import Figure, new_page
-from a2j_jax.inference.predict import make_predict_fn, place_variables
-from a2j_jax.log import progress
-from a2j_jax.runs.load import Restored, restore
+from a2j_jax.runs.load import restore
 from a2j_jax.tracks import TrackSpec
 
-_BATCH = 64
 _PAPER = "A2J in the paper"
 _BY: tuple[metrics.FrameError, ...] = ("worst", "mean")
 
@@ -104,7 +99,8 @@ def score_checkpoints(
     scores: dict[str, Scores] = {}
     compared: Frames | None = None
     for name, restored in found.items():
-        joints, frames = _predict(restored, name, data_dir, split)
+        where = data_dir or restored.config.data.dir
+        joints, frames = predict_split(restored, SplitToScore(where, split))
         compared = frames if compared is None else compared
         if not _same_frames(frames, compared):
             raise UserError(
@@ -113,7 +109,6 @@ def score_checkpoints(
                 "the same frames; name them by --data_dir"
             )
         found_here = score_frames(joints.joints_uvd, frames, restored.track)
-        where = data_dir or restored.config.data.dir
         scores[name] = with_origin(found_here, where, restored.track, split)
     assert compared is not None, "at least one checkpoint"
     if not predictions:
@@ -154,19 +149,6 @@ def score_predictions(
     where = None if labels is not None else data_dir
     found, _ = compared_files(predictions, track, labels=labels, data_dir=where, split=split)
     return dict(found.scores)
-
-
-def _predict(
-    restored: Restored, name: str, data_dir: str | Path | None, split: str
-) -> tuple[JointSet, Frames]:
-    track = restored.track
-    data_dir = data_dir or restored.config.data.dir
-    predict = make_predict_fn(restored.model, track)
-    variables = place_variables(restored.variables)
-    count = pipeline.num_frames(data_dir, track, split)
-    batches = pipeline.eval_batches(data_dir, track, split, _BATCH)
-    with progress(f"evaluating {name}, step {restored.step}", count, "frames") as advance:
-        return predict_batches(lambda batch: predict(variables, batch), batches, track, advance)
 
 
 def _same_frames(one: Frames, other: Frames) -> bool:

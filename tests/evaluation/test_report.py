@@ -20,7 +20,7 @@ from a2j_jax import pictures
 from a2j_jax.errors import UserError
 from a2j_jax.evaluation import plots, report, tables
 from a2j_jax.evaluation.joint_files import JointSet
-from a2j_jax.evaluation.scores import marked, score_errors, score_predictions
+from a2j_jax.evaluation.scores import score_errors, score_predictions
 from a2j_jax.evaluation.tables import Table
 from a2j_jax.files import MARK
 from a2j_jax.tracks import get_track, with_crop_size
@@ -43,7 +43,7 @@ def test_rows_do_not_wrap_at_80_columns(track: str) -> None:
         score_predictions(uvd + 1, uvd, spec), frames_of=39_732, centers={"depth": 3}
     )
     names = ("A2J, best step 1200, EMA", "a_name_without_any_space", "mean pose", "crop center")
-    text = printed(marked(dict.fromkeys(names, one)), width=80)
+    text = printed(dict.fromkeys(names, one), width=80)
     assert max(map(len, text.splitlines())) <= 80
     labels = [line.split("│")[1].strip() for line in text.splitlines() if line.startswith("│")]
     for label in (f"AUC 0–80 {one.unit} by worst joint", f"mean error ({one.unit})"):
