@@ -132,13 +132,13 @@ def compared_files(
     numbers = frame_numbers(subsets, every.numbers, every.frame_id)
     scored = comparison.labels
     scores = with_subsets(comparison.scores, numbers, scored.numbers, track, scored.joints_uvd)
-    fetch = None
-    if data_dir is not None:
-        # A frame's position in the split, by its row among those that are left.
-        positions = np.searchsorted(every.numbers, scored.numbers)
-        read = pipeline.example_reader(data_dir, track, split)
-        fetch = lambda row: read(int(positions[row]))  # noqa: E731
-    return dataclasses.replace(comparison, scores=scores, fetch=fetch), facts
+    comparison = dataclasses.replace(comparison, scores=scores)
+    if data_dir is None:
+        return comparison, facts
+    # A frame's position in the split, by its row among those that are left.
+    positions = np.searchsorted(every.numbers, scored.numbers)
+    read = pipeline.example_reader(data_dir, track, split)
+    return dataclasses.replace(comparison, fetch=lambda row: read(int(positions[row]))), facts
 
 
 def score_files(
@@ -188,9 +188,7 @@ def score_files(
         try:
             found = score_frames(uvd, labels, track)
         except NotFiniteError as error:
-            raise UserError(
-                f"{files[name]}: {error}, and there is a label to score it by"
-            ) from error
+            raise UserError(f"{files[name]}: {error}, but has a label") from error
         centers = frame_counts(sets[name].about.get("centers"))
         scores[name] = dataclasses.replace(found, frames_of=max(total or 0, count), centers=centers)
     return Comparison(track, scores, labels, joints)

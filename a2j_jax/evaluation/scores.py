@@ -71,8 +71,8 @@ def score_map(errors_mm: NDArray[np.float64], spec: TrackSpec) -> ProtocolScores
         main_parts=("upper body", "lower body"),
         json={
             "map_10cm": mean,
-            "map_10cm_groups": {name: _or_none(value) for name, value in groups.items()},
-            "map_10cm_per_joint": [_or_none(value) for value in per_joint],
+            "map_10cm_groups": dict(zip(groups, _known(groups.values()), strict=True)),
+            "map_10cm_per_joint": _known(per_joint),
         },
     )
 
@@ -114,17 +114,15 @@ def score_pdj(
         json={
             "pdj": dict(zip(keys, at.tolist(), strict=True)),
             "pdj_mean": float(at.mean()),
-            "pdj_per_joint": {
-                key: [_or_none(value) for value in row]
-                for key, row in zip(keys, table.tolist(), strict=True)
-            },
-            "pdj_mean_per_joint": [_or_none(value) for value in per_joint],
+            "pdj_per_joint": dict(zip(keys, map(_known, table.tolist()), strict=True)),
+            "pdj_mean_per_joint": _known(per_joint),
         },
     )
 
 
-def _or_none(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+def _known(values: Iterable[float]) -> list[float | None]:
+    """As JSON takes them: null for a number that is unknown."""
+    return [value if math.isfinite(value) else None for value in values]
 
 
 @dataclass(frozen=True)
@@ -204,7 +202,7 @@ class Scores:
             "centers": None if self.centers is None else dict(self.centers),
             "caveat": self.caveat,
             f"mean_error_{self.unit}": self.mean_error,
-            f"per_joint_{self.unit}": [_or_none(error) for error in self.per_joint],
+            f"per_joint_{self.unit}": _known(self.per_joint),
             "joint_names": list(self.joint_names),
             "success_rate": by_threshold(self.success_rate),
             f"success_auc_{CURVE_LIMIT:g}{self.unit}": self.success_auc,

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -29,9 +30,13 @@ def data_dir(monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setattr(pipeline, "num_frames", lambda *_: 4)
     monkeypatch.setattr(pipeline, "eval_batches", batches)
     monkeypatch.setattr(pipeline, "example_reader", lambda *_: stored.__getitem__)
-    monkeypatch.setattr(compare, "dataset_facts", lambda *_: [("data set", "made up")])
-    monkeypatch.setattr(compare, "record_of_frames", lambda *_: TrackRecord.of(made_up.TRACK))
-    monkeypatch.setattr(compare, "split_origin", lambda *_: (9, None))
+    info = SimpleNamespace(
+        metadata={"provenance": {"frames": {"test": 9}}},
+        splits={"test": SimpleNamespace(num_examples=4)},
+    )
+    found = SimpleNamespace(data_path="made up", info=info)
+    monkeypatch.setattr(pipeline, "find_dataset", lambda *_: found)
+    monkeypatch.setattr(pipeline, "record_of", lambda *_: TrackRecord.of(made_up.TRACK))
     return "data"
 
 

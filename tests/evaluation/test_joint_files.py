@@ -139,28 +139,9 @@ def test_rows_are_put_in_dataset_order(tmp_path: Path) -> None:
     np.testing.assert_array_equal(back.index, np.arange(5))
 
 
-def text(rows: list[list[str]]) -> str:
-    return "\n".join(" ".join(row) for row in rows)
-
-
-ROWS = [[f"{x:.3f}" for x in frame.ravel()] for frame in UVD]
-
-
-@pytest.mark.parametrize(
-    ("contents", "message"),
-    [
-        (text([ROWS[0], ROWS[1][:-1]]), r"row 2: expected 42 numbers .*found 41"),
-        (text([ROWS[0], ["nan", *ROWS[1][1:]]]), r"row 2: joint 1 is not finite"),
-    ],
-)
-def test_bad_text(tmp_path: Path, contents: str, message: str) -> None:
-    (tmp_path / "p.txt").write_text(contents)
-    with pytest.raises(UserError, match=message) as caught:
-        read_joints(tmp_path / "p.txt", NYU)
-    assert "p.txt" in str(caught.value)
-
-
-def test_bad_binary_and_json_files(tmp_path: Path) -> None:
+def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    np.savetxt(tmp_path / "columns.txt", UVD.reshape(5, -1)[:, :-1])
+    np.savetxt(tmp_path / "infinite.txt", np.where(UVD[1, 0, 0] == UVD, np.inf, UVD).reshape(5, -1))
     savemat(tmp_path / "joints.mat", {"keypoints3D": UVD[:, :10]})
     savemat(tmp_path / "two.mat", {"a": UVD, "b": UVD})
     savemat(tmp_path / "cut.mat", {"keypoints3D": UVD})
@@ -183,6 +164,8 @@ def test_bad_binary_and_json_files(tmp_path: Path) -> None:
     (tmp_path / "p.csv").write_text("1,2")
     cases = {
         "missing.txt": "no such file",
+        "columns.txt": "row 1: expected 42 numbers .*found 41",
+        "infinite.txt": "row 2: joint 1 is not finite",
         "joints.mat": r"expected one array \(frames, 14 joints, 3\).*\(5, 10, 3\)",
         "two.mat": "expected one array",
         "cut.mat": "truncated",
