@@ -142,11 +142,11 @@ def read_frames(
 
 
 def with_unclipped_boxes(batches: Iterable[Batch]) -> Iterator[Batch]:
-    """Batches whose joints are mapped back by the box before it was clipped to the frame.
+    """Replace each crop box by the box before it was clipped to the frame, to map joints back by it.
 
-    So does the official program on ITOP and K2HPD, although its crops, and the labels it trains on, are
-    of the clipped box: a joint lands up to a pixel or so off where a box reaches over the border, as 70 %
-    of the published boxes of ITOP's side view do.
+    The official program does so on ITOP and K2HPD, although it crops, and trains on labels, by the clipped box:
+    joints are off by about a pixel where a box reaches over the border (70 % of the published boxes of ITOP's
+    side view).
     """
     for batch in batches:
         yield {**batch, "box_px": batch["window_px"]}
@@ -269,8 +269,8 @@ def mean_pose(
 def center_pose(spec: TrackSpec, mean_pose_crop: FloatArray) -> FloatArray:
     """Every joint at the center of the crop: (K, D) in crop coordinates.
 
-    Where depth is measured from the center its depth is 0; where it is measured from the camera
-    (ITOP) a crop has no depth of its own and the mean depth of the training joints stands in.
+    Its depth is 0 where depth is measured from the center. Where depth is measured from the camera (ITOP), a
+    crop has no depth of its own: the depth is the mean of the training joints.
     """
     pose = np.full((spec.num_joints, spec.joint_dims), spec.crop_size / 2.0)
     if spec.joint_dims == 3:
@@ -283,7 +283,7 @@ def center_pose(spec: TrackSpec, mean_pose_crop: FloatArray) -> FloatArray:
 
 
 def dataset_facts(data_dir: str | Path, track: TrackSpec, split: str) -> list[Fact]:
-    """What a built data set states about a split, for a report; only what its metadata have.
+    """List the facts about a split that the metadata of a built data set state, for a report.
 
     Args:
         data_dir: a TFDS data directory, or the folder of one data set.

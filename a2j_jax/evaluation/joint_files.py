@@ -84,7 +84,7 @@ class JointSet:
 
     @property
     def record(self) -> TrackRecord:
-        """What the file states about its track."""
+        """The record of the track that the file states."""
         return TrackRecord.from_json(self.about.get("track", {}))
 
     @property
@@ -181,7 +181,7 @@ def write_joints(path: str | Path, joints: JointSet) -> None:
 
 
 def _without_nan(values: NDArray[Any]) -> list[Any]:
-    """As JSON takes them: null for an unknown value."""
+    """Values for JSON: null where a number is not finite."""
     if values.dtype.kind == "f":
         unknown, values = ~np.isfinite(values), values.astype(object)
         values[unknown] = None
@@ -305,7 +305,7 @@ def _read_mat(path: Path, spec: TrackSpec) -> JointSet:
 
 
 def _text(path: Path, codes: Any) -> str:
-    """What `_write_mat` wrote as bytes."""
+    """Decode text that `_write_mat` stored as bytes."""
     try:
         return bytes(np.asarray(codes).reshape(-1).astype(np.uint8)).rstrip(b"\0").decode()
     except (TypeError, ValueError) as error:

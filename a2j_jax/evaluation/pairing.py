@@ -1,4 +1,4 @@
-"""Which row of one set of joints belongs to which frame of another: by name, by number or by position."""
+"""Pair the rows of one set of joints with the frames of another: by name, by number or by position."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -64,7 +64,7 @@ class Comparison:
 
 
 def center_distances(comparison: Comparison) -> tuple[FloatArray, str]:
-    """How far every labeled joint lies from the center of the crop.
+    """Distance of every labeled joint from the center of the crop.
 
     Returns:
         (N, K) distances, NaN for a joint without label, and what they are, with the unit:
@@ -206,7 +206,7 @@ def joint_bars(
 
 
 def bars_height(joints: int, methods: int) -> float:
-    """Inches that bars need to be told apart."""
+    """Inches that the bars of so many joints and methods need."""
     return (joints + 1) * (0.15 + 0.06 * methods) + 0.5
 
 
@@ -278,7 +278,7 @@ def _legend_above(axes: Any, handles: Sequence[Any], names: Iterable[str]) -> No
     extent = legend.get_window_extent
 
     def height_alone(renderer: Any = None) -> Any:
-        """What the layout makes room for: a long name must not squeeze the plot."""
+        """The extent that the layout makes room for: a long name must not squeeze the plot."""
         left, box = axes.bbox.x0, extent(renderer)
         return Bbox.from_extents(left, box.y0, left + 1, box.y1)
 

@@ -176,7 +176,7 @@ class Row:
         return None if self.name == "a2j" else f"{self.table}/{self.name}"
 
     def config_on(self, base: Config) -> Config:
-        """What the row trains, on a base."""
+        """The config of a run of this row, made from a base."""
         return base if self.config is None else load_config(self.config, base)
 
     def published(self, track: str) -> dict[str, float]:
@@ -248,7 +248,7 @@ def row_values(table: str, row: str, track: str) -> dict[str, float]:
 
 
 def rows_of(config: Config, *, trained_here: bool) -> dict[str, str]:
-    """Which row of Tables 7 to 10 a network is, table → row: A2J is one of each, another network one at most.
+    """Find the rows of Tables 7 to 10 that a network is, table → row: A2J is one of each, another network one at most.
 
     Args:
         config: of the network.

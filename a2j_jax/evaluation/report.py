@@ -1,4 +1,4 @@
-"""What an evaluation leaves behind: a table on the terminal, JSON, plots, and one HTML page.
+"""The results of an evaluation: a table on the terminal, JSON, plots, and one HTML page.
 
 Tables go to stderr, so that stdout stays clean for `--json`. Pictures need matplotlib (the `viz`
 extra); without it the page has its tables and a line of advice: numbers never depend on it.

@@ -121,7 +121,7 @@ def score_pdj(
 
 
 def _known(values: Iterable[float]) -> list[float | None]:
-    """As JSON takes them: null for a number that is unknown."""
+    """Values for JSON: null where a number is not finite."""
     return [value if math.isfinite(value) else None for value in values]
 
 
@@ -165,7 +165,7 @@ class Scores:
 
     @property
     def caveat(self) -> str:
-        """What makes these numbers incomparable to published ones: "3 of 8,252 frames, crops from depth"."""
+        """The reasons why these numbers cannot be compared to published ones: "3 of 8,252 frames, crops from depth"."""
         parts = []
         if self.frames_of is not None and self.frames < self.frames_of:
             parts.append(self.frames_told)

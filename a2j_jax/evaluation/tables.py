@@ -148,7 +148,7 @@ def paper_table(track: str, scores: Mapping[str, Scores]) -> Table | None:
 
 
 def later_table(track: str) -> Table | None:
-    """What others published or computed later; None where that is nothing."""
+    """Results that others published or computed later; None where there are none."""
     table = published_table(track)
     if table is None or not table.later:
         return None

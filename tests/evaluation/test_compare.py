@@ -66,7 +66,7 @@ def test_rows_find_their_frames(tmp_path: Path, data_dir: str, kind: str) -> Non
     assert scores["mean_error_mm"] == pytest.approx(errors_of(NUMBERS), rel=1e-4)
 
 
-def test_frames_that_are_missing_are_told(
+def test_missing_frames_are_reported(
     tmp_path: Path, data_dir: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Scored on what is there, which every row of every table says."""

@@ -40,9 +40,7 @@ def test_without_a_training_split_there_are_no_baselines(
     assert line.startswith("no baselines: ")
 
 
-def test_weights_that_answer_with_no_numbers(
-    workdir: Path, tiny_data: Path, tmp_path: Path
-) -> None:
+def test_weights_that_are_not_finite(workdir: Path, tiny_data: Path, tmp_path: Path) -> None:
     broken = jax.tree.map(lambda x: np.full_like(x, np.nan), tiny.variables())
     save_variables(tmp_path / "broken", broken, tiny.config(tiny_data))
     with pytest.raises(UserError, match="step 0 predicts joints that are not finite"):
@@ -97,7 +95,7 @@ def test_only_boxes_can_be_unclipped(workdir: Path, tiny_data: Path) -> None:
         evaluate_run.evaluate_checkpoint(workdir, data_dir=tiny_data, unclipped_boxes=True)
 
 
-def test_a_run_tells_its_best_and_its_final_epoch(tiny_data: Path) -> None:
+def test_the_run_table_has_the_best_and_the_final_epoch(tiny_data: Path) -> None:
     ranking = {3: {"error": 20.0, "frames": 16.0}, 6: {"error": 21.5, "frames": 16.0}}
     config = tiny.config(tiny_data)
     track = resolve(config).track

@@ -143,7 +143,7 @@ def test_pixels_pass_through() -> None:
     np.testing.assert_array_equal(to_uvd_mm(flat, K2HPD)[0], flat)
 
 
-def test_metres_are_told_by_their_size() -> None:
+def test_meters_are_recognized_by_their_size() -> None:
     for uvd, track in ((HAND, NYU), (BODY, ITOP)):
         joints, notes = to_uvd_mm(uvd * [1, 1, 1e-3], track)
         np.testing.assert_allclose(joints, uvd)

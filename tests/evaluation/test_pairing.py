@@ -153,7 +153,7 @@ def test_a_subset_of_a_custom_track_is_listed_by_names(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".mat", ".jsonl"])
-def test_a_file_of_ours_says_what_it_is_of(tmp_path: Path, suffix: str) -> None:
+def test_our_files_state_their_track(tmp_path: Path, suffix: str) -> None:
     about = {"track": TrackRecord.of(NYU).to_json(), "centers": {"depth": 2}}
     names = np.array(["depth_1_0000003.png", "sequence ä/1.png"])
     path = tmp_path / f"p{suffix}"
@@ -255,7 +255,7 @@ BAD: dict[str, tuple[str, str]] = {
 
 
 @pytest.mark.parametrize("kind", BAD)
-def test_json_that_is_not_what_it_should_be(tmp_path: Path, kind: str) -> None:
+def test_malformed_json(tmp_path: Path, kind: str) -> None:
     contents, message = BAD[kind]
     (tmp_path / "p.json").write_text(contents)
     with pytest.raises(UserError, match=message) as caught:

@@ -144,7 +144,7 @@ def page(comparison: Any, folder: Path, **told: Any) -> str:
     return report.write_report(comparison, folder, **told)[0].read_text(encoding="utf-8")
 
 
-def test_the_page_tells_everything(tmp_path: Path) -> None:
+def test_the_page_has_facts_scores_and_frames(tmp_path: Path) -> None:
     text = page(
         made_up.comparison(),
         tmp_path,
@@ -193,7 +193,7 @@ def test_the_papers_table_stands_beside_ours(tmp_path: Path) -> None:
     assert "of the paper" not in page(made_up.comparison(), tmp_path / "synthetic")
 
 
-def test_a_2d_track_is_told_in_pixels_and_has_no_depth(tmp_path: Path) -> None:
+def test_a_2d_track_is_in_pixels_and_has_no_depth(tmp_path: Path) -> None:
     k2hpd = with_crop_size(get_track("k2hpd"), 64)
     text = page(made_up.comparison(k2hpd), tmp_path)
     assert "mean error (px)" in text
@@ -243,7 +243,7 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
         report.write_report(made_up.comparison(), tmp_path / "file" / "eval")
 
 
-def test_what_was_written_is_one_line(logged: list[str]) -> None:
+def test_written_files_are_one_line(logged: list[str]) -> None:
     report.say_written([Path("out/scores.json"), Path("out/a.png"), Path("out/a.svg")])
     assert logged == ["wrote out: scores.json, a.png (plots also as .svg)"]
 
