@@ -1,8 +1,8 @@
 """Pictures of depth crops and skeletons: contact sheets, overlays, error sheets.
 
-Depth is drawn in greys (near is dark, nothing or far is white), so that colour is left for the
+Depth is drawn in grays (near is dark, nothing or far is white), so that color is left for the
 skeleton: one colour-blind-safe hue (Okabe and Ito) per finger or limb, with a white edge that keeps
-it legible on any grey. Ground truth is thin and black beside it. Needs matplotlib, the `viz` extra;
+it legible on any gray. Ground truth is thin and black beside it. Needs matplotlib, the `viz` extra;
 figures use its object interface: no pyplot state, no display.
 """
 
@@ -39,7 +39,7 @@ class Tile:
 
     Attributes:
         depth: (H, W) depth in any unit, 0 or NaN = no reading.
-        joints_uv: (K, 2) or (K, 3) joints in px of `depth`, drawn in limb colours; or None.
+        joints_uv: (K, 2) or (K, 3) joints in px of `depth`, drawn in limb colors; or None.
         truth_uv: the same for labels, drawn thin and black; or None.
         title: a line above it.
         valid: (K,) bool, which joints of `truth_uv` (or, without it, of `joints_uv`) exist.
@@ -237,7 +237,7 @@ def _write_svg(
 
 
 def depth_to_grey(depth: ArrayLike, far: float | None = None) -> NDArray[np.float32]:
-    """Depth → grey levels for display.
+    """Depth → gray levels for display.
 
     The range of the readings is stretched, near dark to far light; no reading (0, NaN) and
     everything at or beyond `far` becomes white, so that the object stands free.
@@ -255,7 +255,7 @@ def depth_to_grey(depth: ArrayLike, far: float | None = None) -> NDArray[np.floa
         shown &= values < far
     if not shown.any():
         return np.ones(values.shape, np.float32)
-    # Percentiles: one stray pixel must not squeeze everything else into a single grey.
+    # Percentiles: one stray pixel must not squeeze everything else into a single gray.
     low, high = np.percentile(values[shown], (1.0, 99.0))
     level = np.clip((values - low) / max(float(high - low), 1e-6), 0.0, 1.0)
     return np.where(shown, _NEAR_GREY + (_FAR_GREY - _NEAR_GREY) * level, 1.0).astype(np.float32)
@@ -351,7 +351,7 @@ def tile_grid(
 
 
 def draw_tile(axes: Any, tile: Tile, skeleton: Skeleton, scale: float = 1.0) -> None:
-    """Draw one tile on matplotlib axes: depth in grey, labels thin and black, joints in colour.
+    """Draw one tile on matplotlib axes: depth in gray, labels thin and black, joints in color.
 
     Args:
         axes: matplotlib axes, emptied of ticks here.
@@ -370,7 +370,7 @@ def draw_tile(axes: Any, tile: Tile, skeleton: Skeleton, scale: float = 1.0) -> 
 
 
 def draw_depth(axes: Any, depth: NDArray[Any], far: float | None = None) -> None:
-    """Draw depth in grey, pixel by pixel; whatever is drawn after it keeps to the picture's frame.
+    """Draw depth in gray, pixel by pixel; whatever is drawn after it keeps to the picture's frame.
 
     Args:
         axes: matplotlib axes, emptied of ticks here; their unit becomes the pixel, v downwards.
@@ -396,7 +396,7 @@ def draw_skeleton(
     valid: ArrayLike | None = None,
     scale: float = 1.0,
 ) -> None:
-    """Draw bones and joints in limb colours over whatever is on the axes.
+    """Draw bones and joints in limb colors over whatever is on the axes.
 
     Args:
         axes: matplotlib axes whose unit is the pixel of the joints.
@@ -411,7 +411,7 @@ def draw_skeleton(
     bones = zip(skeleton.bones, skeleton.bone_limbs, strict=True)
     limbs = [limb for (a, b), limb in bones if shown[a] and shown[b]]
     limb_colors = [LIMB_COLORS[limb % len(LIMB_COLORS)] for limb in limbs]
-    # A white edge under the colour.
+    # A white edge under the color.
     _draw_bones(axes, uv, shown, skeleton, colors="white", alpha=0.9, linewidths=2.6 * scale)
     _draw_bones(axes, uv, shown, skeleton, colors=limb_colors, linewidths=1.4 * scale)
     colors = [_joint_color(k, skeleton) for k in np.flatnonzero(shown).tolist()]
@@ -443,7 +443,7 @@ def _draw_bones(
 
 
 def _joint_color(joint: int, skeleton: Skeleton) -> str:
-    """The colour of the limb that ends in or passes the joint; roots shared by limbs are grey."""
+    """The color of the limb that ends in or passes the joint; roots shared by limbs are gray."""
     limbs = {i for i, (_, chain) in enumerate(skeleton.limbs) if joint in chain}
     own = limbs if len(limbs) == 1 else set()
     return LIMB_COLORS[own.pop() % len(LIMB_COLORS)] if own else "#555555"

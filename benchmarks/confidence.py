@@ -49,8 +49,8 @@ def main() -> None:
 
 def print_table(errors: NDArray[np.float64], confidence: NDArray[np.float64], split: str) -> None:
     """Errors (N, K), NaN = unlabelled, by confidence (N, K)."""
-    labelled = np.isfinite(errors)
-    error, sure = errors[labelled], confidence[labelled]
+    labeled = np.isfinite(errors)
+    error, sure = errors[labeled], confidence[labeled]
     per_frame = spearmanr(confidence.mean(1), np.nanmean(errors, axis=1)).statistic
     rows = tuple(
         (

@@ -3,7 +3,7 @@
     python benchmarks/faults.py --trials 20
 
 The smallest experiment is trained once in peace. Then every part of the table starts it anew, ends it at random moments
-and runs the same command again, until it is through. In the end its weights, running statistics, optimiser, average
+and runs the same command again, until it is through. In the end its weights, running statistics, optimizer, average
 of the weights, counters, position in the data, kept checkpoints, and every logged number of every step must be those of
 the peaceful run, bit for bit. Steps after the last complete checkpoint are done again; nothing else is.
 """

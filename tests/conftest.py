@@ -35,7 +35,7 @@ _WITHOUT_MLIR = (
 QUICK_XLA = (
     f"--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true {_WITHOUT_MLIR}"
 )
-# For programs that run for longer, or whose sums are to be vectorised.
+# For programs that run for longer, or whose sums are to be vectorized.
 QUICKER_XLA = f"--xla_backend_optimization_level=1 {_WITHOUT_MLIR}"
 os.environ.setdefault("XLA_FLAGS", QUICK_XLA)
 
@@ -136,7 +136,7 @@ def parity(reference: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def official(reference: Path) -> Path:
-    """The authors' published labels, centres, boxes and predictions."""
+    """The authors' published labels, centers, boxes and predictions."""
     return reference / "official"
 
 

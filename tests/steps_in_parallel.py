@@ -3,7 +3,7 @@
     python steps_in_parallel.py DATA OUT DTYPE MODE:DEVICES[:PARTS] ...
 
 DATA is a TFDS directory of `tests.tiny`. From the same weights, on the same batches, with augmentation and batch
-normalisation: 20 Adam steps in float64, or 5 SGD steps in float32. With PARTS, the batch goes through in as many, some
+normalization: 20 Adam steps in float64, or 5 SGD steps in float32. With PARTS, the batch goes through in as many, some
 of the network is frozen, and broken updates would be left out. OUT/MODE-DEVICES.npz holds the state after them,
 OUT/eval-DEVICES.npz the joints of every test frame, OUT/few-DEVICES.npz of fewer than a batch has rows.
 """
@@ -37,7 +37,7 @@ ARCHITECTURES["resnet10"] = Architecture(BasicBlock, (1, 1, 1, 1))
 ROWS = 16
 FROZEN = ("trunk/bn1/", "depth_head/conv1")
 SPLITS = {"eval": "test", "few": "test[:3]"}
-# (steps, optimiser): Adam divides a gradient by its own size, and so makes much of a rounded zero in float32.
+# (steps, optimizer): Adam divides a gradient by its own size, and so makes much of a rounded zero in float32.
 RUNS: dict[str, tuple[int, Any]] = {
     "float64": (20, adam_with_l2(3.5e-4, 1e-4)),
     "float32": (5, optax.sgd(3.5e-4)),
@@ -71,7 +71,7 @@ def trained(data: str, dtype: str, layout: sharding.Layout, parts: int = 1) -> T
     batches = pipeline.train_batches(data, track, "train", ROWS, seed=0)
     for _ in range(steps):
         batch = on_device(next(batches))
-        # Devices hold different numbers of labelled joints: the losses are means over all of them.
+        # Devices hold different numbers of labeled joints: the losses are means over all of them.
         batch["valid"] &= np.arange(track.num_joints) <= batch["joints_uvd"][:, :1, 0] % 20
         state, _ = step(state, layout.share(batch), jax.random.key(0))
     # Were it placed otherwise than it comes out of a step, the second step would be compiled anew.

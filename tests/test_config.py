@@ -266,7 +266,7 @@ def test_json_without_a_newer_key_takes_its_default() -> None:
     ("edit", "said"),
     [
         ({"optim": {"momentum": 0.9}}, "unknown keys: optim.momentum"),
-        ({"colour": 1, "taste": 2}, "unknown keys: colour, taste"),
+        ({"color": 1, "taste": 2}, "unknown keys: color, taste"),
         ({"optim": {"batch_size": "8"}}, "'optim.batch_size': '8' is not a valid int"),
         ({"model": 3}, "model is not a group"),
     ],

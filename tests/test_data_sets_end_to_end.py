@@ -48,13 +48,13 @@ def test_from_raw_files_to_a_report(track, tmp_path, capsys):
     assert sheet.stat().st_size > 10_000
 
     # Labels of the test split of HANDS 2017 are not public: score its training frames meanwhile.
-    labelled = "train" if track == "hands2017" else "test"
-    settings = {**NETWORK, "track": track, "data.dir": data, "data.eval_split": labelled}
+    labeled = "train" if track == "hands2017" else "test"
+    settings = {**NETWORK, "track": track, "data.dir": data, "data.eval_split": labeled}
     words = [f"--config.{key}={value}" for key, value in settings.items()]
     a2j(capsys, "train", "--config", "quickstart", "--workdir", run, *words)
 
     folder = tmp_path / "report"
-    words = ("--workdir", run, "--split", labelled, "--out", folder, "--json")
+    words = ("--workdir", run, "--split", labeled, "--out", folder, "--json")
     scores = json.loads(a2j(capsys, "eval", *words))
     spec = get_track(track)
     unit = "mm" if spec.joint_dims == 3 else "px"

@@ -40,16 +40,16 @@ def test_its_cache_is_private_and_not_missed(tmp_path: Path) -> None:
 
 def test_depth_is_grey_near_dark_and_background_white() -> None:
     depth = np.array([[0, 700, 750], [800, 2001, np.nan]])
-    grey = depth_to_grey(depth, far=900)
-    assert grey.dtype == np.float32
-    np.testing.assert_array_equal(grey[[0, 1, 1], [0, 1, 2]], 1.0)
-    assert grey[0, 1] < grey[0, 2] < grey[1, 0] < 1.0
+    gray = depth_to_grey(depth, far=900)
+    assert gray.dtype == np.float32
+    np.testing.assert_array_equal(gray[[0, 1, 1], [0, 1, 2]], 1.0)
+    assert gray[0, 1] < gray[0, 2] < gray[1, 0] < 1.0
 
 
 @pytest.mark.parametrize("value", [0.0, np.nan, 700.0])
 def test_a_flat_depth_does_not_divide_by_zero(value: float) -> None:
-    grey = depth_to_grey(np.full((4, 4), value))
-    assert np.isfinite(grey).all()
+    gray = depth_to_grey(np.full((4, 4), value))
+    assert np.isfinite(gray).all()
 
 
 def test_sheet_has_one_place_per_tile(tmp_path: Path) -> None:
@@ -58,13 +58,13 @@ def test_sheet_has_one_place_per_tile(tmp_path: Path) -> None:
     tiles = [Tile(near) if i == 3 else Tile(np.zeros((32, 32))) for i in range(5)]
     path = contact_sheet(tiles, HAND, tmp_path / "new" / "sheet.png", columns=3)
     with Image.open(path) as image:
-        grey = np.asarray(image.convert("L"))
-    height, width = grey.shape
+        gray = np.asarray(image.convert("L"))
+    height, width = gray.shape
     assert width == pytest.approx(height * 3 / 2, rel=0.02)
     # Tile 3 is the first of the second row; the others are white.
-    assert grey[height * 3 // 4, width // 12] < 128
-    assert grey[height // 4, width // 12] == 255
-    assert grey[height * 3 // 4, width // 2] == 255
+    assert gray[height * 3 // 4, width // 12] < 128
+    assert gray[height // 4, width // 12] == 255
+    assert gray[height * 3 // 4, width // 2] == 255
 
 
 def test_joints_are_drawn_in_limb_colours_where_they_are(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def test_bones_of_hands_are_short_and_rigid_in_the_published_labels(official, tr
 def test_bones_of_bodies_are_rigid_in_the_published_labels(official):
     labels = loadmat(official / "itop_side" / "itop_side_keypoints3D_test.mat")["keypoints3D"]
     lengths = bone_lengths(ITOP, labels)
-    assert np.median(lengths, axis=0).max() < 0.6  # metres
+    assert np.median(lengths, axis=0).max() < 0.6  # meters
     assert (lengths.std(axis=0) / lengths.mean(axis=0)).max() < 0.35
     # The person's right is on the image's left: names and sides agree.
     left, right = np.array(ITOP.left_right).T

@@ -32,7 +32,7 @@ class TrainState(struct.PyTreeNode):
         *,
         average: bool = False,
     ) -> "TrainState":
-        """Start from initialised or converted variables {"params", "batch_stats"}."""
+        """Start from initialized or converted variables {"params", "batch_stats"}."""
         params = variables["params"]
         # A copy each: a step that is given its state to rewrite may not be given an array twice.
         zero, nothing, none = (jnp.zeros((), jnp.int32) for _ in range(3))

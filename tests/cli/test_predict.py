@@ -37,7 +37,7 @@ def frames(tmp_path_factory: pytest.TempPathFactory) -> Path:
     packed = np.stack([np.zeros_like(depth), depth // 256, depth % 256], -1).astype(np.uint8)
     Image.fromarray(packed).save(folder / "packed.png")
     Image.fromarray((depth // 8).astype(np.uint8)).save(folder / "grey8.png")
-    np.save(folder / "colour.npy", np.zeros((4, 5, 3)))
+    np.save(folder / "color.npy", np.zeros((4, 5, 3)))
     np.save(folder / "blank.npy", np.zeros((480, 640), np.uint16))
     np.save(folder / "objects.npy", np.array([{}], dtype=object), allow_pickle=True)
     np.save(folder / "negative.npy", -depth.astype(np.float32))
@@ -119,7 +119,7 @@ def test_a_camera_of_ones_own(a2j: Command, checkpoints: Path, frames: Path) -> 
 
 @pytest.mark.slow
 def test_bodies(a2j: Command, checkpoints: Path, frames: Path, tmp_path: Path) -> None:
-    """Boxes may reach over the border; a joint of a 2D track is two numbers, and has no millimetres."""
+    """Boxes may reach over the border; a joint of a 2D track is two numbers, and has no millimeters."""
     picture = tmp_path / "overlay.png"
     outcome = a2j(
         "predict", "--checkpoint", checkpoints / "itop_front", "--depth", frames / "small.npy",
@@ -170,7 +170,7 @@ def loaded(checkpoints: Path) -> Predictor:
         ("cut.png", f"--center {CENTER}", "truncated"),
         ("text.png", f"--center {CENTER}", "not an image"),
         ("frame.xyz", f"--center {CENTER}", "not an image"),
-        ("colour.npy", f"--center {CENTER}", "found shape (4, 5, 3)"),
+        ("color.npy", f"--center {CENTER}", "found shape (4, 5, 3)"),
         ("objects.npy", f"--center {CENTER}", "not an array of numbers"),
         ("blank.npy", f"--center {CENTER}", "no reading at all"),
         ("depth.npy", "--center 640,200,700", "outside the 640×480 frame"),

@@ -75,7 +75,7 @@ def test_fixed_draws_give_the_official_crop(official_augmentation):
     error = np.abs(np.asarray(ours)[..., 0] - images)
     close = (error < 0.05).mean(axis=(1, 2))
     # Measured: 1.0, 0.949, 0.993, 1.0. The frames are speckled with holes, and where a window of
-    # 210 px becomes a crop of 176 the canvas holds neighbours of some of the pixels that jitter
+    # 210 px becomes a crop of 176 the canvas holds neighbors of some of the pixels that jitter
     # asks for.
     assert close.mean() > 0.98
     assert np.all(close > [0.9999, 0.94, 0.99, 0.9999])

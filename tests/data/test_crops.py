@@ -17,7 +17,7 @@ BODIES = [("itop_side", "itop_front"), ("itop_top", "itop_top"), ("k2hpd", "k2hp
 
 
 def golden(parity, file, track):
-    """Frames (mm; K2HPD as they are), centres, boxes, joints (px, px, mm), what came out."""
+    """Frames (mm; K2HPD as they are), centers, boxes, joints (px, px, mm), what came out."""
     data = np.load(parity / f"preprocess_{file}.npz")
     frames = data["frames"]
     if track.frame_format == "metres":
@@ -34,7 +34,7 @@ def golden(parity, file, track):
 def test_crop_and_labels_are_the_official_ones(parity, file, name):
     track = get_track(name)
     frames, centers, boxes, joints, data = golden(parity, file, track)
-    # ITOP's fractional metres are stored as integers of 1/8 mm.
+    # ITOP's fractional meters are stored as integers of 1/8 mm.
     tolerance = 1e-3 if track.frame_format == "metres" else 1e-4
     over_the_border = 0
     for i, frame in enumerate(frames):

@@ -18,7 +18,7 @@ from a2j_jax.inference.predictor import frame_from_array, read_frame
 RNG = np.random.default_rng(0)
 DEPTH = RNG.integers(0, 1 << 16, (12, 16)).astype(np.uint16)
 DEPTH[0, :3] = 0, 65535, 256
-GREY = DEPTH.astype(np.uint8)
+GRAY = DEPTH.astype(np.uint8)
 PACKED = np.stack([DEPTH % 251, DEPTH >> 8, DEPTH & 255], -1).astype(np.uint8)
 
 
@@ -91,13 +91,13 @@ MM = DEPTH.astype(np.float32) + np.float32(0.25)
         (npy(np.array([[-1, 0, 700]], np.int16)), "depth16", 1, [[0, 0, 700]], "1 mm per count, negative"),
         (image(PACKED), "nyu_packed", 1, DEPTH, "8-bit RGB PNG with G*256 + B, 1 mm per count"),
         (image(PACKED), "stretch8", 1, PACKED[..., 0], "8-bit RGB PNG, used by order only"),
-        (image(GREY), "stretch8", 1, GREY, "8-bit gray PNG"),
-        (image(GREY, mode="P"), "stretch8", 1, GREY, "8-bit palette PNG"),
-        (image(GREY, mode="LA"), "stretch8", 1, GREY, ""),
-        (image(GREY, mode="RGBA"), "stretch8", 1, GREY, ""),
-        (pgm(GREY, 255), "stretch8", 1, GREY, "8-bit PGM"),
-        (pgm(np.minimum(GREY, 99), 99), "stretch8", 1, np.minimum(GREY, 99), "8-bit PGM"),
-        (npy(GREY), "stretch8", 1, GREY, "uint8 .npy"),
+        (image(GRAY), "stretch8", 1, GRAY, "8-bit gray PNG"),
+        (image(GRAY, mode="P"), "stretch8", 1, GRAY, "8-bit palette PNG"),
+        (image(GRAY, mode="LA"), "stretch8", 1, GRAY, ""),
+        (image(GRAY, mode="RGBA"), "stretch8", 1, GRAY, ""),
+        (pgm(GRAY, 255), "stretch8", 1, GRAY, "8-bit PGM"),
+        (pgm(np.minimum(GRAY, 99), 99), "stretch8", 1, np.minimum(GRAY, 99), "8-bit PGM"),
+        (npy(GRAY), "stretch8", 1, GRAY, "uint8 .npy"),
         (image(DEPTH), "stretch8", 0.25, DEPTH, "16-bit PNG, used by order only"),
         (npy(MM / 65536), "stretch8", 1, MM / 65536, "float32 .npy"),
     ],
@@ -182,8 +182,8 @@ UNUSABLE: list[tuple[bytes, str, str]] = [
     (TWO_PAGES, "depth16", "several images"),
     (image(PACKED, "TIFF", compression="jpeg"), "nyu_packed", "loss"),
     (tiff_16_bit_rgb(), "nyu_packed", "16-bit TIFF of several channels"),
-    (image(GREY, "JPEG"), "stretch8", "JPEG"),
-    (image(GREY, "BMP"), "stretch8", "BMP"),
+    (image(GRAY, "JPEG"), "stretch8", "JPEG"),
+    (image(GRAY, "BMP"), "stretch8", "BMP"),
     (image(np.where(DEPTH > 256, np.uint16(65535), np.uint16(0))), "depth16", "saturated"),
     (pgm(DEPTH, 65535)[:-2], "depth16", "samples"),
     (pgm(DEPTH, 65535) + b"P5", "depth16", "samples"),
@@ -193,11 +193,11 @@ UNUSABLE: list[tuple[bytes, str, str]] = [
     (b"P5\n2 two\n", "depth16", "header"),
     (b"P2\n2 2 600\n0 600 7 x", "depth16", "samples"),
     (b"P2\n2 2 600\n0 600 7", "depth16", "samples"),
-    *((image(GREY), f, "8-bit gray PNG.*16-bit") for f in ("depth16", "nyu_packed")),
-    *((pgm(GREY, 255), f, "8-bit PGM.*16-bit") for f in ("depth16", "nyu_packed")),
-    (npy(GREY), "depth16", "8-bit.*16-bit"),
+    *((image(GRAY), f, "8-bit gray PNG.*16-bit") for f in ("depth16", "nyu_packed")),
+    *((pgm(GRAY, 255), f, "8-bit PGM.*16-bit") for f in ("depth16", "nyu_packed")),
+    (npy(GRAY), "depth16", "8-bit.*16-bit"),
     (image(PACKED), "depth16", "8-bit RGB PNG.*16-bit.*track 'nyu'"),
-    (image(GREY, mode="RGBA"), "nyu_packed", "RGBA.*RGB"),
+    (image(GRAY, mode="RGBA"), "nyu_packed", "RGBA.*RGB"),
     (npy(np.zeros((2, 3, 4))), "depth16", r"\(2, 3, 4\)"),
     (npy(np.zeros((0, 3))), "depth16", r"\(0, 3\)"),
     (npy(np.array([[{}]], object)), "depth16", "numbers"),
@@ -261,7 +261,7 @@ def test_only_regular_files_are_opened(tmp_path: Path) -> None:
         assert name not in error.value.reason
 
 
-@pytest.mark.parametrize("contents", [image(DEPTH), image(PACKED), image(GREY)])
+@pytest.mark.parametrize("contents", [image(DEPTH), image(PACKED), image(GRAY)])
 def test_no_changed_bit_of_a_png_goes_unnoticed(tmp_path: Path, contents: bytes) -> None:
     frame_format = {2: "nyu_packed", 0: "stretch8"}[contents[25]]
     expected = read_depth(write(tmp_path, contents), frame_format).depth

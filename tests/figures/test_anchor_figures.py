@@ -18,13 +18,13 @@ from tests.evaluation import made_up
 TRACK = get_track("synthetic_hand")
 
 
-def joint_votes(name: str = "wrist", count: int = 3, *, labelled: bool = True) -> JointVotes:
+def joint_votes(name: str = "wrist", count: int = 3, *, labeled: bool = True) -> JointVotes:
     at = 4.0 * np.arange(2 * count).reshape(count, 2) + 2
     return JointVotes(
         joint=name,
         predicted_uv=np.array([20.0, 12.0]),
-        label_uv=np.array([23.0, 16.0]) if labelled else None,
-        error=7.25 if labelled else None,
+        label_uv=np.array([23.0, 16.0]) if labeled else None,
+        error=7.25 if labeled else None,
         anchor_uv=at,
         weight=np.linspace(0.3, 0.1, count),
         offset_uv=np.array([20.0, 12.0]) - at,
@@ -61,7 +61,7 @@ def test_dots_are_anchors_and_arrows_their_offsets() -> None:
 
 
 def test_no_label_and_no_informative_anchor() -> None:
-    joint = joint_votes(count=0, labelled=False)
+    joint = joint_votes(count=0, labeled=False)
     axes = axes_of(frame_votes(joint), mean_anchor=False)
     assert len(axes.collections) == 5  # grid, no dots, no arrows, the joint and its edge
 
@@ -86,7 +86,7 @@ def test_the_idea_has_a_row_per_frame_and_a_column_per_joint() -> None:
 def test_pairs_stand_side_by_side() -> None:
     shown = {
         "without": [frame_votes(joint_votes(), joint_votes("index_tip"))],
-        "with": [frame_votes(joint_votes(labelled=False), joint_votes("index_tip"))],
+        "with": [frame_votes(joint_votes(labeled=False), joint_votes("index_tip"))],
     }
     figure = anchor_figures.draw_pairs(shown, "Figure 6.", "a2j figure 6")
     assert len(figure.axes) == 4

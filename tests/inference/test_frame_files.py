@@ -1,4 +1,4 @@
-"""Files in, JSON and an overlay out; and the one real frame that is labelled."""
+"""Files in, JSON and an overlay out; and the one real frame that is labeled."""
 
 import dataclasses
 import json
@@ -27,7 +27,7 @@ NYU = get_track("nyu")
 
 
 class FakePredictor:
-    """Answers with joints at the centre, so that files and formats can be tested alone."""
+    """Answers with joints at the center, so that files and formats can be tested alone."""
 
     def __init__(self, spec: TrackSpec) -> None:
         self.spec, self.camera = spec, spec.camera

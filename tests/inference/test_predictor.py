@@ -56,7 +56,7 @@ def predictor(name: str) -> Predictor:
 
 
 def frame(shape: tuple[int, int] = (240, 320)) -> np.ndarray:
-    """Whole millimetres: a bumpy blob around (150, 100) at 700 mm, a far wall, some holes."""
+    """Whole millimeters: a bumpy blob around (150, 100) at 700 mm, a far wall, some holes."""
     rows, columns = np.mgrid[: shape[0], : shape[1]]
     bumps = 30 * np.sin(rows / 7) * np.cos(columns / 5)
     blob = (rows - 100) ** 2 + (columns - 150) ** 2 < 60**2

@@ -76,7 +76,7 @@ def maps(height: int = 4, width: int = 5, **pixels: float) -> np.ndarray:
 @pytest.mark.parametrize(
     ("pixels", "uv"),
     [
-        ({"r2c2": 1.0}, (8, 8)),  # equal neighbours: the pixel itself, 4 px of the crop each
+        ({"r2c2": 1.0}, (8, 8)),  # equal neighbors: the pixel itself, 4 px of the crop each
         ({"r2c2": 1.0, "r2c3": 0.5}, (9, 8)),  # a quarter of 4 px to the right
         ({"r2c2": 1.0, "r2c1": 0.2, "r2c3": 0.1}, (7, 8)),
         ({"r2c2": 1.0, "r1c2": 0.9}, (8, 7)),

@@ -322,7 +322,7 @@ def test_a_step_that_was_not_kept(run: Path) -> None:
     assert "kept: 20, 40" in complaint(load_variables, run, SMALL, 10)
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe\x00", b'{"name": "x", "colour": 1}'])
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe\x00", b'{"name": "x", "color": 1}'])
 def test_a_config_that_cannot_be_read(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "config.json").write_bytes(content)
     message = complaint(read_config, tmp_path)

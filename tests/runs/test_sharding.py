@@ -21,7 +21,7 @@ BARS = {"float64": 1e-8, "float32": 1e-5}
 def run(data: Path, out: Path, dtype: str, *asked: str) -> None:
     """Start the worker on eight simulated devices."""
     paths = os.pathsep.join([str(WORKER.parent.parent), *sys.path])
-    # Float32 is compiled as users do, not quickly: sums that are not vectorised round ten times more.
+    # Float32 is compiled as users do, not quickly: sums that are not vectorized round ten times more.
     flags = QUICKER_XLA if dtype == "float64" else ""
     environment = os.environ | {
         "XLA_FLAGS": f"{flags} --xla_force_host_platform_device_count=8",

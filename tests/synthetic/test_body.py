@@ -120,7 +120,7 @@ def test_trunk_bends_forward_sideways_and_twists(bodies):
 
 
 def test_nobody_falls_over(bodies):
-    """The centre of mass is near the lowest sole, or between both; soles lie flat in most poses."""
+    """The center of mass is near the lowest sole, or between both; soles lie flat in most poses."""
     shape, pose, posed = bodies
     on_feet = pose.carried_by == body.FEET
     assert 0.9 < on_feet.mean() < 1.0

@@ -59,7 +59,7 @@ def drawn(preset):
 
 
 def test_somebody_stands_on_the_floor_and_nobody_floats(drawn):
-    """The lowest point of every person is on the floor plane, to a millimetre."""
+    """The lowest point of every person is on the floor plane, to a millimeter."""
     floor = drawn.planes[:, 0]
     np.testing.assert_allclose(np.linalg.norm(floor[:, :3], axis=1), 1, atol=1e-5)
     person = drawn.cones.ends_mm[:, :PERSON], drawn.cones.radii_mm[:, :PERSON]

@@ -26,7 +26,7 @@ def rays(columns, rows, camera):
 
 
 def distance_to_round_cone(p, a, b, ra, rb):
-    """Signed distance, by minimising |p − c(s)| − r(s) over the segment: no cone algebra at all.
+    """Signed distance, by minimizing |p − c(s)| − r(s) over the segment: no cone algebra at all.
 
     The function is convex in s, so a ternary search finds it.
     """

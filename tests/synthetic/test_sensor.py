@@ -80,7 +80,7 @@ def test_grazing_pixels_are_lost_and_frontal_ones_are_not():
 def test_holes_are_rare_and_round():
     lost = read(plane(800.0), dataclasses.replace(FINE, hole_sigma=2.0)) == 0
     assert 0.002 < lost.mean() < 0.03
-    # A lost pixel's neighbour is mostly lost too.
+    # A lost pixel's neighbor is mostly lost too.
     assert lost[:, 1:][lost[:, :-1]].mean() > 0.6
 
 

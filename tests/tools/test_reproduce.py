@@ -54,16 +54,16 @@ def test_a_split_without_labels_is_told_before_training(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """That of HANDS 2017's challenge is: rows are scored by what ranks checkpoints, or by what is asked for."""
-    labelled = {"train[98%:]"}
+    labeled = {"train[98%:]"}
     monkeypatch.setattr(
-        reproduce.pipeline, "has_labels", lambda _dir, _track, split: split in labelled
+        reproduce.pipeline, "has_labels", lambda _dir, _track, split: split in labeled
     )
     config = load_config("hands2017")
     assert split_to_score(config, None) == "train[98%:]"
     assert "split 'test' of track 'hands2017' has no labels" in capsys.readouterr().err
     with pytest.raises(UserError, match=r"'test' of track 'hands2017' has no labels.*--split"):
         split_to_score(config, "test")
-    labelled.add("test")
+    labeled.add("test")
     assert split_to_score(config, None) == "test"
 
 

@@ -275,7 +275,7 @@ def test_states_are_saved_between_evaluations(
     assert list(records(tmp_path, "eval")) == [3, 6, 7]
 
 
-class Signalling(Batches):
+class Signaling(Batches):
     """Batches, of which some come with a signal."""
 
     def __init__(self, signals: dict[int, signal.Signals]) -> None:
@@ -297,7 +297,7 @@ def test_a_signal_ends_the_run_once_its_step_is_saved(
     tmp_path: Path, number: signal.Signals, status: int, step: int
 ) -> None:
     with pytest.raises(Stopped, match=f"{number.name}: stopped after step {step} of 7") as caught:
-        run(tmp_path, batches=Signalling({step: number}))
+        run(tmp_path, batches=Signaling({step: number}))
     assert caught.value.status == status
     shapes = {"params": {"w": jnp.zeros(3)}, "batch_stats": {}}
     weights, latest = load_variables(tmp_path, shapes, "latest")

@@ -62,7 +62,7 @@ def variables() -> Any:
 def batch() -> dict[str, Any]:
     rng = np.random.default_rng(0)
     valid = rng.random((ROWS, JOINTS)) > 0.3
-    valid[:3] = False  # parts of a batch have different numbers of labelled joints
+    valid[:3] = False  # parts of a batch have different numbers of labeled joints
     return {
         "images": rng.normal(size=(ROWS, SIZE, SIZE, 1)).astype(np.float32),
         "joints": rng.uniform(0, SIZE, (ROWS, JOINTS, 3)).astype(np.float32),
