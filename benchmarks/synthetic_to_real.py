@@ -21,7 +21,7 @@ from a2j_jax.cli.arguments import join_negative_numbers, numbers
 from a2j_jax.evaluation.metrics import joint_errors
 from a2j_jax.evaluation.tables import ABSENT, Table, print_table
 from a2j_jax.geometry import uvd_to_xyz
-from a2j_jax.inference.frame_files import FilePrediction, predict_files
+from a2j_jax.inference.frames import FilePrediction, predict_files
 from a2j_jax.inference.predictor import Predictor
 from a2j_jax.synthetic.hand import hand_to_nyu14
 from a2j_jax.tracks import get_track

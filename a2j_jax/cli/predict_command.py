@@ -24,7 +24,7 @@ from a2j_jax.errors import UserError, printable
 from a2j_jax.log import logger, progress
 
 if TYPE_CHECKING:
-    from a2j_jax.inference.frame_files import FilePrediction
+    from a2j_jax.inference.frames import FilePrediction
 
 EXAMPLES = """\
 examples:
@@ -101,7 +101,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _inputs(arguments: argparse.Namespace) -> tuple[str, list[Path]]:
     """Checkpoint and frames, from the positional arguments and the options."""
-    from a2j_jax.inference.frame_files import frame_files
+    from a2j_jax.inference.frames import frame_files
 
     rest = list(arguments.inputs)
     checkpoint = arguments.checkpoint or (rest.pop(0) if rest else None)
@@ -112,7 +112,7 @@ def _inputs(arguments: argparse.Namespace) -> tuple[str, list[Path]]:
 
 
 def _predict(arguments: argparse.Namespace) -> int:
-    from a2j_jax.inference.frame_files import camera_from, predict_files, to_json, write_overlay
+    from a2j_jax.inference.frames import camera_from, predict_files, to_json, write_overlay
     from a2j_jax.inference.predictor import Predictor, frames_of
     from a2j_jax.track_files import find_track
 

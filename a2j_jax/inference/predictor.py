@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from a2j_jax import geometry
 from a2j_jax.data import crops
 from a2j_jax.data.batch import Batch, FloatArray
-from a2j_jax.data.depth_files import IN_METRES, in_metres, read_depth
+from a2j_jax.data.depth_files import IN_METRES, in_metres
 from a2j_jax.errors import UserError
 from a2j_jax.inference.locate import depth_in_box, doubtful, hand_center, person_box
 from a2j_jax.inference.predict import make_predict_fn, place_variables
@@ -24,13 +24,6 @@ from a2j_jax.runs.load import restore
 from a2j_jax.tracks import TrackSpec
 
 DepthFrame = NDArray[np.float32]
-
-
-def read_frame(
-    path: str | Path, frame_format: str = "depth16", depth_unit_mm: float = 1.0
-) -> DepthFrame:
-    """The depth of a file, (H, W) float32 mm; arguments and errors of `a2j_jax.data.depth_files.read_depth`."""
-    return read_depth(path, frame_format, depth_unit_mm).depth.astype(np.float32)
 
 
 def frame_from_array(depth_mm: Any) -> DepthFrame:

@@ -27,7 +27,7 @@ from a2j_jax.data.batch import FloatArray
 from a2j_jax.errors import UserError
 from a2j_jax.evaluation.published import published_speed, row_values
 from a2j_jax.evaluation.tables import ABSENT, Table
-from a2j_jax.inference.predictor import read_frame
+from a2j_jax.inference.frames import read_frame
 from a2j_jax.log import logger, progress
 from a2j_jax.models.a2j import A2J, PoseNetwork, variable_shapes
 from a2j_jax.models.anchors import Estimate, decode, jit_with_decoding

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from a2j_jax.inference.predictor import read_frame
+from a2j_jax.inference.frames import read_frame
 from a2j_jax.runs.checkpoints import save_variables
 from a2j_jax.track_files import load_track
 from tests import tiny

@@ -13,7 +13,8 @@ from PIL import Image
 
 from a2j_jax.data.depth_files import read_depth
 from a2j_jax.errors import UnreadableFrame, UserError
-from a2j_jax.inference.predictor import frame_from_array, read_frame
+from a2j_jax.inference.frames import read_frame
+from a2j_jax.inference.predictor import frame_from_array
 
 RNG = np.random.default_rng(0)
 DEPTH = RNG.integers(0, 1 << 16, (12, 16)).astype(np.uint16)

@@ -7,6 +7,7 @@ from scipy import io
 
 from a2j_jax.errors import UserError
 from a2j_jax.geometry import Camera, uvd_to_xyz, xyz_to_uvd
+from a2j_jax.inference.frames import read_frame
 from a2j_jax.inference.locate import (
     cut_at_jumps,
     hand_center,
@@ -14,7 +15,6 @@ from a2j_jax.inference.locate import (
     person_box,
     thin_out,
 )
-from a2j_jax.inference.predictor import read_frame
 from a2j_jax.tracks import get_track
 from tests.scenes import Scene, hand, room_with_person
 

@@ -13,14 +13,15 @@ from a2j_jax import geometry, pictures
 from a2j_jax.data import crops
 from a2j_jax.errors import UserError
 from a2j_jax.evaluation.scores import score_predictions
-from a2j_jax.inference.frame_files import (
+from a2j_jax.inference.frames import (
     camera_from,
     frame_files,
     predict_files,
+    read_frame,
     to_json,
     write_overlay,
 )
-from a2j_jax.inference.predictor import Location, PoseEstimate, read_frame
+from a2j_jax.inference.predictor import Location, PoseEstimate
 from a2j_jax.tracks import TrackSpec, get_track
 
 NYU = get_track("nyu")

@@ -58,6 +58,13 @@ class FilePrediction:
         return frame
 
 
+def read_frame(
+    path: str | Path, frame_format: str = "depth16", depth_unit_mm: float = 1.0
+) -> DepthFrame:
+    """The depth of a file, (H, W) float32 mm; arguments and errors of `a2j_jax.data.depth_files.read_depth`."""
+    return read_depth(path, frame_format, depth_unit_mm).depth.astype(np.float32)
+
+
 def predict_files(
     predictor: Predictor,
     paths: Sequence[str | Path],
