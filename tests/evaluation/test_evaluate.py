@@ -122,11 +122,11 @@ def test_no_frames(batches: list | None) -> None:
 
 def test_without_labels_frames_are_predicted_but_not_scored() -> None:
     data, track = examples("nyu"), get_track("nyu")
-    labelled, _ = predict_batches(oracle("nyu"), batched(data), track)
+    labeled, _ = predict_batches(oracle("nyu"), batched(data), track)
     data["valid"][:] = False
     predictions, frames = predict_batches(oracle("nyu"), batched(data), track)
     assert not frames.labeled.any()
-    np.testing.assert_array_equal(predictions.joints_uvd, labelled.joints_uvd)
+    np.testing.assert_array_equal(predictions.joints_uvd, labeled.joints_uvd)
     with pytest.raises(UserError, match="none of the 11 frames of track 'nyu' has a label"):
         evaluate_batches(oracle("nyu"), batched(data), track)
 
@@ -167,7 +167,7 @@ def test_the_centre_baseline_is_the_crop_centre_of_a_hand() -> None:
     data, track = examples("nyu"), get_track("nyu")
     assert track.camera is not None
     assert track.half_window_mm is not None
-    # Well inside the frame, so that nothing is clipped and the crop's centre is the given centre.
+    # Well inside the frame, so that nothing is clipped and the crop's center is the given center.
     data["center_uvd"][:, :2] += 150
     data["camera"][:] = track.camera.as_array()
     data["box_px"] = geometry.box_from_center(

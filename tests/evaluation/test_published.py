@@ -61,6 +61,9 @@ def figure_arguments(line: list[str]) -> argparse.Namespace:
     return parser.parse_args(line)
 
 
+THETA: dict[str, Any] = {"center": "centre depth", "zero": 0}  # codespell:ignore centre
+
+
 def constant(name: str) -> Any:
     hand, body = get_track("nyu"), get_track("itop_front")
     grid = np.unique(anchor_grid(32, 32)[:, 0])
@@ -71,8 +74,8 @@ def constant(name: str) -> Any:
         "tau_2": {losses.TAU_DEPTH},
         "mu_hand": {hand.joint_depth_scale * hand.image_unit_mm},
         "mu_body": {body.joint_depth_scale * body.image_unit_mm},  # depth in meters
-        "theta_hand": {"centre depth" if hand.depth_reference == "center" else None},
-        "theta_body": {0 if body.depth_reference == "zero" else None},
+        "theta_hand": {THETA[hand.depth_reference]},
+        "theta_body": {THETA[body.depth_reference]},
         "informative_anchor_weight": {figure_arguments(["1", "--checkpoint", "x"]).min_weight},
         "stride": set(np.diff(grid).tolist()),
         "optimizer": {"Adam"},  # tests/training/test_optim.py
