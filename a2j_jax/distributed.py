@@ -1,7 +1,7 @@
 """Several processes of one job: joining, identity, barriers, failures and the order of exits.
 
 JAX aborts a process (C++ stack, status -6) when the coordination service it is connected to goes away. The service
-therefore runs in a small process of its own (`serve`), which outlives all connections, so that no process that
+therefore runs in a separate small process (`serve`), which outlives all connections, so that no process that
 finishes, fails or is killed aborts the others. Each publishes how it ended, and disconnects before it exits.
 
 Importing this module does not import JAX.

@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         one = figures.add_parser(str(number), help=text, description=text, allow_abbrev=False)
         _add_options(one, number)
         usages.append(one.format_usage().replace("usage: ", " " * len("usage: ")))
-    # Each figure has options of its own: show all of them at once.
+    # Options differ between figures: list all of them at once.
     parser.usage = "".join(usages).strip().replace("%", "%%")
 
 

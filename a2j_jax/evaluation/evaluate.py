@@ -270,7 +270,7 @@ def center_pose(spec: TrackSpec, mean_pose_crop: FloatArray) -> FloatArray:
     """Every joint at the center of the crop: (K, D) in crop coordinates.
 
     Its depth is 0 where depth is measured from the center. Where depth is measured from the camera (ITOP), a
-    crop has no depth of its own: the depth is the mean of the training joints.
+    crop has no center depth: the depth is the mean of the training joints.
     """
     pose = np.full((spec.num_joints, spec.joint_dims), spec.crop_size / 2.0)
     if spec.joint_dims == 3:

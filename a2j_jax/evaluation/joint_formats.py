@@ -179,9 +179,7 @@ def to_uvd_mm(
     )
     if coordinates == "xyz":
         if camera is None:
-            raise UserError(
-                f"{where}: camera coordinates, but track '{spec.name}' has no camera of its own"
-            )
+            raise UserError(f"{where}: camera coordinates, but track '{spec.name}' has no camera")
         notes.append(f"x y z projected with the track's camera, {shown}")
         if np.nanmedian(joints[..., 2]) < 0:
             notes.append("z points backwards: y and z turned round")

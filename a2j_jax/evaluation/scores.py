@@ -272,7 +272,7 @@ def score_predictions(
     if spec.joint_dims == 3:
         if cameras is None:
             if spec.camera is None:
-                raise ValueError(f"track '{spec.name}' has no camera of its own: give cameras")
+                raise ValueError(f"track '{spec.name}' has no camera: pass cameras")
             cameras = np.tile(spec.camera.as_array(), (len(labels), 1))
         predicted, labels = (to_camera(uvd, cameras) for uvd in (predicted, labels))
     return score_errors(metrics.joint_errors(predicted, labels, valid), spec, labels_in_frame)

@@ -36,7 +36,7 @@ METRIC_EMA = "error_ema"  # ranks instead, where an average of the weights is ke
 
 
 def append(path: str | Path, record: dict[str, Any]) -> None:
-    """Append one object; on a line of its own, even where the last line was cut by a kill or a full disk.
+    """Append one object on a new line, even where a kill or a full disk cut the last line.
 
     Raises:
       UserError: the file cannot be written, naming it and the reason (no space left, say).

@@ -62,7 +62,7 @@ def record_start(
     Args:
       workdir: the run directory, which exists.
       command: the command line, quoted for a shell; None: called from Python.
-      step: that the run goes on from; 0 for a new one.
+      step: the step from which the run resumes; 0 for a new run.
       parallel: how devices share a step, "jit", "pmap" or "mesh".
       batch_per_device: images.
       frames: of the training split.

@@ -1,4 +1,4 @@
-"""A config taken apart: what it leaves open is the track's, what it says wins."""
+"""Resolving a config: its values win, the track fills in the rest."""
 
 import dataclasses
 from typing import Any

@@ -234,7 +234,7 @@ def test_a_data_directory_that_is_a_file_is_refused(tmp_path):
 
 @pytest.fixture
 def started(tmp_path):
-    """Starts a slow build as a program of its own; returns it once it writes to its folder."""
+    """Starts a slow build as a subprocess; returns it once it has created its temporary folder."""
     running = []
     script = BUILD + (
         "how = How(num_processes=int(sys.argv[2]))\n"

@@ -261,7 +261,7 @@ def test_a_second_start_goes_on_as_the_same_run(runs: list[Run], tmp_path: Path)
     assert (first.given["project"], first.given["dir"]) == ("hands", str(tmp_path))
     assert first.given["config"] == {"optim": {"steps": 2}}
     assert (first.given["mode"], first.given["resume"]) == ("offline", "allow")
-    # Steps of its own only grow, and it drops what goes back: ours are a value like others.
+    # W&B drops steps that go backwards, so our step is logged as a value.
     assert second.logged == [{"train/loss": 3.0, "step": 1}]
     assert second.axes == [("*", "step")]
     assert first.finished
