@@ -43,7 +43,7 @@ def escaped(character: str) -> str:
     return character.encode("unicode_escape").decode("ascii")
 
 
-class UserError(Exception):
+class UserError(ValueError):
     """Bad input: the message names the fault, its place, what was expected and how to fix it.
 
     The command line prints the message alone and exits with status 2. Any other exception that escapes is a bug of ours

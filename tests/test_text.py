@@ -16,7 +16,7 @@ from matplotlib.text import Text
 from rich.console import Console
 
 from a2j_jax import log, pictures
-from a2j_jax.errors import in_words, printable
+from a2j_jax.errors import UnreadableFrame, UserError, in_words, printable
 from a2j_jax.evaluation import plots, report, tables
 from tests.evaluation import made_up
 
@@ -43,6 +43,11 @@ NAMES = {
     "a\u2028b\u200b": r"a\u2028b\u200b",
     "": "",
 }
+
+
+def test_bad_input_is_a_value_error() -> None:
+    assert issubclass(UserError, ValueError)
+    assert issubclass(UnreadableFrame, UserError)
 
 
 @pytest.mark.parametrize(("name", "shown"), NAMES.items())

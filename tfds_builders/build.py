@@ -318,6 +318,8 @@ def _one_clear_ending(folder: Path) -> Iterator[None]:
     except (KeyboardInterrupt, SystemExit):
         logger.warning(_interrupted(folder))
         raise
+    except UserError:
+        raise
     except (OSError, RuntimeError, ValueError) as error:
         # Where no lock could keep another build away, it may have been faster.
         overtaken = isinstance(error, FileExistsError) and folder.is_dir()
