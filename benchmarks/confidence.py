@@ -16,7 +16,7 @@ from a2j_jax import log
 from a2j_jax.data import pipeline
 from a2j_jax.evaluation import tables
 from a2j_jax.evaluation.evaluate import evaluate_batches
-from a2j_jax.inference.predict import make_predict_fn, place_variables
+from a2j_jax.inference.predictor import make_predict_fn, place_variables
 from a2j_jax.runs.load import restore
 
 BATCH_SIZE = 64

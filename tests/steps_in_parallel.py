@@ -20,9 +20,9 @@ from flax.traverse_util import flatten_dict
 from a2j_jax import distributed
 from a2j_jax.cli.arguments import Parser, add_process_arguments, join_processes
 from a2j_jax.data import pipeline
-from a2j_jax.data.batch import on_device
+from a2j_jax.data.crops import on_device
 from a2j_jax.evaluation.evaluate import predict_batches
-from a2j_jax.inference.predict import make_predict_fn, place_variables
+from a2j_jax.inference.predictor import make_predict_fn, place_variables
 from a2j_jax.models.a2j import PoseNetwork
 from a2j_jax.models.resnet import ARCHITECTURES, Architecture, BasicBlock
 from a2j_jax.runs import sharding

@@ -17,7 +17,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol, cast
 import tensorflow_datasets as tfds
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 
-from a2j_jax.data.batch import Example
+from a2j_jax.data.crops import Example
 from a2j_jax.errors import UserError
 from a2j_jax.log import progress
 from a2j_jax.tracks import TrackRecord, TrackSpec

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from a2j_jax import geometry
 from a2j_jax.data import crops
-from a2j_jax.data.batch import Example
+from a2j_jax.data.crops import Example
 from a2j_jax.errors import UnreadableFrame, UserError
 from a2j_jax.tracks import TrackSpec
 from tfds_builders.crop_plan import DEPTH, DEPTH_IN_BOX, CropPlan, crop_from_depth

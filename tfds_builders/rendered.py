@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from a2j_jax.data.batch import Example
-from a2j_jax.data.crops import Crop
+from a2j_jax.data.crops import Crop, Example
 from a2j_jax.synthetic.body_scene import FRONT, TOP, XTION, BodyView, RoomSpec
 from a2j_jax.synthetic.hand_scene import HandView
 from a2j_jax.synthetic.scene import KINECT, generate

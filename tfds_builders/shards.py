@@ -23,8 +23,7 @@ import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordWriter
 from tensorflow_datasets.core.example_serializer import ExampleSerializer
 
-from a2j_jax.data.batch import Example
-from a2j_jax.data.crops import Crop
+from a2j_jax.data.crops import Crop, Example
 from a2j_jax.errors import UserError
 from a2j_jax.geometry import center_crop, frame_to_crop
 from a2j_jax.log import Advance

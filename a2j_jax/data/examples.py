@@ -17,7 +17,7 @@ import tensorflow_datasets as tfds
 from array_record.python import array_record_module
 from numpy.typing import NDArray
 
-from a2j_jax.data.batch import Example
+from a2j_jax.data.crops import Example
 from a2j_jax.errors import UserError
 from a2j_jax.log import logger
 

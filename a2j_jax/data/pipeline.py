@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow_datasets as tfds
 
-from a2j_jax.data.batch import Batch, Example
+from a2j_jax.data.crops import Batch, Example
 from a2j_jax.data.examples import Examples, OnBadExample
 from a2j_jax.errors import UserError
 from a2j_jax.files import (

@@ -16,10 +16,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from a2j_jax import distributed
 from a2j_jax.data import crops, pipeline
-from a2j_jax.data.batch import Batch, FloatArray
+from a2j_jax.data.crops import Batch
 from a2j_jax.errors import UserError
 from a2j_jax.evaluation.joint_files import JointSet
 from a2j_jax.evaluation.scores import Scores, score_predictions, to_camera
+from a2j_jax.geometry import Float64
 from a2j_jax.log import logger
 from a2j_jax.tracks import PUBLISHED_FRAMES, TrackRecord, TrackSpec
 
@@ -59,9 +60,9 @@ class Frames(JointSet):
 
     valid: NDArray[np.bool_]
     index: NDArray[np.int64]
-    box_px: FloatArray
-    center_uvd: FloatArray
-    camera: FloatArray
+    box_px: Float64
+    center_uvd: Float64
+    camera: Float64
 
 
 class EvaluationResult(NamedTuple):
@@ -232,7 +233,7 @@ def score_constant_pose(pose_crop: ArrayLike, frames: Frames, spec: TrackSpec) -
 
 def mean_pose(
     batches: Iterable[Batch], spec: TrackSpec, on_batch: OnBatch | None = None
-) -> FloatArray:
+) -> Float64:
     """The average training pose, (K, D) in crop coordinates: the best guess that ignores the image.
 
     Args:
@@ -266,7 +267,7 @@ def mean_pose(
     return total / count
 
 
-def center_pose(spec: TrackSpec, mean_pose_crop: FloatArray) -> FloatArray:
+def center_pose(spec: TrackSpec, mean_pose_crop: Float64) -> Float64:
     """Every joint at the center of the crop: (K, D) in crop coordinates.
 
     Its depth is 0 where depth is measured from the center. Where depth is measured from the camera (ITOP), a

@@ -41,7 +41,7 @@ from a2j_jax.evaluation.report import (
 from a2j_jax.evaluation.scores import Scores, with_subsets
 from a2j_jax.evaluation.tables import Table, number
 from a2j_jax.files import check_output, local_path, replacing_together
-from a2j_jax.inference.predict import make_predict_fn, place_variables
+from a2j_jax.inference.predictor import make_predict_fn, place_variables
 from a2j_jax.log import logger, progress
 from a2j_jax.runs.load import Restored, restore
 from a2j_jax.runs.run_dir import rank, ranking_metrics, read_starts

@@ -26,10 +26,10 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.io import savemat
 
 from a2j_jax.data.array_files import mat_arrays, read_npz
-from a2j_jax.data.batch import FloatArray
 from a2j_jax.errors import UserError, as_utf8, printable
 from a2j_jax.evaluation.joint_formats import Coordinates, read_rows, split_columns, to_uvd_mm
 from a2j_jax.files import MARK, local_path, parse_json, read_json, regular_file, replacing
+from a2j_jax.geometry import Float64
 from a2j_jax.tracks import TrackRecord, TrackSpec
 
 #: Suffixes that `write_joints` writes.
@@ -67,10 +67,10 @@ class JointSet:
         notes: what the reader assumed about units and columns, one line each; worth printing.
     """
 
-    joints_uvd: FloatArray
+    joints_uvd: Float64
     valid: NDArray[np.bool_] | None = None
-    confidence: FloatArray | None = None
-    joints_xyz_mm: FloatArray | None = None
+    confidence: Float64 | None = None
+    joints_xyz_mm: Float64 | None = None
     index: NDArray[np.int64] | None = None
     frame_id: NDArray[np.str_] | None = None
     about: Mapping[str, Any] = field(default_factory=dict)

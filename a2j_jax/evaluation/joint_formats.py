@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from a2j_jax import geometry
-from a2j_jax.data.batch import FloatArray
 from a2j_jax.errors import UserError
+from a2j_jax.geometry import Float64
 from a2j_jax.tracks import TrackSpec
 
 Coordinates = Literal["uvd", "xyz", "unknown"]
@@ -34,7 +34,7 @@ class Rows(NamedTuple):
         lines: (N,) int64 line number of each row in the file, from 1.
     """
 
-    values: FloatArray
+    values: Float64
     names: tuple[str, ...] | None
     lines: NDArray[np.int64]
 
@@ -99,9 +99,7 @@ def _is_number(word: bytes) -> bool:
     return True
 
 
-def split_columns(
-    values: FloatArray, spec: TrackSpec, where: str
-) -> tuple[FloatArray, FloatArray | None]:
+def split_columns(values: Float64, spec: TrackSpec, where: str) -> tuple[Float64, Float64 | None]:
     """Separate joints and confidences.
 
     Args:
@@ -140,8 +138,8 @@ def split_columns(
 
 
 def to_uvd_mm(
-    joints: FloatArray, spec: TrackSpec, where: str, coordinates: Coordinates = "unknown"
-) -> tuple[FloatArray, tuple[str, ...]]:
+    joints: Float64, spec: TrackSpec, where: str, coordinates: Coordinates = "unknown"
+) -> tuple[Float64, tuple[str, ...]]:
     """Convert joints of unknown unit to px, px, mm of the track's camera.
 
     The numbers tell where they leave no doubt: no joint that a depth camera sees is nearer than 5 cm, and a file's
@@ -196,10 +194,10 @@ def to_uvd_mm(
     return joints, tuple(notes)
 
 
-def _look_like_xyz(joints: FloatArray, spec: TrackSpec) -> bool:
+def _look_like_xyz(joints: Float64, spec: TrackSpec) -> bool:
     """Mostly outside the frame as pixels, mostly inside as camera coordinates (either sign of y)."""
 
-    def inside(uvd: FloatArray) -> float:
+    def inside(uvd: Float64) -> float:
         return float(((uvd[..., :2] >= 0) & (uvd[..., :2] < spec.frame_size)).all(-1).mean())
 
     camera = spec.camera
@@ -209,6 +207,6 @@ def _look_like_xyz(joints: FloatArray, spec: TrackSpec) -> bool:
     return max(inside(geometry.xyz_to_uvd(xyz, camera)) for xyz in (joints, turned)) > 0.9
 
 
-def _median_size(values: FloatArray) -> float:
+def _median_size(values: Float64) -> float:
     sizes = np.abs(values[np.isfinite(values)])
     return float(np.median(sizes)) if sizes.size else 0.0

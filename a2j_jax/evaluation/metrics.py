@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from a2j_jax.data.batch import FloatArray
+from a2j_jax.geometry import Float64
 
 #: A frame's error: that of its worst joint, or the mean over its joints.
 FrameError = Literal["worst", "mean"]
@@ -25,9 +25,7 @@ class NotFiniteError(ValueError):
     """A labeled joint is NaN or infinite."""
 
 
-def joint_errors(
-    predicted: ArrayLike, truth: ArrayLike, valid: ArrayLike | None = None
-) -> FloatArray:
+def joint_errors(predicted: ArrayLike, truth: ArrayLike, valid: ArrayLike | None = None) -> Float64:
     """Euclidean distance of every joint of every frame.
 
     Args:
@@ -66,17 +64,17 @@ def mean_error(errors: ArrayLike) -> float:
     return float(table[np.isfinite(table)].mean())
 
 
-def per_joint_error(errors: ArrayLike) -> FloatArray:
+def per_joint_error(errors: ArrayLike) -> Float64:
     """Mean over frames, joint by joint: (K,); NaN for a joint that no frame labels."""
     return _mean(_labeled(errors), 0)
 
 
-def mean_joint_error(errors: ArrayLike) -> FloatArray:
+def mean_joint_error(errors: ArrayLike) -> Float64:
     """Mean error of each frame's labeled joints: (N,); NaN for a frame without labels."""
     return _mean(_labeled(errors), 1)
 
 
-def worst_joint_error(errors: ArrayLike) -> FloatArray:
+def worst_joint_error(errors: ArrayLike) -> Float64:
     """Largest error of each frame's labeled joints: (N,); NaN for a frame without labels."""
     table = _labeled(errors)
     worst = np.where(np.isfinite(table), table, -np.inf).max(axis=1)
@@ -85,7 +83,7 @@ def worst_joint_error(errors: ArrayLike) -> FloatArray:
 
 def success_rate(
     errors: ArrayLike, thresholds: Sequence[float] | ArrayLike, by: FrameError = "worst"
-) -> FloatArray:
+) -> Float64:
     """Fraction of frames whose worst (or mean) joint error is below each threshold (strictly).
 
     Args:
@@ -126,7 +124,7 @@ def rate_below(errors: ArrayLike, threshold: float) -> float:
     return float((values < threshold).mean()) if values.size else float("nan")
 
 
-def torso_diameter(labels: ArrayLike, torso: tuple[int, tuple[int, int]]) -> FloatArray:
+def torso_diameter(labels: ArrayLike, torso: tuple[int, tuple[int, int]]) -> Float64:
     """Distance from one joint to the midpoint of two others, in the labels: (N,), NaN passes on.
 
     Args:
@@ -139,7 +137,7 @@ def torso_diameter(labels: ArrayLike, torso: tuple[int, tuple[int, int]]) -> Flo
     return np.linalg.norm(joints[:, end] - middle, axis=-1)
 
 
-def pdj(errors: ArrayLike, diameters: ArrayLike, ratios: Sequence[float]) -> FloatArray:
+def pdj(errors: ArrayLike, diameters: ArrayLike, ratios: Sequence[float]) -> Float64:
     """Percentage of detected joints, as fractions: error <= ratio × torso diameter (inclusive).
 
     Args:
@@ -159,18 +157,18 @@ def pdj(errors: ArrayLike, diameters: ArrayLike, ratios: Sequence[float]) -> Flo
     return np.where(count > 0, np.asarray(near) / np.maximum(count, 1), np.nan)
 
 
-def _frame_errors(errors: ArrayLike, by: FrameError) -> FloatArray:
+def _frame_errors(errors: ArrayLike, by: FrameError) -> Float64:
     """One error per frame that has labels, unordered."""
     values = worst_joint_error(errors) if by == "worst" else mean_joint_error(errors)
     return values[np.isfinite(values)]
 
 
-def _mean(table: FloatArray, axis: int) -> FloatArray:
+def _mean(table: Float64, axis: int) -> Float64:
     count = np.isfinite(table).sum(axis)
     return np.where(count > 0, np.nansum(table, axis=axis) / np.maximum(count, 1), np.nan)
 
 
-def _labeled(errors: ArrayLike) -> FloatArray:
+def _labeled(errors: ArrayLike) -> Float64:
     """The table as float64 (N, K); ValueError if nothing in it is labeled."""
     table = np.asarray(errors, np.float64)
     if table.ndim != 2:

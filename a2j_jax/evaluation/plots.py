@@ -12,12 +12,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from a2j_jax import geometry, pictures
-from a2j_jax.data.batch import Batch, FloatArray
+from a2j_jax.data.crops import Batch
 from a2j_jax.errors import in_words
 from a2j_jax.evaluation import metrics
 from a2j_jax.evaluation.evaluate import Frames
 from a2j_jax.evaluation.joint_files import JointSet
 from a2j_jax.evaluation.scores import CURVE_LIMIT, Scores, marked, to_camera
+from a2j_jax.geometry import Float64
 from a2j_jax.tracks import TrackSpec
 
 INK, GRID = "#1b1f24", "#d8dce1"
@@ -47,7 +48,7 @@ class Comparison:
     spec: TrackSpec
     scores: Mapping[str, Scores]
     labels: JointSet
-    joints_uvd: Mapping[str, FloatArray] = field(default_factory=dict)
+    joints_uvd: Mapping[str, Float64] = field(default_factory=dict)
     fetch: Callable[[int], Batch] | None = None
     own_rows: Mapping[str, str] = field(default_factory=dict)
 
@@ -63,7 +64,7 @@ class Comparison:
         return next(iter(self.scores))
 
 
-def center_distances(comparison: Comparison) -> tuple[FloatArray, str]:
+def center_distances(comparison: Comparison) -> tuple[Float64, str]:
     """Distance of every labeled joint from the center of the crop.
 
     Returns:
@@ -95,7 +96,7 @@ def center_distances(comparison: Comparison) -> tuple[FloatArray, str]:
     ), f"distance from the mean labeled joint ({unit})"
 
 
-def quartile_bins(x: ArrayLike, errors: ArrayLike, bins: int = _BINS) -> FloatArray:
+def quartile_bins(x: ArrayLike, errors: ArrayLike, bins: int = _BINS) -> Float64:
     """Sort errors by x, cut them into bins of equal count, and take each bin's quartiles.
 
     Args:
@@ -148,7 +149,7 @@ def success_curve(
     return axes.figure
 
 
-def success_thresholds(errors: FloatArray, by: metrics.FrameError) -> FloatArray:
+def success_thresholds(errors: Float64, by: metrics.FrameError) -> Float64:
     """The thresholds of a success curve: 401 from 0, mm (px).
 
     The end is `CURVE_LIMIT`, doubled while half of the frames have not yet succeeded (bodies).
@@ -210,7 +211,7 @@ def bars_height(joints: int, methods: int) -> float:
     return (joints + 1) * (0.15 + 0.06 * methods) + 0.5
 
 
-def error_against(x: FloatArray, label: str, scores: Mapping[str, Scores]) -> Any:
+def error_against(x: Float64, label: str, scores: Mapping[str, Scores]) -> Any:
     """Plot the median error of joints, and the band between its quartiles, over some quantity of the joint.
 
     Args:
@@ -293,7 +294,7 @@ def _style(number: int) -> dict[str, Any]:
     }
 
 
-def pick_frames(errors: FloatArray, count: int) -> dict[str, NDArray[np.int64]]:
+def pick_frames(errors: Float64, count: int) -> dict[str, NDArray[np.int64]]:
     """Rows of the `count` best, median and worst frames by mean error over their labeled joints.
 
     Args:

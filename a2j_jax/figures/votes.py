@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from a2j_jax.data import augment, crops, pipeline
-from a2j_jax.data.batch import Example, FloatArray
+from a2j_jax.data.crops import Example
 from a2j_jax.errors import UserError, did_you_mean
 from a2j_jax.evaluation.evaluate import predict_batches, score_frames
 from a2j_jax.evaluation.plots import example_tile
+from a2j_jax.geometry import Float64
 from a2j_jax.models.anchors import aggregate, anchor_grid, confidence
 from a2j_jax.pictures import Tile
 from a2j_jax.runs.load import Restored, restore
@@ -39,13 +40,13 @@ class JointVotes:
     """
 
     joint: str
-    predicted_uv: FloatArray
-    label_uv: FloatArray | None
+    predicted_uv: Float64
+    label_uv: Float64 | None
     error: float | None
-    anchor_uv: FloatArray
-    weight: FloatArray
-    offset_uv: FloatArray
-    mean_anchor_uv: FloatArray
+    anchor_uv: Float64
+    weight: Float64
+    offset_uv: Float64
+    mean_anchor_uv: Float64
 
     @property
     def surround_px(self) -> float | None:
@@ -210,7 +211,7 @@ def frame_votes(
     ]
 
 
-def informative(weight: FloatArray, min_weight: float) -> NDArray[np.int64]:
+def informative(weight: Float64, min_weight: float) -> NDArray[np.int64]:
     """Numbers of the anchors whose weights (A,) for a joint are larger than `min_weight`, the heaviest first."""
     heaviest = np.argsort(-weight, kind="stable")
     return heaviest[weight[heaviest] > min_weight]

@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
-from a2j_jax.data.batch import FloatArray
 from a2j_jax.errors import UserError
-from a2j_jax.geometry import Camera, uvd_to_xyz, xyz_to_uvd
+from a2j_jax.geometry import Camera, Float64, uvd_to_xyz, xyz_to_uvd
 from a2j_jax.tracks import TrackSpec
 
 BoolArray = NDArray[np.bool_]
@@ -67,8 +66,8 @@ class View(NamedTuple):
     """
 
     depth: NDArray[np.float32]
-    columns: FloatArray
-    rows: FloatArray
+    columns: Float64
+    rows: Float64
     stride: int
 
 
@@ -101,7 +100,7 @@ def thin_out(
     return View(thin, u.astype(np.float64), v.astype(np.float64), stride)
 
 
-def points(view: View, mask: BoolArray, camera: Camera) -> FloatArray:
+def points(view: View, mask: BoolArray, camera: Camera) -> Float64:
     """Camera coordinates (n, 3) mm of the readings of a mask, in its row-major order."""
     rows, columns = np.nonzero(mask)
     uvd = np.stack([view.columns[columns], view.rows[rows], view.depth[rows, columns]], axis=1)
@@ -158,19 +157,19 @@ def in_front_of_planes(depth: NDArray[np.float32]) -> BoolArray:
     return front
 
 
-def _from_middle(index: NDArray[np.int64], size: int) -> FloatArray:
+def _from_middle(index: NDArray[np.int64], size: int) -> Float64:
     """0 in the middle of the frame, 0.5 at its edge."""
     return np.abs((index + 0.5) / size - 0.5)
 
 
 def _next_plane(
-    rays: FloatArray,
+    rays: Float64,
     u: NDArray[np.int64],
     v: NDArray[np.int64],
     alive: BoolArray,
     border: BoolArray,
     shape: tuple[int, ...],
-) -> FloatArray | None:
+) -> Float64 | None:
     """(3,) the bounding plane that most of the readings in `alive` lie on; None where there is none."""
     size = shape[0] * shape[1]
     enough = _PLANE_SHARE * size
@@ -239,7 +238,7 @@ def depth_in_box(
 
 def hand_center(
     depth_mm: NDArray[np.generic], camera: Camera, box_px: ArrayLike | None = None
-) -> FloatArray:
+) -> Float64:
     """The center of the hand nearest to the camera.
 
     1. The arm is the nearest sizable piece connected without a jump in depth. If it shows more surface than an arm
@@ -351,7 +350,7 @@ def _arm(view: View, camera: Camera) -> BoolArray:
 
 
 def _nearest_piece(
-    depth: NDArray[np.float32], mask: BoolArray, area: FloatArray, farthest: float
+    depth: NDArray[np.float32], mask: BoolArray, area: Float64, farthest: float
 ) -> tuple[BoolArray, float]:
     """(h, w) the piece whose front is nearest, and its visible surface, mm²."""
     near = mask & (depth < farthest)
@@ -374,7 +373,7 @@ def _nearest_piece(
     return labels == best, float(shown[best])
 
 
-def _hand_end(xyz: FloatArray, arm: BoolArray) -> BoolArray:
+def _hand_end(xyz: Float64, arm: BoolArray) -> BoolArray:
     """(n,) which of the arm's n readings are its hand."""
     offset = xyz - xyz.mean(axis=0)
     along = offset @ np.linalg.eigh(offset.T @ offset)[1][:, -1]
@@ -401,7 +400,7 @@ def person_box(
     camera: Camera | None = None,
     near_uvd: ArrayLike | None = None,
     box_px: ArrayLike | None = None,
-) -> FloatArray:
+) -> Float64:
     """The box around the one person in view, seen from the front or from above.
 
     Walls, floor and ceiling are removed (`in_front_of_planes`). Of the connected pieces that remain, the person is the
@@ -443,7 +442,7 @@ def person_box(
     return np.clip(np.array([*low, *high], np.float64), 0.0, [*last, *last])
 
 
-def _offset_mm(view: View, near_uvd: ArrayLike, camera: Camera) -> FloatArray:
+def _offset_mm(view: View, near_uvd: ArrayLike, camera: Camera) -> Float64:
     """(3, h, w) mm: offsets of a view's readings from a point."""
     u, v, d = np.asarray(near_uvd, np.float64)
     x = (view.columns - camera.u0) / camera.fx * view.depth - (u - camera.u0) / camera.fx * d

@@ -1,8 +1,12 @@
-"""`Predictor`: one depth frame, (H, W) float32 mm with 0 = no reading, → joints in mm."""
+"""`Predictor`: one depth frame, (H, W) float32 mm with 0 = no reading, → joints in mm.
+
+`make_predict_fn` is the compiled path from a batch of crops to joints, which evaluation and figures share.
+"""
 
 import dataclasses
 import os
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,18 +16,70 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from a2j_jax import geometry
-from a2j_jax.data import crops
-from a2j_jax.data.batch import Batch, FloatArray
+from a2j_jax.data import augment, crops
+from a2j_jax.data.crops import Batch
 from a2j_jax.data.depth_files import IN_METRES, in_metres
 from a2j_jax.errors import UserError
+from a2j_jax.geometry import Float64
 from a2j_jax.inference.locate import depth_in_box, doubtful, hand_center, person_box
-from a2j_jax.inference.predict import make_predict_fn, place_variables
 from a2j_jax.log import logger
 from a2j_jax.models.a2j import PoseNetwork
+from a2j_jax.models.anchors import Estimate, jit_with_decoding
+from a2j_jax.runs import sharding
 from a2j_jax.runs.load import restore
 from a2j_jax.tracks import TrackSpec
 
 DepthFrame = NDArray[np.float32]
+#: (variables, batch) -> joints (B, K, D) in crop coordinates and confidence (B, K)
+Predict = Callable[[Any, Batch], Estimate]
+
+
+def make_predict_fn(
+    model: PoseNetwork, track: TrackSpec, devices: Sequence[jax.Device] | None = None
+) -> Predict:
+    """Network and decoding, compiled for the crops of a track.
+
+    Args:
+      model: the network.
+      track: sizes and normalization of the crops.
+      devices: of this process, which share the rows of a batch, whatever their number; all by default.
+
+    Returns:
+      A function of variables, as `place_variables` places them on these devices, and of a batch, of which it reads
+      `canvas` and `center_uvd`. It does not wait for the device.
+    """
+    layout = sharding.local_layout(devices)
+
+    def network(variables: Any, canvas: jax.Array, center_depth_mm: jax.Array) -> Any:
+        return model.apply(
+            variables, augment.evaluation_images(canvas, center_depth_mm, track), train=False
+        )
+
+    compiled = jit_with_decoding(
+        network,
+        track.crop_size,
+        in_shardings=(layout.everywhere, layout.spread, layout.spread),
+        out_shardings=layout.spread,
+    )
+
+    def predict(variables: Any, batch: Batch) -> Estimate:
+        rows: tuple[np.ndarray, ...] = (
+            np.asarray(batch["canvas"]),
+            np.asarray(batch["center_uvd"])[:, 2],
+        )
+        count = len(rows[0])
+        padding = -count % len(layout.devices)
+        if padding:
+            rows = tuple(np.concatenate([x, x[:1].repeat(padding, 0)]) for x in rows)
+        found = compiled(variables, *jax.device_put(rows, layout.spread))
+        return jax.tree.map(lambda x: np.asarray(x)[:count], found) if padding else found
+
+    return predict
+
+
+def place_variables(variables: Any, devices: Sequence[jax.Device] | None = None) -> Any:
+    """Variables, whole on each of these devices of this process; on all of them by default."""
+    return jax.device_put(sharding.whole_here(variables), sharding.local_layout(devices).everywhere)
 
 
 def frame_from_array(depth_mm: Any) -> DepthFrame:
@@ -64,13 +120,13 @@ class PoseEstimate:
         warning: why the crop probably does not show the object (`locate.doubtful`); None where nothing is suspicious.
     """
 
-    joints_uvd: FloatArray
-    joints_xyz_mm: FloatArray | None
-    confidence: FloatArray
-    box_px: FloatArray
+    joints_uvd: Float64
+    joints_xyz_mm: Float64 | None
+    confidence: Float64
+    box_px: Float64
     center_depth_mm: float | None
     milliseconds: float
-    center_uvd: FloatArray | None = None
+    center_uvd: Float64 | None = None
     warning: str | None = None
 
 
@@ -83,8 +139,8 @@ class Location:
         box_px: (4,) x0 y0 x1 y1, px; None where there is a center.
     """
 
-    center_uvd: FloatArray | None = None
-    box_px: FloatArray | None = None
+    center_uvd: Float64 | None = None
+    box_px: Float64 | None = None
 
 
 class Predictor:
@@ -244,7 +300,7 @@ class Predictor:
         return depth
 
     def _center_depth(
-        self, depth: DepthFrame, center: FloatArray | None, box_px: FloatArray
+        self, depth: DepthFrame, center: Float64 | None, box_px: Float64
     ) -> float | None:
         """θ in mm: of the given center, or of the object in the box; None where it is not used."""
         if self.spec.depth_reference == "zero":
@@ -296,7 +352,7 @@ def _storage_frame(depth: DepthFrame, spec: TrackSpec) -> NDArray[Any]:
 
 def _check_center(
     center_uvd: ArrayLike | None, shape: tuple[int, ...], spec: TrackSpec, have_box: bool
-) -> FloatArray | None:
+) -> Float64 | None:
     if center_uvd is None:
         return None
     if have_box:
@@ -318,7 +374,7 @@ def _check_center(
     return center
 
 
-def _check_box(box_px: ArrayLike | None) -> FloatArray | None:
+def _check_box(box_px: ArrayLike | None) -> Float64 | None:
     if box_px is None:
         return None
     box = _finite_numbers(box_px, 4, "box_px", "x0, y0, x1, y1 px")
@@ -327,7 +383,7 @@ def _check_box(box_px: ArrayLike | None) -> FloatArray | None:
     return box
 
 
-def _finite_numbers(values: ArrayLike, count: int, what: str, meaning: str) -> FloatArray:
+def _finite_numbers(values: ArrayLike, count: int, what: str, meaning: str) -> Float64:
     try:
         array = np.asarray(values, np.float64)
     except (TypeError, ValueError):

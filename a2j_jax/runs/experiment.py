@@ -15,12 +15,11 @@ import jax.numpy as jnp
 from a2j_jax import losses
 from a2j_jax.config import Config, ModelConfig
 from a2j_jax.data import augment
-from a2j_jax.data.batch import Batch
+from a2j_jax.data.crops import Batch
 from a2j_jax.geometry import Camera
 from a2j_jax.losses import DEPTH_TERMS, Losses
-from a2j_jax.models.a2j import A2J, PoseNetwork
+from a2j_jax.models.a2j import A2J, GlobalRegression, HeatMapFCN, PoseNetwork
 from a2j_jax.models.anchors import Outputs
-from a2j_jax.models.baselines import GlobalRegression, HeatMapFCN
 from a2j_jax.track_files import find_track
 from a2j_jax.tracks import TrackSpec, TrainingSpec, with_crop_size
 
@@ -43,7 +42,7 @@ class Experiment:
         """Augment and normalize a training batch on the device.
 
         Args:
-          batch: B examples (`a2j_jax.data.batch`).
+          batch: B examples (`a2j_jax.data.crops`).
           keys: (B,) random keys, one per example.
 
         Returns:

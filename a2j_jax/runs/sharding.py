@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 
-from a2j_jax.data.batch import Batch
+from a2j_jax.data.crops import Batch
 from a2j_jax.errors import UserError
 from a2j_jax.runs.state import TrainState, TrainStep
 

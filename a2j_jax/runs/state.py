@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from a2j_jax.data.batch import Batch
+from a2j_jax.data.crops import Batch
 
 if TYPE_CHECKING:  # inference reads checkpoints without it
     import optax

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from a2j_jax.config import Config
-from a2j_jax.data.batch import DEVICE_KEYS
+from a2j_jax.data.crops import DEVICE_KEYS
 from a2j_jax.errors import UserError
 from a2j_jax.evaluation.tables import ABSENT, Table
 from a2j_jax.log import clock, logger

@@ -23,10 +23,10 @@ from PIL import Image
 
 from a2j_jax import __version__, geometry
 from a2j_jax.data import augment, crops
-from a2j_jax.data.batch import FloatArray
 from a2j_jax.errors import UserError
 from a2j_jax.evaluation.published import published_speed, row_values
 from a2j_jax.evaluation.tables import ABSENT, Table
+from a2j_jax.geometry import Float64
 from a2j_jax.inference.frames import read_frame
 from a2j_jax.log import logger, progress
 from a2j_jax.models.a2j import A2J, PoseNetwork, variable_shapes
@@ -122,8 +122,8 @@ class FrameFile(NamedTuple):
     """
 
     path: Path
-    center_uvd: FloatArray | None
-    box_px: FloatArray | None
+    center_uvd: Float64 | None
+    box_px: Float64 | None
 
 
 def write_frames(folder: Path, track: TrackSpec, count: int) -> list[FrameFile]:

@@ -10,7 +10,7 @@ import jax
 import optax
 
 from a2j_jax import distributed
-from a2j_jax.data.batch import Batch, on_device
+from a2j_jax.data.crops import Batch, on_device
 from a2j_jax.errors import UserError
 from a2j_jax.evaluation.metrics import NotFiniteError
 from a2j_jax.log import Advance, logger, progress

@@ -15,12 +15,12 @@ import numpy as np
 from a2j_jax import distributed
 from a2j_jax.config import Config, checked
 from a2j_jax.data import pipeline
-from a2j_jax.data.batch import Batch
+from a2j_jax.data.crops import Batch
 from a2j_jax.errors import UserError
 from a2j_jax.evaluation.evaluate import Frames, evaluate_batches, mean_pose, score_constant_pose
 from a2j_jax.evaluation.scores import Scores
 from a2j_jax.files import local_path
-from a2j_jax.inference.predict import make_predict_fn, place_variables
+from a2j_jax.inference.predictor import make_predict_fn, place_variables
 from a2j_jax.log import logger
 from a2j_jax.models.a2j import init_variables, variable_shapes
 from a2j_jax.runs import sharding

@@ -10,7 +10,7 @@ from flax import linen as nn
 from jax import lax
 
 from a2j_jax.data.augment import example_keys
-from a2j_jax.data.batch import Batch
+from a2j_jax.data.crops import Batch
 from a2j_jax.losses import Losses
 from a2j_jax.models.a2j import PoseNetwork
 from a2j_jax.models.anchors import Outputs

@@ -7,9 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from a2j_jax.models.a2j import PoseNetwork
+from a2j_jax.models.a2j import GlobalRegression, HeatMapFCN, PoseNetwork
 from a2j_jax.models.anchors import Heads, HeatMaps, PoseVector, decode, peaks
-from a2j_jax.models.baselines import GlobalRegression, HeatMapFCN
 from a2j_jax.models.layers import Deconv
 from tests import tiny
 

@@ -9,7 +9,7 @@ import jax
 import pytest
 
 from a2j_jax.data import pipeline
-from a2j_jax.data.batch import on_device
+from a2j_jax.data.crops import on_device
 from a2j_jax.errors import UserError
 from a2j_jax.runs.experiment import resolve
 from a2j_jax.tools.planning import (

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from a2j_jax.data.batch import DEVICE_KEYS
+from a2j_jax.data.crops import DEVICE_KEYS
 from a2j_jax.errors import Stopped, UserError
 from a2j_jax.evaluation.metrics import joint_errors
 from a2j_jax.runs.checkpoints import RunCheckpoints, load_variables
