@@ -58,21 +58,13 @@ def run(arguments: argparse.Namespace) -> int:
     expected = variable_shapes(model, track.crop_size)
     state_dict = read_state_dict(arguments.source)
     if arguments.imagenet:
-        trunk = imagenet_trunk(
-            state_dict, expected, backbone=model.backbone, source=arguments.source
-        )
+        trunk = imagenet_trunk(state_dict, expected, arguments.source)
         write_state_dict(arguments.out, trunk, arguments.overwrite)
         logger.info(
             f"{arguments.out}: {model.backbone} of ImageNet, {len(trunk)} tensors, no classifier"
         )
         return 0
-    variables = variables_from_official(
-        state_dict,
-        expected,
-        backbone=model.backbone,
-        joint_dims=track.joint_dims,
-        source=arguments.source,
-    )
+    variables = variables_from_official(state_dict, expected, source=arguments.source)
     save_variables(arguments.out, variables, config)
     logger.info(f"{arguments.out}: {track.name} checkpoint with {model.backbone}")
     return 0

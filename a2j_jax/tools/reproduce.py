@@ -42,7 +42,7 @@ from a2j_jax.track_files import find_track
 from a2j_jax.tracks import TrackSpec
 from a2j_jax.training.preemption import StopRequests, stopped
 from a2j_jax.training.run import run_experiment
-from a2j_jax.weights.convert import check_weights
+from a2j_jax.weights.convert import initial_variables
 
 BUDGETS = {
     "full": "the paper's network and schedule",
@@ -330,7 +330,7 @@ def unusable_weights(config: Config) -> str | None:
         )
     expected = variable_shapes(model, experiment.track.crop_size)
     try:
-        check_weights(source, expected, backbone=model.backbone, head_depth=config.model.head_depth)
+        initial_variables(source, expected, quiet=True)
     except UserError:
         return f"{source} does not fit a {model.backbone} of width {model.width}"
     return None

@@ -171,12 +171,7 @@ def official_forward_of(
       The official program's joints: row px, column px, depth in network units; in float32, as it computes.
     """
     network = OfficialA2J(model, crop_size)
-    tensors = official_from_variables(
-        variables,
-        backbone=model.backbone,
-        joint_dims=model.joint_dims,
-        head_depth=model.head_depth,
-    )
+    tensors = official_from_variables(variables)
     network.load_state_dict({name: torch.tensor(tensor) for name, tensor in tensors.items()})
     network.eval().to(device)
     torch.backends.cudnn.benchmark = True  # crops have one size: let it look for the fastest way

@@ -284,9 +284,7 @@ def _starting_point(experiment: Experiment) -> dict[str, Any]:
         return variables
     if run_and_step(source)[0].is_dir():
         return variables_from(source, variables)
-    return initial_variables(
-        source, variables, backbone=settings.backbone, head_depth=settings.head_depth
-    )
+    return initial_variables(source, variables)
 
 
 class Evaluator:

@@ -1,12 +1,13 @@
 """State dicts in the official or ImageNet naming <-> our variables, and the weights a run starts from.
 
-One table says which tensor of theirs is which of ours. The two differ in layout (OIHW against HWIO) and in the order of
+`entries` says which tensor of theirs is which of ours. The two differ in layout (OIHW against HWIO) and in the order of
 in-plane coordinates: the official offset head predicts (row, column), ours (u, v). Only this module and the readers of
 official predictions know about it. All mismatches are reported at once.
 """
 
+import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +16,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from a2j_jax.errors import UserError
 from a2j_jax.files import local_path
 from a2j_jax.log import logger
-from a2j_jax.models.resnet import ARCHITECTURES, Bottleneck
+from a2j_jax.models.anchors import ANCHORS_PER_CELL
 from a2j_jax.weights.formats import read_state_dict
 
 Transform = Callable[[np.ndarray], np.ndarray]
@@ -26,10 +27,23 @@ HEADS = {
     "offset_head": "regressionModel",
     "depth_head": "DepthRegressionModel",
 }
+# Our names of layers and of tensors, and PyTorch's.
+_LAYERS = (
+    (r"^(layer\d)_", r"\1."),
+    ("downsample_conv", "downsample.0"),
+    ("downsample_bn", "downsample.1"),
+)
+_TENSORS = {
+    "kernel": "weight",
+    "scale": "weight",
+    "bias": "bias",
+    "mean": "running_mean",
+    "var": "running_var",
+}
 
 
 class Entry(NamedTuple):
-    """One row of the table; `to_ours` and `to_theirs` are inverse to each other."""
+    """A tensor in both namings; `to_ours` and `to_theirs` are inverse to each other."""
 
     theirs: str
     ours: tuple[str, ...]  # path in the variables, "params" or "batch_stats" first
@@ -49,212 +63,79 @@ def _hwio_to_oihw(x: np.ndarray) -> np.ndarray:
     return x.transpose(3, 2, 0, 1)
 
 
-def _summed_stem(x: np.ndarray) -> np.ndarray:
-    return _oihw_to_hwio(x).sum(axis=2, keepdims=True)
-
-
-def _shared_out_stem(x: np.ndarray) -> np.ndarray:
-    return _hwio_to_oihw((x / STEM_CHANNELS).repeat(STEM_CHANNELS, axis=2))
-
-
 def _swap_row_column(x: np.ndarray) -> np.ndarray:
     """Exchange the last axis's neighboring pairs: (..., row, column, row, ...) <-> (..., u, v, u, ...)."""
     return x.reshape(*x.shape[:-1], -1, 2)[..., ::-1].reshape(x.shape)
 
 
-def _offset_kernel_to_ours(x: np.ndarray) -> np.ndarray:
-    return _swap_row_column(_oihw_to_hwio(x))
+def entries(variables: Mapping[str, Any], prefix: str = OFFICIAL_TRUNK_PREFIX) -> list[Entry]:
+    """The tensors that variables share with A2J in the official naming: the trunk, and heads of the same name.
 
-
-def _offset_kernel_to_theirs(x: np.ndarray) -> np.ndarray:
-    return _hwio_to_oihw(_swap_row_column(x))
-
-
-def _conv(theirs: str, *ours: str, bias: bool = False) -> Iterator[Entry]:
-    yield Entry(f"{theirs}.weight", ("params", *ours, "kernel"), _oihw_to_hwio, _hwio_to_oihw)
-    if bias:
-        yield Entry(f"{theirs}.bias", ("params", *ours, "bias"), _same, _same)
-
-
-def _batch_norm(theirs: str, *ours: str) -> Iterator[Entry]:
-    yield Entry(f"{theirs}.weight", ("params", *ours, "scale"), _same, _same)
-    yield Entry(f"{theirs}.bias", ("params", *ours, "bias"), _same, _same)
-    yield Entry(f"{theirs}.running_mean", ("batch_stats", *ours, "mean"), _same, _same)
-    yield Entry(f"{theirs}.running_var", ("batch_stats", *ours, "var"), _same, _same)
-
-
-def trunk_entries(
-    backbone: str, prefix: str = OFFICIAL_TRUNK_PREFIX, stem_channels: int = STEM_CHANNELS
-) -> Iterator[Entry]:
-    """Rows of the trunk; with `prefix=""` in the naming of torchvision's and timm's ImageNet files.
-
-    Our first convolution may have three input channels, or one: their sum, which makes the same of a depth image as the
-    three make of the image repeated.
+    Args:
+      variables: of any network of ours, or their shapes.
+      prefix: of the trunk; with "" its tensors have torchvision's and timm's names.
     """
-    block, counts = ARCHITECTURES[backbone]
-    convolutions = 3 if block is Bottleneck else 2
-    if stem_channels == STEM_CHANNELS:
-        yield from _conv(f"{prefix}conv1", "trunk", "conv1")
-    else:
-        stem = ("params", "trunk", "conv1", "kernel")
-        yield Entry(f"{prefix}conv1.weight", stem, _summed_stem, _shared_out_stem)
-    yield from _batch_norm(f"{prefix}bn1", "trunk", "bn1")
-    for stage, count in enumerate(counts, start=1):
-        for index in range(count):
-            theirs, ours = f"{prefix}layer{stage}.{index}", f"layer{stage}_{index}"
-            for i in range(1, convolutions + 1):
-                yield from _conv(f"{theirs}.conv{i}", "trunk", ours, f"conv{i}")
-                yield from _batch_norm(f"{theirs}.bn{i}", "trunk", ours, f"bn{i}")
-            if index == 0 and (stage > 1 or block is Bottleneck):
-                yield from _conv(f"{theirs}.downsample.0", "trunk", ours, "downsample_conv")
-                yield from _batch_norm(f"{theirs}.downsample.1", "trunk", ours, "downsample_bn")
+    found = []
+    for ours, x in flatten_dict(dict(variables)).items():
+        _, part, *layers, name = ours
+        if part != "trunk" and part not in HEADS:
+            continue
+        theirs = ".".join([*layers, _TENSORS[name]])
+        for pattern, replacement in _LAYERS:
+            theirs = re.sub(pattern, replacement, theirs)
+        theirs = prefix + theirs if part == "trunk" else f"{HEADS[part]}.{theirs}"
+        found.append(Entry(theirs, ours, *_transforms(part, layers, name, x.shape)))
+    return sorted(found, key=lambda entry: (entry.ours[-1] != "kernel", entry.theirs.lower()))
 
 
-def head_entries(ours: str, depth: int = 4) -> Iterator[Entry]:
-    """Rows of one head, "proposal_head", "offset_head" or "depth_head", with `depth` hidden convolutions."""
-    theirs = HEADS[ours]
-    for i in range(1, depth + 1):
-        yield from _conv(f"{theirs}.conv{i}", ours, f"conv{i}", bias=True)
-        yield from _batch_norm(f"{theirs}.bn{i}", ours, f"bn{i}")
-    if ours != "offset_head":
-        yield from _conv(f"{theirs}.output", ours, "output", bias=True)
-        return
-    weight, bias = (("params", ours, "output", name) for name in ("kernel", "bias"))
-    yield Entry(f"{theirs}.output.weight", weight, _offset_kernel_to_ours, _offset_kernel_to_theirs)
-    yield Entry(f"{theirs}.output.bias", bias, _swap_row_column, _swap_row_column)
-
-
-def official_entries(
-    backbone: str,
-    joint_dims: int = 3,
-    head_depth: int = 4,
-    heads: Iterable[str] | None = None,
-    stem_channels: int = STEM_CHANNELS,
-) -> list[Entry]:
-    """The whole table of an A2J network in the official naming, or of its trunk and some of its heads."""
-    if heads is None:
-        heads = ["proposal_head", "offset_head"] + (["depth_head"] if joint_dims == 3 else [])
-    rows = list(trunk_entries(backbone, stem_channels=stem_channels))
-    for head in heads:
-        rows.extend(head_entries(head, head_depth))
-    return rows
+def _transforms(
+    part: str, layers: list[str], name: str, shape: tuple[int, ...]
+) -> tuple[Transform, Transform]:
+    to_ours, to_theirs = (_oihw_to_hwio, _hwio_to_oihw) if name == "kernel" else (_same, _same)
+    if (part, layers) == ("offset_head", ["output"]):
+        return lambda x: _swap_row_column(to_ours(x)), lambda x: to_theirs(_swap_row_column(x))
+    if (part, layers, name) == ("trunk", ["conv1"], "kernel") and shape[2] != STEM_CHANNELS:
+        # One input channel: the sum of three makes the same of a depth image as they do of the image repeated.
+        return (
+            lambda x: to_ours(x).sum(axis=2, keepdims=True),
+            lambda x: to_theirs((x / STEM_CHANNELS).repeat(STEM_CHANNELS, axis=2)),
+        )
+    return to_ours, to_theirs
 
 
 # ImageNet's classifier, carried along unused by the official network, and PyTorch's step counters.
 CLASSIFIER = ("fc.", "Backbone.model.fc.")
 IGNORED_SUFFIX = "num_batches_tracked"
 _SHOWN = 3  # of a kind: one line should stay one line
-_ANCHORS_PER_CELL = 16
 
 
 def variables_from_official(
     state_dict: Mapping[str, np.ndarray],
     variables: Mapping[str, Any],
     *,
-    backbone: str,
-    joint_dims: int,
-    head_depth: int = 4,
     source: str = "state dict",
+    prefix: str = OFFICIAL_TRUNK_PREFIX,
 ) -> dict[str, Any]:
-    """Put an official A2J state dict into the shape of `variables`.
+    """Replace what `variables` share with A2J by an official state dict: all of an A2J network.
 
     Args:
       state_dict: tensors by official name, any float dtype.
       variables: freshly initialized variables of the model (or their shapes): what is expected.
-      backbone, joint_dims, head_depth: of that model.
       source: named in errors.
+      prefix: of the trunk's names in the state dict.
 
     Returns:
-      {"params": ..., "batch_stats": ...} of float arrays in the dtype of the state dict.
+      {"params": ..., "batch_stats": ...} of float arrays in the dtype of the state dict; what A2J does not have (the
+      heads of a baseline) stays as it is in `variables`.
 
     Raises:
       UserError: how many keys are missing, unexpected and misshapen, with the first of each, and what network
         the file looks like; or tensors that are not finite.
     """
-    channels = _stem_channels(variables)
-    entries = official_entries(backbone, joint_dims, head_depth, stem_channels=channels)
-    return _filled(state_dict, entries, variables, source)
-
-
-def parts_from_official(
-    state_dict: Mapping[str, np.ndarray],
-    variables: Mapping[str, Any],
-    *,
-    backbone: str,
-    head_depth: int = 4,
-    source: str = "state dict",
-) -> dict[str, Any]:
-    """Replace what `variables` share with an official A2J state dict: the trunk, and heads of the same name.
-
-    A network of Table 7 or 8 has fewer heads than A2J, or others: those stay as they are, and A2J's are left out.
-
-    Args, Raises: as `variables_from_official`; heads that both have must fit.
-    """
-    shared = [head for head in HEADS if head in variables["params"]]
-    others = tuple(f"{theirs}." for head, theirs in HEADS.items() if head not in shared)
-    channels = _stem_channels(variables)
-    entries = official_entries(
-        backbone, head_depth=head_depth, heads=shared, stem_channels=channels
-    )
-    wanted = {key: x for key, x in state_dict.items() if not key.startswith(others)}
-    return _filled(wanted, entries, variables, source)
-
-
-def load_imagenet_trunk(
-    state_dict: Mapping[str, np.ndarray],
-    variables: Mapping[str, Any],
-    *,
-    backbone: str,
-    source: str = "state dict",
-) -> dict[str, Any]:
-    """Replace the trunk of `variables` by an ImageNet ResNet in torchvision's or timm's naming.
-
-    Heads stay as they are; the ImageNet classifier is dropped. Raises `UserError` as `variables_from_official`.
-    """
-    entries = trunk_entries(backbone, prefix="", stem_channels=_stem_channels(variables))
-    return _filled(state_dict, entries, variables, source)
-
-
-def imagenet_trunk(
-    state_dict: Mapping[str, np.ndarray],
-    variables: Mapping[str, Any],
-    *,
-    backbone: str,
-    source: str = "state dict",
-) -> dict[str, np.ndarray]:
-    """The tensors of an ImageNet ResNet that a trunk starts from, in their own naming; arguments as above."""
-    load_imagenet_trunk(state_dict, variables, backbone=backbone, source=source)
-    return {key: np.ascontiguousarray(x) for key, x in state_dict.items() if not _is_ignored(key)}
-
-
-def official_from_variables(
-    variables: Mapping[str, Any], *, backbone: str, joint_dims: int, head_depth: int = 4
-) -> dict[str, np.ndarray]:
-    """Our variables as a state dict in the official naming; the inverse of `variables_from_official`."""
-    flat, channels = flatten_dict(dict(variables)), _stem_channels(variables)
-    return {
-        entry.theirs: np.ascontiguousarray(entry.to_theirs(np.asarray(flat[entry.ours])))
-        for entry in official_entries(backbone, joint_dims, head_depth, stem_channels=channels)
-    }
-
-
-def _stem_channels(variables: Mapping[str, Any]) -> int:
-    """Input channels of our first convolution, (7, 7, channels, features)."""
-    channels: int = variables["params"]["trunk"]["conv1"]["kernel"].shape[2]
-    return channels
-
-
-def _filled(
-    state_dict: Mapping[str, np.ndarray],
-    entries: Iterable[Entry],
-    variables: Mapping[str, Any],
-    source: str,
-) -> dict[str, Any]:
-    """`variables` with the tensors of all entries; errors as `variables_from_official`."""
     filled = flatten_dict(dict(variables))
     wrong: dict[str, list[str]] = {"missing": [], "unexpected": [], "misshapen": []}
     known: set[str] = set()
-    for entry in entries:
+    for entry in entries(variables, prefix):
         known.add(entry.theirs)
         if entry.theirs not in state_dict:
             wrong["missing"].append(entry.theirs)
@@ -285,6 +166,41 @@ def _filled(
     return unflatten_dict(filled)
 
 
+def load_imagenet_trunk(
+    state_dict: Mapping[str, np.ndarray], variables: Mapping[str, Any], source: str = "state dict"
+) -> dict[str, Any]:
+    """Replace the trunk of `variables` by an ImageNet ResNet in torchvision's or timm's naming.
+
+    Heads stay as they are; the ImageNet classifier is dropped. Raises `UserError` as `variables_from_official`.
+    """
+    trunk = {
+        kind: {part: x for part, x in tree.items() if part == "trunk"}
+        for kind, tree in variables.items()
+    }
+    loaded = variables_from_official(state_dict, trunk, source=source, prefix="")
+    return {kind: {**tree, **loaded[kind]} for kind, tree in variables.items()}
+
+
+def imagenet_trunk(
+    state_dict: Mapping[str, np.ndarray], variables: Mapping[str, Any], source: str = "state dict"
+) -> dict[str, np.ndarray]:
+    """The tensors of an ImageNet ResNet that a trunk starts from, in their own naming; arguments as above."""
+    load_imagenet_trunk(state_dict, variables, source)
+    return {key: np.ascontiguousarray(x) for key, x in state_dict.items() if not _is_ignored(key)}
+
+
+def official_from_variables(variables: Mapping[str, Any], **_: Any) -> dict[str, np.ndarray]:
+    """Our variables as a state dict in the official naming; the inverse of `variables_from_official`.
+
+    Keywords that describe the network (`backbone`, `joint_dims`, `head_depth`) are accepted and not needed.
+    """
+    flat = flatten_dict(dict(variables))
+    return {
+        entry.theirs: np.ascontiguousarray(entry.to_theirs(np.asarray(flat[entry.ours])))
+        for entry in entries(variables)
+    }
+
+
 def looks_like(state_dict: Mapping[str, np.ndarray]) -> str:
     """What network a state dict is of, in words, by its names and shapes; "" where that is unclear."""
     heads = f"{HEADS['proposal_head']}.output.weight"
@@ -302,7 +218,7 @@ def looks_like(state_dict: Mapping[str, np.ndarray]) -> str:
     if not prefix:
         return f"a {backbone} without A2J's heads"
     outputs = np.shape(state_dict[heads])[:1] or (0,)
-    joints, rest = divmod(outputs[0], _ANCHORS_PER_CELL)
+    joints, rest = divmod(outputs[0], ANCHORS_PER_CELL)
     if rest or not joints:
         return ""
     deep = any(key.startswith(HEADS["depth_head"]) for key in state_dict)
@@ -318,14 +234,16 @@ def _listed(items: list[str]) -> str:
 
 
 def initial_variables(
-    source: str, variables: dict[str, Any], *, backbone: str, head_depth: int
+    source: str, variables: dict[str, Any], *, quiet: bool = False
 ) -> dict[str, Any]:
     """Fill `variables` from a file, an A2J network or an ImageNet trunk by its names; logs what was taken and what not.
 
+    A network of Table 7 or 8 has fewer heads than A2J, or others: those stay as they are, and A2J's are left out.
+
     Args:
       source: `.pth`, `.safetensors` or `.npz`.
-      variables: freshly initialized {"params", "batch_stats"} of any network of ours.
-      backbone, head_depth: of that network.
+      variables: freshly initialized {"params", "batch_stats"} of any network of ours, or their shapes.
+      quiet: log nothing.
 
     Returns:
       The same tree: every tensor that the file has is its, float32, the others as they came.
@@ -333,22 +251,6 @@ def initial_variables(
     Raises:
       UserError: a file that cannot be read or does not fit.
     """
-    loaded, there, unused = _loaded(source, variables, backbone, head_depth)
-    names, taken = list(flatten_dict(variables, sep="/")), {"trunk", *there}
-    left = [name for name in names if name.split("/")[1] not in taken]
-    log_initialized(source, len(names) - len(left), left, unused)
-    return loaded
-
-
-def check_weights(source: str, variables: Any, *, backbone: str, head_depth: int) -> None:
-    """Raise what `initial_variables` would; variables may be shapes alone."""
-    _loaded(source, variables, backbone, head_depth)
-
-
-def _loaded(
-    source: str, variables: dict[str, Any], backbone: str, head_depth: int
-) -> tuple[dict[str, Any], list[str], list[str]]:
-    """Filled variables, A2J's heads that the file has, and the parts of the file that are not used."""
     if not local_path(source).exists():
         raise UserError(
             f"--config.model.init_from: weights file not found: {source}; docs/weights.md has the two commands "
@@ -356,16 +258,20 @@ def _loaded(
         )
     state_dict = read_state_dict(source)
     there = [h for h, theirs in HEADS.items() if any(k.startswith(theirs) for k in state_dict)]
-    if there:
-        loaded = parts_from_official(
-            state_dict, variables, backbone=backbone, head_depth=head_depth, source=source
-        )
-    else:
-        loaded = load_imagenet_trunk(state_dict, variables, backbone=backbone, source=source)
     unused = [head for head in there if head not in variables["params"]]
+    if there:
+        left_out = tuple(f"{HEADS[head]}." for head in unused)
+        wanted = {key: x for key, x in state_dict.items() if not key.startswith(left_out)}
+        loaded = variables_from_official(wanted, variables, source=source)
+    else:
+        loaded = load_imagenet_trunk(state_dict, variables, source)
     if any(key.startswith(CLASSIFIER) for key in state_dict):
         unused.append("ImageNet's classifier (fc)")
-    return loaded, there, unused
+    if not quiet:
+        names = list(flatten_dict(variables, sep="/"))
+        left = [name for name in names if name.split("/")[1] not in {"trunk", *there}]
+        log_initialized(source, len(names) - len(left), left, unused)
+    return loaded
 
 
 def log_initialized(source: str, taken: int, left: Iterable[str], unused: Iterable[str]) -> None:

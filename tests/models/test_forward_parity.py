@@ -35,7 +35,7 @@ def test_forward_equals_the_official_program(parity: Path, name: str, dims: int)
     images = recipe.images(int(golden["B"]), height, width)
     expected = jax.eval_shape(model.init, jax.random.key(0), images)
     tensors = recipe.state_dict(parity / NAMES[dims], joints)
-    variables = variables_from_official(tensors, expected, backbone="resnet50", joint_dims=dims)
+    variables = variables_from_official(tensors, expected)
 
     heads = jax.jit(model.apply)(variables, images)
     prediction = aggregate(heads, anchor_grid(height, width))

@@ -93,8 +93,6 @@ def test_joints_are_the_official_programs(
     variables = variables_from_official(
         recipe.state_dict(parity / names, joints),
         tiny.shapes(model),
-        backbone="resnet50",
-        joint_dims=joint_dims,
     )
     images = recipe.images(int(recorded["B"]), height, width)
     found = official_forward_of(model, variables, height)(np.asarray(images))

@@ -38,8 +38,6 @@ def four_steps(parity: Path, golden_file: str, dtype: type) -> Run:
     variables = variables_from_official(
         {name: t.astype(dtype) for name, t in tensors.items()},
         expected,
-        backbone="resnet50",
-        joint_dims=3,
     )
     objective = partial(
         a2j_losses, anchors=anchor_grid(96, 96), regression_weight=3.0, alpha=0.5, depth_term="l1"
