@@ -6,6 +6,7 @@ has them, and nothing is unpickled.
 
 import contextlib
 import io
+import itertools
 import math
 import warnings
 import zipfile
@@ -24,7 +25,6 @@ from a2j_jax.files import regular_file
 Array = npt.NDArray[Any]
 _LARGEST = 1 << 31  # bytes of one array, or of an archive's arrays together
 _RATIO = 1032  # the most that deflate can compress
-_BLOCK = 1 << 20
 _NPY = b"\x93NUMPY"
 _LONGEST_HEADER = 10_000  # bytes, as in NumPy
 _NPY_HEADERS = {
@@ -70,7 +70,7 @@ def read_npz(path: str | Path) -> dict[str, Array]:
     """
     path = regular_file(path, "an .npz archive of arrays")
     arrays: dict[str, Array] = {}
-    with _readable(path, "an .npz archive"), path.open("rb") as file:
+    with readable(path, "an .npz archive"), path.open("rb") as file:
         if file.read(6) == _NPY:
             raise ValueError("a single .npy array under another name")
         if not zipfile.is_zipfile(file):
@@ -120,6 +120,7 @@ _CLASSES = dict(enumerate(("f8", "f4", "i1", "u1", "i2", "u2", "i4", "u4", "i8",
 _MATRIX, _COMPRESSED = 14, 15  # types of elements
 _OPAQUE, _COMPLEX = 17, 8  # a class without a shape; a flag
 _MOST_DIMS = 32
+_MAT_HEAD = 3 * _LONGEST_HEADER  # bytes that flags, shape and name fit in
 
 
 def read_mat(path: str | Path, *names: str) -> Array:
@@ -157,7 +158,7 @@ def mat_arrays(path: str | Path, names: Container[str] | None = None) -> dict[st
     """
     path = regular_file(path, "a MATLAB file")
     arrays: dict[str, Array | None] = {}
-    with _readable(path, "a MATLAB file of version 5 to 7.2"), path.open("rb") as file:
+    with readable(path, "a MATLAB file of version 5 to 7.2"), path.open("rb") as file:
         order = _mat_byte_order(file.read(128), path)
         size = path.stat().st_size
         while (left := size - file.tell()) >= 8:
@@ -167,14 +168,12 @@ def mat_arrays(path: str | Path, names: Container[str] | None = None) -> dict[st
             if length > left - 8:
                 raise ValueError("truncated")
             end = file.tell() + length
-            element = _Element(file, length, kind == _COMPRESSED)
-            if kind == _COMPRESSED and _mat_tag(element, order)[0] != _MATRIX:
-                raise ValueError("damaged: not a variable")
-            name, values = _mat_variable(element, order, names)
+            variable = _Variable(file, length, kind == _COMPRESSED, order)
+            name = variable.name
             if name in arrays:
                 raise ValueError(f"{printable(name)} is there twice")
             if name:  # nameless ones are MATLAB's own
-                arrays[name] = values
+                arrays[name] = variable.values() if names is None or name in names else None
             file.seek(end)
         if left and any(file.read(left)):
             raise ValueError("truncated")
@@ -195,107 +194,84 @@ def _mat_byte_order(header: bytes, path: Path) -> str:
     return order
 
 
-class _Element:
-    """Reads the bytes of one variable, compressed or not, piece by piece."""
+class _Variable:
+    """A variable of a MATLAB file: parts of a type and data each, flags, shape, name and numbers, maybe compressed."""
 
-    def __init__(self, file: BinaryIO, size: int, compressed: bool) -> None:
-        self._file, self._left, self._packed = file, size, b""
-        self._inflate = zlib.decompressobj() if compressed else None
+    def __init__(self, file: BinaryIO, length: int, compressed: bool, order: str) -> None:
+        """Reads the name, which is empty for MATLAB's own variables; `length` is that of the data, from here."""
+        self._file, self._start, self._length = file, file.tell(), length
+        self._compressed, self._order = compressed, order
+        self.name = ""
+        parts = self._parts(self._contents(_MAT_HEAD))
+        kind, flags, _ = next(parts)
+        if kind != 6 or len(flags) != 8:
+            raise ValueError("damaged: flags of a variable")
+        word = int(np.frombuffer(flags, order + "u4")[0])
+        if word & 255 == _OPAQUE:
+            return
+        self._class = None if word >> 8 & _COMPLEX else _CLASSES.get(word & 255)
+        kind, sizes, _ = next(parts)
+        if kind not in (5, 6) or len(sizes) % 4 or not 8 <= len(sizes) <= 4 * _MOST_DIMS:
+            raise ValueError("damaged: shape of a variable")
+        self._shape = np.frombuffer(sizes, order + "i4").tolist()
+        kind, text, _ = next(parts)
+        if kind not in (1, 2, 16) or min(self._shape) < 0:
+            raise ValueError("damaged: name or shape of a variable")
+        self.name = bytes(text).decode("utf-8", "backslashreplace")
 
-    def take(self, count: int) -> bytearray:
-        """The next bytes; a ValueError where there are fewer."""
-        available = self._left + len(self._packed)
-        if count > min(_LARGEST, available if self._inflate is None else _RATIO * (available + 1)):
-            raise ValueError("damaged: a variable is larger than its data")
-        out = bytearray(count)
-        view, at = memoryview(out), 0
-        while at < count:
-            piece = self._more(count - at)
-            if not piece:
-                raise ValueError("damaged: a variable ends too early")
-            view[at : at + len(piece)] = piece
-            at += len(piece)
-        return out
-
-    def _more(self, count: int) -> bytes:
-        if self._inflate is None:
-            piece = self._file.read(min(count, self._left))
-            self._left -= len(piece)
-            return piece
-        while not self._inflate.eof:
-            if not self._packed:
-                self._packed = self._file.read(min(_BLOCK, self._left))
-                self._left -= len(self._packed)
-            piece = self._inflate.decompress(self._packed, count)
-            self._packed = self._inflate.unconsumed_tail
-            if piece or not (self._packed or self._left):
-                return piece
-        return b""
-
-    def finish(self, padding: float = 7) -> None:
-        """Verifies the checksum of compressed data, and that at most `padding` bytes follow; else a ValueError."""
-        rest = 0
-        while rest <= padding and (piece := self._more(_BLOCK)):
-            rest += len(piece)
-        if rest > padding or not (self._inflate is None or self._inflate.eof):
+    def values(self) -> Array | None:
+        """The numbers; None where they are not real. Either way the checksum of compressed data is verified."""
+        contents = self._contents(_LARGEST)
+        if self._class is None:
+            return None
+        *_, (kind, data, behind) = itertools.islice(self._parts(contents), 4)
+        stored, of_class = np.dtype(_STORED.get(kind, "V")), np.dtype(self._class)
+        if of_class.kind in "iu":
+            fits = stored.kind in "iu" and stored.itemsize <= of_class.itemsize
+        else:
+            fits = stored.itemsize <= min(of_class.itemsize, 4 if stored.kind in "iu" else 8)
+        size = math.prod(self._shape) * stored.itemsize
+        if stored.kind == "V" or not fits or len(data) != size:
+            raise ValueError(f"damaged: {printable(self.name)} does not have the data of its shape")
+        if behind > 7:  # more than padding
             raise ValueError("damaged: the data of a variable do not fit its size")
+        return np.frombuffer(data, self._order + stored.str[1:]).reshape(self._shape, order="F")
 
+    def _contents(self, most: int) -> memoryview:
+        """The first `most` bytes of the parts; with `_LARGEST` all, which must be complete."""
+        self._file.seek(self._start)
+        data = self._file.read(min(self._length, most))
+        if self._compressed:
+            inflate = zlib.decompressobj()
+            tag = inflate.decompress(data, 8)
+            kind, length = np.frombuffer(tag, self._order + "u4").tolist()
+            if kind != _MATRIX:
+                raise ValueError("damaged: not a variable")
+            if length > min(_LARGEST, _RATIO * (self._length + 1)):
+                raise ValueError("damaged: a variable is larger than its data")
+            data = inflate.decompress(inflate.unconsumed_tail, min(length + 8, most))
+            if most == _LARGEST and not inflate.eof:  # or its checksum is missing
+                raise ValueError("damaged: the data of a variable do not fit its size")
+        return memoryview(data)
 
-def _mat_variable(
-    element: _Element, order: str, names: Container[str] | None
-) -> tuple[str, Array | None]:
-    """Name and values of one variable; None as in `mat_arrays`."""
-    kind, flags = _mat_part(element, order)
-    if kind != 6 or len(flags) != 8:
-        raise ValueError("damaged: flags of a variable")
-    word = int(np.frombuffer(flags, order + "u4")[0])
-    if word & 255 == _OPAQUE:
-        return "", None
-    kind, sizes = _mat_part(element, order)
-    if kind not in (5, 6) or len(sizes) % 4 or not 8 <= len(sizes) <= 4 * _MOST_DIMS:
-        raise ValueError("damaged: shape of a variable")
-    shape = np.frombuffer(sizes, order + "i4").tolist()
-    kind, text = _mat_part(element, order)
-    if kind not in (1, 2, 16) or min(shape) < 0:
-        raise ValueError("damaged: name or shape of a variable")
-    name = text.decode("utf-8", "backslashreplace")
-    if names is not None and name not in names:
-        return name, None
-    if (word & 255) not in _CLASSES or word >> 8 & _COMPLEX:
-        element.finish(math.inf)
-        return name, None
-    kind, length, data = _mat_tag(element, order)
-    stored, of_class = np.dtype(_STORED.get(kind, "V")), np.dtype(_CLASSES[word & 255])
-    fits = stored.itemsize <= min(of_class.itemsize, 4 if stored.kind in "iu" else 8)
-    if of_class.kind in "iu":
-        fits = stored.kind in "iu" and stored.itemsize <= of_class.itemsize
-    if stored.kind == "V" or not fits or length != math.prod(shape) * stored.itemsize:
-        raise ValueError(f"damaged: {printable(name)} does not have the data of its shape")
-    data = element.take(length) if data is None else data
-    element.finish()
-    return name, np.frombuffer(data, order + stored.str[1:]).reshape(shape, order="F")
-
-
-def _mat_tag(element: _Element, order: str) -> tuple[int, int, bytearray | None]:
-    """Type and length of the next data, and the data themselves where they are short enough to be in the tag."""
-    head = element.take(8)
-    kind, length = np.frombuffer(head, order + "u4").tolist()
-    if kind >> 16 == 0:
-        return kind, length, None
-    if kind >> 16 > 4:
-        raise ValueError("damaged: tag of a variable")
-    return kind & 0xFFFF, kind >> 16, head[4 : 4 + (kind >> 16)]
-
-
-def _mat_part(element: _Element, order: str) -> tuple[int, bytearray]:
-    """Type and data of one part of a variable's header."""
-    kind, length, data = _mat_tag(element, order)
-    if data is None:
-        if length > _LONGEST_HEADER:
-            raise ValueError("damaged: header of a variable")
-        data = element.take(length)
-        element.take(-length % 8)
-    return kind, data
+    def _parts(self, contents: memoryview) -> Iterator[tuple[int, memoryview, int]]:
+        """Type and data of each part, and the number of bytes behind it; short data are within the tag."""
+        at = 0
+        while True:
+            tag = np.frombuffer(contents[at : at + 8], self._order + "u4").tolist()
+            if len(tag) < 2:
+                raise ValueError("damaged: a variable ends too early")
+            kind, length = tag
+            begin, after = at + 8, at + 8 + length + -length % 8
+            if short := kind >> 16:
+                kind, length, begin, after = kind & 0xFFFF, short, at + 4, at + 8
+            if short > 4:
+                raise ValueError("damaged: tag of a variable")
+            data = contents[begin : begin + length]
+            if len(data) < length:
+                raise ValueError("damaged: a variable ends too early")
+            yield kind, data, len(contents) - max(begin + length, at + 8)
+            at = after
 
 
 # --- HDF5
@@ -308,7 +284,7 @@ def open_hdf5(path: str | Path, **options: Any) -> h5py.File:
       UserError: missing, not HDF5, or truncated.
     """
     path = regular_file(path, "an HDF5 file")
-    with _readable(path, "an HDF5 file"):
+    with readable(path, "an HDF5 file"):
         return h5py.File(path, "r", **options)
 
 
@@ -319,7 +295,7 @@ def hdf5_dataset(file: h5py.File, key: str) -> h5py.Dataset | None:
       UserError: it leads to another place or file, is damaged, or declares more than the file can hold.
     """
     path = Path(file.filename)
-    with _readable(path, f"an HDF5 file with `{key}`"):
+    with readable(path, f"an HDF5 file with `{key}`"):
         link = file.get(key, getlink=True)
         if link is None:
             return None
@@ -348,14 +324,14 @@ def hdf5_array(data: h5py.Dataset, rows: Any = ()) -> Array:
       UserError: damaged, or larger than 2 GiB.
     """
     path = Path(data.file.filename)
-    with _readable(path, "an HDF5 file"):
+    with readable(path, "an HDF5 file"):
         if rows == () and data.nbytes > _LARGEST:
             raise ValueError(f"`{data.name}` is larger than 2 GiB")
         return np.asarray(data[rows])
 
 
 @contextlib.contextmanager
-def _readable(path: Path, expected: str) -> Iterator[None]:
+def readable(path: Path, expected: str) -> Iterator[None]:
     """Within, any exception of a reader means that the file is damaged or of another kind."""
     try:
         yield

@@ -10,7 +10,7 @@ import itertools
 import math
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -24,6 +24,14 @@ from a2j_jax.log import logger
 OnBadExample = Literal["fail", "skip"]
 
 _skipped: dict[str, int] = {}  # logged message -> number of examples; each is logged once a process
+
+
+class _Unreadable(UserError):
+    """A record or shard cannot be read, with its place and the reason; it costs this many examples of the split."""
+
+    def __init__(self, what: str, examples: int, fix: str) -> None:
+        self.what, self.examples = what, examples
+        super().__init__(f"{what}; {fix}")
 
 
 class Examples:
@@ -43,6 +51,10 @@ class Examples:
           UserError: a file is missing, with "fail".
         """
         self._folder = Path(builder.data_path)
+        self._fix = (
+            f"delete {self._folder} and build it again, or skip unreadable examples: "
+            "--on_bad_example=skip"
+        )
         self._split = split
         self._skip = on_bad_example == "skip"
         self._shards = builder.info.splits[split].file_instructions
@@ -50,7 +62,7 @@ class Examples:
         self._stored = builder.as_data_source(split=split)
         for shard in self._shards:
             if not self._skip and not Path(shard.filename).is_file():
-                raise UserError(f"{shard.filename} is missing; {self._fix()}")
+                raise UserError(f"{shard.filename} is missing; {self._fix}")
 
     def __len__(self) -> int:
         """Number of examples, readable or not."""
@@ -62,23 +74,27 @@ class Examples:
         Raises:
           UserError: it cannot be read; with either `on_bad_example`.
         """
-        found = self._find(row)
-        if isinstance(found, _Fault):
-            raise UserError(f"{found.what}; {self._fix()}") from found.error
-        return found
+        try:
+            example: Example = self._stored[row]
+            return example
+        except MemoryError:
+            raise
+        except Exception as error:  # array_record, protobuf and the decoders raise many kinds
+            raise self._unreadable(row, error) from error
 
     def get(self, row: int) -> Example | None:
         """The example at a position; None, with a log line the first time, where it cannot be read."""
-        found = self._find(row)
-        if not isinstance(found, _Fault):
-            return found
-        if found.what not in _skipped:
-            _skipped[found.what] = found.examples
-            skipped = sum(_skipped.values())
-            logger.warning(
-                f"skipped: {found.what} ({skipped:,} skipped so far)", extra={"everywhere": True}
-            )
-        return None
+        try:
+            return self[row]
+        except _Unreadable as error:
+            if error.what not in _skipped:
+                _skipped[error.what] = error.examples
+                skipped = sum(_skipped.values())
+                logger.warning(
+                    f"skipped: {error.what} ({skipped:,} skipped so far)",
+                    extra={"everywhere": True},
+                )
+            return None
 
     def read(self, rows: Iterable[int]) -> tuple[list[Example], NDArray[np.bool_]]:
         """The examples at these positions.
@@ -114,50 +130,23 @@ class Examples:
             f"delete {self._folder} and build it again"
         )
 
-    def _find(self, row: int) -> "Example | _Fault":
-        try:
-            example: Example = self._stored[row]
-            return example
-        except MemoryError:
-            raise
-        except Exception as error:  # array_record, protobuf and the decoders raise many kinds
-            return self._fault(row, error)
-
-    def _fault(self, row: int, error: Exception) -> "_Fault":
+    def _unreadable(self, row: int, error: Exception) -> _Unreadable:
         """Describes a row's place, whether its record or the entire shard cannot be read, and why."""
         number = bisect.bisect_right(self._ends, row)
         shard, end = self._shards[number], self._ends[number]
         first = end - shard.take  # position in the split of the shard's first example
-        lines = str(error).strip().splitlines() or [type(error).__name__]
+        path, whole = Path(shard.filename), True
+        if not path.is_file():
+            reason = "the file is missing"
+        # A file without its index opens as one without records.
+        elif not array_record_module.ArrayRecordReader(str(path)).num_records():
+            reason = f"the file ({path.stat().st_size:,} bytes) is cut off, or damaged at its end"
+        else:
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            reason, whole = f"cannot be read: {lines[0][:160]}", False
         records, rows = f"record {shard.skip + row - first}", f"example {row}"
-        reason = f"cannot be read: {lines[0][:160]}"
-        whole = _whole_shard(Path(shard.filename))
         if whole:
             records = f"records {shard.skip} to {shard.skip + shard.take - 1}"
-            rows, reason = f"examples {first} to {end - 1}", whole
-        what = f"{shard.filename}, {records} ({rows} of split {self._split!r}): {reason}"
-        return _Fault(what, shard.take if whole else 1, error)
-
-    def _fix(self) -> str:
-        return (
-            f"delete {self._folder} and build it again, or skip unreadable examples: "
-            "--on_bad_example=skip"
-        )
-
-
-def _whole_shard(path: Path) -> str:
-    """Why no record of a shard can be read; empty where some can."""
-    if not path.is_file():
-        return "the file is missing"
-    # A file without its index opens as one without records.
-    if not array_record_module.ArrayRecordReader(str(path)).num_records():
-        return f"the file ({path.stat().st_size:,} bytes) is cut off, or damaged at its end"
-    return ""
-
-
-class _Fault(NamedTuple):
-    """An unreadable record or shard."""
-
-    what: str  # with its place and the reason
-    examples: int  # how many of the split are lost
-    error: Exception
+            rows = f"examples {first} to {end - 1}"
+        what = f"{path}, {records} ({rows} of split {self._split!r}): {reason}"
+        return _Unreadable(what, shard.take if whole else 1, self._fix)

@@ -262,19 +262,16 @@ def _newest(data_dir: str | Path, track: TrackSpec) -> tfds.core.DatasetBuilder:
         "canvas": (track.canvas_size, track.canvas_size),
         "joints_uvd": (track.num_joints, track.joint_dims),
     }
-    builders = sorted((_builder(folder) for folder in folders), key=lambda found: found.version)
-    shapes = [
-        {n: tuple(b.info.features[n].shape) for n in expected if n in b.info.features}
-        for b in builders
-    ]
-    if expected in shapes:
-        return next(b for b, s in zip(builders[::-1], shapes[::-1], strict=True) if s == expected)
-    found_shapes = "; ".join(
-        f"{b.data_path}: {_listed(s)}" for b, s in zip(builders, shapes, strict=True)
-    )
+    found_shapes = []
+    for builder in sorted(map(_builder, folders), key=lambda found: found.version)[::-1]:
+        features = builder.info.features
+        shapes = {name: tuple(features[name].shape) for name in expected if name in features}
+        if shapes == expected:
+            return builder
+        found_shapes.append(f"{builder.data_path}: {_listed(shapes)}")
     raise UserError(
         f"examples do not fit track {track.name!r} at crop size {track.crop_size}: expected {_listed(expected)}; "
-        f"found {found_shapes}; {_how_to_build(data_dir, track)}"
+        f"found {'; '.join(found_shapes[::-1])}; {_how_to_build(data_dir, track)}"
     )
 
 

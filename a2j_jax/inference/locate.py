@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
 from a2j_jax.errors import UserError
-from a2j_jax.geometry import Camera, Float64, uvd_to_xyz, xyz_to_uvd
+from a2j_jax.geometry import Camera, Float64, clip_box, uvd_to_xyz, xyz_to_uvd
 from a2j_jax.tracks import TrackSpec
 
 BoolArray = NDArray[np.bool_]
@@ -100,11 +100,10 @@ def thin_out(
     return View(thin, u.astype(np.float64), v.astype(np.float64), stride)
 
 
-def points(view: View, mask: BoolArray, camera: Camera) -> Float64:
-    """Camera coordinates (n, 3) mm of the readings of a mask, in its row-major order."""
-    rows, columns = np.nonzero(mask)
-    uvd = np.stack([view.columns[columns], view.rows[rows], view.depth[rows, columns]], axis=1)
-    return uvd_to_xyz(uvd, camera)
+def points(view: View, camera: Camera) -> Float64:
+    """Camera coordinates (h, w, 3) mm of a view's readings."""
+    u, v = np.meshgrid(view.columns, view.rows)
+    return uvd_to_xyz(np.stack([u, v, view.depth], axis=-1), camera)
 
 
 def cut_at_jumps(depth: NDArray[np.float32], mask: BoolArray, jump: float) -> BoolArray:
@@ -266,7 +265,7 @@ def hand_center(
     if not view.depth.any():
         raise UserError("no depth reading" + (" inside the box" if box_px is not None else ""))
     arm = _arm(view, camera)
-    xyz = points(view, arm, camera)
+    xyz = points(view, camera)[arm]
     if box_px is None:
         xyz = xyz[_hand_end(xyz, arm)]
     center = np.average(xyz, axis=0, weights=xyz[:, 2] ** 2)
@@ -425,10 +424,9 @@ def person_box(
     mask = view.depth > 0
     core: BoolArray | None = None
     if near_uvd is not None and camera is not None:
-        off = np.abs(_offset_mm(view, near_uvd, camera))
-        reach = np.array([_PERSON_REACH_XY_MM, _PERSON_REACH_XY_MM, _PERSON_REACH_MM])
-        mask &= np.all(off < reach[:, None, None], axis=0)
-        core = np.all(off < _PERSON_CORE_MM, axis=0)
+        off = np.abs(points(view, camera) - uvd_to_xyz(near_uvd, camera))
+        mask &= np.all(off < [_PERSON_REACH_XY_MM, _PERSON_REACH_XY_MM, _PERSON_REACH_MM], axis=-1)
+        core = np.all(off < _PERSON_CORE_MM, axis=-1)
     if not mask.any():
         raise UserError("no depth reading" + (" near the given center" if core is not None else ""))
     # The opening removes single readings, which noise leaves of a wall.
@@ -438,16 +436,7 @@ def person_box(
     half = (view.stride - 1) / 2 + margin_px
     low = view.columns[columns.min()] - half, view.rows[rows.min()] - half
     high = view.columns[columns.max()] + half, view.rows[rows.max()] + half
-    last = np.array([depth.shape[1] - 1, depth.shape[0] - 1], np.float64)
-    return np.clip(np.array([*low, *high], np.float64), 0.0, [*last, *last])
-
-
-def _offset_mm(view: View, near_uvd: ArrayLike, camera: Camera) -> Float64:
-    """(3, h, w) mm: offsets of a view's readings from a point."""
-    u, v, d = np.asarray(near_uvd, np.float64)
-    x = (view.columns - camera.u0) / camera.fx * view.depth - (u - camera.u0) / camera.fx * d
-    y = ((view.rows - camera.v0) / camera.fy)[:, None] * view.depth
-    return np.stack([x, y - (v - camera.v0) / camera.fy * d, view.depth - d])
+    return clip_box([*low, *high], (depth.shape[1], depth.shape[0]))
 
 
 def _main_piece(

@@ -64,9 +64,8 @@ class PoseNetwork(nn.Module):
             self.axis_name,
             name="trunk",
         )
-        features: Features = trunk(
-            images if self.dtype is None else images.astype(self.dtype), train
-        )
+        images = images if self.dtype is None else images.astype(self.dtype)
+        features: Features = trunk(images, train)
         return features
 
 
@@ -96,18 +95,11 @@ class AnchorHead(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        conv = partial(Conv, size=3, use_bias=True, kernel_init=xavier_normal)
         for index in range(1, self.depth + 1):
-            x = Conv(
-                self.features, 3, use_bias=True, kernel_init=xavier_normal, name=f"conv{index}"
-            )(x)
+            x = conv(self.features, name=f"conv{index}")(x)
             x = nn.relu(BatchNorm(self.axis_name, name=f"bn{index}")(x, train))
-        x = Conv(
-            ANCHORS_PER_CELL * self.outputs,
-            3,
-            use_bias=True,
-            kernel_init=xavier_normal,
-            name="output",
-        )(x)
+        x = conv(ANCHORS_PER_CELL * self.outputs, name="output")(x)
         return x.reshape(x.shape[0], -1, self.outputs)
 
 
@@ -195,13 +187,9 @@ class HeatMapFCN(PoseNetwork):
             x = Deconv(self.deconv_features, name=f"deconv{index}")(x)
             x = nn.relu(BatchNorm(self.axis_name, name=f"deconv_bn{index}")(x, train))
         # As published: small weights, so that training starts from empty maps.
-        x = Conv(
-            self.num_joints * (self.joint_dims - 1),
-            1,
-            use_bias=True,
-            kernel_init=nn.initializers.normal(0.001),
-            name="output",
-        )(x)
+        small = nn.initializers.normal(0.001)
+        channels = self.num_joints * (self.joint_dims - 1)
+        x = Conv(channels, 1, use_bias=True, kernel_init=small, name="output")(x)
         maps = at_least_float32(x)
         if self.joint_dims == 2:
             return HeatMaps(maps, None)

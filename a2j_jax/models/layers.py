@@ -7,6 +7,7 @@ float64 in the parity test.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -47,26 +48,6 @@ def conv2d(images: jax.Array, kernel: jax.Array, stride: int = 1, dilation: int 
     )
 
 
-def deconv2d(images: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Transposed convolution of stride 2 and padding 1, as PyTorch's `ConvTranspose2d(4, 2, 1)`.
-
-    Args:
-      images: (B, H, W, Cin).
-      kernel: (4, 4, Cin, Cout), of the dtype of `images`.
-
-    Returns:
-      (B, 2 H, 2 W, Cout).
-    """
-    return lax.conv_general_dilated(
-        images,
-        kernel[::-1, ::-1],
-        window_strides=(1, 1),
-        padding=((2, 2), (2, 2)),
-        lhs_dilation=(2, 2),
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-    )
-
-
 def max_pool_3x3_stride_2(images: jax.Array) -> jax.Array:
     """The maximum of every 3x3 window with stride 2 and padding 1.
 
@@ -102,16 +83,6 @@ kaiming_normal_fan_out = nn.initializers.variance_scaling(2.0, "fan_out", "norma
 xavier_normal = nn.initializers.xavier_normal()
 
 
-def uniform_fan_in_bias(fan_in: int) -> Initializer:
-    """PyTorch's default bias of a convolution: U(-b, b) with b = 1 / sqrt(fan_in)."""
-    bound = fan_in**-0.5
-
-    def init(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> jax.Array:
-        return jax.random.uniform(key, shape, dtype, -bound, bound)
-
-    return init
-
-
 class Conv(nn.Module):
     """A square convolution with symmetric padding; (B, H, W, Cin) -> (B, H/stride, W/stride, features)."""
 
@@ -128,8 +99,9 @@ class Conv(nn.Module):
         kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
         y = conv2d(x, kernel.astype(x.dtype), self.stride, self.dilation)
         if self.use_bias:
-            fan_in = self.size**2 * x.shape[-1]
-            bias = self.param("bias", uniform_fan_in_bias(fan_in), (self.features,), jnp.float32)
+            bound = (self.size**2 * x.shape[-1]) ** -0.5  # PyTorch's: 1 / sqrt(fan-in)
+            uniform = partial(jax.random.uniform, minval=-bound, maxval=bound)
+            bias = self.param("bias", uniform, (self.features,), jnp.float32)
             y = y + bias.astype(x.dtype)
         return y
 
@@ -203,7 +175,10 @@ def batch_moments(x: jax.Array, axis_name: str | None) -> tuple[jax.Array, jax.A
 
 
 class Deconv(nn.Module):
-    """A 4x4 transposed convolution of stride 2 without bias: (B, H, W, Cin) -> (B, 2 H, 2 W, features)."""
+    """Transposed convolution, as PyTorch's `ConvTranspose2d(4, 2, 1)` without bias.
+
+    (B, H, W, Cin) -> (B, 2 H, 2 W, features).
+    """
 
     features: int
 
@@ -211,4 +186,11 @@ class Deconv(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         shape = (4, 4, x.shape[-1], self.features)
         kernel = self.param("kernel", nn.initializers.normal(0.001), shape, jnp.float32)
-        return deconv2d(x, kernel.astype(x.dtype))
+        return lax.conv_general_dilated(
+            x,
+            kernel[::-1, ::-1].astype(x.dtype),
+            window_strides=(1, 1),
+            padding=((2, 2), (2, 2)),
+            lhs_dilation=(2, 2),
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        )

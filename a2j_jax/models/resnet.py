@@ -3,19 +3,12 @@
 Residual stages are numbered 1 to 4, as in the official state dict (`layer1` .. `layer4`).
 """
 
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 from flax import linen as nn
 
 from a2j_jax.models.layers import BatchNorm, Conv, DepthStem, max_pool_3x3_stride_2
-
-
-class Architecture(NamedTuple):
-    """The block of a ResNet, and its number in each of the four stages."""
-
-    block: type["BasicBlock"] | type["Bottleneck"]
-    blocks: tuple[int, int, int, int]
 
 
 class Features(NamedTuple):
@@ -25,13 +18,13 @@ class Features(NamedTuple):
     regression: jax.Array  # (B, H/s, W/s, C4): stage 4 at output stride s, read by all other heads
 
 
-class BasicBlock(nn.Module):
-    """Two 3x3 convolutions around a shortcut (ResNet-18 and -34): (B, H, W, C) -> (B, H/s, W/s, planes).
+class _Block(nn.Module):
+    """Convolutions around a shortcut: (B, H, W, C) -> (B, H/s, W/s, expansion * planes).
 
     Attributes:
-      planes: channels of both convolutions.
-      stride: s, of the first one; output sides are rounded up.
-      dilation: of the second one.
+      planes: channels of the convolutions; the last one has `expansion` times as many.
+      stride: s, of the first 3x3; output sides are rounded up.
+      dilation: of the last 3x3.
       axis_name: mapped axis over which batch statistics are shared.
     """
 
@@ -39,7 +32,18 @@ class BasicBlock(nn.Module):
     stride: int = 1
     dilation: int = 1
     axis_name: str | None = None
-    expansion = 1
+    expansion: ClassVar[int] = 1
+
+    def with_shortcut(self, x: jax.Array, y: jax.Array, train: bool) -> jax.Array:
+        """Y plus x, which is projected where the block changes the shape."""
+        if self.stride != 1 or x.shape[-1] != y.shape[-1]:
+            x = Conv(y.shape[-1], 1, self.stride, name="downsample_conv")(x)
+            x = BatchNorm(self.axis_name, name="downsample_bn")(x, train)
+        return nn.relu(y + x)
+
+
+class BasicBlock(_Block):
+    """Two 3x3 convolutions (ResNet-18 and -34)."""
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
@@ -48,24 +52,13 @@ class BasicBlock(nn.Module):
         # Only the second convolution is dilated, as in the official code.
         y = Conv(self.planes, 3, dilation=self.dilation, name="conv2")(y)
         y = BatchNorm(self.axis_name, name="bn2")(y, train)
-        return nn.relu(y + _shortcut(x, y, self.stride, self.axis_name, train))
+        return self.with_shortcut(x, y, train)
 
 
-class Bottleneck(nn.Module):
-    """1x1, 3x3, 1x1 convolutions around a shortcut (ResNet-50): (B, H, W, C) -> (B, H/s, W/s, 4 planes).
+class Bottleneck(_Block):
+    """1x1, 3x3 and 1x1 convolutions (ResNet-50)."""
 
-    Attributes:
-      planes: channels of the first two convolutions; the last one has four times as many.
-      stride: s, of the 3x3; output sides are rounded up.
-      dilation: of the 3x3.
-      axis_name: mapped axis over which batch statistics are shared.
-    """
-
-    planes: int
-    stride: int = 1
-    dilation: int = 1
-    axis_name: str | None = None
-    expansion = 4
+    expansion: ClassVar[int] = 4
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
@@ -75,17 +68,14 @@ class Bottleneck(nn.Module):
         y = nn.relu(BatchNorm(self.axis_name, name="bn2")(y, train))
         y = Conv(self.planes * self.expansion, 1, name="conv3")(y)
         y = BatchNorm(self.axis_name, name="bn3")(y, train)
-        return nn.relu(y + _shortcut(x, y, self.stride, self.axis_name, train))
+        return self.with_shortcut(x, y, train)
 
 
-def _shortcut(
-    x: jax.Array, y: jax.Array, stride: int, axis_name: str | None, train: bool
-) -> jax.Array:
-    """Identity, or a projection where the block changes the shape; call it in a block's compact method."""
-    if stride == 1 and x.shape[-1] == y.shape[-1]:
-        return x
-    x = Conv(y.shape[-1], 1, stride, name="downsample_conv")(x)
-    return BatchNorm(axis_name, name="downsample_bn")(x, train)
+class Architecture(NamedTuple):
+    """The block of a ResNet, and its number in each of the four stages."""
+
+    block: type[BasicBlock] | type[Bottleneck]
+    blocks: tuple[int, int, int, int]
 
 
 ARCHITECTURES: dict[str, Architecture] = {

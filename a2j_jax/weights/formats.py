@@ -13,7 +13,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from a2j_jax.data.array_files import read_npz
+from a2j_jax.data.array_files import read_npz, readable
 from a2j_jax.errors import UserError, printable
 from a2j_jax.files import MARK, check_output, local_path, regular_file, replacing
 
@@ -48,15 +48,8 @@ def read_state_dict(path: str | Path) -> dict[str, np.ndarray]:
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
         raise UserError(f"{path}: unknown kind of weights file; expected one of {known}")
-    try:
+    with readable(path, path.suffix):
         tensors = reader(path)
-    except UserError:
-        raise
-    except _UNREADABLE as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(
-            f"{path}: cannot be read as {path.suffix} ({reason}); is it complete?"
-        ) from error
     if not tensors:
         raise UserError(f"{path}: holds no tensors at all; expected the weights of a network")
     named = {_WRAPPERS.sub("", name): tensor for name, tensor in tensors.items()}
@@ -159,7 +152,6 @@ _DAMAGED = (
     *(UnpicklingError, RuntimeError, ValueError, TypeError, AttributeError),  # of PyTorch
     *(zipfile.BadZipFile, zlib.error, NotImplementedError),  # of a damaged archive
 )
-_UNREADABLE = (OSError, ValueError, EOFError, KeyError, NotImplementedError, SafetensorError)
 _READERS: dict[str, Callable[[Path], dict[str, np.ndarray]]] = {
     ".safetensors": load_file,
     ".npz": read_npz,
