@@ -138,6 +138,11 @@ class TrackSpec:
         """K."""
         return len(self.skeleton)
 
+    @property
+    def error_unit(self) -> str:
+        """Unit of errors: mm in space, or px of the frame on a 2D track."""
+        return "mm" if self.joint_dims == 3 else "px"
+
 
 _HAND_AUGMENTATION = AugmentSpec(180.0, (0.5, 1.5), 5, 0.5, 1.0)
 _BODY_AUGMENTATION = AugmentSpec(45.0, (0.8, 1.2), 15, 0.5, 0.2)

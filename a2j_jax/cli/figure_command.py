@@ -1,8 +1,9 @@
 """Draw a figure of the paper from trained checkpoints, and write down the numbers in it."""
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from a2j_jax.cli.arguments import (
     add_data_arguments,
@@ -16,6 +17,7 @@ from a2j_jax.errors import UserError
 from a2j_jax.files import check_output, regular_file
 
 if TYPE_CHECKING:
+    from a2j_jax.evaluation.scores import Scores
     from a2j_jax.figures.page import Figure
 
 EXAMPLES = """\
@@ -37,8 +39,6 @@ _SHOWS = {
     6: "informative anchors without and with the surrounding loss",
     7: "success curves and errors per joint, several methods side by side",
 }
-
-_OF_VOTES = ("joints", "frames", "split", "data_dir", "min_weight")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -120,22 +120,24 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _drawn(arguments: argparse.Namespace) -> "Figure":
-    from a2j_jax.figures.anchor_figures import figure_1, figure_3, figure_6
+    from a2j_jax.figures import anchor_figures
+    from a2j_jax.figures.votes import Choice
 
-    number = int(arguments.number)
+    number, command = int(arguments.number), arguments.command_line
     if number == 7:
         return _figure_7(arguments)
-    names = ["split", "data_dir"] if number == 3 else _OF_VOTES
-    options: dict[str, Any] = {name: getattr(arguments, name) for name in names}
-    options["command"] = arguments.command_line
-    if number == 6:
-        return figure_6(arguments.checkpoint, arguments.without, **options)
-    draw = figure_1 if number == 1 else figure_3
-    return draw(arguments.checkpoint, **options)
+    checkpoint, data = arguments.checkpoint, (arguments.split, arguments.data_dir)
+    if number == 3:
+        return anchor_figures.figure_3(checkpoint, *data, command)
+    choice = Choice(arguments.joints, arguments.frames, *data, arguments.min_weight)
+    if number == 1:
+        return anchor_figures.figure_1(checkpoint, choice, command)
+    return anchor_figures.figure_6(checkpoint, arguments.without, choice, command)
 
 
 def _figure_7(arguments: argparse.Namespace) -> "Figure":
-    from a2j_jax.figures.curves import figure_7, score_checkpoints, score_predictions
+    from a2j_jax.evaluation.compare import compared_files
+    from a2j_jax.figures.curves import figure_7, score_checkpoints
     from a2j_jax.track_files import find_track
 
     checkpoints = named_files(arguments.checkpoint, "--checkpoint")
@@ -152,14 +154,21 @@ def _figure_7(arguments: argparse.Namespace) -> "Figure":
             raise UserError(
                 "--labels and --track go with --predictions alone, without --checkpoint"
             )
-        scores = score_checkpoints(checkpoints, predictions, **data)
+        scores: Mapping[str, Scores] = score_checkpoints(checkpoints, predictions, **data)
     elif predictions and arguments.track:
-        track = find_track(arguments.track)
-        scores = score_predictions(predictions, track, labels=arguments.labels, **data)
+        track, labels = find_track(arguments.track), arguments.labels
+        if labels:
+            data["data_dir"] = None
+        elif not arguments.data_dir:
+            raise UserError(
+                "--predictions need --labels, --data_dir or --checkpoint to be scored by"
+            )
+        scores = compared_files(predictions, track, labels=labels, **data)[0].scores
     else:
         raise UserError("figure 7 needs --checkpoint, or --predictions and --track")
-    track_name = next(iter(scores.values())).track
-    told = f"track {track_name}" + ("" if arguments.labels else f", split {arguments.split}")
+    told = f"track {next(iter(scores.values())).track}" + (
+        "" if arguments.labels else f", split {arguments.split}"
+    )
     return figure_7(scores, told=told, command=arguments.command_line)
 
 

@@ -232,7 +232,7 @@ def score_errors(
         protocol = score_pdj(errors, np.asarray(labels_uvd, np.float64)[..., :2], spec)
     return Scores(
         track=spec.name,
-        unit="mm" if spec.joint_dims == 3 else "px",
+        unit=spec.error_unit,
         frames=len(errors),
         mean_error=metrics.mean_error(errors),
         per_joint=tuple(metrics.per_joint_error(errors).tolist()),

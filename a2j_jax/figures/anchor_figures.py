@@ -12,23 +12,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from a2j_jax import pictures
 from a2j_jax.errors import UserError, in_words
 from a2j_jax.evaluation.plots import example_tile
-from a2j_jax.figures.page import Caption, Figure, draw_legend, legend_height, new_page
+from a2j_jax.figures.page import Figure, new_page
 from a2j_jax.figures.votes import (
+    Choice,
     FrameVotes,
     JointVotes,
     evenly_spaced,
     example_name,
-    frame_votes,
-    joint_numbers,
-    mean_of_known,
     restore_anchors,
+    votes_on_same_frames,
 )
-from a2j_jax.log import logger
 from a2j_jax.models.anchors import (
     ANCHOR_POSITIONS,
     ANCHOR_SPACING_PX,
@@ -47,18 +44,13 @@ CELL_COLOR = OFFSET_COLOR
 _SHOWN_WEIGHTS = (0.02, 0.1, 0.4)  # in the legend
 _POINTS_AT_FULL_WEIGHT = 420.0  # area of the mark of an anchor that has all of the weight, points²
 _LONGEST_NAME = 34  # letters above a tile
-_MARGIN, _ABOVE = 0.06, 0.36  # inches: around a tile, and above it for two lines of text
+_TITLE = 0.36  # inches above a tile, for two lines of text
 _ARROW: dict[str, Any] = {"arrowstyle": "<->", "linewidth": 1.2, "shrinkA": 0, "shrinkB": 0}
 _AROUND_PX = 10.0  # of the crop, shown around the enlarged cell of figure 3
 HOW_TO_TRAIN_WITHOUT = (
     "figure 6 compares --checkpoint, trained with the surrounding loss, and --without, trained without it: "
     "a2j train --config table7/no_surrounding_loss, or any config with --config.loss.surrounding=false"
 )
-
-
-def error_unit(track: TrackSpec) -> str:
-    """Unit of errors: mm in space, or px of the frame on a 2D track."""
-    return "mm" if track.joint_dims == 3 else "px"
 
 
 def draw_votes(
@@ -76,37 +68,16 @@ def draw_votes(
     size = np.shape(frame.tile.depth)[0]
     pictures.draw_depth(axes, frame.tile.depth, frame.tile.far)
     spacing = 72 * side * ANCHOR_SPACING_PX / size  # points between two anchors
-    axes.scatter(
-        *anchor_grid(size, size).T,
-        s=(0.16 * spacing) ** 2,
-        c="0.45",
-        linewidths=0,
-        rasterized=True,  # thousands of them in every crop would make an SVG of megabytes
-    )
+    # As pixels: thousands of them in every crop would make an SVG of megabytes.
+    dots = {"s": (0.16 * spacing) ** 2, "c": "0.45", "linewidths": 0, "rasterized": True}
+    axes.scatter(*anchor_grid(size, size).T, **dots)
     # Light ones on top of heavy ones.
-    axes.scatter(
-        *joint.anchor_uv.T,
-        s=_POINTS_AT_FULL_WEIGHT * joint.weight,
-        c=ANCHOR_COLOR,
-        edgecolors="white",
-        linewidths=0.6,
-        zorder=3,
-    )
-    axes.quiver(
-        *joint.anchor_uv.T,
-        *joint.offset_uv.T,
-        angles="xy",
-        units="inches",
-        scale_units="xy",
-        scale=1,
-        width=0.011,
-        headwidth=4.5,
-        headlength=5,
-        headaxislength=4.5,
-        minlength=0.5,
-        color=OFFSET_COLOR,
-        zorder=4,
-    )
+    anchors = {"c": ANCHOR_COLOR, "edgecolors": "white", "linewidths": 0.6, "zorder": 3}
+    axes.scatter(*joint.anchor_uv.T, s=_POINTS_AT_FULL_WEIGHT * joint.weight, **anchors)
+    in_px = {"angles": "xy", "scale_units": "xy", "scale": 1, "units": "inches", "width": 0.011}
+    head = {"headwidth": 4.5, "headlength": 5, "headaxislength": 4.5, "minlength": 0.5}
+    arrows = {"color": OFFSET_COLOR, "zorder": 4, **in_px, **head}
+    axes.quiver(*joint.anchor_uv.T, *joint.offset_uv.T, **arrows)
     if mean_anchor:
         style = {"marker": "D", "s": 60, "facecolors": MEAN_COLOR, "edgecolors": "white"}
         axes.scatter(*joint.mean_anchor_uv, linewidths=0.8, zorder=6, **style)
@@ -130,9 +101,13 @@ def draw_idea(shown: Sequence[FrameVotes], track: TrackSpec, text: str, command:
       track: of the frames.
       text, command: of the caption.
     """
-    columns, unit = 1 + len(shown[0].joints), error_unit(track)
-    figure, grid, side = _grid(len(shown), columns, 2.3, text, command, mean_anchor=False)
-    for (first, *others), frame in zip(grid, shown, strict=True):
+    rows, columns, unit, side = len(shown), 1 + len(shown[0].joints), track.error_unit, 2.3
+    page = columns * side, rows * (side + _TITLE)
+    figure = new_page(*page, text, command, _legend(mean_anchor=False))
+    figure.get_layout_engine().set(w_pad=0.06, h_pad=0.06)
+    for (first, *others), frame in zip(
+        figure.subplots(rows, columns, squeeze=False), shown, strict=True
+    ):
         error = "" if frame.error is None else f"mean error {frame.error:.1f} {unit}"
         _titles(first, frame.name, error)
         pictures.draw_tile(first, frame.tile, track.skeleton)
@@ -152,118 +127,87 @@ def draw_pairs(shown: Mapping[str, Sequence[FrameVotes]], text: str, command: st
       shown: "without" and "with" the loss → frames, the same with the same joints.
       text, command: of the caption.
     """
-    frames = list(zip(*shown.values(), strict=True))
-    columns = len(shown) * len(frames[0][0].joints)
-    figure, grid, side = _grid(len(frames), columns, 1.98, text, command, mean_anchor=True)
-    for row, same_frame in zip(grid, frames, strict=True):
-        for number, (kind, frame) in enumerate(zip(shown, same_frame, strict=True)):
-            for axes, joint in zip(row[number :: len(shown)], frame.joints, strict=True):
-                box, width = axes.get_position(), figure.get_size_inches()[0]
-                axes.set_position(box.translated((0.04 - 0.08 * number) / width, 0))  # a pair
+    rows, joints, side = len(shown["with"]), len(shown["with"][0].joints), 1.98
+    page = len(shown) * joints * side, rows * (side + _TITLE)
+    figure = new_page(*page, text, command, _legend(mean_anchor=True))
+    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.06, wspace=0)
+    for number, pair in enumerate(figure.subfigures(1, joints, squeeze=False, wspace=0.04).flat):
+        grid = pair.subplots(rows, len(shown), squeeze=False)
+        for column, (kind, frames) in enumerate(shown.items()):
+            for axes, frame in zip(grid[:, column], frames, strict=True):
+                joint = frame.joints[number]
+                name = "" if column else f"{in_words(joint.joint)}, {frame.name}"
                 mean = joint.surround_px
-                name = "" if number else f"{in_words(joint.joint)}, {frame.name}"
                 told = "" if mean is None else f": {mean:.1f} px off"
                 _titles(axes, name, f"{kind} the loss{told}")
                 draw_votes(axes, frame, joint, side, mean_anchor=True)
     return figure
 
 
-def _grid(
-    rows: int, columns: int, tile: float, text: str, command: str, *, mean_anchor: bool
-) -> tuple[Any, NDArray[Any], float]:
-    """A figure of tiles with a legend above them and a caption below; its axes, and their side in inches."""
-    marks, width = list(_legend(mean_anchor)), columns * tile
-    caption = Caption(text, command, width)
-    head = legend_height(len(marks), width)
-    figure, axes = pictures.tile_grid(rows, columns, tile, _MARGIN, _ABOVE, head, caption.height)
-    caption.draw(figure)
-    draw_legend(figure, marks)
-    return figure, axes, tile - 2 * _MARGIN
-
-
 def _titles(axes: Any, name: str, told: str) -> None:
     """Two lines above a tile: a name in bold, and a number or two."""
     if len(name) > _LONGEST_NAME:  # a path, which differs at its end
         name = "…" + name[1 - _LONGEST_NAME :]
-    for text, above, style in (
-        (name, 14, {"fontsize": 8, "fontweight": "bold"}),
-        (told, 4, {"fontsize": 7.5, "color": "0.25"}),
-    ):
-        axes.annotate(
-            text, (0, 1), (0, above), xycoords="axes fraction", textcoords="offset points", **style
-        )
+    axes.set_title(f"{name}\n", x=0, ha="left", pad=4, fontsize=8, fontweight="bold")
+    axes.set_title(told, loc="left", pad=4, fontsize=7.5, color="0.25")
 
 
-def _legend(mean_anchor: bool) -> Iterator[Any]:
+def _legend(mean_anchor: bool) -> list[Any]:
     from matplotlib.lines import Line2D
 
-    def mark(marker: str, label: str, size: float, **style: Any) -> Any:
+    def mark(
+        marker: str, label: str, size: float, color: str, edge: str, width: float = 1.0
+    ) -> Any:
+        style: dict[str, Any] = {"color": color, "markeredgecolor": edge, "markeredgewidth": width}
         return Line2D([], [], linestyle="", marker=marker, markersize=size, label=label, **style)
 
-    for weight in _SHOWN_WEIGHTS:
-        size = math.sqrt(_POINTS_AT_FULL_WEIGHT * weight)
-        yield mark("o", f"weight {weight:g}", size, color=ANCHOR_COLOR, markeredgecolor="white")
-    yield mark(r"$\rightarrow$", "its offset", 13, color=OFFSET_COLOR, markeredgewidth=0)
-    if mean_anchor:
-        yield mark("D", "mean anchor", 7.5, color=MEAN_COLOR, markeredgecolor="white")
-    yield mark("x", "predicted joint", 5.5, color="black", markeredgewidth=1.2)
-    yield mark("o", "label", 6, color="none", markeredgecolor="black", markeredgewidth=1.2)
+    weights = [
+        mark("o", f"weight {x:g}", math.sqrt(_POINTS_AT_FULL_WEIGHT * x), ANCHOR_COLOR, "white")
+        for x in _SHOWN_WEIGHTS
+    ]
+    return [
+        *weights,
+        mark(r"$\rightarrow$", "its offset", 13, OFFSET_COLOR, OFFSET_COLOR, 0),
+        *[mark("D", "mean anchor", 7.5, MEAN_COLOR, "white")] * mean_anchor,
+        mark("x", "predicted joint", 5.5, "black", "black", 1.2),
+        mark("o", "label", 6, "none", "black", 1.2),
+    ]
 
 
-def figure_1(
-    checkpoint: str | Path,
-    *,
-    joints: Sequence[str] | None,
-    frames: int,
-    split: str,
-    data_dir: str | Path | None,
-    min_weight: float,
-    command: str,
-) -> Figure:
+def figure_1(checkpoint: str | Path, choice: Choice, command: str) -> Figure:
     """The main idea: informative anchors of a few joints, with their offsets, one row per frame.
 
     Args:
       checkpoint: a run or a converted checkpoint, with proposals; its best step.
-      joints: names; None: see `joint_numbers`.
-      frames: how many, evenly spaced over the split.
-      split, data_dir: of the data set; None: the one trained on.
-      min_weight: of an informative anchor.
+      choice: of frames, joints and anchors.
       command: for the caption.
 
     Raises:
       UserError: no checkpoint, no data, no such joint, anchors without weights, or no matplotlib.
     """
     restored = restore_anchors(checkpoint)
-    shown = _look({checkpoint: restored}, joints, frames, split, data_dir, min_weight)[checkpoint]
+    shown = votes_on_same_frames({checkpoint: restored}, choice)[checkpoint]
     caption = (
         f"Figure 1. Of all anchors of a crop (gray dots, every {ANCHOR_SPACING_PX:g} px) those with a weight over "
-        f"{min_weight:g} for a joint are marked, their area in proportion to it; an arrow is an anchor's offset, and "
-        "ends where the anchor predicts the joint. The prediction is the weighted average of the votes of all anchors. "
-        "First column: all joints, predictions in color over labels in black. "
-        f"{checkpoint}, step {restored.step}; {_frames_told(len(shown), split)}."
+        f"{choice.min_weight:g} for a joint are marked, their area in proportion to it; an arrow is an anchor's "
+        "offset, and ends where the anchor predicts the joint. The prediction is the weighted average of the votes of "
+        "all anchors. First column: all joints, predictions in color over labels in black. "
+        f"{checkpoint}, step {restored.step}; {_frames_told(len(shown), choice.split)}."
     )
-    found = _contents(checkpoint, restored, split, min_weight, shown)
+    found = _contents(checkpoint, restored, choice, shown)
     drawing = draw_idea(shown, restored.track, caption, command)
     return Figure(drawing, {"figure": 1, "command": command, **found}, list(_rows(found)))
 
 
 def figure_6(
-    checkpoint: str | Path,
-    without: str | Path | None,
-    *,
-    joints: Sequence[str] | None,
-    frames: int,
-    split: str,
-    data_dir: str | Path | None,
-    min_weight: float,
-    command: str,
+    checkpoint: str | Path, without: str | Path | None, choice: Choice, command: str
 ) -> Figure:
     """Informative anchors of two networks side by side, trained without and with the surrounding loss.
 
     Args:
       checkpoint: trained with it.
       without: trained without it, on the same track at the same crop size; None: see `row_without`.
-      joints, frames, split, data_dir, min_weight, command: as in `figure_1`; the data is `checkpoint`'s.
+      choice, command: as in `figure_1`; the data is `checkpoint`'s.
 
     Raises:
       UserError: as `figure_1`; or a checkpoint of the other kind, or of another track or crop size.
@@ -272,17 +216,16 @@ def figure_6(
     if without is None:
         raise UserError(HOW_TO_TRAIN_WITHOUT)
     networks = {folder: restore_anchors(folder) for folder in (checkpoint, without)}
-    one, other = networks[checkpoint], networks[without]
-    _check_pair(one, other, checkpoint, without)
-    shown = _look(networks, joints, frames, split, data_dir, min_weight)
-    found, means = {}, {}
+    _check_pair(networks, checkpoint, without)
+    votes = votes_on_same_frames(networks, choice)
+    shown, found, means = {}, {}, {}
     for kind, folder in (("without", without), ("with", checkpoint)):
-        votes = shown[folder]
-        means[kind] = mean_of_known([joint.surround_px for f in votes for joint in f.joints])
-        found[kind] = {
-            **_contents(folder, networks[folder], split, min_weight, votes),
-            "mean_anchor_to_label_px": means[kind],
-        }
+        shown[kind] = votes[folder]
+        distances = [joint.surround_px for frame in votes[folder] for joint in frame.joints]
+        known = [distance for distance in distances if distance is not None]
+        means[kind] = float(np.mean(known)) if known else None
+        found[kind] = _contents(folder, networks[folder], choice, votes[folder])
+        found[kind]["mean_anchor_to_label_px"] = means[kind]
     left = ""
     if None not in means.values():
         left = (
@@ -290,34 +233,14 @@ def figure_6(
             f"loss, {means['with']:.1f} px with it)"
         )
     caption = (
-        f"Figure 6. Anchors with a weight over {min_weight:g} (area in proportion to it) and their offsets, without "
-        "and with the surrounding loss, on the same frames. The loss draws the weighted mean of all anchors "
-        f"(diamond) to the joint{left}. Without: {without}, step {other.step}; with: "
-        f"{checkpoint}, step {one.step}; {_frames_told(len(shown[checkpoint]), split)}."
+        f"Figure 6. Anchors with a weight over {choice.min_weight:g} (area in proportion to it) and their offsets, "
+        "without and with the surrounding loss, on the same frames. The loss draws the weighted mean of all anchors "
+        f"(diamond) to the joint{left}. Without: {without}, step {networks[without].step}; with: {checkpoint}, step "
+        f"{networks[checkpoint].step}; {_frames_told(len(shown['with']), choice.split)}."
     )
     rows = [{"surrounding_loss": kind, **row} for kind in found for row in _rows(found[kind])]
-    pairs = {"without": shown[without], "with": shown[checkpoint]}
     contents = {"figure": 6, "command": command, **found}
-    return Figure(draw_pairs(pairs, caption, command), contents, rows)
-
-
-def _look(
-    networks: Mapping[str | Path, Restored],
-    joints: Sequence[str] | None,
-    frames: int,
-    split: str,
-    data_dir: str | Path | None,
-    min_weight: float,
-) -> dict[str | Path, list[FrameVotes]]:
-    """Each network's votes on the same frames, by its folder; arguments as in `figure_1`."""
-    first = next(iter(networks.values()))
-    numbers = joint_numbers(joints, first.track.skeleton)
-    examples = evenly_spaced(data_dir or first.config.data.dir, first.track, split, frames)
-    found = {}
-    for folder, restored in networks.items():
-        logger.info(f"{folder}, step {restored.step}: looking at anchors, frames: {len(examples)}")
-        found[folder] = frame_votes(restored, examples, numbers, min_weight)
-    return found
+    return Figure(draw_pairs(shown, caption, command), contents, rows)
 
 
 def row_without(checkpoint: str | Path) -> Path | None:
@@ -333,9 +256,10 @@ def row_without(checkpoint: str | Path) -> Path | None:
 
 
 def _check_pair(
-    one: Restored, other: Restored, checkpoint: str | Path, without: str | Path
+    networks: Mapping[str | Path, Restored], checkpoint: str | Path, without: str | Path
 ) -> None:
-    """Checks that `one` was trained with the surrounding loss, `other` without it, and both on the same crops."""
+    """Checks that one was trained with the surrounding loss, one without it, and both on the same crops."""
+    one, other = networks[checkpoint], networks[without]
     has, lacks = one.config.loss.surrounding, not other.config.loss.surrounding
     if not (has or lacks):
         raise UserError(
@@ -362,45 +286,25 @@ def _frames_told(count: int, split: str) -> str:
 
 
 def _contents(
-    checkpoint: str | Path,
-    restored: Restored,
-    split: str,
-    min_weight: float,
-    shown: Sequence[FrameVotes],
+    checkpoint: str | Path, restored: Restored, choice: Choice, shown: Sequence[FrameVotes]
 ) -> dict[str, Any]:
     """Everything that is drawn but depth, as JSON; uv in px of the crop, errors in mm or px as their keys say."""
-    unit = error_unit(restored.track)
+    unit = restored.track.error_unit
     return {
         "checkpoint": str(checkpoint),
         "step": restored.step,
         "track": restored.track.name,
-        "split": split,
+        "split": choice.split,
         "crop_size_px": restored.track.crop_size,
-        "min_weight": min_weight,
+        "min_weight": choice.min_weight,
         "frames": [
             {
                 "frame": frame.name,
                 "position": frame.position,
                 f"mean_error_{unit}": frame.error,
-                "joints": [_joint_json(joint, unit) for joint in frame.joints],
+                "joints": [joint.to_json(unit) for joint in frame.joints],
             }
             for frame in shown
-        ],
-    }
-
-
-def _joint_json(joint: JointVotes, unit: str) -> dict[str, Any]:
-    anchors = zip(joint.anchor_uv, joint.weight, joint.offset_uv, strict=True)
-    return {
-        "joint": joint.joint,
-        "predicted_uv": joint.predicted_uv.tolist(),
-        "label_uv": None if joint.label_uv is None else joint.label_uv.tolist(),
-        f"error_{unit}": joint.error,
-        "weight_of_these_anchors": float(joint.weight.sum()),
-        "mean_anchor_uv": joint.mean_anchor_uv.tolist(),
-        "anchors": [
-            {"uv": uv.tolist(), "weight": float(weight), "offset_uv": offset.tolist()}
-            for uv, weight, offset in anchors
         ],
     }
 
@@ -417,7 +321,7 @@ def _rows(contents: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def figure_3(
-    checkpoint: str | Path, *, split: str, data_dir: str | Path | None, command: str
+    checkpoint: str | Path, split: str, data_dir: str | Path | None, command: str
 ) -> Figure:
     """The anchor grid over a real crop, and one cell of the feature map enlarged.
 
@@ -434,7 +338,7 @@ def figure_3(
     examples = evenly_spaced(data_dir or config.data.dir, track, split, 1)
     ((position, example),) = examples.items()
     name, size = example_name(example), track.crop_size
-    anchors, cell = anchor_grid(size, size), middle_cell(size)
+    anchors, cell = anchor_grid(size, size).tolist(), middle_cell(size)
     caption = (
         f"Figure 3. Anchors stand every S = {ANCHOR_SPACING_PX:g} px on the crop of {size} × {size} px, "
         f"{ANCHORS_PER_CELL} in each cell of the feature map, whose stride is {STRIDE}: "
@@ -454,16 +358,12 @@ def figure_3(
         "anchor_spacing_px": ANCHOR_SPACING_PX,
         "anchors_per_cell": ANCHORS_PER_CELL,
         "highlighted_cell": {"column": cell, "row": cell},
-        "anchors_uv": anchors.tolist(),
+        "anchors_uv": anchors,
     }
+    columns = "anchor_u", "anchor_v", "cell_column", "cell_row"
     table = [
-        {
-            "anchor_u": u,
-            "anchor_v": v,
-            "cell_column": int(u // STRIDE),
-            "cell_row": int(v // STRIDE),
-        }
-        for u, v in anchors.tolist()
+        dict(zip(columns, (u, v, int(u // STRIDE), int(v // STRIDE)), strict=True))
+        for u, v in anchors
     ]
     drawing = draw_grid(example_tile(example, track), caption, command)
     return Figure(drawing, contents, table)
@@ -487,33 +387,31 @@ def draw_grid(tile: Tile, text: str, command: str) -> Any:
     figure = new_page(2 * side + 1.25, side + 0.8, text, command)
     figure.get_layout_engine().set(w_pad=0.2, h_pad=0.1, wspace=0.1)
     crop, enlarged = figure.subplots(1, 2)
-    low, shown = middle_cell(size) * STRIDE - 0.5, STRIDE + 2 * _AROUND_PX
-    _draw_anchors(crop, tile, low, size / side)
-    _draw_anchors(enlarged, tile, low, shown / side)
-    crop.set_title(
-        "The crop, its anchors, and the cells of the feature map",
-        loc="left", fontsize=8, fontweight="bold",
-    )  # fmt: skip
-    enlarged.set_title(
-        f"One cell: {ANCHORS_PER_CELL} anchors", loc="left", fontsize=8, fontweight="bold"
-    )
-    enlarged.set_xlim(low - _AROUND_PX, low - _AROUND_PX + shown)
-    enlarged.set_ylim(low - _AROUND_PX + shown, low - _AROUND_PX)
+    low = middle_cell(size) * STRIDE - 0.5
+    first, last = low - _AROUND_PX, low + STRIDE + _AROUND_PX
+    for axes, shown, title in (
+        (crop, size, "The crop, its anchors, and the cells of the feature map"),
+        (enlarged, last - first, f"One cell: {ANCHORS_PER_CELL} anchors"),
+    ):
+        _draw_anchors(axes, tile, low, shown / side)
+        axes.set_title(title, loc="left", fontsize=8, fontweight="bold")
+    enlarged.set(xlim=(first, last), ylim=(last, first))
+    dashes: dict[str, Any] = {
+        "color": CELL_COLOR,
+        "linewidth": 0.8,
+        "linestyle": "--",
+        "in_layout": False,
+    }
     for corner, at in ((low, 1.0), (low + STRIDE, 0.0)):
-        joined = ConnectionPatch(
-            (low + STRIDE, corner), (0.0, at), crop.transData, enlarged.transAxes,
-            color=CELL_COLOR, linewidth=0.8, linestyle="--",
-        )  # fmt: skip
-        joined.set_in_layout(False)
-        figure.add_artist(joined)
-    first, second = (low + 0.5 + ANCHOR_POSITIONS[k] for k in (1, 2))
+        ends = (low + STRIDE, corner), (0.0, at), crop.transData, enlarged.transAxes
+        figure.add_artist(ConnectionPatch(*ends, **dashes))
+    one, other = (low + 0.5 + ANCHOR_POSITIONS[k] for k in (1, 2))
     _dimension(enlarged, low, low + STRIDE, low + STRIDE + 2.2, f"{STRIDE} px", CELL_COLOR, "top")
     _dimension(
-        enlarged, first, second, low - 2.2, f"S = {ANCHOR_SPACING_PX:g} px", ANCHOR_COLOR, "bottom"
+        enlarged, one, other, low - 2.2, f"S = {ANCHOR_SPACING_PX:g} px", ANCHOR_COLOR, "bottom"
     )
-    for u in (first, second):
-        end = low + 0.5 + ANCHOR_POSITIONS[0]
-        enlarged.plot([u, u], [low - 2.8, end], color=ANCHOR_COLOR, linewidth=0.8)
+    top = low + 0.5 + ANCHOR_POSITIONS[0]
+    enlarged.vlines([one, other], low - 2.8, top, color=ANCHOR_COLOR, linewidth=0.8)
     crop.set_xlabel(f"{size} px, {size // STRIDE} cells", fontsize=9, color="0.2", labelpad=12)
     crop.annotate(
         "", (0, -0.03), (1, -0.03), xycoords="axes fraction", textcoords="axes fraction",
@@ -529,21 +427,18 @@ def _draw_anchors(axes: Any, tile: Tile, low: float, px_per_inch: float) -> None
     size = np.shape(tile.depth)[0]
     pictures.draw_depth(axes, tile.depth, tile.far)
     # Pixel centers have integer coordinates.
-    edges = [cell * STRIDE - 0.5 for cell in range(1, size // STRIDE)]
+    edges = np.arange(1, size // STRIDE) * STRIDE - 0.5
     for color, width in (("white", 1.6), ("0.4", 0.6)):  # all halos first: none over another's line
-        for edge in edges:
-            axes.axhline(edge, color=color, linewidth=width)
-            axes.axvline(edge, color=color, linewidth=width)
+        for lines in (axes.hlines, axes.vlines):
+            lines(edges, -0.5, size - 0.5, color=color, linewidth=width)
     anchors = anchor_grid(size, size)
     diameter = min(0.3 * 72 * ANCHOR_SPACING_PX / px_per_inch, 11.0)  # points
     style = {"s": diameter**2, "edgecolors": "white", "linewidths": 0.08 * diameter}
     inside = ((anchors > low) & (anchors < low + STRIDE)).all(-1)
     axes.scatter(*anchors[~inside].T, c="0.4", **style)
     axes.scatter(*anchors[inside].T, c=ANCHOR_COLOR, zorder=3, **style)
-    corner = low, low
-    axes.add_patch(
-        Rectangle(corner, STRIDE, STRIDE, fill=False, edgecolor=CELL_COLOR, linewidth=2.0, zorder=4)
-    )
+    cell: dict[str, Any] = {"fill": False, "edgecolor": CELL_COLOR, "linewidth": 2.0, "zorder": 4}
+    axes.add_patch(Rectangle((low, low), STRIDE, STRIDE, **cell))
 
 
 def _dimension(

@@ -1,6 +1,6 @@
 """Figure 7: success curves and the errors of joints, of several methods on the same frames."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from a2j_jax.errors import UserError
 from a2j_jax.evaluation import metrics
-from a2j_jax.evaluation.compare import compared_files, score_files
+from a2j_jax.evaluation.compare import score_files
 from a2j_jax.evaluation.evaluate import (
     Frames,
     record_of_frames,
@@ -28,7 +28,6 @@ from a2j_jax.evaluation.published import published_table
 from a2j_jax.evaluation.scores import CURVE_LIMIT, Scores, marked
 from a2j_jax.figures.page import Figure, new_page
 from a2j_jax.runs.load import restore
-from a2j_jax.tracks import TrackSpec
 
 _PAPER = "A2J in the paper"
 _BY: tuple[metrics.FrameError, ...] = ("worst", "mean")
@@ -65,7 +64,7 @@ def figure_7(scores: Mapping[str, Scores], *, told: str, command: str) -> Figure
         "paper": paper and {row.method: dict(row.values) for row in paper.rows},
     }
     shown = marked(scores)
-    return Figure(_draw(shown, caption, command), contents, list(_rows(shown)))
+    return Figure(_draw(shown, caption, command), contents, _rows(shown))
 
 
 def score_checkpoints(
@@ -97,58 +96,31 @@ def score_checkpoints(
         )
         raise UserError(f"{told}: figure 7 compares methods on the same frames")
     scores: dict[str, Scores] = {}
-    compared: Frames | None = None
+    everyone: list[Frames] = []
     for name, restored in found.items():
-        where = data_dir or restored.config.data.dir
+        where, track = data_dir or restored.config.data.dir, restored.track
         joints, frames = predict_split(restored, SplitToScore(where, split))
-        compared = frames if compared is None else compared
-        if not _same_frames(frames, compared):
+        everyone.append(frames)
+        if not _same_frames(frames, everyone[0]):
             raise UserError(
                 f"the data set of {checkpoints[name]} has {len(frames.index):,} frames in split {split!r}, that of "
-                f"{next(iter(checkpoints.values()))} {len(compared.index):,} others: figure 7 compares methods on "
+                f"{next(iter(checkpoints.values()))} {len(everyone[0].index):,} others: figure 7 compares methods on "
                 "the same frames; name them by --data_dir"
             )
-        found_here = score_frames(joints.joints_uvd, frames, restored.track)
-        scores[name] = with_origin(found_here, where, restored.track, split)
-    assert compared is not None, "at least one checkpoint"
+        errors = score_frames(joints.joints_uvd, frames, track)
+        scores[name] = with_origin(errors, where, track, split)
     if not predictions:
         return scores
     where = data_dir or next(iter(found.values())).config.data.dir
-    track = restored.track
-    record = record_of_frames(where, track)
-    files = score_files(predictions, track, compared, record, split=split)
-    if any(one.frames < len(compared.index) for one in files.scores.values()):
+    files = score_files(
+        predictions, track, everyone[0], record_of_frames(where, track), split=split
+    )
+    if any(one.frames < len(everyone[0].index) for one in files.scores.values()):
         raise UserError(
-            f"{', '.join(map(str, predictions.values()))}: not of all {len(compared.index):,} frames of the "
+            f"{', '.join(map(str, predictions.values()))}: not of all {len(everyone[0].index):,} frames of the "
             "checkpoints: figure 7 compares methods on the same frames"
         )
     return scores | dict(files.scores)
-
-
-def score_predictions(
-    predictions: Mapping[str, str | Path],
-    track: TrackSpec,
-    *,
-    labels: str | Path | None,
-    data_dir: str | Path | None,
-    split: str,
-) -> dict[str, Scores]:
-    """Score files of predictions against a file of labels, or else against a data set's.
-
-    Args:
-      predictions: name → a file of `read_joints`.
-      track: of all of them.
-      labels: a file of `read_joints`; None: the data set's labels.
-      data_dir, split: of the data set; not read where there is a file of labels.
-
-    Raises:
-      UserError: neither labels nor data set, or files that do not fit them.
-    """
-    if labels is None and data_dir is None:
-        raise UserError("--predictions need --labels, --data_dir or --checkpoint to be scored by")
-    where = None if labels is not None else data_dir
-    found, _ = compared_files(predictions, track, labels=labels, data_dir=where, split=split)
-    return dict(found.scores)
 
 
 def _same_frames(one: Frames, other: Frames) -> bool:
@@ -170,27 +142,22 @@ def _curves(scores: Mapping[str, Scores], by: metrics.FrameError) -> dict[str, A
     return {"thresholds": thresholds.tolist(), "fraction_of_frames": rates}
 
 
-def _rows(scores: Mapping[str, Scores]) -> Iterator[dict[str, Any]]:
+def _rows(scores: Mapping[str, Scores]) -> list[dict[str, Any]]:
     """A row per point of a curve and per bar: `at` a threshold, or of a joint."""
+    rows: list[tuple[str, str, Any, float]] = []
     for by in _BY:
         curves = _curves(scores, by)
         for name, rates in curves["fraction_of_frames"].items():
-            for threshold, rate in zip(curves["thresholds"], rates, strict=True):
-                yield {
-                    "method": name,
-                    "what": f"success_{by}_joint",
-                    "at": threshold,
-                    "value": rate,
-                }
+            points = zip(curves["thresholds"], rates, strict=True)
+            rows += [(name, f"success_{by}_joint", at, rate) for at, rate in points]
     for name, one in scores.items():
-        what = f"error_{one.unit}"
-        for joint, error in zip(one.joint_names, one.per_joint, strict=True):
-            yield {"method": name, "what": what, "at": joint, "value": error}
-        yield {"method": name, "what": what, "at": "mean", "value": one.mean_error}
+        bars = zip((*one.joint_names, "mean"), (*one.per_joint, one.mean_error), strict=True)
+        rows += [(name, f"error_{one.unit}", joint, error) for joint, error in bars]
     paper = published_table(next(iter(scores.values())).track)
     for key, value in paper.rows[-1].values.items() if paper is not None else ():
-        what, at = ("error_mm", "mean") if key == "mean_error_mm" else ("published", key)
-        yield {"method": _PAPER, "what": what, "at": at, "value": value}
+        what = ("error_mm", "mean") if key == "mean_error_mm" else ("published", key)
+        rows.append((_PAPER, *what, value))
+    return [dict(zip(("method", "what", "at", "value"), row, strict=True)) for row in rows]
 
 
 def _bars(scores: Mapping[str, Scores]) -> dict[str, tuple[float, ...]]:

@@ -1,4 +1,4 @@
-"""The page of a figure: its caption below it, and the files it is written to."""
+"""The page of a figure: a legend above it, its caption below, and the files it is written to."""
 
 import csv
 import io
@@ -24,77 +24,47 @@ class Figure(NamedTuple):
     table: list[dict[str, Any]]  # the rows of the CSV, all with the same keys
 
 
-class Caption:
-    """The text below a figure: what it shows, and the command that drew it.
-
-    Attributes:
-      height: inches that it takes.
-    """
-
-    def __init__(self, text: str, command: str, width: float) -> None:
-        """Breaks `text` and `command` into lines for a page of `width` inches."""
-        room = width - 2 * _MARGIN
-        self.lines = textwrap.wrap(text, int(room * _SANS))
-        self.command = textwrap.wrap(
-            f"$ {command}", int(room * _MONOSPACE), subsequent_indent="    ", break_on_hyphens=False
-        )
-        self.height = (len(self.lines) + len(self.command)) * _LINE + 2 * _MARGIN
-
-    def draw(self, figure: Any) -> None:
-        """Write the caption at the foot of a figure, which has the room for it."""
-        width, height = figure.get_size_inches()
-        foot = 0.5 * _MARGIN + len(self.command) * _LINE
-        for lines, top, style in (
-            (self.lines, self.height - _MARGIN, {"fontsize": 8}),
-            (self.command, foot, {"fontsize": 7, "family": "monospace", "color": "0.35"}),
-        ):
-            for number, line in enumerate(lines):
-                at = (top - number * _LINE) / height
-                figure.text(_MARGIN / width, at, line, va="top", parse_math=False, **style)
-
-
-def new_page(width: float, height: float, text: str, command: str) -> Any:
+def new_page(
+    width: float, height: float, text: str, command: str, marks: Sequence[Any] = ()
+) -> Any:
     """A figure with a caption; matplotlib's constrained layout arranges what is drawn above it.
 
     Args:
-      width, height: inches, `height` without the caption.
-      text, command: of the caption.
+      width, height: inches, `height` without caption and legend.
+      text: what the figure shows.
+      command: that drew it; the end of the caption.
+      marks: artists with labels, for a legend along the upper edge.
 
     Raises:
       UserError: matplotlib is not installed.
     """
-    caption = Caption(text, command, width)
-    total = height + caption.height
-    figure = pictures.new_figure(width, total)
-    figure.set_layout_engine("constrained", rect=(0, caption.height / total, 1, height / total))
-    caption.draw(figure)
-    return figure
-
-
-def legend_height(marks: int, width: float) -> float:
-    """Inches that the legend of so many marks takes along the upper edge of a figure."""
-    return 0.1 + 0.22 * -(-marks // _legend_columns(marks, width))
-
-
-def draw_legend(figure: Any, marks: Sequence[Any]) -> None:
-    """A legend without a frame along the upper edge of a figure."""
-    width, height = figure.get_size_inches()
-    figure.legend(
-        handles=list(marks),
-        loc="upper center",
-        bbox_to_anchor=(0.5, 1 - 0.1 / height),
-        borderaxespad=0.0,
-        borderpad=0.0,
-        ncols=_legend_columns(len(marks), width),
-        frameon=False,
-        fontsize=8,
-        handletextpad=0.5,
-        columnspacing=1.6,
+    figure, room, foot = pictures.new_figure(width, height), width - 2 * _MARGIN, _MARGIN / 2
+    lines = textwrap.wrap(text, int(room * _SANS))
+    shell = textwrap.wrap(
+        f"$ {command}", int(room * _MONOSPACE), subsequent_indent="    ", break_on_hyphens=False
     )
-
-
-def _legend_columns(marks: int, width: float) -> int:
-    return max(1, min(marks, int(width / _LEGEND_COLUMN)))
+    for part, style in (
+        (shell, {"fontsize": 7, "family": "monospace", "color": "0.35", "linespacing": 1.58}),
+        (lines, {"fontsize": 8, "linespacing": 1.41}),
+    ):
+        inches = {"transform": figure.dpi_scale_trans, "va": "bottom"}
+        figure.text(_MARGIN, foot, "\n".join(part), parse_math=False, **inches, **style)
+        foot += len(part) * _LINE + _MARGIN / 2
+    if marks:
+        legend = figure.legend(
+            handles=list(marks),
+            loc="outside upper center",
+            ncols=max(1, min(len(marks), int(width / _LEGEND_COLUMN))),
+            frameon=False,
+            fontsize=8,
+            handletextpad=0.5,
+            columnspacing=1.6,
+        )
+        height += legend.get_window_extent().height / figure.dpi
+    total = height + foot
+    figure.set_size_inches(width, total)
+    figure.set_layout_engine("constrained", rect=(0, foot / total, 1, height / total))
+    return figure
 
 
 def write_figure(figure: Figure, folder: str | Path, name: str) -> list[Path]:

@@ -7,21 +7,38 @@ from typing import Any
 
 import jax
 import numpy as np
-from numpy.typing import NDArray
 
 from a2j_jax.data import augment, crops, pipeline
 from a2j_jax.data.crops import Example
 from a2j_jax.errors import UserError, did_you_mean
 from a2j_jax.evaluation.evaluate import predict_batches, score_frames
+from a2j_jax.evaluation.metrics import mean_joint_error
 from a2j_jax.evaluation.plots import example_tile
 from a2j_jax.geometry import Float64
+from a2j_jax.log import logger
 from a2j_jax.models.anchors import aggregate, anchor_grid, confidence
 from a2j_jax.pictures import Tile
 from a2j_jax.runs.load import Restored, restore
 from a2j_jax.skeletons import Skeleton
 from a2j_jax.tracks import TrackSpec
 
-MIN_WEIGHT = 0.02  # "informative" anchors weigh more (paper, Fig. 1)
+
+@dataclass(frozen=True)
+class Choice:
+    """What to draw of a data set.
+
+    Attributes:
+      joints: names; None: see `joint_numbers`.
+      frames: how many, evenly spaced over the split.
+      split, data_dir: of the data set; None: the one trained on.
+      min_weight: "informative" anchors weigh more (0.02 in the paper's Fig. 1).
+    """
+
+    joints: Sequence[str] | None
+    frames: int
+    split: str
+    data_dir: str | Path | None
+    min_weight: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +71,23 @@ class JointVotes:
         if self.label_uv is None:
             return None
         return float(np.linalg.norm(self.mean_anchor_uv - self.label_uv))
+
+    def to_json(self, unit: str) -> dict[str, Any]:
+        """The same; the error, and its unit in its key."""
+        anchors = zip(
+            self.anchor_uv.tolist(), self.weight.tolist(), self.offset_uv.tolist(), strict=True
+        )
+        return {
+            "joint": self.joint,
+            "predicted_uv": self.predicted_uv.tolist(),
+            "label_uv": None if self.label_uv is None else self.label_uv.tolist(),
+            f"error_{unit}": self.error,
+            "weight_of_these_anchors": float(self.weight.sum()),
+            "mean_anchor_uv": self.mean_anchor_uv.tolist(),
+            "anchors": [
+                dict(zip(("uv", "weight", "offset_uv"), one, strict=True)) for one in anchors
+            ],
+        }
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,11 +178,27 @@ def joint_numbers(names: Sequence[str] | None, skeleton: Skeleton) -> list[int]:
     return [skeleton.joints.index(name) for name in dict.fromkeys(names)]
 
 
+def votes_on_same_frames(
+    networks: Mapping[str | Path, Restored], choice: Choice
+) -> dict[str | Path, list[FrameVotes]]:
+    """Each network's votes, by its folder, on the data set of the first.
+
+    Raises:
+      UserError: no data, or no such joint.
+    """
+    first = next(iter(networks.values()))
+    joints = joint_numbers(choice.joints, first.track.skeleton)
+    data_dir = choice.data_dir or first.config.data.dir
+    examples = evenly_spaced(data_dir, first.track, choice.split, choice.frames)
+    found = {}
+    for folder, restored in networks.items():
+        logger.info(f"{folder}, step {restored.step}: looking at anchors, frames: {len(examples)}")
+        found[folder] = frame_votes(restored, examples, joints, choice.min_weight)
+    return found
+
+
 def frame_votes(
-    restored: Restored,
-    examples: Mapping[int, Example],
-    joints: Sequence[int],
-    min_weight: float = MIN_WEIGHT,
+    restored: Restored, examples: Mapping[int, Example], joints: Sequence[int], min_weight: float
 ) -> list[FrameVotes]:
     """Run a network on a few frames and keep the informative anchors.
 
@@ -158,11 +208,8 @@ def frame_votes(
       joints: of the skeleton, by number.
       min_weight: anchors of larger weight are informative.
     """
-    batch = {
-        name: np.stack([example[name] for example in examples.values()])
-        for name in next(iter(examples.values()))
-        if name != "frame_id"
-    }
+    names = next(iter(examples.values())).keys() - {"frame_id"}
+    batch = {name: np.stack([example[name] for example in examples.values()]) for name in names}
     track = restored.track
     anchors = anchor_grid(track.crop_size, track.crop_size)
 
@@ -173,25 +220,26 @@ def frame_votes(
         return heads.offset, aggregate(heads, anchors)
 
     offsets, found = look(restored.variables, batch["canvas"], batch["center_uvd"][:, 2])
-    answer = found.joints, confidence(found.spread)
-    predicted, frames = predict_batches(lambda _: answer, [batch], track)
+    predicted = found.joints, confidence(found.spread)
+    joint_set, frames = predict_batches(lambda _: predicted, [batch], track)
     # A split of a challenge may have no labels at all.
-    errors = np.full(frames.valid.shape, np.nan)
+    errors, means = np.full(frames.valid.shape, np.nan), np.full(len(examples), np.nan)
     if frames.labeled.any():
-        errors = score_frames(predicted.joints_uvd, frames, track).errors
-    labels = crops.joints_to_crop(frames.joints_uvd, frames.box_px, frames.center_uvd[:, 2], track)[
-        ..., :2
-    ]
-    weights, offsets, uv = (np.asarray(x, np.float64) for x in (found.weights, offsets, answer[0]))
+        errors = score_frames(joint_set.joints_uvd, frames, track).errors
+        means = mean_joint_error(errors)
+    labels = crops.joints_to_crop(frames.joints_uvd, frames.box_px, frames.center_uvd[:, 2], track)
+    weights, offsets, uv = (
+        np.asarray(x, np.float64) for x in (found.weights, offsets, found.joints)
+    )
 
     def votes(row: int, joint: int) -> JointVotes:
-        weight = weights[row, :, joint]
-        kept = informative(weight, min_weight)
-        labeled = bool(np.isfinite(errors[row, joint]))
+        weight, labeled = weights[row, :, joint], bool(np.isfinite(errors[row, joint]))
+        heaviest = np.argsort(-weight, kind="stable")
+        kept = heaviest[weight[heaviest] > min_weight]
         return JointVotes(
             joint=track.skeleton.joints[joint],
             predicted_uv=uv[row, joint, :2],
-            label_uv=labels[row, joint] if labeled else None,
+            label_uv=labels[row, joint, :2] if labeled else None,
             error=float(errors[row, joint]) if labeled else None,
             anchor_uv=np.asarray(anchors[kept], np.float64),
             weight=weight[kept],
@@ -203,21 +251,9 @@ def frame_votes(
         FrameVotes(
             name=example_name(example),
             position=position,
-            tile=example_tile(example, track, predicted.joints_uvd[row]),
-            error=mean_of_known([error for error in errors[row].tolist() if np.isfinite(error)]),
+            tile=example_tile(example, track, joint_set.joints_uvd[row]),
+            error=float(means[row]) if np.isfinite(means[row]) else None,
             joints=tuple(votes(row, joint) for joint in joints),
         )
         for row, (position, example) in enumerate(examples.items())
     ]
-
-
-def informative(weight: Float64, min_weight: float) -> NDArray[np.int64]:
-    """Numbers of the anchors whose weights (A,) for a joint are larger than `min_weight`, the heaviest first."""
-    heaviest = np.argsort(-weight, kind="stable")
-    return heaviest[weight[heaviest] > min_weight]
-
-
-def mean_of_known(values: Sequence[float | None]) -> float | None:
-    """Mean of the values that are not None; None: there are none."""
-    known = [value for value in values if value is not None]
-    return float(np.mean(known)) if known else None

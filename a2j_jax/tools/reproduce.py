@@ -117,7 +117,7 @@ class Measure(NamedTuple):
 
 def measures(track: TrackSpec, table: PaperTable) -> list[Measure]:
     """What is measured on a track: its protocol's number first; of Tables 2 to 6 all that they have."""
-    unit = "mm" if track.joint_dims == 3 else "px"
+    unit = track.error_unit
     error = Measure(f"mean error ({unit})", f"mean_error_{unit}", f"mean_error_{unit}")
     of_track = published_table(track.name)
     if of_track is not None and f"table{of_track.paper_table}" == table.name:

@@ -183,7 +183,7 @@ def run_experiment(
                 log=log,
                 schedule=schedule,
                 batch_size=optim.batch_size,
-                unit="mm" if track.joint_dims == 3 else "px",
+                unit=track.error_unit,
                 window=window,
                 skippable=optim.skip_nonfinite_updates,
                 gather=layout.gather,
@@ -343,7 +343,7 @@ def _say_behind_mean_pose(
         return
     baseline = score_constant_pose(pose, frames, track).mean_error
     if rank(metrics) >= baseline:
-        unit = "mm" if track.joint_dims == 3 else "px"
+        unit = track.error_unit
         logger.info(
             f"worse than the mean pose: error {rank(metrics):.2f} {unit} where the mean pose of the training split has "
             f"{baseline:.2f}; train for more steps, on more frames, or start from a trained network "

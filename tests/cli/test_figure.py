@@ -12,6 +12,7 @@ import pytest
 
 from a2j_jax.config import Config
 from a2j_jax.data.augment import evaluation_images
+from a2j_jax.evaluation.joint_files import JointSet, write_joints
 from a2j_jax.figures import votes
 from a2j_jax.figures.anchor_figures import row_without
 from a2j_jax.models.anchors import aggregate, anchor_grid
@@ -113,6 +114,19 @@ def test_figures_3_and_7_of_any_paradigm(a2j: Command, runs: Path) -> None:
     assert contents["frames"] == tiny.FRAMES["test"]
 
 
+def test_figure_7_of_files_against_a_file_of_labels(a2j: Command, tmp_path: Path) -> None:
+    uvd = np.random.default_rng(0).uniform(300, 700, (6, 14, 3))
+    for name, shift in (("labels", 0), ("far", 9)):
+        write_joints(tmp_path / f"{name}.npz", JointSet(np.add(uvd, (0, 0, shift))))
+    files = [f"far={tmp_path / 'far.npz'}", f"near={tmp_path / 'labels.npz'}"]
+    options = ["--predictions", *files, "--labels", tmp_path / "labels.npz", "--track", "nyu"]
+    assert a2j("figure", "7", *options, "--out", tmp_path / "f").status == 0
+    methods = written(tmp_path / "f", 7)["methods"]
+    assert list(methods) == ["far", "near"]
+    assert methods["near"]["mean_error_mm"] == 0
+    assert methods["far"]["mean_error_mm"] > 9
+
+
 @pytest.mark.slow
 def test_figure_6_shows_both_on_the_same_frames(a2j: Command, runs: Path, tmp_path: Path) -> None:
     outcome = a2j(
@@ -186,5 +200,7 @@ def test_bad_requests(refused: Refused, checkpoints: Path, tmp_path: Path) -> No
     assert "call one of them" in refused(
         "figure", "7", "--checkpoint", f"a={run}", "--predictions", "a=b.txt"
     )
+    alone = "figure", "7", "--track", "nyu", "--predictions", f"a={__file__}"
+    assert "need --labels, --data_dir" in refused(*alone)
     assert not list(tmp_path.iterdir())
     assert not (run / "figures").exists()

@@ -9,9 +9,10 @@ import pytest
 from a2j_jax.config import override
 from a2j_jax.errors import UserError
 from a2j_jax.evaluation import metrics
+from a2j_jax.evaluation.compare import compared_files
 from a2j_jax.evaluation.joint_files import JointSet, write_joints
 from a2j_jax.evaluation.scores import score_errors
-from a2j_jax.figures.curves import figure_7, score_checkpoints, score_predictions
+from a2j_jax.figures.curves import figure_7, score_checkpoints
 from a2j_jax.runs.checkpoints import save_variables
 from a2j_jax.tracks import get_track
 from tests import tiny
@@ -62,28 +63,6 @@ def test_the_table_is_long_and_complete() -> None:
     assert bars["mean"] == one.mean_error
 
 
-def write(path: Path, uvd: np.ndarray) -> Path:
-    write_joints(path, JointSet(uvd))
-    return path
-
-
-def test_files_of_predictions_against_a_file_of_labels(tmp_path: Path) -> None:
-    uvd = np.random.default_rng(0).uniform(300, 700, (6, 14, 3))
-    labels = write(tmp_path / "labels.npz", uvd)
-    files = {"far": write(tmp_path / "far.npz", np.add(uvd, (0, 0, 9))), "near": labels}
-    found = score_predictions(files, NYU, labels=labels, data_dir=None, split="test")
-    assert list(found) == ["far", "near"]
-    assert found["near"].mean_error == 0
-    assert found["far"].mean_error > 9
-    np.savez(tmp_path / "holes.npz", joints_uvd=np.where(uvd == uvd[2, 3], np.nan, uvd),
-             valid=np.arange(14) != np.where(np.arange(6) == 2, 3, -1)[:, None])  # fmt: skip
-    holes = {"holes": tmp_path / "holes.npz"}
-    with pytest.raises(UserError, match=r"holes.npz: predicted joint 3 of frame 2 is not finite"):
-        score_predictions(holes, NYU, labels=labels, data_dir=None, split="test")
-    with pytest.raises(UserError, match="need --labels, --data_dir or --checkpoint"):
-        score_predictions(files, NYU, labels=None, data_dir=None, split="test")
-
-
 @pytest.mark.slow
 def test_checkpoints_and_files_on_the_same_frames(tiny_data: Path, tmp_path: Path) -> None:
     runs = {}
@@ -92,14 +71,14 @@ def test_checkpoints_and_files_on_the_same_frames(tiny_data: Path, tmp_path: Pat
         config = tiny.config(tiny_data)
         save_variables(runs[f"seed {seed}"], tiny.variables(seed=seed), config)
     uvd = np.full((tiny.FRAMES["test"], 21, 3), (320.0, 240.0, 700.0))
-    file = write(tmp_path / "constant.npz", uvd)
+    write_joints(file := tmp_path / "constant.npz", JointSet(uvd))
     found = score_checkpoints(runs, {"constant": file}, data_dir=None, split="test")
     assert list(found) == ["seed 0", "seed 1", "constant"]
     assert {one.frames for one in found.values()} == {tiny.FRAMES["test"]}
     assert len({one.mean_error for one in found.values()}) == 3
     track = dataclasses.replace(get_track("synthetic_hand"), crop_size=tiny.SIZE)
-    alone = score_predictions({"c": file}, track, labels=None, data_dir=tiny_data, split="test")
-    assert alone["c"].mean_error == found["constant"].mean_error
+    alone, _ = compared_files({"c": file}, track, data_dir=tiny_data, split="test")
+    assert alone.scores["c"].mean_error == found["constant"].mean_error
 
 
 @pytest.mark.slow

@@ -73,6 +73,8 @@ def test_all_votes_together_are_the_joint() -> None:
     assert len(vote.weight) == 64
     assert vote.weight.sum() == pytest.approx(1.0, abs=1e-5)
     assert (np.diff(vote.weight) <= 0).all()
+    (frame,) = votes.frame_votes(network, examples(network.track, [0]), [4], vote.weight[3])
+    assert len(frame.joints[0].weight) == 3, "heavier than the least weight"
     np.testing.assert_allclose(
         vote.weight @ (vote.anchor_uv + vote.offset_uv), vote.predicted_uv, rtol=1e-4
     )
@@ -81,7 +83,7 @@ def test_all_votes_together_are_the_joint() -> None:
 def test_labels_are_in_the_crop_and_errors_in_space() -> None:
     network = restored()
     example = made_up.example(1, network.track)
-    (frame,) = votes.frame_votes(network, {0: example}, [2])
+    (frame,) = votes.frame_votes(network, {0: example}, [2], 0.02)
     (vote,) = frame.joints
     label = geometry.frame_to_crop(example["joints_uvd"][2:3, :2], example["box_px"], 32)[0]
     np.testing.assert_allclose(vote.label_uv, label)
@@ -97,19 +99,14 @@ def test_a_frame_without_labels_has_no_errors() -> None:
     network = restored()
     example = made_up.example(0, network.track)
     example["valid"] = np.zeros(21, bool)
-    (frame,) = votes.frame_votes(network, {0: example}, [2])
+    (frame,) = votes.frame_votes(network, {0: example}, [2], 0.02)
     assert frame.error is None
     assert (frame.joints[0].label_uv, frame.joints[0].error) == (None, None)
     assert frame.joints[0].surround_px is None
     example["valid"][1] = True
-    (frame,) = votes.frame_votes(network, {0: example}, [1, 2])
+    (frame,) = votes.frame_votes(network, {0: example}, [1, 2], 0.02)
     assert frame.error == frame.joints[0].error
     assert frame.joints[1].error is None
-
-
-def test_more_than_the_least_weight_and_the_heaviest_first() -> None:
-    weight = np.array([0.02, 0.5, 0.03, 0.45])
-    assert votes.informative(weight, 0.02).tolist() == [1, 3, 2]
 
 
 def test_frames_are_evenly_spaced() -> None:
