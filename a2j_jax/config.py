@@ -1,21 +1,22 @@
 """The config of an experiment: typed, frozen dataclasses whose values the command line overrides by dotted names.
 
-`a2j_jax.config_files` reads files of them. At the entry of a program, `a2j_jax.runs.experiment.resolve` makes an
-`Experiment` of a config.
+pydantic checks types and ranges wherever a config is made, in Python as from JSON. `a2j_jax.config_files` reads files
+of them; `a2j_jax.runs.experiment.resolve` makes an `Experiment` of a config, at the entry of a program.
 """
 
 import ast
-import contextlib
 import dataclasses
 import difflib
 import json
-import operator
+import re
 import types
 import typing
 import warnings
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
 
 from a2j_jax.errors import UserError, did_you_mean, printable
 from a2j_jax.files import local_path, parse_json
@@ -23,238 +24,203 @@ from a2j_jax.files import local_path, parse_json
 LARGEST_COUNT = 10**9  # of steps, frames and the like: anything larger is a slip
 LARGEST_SEED = 2**32 - 1
 MOST_RENDERED = 10**7  # frames of a split that is rendered here
+_STRICT = ConfigDict(
+    extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+)
 
 
-def _key(default: Any, says: str, least: float | None = None, most: float | None = None) -> Any:
-    """A key of a config: its default, what it means (`a2j config` prints it), and the range of a number or of each."""
-    bounds = None if least is None or most is None else (least, most)
-    return field(default=default, metadata={"says": says, "bounds": bounds})
+def _local(path: str) -> str:
+    """A path stays as typed, and is expanded where it is opened."""
+    local_path(path)
+    return path
 
 
-@dataclass(frozen=True)
+def _folder_name(name: str) -> str:
+    if "/" in name or name in ("", ".", "..") or printable(name, 200) != name:
+        raise UserError("expected the name of a folder")
+    return name
+
+
+def _rising(values: tuple[float, float]) -> tuple[float, float]:
+    if values[0] > values[1]:
+        raise UserError("expected two numbers, the smaller one first")
+    return values
+
+
+LocalPath = Annotated[str, AfterValidator(_local)]
+Pixels = Annotated[float, Field(ge=-1e6, le=1e6)]
+Scale = Annotated[float, Field(ge=0.01, le=100)]
+Side = Annotated[int, Field(ge=1, le=8192)]
+
+
+@dataclass(frozen=True, config=_STRICT)
 class ModelConfig:
     """The network; the defaults are the paper's."""
 
-    paradigm: Literal["a2j", "regression", "heat_maps"] = _key(
-        "a2j",
-        "the network: A2J, or what Table 8 compares it with: global regression, or an FCN with heat maps",
-    )
-    backbone: Literal["resnet18", "resnet34", "resnet50"] = _key("resnet50", "the trunk")
-    width: int = _key(64, "channels of the trunk's first stage", 1, 1024)
-    stem_channels: Literal[1, 3] = _key(
-        3, "input channels of the first kernel: 3 as ImageNet's, or 1, their sum"
-    )
-    head_features: int = _key(
-        256, "hidden channels of A2J's heads, or of the FCN's deconvolutions", 1, 4096
-    )
-    head_depth: int = _key(4, "hidden convolutions of each of A2J's heads", 0, 64)
-    proposals: bool = _key(
-        True, "false (Table 7): no proposal branch, all anchors have the same weight"
-    )
-    one_branch: bool = _key(False, "true (Table 7): offset and depth from one branch")
-    dtype: Literal["float32", "bfloat16"] = _key(
-        "float32", "type of the computation; weights stay float32"
-    )
-    remat: bool = _key(
-        False, "recompute residual blocks in the backward pass: less memory, more work"
-    )
-    init_from: str | None = _key(
-        None,
-        "weights to start from: official A2J or ImageNet weights (.pth, .safetensors, .npz), or the folder of a run "
-        "or converted checkpoint; none: random",
-    )
+    paradigm: Literal["a2j", "regression", "heat_maps"] = "a2j"
+    """The network: A2J, or what Table 8 compares it with: global regression, or an FCN with heat maps."""
+    backbone: Literal["resnet18", "resnet34", "resnet50"] = "resnet50"
+    """The trunk."""
+    width: int = Field(default=64, ge=1, le=1024)
+    """Channels of the trunk's first stage."""
+    stem_channels: Literal[1, 3] = 3
+    """Input channels of the first kernel: 3 as ImageNet's, or 1, their sum."""
+    head_features: int = Field(default=256, ge=1, le=4096)
+    """Hidden channels of A2J's heads, or of the FCN's deconvolutions."""
+    head_depth: int = Field(default=4, ge=0, le=64)
+    """Hidden convolutions of each of A2J's heads."""
+    proposals: bool = True
+    """False (Table 7): no proposal branch, all anchors have the same weight."""
+    one_branch: bool = False
+    """True (Table 7): offset and depth from one branch."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Type of the computation; weights stay float32."""
+    remat: bool = False
+    """Recompute residual blocks in the backward pass: less memory, more work."""
+    init_from: LocalPath | None = None
+    """Weights to start from: official A2J or ImageNet weights (.pth, .safetensors, .npz), or the folder of a run or
+    converted checkpoint; none: random."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=_STRICT)
 class DataConfig:
     """Which examples, and where they lie."""
 
-    dir: str = _key("data", "TFDS data directory")
-    crop_size: int | None = _key(
-        None, "side of the network's input, px, a multiple of 16; none: the track's", 16, 2048
-    )
-    train_split: str = _key("train", "split to learn from")
-    eval_split: str = _key("test", "split that is scored while training")
-    eval_frames: int | None = _key(
-        None,
-        "score only the first frames, this many, rounded up to whole batches; none: all",
-        1,
-        LARGEST_COUNT,
-    )
-    normalization: Literal["published", "computed"] = _key(
-        "published",
-        "mean and std of the crops: the track's published ones, or those of the data set",
-    )
-    mean: float | None = _key(
-        None, "mean of the crops, in image units; none: see normalization", -1e6, 1e6
-    )
-    std: float | None = _key(None, "their standard deviation; none: see normalization", 1e-9, 1e6)
-    camera: tuple[float, float, float, float] | None = _key(
-        None,
-        "fx, fy, u0, v0 of the frames, px; filled in where an embedded data set was rendered for another camera than "
-        "the track's",
-        -1e6,
-        1e6,
-    )
-    frame_size: tuple[int, int] | None = _key(
-        None, "their width and height, px; filled in likewise", 1, 8192
-    )
-    train_frames: int = _key(
-        20_000, "frames to render, where an embedded data set is not built yet", 0, MOST_RENDERED
-    )
-    validation_frames: int = _key(1_000, "the same, of the validation split", 0, MOST_RENDERED)
-    test_frames: int = _key(2_000, "the same, of the test split", 0, MOST_RENDERED)
-    seed: int = _key(0, "seed of the rendered scenes", 0, LARGEST_SEED)
-    on_bad_example: Literal["fail", "skip"] = _key(
-        "fail", "what to do about an example on disk that cannot be read"
-    )
+    dir: LocalPath = "data"
+    """TFDS data directory."""
+    crop_size: int | None = Field(default=None, ge=16, le=2048)
+    """Side of the network's input, px, a multiple of 16; none: the track's."""
+    train_split: str = "train"
+    """Split to learn from."""
+    eval_split: str = "test"
+    """Split that is scored while training."""
+    eval_frames: int | None = Field(default=None, ge=1, le=LARGEST_COUNT)
+    """Score only the first frames, this many, rounded up to whole batches; none: all."""
+    normalization: Literal["published", "computed"] = "published"
+    """Mean and std of the crops: the track's published ones, or those of the data set."""
+    mean: float | None = Field(default=None, ge=-1e6, le=1e6)
+    """Mean of the crops, in image units; none: see normalization."""
+    std: float | None = Field(default=None, ge=1e-9, le=1e6)
+    """Their standard deviation; none: see normalization."""
+    camera: tuple[Pixels, Pixels, Pixels, Pixels] | None = None
+    """fx, fy, u0, v0 of the frames, px; filled in where an embedded data set was rendered for another camera than the
+    track's."""
+    frame_size: tuple[Side, Side] | None = None
+    """Their width and height, px; filled in likewise."""
+    train_frames: int = Field(default=20_000, ge=0, le=MOST_RENDERED)
+    """Frames to render, where an embedded data set is not built yet."""
+    validation_frames: int = Field(default=1_000, ge=0, le=MOST_RENDERED)
+    """The same, of the validation split."""
+    test_frames: int = Field(default=2_000, ge=0, le=MOST_RENDERED)
+    """The same, of the test split."""
+    seed: int = Field(default=0, ge=0, le=LARGEST_SEED)
+    """Seed of the rendered scenes."""
+    on_bad_example: Literal["fail", "skip"] = "fail"
+    """What to do about an example on disk that cannot be read."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=_STRICT)
 class AugmentConfig:
     """Training augmentation; None takes the track's official value."""
 
-    enabled: bool = _key(True, "augment at all")
-    max_rotation_deg: float | None = _key(
-        None,
-        "in-plane rotation is uniform in plus or minus this, degrees; none: the track's",
-        0,
-        360,
-    )
-    scale_range: tuple[float, float] | None = _key(
-        None,
-        "uniform range of the in-plane scale, the smaller one first; none: the track's",
-        0.01,
-        100,
-    )
-    box_jitter_px: int | None = _key(
-        None, "each edge of the crop moves by up to this many frame px; none: the track's", 0, 1000
-    )
-    noise_probability: float | None = _key(
-        None, "chance that a rectangle of the crop gets Gaussian noise; none: the track's", 0, 1
-    )
-    noise_sigma: float | None = _key(
-        None, "standard deviation of that noise, in normalized units; none: the track's", 0, 1000
-    )
-    border: Literal["canvas", "crop"] = _key(
-        "canvas",
-        "what moves into the crop: the stored surroundings, or background as in the official code",
-    )
+    enabled: bool = True
+    """Augment at all."""
+    max_rotation_deg: float | None = Field(default=None, ge=0, le=360)
+    """In-plane rotation is uniform in plus or minus this, degrees; none: the track's."""
+    scale_range: Annotated[tuple[Scale, Scale], AfterValidator(_rising)] | None = None
+    """Uniform range of the in-plane scale, the smaller one first; none: the track's."""
+    box_jitter_px: int | None = Field(default=None, ge=0, le=1000)
+    """Each edge of the crop moves by up to this many frame px; none: the track's."""
+    noise_probability: float | None = Field(default=None, ge=0, le=1)
+    """Chance that a rectangle of the crop gets Gaussian noise; none: the track's."""
+    noise_sigma: float | None = Field(default=None, ge=0, le=1000)
+    """Standard deviation of that noise, in normalized units; none: the track's."""
+    border: Literal["canvas", "crop"] = "canvas"
+    """What moves into the crop: the stored surroundings, or background as in the official code."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=_STRICT)
 class LossConfig:
     """Eqs. (4)-(7)."""
 
-    preset: Literal["official", "paper"] = _key(
-        "official", "alpha, and the depth term: plain L1 (official) or smooth L1 (paper)"
-    )
-    regression_weight: float | None = _key(None, "lambda of Eq. (7); none: the track's", 0, 1e6)
-    alpha: float | None = _key(
-        None, "weight of the in-plane term, Eq. (4); none: the preset's for the track", 0, 1e6
-    )
-    surrounding: bool = _key(True, "false (Table 7): without the surrounding loss, Eq. (6)")
+    preset: Literal["official", "paper"] = "official"
+    """Alpha, and the depth term: plain L1 (official) or smooth L1 (paper)."""
+    regression_weight: float | None = Field(default=None, ge=0, le=1e6)
+    """Lambda of Eq. (7); none: the track's."""
+    alpha: float | None = Field(default=None, ge=0, le=1e6)
+    """Weight of the in-plane term, Eq. (4); none: the preset's for the track."""
+    surrounding: bool = True
+    """False (Table 7): without the surrounding loss, Eq. (6)."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=_STRICT)
 class OptimConfig:
     """Adam with coupled L2, and its schedule; None takes the preset's value for the track (`tracks.py`)."""
 
-    preset: Literal["official", "paper"] = _key(
-        "official",
-        "epochs, decay_every_epochs and decay_factor: of the authors' program, or of the paper",
-    )
-    batch_size: int = _key(64, "images per step, of all devices together", 1, 2**20)
-    accumulate: int = _key(
-        1, "a batch goes through the network in this many parts, to save memory", 1, 2**20
-    )
-    epochs: float | None = _key(None, "length of the run; none: the preset's", 0, 10**6)
-    steps: int | None = _key(
-        None, "length of the run in steps, instead of epochs", 1, LARGEST_COUNT
-    )
-    learning_rate: float = _key(3.5e-4, "learning rate after the warm-up", 0, 10)
-    weight_decay: float = _key(1e-4, "weight of the L2 term in the gradient", 0, 10)
-    schedule: Literal["constant", "step", "cosine"] = _key(
-        "step", "how the learning rate falls: not at all, by a factor every few epochs, or to zero"
-    )
-    decay_every_epochs: int | None = _key(
-        None, "schedule=step: epochs between two falls; none: the preset's", 1, 10**6
-    )
-    decay_factor: float | None = _key(
-        None, "schedule=step: factor of each fall; none: the preset's", 0, 1
-    )
-    warmup_steps: int = _key(
-        0, "steps in which the learning rate rises from zero", 0, LARGEST_COUNT
-    )
-    freeze: tuple[str, ...] = _key(
-        (), "prefixes of parameters that are not trained, e.g. trunk/layer1,trunk/layer2"
-    )
-    ema_decay: float | None = _key(
-        None,
-        "decay per step of a moving average of the weights, scored beside them; none: no average",
-        0,
-        1,
-    )
-    skip_nonfinite_updates: int = _key(
-        0,
-        "updates in a row that may be skipped because they are not finite, before the run stops",
-        0,
-        10**6,
-    )
+    preset: Literal["official", "paper"] = "official"
+    """Epochs, decay_every_epochs and decay_factor: of the authors' program, or of the paper."""
+    batch_size: int = Field(default=64, ge=1, le=2**20)
+    """Images per step, of all devices together."""
+    accumulate: int = Field(default=1, ge=1, le=2**20)
+    """A batch goes through the network in this many parts, to save memory."""
+    epochs: float | None = Field(default=None, ge=0, le=10**6)
+    """Length of the run; none: the preset's."""
+    steps: int | None = Field(default=None, ge=1, le=LARGEST_COUNT)
+    """Length of the run in steps, instead of epochs."""
+    learning_rate: float = Field(default=3.5e-4, ge=0, le=10)
+    """Learning rate after the warm-up."""
+    weight_decay: float = Field(default=1e-4, ge=0, le=10)
+    """Weight of the L2 term in the gradient."""
+    schedule: Literal["constant", "step", "cosine"] = "step"
+    """How the learning rate falls: not at all, by a factor every few epochs, or to zero."""
+    decay_every_epochs: int | None = Field(default=None, ge=1, le=10**6)
+    """With schedule=step: epochs between two falls; none: the preset's."""
+    decay_factor: float | None = Field(default=None, ge=0, le=1)
+    """With schedule=step: factor of each fall; none: the preset's."""
+    warmup_steps: int = Field(default=0, ge=0, le=LARGEST_COUNT)
+    """Steps in which the learning rate rises from zero."""
+    freeze: tuple[str, ...] = ()
+    """Prefixes of parameters that are not trained, e.g. trunk/layer1,trunk/layer2."""
+    ema_decay: float | None = Field(default=None, ge=0, le=1)
+    """Decay per step of a moving average of the weights, scored beside them; none: no average."""
+    skip_nonfinite_updates: int = Field(default=0, ge=0, le=10**6)
+    """Updates in a row that may be skipped because they are not finite, before the run stops."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=_STRICT)
 class RunConfig:
     """Bookkeeping of a run."""
 
-    seed: int = _key(
-        12345,
-        "seed of the weights, the order of the examples and the augmentation",
-        0,
-        LARGEST_SEED,
-    )
-    log_every: int = _key(20, "steps between two lines of the log", 1, LARGEST_COUNT)
-    eval_every: int | None = _key(
-        None,
-        "steps between two evaluations, each with a checkpoint; none: once an epoch",
-        1,
-        LARGEST_COUNT,
-    )
-    save_every: int | None = _key(
-        None,
-        "steps between two checkpoints without an evaluation; none: no such checkpoints",
-        1,
-        LARGEST_COUNT,
-    )
-    keep_best: int = _key(1, "checkpoints to keep, beside the latest", 1, 10_000)
-    wandb: str | None = _key(
-        None,
-        "project to log to with Weights & Biases, offline unless WANDB_MODE says otherwise; none: not used",
-    )
+    seed: int = Field(default=12345, ge=0, le=LARGEST_SEED)
+    """Seed of the weights, the order of the examples and the augmentation."""
+    log_every: int = Field(default=20, ge=1, le=LARGEST_COUNT)
+    """Steps between two lines of the log."""
+    eval_every: int | None = Field(default=None, ge=1, le=LARGEST_COUNT)
+    """Steps between two evaluations, each with a checkpoint; none: once an epoch."""
+    save_every: int | None = Field(default=None, ge=1, le=LARGEST_COUNT)
+    """Steps between two checkpoints without an evaluation; none: no such checkpoints."""
+    keep_best: int = Field(default=1, ge=1, le=10_000)
+    """Checkpoints to keep, beside the latest."""
+    wandb: str | None = None
+    """Project to log to with Weights & Biases, offline unless WANDB_MODE says otherwise; none: not used."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=_STRICT)
 class Config:
     """One experiment."""
 
-    name: str = field(metadata={"says": "of the experiment, and of its folder below runs/"})
-    track: str = field(
-        metadata={"says": "data set and protocol: a track, or a folder with track.json"}
-    )
-    parallel: Literal["auto", "jit", "pmap", "mesh"] = _key(
-        "auto",
-        "how devices share a step (docs/scaling.md); auto: jit on one device, mesh on several",
-    )
-    model: ModelConfig = field(default_factory=ModelConfig)
-    data: DataConfig = field(default_factory=DataConfig)
-    augment: AugmentConfig = field(default_factory=AugmentConfig)
-    loss: LossConfig = field(default_factory=LossConfig)
-    optim: OptimConfig = field(default_factory=OptimConfig)
-    run: RunConfig = field(default_factory=RunConfig)
-
-
-# Of this machine's file system; kept as typed, and expanded where they are opened.
-_PATHS = ("data.dir", "model.init_from")
+    name: Annotated[str, AfterValidator(_folder_name)]
+    """Name of the experiment, and of its folder below runs/."""
+    track: str
+    """Data set and protocol: a track, or a folder with track.json."""
+    parallel: Literal["auto", "jit", "pmap", "mesh"] = "auto"
+    """How devices share a step (docs/scaling.md); auto: jit on one device, mesh on several."""
+    model: ModelConfig = Field(default_factory=ModelConfig)
+    data: DataConfig = Field(default_factory=DataConfig)
+    augment: AugmentConfig = Field(default_factory=AugmentConfig)
+    loss: LossConfig = Field(default_factory=LossConfig)
+    optim: OptimConfig = Field(default_factory=OptimConfig)
+    run: RunConfig = Field(default_factory=RunConfig)
 
 
 class Key(NamedTuple):
@@ -262,34 +228,53 @@ class Key(NamedTuple):
 
     Attributes:
       name: dotted.
-      says: what it means.
+      meaning: what it means.
       hint: its type.
-      bounds: smallest and largest number; None where it is no number.
+      bounds: smallest and largest number; None where it is no single number.
       default: None for `name` and `track`, too, which have none.
     """
 
     name: str
-    says: str
+    meaning: str
     hint: Any
     bounds: tuple[float, float] | None
     default: Any
 
     @property
     def kind(self) -> str:
-        """The type in words: "int", "float or none", "value; one of jit, mesh"."""
+        """The type in words: "int", "float or none", "jit, mesh or pmap"."""
         return _in_words(self.hint)
 
 
-def keys(cls: Any = Config, prefix: str = "") -> Iterator[Key]:
+def keys(group: Any = Config, prefix: str = "") -> Iterator[Key]:
     """All keys, group by group."""
-    hints = typing.get_type_hints(cls)
-    for one in dataclasses.fields(cls):
-        name, hint = prefix + one.name, hints[one.name]
-        if dataclasses.is_dataclass(hint):
-            yield from keys(hint, f"{name}.")
-        else:
-            default = None if one.default is dataclasses.MISSING else one.default
-            yield Key(name, one.metadata["says"], hint, one.metadata.get("bounds"), default)
+    for name, info in group.__pydantic_fields__.items():
+        if dataclasses.is_dataclass(info.annotation):
+            yield from keys(info.annotation, f"{prefix}{name}.")
+            continue
+        limits = [
+            getattr(one, name)
+            for name in ("ge", "le")
+            for one in info.metadata
+            if hasattr(one, name)
+        ]
+        bounds = (limits[0], limits[1]) if limits else None
+        default = None if info.is_required() else info.default
+        meaning = " ".join(info.description.split())
+        yield Key(prefix + name, meaning, info.annotation, bounds, default)
+
+
+def _in_words(hint: Any) -> str:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        return _in_words(arguments[0])
+    if origin is Literal:
+        return f"one of {', '.join(map(str, arguments))}"
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(map(_in_words, arguments))
+    if origin is tuple:
+        return ",".join("..." if a is ... else _in_words(a) for a in arguments)
+    return "none" if hint is type(None) else str(hint.__name__)
 
 
 def variant(base: Config, name: str, **groups: dict[str, Any]) -> Config:
@@ -310,33 +295,42 @@ def variant(base: Config, name: str, **groups: dict[str, Any]) -> Config:
 def override(config: Config, dotted: str, text: str) -> Config:
     """Set one value by its dotted name, e.g. `override(config, "optim.learning_rate", "1e-4")`.
 
+    Args:
+      config: is not changed.
+      dotted: name of the key.
+      text: a Python literal, the value itself (a folder may be called 2017), or its parts between commas.
+
     Raises:
       UserError: an unknown name (naming the nearest valid one), or a value of the wrong type or size.
     """
     hint = {key.name: key.hint for key in keys()}.get(dotted)
     if hint is None:
         raise _unknown_key(dotted)
-    try:
-        value = _parse(text, hint)
-    except TypeError:
-        raise _not_valid(dotted, text, hint) from None
     group, _, name = dotted.rpartition(".")
-    if group:
-        name, value = group, dataclasses.replace(getattr(config, group), **{name: value})
-    changed = dataclasses.replace(config, **{name: value})
-    _check_sizes(changed)
-    return changed
+    literal = _literal(text)
+    if isinstance(literal, bool) and hint is not bool:
+        literal = text  # Python takes True for 1
+    candidates: list[Any] = [literal, text, tuple(text.split(","))]
+    faults = []
+    for value in candidates:
+        try:
+            if not group:
+                return dataclasses.replace(config, **{name: value})
+            changed: Any = dataclasses.replace(getattr(config, group), **{name: value})
+            return dataclasses.replace(config, **{group: changed})
+        except ValidationError as error:
+            faults.append(error)
+    raise UserError(faults_of(faults[0]))
 
 
-def checked(config: Config) -> Config:
-    """The config, with lists made tuples and integers made floats where the types say so.
-
-    Raises:
-      UserError: a value of the wrong type or size.
-    """
-    config = _from_dict(Config, dataclasses.asdict(config))
-    _check_sizes(config)
-    return config
+def _literal(text: str) -> Any:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about text that looks like Python: "1or"
+            value = ast.literal_eval(text)
+            return tuple(value) if isinstance(value, list) else value
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):  # as it documents
+        return {"true": True, "false": False, "none": None}.get(text.lower(), text)
 
 
 def to_json(config: Config) -> str:
@@ -360,111 +354,35 @@ def from_dict(values: Any) -> Config:
       UserError: keys or values that this version does not know, or no `name` or `track`.
     """
     try:
-        config: Config = _from_dict(Config, values)
-    except (TypeError, UserError) as error:
-        raise UserError(f"not a config of this version of a2j_jax: {error}") from error
-    return config
+        # As JSON, which has lists for tuples.
+        return TypeAdapter(Config).validate_json(json.dumps(values))
+    except ValidationError as error:
+        raise UserError(f"not a config of this version of a2j_jax: {faults_of(error)}") from error
 
 
-def _from_dict(cls: Any, values: Any, prefix: str = "") -> Any:
-    """Build a config dataclass from nested dicts, checking names and types."""
-    if not isinstance(values, dict):
-        raise UserError(
-            f"{prefix.rstrip('.') or 'the config'} is not a group of keys: {_shown(values)}"
-        )
-    hints = typing.get_type_hints(cls)
-    if unknown := [f"{prefix}{name}" for name in values if name not in hints]:
-        raise UserError(f"unknown keys: {listed(unknown)}")
-    arguments = {}
-    for name, value in values.items():
-        if dataclasses.is_dataclass(hints[name]):
-            arguments[name] = _from_dict(hints[name], value, f"{prefix}{name}.")
-            continue
-        try:
-            arguments[name] = _coerce(value, hints[name])
-        except TypeError:
-            raise _not_valid(prefix + name, value, hints[name]) from None
-    return cls(**arguments)
+def faults_of(error: ValidationError) -> str:
+    """All faults of a config or of one of its groups in one line: key, what was found, what was expected."""
+    group = error.title.removesuffix("Config").lower()  # OptimConfig: "optim"
+    # One per key: a tuple has one per number.
+    faults: dict[str, str] = {}
+    for one in error.errors(include_url=False):
+        dotted = ".".join(name for name in (group, *one["loc"]) if isinstance(name, str) and name)
+        faults.setdefault(dotted, _fault(dotted, one))
+    return "; ".join(faults.values())
 
 
-def _parse(text: str, hint: Any) -> Any:
-    """A value from the command line: a Python literal, or the text itself, or its parts between commas.
-
-    Raises:
-      TypeError: none of these is of that type.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about text that looks like Python: "1or"
-            raw: Any = ast.literal_eval(text)
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):  # as it documents
-        raw = {"true": True, "false": False, "none": None}.get(text.lower(), text)
-    for value in (raw, text):  # the text itself: a folder may be called 2017
-        with contextlib.suppress(TypeError):
-            return _coerce(value, hint)
-    return _coerce(text.split(","), hint)
-
-
-def _coerce(raw: Any, hint: Any) -> Any:
-    """Check a value against a type hint; JSON lists become tuples, ints become floats.
-
-    Raises:
-      TypeError: it is of another type.
-    """
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (typing.Union, types.UnionType):
-        for option in arguments:
-            with contextlib.suppress(TypeError):
-                return _coerce(raw, option)
-    elif origin is Literal:
-        for option in arguments:
-            if type(raw) is type(option) and raw == option:  # True is not 1
-                return option
-    elif origin is tuple and isinstance(raw, (tuple, list)):
-        if arguments[1:] == (...,):
-            arguments = (arguments[0],) * len(raw)
-        if len(raw) == len(arguments):
-            return tuple(map(_coerce, raw, arguments))
-    elif hint is float and type(raw) is int:
-        with contextlib.suppress(OverflowError):
-            return float(raw)
-    elif isinstance(hint, type) and type(raw) is hint:
-        return raw
-    raise TypeError
-
-
-def _check_sizes(config: Config) -> None:
-    for key in keys():
-        value = operator.attrgetter(key.name)(config)
-        if value is None:
-            continue
-        if key.name in _PATHS:
-            local_path(value, f"config key {key.name!r}")
-        if key.bounds is not None:
-            least, most = key.bounds
-            for number in value if isinstance(value, tuple) else (value,):
-                if not least <= number <= most:  # NaN among them
-                    raise UserError(
-                        f"config key {key.name!r}: {_shown(number)} is not a number of at least {least:.10g} and at "
-                        f"most {most:.10g}"
-                    )
-    name = config.name
-    if "/" in name or name in ("", ".", "..") or printable(name, 200) != name:
-        raise UserError(f"config key 'name': {_shown(name)} is not the name of a folder")
-    smallest, largest = config.augment.scale_range or (1.0, 1.0)
-    if smallest > largest:
-        raise UserError(
-            f"config key 'augment.scale_range': {smallest},{largest}; expected two numbers, the smaller one first"
-        )
-
-
-def _not_valid(dotted: str, value: Any, hint: Any) -> UserError:
-    """A value of the wrong type; for a misspelled word with the nearest valid one (`bf16`: bfloat16)."""
-    words = [word for word in typing.get_args(hint) if isinstance(word, str)]
-    near = did_you_mean(value, words, cutoff=0.45) if isinstance(value, str) else ""
-    return UserError(
-        f"config key {dotted!r}: {_shown(value)} is not a valid {_in_words(hint)}{near}"
-    )
+def _fault(dotted: str, fault: Any) -> str:
+    found = fault["input"]
+    where = f"config key {printable(repr(dotted), 80)}" if dotted else "the config"
+    if fault["type"] == "unexpected_keyword_argument":
+        return f"{where} is unknown{_nearest_key(dotted)}"
+    if fault["type"] == "missing":
+        return f"{where} is missing"
+    message = str(fault.get("ctx", {}).get("error", fault["msg"]))
+    # For a misspelled word the nearest valid one: `bf16`, bfloat16.
+    words = re.findall("'(.*?)'", message) if fault["type"] == "literal_error" else []
+    near = did_you_mean(found, words, cutoff=0.45) if isinstance(found, str) else ""
+    return f"{where}: {printable(repr(found), 80)}: {message.removeprefix('Input ')}{near}"
 
 
 def _unknown_key(dotted: str) -> UserError:
@@ -489,20 +407,6 @@ def _nearest_key(dotted: str) -> str:
     groups = dict.fromkeys(name.partition(".")[0] for name in names)
     best = max([*groups, *names], key=likeness)
     return f"; did you mean {best!r}?" if likeness(best) > 1.0 else ""
-
-
-def _in_words(hint: Any) -> str:
-    if typing.get_origin(hint) is Literal:
-        return f"value; one of {', '.join(map(str, typing.get_args(hint)))}"
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        return " or ".join(map(_in_words, typing.get_args(hint)))
-    if hint is type(None):
-        return "none"
-    return hint.__name__ if type(hint) is type else str(hint).replace("typing.", "")
-
-
-def _shown(value: Any) -> str:
-    return printable(repr(value), 80)
 
 
 def listed(names: Iterable[str]) -> str:

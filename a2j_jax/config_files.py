@@ -7,7 +7,9 @@ import runpy
 import traceback
 from pathlib import Path
 
-from a2j_jax.config import Config, checked, from_dict, listed
+from pydantic import ValidationError
+
+from a2j_jax.config import Config, faults_of, from_dict, listed
 from a2j_jax.errors import UserError, did_you_mean, printable
 from a2j_jax.files import local_path, read_json, regular_file
 from a2j_jax.track_files import TRACK_FILE
@@ -50,7 +52,7 @@ def load_config(name_or_path: str, base: Config | None = None) -> Config:
         config = get_config() if base is None else get_config(base)
         if type(config) is not Config:
             raise UserError(f"get_config() must return a Config, not {type(config).__name__}")
-        return checked(config)
+        return config
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     except KeyboardInterrupt:
@@ -60,7 +62,8 @@ def load_config(name_or_path: str, base: Config | None = None) -> Config:
         frames = traceback.extract_tb(error.__traceback__)
         lines = [frame.lineno for frame in frames if frame.filename == str(path)]
         where = f"{path}, line {lines[-1]}" if lines else str(path)
-        raise UserError(f"{where}: {_in_one_line(error)}") from error
+        fault = faults_of(error) if isinstance(error, ValidationError) else _in_one_line(error)
+        raise UserError(f"{where}: {fault}") from error
 
 
 def _check_exists(path: Path) -> None:
@@ -99,7 +102,7 @@ def read_config_file(path: Path) -> Config:
     _check_exists(path)
     values = read_json(path, "a config")
     try:
-        config = checked(from_dict(values))
+        config = from_dict(values)
     except UserError as error:
         raise UserError(f"{printable(str(path))}: {error}") from error
     return with_own_track(config, path.parent)

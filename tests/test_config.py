@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from a2j_jax.config import Config, checked, from_dict, from_json, keys, override, to_json
+from a2j_jax.config import Config, OptimConfig, from_dict, from_json, keys, override, to_json
 from a2j_jax.config_files import load_config
 from a2j_jax.errors import UserError
 
@@ -83,12 +83,12 @@ def test_an_unknown_config_names_the_nearest_and_lists_all(
     [
         ("", "defines no get_config"),
         ("def get_config():\n    return {}", "must return a Config, not dict"),
-        ("x = 1\ny = undefined", "line 2: NameError: name 'undefined'"),
+        ("x = 1\ny = undefined", "line 2: NameError"),
         ("def get_config(:", "SyntaxError"),
         ("import no_such_module_at_all", "no_such_module_at_all"),
         ("def get_config():\n    raise ValueError('one\\ntwo')", "line 2: ValueError: one two"),
-        (CONFIG_FILE.format(batch_size="'7'"), "'optim.batch_size': '7' is not a valid int"),
-        (CONFIG_FILE.format(batch_size=0), "'optim.batch_size': 0 is not a number of at least 1"),
+        (CONFIG_FILE.format(batch_size="'7'"), "'optim.batch_size': '7'"),
+        (CONFIG_FILE.format(batch_size=0), "'optim.batch_size': 0"),
         (CONFIG_FILE.replace("batch_size=", "batchsize="), "batchsize"),
     ],
 )
@@ -145,24 +145,6 @@ def test_overrides_take_the_type_of_their_key(dotted: str, text: str, value: obj
     assert Config(name="base", track="nyu") == BASE  # untouched
 
 
-@pytest.mark.parametrize(
-    ("dotted", "text", "said"),
-    [
-        ("run.seed", "4294967296", "at least 0 and at most"),
-        ("optim.decay_factor", "-0.2", "at least 0 and at most 1"),
-        ("optim.ema_decay", "99.9", "at least 0 and at most 1"),
-        ("augment.noise_probability", "7", "at least 0 and at most 1"),
-        ("data.std", "0", "0.0 is not a number of at least"),
-        ("augment.scale_range", "1.5,1.2", "the smaller one first"),
-        ("augment.scale_range", "-1,1", "-1.0 is not a number of at least"),
-    ],
-)
-def test_values_that_could_only_fail_later(dotted: str, text: str, said: str) -> None:
-    message = complaint(override, BASE, dotted, text)
-    assert f"config key {dotted!r}" in message
-    assert said in message
-
-
 def test_an_override_changes_nothing_else() -> None:
     changed = override(BASE, "optim.batch_size", "3")
     optim = dataclasses.replace(BASE.optim, batch_size=3)
@@ -172,48 +154,59 @@ def test_an_override_changes_nothing_else() -> None:
 @pytest.mark.parametrize(
     ("dotted", "text", "wanted"),
     [
-        ("optim.batch_size", "many", "int"),
-        ("optim.batch_size", "3.5", "int"),
-        ("optim.batch_size", "True", "int"),
-        ("optim.batch_size", "None", "int"),
-        ("optim.learning_rate", "fast", "float"),
-        ("optim.learning_rate", "True", "float"),
-        ("optim.learning_rate", "nan", "float"),
-        ("optim.steps", "few", "int or none"),
-        ("optim.schedule", "linear", "value; one of constant, step, cosine"),
-        ("model.backbone", "resnet101", "resnet50"),
-        ("augment.enabled", "1", "bool"),
-        ("augment.scale_range", "0.8", "tuple[float, float]"),
-        ("augment.scale_range", "(1, 2, 3)", "tuple[float, float]"),
-        ("augment.scale_range", "('a', 'b')", "tuple[float, float]"),
-        ("optim.batch_size", "{[]: 1}", "int"),
-        ("optim.batch_size", "", "int"),
+        # Of another type.
+        ("optim.batch_size", "many", "integer"),
+        ("optim.batch_size", "3.5", "integer"),
+        ("optim.batch_size", "1e9", "integer"),
+        ("optim.batch_size", "True", "integer"),
+        ("optim.batch_size", "None", "integer"),
+        ("optim.batch_size", "{[]: 1}", "integer"),
+        ("optim.batch_size", "", "integer"),
+        ("optim.learning_rate", "fast", "number"),
+        ("optim.learning_rate", "True", "number"),
+        ("optim.learning_rate", "nan", "number"),
+        ("optim.steps", "few", "integer"),
+        ("augment.enabled", "1", "boolean"),
+        ("augment.scale_range", "0.8", "tuple"),
+        ("augment.scale_range", "(1, 2, 3)", "2 items"),
+        ("augment.scale_range", "('a', 'b')", "number"),
+        # Not one of the words.
+        ("optim.schedule", "linear", "'constant', 'step' or 'cosine'"),
+        ("model.backbone", "resnet101", "'resnet50'"),
+        ("model.stem_channels", "True", "1 or 3"),
+        ("model.dtype", "bf16", "did you mean 'bfloat16'"),
+        ("model.dtype", "float16", "did you mean 'bfloat16'"),
+        ("model.backbone", "resnet51", "did you mean 'resnet5"),
+        # Of another size.
+        ("optim.batch_size", "0", "1"),
+        ("optim.batch_size", "-8", "1"),
+        ("optim.batch_size", "1000000000", "1048576"),
+        ("optim.steps", "0", "1"),
+        ("optim.learning_rate", "-1e-3", "0"),
+        ("optim.learning_rate", "1e999", "finite"),
+        ("optim.decay_every_epochs", "0", "1"),
+        ("optim.decay_factor", "-0.2", "0"),
+        ("optim.ema_decay", "99.9", "1"),
+        ("augment.noise_probability", "7", "1"),
+        ("augment.scale_range", "1.5,1.2", "the smaller one first"),
+        ("augment.scale_range", "-1,1", "0.01"),
+        ("data.std", "0", "0.0000"),
+        ("data.frame_size", "0,9", "1"),
+        ("data.frame_size", "9,99999", "8192"),
+        ("data.camera", "1,1,1,1e9", "1000000"),
+        ("run.seed", "-1", "0"),
+        ("run.seed", "4294967296", "4294967295"),
+        ("model.width", "1000000", "1024"),
+        # No paths of this machine.
+        ("data.dir", "gs://bucket/x", "not supported"),
+        ("model.init_from", "", "is empty"),
+        ("name", "../elsewhere", "name of a folder"),
     ],
 )
-def test_a_value_of_the_wrong_type(dotted: str, text: str, wanted: str) -> None:
+def test_a_wrong_value(dotted: str, text: str, wanted: str) -> None:
     message = complaint(override, BASE, dotted, text)
-    assert f"config key {dotted!r}: {text!r} is not a valid" in message
+    assert f"config key {dotted!r}: " in message
     assert wanted in message
-
-
-@pytest.mark.parametrize(
-    ("dotted", "text"),
-    [
-        ("optim.batch_size", "0"),
-        ("optim.batch_size", "-8"),
-        ("optim.steps", "0"),
-        ("optim.learning_rate", "-1e-3"),
-        ("optim.learning_rate", "1e999"),
-        ("optim.decay_every_epochs", "0"),
-        ("run.log_every", "0"),
-        ("run.eval_every", "0"),
-        ("run.keep_best", "0"),
-        ("run.seed", "-1"),
-        ("model.width", "0"),
-    ],
-)
-def test_a_value_of_the_wrong_size(dotted: str, text: str) -> None:
-    assert f"config key {dotted!r}" in complaint(override, BASE, dotted, text)
 
 
 @pytest.mark.parametrize(
@@ -265,10 +258,11 @@ def test_json_without_a_newer_key_takes_its_default() -> None:
 @pytest.mark.parametrize(
     ("edit", "said"),
     [
-        ({"optim": {"momentum": 0.9}}, "unknown keys: optim.momentum"),
-        ({"color": 1, "taste": 2}, "unknown keys: color, taste"),
-        ({"optim": {"batch_size": "8"}}, "'optim.batch_size': '8' is not a valid int"),
-        ({"model": 3}, "model is not a group"),
+        ({"optim": {"momentum": 0.9}}, "'optim.momentum' is unknown"),
+        ({"color": 1, "taste": 2}, "'color' is unknown; config key 'taste' is unknown"),
+        ({"optim": {"batch_size": "8"}}, "'optim.batch_size': '8'"),
+        ({"augment": {"scale_range": [1, 2, 3]}}, "'augment.scale_range'"),
+        ({"model": 3}, "'model': 3"),
     ],
 )
 def test_json_of_another_version(edit: dict, said: str) -> None:
@@ -302,9 +296,12 @@ def test_a_track_beside_a_runs_config_is_its_track(tmp_path: Path) -> None:
     ("text", "said"),
     [
         ("{", "not readable as JSON"),
-        ('{"name": "x", "track": "nyu", "optim": {"batch": 7}}', "unknown keys: optim.batch"),
+        (
+            '{"name": "x", "track": "nyu", "optim": {"batch": 7}}',
+            "'optim.batch' is unknown; did you mean 'optim.batch_size'",
+        ),
         ('{"name": "x", "track": "nyu", "optim": {"batch_size": 0}}', "'optim.batch_size': 0"),
-        ('{"track": "nyu"}', "missing 1 required positional argument: 'name'"),
+        ('{"track": "nyu"}', "'name' is missing"),
     ],
 )
 def test_a_json_file_that_is_no_config(tmp_path: Path, text: str, said: str) -> None:
@@ -317,15 +314,13 @@ def test_a_json_file_that_is_no_config(tmp_path: Path, text: str, said: str) -> 
 
 def test_every_number_has_a_range_and_every_key_a_meaning() -> None:
     for key in keys():
-        assert key.says, key
-        assert (key.bounds is None) == (
-            not re.search("^(int|float)|^tuple.(int|float)", key.kind)
-        ), key
+        assert key.meaning, key
+        assert (key.bounds is None) == (key.kind.split(" or ")[0] not in ("int", "float")), key
         if isinstance(key.default, int | float) and key.bounds is not None:
             assert key.bounds[0] <= key.default <= key.bounds[1]
 
 
-@pytest.mark.parametrize("name", [key.name for key in keys() if key.bounds is not None])
+@pytest.mark.parametrize("name", [key.name for key in keys() if re.match("int|float", key.kind)])
 def test_numbers_out_of_range_are_refused(name: str) -> None:
     count = {"augment.scale_range": 2, "data.camera": 4, "data.frame_size": 2}.get(name, 1)
     for text in ("-1e30", "1e30", "nan", "inf", "1e999", "9" * 5000, "1" + "0" * 400):
@@ -337,24 +332,11 @@ def test_numbers_out_of_range_are_refused(name: str) -> None:
         edited = dataclasses.asdict(BASE)
         edited[group][key] = [value] * count if count > 1 else value
         with pytest.raises(UserError, match=name):
-            checked(from_dict(edited))
+            from_dict(edited)
 
 
-@pytest.mark.parametrize(
-    ("dotted", "text", "said"),
-    [
-        ("model.dtype", "bf16", "did you mean 'bfloat16'"),
-        ("model.dtype", "float16", "did you mean 'bfloat16'"),
-        ("model.dtype", "fp16", "did you mean 'bfloat16'"),
-        ("model.backbone", "resnet51", "did you mean 'resnet5"),
-        ("model.stem_channels", "True", "one of 1, 3"),
-        ("optim.batch_size", "1e9", "not a valid int"),
-        ("optim.batch_size", "1000000000", "at most 1048576"),
-        ("model.width", "1000000", "at most 1024"),
-        ("data.dir", "gs://bucket/x", "not supported"),
-        ("model.init_from", "", "is empty"),
-        ("name", "../elsewhere", "not the name of a folder"),
-    ],
-)
-def test_slips(dotted: str, text: str, said: str) -> None:
-    assert said in complaint(override, BASE, dotted, text)
+def test_a_config_made_in_python_is_checked() -> None:
+    with pytest.raises(ValueError, match="batch_size"):
+        OptimConfig(batch_size=0)
+    with pytest.raises(ValueError, match="batch_size"):
+        dataclasses.replace(BASE.optim, batch_size="8")  # type: ignore[arg-type]

@@ -80,7 +80,7 @@ def _values(config: "Config", overridden: set[str]) -> dict[str, Any]:
 
 def _meaning(key: "Key") -> str:
     bounds = "" if key.bounds is None else ", from {:.10g} to {:.10g}".format(*key.bounds)
-    return f"{key.says} [{key.kind.removeprefix('value; ')}{bounds}]"
+    return f"{key.meaning} [{key.kind}{bounds}]"
 
 
 def _text(value: Any) -> str:

@@ -301,9 +301,7 @@ def jobs(table: PaperTable, base: Config, seeds: int, out: Path) -> Iterator[Job
     """
     configs = {row: row.config_on(base) for row in table.rows}
     for one, other in itertools.combinations(table.rows, 2):
-        if dataclasses.replace(configs[one], name="") == dataclasses.replace(
-            configs[other], name=""
-        ):
+        if configs[one] == dataclasses.replace(configs[other], name=configs[one].name):
             raise UserError(
                 f"{table.name}: rows {one.label!r} and {other.label!r} are one and the same with these values; "
                 "leave out the --config.KEY=VALUE that they differ in"

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from a2j_jax import distributed
-from a2j_jax.config import Config, checked
+from a2j_jax.config import Config
 from a2j_jax.data import pipeline
 from a2j_jax.data.crops import Batch
 from a2j_jax.errors import UserError
@@ -242,7 +242,7 @@ def _recording(experiment: Experiment, **facts: Any) -> Experiment:
     """The experiment with facts of its data set in the config: a checkpoint needs no data set to predict."""
     config = experiment.config
     data = dataclasses.replace(config.data, **facts)
-    return resolve(checked(dataclasses.replace(config, data=data)))
+    return resolve(dataclasses.replace(config, data=data))
 
 
 def _check_labels(experiment: Experiment, split: str) -> None:
