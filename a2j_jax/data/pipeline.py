@@ -335,7 +335,8 @@ def _find_split(data_dir: str | Path, track: TrackSpec, split: str) -> tfds.core
     try:
         frames = builder.info.splits[split].num_examples
     except (ValueError, AssertionError) as error:
-        raise UserError(f"split {split!r} of {folder}: {error}") from error
+        reason = " ".join(str(error).split())
+        raise UserError(f"split {split!r} of {folder}: {reason}") from error
     if frames <= 0:  # "test[5:2]" has fewer than none
         raise UserError(f"split {split!r} of {folder} is empty")
     return builder

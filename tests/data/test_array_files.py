@@ -69,9 +69,7 @@ def changed(contents: bytes, rng: np.random.Generator) -> bytes:
     [*VARIABLES.values(), np.array(["a", "wé"]), np.array(b"abc"), np.ones((2, 3), ">f2", "F")],
 )
 def test_npy(array: Any) -> None:
-    file = io.BytesIO()
-    np.save(file, array)
-    found = array_files.parse_npy(file.getvalue())
+    found = array_files.parse_npy(npy(array))
     assert found.dtype == np.asarray(array).dtype
     np.testing.assert_array_equal(found, array)
 
@@ -93,37 +91,44 @@ def npz(path: Path, *members: tuple[str, bytes], method: int = zipfile.ZIP_DEFLA
     return path
 
 
+ARRAY = np.arange(4.0)
+
+
+def npy(array: Any) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+def edited(contents: bytes, offset: int, value: bytes) -> bytes:
+    """With other bytes at an offset into the directory of an archive."""
+    at = contents.index(b"PK\1\2") + offset
+    return contents[:at] + value + contents[at + len(value) :]
+
+
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_npz_that_cannot_be_read(tmp_path: Path) -> None:
-    file = io.BytesIO()
-    np.save(file, np.arange(4.0))
-    array, path = file.getvalue(), tmp_path / "a.npz"
+    array, path = npy(ARRAY), tmp_path / "a.npz"
     huge = array.replace(b"(4,), }".ljust(20), b"(99999999999,), }".ljust(20))
     assert huge != array
-    for words, members, method in (
-        ("twice", [("a.npy", array)] * 2, zipfile.ZIP_DEFLATED),
-        ("truncated", [("a.npy", huge)], zipfile.ZIP_DEFLATED),
-        ("compressed in another", [("a.npy", array)], zipfile.ZIP_BZIP2),
-        ("not a .npy", [("a.npy", b"hello")], zipfile.ZIP_DEFLATED),
+
+    def archive(*members: tuple[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
+        return npz(path, *members, method=method).read_bytes()
+
+    stored = archive(("a.npy", array), method=zipfile.ZIP_STORED)
+    for words, contents in (
+        ("twice", archive(*[("a.npy", array)] * 2)),
+        ("truncated", archive(("a.npy", huge))),
+        ("compressed in another", archive(("a.npy", array), method=zipfile.ZIP_BZIP2)),
+        ("not a .npy", archive(("a.npy", b"hello"))),
+        ("truncated", edited(stored, 24, b"\xff\xff\xff\x7f")),
+        ("encrypt", edited(stored, 8, b"\1\0")),
+        # The comment of the first takes in the entry of the second.
+        ("missing", edited(archive(("a.npy", array), ("b.npy", array)), 32, b"\x33\0")),
+        ("single .npy", array),
     ):
-        assert words in refusal(array_files.read_npz, npz(path, *members, method=method))
-    whole = npz(path, ("a.npy", array), method=zipfile.ZIP_STORED).read_bytes()
-    at = whole.index(b"PK\1\2")
-    for offset, value, words in (
-        (24, b"\xff\xff\xff\x7f", "truncated"),
-        (8, b"\1\0", "encrypt"),
-    ):
-        edited = bytearray(whole)
-        edited[at + offset : at + offset + len(value)] = value
-        path.write_bytes(edited)
-        message = refusal(array_files.read_npz, path)
-        assert words in message, message
-    whole = npz(path, ("a.npy", array), ("b.npy", array)).read_bytes()
-    at = whole.index(b"PK\1\2") + 32  # the comment of the first takes in the entry of the second
-    path.write_bytes(whole[:at] + b"\x33\0" + whole[at + 2 :])
-    assert "missing" in refusal(array_files.read_npz, path)
-    path.write_bytes(array)
-    assert "single .npy" in refusal(array_files.read_npz, path)
+        path.write_bytes(contents)
+        assert words in refusal(array_files.read_npz, path)
 
 
 # --- MATLAB

@@ -10,6 +10,8 @@ import pytest
 
 from a2j_jax import geometry
 from a2j_jax.data import augment, crops
+from a2j_jax.data.crops import Crop
+from a2j_jax.lowering import lowering_for
 from a2j_jax.tracks import get_track, with_crop_size
 
 
@@ -30,12 +32,10 @@ def official_augmentation(parity):
         for frame, center in zip(data["frames"], data["centers_uvd"], strict=True)
     ]
     inputs = {
-        "canvas": np.stack([cut.canvas for cut in cuts]),
-        "box_px": np.stack([cut.box_px for cut in cuts]),
-        "window_px": np.stack([cut.window_px for cut in cuts]),
-        "center_depth_mm": data["centers_uvd"][:, 2],
-        "joints_uvd": data["joints_uvd"],
+        name: np.stack(values)
+        for name, values in zip(Crop._fields, zip(*cuts, strict=True), strict=True)
     }
+    inputs |= {"center_depth_mm": data["centers_uvd"][:, 2], "joints_uvd": data["joints_uvd"]}
     draws = augmented["draws"].astype(np.float32)
     draws = augment.no_draws(4, track)._replace(
         box_jitter_px=draws[:, :4], rotation_deg=draws[:, 4], scale=draws[:, 5] + 0.5
@@ -87,25 +87,21 @@ def test_fixed_draws_give_the_official_crop(official_augmentation):
 
 def test_without_draws_it_is_the_evaluation_image(official_augmentation):
     inputs, _, _, _ = official_augmentation
-    track = get_track("nyu")
+    track, theta = get_track("nyu"), inputs["center_depth_mm"]
+    expected = augment.evaluation_images(inputs["canvas"], theta, track)
+    official = crops.joints_to_crop(inputs["joints_uvd"], inputs["box_px"], theta, track)
+    none = augment.no_draws(4, track)
     for border in ("crop", "canvas"):
-        images, joints = augment.augment(
-            **inputs, draws=augment.no_draws(4, track), track=track, border=border
-        )
-        expected = augment.evaluation_images(inputs["canvas"], inputs["center_depth_mm"], track)
+        images, joints = augment.augment(**inputs, draws=none, track=track, border=border)
         np.testing.assert_allclose(images, expected, rtol=0, atol=1e-5)
-        official = crops.joints_to_crop(
-            inputs["joints_uvd"], inputs["box_px"], inputs["center_depth_mm"], track
-        )
         np.testing.assert_allclose(joints, official, rtol=0, atol=1e-3)
 
 
-def test_loop_and_vmap_give_the_same_crop(official_augmentation, monkeypatch):
+def test_loop_and_vmap_give_the_same_crop(official_augmentation):
     inputs, draws, _, _ = official_augmentation
-    track = get_track("nyu")
-    looped, _ = augment.augment(**inputs, draws=draws, track=track)
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    mapped, _ = augment.augment(**inputs, draws=draws, track=track)
+    looped, _ = augment.augment(**inputs, draws=draws, track=get_track("nyu"))
+    with lowering_for("gpu"):
+        mapped, _ = augment.augment(**inputs, draws=draws, track=get_track("nyu"))
     np.testing.assert_allclose(looped, mapped, rtol=0, atol=1e-5)
 
 
@@ -122,13 +118,9 @@ def ramp_batch(track, corner=(200, 120)):
     joints[0, :, 0] = np.linspace(corner[0] + 20, corner[0] + size - 20, track.num_joints)
     joints[0, :, 1] = np.linspace(corner[1] + size - 15, corner[1] + 30, track.num_joints)
     joints[0, :, 2] = 400 + joints[0, :, 0] + joints[0, :, 1]
-    return {
-        "canvas": crop.canvas[None],
-        "box_px": crop.box_px[None],
-        "window_px": crop.window_px[None],
-        "center_depth_mm": np.array([center_depth], np.float32),
-        "joints_uvd": joints,
-    }
+    inputs = {name: values[None] for name, values in crop._asdict().items()}
+    theta = np.array([center_depth], np.float32)
+    return {**inputs, "center_depth_mm": theta, "joints_uvd": joints}
 
 
 @pytest.mark.parametrize(("rotation", "scale"), [(0, 1.0), (37, 0.9), (-120, 1.4), (179, 0.8)])
@@ -180,53 +172,36 @@ def test_borders():
     np.testing.assert_allclose(ours[:, :17], -track.mean / track.std, atol=1e-6)  # no reading
 
 
+def applied(track, box, joint, draws):
+    """Images and targets of one box of a frame at 2 m; every joint is the same."""
+    width, height = track.frame_size
+    frame = np.full((height, width), round(2000 / track.storage_unit_mm), np.uint16)
+    crop = crops.cut(frame, track, box_px=box)
+    joints = np.full((1, track.num_joints, track.joint_dims), joint, np.float32)
+    where = crop.box_px[None], crop.window_px[None], np.zeros(1)
+    return augment.augment(crop.canvas[None], *where, joints, draws, track)
+
+
 def test_scale_leaves_absolute_depth_alone():
-    hand = with_crop_size(get_track("nyu"), 96)
-    body = dataclasses.replace(with_crop_size(get_track("itop_front"), 96), mean=0.0, std=1.0)
-    draws = augment.no_draws(1, hand)._replace(scale=jnp.array([1.2]))
-    frame = np.full((240, 320), 16_000, np.uint16)  # 2 m in 1/8 mm
-    crop = crops.cut(frame, body, box_px=[100, 60, 200, 160])
-    joints = np.full((1, 15, 3), (150.0, 110.0, 2000.0), np.float32)
-    images, targets = augment.augment(
-        crop.canvas[None], crop.box_px[None], crop.window_px[None], np.zeros(1), joints, draws, body
-    )
+    track = dataclasses.replace(with_crop_size(get_track("itop_front"), 96), mean=0.0, std=1.0)
+    draws = augment.no_draws(1, track)._replace(scale=jnp.array([1.2]))
+    images, joints = applied(track, [100, 60, 200, 160], (150.0, 110.0, 2000.0), draws)
     np.testing.assert_allclose(images, 2.0, rtol=1e-6)
-    np.testing.assert_allclose(targets, np.full((1, 15, 3), (48.0, 48.0, 100.0)), rtol=1e-5)
+    np.testing.assert_allclose(joints, np.full((1, 15, 3), (48.0, 48.0, 100.0)), rtol=1e-5)
 
 
 def test_two_dimensional_tracks():
     track = with_crop_size(get_track("k2hpd"), 96)
-    frame = np.arange(212 * 256, dtype=np.uint16).reshape(212, 256) % 256
-    crop = crops.cut(frame, track, box_px=[40, 32, 120, 190])
-    images, joints = augment.augment(
-        crop.canvas[None],
-        crop.box_px[None],
-        crop.window_px[None],
-        np.zeros(1),
-        np.full((1, 19, 2), 80.0, np.float32),
-        draw(jax.random.key(0), 1, track),
-        track,
-    )
+    images, joints = applied(track, [40, 32, 120, 190], 80.0, draw(jax.random.key(0), 1, track))
     assert images.shape == (1, 96, 96, 1)
     assert joints.shape == (1, 19, 2)
 
 
 def test_a_box_smaller_than_its_jitter_still_gives_numbers():
     track = with_crop_size(get_track("itop_front"), 96)
-    frame = np.full((240, 320), 16_000, np.uint16)
-    crop = crops.cut(frame, track, box_px=[100, 60, 110, 70])
     draws = augment.no_draws(1, track)._replace(box_jitter_px=jnp.array([[14.0, 14, -15, -15]]))
-    images, joints = augment.augment(
-        crop.canvas[None],
-        crop.box_px[None],
-        crop.window_px[None],
-        np.zeros(1),
-        np.full((1, 15, 3), 105.0, np.float32),
-        draws,
-        track,
-    )
-    assert np.isfinite(images).all()
-    assert np.isfinite(joints).all()
+    for values in applied(track, [100, 60, 110, 70], 105.0, draws):
+        assert np.isfinite(values).all()
 
 
 def test_draws_keep_to_the_ranges_and_to_the_key():
@@ -263,8 +238,7 @@ def test_tracks_without_augmentation_draw_nothing():
 
 
 def test_noise_is_gaussian_on_one_rectangle():
-    track = get_track("itop_front")
-    track = with_crop_size(track, 64)
+    track = with_crop_size(get_track("itop_front"), 64)
     noise = np.asarray(draw(jax.random.key(0), 400, track).noise)
     noisy = [image for image in noise if image.any()]
     assert 0.42 < len(noisy) / len(noise) < 0.58

@@ -69,14 +69,11 @@ def test_joints_go_to_the_crop_and_back(name, seed):
 
 
 def test_storage_units():
-    hand, body, stretched = (get_track(name) for name in ("nyu", "itop_top", "k2hpd"))
+    hand, body = get_track("nyu"), get_track("itop_top")
     depth = np.array([[0.0, 1000.3, np.nan], [-5.0, np.inf, 70000.0]])
     assert crops.to_storage_units(depth, hand).tolist() == [[0, 1000, 0], [0, 0, 65535]]
     assert crops.to_storage_units([[1000.3]], body).tolist() == [[8002]]
-    assert crops.to_storage_units([[10, 20], [30, 31]], stretched).tolist() == [
-        [0, 121],
-        [242, 255],
-    ]
+    assert stretch([[10, 20], [30, 31]]).tolist() == [[0, 121], [242, 255]]
     assert crops.to_storage_units(depth, hand).dtype == np.uint16
 
 
@@ -120,51 +117,47 @@ def test_the_stretch_is_opencvs_on_every_range_of_8_bit_frames():
     assert zlib.crc32(stretch(wide).astype(np.uint8).tobytes()) == 551108778
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16, np.int64, np.float32, np.float64])
-def test_the_stretch_rounds_as_opencv_does(dtype):
-    """Not 85, 170, 255: the official numbers of a frame of four levels."""
-    frame = np.array([[7, 8], [9, 10]], dtype)
-    assert stretch(frame).tolist() == [[0, 84], [169, 254]]
-    # Zeros count: they are the lowest level of a real frame.
-    assert stretch(np.array([[0, 10], [255, 40]], dtype).clip(0, 127)).tolist() == [
-        [0, 20],
-        [255, 80],
-    ]
+@pytest.mark.parametrize(
+    ("frame", "stretched"),
+    [
+        ([[7, 8], [9, 10]], [[0, 84], [169, 254]]),  # as OpenCV rounds: not 85, 170, 255
+        ([[0, 10], [127, 40]], [[0, 20], [255, 80]]),  # zeros are the lowest level of a real frame
+        ([[7, 7]], [[0, 0]]),
+        ([[0, 0], [0, 0]], [[0, 0], [0, 0]]),
+        ([[-5, 0], [5, 0]], [[0, 127], [255, 127]]),
+        ([[0, 70000]], [[0, 255]]),
+        ([[np.nan, 2.0, 1.0]], [[0, 255, 127]]),
+        ([[[7, 8], [9, 10]], [[0, 1], [2, 4]]], [[[0, 84], [169, 254]], [[0, 63], [127, 255]]]),
+    ],
+)
+def test_the_stretch_of_small_frames(frame, stretched):
+    for dtype in ("u1", "u2", "i2", "i8", "f4", "f8"):
+        with np.errstate(invalid="ignore"):
+            values = np.array(frame).astype(dtype)
+        if np.array_equal(values, frame, equal_nan=True):
+            assert stretch(values).tolist() == stretched
 
 
-def test_the_stretch_of_odd_frames():
-    assert stretch([[7, 7]]).tolist() == [[0, 0]]
-    assert stretch(np.zeros((2, 2), np.uint16)).tolist() == [[0, 0], [0, 0]]
-    assert stretch([[-5, 0], [5, 0]]).tolist() == [[0, 127], [255, 127]]
-    assert stretch([[0, 70000]]).tolist() == [[0, 255]]
-    assert stretch([[np.nan, 2.0, 1.0]]).tolist() == [[0, 255, 127]]
-    several = np.stack([np.array([[7, 8], [9, 10]]), np.array([[0, 1], [2, 4]])])
-    np.testing.assert_array_equal(stretch(several), [stretch(several[0]), stretch(several[1])])
-
-
-def test_cut_with_another_camera_and_frame_size():
-    track = get_track("nyu")
-    frame = np.full((240, 320), 600, np.uint16)
-    crop = crops.cut(
-        frame, track, [160.0, 120.0, 600.0], camera=geometry.Camera(300, 300, 160, 120)
-    )
+def test_cut_by_another_camera_or_a_given_box():
+    track, frame = get_track("nyu"), np.full((240, 320), 600, np.uint16)
+    camera = geometry.Camera(300, 300, 160, 120)
+    crop = crops.cut(frame, track, [160.0, 120.0, 600.0], camera=camera)
     np.testing.assert_allclose(crop.box_px, [105, 65, 215, 175])
     assert crop.canvas.shape == (220, 220)
     assert np.all(crop.canvas == 600)
-
-
-def test_a_given_box_wins_and_is_clipped():
-    frame = np.full((480, 640), 600, np.uint16)
-    crop = crops.cut(frame, get_track("nyu"), [1.0, 1.0, 600.0], [-10.0, 20.0, 90.0, 120.0])
+    crop = crops.cut(frame, track, [1.0, 1.0, 600.0], [-10.0, 20.0, 90.0, 120.0])
     np.testing.assert_array_equal(crop.box_px, [0, 20, 90, 120])
     np.testing.assert_array_equal(crop.window_px, [-10, 20, 90, 120])
 
 
-def test_missing_centre_or_box_is_named():
-    frame = np.zeros((480, 640), np.uint16)
-    with pytest.raises(UserError, match="expected a center"):
-        crops.cut(frame, get_track("nyu"))
-    with pytest.raises(UserError, match="expected a box"):
-        crops.cut(frame, get_track("itop_front"), center_uvd=[1.0, 2.0, 3.0])
-    with pytest.raises(UserError, match="covers no pixel"):
-        crops.cut(frame, get_track("nyu"), center_uvd=[5000.0, 100.0, 600.0])
+@pytest.mark.parametrize(
+    ("name", "center", "message"),
+    [
+        ("nyu", None, "expected a center"),
+        ("itop_front", [1.0, 2.0, 3.0], "expected a box"),
+        ("nyu", [5000.0, 100.0, 600.0], "covers no pixel"),
+    ],
+)
+def test_missing_centre_or_box_is_named(name, center, message):
+    with pytest.raises(UserError, match=message):
+        crops.cut(np.zeros((480, 640), np.uint16), get_track(name), center)

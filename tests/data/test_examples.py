@@ -13,11 +13,6 @@ RECORD = ("flipped", "overwritten")  # damage to some of the records of a shard
 WHOLE = ("cut", "emptied", "missing")
 
 
-@pytest.fixture(scope="module")
-def data_dir(tmp_path_factory):
-    return numbered_data.build(tmp_path_factory.mktemp("data"))
-
-
 @pytest.fixture
 def said(monkeypatch, logged):
     monkeypatch.setattr(examples, "_skipped", {})
