@@ -11,8 +11,7 @@ import importlib
 import io
 import logging
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,6 @@ LIMB_COLORS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 _DPI = 130
 _CANVAS = "matplotlib.backends.backend_agg"
 _NO_METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-_MARKED_PNG, _MARKED_SVG = {"Software": MARK}, {**_NO_METADATA, "Creator": MARK}
 _NEAR_GREY, _FAR_GREY = 0.35, 0.92
 
 
@@ -95,10 +93,10 @@ def save_figure(figure: Any, path: str | Path) -> Path:
     path = local_path(path)
     with replacing(path) as temporary:
         if path.suffix.lower() == ".svg":
-            _write_svg(figure, temporary, path.stem, transparent=False, metadata=_MARKED_SVG)
+            metadata = {**_NO_METADATA, "Creator": MARK}
+            _write(figure, temporary, "svg", path.stem, metadata=metadata)
         else:
-            with _plain_text(figure):
-                figure.savefig(temporary, format="png", metadata=_MARKED_PNG)
+            _write(figure, temporary, "png", metadata={"Software": MARK})
     return path
 
 
@@ -110,16 +108,35 @@ def figure_svg(figure: Any, salt: str) -> str:
         salt: unlike that of any other figure of the page: element ids are derived from it.
     """
     text = io.StringIO()
-    _write_svg(figure, text, salt, transparent=True)
+    _write(figure, text, "svg", salt, metadata=_NO_METADATA, transparent=True)
     return text.getvalue()[text.getvalue().index("<svg") :]
 
 
 def figure_png(figure: Any) -> bytes:
     """A figure as the bytes of a PNG file."""
     contents = io.BytesIO()
-    with _plain_text(figure):
-        figure.savefig(contents, format="png")
+    _write(figure, contents, "png")
     return contents.getvalue()
+
+
+def _write(figure: Any, where: Any, kind: str, salt: str = "", **options: Any) -> None:
+    """Writes a figure with its texts drawn literally: no formulas, no control characters (illegal in XML)."""
+    from matplotlib import rc_context
+    from matplotlib.text import Text
+
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)
+        properties = text.get_fontproperties()
+        lines = [drawable(line, properties=properties) for line in text.get_text().split("\n")]
+        text.set_text("\n".join(lines))
+        families = [*text.get_fontfamily(), *_families("".join(lines), properties).values()]
+        text.set_fontfamily(list(dict.fromkeys(families)))
+    # Ticks make their texts while they are drawn, by the style. Letters as outlines look the same everywhere; a fixed
+    # salt and no date: same figure, same bytes.
+    with rc_context(
+        {"text.parse_math": False, "svg.hashsalt": printable(salt), "svg.fonttype": "path"}
+    ):
+        figure.savefig(where, format=kind, **options)
 
 
 def legend(owner: Any, handles: Sequence[Any], names: Iterable[str], **style: Any) -> Any:
@@ -137,25 +154,6 @@ def legend(owner: Any, handles: Sequence[Any], names: Iterable[str], **style: An
     return made
 
 
-@contextmanager
-def _plain_text(figure: Any) -> Iterator[None]:
-    """A context in which a figure's texts are drawn literally: no formulas, no control characters (illegal in XML)."""
-    from matplotlib import rc_context
-    from matplotlib.text import Text
-
-    for text in figure.findobj(Text):
-        text.set_parse_math(False)
-        properties = text.get_fontproperties()
-        lines = text.get_text().split("\n")
-        text.set_text("\n".join(drawable(line, properties=properties) for line in lines))
-        families = text.get_fontfamily()
-        others = _families_with(_missing(text.get_text(), properties), properties)
-        text.set_fontfamily(list(dict.fromkeys([*families, *others.values()])))
-    # Ticks make their texts while they are drawn.
-    with rc_context({"text.parse_math": False}):
-        yield
-
-
 def drawable(text: str, longest: int | None = None, properties: Any = None) -> str:
     r"""Text of which every character can be drawn: `printable`, and what no installed font has as an escape (`\u624b`).
 
@@ -165,47 +163,34 @@ def drawable(text: str, longest: int | None = None, properties: Any = None) -> s
         properties: matplotlib's, of the font; None: the default font.
     """
     text = printable(text)
-    missing = _missing(text, properties)
-    missing -= _families_with(missing, properties).keys()
-    return printable("".join(escaped(c) if c in missing else c for c in text), longest)
+    known = _families(text, properties)
+    return printable("".join(c if c in known else escaped(c) for c in text), longest)
 
 
-def _missing(text: str, properties: Any) -> set[str]:
-    """The characters that the families of a font lack, line breaks aside."""
-    found = set(text) - {"\n"}
-    if text.isascii():  # which every font has
-        return set()
-    from matplotlib.font_manager import FontProperties, findfont
-
-    properties = properties or FontProperties()
-    for family in properties.get_family():
-        other = properties.copy()
-        other.set_family(family)
-        found -= _characters(findfont(other))
-    return found
-
-
-def _families_with(missing: set[str], properties: Any) -> dict[str, str]:
-    """Which installed family has a character, of those that any has; as few families as one by one are found."""
-    found: dict[str, str] = {}
-    if not missing:
-        return found
+def _families(text: str, properties: Any = None) -> dict[str, str]:
+    """Character → an installed family that has it: the font's own, else of as few others as one by one are found."""
     import matplotlib
     from matplotlib.font_manager import FontProperties, findfont, fontManager
 
+    properties = properties or FontProperties()
+    own: list[str] = properties.get_family()
+    if text.isascii():  # which every font has
+        return dict.fromkeys(text, own[0])
     # Matplotlib's own are the default font, fonts of formulas, and one that has a box for every character.
-    entries = {
+    others = {
         (entry.name, entry.fname)
         for entry in fontManager.ttflist
         if not entry.fname.startswith(matplotlib.get_data_path())
     }
-    for name, path in sorted(entries):
-        new = (missing - found.keys()) & _characters(path)
+    found: dict[str, str] = {}
+    for name, path in [*((family, None) for family in own), *sorted(others)]:
+        new = set(text) - found.keys()
+        new &= new if path is None else _characters(path)
         if new:  # does it in this weight and style?
-            other = (properties or FontProperties()).copy()
+            other = properties.copy()
             other.set_family(name)
             found |= dict.fromkeys(new & _characters(findfont(other)), name)
-        if len(found) == len(missing):
+        if len(found) == len(set(text)):
             break
     return found
 
@@ -220,20 +205,6 @@ def _characters(font: str) -> frozenset[str]:
         return frozenset(map(chr, face.get_charmap())) if face.scalable else frozenset()
     except (OSError, RuntimeError, ValueError):
         return frozenset()
-
-
-def _write_svg(
-    figure: Any,
-    where: Any,
-    salt: str,
-    transparent: bool,
-    metadata: dict[str, str | None] = _NO_METADATA,
-) -> None:
-    from matplotlib import rc_context
-
-    # Letters as outlines look the same everywhere; a fixed salt and no date: same figure, same bytes.
-    with rc_context({"svg.hashsalt": printable(salt), "svg.fonttype": "path"}), _plain_text(figure):
-        figure.savefig(where, format="svg", metadata=metadata, transparent=transparent)
 
 
 def depth_to_grey(depth: ArrayLike, far: float | None = None) -> NDArray[np.float32]:
@@ -262,21 +233,16 @@ def depth_to_grey(depth: ArrayLike, far: float | None = None) -> NDArray[np.floa
 
 
 def contact_sheet(
-    tiles: Sequence[Tile],
-    skeleton: Skeleton,
-    path: str | Path,
-    columns: int = 6,
-    title: str = "",
-    tile_inches: float = 2.0,
+    tiles: Sequence[Tile], skeleton: Skeleton, path: str | Path, **options: Any
 ) -> Path:
-    """Write the picture of `draw_sheet` as PNG or SVG, making its folder.
+    """Write the picture of `draw_sheet`, which takes the options, as PNG or SVG, making its folder.
 
     Raises:
         UserError: no tiles, no matplotlib, or the file cannot be written.
     """
     if not tiles:
         raise UserError(f"{path}: no examples to draw")
-    return save_figure(draw_sheet(tiles, skeleton, columns, title, tile_inches), path)
+    return save_figure(draw_sheet(tiles, skeleton, **options), path)
 
 
 def draw_sheet(
@@ -320,7 +286,6 @@ def tile_grid(
     margin: float,
     above: float = 0.0,
     head: float = 0.0,
-    foot: float = 0.0,
 ) -> tuple[Any, NDArray[Any]]:
     """A figure of square tiles, all sizes in inches.
 
@@ -329,7 +294,7 @@ def tile_grid(
         side: of a tile with its margin.
         margin: around a tile.
         above: room above every tile, for its title.
-        head, foot: room above and below the grid.
+        head: room above the grid.
 
     Returns:
         The figure, and its (rows, columns) matplotlib axes.
@@ -337,12 +302,12 @@ def tile_grid(
     Raises:
         UserError: no matplotlib.
     """
-    width, height = columns * side, head + rows * (side + above) + foot
+    width, height = columns * side, head + rows * (side + above)
     figure, inner = new_figure(width, height), side - 2 * margin
     places = {
         "left": margin / width,
         "right": 1 - margin / width,
-        "bottom": (foot + margin) / height,
+        "bottom": margin / height,
         "top": 1 - (head + above + margin) / height,
         "wspace": 2 * margin / inner,
         "hspace": (2 * margin + above) / inner,
@@ -360,11 +325,11 @@ def draw_tile(axes: Any, tile: Tile, skeleton: Skeleton, scale: float = 1.0) -> 
         scale: of line widths and marks; 1 suits a tile of two inches.
     """
     draw_depth(axes, tile.depth, tile.far)
+    valid = tile.valid
     if tile.truth_uv is not None:
-        _draw_truth(axes, tile.truth_uv, skeleton, tile.valid, scale)
-        draw_skeleton(axes, tile.joints_uv, skeleton, None, scale)
-    else:
-        draw_skeleton(axes, tile.joints_uv, skeleton, tile.valid, scale)
+        draw_skeleton(axes, tile.truth_uv, skeleton, valid, scale, truth=True)
+        valid = None
+    draw_skeleton(axes, tile.joints_uv, skeleton, valid, scale)
     if tile.title:
         axes.set_title(printable(tile.title), fontsize=8, pad=3)
 
@@ -395,6 +360,7 @@ def draw_skeleton(
     skeleton: Skeleton,
     valid: ArrayLike | None = None,
     scale: float = 1.0,
+    truth: bool = False,
 ) -> None:
     """Draw bones and joints in limb colors over whatever is on the axes.
 
@@ -404,59 +370,39 @@ def draw_skeleton(
         skeleton: K joints.
         valid: (K,) bool; joints marked False, and their bones, are left out.
         scale: of line widths and marks.
+        truth: thin and black instead, for labels.
     """
-    if joints_uv is None:
-        return
-    uv, shown = _checked(joints_uv, skeleton, valid)
-    bones = zip(skeleton.bones, skeleton.bone_limbs, strict=True)
-    limbs = [limb for (a, b), limb in bones if shown[a] and shown[b]]
-    limb_colors = [LIMB_COLORS[limb % len(LIMB_COLORS)] for limb in limbs]
-    # A white edge under the color.
-    _draw_bones(axes, uv, shown, skeleton, colors="white", alpha=0.9, linewidths=2.6 * scale)
-    _draw_bones(axes, uv, shown, skeleton, colors=limb_colors, linewidths=1.4 * scale)
-    colors = [_joint_color(k, skeleton) for k in np.flatnonzero(shown).tolist()]
-    axes.scatter(
-        *uv[shown].T, s=9 * scale**2, c=colors, edgecolors="white", linewidths=0.5 * scale, zorder=3
-    )
-
-
-def _draw_truth(
-    axes: Any, truth_uv: ArrayLike, skeleton: Skeleton, valid: ArrayLike | None, scale: float
-) -> None:
-    uv, shown = _checked(truth_uv, skeleton, valid)
-    _draw_bones(axes, uv, shown, skeleton, colors="black", linewidths=0.8 * scale)
-    axes.scatter(*uv[shown].T, s=3 * scale**2, c="black", linewidths=0, zorder=2.5)
-
-
-def _draw_bones(
-    axes: Any,
-    uv: NDArray[np.float64],
-    shown: NDArray[np.bool_],
-    skeleton: Skeleton,
-    **style: Any,
-) -> None:
-    """All bones between shown joints at once: one artist is drawn much faster than one for each."""
     from matplotlib.collections import LineCollection
 
-    segments = [uv[[a, b]] for a, b in skeleton.bones if shown[a] and shown[b]]
-    axes.add_collection(LineCollection(segments, capstyle="round", zorder=2, **style))
-
-
-def _joint_color(joint: int, skeleton: Skeleton) -> str:
-    """The color of the limb that ends in or passes the joint; roots shared by limbs are gray."""
-    limbs = {i for i, (_, chain) in enumerate(skeleton.limbs) if joint in chain}
-    own = limbs if len(limbs) == 1 else set()
-    return LIMB_COLORS[own.pop() % len(LIMB_COLORS)] if own else "#555555"
-
-
-def _checked(
-    joints_uv: ArrayLike, skeleton: Skeleton, valid: ArrayLike | None
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    if joints_uv is None:
+        return
     uv = np.asarray(joints_uv, np.float64)[..., :2]
     if uv.shape != (len(skeleton), 2):
         raise ValueError(
             f"joints of shape {np.shape(joints_uv)} do not fit the {len(skeleton)} joints of "
             f"skeleton '{skeleton.name}'"
         )
-    shown = np.ones(len(uv), bool) if valid is None else np.asarray(valid, bool)
-    return uv, shown & np.isfinite(uv).all(-1)
+    shown = np.isfinite(uv).all(-1) & np.asarray(True if valid is None else valid, bool)
+    bones = [k for k, (a, b) in enumerate(skeleton.bones) if shown[a] and shown[b]]
+    segments = [uv[list(skeleton.bones[k])] for k in bones]
+
+    def draw_bones(width: float, colors: Any, alpha: float = 1.0) -> None:
+        """All bones at once: one artist is drawn much faster than one for each."""
+        style: dict[str, Any] = {"capstyle": "round", "zorder": 2, "linewidths": width * scale}
+        axes.add_collection(LineCollection(segments, colors=colors, alpha=alpha, **style))
+
+    if truth:
+        draw_bones(0.8, "black")
+        axes.scatter(*uv[shown].T, s=3 * scale**2, c="black", linewidths=0, zorder=2.5)
+        return
+    draw_bones(2.6, "white", 0.9)  # an edge under the color
+    draw_bones(1.4, [LIMB_COLORS[skeleton.bone_limbs[k] % len(LIMB_COLORS)] for k in bones])
+    marks = {"edgecolors": "white", "linewidths": 0.5 * scale, "zorder": 3}
+    colors = [_joint_color(k, skeleton) for k in np.flatnonzero(shown).tolist()]
+    axes.scatter(*uv[shown].T, s=9 * scale**2, c=colors, **marks)
+
+
+def _joint_color(joint: int, skeleton: Skeleton) -> str:
+    """The color of the limb that ends in or passes the joint; roots shared by limbs are gray."""
+    limbs = [i for i, (_, chain) in enumerate(skeleton.limbs) if joint in chain]
+    return LIMB_COLORS[limbs[0] % len(LIMB_COLORS)] if len(limbs) == 1 else "#555555"

@@ -199,10 +199,8 @@ def write_overlay(
         uv = estimate.joints_uvd[:, :2] - np.asarray(prediction.origin_px)
         name = Path(prediction.path).name
         tiles.append(Tile(depth=prediction.region, joints_uv=uv, title=name, far=far))
-    # One or two frames are drawn larger.
-    return contact_sheet(
-        tiles, spec.skeleton, path, columns, tile_inches=4.0 if len(tiles) <= 2 else 2.0
-    )
+    inches = 4.0 if len(tiles) <= 2 else 2.0  # one or two frames are drawn larger
+    return contact_sheet(tiles, spec.skeleton, path, columns=columns, tile_inches=inches)
 
 
 def frame_files(paths: Sequence[str | Path]) -> list[Path]:
