@@ -12,11 +12,9 @@ from numpy.typing import NDArray
 from rich.console import Console
 from scipy.stats import spearmanr
 
-from a2j_jax import log
-from a2j_jax.data import pipeline
 from a2j_jax.evaluation import tables
-from a2j_jax.evaluation.evaluate import evaluate_batches
-from a2j_jax.inference.predictor import make_predict_fn, place_variables
+from a2j_jax.evaluation.evaluate import SplitToScore, score_frames
+from a2j_jax.evaluation.evaluate_run import predict_split
 from a2j_jax.runs.load import restore
 
 BATCH_SIZE = 64
@@ -34,17 +32,11 @@ def main() -> None:
     arguments = parser.parse_args()
 
     restored = restore(arguments.checkpoint)
-    track, variables = restored.track, place_variables(restored.variables)
-    predict = make_predict_fn(restored.model, track)
-    where = arguments.data_dir, track, arguments.split
-    batches = pipeline.eval_batches(*where, BATCH_SIZE)
-    frames = pipeline.num_frames(*where)
-    with log.progress(f"predicting with step {restored.step}", frames, "frames") as advance:
-        result = evaluate_batches(
-            lambda batch: predict(variables, batch), batches, track, on_batch=advance
-        )
-    assert result.predictions.confidence is not None
-    print_table(result.scores.errors, result.predictions.confidence, arguments.split)
+    data = SplitToScore(arguments.data_dir, arguments.split, BATCH_SIZE)
+    predictions, frames = predict_split(restored, data)
+    assert predictions.confidence is not None
+    errors = score_frames(predictions.joints_uvd, frames, restored.track).errors
+    print_table(errors, predictions.confidence, arguments.split)
 
 
 def print_table(errors: NDArray[np.float64], confidence: NDArray[np.float64], split: str) -> None:

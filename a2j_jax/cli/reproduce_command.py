@@ -61,8 +61,8 @@ def run(arguments: argparse.Namespace) -> int:
     from a2j_jax.cli.arguments import build_if_embedded
     from a2j_jax.cli.main import ends_within
     from a2j_jax.config import override
-    from a2j_jax.evaluation.published import get_table
     from a2j_jax.evaluation.report import say_written
+    from a2j_jax.evaluation.tables import get_table
     from a2j_jax.files import check_output
     from a2j_jax.runs.experiment import resolve
     from a2j_jax.tools import reproduce

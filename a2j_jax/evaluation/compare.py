@@ -12,13 +12,13 @@ from a2j_jax.errors import UserError, printable
 from a2j_jax.evaluation.evaluate import (
     Fact,
     Frames,
-    dataset_facts,
+    SplitToScore,
     frame_counts,
+    published_frames,
     read_frames,
-    record_of_frames,
     say_crops,
     score_frames,
-    split_origin,
+    split_info,
 )
 from a2j_jax.evaluation.joint_files import JointSet, read_joints
 from a2j_jax.evaluation.metrics import NotFiniteError
@@ -32,10 +32,9 @@ from a2j_jax.evaluation.pairing import (
 from a2j_jax.evaluation.plots import Comparison
 from a2j_jax.evaluation.report import check_report, print_scores, say_written, write_report
 from a2j_jax.evaluation.scores import with_subsets
-from a2j_jax.log import logger, progress
+from a2j_jax.log import logger
 from a2j_jax.tracks import TrackRecord, TrackSpec
 
-_READ_BATCH = 64
 _DATA_SET, _LABELS = "the data set", "the labels"
 
 
@@ -111,23 +110,23 @@ def compared_files(
         raise UserError("predictions need something to be scored against: labels, or a data set")
     subsets = read_subsets(subset_files or {})
     facts: list[Fact] = [(f"predictions, {name}", str(path)) for name, path in files.items()]
-    record = TrackRecord.of(track)
+    record, total = TrackRecord.of(track), published_frames(track, split) or None
     known: str | None = split
     if labels is not None:
         truth = every = _read_file(labels, track, record)
         facts.append(("labels", str(labels)))
         known = truth.about.get("split") if data_dir is None else split
     if data_dir is not None:
-        record = record_of_frames(data_dir, track)
-        frames = every = _dataset_frames(data_dir, track, split)
-        facts += dataset_facts(data_dir, track, split)
+        info = split_info(pipeline.find_dataset(data_dir, track), track, split)
+        with SplitToScore(data_dir, split).batches(track, "reading labels") as batches:
+            frames = every = read_frames(batches, track)
+        facts, record, total = facts + info.facts, info.record, info.total
         if labels is not None:
             rows = rows_of(truth, frames, _LABELS, _DATA_SET)
             found = truth.rows(rows[rows >= 0])
             kept = frames.rows(rows >= 0)
             frames = dataclasses.replace(kept, joints_uvd=found.joints_uvd, valid=found.labeled)
         truth = frames
-    total, _ = split_origin(track, split, data_dir)
     comparison = score_files(files, track, truth, record, total, split=known)
     numbers = frame_numbers(subsets, every.numbers, every.frame_id)
     scored = comparison.labels
@@ -207,10 +206,3 @@ def _read_file(path: str | Path, track: TrackSpec, record: TrackRecord) -> Joint
     for note in joints.notes:
         logger.info(f"{path}: {note}")
     return joints
-
-
-def _dataset_frames(data_dir: str | Path, track: TrackSpec, split: str) -> Frames:
-    count = pipeline.num_frames(data_dir, track, split)
-    batches = pipeline.eval_batches(data_dir, track, split, min(_READ_BATCH, count))
-    with progress("reading labels", count, "frames") as advance:
-        return read_frames(batches, track, advance)

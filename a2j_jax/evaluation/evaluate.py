@@ -7,33 +7,34 @@ same way back, so their numbers are comparable.
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from tensorflow_datasets.core import DatasetBuilder
 
 from a2j_jax import distributed
 from a2j_jax.data import crops, pipeline
 from a2j_jax.data.crops import Batch
+from a2j_jax.data.examples import OnBadExample
 from a2j_jax.errors import UserError
 from a2j_jax.evaluation.joint_files import JointSet
 from a2j_jax.evaluation.scores import Scores, score_predictions, to_camera
 from a2j_jax.geometry import Float64
-from a2j_jax.log import logger
+from a2j_jax.log import logger, progress
 from a2j_jax.tracks import PUBLISHED_FRAMES, TrackRecord, TrackSpec
 
 #: batch → joints in crop coordinates (B, K, D) and their confidence (B, K); may be device arrays.
 PredictFn = Callable[[Batch], tuple[ArrayLike, ArrayLike]]
-#: Called after each batch with its number of counted frames (for a progress bar).
-OnBatch = Callable[[int], None]
 #: A name and its value, for the end of a report.
 Fact = tuple[str, str]
 
 # How facts name the source of crops, by `TrackSpec.crop_by`.
 _CROPS_FROM = {"box": "boxes from", "center": "centers from"}
-
+# The arrays of a batch that `Frames` has, and their types there.
 _FRAME_ARRAYS = {
     "joints_uvd": np.float64,
     "valid": np.bool_,
@@ -73,11 +74,48 @@ class EvaluationResult(NamedTuple):
     scores: Scores
 
 
+class SplitToScore(NamedTuple):
+    """A split of a built data set, to be predicted or scored.
+
+    Attributes:
+        dir: TFDS data directory, or the folder of one data set.
+        split: of the data set; a slice such as "test[:100]" counts as the split.
+        batch_size: frames at a time, of all processes together.
+        unclipped_boxes: map joints back by other boxes, see `with_unclipped_boxes`.
+        on_bad_example: "skip" leaves out frames that cannot be read.
+    """
+
+    dir: str | Path
+    split: str = "test"
+    batch_size: int = 64
+    unclipped_boxes: bool = False
+    on_bad_example: OnBadExample = "fail"
+
+    @contextmanager
+    def batches(self, track: TrackSpec, title: str) -> Iterator[Iterator[Batch]]:
+        """The batches of this process, with a progress bar.
+
+        Raises:
+            UserError: there is no such split, or examples do not fit the track.
+        """
+        count = pipeline.num_frames(self.dir, track, self.split) // distributed.count()
+        found = pipeline.eval_batches(
+            self.dir, track, self.split, self.batch_size, on_bad_example=self.on_bad_example
+        )
+        with progress(title, count, "frames") as advance:
+            batches = counting(found, advance)
+            yield with_unclipped_boxes(batches) if self.unclipped_boxes else batches
+
+
+def counting(batches: Iterable[Batch], on_batch: Callable[[int], None]) -> Iterator[Batch]:
+    """The batches; after each, `on_batch` is called with its number of counted frames."""
+    for batch in batches:
+        yield batch
+        on_batch(int(_counted_rows(batch).sum()))
+
+
 def evaluate_batches(
-    predict_fn: PredictFn,
-    batches: Iterable[Batch],
-    spec: TrackSpec,
-    on_batch: OnBatch | None = None,
+    predict_fn: PredictFn, batches: Iterable[Batch], spec: TrackSpec
 ) -> EvaluationResult:
     """Predict and score every frame exactly once; arguments as `predict_batches`.
 
@@ -85,16 +123,13 @@ def evaluate_batches(
         UserError: no frames, or none with a label.
         ValueError: a frame that appears twice; a predicted joint that is not finite.
     """
-    predictions, frames = predict_batches(predict_fn, batches, spec, on_batch)
+    predictions, frames = predict_batches(predict_fn, batches, spec)
     scores = score_frames(predictions.joints_uvd, frames, spec)
     return EvaluationResult(predictions, frames, scores)
 
 
 def predict_batches(
-    predict_fn: PredictFn,
-    batches: Iterable[Batch],
-    spec: TrackSpec,
-    on_batch: OnBatch | None = None,
+    predict_fn: PredictFn, batches: Iterable[Batch], spec: TrackSpec
 ) -> tuple[JointSet, Frames]:
     """Predict every frame exactly once, labeled or not.
 
@@ -104,7 +139,6 @@ def predict_batches(
         batches: dicts of arrays as the input pipeline gives them; `mask` (B,) marks the rows that
             count (all of them without it), so that a padded last batch counts right.
         spec: the track.
-        on_batch: see `OnBatch`.
 
     Returns:
         Everything in the order of `index`, whatever the order of the batches; where several processes
@@ -125,21 +159,17 @@ def predict_batches(
         if waiting is not None:
             yield waiting
 
-    columns = _gather(predicted(), spec, on_batch)
+    columns = _gather(predicted(), spec)
     frames = _frames(columns)
-    uvd = crops.joints_to_frame(
-        columns["joints_crop"], frames.box_px, frames.center_uvd[:, 2], spec
-    )
+    uvd = _to_frame(columns["joints_crop"], frames, spec)
     xyz = to_camera(uvd, frames.camera) if spec.joint_dims == 3 else None
     found = JointSet(uvd, None, columns["confidence"], xyz, frames.index, frames.frame_id)
     return found, frames
 
 
-def read_frames(
-    batches: Iterable[Batch], spec: TrackSpec, on_batch: OnBatch | None = None
-) -> Frames:
+def read_frames(batches: Iterable[Batch], spec: TrackSpec) -> Frames:
     """Read the labels of a data set without predicting; arguments and errors as `predict_batches`."""
-    return _frames(_gather(((batch, {}) for batch in batches), spec, on_batch))
+    return _frames(_gather(((batch, {}) for batch in batches), spec))
 
 
 def with_unclipped_boxes(batches: Iterable[Batch]) -> Iterator[Batch]:
@@ -154,9 +184,7 @@ def with_unclipped_boxes(batches: Iterable[Batch]) -> Iterator[Batch]:
 
 
 def _gather(
-    batches: Iterable[tuple[Batch, Mapping[str, ArrayLike]]],
-    spec: TrackSpec,
-    on_batch: OnBatch | None,
+    batches: Iterable[tuple[Batch, Mapping[str, ArrayLike]]], spec: TrackSpec
 ) -> dict[str, NDArray[Any]]:
     """One array per name, of the counted rows of all batches and their outputs, in the order of `index`."""
     rows: dict[str, list[NDArray[Any]]] = defaultdict(list)
@@ -166,8 +194,6 @@ def _gather(
             rows[name].append(np.asarray(batch[name])[keep])
         for name, values in outputs.items():
             rows[name].append(np.asarray(values, np.float64)[keep])
-        if on_batch is not None:
-            on_batch(int(keep.sum()))
     columns = {name: np.concatenate(parts) for name, parts in rows.items()}
     if _NAME in columns:  # as wide as the longest name of all processes
         width = np.array([max(columns[_NAME].itemsize, 1)])
@@ -189,6 +215,11 @@ def _frames(columns: Mapping[str, NDArray[Any]]) -> Frames:
     if _NAME in columns:
         arrays[_NAME] = np.char.decode(columns[_NAME], "utf-8", "replace")
     return Frames(**arrays)
+
+
+def _to_frame(joints_crop: NDArray[Any], frames: Frames, spec: TrackSpec) -> Float64:
+    """(N, K, D) joints in crop coordinates → in the frame, by the box that each crop was cut from."""
+    return crops.joints_to_frame(joints_crop, frames.box_px, frames.center_uvd[:, 2], spec)
 
 
 def _counted_rows(batch: Batch) -> NDArray[np.bool_]:
@@ -227,19 +258,15 @@ def score_constant_pose(pose_crop: ArrayLike, frames: Frames, spec: TrackSpec) -
         spec: the track.
     """
     poses = np.broadcast_to(np.asarray(pose_crop, np.float64), frames.joints_uvd.shape)
-    uvd = crops.joints_to_frame(poses, frames.box_px, frames.center_uvd[:, 2], spec)
-    return score_frames(uvd, frames, spec)
+    return score_frames(_to_frame(poses, frames, spec), frames, spec)
 
 
-def mean_pose(
-    batches: Iterable[Batch], spec: TrackSpec, on_batch: OnBatch | None = None
-) -> Float64:
+def mean_pose(batches: Iterable[Batch], spec: TrackSpec) -> Float64:
     """The average training pose, (K, D) in crop coordinates: the best guess that ignores the image.
 
     Args:
         batches: training examples, without augmentation (`mask` as in `predict_batches`).
         spec: the track.
-        on_batch: see `OnBatch`.
 
     Raises:
         UserError: no frames, or a joint that no frame labels.
@@ -255,8 +282,6 @@ def mean_pose(
         in_crop = crops.joints_to_crop(joints, boxes, centers[:, 2], spec)
         total += np.where(valid[..., None], in_crop, 0.0).sum(0)
         count += valid.sum(0)[:, None]
-        if on_batch is not None:
-            on_batch(len(joints))
     sums = distributed.rows_of_all({"total": total[None], "count": count[None]})
     total, count = sums["total"].sum(0), sums["count"].sum(0)
     if not count.all():
@@ -283,32 +308,54 @@ def center_pose(spec: TrackSpec, mean_pose_crop: Float64) -> Float64:
 # --- What a data set states about a split
 
 
-def dataset_facts(data_dir: str | Path, track: TrackSpec, split: str) -> list[Fact]:
-    """List the facts about a split that the metadata of a built data set state, for a report.
+class SplitInfo(NamedTuple):
+    """What the metadata of a built data set state about a split; less is known of older ones.
 
-    Args:
-        data_dir: a TFDS data directory, or the folder of one data set.
-        track: of the data set.
-        split: that is evaluated; a slice such as "test[:100]" counts as the split.
-
-    Raises:
-        UserError: there is no such data set.
+    Attributes:
+        facts: for the end of a report.
+        total: frames as published or shipped; None: unknown.
+        centers: where its crops come from, source → frames; None: unknown.
+        record: of predictions of its frames: the track's, with the camera that the data set states.
     """
-    info = pipeline.find_dataset(data_dir, track)
-    stated, name = info.info.metadata, split.split("[")[0]
-    facts = [("data set", str(info.data_path)), ("split", split)]
-    for label, value in {
-        _CROPS_FROM[track.crop_by]: _lookup(stated, "provenance", "centers", name),
-        "left out": _lookup(stated, "skipped", name),
-    }.items():
-        if counts := frame_counts(value):
+
+    facts: list[Fact]
+    total: int | None
+    centers: dict[str, int] | None
+    record: TrackRecord
+
+    def mark(self, scores: Scores) -> Scores:
+        """Scores with their origin, see `Scores.caveat`."""
+        return replace(scores, frames_of=self.total, centers=self.centers)
+
+
+def split_info(found: DatasetBuilder, track: TrackSpec, split: str) -> SplitInfo:
+    """Read the metadata of a data set, found by `pipeline.find_dataset`; a slice counts as its split."""
+    stated, name = found.info.metadata, split.split("[")[0]
+    centers = frame_counts(_lookup(stated, "provenance", "centers", name))
+    skipped = frame_counts(_lookup(stated, "skipped", name))
+    facts = [("data set", str(found.data_path)), ("split", split)]
+    for label, counts in ((_CROPS_FROM[track.crop_by], centers), ("left out", skipped)):
+        if counts:
             told = ", ".join(f"{source} ({count:,} frames)" for source, count in counts.items())
             facts.append((label, told))
     facts += [("note", str(note)) for note in _lookup(stated, "provenance", "notes", name) or ()]
     mean, std = (_lookup(stated, "statistics", key) for key in ("mean", "std"))
     if mean is not None and std is not None:
         facts.append(("training crops", f"mean {float(mean):.4f}, std {float(std):.4f}"))
-    return facts
+
+    built = found.info.splits[name].num_examples + sum((skipped or {}).values())
+    shipped = _lookup(stated, "provenance", "frames", name)
+    total = max(built, published_frames(track, split), shipped if isinstance(shipped, int) else 0)
+
+    record = TrackRecord.of_dataset(stated or {}, found.name)
+    own = {name: getattr(record, name) for name in ("camera", "frame_size")}
+    given = {name: value for name, value in own.items() if value is not None}
+    return SplitInfo(facts, total or None, centers, replace(TrackRecord.of(track), **given))
+
+
+def published_frames(track: TrackSpec, split: str) -> int:
+    """The number of frames of a split as published; 0: unknown."""
+    return PUBLISHED_FRAMES.get(track.name, {}).get(split.split("[")[0], 0)
 
 
 def say_crops(facts: Sequence[Fact]) -> None:
@@ -316,50 +363,6 @@ def say_crops(facts: Sequence[Fact]) -> None:
     for name, value in facts:
         if name in _CROPS_FROM.values():
             logger.info(f"crop {name} {value}")
-
-
-def split_origin(
-    track: TrackSpec, split: str, data_dir: str | Path | None = None
-) -> tuple[int | None, dict[str, int] | None]:
-    """The number of frames of a split as published or shipped, and where its crops come from; None: unknown.
-
-    Args:
-        track: the track.
-        split: of the data set; a slice of it counts as the split.
-        data_dir: of the built data set, which knows what was left out of it; None: there is none.
-
-    Raises:
-        UserError: there is no such data set.
-    """
-    name = split.split("[")[0]
-    known = [PUBLISHED_FRAMES.get(track.name, {}).get(name, 0)]
-    centers = None
-    if data_dir is not None:
-        info = pipeline.find_dataset(data_dir, track).info
-        skipped = frame_counts(_lookup(info.metadata, "skipped", name)) or {}
-        shipped = _lookup(info.metadata, "provenance", "frames", name)
-        known.append(info.splits[name].num_examples + sum(skipped.values()))
-        known += [shipped] if isinstance(shipped, int) else []
-        centers = frame_counts(_lookup(info.metadata, "provenance", "centers", name))
-    return max(known) or None, centers
-
-
-def with_origin(scores: Scores, data_dir: str | Path, track: TrackSpec, split: str) -> Scores:
-    """Scores with their `split_origin`: see `Scores.caveat`."""
-    total, centers = split_origin(track, split, data_dir)
-    return replace(scores, frames_of=total, centers=centers)
-
-
-def record_of_frames(data_dir: str | Path, track: TrackSpec) -> TrackRecord:
-    """The record of predictions of a data set's frames: the track's, with the camera that the data set states.
-
-    Raises:
-        UserError: there is no such data set.
-    """
-    stated = pipeline.record_of(data_dir, track)
-    own = {name: getattr(stated, name) for name in ("camera", "frame_size")}
-    given = {name: value for name, value in own.items() if value is not None}
-    return replace(TrackRecord.of(track), **given)
 
 
 def frame_counts(value: Any) -> dict[str, int] | None:

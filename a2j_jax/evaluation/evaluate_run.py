@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -14,22 +14,20 @@ from a2j_jax.data import pipeline
 from a2j_jax.data.examples import OnBadExample
 from a2j_jax.errors import UserError
 from a2j_jax.evaluation.evaluate import (
+    EvaluationResult,
     Frames,
+    SplitToScore,
     center_pose,
-    dataset_facts,
     mean_pose,
     predict_batches,
-    record_of_frames,
     say_crops,
     score_constant_pose,
     score_frames,
-    split_origin,
-    with_unclipped_boxes,
+    split_info,
 )
 from a2j_jax.evaluation.joint_files import WRITABLE, JointSet, write_joints, write_submission
 from a2j_jax.evaluation.pairing import frame_numbers, read_subsets
 from a2j_jax.evaluation.plots import Comparison
-from a2j_jax.evaluation.published import rows_of
 from a2j_jax.evaluation.report import (
     PREDICTIONS_FILE,
     SUBMISSION_FILE,
@@ -39,10 +37,10 @@ from a2j_jax.evaluation.report import (
     write_report,
 )
 from a2j_jax.evaluation.scores import Scores, with_subsets
-from a2j_jax.evaluation.tables import Table, number
+from a2j_jax.evaluation.tables import Table, cell, rows_of
 from a2j_jax.files import check_output, local_path, replacing_together
 from a2j_jax.inference.predictor import make_predict_fn, place_variables
-from a2j_jax.log import logger, progress
+from a2j_jax.log import logger
 from a2j_jax.runs.load import Restored, restore
 from a2j_jax.runs.run_dir import rank, ranking_metrics, read_starts
 from a2j_jax.track_files import find_track
@@ -50,16 +48,6 @@ from a2j_jax.tracks import TrackSpec
 
 # The joints of a submission to the HANDS 2017 challenge.
 _SUBMITTED_SKELETON = "hands2017"
-
-
-class SplitToScore(NamedTuple):
-    """The data to evaluate on; as the arguments of `evaluate_checkpoint`."""
-
-    dir: str | Path
-    split: str = "test"
-    batch_size: int = 64
-    unclipped_boxes: bool = False
-    on_bad_example: OnBadExample = "fail"
 
 
 def evaluate_checkpoint(
@@ -89,14 +77,10 @@ def evaluate_checkpoint(
       directory: the run or checkpoint.
       step: "best", "latest" or a number; None scores the best and, beside it, the latest.
       track_name: what the caller believes it was trained on; checked.
-      data_dir: TFDS data directory; None: the one it was trained on.
-      split: of the data set.
-      batch_size: frames at a time, of all processes together.
-      out: folder of the report; None: `eval` in `directory`, and for another split, step or data set than
-        the default a folder named after it, so that no report replaces one of something else.
-      unclipped_boxes: map joints back as the official program does, see `with_unclipped_boxes`; on a
-        track that crops by box.
-      on_bad_example: "skip" leaves out frames that cannot be read, and logs how many.
+      data_dir, split, batch_size, unclipped_boxes, on_bad_example: as in `SplitToScore`; the data set is by default
+        the one trained on. Frames that are left out are counted in the report.
+      out: folder of the report; None: `eval` in `directory`, or `report_folder`, so that no report replaces one of
+        something else.
       subset_files: name → list of frames to be scored separately too, see `read_subsets`.
       write: files to write the predicted joints to as well, each in the format of its suffix.
       overwrite: replace files that a2j_jax did not write.
@@ -111,9 +95,10 @@ def evaluate_checkpoint(
       UserError: no checkpoint, no data, a track, window or camera that does not match, or a file in the way.
     """
     # --- Check everything before anything is predicted
-    read = list((subset_files or {}).values())
+    lists_read = list((subset_files or {}).values())
     for path in write:
-        if check_output(path, overwrite, "--write", inputs=read).suffix.lower() not in WRITABLE:
+        suffix = check_output(path, overwrite, "--write", inputs=lists_read).suffix
+        if suffix.lower() not in WRITABLE:
             raise UserError(f"{path}: joints are written as one of {', '.join(WRITABLE)}")
     directory = local_path(directory, "checkpoint")
     networks = _checkpoints(directory, step)
@@ -127,7 +112,7 @@ def evaluate_checkpoint(
         )
     folder = directory / report_folder(split, step, data_dir) if out is None else local_path(out)
     # A folder in the run's own is ours, files of earlier versions included.
-    check_report(folder, overwrite or out is None, read)
+    check_report(folder, overwrite or out is None, lists_read)
     lists = read_subsets(subset_files or {})
     data_dir = data_dir or chosen.config.data.dir
     data = SplitToScore(data_dir, split, batch_size, unclipped_boxes, on_bad_example)
@@ -135,13 +120,13 @@ def evaluate_checkpoint(
 
     # --- Predict
     predictions, frames = predict_split(chosen, data)
-    total, centers = split_origin(track, split, data_dir)
+    info = split_info(pipeline.find_dataset(data_dir, track), track, split)
     about = {
-        "track": record_of_frames(data_dir, track).to_json(),
+        "track": info.record.to_json(),
         "split": split,
         "frames": len(frames.index),
-        "frames_of": total,
-        "centers": centers,
+        "frames_of": info.total,
+        "centers": info.centers,
         "checkpoint": str(directory),
         "step": chosen.step,
     }
@@ -154,7 +139,7 @@ def evaluate_checkpoint(
     averaged = ", averaged weights" if chosen.averaged else ""
     facts = [
         ("checkpoint", f"{directory}, step {chosen.step}{averaged}"),
-        *dataset_facts(data_dir, track, split),
+        *info.facts,
         ("normalized with", f"mean {track.mean:.4f}, std {track.std:.4f}"),
     ]
     if unclipped_boxes:
@@ -166,7 +151,7 @@ def evaluate_checkpoint(
     contents: dict[str, Any] = {
         "step": chosen.step,
         "split": split,
-        "crops_from": centers or {},
+        "crops_from": info.centers or {},
         "unreadable": unreadable,
     }
     if not frames.valid.any():
@@ -175,17 +160,15 @@ def evaluate_checkpoint(
         return contents
 
     # --- Score
-    joints = {name: predictions.joints_uvd}
-    for label, network in networks.items():
-        if label != name:
-            joints[label] = predict_split(network, data)[0].joints_uvd
-    scores = {label: score_frames(uvd, frames, track) for label, uvd in joints.items()}
     by_step: dict[int, Scores] = {}
+    scores = {}
     for label, network in networks.items():
+        found = predictions if network is chosen else predict_split(network, data)[0]
+        scores[label] = score_frames(found.joints_uvd, frames, track)
         by_step.setdefault(network.step, scores[label])
     scores |= baselines(frames, track, data, chosen.config.data.train_split)
     scores = with_subsets(scores, subsets, frames.index, track, frames.joints_uvd)
-    scores = {n: replace(one, frames_of=total, centers=centers) for n, one in scores.items()}
+    scores = {label: info.mark(one) for label, one in scores.items()}
     print_scores(scores)
 
     # --- Report
@@ -274,7 +257,7 @@ def run_table(
         kinds = [kind for kind, at in (("best", best), ("final", max(ranking))) if at == step]
         epoch = step * config.optim.batch_size / frames if frames else np.nan
         before = rank(ranking[step]) if step in ranking else np.nan
-        cells = (f"{step:,}", number(epoch), number(before), number(one.mean_error))
+        cells = (f"{step:,}", *map(cell, (epoch, before, one.mean_error)))
         rows.append((f"{' and '.join(kinds) or 'chosen'} checkpoint", *cells))
     while_training = f"{config.data.eval_split}, while training ({unit})"
     columns = ("", "step", "epoch", while_training, f"{data.split} ({unit})")
@@ -290,13 +273,10 @@ def baselines(
     The mean pose is that of the training split; without one, or where it does not label every joint, there are no
     baselines.
     """
+    training = SplitToScore(data.dir, train_split, data.batch_size, False, data.on_bad_example)
     try:
-        count = pipeline.num_frames(data.dir, track, train_split)
-        batches = pipeline.eval_batches(
-            data.dir, track, train_split, data.batch_size, on_bad_example=data.on_bad_example
-        )
-        with progress("mean pose", count, "frames") as advance:
-            pose = mean_pose(batches, track, advance)
+        with training.batches(track, "mean pose") as batches:
+            pose = mean_pose(batches, track)
     except UserError as error:
         logger.info(f"no baselines: {error}")
         return {}
@@ -314,20 +294,27 @@ def predict_split(restored: Restored, data: SplitToScore) -> tuple[JointSet, Fra
     """
     track = pipeline.as_stored(data.dir, restored.track)
     predict, variables = make_predict_fn(restored.model, track), place_variables(restored.variables)
-    frames = pipeline.num_frames(data.dir, track, data.split) // distributed.count()
-    batches = pipeline.eval_batches(
-        data.dir, track, data.split, data.batch_size, on_bad_example=data.on_bad_example
-    )
-    if data.unclipped_boxes:
-        batches = with_unclipped_boxes(batches)
-    with progress(f"evaluating step {restored.step}", frames, "frames") as advance:
-        found = predict_batches(lambda b: predict(variables, b), batches, track, advance)
+    with data.batches(track, f"evaluating step {restored.step}") as batches:
+        found = predict_batches(lambda batch: predict(variables, batch), batches, track)
     if not np.isfinite(found[0].joints_uvd).all():
         raise UserError(
             f"the network of step {restored.step} predicts joints that are not finite: training diverged; "
             "name an earlier step"
         )
     return found
+
+
+def score_split(restored: Restored, data: SplitToScore) -> EvaluationResult:
+    """Predict and score every frame of a split.
+
+    Raises:
+      UserError: as `predict_split`; or none of the frames has a label.
+    """
+    predictions, frames = predict_split(restored, data)
+    scores = score_frames(predictions.joints_uvd, frames, restored.track)
+    found = pipeline.find_dataset(data.dir, restored.track)
+    info = split_info(found, restored.track, data.split)
+    return EvaluationResult(predictions, frames, info.mark(scores))
 
 
 def _write_unlabeled(folder: Path, predictions: JointSet, track: TrackSpec) -> dict[str, Any]:

@@ -10,45 +10,57 @@
 | `.json` | ours | `{"frames": [object, …]}`, what `a2j predict --json` prints |
 
 Ours also hold `about`, a JSON object (as text in `.npz` and `.mat`), see `JointSet`. Published files state no units:
-`joint_formats.to_uvd_mm` infers them. Messages count rows and joints from 1, as an editor counts lines.
+`to_uvd_mm` infers them. Messages count rows and joints from 1, as an editor counts lines.
 """
 
 import json
 import re
 import zipfile
+from array import array
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.io import savemat
 
+from a2j_jax import geometry
 from a2j_jax.data.array_files import mat_arrays, read_npz
 from a2j_jax.errors import UserError, as_utf8, printable
-from a2j_jax.evaluation.joint_formats import Coordinates, read_rows, split_columns, to_uvd_mm
 from a2j_jax.files import MARK, local_path, parse_json, read_json, regular_file, replacing
 from a2j_jax.geometry import Float64
 from a2j_jax.tracks import TrackRecord, TrackSpec
 
 #: Suffixes that `write_joints` writes.
 WRITABLE = (".npz", ".jsonl", ".mat", ".txt")
+Coordinates = Literal["uvd", "xyz", "unknown"]
 
 # Frame names of HANDS 2017 and of NYU (the view whose labels and results are published).
 _HANDS_2017 = re.compile(r"(?:.*[/\\])?image_D(\d{8})\.png", re.IGNORECASE)
 _NYU = re.compile(r"(?:.*[/\\])?depth_1_(\d{7})\.png", re.IGNORECASE)
-# The arrays of our files (one value per frame in JSON), and their types.
-_ARRAYS: dict[str, type] = {
-    "index": np.int64,
-    "frame_id": np.str_,
-    "joints_uvd": np.float64,
-    "joints_xyz_mm": np.float64,
-    "confidence": np.float64,
-    "valid": np.bool_,
+# The arrays of our files (one value per frame in JSON): their types, and what they hold.
+_ARRAYS: dict[str, tuple[type, str]] = {
+    "index": (np.int64, "numbers"),
+    "frame_id": (np.str_, "texts"),
+    "joints_uvd": (np.float64, "numbers"),
+    "joints_xyz_mm": (np.float64, "numbers"),
+    "confidence": (np.float64, "numbers"),
+    "valid": (np.bool_, "numbers"),
 }
 # The key of a frame's name in JSON: ours, that of `a2j predict`, and that of a user's joints.json.
 _NAME_KEYS = ("frame_id", "path", "frame")
+
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_SEPARATORS = bytes.maketrans(b",;", b"  ")
+# A line that begins so is a comment: NumPy's headers, and MATLAB's.
+_COMMENTS = (b"#", b";", b"%")
+# A median depth below this is in meters: neither 50 m nor 5 cm is a hand or a body in view.
+_METERS_BELOW = 50.0
+# In meters, x and y of a joint are within the room; as pixels they would all be in one corner.
+_ROOM_M = 10.0
+_METER_MM = 1000.0
 
 
 @dataclass(frozen=True)
@@ -104,6 +116,28 @@ class JointSet:
         return replace(self, **arrays)
 
 
+def frame_index(
+    names: Sequence[str], patterns: Sequence[re.Pattern[str]] = (_HANDS_2017,)
+) -> NDArray[np.int64] | None:
+    """(N,) number from 0 of each frame by its name, with or without folders; None unless all fit one pattern.
+
+    A pattern's first group is the number, from 1; the default is that of the HANDS 2017 challenge.
+    """
+    for pattern in patterns:
+        found = [pattern.fullmatch(name) for name in names]
+        if all(found):
+            return np.array([int(match[1]) - 1 for match in found if match], np.int64)
+    return None
+
+
+def numbered(names: Sequence[str]) -> NDArray[np.int64] | None:
+    """`frame_index` for names of HANDS 2017 or NYU, whose frames are numbered by their names."""
+    return frame_index(names, (_HANDS_2017, _NYU))
+
+
+# --- Reading
+
+
 def read_joints(path: str | Path, spec: TrackSpec) -> JointSet:
     """Read predictions or labels of `spec`'s track from a file of any format in the table above.
 
@@ -117,8 +151,7 @@ def read_joints(path: str | Path, spec: TrackSpec) -> JointSet:
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
         raise UserError(
-            f"{path}: unknown kind of joint file '{path.suffix}'; expected one of "
-            f"{', '.join(_READERS)}"
+            f"{path}: unknown kind of joint file '{path.suffix}'; expected one of {', '.join(_READERS)}"
         )
     joints = reader(path, spec)
     _check_finite(path, joints)
@@ -143,149 +176,49 @@ def read_joints(path: str | Path, spec: TrackSpec) -> JointSet:
     return joints.rows(order)
 
 
-def write_joints(path: str | Path, joints: JointSet) -> None:
-    """Write joints as `.npz`, `.jsonl`, `.mat` (ours, lossless) or `.txt` (the authors', 6 decimals).
-
-    The file is replaced completely or not at all. All but `.txt`, which has no room for them, carry `files.MARK`
-    and `about`. `write_submission` writes the challenge's file.
-
-    Raises:
-        UserError: another suffix, or the file cannot be written.
-    """
-    path = local_path(path)
-    suffix = path.suffix.lower()
-    if suffix not in WRITABLE:
-        raise UserError(
-            f"{path}: cannot write joints as '{path.suffix}'; use one of {', '.join(WRITABLE)}"
-        )
-    named = {name: getattr(joints, name) for name in _ARRAYS}
-    arrays = {name: value for name, value in named.items() if value is not None}
-    about = json.dumps({**joints.about, "written_by": MARK})
-    with replacing(path) as temporary:
-        if suffix == ".npz":
-            # An open file: given a name, NumPy would write `x.NPZ` as `x.NPZ.npz`.
-            with temporary.open("wb") as file:
-                np.savez_compressed(file, allow_pickle=False, about=np.array(about), **arrays)
-            with zipfile.ZipFile(temporary, "a") as archive:
-                archive.comment = MARK.encode()  # not compressed: `files.is_ours` finds it
-        elif suffix == ".mat":
-            _write_mat(temporary, arrays, about)
-        elif suffix == ".jsonl":
-            rows = zip(*(_without_nan(value) for value in arrays.values()), strict=True)
-            lines = (json.dumps(dict(zip(arrays, row, strict=True))) for row in rows)
-            text = "\n".join([f'{{"about": {about}}}', *lines])
-            temporary.write_text(text + "\n", encoding="utf-8")
-        else:
-            flat = joints.joints_uvd.reshape(len(joints.joints_uvd), -1)
-            np.savetxt(temporary, flat, fmt="%.6f")
-
-
-def _without_nan(values: NDArray[Any]) -> list[Any]:
-    """Values for JSON: null where a number is not finite."""
-    if values.dtype.kind == "f":
-        unknown, values = ~np.isfinite(values), values.astype(object)
-        values[unknown] = None
-    return list(values.tolist())
-
-
-def _write_mat(path: Path, arrays: Mapping[str, NDArray[Any]], about: str) -> None:
-    """Texts are stored as bytes of UTF-8, `char(about)` in MATLAB: every reader has arrays of numbers."""
-    stored = {**arrays, "about": np.frombuffer(about.encode(), np.uint8)}
-    if "frame_id" in arrays:
-        names = np.char.encode(arrays["frame_id"], "utf-8")
-        stored["frame_id"] = names.view(np.uint8).reshape(len(names), -1)
-    savemat(path, stored, do_compression=True)
-    with path.open("r+b") as file:
-        file.write(f"MATLAB 5.0 MAT-file, {MARK}".ljust(116).encode())
-
-
-def write_submission(
-    path: str | Path, joints_xyz_mm: ArrayLike, index: ArrayLike | None = None
-) -> None:
-    """Write the file that the HANDS 2017 challenge takes (zip it to submit).
-
-    One line per frame: `frame/images/image_D00000001.png` (frames count from 1; the annotations have no
-    folder), then x y z in mm of the joints with 4 decimals, every field ended by a tab.
-
-    Args:
-        path: of the text file.
-        joints_xyz_mm: (N, 21, 3) camera coordinates, mm, in skeleton order.
-        index: (N,) number of each frame in the data set, from 0; None: 0 … N−1.
-
-    Raises:
-        UserError: a joint is not finite, or the file cannot be written.
-        ValueError: another shape.
-    """
-    path = Path(path)
-    xyz = np.asarray(joints_xyz_mm, np.float64)
-    if xyz.ndim != 3 or xyz.shape[-1] != 3:
-        raise ValueError(f"joints_xyz_mm has shape {xyz.shape}, expected (frames, joints, 3)")
-    frames = np.arange(len(xyz)) if index is None else np.asarray(index)
-    bad = ~np.isfinite(xyz).all((1, 2))
+def _check_finite(path: Path, joints: JointSet, lines: NDArray[np.int64] | None = None) -> None:
+    """Refuse joints that are not finite, naming the row (or its line in the file)."""
+    bad = ~np.isfinite(joints.joints_uvd).all(-1)
+    if joints.valid is not None:
+        bad &= joints.valid
     if bad.any():
+        row, joint = np.argwhere(bad)[0]
         raise UserError(
-            f"{path}: not written: {bad.sum()} frames have joints that are not finite, "
-            f"the first is frame {frames[np.flatnonzero(bad)[0]]}"
+            f"{path}, row {row + 1 if lines is None else lines[row]}: joint {joint + 1} is not finite "
+            f"({joints.joints_uvd[row, joint].tolist()}); {bad.sum()} such joints in all"
         )
-    line = "frame/images/image_D%08d.png\t" + "%.4f\t" * (xyz.shape[1] * 3) + "\n"
-    with replacing(path) as temporary, temporary.open("w", encoding="ascii", newline="\n") as file:
-        for frame, row in zip(frames.tolist(), xyz.reshape(len(xyz), -1), strict=True):
-            file.write(line % (frame + 1, *row.tolist()))
-
-
-def frame_index(
-    names: Sequence[str], patterns: Sequence[re.Pattern[str]] = (_HANDS_2017,)
-) -> NDArray[np.int64] | None:
-    """Number of each frame in the data set, (N,) from 0; None unless all names fit one pattern.
-
-    Args:
-        names: of frames, with or without folders.
-        patterns: whose first group is the frame's number, from 1; the challenge's by default.
-    """
-    for pattern in patterns:
-        found = [pattern.fullmatch(name) for name in names]
-        if all(found):
-            return np.array([int(match[1]) - 1 for match in found if match], np.int64)
-    return None
-
-
-def numbered(names: Sequence[str]) -> NDArray[np.int64] | None:
-    """`frame_index` for names of HANDS 2017 or NYU, whose frames are numbered by their names."""
-    return frame_index(names, (_HANDS_2017, _NYU))
 
 
 def _read_text(path: Path, spec: TrackSpec) -> JointSet:
     rows = read_rows(path)
-    where = f"{path}, row {rows.lines[0]}"
-    joints, confidence = split_columns(rows.values, spec, where)
+    joints, confidence = split_columns(rows.values, spec, f"{path}, row {rows.lines[0]}")
     # Before the units are inferred; by line, because blank lines are not counted as rows.
     _check_finite(path, JointSet(joints), rows.lines)
-    submitted = rows.names is not None and frame_index(rows.names) is not None
+    names, index, submitted = None, None, False
+    if rows.names is not None:
+        names, index = np.array(rows.names), numbered(rows.names)
+        submitted = frame_index(rows.names) is not None
     uvd, notes = to_uvd_mm(joints, spec, str(path), "xyz" if submitted else "unknown")
-    index = None if rows.names is None else numbered(rows.names)
-    names = None if rows.names is None else np.array(rows.names)
     return JointSet(uvd, None, confidence, index=index, frame_id=names, notes=notes)
 
 
 def _read_mat(path: Path, spec: TrackSpec) -> JointSet:
     contents = mat_arrays(path)
+    known = {name: value for name, value in contents.items() if value is not None}
     shape = (spec.num_joints, spec.joint_dims)
-    named = contents.get("joints_uvd")
-    if named is not None and named.shape[1:] == shape:
-        ours: dict[str, Any] = {n: contents[n] for n in _ARRAYS if contents.get(n) is not None}
+    if "joints_uvd" in known and known["joints_uvd"].shape[1:] == shape:
+        ours: dict[str, Any] = {name: known[name] for name in _ARRAYS if name in known}
         if "index" in ours:  # MATLAB knows no list, only a matrix of one row
             ours["index"] = ours["index"].reshape(-1)
         if "frame_id" in ours:
             ours["frame_id"] = [_text(path, row) for row in ours["frame_id"]]
-        about = contents.get("about")
-        return _from_arrays(path, ours, spec, None if about is None else _text(path, about))
+        about = _text(path, known["about"]) if "about" in known else None
+        return _from_arrays(path, ours, spec, about)
+    shapes = (shape, (shape[0] * shape[1],))
     fitting = {
         name: value
-        for name, value in contents.items()
-        if value is not None
-        and value.dtype.kind in "iuf"
-        and value.shape[1:] in (shape, (shape[0] * shape[1],))
-        and len(value)
+        for name, value in known.items()
+        if value.dtype.kind in "iuf" and value.shape[1:] in shapes and len(value)
     }
     if len(fitting) != 1:
         found = ", ".join(f"{n} {getattr(v, 'shape', '')}" for n, v in contents.items())
@@ -297,7 +230,7 @@ def _read_mat(path: Path, spec: TrackSpec) -> JointSet:
     # `resultUVD` is in pixels; `xyz_estimation` and `joint_est_wld_xyz` are camera coordinates.
     lower = name.lower()
     coordinates: Coordinates = "uvd" if "uvd" in lower else "unknown"
-    if "xyz" in lower or "wld" in lower or "world" in lower:
+    if any(word in lower for word in ("xyz", "wld", "world")):
         coordinates = "xyz"
     joints = values.astype(np.float64).reshape(-1, *shape)
     uvd, notes = to_uvd_mm(joints, spec, str(path), coordinates)
@@ -305,7 +238,7 @@ def _read_mat(path: Path, spec: TrackSpec) -> JointSet:
 
 
 def _text(path: Path, codes: Any) -> str:
-    """Decode text that `_write_mat` stored as bytes."""
+    """Decode text that `write_joints` stored as bytes."""
     try:
         return bytes(np.asarray(codes).reshape(-1).astype(np.uint8)).rstrip(b"\0").decode()
     except (TypeError, ValueError) as error:
@@ -324,14 +257,11 @@ def _read_npz(path: Path, spec: TrackSpec) -> JointSet:
 
 def _read_json_lines(path: Path, spec: TrackSpec) -> JointSet:
     try:
-        lines = path.read_bytes().removeprefix(b"\xef\xbb\xbf").splitlines()
+        lines = path.read_bytes().removeprefix(_BYTE_ORDER_MARK).splitlines()
     except OSError as error:
         raise UserError(f"{path}: not readable ({error.strerror})") from error
-    records = [
-        parse_json(line, f"{path}, row {number}")
-        for number, line in enumerate(lines, start=1)
-        if line.strip()
-    ]
+    numbered_lines = enumerate(lines, start=1)
+    records = [parse_json(line, f"{path}, row {n}") for n, line in numbered_lines if line.strip()]
     about = None
     if records and isinstance(records[0], dict) and records[0].keys() == {"about"}:
         about = records.pop(0)["about"]
@@ -386,10 +316,10 @@ def _from_arrays(
     }
     typed: dict[str, Any] = {}
     for name, values in arrays.items():
+        kind, what = _ARRAYS[name]
         try:
-            typed[name] = _typed(values, _ARRAYS[name])
+            typed[name] = _typed(values, kind)
         except (TypeError, ValueError, OverflowError) as error:
-            what = "texts" if name == "frame_id" else "numbers"
             raise UserError(
                 f"{path}: '{name}' is not an array of {what} ({printable(str(error), 120)})"
             ) from error
@@ -405,7 +335,7 @@ def _from_arrays(
     uvd, notes = to_uvd_mm(typed.pop("joints_uvd"), spec, str(path), "uvd")
     if isinstance(about, str):
         about = parse_json(about, f"{path}, 'about'")
-    if about is not None and not isinstance(about, dict):
+    if not isinstance(about, dict | None):
         raise UserError(f"{path}: 'about' is no JSON object")
     return JointSet(uvd, **typed, about=about or {}, notes=notes)
 
@@ -418,7 +348,7 @@ def _typed(values: Any, kind: type) -> NDArray[Any]:
     """
     found = np.asarray(values)
     if found.dtype.kind == "O":  # null among numbers, or no array at all
-        if any(isinstance(x, (str, bool)) for x in found.reshape(-1).tolist()):
+        if any(isinstance(x, str | bool) for x in found.reshape(-1).tolist()):
             raise ValueError("found texts or truth values among numbers")
         found = np.asarray(values, np.float64)
     if found.dtype.kind not in {np.str_: "U", np.bool_: "biu"}.get(kind, "iuf"):
@@ -430,19 +360,6 @@ def _typed(values: Any, kind: type) -> NDArray[Any]:
     return typed
 
 
-def _check_finite(path: Path, joints: JointSet, lines: NDArray[np.int64] | None = None) -> None:
-    """Refuse joints that are not finite, naming the row (or its line in the file)."""
-    bad = ~np.isfinite(joints.joints_uvd).all(-1)
-    if joints.valid is not None:
-        bad &= joints.valid
-    if bad.any():
-        row, joint = np.argwhere(bad)[0]
-        raise UserError(
-            f"{path}, row {row + 1 if lines is None else lines[row]}: joint {joint + 1} is not finite "
-            f"({joints.joints_uvd[row, joint].tolist()}); {bad.sum()} such joints in all"
-        )
-
-
 _READERS: dict[str, Callable[[Path, TrackSpec], JointSet]] = {
     ".txt": _read_text,
     ".mat": _read_mat,
@@ -450,3 +367,270 @@ _READERS: dict[str, Callable[[Path, TrackSpec], JointSet]] = {
     ".jsonl": _read_json_lines,
     ".json": _read_json,
 }
+
+
+# --- Numbers of published files: rows of text, columns of confidences, and units
+
+
+class Rows(NamedTuple):
+    """N lines of C numbers.
+
+    Attributes:
+        values: (N, C) float64; NaN and infinities where the text has them.
+        names: N first words, where lines begin with one that is not a number; else None.
+        lines: (N,) int64 line number of each row in the file, from 1.
+    """
+
+    values: Float64
+    names: tuple[str, ...] | None
+    lines: NDArray[np.int64]
+
+
+def read_rows(path: Path) -> Rows:
+    """Read all rows of numbers, one frame per line, of whatever form the field's files have.
+
+    Separators may be spaces, tabs, commas or semicolons, also at the end of a line; a file name may stand in
+    front; blank lines and comments are skipped.
+
+    Raises:
+        UserError: unreadable file, no rows, a line with more or fewer numbers than the first, a word
+            that is not a number (named with its line).
+    """
+    values, lines, names = array("d"), array("q"), []
+    columns, named = -1, False
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                if number == 1:
+                    line = line.removeprefix(_BYTE_ORDER_MARK)
+                words = line.translate(_SEPARATORS).split()
+                if not words or line.lstrip().startswith(_COMMENTS):
+                    continue
+                where = f"{path}, row {number}"
+                if columns < 0:
+                    named = not _is_number(words[0])
+                    columns = len(words) - named
+                if named:
+                    names.append(_decoded(words.pop(0), where))
+                try:
+                    values.extend(map(float, words))
+                except ValueError:
+                    bad = _decoded(next(word for word in words if not _is_number(word)), where)
+                    raise UserError(f"{where}: not a number: {bad[:40]!r}") from None
+                if len(words) != columns:
+                    raise UserError(
+                        f"{where}: expected {columns} numbers as in the first row, found {len(words)}"
+                    )
+                lines.append(number)
+    except OSError as error:
+        raise UserError(f"{path}: not readable as text ({error})") from error
+    if not lines:
+        raise UserError(f"{path}: empty; expected one line of numbers per frame")
+    table = np.frombuffer(values).reshape(len(lines), columns)
+    return Rows(table, tuple(names) if named else None, np.frombuffer(lines, np.int64))
+
+
+def _decoded(word: bytes, where: str) -> str:
+    try:
+        return word.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{where}: not readable as text ({error}); expected UTF-8") from error
+
+
+def _is_number(word: bytes) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
+
+
+def split_columns(values: Float64, spec: TrackSpec, where: str) -> tuple[Float64, Float64 | None]:
+    """Separate the joints (N, K, D) of K·D columns, and the confidences (N, K) of K·(D+1).
+
+    Confidences, in [0, 1], stand behind each joint's coordinates (`u v d c u v d c …`) or all at the row's end.
+
+    Raises:
+        UserError: another number of columns, or extra ones that are not confidences.
+    """
+    joints, dims = spec.num_joints, spec.joint_dims
+    count, columns = values.shape
+    if columns == joints * dims:
+        return values.reshape(count, joints, dims), None
+    expected = (
+        f"{where}: expected {joints * dims} numbers ({joints} joints × {dims}), found {columns}"
+    )
+    if columns != joints * (dims + 1):
+        raise UserError(f"{expected} (track '{spec.name}')")
+    beside = values.reshape(count, joints, dims + 1)
+    behind, rest = np.split(values, [joints * dims], axis=1)
+    for found, confidence in (
+        (beside[..., :dims], beside[..., dims]),
+        (behind.reshape(count, joints, dims), rest),
+    ):
+        if not ((confidence < 0) | (confidence > 1)).any():  # NaN: unknown, allowed
+            return found, confidence
+    raise UserError(
+        f"{expected}: one more per joint, but neither every {dims + 1}th number nor the last {joints} are "
+        f"confidences in [0, 1] (track '{spec.name}')"
+    )
+
+
+def to_uvd_mm(
+    joints: Float64, spec: TrackSpec, where: str, coordinates: Coordinates = "unknown"
+) -> tuple[Float64, tuple[str, ...]]:
+    """Convert joints of unknown unit to px, px, mm of the track's camera.
+
+    The numbers tell where they leave no doubt: no joint that a depth camera sees is nearer than 5 cm, and a file's
+    pixels are not mostly outside the frame. (The authors' `keypoints3D` is uvd in px, px, mm for hands and xyz in
+    *meters* for ITOP, whose `resultUVD` is px, px, meters.) Where doubt remains, the file is refused.
+
+    Args:
+        joints: (N, K, 3) pixels and depth, or camera coordinates, in mm or meters; (N, K, 2) px
+            pass through.
+        spec: the track.
+        where: the file, for messages.
+        coordinates: "uvd" or "xyz" where the file says which; "unknown" is taken as pixels, except
+            for meters too small to be any.
+
+    Returns:
+        (N, K, D) px, px, mm, and one line per assumption.
+
+    Raises:
+        UserError: numbers that look like camera coordinates in mm in a file that should hold
+            pixels: another joint order or another sign of y would go unnoticed.
+    """
+    if spec.joint_dims == 2:
+        return joints, ()
+    notes: list[str] = []
+    if 0 < _median_size(joints[..., 2]) < _METERS_BELOW:
+        notes.append("depth read as meters")
+        if coordinates == "unknown" and _median_size(joints[..., :2]) < _ROOM_M:
+            coordinates = "xyz"
+        joints = joints * (_METER_MM if coordinates == "xyz" else np.array([1, 1, _METER_MM]))
+    camera, shown = spec.camera, ""
+    if camera is not None:
+        shown = f"fx {camera.fx:g}, fy {camera.fy:g}, u0 {camera.u0:g}, v0 {camera.v0:g}"
+    if coordinates == "xyz":
+        if camera is None:
+            raise UserError(f"{where}: camera coordinates, but track '{spec.name}' has no camera")
+        notes.append(f"x y z projected with the track's camera, {shown}")
+        if np.nanmedian(joints[..., 2]) < 0:
+            notes.append("z points backwards: y and z turned round")
+            joints = joints * np.array([1.0, -1.0, -1.0])
+        if (joints[..., 2] == 0).any():
+            raise UserError(f"{where}: camera coordinates with z = 0 have no pixel")
+        return geometry.xyz_to_uvd(joints, camera), tuple(notes)
+    if coordinates == "unknown" and _look_like_xyz(joints, spec):
+        raise UserError(
+            f"{where}: the numbers look like camera coordinates (x y z in mm), expected pixels and depth "
+            f"(u v d in px px mm); convert them with the camera they were written for "
+            f"(track '{spec.name}': {shown}), and check the order of the joints"
+        )
+    return joints, tuple(notes)
+
+
+def _look_like_xyz(joints: Float64, spec: TrackSpec) -> bool:
+    """Mostly outside the frame as pixels, mostly inside as camera coordinates (either sign of y)."""
+
+    def inside(uvd: Float64) -> float:
+        return float(((uvd[..., :2] >= 0) & (uvd[..., :2] < spec.frame_size)).all(-1).mean())
+
+    camera = spec.camera
+    if camera is None or (joints[..., 2] == 0).any() or inside(joints) >= 0.5:
+        return False
+    turned = joints * np.array([1.0, -1.0, 1.0])
+    return max(inside(geometry.xyz_to_uvd(xyz, camera)) for xyz in (joints, turned)) > 0.9
+
+
+def _median_size(values: Float64) -> float:
+    sizes = np.abs(values[np.isfinite(values)])
+    return float(np.median(sizes)) if sizes.size else 0.0
+
+
+# --- Writing
+
+
+def write_joints(path: str | Path, joints: JointSet) -> None:
+    """Write joints as `.npz`, `.jsonl`, `.mat` (ours, lossless) or `.txt` (the authors', 6 decimals).
+
+    The file is replaced completely or not at all. All but `.txt`, which has no room for them, carry `files.MARK`
+    and `about`. `write_submission` writes the challenge's file.
+
+    Raises:
+        UserError: another suffix, or the file cannot be written.
+    """
+    path = local_path(path)
+    suffix = path.suffix.lower()
+    if suffix not in WRITABLE:
+        raise UserError(
+            f"{path}: cannot write joints as '{path.suffix}'; use one of {', '.join(WRITABLE)}"
+        )
+    named = {name: getattr(joints, name) for name in _ARRAYS}
+    arrays = {name: value for name, value in named.items() if value is not None}
+    about = json.dumps({**joints.about, "written_by": MARK})
+    with replacing(path) as temporary:
+        if suffix == ".npz":
+            # An open file: given a name, NumPy would write `x.NPZ` as `x.NPZ.npz`.
+            with temporary.open("wb") as file:
+                np.savez_compressed(file, allow_pickle=False, about=np.array(about), **arrays)
+            with zipfile.ZipFile(temporary, "a") as archive:
+                archive.comment = MARK.encode()  # not compressed: `files.is_ours` finds it
+        elif suffix == ".mat":
+            # Texts as bytes of UTF-8, `char(about)` in MATLAB: every reader has arrays of numbers.
+            if "frame_id" in arrays:
+                names = np.char.encode(arrays["frame_id"], "utf-8")
+                arrays["frame_id"] = names.view(np.uint8).reshape(len(names), -1)
+            arrays["about"] = np.frombuffer(about.encode(), np.uint8)
+            savemat(temporary, arrays, do_compression=True)
+            with temporary.open("r+b") as file:
+                file.write(f"MATLAB 5.0 MAT-file, {MARK}".ljust(116).encode())
+        elif suffix == ".jsonl":
+            rows = zip(*map(_without_nan, arrays.values()), strict=True)
+            lines = (json.dumps(dict(zip(arrays, row, strict=True))) for row in rows)
+            text = "\n".join([f'{{"about": {about}}}', *lines])
+            temporary.write_text(text + "\n", encoding="utf-8")
+        else:
+            flat = joints.joints_uvd.reshape(len(joints.joints_uvd), -1)
+            np.savetxt(temporary, flat, fmt="%.6f")
+
+
+def _without_nan(values: NDArray[Any]) -> list[Any]:
+    """Values for JSON: null where a number is not finite."""
+    if values.dtype.kind == "f":
+        unknown, values = ~np.isfinite(values), values.astype(object)
+        values[unknown] = None
+    return list(values.tolist())
+
+
+def write_submission(
+    path: str | Path, joints_xyz_mm: ArrayLike, index: ArrayLike | None = None
+) -> None:
+    """Write the file that the HANDS 2017 challenge takes (zip it to submit).
+
+    One line per frame: `frame/images/image_D00000001.png` (frames count from 1; the annotations have no
+    folder), then x y z in mm of the joints with 4 decimals, every field ended by a tab.
+
+    Args:
+        path: of the text file.
+        joints_xyz_mm: (N, 21, 3) camera coordinates, mm, in skeleton order.
+        index: (N,) number of each frame in the data set, from 0; None: 0 … N−1.
+
+    Raises:
+        UserError: a joint is not finite, or the file cannot be written.
+        ValueError: another shape.
+    """
+    xyz = np.asarray(joints_xyz_mm, np.float64)
+    if xyz.ndim != 3 or xyz.shape[-1] != 3:
+        raise ValueError(f"joints_xyz_mm has shape {xyz.shape}, expected (frames, joints, 3)")
+    frames = np.arange(len(xyz)) if index is None else np.asarray(index)
+    bad = ~np.isfinite(xyz).all((1, 2))
+    if bad.any():
+        raise UserError(
+            f"{path}: not written: {bad.sum()} frames have joints that are not finite, "
+            f"the first is frame {frames[np.flatnonzero(bad)[0]]}"
+        )
+    line = "frame/images/image_D%08d.png\t" + "%.4f\t" * (xyz.shape[1] * 3) + "\n"
+    with replacing(path) as temporary, temporary.open("w", encoding="ascii", newline="\n") as file:
+        for frame, row in zip(frames.tolist(), xyz.reshape(len(xyz), -1), strict=True):
+            file.write(line % (frame + 1, *row.tolist()))

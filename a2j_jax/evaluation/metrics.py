@@ -10,7 +10,7 @@ Never measure `uvd` directly: pixels and millimeters do not add.
 """
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -19,6 +19,7 @@ from a2j_jax.geometry import Float64
 
 #: A frame's error: that of its worst joint, or the mean over its joints.
 FrameError = Literal["worst", "mean"]
+FRAME_ERRORS: tuple[FrameError, ...] = get_args(FrameError)
 
 
 class NotFiniteError(ValueError):
@@ -44,7 +45,7 @@ def joint_errors(predicted: ArrayLike, truth: ArrayLike, valid: ArrayLike | None
         raise ValueError(
             f"predicted {p.shape} and truth {t.shape} must both be (frames, joints, 2 or 3)"
         )
-    if p.shape[0] == 0 or p.shape[1] == 0:
+    if not p.size:
         raise ValueError(f"nothing to measure: predicted joints have shape {p.shape}")
     labeled = np.ones(p.shape[:2], bool) if valid is None else np.asarray(valid, bool)
     if labeled.shape != p.shape[:2]:
@@ -54,31 +55,23 @@ def joint_errors(predicted: ArrayLike, truth: ArrayLike, valid: ArrayLike | None
         if bad.any():
             frame, joint = np.argwhere(bad)[0]
             raise NotFiniteError(f"{name} joint {joint} of frame {frame} is not finite")
-    difference = np.where(labeled[..., None], p - t, np.nan)
-    return np.linalg.norm(difference, axis=-1)
+    return np.linalg.norm(np.where(labeled[..., None], p - t, np.nan), axis=-1)
 
 
 def mean_error(errors: ArrayLike) -> float:
     """Mean over every labeled joint of every frame of (N, K) errors: the field's "mean 3D error"."""
-    table = _labeled(errors)
-    return float(table[np.isfinite(table)].mean())
+    return float(_labeled(errors).compressed().mean())
 
 
 def per_joint_error(errors: ArrayLike) -> Float64:
     """Mean over frames, joint by joint: (K,); NaN for a joint that no frame labels."""
-    return _mean(_labeled(errors), 0)
+    return _labeled(errors).mean(0).filled(np.nan)
 
 
-def mean_joint_error(errors: ArrayLike) -> Float64:
-    """Mean error of each frame's labeled joints: (N,); NaN for a frame without labels."""
-    return _mean(_labeled(errors), 1)
-
-
-def worst_joint_error(errors: ArrayLike) -> Float64:
-    """Largest error of each frame's labeled joints: (N,); NaN for a frame without labels."""
+def frame_errors(errors: ArrayLike, by: FrameError) -> Float64:
+    """Error of each frame, the largest or the mean of its labeled joints: (N,); NaN without labels."""
     table = _labeled(errors)
-    worst = np.where(np.isfinite(table), table, -np.inf).max(axis=1)
-    return np.where(np.isfinite(worst), worst, np.nan)
+    return (table.max(1) if by == "worst" else table.mean(1)).filled(np.nan)
 
 
 def success_rate(
@@ -95,7 +88,8 @@ def success_rate(
     Returns:
         (T,) fractions in [0, 1]; for a fine grid of thresholds, the success curve.
     """
-    ordered = np.sort(_frame_errors(errors, by))
+    found = frame_errors(errors, by)
+    ordered = np.sort(found[np.isfinite(found)])
     # side="left" counts the frames strictly below the threshold.
     return np.searchsorted(ordered, np.asarray(thresholds, np.float64), side="left") / ordered.size
 
@@ -106,7 +100,8 @@ def success_auc(errors: ArrayLike, limit: float, by: FrameError = "worst") -> fl
     Exact, not a sum over a grid: a frame with error e is a success on (e, limit], so it contributes
     max(0, 1 − e/limit).
     """
-    return float(np.clip(1.0 - _frame_errors(errors, by) / limit, 0.0, None).mean())
+    found = frame_errors(errors, by)
+    return float(np.clip(1.0 - found[np.isfinite(found)] / limit, 0.0, None).mean())
 
 
 def rate_below(errors: ArrayLike, threshold: float) -> float:
@@ -124,19 +119,6 @@ def rate_below(errors: ArrayLike, threshold: float) -> float:
     return float((values < threshold).mean()) if values.size else float("nan")
 
 
-def torso_diameter(labels: ArrayLike, torso: tuple[int, tuple[int, int]]) -> Float64:
-    """Distance from one joint to the midpoint of two others, in the labels: (N,), NaN passes on.
-
-    Args:
-        labels: (N, K, D), px or mm.
-        torso: (joint, (joint, joint)), see `Skeleton.torso`.
-    """
-    joints = np.asarray(labels, np.float64)
-    end, (first, second) = torso
-    middle = (joints[:, first] + joints[:, second]) / 2.0
-    return np.linalg.norm(joints[:, end] - middle, axis=-1)
-
-
 def pdj(errors: ArrayLike, diameters: ArrayLike, ratios: Sequence[float]) -> Float64:
     """Percentage of detected joints, as fractions: error <= ratio × torso diameter (inclusive).
 
@@ -151,28 +133,16 @@ def pdj(errors: ArrayLike, diameters: ArrayLike, ratios: Sequence[float]) -> Flo
     """
     table = np.asarray(errors, np.float64)
     torso = np.asarray(diameters, np.float64)[:, None]
-    labeled = np.isfinite(table) & np.isfinite(torso)
-    count = labeled.sum(0)
-    near = [(labeled & (table <= ratio * torso)).sum(0) for ratio in ratios]
-    return np.where(count > 0, np.asarray(near) / np.maximum(count, 1), np.nan)
+    unknown = ~(np.isfinite(table) & np.isfinite(torso))
+    near = [np.ma.array(table <= ratio * torso, mask=unknown).mean(0) for ratio in ratios]
+    return np.array([rates.filled(np.nan) for rates in near])
 
 
-def _frame_errors(errors: ArrayLike, by: FrameError) -> Float64:
-    """One error per frame that has labels, unordered."""
-    values = worst_joint_error(errors) if by == "worst" else mean_joint_error(errors)
-    return values[np.isfinite(values)]
-
-
-def _mean(table: Float64, axis: int) -> Float64:
-    count = np.isfinite(table).sum(axis)
-    return np.where(count > 0, np.nansum(table, axis=axis) / np.maximum(count, 1), np.nan)
-
-
-def _labeled(errors: ArrayLike) -> Float64:
-    """The table as float64 (N, K); ValueError if nothing in it is labeled."""
-    table = np.asarray(errors, np.float64)
+def _labeled(errors: ArrayLike) -> np.ma.MaskedArray:
+    """The table as float64 (N, K), unlabeled joints masked; ValueError if nothing in it is labeled."""
+    table = np.ma.masked_invalid(np.asarray(errors, np.float64))
     if table.ndim != 2:
         raise ValueError(f"errors must be (frames, joints), got shape {table.shape}")
-    if not np.isfinite(table).any():
-        raise ValueError(f"no labeled joint among {table.shape[0]} frames: nothing to measure")
+    if not table.count():
+        raise ValueError(f"no labeled joint among {len(table)} frames: nothing to measure")
     return table

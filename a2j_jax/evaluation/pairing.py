@@ -24,16 +24,11 @@ _NUMBER = re.compile(r"[0-9]{1,18}")
 
 
 def match_names(names: Sequence[str], wanted: Sequence[str], where: str) -> NDArray[np.int64]:
-    r"""Find frames by their names.
+    r"""Find the N wanted frames among M names, which are from the file `where`.
 
     Leading folders may be missing on either side (`test_seq_1/image_0000.png` is
     `D:\icvl\Testing\Depth\test_seq_1\image_0000.PNG`), as long as only one frame fits. Suffixes and letter case
     may differ where that finds more frames.
-
-    Args:
-        names: of M frames.
-        wanted: names of N frames.
-        where: the file that `names` are from, for messages.
 
     Returns:
         (N,) positions in `names`, -1 where there is none.
@@ -42,9 +37,10 @@ def match_names(names: Sequence[str], wanted: Sequence[str], where: str) -> NDAr
         UserError: a name that occurs twice, or fits several.
     """
     rows = _match(names, wanted, _key, where)
-    if (rows < 0).any() and np.count_nonzero(rows >= 0) < len(names):
+    found = np.count_nonzero(rows >= 0)
+    if found < min(len(names), len(wanted)):
         loosely = _match(names, wanted, lambda n: _FRAME_SUFFIX.sub("", _key(n)).casefold(), where)
-        if np.count_nonzero(loosely >= 0) > np.count_nonzero(rows >= 0):
+        if np.count_nonzero(loosely >= 0) > found:
             return loosely
     return rows
 
@@ -90,9 +86,8 @@ def _match(
     rows = np.full(len(wanted), -1, np.int64)
     taken: dict[int, int] = {}
     for position, one in enumerate(wanted_keys):
-        fits = [by_key[one]] if one in by_key else by_tail.get(one)
-        if fits is None:
-            fits = [by_key[tail] for tail in _tails(one) if tail in by_key][:1]
+        fits = [by_key[one]] if one in by_key else by_tail.get(one, [])
+        fits = fits or [by_key[tail] for tail in _tails(one) if tail in by_key][:1]
         if len(fits) > 1:
             raise ambiguous(wanted[position], names[fits[0]], names[fits[1]])
         for row in fits:
@@ -114,10 +109,8 @@ def rows_of(joints: JointSet, truth: JointSet, where: str, of: str) -> NDArray[n
     all frames of the split in order, or exactly the labeled ones.
 
     Args:
-        joints: M rows of the file.
-        truth: the N labeled frames.
-        where: the file, for messages.
-        of: the source of the labels, for messages.
+        joints: M rows of the file `where`.
+        truth: the N labeled frames, from `of`.
 
     Returns:
         (N,) row numbers; -1 for a frame that the file lacks.
@@ -172,8 +165,8 @@ def check_split(where: str, joints: JointSet, labels: JointSet, split: str) -> N
     """
     stated = str(joints.about.get("split", split))
     if joints.frame_id is not None and labels.frame_id is not None:
-        of_labels = {_split_folder(name) for name in labels.frame_id.tolist()}
-        of_file = {_split_folder(name) for name in joints.frame_id.tolist()}
+        names = (labels.frame_id.tolist(), joints.frame_id.tolist())
+        of_labels, of_file = (set(map(_split_folder, some)) for some in names)
         if of_labels == {None} and len(of_file) == 1:
             stated = of_file.pop() or stated
     one, other = (name.split("[")[0] for name in (stated, split))
@@ -189,20 +182,13 @@ def _split_folder(name: str) -> str | None:
 
 
 def check_unit(where: str, uvd: NDArray[np.float64], labels: JointSet, of: str) -> None:
-    """Refuse depths that are those of the labels times a power of ten.
-
-    Args:
-        where, of: the source of the joints and that of the labels, for the message.
-        uvd: (N, K, 2 or 3) joints of the N labeled frames.
-        labels: of these frames.
+    """Refuse joints (N, K, 2 or 3) whose depths are those of the labels times a power of ten.
 
     Raises:
         UserError: naming both medians.
     """
-    if uvd.shape[-1] != 3:
-        return
     there = labels.labeled & np.isfinite(uvd).all(-1)
-    if not there.any():
+    if uvd.shape[-1] != 3 or not there.any():
         return
     found, wanted = (float(np.median(joints[there][:, 2])) for joints in (uvd, labels.joints_uvd))
     if found <= 0 or wanted <= 0:
@@ -223,10 +209,7 @@ class FrameList(NamedTuple):
 
 
 def read_subsets(files: Mapping[str, str | Path]) -> dict[str, FrameList]:
-    """Read lists of frames, one frame per line; `frame_numbers` finds the frames.
-
-    Args:
-        files: name of the subset → its file.
+    """Read lists of frames, name of the subset → its file, one frame per line; `frame_numbers` finds the frames.
 
     Raises:
         UserError: a file that cannot be read, is no text, or is empty.
@@ -260,13 +243,12 @@ def frame_numbers(
     the data set's names say otherwise.
 
     Args:
-        lists: name of the subset → its list.
-        index: (N,) numbers of the data set's frames.
-        frame_id: (N,) their names; None: unknown.
+        lists: of `read_subsets`.
+        index, frame_id: (N,) numbers and names of the data set's frames; None: unknown.
         unreadable: further frames of the data set; as many names may be missing.
 
     Returns:
-        name → (n,) distinct numbers of frames, ascending.
+        name of the subset → (n,) distinct numbers of frames, ascending.
 
     Raises:
         UserError: a name that is not in the data set, or that fits several frames; or one that is no number, where

@@ -305,7 +305,7 @@ def pick_frames(errors: Float64, count: int) -> dict[str, NDArray[np.int64]]:
     Returns:
         "worst" (worst first), "median", "best" (best first) → row numbers; all of equal length.
     """
-    mean = metrics.mean_joint_error(errors)
+    mean = metrics.frame_errors(errors, "mean")
     order = np.argsort(mean, kind="stable")[: np.isfinite(mean).sum()]  # NaN is last
     count = min(count, max(len(order) // 3, 1), len(order))
     middle = (len(order) - count) // 2

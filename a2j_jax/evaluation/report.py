@@ -8,6 +8,7 @@ import base64
 import functools
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +16,6 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 from rich.console import Console
-from rich.text import Text
 
 from a2j_jax import __version__, log, pictures
 from a2j_jax.errors import printable
@@ -23,17 +23,9 @@ from a2j_jax.evaluation import plots, tables
 from a2j_jax.evaluation.evaluate import Fact
 from a2j_jax.evaluation.joint_files import JointSet, write_joints
 from a2j_jax.evaluation.plots import Comparison, center_distances
-from a2j_jax.evaluation.published import published_table
 from a2j_jax.evaluation.scores import CURVE_LIMIT, Scores, marked
-from a2j_jax.evaluation.tables import Table
-from a2j_jax.files import (
-    MARK,
-    check_output,
-    is_ours,
-    local_path,
-    replacing_together,
-    write_file,
-)
+from a2j_jax.evaluation.tables import Table, print_table
+from a2j_jax.files import MARK, check_output, is_ours, local_path, replacing_together, write_file
 from a2j_jax.tracks import TrackSpec
 
 NO_PICTURES = "no pictures: they need matplotlib, pip install 'a2j-jax[viz]'"
@@ -77,27 +69,24 @@ def print_scores(scores: Mapping[str, Scores], console: Console | None = None) -
         scores: name → scores of the same frames, the model first and baselines after it.
         console: where to; stderr by default.
     """
-    paper = published_table(next(iter(scores.values())).track)
     together, by_joint = tables.score_tables(marked(scores))
     parts = [*together, *by_joint]
+    paper = tables.published_table(next(iter(scores.values())).track)
+    caption = log.plain(paper.told) if paper else None
     labels = max(len(row[0]) for part in parts for row in part.rows)
     # As many methods at a time as fit without a row that wraps.
     width = (console or log.console).width
     count = max((width - labels - 4) // (_HEAD_WIDTH + 3), 1)
     for first in range(1, len(scores) + 1, count):
-        shown = slice(first, first + count)
-        printed = log.PlainTable(parts[0].title, caption=log.plain(paper.told) if paper else None)
-        printed.add_column("", min_width=labels, max_width=labels)
-        for name in parts[0].columns[shown]:
-            printed.add_column(name, justify="right", max_width=_HEAD_WIDTH, overflow="fold")
-        for part in parts:
-            if part is not parts[0]:
-                printed.add_row(Text(part.title, style="italic"))
-            for place, row in enumerate(part.rows):
-                style = "bold" if place in part.strong else None
-                printed.add_row(row[0], *row[shown], style=style)
-            printed.add_section()
-        log.print_table(printed, console)
+
+        def shown(cells: tuple[str, ...], at: slice = slice(first, first + count)) -> Any:
+            return (cells[0], *cells[at])
+
+        head, *below = (
+            replace(part, columns=shown(part.columns), rows=tuple(map(shown, part.rows)))
+            for part in parts
+        )
+        print_table(head, console, _HEAD_WIDTH, below, caption=caption)
 
 
 def check_report(
@@ -342,10 +331,10 @@ def _cards(scores: Mapping[str, Scores]) -> Iterable[dict[str, str]]:
                 yield card(part, 100 * rate, "%")
         yield card("mean error", one.mean_error, one.unit)
         return
-    yield card(f"success AUC, 0–{CURVE_LIMIT:g} {one.unit}", 100 * one.success_auc, "%", 1)
+    yield card(f"success AUC, 0–{CURVE_LIMIT:g} {one.unit}", 100 * one.success_auc["worst"], "%", 1)
     for limit in (20.0, 40.0):
         label = f"frames with worst joint < {limit:g} {one.unit}"
-        yield card(label, 100 * one.success_rate[limit], "%", 1)
+        yield card(label, 100 * one.success_rate["worst"][limit], "%", 1)
 
 
 def _frames(comparison: Comparison, names: Sequence[str]) -> dict[str, list[dict[str, Any]]]:

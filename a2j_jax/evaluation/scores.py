@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from a2j_jax import geometry
 from a2j_jax.errors import UserError
 from a2j_jax.evaluation import metrics
+from a2j_jax.geometry import Float64
 from a2j_jax.log import logger
 from a2j_jax.tracks import TrackSpec
 
@@ -53,16 +54,16 @@ class ProtocolScores:
     json: Mapping[str, Any]
 
 
-def score_map(errors_mm: NDArray[np.float64], spec: TrackSpec) -> ProtocolScores:
+def score_map(errors_mm: Float64, spec: TrackSpec) -> ProtocolScores:
     """mAP@10 cm of (N, K) errors in mm, NaN = unlabeled."""
 
     def rate(joints: Iterable[int]) -> float:
         return metrics.rate_below(errors_mm[:, list(joints)], MAP_RADIUS_MM)
 
-    per_joint = tuple(rate([joint]) for joint in range(errors_mm.shape[1]))
+    every = range(errors_mm.shape[1])
+    mean, per_joint = rate(every), tuple(rate([joint]) for joint in every)
     pooled = (*spec.skeleton.groups, *spec.skeleton.regions)
     groups = {name: rate(joints) for name, joints in pooled}
-    mean = metrics.rate_below(errors_mm, MAP_RADIUS_MM)
     return ProtocolScores(
         title="mAP@10 cm",
         mean=mean,
@@ -77,15 +78,13 @@ def score_map(errors_mm: NDArray[np.float64], spec: TrackSpec) -> ProtocolScores
     )
 
 
-def score_pdj(
-    errors_px: NDArray[np.float64], labels: ArrayLike, spec: TrackSpec
-) -> ProtocolScores | None:
+def score_pdj(errors_px: Float64, labels: ArrayLike, spec: TrackSpec) -> ProtocolScores | None:
     """PDJ of (N, K) errors in px, NaN = unlabeled.
 
     Args:
         errors_px: from `metrics.joint_errors`.
-        labels: (N, K, 2) px, whose torso is the yardstick. A frame with an unlabeled torso joint
-            does not count.
+        labels: (N, K, 2) px, whose torso is the yardstick: from one joint to the midpoint of two
+            others, see `Skeleton.torso`. A frame with an unlabeled torso joint does not count.
         spec: the track.
 
     Returns:
@@ -94,8 +93,9 @@ def score_pdj(
     if spec.skeleton.torso is None:
         return None
     end, middle = spec.skeleton.torso
-    measured = np.isfinite(errors_px[:, [end, *middle]]).all(1)
-    diameters = np.where(measured, metrics.torso_diameter(labels, spec.skeleton.torso), np.nan)
+    joints = np.asarray(labels, np.float64)
+    diameters = np.linalg.norm(joints[:, end] - joints[:, list(middle)].mean(1), axis=-1)
+    diameters[~np.isfinite(errors_px[:, [end, *middle]]).all(1)] = np.nan
     counted = np.isfinite(errors_px) & np.isfinite(diameters)[:, None]
     if not counted.any():
         return None
@@ -136,11 +136,9 @@ class Scores:
         mean_error: mean over labeled joints and frames.
         per_joint: (K,) mean per joint in skeleton order, NaN for a joint no frame labels.
         joint_names: (K,) names to go with `per_joint`.
-        success_rate: threshold → fraction of frames whose worst joint is nearer.
-        success_auc: area under the success curve up to `CURVE_LIMIT`, as a fraction of it.
+        success_rate: "worst" or "mean" → threshold → fraction of frames whose worst (mean) joint is nearer.
+        success_auc: "worst" or "mean" → area under that success curve up to `CURVE_LIMIT`, as a fraction of it.
         errors: (N, K) the table all of it comes from, NaN = unlabeled; for curves and pictures.
-        success_rate_mean_joint: threshold → fraction of frames whose mean joint error is below.
-        success_auc_mean_joint: area under that curve, as `success_auc`.
         protocol: the data set's own protocol; None: it is the mean error.
         frames_of: how many the split has as published, or as shipped; None: unknown.
         centers: where the crops came from, source → frames; None: unknown, as for a file of others.
@@ -153,11 +151,9 @@ class Scores:
     mean_error: float
     per_joint: tuple[float, ...]
     joint_names: tuple[str, ...]
-    success_rate: Mapping[float, float]
-    success_auc: float
-    errors: NDArray[np.float64]
-    success_rate_mean_joint: Mapping[float, float]
-    success_auc_mean_joint: float
+    success_rate: Mapping[metrics.FrameError, Mapping[float, float]]
+    success_auc: Mapping[metrics.FrameError, float]
+    errors: Float64
     protocol: ProtocolScores | None = None
     frames_of: int | None = None
     centers: Mapping[str, int] | None = None
@@ -166,22 +162,19 @@ class Scores:
     @property
     def caveat(self) -> str:
         """The reasons why these numbers cannot be compared to published ones: "3 of 8,252 frames, crops from depth"."""
-        parts = []
-        if self.frames_of is not None and self.frames < self.frames_of:
-            parts.append(self.frames_told)
-        for source, count in (self.centers or {}).items():
+        centers = self.centers or {}
+        parts = [self.frames_told] if self.frames < (self.frames_of or 0) else []
+        for source, count in centers.items():
             if source.startswith(_GUESSED):
-                some = "" if count >= sum((self.centers or {}).values()) else "some "
+                some = "" if count >= sum(centers.values()) else "some "
                 parts.append(f"{some}crops from {source}")
         return ", ".join(parts)
 
     @property
     def frames_told(self) -> str:
         """How many frames were scored, and of how many if not all: "3 of 8,252 frames"."""
-        some = self.frames_of is not None and self.frames < self.frames_of
-        return (
-            f"{self.frames:,} of {self.frames_of:,} frames" if some else f"{self.frames:,} frames"
-        )
+        of = f" of {self.frames_of:,}" if self.frames < (self.frames_of or 0) else ""
+        return f"{self.frames:,}{of} frames"
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready dict; units are in the names (`mean_error_mm` or `mean_error_px`).
@@ -191,9 +184,10 @@ class Scores:
         the worst joint; the protocol's keys are those of `ProtocolScores.json`.
         """
 
-        def by_threshold(rates: Mapping[float, float]) -> dict[str, float]:
-            return {f"{threshold:g}": rate for threshold, rate in rates.items()}
-
+        rates = {
+            by: {f"{threshold:g}": rate for threshold, rate in found.items()}
+            for by, found in self.success_rate.items()
+        }
         subsets = {name: one.to_json() for name, one in self.subsets.items()}
         return {
             "track": self.track,
@@ -204,19 +198,17 @@ class Scores:
             f"mean_error_{self.unit}": self.mean_error,
             f"per_joint_{self.unit}": _known(self.per_joint),
             "joint_names": list(self.joint_names),
-            "success_rate": by_threshold(self.success_rate),
-            f"success_auc_{CURVE_LIMIT:g}{self.unit}": self.success_auc,
-            "auc": self.success_auc,
-            "success_rate_mean_joint": by_threshold(self.success_rate_mean_joint),
-            "auc_mean_joint": self.success_auc_mean_joint,
+            "success_rate": rates["worst"],
+            f"success_auc_{CURVE_LIMIT:g}{self.unit}": self.success_auc["worst"],
+            "auc": self.success_auc["worst"],
+            "success_rate_mean_joint": rates["mean"],
+            "auc_mean_joint": self.success_auc["mean"],
             **(self.protocol.json if self.protocol else {}),
             **({"subsets": subsets} if subsets else {}),
         }
 
 
-def score_errors(
-    errors: NDArray[np.float64], spec: TrackSpec, labels_uvd: ArrayLike | None = None
-) -> Scores:
+def score_errors(errors: Float64, spec: TrackSpec, labels_uvd: ArrayLike | None = None) -> Scores:
     """Summarize a table of errors.
 
     Args:
@@ -225,8 +217,7 @@ def score_errors(
         labels_uvd: (N, K, 2 or 3) the labels; PDJ measures in their torsos and is left out
             without them.
     """
-    worst = metrics.success_rate(errors, THRESHOLDS)
-    mean = metrics.success_rate(errors, THRESHOLDS, by="mean")
+    rates = {by: metrics.success_rate(errors, THRESHOLDS, by) for by in metrics.FRAME_ERRORS}
     protocol = score_map(errors, spec) if spec.protocol == "map_10cm" else None
     if spec.protocol == "pdj" and labels_uvd is not None:
         protocol = score_pdj(errors, np.asarray(labels_uvd, np.float64)[..., :2], spec)
@@ -237,11 +228,11 @@ def score_errors(
         mean_error=metrics.mean_error(errors),
         per_joint=tuple(metrics.per_joint_error(errors).tolist()),
         joint_names=tuple(spec.skeleton.joints),
-        success_rate=dict(zip(THRESHOLDS, worst.tolist(), strict=True)),
-        success_auc=metrics.success_auc(errors, CURVE_LIMIT),
+        success_rate={
+            by: dict(zip(THRESHOLDS, rate.tolist(), strict=True)) for by, rate in rates.items()
+        },
+        success_auc={by: metrics.success_auc(errors, CURVE_LIMIT, by) for by in rates},
         errors=errors,
-        success_rate_mean_joint=dict(zip(THRESHOLDS, mean.tolist(), strict=True)),
-        success_auc_mean_joint=metrics.success_auc(errors, CURVE_LIMIT, by="mean"),
         protocol=protocol,
     )
 
@@ -278,7 +269,7 @@ def score_predictions(
     return score_errors(metrics.joint_errors(predicted, labels, valid), spec, labels_in_frame)
 
 
-def to_camera(uvd: NDArray[np.float64], cameras: NDArray[np.floating]) -> NDArray[np.float64]:
+def to_camera(uvd: Float64, cameras: NDArray[np.floating]) -> Float64:
     """(N, K, 3) px px mm with each frame's own (N, 4) camera → mm. One call per distinct camera."""
     xyz = np.empty_like(uvd)
     distinct, which = np.unique(cameras, axis=0, return_inverse=True)
@@ -298,7 +289,7 @@ def with_subsets(
     subsets: Mapping[str, NDArray[np.int64]],
     index: NDArray[np.int64],
     spec: TrackSpec,
-    labels_uvd: NDArray[np.float64],
+    labels_uvd: Float64,
 ) -> dict[str, Scores]:
     """Add the scores of subsets of the frames (HANDS 2017's seen and unseen subjects, say) to those of all frames.
 
@@ -312,22 +303,18 @@ def with_subsets(
     Raises:
         UserError: none of a subset's frames was evaluated.
     """
-    rows = {name: np.isin(index, numbers) for name, numbers in subsets.items()}
+    rows = {name: np.flatnonzero(np.isin(index, numbers)) for name, numbers in subsets.items()}
     for name, taken in rows.items():
-        if not taken.any():
+        listed = f"of its {len(subsets[name]):,} frames"
+        if not taken.size:
             raise UserError(
-                f"subset {name!r}: none of its {len(subsets[name]):,} frames is among the {len(index):,} that "
-                f"are scored (numbers {index.min()} to {index.max()})"
+                f"subset {name!r}: none {listed} is among the {len(index):,} that are scored "
+                f"(numbers {index.min()} to {index.max()})"
             )
-        if taken.sum() < len(subsets[name]):
-            logger.info(
-                f"subset {name!r}: {taken.sum():,} of its {len(subsets[name]):,} frames are scored"
-            )
-    found = {}
-    for method, one in scores.items():
-        parts = {
-            name: score_errors(one.errors[taken], spec, labels_uvd[taken])
-            for name, taken in rows.items()
-        }
-        found[method] = replace(one, subsets=parts)
-    return found
+        if taken.size < len(subsets[name]):
+            logger.info(f"subset {name!r}: {taken.size:,} {listed} are scored")
+
+    def parts(errors: Float64) -> dict[str, Scores]:
+        return {n: score_errors(errors[at], spec, labels_uvd[at]) for n, at in rows.items()}
+
+    return {method: replace(one, subsets=parts(one.errors)) for method, one in scores.items()}

@@ -1,17 +1,29 @@
-"""The tables of an evaluation, as text: the terminal and the HTML report show the same ones."""
+"""Tables as text (the terminal, Markdown and the HTML report show the same ones), and the paper's numbers for them.
 
+The numbers of Tables 2 to 10 and Sec. 4.4, and apart from them what others computed later, are in `published.json`
+beside this module, as printed: millimeters, percent, frames per second. Where the paper contradicts itself or the
+authors' files, both numbers are there and a note says so.
+"""
+
+import functools
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from operator import attrgetter
+from typing import Any, NamedTuple
 
 import numpy as np
 from rich.console import Console
+from rich.text import Text
 
 from a2j_jax import log
-from a2j_jax.errors import in_words, printable
-from a2j_jax.evaluation.published import TABLES, Column, PublishedRow, published_table
+from a2j_jax.config import Config
+from a2j_jax.config_files import load_config
+from a2j_jax.errors import UserError, did_you_mean, in_words, printable
+from a2j_jax.evaluation.metrics import FRAME_ERRORS
 from a2j_jax.evaluation.scores import CURVE_LIMIT, Scores
+from a2j_jax.files import parse_json
 
 ABSENT = "–"  # a number that is unknown
 # Published methods are listed in rows where a table has no more columns than this.
@@ -36,6 +48,11 @@ class Table:
     strong: frozenset[int] = frozenset()
     notes: tuple[str, ...] = ()
 
+    def turned(self) -> "Table":
+        """The same with its rows as columns; none is set off."""
+        heads, *rows = zip(self.columns, *self.rows, strict=True)
+        return Table(self.title, heads, tuple(rows), notes=self.notes)
+
 
 def markdown(table: Table) -> str:
     """A table as Markdown, its title above and its notes below."""
@@ -45,81 +62,210 @@ def markdown(table: Table) -> str:
     return f"**{_literal(table.title)}**\n\n{rows}\n{notes}"
 
 
-def print_table(
-    table: Table, console: Console | None = None, head_width: int | None = None, **style: Any
-) -> None:
-    """Prints a table, every row on one line, and its notes.
-
-    Args:
-        table: what to print.
-        console: where to; stderr by default.
-        head_width: of all columns but the first; longer heads wrap.
-        style: of `rich.table.Table`.
-    """
-    printed = log.PlainTable(table.title, **style)
-    for place, column in enumerate(table.columns):
-        if place:
-            printed.add_column(
-                column, justify="right", min_width=head_width, max_width=head_width, overflow="fold"
-            )
-        else:
-            printed.add_column(column, no_wrap=True)
-    for place, row in enumerate(table.rows):
-        printed.add_row(*row, style="bold" if place in table.strong else None)
-    log.print_table(printed, console)
-    for note in table.notes:
-        (console or log.console).print(log.plain(note))
-
-
 def _literal(text: str) -> str:
     """Text that Markdown leaves alone: no end of a cell, HTML, formula or code in it."""
     return re.sub(r"[|$`\\]|<(?=[A-Za-z/!])", r"\\\g<0>", printable(text))
 
 
-def number(value: float) -> str:
-    """Two decimals, or a dash for an unknown number."""
-    return f"{value:.2f}" if np.isfinite(value) else ABSENT
+def print_table(
+    table: Table,
+    console: Console | None = None,
+    head_width: int | None = None,
+    below: Sequence[Table] = (),
+    **style: Any,
+) -> None:
+    """Print a table, every row on one line, and its notes.
+
+    Args:
+        table: what to print.
+        console: where to; stderr by default.
+        head_width: of all columns but the first; longer heads wrap.
+        below: tables of the same columns, printed as further sections.
+        style: of `rich.table.Table`.
+    """
+    printed = log.PlainTable(table.title, **style)
+    label, *heads = table.columns
+    printed.add_column(label, no_wrap=True)
+    for head in heads:
+        printed.add_column(head, justify="right", max_width=head_width, overflow="fold")
+    for part in (table, *below):
+        if part is not table:
+            printed.add_row(Text(part.title, style="italic"))
+        for place, row in enumerate(part.rows):
+            printed.add_row(*row, style="bold" if place in part.strong else None)
+        printed.add_section()
+    log.print_table(printed, console)
+    for note in table.notes:
+        (console or log.console).print(log.plain(note))
 
 
-def percent(fraction: float | None, decimals: int = 1) -> str:
-    """A fraction as a percentage, or a dash for an unknown one."""
-    known = fraction is not None and np.isfinite(fraction)
-    return f"{fraction:.{decimals}%}" if known else ABSENT
+def cell(value: float | None, digits: str = ".2f") -> str:
+    """A number as text, or a dash where it is unknown."""
+    return ABSENT if value is None or not np.isfinite(value) else format(value, digits)
 
 
 def score_tables(scores: Mapping[str, Scores]) -> tuple[list[Table], list[Table]]:
     """Every table of a comparison: (of all joints together, joint by joint), the track's protocol last."""
     first, *_ = every = list(scores.values())
     unit, columns = first.unit, ("", *scores)
-    rows = [(f"mean error ({unit})", *(number(s.mean_error) for s in every))]
+    joints = [in_words(joint) for joint in first.joint_names]
+
+    def row(label: str, values: Iterable[float | None], digits: str = ".1%") -> tuple[str, ...]:
+        return (label, *(cell(value, digits) for value in values))
+
+    rows = [row(f"mean error ({unit})", (s.mean_error for s in every), ".2f")]
     for name, some in first.subsets.items():
-        label = f"mean error, {name} ({some.frames:,} frames)"
-        rows.append((label, *(number(s.subsets[name].mean_error) for s in every)))
-    for limit in first.success_rate:
-        label = f"frames with worst joint < {limit:g} {unit}"
-        rows.append((label, *(percent(s.success_rate[limit]) for s in every)))
-    auc = f"AUC 0–{CURVE_LIMIT:g} {unit} by"
-    rows.append((f"{auc} worst joint", *(percent(s.success_auc) for s in every)))
-    rows.append((f"{auc} mean joint", *(percent(s.success_auc_mean_joint) for s in every)))
+        errors = [s.subsets[name].mean_error for s in every]
+        rows.append(row(f"mean error, {name} ({some.frames:,} frames)", errors, ".2f"))
+    for limit in first.success_rate["worst"]:
+        rates = [s.success_rate["worst"][limit] for s in every]
+        rows.append(row(f"frames with worst joint < {limit:g} {unit}", rates))
+    for by in FRAME_ERRORS:
+        areas = [s.success_auc[by] for s in every]
+        rows.append(row(f"AUC 0–{CURVE_LIMIT:g} {unit} by {by} joint", areas))
     title = f"{first.track} · {first.frames_told}"
     together = [Table(title, columns, tuple(rows), frozenset({0}))]
 
-    joints = [in_words(joint) for joint in first.joint_names]
-    rows = [(name, *(number(s.per_joint[k]) for s in every)) for k, name in enumerate(joints)]
+    numbers = zip(*(s.per_joint for s in every), strict=True)
+    rows = [row(name, values, ".2f") for name, values in zip(joints, numbers, strict=True)]
     by_joint = [Table(f"Mean error of each joint ({unit})", columns, tuple(rows))]
 
     if first.protocol is not None:
         title, found = first.protocol.title, [s.protocol for s in every]
-        rows = [("all joints", *(percent(p.mean if p else None, 2) for p in found))]
+        rows = [row("all joints", (p.mean if p else None for p in found), ".2%")]
         for part in first.protocol.parts:
-            rows.append((part, *(percent(p.parts[part] if p else None, 2) for p in found)))
+            rows.append(row(part, (p.parts[part] if p else None for p in found), ".2%"))
         together.append(Table(title, columns, tuple(rows), frozenset({0})))
         rows = [
-            (name, *(percent(p.per_joint[k] if p else None, 2) for p in found))
+            row(name, (p.per_joint[k] if p else None for p in found), ".2%")
             for k, name in enumerate(joints)
         ]
         by_joint.append(Table(f"{title} of each joint", columns, tuple(rows)))
     return together, by_joint
+
+
+# --- Tables 2 to 6 of the paper: methods on one track
+
+
+class Column(NamedTuple):
+    """One column of a published table.
+
+    Attributes:
+        key: its name in `PublishedRow.values`.
+        label: to print, with the unit.
+        ours: where `Scores.to_json` has the same number, a dot between nested keys; "" if nowhere.
+        scale: from ours to the table's unit (100: fractions to percent).
+    """
+
+    key: str
+    label: str
+    ours: str = ""
+    scale: float = 1.0
+
+    def measured(self, scores: Mapping[str, Any]) -> float | None:
+        """The number in `Scores.to_json()`, in the table's unit; None where it was not measured."""
+        found = lookup(scores, self.ours) if self.ours else None
+        return None if found is None else found * self.scale
+
+
+def lookup(scores: Mapping[str, Any], path: str) -> float | None:
+    """A number in `Scores.to_json()`, at any depth; the last key may hold a dot itself ("pdj.0.05").
+
+    None where it was not measured: no torso in any frame, say.
+    """
+    if path in scores:
+        return None if scores[path] is None else float(scores[path])
+    first, _, rest = path.partition(".")
+    inner = scores.get(first)
+    return lookup(inner, rest) if rest and isinstance(inner, Mapping) else None
+
+
+class PublishedRow(NamedTuple):
+    """One method: column key → number, in the table's unit; a key is missing where the table has a dash."""
+
+    method: str
+    values: Mapping[str, float]
+    source: str
+
+
+@dataclass(frozen=True)
+class PublishedTable:
+    """The paper's table of a track.
+
+    Attributes:
+        paper_table: number of the table in the A2J paper.
+        title: what is measured.
+        subject: "hand" or "body".
+        columns: in the paper's order.
+        rows: all of the paper's, in its order: A2J last.
+        later: rows that are not the paper's, each with its source; the weakest method first.
+        notes: where the table contradicts itself or other files, a sentence each.
+    """
+
+    paper_table: str
+    title: str
+    subject: str
+    columns: tuple[Column, ...]
+    rows: tuple[PublishedRow, ...]
+    later: tuple[PublishedRow, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def headline(self) -> tuple[Column, float]:
+        """A2J's number by the protocol of the track."""
+        keys = ("mean_error_mm", "map_10cm", "pdj_mean")
+        column = next(column for column in self.columns if column.key in keys)
+        return column, self.rows[-1].values[column.key]
+
+    @property
+    def told(self) -> str:
+        """The headline in words."""
+        column, value = self.headline
+        return f"A2J in the paper: {column.label} {value} (Table {self.paper_table})"
+
+
+def published_table(track: str) -> PublishedTable | None:
+    """The paper's table (2 to 6) of a track; None for rendered tracks and the user's own data."""
+    table, sources = _contents()["tables"].get(track), _contents()["sources"]
+    if table is None:
+        return None
+    paper = f"Table {table['paper_table']} of the paper ({sources['paper']})"
+    columns = tuple(Column(**column) for column in table["columns"])
+    rows, later = (
+        tuple(
+            PublishedRow(row["method"], row["values"], sources.get(row.get("source"), paper))
+            for row in table[name]
+        )
+        for name in ("rows", "later")
+    )
+    notes = tuple(table["notes"])
+    return PublishedTable(
+        **{**table, "columns": columns, "rows": rows, "later": later, "notes": notes}
+    )
+
+
+class PublishedSpeed(NamedTuple):
+    """A2J's speed (Sec. 4.4), its two parts in ms, and the device."""
+
+    fps: float
+    read_and_warp_ms: float
+    forward_and_post_ms: float
+    device: str
+
+
+def published_speed(track: str) -> PublishedSpeed | None:
+    """A2J's speed on hands or bodies (Sec. 4.4); None where the paper has no table of the track."""
+    table, speed = published_table(track), _contents()["speed"]
+    if table is None:
+        return None
+    return PublishedSpeed(**speed[table.subject], device=speed["device"])
+
+
+@functools.cache
+def _contents() -> dict[str, Any]:
+    text = resources.files("a2j_jax.evaluation").joinpath("published.json").read_bytes()
+    contents: dict[str, Any] = parse_json(text, "published.json")
+    return contents
 
 
 def paper_table(track: str, scores: Mapping[str, Scores]) -> Table | None:
@@ -133,18 +279,16 @@ def paper_table(track: str, scores: Mapping[str, Scores]) -> Table | None:
     rows = [_published_cells(row, table.columns) for row in table.rows]
     theirs = {row.method for row in table.rows}
     for name, one in scores.items():
+        measured = one.to_json()
         # The paper's table has an A2J, too.
-        ours = table.ours(f"{name} (here)" if name in theirs else name, one.to_json())
-        cells = (_cell(ours.values.get(column.key), ".2f") for column in table.columns)
-        rows.append((ours.method, *cells))
+        label = f"{name} (here)" if name in theirs else name
+        rows.append((label, *(cell(column.measured(measured)) for column in table.columns)))
     title = f"Table {table.paper_table} of the paper: {table.title}"
-    notes = (f"{table.source}.", *table.notes)
+    notes = (f"{table.rows[0].source}.", *table.notes)
     columns = ("", *(column.label for column in table.columns))
-    if len(columns) <= _SIDE_BY_SIDE:
-        strong = frozenset(range(len(table.rows), len(rows)))
-        return Table(title, columns, tuple(rows), strong, notes)
-    heads, *turned = zip(columns, *rows, strict=True)
-    return Table(title, heads, tuple(turned), notes=notes)
+    strong = frozenset(range(len(table.rows), len(rows)))
+    found = Table(title, columns, tuple(rows), strong, notes)
+    return found if len(columns) <= _SIDE_BY_SIDE else found.turned()
 
 
 def later_table(track: str) -> Table | None:
@@ -159,12 +303,136 @@ def later_table(track: str) -> Table | None:
     return Table(f"Not in the paper: {table.title}", heads, rows, notes=sources)
 
 
+def _published_cells(row: PublishedRow, columns: Sequence[Column]) -> tuple[str, ...]:
+    """Values as they are printed: 88.0, and 48 frames/s."""
+    cells = (cell(row.values.get(c.key), "g" if c.key == "fps" else "") for c in columns)
+    return (row.method, *cells)
+
+
+# --- Tables 2 to 10 as `a2j reproduce` runs them: networks on several tracks
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a table that `a2j reproduce` runs.
+
+    Attributes:
+        table: its name, "table7".
+        name: of the row's folder, and of its config below the table's; "a2j" for the base itself.
+        label: the paper's name for it.
+        differs: the key of a config, and its value, that make it this row and not A2J; None: it is A2J.
+        values: track → column key → the paper's number of this row.
+    """
+
+    table: str
+    name: str
+    label: str
+    differs: tuple[str, Any] | None = None
+    values: Mapping[str, Mapping[str, float]] = field(default_factory=dict, hash=False)
+
+    @property
+    def config(self) -> str | None:
+        """Name of the config file that makes it of a base; None: the base itself."""
+        return None if self.name == "a2j" else f"{self.table}/{self.name}"
+
+    def config_on(self, base: Config) -> Config:
+        """The config of a run of this row, made from a base."""
+        return base if self.config is None else load_config(self.config, base)
+
+    def published(self, track: str) -> dict[str, float]:
+        """The paper's numbers of this row on a track, column key → number: for A2J, those of its other tables too."""
+        values = dict(self.values.get(track, {}))
+        of_track, speed = published_table(track), published_speed(track)
+        if self.differs is None and of_track is not None and speed is not None:
+            return {"fps": speed.fps, **of_track.rows[-1].values, **values}
+        return values
+
+
+@dataclass(frozen=True)
+class PaperTable:
+    """A table of the paper that `a2j reproduce` runs.
+
+    Attributes:
+        name: "table7".
+        title: what it shows.
+        rows: in the paper's order.
+        data: tracks it can be run on, the paper's first.
+        pdj: whether PDJ is measured whatever the track's own protocol is, where the skeleton has a torso.
+        notes: track → what must be known about the paper's numbers.
+    """
+
+    name: str
+    title: str
+    rows: tuple[Row, ...]
+    data: tuple[str, ...]
+    pdj: bool = False
+    notes: Mapping[str, str] = field(default_factory=dict)
+
+    def has_rows_on(self, track: str) -> bool:
+        """Whether the paper has numbers of single rows (Tables 7 to 10) on a track."""
+        return any(track in row.values for row in self.rows)
+
+
+def _paper_table(name: str, contents: dict[str, Any]) -> PaperTable:
+    rows = tuple(
+        Row(name, **{**row, "differs": tuple(row.get("differs", ())) or None})
+        for row in contents["rows"]
+    )
+    return PaperTable(name, **{**contents, "rows": rows, "data": tuple(contents["data"])})
+
+
+TABLES = {name: _paper_table(name, one) for name, one in _contents()["paper_tables"].items()}
+
+
+def get_table(name: str, data: str | None) -> tuple[PaperTable, str]:
+    """A table by name ("table7" or "7"), and the track to run it on: the paper's, unless given.
+
+    Raises:
+        UserError: there is no such table, or it cannot be run on that track.
+    """
+    full = name if name.startswith("table") else f"table{name}"
+    if full not in TABLES:
+        meant = did_you_mean(full, TABLES)
+        raise UserError(f"no table {name!r}{meant} (there are: {', '.join(TABLES)})")
+    table = TABLES[full]
+    data = data or table.data[0]
+    if data not in table.data:
+        meant = did_you_mean(data, table.data)
+        raise UserError(f"{full} is run on one of {', '.join(table.data)}, not on {data!r}{meant}")
+    return table, data
+
+
+def row_values(table: str, row: str, track: str) -> dict[str, float]:
+    """`Row.published` by name; empty where there is no such row."""
+    return next((one.published(track) for one in TABLES[table].rows if one.name == row), {})
+
+
+def rows_of(config: Config, *, trained_here: bool) -> dict[str, str]:
+    """Find the rows of Tables 7 to 10 that a network is, table → row: A2J is one of each, another network one at most.
+
+    Args:
+        config: of the network.
+        trained_here: False: weights of an unknown start, which are no row of Table 9.
+    """
+    rows = [row for table in TABLES.values() if len(table.rows) > 1 for row in table.rows]
+    others = {
+        row.table: row.name
+        for row in rows
+        if row.differs is not None
+        and attrgetter(row.differs[0])(config) == row.differs[1]
+        and (trained_here or row.table != "table9")
+    }
+    if others:
+        return others if len(others) == 1 else {}
+    return {row.table: row.name for row in rows if row.differs is None}
+
+
 def rows_table(track: str, own: Mapping[str, str], name: str, scores: Scores) -> Table | None:
     """The paper's Tables 7 to 10 on a track, ours beside the rows that a network is; None where the paper has none.
 
     Args:
         track: its name.
-        own: table → name of the row that the network is (`published.rows_of`).
+        own: table → name of the row that the network is, see `rows_of`.
         name: of the network.
         scores: of the network.
     """
@@ -183,7 +451,7 @@ def rows_table(track: str, own: Mapping[str, str], name: str, scores: Scores) ->
     }
     strong = frozenset(i for i, row in enumerate(rows) if own.get(row.table) == row.name)
     if strong:
-        ours = _cell(column.measured(scores.to_json()), ".2f")
+        ours = cell(column.measured(scores.to_json()))
         columns[f"{name}: {column.label}"] = [
             ours if i in strong else ABSENT for i in range(len(rows))
         ]
@@ -196,14 +464,4 @@ def as_printed(values: Sequence[float | None]) -> list[str]:
     """A column of published numbers with as many decimals as the paper prints; dashes where it has none."""
     known = [f"{value:g}".partition(".")[2] for value in values if value is not None]
     decimals = max(map(len, known), default=0)
-    return [_cell(value, f".{decimals}f") for value in values]
-
-
-def _published_cells(row: PublishedRow, columns: Sequence[Column]) -> tuple[str, ...]:
-    """Values as they are printed: 88.0, and 48 frames/s."""
-    cells = (_cell(row.values.get(c.key), "g" if c.key == "fps" else "") for c in columns)
-    return (row.method, *cells)
-
-
-def _cell(value: float | None, digits: str) -> str:
-    return ABSENT if value is None else format(value, digits)
+    return [cell(value, f".{decimals}f") for value in values]

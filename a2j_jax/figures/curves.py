@@ -6,16 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from a2j_jax.data.pipeline import find_dataset
 from a2j_jax.errors import UserError
 from a2j_jax.evaluation import metrics
 from a2j_jax.evaluation.compare import score_files
-from a2j_jax.evaluation.evaluate import (
-    Frames,
-    record_of_frames,
-    score_frames,
-    with_origin,
-)
-from a2j_jax.evaluation.evaluate_run import SplitToScore, predict_split
+from a2j_jax.evaluation.evaluate import Frames, SplitToScore, split_info
+from a2j_jax.evaluation.evaluate_run import score_split
 from a2j_jax.evaluation.plots import (
     bars_height,
     joint_bars,
@@ -24,8 +20,8 @@ from a2j_jax.evaluation.plots import (
     success_curve,
     success_thresholds,
 )
-from a2j_jax.evaluation.published import published_table
 from a2j_jax.evaluation.scores import CURVE_LIMIT, Scores, marked
+from a2j_jax.evaluation.tables import published_table
 from a2j_jax.figures.page import Figure, new_page
 from a2j_jax.runs.load import restore
 
@@ -98,8 +94,8 @@ def score_checkpoints(
     scores: dict[str, Scores] = {}
     everyone: list[Frames] = []
     for name, restored in found.items():
-        where, track = data_dir or restored.config.data.dir, restored.track
-        joints, frames = predict_split(restored, SplitToScore(where, split))
+        where = data_dir or restored.config.data.dir
+        _, frames, scores[name] = score_split(restored, SplitToScore(where, split))
         everyone.append(frames)
         if not _same_frames(frames, everyone[0]):
             raise UserError(
@@ -107,14 +103,12 @@ def score_checkpoints(
                 f"{next(iter(checkpoints.values()))} {len(everyone[0].index):,} others: figure 7 compares methods on "
                 "the same frames; name them by --data_dir"
             )
-        errors = score_frames(joints.joints_uvd, frames, track)
-        scores[name] = with_origin(errors, where, track, split)
     if not predictions:
         return scores
     where = data_dir or next(iter(found.values())).config.data.dir
-    files = score_files(
-        predictions, track, everyone[0], record_of_frames(where, track), split=split
-    )
+    track = restored.track
+    record = split_info(find_dataset(where, track), track, split).record
+    files = score_files(predictions, track, everyone[0], record, split=split)
     if any(one.frames < len(everyone[0].index) for one in files.scores.values()):
         raise UserError(
             f"{', '.join(map(str, predictions.values()))}: not of all {len(everyone[0].index):,} frames of the "

@@ -12,7 +12,7 @@ from a2j_jax.data import augment, crops, pipeline
 from a2j_jax.data.crops import Example
 from a2j_jax.errors import UserError, did_you_mean
 from a2j_jax.evaluation.evaluate import predict_batches, score_frames
-from a2j_jax.evaluation.metrics import mean_joint_error
+from a2j_jax.evaluation.metrics import frame_errors
 from a2j_jax.evaluation.plots import example_tile
 from a2j_jax.geometry import Float64
 from a2j_jax.log import logger
@@ -226,7 +226,7 @@ def frame_votes(
     errors, means = np.full(frames.valid.shape, np.nan), np.full(len(examples), np.nan)
     if frames.labeled.any():
         errors = score_frames(joint_set.joints_uvd, frames, track).errors
-        means = mean_joint_error(errors)
+        means = frame_errors(errors, "mean")
     labels = crops.joints_to_crop(frames.joints_uvd, frames.box_px, frames.center_uvd[:, 2], track)
     weights, offsets, uv = (
         np.asarray(x, np.float64) for x in (found.weights, offsets, found.joints)

@@ -20,17 +20,26 @@ from a2j_jax.config_files import load_config
 from a2j_jax.data import pipeline
 from a2j_jax.errors import UserError, printable
 from a2j_jax.evaluation import metrics
-from a2j_jax.evaluation.evaluate import score_frames, with_origin
-from a2j_jax.evaluation.evaluate_run import SplitToScore, predict_split
-from a2j_jax.evaluation.published import PaperTable, Row, lookup, published_table
+from a2j_jax.evaluation.evaluate import EvaluationResult, SplitToScore
+from a2j_jax.evaluation.evaluate_run import score_split
 from a2j_jax.evaluation.report import render_page, write_json, write_markdown
 from a2j_jax.evaluation.scores import score_pdj
-from a2j_jax.evaluation.tables import ABSENT, Table, as_printed, markdown, print_table
+from a2j_jax.evaluation.tables import (
+    ABSENT,
+    Column,
+    PaperTable,
+    Row,
+    Table,
+    as_printed,
+    markdown,
+    print_table,
+    published_table,
+)
 from a2j_jax.files import local_path, read_json, write_file
 from a2j_jax.log import logger
 from a2j_jax.models.a2j import PoseNetwork, variable_shapes
 from a2j_jax.runs.experiment import resolve
-from a2j_jax.runs.load import Restored, restore
+from a2j_jax.runs.load import restore
 from a2j_jax.runs.run_dir import read_starts, run_and_step
 from a2j_jax.tools.speed import (
     flops_per_frame,
@@ -99,39 +108,23 @@ Result = Mapping[str, Any]
 _HEAD_WIDTH = 12
 
 
-class Measure(NamedTuple):
-    """A number of the table.
-
-    Attributes:
-      label: with its unit.
-      key: of the same number in the paper's tables.
-      path: of the number in a result's scores (`published.lookup`).
-      scale: from there to the unit of the label.
-    """
-
-    label: str
-    key: str
-    path: str
-    scale: float = 1.0
-
-
-def measures(track: TrackSpec, table: PaperTable) -> list[Measure]:
+def measures(track: TrackSpec, table: PaperTable) -> list[Column]:
     """What is measured on a track: its protocol's number first; of Tables 2 to 6 all that they have."""
     unit = track.error_unit
-    error = Measure(f"mean error ({unit})", f"mean_error_{unit}", f"mean_error_{unit}")
+    error = Column(f"mean_error_{unit}", f"mean error ({unit})", f"mean_error_{unit}")
     of_track = published_table(track.name)
     if of_track is not None and f"table{of_track.paper_table}" == table.name:
-        found = [Measure(c.label, c.key, c.ours, c.scale) for c in of_track.columns if c.ours]
+        found = [column for column in of_track.columns if column.ours]
         return found if error.key in [one.key for one in found] else [*found, error]
     found = [error]
     if track.protocol == "map_10cm":
-        found.insert(0, Measure("mAP@10 cm (%)", "map_10cm", "map_10cm", 100.0))
+        found.insert(0, Column("map_10cm", "mAP@10 cm (%)", "map_10cm", 100.0))
     if track.protocol == "pdj" or (table.pdj and track.skeleton.torso is not None):
         ratios = [
-            Measure(f"PDJ {ratio} (%)", f"pdj_{ratio}", f"pdj.{ratio}", 100.0)
+            Column(f"pdj_{ratio}", f"PDJ {ratio} (%)", f"pdj.{ratio}", 100.0)
             for ratio in ("0.05", "0.10", "0.15", "0.20")
         ]
-        found = [Measure("mean PDJ (%)", "pdj_mean", "pdj_mean", 100.0), *ratios, *found]
+        found = [Column("pdj_mean", "mean PDJ (%)", "pdj_mean", 100.0), *ratios, *found]
     return found
 
 
@@ -168,7 +161,7 @@ def result_table(
     for one in measures(track, table):
         beside(one.key, one.label)
         for which in ("final", "best"):
-            ours(f"{one.label}, {which}", 2, partial(_value, which=which, measure=one))
+            ours(f"{one.label}, {which}", 2, partial(_value, which=which, column=one))
     beside("fps", "frames/s")
     ours("frames/s", 1, lambda run: run["speed"]["frames_per_second"])
     firsts = [some[0] if some else None for some in runs.values()]
@@ -184,9 +177,8 @@ def result_table(
     return Table(title, tuple(columns), rows, notes=tuple(notes))
 
 
-def _value(run: Result, which: str, measure: Measure) -> float | None:
-    found = lookup(run[which], measure.path)
-    return None if found is None else found * measure.scale
+def _value(run: Result, which: str, column: Column) -> float | None:
+    return column.measured(run[which])
 
 
 def _spread(values: Sequence[float | None], decimals: int) -> str:
@@ -225,8 +217,7 @@ def _notes(results: Sequence[Result], track: TrackSpec, table: PaperTable) -> li
 
 def print_results(contents: Table, console: Console | None = None) -> None:
     """Print it, a column per row of the table: there are more numbers than rows; notes are in the files."""
-    heads, *rows = zip(contents.columns, *contents.rows, strict=True)
-    turned = Table(contents.title, heads, tuple(rows))
+    turned = dataclasses.replace(contents, notes=()).turned()
     print_table(turned, console, head_width=_HEAD_WIDTH, box=SIMPLE_HEAD, padding=0, pad_edge=False)
 
 
@@ -360,7 +351,7 @@ def run(job: Job, *, pdj: bool, split: str | None, command: str) -> dict[str, An
         return known
     final, best = (restore(job.workdir, step) for step in ("latest", "best"))
     scores = {
-        step: _scores(one, data, pdj)
+        step: _scores(score_split(one, data), one.track, pdj)
         for step, one in {final.step: final, best.step: best}.items()  # often one and the same
     }
     starts = read_starts(job.workdir)
@@ -450,13 +441,12 @@ def run_all(
     return results, skipped
 
 
-def _scores(restored: Restored, data: SplitToScore, pdj: bool) -> dict[str, Any]:
-    predictions, frames = predict_split(restored, data)
-    found = score_frames(predictions.joints_uvd, frames, restored.track)
-    scores = with_origin(found, data.dir, restored.track, data.split).to_json()
-    if pdj and "pdj" not in scores and restored.track.skeleton.torso is not None:
+def _scores(result: EvaluationResult, track: TrackSpec, pdj: bool) -> dict[str, Any]:
+    predictions, frames, found = result
+    scores = found.to_json()
+    if pdj and "pdj" not in scores and track.skeleton.torso is not None:
         uv, truth = predictions.joints_uvd[..., :2], frames.joints_uvd[..., :2]
-        in_plane = score_pdj(metrics.joint_errors(uv, truth, frames.valid), truth, restored.track)
+        in_plane = score_pdj(metrics.joint_errors(uv, truth, frames.valid), truth, track)
         scores |= in_plane.json if in_plane else {}
     return scores
 

@@ -24,8 +24,7 @@ from PIL import Image
 from a2j_jax import __version__, geometry
 from a2j_jax.data import augment, crops
 from a2j_jax.errors import UserError
-from a2j_jax.evaluation.published import published_speed, row_values
-from a2j_jax.evaluation.tables import ABSENT, Table
+from a2j_jax.evaluation.tables import Table, cell, published_speed, row_values
 from a2j_jax.geometry import Float64
 from a2j_jax.inference.frames import read_frame
 from a2j_jax.log import logger, progress
@@ -417,7 +416,7 @@ def speed_table(found: Measured, title: str, track: TrackSpec) -> Table:
     if any(paper):
         columns.append("paper")
         for cells, value in zip(rows, paper, strict=True):
-            cells.append(ABSENT if value is None else f"{value:g}")
+            cells.append(cell(value, "g"))
     notes = (
         "Milliseconds per frame: medians (and quartiles). Read, warp: from a PNG on disk (in the system's cache) to a "
         f"normalized crop, one frame after the other; {_with_quartiles(reading)}. Forward: from "

@@ -17,7 +17,13 @@ from a2j_jax.config import Config
 from a2j_jax.data import pipeline
 from a2j_jax.data.crops import Batch
 from a2j_jax.errors import UserError
-from a2j_jax.evaluation.evaluate import Frames, evaluate_batches, mean_pose, score_constant_pose
+from a2j_jax.evaluation.evaluate import (
+    Frames,
+    counting,
+    evaluate_batches,
+    mean_pose,
+    score_constant_pose,
+)
 from a2j_jax.evaluation.scores import Scores
 from a2j_jax.files import local_path
 from a2j_jax.inference.predictor import make_predict_fn, place_variables
@@ -311,11 +317,11 @@ class Evaluator:
     def _score(self, variables: dict[str, Any], on_batch: Callable[[int], None]) -> Scores:
         data = self._experiment.config.data
         placed = place_variables(variables, self._devices)
+        batches = _plain_batches(self._experiment, data.eval_split, data.eval_frames)
         result = evaluate_batches(
             lambda batch: self._predict(placed, batch),
-            _plain_batches(self._experiment, data.eval_split, data.eval_frames),
+            counting(batches, on_batch),
             self._experiment.track,
-            on_batch,
         )
         self.frames = result.frames
         return result.scores

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from a2j_jax.config_files import load_config
-from a2j_jax.evaluation.published import TABLES
+from a2j_jax.evaluation.tables import TABLES
 from a2j_jax.runs.experiment import resolve
 from a2j_jax.runs.run_dir import kept_checkpoints
 from a2j_jax.tools.reproduce import base_config

@@ -13,7 +13,6 @@ from a2j_jax.data import pipeline
 from a2j_jax.errors import UserError
 from a2j_jax.evaluation import compare
 from a2j_jax.evaluation.joint_files import JointSet, write_joints
-from a2j_jax.tracks import TrackRecord
 from tests.evaluation import made_up
 
 NUMBERS = [0, 2, 3, 7]  # the frames the data set has, of 9 in the distribution
@@ -34,9 +33,8 @@ def data_dir(monkeypatch: pytest.MonkeyPatch) -> str:
         metadata={"provenance": {"frames": {"test": 9}}},
         splits={"test": SimpleNamespace(num_examples=4)},
     )
-    found = SimpleNamespace(data_path="made up", info=info)
+    found = SimpleNamespace(data_path="made up", name=made_up.TRACK.name, info=info)
     monkeypatch.setattr(pipeline, "find_dataset", lambda *_: found)
-    monkeypatch.setattr(pipeline, "record_of", lambda *_: TrackRecord.of(made_up.TRACK))
     return "data"
 
 

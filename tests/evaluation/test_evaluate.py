@@ -1,7 +1,6 @@
 """Evaluation over batches: every frame once, mapped back with its own box and camera."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,21 +8,21 @@ import numpy as np
 import pytest
 
 from a2j_jax import geometry
-from a2j_jax.data import crops, pipeline
+from a2j_jax.data import crops
 from a2j_jax.errors import UserError
 from a2j_jax.evaluation.evaluate import (
+    SplitInfo,
     center_pose,
-    dataset_facts,
+    counting,
     evaluate_batches,
     mean_pose,
     predict_batches,
     read_frames,
     score_constant_pose,
+    split_info,
     with_unclipped_boxes,
 )
-from a2j_jax.runs.experiment import resolve
-from a2j_jax.tracks import get_track
-from tests import tiny
+from a2j_jax.tracks import TrackRecord, get_track
 
 TRACKS = ("nyu", "itop_front", "k2hpd")
 
@@ -75,7 +74,8 @@ def oracle(track_name: str, shift: float = 0.0):
 def test_the_labels_themselves_score_zero(name: str) -> None:
     data = examples(name)
     counted: list[int] = []
-    result = evaluate_batches(oracle(name), batched(data), get_track(name), counted.append)
+    batches = counting(batched(data), counted.append)
+    result = evaluate_batches(oracle(name), batches, get_track(name))
     assert result.scores.mean_error == pytest.approx(0.0, abs=1e-9)
     assert result.scores.frames == 11
     assert counted == [4, 4, 3]
@@ -133,12 +133,10 @@ def test_without_labels_frames_are_predicted_but_not_scored() -> None:
 
 def test_frames_can_be_read_without_predicting() -> None:
     data, track = examples("itop_front"), get_track("itop_front")
-    counted: list[int] = []
-    frames = read_frames(batched(data), track, counted.append)
+    frames = read_frames(batched(data), track)
     _, expected = predict_batches(oracle("itop_front"), batched(data), track)
     for name in vars(expected):
         np.testing.assert_array_equal(getattr(frames, name), getattr(expected, name))
-    assert counted == [4, 4, 3]
 
 
 @pytest.mark.parametrize("name", TRACKS)
@@ -212,27 +210,27 @@ def test_joints_come_back_by_the_unclipped_box_on_request() -> None:
     np.testing.assert_allclose(found.joints_uvd[:, 1, :2], window[:, 2:])
 
 
-NYU, ITOP = get_track("nyu"), get_track("itop_front")
+def info(metadata: Any, name: str = "nyu", split: str = "test") -> SplitInfo:
+    splits = {
+        "test": SimpleNamespace(num_examples=5),
+        "train": SimpleNamespace(num_examples=90_000),
+    }
+    stored: Any = SimpleNamespace(
+        data_path="data/nyu", name=name, info=SimpleNamespace(metadata=metadata, splits=splits)
+    )
+    return split_info(stored, get_track(name), split)
 
 
-@pytest.fixture
-def facts(monkeypatch: pytest.MonkeyPatch):
-    def of(metadata: Any, track=NYU, split: str = "test") -> dict[str, str]:
-        stored = SimpleNamespace(data_path="data/nyu", info=SimpleNamespace(metadata=metadata))
-        monkeypatch.setattr(pipeline, "find_dataset", lambda *_: stored)
-        return dict(dataset_facts("data", track, split))
-
-    return of
-
-
-def test_the_centers_and_their_source(facts) -> None:
+def test_the_centers_and_their_source() -> None:
     centers = {"test": {"nyu_center_test.mat": 8000, "depth": 252}, "train": {"labels": 5}}
     metadata = {
         "provenance": {"centers": centers, "notes": {"test": ["two files are missing"]}},
         "skipped": {"test": {"truncated": 2}},
         "statistics": {"mean": -0.66877, "std": 28.3296},
     }
-    assert facts(metadata) == {
+    found = info(metadata)
+    assert (found.total, found.centers) == (8252, centers["test"])
+    assert dict(found.facts) == {
         "data set": "data/nyu",
         "split": "test",
         "centers from": "nyu_center_test.mat (8,000 frames), depth (252 frames)",
@@ -240,16 +238,17 @@ def test_the_centers_and_their_source(facts) -> None:
         "note": "two files are missing",
         "training crops": "mean -0.6688, std 28.3296",
     }
-    assert facts(metadata, split="train[:50%]")["centers from"] == "labels (5 frames)"
-    assert "boxes from" in facts(metadata, ITOP)
+    sliced = info(metadata, split="train[:50%]")
+    assert (sliced.total, dict(sliced.facts)["centers from"]) == (90_000, "labels (5 frames)")
+    assert "boxes from" in dict(info(metadata, "itop_front").facts)
 
 
 @pytest.mark.parametrize("metadata", [None, {}, {"spec": {}}, {"provenance": None, "skipped": 3}])
-def test_older_data_sets_state_less(facts, metadata: Any) -> None:
-    assert facts(metadata) == {"data set": "data/nyu", "split": "test"}
-
-
-def test_facts_of_a_built_data_set(tiny_data: Path) -> None:
-    track = resolve(tiny.config()).track
-    found = dict(dataset_facts(tiny_data, track, "test"))
-    assert Path(found["data set"]).is_dir()
+def test_older_data_sets_state_less(metadata: Any) -> None:
+    found = info(metadata)
+    assert dict(found.facts) == {"data set": "data/nyu", "split": "test"}
+    assert (found.total, found.centers, found.record) == (
+        8252,
+        None,
+        TrackRecord.of(get_track("nyu")),
+    )

@@ -7,8 +7,8 @@ import pytest
 
 from a2j_jax import geometry
 from a2j_jax.errors import UserError
-from a2j_jax.evaluation import joint_formats
-from a2j_jax.evaluation.joint_formats import read_rows, split_columns
+from a2j_jax.evaluation import joint_files
+from a2j_jax.evaluation.joint_files import read_rows, split_columns
 from a2j_jax.tracks import get_track
 
 VALUES = [[1.5, -2.0, 300.0], [4.0, 5e-3, 6e2]]
@@ -108,7 +108,7 @@ BODY = RNG.uniform([40, 20, 2000], [280, 220, 3500], (20, 15, 3))
 
 
 def to_uvd_mm(joints: np.ndarray, track, coordinates="unknown"):
-    return joint_formats.to_uvd_mm(joints, track, "p.txt", coordinates)
+    return joint_files.to_uvd_mm(joints, track, "p.txt", coordinates)
 
 
 def xyz_of(uvd: np.ndarray, track) -> np.ndarray:

@@ -35,7 +35,7 @@ def test_unlabelled_joints_do_not_count() -> None:
 def test_a_frame_without_labels_is_left_out_of_the_success_rate() -> None:
     errors = np.array([[5.0, 5.0], [np.nan, np.nan]])
     assert metrics.success_rate(errors, [10.0])[0] == 1.0
-    assert np.isnan(metrics.worst_joint_error(errors)[1])
+    assert np.isnan(metrics.frame_errors(errors, "worst")[1])
 
 
 def test_success_is_by_the_worst_joint_and_strict() -> None:
@@ -81,8 +81,7 @@ def test_auc_is_the_integral_of_the_curve() -> None:
 
 def test_success_by_the_mean_joint() -> None:
     errors = np.array([[1.0, 19.0], [10.0, 12.0], [8.0, np.nan], [np.nan, np.nan]])
-    np.testing.assert_array_equal(metrics.mean_joint_error(errors)[:3], [10.0, 11.0, 8.0])
-    assert np.isnan(metrics.mean_joint_error(errors)[3])
+    np.testing.assert_array_equal(metrics.frame_errors(errors, "mean"), [10.0, 11.0, 8.0, np.nan])
     rates = metrics.success_rate(errors, [10.0, 10.5, 12.0], by="mean")
     np.testing.assert_allclose(rates, [1 / 3, 2 / 3, 1.0])  # strict
     expected = np.mean([1 - 10 / 20, 1 - 11 / 20, 1 - 8 / 20])

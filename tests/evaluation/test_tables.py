@@ -115,5 +115,5 @@ def test_tracks_the_paper_does_not_have() -> None:
 
 
 def test_what_is_not_known_is_a_dash() -> None:
-    assert tables.number(float("nan")) == tables.percent(None) == tables.percent(np.nan) == "–"
-    assert tables.percent(0.88018, 2) == "88.02%"
+    assert tables.cell(float("nan")) == tables.cell(None) == "–"
+    assert tables.cell(0.88018, ".2%") == "88.02%"

@@ -8,7 +8,7 @@ import pytest
 from a2j_jax.config import Config, override
 from a2j_jax.config_files import load_config
 from a2j_jax.errors import UserError
-from a2j_jax.evaluation.published import TABLES, get_table, rows_of
+from a2j_jax.evaluation.tables import TABLES, get_table, rows_of
 from a2j_jax.tools.reproduce import BUDGETS, base_config
 from a2j_jax.tracks import TRACKS
 

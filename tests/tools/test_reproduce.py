@@ -4,7 +4,6 @@ import dataclasses
 import os
 import signal
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,10 +12,9 @@ import pytest
 from a2j_jax.config import override
 from a2j_jax.config_files import load_config
 from a2j_jax.errors import Stopped, UserError
-from a2j_jax.evaluation.evaluate import Frames
-from a2j_jax.evaluation.evaluate_run import SplitToScore
+from a2j_jax.evaluation.evaluate import EvaluationResult, Frames, score_frames
 from a2j_jax.evaluation.joint_files import JointSet
-from a2j_jax.evaluation.published import TABLES
+from a2j_jax.evaluation.tables import TABLES
 from a2j_jax.tools import reproduce
 from a2j_jax.tools.reproduce import base_config, jobs, run_all, split_to_score, unusable_weights
 from a2j_jax.tracks import get_track
@@ -121,9 +119,7 @@ def test_where_no_row_can_be_run_the_reason_is_told_once(tmp_path: Path) -> None
     assert str(caught.value).count("none.npz is not there") == 1
 
 
-def test_bodies_are_measured_by_pdj_too_where_the_table_asks(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_bodies_are_measured_by_pdj_too_where_the_table_asks() -> None:
     """Joints a tenth of the torso off: none is within 0.05 of it, all are within 0.15."""
     rng = np.random.default_rng(0)
     labels = rng.uniform(50, 200, (3, 15, 3))
@@ -131,22 +127,18 @@ def test_bodies_are_measured_by_pdj_too_where_the_table_asks(
     neck, hips = labels[:, 1, :2], labels[:, 9:11, :2].mean(1)
     predicted = labels.copy()
     predicted[..., 0] += 0.1 * np.linalg.norm(neck - hips, axis=-1)[:, None]
-    camera = np.tile([1 / 0.0035, -1 / 0.0035, 160.0, 120.0], (3, 1))
-    valid = np.ones((3, 15), bool)
+    track = get_track("itop_front")
     frames = Frames(
         joints_uvd=labels,
-        valid=valid,
+        valid=np.ones((3, 15), bool),
         box_px=np.zeros((3, 4)),
         center_uvd=np.zeros((3, 3)),
-        camera=camera,
+        camera=np.tile([1 / 0.0035, -1 / 0.0035, 160.0, 120.0], (3, 1)),
         index=np.arange(3),
     )
-    found = JointSet(predicted), frames
-    monkeypatch.setattr(reproduce, "predict_split", lambda *_: found)
-    monkeypatch.setattr(reproduce, "with_origin", lambda scores, *_: scores)
-    restored: Any = SimpleNamespace(track=get_track("itop_front"))
-    scores = reproduce._scores(restored, SplitToScore("data"), pdj=True)
+    result = EvaluationResult(JointSet(predicted), frames, score_frames(predicted, frames, track))
+    scores = reproduce._scores(result, track, pdj=True)
     assert scores["pdj"]["0.05"] == 0.0
     assert scores["pdj"]["0.15"] == 1.0
     assert "map_10cm" in scores
-    assert "pdj" not in reproduce._scores(restored, SplitToScore("data"), pdj=False)
+    assert "pdj" not in reproduce._scores(result, track, pdj=False)

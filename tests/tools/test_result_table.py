@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from a2j_jax.evaluation.published import TABLES
+from a2j_jax.evaluation.tables import TABLES
 from a2j_jax.tools.reproduce import print_results, result_table, write_table
 from a2j_jax.tracks import get_track
 
