@@ -57,6 +57,14 @@ class FilePrediction:
         frame["milliseconds"] = round(self.estimate.milliseconds, 3)
         return frame
 
+    def tile(self, spec: TrackSpec) -> Tile:
+        """The region with its joints, for a picture; readings beyond the track's depth window are background."""
+        far = None
+        if self.estimate.center_depth_mm is not None and spec.depth_window_mm is not None:
+            far = self.estimate.center_depth_mm + spec.depth_window_mm
+        uv = self.estimate.joints_uvd[:, :2] - self.origin_px
+        return Tile(depth=self.region, joints_uv=uv, title=Path(self.path).name, far=far)
+
 
 def read_frame(
     path: str | Path, frame_format: str = "depth16", depth_unit_mm: float = 1.0
@@ -191,14 +199,7 @@ def write_overlay(
     Raises:
         UserError: matplotlib is not installed, or the file cannot be written.
     """
-    tiles = []
-    for prediction in predictions:
-        estimate, far = prediction.estimate, None
-        if estimate.center_depth_mm is not None and spec.depth_window_mm is not None:
-            far = estimate.center_depth_mm + spec.depth_window_mm
-        uv = estimate.joints_uvd[:, :2] - np.asarray(prediction.origin_px)
-        name = Path(prediction.path).name
-        tiles.append(Tile(depth=prediction.region, joints_uv=uv, title=name, far=far))
+    tiles = [prediction.tile(spec) for prediction in predictions]
     inches = 4.0 if len(tiles) <= 2 else 2.0  # one or two frames are drawn larger
     return contact_sheet(tiles, spec.skeleton, path, columns=columns, tile_inches=inches)
 
@@ -217,13 +218,8 @@ def frame_files(paths: Sequence[str | Path]) -> list[Path]:
         if not path.is_dir():
             found.append(regular_file(path, EXPECTED))
             continue
-        frames = [
-            file
-            for file in sorted(path.iterdir())
-            if file.suffix.lower() in _FRAME_SUFFIXES
-            and not file.name.startswith(".")
-            and file.is_file()
-        ]
+        named_so = [file for file in path.iterdir() if file.suffix.lower() in _FRAME_SUFFIXES]
+        frames = sorted(file for file in named_so if file.name[0] != "." and file.is_file())
         if not frames:
             raise UserError(
                 f"{path}: no depth frames in this folder itself; expected {', '.join(_FRAME_SUFFIXES)} files"
@@ -244,25 +240,21 @@ def camera_from(
         UserError: some of the four are missing, or as `track_files.checked_camera`.
     """
     given = {"fx": fx, "fy": fy, "cx": cx, "cy": cy}
-    values = [value for value in given.values() if value is not None]
-    if not values:
-        return None
-    if len(values) < len(given):
-        there = " ".join(f"--{name}" for name, value in given.items() if value is not None)
-        missing = " ".join(f"--{name}" for name, value in given.items() if value is None)
-        raise UserError(f"{there} without {missing}: a camera is all four numbers, in px")
-    return checked_camera(given)
+    missing = [f"--{name}" for name, value in given.items() if value is None]
+    there = [f"--{name}" for name, value in given.items() if value is not None]
+    if there and missing:
+        raise UserError(
+            f"{' '.join(there)} without {' '.join(missing)}: a camera is all four numbers, in px"
+        )
+    return checked_camera(given) if there else None
 
 
 def _one_for_each(
     values: Sequence[ArrayLike] | None, count: int, what: str
 ) -> Sequence[ArrayLike | None]:
-    if values is None or len(values) == 0:
-        return [None] * count
-    if len(values) == 1:
-        return list(values) * count
-    if len(values) != count:
+    given: list[ArrayLike | None] = [None] if values is None or not len(values) else list(values)
+    if len(given) not in (1, count):
         raise UserError(
-            f"{len(values)} {what} for {count} frames: expected one for all, or one per frame"
+            f"{len(given)} {what} for {count} frames: expected one for all, or one per frame"
         )
-    return list(values)
+    return given if len(given) == count else given * count

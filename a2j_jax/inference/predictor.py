@@ -243,7 +243,11 @@ class Predictor:
         started = time.perf_counter()
         center = _check_center(center_uvd, depth.shape, self.spec, box_px is not None)
         box = _check_box(box_px)
-        crop = crops.cut(_storage_frame(depth, self.spec), self.spec, center, box, camera)
+        # Gray levels are stretched; depth keeps its fractions of a storage unit.
+        frame: NDArray[Any] = depth / np.float32(self.spec.storage_unit_mm)
+        if self.spec.frame_format == "stretch8":
+            frame = crops.to_storage_units(depth, self.spec)
+        crop = crops.cut(frame, self.spec, center, box, camera)
         center_depth = self._center_depth(depth, center, crop.box_px)
         image = geometry.center_crop(crop.canvas, self.spec.crop_size)
         _check_something_near(image, center_depth, self.spec)
@@ -255,16 +259,19 @@ class Predictor:
                 "the network predicts numbers that are not finite: its training diverged or its weights are "
                 "damaged; use another checkpoint"
             )
-        doubt = doubtful(depth, crop.box_px, center_depth, self.spec, camera)
-        warning = None if doubt is None else ": ".join(doubt)
-        if doubt is not None and doubt[1] not in self._logged:
-            self._logged.add(doubt[1])
-            logger.warning(f"{name}: {warning}")
+        warning = None
+        if doubt := doubtful(depth, crop.box_px, center_depth, self.spec, camera):
+            warning = ": ".join(doubt)
+            if doubt[1] not in self._logged:
+                self._logged.add(doubt[1])
+                logger.warning(f"{name}: {warning}")
         uvd = crops.joints_to_frame(joints_crop, crop.box_px, center_depth or 0.0, self.spec)
-        has_xyz = self.spec.joint_dims == 3 and camera is not None
+        xyz = None
+        if camera is not None and self.spec.joint_dims == 3:
+            xyz = geometry.uvd_to_xyz(uvd, camera)
         return PoseEstimate(
             joints_uvd=uvd,
-            joints_xyz_mm=geometry.uvd_to_xyz(uvd, camera) if has_xyz and camera else None,
+            joints_xyz_mm=xyz,
             confidence=joint_confidence,
             box_px=crop.box_px,
             center_depth_mm=center_depth,
@@ -341,13 +348,6 @@ def _batch_of_one(canvas: NDArray[Any], center_depth_mm: float) -> Batch:
     """A canvas in storage units, with fractions, as a batch."""
     center = np.array([[0.0, 0.0, center_depth_mm]], np.float32)
     return {"canvas": canvas[None].astype(np.float32), "center_uvd": center}
-
-
-def _storage_frame(depth: DepthFrame, spec: TrackSpec) -> NDArray[Any]:
-    """The frame in the unit of stored crops; depth keeps its fractions of a unit."""
-    if spec.frame_format == "stretch8":
-        return crops.to_storage_units(depth, spec)
-    return depth / np.float32(spec.storage_unit_mm)
 
 
 def _check_center(

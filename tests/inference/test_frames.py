@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from a2j_jax import geometry, pictures
+from a2j_jax import geometry
 from a2j_jax.data import crops
 from a2j_jax.errors import UserError
 from a2j_jax.evaluation.scores import score_predictions
@@ -69,12 +69,11 @@ def save_frames(folder: Path, count: int) -> list[Path]:
 
 def test_without_center_and_box_each_frame_says_where_to_look(tmp_path: Path) -> None:
     fake: Any = FakePredictor(NYU)
-    found = list(predict_files(fake, save_frames(tmp_path, 2)))
-    for i, (prediction, asked) in enumerate(zip(found, fake.asked, strict=True)):
+    for i, prediction in enumerate(predict_files(fake, save_frames(tmp_path, 2))):
         assert prediction.located is not None
-        np.testing.assert_array_equal(prediction.located.center_uvd, [25, 20, 700 + i])
-        np.testing.assert_array_equal(prediction.estimate.center_uvd, [25, 20, 700 + i])
-        np.testing.assert_array_equal(asked[0], [25, 20, 700 + i])
+        centers = prediction.located, prediction.estimate
+        for center in (*(one.center_uvd for one in centers), fake.asked[-1][0]):
+            np.testing.assert_array_equal(center, [25, 20, 700 + i])
     fake = FakePredictor(get_track("itop_top"))
     (prediction,) = predict_files(fake, save_frames(tmp_path, 1))
     assert prediction.located is not None
@@ -84,21 +83,24 @@ def test_without_center_and_box_each_frame_says_where_to_look(tmp_path: Path) ->
     assert prediction.located is None
 
 
+@pytest.mark.parametrize(
+    ("camera", "warned"),
+    [
+        (geometry.Camera(50, 50, 25, 20), ""),
+        (geometry.Camera(588, 588, 320, 240), "principal point 320,240 lies outside"),
+        (None, "takes 640x480"),
+    ],
+)
 def test_frames_of_another_size_are_warned_of(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, logged: list[str], camera: geometry.Camera | None, warned: str
 ) -> None:
-    paths, center = save_frames(tmp_path, 1), [(1.0, 2.0, 700.0)]
     fake: Any = FakePredictor(NYU)
-    cameras = geometry.Camera(50, 50, 25, 20), geometry.Camera(588, 588, 320, 240), None
-    for camera, expected in zip(
-        cameras, ("", "principal point 320,240 lies outside", "takes 640x480"), strict=True
-    ):
-        list(predict_files(fake, paths * 2, center, camera=camera))
-        assert fake.asked[-1][2] == (camera or NYU.camera)
-        lines = capsys.readouterr().err.splitlines()
-        assert lines[0] == f"{paths[0]}: 16-bit PNG, 1 mm per count"
-        assert len(lines) == 1 + bool(expected)
-        assert expected in lines[-1]
+    (path,) = save_frames(tmp_path, 1)
+    list(predict_files(fake, [path] * 2, [(1.0, 2.0, 700.0)], camera=camera))
+    assert fake.asked[-1][2] == (camera or NYU.camera)
+    assert logged[0] == f"{path}: 16-bit PNG, 1 mm per count"
+    assert len(logged) == 1 + bool(warned)
+    assert warned in logged[-1]
 
 
 def test_the_unit_is_the_tracks_unless_given(tmp_path: Path) -> None:
@@ -126,25 +128,19 @@ def test_json_is_the_contracted_object(tmp_path: Path) -> None:
     out = json.loads(json.dumps(to_json(found, NYU), allow_nan=False))
     assert (out["track"], out["joint_names"]) == ("nyu", list(NYU.skeleton.joints))
     assert [f["path"] for f in out["frames"]] == [str(p) for p in paths]
-    assert list(out["frames"][0]) == [
-        "path",
-        "joints_uvd",
-        "joints_xyz_mm",
-        "confidence",
-        "box_px",
-        "center_uvd",
-        "milliseconds",
-    ]
-    assert out["frames"][0]["box_px"] == [2.5, 3.5, 20.0, 30.0]
-    assert out["frames"][0]["center_uvd"] == [10, 12, 700]
-    assert out["frames"][0]["joints_uvd"] == [[10.3333, 12.3333, 700.3333]] * 14
-    assert out["frames"][0]["milliseconds"] == 1.235
-
-
-def test_2d_tracks_give_u_v_and_no_xyz(tmp_path: Path) -> None:
-    fake: Any = FakePredictor(get_track("k2hpd"))
-    (found,) = predict_files(fake, save_frames(tmp_path, 1), boxes_px=[(1, 2, 3, 4)])
-    out = found.to_json()
+    expected = {
+        "path": str(paths[0]),
+        "joints_uvd": [[10.3333, 12.3333, 700.3333]] * 14,
+        "joints_xyz_mm": [[20.6667, 24.6667, 1400.6667]] * 14,
+        "confidence": [0.5] * 14,
+        "box_px": [2.5, 3.5, 20.0, 30.0],
+        "center_uvd": [10, 12, 700],
+        "milliseconds": 1.235,
+    }
+    assert list(out["frames"][0].items()) == list(expected.items())
+    fake = FakePredictor(get_track("k2hpd"))  # 2D: u, v and no xyz
+    (flat,) = predict_files(fake, paths[:1], boxes_px=[(1, 2, 3, 4)])
+    out = flat.to_json()
     assert "joints_xyz_mm" not in out
     assert np.shape(out["joints_uvd"]) == (19, 2)
     assert out["center_uvd"] is None
@@ -160,13 +156,8 @@ def test_one_center_for_all_frames_or_one_for_each(tmp_path: Path) -> None:
         list(predict_files(fake, paths, centers_uvd=[(1, 1, 700)] * 2))
     with pytest.raises(UserError, match="no depth frames"):
         list(predict_files(fake, []))
-
-
-def test_errors_name_the_file(tmp_path: Path) -> None:
-    paths = save_frames(tmp_path, 2)
-    fake: Any = FakePredictor(NYU)
     with pytest.raises(UserError, match=r"1\.png: center depth 0 mm"):
-        list(predict_files(fake, paths, centers_uvd=[(1, 1, 700), (1, 1, 0)]))
+        list(predict_files(fake, paths[:2], centers_uvd=[(1, 1, 700), (1, 1, 0)]))
 
 
 def test_the_frame_format_can_be_named(tmp_path: Path) -> None:
@@ -182,20 +173,16 @@ def test_the_frame_format_can_be_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("count", [1, 5])
-def test_overlay(tmp_path: Path, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn: list[pictures.Tile] = []
-    draw_tile = pictures.draw_tile
-    monkeypatch.setattr(
-        pictures, "draw_tile", lambda *args: (drawn.append(args[1]), draw_tile(*args))
-    )
+def test_overlay(tmp_path: Path, count: int) -> None:
     fake: Any = FakePredictor(NYU)
     found = list(predict_files(fake, save_frames(tmp_path, count), centers_uvd=[(10, 12, 700)]))
     path = write_overlay(found, NYU, tmp_path / "out" / "overlay.png")
     with Image.open(path) as image:
         assert np.asarray(image.convert("L")).std() > 5
     # The joints (10⅓, 12⅓) of the frame, in pixels of a region that starts at (2, 3).
-    assert len(drawn) == count
-    np.testing.assert_allclose(drawn[0].joints_uv, np.full((14, 2), (8 + 1 / 3, 9 + 1 / 3)))
+    tile = found[0].tile(NYU)
+    np.testing.assert_allclose(tile.joints_uv, np.full((14, 2), (8 + 1 / 3, 9 + 1 / 3)))
+    assert (tile.title, tile.far) == ("0.png", 850)
 
 
 def test_a_camera_is_four_numbers() -> None:

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +22,9 @@ from tests.scenes import Scene, hand, room_with_person
 VGA = (640, 480)
 CAMERA = get_track("nyu").camera
 SR305 = Camera(476.007, 476.007, 313.683, 242.755)
+ITOP = get_track("itop_front").camera
 assert CAMERA is not None
+assert ITOP is not None
 
 
 def overlap(one: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -32,6 +35,12 @@ def overlap(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     return shared / (one + other - shared)
 
 
+def off_mm(depth: np.ndarray, place: np.ndarray, box: Any = None) -> float:
+    """Distance of the hand's center from a place, mm."""
+    center = uvd_to_xyz(hand_center(depth, CAMERA, box), CAMERA)
+    return float(np.linalg.norm(center - place))
+
+
 # The hand
 
 
@@ -39,8 +48,7 @@ def test_the_real_nyu_frame_has_its_center_where_the_authors_published_it(refere
     folder = reference / "frames" / "nyu_test_frame1"
     published = np.loadtxt(folder / "a2j_center_uvd_frame1.txt")
     depth = read_frame(folder / "depth_1_0000001.png", "nyu_packed")
-    center = hand_center(depth, CAMERA)
-    assert np.linalg.norm(uvd_to_xyz(center, CAMERA) - uvd_to_xyz(published, CAMERA)) < 15
+    assert off_mm(depth, uvd_to_xyz(published, CAMERA)) < 15
 
 
 # Where each hand is in the frames of a real camera: px of its palm, by eye. The hardest ones: an arm across the
@@ -75,41 +83,30 @@ def test_the_hand_and_not_the_forearm(turn_deg: int, wall: float | None) -> None
     if wall is not None:
         scene.plane((0.2, 0.1, 1.0), palm + np.array([0, 0, wall]))
     depth = scene.measured(np.random.default_rng(0))
-    center = uvd_to_xyz(hand_center(depth, CAMERA), CAMERA)
-    middle = palm + 35 * np.array([-np.sin(turn), np.cos(turn), 0])
-    assert np.linalg.norm(center - middle) < 45
-
-
-def test_stray_near_readings_do_not_count() -> None:
-    palm = np.array([0.0, 0.0, 700.0])
-    depth = hand(CAMERA, VGA, palm, 0.3).measured(np.random.default_rng(1))
-    before = hand_center(depth, CAMERA)
-    depth[5:15, 5:15] = 300.0
-    np.testing.assert_allclose(hand_center(depth, CAMERA), before, atol=1.0)
+    assert off_mm(depth, palm + 35 * np.array([-np.sin(turn), np.cos(turn), 0])) < 45
 
 
 def test_a_box_says_which_of_two_hands() -> None:
     near, far = np.array([-120.0, 0.0, 500.0]), np.array([150.0, 0.0, 800.0])
-    scene = hand(CAMERA, VGA, near, 0.0)
-    other = hand(CAMERA, VGA, far, 0.0)
+    scene, other = (hand(CAMERA, VGA, palm, 0.0) for palm in (near, far))
     scene.depth = np.minimum(scene.depth, other.depth)
     depth = scene.measured(np.random.default_rng(2))
-    assert np.linalg.norm(uvd_to_xyz(hand_center(depth, CAMERA), CAMERA) - near) < 60
+    assert off_mm(depth, near) < 60
     u, v, _ = xyz_to_uvd(far, CAMERA)
-    box = u - 75, v - 100, u + 75, v + 40
-    assert np.linalg.norm(uvd_to_xyz(hand_center(depth, CAMERA, box), CAMERA) - far) < 60
+    assert off_mm(depth, far, (u - 75, v - 100, u + 75, v + 40)) < 60
 
 
 @pytest.mark.parametrize("dtype", [np.uint16, np.float32, np.float64])
-def test_every_number_type_and_unreadable_values(dtype: type) -> None:
-    palm = np.array([0.0, 0.0, 600.0])
-    depth = hand(CAMERA, VGA, palm, 0.0).measured(np.random.default_rng(3)).astype(dtype)
+def test_every_number_type_unreadable_values_and_stray_near_readings(dtype: type) -> None:
+    depth = hand(CAMERA, VGA, np.array([0.0, 0.0, 600.0]), 0.3).measured(np.random.default_rng(3))
+    depth = depth.astype(dtype)
     before = hand_center(depth, CAMERA)
+    assert before.dtype == np.float64
+    depth[30:40, 5:15] = 300.0
     if dtype != np.uint16:
         depth[depth == 0] = np.nan
         depth[:20] = -np.inf
-        np.testing.assert_allclose(hand_center(depth, CAMERA), before, atol=1.0)
-    assert before.dtype == np.float64
+    np.testing.assert_allclose(hand_center(depth, CAMERA), before, atol=1.0)
 
 
 def test_no_reading_is_an_error() -> None:
@@ -126,7 +123,6 @@ def test_no_reading_is_an_error() -> None:
 
 def test_scattered_readings_still_give_a_point_in_the_frame() -> None:
     depth = np.zeros((480, 640))
-    depth[100, 200] = depth[101, 200] = depth[100, 201] = depth[101, 201] = 0
     depth[1::40, 1::40] = 600.0
     u, v, d = hand_center(depth, CAMERA)
     assert 0 <= u < 640
@@ -167,32 +163,28 @@ def _standing(x: float, z: float) -> np.ndarray:
     return np.stack([x + side, up.astype(float), np.full(15, z)], axis=1)
 
 
+def around(who: np.ndarray) -> np.ndarray:
+    """The box around a person's joints, with a margin, in a frame of ITOP."""
+    uv = xyz_to_uvd(who, ITOP)[:, :2]
+    return np.clip(np.concatenate([uv.min(0) - 15, uv.max(0) + 15]), 0, [319, 239] * 2)
+
+
 def test_a_given_point_says_which_of_two_people() -> None:
-    camera = get_track("itop_front").camera
-    assert camera is not None
     rng = np.random.default_rng(1)
     left, right = _standing(-700, 2600), _standing(500, 3000)
-    one, other = (room_with_person(who, camera, False, rng) for who in (left, right))
+    one, other = (room_with_person(who, ITOP, False, rng) for who in (left, right))
     depth = np.where((one < other) & (one > 0), one, other)
     for who in (left, right):
-        center = xyz_to_uvd(who.mean(axis=0), camera)
-        uv = xyz_to_uvd(who, camera)[:, :2]
-        box = person_box(depth, 7.5, camera, near_uvd=center)
-        expected = np.clip(np.concatenate([uv.min(0) - 15, uv.max(0) + 15]), 0, [319, 239] * 2)
-        assert overlap(box, expected) > 0.8
+        center = xyz_to_uvd(who.mean(axis=0), ITOP)
+        assert overlap(person_box(depth, 7.5, ITOP, near_uvd=center), around(who)) > 0.8
     with pytest.raises(UserError, match="near the given center"):
-        person_box(depth, 7.5, camera, near_uvd=(160, 120, 300))
+        person_box(depth, 7.5, ITOP, near_uvd=(160, 120, 300))
 
 
 def test_grey_levels_without_a_camera() -> None:
-    camera = get_track("itop_front").camera
-    assert camera is not None
     who = _standing(100, 2800)
-    depth = room_with_person(who, camera, False, np.random.default_rng(2))
-    uv = xyz_to_uvd(who, camera)[:, :2]
-    box = person_box((depth / 25).astype(np.uint8), 7.5)
-    expected = np.clip(np.concatenate([uv.min(0) - 15, uv.max(0) + 15]), 0, [319, 239] * 2)
-    assert overlap(box, expected) > 0.8
+    depth = room_with_person(who, ITOP, False, np.random.default_rng(2))
+    assert overlap(person_box((depth / 25).astype(np.uint8), 7.5), around(who)) > 0.8
 
 
 def test_nothing_but_a_wall_still_gives_a_box() -> None:
