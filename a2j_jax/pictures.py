@@ -265,45 +265,11 @@ def draw_sheet(
         UserError: no matplotlib.
     """
     columns = min(columns, len(tiles))
-    titles, head = any(tile.title for tile in tiles), 0.32 if title else 0.0
-    figure, grid = tile_grid(
-        -(-len(tiles) // columns), columns, tile_inches, 0.015 * tile_inches, 0.22 * titles, head
-    )
-    if title:
-        top = 1 - 0.5 * head / figure.get_size_inches()[1]
-        figure.text(0.5, top, printable(title), ha="center", va="center", fontsize=10)
-    for axes in grid.flat[len(tiles) :]:
-        axes.remove()
-    for axes, tile in zip(grid.flat, tiles, strict=False):
-        draw_tile(axes, tile, skeleton, tile_inches / 2)
-    return figure
-
-
-def tile_grid(
-    rows: int,
-    columns: int,
-    side: float,
-    margin: float,
-    above: float = 0.0,
-    head: float = 0.0,
-) -> tuple[Any, NDArray[Any]]:
-    """A figure of square tiles, all sizes in inches.
-
-    Args:
-        rows, columns: of the grid.
-        side: of a tile with its margin.
-        margin: around a tile.
-        above: room above every tile, for its title.
-        head: room above the grid.
-
-    Returns:
-        The figure, and its (rows, columns) matplotlib axes.
-
-    Raises:
-        UserError: no matplotlib.
-    """
-    width, height = columns * side, head + rows * (side + above)
-    figure, inner = new_figure(width, height), side - 2 * margin
+    rows, margin, inner = -(-len(tiles) // columns), 0.015 * tile_inches, 0.97 * tile_inches
+    above = 0.22 * any(tile.title for tile in tiles)
+    head = 0.32 if title else 0.0
+    width, height = columns * tile_inches, head + rows * (tile_inches + above)
+    figure = new_figure(width, height)
     places = {
         "left": margin / width,
         "right": 1 - margin / width,
@@ -312,7 +278,15 @@ def tile_grid(
         "wspace": 2 * margin / inner,
         "hspace": (2 * margin + above) / inner,
     }
-    return figure, figure.subplots(rows, columns, squeeze=False, gridspec_kw=places)
+    grid = figure.subplots(rows, columns, squeeze=False, gridspec_kw=places)
+    if title:
+        top = 1 - 0.5 * head / height
+        figure.text(0.5, top, printable(title), ha="center", va="center", fontsize=10)
+    for axes in grid.flat[len(tiles) :]:
+        axes.remove()
+    for axes, tile in zip(grid.flat, tiles, strict=False):
+        draw_tile(axes, tile, skeleton, tile_inches / 2)
+    return figure
 
 
 def draw_tile(axes: Any, tile: Tile, skeleton: Skeleton, scale: float = 1.0) -> None:

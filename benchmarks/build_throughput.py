@@ -9,6 +9,7 @@ place. The largest memory use must not grow with the number of frames.
 
 import argparse
 import importlib
+import itertools
 import json
 import os
 import platform
@@ -34,35 +35,29 @@ def write(track: str, folder: Path, frames: int, frame_file: Path | None) -> Non
     options = {"track": track} if track.startswith("itop") else {}
     module.write(folder, {"train": frames}, **options)
     paths = sorted(folder.rglob("*.png"))
+    distinct = DISTINCT if frame_file is None else 1
     for number, path in enumerate(paths):
-        if frame_file is not None:
+        if number >= distinct:
             path.unlink()
-            if number == 0:
-                shutil.copy(frame_file, path)
-            else:
-                os.link(paths[0], path)
-        elif number < DISTINCT:
-            _add_background(path, track)
-        else:
+            os.link(paths[number % distinct], path)
+        elif frame_file is not None:
             path.unlink()
-            os.link(paths[number % DISTINCT], path)
+            shutil.copy(frame_file, path)
+        elif track != "k2hpd":
+            _add_background(path, near_only=track == "hands2017")
 
 
-def _add_background(path: Path, track: str) -> None:
-    if track == "k2hpd":
-        return
+def _add_background(path: Path, near_only: bool) -> None:
     image = np.asarray(Image.open(path)).astype(np.int64)
     depth = image if image.ndim == 2 else image[..., 1] * 256 + image[..., 2]
     rows, columns = np.indices(depth.shape)
     wall = 1400 + rows // 2 - columns // 3 + np.random.default_rng(0).normal(0, 4, depth.shape)
-    if track == "hands2017":  # somebody behind the hand, and nothing else near
+    if near_only:  # somebody behind the hand, and nothing else near
         wall[(columns > 0.2 * depth.shape[1]) | (rows < 10)] = 0
     depth = np.where((depth == 0) | (depth > 1200), wall, depth).astype(np.uint16)
-    if image.ndim == 2:
-        Image.fromarray(depth).save(path)
-    else:
-        channels = np.stack([np.zeros_like(depth), depth >> 8, depth & 255], axis=-1)
-        Image.fromarray(channels.astype(np.uint8)).save(path)
+    if image.ndim == 3:
+        depth = np.stack([depth * 0, depth >> 8, depth & 255], axis=-1).astype(np.uint8)
+    Image.fromarray(depth).save(path)
 
 
 def measure(track: str, raw: Path) -> None:
@@ -94,28 +89,21 @@ def main() -> None:
     parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:
-        measure(options.measure[0], Path(options.measure[1]))
-        return
+        return measure(options.measure[0], Path(options.measure[1]))
     sys.path.insert(0, str(REPOSITORY))
     print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
     print(f"{'track':>11} {'frames':>8} {'frames/s/core':>14} {'peak MiB':>9}")
-    for track in options.tracks:
-        for frames in options.frames:
-            with tempfile.TemporaryDirectory() as raw:
-                write(track, Path(raw), frames, options.frame_file)
-                found = _measured(track, raw)
-            rate = frames / found["seconds"]
-            print(f"{track:>11} {frames:8d} {rate:14.0f} {found['peak_mib']:9.0f}", flush=True)
-
-
-def _measured(track: str, raw: str) -> dict[str, float]:
-    command = [sys.executable, __file__, "--measure", track, raw]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    ended = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    if ended.returncode:
-        sys.exit(ended.stderr)
-    found: dict[str, float] = json.loads(ended.stdout.splitlines()[-1])
-    return found
+    for track, frames in itertools.product(options.tracks, options.frames):
+        with tempfile.TemporaryDirectory() as raw:
+            write(track, Path(raw), frames, options.frame_file)
+            command = [sys.executable, __file__, "--measure", track, raw]
+            ended = subprocess.run(command, capture_output=True, text=True, env=environment)
+        if ended.returncode:
+            sys.exit(ended.stderr)
+        found = json.loads(ended.stdout.splitlines()[-1])
+        rate = frames / found["seconds"]
+        print(f"{track:>11} {frames:8d} {rate:14.0f} {found['peak_mib']:9.0f}", flush=True)
 
 
 if __name__ == "__main__":

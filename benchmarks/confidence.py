@@ -44,18 +44,13 @@ def print_table(errors: NDArray[np.float64], confidence: NDArray[np.float64], sp
     labeled = np.isfinite(errors)
     error, sure = errors[labeled], confidence[labeled]
     per_frame = spearmanr(confidence.mean(1), np.nanmean(errors, axis=1)).statistic
-    rows = tuple(
-        (
-            f"{sure[part[0]]:.2f} to {sure[part[-1]]:.2f}",
-            f"{len(part):,}",
-            f"{error[part].mean():.1f}",
-            f"{np.median(error[part]):.1f}",
-        )
-        for part in np.array_split(np.argsort(sure), PARTS)
-    )
+    rows = []
+    for part in np.array_split(np.argsort(sure), PARTS):
+        band, errs = f"{sure[part[0]]:.2f} to {sure[part[-1]]:.2f}", error[part]
+        rows.append((band, f"{len(part):,}", f"{errs.mean():.1f}", f"{np.median(errs):.1f}"))
     title = f"{len(errors):,} frames of {split}, {len(error):,} joints"
     columns = ("confidence", "joints", "mean error", "median error")
-    tables.print_table(tables.Table(title, columns, rows), Console())
+    tables.print_table(tables.Table(title, columns, tuple(rows)), Console())
     print(
         f"Spearman's rank correlation of confidence and error: joints {spearmanr(sure, error).statistic:.2f}, "
         f"frame means {per_frame:.2f}"

@@ -15,6 +15,7 @@ import random
 import signal
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -41,8 +42,8 @@ class Part:
     workdir: Path
     peaceful: Path
     rng: random.Random
-    times: dict[str, int] = field(default_factory=dict)
-    again: dict[str, int] = field(default_factory=dict)
+    times: Counter[str] = field(default_factory=Counter)
+    again: Counter[str] = field(default_factory=Counter)
 
     @contextmanager
     def start(self, what: str) -> Iterator[faults.Start]:
@@ -50,13 +51,13 @@ class Part:
         with faults.Start(self.config, self.workdir) as start:
             yield start
             start.check_where_it_began()
-            kept = faults.newest(self.workdir)
-            if kept is not None:
+            kept = faults.newest(self.workdir) or 0
+            if kept:
                 faults.check_whole(self.workdir)
-            again = max([step for step in start.steps() if step > (kept or 0)], default=0)
-            self.again[what] = self.again.get(what, 0) + max(again - (kept or 0), 0)
-            self.times[what] = self.times.get(what, 0) + 1
-        logger.info(f"{what}: kept step {kept}, done again {max(again - (kept or 0), 0)}")
+            again = max(max(start.steps(), default=0) - kept, 0)
+            self.again[what] += again
+            self.times[what] += 1
+        logger.info(f"{what}: kept step {kept}, done again {again}")
 
     def finish(self) -> str:
         """Runs to the end; what was lost."""
@@ -78,8 +79,7 @@ def kill(part: Part, trials: int) -> None:
             time.sleep(part.rng.uniform(0, 0.05))
             assert start.end(by=signal.SIGKILL).status == -signal.SIGKILL
         if faults.unfinished(part.workdir):
-            what = "(of all SIGKILLs: left half a checkpoint)"
-            part.times[what] = part.times.get(what, 0) + 1
+            part.times["(of all SIGKILLs: left half a checkpoint)"] += 1
 
 
 def stop(part: Part, trials: int) -> None:
@@ -101,16 +101,13 @@ def stop(part: Part, trials: int) -> None:
 def fill_disk(part: Part, trials: int, disk: Path) -> None:
     """No room for a whole checkpoint, for anything, or for as much as a start."""
     for trial in range(trials):
-        what, room = (
-            ("disk full: room for part of a checkpoint", part.rng.randrange(MIB // 8, MIB)),
-            ("disk full: no room at all", 0),
-            ("disk full: when it is started", 0),
-        )[trial % 3]
+        room = part.rng.randrange(MIB // 8, MIB) if trial % 3 == 0 else 0
+        what = "room for part of a checkpoint", "no room at all", "when it is started"
         at_once = trial % 3 == 2
         with contextlib.ExitStack() as while_full:
             if at_once:
                 while_full.enter_context(faults.full(disk))
-            with part.start(what) as start:
+            with part.start(f"disk full: {what[trial % 3]}") as start:
                 if not at_once:
                     start.wait_for_steps(part.rng.randint(1, 5))
                     while_full.enter_context(faults.full(disk, room))
@@ -136,16 +133,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "--trials", type=int, default=20, help="kills; a quarter as many of the others each"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="of the moments")
-    parser.add_argument("--workdir", type=Path, help="kept; default: a temporary folder")
+    add = parser.add_argument
+    add("--trials", type=int, default=20, help="kills; a quarter as many of the others each")
+    add("--seed", type=int, default=0, help="of the moments")
+    add("--workdir", type=Path, help="kept; default: a temporary folder")
     arguments = parser.parse_args()
-    with contextlib.ExitStack() as until_the_end:
-        workdir = arguments.workdir
-        if workdir is None:
-            workdir = Path(until_the_end.enter_context(tempfile.TemporaryDirectory()))
+    with tempfile.TemporaryDirectory() as folder:
+        workdir = arguments.workdir or Path(folder)
         measure(workdir.absolute(), arguments.trials, random.Random(arguments.seed))
 
 

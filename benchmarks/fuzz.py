@@ -66,22 +66,8 @@ MEMORY = 6 << 30  # bytes that a reader may take beyond what the process has at 
 CHECKPOINT_FILES = "checkpoints/**/*"
 COLUMNS = ("refused", "same value", "other value", "traceback", "crash", "hang")
 WORDS = (
-    "nan",
-    "inf",
-    "-1",
-    "1e400",
-    "9" * 40,
-    "",
-    "null",
-    "true",
-    '"',
-    "[",
-    "{",
-    "\\",
-    "\0",
-    "../x",
-    "gs://x",
-)
+    "nan", "inf", "-1", "1e400", "9" * 40, "", "null", "true", '"', "[", "{", "\\", "\0", "../x", "gs://x",
+)  # fmt: skip
 
 
 class Reader(NamedTuple):
@@ -113,9 +99,8 @@ def readers() -> dict[str, Reader]:
     counts[:4] = 0
     uvd, confidence = rng.uniform(100, 900, (12, 14, 3)), rng.uniform(0, 1, (12, 14))
     joints = JointSet(uvd, confidence=confidence, index=np.arange(12))
-    records = {
-        "frames": [{"path": f"{n}.png", "joints_uvd": row.tolist()} for n, row in enumerate(uvd)]
-    }
+    frames = [{"path": f"{n}.png", "joints_uvd": row.tolist()} for n, row in enumerate(uvd)]
+    records = {"frames": frames}
     xyz = rng.uniform([-200, -200, 500], [200, 200, 900], (12, 21, 3))
     centers, boxes = rng.uniform(100, 700, (12, 1, 3)), rng.uniform(1, 200, (12, 4))
     lines = [f"image_{n}.png " + " ".join(map(str, row)) for n, row in enumerate(boxes.round(3))]
@@ -160,16 +145,31 @@ def readers() -> dict[str, Reader]:
             restored = checkpoints.restore(state, 3)
         return jax.tree.leaves([restored, load_variables(folder, state.variables)])
 
+    def subset(path: Path) -> Any:
+        return frame_numbers(read_subsets({"some": path}), np.arange(9), None)
+
     def save_torch(path: Path) -> None:
         import torch
 
         torch.save({name: torch.from_numpy(value) for name, value in tensors.items()}, path)
 
-    read_nyu = partial(read_joints, spec=nyu)
-    build_rendered = partial(
-        build, "synthetic_hand", crop_size=tiny.SIZE, train=12, validation=0, test=0
-    )
+    def text(name: str, contents: str, read: Callable[[Path], Any]) -> Reader:
+        return Reader(name, lambda path: path.write_text(contents), read, text=True)
+
+    def table(pattern: str, write: Callable[[Path], object]) -> Reader:
+        read = lambda folder: read_table(folder / f"joints{pattern[1:]}", track)  # noqa: E731
+        return Reader(pattern, write, read, text=True)
+
+    read_nyu, read_hands = partial(read_joints, spec=nyu), partial(read_joints, spec=hands)
+    read_boxes = partial(read_centers_or_boxes, track=box_track)
+    read_centers = partial(read_centers_or_boxes, track=nyu)
+    write_centers = partial(np.savetxt, X=centers[:, 0], fmt="%.4f")
+    write_joints_file = partial(write_joints, joints=joints)
     write_itop = partial(itop_files.write, frames={"test": 3})
+    write_hands = partial(write_submission, joints_xyz_mm=xyz)
+    write_tensors = partial(write_state_dict, tensors=tensors)
+    rendered_frames = {"train": 12, "validation": 0, "test": 0}
+    write_rendered = partial(build, "synthetic_hand", crop_size=tiny.SIZE, **rendered_frames)
     found = {
         "depth .png": depth(".png", counts.astype(np.uint16)),
         "depth .png, NYU's RGB": depth(".png", rgb, "nyu_packed"),
@@ -180,85 +180,36 @@ def readers() -> dict[str, Reader]:
         "depth .pgm": depth(".pgm", counts.astype(np.uint16)),
         "depth .npy, integers": depth(".npy", counts.astype(np.uint16)),
         "depth .npy, decimal": depth(".npy", counts.astype(np.float32)),
-        **{
-            f"joints {suffix}": Reader(
-                f"joints{suffix}",
-                partial(write_joints, joints=joints),
-                read_nyu,
-                checksum=suffix in (".npz", ".mat"),
-                text=suffix in (".txt", ".jsonl"),
-            )
-            for suffix in (".txt", ".jsonl", ".npz", ".mat")
-        },
-        "joints .json": Reader(
-            "joints.json", lambda path: path.write_text(json.dumps(records)), read_nyu, text=True
-        ),
+        "joints .txt": Reader("joints.txt", write_joints_file, read_nyu, text=True),
+        "joints .jsonl": Reader("joints.jsonl", write_joints_file, read_nyu, text=True),
+        "joints .npz": Reader("joints.npz", write_joints_file, read_nyu, checksum=True),
+        "joints .mat": Reader("joints.mat", write_joints_file, read_nyu, checksum=True),
+        "joints .json": text("joints.json", json.dumps(records), read_nyu),
         "joints .mat, compressed": mat(read_nyu, "keypoints3D", uvd, True),
         "joints .mat, not compressed": mat(read_nyu, "keypoints3D", uvd, False),
-        "HANDS 2017 submission": Reader(
-            "s.txt",
-            partial(write_submission, joints_xyz_mm=xyz),
-            partial(read_joints, spec=hands),
-            text=True,
-        ),
-        "subset of frames": Reader(
-            "subset.txt",
-            lambda path: path.write_text("1\n5\n7\n"),
-            lambda path: frame_numbers(read_subsets({"some": path}), np.arange(9), None),
-            text=True,
-        ),
-        "centers .mat": mat(
-            partial(read_centers_or_boxes, track=nyu), "centre_pixel", centers, True
-        ),
-        "boxes .mat, not compressed": mat(
-            partial(read_centers_or_boxes, track=box_track), "FRbndbox_test", boxes, False
-        ),
+        "HANDS 2017 submission": Reader("s.txt", write_hands, read_hands, text=True),
+        "subset of frames": text("subset.txt", "1\n5\n7\n", subset),
+        "centers .mat": mat(read_centers, "centre_pixel", centers, True),
+        "boxes .mat, not compressed": mat(read_boxes, "FRbndbox_test", boxes, False),
         "centers .txt": Reader(
-            "centers.txt",
-            partial(np.savetxt, X=centers[:, 0], fmt="%.4f"),
-            partial(read_text_centers, track=nyu),
-            text=True,
+            "centers.txt", write_centers, partial(read_text_centers, track=nyu), text=True
         ),
-        "label lines .txt": Reader(
-            "labels.txt",
-            lambda path: path.write_text("\n".join(lines) + "\n"),
-            partial(read_numbers, columns=4),
-            text=True,
+        "label lines .txt": text(
+            "l.txt", "\n".join(lines) + "\n", partial(read_numbers, columns=4)
         ),
-        "joints.csv": Reader(
-            "*.csv", own_data.write_csv, lambda f: read_table(f / "joints.csv", track), text=True
+        "joints.csv": table("*.csv", own_data.write_csv),
+        "joints.json": table("*.json", own_data.write_json),
+        "track.json": text("track.json", json.dumps(own_data.TRACK), load_track),
+        "config.json": text(
+            "config.json", to_json(Config("x", "nyu")), lambda path: load_config(str(path))
         ),
-        "joints.json": Reader(
-            "*.json", own_data.write_json, lambda f: read_table(f / "joints.json", track), text=True
-        ),
-        "track.json": Reader(
-            "track.json",
-            lambda path: path.write_text(json.dumps(own_data.TRACK)),
-            load_track,
-            text=True,
-        ),
-        "config.json": Reader(
-            "config.json",
-            lambda path: path.write_text(to_json(Config("x", "nyu"))),
-            lambda path: load_config(str(path)),
-            text=True,
-        ),
-        **{
-            f"weights {suffix}": Reader(
-                f"weights{suffix}",
-                partial(write_state_dict, tensors=tensors),
-                read_state_dict,
-                checksum=suffix == ".npz",
-            )
-            for suffix in (".npz", ".safetensors")
-        },
+        "weights .npz": Reader("weights.npz", write_tensors, read_state_dict, checksum=True),
+        "weights .safetensors": Reader("weights.safetensors", write_tensors, read_state_dict),
         "weights .pth": Reader("weights.pth", save_torch, read_state_dict, checksum=True),
         "ITOP labels .h5": Reader("*_labels.h5", write_itop, itop_frames),
         "ITOP depth_map .h5": Reader("*_depth_map.h5", write_itop, itop_frames),
-        "data set, shards": Reader("**/*array_record*", build_rendered, data_set, checksum=True),
-        "data set, descriptions": Reader(
-            "**/*.json", build_rendered, data_set, checksum=True, text=True
-        ),
+        "data set, shards": Reader("**/*array_record*", write_rendered, data_set, checksum=True),
+        "data set, descriptions": Reader("**/*.json", write_rendered, data_set, True, text=True),
         "checkpoint": Reader(CHECKPOINT_FILES, save_checkpoint, restore, checksum=True),
     }
     if not find_spec("torch"):
@@ -303,18 +254,10 @@ def same(one: Any, other: Any) -> bool:
     """Whether two values are equal, NaN equal to itself."""
     if hasattr(one, "__dataclass_fields__"):
         return type(one) is type(other) and same(vars(one), vars(other))
-    if isinstance(one, dict):
-        return (
-            isinstance(other, dict)
-            and one.keys() == other.keys()
-            and all(same(one[k], other[k]) for k in one)
-        )
-    if isinstance(one, (tuple, list)):
-        return (
-            isinstance(other, (tuple, list))
-            and len(one) == len(other)
-            and all(map(same, one, other))
-        )
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, (tuple, list)) and isinstance(other, (tuple, list)):
+        return len(one) == len(other) and all(map(same, one, other))
     if hasattr(one, "__array__"):
         a, b = np.asarray(one), np.asarray(other)
         return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
@@ -352,20 +295,16 @@ def attempts(
         contents = (kept / path).read_bytes()
         changed, what = mutate(contents, random.Random(f"{seed}/{name}/{number}"), reader.text)
         (work / path).write_bytes(changed)
-        yield (
-            number,
-            f"{name}: {path}: {what}",
-            result if changed != contents else lambda: "unchanged",
-        )
+        read = result if changed != contents else lambda: "unchanged"
+        yield number, f"{name}: {path}: {what}", read
         (work / path).write_bytes(contents)
 
 
 def is_fault(result: str, checksum: bool) -> bool:
     """Whether a result should not be."""
     kind = result.partition(":")[0]
-    return kind not in ("refused", "same value", "unchanged") and (
-        checksum or kind != "other value"
-    )
+    fine = {"refused", "same value", "unchanged"} | (set() if checksum else {"other value"})
+    return kind not in fine
 
 
 def run_worker(name: str, folder: Path, seed: int, count: int, start: int) -> None:
@@ -441,10 +380,8 @@ def fuzz(name: str, seed: int, count: int) -> tuple[Counter[str], list[str]]:
         folder = Path(temporary)
         write_original(reader, folder)
         found = list(outcomes(name, folder, seed, count, count * len(files_of(reader, folder))))
-    counts = Counter(result.partition(":")[0] for _, result in found)
-    return counts, [
-        f"{what}: {result}" for what, result in found if is_fault(result, reader.checksum)
-    ]
+    faults = [f"{what}: {result}" for what, result in found if is_fault(result, reader.checksum)]
+    return Counter(result.partition(":")[0] for _, result in found), faults
 
 
 def main() -> int:
@@ -454,13 +391,10 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--only", nargs="+", choices=names, help="these readers (default: all)")
-    parser.add_argument(
-        "--mutations", type=int, default=300, help="of each reader's file (default: 300)"
-    )
-    parser.add_argument(
-        "--checkpoint_mutations", type=int, default=30, help="of each file of a checkpoint (30)"
-    )
-    parser.add_argument("--seed", type=int, default=0)
+    add = partial(parser.add_argument, type=int)
+    add("--mutations", default=300, help="of each reader's file (300)")
+    add("--checkpoint_mutations", default=30, help="of each file of a checkpoint (30)")
+    add("--seed", default=0)
     for name, kind in (("worker", str), ("folder", Path), ("start", int)):
         parser.add_argument(f"--{name}", type=kind, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -479,12 +413,7 @@ def main() -> int:
         counts, found = fuzz(name, arguments.seed, count)
         faults += found
         tried = sum(counts.values()) - counts["unchanged"]
-        cells = [
-            name,
-            "yes" if reader.checksum else "no",
-            tried,
-            *(counts[c] or "" for c in COLUMNS),
-        ]
+        cells = name, "yes" if reader.checksum else "no", tried, *(counts[c] or "" for c in COLUMNS)
         print(f"| {' | '.join(map(str, cells))} | {time.monotonic() - started:.0f} |", flush=True)
     for fault in faults:
         print(fault)

@@ -31,10 +31,8 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--backbone", default="resnet50")
-    parser.add_argument("--width", type=int, default=64)
-    parser.add_argument("--crop_size", type=int, default=96)
-    parser.add_argument("--batch_size", type=int, default=8)
-    parser.add_argument("--steps", type=int, default=10)
+    for name, default in (("width", 64), ("crop_size", 96), ("batch_size", 8), ("steps", 10)):
+        parser.add_argument(f"--{name}", type=int, default=default)
     arguments = parser.parse_args()
 
     choices: dict[str, Callable[[], bool]] = {"own": lambda: True, "native": lambda: False}
@@ -53,15 +51,14 @@ def main() -> None:
         f"jax {jax.__version__}"
     )
     used = "own" if jax.default_backend() == "cpu" else "native"
-    rows = tuple(
-        (
-            f"{name} (used here)" if name == used else name,
-            f"{value:.1f}",
-            f"{value / medians['native']:.2f}",
-        )
+    names = {name: f"{name} (used here)" if name == used else name for name in medians}
+    rows = [
+        (names[name], f"{value:.1f}", f"{value / medians['native']:.2f}")
         for name, value in medians.items()
+    ]
+    print_table(
+        Table(title, ("lowering", "ms per training step", "relative"), tuple(rows)), Console()
     )
-    print_table(Table(title, ("lowering", "ms per training step", "relative"), rows), Console())
 
 
 def step_of(arguments: argparse.Namespace, is_cpu: Callable[[], bool]) -> Callable[[], None]:

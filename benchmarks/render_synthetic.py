@@ -5,6 +5,7 @@ python benchmarks/render_synthetic.py [synthetic_hand synthetic_body synthetic_b
 
 import argparse
 import dataclasses
+import itertools
 import os
 import platform
 import statistics
@@ -45,17 +46,12 @@ def main() -> None:
     print(f"{platform.machine()}, {os.cpu_count()} cores, jax {jax.__version__}", end="")
     print(f" on {jax.default_backend()}; median of {options.repeats} × {options.frames} frames")
     print(f"{'track':>18} {'crop':>5} {'canvas':>7} {'sensor':>7} {'first s':>8} {'frames/s':>9}")
-    for name in options.tracks:
-        for crop_size in SIZES:
-            for sensor in (True, False):
-                runs = [
-                    frames_per_second(name, options.frames, crop_size, sensor)
-                    for _ in range(options.repeats)
-                ]
-                rate = statistics.median(run[1] for run in runs)
-                row = f"{name:>18} {crop_size:5d} {crop_size + 2 * (crop_size // 8):7d}"
-                shown = "yes" if sensor else "no"
-                print(f"{row} {shown:>7} {runs[0][0]:8.1f} {rate:9.0f}", flush=True)
+    for name, crop_size, sensor in itertools.product(options.tracks, SIZES, (True, False)):
+        settings = name, options.frames, crop_size, sensor
+        runs = [frames_per_second(*settings) for _ in range(options.repeats)]
+        rate = statistics.median(run[1] for run in runs)
+        row = f"{name:>18} {crop_size:5d} {crop_size + 2 * (crop_size // 8):7d}"
+        print(f"{row} {'yes' if sensor else 'no':>7} {runs[0][0]:8.1f} {rate:9.0f}", flush=True)
 
 
 if __name__ == "__main__":

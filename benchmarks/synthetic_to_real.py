@@ -58,20 +58,12 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--checkpoint", required=True)
-    parser.add_argument("--frame", required=True)
-    parser.add_argument("--center", required=True)
-    parser.add_argument("--labels", required=True)
-    parser.add_argument("--official", help="another prediction of the 14 joints, to put beside")
-    parser.add_argument(
-        "--shift",
-        type=numbers(3, "DU,DV,DD"),
-        action="append",
-        help="of the center, px px mm; repeat it",
-    )
-    parser.add_argument(
-        "--out", help="PNG or SVG: each prediction in color over the labels in black"
-    )
+    add, shift = parser.add_argument, numbers(3, "DU,DV,DD")
+    for name in ("checkpoint", "frame", "center", "labels"):
+        add(f"--{name}", required=True)
+    add("--official", help="another prediction of the 14 joints, to put beside")
+    add("--shift", type=shift, action="append", help="of the center, px px mm; repeat it")
+    add("--out", help="PNG or SVG: each prediction in color over the labels in black")
     return parser.parse_args(join_negative_numbers(sys.argv[1:]))
 
 
@@ -92,11 +84,9 @@ def print_joints(
 ) -> None:
     rows = []
     for k, joint in enumerate(NYU.skeleton.joints):
-        cells = [
-            f"{e[k]:.1f}" if corresponding[k] or name == OFFICIAL else ABSENT
-            for name, e in errors.items()
-        ]
-        rows.append((joint, *cells))
+        known = [corresponding[k] or name == OFFICIAL for name in errors]
+        cells = zip(errors.values(), known, strict=True)
+        rows.append((joint, *(f"{e[k]:.1f}" if shown else ABSENT for e, shown in cells)))
     means = [f"{e[corresponding].mean():.2f}" for e in errors.values()]
     rows.append((f"mean of the {corresponding.sum()} corresponding", *means))
     columns, strong = ("joint", *errors), frozenset({len(rows) - 1})
@@ -137,8 +127,9 @@ def draw(
     ]
     if official is not None:
         tiles.append((tile(official, "official A2J, over labels"), NYU.skeleton))
-    figure, grid = pictures.tile_grid(1, len(tiles), TILE_INCHES, 0.06, above=0.2)
-    for axes, (one, skeleton) in zip(grid.flat, tiles, strict=True):
+    figure = pictures.new_figure(TILE_INCHES * len(tiles), TILE_INCHES + 0.2)
+    figure.set_layout_engine("constrained")
+    for axes, (one, skeleton) in zip(figure.subplots(1, len(tiles)), tiles, strict=True):
         pictures.draw_tile(axes, one, skeleton, TILE_INCHES / 2)
     pictures.save_figure(figure, out)
 
