@@ -137,8 +137,9 @@ def lattice(start: int, stop: int, crop_size: int, margin: int = 0) -> npt.NDArr
     """Source pixels, along one axis, of a nearest-neighbor crop and its margin.
 
     Lattice point k of the crop shows source pixel `start + floor(k (stop - start) / crop_size)`, k in
-    [-margin, crop_size + margin), in OpenCV's arithmetic, as in the official program's crops: where that quotient is
-    an integer, its two roundings may leave it one pixel short (for 49 of the widths up to 640 at a crop of 176).
+    [-margin, crop_size + margin), in OpenCV's arithmetic, as in the official program's crops: OpenCV rounds the step
+    and then the product, so that an exact integer may come out just below itself, and show the pixel before (for 49 of
+    the widths up to 640 at a crop of 176).
 
     Returns:
       (crop_size + 2 margin,) int64; may reach outside the frame.
@@ -156,6 +157,8 @@ def crop_canvas(
     outside: float = 0,
 ) -> npt.NDArray[FrameDType]:
     """Cuts a crop and its surroundings out of a frame.
+
+    Pixels are cut at whole edges and joints use the unrounded box (`frame_to_crop`), both as in the official program.
 
     Args:
       frame: (H, W) depth in any unit and dtype.

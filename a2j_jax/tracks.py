@@ -70,7 +70,7 @@ class TrackSpec:
       crop_by: "center": a window of `half_window_mm` around a 3D point; "box": a given box.
       half_window_mm: half side of that window, mm ("center" only).
       depth_window_mm: depths this far or farther from the center become the center's depth; None: never.
-      depth_reference: theta of Eq. (2)'s depth target: the center's depth, or zero.
+      depth_reference: theta of Eq. (3)'s depth target: the center's depth, or zero.
       image_unit_mm: unit of the depth that `mean` and `std` normalize (1 mm; ITOP 1 m).
       joint_depth_scale: mu, network units per mm of joint depth (1; ITOP 50 per meter).
       mean, std: of the crop, in image units, after the depth reference is subtracted.

@@ -24,7 +24,7 @@ _LABELS = "joint_data.mat"
 
 @dataclass(frozen=True)
 class Nyu(RawDataset):
-    """The unpacked archive: `dataset/{train,test}` or `{train,test}`. A farther reading than 2000 mm is 2001.
+    """The unpacked archive: `dataset/{train,test}` or `{train,test}`. Depths beyond 2000 mm are 2001, and stay so.
 
     Attributes:
       view: of the three Kinects, 1, 2 or 3. The field uses view 1; the others have labels in their

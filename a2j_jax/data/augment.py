@@ -43,8 +43,8 @@ def canvas_lookup(
 ) -> tuple[jax.Array, jax.Array]:
     """Along one axis: canvas index of every lattice point of the jittered crop.
 
-    In exact arithmetic: points where OpenCV's rounding is one pixel short (`geometry.lattice`) may be off by that pixel
-    in a jittered crop; without jitter every point finds itself.
+    This computes the exact floor, where OpenCV sometimes shows the pixel before (`geometry.lattice`): a jittered crop
+    may differ from OpenCV's by that pixel; without jitter every point finds itself.
 
     Args:
       box: (2,) start and end of the box the canvas was cut from, px.
@@ -217,6 +217,9 @@ def normalize(
     Where the track's depth is relative to a center c: depths with |d - c| >= the depth window become c, then
     ((d - c) scale - mean) / std. Otherwise (d - mean) / std, in the track's image unit, without `scale`: the depth is
     an absolute distance, and the official program for those tracks was never published.
+
+    0 (no reading) gets no special treatment: beyond the depth window of every center that is farther away than the
+    window, it becomes the center's depth; where depth is absolute it stays a depth of 0.
 
     Args:
       depth: (..., H, W) integer or float, in `track.storage_unit_mm`.

@@ -3,7 +3,8 @@
 This is the one place of the names, shapes, dtypes and units of the arrays of an example and of a batch. A batch is a
 dict of arrays with B rows each, an example one such row:
 
-* `canvas` (B, S + 2m, S + 2m) uint16: the crop and its surroundings, in the track's storage unit, 0 = no reading;
+* `canvas` (B, S + 2m, S + 2m) uint16: the crop and its surroundings, in the track's storage unit, 0 = no reading
+  (`Predictor` makes float32 canvases, in the same unit but not rounded: nothing is stored);
 * `joints_uvd` (B, K, 3 or 2) float32: px, px, mm of the full frame; `valid` (B, K) bool: which joints are labeled;
 * `box_px`, `window_px` (B, 4) float64: the crop box, clipped to the frame and before clipping, px;
 * `center_uvd` (B, 3) float32: px, px, mm; `camera` (B, 4) float32: fx, fy, u0, v0, px;
@@ -152,7 +153,7 @@ def joints_to_crop(
     center_depth_mm: npt.ArrayLike,
     track: TrackSpec,
 ) -> Float64:
-    """Joints in the full frame -> the network's target, Eq. (2).
+    """Joints in the full frame -> the network's target, Eq. (3).
 
     Args:
       joints_uvd: (..., K, 3) px, px, mm, or (..., K, 2) px, px.

@@ -82,8 +82,8 @@ def read_depth(
       path: of the file.
       frame_format: the track's.
       depth_unit_mm: mm per count of integer values; an Intel SR305 has 0.125.
-      floats_in_mm: the unit is the track's and does not apply to floats, which are mm. Otherwise the user gave the
-        unit, and floats with a unit other than 1 are refused.
+      floats_in_mm: True: `depth_unit_mm` is the track's, and floats, which are mm, ignore it. False: the user gave it,
+        and floats with a unit other than 1 are refused.
 
     Raises:
       UnreadableFrame: missing, damaged, of another kind, too large, in meters, or without any reading.

@@ -345,7 +345,7 @@ def frames_of(source: TrackSpec, trained: TrackSpec) -> TrackSpec:
 
 
 def _batch_of_one(canvas: NDArray[Any], center_depth_mm: float) -> Batch:
-    """A canvas in storage units, with fractions, as a batch."""
+    """One canvas (storage units, not rounded) as a batch of one."""
     center = np.array([[0.0, 0.0, center_depth_mm]], np.float32)
     return {"canvas": canvas[None].astype(np.float32), "center_uvd": center}
 
