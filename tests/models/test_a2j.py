@@ -1,10 +1,15 @@
+"""The networks: A2J, and the baselines of Table 8."""
+
+from functools import partial
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from a2j_jax.models.a2j import A2J, init_variables
-from a2j_jax.models.anchors import aggregate, anchor_grid
+from a2j_jax.models.a2j import A2J, GlobalRegression, HeatMapFCN, PoseNetwork, init_variables
+from a2j_jax.models.anchors import HeatMaps, PoseVector
 from a2j_jax.models.resnet import ResNet
 from tests import tiny
 
@@ -14,24 +19,45 @@ def small(**changes: object) -> A2J:
     return A2J(num_joints=5, **{**settings, **changes})
 
 
-@pytest.mark.parametrize(("height", "width"), [(32, 64), (48, 16)])
-def test_any_crop_of_whole_cells(height: int, width: int) -> None:
-    variables = tiny.made_up(tiny.shapes(small()))
-    heads = jax.jit(small().apply)(variables, jnp.ones((2, height, width, 1)))
-    anchors = height // 4 * width // 4
+def shapes_of(model: PoseNetwork, height: int = 32, width: int = 32) -> Any:
+    """Shapes and dtypes of the outputs for two crops."""
+    images = jax.ShapeDtypeStruct((2, height, width, 1), np.float32)
+    return jax.eval_shape(model.apply, tiny.shapes(model), images)
+
+
+@pytest.mark.parametrize(("height", "width", "dims"), [(32, 64, 3), (48, 16, 3), (32, 32, 2)])
+def test_any_crop_of_whole_cells(height: int, width: int, dims: int) -> None:
+    model, anchors = small(joint_dims=dims), height // 4 * width // 4
+    heads = shapes_of(model, height, width)
     assert heads.proposal.shape == (2, anchors, 5)
     assert heads.offset.shape == (2, anchors, 5, 2)
-    assert heads.depth.shape == (2, anchors, 5)
-    assert aggregate(heads, anchor_grid(height, width)).joints.shape == (2, 5, 3)
+    assert dims == 2 or heads.depth.shape == (2, anchors, 5)
+    assert (heads.depth is None) == ("depth_head" not in tiny.shapes(model)["params"])
+    assert (heads.depth is None) == (dims == 2)
 
 
-def test_two_dimensional_mode_has_no_depth_head() -> None:
-    model = small(joint_dims=2)
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize(("size", "side"), [(32, 8), (48, 16), (64, 16)])
+def test_outputs_of_the_baselines(dims: int, size: int, side: int) -> None:
+    """Three halvings of a side that 32 does not divide are rounded up: the maps then reach over the crop."""
+    found = shapes_of(GlobalRegression(5, dims, "resnet18", width=8), size, size)
+    assert isinstance(found, PoseVector)
+    assert (found.joints.shape, found.joints.dtype) == ((2, 5, dims), jnp.float32)
+    found = shapes_of(HeatMapFCN(5, dims, "resnet18", width=8, deconv_features=8), size, size)
+    assert isinstance(found, HeatMaps)
+    assert found.maps.shape == (2, side, side, 5)
+    assert (found.depth is None) == (dims == 2)
+
+
+def test_an_untrained_vector_is_the_middle_of_the_crop() -> None:
+    """In units of the crop's side from its middle: zero is the middle, one is a side."""
+    model = GlobalRegression(2, 3, "resnet18", width=8)
     variables = tiny.made_up(tiny.shapes(model))
-    heads = jax.jit(model.apply)(variables, jnp.ones((1, 32, 32, 1)))
-    assert heads.depth is None
-    assert "depth_head" not in variables["params"]
-    assert aggregate(heads, anchor_grid(32, 32)).joints.shape == (1, 5, 2)
+    layer = variables["params"]["output"]
+    layer["kernel"][:] = 0
+    layer["bias"][:] = [0, 0, 0, 0.25, -0.5, 1]
+    found = model.apply(variables, np.ones((1, 32, 32, 1), np.float32)).joints
+    np.testing.assert_allclose(found, [[[16, 16, 0], [24, 0, 32]]])
 
 
 @pytest.mark.parametrize("shape", [(1, 40, 32, 1), (1, 32, 32, 3), (32, 32, 1)])
@@ -40,27 +66,19 @@ def test_wrong_images_are_named(shape: tuple[int, ...]) -> None:
         small().init(jax.random.key(0), jnp.ones(shape))
 
 
-# torchvision's published parameter counts, without the classifier.
 @pytest.mark.parametrize(
-    ("backbone", "parameters", "classifier"),
-    [
-        ("resnet18", 11_689_512, 512_000 + 1000),
-        ("resnet34", 21_797_672, 512_000 + 1000),
-        ("resnet50", 25_557_032, 2_048_000 + 1000),
-    ],
+    ("backbone", "parameters", "expansion"),
+    [("resnet18", 11_689_512, 1), ("resnet34", 21_797_672, 1), ("resnet50", 25_557_032, 4)],
 )
 def test_trunks_have_torchvisions_parameters(
-    backbone: str, parameters: int, classifier: int
+    backbone: str, parameters: int, expansion: int
 ) -> None:
-    trunk = ResNet(backbone)
-    shapes = jax.eval_shape(
-        lambda: trunk.init(jax.random.key(0), jnp.ones((1, 32, 32, 1)), train=False)
-    )
-    assert sum(leaf.size for leaf in jax.tree.leaves(shapes["params"])) == parameters - classifier
-    features = jax.eval_shape(
-        lambda v: trunk.apply(v, jnp.ones((1, 64, 96, 1)), train=False), shapes
-    )
-    expansion = 4 if backbone == "resnet50" else 1
+    """Its published counts, without the classifier."""
+    images = jax.ShapeDtypeStruct((1, 64, 96, 1), np.float32)
+    run = partial(ResNet(backbone).init_with_output, train=False)
+    features, shapes = jax.eval_shape(run, jax.random.key(0), images)
+    count = sum(leaf.size for leaf in jax.tree.leaves(shapes["params"]))
+    assert count == parameters - (512 * expansion + 1) * 1000
     assert features.common.shape == (1, 4, 6, 256 * expansion)
     assert features.regression.shape == (1, 4, 6, 512 * expansion)
 
