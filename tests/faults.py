@@ -23,9 +23,9 @@ from a2j_jax.runs.checkpoints import RunCheckpoints
 from a2j_jax.runs.experiment import resolve
 from a2j_jax.runs.run_dir import kept_checkpoints, ranking_metrics
 from a2j_jax.runs.run_dir import read as read_json_lines
-from a2j_jax.runs.state import TrainState
+from a2j_jax.runs.sharding import TrainState
 from a2j_jax.training.logs import METRICS_FILE, read_metrics
-from a2j_jax.training.optim import make_optimizer
+from a2j_jax.training.optim import adam_with_l2, freeze
 from tests import tiny
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -151,7 +151,8 @@ def unfinished(workdir: Path) -> list[str]:
 
 def state_of(config: Config, workdir: Path) -> tuple[TrainState, dict[str, Any]]:
     """The newest checkpoint of a run, read into a state of made-up numbers, and its position in the data."""
-    optimizer = make_optimizer(config.optim, lambda _: 0.0)  # any schedule: it keeps no state
+    # Any schedule: it keeps no state.
+    optimizer = freeze(adam_with_l2(lambda _: 0.0, config.optim.weight_decay), config.optim.freeze)
     model = resolve(config).model
     state = TrainState.create(tiny.made_up(tiny.shapes(model)), optimizer, average=True)
     with contextlib.closing(RunCheckpoints(workdir)) as checkpoints:
@@ -266,3 +267,14 @@ def limit_files(pid: int, size: int) -> None:
     """From now on a process cannot write files beyond that many bytes: as good as a full disk, and needs no root."""
     _, most = resource.prlimit(pid, resource.RLIMIT_FSIZE)
     resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, most))
+
+
+@contextlib.contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """Writing beyond that many bytes fails, as it does on a full disk."""
+    before, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, most))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (before, most))

@@ -27,7 +27,7 @@ from a2j_jax.models.a2j import PoseNetwork
 from a2j_jax.models.resnet import ARCHITECTURES, Architecture, BasicBlock
 from a2j_jax.runs import sharding
 from a2j_jax.runs.experiment import resolve
-from a2j_jax.runs.state import TrainState
+from a2j_jax.runs.sharding import TrainState
 from a2j_jax.training.optim import adam_with_l2, freeze
 from a2j_jax.training.step import make_train_step
 from tests import tiny

@@ -12,7 +12,7 @@ import numpy as np
 from a2j_jax.config import Config, DataConfig, ModelConfig, OptimConfig, RunConfig
 from a2j_jax.models.a2j import PoseNetwork, variable_shapes
 from a2j_jax.runs.experiment import resolve
-from a2j_jax.runs.state import TrainState
+from a2j_jax.runs.sharding import TrainState
 from a2j_jax.training.optim import adam_with_l2
 
 SIZE = 32

@@ -67,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
     from a2j_jax.runs.experiment import resolve
     from a2j_jax.tools import reproduce
     from a2j_jax.tools.reproduce import base_config, jobs, run_all
-    from a2j_jax.training.preemption import SOMETHING_TO_SAVE
+    from a2j_jax.training.loop import SOMETHING_TO_SAVE
 
     table, data = get_table(arguments.table, arguments.data)
     base = base_config(data, arguments.budget)

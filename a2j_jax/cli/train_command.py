@@ -58,10 +58,8 @@ def run(arguments: argparse.Namespace) -> int:
     from a2j_jax.errors import UserError
     from a2j_jax.runs.experiment import resolve
     from a2j_jax.runs.run_dir import kept_checkpoints, run_of
-    from a2j_jax.training.loop import ProfileWindow
-    from a2j_jax.training.preemption import SOMETHING_TO_SAVE
-    from a2j_jax.training.resume import check_run_directory
-    from a2j_jax.training.run import run_experiment
+    from a2j_jax.training.loop import SOMETHING_TO_SAVE, ProfileWindow
+    from a2j_jax.training.run import check_run_directory, run_experiment
 
     overrides = list(arguments.overrides)
     if arguments.on_bad_example is not None:

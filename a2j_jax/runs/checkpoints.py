@@ -46,8 +46,7 @@ from a2j_jax.runs.run_dir import (
     read_manifest,
     write_config,
 )
-from a2j_jax.runs.sharding import put
-from a2j_jax.runs.state import TrainState
+from a2j_jax.runs.sharding import TrainState, put
 
 # Raised by other reads and writes when one has failed and nobody waits for them any more.
 _CONSEQUENCES = ("Event loop is closed", "Encountered error while reading array")

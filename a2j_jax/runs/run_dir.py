@@ -41,23 +41,24 @@ def append(path: str | Path, record: dict[str, Any]) -> None:
     Raises:
       UserError: the file cannot be written, naming it and the reason (no space left, say).
     """
+    with writing(path), Path(path).open("a+b") as file:
+        if file.seek(0, os.SEEK_END):
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":
+                file.write(b"\n")
+        file.write(json.dumps(record).encode() + b"\n")
+
+
+@contextlib.contextmanager
+def writing(path: str | Path) -> Iterator[None]:
+    """Reports an `OSError` as a file of a run that cannot be written; that of an open file would not name it."""
     try:
-        with Path(path).open("a+b") as file:
-            if file.seek(0, os.SEEK_END):
-                file.seek(-1, os.SEEK_END)
-                if file.read(1) != b"\n":
-                    file.write(b"\n")
-            file.write(json.dumps(record).encode() + b"\n")
-    except OSError as error:  # of an open file: it would not name it
-        raise cannot_write(path, error) from error
-
-
-def cannot_write(path: str | Path, error: OSError) -> UserError:
-    """The error of a file that could not be written."""
-    return UserError(
-        f"{path}: cannot be written ({error.strerror or error}); what was saved before is kept: make room, "
-        "and run the same command again to continue"
-    )
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be written ({error.strerror or error}); what was saved before is kept: make room, "
+            "and run the same command again to continue"
+        ) from error
 
 
 def read(path: str | Path) -> list[dict[str, Any]]:

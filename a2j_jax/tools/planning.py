@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from a2j_jax.config import Config
 from a2j_jax.data.crops import DEVICE_KEYS
@@ -27,10 +28,10 @@ from a2j_jax.lowering import lowering_for
 from a2j_jax.models.a2j import init_variables
 from a2j_jax.runs import sharding
 from a2j_jax.runs.experiment import resolve
-from a2j_jax.runs.state import TrainState
+from a2j_jax.runs.sharding import TrainState
 from a2j_jax.tools.tpu import GIB, Chip, Target
 from a2j_jax.tracks import PUBLISHED_FRAMES, TrackSpec
-from a2j_jax.training.optim import learning_rate_schedule, make_optimizer
+from a2j_jax.training.optim import adam_with_l2, freeze
 from a2j_jax.training.step import experiment_step
 from tfds_builders.rendered import EMBEDDED
 
@@ -198,8 +199,9 @@ def compile_step(config: Config, target: Target) -> Usage | Refusal:
     track, settings = experiment.track, experiment.config.optim
     parts = settings.accumulate
     sharding.check_batch_size(settings.batch_size, parts, len(target.devices))
-    # The schedule's constants are part of the program and change nothing about its size.
-    optimizer = make_optimizer(settings, learning_rate_schedule(settings, 1000, 100))
+    # The schedule is part of the program and changes nothing about its size.
+    schedule = optax.constant_schedule(settings.learning_rate)
+    optimizer = freeze(adam_with_l2(schedule, settings.weight_decay), settings.freeze)
 
     def state() -> TrainState:
         key, size = jax.random.key(0), track.crop_size

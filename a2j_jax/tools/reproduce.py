@@ -49,7 +49,7 @@ from a2j_jax.tools.speed import (
 )
 from a2j_jax.track_files import find_track
 from a2j_jax.tracks import TrackSpec
-from a2j_jax.training.preemption import StopRequests, stopped
+from a2j_jax.training.loop import StopRequests, stopped
 from a2j_jax.training.run import run_experiment
 from a2j_jax.weights.convert import initial_variables
 

@@ -9,6 +9,7 @@ A run directory holds, beside `config.json` and the checkpoints:
 - `metrics.jsonl` and `tensorboard/`: scalars; on request also a run of Weights & Biases in `wandb/`.
 """
 
+import contextlib
 import importlib.util
 import os
 import platform
@@ -28,7 +29,7 @@ import jax
 import a2j_jax
 from a2j_jax.errors import UserError
 from a2j_jax.runs import run_dir
-from a2j_jax.runs.run_dir import STARTS_FILE, append, cannot_write, read_starts
+from a2j_jax.runs.run_dir import STARTS_FILE, append, read_starts, writing
 
 METRICS_FILE = "metrics.jsonl"
 _FLUSH_SECONDS = 10.0
@@ -75,14 +76,17 @@ def record_start(
     """
     workdir = Path(workdir)
     number = len(read_starts(workdir)) + 1
-    source = _source(Path(a2j_jax.__file__).resolve().parent)
-    changes = source.pop("changes", None) if source else None
+    source, changes = _source(Path(a2j_jax.__file__).resolve().parent)
     record = {
         "start": number,
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": command,
         "step": step,
-        "versions": _versions(),
+        "versions": {
+            "python": platform.python_version(),
+            "a2j_jax": a2j_jax.__version__,
+            **{name: metadata.version(name) for name in _PACKAGES},
+        },
         "requirements": _write_requirements(workdir, number),
         "source": source,
         "platform": platform.platform(),
@@ -100,11 +104,6 @@ def record_start(
     return number
 
 
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version(), "a2j_jax": a2j_jax.__version__}
-    return found | {name: metadata.version(name) for name in _PACKAGES}
-
-
 def _write_requirements(workdir: Path, number: int) -> str:
     """Name of the file that lists what is installed: that of an earlier start, unless something changed."""
     # By name and version alone: where something was installed from may be private, or gone.
@@ -120,40 +119,27 @@ def _write_requirements(workdir: Path, number: int) -> str:
     return path.name
 
 
-def _source(package: Path) -> dict[str, Any] | None:
+def _source(package: Path) -> tuple[dict[str, Any] | None, str]:
     """Commit, branch and changes of the checkout that a package is run from; None where it is installed."""
     # A package in a virtual environment lies in somebody's checkout, too, but is no part of it.
-    if _git(package, "ls-files", "--error-unmatch", "__init__.py") is None:
-        return None
-    top = _git(package, "rev-parse", "--show-toplevel")
-    commit = _git(package, "rev-parse", "HEAD")
-    if not top or not commit:
-        return None
-    root = Path(top.strip())
-    diff = _git(root, "diff", "HEAD", "--no-color", "--no-ext-diff", "--no-textconv") or ""
-    untracked = (_git(root, "ls-files", "--others", "--exclude-standard") or "").splitlines()
-    source = {
-        "commit": commit.strip(),
-        "branch": (_git(root, "branch", "--show-current") or "").strip() or None,
-        "dirty": bool(diff or untracked),
-    }
-    if source["dirty"]:
-        named = "".join(f"# untracked: {name}\n" for name in untracked)
-        # The names first: nothing that git reads as part of the last change.
-        source["changes"] = _capped(named + diff)
-    return source
+    tracked = _git(package, "ls-files", "--error-unmatch", "__init__.py")
+    top, _, commit = _git(package, "rev-parse", "--show-toplevel", "HEAD").strip().rpartition("\n")
+    if not (tracked and commit):
+        return None, ""
+    root = Path(top)
+    untracked = _git(root, "ls-files", "--others", "--exclude-standard").splitlines()
+    # The names first: nothing that git reads as part of the last change.
+    changes = "".join(f"# untracked: {name}\n" for name in untracked)
+    changes += _git(root, "diff", "HEAD", "--no-color", "--no-ext-diff", "--no-textconv")
+    branch = _git(root, "branch", "--show-current").strip() or None
+    if (size := len(changes.encode())) > _LARGEST_DIFF:
+        kept = changes.encode()[:_LARGEST_DIFF].decode(errors="ignore")
+        changes = f"{kept}\n# cut here: {_LARGEST_DIFF:,} of {size:,} bytes\n"
+    return {"commit": commit, "branch": branch, "dirty": bool(changes)}, changes
 
 
-def _capped(text: str) -> str:
-    whole = text.encode()
-    if len(whole) <= _LARGEST_DIFF:
-        return text
-    kept = whole[:_LARGEST_DIFF].decode(errors="ignore")
-    return f"{kept}\n# cut here: {_LARGEST_DIFF:,} of {len(whole):,} bytes\n"
-
-
-def _git(folder: Path, *arguments: str) -> str | None:
-    """The output of git in a folder; None where it fails, hangs or is not installed."""
+def _git(folder: Path, *arguments: str) -> str:
+    """The output of git in a folder; nothing where it fails, hangs or is not installed."""
     # Not of a repository that is being worked on elsewhere (in a hook, say), and nothing is written.
     environment = {name: value for name, value in os.environ.items() if name[:4] != "GIT_"}
     try:
@@ -165,15 +151,13 @@ def _git(folder: Path, *arguments: str) -> str | None:
             timeout=_GIT_SECONDS,
         )
     except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.decode(errors="replace") if done.returncode == 0 else None
+        return ""
+    return "" if done.returncode else done.stdout.decode(errors="replace")
 
 
 def _write(path: Path, text: str) -> None:
-    try:
+    with writing(path):
         path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise cannot_write(path, error) from error
 
 
 ID_FILE = "wandb_id.txt"
@@ -240,7 +224,7 @@ class WandbLog:
 
 def _run_id(path: Path) -> str:
     if not path.is_file():
-        path.write_text(secrets.token_hex(4) + "\n")
+        _write(path, secrets.token_hex(4) + "\n")
     return path.read_text().strip()
 
 
@@ -259,9 +243,9 @@ class RunLog:
           start: number of this start, as `run_dir.record_start` returned it.
           wandb: written to as well, and closed.
         """
-        self._path = Path(workdir) / METRICS_FILE
-        self._events = _Events(Path(workdir) / "tensorboard")
-        self._start, self._wandb = start, wandb
+        self._path, self._start = Path(workdir) / METRICS_FILE, start
+        self._others: list[_Events | WandbLog] = [_Events(Path(workdir) / "tensorboard")]
+        self._others += [wandb] if wandb else []
 
     def write(self, kind: str, step: int, scalars: dict[str, float]) -> None:
         """Record scalars of one step; `kind` is "train" or "eval".
@@ -272,27 +256,14 @@ class RunLog:
         now = round(time.time(), 3)
         about = {"kind": kind, "step": step, "start": self._start, "time": now}
         append(self._path, about | scalars)
-        self._events.write(kind, step, scalars)
-        if self._wandb is not None:
-            self._wandb.write(kind, step, scalars)
+        for log in self._others:
+            log.write(kind, step, scalars)
 
     def close(self) -> None:
         """Flush and close all of them."""
-        try:
-            self._events.close()
-        finally:
-            if self._wandb is not None:
-                self._wandb.close()
-
-
-class NoLog:
-    """The log of all processes of a job but the primary one: nothing."""
-
-    def write(self, kind: str, step: int, scalars: dict[str, float]) -> None:
-        """As `RunLog.write`."""
-
-    def close(self) -> None:
-        """As `RunLog.close`."""
+        with contextlib.ExitStack() as stack:
+            for log in reversed(self._others):
+                stack.callback(log.close)
 
 
 def read_metrics(workdir: str | Path) -> list[dict[str, Any]]:
@@ -328,17 +299,14 @@ class _Events:
 
     def __init__(self, folder: Path):
         folder.mkdir(parents=True, exist_ok=True)
-        self._folder = folder
+        self._folder, self._flushed = folder, time.monotonic()
         self._library = _tensorboard()
-        self._flushed = time.monotonic()
-        try:
+        with writing(folder):
             self._file = self._library.event_file_writer.EventsWriter(str(folder / "events"))
-        except OSError as error:
-            raise cannot_write(folder, error) from error
 
     def write(self, kind: str, step: int, scalars: dict[str, float]) -> None:
         summary, event_pb2 = self._library.summary, self._library.proto.event_pb2
-        try:
+        with writing(self._folder):
             for name, value in scalars.items():
                 scalar = summary.scalar(f"{kind}/{name}", value)
                 event = event_pb2.Event(wall_time=time.time(), step=step, summary=scalar)
@@ -346,24 +314,18 @@ class _Events:
             if time.monotonic() - self._flushed > _FLUSH_SECONDS:
                 self._flushed = time.monotonic()
                 self._file.flush()
-        except OSError as error:
-            raise cannot_write(self._folder, error) from error
 
     def close(self) -> None:
-        try:
+        with writing(self._folder):
             self._file.close()
-        except OSError as error:
-            raise cannot_write(self._folder, error) from error
 
 
 def _tensorboard() -> Any:
     """The library. It imports PyTorch where that is installed: seconds and memory for nothing."""
-    if "torch" in sys.modules:
+    torch = sys.modules.setdefault("torch", None)  # type: ignore[arg-type]  # "not installed"
+    try:
         import tensorboardX
-    else:
-        sys.modules["torch"] = None  # type: ignore[assignment]  # "not installed", for this import
-        try:
-            import tensorboardX
-        finally:
+    finally:
+        if torch is None:
             del sys.modules["torch"]
     return tensorboardX

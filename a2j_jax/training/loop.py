@@ -1,42 +1,122 @@
-"""The training loop: step, report, evaluate, save; it stops when the loss breaks. And its profiler window."""
+"""The training loop: step, report, evaluate, save; stopped by a signal or a broken loss. And its profiler window."""
 
+import contextlib
 import math
+import os
 import re
-from collections.abc import Callable, Iterator
+import signal
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn, Protocol
+from types import FrameType
+from typing import Any, NamedTuple, NoReturn
 
+import grain
 import jax
 import optax
+from jax.experimental import multihost_utils
 
 from a2j_jax import distributed
-from a2j_jax.data.crops import Batch, on_device
-from a2j_jax.errors import UserError
+from a2j_jax.data.crops import on_device
+from a2j_jax.errors import Stopped, UserError
 from a2j_jax.evaluation.metrics import NotFiniteError
 from a2j_jax.log import Advance, logger, progress
 from a2j_jax.runs.checkpoints import RunCheckpoints
 from a2j_jax.runs.run_dir import METRIC, METRIC_EMA
-from a2j_jax.runs.state import TrainState
-from a2j_jax.training.logs import NoLog, RunLog
-from a2j_jax.training.preemption import SOMETHING_TO_SAVE, StopRequests, stopped
-from a2j_jax.training.step import Metrics, TrainStep
+from a2j_jax.runs.sharding import Metrics, TrainState, TrainStep
 
-FOLDER = "profile"
+#: Set once a step was taken that no checkpoint may hold: until then, compiling, a run may end at once.
+SOMETHING_TO_SAVE = threading.Event()
+_SIGNALS = (signal.SIGINT, signal.SIGHUP, signal.SIGTERM)
+_PROFILE_FOLDER = "profile"
+
+
+class StopRequests:
+    """A context in which SIGTERM, Ctrl-C and a closed terminal only leave a note. A second Ctrl-C interrupts at once.
+
+    Python hears signals in its main thread alone: entered in another, this changes nothing. One that is ignored
+    (`nohup`) stays so. Within another such context, what that one has noted counts here as well, and what came too late
+    to be acted on here is left to that one.
+
+    Of several processes all have to stop after the same step, whichever of them is told to: JAX's preemption service
+    agrees on it. It listens for SIGTERM, as Slurm and cloud machines send it; Ctrl-C is passed on to it.
+
+    Attributes:
+      received: the signal that came, in this process.
+    """
+
+    def __init__(self) -> None:
+        self.received: signal.Signals | None = None
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> "StopRequests":
+        if threading.current_thread() is threading.main_thread():
+            # SIGTERM is the preemption service's own where there are several processes.
+            heard = _SIGNALS[:2] if distributed.is_multiprocess() else _SIGNALS
+            self._before = {
+                number: signal.signal(number, self._note)
+                for number in heard
+                if signal.getsignal(number) is not signal.SIG_IGN
+            }
+            outer = filter(None, map(_context_of, self._before.values()))
+            self.received = next((one.received for one in outer if one.received), None)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+            outer = _context_of(handler)
+            if kind is None and number == self.received and outer is not None:
+                outer.received = self.received
+
+    def after(self, step: int) -> signal.Signals | None:
+        """The signal by which to stop after this step, or None; the same answer in every process."""
+        if not distributed.is_multiprocess():
+            return self.received
+        if multihost_utils.reached_preemption_sync_point(step):
+            return self.received or signal.SIGTERM
+        return None
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.received is not None and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.received = signal.Signals(number)
+        if distributed.is_multiprocess():
+            os.kill(os.getpid(), signal.SIGTERM)
+        # The note counts. Logging may fail: nobody reads any more, or we are in the midst of another line.
+        with contextlib.suppress(OSError, RuntimeError):
+            logger.info(
+                f"{self.received.name}: this step is finished and saved first (Ctrl-C again: at once)"
+            )
+
+
+def _context_of(handler: Any) -> StopRequests | None:
+    """The context whose handler this is."""
+    owner = getattr(handler, "__self__", None)
+    return owner if isinstance(owner, StopRequests) else None
+
+
+def stopped(by: signal.Signals, step: int, total: int, what: str = "step") -> Stopped:
+    """The exception that ends the run, with the exit status of a shell for that signal."""
+    return Stopped(
+        f"{by.name}: stopped after {what} {step} of {total}; checkpoint saved; rerun the same command to resume",
+        128 + by,
+    )
 
 
 class ProfileWindow:
     """Traces some steps of a training loop, from an idle device to an idle device.
 
-    The loop calls `before` and `after` around every step, and `close` when it ends, however it ends. Of
-    several processes one has a window: traces of all, written to one folder, would be mixed up.
+    The loop calls every step by `run`, and `close` when it ends, however it ends. Of several processes one traces:
+    traces of all, written to one folder, would be mixed up.
     """
 
-    def __init__(self, steps: range, folder: str | Path):
-        """Traces `steps`, numbered from 1 as in the log, into a folder; nothing for an empty range."""
-        self._steps, self._folder = steps, Path(folder)
-        self._step: jax.profiler.StepTraceAnnotation | None = None
-        self._outputs: Any = None
-        self._tracing = self._begun = self._traced = False
+    def __init__(self, steps: range = range(0), workdir: str | Path = ""):
+        """Traces `steps`, numbered from 1 as in the log, into the folder `profile` of a run directory."""
+        self._steps, self._folder = steps, Path(workdir) / _PROFILE_FOLDER
+        self._begun = self._tracing = self._traced = False
+        self._metrics: Any = None  # of the last step: no later one is given them to overwrite
 
     @staticmethod
     def parse(text: str) -> range:
@@ -54,31 +134,23 @@ class ProfileWindow:
             )
         return steps
 
-    def before(self, step: int) -> None:
-        """Called before a step is dispatched."""
+    def run(self, number: int, step: Callable[..., tuple[Any, Any]], *arguments: Any) -> Any:
+        """Call a step, by its number; waits for it, and for those before it, where a trace begins or ends."""
         if not self._begun:
             self._begun = True
-            self._warn_of_window(step)
-        if step in self._steps:
-            if not self._tracing:
-                self._start()
-            self._step = jax.profiler.StepTraceAnnotation("train", step_num=step)
-            self._step.__enter__()
-
-    def after(self, step: int, outputs: Any) -> None:
-        """Called once a step is dispatched; waits for it where a trace begins or ends.
-
-        Args:
-          step: its number.
-          outputs: arrays that it computes and that no later step is given to overwrite: its metrics.
-        """
-        # The first traced step must not begin while the device still works on those before it.
-        self._outputs = outputs if step + 1 in self._steps or step in self._steps else None
-        if self._step is not None:
-            self._step.__exit__(None, None, None)
-            self._step = None
-        if self._tracing and step + 1 not in self._steps:
+            self._log_unusual_start(number)
+        traced = number in self._steps
+        if traced and not self._tracing:
+            self._start()
+        with (
+            jax.profiler.StepTraceAnnotation("train", step_num=number)
+            if traced
+            else contextlib.nullcontext()
+        ):
+            state, self._metrics = step(*arguments)
+        if self._tracing and number + 1 not in self._steps:
             self._stop()
+        return state, self._metrics
 
     def close(self) -> None:
         """Write the trace of a window that the end of training cut."""
@@ -89,10 +161,8 @@ class ProfileWindow:
                 f"--profile_steps: nothing was traced, training ended without {_named(self._steps)}"
             )
 
-    def _warn_of_window(self, first: int) -> None:
-        if not self._steps:
-            return
-        if first > self._steps[-1]:
+    def _log_unusual_start(self, first: int) -> None:
+        if self._steps and first > self._steps[-1]:
             logger.info(
                 f"--profile_steps: this run resumes at step {first}, beyond {_named(self._steps)}"
             )
@@ -103,7 +173,7 @@ class ProfileWindow:
             )
 
     def _start(self) -> None:
-        jax.block_until_ready(self._outputs)
+        jax.block_until_ready(self._metrics)
         options = jax.profiler.ProfileOptions()
         # Without every call of a Python function: they fill the trace (1 M events) and slow what it shows.
         options.python_tracer_level = 0
@@ -111,15 +181,11 @@ class ProfileWindow:
         self._tracing = self._traced = True
 
     def _stop(self) -> None:
-        jax.block_until_ready(self._outputs)
-        self._tracing, self._outputs = False, None
+        jax.block_until_ready(self._metrics)
+        self._tracing = False
         try:
             jax.profiler.stop_trace()
-        except (
-            OSError,
-            RuntimeError,
-            ValueError,
-        ) as error:  # a full disk is no reason to end a run here
+        except (OSError, RuntimeError, ValueError) as error:  # a full disk does not end a run here
             logger.info(f"{self._folder}: the profile could not be written: {error}")
             return
         newest = max(self._folder.glob("plugins/profile/*"), key=lambda path: path.stat().st_mtime)
@@ -131,23 +197,6 @@ class ProfileWindow:
 
 def _named(steps: range) -> str:
     return f"steps {steps[0]} to {steps[-1]}" if len(steps) > 1 else f"step {steps[0]}"
-
-
-# (state, called after each batch) -> scores of the evaluation split; the "error", or that of the averaged weights,
-# ranks checkpoints
-Evaluate = Callable[[TrainState, Callable[[int], None]], dict[str, float]]
-
-
-class BatchIterator(Protocol):
-    """Batches whose position can be saved and restored."""
-
-    def __next__(self) -> Batch: ...
-
-    def __iter__(self) -> Iterator[Batch]: ...
-
-    def get_state(self) -> dict[str, Any]: ...
-
-    def set_state(self, state: dict[str, Any]) -> None: ...
 
 
 class Intervals(NamedTuple):
@@ -163,179 +212,143 @@ class Intervals(NamedTuple):
         return step % self.evaluate == 0 or step >= self.total
 
 
-class Window(Protocol):
-    """Called before and after every step is dispatched; steps count from 1 (`ProfileWindow`)."""
-
-    def before(self, step: int) -> None: ...
-
-    def after(self, step: int, outputs: Any) -> None: ...
-
-
-def train(
-    train_step: TrainStep,
-    state: TrainState,
-    batches: BatchIterator,
-    key: jax.Array,
-    intervals: Intervals,
-    *,
-    evaluate: Evaluate,
-    checkpoints: RunCheckpoints,
-    log: RunLog | NoLog,
-    schedule: optax.Schedule,
-    batch_size: int,
-    unit: str = "",
-    window: Window | None = None,
-    skippable: int = 0,
-    gather: Callable[[TrainState], TrainState] = lambda state: state,
-) -> TrainState:
-    """Train from `state.step` to `intervals.total`.
-
-    Metrics are read one step late, so that the device never waits for the host. Every `intervals.evaluate` steps
-    and at the end the state is saved, after its losses were seen to be finite, and then evaluated. An evaluation that
-    was interrupted is done when the run continues from that step.
-
-    Args:
-      train_step: compiled; it is given the host's batches.
-      state: as `train_step` takes it.
-      batches: from the position that belongs to the state.
-      key: of the run.
-      intervals: how often to log, evaluate and save.
-      evaluate: scores of a gathered state; calls its second argument after each batch.
-      checkpoints, log: of the run directory.
-      schedule: the learning rate, to be logged.
-      batch_size: of all devices together.
-      unit: of the error, for messages.
-      window: the profiler, called around every step.
-      skippable: non-finite updates in a row that may be skipped.
-      gather: converts the state of `train_step` to the one that is evaluated and saved.
-
-    Returns:
-      The gathered state.
-
-    Raises:
-      UserError: the loss, the gradient norm or an evaluated joint is NaN or infinite, naming the step and the
-        last good checkpoint; a checkpoint that cannot be saved.
-      Stopped: SIGTERM or SIGINT came; the last step's state is saved.
-    """
-    SOMETHING_TO_SAVE.clear()
-    whole = gather(state)
-    first = int(whole.step)
-    reporter = _Reporter(log, schedule, intervals.log, checkpoints, skippable)
-    with StopRequests() as stop:
-
-        def look_for_signal(_: int) -> None:
-            # Several processes stop after the same step alone: they cannot agree on a batch.
-            if stop.received is not None and not distributed.is_multiprocess():
-                checkpoints.wait()
-                raise stopped(stop.received, int(whole.step), intervals.total)
-
-        def score() -> None:
-            step = int(whole.step)
-            scores = reporter.checked(step, lambda: evaluate(whole, look_for_signal))
-            log.write("eval", step, scores)
-            checkpoints.score(step, scores)
-            logger.info(f"step {step}: {_in_words(scores, unit)}")
-
-        if to_be_scored(checkpoints, intervals):
-            score()
-        with progress(
-            "training", intervals.total * batch_size, "images", first * batch_size
-        ) as advance:
-            for step in range(first + 1, intervals.total + 1):
-                batch = next(batches)
-                if window is not None:
-                    window.before(step)
-                state, metrics = train_step(state, on_device(batch), key)
-                SOMETHING_TO_SAVE.set()
-                if window is not None:
-                    window.after(step, metrics)
-                reporter.read(advance)
-                advance(batch_size)
-                reporter.pending = (step, metrics)
-                signal = stop.after(step)
-                due = intervals.evaluates(step)
-                if due or signal is not None or (intervals.save and step % intervals.save == 0):
-                    reporter.read(advance)
-                    whole = gather(state)
-                    checkpoints.save(whole, batches.get_state(), to_be_scored=due)
-                if signal is not None:
-                    checkpoints.wait()
-                    raise stopped(signal, step, intervals.total)
-                if due:
-                    score()
-            checkpoints.wait()
-    SOMETHING_TO_SAVE.clear()
-    return gather(state)
-
-
 def to_be_scored(checkpoints: RunCheckpoints, intervals: Intervals) -> bool:
     """Whether the latest checkpoint is of a step that is evaluated, and was not yet."""
     last = checkpoints.latest_step()
     return last is not None and intervals.evaluates(last) and checkpoints.metrics(last) is None
 
 
-def _in_words(scores: dict[str, float], unit: str) -> str:
-    averaged = f", of the averaged weights {scores[METRIC_EMA]:.2f}" if METRIC_EMA in scores else ""
-    where = f" on {scores['frames']:.0f} frames" if "frames" in scores else ""
-    return f"error {scores[METRIC]:.2f} {unit}{averaged}{where}"
+@dataclass(frozen=True)
+class TrainingLoop:
+    """Trains a run from its state to `intervals.total` steps.
 
+    Metrics are read one step late, so that the device never waits for the host. Every `intervals.evaluate` steps
+    and at the end the state is saved, after its losses were seen to be finite, and then evaluated. An evaluation that
+    was interrupted is done when the run continues from that step.
 
-class _Reporter:
-    """Reads the metrics of a step once they are computed, checks them, and logs some of them."""
+    Attributes:
+      step: compiled; it is given the host's batches.
+      batches: from the position that belongs to the state.
+      key: of the run.
+      intervals: how often to log, evaluate and save.
+      evaluate: (gathered state, called after each batch) -> scores of the evaluation split; the "error", or that of
+        the averaged weights, ranks checkpoints.
+      checkpoints: of the run directory.
+      log: (kind, step, scalars), as `RunLog.write`.
+      schedule: the learning rate, to be logged.
+      batch_size: of all devices together.
+      unit: of the error, for messages.
+      window: the profiler, which calls every step.
+      skippable: non-finite updates in a row that may be skipped.
+      gather: converts the state of `step` to the one that is evaluated and saved.
+    """
 
-    def __init__(
-        self,
-        log: RunLog | NoLog,
-        schedule: optax.Schedule,
-        log_every: int,
-        checkpoints: RunCheckpoints,
-        skippable: int,
-    ):
-        self.pending: tuple[int, Metrics] | None = None
-        self._log, self._schedule, self._log_every = log, schedule, log_every
-        self._checkpoints, self._skippable = checkpoints, skippable
+    step: TrainStep
+    batches: grain.DatasetIterator
+    key: jax.Array
+    intervals: Intervals
+    evaluate: Callable[[TrainState, Callable[[int], None]], dict[str, float]]
+    checkpoints: RunCheckpoints
+    log: Callable[[str, int, dict[str, float]], None]
+    schedule: optax.Schedule
+    batch_size: int
+    unit: str = ""
+    window: ProfileWindow = field(default_factory=ProfileWindow)
+    skippable: int = 0
+    gather: Callable[[TrainState], TrainState] = lambda state: state
 
-    def read(self, advance: Advance) -> None:
-        if self.pending is None:
-            return
-        step, metrics = self.pending
-        self.pending = None
-        scalars = {name: float(value) for name, value in metrics.items()}
-        finite = all(math.isfinite(value) for value in scalars.values())
-        if not finite:
-            told = ", ".join(f"{name} {value:g}" for name, value in scalars.items())
-            if not 0 < scalars.get("skipped_in_a_row", 0) <= self._skippable:
-                self._stop(step, told)
-            logger.info(f"step {step}: left out ({told})")
-        if step % self._log_every and finite:
-            return
-        self._checkpoints.check()
-        # Skipped updates did not count for the schedule either.
-        scalars["learning_rate"] = float(self._schedule(step - 1 - int(scalars.get("skipped", 0))))
-        self._log.write("train", step, {n: v for n, v in scalars.items() if math.isfinite(v)})
-        advance(
-            0,
-            note=f"loss {scalars['loss']:.2f}  lr {scalars['learning_rate']:.1e}",
-        )
+    def run(self, state: TrainState) -> TrainState:
+        """Train; takes the state as `step` does, and returns the gathered one.
 
-    def checked(self, step: int, evaluate: Callable[[], dict[str, float]]) -> dict[str, float]:
-        """Scores of a state; it is discarded if its weights broke, as they may after a finite loss."""
+        Raises:
+          UserError: the loss, the gradient norm or an evaluated joint is NaN or infinite, naming the step and the
+            last good checkpoint; a checkpoint that cannot be saved.
+          Stopped: SIGTERM or SIGINT came; the last step's state is saved.
+        """
+        SOMETHING_TO_SAVE.clear()
+        whole, total = self.gather(state), self.intervals.total
+        first = int(whole.step)
+        unread: tuple[int, Metrics] | None = None
+        with StopRequests() as stop:
+            if to_be_scored(self.checkpoints, self.intervals):
+                self._score(whole, stop)
+            with progress(
+                "training", total * self.batch_size, "images", first * self.batch_size
+            ) as advance:
+                for step in range(first + 1, total + 1):
+                    batch = on_device(next(self.batches))
+                    state, metrics = self.window.run(step, self.step, state, batch, self.key)
+                    SOMETHING_TO_SAVE.set()
+                    if unread is not None:
+                        self._report(*unread, advance)
+                    unread = step, metrics
+                    advance(self.batch_size)
+                    by = stop.after(step)
+                    due, save = self.intervals.evaluates(step), self.intervals.save
+                    if due or by is not None or (save and step % save == 0):
+                        self._report(*unread, advance)
+                        unread = None
+                        whole = self.gather(state)
+                        self.checkpoints.save(whole, self.batches.get_state(), to_be_scored=due)
+                    if by is not None:
+                        self.checkpoints.wait()
+                        raise stopped(by, step, total)
+                    if due:
+                        self._score(whole, stop)
+                self.checkpoints.wait()
+        SOMETHING_TO_SAVE.clear()
+        return self.gather(state)
+
+    def _score(self, state: TrainState, stop: StopRequests) -> None:
+        """Evaluate a saved state; it is discarded if its weights broke, as they may after a finite loss."""
+        step = int(state.step)
+
+        def look_for_signal(_: int) -> None:
+            # Several processes stop after the same step alone: they cannot agree on a batch.
+            if stop.received is not None and not distributed.is_multiprocess():
+                self.checkpoints.wait()
+                raise stopped(stop.received, step, self.intervals.total)
+
         try:
-            return evaluate()
+            scores = self.evaluate(state, look_for_signal)
         except NotFiniteError as error:
-            self._checkpoints.discard(step)
-            self._stop(step, str(error))
+            self.checkpoints.discard(step)
+            self._end_broken(step, str(error))
+        self.log("eval", step, scores)
+        self.checkpoints.score(step, scores)
+        text = f"step {step}: error {scores[METRIC]:.2f} {self.unit}"
+        if METRIC_EMA in scores:
+            text += f", of the averaged weights {scores[METRIC_EMA]:.2f}"
+        logger.info(f"{text} on {scores['frames']:.0f} frames" if "frames" in scores else text)
 
-    def _stop(self, step: int, what: str) -> NoReturn:
-        self._checkpoints.wait()
-        last = self._checkpoints.latest_step()
+    def _report(self, step: int, metrics: Metrics, advance: Advance) -> None:
+        """Wait for the metrics of a step, check them, and log those that are due or not finite."""
+        scalars = {name: float(value) for name, value in metrics.items()}
+        finite = all(map(math.isfinite, scalars.values()))
+        if not finite:
+            values = ", ".join(f"{name} {value:g}" for name, value in scalars.items())
+            if not 0 < scalars.get("skipped_in_a_row", 0) <= self.skippable:
+                self._end_broken(step, values)
+            logger.info(f"step {step}: left out ({values})")
+        if step % self.intervals.log and finite:
+            return
+        self.checkpoints.check()
+        # Skipped updates did not count for the schedule either.
+        rate = float(self.schedule(step - 1 - int(scalars.get("skipped", 0))))
+        scalars["learning_rate"] = rate
+        self.log("train", step, {n: v for n, v in scalars.items() if math.isfinite(v)})
+        advance(0, note=f"loss {scalars['loss']:.2f}  lr {rate:.1e}")
+
+    def _end_broken(self, step: int, what: str) -> NoReturn:
+        self.checkpoints.wait()
+        last = self.checkpoints.latest_step()
         milder = "a lower --config.optim.learning_rate or longer --config.optim.warmup_steps"
         if last is None:
             how = f"No checkpoint was saved yet. Start again with {milder}"
         else:
-            folder = self._checkpoints.workdir
+            folder = self.checkpoints.workdir
             how = (
-                f"Last checkpoint: step {last}, kept. Go on from its weights in another run, --workdir OTHER "
+                f"Last checkpoint: step {last}, kept. Continue from its weights in another run, --workdir OTHER "
                 f"--config.model.init_from={folder}, with {milder}"
             )
         raise UserError(

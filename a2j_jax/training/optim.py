@@ -3,53 +3,54 @@
 Parameters that do not train, chosen by the beginning of their names.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import optax
-from flax.traverse_util import flatten_dict, unflatten_dict
+from flax.traverse_util import flatten_dict, path_aware_map
 
-from a2j_jax.config import OptimConfig
 from a2j_jax.errors import UserError
 from a2j_jax.models.layers import BatchNorm
 
 
 def learning_rate_schedule(
-    settings: OptimConfig, total_steps: int, steps_per_epoch: int
+    kind: str,
+    peak: float,
+    total_steps: int,
+    *,
+    warmup_steps: int = 0,
+    decay_every: int | None = None,
+    decay_factor: float | None = None,
 ) -> optax.Schedule:
     """Step -> learning rate.
 
-    "step" multiplies by `decay_factor` every `decay_every_epochs`, "cosine" falls to zero at `total_steps`, "constant"
-    stays. A warm-up rises linearly from zero before that; it does not move the falls of "step", and those that it
-    covers are made up for at its end.
+    A warm-up rises linearly from zero before the peak; it does not move the falls of "step", and those that it covers
+    are made up for at its end.
 
     Args:
-      settings: with the values of its preset (`TrackSpec.training`).
-      total_steps, steps_per_epoch: length of the run.
+      kind: "step" multiplies by `decay_factor` every `decay_every` steps, "cosine" falls to zero at `total_steps`,
+        "constant" stays.
+      peak: learning rate after the warm-up.
+      total_steps: length of the run.
+      warmup_steps: length of the warm-up.
+      decay_every, decay_factor: of "step".
     """
-    peak, warmup = settings.learning_rate, settings.warmup_steps
-    after = max(total_steps - warmup, 1)
-    if settings.schedule == "constant":
+    if kind == "constant":
         main: optax.Schedule = optax.constant_schedule(peak)
-    elif settings.schedule == "cosine":
-        main = optax.cosine_decay_schedule(peak, after)
+    elif kind == "cosine":
+        main = optax.cosine_decay_schedule(peak, max(total_steps - warmup_steps, 1))
     else:
-        assert settings.decay_every_epochs is not None
-        assert settings.decay_factor is not None
-        every = settings.decay_every_epochs * steps_per_epoch
-        falls = {step - warmup: settings.decay_factor for step in range(every, total_steps, every)}
-        main = optax.piecewise_constant_schedule(peak, falls)
-    if not warmup:
+        assert decay_every is not None
+        assert decay_factor is not None
+        falls = range(decay_every, total_steps, decay_every)
+        main = optax.piecewise_constant_schedule(
+            peak, {step - warmup_steps: decay_factor for step in falls}
+        )
+    if not warmup_steps:
         return main
-    return optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), main], [warmup])
-
-
-def make_optimizer(
-    settings: OptimConfig, schedule: optax.ScalarOrSchedule
-) -> optax.GradientTransformation:
-    """Adam with coupled L2 on the parameters that are not frozen."""
-    return freeze(adam_with_l2(schedule, settings.weight_decay), settings.freeze)
+    return optax.join_schedules(
+        [optax.linear_schedule(0.0, peak, warmup_steps), main], [warmup_steps]
+    )
 
 
 def adam_with_l2(
@@ -67,15 +68,9 @@ def adam_with_l2(
     )
 
 
-def is_frozen(name: str, prefixes: tuple[str, ...]) -> bool:
-    """Whether a parameter or module ("trunk/layer1_0/conv1") is below one of the prefixes."""
-    return name.startswith(prefixes)
-
-
-def map_named(function: Callable[[str, Any], Any], tree: Any) -> Any:
-    """Map `function(name, leaf)` over nested dicts; names are joined by slashes."""
-    flat = flatten_dict(tree, sep="/")
-    return unflatten_dict({name: function(name, leaf) for name, leaf in flat.items()}, sep="/")
+def is_frozen(path: tuple[Any, ...], prefixes: tuple[str, ...]) -> bool:
+    """Whether a parameter or module, ("trunk", "layer1_0", "conv1"), is below a prefix such as "trunk/layer1"."""
+    return "/".join(path).startswith(prefixes)
 
 
 def check_prefixes(prefixes: tuple[str, ...], params: Any) -> None:
@@ -84,14 +79,14 @@ def check_prefixes(prefixes: tuple[str, ...], params: Any) -> None:
     Raises:
       UserError: naming the prefix and what there is, or prefixes that leave nothing to train.
     """
-    names = list(flatten_dict(params, sep="/"))
+    paths = list(flatten_dict(params))
     for prefix in prefixes:
-        if not any(is_frozen(name, (prefix,)) for name in names):
-            there = ", ".join(sorted({"/".join(name.split("/")[:2]) for name in names}))
+        if not any(is_frozen(path, (prefix,)) for path in paths):
+            there = ", ".join(sorted({"/".join(path[:2]) for path in paths}))
             raise UserError(
                 f"--config.optim.freeze: no parameter begins with {prefix!r}; there are: {there}"
             )
-    if all(is_frozen(name, prefixes) for name in names):
+    if all(is_frozen(path, prefixes) for path in paths):
         raise UserError(f"--config.optim.freeze={prefixes} leaves nothing to train")
 
 
@@ -103,7 +98,7 @@ def held_still(prefixes: tuple[str, ...]) -> Any:
         if (
             isinstance(module, BatchNorm)
             and context.method_name == "__call__"
-            and is_frozen("/".join(module.path) + "/", prefixes)
+            and is_frozen((*module.path, ""), prefixes)
         ):
             return call(args[0], train=False)
         return call(*args, **kwargs)
@@ -119,6 +114,7 @@ def freeze(
         return optimizer
 
     def labels(params: Any) -> Any:
-        return map_named(lambda name, _: "frozen" if is_frozen(name, prefixes) else "free", params)
+        kind = {True: "frozen", False: "free"}
+        return path_aware_map(lambda path, _: kind[is_frozen(path, prefixes)], params)
 
     return optax.multi_transform({"free": optimizer, "frozen": optax.set_to_zero()}, labels)

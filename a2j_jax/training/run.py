@@ -1,16 +1,18 @@
-"""One experiment from a config to a trained run directory."""
+"""One experiment from a config to a trained run directory, which it may resume."""
 
-import contextlib
 import dataclasses
 import itertools
 import math
+import os
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+import optax
 
 from a2j_jax import distributed
 from a2j_jax.config import Config
@@ -25,33 +27,44 @@ from a2j_jax.evaluation.evaluate import (
     score_constant_pose,
 )
 from a2j_jax.evaluation.scores import Scores
-from a2j_jax.files import local_path
+from a2j_jax.files import check_folder_name, local_path, same_file
 from a2j_jax.inference.predictor import make_predict_fn, place_variables
 from a2j_jax.log import logger
 from a2j_jax.models.a2j import init_variables, variable_shapes
 from a2j_jax.runs import sharding
 from a2j_jax.runs.checkpoints import RunCheckpoints
-from a2j_jax.runs.experiment import Difference, Experiment, resolve
+from a2j_jax.runs.experiment import (
+    MAY_CHANGE,
+    Difference,
+    Experiment,
+    conflicts,
+    differences,
+    resolve,
+)
 from a2j_jax.runs.load import variables_from
 from a2j_jax.runs.run_dir import (
     CONFIG_FILE,
     METRIC,
     METRIC_EMA,
+    STARTS_FILE,
+    UNWRITABLE,
+    DamagedError,
     claimed,
+    is_converted,
     kept_checkpoints,
     rank,
     read_config,
     read_starts,
+    recorded_config,
     run_and_step,
     write_config,
 )
-from a2j_jax.runs.state import TrainState
+from a2j_jax.runs.sharding import TrainState
+from a2j_jax.track_files import TRACK_FILE, track_file
 from a2j_jax.tracks import TRACKS, TrackRecord
-from a2j_jax.training.logs import NoLog, RunLog, WandbLog, record_start, require_wandb
-from a2j_jax.training.loop import FOLDER as PROFILE_FOLDER
-from a2j_jax.training.loop import Intervals, ProfileWindow, to_be_scored, train
-from a2j_jax.training.optim import check_prefixes, learning_rate_schedule, make_optimizer
-from a2j_jax.training.resume import check_run_directory
+from a2j_jax.training.logs import METRICS_FILE, RunLog, WandbLog, record_start, require_wandb
+from a2j_jax.training.loop import Intervals, ProfileWindow, TrainingLoop, to_be_scored
+from a2j_jax.training.optim import adam_with_l2, check_prefixes, freeze, learning_rate_schedule
 from a2j_jax.training.step import experiment_step
 from a2j_jax.weights.convert import initial_variables
 
@@ -79,15 +92,15 @@ def run_experiment(
       profile_steps: steps to trace, numbered from 1.
 
     Raises:
-      UserError: no data, a run directory of another experiment (`resume.check_run_directory`), a broken loss,
-        a checkpoint that cannot be saved.
+      UserError: no data, a run directory of another experiment (`check_run_directory`), a broken loss, a checkpoint
+        that cannot be saved.
       Stopped: SIGTERM or SIGINT came, and the state was saved.
     """
     # Experiment and run directory
     workdir = local_path(workdir, "run directory")
-    experiment = _with_statistics(resolve(_with_absolute_paths(config)))
+    check_run_directory(workdir, resolve(config))
+    experiment = _with_facts(config)
     changed = check_run_directory(workdir, experiment)
-    experiment = _with_camera(experiment)
     config, track, model = experiment.config, experiment.track, experiment.model
     data, optim = config.data, config.optim
     if config.run.wandb is not None:
@@ -116,8 +129,8 @@ def run_experiment(
     # Model, optimizer, step
     steps_per_epoch = frames // optim.batch_size
     intervals = _intervals(config, steps_per_epoch)
-    schedule = learning_rate_schedule(optim, intervals.total, steps_per_epoch)
-    optimizer = make_optimizer(optim, schedule)
+    schedule = schedule_of(config, steps_per_epoch)
+    optimizer = freeze(adam_with_l2(schedule, optim.weight_decay), optim.freeze)
     resumes = bool(kept_checkpoints(workdir))
     if resumes:  # its weights are read below; what it once started from may be gone by now
         shapes = variable_shapes(model, track.crop_size)
@@ -135,8 +148,8 @@ def run_experiment(
     # Run
     workdir.mkdir(parents=True, exist_ok=True)
     with (
-        claimed(workdir) if distributed.is_primary() else contextlib.nullcontext(),
-        contextlib.closing(RunCheckpoints(workdir, config.run.keep_best)) as checkpoints,
+        claimed(workdir) if distributed.is_primary() else nullcontext(),
+        closing(RunCheckpoints(workdir, config.run.keep_best)) as checkpoints,
     ):
         before = read_config(workdir) if (workdir / CONFIG_FILE).exists() else None
         restored = checkpoints.restore_latest(state)
@@ -170,84 +183,76 @@ def run_experiment(
                 f"{intervals.total} steps are few: below about {_FEW_STEPS:,} a network seldom beats the mean "
                 "pose; raise --config.optim.steps or --config.optim.epochs"
             )
-        evaluate = Evaluator(experiment, layout.local)
-        traced = profile_steps if distributed.is_primary() else range(0)
-        with (
-            contextlib.closing(
-                _run_log(config, workdir, command, last or 0, layout, frames)
-            ) as log,
-            contextlib.closing(ProfileWindow(traced, workdir / PROFILE_FOLDER)) as window,
-        ):
-            state = train(
+        evaluate = Evaluator(experiment, layout)
+        with ExitStack() as stack:
+            log: Callable[[str, int, dict[str, float]], None] = lambda *_: None  # noqa: E731
+            window = ProfileWindow()
+            if distributed.is_primary():
+                start = record_start(
+                    workdir,
+                    command=command,
+                    step=last or 0,
+                    parallel=layout.mode,
+                    batch_per_device=optim.batch_size // len(layout.devices),
+                    frames=frames,
+                )
+                about = dataclasses.asdict(config)
+                project = config.run.wandb
+                wandb = None if project is None else WandbLog(workdir, project, about)
+                log = stack.enter_context(closing(RunLog(workdir, start=start, wandb=wandb))).write
+                window = stack.enter_context(closing(ProfileWindow(profile_steps, workdir)))
+            loop = TrainingLoop(
                 lambda state, batch, key: step(state, layout.share(batch), key),
-                layout.place(state),
                 batches,
                 jax.random.fold_in(jax.random.key(config.run.seed), 1),
                 intervals,
-                evaluate=evaluate,
-                checkpoints=checkpoints,
-                log=log,
-                schedule=schedule,
-                batch_size=optim.batch_size,
+                evaluate,
+                checkpoints,
+                log,
+                schedule,
+                optim.batch_size,
                 unit=track.error_unit,
                 window=window,
                 skippable=optim.skip_nonfinite_updates,
                 gather=layout.gather,
             )
-        _say_behind_mean_pose(experiment, evaluate.frames, checkpoints.metrics(intervals.total))
+            state = loop.run(layout.place(state))
+        evaluate.compare_with_mean_pose(checkpoints.metrics(intervals.total))
         logger.info(f"trained; look at it: a2j eval --workdir {shlex.quote(str(workdir))}")
         return state
 
 
-def _with_absolute_paths(config: Config) -> Config:
-    """What a run directory records: it is evaluated from elsewhere too, and on the data it was trained on."""
+def _with_facts(config: Config) -> Experiment:
+    """The experiment as a run directory records it: a checkpoint is evaluated from elsewhere, and needs no data set.
+
+    Its config has the full path of the data set, and facts of it: the mean and std, if the computed ones are asked for,
+    and the camera that an embedded data set was rendered for, where it is not the track's.
+
+    Raises:
+      UserError: there is no such data set, or it has no statistics.
+    """
     data_dir = local_path(config.data.dir, "config key 'data.dir'").absolute()
-    return dataclasses.replace(config, data=dataclasses.replace(config.data, dir=str(data_dir)))
-
-
-def _with_statistics(experiment: Experiment) -> Experiment:
-    """The experiment with the mean and std of its data set, if it asks for the computed ones.
-
-    Raises:
-      UserError: the data set has none.
-    """
-    data = experiment.config.data
-    if data.normalization == "published" or (data.mean is not None and data.std is not None):
-        return experiment
-    found = pipeline.metadata(data.dir, experiment.track).get("statistics")
-    if not found or not found["std"] > 0:
-        raise UserError(
-            f"data set in {data.dir} has no usable statistics of its training crops: build it again with a "
-            "training split, or set --config.data.normalization=published"
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, dir=str(data_dir)))
+    experiment, data = resolve(config), config.data
+    facts: dict[str, Any] = {}
+    if data.normalization == "computed" and (data.mean is None or data.std is None):
+        found = pipeline.metadata(data.dir, experiment.track).get("statistics")
+        if not found or not found["std"] > 0:
+            raise UserError(
+                f"data set in {data.dir} has no usable statistics of its training crops: build it again with a "
+                "training split, or set --config.data.normalization=published"
+            )
+        facts |= {"mean": found["mean"], "std": found["std"]}
+    if config.track in TRACKS and data.camera is None:
+        there, ours = (
+            pipeline.record_of(data.dir, experiment.track),
+            TrackRecord.of(experiment.track),
         )
-    return _recording(experiment, mean=found["mean"], std=found["std"])
-
-
-def _with_camera(experiment: Experiment) -> Experiment:
-    """The experiment with the camera that an embedded data set was rendered for, where it is not the track's.
-
-    Raises:
-      UserError: there is no such data set.
-    """
-    config = experiment.config
-    if config.track not in TRACKS or config.data.camera is not None:
+        if there.camera and (there.camera, there.frame_size) != (ours.camera, ours.frame_size):
+            facts |= {"camera": there.camera, "frame_size": there.frame_size}
+    if not facts:
         return experiment
-    stated, ours = (
-        pipeline.record_of(config.data.dir, experiment.track),
-        TrackRecord.of(experiment.track),
-    )
-    if stated.camera is None or (stated.camera, stated.frame_size) == (
-        ours.camera,
-        ours.frame_size,
-    ):
-        return experiment
-    return _recording(experiment, camera=stated.camera, frame_size=stated.frame_size)
-
-
-def _recording(experiment: Experiment, **facts: Any) -> Experiment:
-    """The experiment with facts of its data set in the config: a checkpoint needs no data set to predict."""
-    config = experiment.config
-    data = dataclasses.replace(config.data, **facts)
+    data = dataclasses.replace(data, **facts)
     return resolve(dataclasses.replace(config, data=data))
 
 
@@ -279,13 +284,26 @@ def _intervals(config: Config, steps_per_epoch: int) -> Intervals:
     )
 
 
+def schedule_of(config: Config, steps_per_epoch: int) -> optax.Schedule:
+    """The learning rate of a resolved config."""
+    optim, total = config.optim, _intervals(config, steps_per_epoch).total
+    every = optim.decay_every_epochs
+    return learning_rate_schedule(
+        optim.schedule,
+        optim.learning_rate,
+        total,
+        warmup_steps=optim.warmup_steps,
+        decay_every=every and every * steps_per_epoch,
+        decay_factor=optim.decay_factor,
+    )
+
+
 def _starting_point(experiment: Experiment) -> dict[str, Any]:
     """Variables of a run that begins: random ones, or those of `model.init_from`."""
-    settings, size = experiment.config.model, experiment.track.crop_size
+    source, size = experiment.config.model.init_from, experiment.track.crop_size
     # XLA's own generator: the unrolled threefry of some 60 tensors takes 10 s to compile on a CPU.
     key = jax.random.key(experiment.config.run.seed, impl="rbg")
     variables = init_variables(experiment.model, key, size, size)
-    source = settings.init_from
     if source is None:
         return variables
     if run_and_step(source)[0].is_dir():
@@ -300,10 +318,10 @@ class Evaluator:
       frames: of the last evaluation; None before the first.
     """
 
-    def __init__(self, experiment: Experiment, devices: Sequence[jax.Device]):
-        """For a network on these devices of this process."""
-        self._experiment, self._devices = experiment, devices
-        self._predict = make_predict_fn(experiment.model, experiment.track, devices)
+    def __init__(self, experiment: Experiment, layout: sharding.Layout):
+        """For the network of an experiment, on the devices of this process."""
+        self._experiment, self._devices = experiment, layout.local
+        self._predict = make_predict_fn(experiment.model, experiment.track, self._devices)
         self.frames: Frames | None = None
 
     def __call__(self, state: TrainState, on_batch: Callable[[int], None]) -> dict[str, float]:
@@ -314,71 +332,42 @@ class Evaluator:
             scores[METRIC_EMA] = self._score(state.ema, on_batch).mean_error
         return scores
 
+    def compare_with_mean_pose(self, metrics: dict[str, float] | None) -> None:
+        """Log whether a run has ended behind the mean pose, which ignores the image."""
+        track, split = self._experiment.track, self._experiment.config.data.train_split
+        if self.frames is None or metrics is None:
+            return
+        try:
+            pose = mean_pose(self._batches(split, _MEAN_POSE_FRAMES), track)
+        except UserError:  # a joint that no frame labels: there is no mean pose to compare with
+            return
+        baseline = score_constant_pose(pose, self.frames, track).mean_error
+        if rank(metrics) >= baseline:
+            logger.info(
+                f"worse than the mean pose: error {rank(metrics):.2f} {track.error_unit} where the mean pose of the "
+                f"training split has {baseline:.2f}; train for more steps, on more frames, or start from a trained "
+                "network (--config.model.init_from)"
+            )
+
     def _score(self, variables: dict[str, Any], on_batch: Callable[[int], None]) -> Scores:
         data = self._experiment.config.data
         placed = place_variables(variables, self._devices)
-        batches = _plain_batches(self._experiment, data.eval_split, data.eval_frames)
         result = evaluate_batches(
             lambda batch: self._predict(placed, batch),
-            counting(batches, on_batch),
+            counting(self._batches(data.eval_split, data.eval_frames), on_batch),
             self._experiment.track,
         )
         self.frames = result.frames
         return result.scores
 
-
-def _plain_batches(experiment: Experiment, split: str, frames: int | None) -> Iterator[Batch]:
-    """Examples of a split without augmentation, about the first `frames` of them."""
-    data, size = experiment.config.data, experiment.config.optim.batch_size
-    batches = pipeline.eval_batches(
-        data.dir, experiment.track, split, size, on_bad_example=data.on_bad_example
-    )
-    return itertools.islice(batches, None if frames is None else math.ceil(frames / size))
-
-
-def _say_behind_mean_pose(
-    experiment: Experiment, frames: Frames | None, metrics: dict[str, float] | None
-) -> None:
-    """Whether a run has ended behind the mean pose, which ignores the image."""
-    if frames is None or metrics is None:
-        return
-    track, split = experiment.track, experiment.config.data.train_split
-    try:
-        pose = mean_pose(_plain_batches(experiment, split, _MEAN_POSE_FRAMES), track)
-    except UserError:  # a joint that no frame labels: there is no mean pose to compare with
-        return
-    baseline = score_constant_pose(pose, frames, track).mean_error
-    if rank(metrics) >= baseline:
-        unit = track.error_unit
-        logger.info(
-            f"worse than the mean pose: error {rank(metrics):.2f} {unit} where the mean pose of the training split has "
-            f"{baseline:.2f}; train for more steps, on more frames, or start from a trained network "
-            "(--config.model.init_from)"
+    def _batches(self, split: str, frames: int | None) -> Iterator[Batch]:
+        """Examples of a split without augmentation, about the first `frames` of them."""
+        config = self._experiment.config
+        data, size = config.data, config.optim.batch_size
+        batches = pipeline.eval_batches(
+            data.dir, self._experiment.track, split, size, on_bad_example=data.on_bad_example
         )
-
-
-def _run_log(
-    config: Config,
-    workdir: Path,
-    command: str | None,
-    step: int,
-    layout: sharding.Layout,
-    frames: int,
-) -> RunLog | NoLog:
-    """The logs of a run, opened by its primary process, with a record of this start."""
-    if not distributed.is_primary():
-        return NoLog()
-    start = record_start(
-        workdir,
-        command=command,
-        step=step,
-        parallel=layout.mode,
-        batch_per_device=config.optim.batch_size // len(layout.devices),
-        frames=frames,
-    )
-    project = config.run.wandb
-    wandb = None if project is None else WandbLog(workdir, project, dataclasses.asdict(config))
-    return RunLog(workdir, start=start, wandb=wandb)
+        return itertools.islice(batches, None if frames is None else math.ceil(frames / size))
 
 
 def _say_resumed(
@@ -394,14 +383,8 @@ def _say_resumed(
     if not changed or before is None:
         return
     values = "; ".join(map(str, changed))
-    old, new = (
-        float(
-            learning_rate_schedule(
-                one.optim, _intervals(one, steps_per_epoch).total, steps_per_epoch
-            )(step)
-        )
-        for one in (resolve(before).config, experiment.config)
-    )
+    configs = (resolve(before).config, experiment.config)
+    old, new = (float(schedule_of(one, steps_per_epoch)(step)) for one in configs)
     if not math.isclose(old, new, rel_tol=1e-6):
         values += (
             f". The {experiment.config.optim.schedule} schedule is stretched over the new length: learning rate "
@@ -429,3 +412,70 @@ def _say_other_machine(
             f"before: {last['frames']:,} training frames, now {frames:,}: epochs differ in length; "
             "resuming with a different shuffle order"
         )
+
+
+def check_run_directory(workdir: Path, experiment: Experiment) -> list[Difference]:
+    """Refuse to continue a run as another experiment.
+
+    Everything that decides what is optimized, and by what its checkpoints are ranked, stays as it was. A run
+    may be made longer, evaluated or logged more or less often, and its data may have moved. A folder without
+    any checkpoint yet may become any run.
+
+    Args:
+      workdir: the run directory, or where it will be.
+      experiment: to continue with; mean and std that are to be computed and are not known yet are not compared.
+
+    Returns:
+      The differences that are allowed.
+
+    Raises:
+      UserError: `workdir` is no folder, has a name that checkpoints cannot be written below, holds a converted
+        checkpoint, or a run with other values, naming them all.
+    """
+    check_folder_name(workdir.absolute(), UNWRITABLE)
+    if workdir.exists() and not workdir.is_dir():
+        raise UserError(f"{workdir} is a file; name a folder for the run")
+    kept = kept_checkpoints(workdir)
+    if kept and all(is_converted(folder) for folder in kept):
+        raise UserError(
+            f"{workdir} holds a converted checkpoint, which has no training to continue; name another "
+            "--workdir"
+        )
+    recorded = _newest_record(kept)
+    before = read_config(workdir) if (workdir / CONFIG_FILE).exists() else recorded
+    if before is None and not kept:
+        _check_not_foreign(workdir, experiment.config.track)
+    if before is None or not kept:
+        return []
+    found = differences(resolve(before), experiment)
+    other = {d.key: d for d in found if d.key not in MAY_CHANGE}
+    other |= {d.key: d for d in conflicts(recorded, experiment) if d.key not in other}
+    if other:
+        raise UserError(
+            f"{workdir} holds a run of another experiment ({'; '.join(map(str, other.values()))}); "
+            "name another --workdir (of a table: --out), or give the values it was started with; a new run starts from "
+            f"its weights with --config.model.init_from={workdir}@latest"
+        )
+    return found
+
+
+def _check_not_foreign(workdir: Path, track: str) -> None:
+    """Refuse a folder without `config.json` in which a run would change the files of somebody else."""
+    own = track_file(track)
+    written = [METRICS_FILE, STARTS_FILE] + ([] if own is None else [TRACK_FILE])
+    for path in (workdir / name for name in written):
+        if os.path.lexists(path) and not (own is not None and same_file(path, own)):
+            raise UserError(
+                f"{path}: exists, and a run would change it, but there is no {CONFIG_FILE} of a run beside it; name "
+                "another --workdir"
+            )
+
+
+def _newest_record(kept: list[Path]) -> Config | None:
+    """The config that the newest of these checkpoints was written with; None: none of them records it."""
+    for folder in reversed(kept):
+        with suppress(DamagedError):
+            found = recorded_config(folder)
+            if found is not None:
+                return found
+    return None

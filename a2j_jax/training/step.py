@@ -1,33 +1,28 @@
 """One training step, as a pure function of state, batch and key; how devices share it is decided in `sharding`."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 from flax import linen as nn
+from flax.traverse_util import path_aware_map
 from jax import lax
 
 from a2j_jax.data.augment import example_keys
 from a2j_jax.data.crops import Batch
 from a2j_jax.losses import Losses
 from a2j_jax.models.a2j import PoseNetwork
-from a2j_jax.models.anchors import Outputs
 from a2j_jax.runs.experiment import Experiment
-from a2j_jax.runs.state import Metrics, TrainState, TrainStep
-from a2j_jax.training.optim import held_still, is_frozen, map_named
+from a2j_jax.runs.sharding import Metrics, TrainState, TrainStep
+from a2j_jax.training.optim import held_still, is_frozen
 
 # (batch, (B,) keys) -> normalized images (B, H, W, 1), joints (B, K, 3) in crop coordinates
 Prepare = Callable[[Batch, jax.Array], tuple[jax.Array, jax.Array]]
 
-
-class Objective(Protocol):
-    """`losses.objective`, bound to its constants; sums over these rows, divided by `count`."""
-
-    def __call__(
-        self, outputs: Outputs, joints: jax.Array, valid: jax.Array, *, count: jax.Array
-    ) -> Losses: ...
+# `losses.objective` bound to its constants, (outputs, joints, valid, *, count) -> losses of these rows over `count`
+Objective = Callable[..., Losses]
 
 
 class _Share(NamedTuple):
@@ -95,8 +90,8 @@ def make_train_step(
         images, joints = prepare(batch, keys)
 
         def loss_fn(params: Any) -> tuple[jax.Array, tuple[Losses, Any]]:
-            params = map_named(
-                lambda name, x: lax.stop_gradient(x) if is_frozen(name, frozen) else x, params
+            params = path_aware_map(
+                lambda path, x: lax.stop_gradient(x) if is_frozen(path, frozen) else x, params
             )
             with nn.intercept_methods(held_still(frozen)):
                 outputs, updated = model.apply(

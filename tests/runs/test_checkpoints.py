@@ -7,7 +7,6 @@ import json
 import logging
 import os
 import random
-import resource
 import shutil
 import sys
 import time
@@ -26,9 +25,10 @@ from a2j_jax.runs.checkpoints import RunCheckpoints, load_variables, save_variab
 from a2j_jax.runs.experiment import resolve
 from a2j_jax.runs.load import restore
 from a2j_jax.runs.run_dir import kept_checkpoints, ranking_metrics, read_config, write_config
-from a2j_jax.runs.state import TrainState
+from a2j_jax.runs.sharding import TrainState
 from a2j_jax.training.optim import adam_with_l2
 from tests import tiny
+from tests.faults import files_of_at_most
 from tests.tiny import SMALL, state_at
 
 
@@ -571,17 +571,6 @@ def test_a_first_save_that_fails(tmp_path: Path) -> None:
         message = complaint(save_and_wait, checkpoints, state_at(50, 50), {"error": 1.0})
     checkpoints.close()
     assert "(File too large); none was saved before" in message
-
-
-@contextlib.contextmanager
-def files_of_at_most(size: int) -> Iterator[None]:
-    """Writing beyond that many bytes fails, as it does on a full disk."""
-    before, most = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, most))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (before, most))
 
 
 def test_a_converted_checkpoint_that_does_not_fit_leaves_nothing(tmp_path: Path) -> None:

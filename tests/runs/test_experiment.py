@@ -14,7 +14,7 @@ from a2j_jax.models.a2j import variable_shapes
 from a2j_jax.models.anchors import Heads, anchor_grid
 from a2j_jax.runs.experiment import resolve
 from a2j_jax.tracks import get_track
-from a2j_jax.training.optim import learning_rate_schedule
+from a2j_jax.training.run import schedule_of
 from tests import tiny
 
 
@@ -94,7 +94,7 @@ def test_presets_differ_in_the_depth_term_and_alpha_scales_the_plane() -> None:
 def test_the_schedule_is_the_configs(kind: str, last: float) -> None:
     config = override(tiny.config(), "optim.schedule", kind)
     config = override(config, "optim.decay_every_epochs", "1")
-    schedule = learning_rate_schedule(resolve(config).config.optim, 6, 3)
+    schedule = schedule_of(resolve(config).config, 3)
     assert float(schedule(1)) == pytest.approx(5e-4)  # half-way through the warm-up
     assert float(schedule(2)) == pytest.approx(1e-3)
     assert float(schedule(6)) == pytest.approx(last)

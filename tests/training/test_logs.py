@@ -4,6 +4,7 @@ import struct
 import subprocess
 import sys
 import types
+from contextlib import closing
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,6 @@ import a2j_jax
 from a2j_jax.errors import UserError
 from a2j_jax.runs import run_dir
 from a2j_jax.runs.run_dir import STARTS_FILE, read_starts
-from a2j_jax.training import logs
 from a2j_jax.training.logs import (
     METRICS_FILE,
     RunLog,
@@ -23,6 +23,7 @@ from a2j_jax.training.logs import (
     record_start,
     require_wandb,
 )
+from tests import faults
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -60,39 +61,38 @@ def test_every_start_is_a_line(tmp_path: Path) -> None:
 
 
 def test_everything_installed_is_listed_without_addresses(tmp_path: Path) -> None:
-    record_start(tmp_path, command=None, step=0)
-    record_start(tmp_path, command=None, step=0)
+    """In another file once it has changed."""
+    for _ in range(2):
+        record_start(tmp_path, command=None, step=0)
     lines = (tmp_path / "requirements.txt").read_text().splitlines()
     assert f"numpy=={metadata.version('numpy')}" in lines
     assert lines == sorted(lines)
     assert not any("/" in line or "@" in line for line in lines)
-    assert [start["requirements"] for start in read_starts(tmp_path)] == ["requirements.txt"] * 2
-
-
-def test_other_packages_are_another_list(tmp_path: Path) -> None:
-    record_start(tmp_path, command=None, step=0)
     (tmp_path / "requirements.txt").write_text("numpy==1.0\n")  # as if it had been so then
-    record_start(tmp_path, command=None, step=0)
-    record_start(tmp_path, command=None, step=0)
+    for _ in range(2):
+        record_start(tmp_path, command=None, step=0)
     assert (tmp_path / "requirements.txt").read_text() == "numpy==1.0\n"
     assert [start["requirements"] for start in read_starts(tmp_path)] == [
-        "requirements.txt", "requirements-2.txt", "requirements-2.txt",
+        "requirements.txt", "requirements.txt", "requirements-3.txt", "requirements-3.txt",
     ]  # fmt: skip
 
 
+def source_of(workdir: Path) -> Any:
+    """The source that a start records."""
+    record_start(workdir, command=None, step=0)
+    return read_starts(workdir)[0]["source"]
+
+
 def test_the_source_is_that_of_the_package(package: Path, tmp_path: Path) -> None:
-    record_start(tmp_path, command=None, step=0)
-    (start,) = read_starts(tmp_path)
     commit = git(package, "rev-parse", "HEAD")
-    assert start["source"] == {"commit": commit, "branch": "trunk", "dirty": False}
+    assert source_of(tmp_path) == {"commit": commit, "branch": "trunk", "dirty": False}
     assert not list(tmp_path.glob("*.diff"))
 
 
 def test_what_was_changed_is_kept(package: Path, tmp_path: Path) -> None:
     (package / "__init__.py").write_text("answer = 42\n")
     (package / "notes.py").write_text("")
-    record_start(tmp_path, command=None, step=0)
-    source = read_starts(tmp_path)[0]["source"]
+    source = source_of(tmp_path)
     assert source["dirty"]
     assert source["diff"] == f"source-{source['commit'][:7]}-1.diff"
     text = (tmp_path / source["diff"]).read_text()
@@ -102,39 +102,36 @@ def test_what_was_changed_is_kept(package: Path, tmp_path: Path) -> None:
     assert (package / "__init__.py").read_text() == "answer = 42\n"
 
 
-def test_a_large_change_is_cut(
-    package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(logs, "_LARGEST_DIFF", 1000)
-    (package / "__init__.py").write_text("answer = 42\n" * 1000)
-    record_start(tmp_path, command=None, step=0)
-    text = (tmp_path / read_starts(tmp_path)[0]["source"]["diff"]).read_text()
-    assert len(text) < 1100
-    assert text.splitlines()[-1].startswith("# cut here: 1,000 of ")
+def test_a_large_change_is_cut(package: Path, tmp_path: Path) -> None:
+    (package / "__init__.py").write_text("answer = 42\n" * 400_000)
+    text = (tmp_path / source_of(tmp_path)["diff"]).read_text()
+    assert 4 * 2**20 < len(text) < 4 * 2**20 + 100
+    assert text.splitlines()[-1].startswith("# cut here: 4,194,304 of 5,2")
 
 
 def test_an_installed_package_has_no_source(package: Path, tmp_path: Path) -> None:
     """Though its environment may lie in a checkout of something else."""
     git(package, "rm", "--quiet", "--cached", "__init__.py")
-    record_start(tmp_path, command=None, step=0)
-    assert read_starts(tmp_path)[0]["source"] is None
+    assert source_of(tmp_path) is None
 
 
 def test_git_may_be_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    record_start(tmp_path, command=None, step=0)
-    assert read_starts(tmp_path)[0]["source"] is None
+    assert source_of(tmp_path) is None
 
 
 def log_steps(workdir: Path, start: int, steps: range, loss: float) -> None:
     run_dir.append(workdir / STARTS_FILE, {"start": start, "step": steps[0] - 1})
-    log = RunLog(workdir, start=start)
-    for step in steps:
-        log.write("train", step, {"loss": loss})
-    log.close()
+    with closing(RunLog(workdir, start=start)) as log:
+        for step in steps:
+            log.write("train", step, {"loss": loss})
 
 
-def test_a_line_says_what_when_and_by_which_start(tmp_path: Path) -> None:
+def losses(workdir: Path) -> list[tuple[int, float]]:
+    return [(line["step"], line["loss"]) for line in read_metrics(workdir)]
+
+
+def test_a_line_has_what_when_and_by_which_start(tmp_path: Path) -> None:
     log_steps(tmp_path, 1, range(1, 2), 9.0)
     (line,) = read_metrics(tmp_path)
     assert line.pop("time") > 1.7e9
@@ -142,36 +139,33 @@ def test_a_line_says_what_when_and_by_which_start(tmp_path: Path) -> None:
 
 
 def test_what_a_later_start_took_back_is_left_out(tmp_path: Path) -> None:
-    """Killed at step 6, gone on from step 2, now at step 4: steps 5 and 6 are yet to come."""
+    """Killed at step 6, resumed from step 2, now at step 4: steps 5 and 6 are yet to come."""
     log_steps(tmp_path, 1, range(1, 7), 1.0)
     log_steps(tmp_path, 2, range(3, 5), 2.0)
     assert len(run_dir.read(tmp_path / METRICS_FILE)) == 8  # nothing is erased
-    assert [(line["step"], line["loss"]) for line in read_metrics(tmp_path)] == [
-        (1, 1.0), (2, 1.0), (3, 2.0), (4, 2.0),
-    ]  # fmt: skip
+    assert losses(tmp_path) == [(1, 1.0), (2, 1.0), (3, 2.0), (4, 2.0)]
 
 
 def test_an_evaluation_follows_the_training_of_its_step(tmp_path: Path) -> None:
-    log = RunLog(tmp_path)
-    log.write("eval", 1, {"error": 5.0})
-    log.write("train", 1, {"loss": 1.0})
-    log.close()
+    with closing(RunLog(tmp_path)) as log:
+        log.write("eval", 1, {"error": 5.0})
+        log.write("train", 1, {"loss": 1.0})
     assert [line["kind"] for line in read_metrics(tmp_path)] == ["train", "eval"]
 
 
 def test_lines_of_older_versions_are_read(tmp_path: Path) -> None:
-    run_dir.append(tmp_path / METRICS_FILE, {"kind": "train", "step": 1, "time": 0.0, "loss": 3.0})
-    run_dir.append(tmp_path / METRICS_FILE, {"kind": "train", "step": 2, "time": 0.0, "loss": 3.0})
+    for step in (1, 2):
+        line = {"kind": "train", "step": step, "time": 0.0, "loss": 3.0}
+        run_dir.append(tmp_path / METRICS_FILE, line)
     log_steps(tmp_path, 1, range(2, 3), 2.0)
-    assert [(line["step"], line["loss"]) for line in read_metrics(tmp_path)] == [(1, 3.0), (2, 2.0)]
+    assert losses(tmp_path) == [(1, 3.0), (2, 2.0)]
 
 
 def test_tensorboard_gets_every_scalar(tmp_path: Path) -> None:
     from tensorboardX.proto.event_pb2 import Event
 
-    log = RunLog(tmp_path)
-    log.write("train", 3, {"loss": 1.5, "grad_norm": 2.0})
-    log.close()
+    with closing(RunLog(tmp_path)) as log:
+        log.write("train", 3, {"loss": 1.5, "grad_norm": 2.0})
     (file,) = (tmp_path / "tensorboard").iterdir()
     data, scalars = file.read_bytes(), {}
     while data:  # length, checksum of it, event, checksum of it
@@ -182,40 +176,17 @@ def test_tensorboard_gets_every_scalar(tmp_path: Path) -> None:
     assert scalars == {"train/loss": (3, 1.5), "train/grad_norm": (3, 2.0)}
 
 
-def test_a_full_disk_is_no_silent_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of TensorBoard's file, too: told by the thread that logs, and not a second time as a traceback."""
-    monkeypatch.setattr("a2j_jax.training.logs._FLUSH_SECONDS", 0.0)
+def test_a_full_disk_is_no_silent_end(tmp_path: Path) -> None:
+    """Of TensorBoard's file, too: reported by the thread that logs, and not a second time as a traceback."""
     log = RunLog(tmp_path)
-
-    def full() -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(log._events._file, "flush", full)
-    with pytest.raises(UserError, match=r"tensorboard: cannot be written \(No space left"):
-        log.write("train", 1, {"loss": 1.0})
-    with pytest.raises(UserError, match="No space left"):
-        log.close()
-
-
-class Project:
-    """What `RunLog` needs of Weights & Biases."""
-
-    def __init__(self) -> None:
-        self.lines: list[tuple] = []
-
-    def write(self, *line: object) -> None:
-        self.lines.append(line)
-
-    def close(self) -> None:
-        self.lines.append(("closed",))
-
-
-def test_a_project_is_written_to_and_closed(tmp_path: Path) -> None:
-    project = Project()
-    log = RunLog(tmp_path, wandb=project)  # type: ignore[arg-type]
-    log.write("eval", 2, {"error": 5.0})
-    log.close()
-    assert project.lines == [("eval", 2, {"error": 5.0}), ("closed",)]
+    with faults.files_of_at_most(2**14):
+        for call in (
+            lambda: log.write("train", 1, {f"loss{n}": 1.0 for n in range(800)}),
+            log.close,
+        ):
+            with pytest.raises(UserError, match=r"tensorboard: cannot be written \(File too large"):
+                call()
+    assert len(run_dir.read(tmp_path / METRICS_FILE)) == 1
 
 
 class Run:
@@ -251,11 +222,11 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[Run]:
     return begun
 
 
-def test_a_second_start_goes_on_as_the_same_run(runs: list[Run], tmp_path: Path) -> None:
-    for step in (2, 1):  # killed after step 2, gone on from the start
-        log = WandbLog(tmp_path, "hands", {"optim": {"steps": 2}})
-        log.write("train", step, {"loss": 3.0})
-        log.close()
+def test_a_second_start_continues_the_same_run(runs: list[Run], tmp_path: Path) -> None:
+    for step in (2, 1):  # killed after step 2, resumed from the start
+        project = WandbLog(tmp_path, "hands", {"optim": {"steps": 2}})
+        with closing(RunLog(tmp_path, wandb=project)) as log:
+            log.write("train", step, {"loss": 3.0})
     first, second = runs
     assert first.given["id"] == second.given["id"] != ""
     assert (first.given["project"], first.given["dir"]) == ("hands", str(tmp_path))
@@ -265,16 +236,12 @@ def test_a_second_start_goes_on_as_the_same_run(runs: list[Run], tmp_path: Path)
     assert second.logged == [{"train/loss": 3.0, "step": 1}]
     assert second.axes == [("*", "step")]
     assert first.finished
+    (tmp_path / "other").mkdir()
+    WandbLog(tmp_path / "other", "hands", {})
+    assert runs[2].given["id"] != first.given["id"]
 
 
-def test_another_run_directory_is_another_run(runs: list[Run], tmp_path: Path) -> None:
-    for name in "ab":
-        (tmp_path / name).mkdir()
-        WandbLog(tmp_path / name, "hands", {})
-    assert runs[0].given["id"] != runs[1].given["id"]
-
-
-def test_its_own_variable_says_otherwise(
+def test_its_own_variable_wins(
     runs: list[Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WANDB_MODE", "disabled")
@@ -286,6 +253,6 @@ def test_its_own_variable_says_otherwise(
 
 
 def test_a_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(UserError, match=r"pip install 'a2j-jax\[wandb\]'"):
         require_wandb()

@@ -5,6 +5,7 @@ import json
 import signal
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,9 @@ from a2j_jax.errors import Stopped, UserError
 from a2j_jax.evaluation.metrics import joint_errors
 from a2j_jax.runs.checkpoints import RunCheckpoints, load_variables
 from a2j_jax.runs.run_dir import kept_checkpoints, ranking_metrics
-from a2j_jax.runs.state import TrainState
+from a2j_jax.runs.sharding import TrainState
 from a2j_jax.training.logs import RunLog
-from a2j_jax.training.loop import Intervals, ProfileWindow, train
+from a2j_jax.training.loop import Intervals, ProfileWindow, TrainingLoop
 from a2j_jax.training.optim import adam_with_l2
 
 Loss = Callable[[int], float]
@@ -68,32 +69,41 @@ def run(
     skippable: int = 0,
     step: Any = None,
     batches: Batches | None = None,
+    checkpoints: type[RunCheckpoints] = RunCheckpoints,
 ) -> TrainState:
-    checkpoints, log = RunCheckpoints(workdir), RunLog(workdir)
-    optimizer = adam_with_l2(1e-3, 0.0)
-    state = TrainState.create(
-        {"params": {"w": jnp.full(3, float(start))}, "batch_stats": {}}, optimizer
-    )
     batches = batches or Batches()
     batches.position = start
-    try:
-        return train(
+    with closing(checkpoints(workdir)) as saved, closing(RunLog(workdir)) as log:
+        loop: Any = TrainingLoop(
             step or make_step(loss),
-            state.replace(step=jnp.int32(start)),
-            batches,
+            batches,  # type: ignore[arg-type]
             jax.random.key(0),
             Intervals(total=total, log=2, evaluate=3, save=save),
             evaluate=evaluate or (lambda state, _: {"error": 10 - float(state.params["w"][0])}),
-            checkpoints=checkpoints,
-            log=log,
+            checkpoints=saved,
+            log=log.write,
             schedule=lambda step: 0.5 * step,
             batch_size=2,
             unit="mm",
             skippable=skippable,
         )
-    finally:
-        checkpoints.close()
-        log.close()
+        return loop.run(state_of(start))
+
+
+def state_of(step: int = 0) -> TrainState:
+    variables = {"params": {"w": jnp.full(3, float(step))}, "batch_stats": {}}
+    return TrainState.create(variables, adam_with_l2(1e-3, 0.0)).replace(step=jnp.int32(step))
+
+
+def latest(workdir: Path) -> tuple[float, int]:
+    """The weight and step of the newest checkpoint."""
+    weights, step = load_variables(workdir, state_of().variables, "latest")
+    (weight,) = set(weights["params"]["w"].tolist())
+    return weight, step
+
+
+def kept_steps(workdir: Path) -> list[int]:
+    return [int(path.name) for path in kept_checkpoints(workdir)]
 
 
 def records(workdir: Path, kind: str) -> dict[int, dict[str, float]]:
@@ -106,28 +116,23 @@ def evaluate_to(errors: list[float]) -> Callable[[Any, Any], dict[str, float]]:
     return lambda *_: {"error": next(left)}
 
 
-def test_steps_are_logged_evaluated_and_saved_at_their_intervals(tmp_path: Path) -> None:
+def test_steps_are_logged_evaluated_and_saved_at_their_intervals(
+    tmp_path: Path, logged: list[str]
+) -> None:
     state = run(tmp_path, evaluate=evaluate_to([5.0, 7.0, 6.0]))
     assert int(state.step) == 7
-    logged = records(tmp_path, "train")
-    assert list(logged) == [2, 4, 6]
-    assert [record["loss"] for record in logged.values()] == [2, 4, 6]  # each its own step's
+    train = records(tmp_path, "train")
+    assert list(train) == [2, 4, 6]
+    assert [record["loss"] for record in train.values()] == [2, 4, 6]  # each its own step's
     # The rate that was used in a step: the first one has that of step 0.
-    assert [record["learning_rate"] for record in logged.values()] == [0.5, 1.5, 2.5]
-    assert [record["error"] for record in records(tmp_path, "eval").values()] == [5.0, 7.0, 6.0]
-    assert list(records(tmp_path, "eval")) == [3, 6, 7]  # and at the end
+    assert [record["learning_rate"] for record in train.values()] == [0.5, 1.5, 2.5]
+    errors = {step: record["error"] for step, record in records(tmp_path, "eval").items()}
+    assert errors == {3: 5.0, 6: 7.0, 7: 6.0}  # and at the end
     assert ranking_metrics(tmp_path) == {3: {"error": 5.0}, 7: {"error": 6.0}}
-
-
-def test_evaluations_are_said_in_lines_of_their_own(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    run(tmp_path, evaluate=evaluate_to([5.0, 7.0, 6.0]))
-    lines = capsys.readouterr().err.splitlines()
-    assert [line for line in lines if line.startswith("step ")] == [
-        "step 3: error 5.00 mm", "step 6: error 7.00 mm", "step 7: error 6.00 mm"
-    ]  # fmt: skip
-    assert any("training: " in line and "loss " in line for line in lines)
+    assert [line for line in logged if line.startswith("step ")] == [
+        f"step {step}: error {error:.2f} mm" for step, error in errors.items()
+    ]
+    assert any("training: " in line and "loss " in line for line in logged)
 
 
 def test_a_run_goes_on_from_where_its_state_is(tmp_path: Path) -> None:
@@ -147,7 +152,8 @@ def stopped(workdir: Path, **how: Any) -> str:
         run(workdir, **how)
     message = str(caught.value)
     assert "\n" not in message
-    assert "a lower --config.optim.learning_rate or longer --config.optim.warmup_steps" in message
+    for key in ("learning_rate", "warmup_steps", "skip_nonfinite_updates"):
+        assert f"--config.optim.{key}" in message
     return message
 
 
@@ -158,19 +164,16 @@ def test_a_loss_that_is_not_finite_stops_with_the_last_good_checkpoint(
 ) -> None:
     message = stopped(tmp_path, loss=lambda number: bad if number == step else 1.0)
     assert f"training broke at step {step}: loss {bad:g}" in message
-    assert f"Last checkpoint: step {good}, kept. Go on from its weights in another run" in message
-    assert f"--config.model.init_from={tmp_path}, with" in message
+    assert f"Last checkpoint: step {good}, kept. " in message
+    assert f"--config.model.init_from={tmp_path}" in message
     assert max(ranking_metrics(tmp_path)) == good
-    shapes = {"params": {"w": jnp.zeros(3)}, "batch_stats": {}}
-    np.testing.assert_array_equal(
-        load_variables(tmp_path, shapes, "latest")[0]["params"]["w"], good
-    )
+    assert latest(tmp_path) == (good, good)
 
 
 def test_a_loss_that_breaks_before_the_first_checkpoint(tmp_path: Path) -> None:
     message = stopped(tmp_path, loss=lambda number: float("nan") if number == 2 else 1.0)
     assert "training broke at step 2" in message
-    assert "No checkpoint was saved yet. Start again with a lower" in message
+    assert "No checkpoint was saved yet" in message
 
 
 def test_weights_that_answer_with_nan_are_not_kept(tmp_path: Path) -> None:
@@ -214,24 +217,24 @@ def leaving_out(*broken: int) -> Any:
 
 
 def test_updates_that_are_left_out_are_counted_logged_and_said(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, logged: list[str]
 ) -> None:
     state = run(tmp_path, step=leaving_out(2, 3, 5), skippable=2)
     assert (int(state.step), int(state.skipped), int(state.skipped_in_a_row)) == (7, 3, 0)
-    said = [line for line in capsys.readouterr().err.splitlines() if "left out" in line]
+    said = [line for line in logged if "left out" in line]
     assert [line.partition(" (")[0] for line in said] == [
         f"step {step}: left out" for step in (2, 3, 5)
     ]
     assert "loss nan" in said[0]
-    logged = records(tmp_path, "train")
-    assert list(logged) == [2, 3, 4, 5, 6]  # those left out, whether or not it is their turn
-    assert [record["skipped"] for record in logged.values()] == [1, 2, 2, 3, 3]
-    assert [record["skipped_in_a_row"] for record in logged.values()] == [1, 2, 0, 1, 0]
+    train = records(tmp_path, "train")
+    assert {n: (r["skipped"], r["skipped_in_a_row"]) for n, r in train.items()} == {
+        2: (1, 1), 3: (2, 2), 4: (2, 0), 5: (3, 1), 6: (3, 0),  # whether or not it is their turn
+    }  # fmt: skip
     # Of a falling rate: what is left out does not count.
-    rates = [record["learning_rate"] for record in logged.values()]
+    rates = [record["learning_rate"] for record in train.values()]
     np.testing.assert_allclose(rates, [0.5 * step for step in (0, 0, 1, 1, 2)], rtol=1e-6)
-    assert "loss" not in logged[3]  # NaN is no JSON
-    assert logged[4]["loss"] == 4
+    assert "loss" not in train[3]  # NaN is no JSON
+    assert train[4]["loss"] == 4
 
 
 @pytest.mark.parametrize(("skippable", "at"), [(0, 4), (1, 5), (2, 6)])
@@ -241,34 +244,26 @@ def test_too_many_updates_left_out_in_a_row_stop_the_run(
     message = stopped(tmp_path, step=leaving_out(4, 5, 6), skippable=skippable)
     assert f"training broke at step {at}: loss nan" in message
     assert "Last checkpoint: step 3" in message
-    assert "--config.optim.skip_nonfinite_updates=10" in message
 
 
 def test_how_many_were_left_out_survives_a_restart(tmp_path: Path) -> None:
     with pytest.raises(UserError):
         run(tmp_path, step=leaving_out(2, 3, 4), skippable=2)
-    checkpoints = RunCheckpoints(tmp_path)
-    template = TrainState.create(
-        {"params": {"w": jnp.zeros(3)}, "batch_stats": {}}, adam_with_l2(1e-3, 0.0)
-    )
-    state, _ = checkpoints.restore(template, 3)
-    checkpoints.close()
+    with closing(RunCheckpoints(tmp_path)) as checkpoints:
+        state, _ = checkpoints.restore(state_of(), 3)
     assert (int(state.skipped), int(state.skipped_in_a_row)) == (2, 2)
     np.testing.assert_array_equal(state.params["w"], 1)  # of the last update that was not left out
 
 
-def test_states_are_saved_between_evaluations(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_states_are_saved_between_evaluations(tmp_path: Path) -> None:
     saved: list[tuple[int, int, bool]] = []
-    save = RunCheckpoints.save
 
-    def watch(self: RunCheckpoints, state: TrainState, position: Any, to_be_scored: bool) -> None:
-        saved.append((int(state.step), position["position"], to_be_scored))
-        save(self, state, position, to_be_scored)
+    class Watched(RunCheckpoints):
+        def save(self, state: TrainState, position: Any, to_be_scored: bool = False) -> None:
+            saved.append((int(state.step), position["position"], to_be_scored))
+            super().save(state, position, to_be_scored)
 
-    monkeypatch.setattr(RunCheckpoints, "save", watch)
-    run(tmp_path, evaluate=evaluate_to([5.0, 7.0, 6.0]), save=2)
+    run(tmp_path, evaluate=evaluate_to([5.0, 7.0, 6.0]), save=2, checkpoints=Watched)
     evaluated = {3, 6, 7}
     assert saved == [(step, step, step in evaluated) for step in (2, 3, 4, 6, 7)]
     assert list(ranking_metrics(tmp_path)) == [3, 7]  # the best outlived what was saved after it
@@ -299,10 +294,7 @@ def test_a_signal_ends_the_run_once_its_step_is_saved(
     with pytest.raises(Stopped, match=f"{number.name}: stopped after step {step} of 7") as caught:
         run(tmp_path, batches=Signaling({step: number}))
     assert caught.value.status == status
-    shapes = {"params": {"w": jnp.zeros(3)}, "batch_stats": {}}
-    weights, latest = load_variables(tmp_path, shapes, "latest")
-    assert latest == step
-    np.testing.assert_array_equal(weights["params"]["w"], step)
+    assert latest(tmp_path) == (step, step)
     # Where it was the turn of an evaluation, the next start begins with it.
     assert (3 in ranking_metrics(tmp_path)) == (step > 3)
     run(tmp_path, start=step)
@@ -340,79 +332,52 @@ def test_a_signal_in_an_evaluation_ends_it_and_the_next_start_begins_with_it(
     assert kept_steps(tmp_path) == kept_steps(tmp_path / "in_peace")
 
 
-def kept_steps(workdir: Path) -> list[int]:
-    return [int(path.name) for path in kept_checkpoints(workdir)]
-
-
 def records_without_time(workdir: Path) -> list[dict[str, Any]]:
     lines = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
     return [{k: v for k, v in line.items() if k != "time"} for line in lines]
 
 
-def test_a_signal_while_the_last_checkpoint_is_written_waits_for_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    wait = RunCheckpoints.wait
+def test_a_signal_while_the_last_checkpoint_is_written_waits_for_it(tmp_path: Path) -> None:
+    class Signaled(RunCheckpoints):
+        def wait(self) -> None:
+            signal.raise_signal(signal.SIGTERM)  # would end this process
+            super().wait()
 
-    def told_to_stop(self: RunCheckpoints) -> None:
-        signal.raise_signal(signal.SIGTERM)  # would end this process
-        wait(self)
-
-    monkeypatch.setattr(RunCheckpoints, "wait", told_to_stop)
-    assert int(run(tmp_path).step) == 7
+    assert int(run(tmp_path, checkpoints=Signaled).step) == 7
     assert 7 in ranking_metrics(tmp_path)
 
 
-def steps_traced(folder: Path) -> list[int]:
-    (file,) = folder.glob("plugins/profile/*/perfetto_trace.json.gz")
-    assert list(file.parent.glob("*.xplane.pb"))  # TensorBoard's
-    events = json.loads(gzip.decompress(file.read_bytes()))["traceEvents"]
-    return [int(event["args"]["step_num"]) for event in events if event.get("name") == "train"]
-
-
-def loop(window: ProfileWindow, steps: range) -> None:
-    step_of = jax.jit(lambda x: x @ x)
-    x = jnp.eye(64)
-    for step in steps:
-        window.before(step)
-        x = step_of(x)
-        window.after(step, x)
-    window.close()
-
-
-def test_exactly_these_steps(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    loop(ProfileWindow(ProfileWindow.parse("3:5"), tmp_path), range(1, 8))
-    assert steps_traced(tmp_path) == [3, 4]
-    assert f"profiled steps 3 to 4: tensorboard --logdir {tmp_path}" in capfd.readouterr().err
-
-
-def test_a_window_that_the_end_cuts_is_written(tmp_path: Path) -> None:
-    loop(ProfileWindow(range(2, 100), tmp_path), range(1, 4))
-    assert steps_traced(tmp_path) == [2, 3]
-
-
-def test_a_run_beyond_the_window_says_so(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    loop(ProfileWindow(range(2, 4), tmp_path), range(5, 7))
-    said = capfd.readouterr().err
-    assert said == "--profile_steps: this run resumes at step 5, beyond steps 2 to 3\n"
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_run_that_ends_before_the_window_says_so(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("window", "steps", "traced", "said"),
+    [
+        (ProfileWindow.parse("3:5"), range(1, 8), [3, 4], "profiled steps 3 to 4: tensorboard"),
+        (range(2, 100), range(1, 4), [2, 3], "profiled steps 2 to 99"),  # the end cuts it
+        (range(2, 4), range(5, 7), [], "resumes at step 5, beyond steps 2 to 3"),
+        (range(5, 7), range(1, 4), [], "nothing was traced, training ended without steps 5 to 6"),
+        (range(5, 6), range(1, 4), [], "nothing was traced, training ended without step 5"),
+        (range(0), range(1, 4), [], ""),
+    ],
+)
+def test_exactly_these_steps_are_traced(
+    tmp_path: Path, logged: list[str], window: range, steps: range, traced: list[int], said: str
 ) -> None:
-    loop(ProfileWindow(range(5, 7), tmp_path), range(1, 4))
-    said = capfd.readouterr().err
-    assert said == "--profile_steps: nothing was traced, training ended without steps 5 to 6\n"
-
-
-def test_nothing_is_traced_unasked(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    loop(ProfileWindow(range(0), tmp_path), range(1, 4))
-    assert capfd.readouterr().err == ""
-    assert not list(tmp_path.iterdir())
+    profile, matmul, x = ProfileWindow(window, tmp_path), jax.jit(lambda x: x @ x), jnp.eye(64)
+    for step in steps:
+        x, _ = profile.run(step, lambda x: (matmul(x), x), x)
+    profile.close()
+    assert len(logged) == (said != "")
+    assert said in " ".join(logged)
+    assert (tmp_path / "profile").exists() == (traced != [])
+    if traced:
+        (file,) = tmp_path.glob("profile/plugins/profile/*/perfetto_trace.json.gz")
+        assert list(file.parent.glob("*.xplane.pb"))  # TensorBoard's
+        events = json.loads(gzip.decompress(file.read_bytes()))["traceEvents"]
+        assert traced == [
+            int(event["args"]["step_num"]) for event in events if event.get("name") == "train"
+        ]
 
 
 @pytest.mark.parametrize("text", ["100", "5:5", "6:5", "0:3", "a:b", "1:2:3", ":3", "-1:3"])
 def test_what_is_no_window_is_refused(text: str) -> None:
-    with pytest.raises(UserError, match="expected FIRST:END, for instance 100:110"):
+    with pytest.raises(UserError, match=f"--profile_steps '{text}'.*FIRST:END"):
         ProfileWindow.parse(text)

@@ -8,7 +8,6 @@ import numpy as np
 import optax
 import pytest
 
-from a2j_jax.config import OptimConfig
 from a2j_jax.training.optim import adam_with_l2, learning_rate_schedule
 
 LEARNING_RATE, L2 = 3.5e-2, 1e-1  # large, so that a mistake shows within three steps
@@ -56,42 +55,40 @@ QUARTER = 1 + np.cos(np.pi / 4)
 
 
 @pytest.mark.parametrize(
-    ("settings", "steps", "per_epoch", "expected"),
+    ("kind", "options", "steps", "expected"),
     [
+        pytest.param("constant", {}, 10, {0: 1, 9: 1, 1000: 1}, id="constant"),
         pytest.param(
-            {"schedule": "constant"}, 10, 5, {0: 1, 9: 1, 1000: 1},
-            id="constant",
+            "step", {}, 245, {0: 1, 69: 1, 70: 0.2, 139: 0.2, 140: 0.04, 209: 0.04, 210: 0.008, 244: 0.008},
+            id="official: x 0.2 after every 10 epochs of 7 steps",
         ),
         pytest.param(
-            {}, 245, 7, {0: 1, 69: 1, 70: 0.2, 139: 0.2, 140: 0.04, 209: 0.04, 210: 0.008, 244: 0.008},
-            id="official: x 0.2 after every 10 epochs",
+            "step", {"decay_every": 21, "decay_factor": 0.1}, 100, {20: 1, 21: 0.1, 42: 0.01, 63: 1e-3},
+            id="paper: x 0.1 after every 7 epochs of 3 steps",
         ),
         pytest.param(
-            {"decay_every_epochs": 7, "decay_factor": 0.1}, 100, 3, {20: 1, 21: 0.1, 42: 0.01, 63: 1e-3},
-            id="paper",
-        ),
-        pytest.param(
-            {"warmup_steps": 4}, 100, 2,
+            "step", {"warmup_steps": 4, "decay_every": 20}, 100,
             {0: 0, 1: 0.25, 2: 0.5, 3: 0.75, 4: 1, 19: 1, 20: 0.2, 40: 0.04},
             id="a warm-up does not move the falls",
         ),
         pytest.param(
-            {"warmup_steps": 40}, 100, 2, {10: 0.25, 20: 0.5, 39: 0.975, 40: 0.04, 59: 0.04, 60: 0.008},
+            "step", {"warmup_steps": 40, "decay_every": 20}, 100,
+            {10: 0.25, 20: 0.5, 39: 0.975, 40: 0.04, 59: 0.04, 60: 0.008},
             id="falls at 20 and 40 that a warm-up covers are made up for at its end",
         ),
         pytest.param(
-            {"schedule": "cosine", "learning_rate": 2.0, "warmup_steps": 10}, 110, 9,
+            "cosine", {"peak": 2.0, "warmup_steps": 10}, 110,
             {0: 0, 5: 1, 10: 2, 35: QUARTER, 60: 1, 85: 2 - QUARTER, 110: 0, 500: 0},
             id="cosine falls to zero at the end",
         ),
-        pytest.param({"schedule": "cosine"}, 10, 5, {0: 1}, id="without a warm-up it starts at the peak"),
+        pytest.param("cosine", {}, 10, {0: 1}, id="without a warm-up it starts at the peak"),
     ],
 )  # fmt: skip
 def test_the_learning_rate(
-    settings: dict[str, Any], steps: int, per_epoch: int, expected: dict[int, float]
+    kind: str, options: dict[str, Any], steps: int, expected: dict[int, float]
 ) -> None:
-    defaults = {"learning_rate": 1.0, "decay_every_epochs": 10, "decay_factor": 0.2}
-    schedule = learning_rate_schedule(OptimConfig(**{**defaults, **settings}), steps, per_epoch)
+    options = {"peak": 1.0, "decay_every": 70, "decay_factor": 0.2, **options}
+    schedule = learning_rate_schedule(kind, total_steps=steps, **options)
     for step, rate in expected.items():
         assert float(schedule(step)) == pytest.approx(rate, rel=1e-5, abs=1e-6), step
         assert float(jax.jit(schedule)(jnp.int32(step))) == pytest.approx(rate, rel=1e-5, abs=1e-6)

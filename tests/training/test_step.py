@@ -15,7 +15,7 @@ from a2j_jax.losses import a2j_losses
 from a2j_jax.models.a2j import A2J, AnchorHead
 from a2j_jax.models.anchors import Heads, anchor_grid
 from a2j_jax.models.layers import BatchNorm, Conv
-from a2j_jax.runs.state import TrainState
+from a2j_jax.runs.sharding import TrainState
 from a2j_jax.training.optim import freeze, held_still
 from a2j_jax.training.step import make_train_step
 from tests import tiny

@@ -12,7 +12,7 @@ import pytest
 from a2j_jax.losses import a2j_losses
 from a2j_jax.models.a2j import A2J
 from a2j_jax.models.anchors import anchor_grid
-from a2j_jax.runs.state import TrainState
+from a2j_jax.runs.sharding import TrainState
 from a2j_jax.training.optim import adam_with_l2
 from a2j_jax.training.step import make_train_step
 from a2j_jax.weights.convert import official_from_variables, variables_from_official
