@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from a2j_jax import lowering
+from a2j_jax.data.crops import Batch
 from a2j_jax.tracks import TrackSpec
 
 
@@ -260,48 +261,13 @@ def evaluation_images(
     return normalize(canvas[..., window, window], center_depth_mm, track)[..., None]
 
 
-def targets(
-    joints_uvd: jax.Array, box_px: jax.Array, center_depth_mm: jax.Array, track: TrackSpec
-) -> jax.Array:
-    """Joints in the full frame -> the network's target (device twin of `crops.joints_to_crop`).
-
-    Args:
-      joints_uvd: (B, K, 3 or 2) px, px, mm.
-      box_px: (B, 4) clipped, unrounded boxes, px.
-      center_depth_mm: (B,) mm.
-      track: crop size, mu and theta.
-
-    Returns:
-      (B, K, 3 or 2): px, px of the crop, depth in network units.
-    """
-    box = jnp.asarray(box_px, jnp.float32)[:, None, :]
-    joints = jnp.asarray(joints_uvd, jnp.float32)
-    extent = jnp.maximum(box[..., 2:] - box[..., :2], 1.0)
-    uv = (joints[..., :2] - box[..., :2]) * track.crop_size / extent
-    depth = joints[..., 2:]
-    if track.depth_reference == "center":
-        depth = depth - jnp.asarray(center_depth_mm, jnp.float32)[:, None, None]
-    return jnp.concatenate([uv, depth * track.joint_depth_scale], axis=-1)
-
-
 def augment(
-    canvas: jax.Array,
-    box_px: jax.Array,
-    window_px: jax.Array,
-    center_depth_mm: jax.Array,
-    joints_uvd: jax.Array,
-    draws: Draws,
-    track: TrackSpec,
-    border: Border = "canvas",
+    batch: Batch, draws: Draws, track: TrackSpec, border: Border = "canvas"
 ) -> tuple[jax.Array, jax.Array]:
     """Applies draws to a batch: images and targets for training.
 
     Args:
-      canvas: (B, S + 2m, S + 2m) uint16, storage units, 0 = no reading.
-      box_px: (B, 4) the clipped box each canvas was cut from, px.
-      window_px: (B, 4) the box before clipping, px, to which the jitter is applied.
-      center_depth_mm: (B,) mm.
-      joints_uvd: (B, K, 3 or 2) px, px, mm, full frame.
+      batch: B examples (`a2j_jax.data.crops`); its jitter is applied to `window_px`, the box before clipping.
       draws: from `draw`.
       track: sizes and constants.
       border: values beyond the jittered crop, for rotation and scaling. "crop": 0.0 in normalized units, as the
@@ -309,30 +275,31 @@ def augment(
 
     Returns:
       images: (B, S, S, 1) float32, normalized.
-      joints: (B, K, 3 or 2) float32, crop px and network depth units.
+      joints: (B, K, 3 or 2) float32, px, px of the crop, depth in network units, as `crops.joints_to_crop`.
     """
-    box = jnp.asarray(box_px, jnp.float32)
-    jittered = jnp.asarray(window_px, jnp.float32) + draws.box_jitter_px
+    box, window, theta, joints = (
+        jnp.asarray(batch[name], jnp.float32)
+        for name in ("box_px", "window_px", "center_uvd", "joints_uvd")
+    )
+    theta = theta[:, 2]
     last = jnp.array([track.frame_size[0] - 1, track.frame_size[1] - 1] * 2, jnp.float32)
-    jittered = jnp.clip(jittered, 0.0, last)
+    jittered = jnp.clip(window + draws.box_jitter_px, 0.0, last)
     # One ring of background surrounds the crop; coordinates beyond it are clipped onto it.
     reach = 1 + (track.margin if border == "canvas" else 0)
-    crops = for_each_example(
-        partial(_jittered_crop, track=track, border=border, reach=reach),
-        canvas,
-        box,
-        jittered,
-        jnp.asarray(center_depth_mm, jnp.float32),
-        draws.scale,
-    )
+    jittered_crop = partial(_jittered_crop, track=track, border=border, reach=reach)
+    crops = for_each_example(jittered_crop, batch["canvas"], box, jittered, theta, draws.scale)
     x, y = jax.vmap(partial(source_coordinates, track.crop_size))(draws.rotation_deg, draws.scale)
     images = jax.vmap(bilinear)(crops, x + reach, y + reach)
-    joints = targets(joints_uvd, jittered, center_depth_mm, track)
-    uv = _rotate_and_scale(joints[..., :2], draws.rotation_deg, draws.scale, track.crop_size)
+
+    origin = jittered[:, None, :2]
+    extent = jnp.maximum(jittered[:, None, 2:] - origin, 1.0)
+    uv = (joints[..., :2] - origin) * track.crop_size / extent
+    uv = _rotate_and_scale(uv, draws.rotation_deg, draws.scale, track.crop_size)
     depth = joints[..., 2:]
     if track.depth_reference == "center":
-        depth = depth * draws.scale[:, None, None]
-    return (images + draws.noise)[..., None], jnp.concatenate([uv, depth], axis=-1)
+        depth = (depth - theta[:, None, None]) * draws.scale[:, None, None]
+    targets = jnp.concatenate([uv, depth * track.joint_depth_scale], axis=-1)
+    return (images + draws.noise)[..., None], targets
 
 
 def _rotate_and_scale(

@@ -53,16 +53,7 @@ class Experiment:
             draws = augment.draw(keys, self.track)
         else:
             draws = augment.no_draws(len(keys), self.track)
-        return augment.augment(
-            batch["canvas"],
-            batch["box_px"],
-            batch["window_px"],
-            batch["center_uvd"][:, 2],
-            batch["joints_uvd"],
-            draws,
-            self.track,
-            border=settings.border,
-        )
+        return augment.augment(batch, draws, self.track, settings.border)
 
     def objective(
         self,

@@ -35,7 +35,7 @@ def official_augmentation(parity):
         name: np.stack(values)
         for name, values in zip(Crop._fields, zip(*cuts, strict=True), strict=True)
     }
-    inputs |= {"center_depth_mm": data["centers_uvd"][:, 2], "joints_uvd": data["joints_uvd"]}
+    inputs |= {"center_uvd": data["centers_uvd"], "joints_uvd": data["joints_uvd"]}
     draws = augmented["draws"].astype(np.float32)
     draws = augment.no_draws(4, track)._replace(
         box_jitter_px=draws[:, :4], rotation_deg=draws[:, 4], scale=draws[:, 5] + 0.5
@@ -70,7 +70,7 @@ def held_by_the_canvas(inputs, draws, i):
 
 def test_fixed_draws_give_the_official_crop(official_augmentation):
     inputs, draws, images, labels = official_augmentation
-    ours, joints = augment.augment(**inputs, draws=draws, track=get_track("nyu"), border="crop")
+    ours, joints = augment.augment(inputs, draws=draws, track=get_track("nyu"), border="crop")
     np.testing.assert_allclose(joints, labels, rtol=0, atol=1e-3)  # px and mm
     error = np.abs(np.asarray(ours)[..., 0] - images)
     close = (error < 0.05).mean(axis=(1, 2))
@@ -87,21 +87,21 @@ def test_fixed_draws_give_the_official_crop(official_augmentation):
 
 def test_without_draws_it_is_the_evaluation_image(official_augmentation):
     inputs, _, _, _ = official_augmentation
-    track, theta = get_track("nyu"), inputs["center_depth_mm"]
+    track, theta = get_track("nyu"), inputs["center_uvd"][:, 2]
     expected = augment.evaluation_images(inputs["canvas"], theta, track)
     official = crops.joints_to_crop(inputs["joints_uvd"], inputs["box_px"], theta, track)
     none = augment.no_draws(4, track)
     for border in ("crop", "canvas"):
-        images, joints = augment.augment(**inputs, draws=none, track=track, border=border)
+        images, joints = augment.augment(inputs, draws=none, track=track, border=border)
         np.testing.assert_allclose(images, expected, rtol=0, atol=1e-5)
         np.testing.assert_allclose(joints, official, rtol=0, atol=1e-3)
 
 
 def test_loop_and_vmap_give_the_same_crop(official_augmentation):
     inputs, draws, _, _ = official_augmentation
-    looped, _ = augment.augment(**inputs, draws=draws, track=get_track("nyu"))
+    looped, _ = augment.augment(inputs, draws=draws, track=get_track("nyu"))
     with lowering_for("gpu"):
-        mapped, _ = augment.augment(**inputs, draws=draws, track=get_track("nyu"))
+        mapped, _ = augment.augment(inputs, draws=draws, track=get_track("nyu"))
     np.testing.assert_allclose(looped, mapped, rtol=0, atol=1e-5)
 
 
@@ -119,8 +119,8 @@ def ramp_batch(track, corner=(200, 120)):
     joints[0, :, 1] = np.linspace(corner[1] + size - 15, corner[1] + 30, track.num_joints)
     joints[0, :, 2] = 400 + joints[0, :, 0] + joints[0, :, 1]
     inputs = {name: values[None] for name, values in crop._asdict().items()}
-    theta = np.array([center_depth], np.float32)
-    return {**inputs, "center_depth_mm": theta, "joints_uvd": joints}
+    center = np.array([[0, 0, center_depth]], np.float32)
+    return {**inputs, "center_uvd": center, "joints_uvd": joints}
 
 
 @pytest.mark.parametrize(("rotation", "scale"), [(0, 1.0), (37, 0.9), (-120, 1.4), (179, 0.8)])
@@ -134,7 +134,7 @@ def test_the_mapping_is_exact_on_a_ramp(rotation, scale, shift):
         rotation_deg=jnp.array([rotation], jnp.float32),
         scale=jnp.array([scale], jnp.float32),
     )
-    images, joints = augment.augment(**inputs, draws=draws, track=track)
+    images, joints = augment.augment(inputs, draws=draws, track=track)
     image, joints = np.asarray(images)[0, ..., 0], np.asarray(joints)[0]
 
     # Every pixel shows the depth of the place it claims to show.
@@ -142,7 +142,7 @@ def test_the_mapping_is_exact_on_a_ramp(rotation, scale, shift):
     x, y = augment.source_coordinates(size, draws.rotation_deg[0], draws.scale[0])
     u = inputs["window_px"][0, 0] + shift[0] + x
     v = inputs["window_px"][0, 1] + shift[1] + y
-    expected = (400 + u + v - inputs["center_depth_mm"][0]) * scale
+    expected = (400 + u + v - inputs["center_uvd"][0, 2]) * scale
     margin = track.margin - max(abs(shift[0]), abs(shift[1])) - 1
     known = (np.minimum(x, y) >= -margin) & (np.maximum(x, y) <= size - 1 + margin)
     assert known.mean() > 0.5
@@ -162,8 +162,8 @@ def test_borders():
     track = with_crop_size(get_track("nyu"), 96)
     inputs = ramp_batch(track)
     draws = augment.no_draws(1, track)._replace(scale=jnp.array([0.5]))
-    official, _ = augment.augment(**inputs, draws=draws, track=track, border="crop")
-    ours, _ = augment.augment(**inputs, draws=draws, track=track, border="canvas")
+    official, _ = augment.augment(inputs, draws=draws, track=track, border="crop")
+    ours, _ = augment.augment(inputs, draws=draws, track=track, border="canvas")
     official, ours = np.asarray(official)[0, ..., 0], np.asarray(ours)[0, ..., 0]
     # At half the size the crop fills the middle 48 px, and the margin of 12 another 6 on each side.
     assert np.all(official[:, :23] == 0.0)
@@ -178,8 +178,9 @@ def applied(track, box, joint, draws):
     frame = np.full((height, width), round(2000 / track.storage_unit_mm), np.uint16)
     crop = crops.cut(frame, track, box_px=box)
     joints = np.full((1, track.num_joints, track.joint_dims), joint, np.float32)
-    where = crop.box_px[None], crop.window_px[None], np.zeros(1)
-    return augment.augment(crop.canvas[None], *where, joints, draws, track)
+    inputs = {name: values[None] for name, values in crop._asdict().items()}
+    batch = {**inputs, "center_uvd": np.zeros((1, 3)), "joints_uvd": joints}
+    return augment.augment(batch, draws, track)
 
 
 def test_scale_leaves_absolute_depth_alone():
