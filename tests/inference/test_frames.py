@@ -221,7 +221,7 @@ def test_the_real_frame(reference: Path) -> None:
         np.loadtxt(folder / name).reshape(1, 14, 3)
         for name in ("gt_uvd_14joints_frame1.txt", "a2j_prediction_uvd_frame1.txt")
     )
-    assert depth.shape == (480, 640)
+    assert (depth.shape, depth.min(), depth.max()) == ((480, 640), 731, 2001)
     assert score_predictions(authors, labels, NYU).mean_error == pytest.approx(4.31, abs=5e-3)
     # Every label lies on or a little behind the surface the sensor saw, as the frame's notes say.
     u, v = np.round(labels[0, :, :2]).astype(int).T

@@ -16,7 +16,7 @@ from a2j_jax.data import augment, crops
 from a2j_jax.errors import UserError
 from a2j_jax.inference.frames import read_frame
 from a2j_jax.inference.locate import depth_in_box, doubtful, hand_center
-from a2j_jax.inference.predictor import Predictor
+from a2j_jax.inference.predictor import Predictor, frame_from_array
 from a2j_jax.models.a2j import A2J
 from a2j_jax.models.anchors import aggregate, anchor_grid, confidence
 from a2j_jax.runs.checkpoints import save_variables
@@ -174,6 +174,11 @@ def test_what_is_hardly_a_hand_or_person_is_said_once(
     else:
         assert all(re.search(said, str(warning)) for warning in warnings)
         assert logged == f"warning: frame 0: {warnings[0]}\n"
+
+
+def test_unreadable_values_are_no_reading() -> None:
+    array = np.array([[np.nan, np.inf, -5.0, 1e300, 700.0]])
+    np.testing.assert_array_equal(frame_from_array(array), [[0, 0, 0, 0, 700]])
 
 
 @pytest.mark.parametrize("folder", ["nyu_test_frame1", "sr305_hands"])
