@@ -125,7 +125,9 @@ def run(arguments: argparse.Namespace) -> int:
         text = "\n".join([facts_as_list, *map(markdown, tables)])
         logger.info(f"wrote {write_markdown(arguments.out, text)}")
     if arguments.json:
-        print(json.dumps(speed.to_json(found, facts, track), indent=2, allow_nan=False))
+        about = {"track": track.name, "crop_size": track.crop_size}
+        contents = {**facts, **about, **found, "published": speed.paper_speed(track)}
+        print(json.dumps(contents, indent=2, allow_nan=False))
         return 0
     console = Console()
     for line in header:

@@ -10,7 +10,7 @@ import math
 import re
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -29,7 +29,7 @@ from a2j_jax.models.a2j import init_variables
 from a2j_jax.runs import sharding
 from a2j_jax.runs.experiment import resolve
 from a2j_jax.runs.sharding import TrainState
-from a2j_jax.tools.tpu import GIB, Chip, Target
+from a2j_jax.tools.tpu import GIB, Target
 from a2j_jax.tracks import PUBLISHED_FRAMES, TrackSpec
 from a2j_jax.training.optim import adam_with_l2, freeze
 from a2j_jax.training.step import experiment_step
@@ -66,38 +66,6 @@ class _Array(NamedTuple):
     on_chip: bool
 
 
-class _Instruction(NamedTuple):
-    name: str
-    results: list[_Array]
-    opcode: str
-    operands: list[str]
-    turns: int  # how often a step runs it
-    in_kernel: bool  # part of a fusion or another computation that runs as one kernel
-
-
-def _instructions(hlo: str, turns: int) -> Iterator[_Instruction]:
-    bodies = set(_BODY.findall(hlo))
-    is_entry, name = False, ""
-    for line in hlo.splitlines():
-        if header := _COMPUTATION.match(line):
-            is_entry, name = header["entry"] is not None, header["name"]
-        elif found := _INSTRUCTION.match(line):
-            yield _Instruction(
-                found["name"],
-                [_array(*texts) for texts in _ARRAY.findall(found["shape"])],
-                found["opcode"],
-                _OPERAND.findall(found["rest"].split("), ")[0]),
-                turns if name in bodies else 1,
-                not is_entry and name not in bodies,
-            )
-
-
-def _array(dtype: str, sides: str, layout: str) -> _Array:
-    bits = 8 if dtype == "pred" else int(re.sub(r"\D", "", dtype))
-    elements = math.prod(int(side) for side in sides.split(",")) if sides else 1
-    return _Array(elements * bits // 8, "S(" in layout)
-
-
 @dataclass(frozen=True)
 class Collective:
     """Exchanges of one kind in a step: how many, and bytes of their results on one device."""
@@ -111,22 +79,8 @@ class Collective:
         return self.bytes * _SENT[self.kind](devices)
 
 
-def collectives_of(hlo: str, turns: int = 1) -> tuple[Collective, ...]:
-    """Exchanges between devices in a compiled program, the largest kind first; loops run `turns` times."""
-    sizes_by_kind: dict[str, list[int]] = defaultdict(list)
-    for one in _instructions(hlo, turns):
-        kind = one.opcode.removesuffix("-start")
-        if kind in _SENT:
-            sizes = [array.bytes for array in one.results]
-            paired = one.opcode != kind and kind in ("all-gather", "collective-permute")
-            # The results of these starts are (operand, result, ...).
-            sizes_by_kind[kind] += [sizes[1] if paired else sum(sizes)] * one.turns
-    found = [Collective(kind, len(sizes), sum(sizes)) for kind, sizes in sizes_by_kind.items()]
-    return tuple(sorted(found, key=lambda one: -one.bytes))
-
-
-def memory_traffic(hlo: str, turns: int = 1) -> int:
-    """Bytes that a step reads from and writes to the device's memory.
+def read_program(hlo: str, turns: int = 1) -> tuple[int, tuple[Collective, ...]]:
+    """Bytes that a step reads from and writes to the device's memory, and its exchanges, the largest kind first.
 
     Every kernel reads its operands once and writes its results once; memory on the chip is free, and so is
     the padding of layouts. XLA's own "bytes accessed" counts both kinds of memory, and reads that a kernel repeats.
@@ -135,22 +89,50 @@ def memory_traffic(hlo: str, turns: int = 1) -> int:
       hlo: text of a compiled program.
       turns: how often the body of a loop runs; the text does not always say.
     """
+    bodies = set(_BODY.findall(hlo))
     arrays: dict[str, list[_Array]] = {}
-    total = 0
-    for one in _instructions(hlo, turns):
-        if one.in_kernel:
-            continue
-        arrays[one.name] = one.results
-        if one.opcode in _FREE or one.opcode.endswith("-done"):
-            continue
-        touched = list(one.results)
-        if one.opcode == "slice-start":  # ((source), slice, ...): only the slice is read
-            source, part, *_ = one.results
-            touched = [_Array(part.bytes, source.on_chip), part]
-        elif not one.opcode.endswith("-start"):  # whose results name its operands
-            touched += [array for operand in one.operands for array in arrays.get(operand, [])]
-        total += one.turns * sum(array.bytes for array in touched if not array.on_chip)
-    return total
+    exchanged: dict[str, list[int]] = defaultdict(list)
+    traffic, runs, is_kernel = 0, 1, False
+    for line in hlo.splitlines():
+        if header := _COMPUTATION.match(line):
+            in_loop = header["name"] in bodies
+            runs = turns if in_loop else 1
+            # A fusion, or another computation that runs as one kernel.
+            is_kernel = not (header["entry"] or in_loop)
+        elif found := _INSTRUCTION.match(line):
+            opcode, kind = found["opcode"], found["opcode"].removesuffix("-start")
+            results = [_array(*texts) for texts in _ARRAY.findall(found["shape"])]
+            if kind in _SENT:
+                sizes = [array.bytes for array in results]
+                paired = opcode != kind and kind in ("all-gather", "collective-permute")
+                # The results of these starts are (operand, result, ...).
+                exchanged[kind] += [sizes[1] if paired else sum(sizes)] * runs
+            if not is_kernel:
+                arrays[found["name"]] = results
+                names = _OPERAND.findall(found["rest"].split("), ")[0])
+                operands = [array for name in names for array in arrays.get(name, [])]
+                touched = _touched(opcode, operands, results)
+                traffic += runs * sum(array.bytes for array in touched if not array.on_chip)
+    totals = [Collective(kind, len(sizes), sum(sizes)) for kind, sizes in exchanged.items()]
+    return traffic, tuple(sorted(totals, key=lambda one: -one.bytes))
+
+
+def _touched(opcode: str, operands: list[_Array], results: list[_Array]) -> list[_Array]:
+    """The arrays that an instruction reads or writes."""
+    if opcode in _FREE or opcode.endswith("-done"):
+        return []
+    if opcode == "slice-start":  # ((source), slice, ...): only the slice is read
+        source, part, *_ = results
+        return [_Array(part.bytes, source.on_chip), part]
+    return (
+        results if opcode.endswith("-start") else results + operands
+    )  # starts name their operands
+
+
+def _array(dtype: str, sides: str, layout: str) -> _Array:
+    bits = 8 if dtype == "pred" else int(re.sub(r"\D", "", dtype))
+    elements = math.prod(int(side) for side in sides.split(",")) if sides else 1
+    return _Array(elements * bits // 8, "S(" in layout)
 
 
 @dataclass(frozen=True)
@@ -163,7 +145,7 @@ class Usage:
       peak: bytes that must be free for a step.
       flops: floating-point operations, by XLA's count.
       bytes_accessed: bytes that kernels read and write, by XLA's count, on-chip memory included.
-      memory_traffic: bytes between the chip and its memory, see `memory_traffic`.
+      memory_traffic: bytes between the chip and its memory, see `read_program`.
       collectives: exchanges with other devices.
     """
 
@@ -247,7 +229,8 @@ def abstract_batch(track: TrackSpec, batch_size: int) -> dict[str, jax.ShapeDtyp
 
 def _usage(compiled: Any, turns: int) -> Usage:
     """Reads a `jax.stages.Compiled`. XLA counts the body of a loop once: its counts are multiplied by the `turns`."""
-    memory, cost, text = compiled.memory_analysis(), compiled.cost_analysis(), compiled.as_text()
+    memory, cost = compiled.memory_analysis(), compiled.cost_analysis()
+    traffic, collectives = read_program(compiled.as_text(), turns)
     sizes = {
         "arguments": memory.argument_size_in_bytes,
         "outputs": memory.output_size_in_bytes,
@@ -261,8 +244,8 @@ def _usage(compiled: Any, turns: int) -> Usage:
         peak=sum(sizes.values()) - aliased,
         flops=turns * cost["flops"],
         bytes_accessed=turns * cost["bytes accessed"],
-        memory_traffic=memory_traffic(text, turns),
-        collectives=collectives_of(text, turns),
+        memory_traffic=traffic,
+        collectives=collectives,
     )
 
 
@@ -287,20 +270,16 @@ class Bound:
     binds: str
 
 
-def bound(usage: Usage, chip: Chip, devices: int, links: int) -> Bound:
-    """The roofline bound of a step.
-
-    Args:
-      usage: of one device.
-      chip: its figures.
-      devices: chips that take part.
-      links: ports of a chip that lead to the others.
-    """
-    sent = sum(one.sent(devices) for one in usage.collectives)
+def bound(usage: Usage, target: Target) -> Bound | None:
+    """The roofline bound of a step that takes so much of each device; None: the chip's figures are not known."""
+    chip = target.chip
+    if chip is None:
+        return None
+    sent = sum(one.sent(len(target.devices)) for one in usage.collectives)
     terms = {
         "compute": usage.flops / chip.flops,
         "memory": usage.memory_traffic / chip.memory_bandwidth,
-        "interconnect": sent / (links * chip.port_bandwidth) if sent else 0.0,
+        "interconnect": sent / (target.links * chip.port_bandwidth) if sent else 0.0,
     }
     binds = max(terms, key=lambda name: terms[name])
     return Bound(**terms, seconds=terms[binds], binds=binds)
@@ -340,17 +319,19 @@ def make_plan(
     found: Usage | Refusal, batch_size: int, target: Target, steps: int | None = None
 ) -> Plan:
     """The plan of a batch size, from what compiling its step found."""
-    plan = Plan(batch_size, len(target.devices), target.memory, steps=steps)
+    memory = target.memory
+    make = partial(Plan, batch_size, len(target.devices), memory, steps=steps)
     if isinstance(found, Refusal):
-        return dataclasses.replace(plan, refusal=found, needed=found.needed, fits=False)
-    fits = None if target.memory is None else found.peak <= target.memory
-    plan = dataclasses.replace(plan, usage=found, needed=found.peak, fits=fits)
-    if target.chip is None:
-        return plan
-    limit = bound(found, target.chip, plan.devices, target.links)
-    hours = None if steps is None else steps * limit.seconds / 3600
-    speed = batch_size / limit.seconds
-    return dataclasses.replace(plan, bound=limit, images_per_second=speed, hours=hours)
+        return make(refusal=found, needed=found.needed, fits=False)
+    limit = bound(found, target)
+    return make(
+        usage=found,
+        bound=limit,
+        needed=found.peak,
+        fits=None if memory is None else found.peak <= memory,
+        images_per_second=batch_size / limit.seconds if limit else None,
+        hours=steps * limit.seconds / 3600 if limit and steps else None,
+    )
 
 
 def plan_batches(config: Config, target: Target, sizes: Sequence[int]) -> list[Plan]:
@@ -439,31 +420,35 @@ def plan_largest(make: Callable[[int], Plan], start: int, unit: int, most: int) 
 def plan_table(title: str, plans: Sequence[Plan]) -> Table:
     """All numbers of some plans of one config and target, a column each."""
     kinds = sorted({one.kind for plan in plans if plan.usage for one in plan.usage.collectives})
-    rows: list[tuple[str, Callable[[Any], str]]] = [
-        ("batch, per chip", lambda p: f"{p.batch_size // p.devices:,}"),
-        ("arguments", lambda p: _mib(p.usage and p.usage.arguments)),
-        ("temporaries", lambda p: _mib(p.usage and p.usage.temporaries)),
-        ("other outputs", lambda p: _mib(p.usage and p.usage.outputs - p.usage.aliased)),
-        ("program", lambda p: _mib(p.usage and p.usage.program)),
-        ("peak memory", lambda p: _mib(p.needed)),
-        ("of", lambda p: _mib(p.memory)),
-        ("", verdict),
-        ("FLOPs", lambda p: scaled(p.usage and p.usage.flops)),
-        ("bytes accessed", lambda p: scaled(p.usage and p.usage.bytes_accessed, "B")),
-        ("of them in memory", lambda p: scaled(p.usage and p.usage.memory_traffic, "B")),
-        *((kind, partial(_exchanged, kind=kind)) for kind in kinds),
-        ("compute ≥", lambda p: _ms(p.bound and p.bound.compute)),
-        ("memory ≥", lambda p: _ms(p.bound and p.bound.memory)),
-        ("interconnect ≥", lambda p: _ms(p.bound and p.bound.interconnect)),
-        ("step ≥", lambda p: f"{_ms(p.bound.seconds)} ({p.bound.binds})" if p.bound else ABSENT),
-        ("images/s ≤", lambda p: _text(p.images_per_second, ",.0f")),
-        ("steps", lambda p: _text(p.steps, ",")),
-        ("hours ≥", lambda p: _text(p.hours, ".2g")),
+    # Label, the part of a plan that it is read from (empty: all of it), its text.
+    rows: list[tuple[str, str, Callable[[Any], str]]] = [
+        ("batch, per chip", "", lambda p: f"{p.batch_size // p.devices:,}"),
+        ("arguments", "usage", lambda u: _mib(u.arguments)),
+        ("temporaries", "usage", lambda u: _mib(u.temporaries)),
+        ("other outputs", "usage", lambda u: _mib(u.outputs - u.aliased)),
+        ("program", "usage", lambda u: _mib(u.program)),
+        ("peak memory", "needed", _mib),
+        ("of", "memory", _mib),
+        ("", "", verdict),
+        ("FLOPs", "usage", lambda u: scaled(u.flops)),
+        ("bytes accessed", "usage", lambda u: scaled(u.bytes_accessed, "B")),
+        ("of them in memory", "usage", lambda u: scaled(u.memory_traffic, "B")),
+        *((kind, "usage", partial(_exchanged, kind)) for kind in kinds),
+        ("compute ≥", "bound", lambda b: _ms(b.compute)),
+        ("memory ≥", "bound", lambda b: _ms(b.memory)),
+        ("interconnect ≥", "bound", lambda b: _ms(b.interconnect)),
+        ("step ≥", "bound", lambda b: f"{_ms(b.seconds)} ({b.binds})"),
+        ("images/s ≤", "images_per_second", "{:,.0f}".format),
+        ("steps", "steps", "{:,}".format),
+        ("hours ≥", "hours", "{:.2g}".format),
     ]
-    strong = frozenset(place for place, (label, _) in enumerate(rows) if label in ("", "step ≥"))
+    cells = []
+    for label, part, text in rows:
+        found = [getattr(plan, part) if part else plan for plan in plans]
+        cells.append((label, *(ABSENT if one is None else text(one) for one in found)))
+    strong = frozenset(place for place, (label, *_) in enumerate(rows) if label in ("", "step ≥"))
     columns = ("per chip and step", *(f"batch {plan.batch_size:,}" for plan in plans))
-    cells = tuple((label, *map(value, plans)) for label, value in rows)
-    return Table(title, columns, cells, strong, _notes(plans))
+    return Table(title, columns, tuple(cells), strong, _notes(plans))
 
 
 def verdict(plan: Plan) -> str:
@@ -490,10 +475,8 @@ def _notes(plans: Sequence[Plan]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def scaled(value: float | None, unit: str = "") -> str:
+def scaled(value: float, unit: str = "") -> str:
     """A large number with three digits and a decimal prefix, e.g. "2.17 T"."""
-    if value is None:
-        return ABSENT
     for prefix in ("", "k", "M", "G", "T"):
         if abs(value) < 1000 or prefix == "T":
             break
@@ -501,18 +484,14 @@ def scaled(value: float | None, unit: str = "") -> str:
     return f"{value:.3g} {prefix}{unit}".strip()
 
 
-def _exchanged(plan: Plan, kind: str) -> str:
-    found = [one for one in plan.usage.collectives if one.kind == kind] if plan.usage else []
-    return f"{found[0].count} ×, {scaled(found[0].bytes, 'B')}" if found else ABSENT
+def _exchanged(kind: str, usage: Usage) -> str:
+    of_kind = {one.kind: f"{one.count} ×, {scaled(one.bytes, 'B')}" for one in usage.collectives}
+    return of_kind.get(kind, ABSENT)
 
 
-def _mib(value: int | None) -> str:
-    return ABSENT if value is None else f"{value / 2**20:,.0f} MiB"
+def _mib(value: int) -> str:
+    return f"{value / 2**20:,.0f} MiB"
 
 
-def _ms(seconds: float | None) -> str:
-    return ABSENT if seconds is None else f"{1000 * seconds:.2f} ms"
-
-
-def _text(value: float | None, digits: str) -> str:
-    return ABSENT if value is None else format(value, digits)
+def _ms(seconds: float) -> str:
+    return f"{1000 * seconds:.2f} ms"

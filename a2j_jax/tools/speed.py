@@ -25,11 +25,12 @@ from a2j_jax import __version__, geometry
 from a2j_jax.data import augment, crops
 from a2j_jax.errors import UserError
 from a2j_jax.evaluation.tables import Table, cell, published_speed, row_values
-from a2j_jax.geometry import Float64
+from a2j_jax.geometry import Camera, Float64
 from a2j_jax.inference.frames import read_frame
 from a2j_jax.log import logger, progress
 from a2j_jax.models.a2j import A2J, PoseNetwork, variable_shapes
 from a2j_jax.models.anchors import Estimate, decode, jit_with_decoding
+from a2j_jax.models.resnet import ARCHITECTURES
 from a2j_jax.synthetic.body_scene import XTION, BodyView
 from a2j_jax.synthetic.hand_scene import HandView, SceneSpec
 from a2j_jax.synthetic.scene import KINECT, synthetic_frame
@@ -37,47 +38,27 @@ from a2j_jax.tracks import TRACKS, TrackSpec
 
 Key = TypeVar("Key", bound=Hashable)
 Images = NDArray[np.float32]
-Milliseconds = tuple[float, ...]  # per frame, a number per round
+Milliseconds = NDArray[np.float64]  # one number per round
 Forward = Callable[[Images], Any]
 OfficialOf = Callable[[Any, Any, int], Forward]
 WARM_UP_ROUNDS = 1  # the first call of anything is slower, and medians forgive the second
 FRAMES_ON_DISK = 4  # files are read in turn: reading times differ between them
-# Row of Table 8 by paradigm; A2J on ResNet-50 is a row of Table 10 as well.
-_PARADIGMS = {"regression": "global_regression", "heat_maps": "heat_maps"}
+# Networks that the paper timed: table and row.
+_PAPER_ROWS = {
+    "regression resnet50": ("table8", "global_regression"),
+    "heat_maps resnet50": ("table8", "heat_maps"),
+    **{f"a2j {backbone}": ("table10", backbone) for backbone in ARCHITECTURES},
+}
 
 
-class Call(NamedTuple):
-    """A call to time.
-
-    Attributes:
-      run: must not return before its work is done: JAX returns at once and computes later.
-      frames: that one call handles.
-    """
-
-    run: Callable[[], Any]
-    frames: int = 1
-
-
-class Spread(NamedTuple):
-    """Median and quartiles."""
-
-    median: float
-    lower: float
-    upper: float
-
-
-def spread(values: Sequence[float]) -> Spread:
+def spread(values: Milliseconds) -> dict[str, float]:
     """Median and quartiles of some numbers."""
-    return Spread(*(float(x) for x in np.percentile(values, (50, 25, 75))))
-
-
-def ratio(one: Milliseconds, other: Milliseconds) -> Spread:
-    """How many times as long `one` took as `other`, round by round: a machine that drifts slows both."""
-    return spread([a / b for a, b in zip(one, other, strict=True)])
+    found = np.percentile(values, (50, 25, 75)).tolist()
+    return dict(zip(("median", "lower", "upper"), found, strict=True))
 
 
 def take_turns(
-    calls: Mapping[Key, Call],
+    calls: Mapping[Key, Callable[[], Any]],
     rounds: int,
     *,
     advance: Callable[[int], Any] | None = None,
@@ -89,26 +70,24 @@ def take_turns(
     gives no call the same predecessor each time.
 
     Args:
-      calls: name -> call.
+      calls: name -> call. It must not return before its work is done: JAX returns at once and computes later.
       rounds: that are timed, after `WARM_UP_ROUNDS` that are not.
       advance: called with 1 after every call, those of the warm-up too, for a progress bar.
       clock: seconds.
 
     Returns:
-      Name -> milliseconds per frame.
+      Name -> milliseconds of each round.
     """
     found: dict[Key, list[float]] = {key: [] for key in calls}
     for number in range(-WARM_UP_ROUNDS, rounds):
         order = list(calls)
         for key in reversed(order) if number % 2 else order:
             started = clock()
-            calls[key].run()
-            elapsed = clock() - started
-            if number >= 0:
-                found[key].append(1e3 * elapsed / calls[key].frames)
+            calls[key]()
+            found[key].append(1e3 * (clock() - started))
             if advance is not None:
                 advance(1)
-    return {key: tuple(values) for key, values in found.items()}
+    return {key: np.array(values[WARM_UP_ROUNDS:]) for key, values in found.items()}
 
 
 class FrameFile(NamedTuple):
@@ -154,15 +133,12 @@ def write_frames(folder: Path, track: TrackSpec, count: int) -> list[FrameFile]:
     return files
 
 
-def body_camera(frame_size: tuple[int, int]) -> geometry.Camera:
+def body_camera(frame_size: tuple[int, int]) -> Camera:
     """ITOP's camera at another resolution, for tracks without a camera, whose joints are in pixels only."""
     known = TRACKS["itop_front"]
     assert known.camera is not None
-    x, y = (new / old for new, old in zip(frame_size, known.frame_size, strict=True))
-    camera = known.camera
-    return dataclasses.replace(
-        camera, fx=camera.fx * x, fy=camera.fy * y, u0=camera.u0 * x, v0=camera.v0 * y
-    )
+    scale = np.divide(frame_size, known.frame_size)
+    return Camera.from_array(known.camera.as_array() * [*scale, *scale])
 
 
 def read_and_warp_of(track: TrackSpec) -> Callable[[FrameFile], Images]:
@@ -225,13 +201,9 @@ def frames_per_second(forward: Forward, crop_size: int, rounds: int) -> dict[str
     """
     shape = 1, crop_size, crop_size, 1
     images = np.random.default_rng(0).standard_normal(shape, np.float32)
-    found = spread(take_turns({"": Call(partial(forward, images))}, rounds)[""])
-    return {
-        "frames_per_second": 1e3 / found.median,
-        "milliseconds": found.median,
-        "lower": found.lower,
-        "upper": found.upper,
-    }
+    found = spread(take_turns({"": partial(forward, images)}, rounds)[""])
+    median = found.pop("median")
+    return {"frames_per_second": 1e3 / median, "milliseconds": median, **found}
 
 
 def flops_per_frame(model: PoseNetwork, track: TrackSpec) -> float:
@@ -267,10 +239,8 @@ def random_variables(model: PoseNetwork, track: TrackSpec) -> Any:
     def draw(path: Any, leaf: Any) -> NDArray[np.float32]:
         if path[-1].key in ("scale", "var"):
             return np.ones(leaf.shape, np.float32)
-        fan_in = np.prod(leaf.shape[:-1])
-        return rng.standard_normal(leaf.shape, np.float32) / np.sqrt(
-            max(fan_in, 1), dtype=np.float32
-        )
+        scale = np.sqrt(max(np.prod(leaf.shape[:-1]), 1), dtype=np.float32)
+        return rng.standard_normal(leaf.shape, np.float32) / scale
 
     return jax.tree_util.tree_map_with_path(draw, variable_shapes(model, track.crop_size))
 
@@ -290,40 +260,6 @@ class Network:
         return isinstance(model, A2J) and model.proposals and not model.one_branch
 
 
-@dataclass(frozen=True)
-class Row:
-    """Times of a network at a batch size.
-
-    Attributes:
-      network: its name.
-      parameters: trainable numbers.
-      flops: floating-point operations per frame.
-      batch_size: frames that go through the network at once.
-      forward: the network and its decoding.
-      official: the official network in PyTorch, with the same weights, on the same crops; None: not timed.
-    """
-
-    network: str
-    parameters: int
-    flops: float
-    batch_size: int
-    forward: Milliseconds
-    official: Milliseconds | None
-
-
-@dataclass(frozen=True)
-class Measured:
-    """The times of one run, in which everything took turns.
-
-    Attributes:
-      read_and_warp: a frame on disk -> a normalized crop in host memory.
-      rows: the networks, each at every batch size.
-    """
-
-    read_and_warp: Milliseconds
-    rows: tuple[Row, ...]
-
-
 def measure(
     networks: Sequence[Network],
     track: TrackSpec,
@@ -331,7 +267,7 @@ def measure(
     rounds: int,
     files: Sequence[FrameFile],
     official_of: OfficialOf | None = None,
-) -> Measured:
+) -> dict[str, Any]:
     """Time both parts for some networks; logs its progress.
 
     Args:
@@ -341,10 +277,17 @@ def measure(
       rounds: of all calls.
       files: frames to read, at least one.
       official_of: as `torch_reference.official_forward_of`; None: no comparison.
+
+    Returns:
+      Times in ms per frame, with their quartiles: "read_and_warp_ms", from disk to a normalized crop in host memory,
+      and "networks", each at every batch size, see `times_of`.
     """
     read_and_warp = read_and_warp_of(track)
     crops_read = np.stack([read_and_warp(file) for file in files])
-    calls = {("read", 0, 1): Call(lambda: [read_and_warp(file) for file in files], len(files))}
+    # Part and network; frames of a call.
+    calls: dict[tuple[str, int], Callable[[], Any]] = {
+        ("read", len(files)): lambda: [read_and_warp(file) for file in files]
+    }
     for number, network in enumerate(networks):
         sizes = ", ".join(map(str, batch_sizes))
         logger.info(f"compiling {network.name}, batch {sizes} ({number + 1} of {len(networks)})")
@@ -354,19 +297,65 @@ def measure(
             official = official_of(model, variables, track.crop_size)
         for size in batch_sizes:
             images = np.resize(crops_read, (size, *crops_read.shape[1:]))
-            ours = forward_of(model, variables, track, size)
-            calls["ours", number, size] = Call(partial(ours, images), size)
+            calls[f"ours {number}", size] = partial(
+                forward_of(model, variables, track, size), images
+            )
             if official is not None:
-                calls["official", number, size] = Call(partial(official, images), size)
+                calls[f"official {number}", size] = partial(official, images)
     with progress("timing", (WARM_UP_ROUNDS + rounds) * len(calls), "calls") as advance:
         times = take_turns(calls, rounds, advance=advance)
+    per_frame = {(part, frames): ms / frames for (part, frames), ms in times.items()}
+    reading = spread(per_frame["read", len(files)])
     rows = []
     for number, network in enumerate(networks):
-        weights, flops = parameters(network.variables), flops_per_frame(network.model, track)
+        about = network.name, parameters(network.variables), flops_per_frame(network.model, track)
         for size in batch_sizes:
-            pair = times["ours", number, size], times.get(("official", number, size))
-            rows.append(Row(network.name, weights, flops, size, *pair))
-    return Measured(times["read", 0, 1], tuple(rows))
+            ours = per_frame[f"ours {number}", size]
+            official_ms = per_frame.get((f"official {number}", size))
+            rows.append(times_of(*about, size, reading["median"], ours, official_ms))
+    return {"read_and_warp_ms": reading, "networks": rows}
+
+
+def times_of(
+    network: str,
+    parameters: int,
+    flops: float,
+    batch_size: int,
+    reading_ms: float,
+    forward: Milliseconds,
+    official: Milliseconds | None,
+) -> dict[str, Any]:
+    """The times of a network at a batch size, JSON-ready.
+
+    Args:
+      network: its name.
+      parameters: trainable numbers.
+      flops: floating-point operations per frame.
+      batch_size: frames that go through the network at once.
+      reading_ms: the first part of a frame.
+      forward: ms per frame of the network and its decoding.
+      official: of the official network in PyTorch, with the same weights, on the same crops; None: not timed.
+    """
+    total = reading_ms + spread(forward)["median"]
+    compared = None
+    if official is not None:
+        compared = {
+            "forward_ms": spread(official),
+            "rounds_ms": official.tolist(),
+            # Round by round: a machine that drifts slows both.
+            "times_as_fast": spread(official / forward),
+        }
+    return {
+        "network": network,
+        "parameters": parameters,
+        "flops_per_frame": flops,
+        "batch_size": batch_size,
+        "forward_ms": spread(forward),
+        "rounds_ms": forward.tolist(),
+        "total_ms": total,
+        "frames_per_second": 1e3 / total,
+        "official": compared,
+    }
 
 
 def machine() -> dict[str, str]:
@@ -392,31 +381,32 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-def speed_table(found: Measured, title: str, track: TrackSpec) -> Table:
-    """Every network at every batch size, a row each: both parts, their sum, frames per second."""
-    reading = spread(found.read_and_warp)
+def speed_table(found: Mapping[str, Any], title: str, track: TrackSpec) -> Table:
+    """Every network at every batch size, a row each: both parts, their sum, frames per second.
+
+    Args:
+      found: by `measure`.
+      title: of the table.
+      track: of the frames; where the paper timed a network on it, its frames/s are the last column.
+    """
+    reading = found["read_and_warp_ms"]
+    paper = [_paper_fps(row, track) for row in found["networks"]]
     columns = ["network", "M weights", "GFLOP", "batch", "read, warp", "forward", "sum", "frames/s"]
-    rows = []
-    for row in found.rows:
-        forward = spread(row.forward)
-        total = reading.median + forward.median
-        rows.append(
-            [
-                row.network,
-                f"{row.parameters / 1e6:.1f}",
-                f"{row.flops / 1e9:.2f}",
-                str(row.batch_size),
-                _ms(reading.median),
-                _with_quartiles(forward),
-                _ms(total),
-                f"{1e3 / total:.1f}",
-            ]
+    rows = [
+        (
+            row["network"],
+            f"{row['parameters'] / 1e6:.1f}",
+            f"{row['flops_per_frame'] / 1e9:.2f}",
+            str(row["batch_size"]),
+            _ms(reading["median"]),
+            _with_quartiles(row["forward_ms"]),
+            _ms(row["total_ms"]),
+            f"{row['frames_per_second']:.1f}",
+            *([cell(fps, "g")] if any(paper) else []),
         )
-    paper = [_paper_speed(row, track) for row in found.rows]
-    if any(paper):
-        columns.append("paper")
-        for cells, value in zip(rows, paper, strict=True):
-            cells.append(cell(value, "g"))
+        for row, fps in zip(found["networks"], paper, strict=True)
+    ]
+    columns += ["paper"] if any(paper) else []
     notes = (
         "Milliseconds per frame: medians (and quartiles). Read, warp: from a PNG on disk (in the system's cache) to a "
         f"normalized crop, one frame after the other; {_with_quartiles(reading)}. Forward: from "
@@ -424,32 +414,27 @@ def speed_table(found: Measured, title: str, track: TrackSpec) -> Table:
         "XLA's count.",
         *paper_speed(track),
     )
-    return Table(title, tuple(columns), tuple(map(tuple, rows)), notes=notes)
+    return Table(title, tuple(columns), tuple(rows), notes=notes)
 
 
-def _paper_speed(row: Row, track: TrackSpec) -> float | None:
+def _paper_fps(row: Mapping[str, Any], track: TrackSpec) -> float | None:
     """The paper's frames per second of a network on a track, one frame at a time; None where it has none."""
-    paradigm, _, backbone = row.network.partition(" ")
-    if row.batch_size != 1:
+    where = _PAPER_ROWS.get(row["network"])
+    if where is None or row["batch_size"] != 1:
         return None
-    if paradigm == "a2j":
-        found = row_values("table10", backbone, track.name)
-    elif paradigm in _PARADIGMS and backbone == "resnet50":
-        found = row_values("table8", _PARADIGMS[paradigm], track.name)
-    else:
-        return None
-    return found.get("fps")
+    return row_values(*where, track.name).get("fps")
 
 
-def comparison_table(found: Measured) -> Table:
+def comparison_table(found: Mapping[str, Any]) -> Table:
     """Ours beside the official network in PyTorch, where that was timed."""
     rows = []
-    for row in found.rows:
-        if row.official is not None:
-            faster = ratio(row.official, row.forward)
-            times = [_with_quartiles(spread(one)) for one in (row.forward, row.official)]
-            speedup = f"{faster.median:.2f} ({faster.lower:.2f}–{faster.upper:.2f})"
-            rows.append((row.network, str(row.batch_size), *times, speedup))
+    for row in found["networks"]:
+        if row["official"] is not None:
+            times = [_with_quartiles(one["forward_ms"]) for one in (row, row["official"])]
+            speedup = "{median:.2f} ({lower:.2f}–{upper:.2f})".format(
+                **row["official"]["times_as_fast"]
+            )
+            rows.append((row["network"], str(row["batch_size"]), *times, speedup))
     columns = ("network", "batch", "a2j_jax", "PyTorch", "times as fast")
     note = (
         "The official network and its post-processing in PyTorch, in float32 as it is published, with the same weights "
@@ -470,45 +455,10 @@ def paper_speed(track: TrackSpec) -> tuple[str, ...]:
     )
 
 
-def to_json(found: Measured, facts: Mapping[str, Any], track: TrackSpec) -> dict[str, Any]:
-    """All numbers: medians and quartiles, ms per frame, and the rounds they are of."""
-    reading = spread(found.read_and_warp)
-    networks = []
-    for row in found.rows:
-        forward = spread(row.forward)
-        total = reading.median + forward.median
-        compared = row.official and {
-            "forward_ms": spread(row.official)._asdict(),
-            "rounds_ms": row.official,
-            "times_as_fast": ratio(row.official, row.forward)._asdict(),
-        }
-        networks.append(
-            {
-                "network": row.network,
-                "parameters": row.parameters,
-                "flops_per_frame": row.flops,
-                "batch_size": row.batch_size,
-                "forward_ms": forward._asdict(),
-                "rounds_ms": row.forward,
-                "total_ms": total,
-                "frames_per_second": 1e3 / total,
-                "official": compared,
-            }
-        )
-    return {
-        **facts,
-        "track": track.name,
-        "crop_size": track.crop_size,
-        "read_and_warp_ms": reading._asdict(),
-        "networks": networks,
-        "published": list(paper_speed(track)),
-    }
-
-
 def _ms(value: float) -> str:
     """Three significant digits."""
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def _with_quartiles(found: Spread) -> str:
-    return f"{_ms(found.median)} ({_ms(found.lower)}–{_ms(found.upper)})"
+def _with_quartiles(found: Mapping[str, float]) -> str:
+    return "{median} ({lower}–{upper})".format(**{name: _ms(ms) for name, ms in found.items()})

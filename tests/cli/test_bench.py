@@ -26,7 +26,7 @@ def networks(monkeypatch: pytest.MonkeyPatch) -> list[speed.Network]:
     """Those that a command would time, were it not stopped there."""
     asked: list[speed.Network] = []
 
-    def measure(networks: list[speed.Network], *_: Any) -> speed.Measured:
+    def measure(networks: list[speed.Network], *_: Any) -> None:
         asked.extend(networks)
         raise KeyboardInterrupt
 

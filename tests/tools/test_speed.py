@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,9 @@ from a2j_jax.models.a2j import A2J, GlobalRegression
 from a2j_jax.models.anchors import decode
 from a2j_jax.tools.speed import (
     WARM_UP_ROUNDS,
-    Call,
     FrameFile,
     Images,
-    Measured,
     Network,
-    Row,
     body_camera,
     comparison_table,
     flops_per_frame,
@@ -33,19 +31,16 @@ from a2j_jax.tools.speed import (
     frames_per_second,
     machine,
     measure,
-    paper_speed,
     parameters,
     random_variables,
-    ratio,
     read_and_warp_of,
     speed_table,
-    spread,
     take_turns,
-    to_json,
+    times_of,
     usable_cores,
     write_frames,
 )
-from a2j_jax.tracks import TrackSpec, get_track, with_crop_size
+from a2j_jax.tracks import get_track, with_crop_size
 from tests import tiny
 from tests.tools import plain_frames
 
@@ -75,41 +70,22 @@ class Clock:
         return run
 
 
-def test_medians_are_of_the_rounds_after_the_warm_up() -> None:
+def test_rounds_after_the_warm_up_are_timed_and_their_order_turns_around() -> None:
     clock = Clock()
     warm_up = [60.0] * WARM_UP_ROUNDS
-    calls = {"one": Call(clock.work("one", *warm_up, 1.0, 3.0, 2.0, 9.0, 4.0))}
-    timing = take_turns(calls, 5, clock=clock)["one"]
-    assert timing == (1000, 3000, 2000, 9000, 4000)
-    assert spread(timing) == (3000, 2000, 4000)
-
-
-def test_a_batch_is_counted_by_its_frames() -> None:
-    clock = Clock()
-    timings = take_turns({8: Call(clock.work("", 2.0), 8)}, 3, clock=clock)
-    assert spread(timings[8]).median == 250
-
-
-def test_calls_take_turns() -> None:
-    clock = Clock()
-    calls = {name: Call(clock.work(name, 1.0)) for name in "abc"}
+    calls = {
+        "a": clock.work("a", *warm_up, 0.010, 0.030, 0.020),
+        "b": clock.work("b", *warm_up, 0.4),
+        "c": clock.work("c", 0.0),
+    }
     advanced: list[int] = []
-    take_turns(calls, 3, advance=advanced.append, clock=clock)
+    found = take_turns(calls, 3, advance=advanced.append, clock=clock)
+    np.testing.assert_allclose(found["a"], [10, 30, 20])
+    np.testing.assert_allclose(found["b"], [400] * 3)
     rounds = ["".join(clock.log[i : i + 3]) for i in range(0, len(clock.log), 3)]
     assert len(rounds) == WARM_UP_ROUNDS + 3
     assert rounds[WARM_UP_ROUNDS:] == ["abc", "cba", "abc"]
     assert advanced == [1] * len(clock.log)
-
-
-def test_what_slows_both_does_not_change_their_ratio() -> None:
-    slow = [1.0, 1.0, 5.0, 1.0, 7.0]
-    one, other = tuple(30 * s for s in slow), tuple(20 * s for s in slow)
-    assert ratio(one, other) == (1.5, 1.5, 1.5)
-
-
-def test_only_runs_of_the_same_rounds_are_compared() -> None:
-    with pytest.raises(ValueError):
-        ratio((1.0, 2.0), (1.0,))
 
 
 @pytest.mark.slow
@@ -126,23 +102,15 @@ def test_frames_show_what_is_cropped(tmp_path: Path, name: str) -> None:
         if track.crop_by == "center":
             assert file.box_px is None
             assert file.center_uvd is not None
-            _check_hand(depth, file.center_uvd, track)
+            u, v, d = file.center_uvd
+            rows, columns = np.nonzero(np.abs(depth - d) < 150)
+            assert np.hypot(rows - v, columns - u).min() < 20
         else:
             assert file.center_uvd is None
             assert file.box_px is not None
-            x0, y0, x1, y1 = file.box_px
-            assert x1 - x0 > 20
-            assert y1 - y0 > 50
-
-
-def _check_hand(depth: np.ndarray, center_uvd: np.ndarray, track: TrackSpec) -> None:
-    u, v, d = center_uvd
-    assert 0 <= u < track.frame_size[0]
-    assert 0 <= v < track.frame_size[1]
-    near = np.abs(depth - d) < 150
-    rows, columns = np.nonzero(near)
-    assert near.any()
-    assert np.hypot(rows - v, columns - u).min() < 20
+            width, height = file.box_px[2:] - file.box_px[:2]
+            assert width > 20
+            assert height > 50
 
 
 def test_other_resolutions_see_the_same() -> None:
@@ -224,9 +192,6 @@ def test_flops_are_those_of_the_convolutions() -> None:
 
 
 def test_parameters() -> None:
-    model = GlobalRegression(2, joint_dims=2, backbone="resnet18", width=8)
-    variables = random_variables(model, TRACK)
-    assert parameters(variables) == sum(x.size for x in jax.tree.leaves(variables["params"]))
     assert parameters({"params": {"a": np.zeros((2, 3)), "b": 1.0}, "batch_stats": {"c": 1}}) == 7
 
 
@@ -250,30 +215,26 @@ def test_every_network_at_every_batch_size_takes_its_turns(tmp_path: Path) -> No
         def forward(images: Images) -> None:
             assert np.isfinite(images).all()
             given.append(images.shape)
+            if len(images) > 1:
+                time.sleep(0.1)
 
         return forward
 
     networks = [network("full"), network("one branch", one_branch=True)]
     files = plain_frames.write_frames(tmp_path, TRACK, 3)
-    found = measure(networks, TRACK, (1, 6), ROUNDS, files, official_of)
-    assert [(row.network, row.batch_size) for row in found.rows] == [
-        ("full", 1),
-        ("full", 6),
-        ("one branch", 1),
-        ("one branch", 6),
+    found = measure(networks, TRACK, (1, 6), ROUNDS, files, official_of)["networks"]
+    assert [(row["network"], row["batch_size"]) for row in found] == [
+        (name, size) for name in ("full", "one branch") for size in (1, 6)
     ]
-    assert len({row.flops for row in found.rows}) == 2
-    assert [row.parameters for row in found.rows[::2]] == [
+    assert len({row["flops_per_frame"] for row in found}) == 2
+    assert [row["parameters"] for row in found[::2]] == [
         parameters(one.variables) for one in networks
     ]
-    assert {len(row.forward) for row in found.rows} == {ROUNDS}
-    assert len(found.read_and_warp) == ROUNDS
-    assert [row.official and len(row.official) for row in found.rows] == [
-        ROUNDS,
-        ROUNDS,
-        None,
-        None,
-    ]
+    assert {len(row["rounds_ms"]) for row in found} == {ROUNDS}
+    timed = [row["official"] and len(row["official"]["rounds_ms"]) for row in found]
+    assert timed == [ROUNDS, ROUNDS, None, None]
+    # A batch is counted by its frames.
+    assert 100 / 6 < min(found[1]["official"]["rounds_ms"]) < 100
     size = (tiny.SIZE, tiny.SIZE, 1)
     assert sorted(given) == [(1, *size)] * (ROUNDS + 1) + [(6, *size)] * (ROUNDS + 1)
 
@@ -286,13 +247,19 @@ def test_the_machine_is_named() -> None:
         assert f"{name} " in facts["versions"]
 
 
-FOUND = Measured(
-    (2.0, 2.0, 2.0),
-    (
-        Row("a2j resnet50", 42_700_000, 11.2e9, 1, (8.0, 6.0, 7.0), None),
-        Row("a2j resnet50", 42_700_000, 11.2e9, 8, (3.0,) * 3, (6.0, 4.5, 6.0)),
-    ),
+def timed(*rows: dict[str, Any]) -> dict[str, Any]:
+    reading = {"median": 2.0, "lower": 2.0, "upper": 2.0}
+    return {"read_and_warp_ms": reading, "networks": rows}
+
+
+def one_at_a_time(network: str) -> dict[str, Any]:
+    return times_of(network, 42_700_000, 11.2e9, 1, 2.0, np.array([8.0, 6.0, 7.0]), None)
+
+
+COMPARED = times_of(
+    "a2j resnet50", 42_700_000, 11.2e9, 8, 2.0, np.array([3.0] * 3), np.array([6.0, 4.5, 6.0])
 )
+FOUND = timed(one_at_a_time("a2j resnet50"), COMPARED)
 
 
 def test_the_sum_is_of_both_parts() -> None:
@@ -316,13 +283,16 @@ def test_the_sum_is_of_both_parts() -> None:
 def test_the_comparison_is_by_round() -> None:
     (row,) = comparison_table(FOUND).rows
     assert row == ("a2j resnet50", "8", "3 (3–3)", "6 (5.25–6)", "2.00 (1.75–2.00)")
+    # What slows both does not change their ratio, and only runs of the same rounds are compared.
+    slow = np.array([1.0, 1.0, 5.0, 1.0, 7.0])
+    both = times_of("n", 1, 1.0, 1, 2.0, 20 * slow, 30 * slow)
+    assert set(both["official"]["times_as_fast"].values()) == {1.5}
+    with pytest.raises(ValueError):
+        times_of("n", 1, 1.0, 1, 2.0, np.ones(2), np.ones(3))
 
 
-def test_json_holds_everything() -> None:
-    contents = json.loads(json.dumps(to_json(FOUND, {"device": "abacus"}, NYU), allow_nan=False))
-    assert contents["device"] == "abacus"
-    assert (contents["track"], contents["crop_size"]) == ("nyu", 176)
-    one, other = contents["networks"]
+def test_times_are_ready_for_json() -> None:
+    one, other = json.loads(json.dumps(FOUND, allow_nan=False))["networks"]
     assert one["forward_ms"] == {"median": 7.0, "lower": 6.5, "upper": 7.5}
     assert one["rounds_ms"] == [8.0, 6.0, 7.0]
     assert one["total_ms"] == 9.0
@@ -332,20 +302,14 @@ def test_json_holds_everything() -> None:
 
 
 @pytest.mark.parametrize(
-    ("track", "said"), [("nyu", "105.06 frames/s"), ("k2hpd", "93.78 frames/s")]
+    ("track", "fps"), [("nyu", "105.06"), ("k2hpd", "93.78"), ("synthetic_hand", None)]
 )
-def test_the_papers_speed_is_quoted_with_its_source(track: str, said: str) -> None:
-    (note,) = paper_speed(get_track(track))
-    assert said in note
-    assert "1080 Ti" in note
-    assert "Sec. 4.4" in note
-    assert note in speed_table(FOUND, "", get_track(track)).notes
-
-
-def test_where_no_speed_was_published_nothing_is_quoted() -> None:
-    hand = get_track("synthetic_hand")
-    assert paper_speed(hand) == ()
-    assert "paper" not in speed_table(FOUND, "", hand).columns
+def test_the_papers_speed_is_quoted_with_its_source(track: str, fps: str | None) -> None:
+    table = speed_table(FOUND, "", get_track(track))
+    assert ("paper" in table.columns) == (fps is not None)
+    quoted = [note for note in table.notes if "1080 Ti" in note and "Sec. 4.4" in note]
+    assert len(quoted) == (fps is not None)
+    assert all(f"{fps} frames/s" in note for note in quoted)
 
 
 @pytest.mark.parametrize(
@@ -359,9 +323,9 @@ def test_where_no_speed_was_published_nothing_is_quoted() -> None:
         ("heat_maps resnet50", "k2hpd", "45.48"),
         ("heat_maps resnet50", "nyu", None),
         ("a2j resnet18", "k2hpd", None),
+        ("tiny, a2j resnet50", "nyu", None),
     ],
 )
 def test_networks_of_tables_8_and_10(network: str, track: str, speed: str | None) -> None:
-    found = Measured(FOUND.read_and_warp, (dataclasses.replace(FOUND.rows[0], network=network),))
-    table = speed_table(found, "", get_track(track))
+    table = speed_table(timed(one_at_a_time(network)), "", get_track(track))
     assert (table.rows[0][-1] if "paper" in table.columns else None) == speed
