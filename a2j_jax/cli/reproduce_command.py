@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
@@ -65,8 +66,15 @@ def run(arguments: argparse.Namespace) -> int:
     from a2j_jax.evaluation.tables import get_table
     from a2j_jax.files import check_output
     from a2j_jax.runs.experiment import resolve
-    from a2j_jax.tools import reproduce
-    from a2j_jax.tools.reproduce import base_config, jobs, run_all
+    from a2j_jax.tools.reproduce import (
+        base_config,
+        jobs,
+        print_results,
+        result_table,
+        run_all,
+        write_table,
+    )
+    from a2j_jax.tools.reproduce import run as run_one
     from a2j_jax.training.loop import SOMETHING_TO_SAVE
 
     table, data = get_table(arguments.table, arguments.data)
@@ -86,16 +94,11 @@ def run(arguments: argparse.Namespace) -> int:
     todo = list(jobs(table, base, arguments.seeds, out))
     _check_taken(arguments.overrides, base, todo)
     with ends_within(unless=SOMETHING_TO_SAVE.is_set):
-        results, skipped = run_all(
-            todo,
-            pdj=table.pdj,
-            split=arguments.split,
-            prepare=build_if_embedded,
-            command=arguments.command_line,
-        )
-    contents = reproduce.result_table(table, resolve(base).track, results, skipped)
-    reproduce.print_results(contents)
-    say_written(reproduce.write_table(contents, results, out, table.name, arguments.command_line))
+        one = partial(run_one, pdj=table.pdj, split=arguments.split, command=arguments.command_line)
+        results, skipped = run_all(todo, one, build_if_embedded)
+    contents = result_table(table, resolve(base).track, results, skipped)
+    print_results(contents)
+    say_written(write_table(contents, results, out, table.name, arguments.command_line))
     return 0
 
 

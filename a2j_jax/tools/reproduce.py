@@ -5,9 +5,7 @@ repeated.
 """
 
 import dataclasses
-import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, NamedTuple
@@ -15,7 +13,7 @@ from typing import Any, NamedTuple
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 
-from a2j_jax.config import Config
+from a2j_jax.config import Config, variant
 from a2j_jax.config_files import load_config
 from a2j_jax.data import pipeline
 from a2j_jax.errors import UserError, printable
@@ -53,11 +51,7 @@ from a2j_jax.training.loop import StopRequests, stopped
 from a2j_jax.training.run import run_experiment
 from a2j_jax.weights.convert import initial_variables
 
-BUDGETS = {
-    "full": "the paper's network and schedule",
-    "hour": "a small network on small crops; a table in about an hour of two CPU cores",
-    "smoke": "a few steps of a tiny network, to see that everything runs",
-}
+BUDGETS = ("full", "hour", "smoke")
 # The smoke budget's values, by group of the config.
 _SMOKE: dict[str, dict[str, Any]] = {
     "model": {"width": 8, "head_features": 8, "head_depth": 1},
@@ -72,7 +66,8 @@ def base_config(data: str, budget: str) -> Config:
 
     Args:
       data: the track; there is a config of that name.
-      budget: a key of `BUDGETS`.
+      budget: "full", the paper's network and schedule; "hour", a small network on small crops, a table in about an
+        hour of two CPU cores; "smoke", a few steps of a tiny network, to see that everything runs.
 
     Raises:
       UserError: no such budget.
@@ -82,25 +77,14 @@ def base_config(data: str, budget: str) -> Config:
     full = load_config(data)
     if budget == "full":
         return full
-    is_body = find_track(full.track).crop_by == "box"
-    small = load_config("quickstart_body" if is_body else "quickstart")
-    splits: dict[str, Any] = {
-        "train_split": full.data.train_split,
-        "eval_split": full.data.eval_split,
-    }
-    base = dataclasses.replace(
-        small,
-        name=f"{data}-{budget}",
-        track=full.track,
-        data=dataclasses.replace(small.data, **splits),
+    small = load_config(
+        "quickstart_body" if find_track(full.track).crop_by == "box" else "quickstart"
     )
-    if budget == "smoke":
-        groups = {
-            name: dataclasses.replace(getattr(base, name), **values)
-            for name, values in _SMOKE.items()
-        }
-        base = dataclasses.replace(base, **groups)
-    return base
+    splits = {"train_split": full.data.train_split, "eval_split": full.data.eval_split}
+    groups = _SMOKE if budget == "smoke" else {}
+    groups = {**groups, "data": {**groups.get("data", {}), **splits}}
+    base = dataclasses.replace(small, name=data, track=full.track)
+    return variant(base, budget, **groups)
 
 
 Result = Mapping[str, Any]
@@ -155,15 +139,15 @@ def result_table(
         if any(value is not None for value in values):
             columns[f"paper: {label}"] = as_printed(values)
 
-    def ours(label: str, decimals: int, value: Callable[[Result], float | None]) -> None:
-        columns[label] = [_spread(list(map(value, some)), decimals) for some in runs.values()]
-
     for one in measures(track, table):
         beside(one.key, one.label)
         for which in ("final", "best"):
-            ours(f"{one.label}, {which}", 2, partial(_value, which=which, column=one))
+            columns[f"{one.label}, {which}"] = [
+                _spread([one.measured(run[which]) for run in some], 2) for some in runs.values()
+            ]
     beside("fps", "frames/s")
-    ours("frames/s", 1, lambda run: run["speed"]["frames_per_second"])
+    speeds = [[run["speed"]["frames_per_second"] for run in some] for some in runs.values()]
+    columns["frames/s"] = [_spread(some, 1) for some in speeds]
     firsts = [some[0] if some else None for some in runs.values()]
     columns["parameters (M)"] = [f"{r['parameters'] / 1e6:.1f}" if r else ABSENT for r in firsts]
     columns["GFLOP"] = [f"{r['flops'] / 1e9:.3g}" if r else ABSENT for r in firsts]
@@ -175,10 +159,6 @@ def result_table(
     notes = [*_notes(results, track, table), *(f"{name}: {why}." for name, why in skipped.items())]
     rows = tuple(zip(*columns.values(), strict=True))
     return Table(title, tuple(columns), rows, notes=tuple(notes))
-
-
-def _value(run: Result, which: str, column: Column) -> float | None:
-    return column.measured(run[which])
 
 
 def _spread(values: Sequence[float | None], decimals: int) -> str:
@@ -254,19 +234,7 @@ def write_table(
 
 RESULT_FILE = "result.json"
 _SPEED_ROUNDS = 20
-_KEYS = {
-    "row",
-    "seed",
-    "scored",
-    "final",
-    "best",
-    "parameters",
-    "flops",
-    "speed",
-    "commits",
-    "devices",
-}
-Prepare = Callable[[Config], None]
+_KEYS = {"row", "seed", "final", "best", "parameters", "flops", "speed", "commits", "devices"}
 
 
 class Job(NamedTuple):
@@ -291,10 +259,12 @@ def jobs(table: PaperTable, base: Config, seeds: int, out: Path) -> Iterator[Job
       UserError: the base has what a row is to differ in: two rows would be one experiment.
     """
     configs = {row: row.config_on(base) for row in table.rows}
-    for one, other in itertools.combinations(table.rows, 2):
-        if configs[one] == dataclasses.replace(configs[other], name=configs[one].name):
+    known: dict[Config, Row] = {}
+    for row, config in configs.items():
+        other = known.setdefault(dataclasses.replace(config, name=base.name), row)
+        if other is not row:
             raise UserError(
-                f"{table.name}: rows {one.label!r} and {other.label!r} are one and the same with these values; "
+                f"{table.name}: rows {other.label!r} and {row.label!r} are one and the same with these values; "
                 "leave out the --config.KEY=VALUE that they differ in"
             )
     for number in range(seeds):
@@ -325,7 +295,7 @@ def unusable_weights(config: Config) -> str | None:
     return None
 
 
-def run(job: Job, *, pdj: bool, split: str | None, command: str) -> dict[str, Any]:
+def run(job: Job, *, pdj: bool, split: str | None, command: str) -> Result:
     """Train a run to its end and score it, or read what was found when that was done.
 
     Args:
@@ -399,18 +369,18 @@ def split_to_score(config: Config, asked: str | None) -> str:
 
 
 def run_all(
-    todo: Sequence[Job], *, pdj: bool, split: str | None, prepare: Prepare, command: str
-) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    todo: Sequence[Job], run_one: Callable[[Job], Result], prepare: Callable[[Config], None]
+) -> tuple[list[Result], dict[str, str]]:
     """All runs that can be run: their results, and row -> why it was not run (with every seed).
 
     Args:
       todo: the runs.
-      pdj, split, command: as in `run`.
-      prepare: sees to it that a config's data set is there.
+      run_one: trains and scores one, see `run`.
+      prepare: builds a config's data set where it is missing.
 
     Raises:
-      UserError: none can; or as `run_experiment`.
-      Stopped: told to stop; what was under way is saved.
+      UserError: none can; or as `run_one`.
+      Stopped: a signal asked for it; the current run is saved.
     """
     unusable = {
         job.workdir: f"not run: {why}"
@@ -434,7 +404,7 @@ def run_all(
             logger.info(
                 f"run {number} of {len(todo)}: {job.row.label}, seed {job.seed}, in {job.workdir}"
             )
-            results.append(run(job, pdj=pdj, split=split, command=command))
+            results.append(run_one(job))
             # A signal in the last step of a run, or while it was scored, did not end it.
             if stop.received is not None and number < len(todo):
                 raise stopped(stop.received, number, len(todo), what="run")

@@ -16,12 +16,18 @@ from a2j_jax.evaluation.evaluate import EvaluationResult, Frames, score_frames
 from a2j_jax.evaluation.joint_files import JointSet
 from a2j_jax.evaluation.tables import TABLES
 from a2j_jax.tools import reproduce
-from a2j_jax.tools.reproduce import base_config, jobs, run_all, split_to_score, unusable_weights
+from a2j_jax.tools.reproduce import (
+    Job,
+    base_config,
+    jobs,
+    run_all,
+    split_to_score,
+    unusable_weights,
+)
 from a2j_jax.tracks import get_track
 
 TABLE = TABLES["table7"]
 BASE = base_config("synthetic_hand", "smoke")
-HOW: dict[str, Any] = {"pdj": False, "split": "test", "command": ""}
 
 
 def test_every_row_with_the_first_seed_then_with_the_next() -> None:
@@ -44,7 +50,7 @@ def test_a_split_that_is_not_there_is_told_before_training(tiny_data: Path, tmp_
     data = dataclasses.replace(BASE.data, dir=str(tiny_data))
     (job,) = jobs(TABLES["table3"], dataclasses.replace(BASE, data=data), 1, tmp_path)
     with pytest.raises(UserError, match="tset"):
-        reproduce.run(job, **HOW | {"split": "tset"})
+        reproduce.run(job, pdj=False, split="tset", command="")
     assert not job.workdir.exists()
 
 
@@ -65,32 +71,26 @@ def test_a_split_without_labels_is_told_before_training(
     assert split_to_score(config, None) == "test"
 
 
-def test_what_was_done_is_shown_where_another_seed_cannot_be_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_was_done_is_shown_where_another_seed_cannot_be_run(tmp_path: Path) -> None:
     todo = list(jobs(TABLES["table3"], with_weights(tmp_path / "gone.npz"), 2, tmp_path / "out"))
     todo[0].workdir.mkdir(parents=True)
-    monkeypatch.setattr(reproduce, "run", lambda job, **_: {"seed": job.seed})
-    results, skipped = run_all(todo, prepare=print, **HOW)
+    results, skipped = run_all(todo, lambda job: {"seed": job.seed}, print)
     assert results == [{"seed": todo[0].seed}]
     assert skipped == {}
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_at_the_end_of_a_run_ends_the_table(
-    monkeypatch: pytest.MonkeyPatch, number: signal.Signals
-) -> None:
+def test_a_signal_at_the_end_of_a_run_ends_the_table(number: signal.Signals) -> None:
     """The run is through and scored; those after it must not begin."""
     begun = []
 
-    def run(job: Any, **_: Any) -> dict[str, Any]:
+    def run(job: Job) -> dict[str, Any]:
         begun.append(job.row.name)
         os.kill(os.getpid(), number)
         return {}
 
-    monkeypatch.setattr(reproduce, "run", run)
     with pytest.raises(Stopped, match=f"{number.name}: stopped after run 1 of 4") as caught:
-        run_all(list(jobs(TABLE, BASE, 1, Path("out"))), prepare=print, **HOW)
+        run_all(list(jobs(TABLE, BASE, 1, Path("out"))), run, print)
     assert caught.value.status == 128 + number
     assert begun == ["no_proposals"]
 
@@ -115,7 +115,7 @@ def test_weights_of_another_size_are_told_before_anything_is_trained(tmp_path: P
 def test_where_no_row_can_be_run_the_reason_is_told_once(tmp_path: Path) -> None:
     todo = list(jobs(TABLE, with_weights(tmp_path / "none.npz"), 1, tmp_path / "out"))
     with pytest.raises(UserError) as caught:
-        run_all(todo, prepare=print, **HOW)
+        run_all(todo, lambda job: {}, print)
     assert str(caught.value).count("none.npz is not there") == 1
 
 
