@@ -1,6 +1,7 @@
 """Arguments shared by commands: types, options, `--config.key=value` overrides, processes, embedded data sets."""
 
 import argparse
+import contextlib
 import os
 import re
 import shlex
@@ -74,11 +75,9 @@ def numbers(count: int, names: str) -> Callable[[str], tuple[float, ...]]:
 
     def parse(text: str) -> tuple[float, ...]:
         parts = text.split(",")
-        try:
+        with contextlib.suppress(argparse.ArgumentTypeError):
             if len(parts) == count:
                 return tuple(map(coordinate, parts))
-        except argparse.ArgumentTypeError:
-            pass
         limits = f"from {-LARGEST_PX:g} to {LARGEST_PX:g}"
         _refuse(text, f"{names}: {count} comma-separated numbers {limits}")
 
@@ -89,10 +88,9 @@ def step(text: str) -> int | str:
     """An argparse type: "best", "latest" or a step number."""
     if text in ("best", "latest"):
         return text
-    try:
+    with contextlib.suppress(argparse.ArgumentTypeError):
         return whole(0)(text)
-    except argparse.ArgumentTypeError:
-        _refuse(text, "best, latest or a step number")
+    _refuse(text, "best, latest or a step number")
 
 
 def path_name(text: str) -> str:
@@ -293,19 +291,18 @@ def join_processes(arguments: argparse.Namespace) -> None:
     """
     given = {name: getattr(arguments, name) for name in _VARIABLES}
     found = {
-        name: given[name] if given[name] is not None else _from_environment(name)
-        for name in _VARIABLES
+        name: _from_environment(name) if value is None else value for name, value in given.items()
     }
+    address, count, index = found.values()
     if not arguments.distributed and set(given.values()) == {None} and None in found.values():
-        absent = [_VARIABLES[name] for name, value in found.items() if value is None]
         # The address alone is JAX's own, for a cluster.
-        if (found["num_processes"], found["process_id"]) != (None, None):
+        if (count, index) != (None, None):
+            absent = [_VARIABLES[name] for name, value in found.items() if value is None]
             raise UserError(
                 f"{' and '.join(absent)} not set, where the other JAX_* variables of several processes are: set all "
                 "three of them, or none, or give --distributed where the cluster says the rest"
             )
         return
-    address, count, index = found.values()
     distributed.initialize(address, count, index, arguments.distributed)
     if distributed.is_multiprocess():
         _keep_stdout_for_results()
@@ -324,14 +321,13 @@ def _keep_stdout_for_results() -> None:
 def _from_environment(name: str) -> Any:
     """The value of the environment variable that stands in for an option; None: it is not set."""
     variable = _VARIABLES[name]
-    text = os.environ.get(variable) or None
-    if text is None or name == "coordinator_address":
-        return text
+    text = os.environ.get(variable)
+    if not text or name == "coordinator_address":
+        return text or None
     try:
         return whole(0)(text)
     except argparse.ArgumentTypeError as error:
-        shown = printable(text, 40)
-        raise UserError(f"{variable}={shown}: expected a whole number") from error
+        raise UserError(f"{variable}: {error}") from error
 
 
 def build_if_embedded(config: Config) -> None:
@@ -349,17 +345,17 @@ def build_if_embedded(config: Config) -> None:
         return
     data = config.data
     wanted = {name: getattr(data, f"{name}_frames") for name in ("train", "validation", "test")}
-    try:
+    frames = wanted
+    with contextlib.suppress(UserError):  # not built yet
         spec = read_spec(Path(pipeline.find_dataset(data.dir, resolve(config).track).data_path))
-    except UserError:  # not built yet
-        spec = None
-    frames = (spec or {}).get("frames", wanted)
+        frames = (spec or {}).get("frames", wanted)
     build(config.track, data.dir, **frames, crop_size=data.crop_size, seed=data.seed)
-    differing = [
+    differing = ", ".join(
         f"{frames[name]:,} {name} (not {count:,})"
         for name, count in wanted.items()
         if frames[name] != count
-    ]
+    )
     if differing:
-        said = ", ".join(differing)
-        log.logger.info(f"split sizes differ from the config; using the existing data set: {said}")
+        log.logger.info(
+            f"split sizes differ from the config; using the existing data set: {differing}"
+        )

@@ -32,13 +32,7 @@ random unless --checkpoint names some. With PyTorch (pip install 'a2j-jax[torch]
 BACKBONES = ("resnet18", "resnet34", "resnet50")
 PARADIGMS = ("a2j", "regression", "heat_maps")
 # Tables 8 and 10, each network once.
-_PAPERS = (
-    ("a2j", "resnet18"),
-    ("a2j", "resnet34"),
-    ("a2j", "resnet50"),
-    ("regression", "resnet50"),
-    ("heat_maps", "resnet50"),
-)
+_PAPERS = [("a2j", one) for one in BACKBONES] + [(one, "resnet50") for one in PARADIGMS[1:]]
 _DEFAULT_TRACK = "nyu"
 _LARGEST_BATCH = 4096
 
@@ -88,7 +82,7 @@ def whole_numbers(text: str) -> tuple[int, ...]:
     return found
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> None:
     """Measure, and print the times."""
     from rich.console import Console
 
@@ -128,13 +122,12 @@ def run(arguments: argparse.Namespace) -> int:
         about = {"track": track.name, "crop_size": track.crop_size}
         contents = {**facts, **about, **found, "published": speed.paper_speed(track)}
         print(json.dumps(contents, indent=2, allow_nan=False))
-        return 0
-    console = Console()
-    for line in header:
-        console.print(plain(line))
-    for table in tables:
-        print_table(table, console, show_edge=False)
-    return 0
+    else:
+        console = Console()
+        for line in header:
+            console.print(plain(line))
+        for table in tables:
+            print_table(table, console, show_edge=False)
 
 
 def _from_checkpoint(arguments: argparse.Namespace) -> "tuple[TrackSpec, list[Network]]":
@@ -157,15 +150,13 @@ def _named(arguments: argparse.Namespace) -> "tuple[TrackSpec, list[Network]]":
     from a2j_jax.track_files import find_track
 
     track = find_track(arguments.track or _DEFAULT_TRACK)
-    chosen: Iterable[tuple[str, str]] = _PAPERS
+    chosen: Iterable[tuple[Any, Any]] = _PAPERS
     if arguments.paradigm or arguments.backbone:
         chosen = itertools.product(arguments.paradigm or PARADIGMS, arguments.backbone or BACKBONES)
     networks = []
     for paradigm, backbone in chosen:
-        values: dict[str, Any] = {"paradigm": paradigm, "backbone": backbone}
-        if arguments.dtype:
-            values["dtype"] = arguments.dtype
-        model = make_model(ModelConfig(**values), track)
+        config = ModelConfig(paradigm, backbone, dtype=arguments.dtype or "float32")
+        model = make_model(config, track)
         networks.append(Network(f"{paradigm} {backbone}", model, random_variables(model, track)))
     return track, networks
 

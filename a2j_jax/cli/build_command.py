@@ -88,7 +88,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--frame_size", type=numbers(2, "W,H"), help="pixels (the track's)")
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> None:
     """Build, and draw a contact sheet."""
     from tfds_builders.rendered import EMBEDDED
 
@@ -99,7 +99,6 @@ def run(arguments: argparse.Namespace) -> int:
             raise UserError(f"--{name} is not for {arguments.track!r}, which {because}")
     folder = _rendered(arguments) if embedded else _raw(arguments)
     _draw(arguments, folder)
-    return 0
 
 
 def _given(arguments: argparse.Namespace, *names: str) -> dict[str, Any]:

@@ -28,16 +28,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> None:
     """Print."""
     config = config_with_overrides(arguments.config, arguments.overrides, arguments.base)
     values = _values(config, {key for key, _ in arguments.overrides})
     if arguments.json:
         print(json.dumps({"config": config.name, "values": values}, indent=2, allow_nan=False))
-        return 0
+        return
     for name, found in values.items():
         print(f"{name} = {_text(found['value'])}  ({found['source']})\n    {found['meaning']}")
-    return 0
 
 
 def print_keys() -> None:

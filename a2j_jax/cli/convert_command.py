@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_overwrite(parser)
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> None:
     """Convert."""
     from a2j_jax.config import Config, ModelConfig
     from a2j_jax.files import check_output
@@ -63,8 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
         logger.info(
             f"{arguments.out}: {model.backbone} of ImageNet, {len(trunk)} tensors, no classifier"
         )
-        return 0
+        return
     variables = variables_from_official(state_dict, expected, source=arguments.source)
     save_variables(arguments.out, variables, config)
     logger.info(f"{arguments.out}: {track.name} checkpoint with {model.backbone}")
-    return 0

@@ -99,7 +99,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_process_arguments(parser)
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> None:
     """Evaluate."""
     from a2j_jax.cli.main import ends_within
 
@@ -111,7 +111,6 @@ def run(arguments: argparse.Namespace) -> int:
         contents = _predictions(arguments) if arguments.predictions else _checkpoint(arguments)
         if arguments.json and distributed.is_primary():
             print(json.dumps(contents))
-    return 0
 
 
 def _common(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -127,14 +126,11 @@ def _common(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def _predictions(arguments: argparse.Namespace) -> dict:
     from a2j_jax.evaluation.compare import compare_predictions
-    from a2j_jax.track_files import find_track
-    from a2j_jax.tracks import with_crop_size
+    from tfds_builders.build import sized_track
 
     if not arguments.track or not (arguments.labels or arguments.data_dir):
         raise UserError("--predictions needs --track and --labels, or --track and --data_dir")
-    track = find_track(arguments.track)
-    if arguments.crop_size is not None:
-        track = with_crop_size(track, arguments.crop_size)
+    track = sized_track(arguments.track, arguments.crop_size)
     files = named_files(arguments.predictions)
     return compare_predictions(files, track, labels=arguments.labels, **_common(arguments))
 

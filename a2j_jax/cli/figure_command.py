@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from a2j_jax.cli.arguments import (
     add_data_arguments,
     add_out,
+    bounded,
     check_picture,
     named_files,
     path_name,
@@ -93,7 +94,7 @@ def _add_options(parser: argparse.ArgumentParser, number: int) -> None:
         add("--frames", type=whole(1, 100), default=3, help="how many, evenly spaced (default: 3)")
         add(
             "--min_weight",
-            type=_fraction,
+            type=bounded(float, 0.0, 0.999999),
             default=0.02,
             help="an anchor with a larger weight is informative (default: 0.02)",
         )
@@ -102,7 +103,7 @@ def _add_options(parser: argparse.ArgumentParser, number: int) -> None:
     add_out(parser, f"folder for the files (default: figures, in the {beside})")
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> None:
     """Draw one figure and log where its files are."""
     from a2j_jax.evaluation.report import say_written
     from a2j_jax.figures.page import write_figure
@@ -116,7 +117,6 @@ def run(arguments: argparse.Namespace) -> int:
         beside = folder / f"{name}.json" if suffix == ".csv" else None
         check_output(folder / (name + suffix), arguments.overwrite, inputs=inputs, beside=beside)
     say_written(write_figure(_drawn(arguments), folder, name))
-    return 0
 
 
 def _drawn(arguments: argparse.Namespace) -> "Figure":
@@ -179,14 +179,3 @@ def _folder(arguments: argparse.Namespace) -> Path:
     if isinstance(given, list):  # of figure 7
         given = next(iter(named_files(given, "--checkpoint").values()), ".")
     return Path(given) / "figures"
-
-
-def _fraction(text: str) -> float:
-    """An argparse type: a number from 0 to below 1."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0.0 <= value < 1.0:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a number from 0 to below 1")
-    return value

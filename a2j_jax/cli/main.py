@@ -64,7 +64,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit status: 0, 2 for a user's mistake, 130 for Ctrl-C, 143 for SIGTERM."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        return _dispatch(arguments)
+        _dispatch(arguments)
+        return 0
     except UserError as error:
         return _complain(str(error), error.instructions)
     except Stopped as stop:
@@ -207,7 +208,7 @@ def _print_error(text: str) -> None:
         print(f"a2j: {text}", file=sys.stderr)
 
 
-def _dispatch(arguments: list[str]) -> int:
+def _dispatch(arguments: list[str]) -> None:
     if arguments and arguments[0] in COMMANDS:
         command = import_module(f"a2j_jax.cli.{arguments[0]}_command")
         try:
@@ -218,7 +219,7 @@ def _dispatch(arguments: list[str]) -> int:
             ) from None
         if "--config.help" in arguments:
             import_module("a2j_jax.cli.config_command").print_keys()
-            return 0
+            return
         import_module("a2j_jax.log").log_to_terminal()  # rich takes a while to import
         parser = Parser(
             prog=f"a2j {arguments[0]}",
@@ -239,8 +240,8 @@ def _dispatch(arguments: list[str]) -> int:
         parsed.overrides = overrides
         parsed.command_line = command_line(arguments)
         use_compilation_cache()
-        status: int = command.run(parsed)
-        return status
+        command.run(parsed)
+        return
     _top_parser().parse_args(arguments)  # prints help, or raises
     raise UserError(f"{arguments[0]!r} before COMMAND: expected a2j COMMAND ...; see a2j --help")
 

@@ -56,7 +56,7 @@ def sweep(text: str) -> tuple[int, ...]:
     )
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> None:
     """Plan."""
     import json
 
@@ -94,4 +94,3 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         title = " · ".join([*about.values(), *(["remat"] if config.model.remat else [])])
         print_table(plan_table(title, plans), Console())
-    return 0

@@ -88,10 +88,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_out(parser, "PNG or SVG with the joints drawn over the frames")
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> None:
     """Predict."""
     try:
-        return _predict(arguments)
+        _predict(arguments)
     except UserError as error:
         message = str(error)
         for argument, option in _OPTIONS.items():
@@ -111,7 +111,7 @@ def _inputs(arguments: argparse.Namespace) -> tuple[str, list[Path]]:
     return checkpoint, frame_files([*rest, *arguments.depth])
 
 
-def _predict(arguments: argparse.Namespace) -> int:
+def _predict(arguments: argparse.Namespace) -> None:
     from a2j_jax.inference.frames import camera_from, predict_files, to_json, write_overlay
     from a2j_jax.inference.predictor import Predictor, frames_of
     from a2j_jax.track_files import find_track
@@ -153,7 +153,6 @@ def _predict(arguments: argparse.Namespace) -> int:
         logger.info(f"overlay: {write_overlay(predictions, spec, arguments.out)}")
     if arguments.json:
         print(json.dumps(to_json(predictions, spec, source, given), allow_nan=False))
-    return 0
 
 
 def _report(prediction: "FilePrediction") -> None:

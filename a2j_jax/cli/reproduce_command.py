@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(config=None)  # takes --config.KEY=VALUE
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> None:
     """Reproduce a table."""
     from pathlib import Path
 
@@ -99,7 +99,6 @@ def run(arguments: argparse.Namespace) -> int:
     contents = result_table(table, resolve(base).track, results, skipped)
     print_results(contents)
     say_written(write_table(contents, results, out, table.name, arguments.command_line))
-    return 0
 
 
 def _check_taken(

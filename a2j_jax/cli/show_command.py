@@ -31,19 +31,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_out(parser, "PNG or SVG to write (default: %(default)s)", default="sheet.png")
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> None:
     """Show."""
     from a2j_jax.data import pipeline
     from a2j_jax.evaluation.plots import example_tile
     from a2j_jax.log import logger
     from a2j_jax.pictures import contact_sheet
-    from a2j_jax.track_files import find_track
-    from a2j_jax.tracks import with_crop_size
+    from tfds_builders.build import sized_track
     from tfds_builders.rendered import EMBEDDED, reader_for
 
-    track, split, count = find_track(arguments.track), arguments.split, arguments.frames
-    if arguments.crop_size is not None:
-        track = with_crop_size(track, arguments.crop_size)
+    track = sized_track(arguments.track, arguments.crop_size)
+    split, count = arguments.split, arguments.frames
     check_picture(arguments.out, overwrite=arguments.overwrite)
     data_dir = arguments.data_dir or "data"
     # A missing folder that was named is a mistake, and no reason to render frames instead.
@@ -61,4 +59,3 @@ def run(arguments: argparse.Namespace) -> int:
         examples = [fetch(index) for index in range(count)]
     tiles = [example_tile(example, track) for example in examples]
     print(printable(str(contact_sheet(tiles, track.skeleton, arguments.out))))
-    return 0

@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_process_arguments(parser)
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> None:
     """Train."""
     from pathlib import Path
 
@@ -78,4 +78,3 @@ def run(arguments: argparse.Namespace) -> int:
         if not distributed.is_multiprocess():  # those end together
             stack.enter_context(ends_within(unless=SOMETHING_TO_SAVE.is_set))
         run_experiment(config, workdir, command=arguments.command_line, profile_steps=profiled)
-    return 0

@@ -59,7 +59,7 @@ def test_the_environment_stands_in(joined: list[tuple], monkeypatch: pytest.Monk
     join("--process_id 0")
     assert joined == [("here:1", 2, 1, False), ("here:1", 2, 0, False)]
     monkeypatch.setenv("JAX_NUM_PROCESSES", "two")
-    with pytest.raises(UserError, match="JAX_NUM_PROCESSES=two: expected a whole number"):
+    with pytest.raises(UserError, match="JAX_NUM_PROCESSES: 'two': expected a whole number"):
         join("")
 
 

@@ -189,7 +189,7 @@ def test_bad_requests(refused: Refused, checkpoints: Path, tmp_path: Path) -> No
     assert "invalid choice: '2'" in refused("figure", "2", "--checkpoint", run)
     assert "required" in refused("figure", "1")
     assert "--without" in refused("figure", "1", "--checkpoint", run, "--without", run)
-    assert "0 to below 1" in refused("figure", "1", "--checkpoint", run, "--min_weight", "2")
+    assert "from 0 to 0.999999" in refused("figure", "1", "--checkpoint", run, "--min_weight", "2")
     assert "not found" in refused("figure", "3", "--checkpoint", tmp_path / "none")
     assert "no data directory" in refused(
         "figure", "1", "--checkpoint", run, "--data_dir", tmp_path / "none"
