@@ -1,6 +1,9 @@
-"""A made-up comparison: circles of joints over blobs, frame n wrong by n pixels of the crop in u."""
+"""A made-up comparison: circles of joints over blobs, frame n wrong by n pixels of the crop in u; and a full disk."""
 
+import contextlib
 import dataclasses
+import resource
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -80,3 +83,14 @@ def bare(one: Comparison) -> Comparison:
     """The same without a data set: labels alone, of frames without names."""
     labels = JointSet(one.labels.joints_uvd, one.labels.valid)
     return dataclasses.replace(one, labels=labels, fetch=None)
+
+
+@contextlib.contextmanager
+def small_disk(size: int) -> Iterator[None]:
+    """Within, no file can grow beyond `size` bytes, as on a disk that fills up."""
+    limit, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, most))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, most))

@@ -1,8 +1,8 @@
 """Joint files: every format round-trips, the authors' files read right, bad ones say where."""
 
 import json
-import resource
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,64 +10,80 @@ from scipy.io import savemat
 
 from a2j_jax import geometry
 from a2j_jax.errors import UserError
+from a2j_jax.evaluation import joint_files
 from a2j_jax.evaluation.compare import compare_predictions
 from a2j_jax.evaluation.joint_files import (
     JointSet,
     frame_index,
     read_joints,
+    read_rows,
+    split_columns,
     write_joints,
     write_submission,
 )
-from a2j_jax.tracks import TrackSpec, get_track
+from a2j_jax.files import MARK, is_ours
+from a2j_jax.tracks import TrackRecord, TrackSpec, get_track
+from tests.evaluation import made_up
 
-NYU, ITOP, K2HPD = get_track("nyu"), get_track("itop_front"), get_track("k2hpd")
-UVD = np.random.default_rng(0).uniform(1, 600, (5, 14, 3))
+NYU, ICVL, ITOP, K2HPD, HANDS = (
+    get_track(name) for name in ("nyu", "icvl", "itop_front", "k2hpd", "hands2017")
+)
+RNG = np.random.default_rng(0)
+UVD = RNG.uniform(1, 600, (5, 14, 3))
+HAND = RNG.uniform([100, 100, 600], [540, 380, 900], (20, 14, 3))
+BODY = RNG.uniform([40, 20, 2000], [280, 220, 3500], (20, 15, 3))
 
 
-def test_authors_nyu_files(official: Path) -> None:
+def xyz_of(uvd: np.ndarray, track: TrackSpec) -> np.ndarray:
+    assert track.camera is not None
+    return geometry.uvd_to_xyz(uvd, track.camera)
+
+
+# --- Entire files
+
+
+def test_authors_predictions(official: Path) -> None:
     predicted = read_joints(official / "nyu_861_epoch32_UVD.txt", NYU)
-    labels = read_joints(official / "nyu" / "nyu_keypointsUVD_test.mat", NYU)
-    assert predicted.joints_uvd.shape == labels.joints_uvd.shape == (8252, 14, 3)
+    assert predicted.joints_uvd.shape == (8252, 14, 3)
     np.testing.assert_allclose(predicted.joints_uvd[0, 0], [172.26993, 200.02567, 736.3868])
 
 
-def test_authors_labels_of_every_track(official: Path) -> None:
-    for name, file, shape in (
-        ("icvl", "icvl/icvl_keypointsUVD_test.mat", (1596, 16, 3)),
-        ("itop_front", "itop_side/itop_side_keypoints3D_test.mat", (4863, 15, 3)),
-        ("itop_top", "itop_top/itop_top_keypoints3D_test.mat", (4863, 15, 3)),
-        ("k2hpd", "k2hpd/k2hpd_keypoints_test.mat", (39732, 19, 2)),
-        ("k2hpd", "k2hpd/k2hpd_keypoints_train.mat", (55943, 19, 2)),
-    ):
-        track = get_track(name)
-        joints = read_joints(official / file, track).joints_uvd
-        assert joints.shape == shape
-        # Pixels, so nearly all joints lie in the frame: metres or swapped axes would not.
-        inside = (joints[..., :2] >= 0) & (joints[..., :2] < track.frame_size)
-        assert inside.mean() > 0.98, name
-        if track.joint_dims == 3:
-            assert 100 < np.median(joints[..., 2]) < 4000, name  # mm
+@pytest.mark.parametrize(
+    ("name", "file", "frames"),
+    [
+        ("nyu", "nyu/nyu_keypointsUVD_test.mat", 8252),
+        ("icvl", "icvl/icvl_keypointsUVD_test.mat", 1596),
+        ("itop_front", "itop_side/itop_side_keypoints3D_test.mat", 4863),
+        ("itop_top", "itop_top/itop_top_keypoints3D_test.mat", 4863),
+        ("k2hpd", "k2hpd/k2hpd_keypoints_test.mat", 39732),
+        ("k2hpd", "k2hpd/k2hpd_keypoints_train.mat", 55943),
+    ],
+)
+def test_authors_labels_of_every_track(official: Path, name: str, file: str, frames: int) -> None:
+    track = get_track(name)
+    joints = read_joints(official / file, track).joints_uvd
+    assert joints.shape == (frames, track.num_joints, track.joint_dims)
+    # Pixels, so nearly all joints lie in the frame: metres or swapped axes would not.
+    inside = (joints[..., :2] >= 0) & (joints[..., :2] < track.frame_size)
+    assert inside.mean() > 0.98
+    if track.joint_dims == 3:
+        assert 100 < np.median(joints[..., 2]) < 4000  # mm
 
 
-def test_itop_is_xyz_or_uvd_in_meters(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["keypoints3D", "resultUVD", "mm"])
+def test_itop_is_xyz_or_uvd_in_meters(tmp_path: Path, name: str) -> None:
     """As its labels and the authors' predictions are."""
-    uvd = np.random.default_rng(1).uniform([10, 10, 2000], [300, 200, 3500], (4, 15, 3))
-    assert ITOP.camera is not None
-    for name, values in {
-        "keypoints3D": geometry.uvd_to_xyz(uvd, ITOP.camera) / 1000,
-        "resultUVD": uvd * [1, 1, 1e-3],
-        "mm": uvd,
-    }.items():
-        savemat(tmp_path / f"{name}.mat", {name: values})
-        np.savetxt(tmp_path / f"{name}.txt", values.reshape(4, -1), fmt="%.12g")
-        for suffix in (".mat", ".txt"):
-            joints = read_joints(tmp_path / f"{name}{suffix}", ITOP)
-            np.testing.assert_allclose(joints.joints_uvd, uvd, rtol=1e-8)
-            assert bool(joints.notes) == (name != "mm")
+    forms = {"keypoints3D": xyz_of(BODY, ITOP) / 1000, "resultUVD": BODY * [1, 1, 1e-3], "mm": BODY}
+    savemat(tmp_path / "j.mat", {name: forms[name]})
+    np.savetxt(tmp_path / "j.txt", forms[name].reshape(len(BODY), -1), fmt="%.12g")
+    for file in ("j.mat", "j.txt"):
+        joints = read_joints(tmp_path / file, ITOP)
+        np.testing.assert_allclose(joints.joints_uvd, BODY, rtol=1e-8)
+        assert bool(joints.notes) == (name != "mm")
 
 
 def test_text_with_everything_in_the_way(tmp_path: Path) -> None:
-    confidence = np.random.default_rng(4).random((5, 14))
+    confidence = RNG.random((5, 14))
     rows = np.concatenate([UVD, confidence[..., None]], -1).reshape(5, -1)
     lines = [f"f{n}.png," + ",".join(f"{x:.8e}" for x in row) + ", " for n, row in enumerate(rows)]
     (tmp_path / "p.txt").write_bytes(("\r\n\r\n".join(lines) + "\r\n").encode())
@@ -81,41 +97,41 @@ def test_text_with_everything_in_the_way(tmp_path: Path) -> None:
 
 
 def test_matlab_arrays_of_other_shapes_and_kinds(tmp_path: Path) -> None:
-    assert NYU.camera is not None
-    xyz = geometry.uvd_to_xyz(UVD, NYU.camera)
-    savemat(tmp_path / "flat.mat", {"result": UVD.reshape(5, -1)})
-    savemat(tmp_path / "named.mat", {"joints_uvd": UVD.reshape(5, -1)})
-    savemat(tmp_path / "xyz.mat", {"xyz_estimation": xyz})
-    for name in ("flat.mat", "named.mat", "xyz.mat"):
-        np.testing.assert_allclose(read_joints(tmp_path / name, NYU).joints_uvd, UVD)
-    savemat(
-        tmp_path / "ints.mat", {"keypointsTest": np.arange(114, dtype=np.uint8).reshape(3, 19, 2)}
-    )
+    for name, values in {
+        "result": UVD.reshape(5, -1),
+        "joints_uvd": UVD.reshape(5, -1),
+        "xyz_estimation": xyz_of(UVD, NYU),
+    }.items():
+        savemat(tmp_path / "j.mat", {name: values})
+        np.testing.assert_allclose(read_joints(tmp_path / "j.mat", NYU).joints_uvd, UVD)
+    integers = np.arange(114, dtype=np.uint8).reshape(3, 19, 2)
+    savemat(tmp_path / "ints.mat", {"keypointsTest": integers})
     assert read_joints(tmp_path / "ints.mat", K2HPD).joints_uvd[2, 18, 1] == 113
-    hand = np.random.default_rng(5).uniform([100, 100, 600], [540, 380, 900], (5, 14, 3))
-    savemat(tmp_path / "unsaid.mat", {"keypoints3D": geometry.uvd_to_xyz(hand, NYU.camera)})
-    with pytest.raises(UserError, match=r"unsaid\.mat: .*look like camera coordinates"):
-        read_joints(tmp_path / "unsaid.mat", NYU)
 
 
 @pytest.mark.parametrize("frames", [5, 1])
 @pytest.mark.parametrize("suffix", [".npz", ".jsonl", ".mat"])
 def test_our_formats_keep_everything(tmp_path: Path, suffix: str, frames: int) -> None:
-    uvd, confidence = UVD[:frames], np.random.default_rng(2).random((frames, 14))
+    uvd, confidence = UVD[:frames], RNG.random((frames, 14))
     index = np.array([0, 2, 3, 7, 9])[:frames]
-    joints = JointSet(uvd, confidence > 0.5, confidence, uvd * 2, index)
+    names = np.array(["depth_1_0000003.png", "sequence ä/1.png", "a", "b", "c"])[:frames]
+    about = {"track": TrackRecord.of(NYU).to_json(), "centers": {"depth": 2}}
     path = tmp_path / f"p{suffix}"
+    joints = JointSet(uvd, confidence > 0.5, confidence, uvd * 2, index, names, about)
     write_joints(path, joints)
+    assert is_ours(path)
     back = read_joints(path, NYU)
-    for name in ("joints_uvd", "valid", "confidence", "joints_xyz_mm", "index"):
+    for name in ("joints_uvd", "valid", "confidence", "joints_xyz_mm", "index", "frame_id"):
         np.testing.assert_array_equal(getattr(back, name), getattr(joints, name), err_msg=name)
+    assert (back.about["centers"], back.about["written_by"]) == ({"depth": 2}, MARK)
+    assert back.record == TrackRecord.of(NYU)
 
 
 @pytest.mark.parametrize("suffix", [".txt", ".mat", ".npz", ".jsonl"])
 @pytest.mark.parametrize("track", [NYU, ITOP, K2HPD], ids=lambda track: track.name)
 def test_every_suffix_round_trips(tmp_path: Path, suffix: str, track: TrackSpec) -> None:
     shape = (4, track.num_joints, track.joint_dims)
-    uvd = np.random.default_rng(6).uniform([10, 10, 900][: shape[-1]], 1100, shape)
+    uvd = RNG.uniform([10, 10, 900][: shape[-1]], 1100, shape)
     write_joints(tmp_path / f"p{suffix}", JointSet(uvd))
     back = read_joints(tmp_path / f"p{suffix}", track)
     np.testing.assert_allclose(back.joints_uvd, uvd, rtol=0, atol=1e-6 if suffix == ".txt" else 0)
@@ -139,55 +155,68 @@ def test_rows_are_put_in_dataset_order(tmp_path: Path) -> None:
     np.testing.assert_array_equal(back.index, np.arange(5))
 
 
-def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
-    np.savetxt(tmp_path / "columns.txt", UVD.reshape(5, -1)[:, :-1])
-    np.savetxt(tmp_path / "infinite.txt", np.where(UVD[1, 0, 0] == UVD, np.inf, UVD).reshape(5, -1))
-    savemat(tmp_path / "joints.mat", {"keypoints3D": UVD[:, :10]})
-    savemat(tmp_path / "two.mat", {"a": UVD, "b": UVD})
-    savemat(tmp_path / "cut.mat", {"keypoints3D": UVD})
-    (tmp_path / "cut.mat").write_bytes((tmp_path / "cut.mat").read_bytes()[:300])
-    (tmp_path / "noise.mat").write_text("hello")
-    np.savez(tmp_path / "names.npz", joints=UVD)
-    np.savez(tmp_path / "shape.npz", joints_uvd=UVD[:, :10])
-    np.savez(tmp_path / "object.npz", joints_uvd=np.array([{}], object))
-    np.savez(tmp_path / "twice.npz", joints_uvd=UVD, index=[0, 1, 1, 2, 3])
-    np.savez(tmp_path / "cut.npz", joints_uvd=UVD)
-    (tmp_path / "cut.npz").write_bytes((tmp_path / "cut.npz").read_bytes()[:200])
-    (tmp_path / "row.jsonl").write_text(
-        json.dumps({"joints_uvd": UVD[0].tolist()}) + "\n" + json.dumps({"joints_uvd": [[1, 2, 3]]})
-    )
-    (tmp_path / "cut.jsonl").write_text(json.dumps({"joints_uvd": UVD[0].tolist()})[:-5])
-    (tmp_path / "list.jsonl").write_text("[1, 2]")
-    (tmp_path / "list.json").write_text("[1, 2]")
-    (tmp_path / "empty.jsonl").write_text("")
-    (tmp_path / "word.jsonl").write_text(json.dumps({"joints_uvd": [["a", 1, 2]] * 14}))
-    (tmp_path / "p.csv").write_text("1,2")
-    cases = {
-        "missing.txt": "no such file",
-        "columns.txt": "row 1: expected 42 numbers .*found 41",
-        "infinite.txt": "row 2: joint 1 is not finite",
-        "joints.mat": r"expected one array \(frames, 14 joints, 3\).*\(5, 10, 3\)",
-        "two.mat": "expected one array",
-        "cut.mat": "truncated",
-        "noise.mat": "not readable as a MATLAB",
-        "names.npz": "expected an array 'joints_uvd', found joints",
-        "shape.npz": r"should have shape \(5, 14, 3\).*found \(5, 10, 3\)",
-        "object.npz": "not readable",
-        "twice.npz": "rows 2 and 3 are both frame 1",
-        "cut.npz": "not readable",
-        "row.jsonl": r"row 2: expected 14 joints × 3.*found shape \(1, 3\)",
-        "cut.jsonl": "row 1: not readable as JSON",
-        "list.jsonl": "row 1: expected an object",
-        "list.json": "expected one object",
-        "empty.jsonl": "empty",
-        "word.jsonl": "not an array of numbers",
-        "p.csv": "unknown kind of joint file '.csv'",
-    }
-    for name, message in cases.items():
-        with pytest.raises(UserError, match=message) as caught:
-            read_joints(tmp_path / name, NYU)
-        assert name in str(caught.value)
-        assert "\n" not in str(caught.value), name
+def of_frames(**values: Any) -> str:
+    return json.dumps({"frames": [{"joints_uvd": [[1.5] * 3] * 14, **values}]})
+
+
+# File → its contents (arrays, text, or an open file's cut bytes) and what the message names.
+ONE = json.dumps({"joints_uvd": UVD[0].tolist()})
+BAD: dict[str, tuple[Any, str]] = {
+    "missing.txt": (None, "no such file"),
+    "columns.txt": (UVD.reshape(5, -1)[:, :-1], "row 1: expected 42 numbers .*found 41"),
+    "infinite.txt": (
+        np.where(UVD[1, 0, 0] == UVD, np.inf, UVD).reshape(5, -1),
+        "row 2: joint 1 is not finite",
+    ),
+    "joints.mat": ({"keypoints3D": UVD[:, :10]}, r"\(frames, 14 joints, 3\).*\(5, 10, 3\)"),
+    "two.mat": ({"a": UVD, "b": UVD}, "expected one array"),
+    "unsaid.mat": ({"keypoints3D": xyz_of(HAND, NYU)}, "look like camera coordinates"),
+    "cut.mat": ({"keypoints3D": UVD}, "truncated"),
+    "noise.mat": ("hello", "not readable as a MATLAB"),
+    "names.npz": ({"joints": UVD}, "expected an array 'joints_uvd', found joints"),
+    "shape.npz": ({"joints_uvd": UVD[:, :10]}, r"shape \(5, 14, 3\).*found \(5, 10, 3\)"),
+    "object.npz": ({"joints_uvd": np.array([{}], object)}, "not readable"),
+    "twice.npz": ({"joints_uvd": UVD, "index": [0, 1, 1, 2, 3]}, "rows 2 and 3 .* frame 1"),
+    "cut.npz": ({"joints_uvd": UVD}, "not readable"),
+    "row.jsonl": (f'{ONE}\n{{"joints_uvd": [[1, 2, 3]]}}', r"row 2: .* 14 .*shape \(1, 3\)"),
+    "cut.jsonl": (ONE[:-5], "row 1: not readable as JSON"),
+    "list.jsonl": ("[1, 2]", "row 1: expected an object"),
+    "list.json": ("[1, 2]", "expected one object"),
+    "empty.jsonl": ("", "empty"),
+    "word.jsonl": (json.dumps({"joints_uvd": [["a", 1, 2]] * 14}), "not an array of numbers"),
+    "p.csv": ("1,2", "unknown kind of joint file '.csv'"),
+    "key_twice.json": ('{"frames": [{"joints_uvd": 1, "joints_uvd": 2}]}', "twice"),
+    "nan.json": ('{"frames": [{"joints_uvd": NaN}]}', "NaN"),
+    "huge.json": (of_frames(index=10**30), "64 bits"),
+    "too_large.json": (of_frames(index=2**63), "'index'"),
+    "negative.json": (of_frames(index=-1), "'index' -1"),
+    "fraction.json": (of_frames(index=1.5), "'index'"),
+    "texts.json": (of_frames(joints_uvd=[["1.5"] * 3] * 14), "'joints_uvd'"),
+    "truth.json": (of_frames(joints_uvd=[[True] * 3] * 14), "'joints_uvd'"),
+    "words.json": (of_frames(valid=["false"] * 14), "'valid'"),
+    "a_number.json": (of_frames(path=7), "'frame_id'"),
+    "deep.json": ("[" * 100_000, "deep"),
+    "about.json": (of_frames()[:-1] + ', "about": [1]}', "'about'"),
+    "record.json": (of_frames()[:-1] + ', "about": {"track": 1}}', "record"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_files_that_cannot_be_read_are_named(tmp_path: Path, name: str) -> None:
+    contents, message = BAD[name]
+    path = tmp_path / name
+    if isinstance(contents, str):
+        path.write_text(contents)
+    elif isinstance(contents, np.ndarray):
+        np.savetxt(path, contents)
+    elif contents is not None:
+        np.savez(path, **contents) if path.suffix == ".npz" else savemat(path, contents)
+        if "cut" in name:
+            path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(UserError, match=message) as caught:
+        read_joints(path, NYU)
+    assert name in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_unknown_suffix_to_write(tmp_path: Path) -> None:
@@ -200,40 +229,34 @@ def test_a_full_disk_leaves_what_was_there(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"p{suffix}"
     write_joints(path, JointSet(UVD[:1]))
     before = path.read_bytes()
-    noise = np.random.default_rng(0).uniform(1, 600, (500, 14, 3))
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
-    try:
-        with pytest.raises(UserError, match=f"p{suffix}: cannot be written") as caught:
-            write_joints(path, JointSet(noise))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    noise = JointSet(RNG.uniform(1, 600, (500, 14, 3)))
+    refused = pytest.raises(UserError, match=f"p{suffix}: cannot be written")
+    with made_up.small_disk(20_000), refused as caught:
+        write_joints(path, noise)
     assert "\n" not in str(caught.value)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
 
 
-HANDS = get_track("hands2017")
-XYZ = np.random.default_rng(0).normal([0, 0, 500], 60, (4, 21, 3))
+# --- The file of the HANDS 2017 challenge
+
+XYZ = RNG.normal([0, 0, 500], 60, (4, 21, 3))
 
 
 def test_every_field_ends_in_a_tab(tmp_path: Path) -> None:
     write_submission(tmp_path / "s.txt", XYZ)
     lines = (tmp_path / "s.txt").read_bytes().split(b"\n")
-    assert lines[-1] == b""
-    assert len(lines) == 5
-    fields = lines[2].split(b"\t")
-    assert fields[0] == b"frame/images/image_D00000003.png"
-    assert fields[-1] == b""
-    np.testing.assert_allclose([float(f) for f in fields[1:-1]], XYZ[2].ravel(), atol=5e-5)
+    assert (len(lines), lines[-1]) == (5, b"")
+    name, *numbers, last = lines[2].split(b"\t")
+    assert (name, last) == (b"frame/images/image_D00000003.png", b"")
+    np.testing.assert_allclose(list(map(float, numbers)), XYZ[2].ravel(), atol=5e-5)
 
 
 def test_it_reads_back_in_any_order(tmp_path: Path) -> None:
     order = [2, 0, 3, 1]
     write_submission(tmp_path / "s.txt", XYZ[order], order)
     back = read_joints(tmp_path / "s.txt", HANDS)
-    assert HANDS.camera is not None
-    np.testing.assert_allclose(geometry.uvd_to_xyz(back.joints_uvd, HANDS.camera), XYZ, atol=1e-4)
+    np.testing.assert_allclose(xyz_of(back.joints_uvd, HANDS), XYZ, atol=1e-4)
     np.testing.assert_array_equal(back.index, np.arange(4))
     assert any("projected" in note for note in back.notes)
 
@@ -252,10 +275,17 @@ def test_labels_of_some_frames_score_those(tmp_path: Path) -> None:
         assert scores["mean_error_mm"] == pytest.approx(2.5, abs=1e-3)
 
 
-def test_names() -> None:
+def test_names(tmp_path: Path) -> None:
     np.testing.assert_array_equal(frame_index(["image_D00000007.png"]), [6])
     np.testing.assert_array_equal(frame_index(["frame\\images\\image_D00957032.png"]), [957031])
     assert frame_index(["image_D00000001.png", "test_seq_1/image_0000.png"]) is None
+    # Other tracks' names are only names.
+    numbers = " ".join(["77"] * 48)
+    text = "".join(f"test_seq_1/image_{n:04d}.png {numbers} \n" for n in range(2))
+    (tmp_path / "labels.txt").write_text(text)
+    joints = read_joints(tmp_path / "labels.txt", ICVL)
+    assert joints.joints_uvd.shape == (2, 16, 3)
+    assert joints.index is None
 
 
 def test_what_cannot_be_written(tmp_path: Path) -> None:
@@ -271,13 +301,121 @@ def test_what_cannot_be_written(tmp_path: Path) -> None:
         write_submission(tmp_path / "s.txt", XYZ[0])
 
 
-def test_other_tracks_names_are_only_names(tmp_path: Path) -> None:
-    uvd = np.random.default_rng(1).uniform(10, 200, (2, 16, 3))
-    text = "\n".join(
-        f"test_seq_1/image_{n:04d}.png " + " ".join(map(str, frame.ravel())) + " "
-        for n, frame in enumerate(uvd)
-    )
-    (tmp_path / "labels.txt").write_text(text)
-    joints: JointSet = read_joints(tmp_path / "labels.txt", get_track("icvl"))
-    np.testing.assert_allclose(joints.joints_uvd, uvd)
-    assert joints.index is None
+# --- Rows of numbers, columns and units
+
+VALUES = [[1.5, -2.0, 300.0], [4.0, 5e-3, 6e2]]
+NAN, INF = np.nan, np.inf
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("1.5 -2 300\n4 0.005 600", [1, 2]),
+        ("1.5 -2 300 \n4 0.005 600 \n", [1, 2]),
+        ("1.5,-2,300\r\n4,0.005,600\r\n", [1, 2]),
+        ("1.5, -2, 300,\n4, 0.005, 600,\n", [1, 2]),
+        ("1.5\t-2\t300\t\n4\t5e-3\t6.0E+02\t\n", [1, 2]),
+        ("\n  1.5   -2 300\n\n \t\n4 0.005 600\n\n", [2, 5]),
+        ("\ufeff1.5 -2 300\n4 0.005 600\n", [1, 2]),
+        ("# u v d\n1.5;-2;300\n  # between\n4;0.005;600;\n", [2, 4]),
+        ("; a header\n1.5 -2 300\n4 0.005 600\n% the end\n", [2, 3]),
+        ("1.5 -2 3_00\n4 0.005 600\n", [1, 2]),  # as Python reads it
+        ("a/b.png 1.5 -2 300 \n\na/b.png,4,0.005,600\n", [1, 3]),
+    ],
+)
+def test_separators_blank_lines_and_exponents(tmp_path: Path, text: str, lines: list[int]) -> None:
+    (tmp_path / "rows.txt").write_bytes(text.encode())
+    rows = read_rows(tmp_path / "rows.txt")
+    np.testing.assert_array_equal(rows.values, VALUES)
+    np.testing.assert_array_equal(rows.lines, lines)
+    assert rows.names == (("a/b.png",) * 2 if "a/b" in text else None)
+
+
+def test_what_numpy_writes(tmp_path: Path) -> None:
+    path = tmp_path / "rows.txt"
+    values = [*VALUES, [1, NAN, INF], [-INF, 2, NAN]]
+    np.savetxt(path, values, delimiter="; ", header="u; v; d", footer="px px mm", encoding="utf-8")
+    np.testing.assert_array_equal(read_rows(path).values, values)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "empty"),
+        (" \n\n", "empty"),
+        ("# nothing\n", "empty"),
+        ("1 2 3\n\n4 5\n", "row 3: expected 3 numbers as in the first row, found 2"),
+        ("1 2 3\n4 5\n6 7 8 9\n", "row 2: expected 3"),  # the total would be right
+        ("1 2 3\n4 x5 6\n", "row 2: not a number: 'x5'"),
+        ("1 2 3\n4 5 6 # seven\n", "row 2: not a number: '#'"),
+        ("a 1 2\n3 4\n", "row 2: expected 2"),
+        ("a 1 2\nb\n", "row 2: expected 2 numbers as in the first row, found 0"),
+        ("1 2 3\n".encode("utf-16"), "not readable as text"),
+    ],
+)
+def test_bad_rows(tmp_path: Path, text: str | bytes, message: str) -> None:
+    (tmp_path / "rows.txt").write_bytes(text.encode() if isinstance(text, str) else text)
+    with pytest.raises(UserError, match=rf"rows\.txt.*{message}"):
+        read_rows(tmp_path / "rows.txt")
+
+
+def test_columns() -> None:
+    confidence, flat = RNG.random((20, 14)), HAND.reshape(20, -1)
+    plain, nothing = split_columns(flat, NYU, "p.txt")
+    np.testing.assert_array_equal(plain, HAND)
+    assert nothing is None
+    beside = np.concatenate([HAND, confidence[..., None]], -1).reshape(20, -1)
+    behind = np.concatenate([flat, confidence], -1)
+    for values in (beside, behind):
+        joints, found = split_columns(values, NYU, "p.txt")
+        np.testing.assert_array_equal(joints, HAND)
+        np.testing.assert_array_equal(found, confidence)
+    with pytest.raises(UserError, match=r"expected 42 numbers \(14 joints × 3\), found 63"):
+        split_columns(np.ones((2, 63)), NYU, "p.txt")
+    with pytest.raises(UserError, match="found 56: one more per joint, but neither"):
+        split_columns(np.full((2, 56), 30.0), NYU, "p.txt")
+
+
+def to_uvd_mm(joints: np.ndarray, track: TrackSpec = NYU, coordinates: Any = "unknown") -> Any:
+    return joint_files.to_uvd_mm(joints, track, "p.txt", coordinates)
+
+
+@pytest.mark.parametrize(
+    ("joints", "track"),
+    [
+        (HAND, NYU),
+        (RNG.uniform(0, 1, (3, 19, 2)), K2HPD),
+        (HAND + np.array([2000.0, -900.0, 50.0]), NYU),  # poor predictions
+        (np.zeros((2, 14, 3)), NYU),
+    ],
+)
+def test_pixels_pass_through(joints: np.ndarray, track: TrackSpec) -> None:
+    found, notes = to_uvd_mm(joints, track)
+    np.testing.assert_array_equal(found, joints)
+    assert notes == ()
+
+
+def test_meters_are_recognized_by_their_size() -> None:
+    for uvd, track in ((HAND, NYU), (BODY, ITOP)):
+        joints, notes = to_uvd_mm(uvd * [1, 1, 1e-3], track)
+        np.testing.assert_allclose(joints, uvd)
+        assert notes == ("depth read as meters",)
+        joints, notes = to_uvd_mm(xyz_of(uvd, track) / 1000, track)
+        np.testing.assert_allclose(joints, uvd)
+        assert len(notes) == 2
+
+
+def test_camera_coordinates_are_read_where_the_file_says_so_and_else_refused() -> None:
+    xyz = xyz_of(HAND, NYU)
+    joints, notes = to_uvd_mm(xyz, coordinates="xyz")
+    np.testing.assert_allclose(joints, HAND)
+    assert "588.03" in notes[0]
+    backwards, notes = to_uvd_mm(xyz * [1, -1, -1], coordinates="xyz")
+    np.testing.assert_allclose(backwards, HAND)
+    assert any("backwards" in note for note in notes)
+    for y_sign in (1, -1):
+        with pytest.raises(UserError, match=r"look like camera coordinates.*588\.03"):
+            to_uvd_mm(xyz * [1, y_sign, 1])
+    xyz[3, 4, 2] = 0  # a point that has no pixel
+    with pytest.raises(UserError, match="z = 0"):
+        to_uvd_mm(xyz, coordinates="xyz")

@@ -11,14 +11,13 @@ import pytest
 
 from a2j_jax.data import pipeline
 from a2j_jax.errors import UserError
-from a2j_jax.evaluation import compare
-from a2j_jax.evaluation.joint_files import JointSet, read_joints, write_joints
+from a2j_jax.evaluation.compare import compare_predictions
+from a2j_jax.evaluation.joint_files import JointSet, write_joints
 from a2j_jax.evaluation.pairing import frame_numbers, match_names, read_subsets, rows_of
 from a2j_jax.evaluation.scores import marked, score_errors, with_subsets
 from a2j_jax.evaluation.tables import paper_table, score_tables
-from a2j_jax.files import MARK, is_ours
 from a2j_jax.track_files import find_track, track_from_dict
-from a2j_jax.tracks import TrackRecord, get_track
+from a2j_jax.tracks import TrackRecord, TrackSpec, get_track
 from tests.distributions import own_data
 from tfds_builders.build import build_raw
 
@@ -59,52 +58,53 @@ def test_names_that_fit_several(names: list[str], wanted: list[str], message: st
         match_names(names, wanted, "p.txt")
 
 
-def lines(names: list[str], joints: np.ndarray) -> str:
-    rows = zip(names, joints.reshape(len(joints), -1).tolist(), strict=True)
-    return "".join(f"{name} {' '.join(map(str, row))}\n" for name, row in rows)
-
-
 def test_icvl_in_another_order_and_of_other_frames(tmp_path: Path) -> None:
     uvd = np.random.default_rng(0).uniform([50, 50, 300], [250, 200, 500], (4, 16, 3))
-    (tmp_path / "labels.txt").write_text(lines(SEQUENCES, uvd))
     labels = tmp_path / "labels.txt"
-    order = [2, 0, 3, 1]
-    frames = [{"path": f"/d/Depth/{SEQUENCES[n]}", "joints_uvd": uvd[n].tolist()} for n in order]
+
+    def write(path: Path, names: list[str]) -> Path:
+        rows = zip(names, uvd.reshape(4, -1).tolist(), strict=True)
+        path.write_text("".join(f"{name} {' '.join(map(str, row))}\n" for name, row in rows))
+        return path
+
+    write(labels, SEQUENCES)
+    frames = [
+        {"path": f"/d/Depth/{SEQUENCES[n]}", "joints_uvd": uvd[n].tolist()} for n in (2, 0, 3, 1)
+    ]
     (tmp_path / "p.json").write_text(json.dumps({"frames": frames}))
-    scores = compare.compare_predictions({"A2J": tmp_path / "p.json"}, ICVL, labels=labels)
+    scores = compare_predictions({"A2J": tmp_path / "p.json"}, ICVL, labels=labels)
     assert (scores["frames"], scores["mean_error_mm"]) == (4, 0.0)
-    for wrong, names in {
-        "image_0007": [*SEQUENCES[:3], "test_seq_2/image_0007.png"],
-        "rows 2 and 4": [*SEQUENCES[:3], SEQUENCES[1]],
+    for wrong, name in {
+        "image_0007": "test_seq_2/image_0007.png",
+        "rows 2 and 4": SEQUENCES[1],
     }.items():
-        (tmp_path / "p.txt").write_text(lines(names, uvd))
+        other = write(tmp_path / "p.txt", [*SEQUENCES[:3], name])
         with pytest.raises(UserError, match=wrong):
-            compare.compare_predictions({"A2J": tmp_path / "p.txt"}, ICVL, labels=labels)
+            compare_predictions({"A2J": other}, ICVL, labels=labels)
 
 
-def test_numbers_join_rows_of_the_whole_split() -> None:
-    """`--predictions official.txt mine.npz`: the labels are 8,252 rows, mine are three of them."""
-    truth = JointSet(np.zeros((6, 14, 3)))
-    mine = JointSet(np.zeros((3, 14, 3)), index=np.array([0, 2, 5]))
-    np.testing.assert_array_equal(rows_of(mine, truth, "p", "labels"), [0, -1, 1, -1, -1, 2])
-    back = dataclasses.replace(truth, index=np.array([0, 1, 3, 4, 8, 9]))
-    np.testing.assert_array_equal(
-        rows_of(JointSet(np.zeros((10, 14, 3))), back, "p", "labels"), [0, 1, 3, 4, 8, 9]
-    )
+def numbered(count: int, index: list[int] | None = None) -> JointSet:
+    return JointSet(np.ones((count, 14, 3)), index=None if index is None else np.array(index))
 
 
-def test_frames_that_only_one_side_has() -> None:
-    uvd = np.ones((4, 14, 3))
-    mine = JointSet(uvd, index=np.array([1, 3, 5, 7]))
-    part = JointSet(uvd[:2], index=np.array([3, 5]))
-    np.testing.assert_array_equal(rows_of(mine, part, "p", "labels"), [1, 2])
-    for joints, truth, message in (
-        (mine, dataclasses.replace(part, index=np.array([3, 4])), "3 of 4 .* 1\\), and .* frame 4"),
-        (JointSet(uvd[:3]), JointSet(uvd), "3 frames.*4"),
-        (JointSet(uvd, index=np.array([0, 1, 3, 4])), JointSet(uvd), "frame 4 .*4 frames"),
-    ):
-        with pytest.raises(UserError, match=message):
+@pytest.mark.parametrize(
+    ("joints", "truth", "rows"),
+    [
+        # `--predictions official.txt mine.npz`: the labels are all rows, mine are three of them.
+        (numbered(3, [0, 2, 5]), numbered(6), [0, -1, 1, -1, -1, 2]),
+        (numbered(10), numbered(6, [0, 1, 3, 4, 8, 9]), [0, 1, 3, 4, 8, 9]),
+        (numbered(4, [1, 3, 5, 7]), numbered(2, [3, 5]), [1, 2]),
+        (numbered(4, [1, 3, 5, 7]), numbered(2, [3, 4]), "3 of 4 .* 1\\), and .* frame 4"),
+        (numbered(3), numbered(4), "3 frames.*4"),
+        (numbered(4, [0, 1, 3, 4]), numbered(4), "frame 4 .*4 frames"),
+    ],
+)
+def test_numbers_join_rows(joints: JointSet, truth: JointSet, rows: list[int] | str) -> None:
+    if isinstance(rows, str):
+        with pytest.raises(UserError, match=rows):
             rows_of(joints, truth, "p", "labels")
+    else:
+        np.testing.assert_array_equal(rows_of(joints, truth, "p", "labels"), rows)
 
 
 def test_the_number_in_a_name_of_nyu(tmp_path: Path) -> None:
@@ -115,16 +115,21 @@ def test_the_number_in_a_name_of_nyu(tmp_path: Path) -> None:
     (tmp_path / "p.json").write_text(json.dumps({"frames": frames}))
     np.savetxt(tmp_path / "labels.txt", uvd.reshape(9, -1))
     files = {"ours": tmp_path / "p.json", "official": tmp_path / "labels.txt"}
-    scores = compare.compare_predictions(files, NYU, labels=tmp_path / "labels.txt")
+    scores = compare_predictions(files, NYU, labels=tmp_path / "labels.txt")
     assert (scores["frames"], scores["frames_of"]) == (2, 8252)
     assert scores["methods"]["ours"]["mean_error_mm"] == pytest.approx(0, abs=1e-6)
 
 
-def test_a_subset_of_a_custom_track_is_listed_by_names(tmp_path: Path) -> None:
+@pytest.fixture
+def own(tmp_path: Path) -> TrackSpec:
+    """A custom track, with its data set in `data`."""
     own_data.write(tmp_path / "mine")
     own_data.write_csv(tmp_path / "mine")
     build_raw(str(tmp_path / "mine"), tmp_path / "mine", tmp_path / "data")
-    track = find_track(tmp_path / "mine")
+    return find_track(tmp_path / "mine")
+
+
+def test_a_subset_of_a_custom_track_is_listed_by_names(tmp_path: Path, own: TrackSpec) -> None:
     uvd = own_data.UVD + np.array([[[0, 0, 5]], [[0, 0, 9]], [[0, 0, 0]]])
     names = np.array(own_data.FRAMES[:2])
     write_joints(tmp_path / "p.npz", JointSet(uvd[:2], frame_id=names))
@@ -133,9 +138,9 @@ def test_a_subset_of_a_custom_track_is_listed_by_names(tmp_path: Path) -> None:
 
     def errors(method: str, listed: str, **against: Any) -> list[float]:
         (tmp_path / "list.txt").write_text(listed)
-        scores = compare.compare_predictions(
+        scores = compare_predictions(
             {"ours": tmp_path / f"{method}.npz"},
-            track,
+            own,
             split="train",
             subset_files={"some": tmp_path / "list.txt"},
             **against,
@@ -150,23 +155,6 @@ def test_a_subset_of_a_custom_track_is_listed_by_names(tmp_path: Path) -> None:
         assert errors("one", "1\n", **against) == [9, 9]
         with pytest.raises(UserError, match=r"list\.txt: 1 of its names .*'frames/2\.npy'"):
             errors("p", "1.png\nframes/2.npy\n", **against)
-
-
-@pytest.mark.parametrize("suffix", [".npz", ".mat", ".jsonl"])
-def test_our_files_state_their_track(tmp_path: Path, suffix: str) -> None:
-    about = {"track": TrackRecord.of(NYU).to_json(), "centers": {"depth": 2}}
-    names = np.array(["depth_1_0000003.png", "sequence ä/1.png"])
-    path = tmp_path / f"p{suffix}"
-    write_joints(path, JointSet(np.full((2, 14, 3), 400.0), frame_id=names, about=about))
-    assert is_ours(path)
-    back = read_joints(path, NYU)
-    assert back.record == TrackRecord.of(NYU)
-    assert (back.about["centers"], back.about["written_by"]) == ({"depth": 2}, MARK)
-    np.testing.assert_array_equal(back.frame_id, names)
-    labels = tmp_path / "labels.npz"
-    write_joints(labels, JointSet(back.joints_uvd, frame_id=names))
-    scores = compare.compare_predictions({"ours": path}, NYU, labels=labels)
-    assert (scores["frames"], scores["centers"]) == (2, {"depth": 2})
 
 
 OTHERS: dict[str, dict[str, Any]] = {
@@ -195,7 +183,7 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path, message: str) -> No
     write_joints(tmp_path / "ok.npz", JointSet(uvd))  # says nothing, as files of before
     for files in (("p.npz", "ok.npz"), ("ok.npz", "p.npz")):
         with pytest.raises(UserError, match=f"p.npz.*{message}"):
-            compare.compare_predictions({"A": tmp_path / files[0]}, NYU, labels=tmp_path / files[1])
+            compare_predictions({"A": tmp_path / files[0]}, NYU, labels=tmp_path / files[1])
 
 
 def test_harmless_differences_pass(tmp_path: Path) -> None:
@@ -205,7 +193,7 @@ def test_harmless_differences_pass(tmp_path: Path) -> None:
     uvd = np.full((2, 14, 3), 400.0)
     record = TrackRecord.of(other).to_json() | {"a later key": 1}
     write_joints(tmp_path / "p.npz", JointSet(uvd, about={"track": record}))
-    scores = compare.compare_predictions({"A": tmp_path / "p.npz"}, NYU, labels=tmp_path / "p.npz")
+    scores = compare_predictions({"A": tmp_path / "p.npz"}, NYU, labels=tmp_path / "p.npz")
     assert scores["mean_error_mm"] == 0.0
 
 
@@ -221,60 +209,27 @@ def test_a_users_data_set_of_before_there_were_records() -> None:
 
 def test_caveats() -> None:
     one = dataclasses.replace(score_errors(np.zeros((3, 14)), NYU), frames_of=3)
-    for changes, caveat in {
-        (): "",
-        (("frames_of", 8252),): "3 of 8,252 frames",
-        (("centers", (("depth", 3),)),): "crops from depth",
-        (("centers", (("nyu_center_test.mat", 2), ("depth", 1))),): "some crops from depth",
-        (("centers", (("nyu_center_test.mat", 3),)),): "",
-        (("frames_of", 4), ("centers", (("labels", 3),))): "3 of 4 frames, crops from labels",
-    }.items():
-        values = {k: dict(v) if isinstance(v, tuple) else v for k, v in changes}
-        changed = dataclasses.replace(one, **values)
+    for frames_of, centers, caveat in (
+        (3, None, ""),
+        (8252, None, "3 of 8,252 frames"),
+        (3, {"depth": 3}, "crops from depth"),
+        (3, {"nyu_center_test.mat": 2, "depth": 1}, "some crops from depth"),
+        (3, {"nyu_center_test.mat": 3}, ""),
+        (4, {"labels": 3}, "3 of 4 frames, crops from labels"),
+    ):
+        changed = dataclasses.replace(one, frames_of=frames_of, centers=centers)
         assert changed.caveat == caveat
         assert list(marked({"A2J": changed})) == [f"A2J ({caveat})" if caveat else "A2J"]
-        assert changed.to_json()["frames_of"] == values.get("frames_of", 3)
+        assert changed.to_json()["frames_of"] == frames_of
 
 
-UVD = [[1.5] * 3] * 14
-BAD: dict[str, tuple[str, str]] = {
-    "twice": ('{"frames": [{"joints_uvd": 1, "joints_uvd": 2}]}', "twice"),
-    "NaN": ('{"frames": [{"joints_uvd": NaN}]}', "NaN"),
-    "huge": (json.dumps({"frames": [{"joints_uvd": UVD, "index": 10**30}]}), "64 bits"),
-    "too large": (json.dumps({"frames": [{"joints_uvd": UVD, "index": 2**63}]}), "'index'"),
-    "negative": (json.dumps({"frames": [{"joints_uvd": UVD, "index": -1}]}), "'index' -1"),
-    "fraction": (json.dumps({"frames": [{"joints_uvd": UVD, "index": 1.5}]}), "'index'"),
-    "texts": (json.dumps({"frames": [{"joints_uvd": [["1.5"] * 3] * 14}]}), "'joints_uvd'"),
-    "truth": (json.dumps({"frames": [{"joints_uvd": [[True] * 3] * 14}]}), "'joints_uvd'"),
-    "words": (json.dumps({"frames": [{"joints_uvd": UVD, "valid": ["false"] * 14}]}), "'valid'"),
-    "a number": (json.dumps({"frames": [{"joints_uvd": UVD, "path": 7}]}), "'frame_id'"),
-    "deep": ("[" * 100_000, "deep"),
-    "about": (json.dumps({"frames": [{"joints_uvd": UVD}], "about": [1]}), "'about'"),
-    "record": (json.dumps({"frames": [{"joints_uvd": UVD}], "about": {"track": 1}}), "record"),
-}
-
-
-@pytest.mark.parametrize("kind", BAD)
-def test_malformed_json(tmp_path: Path, kind: str) -> None:
-    contents, message = BAD[kind]
-    (tmp_path / "p.json").write_text(contents)
-    with pytest.raises(UserError, match=message) as caught:
-        read_joints(tmp_path / "p.json", NYU)
-    assert "p.json" in str(caught.value)
-
-
-def test_a_data_set_of_something_else_is_refused(tmp_path: Path) -> None:
-    own_data.write(tmp_path / "mine")
-    own_data.write_csv(tmp_path / "mine")
-    build_raw(str(tmp_path / "mine"), tmp_path / "mine", tmp_path / "data")
-    track = find_track(tmp_path / "mine")
-
+def test_a_data_set_of_something_else_is_refused(tmp_path: Path, own: TrackSpec) -> None:
     def of(**changes: Any) -> TrackRecord:
         other = track_from_dict({**own_data.TRACK, **changes})
         stored = pipeline.as_stored(tmp_path / "data", other)
         return TrackRecord.of_dataset(pipeline.metadata(tmp_path / "data", stored), "")
 
-    assert of() == of(notes="mine", citation="me", storage_unit_mm=0.5) == TrackRecord.of(track)
+    assert of() == of(notes="mine", citation="me", storage_unit_mm=0.5) == TrackRecord.of(own)
     camera = {**own_data.TRACK["camera"], "fx": 250.0}  # type: ignore[dict-item]
     for message, changes in {
         "joint 1 wrist there, index_tip here": {"joints": list(own_data.JOINTS[::-1])},
@@ -311,37 +266,42 @@ def test_frames_of_another_split_or_in_another_unit(
     uvd = np.random.default_rng(0).uniform(300, 400, (4, 14, 3))
     names = np.array([f"depth_1_{n + 1:07d}.png" for n in range(4)])
     index = np.arange(4)
-    write_joints(
-        tmp_path / "labels.npz", JointSet(uvd, index=index, frame_id=names, about={"split": "test"})
-    )
+    labels = JointSet(uvd, index=index, frame_id=names, about={"split": "test"})
+    write_joints(tmp_path / "labels.npz", labels)
     called = None if folder is None else np.array([folder + name for name in names])
     found = JointSet(uvd * [1, 1, scale], index=index, frame_id=called, about=about)
     write_joints(tmp_path / "p.npz", found)
-
     files = {"ours": tmp_path / "p.npz"}
-    expected = pytest.raises(UserError, match=message) if message else contextlib.nullcontext()
-    with expected:
-        scores = compare.compare_predictions(files, NYU, labels=tmp_path / "labels.npz")
+    with pytest.raises(UserError, match=message) if message else contextlib.nullcontext():
+        scores = compare_predictions(files, NYU, labels=tmp_path / "labels.npz")
         assert scores["frames"] == 4
 
 
-def test_lists_are_names_or_numbers(tmp_path: Path) -> None:
-    (tmp_path / "seen.txt").write_text(
-        "frame/images/image_D00000003.png\t1.0\t2.0\nimage_D00000001.png\n\n"
-    )
-    (tmp_path / "unseen.txt").write_text("\ufeff4\n1,\n")
-    lists = read_subsets({"seen": tmp_path / "seen.txt", "unseen": tmp_path / "unseen.txt"})
-    index = np.arange(2, 5)  # frames may have been left out of the data set
-    named = np.array([f"image_D{n + 1:08d}.png" for n in index])
-    for names in (None, named):
-        subsets = frame_numbers(lists, index, names)
-        assert {name: numbers.tolist() for name, numbers in subsets.items()} == {
-            "seen": [0, 2],
-            "unseen": [1, 4],
-        }
+def numbers_in(folder: Path, text: str, index: Any, names: Any, **told: Any) -> list[int]:
+    """The numbers of the frames that a list names."""
+    (folder / "list.txt").write_text(text)
+    lists = read_subsets({"some": folder / "list.txt"})
+    found: list[int] = frame_numbers(lists, np.array(index), names, **told)["some"].tolist()
+    return found
 
 
 NAMES = np.array(["a/0.png", "a/1.png", "b c/0.png", "b c/2.PNG", "image_D00000001.png"])
+HANDS_NAMES = np.array([f"image_D{n:08d}.png" for n in (3, 4, 5)])
+
+
+@pytest.mark.parametrize("names", [None, HANDS_NAMES])
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [
+        ("frame/images/image_D00000003.png\t1.0\t2.0\nimage_D00000001.png\n\n", [0, 2]),
+        ("\ufeff4\n1,\n", [1, 4]),
+    ],
+)
+def test_lists_are_names_or_numbers(
+    tmp_path: Path, text: str, numbers: list[int], names: Any
+) -> None:
+    """Frames may have been left out of the data set."""
+    assert numbers_in(tmp_path, text, [2, 3, 4], names) == numbers
 
 
 @pytest.mark.parametrize(
@@ -358,10 +318,7 @@ NAMES = np.array(["a/0.png", "a/1.png", "b c/0.png", "b c/2.PNG", "image_D000000
 def test_names_are_joined_with_those_of_the_data_set(
     tmp_path: Path, text: str, numbers: list[int]
 ) -> None:
-    (tmp_path / "list.txt").write_text(text)
-    lists = read_subsets({"some": tmp_path / "list.txt"})
-    found = frame_numbers(lists, np.arange(10, 60, 10), NAMES)
-    assert found["some"].tolist() == numbers
+    assert numbers_in(tmp_path, text, range(10, 60, 10), NAMES) == numbers
 
 
 @pytest.mark.parametrize(
@@ -380,18 +337,15 @@ def test_names_are_joined_with_those_of_the_data_set(
     ],
 )
 def test_lists_of_no_frames_are_refused(tmp_path: Path, text: str, names: Any, said: str) -> None:
-    (tmp_path / "list.txt").write_text(text)
     with pytest.raises(UserError, match=rf"list\.txt: .*{said}"):
-        frame_numbers(read_subsets({"some": tmp_path / "list.txt"}), np.arange(5), names)
+        numbers_in(tmp_path, text, range(5), names)
 
 
 def test_a_listed_frame_that_cannot_be_read_is_left_out(tmp_path: Path) -> None:
-    (tmp_path / "list.txt").write_text("a/0.png\na/1.png\n")
-    lists = read_subsets({"some": tmp_path / "list.txt"})
-    found = frame_numbers(lists, np.arange(1, 5), NAMES[1:], unreadable=1)
-    assert found["some"].tolist() == [1]
+    listed = tmp_path, "a/0.png\na/1.png\n", range(1, 5), NAMES[1:]
+    assert numbers_in(*listed, unreadable=1) == [1]
     with pytest.raises(UserError, match=r"'a/0\.png'"):
-        frame_numbers(lists, np.arange(1, 5), NAMES[1:])
+        numbers_in(*listed)
 
 
 def test_a_subset_is_scored_by_frame_number() -> None:
@@ -412,9 +366,3 @@ def test_a_subset_is_scored_by_frame_number() -> None:
     assert paper.rows[-1][:4] == ("A2J (here)", "3.00", "3.50", "2.00")  # beside Table 2's columns
     with pytest.raises(UserError, match=r"subset 'other': none of its 1 frames is among the 3"):
         with_subsets(scores, {"other": np.array([5])}, index, HANDS, labels)
-
-
-def test_without_subsets_the_json_has_none() -> None:
-    scores = {"A2J": score_errors(np.ones((3, 21)), HANDS)}
-    same = with_subsets(scores, {}, np.arange(3), HANDS, np.zeros((3, 21, 3)))
-    assert "subsets" not in same["A2J"].to_json()

@@ -1,12 +1,12 @@
 """Plots draw the numbers that are meant, and pictures the right frames."""
 
 import dataclasses
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from a2j_jax import geometry, pictures
+from a2j_jax import geometry
 from a2j_jax.evaluation import metrics, plots
 from a2j_jax.evaluation.scores import score_errors
 from a2j_jax.tracks import get_track, with_crop_size
@@ -23,6 +23,10 @@ def spread(seed: int, scale: float) -> np.ndarray:
     return np.random.default_rng(seed).gamma(3.0, scale, (60, 14))
 
 
+def texts(labels: Any) -> list[str]:
+    return [label.get_text() for label in labels]
+
+
 def test_bins_hold_equally_many_and_their_quartiles() -> None:
     x = np.arange(400.0)
     errors = np.where(x < 200, 1.0, 5.0)
@@ -32,9 +36,7 @@ def test_bins_hold_equally_many_and_their_quartiles() -> None:
     *found, high = plots.quartile_bins(x, errors, bins=2)
     np.testing.assert_allclose(found, [[99.5, 299.5], [1.0, 5.0], [1.0, 5.0]])
     assert (high > found[2]).all()
-
-
-def test_bins_leave_out_what_is_not_known() -> None:
+    # Unknown ones are left out.
     bins = plots.quartile_bins([1.0, np.nan, 3.0], [np.nan, 2.0, 7.0])
     np.testing.assert_allclose(bins, [[3.0], [7.0], [7.0], [7.0]])
     with pytest.raises(ValueError, match="nothing to bin"):
@@ -52,37 +54,40 @@ def test_the_success_curve_is_the_metrics(by) -> None:
     assert (two.get_ydata() <= one.get_ydata()).all()
     assert one.get_color() != two.get_color()
     auc = metrics.success_auc(table, 80.0, by)
-    assert axes.get_legend().get_texts()[0].get_text() == f"A, AUC {auc:.1%}"
+    assert texts(axes.get_legend().get_texts())[0] == f"A, AUC {auc:.1%}"
 
 
-def test_the_curve_of_a_body_is_not_cut_at_a_hands_error() -> None:
-    hand, body = (plots.success_curve({"A": scores(spread(0, s))}).axes[0] for s in (4.0, 20.0))
-    assert hand.get_xlim() == (0, 80)
-    assert body.get_xlim()[1] in (160, 320)
-    # But not for ever: a method that fails is no reason to.
-    lost = plots.success_curve({"A": scores(np.full((5, 14), 1e6))}).axes[0]
-    assert lost.get_xlim() == (0, 320)
+@pytest.mark.parametrize(
+    ("errors", "ends"),
+    [
+        (spread(0, 4.0), (80,)),
+        (spread(0, 20.0), (160, 320)),  # a body is not cut at a hand's error
+        (np.full((5, 14), 1e6), (320,)),  # but not for ever: a method that fails is no reason to
+    ],
+)
+def test_the_end_of_the_curve(errors: np.ndarray, ends: tuple[int, ...]) -> None:
+    low, high = plots.success_curve({"A": scores(errors)}).axes[0].get_xlim()
+    assert low == 0
+    assert high in ends
 
 
 def test_bars_have_the_joints_from_above_and_the_mean_below_them() -> None:
     values = {"A": [1.0, 2.0, np.nan, 1.5], "B": [3.0, 4.0, 5.0, 4.0]}
     axes = plots.joint_bars(values, ("one_tip", "two", "three"), "error (mm)").axes[0]
-    assert [t.get_text() for t in axes.get_yticklabels()] == ["one tip", "two", "three", "mean"]
+    assert texts(axes.get_yticklabels()) == ["one tip", "two", "three", "mean"]
     first, second = ([bar.get_width() for bar in group] for group in axes.containers)
-    assert first == [1.0, 2.0, 0.0, 1.5]
-    assert second == values["B"]
+    assert (first, second) == ([1.0, 2.0, 0.0, 1.5], values["B"])
     assert axes.yaxis_inverted()
     places = [bar.get_y() for bar in axes.containers[0]]
     assert places == sorted(places)
-    assert [t.get_text() for t in axes.get_legend().get_texts()] == ["A", "B"]
+    assert texts(axes.get_legend().get_texts()) == ["A", "B"]
 
 
 def test_error_against_draws_a_line_and_a_band_per_method() -> None:
     table = spread(0, 4.0)
     depth = np.tile(np.linspace(500, 1000, 60)[:, None], (1, 14))
-    axes = plots.error_against(
-        depth, "depth (mm)", {"A": scores(table), "B": scores(table + 9)}
-    ).axes[0]
+    methods = {"A": scores(table), "B": scores(table + 9)}
+    axes = plots.error_against(depth, "depth (mm)", methods).axes[0]
     bins = plots.quartile_bins(depth, table)
     np.testing.assert_allclose(axes.lines[0].get_xydata(), bins[[0, 2]].T)
     assert len(axes.collections) == 2
@@ -100,34 +105,27 @@ def test_many_methods_and_long_names_leave_room_for_the_plot() -> None:
     assert legend.y1 <= figure.bbox.y1
 
 
-def test_best_median_and_worst_frames_are_those() -> None:
-    picked = plots.pick_frames(made_up.comparison().scores["A2J"].errors, 3)
-    np.testing.assert_array_equal(picked["best"], [0, 1, 2])
-    np.testing.assert_array_equal(picked["median"], [3, 4, 5])
-    np.testing.assert_array_equal(picked["worst"], [8, 7, 6])
-
-
-def test_frames_without_labels_are_never_picked() -> None:
-    errors = np.array([[1.0], [np.nan], [3.0]])
-    picked = plots.pick_frames(errors, 6)
-    assert picked["best"].tolist() == [0]
-    assert picked["worst"].tolist() == [2]
-
-
-def test_no_frame_of_a_small_set_is_best_and_worst() -> None:
-    picked = plots.pick_frames(np.arange(10.0)[:, None], 6)
-    kinds = [set(rows.tolist()) for rows in picked.values()]
-    assert [len(kind) for kind in kinds] == [3, 3, 3]
-    assert len(set.union(*kinds)) == 9
+@pytest.mark.parametrize(
+    ("errors", "count", "best", "median", "worst"),
+    [
+        (np.arange(9.0), 3, [0, 1, 2], [3, 4, 5], [8, 7, 6]),
+        ([1.0, np.nan, 3.0], 6, [0], [0], [2]),  # without labels: never picked
+        (np.arange(10.0), 6, [0, 1, 2], [3, 4, 5], [9, 8, 7]),  # no frame is of two kinds
+    ],
+)
+def test_best_median_and_worst_frames_are_those(errors, count, best, median, worst) -> None:
+    picked = plots.pick_frames(np.array(errors)[:, None], count)
+    assert {kind: rows.tolist() for kind, rows in picked.items()} == {
+        "worst": worst, "median": median, "best": best
+    }  # fmt: skip
 
 
 def test_the_tile_shows_the_joints_in_crop_pixels() -> None:
     one = made_up.example(0)
     tile = plots.example_tile(one, made_up.TRACK, one["joints_uvd"] + 10)
     assert tile.truth_uv is not None
-    assert tile.joints_uv is not None
     np.testing.assert_allclose(tile.truth_uv, (one["joints_uvd"][:, :2] - 280) * 0.8)
-    np.testing.assert_allclose(np.asarray(tile.joints_uv) - tile.truth_uv, 8.0, atol=1e-5)
+    np.testing.assert_allclose(np.subtract(tile.joints_uv, tile.truth_uv), 8.0, atol=1e-5)
     assert tile.depth.shape == (64, 64)
     assert tile.far == 850.0
 
@@ -139,12 +137,8 @@ def test_a_frame_is_fetched_by_its_place_in_the_split() -> None:
     np.testing.assert_array_equal(gaps.labels.index, list(numbers))
     tile = plots.frame_tile(gaps, 3, "A2J")
     assert tile.depth.max() == 700 + 15
-    assert plots.frame_name(gaps, 3) == "made_up/15"
     np.testing.assert_allclose(tile.joints_uv, np.add(tile.truth_uv, [15, 0]), atol=1e-3)
-
-
-def test_a_frame_without_a_name_has_its_number() -> None:
-    gaps = made_up.comparison(numbers=range(0, 45, 5))
+    assert plots.frame_name(gaps, 3) == "made_up/15"
     unnamed = dataclasses.replace(gaps.labels, frame_id=None)
     assert plots.frame_name(dataclasses.replace(gaps, labels=unnamed), 3) == "frame 15"
     assert plots.frame_name(made_up.bare(gaps), 3) == "frame 3"
@@ -161,29 +155,19 @@ def test_labels_of_another_file_replace_the_stored_ones() -> None:
 def test_without_a_data_set_the_skeletons_are_drawn_on_white() -> None:
     bare = made_up.bare(made_up.comparison())
     bare.labels.joints_uvd[8, 3] = np.nan
-    valid = bare.labels.labeled
     tile = plots.frame_tile(bare, 8, "A2J")
     assert not tile.depth.any()
-    size = tile.depth.shape[0]
-    uv = np.concatenate([np.asarray(tile.joints_uv), np.asarray(tile.truth_uv)[valid[8]]])
-    assert (uv > 0.05 * size).all()
-    assert (uv < 0.95 * size).all()
-    assert np.ptp(uv, axis=0).max() > 0.6 * size  # and they fill it
+    truth = np.asarray(tile.truth_uv)[bare.labels.labeled[8]]
+    uv = np.concatenate([np.asarray(tile.joints_uv), truth]) / tile.depth.shape[0]
+    assert ((uv > 0.05) & (uv < 0.95)).all()
+    assert np.ptp(uv, axis=0).max() > 0.6  # and they fill it
 
 
-def test_the_sheet_has_three_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn: list[pictures.Tile] = []
-    sheet = pictures.draw_sheet
-
-    def spy(pictured, *arguments, **options):
-        drawn.extend(pictured)
-        return sheet(pictured, *arguments, **options)
-
-    monkeypatch.setattr(pictures, "draw_sheet", spy)
-    plots.frames_sheet(made_up.comparison(), columns=2)
-    assert [tile.title.split(" ")[0] for tile in drawn] == [
-        *("best", "best"), *("median", "median"), *("worst", "worst")
-    ]  # fmt: skip
+def test_the_sheet_has_three_rows() -> None:
+    figure = plots.frames_sheet(made_up.comparison(), columns=2)
+    drawn = [text for axes in figure.axes for text in texts([axes.title, *axes.texts]) if text]
+    kinds = [text.split(" ")[0] for text in drawn if " mm" in text]
+    assert kinds == ["best"] * 2 + ["median"] * 2 + ["worst"] * 2
 
 
 def test_around_a_center_the_distance_is_in_space() -> None:
@@ -192,19 +176,18 @@ def test_around_a_center_the_distance_is_in_space() -> None:
     one.labels.valid[2, 5] = False
     distance, label = plots.center_distances(one)
     assert label == "distance from the crop center (mm)"
-    camera = made_up.TRACK.camera
-    assert camera is not None
-    points = geometry.uvd_to_xyz(one.labels.joints_uvd[3], camera)
-    center = geometry.uvd_to_xyz([320, 320, 700], camera)
+    assert made_up.TRACK.camera is not None
+    points, center = (
+        geometry.uvd_to_xyz(uvd, made_up.TRACK.camera)
+        for uvd in (one.labels.joints_uvd[3], [320, 320, 700])
+    )
     np.testing.assert_allclose(distance[3], np.linalg.norm(points - center, axis=-1), rtol=1e-5)
-    assert np.isnan(distance[2, 5])
-    assert np.isfinite(distance).sum() == distance.size - 1
+    assert np.argwhere(np.isnan(distance)).tolist() == [[2, 5]]
 
 
 def test_of_a_box_the_distance_is_in_the_crop() -> None:
-    distance, label = plots.center_distances(
-        made_up.comparison(with_crop_size(get_track("k2hpd"), 64))
-    )
+    track = with_crop_size(get_track("k2hpd"), 64)
+    distance, label = plots.center_distances(made_up.comparison(track))
     assert label == "distance from the crop center (px of the crop)"
     np.testing.assert_allclose(distance, 20 * 64 / 80, rtol=1e-4)
 

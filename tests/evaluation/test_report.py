@@ -16,10 +16,10 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from a2j_jax import pictures
 from a2j_jax.errors import UserError
 from a2j_jax.evaluation import plots, report, tables
 from a2j_jax.evaluation.joint_files import JointSet
+from a2j_jax.evaluation.plots import Comparison
 from a2j_jax.evaluation.scores import score_errors, score_predictions
 from a2j_jax.evaluation.tables import Table
 from a2j_jax.files import MARK
@@ -27,6 +27,10 @@ from a2j_jax.tracks import get_track, with_crop_size
 from tests.evaluation import made_up
 
 PLOTS = ("success_curve", "success_curve_mean", "per_joint", "error_depth", "error_distance")
+
+
+def of_track(name: str) -> Comparison:
+    return made_up.comparison(with_crop_size(get_track(name), 64))
 
 
 def printed(scores: dict[str, Any], width: int = 120) -> str:
@@ -95,34 +99,26 @@ def test_a_report_replaces_an_earlier_one_entirely_or_not_at_all(
     def contents() -> dict[str, bytes]:
         return {path.name: path.read_bytes() for path in tmp_path.iterdir()}
 
-    uvd = made_up.comparison().labels.joints_uvd
-    told: dict[str, Any] = {"contents": {"frames": 9}, "predictions": JointSet(uvd)}
+    def write(command: str) -> list[Path]:
+        joints = JointSet(made_up.comparison().labels.joints_uvd)
+        told: dict[str, Any] = {"contents": {"frames": 9}, "predictions": joints}
+        return report.write_report(made_up.comparison(), tmp_path, command=command, **told)
+
     (tmp_path / "mine.txt").write_text("mine")
     (tmp_path / "per_joint_protocol.png").write_bytes(b"mine, not drawn here")
     (tmp_path / "per_joint_protocol.svg").write_text(f"an earlier report's, {MARK}")
-    written = report.write_report(made_up.comparison(), tmp_path, command="first", **told)
+    written = write("first")
     assert [path.name for path in written[:3]] == ["scores.json", "predictions.npz", "report.html"]
     before = contents()
     assert before["mine.txt"] == b"mine"
     assert "per_joint_protocol.png" in before
     assert "per_joint_protocol.svg" not in before
 
-    save_figure, renamed = pictures.save_figure, Path.replace
-    drawn: list[Path] = []
-
-    def interrupted(figure: Any, path: Path) -> Path:
-        if len(drawn) == 5:
-            raise KeyboardInterrupt
-        drawn.append(path)
-        return save_figure(figure, path)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(pictures, "save_figure", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            report.write_report(made_up.comparison(), tmp_path, command="second", **told)
+    with made_up.small_disk(20_000), pytest.raises(UserError, match="cannot be written"):
+        write("second")
     assert contents() == before
 
-    moved: list[str] = []
+    renamed, moved = Path.replace, []
 
     def rename(path: Path, target: Path) -> Path:
         if Path(target).parent == tmp_path:
@@ -133,7 +129,7 @@ def test_a_report_replaces_an_earlier_one_entirely_or_not_at_all(
         return renamed(path, target)
 
     monkeypatch.setattr(Path, "replace", rename)
-    report.write_report(made_up.comparison(), tmp_path, command="third", **told)
+    write("third")
     assert sorted(moved) == sorted(path.name for path in written)
     assert moved[-1] == "report.html"
     assert contents().keys() == before.keys()
@@ -180,27 +176,32 @@ def test_several_methods_stand_beside_each_other(tmp_path: Path) -> None:
 
 
 def test_the_papers_table_stands_beside_ours(tmp_path: Path) -> None:
-    nyu = with_crop_size(get_track("nyu"), 64)
-    text = page(made_up.comparison(nyu), tmp_path)
-    assert "Table 3 of the paper" in text
-    assert "Not in the paper" in text
-    assert "Tompson" in text  # whose data set it is, and its notes
-    assert "14 of the 36 joints" in text
-    assert "Table 7: without the surrounding loss" in text
+    nyu = of_track("nyu")
+    text = page(nyu, tmp_path)
+    for told in (
+        "Table 3 of the paper",
+        "Not in the paper",
+        "Tompson",  # whose data set it is, and its notes
+        "14 of the 36 joints",
+        "Table 7: without the surrounding loss",
+    ):
+        assert told in text
     assert "A2J: mean error (mm)" not in text
-    own = dataclasses.replace(made_up.comparison(nyu), own_rows={"table7": "no_surrounding_loss"})
+    own = dataclasses.replace(nyu, own_rows={"table7": "no_surrounding_loss"})
     assert "A2J: mean error (mm)" in page(own, tmp_path / "own")
     assert "of the paper" not in page(made_up.comparison(), tmp_path / "synthetic")
 
 
-def test_a_2d_track_is_in_pixels_and_has_no_depth(tmp_path: Path) -> None:
-    k2hpd = with_crop_size(get_track("k2hpd"), 64)
-    text = page(made_up.comparison(k2hpd), tmp_path)
+def test_tracks_have_the_unit_the_headline_and_the_plots_of_their_protocol(tmp_path: Path) -> None:
+    text = page(of_track("k2hpd"), tmp_path)
     assert "mean error (px)" in text
     assert "(mm)" not in text
     assert "mean PDJ" in text
     assert not (tmp_path / "error_depth.png").exists()
     assert (tmp_path / "per_joint_protocol.png").exists()
+    text = page(of_track("itop_front"), tmp_path)
+    assert "lower body" in text
+    assert "success AUC, 0–80 mm" not in text
 
 
 def test_baselines_are_neither_headline_nor_drawn(tmp_path: Path) -> None:
@@ -278,12 +279,6 @@ def test_a_browser_shows_it_without_scrolling_sideways(tmp_path: Path, width: in
     # Nothing reaches into the margin on the right, as it would where content is too wide.
     assert not drawn[:, -8:].any()
     assert drawn[:, width - 120 :].any()
-
-
-def test_bodies_have_the_headline_of_their_protocol(tmp_path: Path) -> None:
-    text = page(made_up.comparison(with_crop_size(get_track("itop_front"), 64)), tmp_path)
-    assert "lower body" in text
-    assert "success AUC, 0–80 mm" not in text
 
 
 EVIL = "<script>alert('1')</script> & \"more\""
