@@ -35,12 +35,18 @@ from tests.cli.conftest import Command, Refused
 from tfds_builders.build import build, build_raw
 
 
-def test_numbers() -> None:
-    parse = numbers(3, "U,V,D")
-    assert parse("217.1,-5,7e2") == (217.1, -5.0, 700.0)
-    for text in ("1,2", "1,2,3,4", "a,b,c", "", "1 2 3"):
-        with pytest.raises(argparse.ArgumentTypeError, match="expected U,V,D"):
-            parse(text)
+def test_number_types() -> None:
+    assert numbers(3, "U,V,D")("217.1,-5,7e2") == (217.1, -5.0, 700.0)
+    assert whole(1)("7") == 7
+    assert [step(text) for text in ("best", "latest", "120")] == ["best", "latest", 120]
+    for parse, texts, said in (
+        (numbers(3, "U,V,D"), ("1,2", "1,2,3,4", "a,b,c", "", "1 2 3"), "expected U,V,D"),
+        (whole(1), ("0", "-1", "1.5", "x"), "expected a whole number"),
+        (step, ("-1", "newest"), "expected best, latest or a step number"),
+    ):
+        for text in texts:
+            with pytest.raises(argparse.ArgumentTypeError, match=said):
+                parse(text)
 
 
 def test_the_command_as_it_was_typed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,26 +57,10 @@ def test_the_command_as_it_was_typed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert command_line(["eval", "--json"]) == "a2j eval --json"  # called from somebody's code
 
 
-def test_whole_and_step() -> None:
-    assert whole(1)("7") == 7
-    for text in ("0", "-1", "1.5", "x"):
-        with pytest.raises(argparse.ArgumentTypeError, match="expected a whole number"):
-            whole(1)(text)
-    assert [step(text) for text in ("best", "latest", "120")] == ["best", "latest", 120]
-    with pytest.raises(argparse.ArgumentTypeError):
-        step("-1")
-
-
 def test_negative_numbers_are_values_not_options() -> None:
     line = ["--box", "-5,0,90,80", "--fy", "-587.07", "--cx", "-.5", "--json", "--out", "x.png"]
-    assert join_negative_numbers(line) == [
-        "--box=-5,0,90,80",
-        "--fy=-587.07",
-        "--cx=-.5",
-        "--json",
-        "--out",
-        "x.png",
-    ]
+    joined = ["--box=-5,0,90,80", "--fy=-587.07", "--cx=-.5", "--json", "--out", "x.png"]
+    assert join_negative_numbers(line) == joined
     assert join_negative_numbers(["-5", "--a=1", "-2", "-h"]) == ["-5", "--a=1", "-2", "-h"]
 
 
@@ -102,53 +92,43 @@ def test_later_overrides_win() -> None:
     assert (config.optim.steps, config.optim.epochs) == (5, 2.0)
 
 
+# A command, and its arguments that name files.
+PLACES = {
+    "build": "gs://b/hands",
+    "build nyu": "--data_dir --manual_dir --centers --keypoints_dir",
+    "show": "gs://b/track",
+    "show nyu": "--data_dir --out",
+    "figure 6": "--checkpoint --without --data_dir --out",
+    "figure 7": "--checkpoint=A= --predictions=gs://b/a= --labels",
+    "plan --topology cpu": "--config --base",
+    "train": "--config",
+    "train --config quickstart": "--base --workdir= --config.data.dir= --config.model.init_from=",
+    "eval": "--workdir",
+    "eval --workdir .": "--write --data_dir --subset=new= --out",
+    "eval --track nyu --labels a.txt --predictions a.txt": "--predictions=A= --labels",
+    "reproduce table7 --data nyu": "--out --config.data.dir=",
+    "bench": "--checkpoint --out=",
+    "predict --checkpoint . --depth a.png": "--checkpoint --depth --out",
+    "convert --track nyu a.pth": "gs://b/out",
+    "convert --track nyu": "gs://b/a.pth",
+}
+
+
 @pytest.mark.parametrize(
     "line",
-    [
-        "build gs://b/hands",
-        "build synthetic_hand --data_dir gs://b/data",
-        "build nyu --manual_dir s3://b/nyu",
-        "build nyu --manual_dir . --centers gs://b/centers",
-        "build k2hpd --manual_dir . --keypoints_dir gs://b/keys",
-        "show gs://b/track",
-        "show nyu --data_dir gs://b/data",
-        "show nyu --out gs://b/sheet.png",
-        "figure 1 --checkpoint gs://b/run",
-        "figure 6 --checkpoint . --without gs://b/run",
-        "figure 7 --checkpoint A=gs://b/run",
-        "figure 7 --predictions gs://b/a=b.txt --track nyu",
-        "figure 7 --predictions A=a.txt --track nyu --labels gs://b/labels.txt",
-        "figure 3 --checkpoint . --out gs://b/figures",
-        "plan --config gs://b/config.json --topology cpu",
-        "train --config gs://b/config.py",
-        "train --config quickstart --base gs://b/config.py",
-        "train --config quickstart --workdir=gs://b/run",
-        "train --config quickstart --config.data.dir=gs://b/data",
-        "train --config quickstart --config.model.init_from=gs://b/run",
-        "eval --workdir gs://b/run",
-        "eval --workdir . --write gs://b/a.npz",
-        "eval --workdir . --data_dir gs://b/data",
-        "eval --workdir . --subset new=gs://b/a.txt",
-        "eval --workdir . --out gs://b/report",
-        "eval --predictions A=gs://b/a.txt --track nyu --labels a.txt",
-        "eval --predictions A=a.txt --track nyu --labels gs://b/a.txt",
-        "reproduce table7 --data nyu --out gs://b/table",
-        "reproduce table7 --data nyu --config.data.dir=gs://b/data",
-        "bench --checkpoint gs://b/run",
-        "bench --out gs://b/speed.md",
-        "predict --checkpoint gs://b/run --depth a.png",
-        "predict --checkpoint . --depth gs://b/a.png",
-        "predict --checkpoint . --depth a.png --out gs://b/a.png",
-        "convert gs://b/a.pth out --track nyu",
-        "convert a.pth gs://b/out --track nyu",
-    ],
+    [f"{line} {option}" for line, options in PLACES.items() for option in options.split()],
 )
 def test_addresses_of_object_stores_are_refused(
     line: str, refused: Refused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a.png").touch()
-    assert "addresses are not supported" in refused(*line.split())
+    words = line.split()
+    if words[-1].endswith("="):
+        words[-1] += "gs://b/x"
+    elif words[-1].startswith("--"):
+        words.append("gs://b/x")
+    assert "addresses are not supported" in refused(*words)
     assert os.listdir(tmp_path) == ["a.png"]
 
 
@@ -196,6 +176,9 @@ def test_the_library_refuses_them_too(
         ("predict --checkpoint none --depth d.png --out d.png", "d.png"),
         ("predict --checkpoint none --depth d.png --out x.svg", "x.svg"),
         ("predict --checkpoint none --depth d.png --out link.png --overwrite", "d.png"),
+        ("predict --checkpoint none --depth d.png --out f/../d.png", "f/x.svg"),
+        ("predict --checkpoint none --depth d.png --out notes.txt", "notes.txt"),
+        ("predict --checkpoint none --depth d.png --out x.png", "x.png/mine"),
         ("show synthetic_hand", "sheet.png"),
         ("bench --out speed.md", "speed.md"),
         ("figure 3 --checkpoint none --out f", "f/figure_3.svg"),
@@ -226,7 +209,8 @@ def test_files_that_are_not_ours_are_kept(
     Path("link.png").symlink_to("d.png")
     files = {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*")}
     told = refused(*line.replace("CHECKPOINT", str(checkpoints / "synthetic_hand")).split())
-    assert any(words in told for words in ("not written by a2j_jax", "to be read", "exists")), told
+    why = "not written by a2j_jax", "to be read", "exists", "is a folder", "picture's name"
+    assert any(words in told for words in why), told
     assert {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*")} == files
 
 

@@ -39,17 +39,6 @@ def test_the_authors_nyu_predictions(a2j: Command, official: Path) -> None:
     assert "8.61" in outcome.err  # the table
 
 
-def test_without_json_only_the_table_is_printed(a2j: Command, tmp_path: Path) -> None:
-    joints = np.random.default_rng(0).uniform(100, 200, (5, 14, 3))
-    np.savetxt(tmp_path / "joints.txt", joints.reshape(5, -1))
-    outcome = a2j(
-        "eval", "--predictions", tmp_path / "joints.txt", "--track", "nyu",
-        "--labels", tmp_path / "joints.txt",
-    )  # fmt: skip
-    assert (outcome.status, outcome.out) == (0, "")
-    assert "0.00" in outcome.err
-
-
 def test_several_methods_at_once(a2j: Command, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     truth = rng.uniform(100, 200, (5, 42))
@@ -72,9 +61,11 @@ def test_the_report_tells_the_command(a2j: Command, tmp_path: Path) -> None:
     labels = tmp_path / "my labels.txt"
     np.savetxt(labels, np.random.default_rng(0).uniform(100, 200, (5, 42)))
     out = tmp_path / "report"
-    outcome = a2j(
-        "eval", "--predictions", labels, "--track", "nyu", "--labels", labels, "--out", out
-    )  # fmt: skip
+    line = ("eval", "--predictions", labels, "--track", "nyu", "--labels", labels)
+    outcome = a2j(*line)
+    assert (outcome.status, outcome.out) == (0, "")  # without --json only the table is printed
+    assert "0.00" in outcome.err
+    outcome = a2j(*line, "--out", out)
     assert outcome.status == 0, outcome.err
     page = html.unescape((out / "report.html").read_text())
     path = f"'{labels}'"  # quoted for the shell
@@ -132,6 +123,7 @@ def test_bad_checkpoints(refused: Refused, checkpoints: Path, tmp_path: Path) ->
     empty.mkdir()
     assert "checkpoint folder not found" in refused("eval", "--workdir", tmp_path / "none")
     assert "config.json not found" in refused("eval", "--workdir", empty)
+    assert "folder not found" in refused("eval", "--workdir", __file__)
     workdir = checkpoints / "synthetic_hand"
     assert "no data directory" in refused(
         "eval", "--workdir", workdir, "--data_dir", tmp_path / "none"

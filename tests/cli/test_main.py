@@ -19,28 +19,19 @@ from tests.cli.conftest import Command, Refused
 def test_help_has_examples(a2j: Command, command: str | None) -> None:
     outcome = a2j(*filter(None, [command]), "--help")
     assert outcome.status == 0
-    assert "examples:\n" in outcome.out
+    options, examples = outcome.out.split("examples:\n")
     name = command or r"\w+"
-    examples = re.findall(rf"^  a2j {name} .*", outcome.out, re.MULTILINE)
-    assert len(examples) >= 2
+    assert len(re.findall(rf"^  a2j {name} .*", examples, re.MULTILINE)) >= 2
+    if command is not None:
+        declared, used = (set(re.findall(r"--\w+", text)) for text in (options, examples))
+        assert used <= declared | {"--help", "--config"}
     assert outcome.err == ""
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_examples_name_options_that_exist(a2j: Command, command: str) -> None:
-    text = a2j(command, "--help").out
-    declared = set(re.findall(r"--\w+", text.split("examples:")[0]))
-    used = set(re.findall(r"--\w+", text.split("examples:")[1])) - {"--config"}
-    assert used <= declared | {"--help"}
-
-
-def test_the_overview_lists_every_command(a2j: Command) -> None:
+def test_overview_and_version(a2j: Command) -> None:
     text = a2j("--help").out
     for command, line in COMMANDS.items():
         assert re.search(rf"^  {command} +{re.escape(line)}$", text, re.MULTILINE)
-
-
-def test_version(a2j: Command) -> None:
     assert re.fullmatch(r"a2j_jax \d+\.\d+\.\d+\n", a2j("--version").out)
 
 
@@ -58,7 +49,6 @@ def test_version(a2j: Command) -> None:
         ("predict --checkpoint c --depth f.png --center 1,2", "'1,2': expected U,V,D"),
         ("predict --checkpoint c --depth f.png --box a,b,c,d", "expected X0,Y0,X1,Y1"),
         ("predict --checkpoint c --depth f.png --center 1,2,3 --box 1,2,3,4", "not allowed with"),
-        ("predict --depth f.png --center 1,2,3", "no checkpoint"),
         ("convert weights.npz out", "one of the arguments --track --imagenet is required"),
         ("convert weights.npz out --track nyu --backbone vgg16", "invalid choice: 'vgg16'"),
         ("build synthetic_hand --train many", "'many': expected a whole number"),
@@ -71,16 +61,10 @@ def test_version(a2j: Command) -> None:
         ("train --config quickstart --config.batch_size 8", "did you mean 'optim.batch_size'?"),
         ("train --config quickstart --config.optim.steps=few", "'optim.steps': 'few'"),
         ("train --config quickstart --config.optim.steps", "--config.optim.steps=VALUE"),
-        (
-            "train --config quickstart --config.model.backbone=vgg16",
-            "'resnet18', 'resnet34' or 'resnet50'",
-        ),
+        ("train --config quickstart --config.model.backbone=vgg16", "'resnet18', 'resnet34' or"),
         ("train --config quickstart --config.track=nuy", "did you mean 'nyu'?"),
         ("train --config quickstart --config.track=nyu", "no data directory"),
-        (
-            "train --config quickstart --resume",
-            "--resume: there is no run with a checkpoint in runs/quickstart",
-        ),
+        ("train --config quickstart --resume", "no run with a checkpoint in runs/quickstart"),
         ("train --config quickstart --workdir file.txt", "file.txt is a file; name a folder"),
         ("train --config none.json", "config file not found: none.json"),
         ("train --config quickstart --profile_steps 10", "'10': expected FIRST:END"),
@@ -181,15 +165,6 @@ def test_odd_lines_are_refused_and_change_nothing(
     assert {path: path.lstat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
 
-def test_interrupting_is_no_error(a2j: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(_: object) -> int:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("a2j_jax.cli.show_command.run", interrupted)
-    outcome = a2j("show", "synthetic_hand")
-    assert (outcome.status, outcome.out, outcome.err) == (130, "", "a2j: interrupted\n")
-
-
 def test_without_a_temporary_folder_there_is_one_line(
     refused: Refused, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -199,11 +174,19 @@ def test_without_a_temporary_folder_there_is_one_line(
     assert "No usable temporary directory found in ['/missing']" in refused("show", "nyu")
 
 
-CONSOLE = """
-import atexit, os, sys
-import a2j_jax.cli.show_command
-from a2j_jax.cli import console, main
+PROGRAM = "import sys; from a2j_jax.cli import console; console(sys.argv[1:])"
 
+
+def program(run: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """A program whose command `show` is this function `run`."""
+    head = "import a2j_jax.cli.show_command as show\nfrom a2j_jax.cli import console, main\n"
+    text = f"{head}{run}\nshow.run = run\nconsole(['show', 'synthetic_hand'])\n"
+    command = [sys.executable, "-c", text, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+CLOSING = """
+import atexit, os
 atexit.register(os._exit, 99)  # the interpreter being taken down, a thread still at work
 
 def run(_):
@@ -213,16 +196,15 @@ def run(_):
     finally:
         print(", closed", end="")
 
-a2j_jax.cli.show_command.run = run
-sys.argv = ["a2j", "show", "synthetic_hand"]
-if main() == 130:
-    console()
+show.run = run
+if main(["show", "synthetic_hand"]) != 130:
+    os._exit(98)
 """
 
 
 def test_after_an_interruption_the_program_ends_at_once() -> None:
     """All output is there, everything that was open is closed, and no thread can crash the rest."""
-    done = subprocess.run([sys.executable, "-c", CONSOLE], capture_output=True, text=True)
+    done = program(CLOSING)
     assert done.returncode == 130
     assert done.stdout == "half a line, closed" * 2
     assert done.stderr == "a2j: interrupted\n" * 2
@@ -230,8 +212,6 @@ def test_after_an_interruption_the_program_ends_at_once() -> None:
 
 SWALLOWED = """
 import gc, sys, threading, time
-import a2j_jax.cli.show_command
-from a2j_jax.cli import console
 
 def callback(phase, info):
     gc.callbacks.remove(callback)
@@ -250,19 +230,58 @@ def run(_):
         time.sleep(60)
     finally:
         print(time.monotonic() - started)
-    return 0
-
-a2j_jax.cli.show_command.run = run
-console(["show", "synthetic_hand"])
 """
 
 
 @pytest.mark.parametrize("delay", [0, 0.3])
 def test_an_interruption_in_a_callback_is_not_lost(delay: float) -> None:
-    command = [sys.executable, "-c", SWALLOWED, str(delay)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = program(SWALLOWED, delay)
     assert float(done.stdout) < 50  # what waited was woken
     assert (done.returncode, done.stderr) == (130, "a2j: interrupted\n")
+
+
+ENDED = """
+import os, signal, sys
+
+def run(_):
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+    except KeyboardInterrupt:
+        if sys.argv[1] == "as a library in C":
+            raise KeyboardInterrupt
+        raise
+    finally:
+        print("closed")
+"""
+
+
+@pytest.mark.parametrize("how", ["plain", "as a library in C"])
+def test_sigterm_where_nothing_else_listens_for_it(how: str) -> None:
+    """As Ctrl-C: what is open is closed, one line, and a shell's status."""
+    done = program(ENDED, how)
+    assert (done.returncode, done.stdout, done.stderr) == (143, "closed\n", "a2j: SIGTERM: ended\n")
+
+
+COMPILING = """
+import hashlib, os, signal, sys, threading
+from a2j_jax.cli.main import ends_within
+
+def run(_):
+    with ends_within(0.2, unless=lambda: sys.argv[1] == "a step"):
+        signal.signal(signal.SIGTERM, lambda *_: None)  # as a run listens for it
+        threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        hashlib.pbkdf2_hmac("sha256", b"", b"", 4 * 10**6)  # as a compilation: Python hears no signal in it
+        print("saved")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("work", "status", "out"), [("a step", 0, "saved\n"), ("nothing", 143, "")]
+)
+def test_sigterm_waits_for_what_is_to_be_saved(work: str, status: int, out: str) -> None:
+    done = program(COMPILING, work)
+    assert (done.returncode, done.stdout) == (status, out)
 
 
 def test_the_program_ends_with_the_status_of_its_command() -> None:
@@ -320,36 +339,6 @@ def test_imports_are_light(tmp_path: Path) -> None:
     assert float(seconds[1]) < 2
 
 
-ENDED = """
-import os, signal, sys
-import a2j_jax.cli.show_command
-from a2j_jax.cli import console
-
-def run(_):
-    try:
-        os.kill(os.getpid(), signal.SIGTERM)
-    except KeyboardInterrupt:
-        if sys.argv[1] == "as a library in C":
-            raise KeyboardInterrupt
-        raise
-    finally:
-        print("closed")
-
-a2j_jax.cli.show_command.run = run
-console(["show", "synthetic_hand"])
-"""
-
-
-@pytest.mark.parametrize("how", ["plain", "as a library in C"])
-def test_sigterm_where_nothing_else_listens_for_it(how: str) -> None:
-    """As Ctrl-C: what is open is closed, one line, and a shell's status."""
-    done = subprocess.run([sys.executable, "-c", ENDED, how], capture_output=True, text=True)
-    assert (done.returncode, done.stdout, done.stderr) == (143, "closed\n", "a2j: SIGTERM: ended\n")
-
-
-PROGRAM = "import sys; from a2j_jax.cli import console; console(sys.argv[1:])"
-
-
 @pytest.mark.parametrize(
     ("command", "how", "status"),
     [
@@ -392,31 +381,3 @@ def test_a_working_directory_that_is_gone_is_one_line(tmp_path: Path) -> None:
     assert done.returncode == 2, done
     assert "working directory" in done.stderr
     assert len(done.stderr.splitlines()) == 1, done.stderr
-
-
-_COMPILING = """
-import hashlib, os, signal, sys, threading
-import a2j_jax.cli.show_command
-from a2j_jax.cli import console
-from a2j_jax.cli.main import ends_within
-
-def run(_):
-    with ends_within(0.2, unless=lambda: sys.argv[1] == "a step"):
-        signal.signal(signal.SIGTERM, lambda *_: None)  # as a run listens for it
-        threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM)).start()
-        hashlib.pbkdf2_hmac("sha256", b"", b"", 4 * 10**6)  # as a compilation: Python hears no signal in it
-        print("saved")
-    return 0
-
-a2j_jax.cli.show_command.run = run
-console(["show", "synthetic_hand"])
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("work", "status", "out"), [("a step", 0, "saved\n"), ("nothing", 143, "")]
-)
-def test_sigterm_waits_for_what_is_to_be_saved(work: str, status: int, out: str) -> None:
-    done = subprocess.run([sys.executable, "-c", _COMPILING, work], capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (status, out)

@@ -1,7 +1,6 @@
 """`a2j predict`: joints of frames of every kind, and one line for what is no frame or no place in it."""
 
 import json
-import os
 from pathlib import Path
 
 import jax
@@ -226,44 +225,17 @@ def test_colour_where_depth_is_expected(refused: Refused, checkpoints: Path, fra
     assert "--track nyu" in message
 
 
-def test_pictures_are_not_drawn_over_inputs(
-    refused: Refused, frames: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_run_and_frames_are_looked_for_before_the_network_is_loaded(
+    refused: Refused, frames: Path
 ) -> None:
-    """Refused before anything is loaded: there is no checkpoint here."""
-    depth, other = tmp_path / "depth.png", tmp_path / "other.png"
-    for path in (depth, other):
-        path.write_bytes((frames / "depth16.png").read_bytes())
-    (tmp_path / "notes.txt").write_text("mine")
-    (tmp_path / "notes.png").write_text("mine")
-    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
-    monkeypatch.chdir(tmp_path)
-
-    def told(out: str) -> str:
-        return refused("predict", "--checkpoint", "none", "--depth", depth, "--out", out)
-
-    assert "is one of the files to be read" in told("../" + tmp_path.name + "/depth.png")
-    assert "was not written by a2j_jax" in told("other.png")
-    assert "was not written by a2j_jax" in told("notes.png")
-    assert "expected a picture's name, .png or .svg" in told("notes.txt")
-    (tmp_path / "sheet.png").mkdir()
-    assert "is a folder" in told("sheet.png")
-    (tmp_path / "sheet.png").rmdir()
-    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
-
-
-def test_frames_are_looked_for_before_the_network_is_loaded(refused: Refused, frames: Path) -> None:
-    message = refused(
-        "predict", "--checkpoint", "none", "--depth", frames / "depth.npy", frames / "none.npy"
-    )
-    assert f"{frames / 'none.npy'}: no such file" in message
-
-
-def test_run_and_frames_are_named(refused: Refused, frames: Path) -> None:
     assert "no checkpoint; expected a2j predict RUN FRAME" in refused("predict")
+    assert "no checkpoint" in refused("predict", "--depth", "f.png", "--center", "1,2,3")
     assert "no frames; expected a2j predict RUN FRAME" in refused("predict", "runs/mine")
     assert "no frames" in refused("predict", "--checkpoint", "runs/mine")
-    message = refused("predict", "--checkpoint", "none", frames / "depth.npy")
-    assert "checkpoint folder not found: none" in message
+    depth, missing = frames / "depth.npy", frames / "none.npy"
+    message = refused("predict", "--checkpoint", "none", "--depth", depth, missing)
+    assert f"{missing}: no such file" in message
+    assert "checkpoint folder not found: none" in refused("predict", "none", depth)
 
 
 @pytest.mark.slow
@@ -286,15 +258,3 @@ def test_a_network_that_answers_nan(refused: Refused, frames: Path, tmp_path: Pa
         "--center", CENTER, "--json",
     )  # fmt: skip
     assert "depth.npy: the network predicts numbers that are not finite" in message
-
-
-def test_bad_checkpoints(refused: Refused, frames: Path, tmp_path: Path) -> None:
-    def told(folder: Path) -> str:
-        return refused(
-            "predict", "--checkpoint", folder, "--depth", frames / "depth.npy", "--center", CENTER
-        )
-
-    assert "checkpoint folder not found" in told(tmp_path / "none")
-    assert "config.json not found" in told(tmp_path)
-    assert "folder not found" in told(frames / "depth.npy")
-    assert not os.listdir(tmp_path)
