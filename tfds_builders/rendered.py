@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 
 from a2j_jax.data.crops import Crop, Example
-from a2j_jax.synthetic.body_scene import FRONT, TOP, XTION, BodyView, RoomSpec
-from a2j_jax.synthetic.hand_scene import HandView
 from a2j_jax.synthetic.scene import KINECT, generate
 from a2j_jax.synthetic.sensor import SensorSpec
+from a2j_jax.synthetic.views import FRONT, TOP, XTION, BodyView, HandView, RoomSpec
 from a2j_jax.tracks import TrackSpec
 from tfds_builders.shards import Job, make_example
 

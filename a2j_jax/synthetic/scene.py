@@ -1,11 +1,11 @@
 """Synthetic examples as a data set builder stores them, and full frames of the same scenes.
 
-A *view* composes a random scene: `hand_scene.HandView` hands at arm's length, `body_scene.BodyView` people in a room.
+A *view* composes a random scene: `views.HandView` hands at arm's length, `views.BodyView` people in a room.
 `synthetic_example` renders the crop canvas alone, `synthetic_frame` the full frame of the same scene; a canvas cut out
 of the frame has the same pixels (up to float32 rounding in another order of the same sums: one pixel in ten thousand).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
@@ -64,25 +64,6 @@ def look(scene: Scene, columns: jax.Array, rows: jax.Array, camera: Camera) -> H
     return hits
 
 
-def _image(
-    scene: Scene,
-    columns: jax.Array,
-    rows: jax.Array,
-    camera: Camera,
-    frame_size: tuple[int, int],
-    unit_mm: float,
-    sensor: SensorSpec | None,
-) -> jax.Array:
-    """(R, C) uint16 in units, 0 = no reading or outside the frame; without a sensor the true depth, rounded."""
-    hits = look(scene, columns, rows, camera)
-    if sensor is None:
-        seen = jnp.isfinite(hits.depth_mm) & inside_frame(columns, rows, frame_size)
-        depth = jnp.where(seen, hits.depth_mm, 0.0)
-    else:
-        depth = measure(scene.noise_key, hits, columns, rows, frame_size, sensor)
-    return jnp.clip(jnp.round(depth / unit_mm), 0.0, 65535.0).astype(jnp.uint16)
-
-
 def project(xyz: jax.Array, camera: Camera) -> jax.Array:
     """`geometry.xyz_to_uvd` in JAX: xyz (..., 3) mm → uvd (..., 3) px, px, mm, float32."""
     focal, principal = jnp.array([camera.fx, camera.fy]), jnp.array([camera.u0, camera.v0])
@@ -97,66 +78,74 @@ def crop_lattice(box_px: jax.Array, crop_size: int, margin: int) -> tuple[jax.Ar
     return x0 + k * (x1 - x0) // crop_size, y0 + k * (y1 - y0) // crop_size
 
 
-def _truth(scene: Scene, camera: Camera, frame_size: tuple[int, int]) -> dict[str, jax.Array]:
-    last = jnp.array(frame_size, jnp.float32) - 1.0
-    return {
-        "joints_uvd": project(scene.joints_xyz, camera),
-        "joints_xyz": scene.joints_xyz,
-        "center_uvd": project(scene.center_xyz, camera),
-        "window_px": scene.window_px,
-        "box_px": jnp.clip(scene.window_px, 0.0, jnp.concatenate([last, last])),
-    }
-
-
 def synthetic_example(
-    key: jax.Array,
-    *,
-    view: View,
-    camera: Camera,
-    frame_size: tuple[int, int],
-    crop_size: int,
-    margin: int,
-    unit_mm: float = 1.0,
-    sensor: SensorSpec | None = KINECT,
+    key: jax.Array, *, crop_size: int, margin: int, **settings: Any
 ) -> dict[str, jax.Array]:
     """One example, a pure function of the key; jit and vmap it over keys, or use `generate`.
 
     Args:
         key: PRNG key of this example.
-        view: composes the scene.
-        camera: fy may be negative.
-        frame_size: (W, H) of the source frame, px.
         crop_size: S, side of the crop, px.
         margin: m, lattice points of the canvas beyond the crop on every side.
-        unit_mm: of the canvas, mm per count.
-        sensor: None for the perfect depth.
+        settings: the other arguments of `depth_image`: view, camera, frame_size, unit_mm and sensor.
 
     Returns:
         canvas: (S + 2m, S + 2m) uint16 in units, 0 = no reading, as `geometry.crop_canvas` would cut it; joints_uvd:
         (K, 3) float32 px, px, mm in the full frame; joints_xyz: (K, 3) float32 mm in the camera frame; center_uvd: (3,)
         float32; box_px and window_px: (4,) float32, crop box clipped to the frame and unclipped.
     """
-    scene = view.compose(key, camera, frame_size)
-    truth = _truth(scene, camera, frame_size)
-    columns, rows = crop_lattice(truth["box_px"], crop_size, margin)
-    canvas = _image(scene, columns, rows, camera, frame_size, unit_mm, sensor)
+    canvas, truth = depth_image(key, lambda box: crop_lattice(box, crop_size, margin), **settings)
     return {"canvas": canvas, **truth}
 
 
-def synthetic_frame(
+def synthetic_frame(key: jax.Array, **settings: Any) -> dict[str, jax.Array]:
+    """The full frame of the same scene: `frame` (H, W) uint16 in units in place of `canvas`."""
+    width, height = settings["frame_size"]
+    frame, truth = depth_image(key, lambda _: (jnp.arange(width), jnp.arange(height)), **settings)
+    return {"frame": frame, **truth}
+
+
+def depth_image(
     key: jax.Array,
+    lattice: Callable[[jax.Array], tuple[jax.Array, jax.Array]],
     *,
     view: View,
     camera: Camera,
     frame_size: tuple[int, int],
     unit_mm: float = 1.0,
     sensor: SensorSpec | None = KINECT,
-) -> dict[str, jax.Array]:
-    """The full frame of the same scene: `frame` (H, W) uint16 in units in place of `canvas`."""
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """The depth image of a random scene on a lattice, and the truth about it.
+
+    Args:
+        key: PRNG key of the scene.
+        lattice: the clipped crop box → columns (C,) and rows (R,) of the image.
+        view: composes the scene.
+        camera: fy may be negative.
+        frame_size: (W, H) of the source frame, px.
+        unit_mm: of the image, mm per count.
+        sensor: None for the perfect depth.
+
+    Returns:
+        (R, C) uint16 in units, 0 = no reading or outside the frame; and the other fields of `synthetic_example`.
+    """
     scene = view.compose(key, camera, frame_size)
-    columns, rows = jnp.arange(frame_size[0]), jnp.arange(frame_size[1])
-    frame = _image(scene, columns, rows, camera, frame_size, unit_mm, sensor)
-    return {"frame": frame, **_truth(scene, camera, frame_size)}
+    last = jnp.array(frame_size, jnp.float32) - 1.0
+    truth = {
+        "joints_uvd": project(scene.joints_xyz, camera),
+        "joints_xyz": scene.joints_xyz,
+        "center_uvd": project(scene.center_xyz, camera),
+        "window_px": scene.window_px,
+        "box_px": jnp.clip(scene.window_px, 0.0, jnp.concatenate([last, last])),
+    }
+    columns, rows = lattice(truth["box_px"])
+    hits = look(scene, columns, rows, camera)
+    if sensor is None:
+        seen = jnp.isfinite(hits.depth_mm) & inside_frame(columns, rows, frame_size)
+        depth = jnp.where(seen, hits.depth_mm, 0.0)
+    else:
+        depth = measure(scene.noise_key, hits, columns, rows, frame_size, sensor)
+    return jnp.clip(jnp.round(depth / unit_mm), 0.0, 65535.0).astype(jnp.uint16), truth
 
 
 @partial(jax.jit, static_argnames=("camera", "frame_size", "crop_size", "margin", "unit_mm"))
@@ -168,46 +157,24 @@ def _batch(root: jax.Array, indices: jax.Array, **settings: Any) -> dict[str, ja
 
 
 def generate(
-    seed: int,
-    indices: range,
-    *,
-    view: View,
-    camera: Camera,
-    frame_size: tuple[int, int],
-    crop_size: int,
-    margin: int,
-    unit_mm: float = 1.0,
-    sensor: SensorSpec | None = KINECT,
-    batch_size: int = 8,
+    seed: int, indices: range, *, batch_size: int = 8, **settings: Any
 ) -> Iterator[dict[str, np.ndarray]]:
     """Yields the examples of the given indices in order, as numpy arrays.
 
-    Example i is `synthetic_example(fold_in(key(seed), i), …)`: it depends on (seed, i) alone. All batches have one
-    size, the last one being padded, so an example is the same to the bit whichever indices are generated together, and
-    in whichever process. Another `batch_size` is another program, which may round differently; 8 canvases fit a CPU's
-    cache. Arguments and fields are those of `synthetic_example`.
+    Example i is `synthetic_example(fold_in(key(seed), i), **settings)`: it depends on (seed, i) alone. All batches have
+    one size, the last one being padded, so an example is the same to the bit whichever indices are generated together,
+    and in whichever process. Another `batch_size` is another program, which may round differently; 8 canvases fit a
+    CPU's cache.
     """
-    generate_batch = partial(
-        _batch,
-        jax.random.key(seed),
-        view=view,
-        camera=camera,
-        frame_size=(int(frame_size[0]), int(frame_size[1])),
-        crop_size=crop_size,
-        margin=margin,
-        unit_mm=unit_mm,
-        sensor=sensor,
-    )
-    pending: tuple[dict[str, jax.Array], int] | None = None
+    root = jax.random.key(seed)
+    pending: Iterable[dict[str, np.ndarray]] = ()
     for start in range(0, len(indices), batch_size):
         wanted = np.asarray(indices[start : start + batch_size], np.uint32)
-        batch = generate_batch(np.resize(wanted, batch_size)), len(wanted)
+        batch = _batch(root, np.resize(wanted, batch_size), **settings)
         # The device computes this batch while the caller consumes the previous one.
-        if pending is not None:
-            yield from _rows(*pending)
-        pending = batch
-    if pending is not None:
-        yield from _rows(*pending)
+        yield from pending
+        pending = _rows(batch, len(wanted))
+    yield from pending
 
 
 def _rows(batch: dict[str, jax.Array], count: int) -> Iterator[dict[str, np.ndarray]]:

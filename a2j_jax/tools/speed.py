@@ -31,9 +31,8 @@ from a2j_jax.log import logger, progress
 from a2j_jax.models.a2j import A2J, PoseNetwork, variable_shapes
 from a2j_jax.models.anchors import Estimate, decode, jit_with_decoding
 from a2j_jax.models.resnet import ARCHITECTURES
-from a2j_jax.synthetic.body_scene import XTION, BodyView
-from a2j_jax.synthetic.hand_scene import HandView, SceneSpec
 from a2j_jax.synthetic.scene import KINECT, synthetic_frame
+from a2j_jax.synthetic.views import XTION, BodyView, HandView, SceneSpec
 from a2j_jax.tracks import TRACKS, TrackSpec
 
 Key = TypeVar("Key", bound=Hashable)

@@ -10,7 +10,7 @@ import scipy.io
 
 from a2j_jax.skeletons import ITOP
 from a2j_jax.synthetic import body
-from a2j_jax.synthetic.body_scene import FRONT, BodyView
+from a2j_jax.synthetic.views import FRONT, BodyView
 from a2j_jax.tracks import get_track
 
 COUNT = 400

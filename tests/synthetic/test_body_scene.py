@@ -10,7 +10,7 @@ import pytest
 
 from a2j_jax import geometry
 from a2j_jax.synthetic import scene
-from a2j_jax.synthetic.body_scene import FRONT, TOP, XTION, BodyView
+from a2j_jax.synthetic.views import FRONT, TOP, XTION, BodyView
 from a2j_jax.tracks import get_track
 
 TRACKS = {"front": get_track("synthetic_body"), "top": get_track("synthetic_body_top")}

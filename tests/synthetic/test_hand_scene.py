@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from a2j_jax.geometry import Camera, xyz_to_uvd
-from a2j_jax.synthetic.hand_scene import HandView, SceneSpec
+from a2j_jax.synthetic.views import HandView, SceneSpec
 
 CAMERA = Camera(588.03, -587.07, 320.0, 240.0)
 FOREARM = slice(35, 37)  # its two cones, see `hand.hand_cones`

@@ -10,7 +10,7 @@ import pytest
 
 from a2j_jax import geometry
 from a2j_jax.synthetic import scene
-from a2j_jax.synthetic.hand_scene import HandView, SceneSpec
+from a2j_jax.synthetic.views import HandView, SceneSpec
 
 NYU = geometry.Camera(588.03, -587.07, 320.0, 240.0)
 SMALL = {"frame_size": (640, 480), "crop_size": 64, "margin": 8}

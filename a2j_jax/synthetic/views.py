@@ -1,0 +1,338 @@
+"""Views that compose random scenes: a hand in front of a camera, a person in a room.
+
+The *room frame* of people: origin at the camera, x to the camera's right, y down along gravity, z level and ahead;
+right-handed, mm. These are the axes of a camera that looks level and straight ahead, on a shelf or under the ceiling.
+"""
+
+from dataclasses import dataclass, field
+
+import jax
+import jax.numpy as jnp
+
+from a2j_jax.geometry import Camera
+from a2j_jax.synthetic import hand
+from a2j_jax.synthetic.body import SEAT, body_cones, sample_body
+from a2j_jax.synthetic.render import RoundCones, join_cones
+from a2j_jax.synthetic.sampling import draw, lerp, rotation, rotation_from_quaternion
+from a2j_jax.synthetic.scene import Scene, project
+from a2j_jax.synthetic.sensor import SensorSpec
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class SceneSpec:
+    """The hand's position and surroundings. A pytree: other numbers do not recompile anything.
+
+    Attributes:
+        distance_mm: range of the depth of the hand's mean joint, uniform.
+        inside: the fraction of the crop's half window that must lie inside the frame on every side; 0: only the center.
+        center_sigma_mm: the crop center is the mean of the joints plus Gaussian noise of this σ on each axis: the error
+            of a center detector. (NYU's published centers scatter by 9–12 mm around the mean of their joints; much of
+            that is the pose, not error.)
+        arm_toward_camera_deg: the hand's orientation is uniform over all rotations in which the forearm points toward
+            the camera by at most this angle to the image plane: beyond it the arm hides its own hand. 90 allows all.
+        mirror_probability: share of left hands.
+        wall_probability: share of scenes with a wall behind the hand.
+        wall_gap_mm: distance of the wall behind the mean joint, uniform.
+        wall_tilt: σ of the wall's slopes dz/dx and dz/dy.
+        clutter: maximum number of objects behind the hand; static.
+        clutter_probability: probability of each object.
+    """
+
+    distance_mm: tuple[float, float] = (400.0, 1000.0)
+    inside: float = 0.6
+    center_sigma_mm: float = 5.0
+    arm_toward_camera_deg: float = 40.0
+    mirror_probability: float = 0.0
+    wall_probability: float = 0.5
+    wall_gap_mm: tuple[float, float] = (120.0, 1200.0)
+    wall_tilt: float = 0.25
+    clutter: int = field(default=2, metadata={"static": True})
+    clutter_probability: float = 0.3
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class HandView:
+    """A `scene.View` of hands, cropped around a 3D point.
+
+    Attributes:
+        half_window_mm: half the side of the crop window at the center's depth; static.
+        scene: the hand's position and surroundings.
+    """
+
+    half_window_mm: float = field(metadata={"static": True})
+    scene: SceneSpec = SceneSpec()
+
+    def compose(self, key: jax.Array, camera: Camera, frame_size: tuple[int, int]) -> Scene:
+        """A random hand with forearm, at a random place in the view, with a background."""
+        spec = self.scene
+        k_hand, k_place, k_behind, k_normal, k_noise = jax.random.split(key, 5)
+        (side, place), _ = draw(k_place, uniform=[(), (3,)])
+        normal = jax.random.normal(k_normal, (_TURNS + 1, 4))
+        shape, pose = hand.sample_hand(k_hand)
+        posed = hand.forward_kinematics(shape, pose)
+        surface = hand.hand_cones(shape, posed)
+
+        # Rotations are drawn in a frame with y down.
+        mirror = jnp.stack([jnp.where(side < spec.mirror_probability, -1.0, 1.0), 1.0, 1.0])
+        to_camera = _camera_axes(camera)
+        turn = _orientation(normal[1:], -posed.forearm[:, 1] * mirror, spec)
+        turn = to_camera[:, None] * turn * mirror
+        joints, ends = posed.joints_mm @ turn.T, surface.ends_mm @ turn.T
+        middle = jnp.mean(joints, axis=0)
+
+        center = _place(place, camera, frame_size, self.half_window_mm, spec)
+        joints, ends = joints - middle + center, ends - middle + center
+        hidden = RoundCones(ends[0], surface.radii_mm[0])
+        wall, clutter = _background(k_behind, center, hidden, spec)
+        found = center + spec.center_sigma_mm * to_camera * normal[0, :3]
+        return Scene(
+            joints_xyz=joints,
+            center_xyz=found,
+            window_px=_window(found, self.half_window_mm, camera),
+            cones=join_cones(RoundCones(ends, surface.radii_mm), clutter),
+            planes=wall[None],
+            noise_key=k_noise,
+        )
+
+
+def _window(center_xyz: jax.Array, half_window_mm: float, camera: Camera) -> jax.Array:
+    """`geometry.box_from_center` on the device: (4,) x0 y0 x1 y1 px, float32."""
+    center_uvd = project(center_xyz, camera)
+    reach = half_window_mm * jnp.abs(jnp.array([camera.fx, camera.fy])) / center_uvd[2]
+    return jnp.concatenate([center_uvd[:2] - reach, center_uvd[:2] + reach])
+
+
+_TURNS = 8  # rotations to choose from
+
+
+def _orientation(quaternions: jax.Array, elbow: jax.Array, spec: SceneSpec) -> jax.Array:
+    """A rotation (3, 3): the first of several uniform ones in which the arm does not hide the hand.
+
+    quaternions: (_TURNS, 4) Gaussian; elbow: (3,) unit direction wrist → elbow in the hand frame.
+    """
+    rotations = jax.vmap(rotation_from_quaternion)(quaternions)
+    rises = -(rotations @ elbow)[:, 2]  # sine of the elbow's angle toward the camera
+    # With the default limit all of them fail once in a million; then the first is used.
+    return rotations[jnp.argmax(rises <= jnp.sin(jnp.deg2rad(spec.arm_toward_camera_deg)))]
+
+
+def _place(
+    uniform: jax.Array,
+    camera: Camera,
+    frame_size: tuple[int, int],
+    half_window_mm: float,
+    spec: SceneSpec,
+) -> jax.Array:
+    """A point (3,): its depth uniform, then its pixel uniform where `SceneSpec.inside` allows.
+
+    uniform: (3,) random numbers for u, v and depth.
+    """
+    pixel, far = uniform[:2], uniform[2]
+    depth = lerp(spec.distance_mm, far)
+    focal = jnp.array([camera.fx, camera.fy])
+    last = jnp.array(frame_size, jnp.float32) - 1.0
+    keep = jnp.minimum(spec.inside * half_window_mm * jnp.abs(focal) / depth, 0.5 * last)
+    xy = (keep + (last - 2.0 * keep) * pixel - jnp.array([camera.u0, camera.v0])) * depth / focal
+    return jnp.append(xy, depth)
+
+
+def _background(
+    key: jax.Array, center: jax.Array, hidden: RoundCones, spec: SceneSpec
+) -> tuple[jax.Array, RoundCones]:
+    """A tilted wall (4,) and `SceneSpec.clutter` objects behind the hand, present or not.
+
+    The objects are round cones of 30–130 mm radius, at least 110 mm behind the middle of the hand.
+    """
+    n = spec.clutter
+    (wall, gap, chance, girth, back), (tilt, lateral, reach) = draw(
+        key, uniform=[(), (), (n, 1), (n, 1), (n, 1)], bell=[(2,), (n, 2), (n, 3)]
+    )
+    slope, (nearest, farthest) = spec.wall_tilt * tilt, spec.wall_gap_mm
+    offset = center[2] + nearest + (farthest - nearest) * gap - slope @ center[:2]
+    offset = jnp.where(wall < spec.wall_probability, offset, jnp.inf)
+
+    radii = (30.0 + 100.0 * girth) * jnp.ones(2)
+    behind = 110.0 + radii[:, :1] + 300.0 * back
+    start = center + jnp.concatenate([170.0 * lateral, behind], axis=-1)
+    stop = start + 170.0 * jnp.concatenate([reach[:, :2], jnp.abs(reach[:, 2:])], axis=-1)
+    clutter = RoundCones(jnp.stack([start, stop], axis=1), radii)
+    present = _present(clutter, chance < spec.clutter_probability, hidden)
+    return jnp.concatenate([-slope, jnp.stack([1.0, offset])]), present
+
+
+def _present(objects: RoundCones, there: jax.Array, hidden: RoundCones) -> RoundCones:
+    """N objects, of which those with there (N, 1) False coincide with one that nobody sees: shapes are static."""
+    return RoundCones(
+        jnp.where(there[..., None], objects.ends_mm, hidden.ends_mm),
+        jnp.where(there, objects.radii_mm, hidden.radii_mm),
+    )
+
+
+def _camera_axes(camera: Camera) -> jax.Array:
+    """(3,) signs that take axes with y down to the camera's.
+
+    If its y axis points up (fy < 0), its coordinates are a mirror image; the world must not be mirrored with them.
+    """
+    return jnp.array([1.0, 1.0 if camera.fy > 0 else -1.0, 1.0])
+
+
+# The PrimeSense camera that took ITOP: the Kinect's optics, at half the resolution.
+XTION = SensorSpec(edge_cosine=0.25, patch_px=3, hole_px=6, range_mm=(400.0, 8000.0))
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class RoomSpec:
+    """Camera, person and surroundings. A pytree; the defaults are `FRONT`. Ranges are of uniform distributions.
+
+    Attributes:
+        distance_mm: range of the person's distance ahead of the camera along the floor.
+        aside_mm: range of the distance to its right.
+        camera_height_mm: range of its height above the floor.
+        pitch_deg: range of its downward pitch.
+        roll_deg: σ of its roll.
+        facing_sigma_deg: σ of the angle between a person's facing direction and the camera (or the point below it).
+        turned_probability: share of people who face in any direction instead.
+        back_wall_probability, side_wall_probability: share of rooms with a wall behind and beside the person.
+        wall_gap_mm: range of the distance of walls from the person.
+        clutter: maximum number of pieces of furniture; static.
+        clutter_probability: probability of each piece.
+        clutter_gap_mm: range of their distance behind the person (negative: in front).
+        box_jitter_px: σ of each edge of the crop box around the labels' box: the error of a detector. In the boxes
+            published for ITOP's test frames it is about 4 px from the front and 7 px from above.
+    """
+
+    distance_mm: tuple[float, float] = (2300.0, 3700.0)
+    aside_mm: tuple[float, float] = (-500.0, 500.0)
+    camera_height_mm: tuple[float, float] = (1100.0, 1500.0)
+    pitch_deg: tuple[float, float] = (6.0, 11.0)
+    roll_deg: float = 1.5
+    facing_sigma_deg: float = 25.0
+    turned_probability: float = 0.15
+    back_wall_probability: float = 0.95
+    side_wall_probability: float = 0.3
+    wall_gap_mm: tuple[float, float] = (300.0, 1400.0)
+    clutter: int = field(default=3, metadata={"static": True})
+    clutter_probability: float = 0.35
+    clutter_gap_mm: tuple[float, float] = (0.0, 1500.0)
+    box_jitter_px: float = 4.0
+
+
+FRONT = RoomSpec()
+TOP = RoomSpec(
+    distance_mm=(-250.0, 250.0),
+    aside_mm=(-350.0, 350.0),
+    camera_height_mm=(2700.0, 3050.0),
+    pitch_deg=(85.0, 95.0),
+    clutter_gap_mm=(-900.0, 900.0),
+    box_jitter_px=7.0,
+)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class BodyView:
+    """A `scene.View` of people, cropped around their joints.
+
+    Attributes:
+        box_margin_px: margin of the box beyond the outermost joints, px.
+        scene: camera, person and surroundings.
+    """
+
+    box_margin_px: float
+    scene: RoomSpec = FRONT
+
+    def compose(self, key: jax.Array, camera: Camera, frame_size: tuple[int, int]) -> Scene:
+        """A random person on the floor of a random room."""
+        del frame_size  # people may stand outside the frame
+        k_body, k_place, k_walls, k_clutter, k_camera, k_noise = jax.random.split(key, 6)
+        spot, joints, person, seat = _person(k_body, k_place, self.scene)
+        walls = _walls(k_walls, spot, self.scene)
+        solid = join_cones(person, seat, _clutter(k_clutter, spot, seat, self.scene))
+
+        (pitch,), (roll, jitter) = draw(k_camera, uniform=[()], bell=[(), (4,)])
+        pitch, roll = jnp.deg2rad(lerp(self.scene.pitch_deg, pitch)), self.scene.roll_deg * roll
+        turn = rotation("z", jnp.deg2rad(roll)) @ rotation("x", pitch)
+        turn = _camera_axes(camera)[:, None] * turn
+        joints = joints @ turn.T
+        uv = project(joints, camera)[:, :2]
+        margin = self.box_margin_px + self.scene.box_jitter_px * jitter
+        scene = Scene(
+            joints_xyz=joints,
+            center_xyz=jnp.mean(joints, axis=0),
+            window_px=jnp.concatenate([uv.min(axis=0) - margin[:2], uv.max(axis=0) + margin[2:]]),
+            cones=RoundCones(solid.ends_mm @ turn.T, solid.radii_mm),
+            planes=jnp.concatenate([walls[:, :3] @ turn.T, walls[:, 3:]], axis=1),
+            noise_key=k_noise,
+        )
+        return jax.lax.optimization_barrier(scene)  # see sample_body
+
+
+def _person(
+    k_body: jax.Array, k_place: jax.Array, spec: RoomSpec
+) -> tuple[jax.Array, jax.Array, RoundCones, RoundCones]:
+    """A random person in the room frame.
+
+    Returns:
+        Their position (3,) on the floor; joints (15, 3); surface; and a seat, one round cone from the floor to under
+        the hips. Shapes are static: the seat of a person who does not sit is a point inside the hips.
+    """
+    shape, pose, posed = sample_body(k_body)
+    surface = jax.lax.optimization_barrier(body_cones(shape, posed))  # see sample_body
+    (aside, height, ahead, turned, around), (yaw,) = draw(k_place, uniform=[()] * 5, bell=[()])
+    ranges = (spec.aside_mm, aside), (spec.camera_height_mm, height), (spec.distance_mm, ahead)
+    spot = jnp.stack([lerp(limits, fraction) for limits, fraction in ranges])
+    anywhere, forward = 360.0 * (around - 0.5), spec.facing_sigma_deg * yaw
+    yaw = jnp.deg2rad(jnp.where(turned < spec.turned_probability, anywhere, forward))
+    # The frame of a person who faces the camera is turned halfway around the room's x axis: their left is on the
+    # camera's right.
+    turn = jnp.array([1.0, -1.0, -1.0])[:, None] * rotation("y", yaw)
+    lowest = jnp.min(surface.ends_mm[..., 1] - surface.radii_mm)
+    soles = jnp.array([0.0, 1.0, 0.0]) * lowest
+    joints = (posed.joints_mm - soles) @ turn.T + spot
+    ends = (surface.ends_mm - soles) @ turn.T + spot
+
+    sits, hips = pose.carried_by == SEAT, (joints[9] + joints[10]) / 2.0
+    foot = jnp.where(sits, hips.at[1].set(spot[1]), hips)
+    top = jnp.where(sits, hips.at[1].add(0.15 * shape.stature_mm), hips)
+    radius = jnp.where(sits, 0.1 * shape.stature_mm, 1.0) * jnp.ones(2)
+    seat = RoundCones(jnp.stack([foot, top])[None], radius[None])
+    return spot, joints, RoundCones(ends, surface.radii_mm), seat
+
+
+def _walls(key: jax.Array, spot: jax.Array, spec: RoomSpec) -> jax.Array:
+    """(3, 4) planes of the floor, a wall behind the person and one beside; room frame."""
+    (there, gap, side), (skew,) = draw(key, uniform=[(2,), (2,), ()], bell=[(2,)])
+    right = jnp.where(side < 0.5, -1.0, 1.0)
+    angle, zero = jnp.deg2rad(12.0) * skew, jnp.zeros(2)
+    square, slant = jnp.cos(angle), jnp.sin(angle)
+    back = jnp.stack([slant[0], zero[0], square[0]])
+    beside = jnp.stack([right * square[1], zero[1], slant[1]])
+    normals = jnp.stack([jnp.array([0.0, 1.0, 0.0]), back, beside])
+    offsets = normals @ spot + jnp.append(0.0, lerp(spec.wall_gap_mm, gap))
+    shares = jnp.stack([1.0, spec.back_wall_probability, spec.side_wall_probability])
+    # A wall in front of the camera would hide the scene.
+    shown = (jnp.append(0.0, there) < shares) & (offsets > 100.0)
+    return jnp.concatenate([normals, jnp.where(shown, offsets, jnp.inf)[:, None]], axis=1)
+
+
+def _clutter(key: jax.Array, spot: jax.Array, hidden: RoundCones, spec: RoomSpec) -> RoundCones:
+    """`RoomSpec.clutter` pieces of furniture, present or not; room frame.
+
+    A piece is a round cone that stands on the floor (a lamp, a bin, a shelf) or lies on it (a bench, a cushion), 0.75
+    to 1.6 m to the side of the person. Absent ones coincide with `hidden`.
+    """
+    n = spec.clutter
+    (chance, girth, far, off, kind, long, side), _ = draw(key, uniform=[(n,)] * 7)
+    radius, zero = 80.0 + 200.0 * girth, jnp.zeros(n)
+    right = jnp.where(side < 0.5, -1.0, 1.0)
+    aside = right * (750.0 + 850.0 * off)
+    base = spot + jnp.stack([aside, -radius, lerp(spec.clutter_gap_mm, far)], axis=-1)
+    lying = jnp.stack([right * (300.0 + 900.0 * long), zero, 800.0 * (kind - 0.2)], axis=-1)
+    upright = jnp.stack([zero, -(200.0 + 1300.0 * long), zero], axis=-1)
+    end = base + jnp.where((kind < 0.4)[:, None], lying, upright)
+    radii = radius[:, None] * jnp.array([1.0, 0.9])
+    furniture = RoundCones(jnp.stack([base, end], axis=1), radii)
+    return _present(furniture, (chance < spec.clutter_probability)[:, None], hidden)
