@@ -105,7 +105,7 @@ def _add_options(parser: argparse.ArgumentParser, number: int) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Draw one figure and log where its files are."""
-    from a2j_jax.evaluation.report import say_written
+    from a2j_jax.evaluation.report import log_written
     from a2j_jax.figures.page import write_figure
 
     folder, name = _folder(arguments), f"figure_{arguments.number}"
@@ -116,7 +116,7 @@ def run(arguments: argparse.Namespace) -> None:
         # A CSV has no room for a mark.
         beside = folder / f"{name}.json" if suffix == ".csv" else None
         check_output(folder / (name + suffix), arguments.overwrite, inputs=inputs, beside=beside)
-    say_written(write_figure(_drawn(arguments), folder, name))
+    log_written(write_figure(_drawn(arguments), folder, name))
 
 
 def _drawn(arguments: argparse.Namespace) -> "Figure":

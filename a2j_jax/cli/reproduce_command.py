@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> None:
     from a2j_jax.cli.arguments import build_if_embedded
     from a2j_jax.cli.main import ends_within
     from a2j_jax.config import override
-    from a2j_jax.evaluation.report import say_written
+    from a2j_jax.evaluation.report import log_written
     from a2j_jax.evaluation.tables import get_table
     from a2j_jax.files import check_output
     from a2j_jax.runs.experiment import resolve
@@ -98,7 +98,7 @@ def run(arguments: argparse.Namespace) -> None:
         results, skipped = run_all(todo, one, build_if_embedded)
     contents = result_table(table, resolve(base).track, results, skipped)
     print_results(contents)
-    say_written(write_table(contents, results, out, table.name, arguments.command_line))
+    log_written(write_table(contents, results, out, table.name, arguments.command_line))
 
 
 def _check_taken(

@@ -1,7 +1,7 @@
 """Score files of predictions against labels, several methods at once: `a2j eval --predictions`."""
 
-import dataclasses
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,28 +9,11 @@ import numpy as np
 
 from a2j_jax.data import pipeline
 from a2j_jax.errors import UserError, printable
-from a2j_jax.evaluation.evaluate import (
-    Fact,
-    Frames,
-    SplitToScore,
-    frame_counts,
-    published_frames,
-    read_frames,
-    say_crops,
-    score_frames,
-    split_info,
-)
+from a2j_jax.evaluation import evaluate, pairing, report
+from a2j_jax.evaluation.evaluate import Fact, Frames
 from a2j_jax.evaluation.joint_files import JointSet, read_joints
 from a2j_jax.evaluation.metrics import NotFiniteError
-from a2j_jax.evaluation.pairing import (
-    check_split,
-    check_unit,
-    frame_numbers,
-    read_subsets,
-    rows_of,
-)
 from a2j_jax.evaluation.plots import Comparison
-from a2j_jax.evaluation.report import check_report, print_scores, say_written, write_report
 from a2j_jax.evaluation.scores import with_subsets
 from a2j_jax.log import logger
 from a2j_jax.tracks import TrackRecord, TrackSpec
@@ -72,21 +55,22 @@ def compare_predictions(
         UserError: neither labels nor data set, a file that cannot be read or is of another track, window or
             camera, other frames than the labels', or a file in the way of the report.
     """
+    subset_files = subset_files or {}
     if out is not None:
-        read = [*files.values(), *(subset_files or {}).values(), labels or ""]
-        check_report(out, overwrite, read)
+        report.check_report(out, overwrite, [*files.values(), *subset_files.values(), labels or ""])
+    against = {"labels": labels, "data_dir": data_dir}
     comparison, facts = compared_files(
-        files, track, labels=labels, data_dir=data_dir, split=split, subset_files=subset_files
+        files, track, **against, split=split, subset_files=subset_files
     )
-    say_crops(facts)
-    print_scores(comparison.scores)
+    evaluate.log_crops(facts)
+    report.print_scores(comparison.scores)
     methods = {name: one.to_json() for name, one in comparison.scores.items()}
-    contents = next(iter(methods.values()))
+    contents = methods[comparison.main]
     if len(methods) > 1:
         shared = {name: contents[name] for name in ("track", "frames", "frames_of")}
         contents = {**shared, "methods": methods}
     if out is not None:
-        say_written(write_report(comparison, out, contents=contents, facts=facts, command=command))
+        report.write_report(comparison, out, contents=contents, facts=facts, command=command)
     return contents
 
 
@@ -108,36 +92,37 @@ def compared_files(
     """
     if labels is None and data_dir is None:
         raise UserError("predictions need something to be scored against: labels, or a data set")
-    subsets = read_subsets(subset_files or {})
+    lists = pairing.read_subsets(subset_files or {})
     facts: list[Fact] = [(f"predictions, {name}", str(path)) for name, path in files.items()]
-    record, total = TrackRecord.of(track), published_frames(track, split) or None
+    record, total = TrackRecord.of(track), evaluate.published_frames(track, split)
     known: str | None = split
     if labels is not None:
         truth = every = _read_file(labels, track, record)
         facts.append(("labels", str(labels)))
         known = truth.about.get("split") if data_dir is None else split
     if data_dir is not None:
-        info = split_info(pipeline.find_dataset(data_dir, track), track, split)
-        with SplitToScore(data_dir, split).batches(track, "reading labels") as batches:
-            frames = every = read_frames(batches, track)
-        facts, record, total = facts + info.facts, info.record, info.total
+        info = evaluate.split_info(pipeline.find_dataset(data_dir, track), track, split)
+        facts, record, total = facts + info.facts, info.record, info.total or 0
+        data = evaluate.SplitToScore(data_dir, split)
+        with data.batches(track, "reading labels") as batches:
+            frames = every = evaluate.read_frames(batches, track)
         if labels is not None:
-            rows = rows_of(truth, frames, _LABELS, _DATA_SET)
+            rows = pairing.rows_of(truth, frames, _LABELS, _DATA_SET)
             found = truth.rows(rows[rows >= 0])
             kept = frames.rows(rows >= 0)
-            frames = dataclasses.replace(kept, joints_uvd=found.joints_uvd, valid=found.labeled)
+            frames = replace(kept, joints_uvd=found.joints_uvd, valid=found.labeled)
         truth = frames
     comparison = score_files(files, track, truth, record, total, split=known)
-    numbers = frame_numbers(subsets, every.numbers, every.frame_id)
+    subsets = pairing.frame_numbers(lists, every.numbers, every.frame_id)
     scored = comparison.labels
-    scores = with_subsets(comparison.scores, numbers, scored.numbers, track, scored.joints_uvd)
-    comparison = dataclasses.replace(comparison, scores=scores)
+    scores = with_subsets(comparison.scores, subsets, scored.numbers, track, scored.joints_uvd)
+    comparison = replace(comparison, scores=scores)
     if data_dir is None:
         return comparison, facts
     # A frame's position in the split, by its row among those that are left.
     positions = np.searchsorted(every.numbers, scored.numbers)
     read = pipeline.example_reader(data_dir, track, split)
-    return dataclasses.replace(comparison, fetch=lambda row: read(int(positions[row]))), facts
+    return replace(comparison, fetch=lambda row: read(int(positions[row]))), facts
 
 
 def score_files(
@@ -145,7 +130,7 @@ def score_files(
     track: TrackSpec,
     labels: JointSet,
     record: TrackRecord,
-    total: int | None = None,
+    total: int = 0,
     split: str | None = None,
 ) -> Comparison:
     """Score files of joints on the frames that all of them have; warns where these are not all frames.
@@ -155,7 +140,7 @@ def score_files(
         track: of all files.
         labels: ground truth; `Frames` of a data set, or of a file.
         record: what the files must state, if anything.
-        total: frames of the split as published; None: unknown.
+        total: frames of the split as published, if that is known.
         split: of the labeled frames; None: unknown.
 
     Raises:
@@ -163,33 +148,33 @@ def score_files(
     """
     of, count = _DATA_SET if isinstance(labels, Frames) else _LABELS, len(labels.joints_uvd)
     sets = {name: _read_file(path, track, record) for name, path in files.items()}
+    shown = {name: printable(str(path)) for name, path in files.items()}
     rows_in = {}
     for name, one in sets.items():
-        where = printable(str(files[name]))
         if split is not None:
-            check_split(where, one, labels, split)
-        rows_in[name] = rows = rows_of(one, labels, where, of)
+            pairing.check_split(shown[name], one, labels, split)
+        rows_in[name] = rows = pairing.rows_of(one, labels, shown[name], of)
         there = rows >= 0
-        check_unit(where, one.joints_uvd[rows[there]], labels.rows(there), of)
+        pairing.check_unit(shown[name], one.joints_uvd[rows[there]], labels.rows(there), of)
     kept = np.flatnonzero(np.all([rows >= 0 for rows in rows_in.values()], axis=0))
     for name, rows in rows_in.items():
         if (rows < 0).any():
             logger.info(
-                f"warning: {printable(str(files[name]))}: holds {np.sum(rows >= 0):,} of the {count:,} frames of {of}; "
+                f"warning: {shown[name]}: holds {np.sum(rows >= 0):,} of the {count:,} frames of {of}; "
                 f"only these {len(kept):,} frames are scored, and every row is marked"
             )
     if not len(kept):
-        raise UserError(f"no frame of {of} is in all of {', '.join(map(str, files.values()))}")
-    labels = dataclasses.replace(labels.rows(kept), index=labels.numbers[kept])
+        raise UserError(f"no frame of {of} is in all of {', '.join(shown.values())}")
+    labels = replace(labels.rows(kept), index=labels.numbers[kept])
     joints = {name: sets[name].joints_uvd[rows[kept]] for name, rows in rows_in.items()}
     scores = {}
     for name, uvd in joints.items():
         try:
-            found = score_frames(uvd, labels, track)
+            found = evaluate.score_frames(uvd, labels, track)
         except NotFiniteError as error:
-            raise UserError(f"{files[name]}: {error}, but has a label") from error
-        centers = frame_counts(sets[name].about.get("centers"))
-        scores[name] = dataclasses.replace(found, frames_of=max(total or 0, count), centers=centers)
+            raise UserError(f"{shown[name]}: {error}, but has a label") from error
+        centers = evaluate.frame_counts(sets[name].about.get("centers"))
+        scores[name] = replace(found, frames_of=max(total, count), centers=centers)
     return Comparison(track, scores, labels, joints)
 
 

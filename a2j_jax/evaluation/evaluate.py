@@ -358,7 +358,7 @@ def published_frames(track: TrackSpec, split: str) -> int:
     return PUBLISHED_FRAMES.get(track.name, {}).get(split.split("[")[0], 0)
 
 
-def say_crops(facts: Sequence[Fact]) -> None:
+def log_crops(facts: Sequence[Fact]) -> None:
     """Log the source of the crops: scores of two sources cannot be compared."""
     for name, value in facts:
         if name in _CROPS_FROM.values():

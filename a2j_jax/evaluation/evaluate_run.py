@@ -13,31 +13,11 @@ from a2j_jax import distributed
 from a2j_jax.data import pipeline
 from a2j_jax.data.examples import OnBadExample
 from a2j_jax.errors import UserError
-from a2j_jax.evaluation.evaluate import (
-    EvaluationResult,
-    Frames,
-    SplitToScore,
-    center_pose,
-    mean_pose,
-    predict_batches,
-    say_crops,
-    score_constant_pose,
-    score_frames,
-    split_info,
-)
+from a2j_jax.evaluation import evaluate, pairing, report, tables
+from a2j_jax.evaluation.evaluate import EvaluationResult, Frames, SplitToScore, score_frames
 from a2j_jax.evaluation.joint_files import WRITABLE, JointSet, write_joints, write_submission
-from a2j_jax.evaluation.pairing import frame_numbers, read_subsets
 from a2j_jax.evaluation.plots import Comparison
-from a2j_jax.evaluation.report import (
-    PREDICTIONS_FILE,
-    SUBMISSION_FILE,
-    check_report,
-    print_scores,
-    say_written,
-    write_report,
-)
 from a2j_jax.evaluation.scores import Scores, with_subsets
-from a2j_jax.evaluation.tables import Table, cell, rows_of
 from a2j_jax.files import check_output, local_path, replacing_together
 from a2j_jax.inference.predictor import make_predict_fn, place_variables
 from a2j_jax.log import logger
@@ -112,15 +92,15 @@ def evaluate_checkpoint(
         )
     folder = directory / report_folder(split, step, data_dir) if out is None else local_path(out)
     # A folder in the run's own is ours, files of earlier versions included.
-    check_report(folder, overwrite or out is None, lists_read)
-    lists = read_subsets(subset_files or {})
+    report.check_report(folder, overwrite or out is None, lists_read)
+    lists = pairing.read_subsets(subset_files or {})
     data_dir = data_dir or chosen.config.data.dir
     data = SplitToScore(data_dir, split, batch_size, unclipped_boxes, on_bad_example)
     track = pipeline.as_stored(data_dir, track)
 
     # --- Predict
     predictions, frames = predict_split(chosen, data)
-    info = split_info(pipeline.find_dataset(data_dir, track), track, split)
+    info = evaluate.split_info(pipeline.find_dataset(data_dir, track), track, split)
     about = {
         "track": info.record.to_json(),
         "split": split,
@@ -135,7 +115,7 @@ def evaluate_checkpoint(
         write_joints(path, predictions)
         logger.info(f"wrote {path}")
     unreadable = pipeline.num_frames(data_dir, track, split) - len(frames.index)
-    subsets = frame_numbers(lists, frames.index, frames.frame_id, unreadable)
+    subsets = pairing.frame_numbers(lists, frames.index, frames.frame_id, unreadable)
     averaged = ", averaged weights" if chosen.averaged else ""
     facts = [
         ("checkpoint", f"{directory}, step {chosen.step}{averaged}"),
@@ -147,7 +127,7 @@ def evaluate_checkpoint(
     if unreadable:
         left_out = f"{unreadable:,} frames that cannot be read (--on_bad_example=skip)"
         facts.append(("left out", left_out))
-    say_crops(facts)
+    evaluate.log_crops(facts)
     contents: dict[str, Any] = {
         "step": chosen.step,
         "split": split,
@@ -169,7 +149,7 @@ def evaluate_checkpoint(
     scores |= baselines(frames, track, data, chosen.config.data.train_split)
     scores = with_subsets(scores, subsets, frames.index, track, frames.joints_uvd)
     scores = {label: info.mark(one) for label, one in scores.items()}
-    print_scores(scores)
+    report.print_scores(scores)
 
     # --- Report
     compared = {label: one.to_json() for label, one in scores.items() if label != name}
@@ -181,9 +161,9 @@ def evaluate_checkpoint(
             labels=frames,
             joints_uvd={name: predictions.joints_uvd},
             fetch=pipeline.example_reader(data_dir, track, split, frames.index),
-            own_rows=rows_of(chosen.config, trained_here=bool(read_starts(directory))),
+            own_rows=tables.rows_of(chosen.config, trained_here=bool(read_starts(directory))),
         )
-        written = write_report(
+        report.write_report(
             comparison,
             folder,
             contents=contents,
@@ -192,7 +172,6 @@ def evaluate_checkpoint(
             run=run_table(ranking_metrics(directory), chosen, by_step, data),
             command=command,
         )
-        say_written(written)
     return contents
 
 
@@ -231,7 +210,7 @@ def run_table(
     restored: Restored,
     scores: Mapping[int, Scores],
     data: SplitToScore,
-) -> Table | None:
+) -> tables.Table | None:
     """The run's checkpoints that were scored, the best (by its error while training) and the final one.
 
     Args:
@@ -257,12 +236,12 @@ def run_table(
         kinds = [kind for kind, at in (("best", best), ("final", max(ranking))) if at == step]
         epoch = step * config.optim.batch_size / frames if frames else np.nan
         before = rank(ranking[step]) if step in ranking else np.nan
-        cells = (f"{step:,}", *map(cell, (epoch, before, one.mean_error)))
+        cells = (f"{step:,}", *map(tables.cell, (epoch, before, one.mean_error)))
         rows.append((f"{' and '.join(kinds) or 'chosen'} checkpoint", *cells))
     while_training = f"{config.data.eval_split}, while training ({unit})"
     columns = ("", "step", "epoch", while_training, f"{data.split} ({unit})")
     note = "The best checkpoint is the one with the lowest mean error while training."
-    return Table("", columns, tuple(rows), notes=(note,))
+    return tables.Table("", columns, tuple(rows), notes=(note,))
 
 
 def baselines(
@@ -276,13 +255,15 @@ def baselines(
     training = SplitToScore(data.dir, train_split, data.batch_size, False, data.on_bad_example)
     try:
         with training.batches(track, "mean pose") as batches:
-            pose = mean_pose(batches, track)
+            pose = evaluate.mean_pose(batches, track)
     except UserError as error:
         logger.info(f"no baselines: {error}")
         return {}
     return {
-        "mean pose": score_constant_pose(pose, frames, track),
-        "crop center": score_constant_pose(center_pose(track, pose), frames, track),
+        "mean pose": evaluate.score_constant_pose(pose, frames, track),
+        "crop center": evaluate.score_constant_pose(
+            evaluate.center_pose(track, pose), frames, track
+        ),
     }
 
 
@@ -295,7 +276,7 @@ def predict_split(restored: Restored, data: SplitToScore) -> tuple[JointSet, Fra
     track = pipeline.as_stored(data.dir, restored.track)
     predict, variables = make_predict_fn(restored.model, track), place_variables(restored.variables)
     with data.batches(track, f"evaluating step {restored.step}") as batches:
-        found = predict_batches(lambda batch: predict(variables, batch), batches, track)
+        found = evaluate.predict_batches(lambda batch: predict(variables, batch), batches, track)
     if not np.isfinite(found[0].joints_uvd).all():
         raise UserError(
             f"the network of step {restored.step} predicts joints that are not finite: training diverged; "
@@ -313,7 +294,7 @@ def score_split(restored: Restored, data: SplitToScore) -> EvaluationResult:
     predictions, frames = predict_split(restored, data)
     scores = score_frames(predictions.joints_uvd, frames, restored.track)
     found = pipeline.find_dataset(data.dir, restored.track)
-    info = split_info(found, restored.track, data.split)
+    info = evaluate.split_info(found, restored.track, data.split)
     return EvaluationResult(predictions, frames, info.mark(scores))
 
 
@@ -323,12 +304,12 @@ def _write_unlabeled(folder: Path, predictions: JointSet, track: TrackSpec) -> d
     logger.info(
         f"these {count:,} frames of track {track.name!r} have no labels: no scores, predictions only"
     )
-    names = [PREDICTIONS_FILE]
-    with replacing_together(folder, last=PREDICTIONS_FILE) as new:
-        write_joints(new / PREDICTIONS_FILE, predictions)
-        if track.skeleton.name == _SUBMITTED_SKELETON and predictions.joints_xyz_mm is not None:
-            names.append(SUBMISSION_FILE)
-            write_submission(new / SUBMISSION_FILE, predictions.joints_xyz_mm, predictions.index)
+    xyz = predictions.joints_xyz_mm if track.skeleton.name == _SUBMITTED_SKELETON else None
+    names = [report.PREDICTIONS_FILE, *([] if xyz is None else [report.SUBMISSION_FILE])]
+    with replacing_together(folder, last=report.PREDICTIONS_FILE) as new:
+        write_joints(new / report.PREDICTIONS_FILE, predictions)
+        if xyz is not None:
+            write_submission(new / report.SUBMISSION_FILE, xyz, predictions.index)
     for name in names:
         logger.info(f"wrote {folder / name}")
     written = {Path(name).stem: str(folder / name) for name in names}

@@ -40,14 +40,14 @@ Coordinates = Literal["uvd", "xyz", "unknown"]
 # Frame names of HANDS 2017 and of NYU (the view whose labels and results are published).
 _HANDS_2017 = re.compile(r"(?:.*[/\\])?image_D(\d{8})\.png", re.IGNORECASE)
 _NYU = re.compile(r"(?:.*[/\\])?depth_1_(\d{7})\.png", re.IGNORECASE)
-# The arrays of our files (one value per frame in JSON): their types, and what they hold.
+# The arrays of our files (one value per frame in JSON): their types and shapes, N frames, K joints, D dimensions.
 _ARRAYS: dict[str, tuple[type, str]] = {
-    "index": (np.int64, "numbers"),
-    "frame_id": (np.str_, "texts"),
-    "joints_uvd": (np.float64, "numbers"),
-    "joints_xyz_mm": (np.float64, "numbers"),
-    "confidence": (np.float64, "numbers"),
-    "valid": (np.bool_, "numbers"),
+    "index": (np.int64, "N"),
+    "frame_id": (np.str_, "N"),
+    "joints_uvd": (np.float64, "NKD"),
+    "joints_xyz_mm": (np.float64, "NK3"),
+    "confidence": (np.float64, "NK"),
+    "valid": (np.bool_, "NK"),
 }
 # The key of a frame's name in JSON: ours, that of `a2j predict`, and that of a user's joints.json.
 _NAME_KEYS = ("frame_id", "path", "frame")
@@ -305,27 +305,22 @@ def _from_records(path: Path, records: list[Any], spec: TrackSpec, about: Any) -
 def _from_arrays(
     path: Path, arrays: Mapping[str, Any], spec: TrackSpec, about: Any = None
 ) -> JointSet:
-    frames, joints = len(arrays["joints_uvd"]), spec.num_joints
-    shapes = {
-        "joints_uvd": (frames, joints, spec.joint_dims),
-        "joints_xyz_mm": (frames, joints, 3),
-        "confidence": (frames, joints),
-        "valid": (frames, joints),
-        "index": (frames,),
-        "frame_id": (frames,),
-    }
+    frames = len(arrays["joints_uvd"])
+    sizes = {"N": frames, "K": spec.num_joints, "D": spec.joint_dims, "3": 3}
     typed: dict[str, Any] = {}
     for name, values in arrays.items():
-        kind, what = _ARRAYS[name]
+        kind, letters = _ARRAYS[name]
+        shape = tuple(sizes[letter] for letter in letters)
         try:
             typed[name] = _typed(values, kind)
         except (TypeError, ValueError, OverflowError) as error:
+            what = "texts" if kind is np.str_ else "numbers"
             raise UserError(
                 f"{path}: '{name}' is not an array of {what} ({printable(str(error), 120)})"
             ) from error
-        if typed[name].shape != shapes[name] or frames == 0:
+        if typed[name].shape != shape or frames == 0:
             raise UserError(
-                f"{path}: '{name}' should have shape {shapes[name]} for track '{spec.name}', "
+                f"{path}: '{name}' should have shape {shape} for track '{spec.name}', "
                 f"found {typed[name].shape}"
             )
     if "index" in typed and typed["index"].min() < 0:

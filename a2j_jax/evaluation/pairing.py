@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from a2j_jax.errors import UserError, printable
 from a2j_jax.evaluation.joint_files import JointSet, numbered
-from a2j_jax.files import local_path, regular_file
+from a2j_jax.files import local_path, read_contents
 
 # Suffixes of frames: the same frame may be stored as another kind of file.
 _FRAME_SUFFIX = re.compile(r"\.(?:png|npy|npz|tiff?|pgm|exr|bin|jpe?g|h5)$", re.IGNORECASE)
@@ -123,19 +123,15 @@ def rows_of(joints: JointSet, truth: JointSet, where: str, of: str) -> NDArray[n
     if joints.frame_id is not None and truth.frame_id is not None:
         names, wanted = joints.frame_id.tolist(), truth.frame_id.tolist()
         rows = match_names(names, wanted, where)
-    elif joints.index is not None and truth.index is not None:
-        names, wanted = joints.index.tolist(), truth.index.tolist()
-        rows = np.searchsorted(joints.index, truth.index).clip(0, found - 1)
-        rows = np.where(joints.index[rows] == truth.index, rows, -1)
     elif joints.index is not None:
-        if joints.index[-1] >= count:
+        if truth.index is None and joints.index[-1] >= count:
             raise UserError(
                 f"{where}: holds frame {joints.index[-1]:,} (counted from 0), but {of}: {count:,} frames "
                 "without numbers: expected one row per frame of the split"
             )
-        rows = np.full(count, -1, np.int64)
-        rows[joints.index] = np.arange(found)
-        return rows
+        names, wanted = joints.index.tolist(), truth.numbers.tolist()
+        rows = np.searchsorted(joints.index, truth.numbers).clip(0, found - 1)
+        rows = np.where(joints.index[rows] == truth.numbers, rows, -1)
     elif found == count:
         return np.arange(found)
     elif truth.index is not None and found > truth.index[-1]:
@@ -216,11 +212,10 @@ def read_subsets(files: Mapping[str, str | Path]) -> dict[str, FrameList]:
     """
     lists = {}
     for name, file in files.items():
-        path = regular_file(local_path(file), "a list of frames")
+        path = local_path(file)
+        contents = read_contents(path, "a list of frames")
         try:
-            lines = [line.strip() for line in path.read_text("utf-8-sig").splitlines()]
-        except OSError as error:
-            raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+            lines = [line.strip() for line in contents.decode("utf-8-sig").splitlines()]
         except UnicodeDecodeError as error:
             raise UserError(f"{path}: is not text; expected a frame per line") from error
         if not any(lines):

@@ -22,11 +22,11 @@ from a2j_jax.errors import printable
 from a2j_jax.evaluation import plots, tables
 from a2j_jax.evaluation.evaluate import Fact
 from a2j_jax.evaluation.joint_files import JointSet, write_joints
+from a2j_jax.evaluation.metrics import FrameError
 from a2j_jax.evaluation.plots import Comparison, center_distances
 from a2j_jax.evaluation.scores import CURVE_LIMIT, Scores, marked
 from a2j_jax.evaluation.tables import Table, print_table
 from a2j_jax.files import MARK, check_output, is_ours, local_path, replacing_together, write_file
-from a2j_jax.tracks import TrackSpec
 
 NO_PICTURES = "no pictures: they need matplotlib, pip install 'a2j-jax[viz]'"
 REPORT_FILE, SCORES_FILE = "report.html", "scores.json"
@@ -39,6 +39,14 @@ _PLOTS = (
     "error_depth",
     "error_distance",
     "frames",
+)
+_CURVES: tuple[tuple[str, FrameError, str], ...] = (
+    ("success_curve", "worst", "A frame succeeds when all of its joints are nearer than D."),
+    (
+        "success_curve_mean",
+        "mean",
+        "A frame succeeds when its joints are nearer than D on average.",
+    ),
 )
 # Single frames in the page: of each kind, and how many methods may stand side by side.
 _TILES_OF_A_KIND, _METHODS_COMPARED = 6, 4
@@ -138,7 +146,7 @@ def write_report(
     run: Table | None = None,
     command: str = "",
 ) -> list[Path]:
-    """Write the page, the plots and the numbers; an earlier report in the folder is kept until all are written.
+    """Write the page, the plots and the numbers, and log so; an earlier report in the folder is kept until then.
 
     Plots of an earlier report that this one has not are removed.
 
@@ -180,6 +188,7 @@ def write_report(
     for path in _plot_files(directory):
         if path not in written and is_ours(path):
             path.unlink()
+    log_written(written)
     return written
 
 
@@ -187,7 +196,7 @@ def _plot_files(folder: Path) -> list[Path]:
     return [folder / (name + suffix) for name in _PLOTS for suffix in (".png", ".svg")]
 
 
-def say_written(paths: Sequence[Path]) -> None:
+def log_written(paths: Sequence[Path]) -> None:
     """Log one line that names a report and all files beside it."""
     names = [path.name for path in paths if path.suffix != ".svg"]
     svg = " (plots also as .svg)" if any(path.suffix == ".svg" for path in paths) else ""
@@ -205,20 +214,11 @@ def draw_plots(comparison: Comparison) -> list[Plot]:
     names, unit = first.joint_names, first.unit
     errors = {name: (*one.per_joint, one.mean_error) for name, one in scores.items()}
     found = [
-        Plot(
-            "success_curve",
-            plots.success_curve(scores, "worst"),
-            "Success by the worst joint",
-            "A frame succeeds when all of its joints are nearer than D.",
-        ),
-        Plot(
-            "success_curve_mean",
-            plots.success_curve(scores, "mean"),
-            "Success by the mean joint",
-            "A frame succeeds when its joints are nearer than D on average.",
-        ),
-        Plot("per_joint", plots.joint_bars(errors, names, f"mean error ({unit})"), "Mean error"),
+        Plot(name, plots.success_curve(scores, by), f"Success by the {by} joint", caption)
+        for name, by, caption in _CURVES
     ]
+    bars = plots.joint_bars(errors, names, f"mean error ({unit})")
+    found.append(Plot("per_joint", bars, "Mean error"))
     protocols = {name: one.protocol for name, one in scores.items() if one.protocol}
     if first.protocol is not None:
         title = first.protocol.title
@@ -280,6 +280,9 @@ def _page(
         tables.rows_table(track, comparison.own_rows, comparison.main, first),
         tables.later_table(track),
     )
+    spec = comparison.spec
+    about_track = [("track", f"{spec.name}: {spec.citation}")]
+    about_track += [("", spec.notes)] if spec.notes else []
     ground = "the depth crop"
     if comparison.fetch is None:
         ground = "white (no data set was given; frames are counted from 0)"
@@ -299,15 +302,8 @@ def _page(
         frames=frames,
         frames_told=told.format(ground, ranked) if frames else "",
         command=command,
-        facts=[*facts, *_closing_facts(comparison.spec)],
+        facts=[*facts, *about_track, ("written by", f"a2j_jax {__version__} ({MARK})")],
     )
-
-
-def _closing_facts(track: TrackSpec) -> list[Fact]:
-    """The track, and the program that wrote the report."""
-    notes = [("", track.notes)] if track.notes else []
-    written = ("written by", f"a2j_jax {__version__} ({MARK})")
-    return [("track", f"{track.name}: {track.citation}"), *notes, written]
 
 
 def _cards(scores: Mapping[str, Scores]) -> Iterable[dict[str, str]]:

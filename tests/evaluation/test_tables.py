@@ -15,7 +15,7 @@ from a2j_jax.cli import figure_command
 from a2j_jax.config import OptimConfig
 from a2j_jax.evaluation import tables
 from a2j_jax.evaluation.scores import Scores, score_errors, score_predictions
-from a2j_jax.evaluation.tables import Row, published_speed, published_table, row_values
+from a2j_jax.evaluation.tables import Row, published_table, row_values
 from a2j_jax.models.anchors import anchor_grid
 from a2j_jax.tracks import TRACKS, get_track
 from tests.conftest import REPOSITORY
@@ -172,12 +172,17 @@ def constant(name: str) -> Any:
     }[name]
 
 
+def of_paper(track: str) -> tables.PublishedTable:
+    found = published_table(track)
+    assert found is not None
+    return found
+
+
 def ours(path: tuple[str, ...]) -> set[Any]:
     """What the project has at a path of the paper's tables; a set, for a path may be of several places."""
     match path:
         case (table, method, key) if table in TABLES:
-            published = published_table(TABLES[table])
-            assert published is not None
+            published = of_paper(TABLES[table])
             assert table.startswith(f"table{published.paper_table}_")
             (row,) = (row for row in published.rows if row.method == method)
             assert f"Table {published.paper_table} of the paper" in row.source
@@ -190,10 +195,10 @@ def ours(path: tuple[str, ...]) -> set[Any]:
         case ("table10", track, row, key):
             return {paper_row("table10", row).values[track][key]}
         case ("section4.4", "device"):
-            return {getattr(published_speed("nyu"), "device", None)}
+            return {of_paper("nyu").speed.device}
         case ("section4.4", subject, key):
             tracks = ("itop_front", "k2hpd") if subject == "body" else ("nyu", "icvl", "hands2017")
-            return {getattr(published_speed(track), key) for track in tracks}
+            return {getattr(of_paper(track).speed, key) for track in tracks}
         case ("section4.1.3", tracks, key):
             found = tracks.replace("itop", "itop_front and itop_top").split(" and ")
             return {getattr(TRACKS[track].paper_training, SCHEDULE[key]) for track in found}
@@ -222,8 +227,7 @@ def test_every_number_of_the_paper_stands_at_its_place_and_no_other(reference: P
     wrong = {path: (value, ours(path)) for path, value in found if ours(path) != {value}}
     assert not wrong
     for table, track in TABLES.items():
-        published = published_table(track)
-        assert published is not None
+        published = of_paper(track)
         assert [row.method for row in published.rows] == list(paper[table])
         keys = {column.key for column in published.columns}
         for row in (*published.rows, *published.later):
@@ -236,8 +240,7 @@ def test_every_number_of_the_paper_stands_at_its_place_and_no_other(reference: P
 def test_where_the_paper_is_contradicted_both_numbers_stand(
     track: str, both: tuple[str, ...]
 ) -> None:
-    published = published_table(track)
-    assert published is not None
+    published = of_paper(track)
     assert any(all(number in note for number in both) for note in published.notes)
 
 
@@ -245,8 +248,7 @@ def test_means_of_table_5_follow_from_their_groups_but_for_the_one_that_is_noted
     """Shoulders to feet, elbows and so on are two joints each: head, neck and torso are one."""
     off = []
     for track in ("itop_front", "itop_top"):
-        published = published_table(track)
-        assert published is not None
+        published = of_paper(track)
         for row in published.rows:
             groups = {key: value for key, value in row.values.items() if key != "map_10cm"}
             count = {key: 1 if key in ("head", "neck", "torso") else 2 for key in groups}
@@ -267,16 +269,15 @@ def test_a2j_in_another_table_has_the_numbers_of_its_own() -> None:
 
 def test_tracks_that_nobody_published_have_none() -> None:
     for track in set(TRACKS) - set(TABLES.values()) | {"my_own"}:
-        assert published_table(track) is published_speed(track) is None
+        assert published_table(track) is None
         assert row_values("table7", "a2j", track) == {}
     assert tables.paper_table("synthetic_hand", {"mine": of("synthetic_hand", 7.0)}) is None
 
 
 def test_ours_has_the_tables_units() -> None:
     def measured(track: str, scores: Scores) -> dict[str, float | None]:
-        table = published_table(track)
-        assert table is not None
-        return {column.key: column.measured(scores.to_json()) for column in table.columns}
+        columns = of_paper(track).columns
+        return {column.key: column.measured(scores.to_json()) for column in columns}
 
     assert measured("nyu", of("nyu", 9.0)) == {"mean_error_mm": 9.0, "fps": None}
     errors = np.full((2, 15), 50.0)
