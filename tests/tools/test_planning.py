@@ -114,9 +114,7 @@ def test_traffic_is_what_kernels_read_and_write_off_the_chip(turns: int) -> None
     }
     in_the_loop = 2 * 128  # reads and writes what is summed
     assert read_program(PROGRAM, turns)[0] == sum(kernels.values()) + turns * in_the_loop
-
-
-def test_the_insides_of_a_kernel_cost_nothing() -> None:
+    # The insides of a kernel cost nothing.
     without = PROGRAM.replace("multiply(%param_0.1, %param_0.1)", "negate(%param_0.1)")
     assert read_program(without) == read_program(PROGRAM)
 
@@ -145,42 +143,31 @@ def test_the_bound_and_its_terms() -> None:
     assert bound(USAGE, dataclasses.replace(target, chip=None)) is None
 
 
-@pytest.mark.parametrize(
-    ("kind", "sent"),
-    # Of 4 chips with results of 8 bytes: a sum is collected and given out again, a gather is given
-    # out, and of a scatter every chip sends what is the others'.
-    [("all-reduce", 12), ("all-gather", 6), ("reduce-scatter", 24), ("collective-permute", 8)],
-)
-def test_bytes_that_must_leave_a_chip(kind: str, sent: float) -> None:
-    assert Collective(kind, 1, 8).sent(devices=4) == sent
+def test_bytes_that_must_leave_a_chip() -> None:
+    """Of 4 chips with results of 8 bytes.
+
+    A sum is collected and given out again, a gather is given out, and of a scatter each sends what belongs to others.
+    """
+    sent = {"all-reduce": 12, "all-gather": 6, "reduce-scatter": 24, "collective-permute": 8}
+    assert {kind: Collective(kind, 1, 8).sent(devices=4) for kind in sent} == sent
 
 
-def test_a_plan_that_fits() -> None:
+def test_plans_and_their_json() -> None:
     plan = make_plan(USAGE, 64, TARGET, steps=30)
-    assert plan.fits
-    assert (plan.needed, plan.memory) == (840, 900)
+    assert (plan.needed, plan.memory, plan.fits) == (840, 900, True)
     assert plan.bound is not None
     assert plan.images_per_second == 64 / plan.bound.seconds
     assert plan.hours == 30 * plan.bound.seconds / 3600
-
-
-@pytest.mark.parametrize(("memory", "fits"), [(800, False), (None, None)])
-def test_a_program_that_compiles_may_be_too_large(memory: int | None, fits: bool | None) -> None:
-    assert make_plan(USAGE, 64, dataclasses.replace(TARGET, memory=memory)).fits is fits
-
-
-def test_a_plan_that_the_compiler_refuses() -> None:
-    plan = make_plan(Refusal("no room", 920), 72, TARGET)
-    assert plan.fits is False
-    assert (plan.needed, plan.usage, plan.bound, plan.hours) == (920, None, None, None)
-
-
-def test_json_is_plain_and_has_all_numbers() -> None:
-    found = json.loads(json.dumps(dataclasses.asdict(make_plan(USAGE, 64, TARGET))))
+    found = json.loads(json.dumps(dataclasses.asdict(plan)))
     assert found["usage"]["peak"] == found["needed"] == 840
     assert found["bound"]["binds"] in ("compute", "memory", "interconnect")
-    refused = dataclasses.asdict(make_plan(Refusal("no room", 920), 72, TARGET))
-    assert refused["refusal"] == {"said": "no room", "needed": 920}
+    # A program that compiles may be too large.
+    for memory, fits in ((800, False), (None, None)):
+        assert make_plan(USAGE, 64, dataclasses.replace(TARGET, memory=memory)).fits is fits
+    refused = make_plan(Refusal("no room", 920), 72, TARGET)
+    assert refused.fits is False
+    assert (refused.needed, refused.usage, refused.bound, refused.hours) == (920, None, None, None)
+    assert dataclasses.asdict(refused)["refusal"] == {"said": "no room", "needed": 920}
 
 
 @pytest.mark.parametrize(
@@ -258,33 +245,21 @@ def test_verdicts(needed: int | None, memory: int | None, fits: bool | None, sai
     assert verdict(Plan(4, 1, memory, needed=needed, fits=fits)) == said
 
 
-@pytest.mark.parametrize(
-    ("value", "text"), [(8, "8 B"), (2.165e12, "2.17 TB"), (1.69e16, "1.69e+04 TB")]
-)
-def test_large_numbers(value: float, text: str) -> None:
-    assert scaled(value, "B") == text
+def test_large_numbers() -> None:
+    assert [scaled(value, "B") for value in (8, 2.165e12, 1.69e16)] == [
+        "8 B", "2.17 TB", "1.69e+04 TB",
+    ]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("name", "sides", "links"),
-    [
-        ("v5e", (1, 1), 0),
-        ("v5e", (2, 2), 2),
-        ("v5e", (4, 4), 4),
-        ("v5p", (2, 2, 1), 2),
-        ("v5p", (4, 4, 4), 6),
-    ],
-)
-def test_ports_that_lead_to_another_chip(name: str, sides: tuple[int, ...], links: int) -> None:
-    assert CHIPS[name].links(sides) == links
-
-
-def test_chips_are_in_the_right_units() -> None:
+def test_chips() -> None:
+    """Figures are in the right units; ports that lead to another chip are counted."""
     for chip in CHIPS.values():
         assert 15 * GIB < chip.memory < 100 * GIB
         assert 1e14 < chip.flops < 1e15
         assert 8e11 < chip.memory_bandwidth < 3e12
         assert 4e10 < chip.port_bandwidth < 1.1e11
+    assert [CHIPS["v5e"].links(sides) for sides in ((1, 1), (2, 2), (4, 4))] == [0, 2, 4]
+    assert [CHIPS["v5p"].links(sides) for sides in ((2, 2, 1), (4, 4, 4))] == [2, 6]
 
 
 @pytest.mark.parametrize(
@@ -293,9 +268,8 @@ def test_chips_are_in_the_right_units() -> None:
 def test_unknown_topologies_are_refused_with_a_list(name: str) -> None:
     with pytest.raises(UserError) as refused:
         find_target(name)
-    assert repr(name) in str(refused.value)
-    for kind, chip in CHIPS.items():
-        assert f"{kind}: {', '.join(chip.slices)}" in str(refused.value)
+    known = [f"{kind}: {', '.join(chip.slices)}" for kind, chip in CHIPS.items()]
+    assert all(text in str(refused.value) for text in (repr(name), *known))
 
 
 def test_the_cpu_shares_the_memory_of_the_machine() -> None:
