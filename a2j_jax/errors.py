@@ -89,7 +89,7 @@ class Stopped(Exception):
     """A stop request was obeyed and nothing was lost: the message, which is printed, says how to resume.
 
     Attributes:
-      status: exit status, as a shell reports the signal that stopped it (130, 143).
+      status: exit status, as a shell reports the signal that stopped it (129, 130, 143).
     """
 
     def __init__(self, message: str, status: int) -> None:

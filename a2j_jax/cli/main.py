@@ -61,7 +61,7 @@ examples:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns its exit status: 0, 2 for a user's mistake, 130 for Ctrl-C, 143 for SIGTERM."""
+    """Runs one command; returns its exit status: 0, 2 for a user's mistake, or 128 + the signal that ended it."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         _dispatch(arguments)

@@ -1,6 +1,7 @@
 """An experiment: a config with its presets filled in, and the track and network that it describes.
 
-`resolve` is called once, where a config or a run enters the program; everything below takes the `Experiment`, or plain
+`resolve` is the only place that fills in what a config leaves open. It is called where a config or a run enters the
+program, and again when the data set has added facts to the config; everything below takes the `Experiment`, or plain
 values of it.
 """
 
@@ -191,7 +192,7 @@ class Difference(NamedTuple):
 
 
 def differences(before: Experiment, now: Experiment) -> list[Difference]:
-    """Values in which two experiments differ; None equals the value of the track or preset that it stands for."""
+    """Values in which two experiments differ; a None is compared as the value it is replaced by."""
     same_track = before.track.name == now.track.name
     old, new = _values(before, same_track), _values(now, same_track)
     return [
