@@ -13,6 +13,7 @@ files to bring:
 
 import re
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +21,13 @@ import numpy as np
 import numpy.typing as npt
 
 from a2j_jax import geometry
-from a2j_jax.data.array_files import read_mat
+from a2j_jax.data.array_files import parse_rows, read_mat
 from a2j_jax.errors import UnreadableFrame, UserError, did_you_mean
 from a2j_jax.files import local_path, read_contents
 from a2j_jax.geometry import Float64
 from a2j_jax.inference.locate import hand_center, person_box
 from a2j_jax.tracks import TRACKS, TrackSpec
-from tfds_builders import raw_files
-from tfds_builders.raw_files import WARNING, Notes, RawSplit, counted
+from tfds_builders.raw_files import WARNING, Notes, RawSplit, counted, find
 
 Bools = npt.NDArray[np.bool_]
 
@@ -177,7 +177,8 @@ class _Draft:
             self.notes.append(f"{folder} (--centers) not used: all frames come with a {self.what}")
             return
         names = file_names(self.track, self.split_name)
-        found = [path for name in names if (path := find(folder, name, self.track))]
+        belongs = partial(_is_named_after, track=self.track.name)
+        found = [path for name in names if (path := find(folder, (name,), belongs))]
         if not found:
             missing = f"no {' or '.join(names)} in {folder} (--centers)"
             self.notes.append(f"{WARNING}{missing}: {self.cropped_by()}")
@@ -312,39 +313,15 @@ def file_names(track: TrackSpec, split: str) -> tuple[str, ...]:
     return (f"{name}_{kind}_{split}.mat", *(texts if track.camera else ()))
 
 
-def find(folder: Path, name: str, track: TrackSpec) -> Path | None:
-    """The file of that name in a folder, or in one directly below it.
+def _is_named_after(folder: str, track: str) -> bool | None:
+    """Whether the track in the name of a folder (the longest, of several) is this one; None: no track is.
 
-    Folders called after another track are left out: V2V's files have the same name for every data
-    set, one folder each.
-
-    Raises:
-      UserError: it is in several folders, and none of them is called after this track.
+    V2V's files have the same name for every data set, one folder each.
     """
-    here = raw_files.find_in(folder, (name,))
-    if here is not None and here.is_file():
-        return here
-    below = (raw_files.find_in(place, (name,)) for place in raw_files.subfolders(folder))
-    found = [path for path in below if path is not None and path.is_file()]
-    found = [path for path in found if _named_after(path.parent.name) in (None, track.name)]
-    own = [path for path in found if _named_after(path.parent.name) == track.name]
-    if own or len(found) == 1:
-        return (own or found)[0]
-    if found:
-        places = ", ".join(path.parent.name for path in found)
-        raise UserError(
-            f"{folder}: {name} is in several folders ({places}); name the folder of track "
-            f"{track.name!r} itself as --centers"
-        )
-    return None
-
-
-def _named_after(folder: str) -> str | None:
-    """The track whose name is in the name of a folder, the longest if there are several."""
     folder = folder.lower().replace("-", "_")
     names = {name: name for name in TRACKS} | {p: name for name, p in _PUBLISHED_NAME.items()}
     inside = [name for name in names if name in folder]
-    return names[max(inside, key=len)] if inside else None
+    return names[max(inside, key=len)] == track if inside else None
 
 
 def read_centers_or_boxes(path: Path, track: TrackSpec) -> Float64:
@@ -385,9 +362,12 @@ def read_text_centers(path: Path, track: TrackSpec) -> Float64:
     if not text:
         raise UserError(f"{path}: is empty; expected a line {expected} for every frame")
     text = re.sub(rb"(?i)invalid.*", b"nan nan nan", text.removeprefix(b"\xef\xbb\xbf"))
-    # Without a name: a blank line in between would be a frame, so it is an error.
-    lines = [b"row " + line for line in text.split(b"\n")]
-    xyz = raw_files.parse_numbers(lines, 3, path, expected)[1]
+    lines = text.split(b"\n")
+    rows = parse_rows(lines, path, 3, expected, named=False)
+    if len(rows.lines) < len(lines):  # every line is a frame
+        number = next(n for n in range(1, len(lines) + 1) if n not in rows.lines)
+        raise UserError(f"{path}, row {number}: is blank or a comment; expected {expected}")
+    xyz = rows.values
     readable = xyz[np.isfinite(xyz[:, 2]), 2]
     if readable.size and np.median(readable) < _LARGEST_METERS:
         xyz *= 1000.0

@@ -12,6 +12,7 @@ challenge's submission file.
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,20 +89,16 @@ class Hands2017(RawDataset):
         names, joints = read_labels(path)
         notes = raw_files.unlabeled_to_nan(joints, path.name)
         faults = _compare(path, names, images)
-        total = len(names)
         rows, repeated = raw_files.first_of_each(names, path.name)
-        if rows is not None:
-            names, joints = [names[row] for row in rows], joints[rows]
-        order, numbers, more = _in_number_order(names)
-        if (np.diff(order) != 1).any():  # a million labels are not copied for nothing
-            names, joints = [names[row] for row in order], joints[order]
-        ids, sources = self._names("training/images/", names, images)
+        order, numbers, more = _in_number_order([names[row] for row in rows])
+        rows = rows[order]
+        ids, sources = self._names("training/images/", [names[row] for row in rows], images)
         return RawSplit(
             ids,
             sources,
-            joints,
-            rows=None if rows is None else rows[order],
-            total=None if rows is None else total,
+            joints[rows],
+            rows=rows,
+            total=len(names),
             numbers=numbers,
             notes=notes + repeated + more,
             faults=faults,
@@ -116,7 +113,7 @@ class Hands2017(RawDataset):
         texts = texts_by_contents(dict.fromkeys((place, images, above)))
         notes: Notes = ()
         faults: Notes = ()
-        boxes = None
+        boxes = joints = None
         if texts[None]:
             notes = (
                 f"{', '.join(path.name for path in texts[None])}: not read; expected lines of a file name and 4 "
@@ -125,24 +122,23 @@ class Hands2017(RawDataset):
         if len(texts[_BOX]) > 1:
             one, other = texts[_BOX][:2]
             raise UserError(f"{one} and {other}: both hold boxes of the test frames; keep one")
-        if texts[_BOX]:
-            path = texts[_BOX][0]
+        for path in texts[_BOX]:
             names, boxes, more = read_boxes(path, get_track("hands2017").frame_size)
             notes, faults = notes + more, _compare(path, names, images)
-        else:
+        if boxes is None:
             files = (entry.name for entry in raw_files.entries(images))
             names = sorted(_published(name) for name in files if name.lower().endswith(".png"))
             notes += ("no BoundingBox.txt beside the test frames",)
         if not 0 < len(names) == len(set(names)):
             raise UserError(f"{(texts[_BOX] or [images])[0]}: expected every frame once")
         order, numbers, more = _in_number_order(names)
-        names, boxes = [names[row] for row in order], None if boxes is None else boxes[order]
+        names = [names[row] for row in order]
         notes += more
-        joints = None
         if texts[_JOINTS]:
             joints, more, odd = _labels_of(names, texts[_JOINTS])
             notes, faults = notes + more, faults + odd
         ids, sources = self._names("frame/images/", names, images)
+        boxes = None if boxes is None else boxes[order]
         return RawSplit(
             ids, sources, joints, boxes_px=boxes, numbers=numbers, notes=notes, faults=faults
         )
@@ -201,7 +197,7 @@ def read_labels(path: Path) -> tuple[list[str], npt.NDArray[np.float32]]:
             return geometry.xyz_to_uvd(values.reshape(-1, 21, 3), camera).astype(np.float32)
 
     names, joints = raw_files.read_numbers(path, _JOINTS, _EXPECTED, convert=to_uvd)
-    return [name.rsplit("/", 1)[-1] for name in names], joints
+    return [name.rpartition("/")[2] for name in names], joints
 
 
 def read_boxes(
@@ -234,7 +230,7 @@ def read_boxes(
         notes += (
             f"{path.name}: {counted(empty.sum(), 'line')} without a box; the entire frame is taken",
         )
-    return [name.rsplit("/", 1)[-1] for name in names], boxes, notes
+    return [name.rpartition("/")[2] for name in names], boxes, notes
 
 
 def to_corners(
@@ -275,25 +271,22 @@ def to_corners(
 
 def _labels_of(names: list[str], paths: list[Path]) -> tuple[npt.NDArray[np.float32], Notes, Notes]:
     """(N, 21, 3) labels of the named frames, NaN where the files have none; notes; faults."""
-    where = " + ".join(path.name for path in paths)
-    parts = {path: read_labels(path) for path in paths}
-    row_of: dict[str, int] = {}
-    first = 0
-    for labeled, joints in parts.values():
-        if both := row_of.keys() & set(labeled):
-            raise UserError(
-                f"{' + '.join(map(str, paths))}: label {counted(len(both), 'frame')} twice (the first: {min(both)}); "
-                "keep the file that is right"
-            )
-        row_of.update({name: row for row, name in enumerate(labeled, first)})
-        first += len(joints)
+    where, full = (
+        " + ".join(some) for some in zip(*((p.name, str(p)) for p in paths), strict=True)
+    )
+    parts = [read_labels(path) for path in paths]
+    files = Counter(name for labeled, _ in parts for name in set(labeled))
+    if twice := [name for name, count in files.items() if count > 1]:
+        raise UserError(
+            f"{full}: label {counted(len(twice), 'frame')} twice (the first: {min(twice)}); keep the file that is right"
+        )
+    joints = np.concatenate([joints for _, joints in parts])
+    labeled = (name for some, _ in parts for name in some)
+    row_of = {name: row for row, name in enumerate(labeled)}
     rows = np.array([row_of.get(name, -1) for name in names])
     found = int((rows >= 0).sum())
     if not found:
-        raise UserError(
-            f"{' + '.join(map(str, paths))}: labels none of the test frames ({min(row_of)} is not one)"
-        )
-    joints = np.concatenate([joints for _, joints in parts.values()])
+        raise UserError(f"{full}: labels none of the test frames ({min(row_of)} is not one)")
     notes: Notes = (
         f"{where}: read as labels of the test frames",
         *raw_files.unlabeled_to_nan(joints, where),

@@ -79,15 +79,13 @@ class Icvl(RawDataset):
         joints = np.concatenate([values for _, values in parts]).astype(np.float32)
         joints = joints.reshape(-1, 16, 3)
 
-        labels, total = " + ".join(path.name for path in paths), len(ids)
+        labels = " + ".join(path.name for path in paths)
         rows, notes = raw_files.first_of_each(ids, labels)
         if not self.rotations:
-            kept = range(total) if rows is None else rows
-            rows = np.array([row for row in kept if not is_rotated(ids[row])], np.int64)
-        if rows is not None:
-            ids, joints = [ids[row] for row in rows], joints[rows]
-        if not ids:
+            rows = np.array([row for row in rows if not is_rotated(ids[row])], np.int64)
+        if not len(rows):
             raise UserError(f"{place / labels}: names only rotated copies; allow rotations")
+        total, ids, joints = len(ids), [ids[row] for row in rows], joints[rows]
         notes += raw_files.unlabeled_to_nan(joints, labels)
         on_disk = sum(
             raw_files.count_files(sequence)
@@ -100,7 +98,7 @@ class Icvl(RawDataset):
             [prefix + name for name in ids],
             joints,
             rows=rows,
-            total=None if rows is None else total,
+            total=total,
             notes=notes,
             faults=faults + raw_files.compare_counts(labels, len(ids), depth.name, on_disk),
         )

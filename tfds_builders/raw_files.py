@@ -4,7 +4,6 @@ Files are found as an archive unpacks, one folder deeper, and in any letter case
 leave (`._x.png`, `Thumbs.db`, `__MACOSX/`) never count, so that a copy holds the same frames as the original.
 """
 
-import contextlib
 import functools
 import inspect
 import os
@@ -17,9 +16,9 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from a2j_jax.data.array_files import parse_rows, read_rows
 from a2j_jax.data.depth_files import read_depth
 from a2j_jax.errors import UnreadableFrame, UserError, as_utf8, printable
-from a2j_jax.files import regular_file
 from a2j_jax.tracks import FrameFormat
 
 Array = npt.NDArray[Any]
@@ -27,10 +26,9 @@ Notes = tuple[str, ...]
 
 # Notes that begin with this are warnings; all others are information.
 WARNING = "warning: "
-_BLOCK = 1 << 23  # bytes of a label file that are parsed at a time
+_COMPANIONS = ("thumbs.db", "desktop.ini", "__macosx")
 _FIRST_LINES = 1 << 14  # bytes that hold the first line
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-_SEPARATORS = bytes.maketrans(b"\t,;\r()[]", b"        ")
+_SEPARATORS = b",;()[]"
 _LARGEST = 1e6  # px or mm; labels with larger numbers mean nothing
 _MOST = 0.9  # share of the labels from which a fault is one of the entire file
 
@@ -153,31 +151,37 @@ class RawDataset(ABC):
 # --- Where files are
 
 
-def find(folder: Path, candidates: Iterable[str]) -> Path | None:
+def find(
+    folder: Path,
+    candidates: Iterable[str],
+    belongs: Callable[[str], bool | None] = lambda name: None,
+) -> Path | None:
     """The first candidate that exists in a folder or, if none does, in the one folder below with any.
 
     Args:
       folder: named by the user.
       candidates: files or folders, relative to it, with forward slashes, in any letter case.
+      belongs: whether the name of a folder below states that its files are wanted, or (False) that they are not.
 
     Returns:
       The path as it is spelled on disk; None: there is none.
 
     Raises:
-      UserError: several folders below have one.
+      UserError: several folders below have one, and none is wanted by its name.
     """
     candidates = tuple(candidates)
-    here = find_in(folder, candidates)
-    if here is not None:
+    if here := find_in(folder, candidates):
         return here
-    found = {below: find_in(below, candidates) for below in subfolders(folder)}
-    there = {below: path for below, path in found.items() if path is not None}
-    if len(there) > 1:
-        names = ", ".join(below.name for below in there)
+    found: dict[bool | None, list[Path]] = {True: [], None: [], False: []}
+    for below in subfolders(folder):
+        if path := find_in(below, candidates):
+            found[belongs(below.name)].append(path)
+    if len(found[None]) > 1 and not found[True]:
+        names = ", ".join(path.relative_to(folder).parts[0] for path in found[None])
         raise UserError(
             f"{folder}: {candidates[0]} is in several folders ({names}); name one of them instead"
         )
-    return next(iter(there.values()), None)
+    return next(iter(found[True] + found[None]), None)
 
 
 def find_in(folder: Path, candidates: Iterable[str]) -> Path | None:
@@ -198,12 +202,7 @@ def entries(folder: str | Path) -> Iterator[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as found:
             for entry in found:
-                hidden = entry.name.startswith(".")
-                if not hidden and entry.name.lower() not in (
-                    "thumbs.db",
-                    "desktop.ini",
-                    "__macosx",
-                ):
+                if not entry.name.startswith(".") and entry.name.lower() not in _COMPANIONS:
                     yield entry
     except OSError as error:
         raise UserError(f"{folder}: cannot be listed ({error.strerror})") from error
@@ -230,12 +229,10 @@ def _in_any_case(folder: Path, name: str) -> Path | None:
     for part in PurePosixPath(name).parts:
         if not os.path.lexists(folder / part):
             try:
-                alike = _listing(os.fspath(folder), folder.stat().st_mtime_ns).get(part.lower())
-            except (OSError, UserError):  # no folder, or no permission to list it
+                alike = _listing(os.fspath(folder), folder.stat().st_mtime_ns)
+                part = alike[part.lower()]
+            except (OSError, UserError, KeyError):  # no such file or folder, or no permission
                 return None
-            if alike is None:
-                return None
-            part = alike
         folder = folder / part
     return folder
 
@@ -300,108 +297,49 @@ def compare_counts(labels: str, labeled: int, folder: str, on_disk: int) -> Note
     return (f"{labels} lists {counted(labeled, 'frame')}, {folder} holds {on_disk:,}: {extra}",)
 
 
-# --- Lines of a name and numbers
+# --- Labels
 
 
 def read_numbers(
-    path: str | Path,
-    columns: int,
-    expected: str = "",
-    *,
-    name_width: int = 0,
-    convert: Callable[[Array], Array] = lambda values: values,
+    path: str | Path, columns: int, meaning: str, **form: Any
 ) -> tuple[list[str], Array]:
-    r"""A label file of lines `name n1 n2 ...`.
-
-    Names and numbers are separated by any mix of spaces, tabs, commas, semicolons and brackets, which may
-    also end a line; blank lines are skipped; "nan" is a number; a backslash in a name becomes "/".
+    """A label file of lines `name n1 n2 ...`, separated by white space, commas, semicolons or brackets.
 
     Args:
       path: of the file.
       columns: how many numbers follow each name.
-      expected: their meaning, for messages ("16 joints x (u v d)").
-      name_width: characters of a name, where nothing need separate it from the numbers; 0: any.
-      convert: applied to the (n, columns) float64 numbers of some thousand lines at a time, so that a
-        large file is never in memory as float64.
+      meaning: of the numbers, for messages.
+      **form: see `a2j_jax.data.array_files.parse_rows`.
 
     Returns:
-      The names of N lines, and what `convert` makes of their numbers, (N, ...).
+      N names, with forward slashes; their numbers, (N, columns), as converted.
 
     Raises:
-      UserError: missing, a device or pipe, empty, or a line of another form; names the line.
+      UserError: not such a file; names the line.
     """
-    path = regular_file(path, "lines of a name and numbers")
-    names: list[str] = []
-    parts, first_line = [], 1
-    try:
-        with path.open("rb") as file:
-            while lines := file.readlines(_BLOCK):
-                if first_line == 1:
-                    lines[0] = lines[0].removeprefix(_BYTE_ORDER_MARK)
-                if name_width:
-                    lines = [line[:name_width] + b" " + line[name_width:] for line in lines]
-                some, values = parse_numbers(lines, columns, path, expected, first_line)
-                names += some
-                parts.append(convert(values))
-                first_line += len(lines)
-    except OSError as error:
-        raise UserError(f"{path}: not readable ({error.strerror})") from error
-    if not names:
-        raise UserError(f"{path}: is empty; expected lines of a name and {columns} numbers")
-    return names, np.concatenate(parts)
+    rows = read_rows(path, columns, meaning, named=True, separators=_SEPARATORS, **form)
+    return [name.replace("\\", "/") for name in rows.names or ()], rows.values
 
 
 def count_numbers(path: Path) -> int | None:
     """Counts the numbers after the name in the first line of a label file; None: it is not one."""
     try:
         with path.open("rb") as file:
-            lines = file.read(_FIRST_LINES).removeprefix(_BYTE_ORDER_MARK).translate(_SEPARATORS)
-        words = next((line.split() for line in lines.split(b"\n") if line.strip()), [])
-        return len([float(word) for word in words[1:]]) if words else None
-    except (OSError, ValueError):
+            lines = file.read(_FIRST_LINES).split(b"\n")
+        first = next((line for line in lines if line.strip()), b"")
+        return parse_rows([first], path, named=True, separators=_SEPARATORS).values.shape[1]
+    except (OSError, UserError):
         return None
 
 
-def parse_numbers(
-    lines: Iterable[bytes], columns: int, path: Path, expected: str = "", first_line: int = 1
-) -> tuple[list[str], npt.NDArray[np.float64]]:
-    """The names and (n, columns) numbers of some lines; see `read_numbers`.
-
-    Raises:
-      UserError: a line of another form.
-    """
-    names, values = [], []
-    for number, line in enumerate(lines, first_line):
-        words = line.translate(_SEPARATORS).split()
-        if not words:
-            continue
-        numbers: list[float] = []
-        with contextlib.suppress(ValueError):  # UnicodeDecodeError among them
-            names.append(words[0].decode().replace("\\", "/"))
-            numbers = list(map(float, words[1:]))
-        if len(numbers) != columns:
-            shown = printable(words[0].decode(errors="backslashreplace"), 60)
-            raise UserError(
-                f"{path} line {number}: expected a name and {columns} numbers"
-                f"{f' ({expected})' if expected else ''}, found {shown!r} and {len(words) - 1} words; is this "
-                "the right file, in UTF-8 and complete?"
-            )
-        values.append(numbers)
-    return names, np.array(values, np.float64).reshape(-1, columns)
-
-
-# --- Rows of labels
-
-
-def first_of_each(names: list[str], where: str) -> tuple[npt.NDArray[np.int64] | None, Notes]:
-    """Rows of the first mention of every name, and a note on the others; None where all are different."""
+def first_of_each(names: list[str], where: str) -> tuple[npt.NDArray[np.int64], Notes]:
+    """Rows of the first mention of every name, and a note on the others."""
     first: dict[str, int] = {}
     for row, name in enumerate(names):
         first.setdefault(name, row)
-    if len(first) == len(names):
-        return None, ()
-    note = f"{where}: {counted(len(names) - len(first), 'repeated line')} left out"
-    return np.fromiter(first.values(), np.int64), (note,)
+    repeated = len(names) - len(first)
+    notes = (f"{where}: {counted(repeated, 'repeated line')} left out",) if repeated else ()
+    return np.fromiter(first.values(), np.int64), notes
 
 
 def refuse_backwards(depths_mm: Array, what: str, where: str) -> None:

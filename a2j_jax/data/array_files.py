@@ -1,9 +1,10 @@
-"""Readers of `.npy`, `.npz`, MATLAB and HDF5 files written elsewhere.
+"""Readers of `.npy`, `.npz`, MATLAB, HDF5 and text files of numbers written elsewhere.
 
 Headers are checked against the size of the file before memory is allocated, checksums are verified where the format
 has them, and nothing is unpickled.
 """
 
+import codecs
 import contextlib
 import io
 import itertools
@@ -11,9 +12,10 @@ import math
 import warnings
 import zipfile
 import zlib
-from collections.abc import Container, Iterator
+from array import array
+from collections.abc import Callable, Container, Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import h5py
 import numpy as np
@@ -272,6 +274,127 @@ class _Variable:
                 raise ValueError("damaged: a variable ends too early")
             yield kind, data, len(contents) - max(begin + length, at + 8)
             at = after
+
+
+# --- Text: a row of numbers per line
+
+# A line that begins so is a comment: NumPy's headers, and MATLAB's.
+_COMMENTS = (b"#", b";", b"%")
+_ROWS = 1 << 14  # that are converted at a time
+
+
+class Rows(NamedTuple):
+    """N rows of C numbers.
+
+    Attributes:
+      values: (N, C) float64, or what `convert` makes of them; NaN and infinities where the text has them.
+      names: N first words, where rows begin with a name; else None.
+      lines: (N,) int64 line number of each row in the file, from 1.
+    """
+
+    values: Array
+    names: tuple[str, ...] | None
+    lines: npt.NDArray[np.int64]
+
+
+def read_rows(path: str | Path, columns: int | None = None, meaning: str = "", **form: Any) -> Rows:
+    """All rows of a text file, one frame per line; arguments as of `parse_rows`.
+
+    Raises:
+      UserError: not a readable regular file, or as `parse_rows`.
+    """
+    path = regular_file(path, "lines of numbers")
+    try:
+        with path.open("rb") as file:
+            return parse_rows(file, path, columns, meaning, **form)
+    except OSError as error:
+        raise UserError(f"{path}: not readable as text ({error})") from error
+
+
+def parse_rows(
+    text: Iterable[bytes],
+    path: Path,
+    columns: int | None = None,
+    meaning: str = "",
+    *,
+    named: bool | None = None,
+    name_width: int = 0,
+    separators: bytes = b",;",
+    convert: Callable[[Array], Array] = lambda values: values,
+) -> Rows:
+    """Rows of numbers, of whatever form the field's files have.
+
+    Separators may be any mix, also at the end of a line; blank lines and comments are skipped; "nan" is a number.
+
+    Args:
+      text: lines in UTF-8, with or without a byte order mark.
+      path: of the file, for messages.
+      columns: C; None: as in the first row.
+      meaning: of the numbers, for messages ("16 joints x (u v d)").
+      named: whether a name stands in front of each row's numbers; None: as in the first row.
+      name_width: characters of a name, where nothing need separate it from the numbers; 0: any.
+      separators: beside white space.
+      convert: applied to the (n, C) numbers of some thousand rows at a time, so that a large file is never in memory as
+        float64.
+
+    Raises:
+      UserError: no row, a row with more or fewer numbers than C, or a word that is not a number; names the line.
+    """
+    blanks = bytes.maketrans(separators, b" " * len(separators))
+    as_meant = " as in the first row" if columns is None else f" ({meaning})"
+    names: list[str] = []
+    lines, block, parts = array("q"), array("d"), []
+    for number, line in enumerate(text, start=1):
+        if number == 1:
+            line = line.removeprefix(codecs.BOM_UTF8)
+        if name_width:
+            line = line[:name_width] + b" " + line[name_width:]
+        words = line.translate(blanks).split()
+        if not words or line.lstrip().startswith(_COMMENTS):
+            continue
+        where = f"{path}, row {number}"
+        if named is None:
+            named = not _is_number(words[0])
+        if named:
+            names.append(_decoded(words.pop(0), where))
+        if columns is None:
+            columns = len(words)
+        bad: bytes | None = None
+        try:
+            block.extend(map(float, words))
+        except ValueError:
+            bad = next(word for word in words if not _is_number(word))
+        if bad is not None or len(words) != columns:
+            a_name = "a name and " if named and meaning else ""
+            expected = f"expected {a_name}{columns} numbers{as_meant}"
+            what = f"{expected}, found {len(words)}"
+            if bad is not None:
+                what = f"not a number: {_decoded(bad[:40], where)!r}; {expected}"
+            hint = "; is this the right file, and complete?" if meaning else ""
+            raise UserError(f"{where}: {what}{hint}")
+        lines.append(number)
+        if len(lines) % _ROWS == 0:
+            parts.append(convert(np.array(block).reshape(_ROWS, -1)))
+            del block[:]
+    if not lines:
+        raise UserError(f"{path}: empty; expected one line of numbers per frame")
+    parts.append(convert(np.array(block).reshape(len(lines) % _ROWS, columns or 0)))
+    return Rows(np.concatenate(parts), tuple(names) if named else None, np.array(lines))
+
+
+def _decoded(word: bytes, where: str) -> str:
+    try:
+        return word.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{where}: not readable as text ({error}); expected UTF-8") from error
+
+
+def _is_number(word: bytes) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
 
 
 # --- HDF5

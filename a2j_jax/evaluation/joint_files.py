@@ -16,18 +16,17 @@ Ours also hold `about`, a JSON object (as text in `.npz` and `.mat`), see `Joint
 import json
 import re
 import zipfile
-from array import array
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.io import savemat
 
 from a2j_jax import geometry
-from a2j_jax.data.array_files import mat_arrays, read_npz
+from a2j_jax.data.array_files import mat_arrays, read_npz, read_rows
 from a2j_jax.errors import UserError, as_utf8, printable
 from a2j_jax.files import MARK, local_path, parse_json, read_json, regular_file, replacing
 from a2j_jax.geometry import Float64
@@ -53,9 +52,6 @@ _ARRAYS: dict[str, tuple[type, str]] = {
 _NAME_KEYS = ("frame_id", "path", "frame")
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-_SEPARATORS = bytes.maketrans(b",;", b"  ")
-# A line that begins so is a comment: NumPy's headers, and MATLAB's.
-_COMMENTS = (b"#", b";", b"%")
 # A median depth below this is in meters: neither 50 m nor 5 cm is a hand or a body in view.
 _METERS_BELOW = 50.0
 # In meters, x and y of a joint are within the room; as pixels they would all be in one corner.
@@ -364,80 +360,7 @@ _READERS: dict[str, Callable[[Path, TrackSpec], JointSet]] = {
 }
 
 
-# --- Numbers of published files: rows of text, columns of confidences, and units
-
-
-class Rows(NamedTuple):
-    """N lines of C numbers.
-
-    Attributes:
-        values: (N, C) float64; NaN and infinities where the text has them.
-        names: N first words, where lines begin with one that is not a number; else None.
-        lines: (N,) int64 line number of each row in the file, from 1.
-    """
-
-    values: Float64
-    names: tuple[str, ...] | None
-    lines: NDArray[np.int64]
-
-
-def read_rows(path: Path) -> Rows:
-    """Read all rows of numbers, one frame per line, of whatever form the field's files have.
-
-    Separators may be spaces, tabs, commas or semicolons, also at the end of a line; a file name may stand in
-    front; blank lines and comments are skipped.
-
-    Raises:
-        UserError: unreadable file, no rows, a line with more or fewer numbers than the first, a word
-            that is not a number (named with its line).
-    """
-    values, lines, names = array("d"), array("q"), []
-    columns, named = -1, False
-    try:
-        with path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                if number == 1:
-                    line = line.removeprefix(_BYTE_ORDER_MARK)
-                words = line.translate(_SEPARATORS).split()
-                if not words or line.lstrip().startswith(_COMMENTS):
-                    continue
-                where = f"{path}, row {number}"
-                if columns < 0:
-                    named = not _is_number(words[0])
-                    columns = len(words) - named
-                if named:
-                    names.append(_decoded(words.pop(0), where))
-                try:
-                    values.extend(map(float, words))
-                except ValueError:
-                    bad = _decoded(next(word for word in words if not _is_number(word)), where)
-                    raise UserError(f"{where}: not a number: {bad[:40]!r}") from None
-                if len(words) != columns:
-                    raise UserError(
-                        f"{where}: expected {columns} numbers as in the first row, found {len(words)}"
-                    )
-                lines.append(number)
-    except OSError as error:
-        raise UserError(f"{path}: not readable as text ({error})") from error
-    if not lines:
-        raise UserError(f"{path}: empty; expected one line of numbers per frame")
-    table = np.frombuffer(values).reshape(len(lines), columns)
-    return Rows(table, tuple(names) if named else None, np.frombuffer(lines, np.int64))
-
-
-def _decoded(word: bytes, where: str) -> str:
-    try:
-        return word.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{where}: not readable as text ({error}); expected UTF-8") from error
-
-
-def _is_number(word: bytes) -> bool:
-    try:
-        float(word)
-    except ValueError:
-        return False
-    return True
+# --- Numbers of published files: columns of confidences, and units
 
 
 def split_columns(values: Float64, spec: TrackSpec, where: str) -> tuple[Float64, Float64 | None]:

@@ -280,9 +280,9 @@ def test_folders_of_other_tracks_are_left_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("1 2 700\n1 2\n", "line 2: expected .*`x y z` or `invalid`"),
-        ("1 2 700\n\n1 2 700\n", "line 2"),
-        ("a b c\n", "line 1"),
+        ("1 2 700\n1 2\n", "row 2: expected .*`x y z` or `invalid`"),
+        ("1 2 700\n\n1 2 700\n", "row 2"),
+        ("a b c\n", "row 1"),
         ("\n", "is empty"),
     ],
 )

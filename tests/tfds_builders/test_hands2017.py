@@ -147,7 +147,7 @@ BOX = "image_D00000001.png\t1\t2\t30\t40\n"
         ),
         (
             {"training/Training_Annotation.txt": LABELS.replace("300.0\t", "", 21)},
-            r"line 1: .*63 numbers \(21 joints x \(x y z mm\)\)",
+            r"row 1: .*63 numbers \(21 joints x \(x y z mm\)\)",
         ),
         (
             {

@@ -30,7 +30,6 @@ def test_frames_and_labels(written):
     for name, split in splits.items():
         np.testing.assert_array_equal(split.joints_uvd, labels[name])
         assert split.joints_uvd.dtype == np.float32
-        assert split.rows is None
         for row, (source, joints) in enumerate(zip(split.sources, labels[name], strict=True)):
             if name == "train" and row == fixture.MISSING_TRAIN_ROW:
                 with pytest.raises(UnreadableFrame, match=r"image_0001\.png: no such file"):
@@ -153,7 +152,7 @@ def test_folders_in_lower_case(tmp_path):
 def test_labels_of_another_data_set(tmp_path):
     fixture.write(tmp_path, {"train": 2})
     fixture.write_labels(tmp_path / "Training", ["a/b.png"], np.ones((1, 14, 3)))
-    with pytest.raises(UserError, match=r"labels\.txt line 1: .*48 numbers \(16 joints") as error:
+    with pytest.raises(UserError, match=r"labels\.txt, row 1: .*48 numbers \(16 joints") as error:
         Icvl(tmp_path).splits()
     assert "\n" not in str(error.value)
 

@@ -100,16 +100,16 @@ def test_separators(tmp_path, line):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("00000002.png " + " ".join(PAIRS[:-1]), "line 2.*found '00000002.png' and 37 words"),
-        ("00000002.png " + " ".join([*PAIRS, "1"]), "line 2.*19 pairs x y"),
-        ("00000002.png " + " ".join(["x", *PAIRS[1:]]), "line 2"),
-        ("<html><head><title>404</title>", "line 2.*is this the right file"),
+        ("00000002.png " + " ".join(PAIRS[:-1]), "row 2: .*found 37"),
+        ("00000002.png " + " ".join([*PAIRS, "1"]), "row 2: .*19 pairs x y"),
+        ("00000002.png " + " ".join(["x", *PAIRS[1:]]), "row 2"),
+        ("<html><head><title>404</title>", "row 2: .*is this the right file"),
     ],
 )
 def test_a_malformed_line_is_named(tmp_path, line, message):
     path = tmp_path / "train_annos.txt"
     path.write_text("00000001.png " + " ".join(PAIRS) + "\n" + line + "\n")
-    with pytest.raises(UserError, match=rf"train_annos.txt {message}"):
+    with pytest.raises(UserError, match=rf"train_annos.txt, {message}"):
         read_annotations(path)
 
 

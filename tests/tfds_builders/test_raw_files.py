@@ -6,7 +6,9 @@ import pytest
 from a2j_jax.errors import UserError
 from tfds_builders import raw_files
 
-# --- label lines
+# --- label lines; tests/evaluation/test_joint_files.py has the separators of all files of numbers
+
+JOINT = "1 joint x (u v d)"
 
 
 def write(path, text):
@@ -15,66 +17,48 @@ def write(path, text):
 
 
 def test_any_mix_of_separators_blank_lines_and_a_last_line_without_end(tmp_path):
-    text = "\n  \na/b.png 1 2.5\t-3 \t\r\n\nc\\d.png,4,nan, 6e1,,\n \t\ne.png;7 8 9"
-    names, values = raw_files.read_numbers(write(tmp_path / "l.txt", text), 3)
+    text = "\n  \na/b.png 1 2.5\t-3 \t\r\n\nc\\d.png,4,(nan, 6e1),,\n \t\ne.png;7 [8 9]"
+    names, values = raw_files.read_numbers(write(tmp_path / "l.txt", text), 3, JOINT)
     assert names == ["a/b.png", "c/d.png", "e.png"]
     np.testing.assert_array_equal(values, [[1, 2.5, -3], [4, np.nan, 60], [7, 8, 9]])
-    assert values.dtype == np.float64
 
 
-def test_blocks_join_to_the_whole_file(tmp_path, monkeypatch):
-    expected = np.random.default_rng(1).normal(size=(500, 4)).round(6)
-    lines = [f"n{row} " + " ".join(map(str, numbers)) for row, numbers in enumerate(expected)]
-    path = write(tmp_path / "l.txt", "\n".join(lines))
-    for block in (1, 37, 1 << 10, 1 << 23):
-        monkeypatch.setattr(raw_files, "_BLOCK", block)
-        names, values = raw_files.read_numbers(path, 4)
-        assert names == [f"n{row}" for row in range(500)]
-        np.testing.assert_array_equal(values, expected)
+@pytest.mark.parametrize("rows", [2**14 - 1, 2**14, 2**15 + 1])
+def test_blocks_join_to_the_whole_file(tmp_path, rows):
+    expected = np.arange(2.0 * rows).reshape(-1, 2)
+    path = write(tmp_path / "l.txt", "".join(f"n{a} {a} {b}\n" for a, b in expected))
+    names, values = raw_files.read_numbers(path, 2, JOINT, convert=np.negative)
+    assert names == [f"n{a}" for a in expected[:, 0]]
+    np.testing.assert_array_equal(values, -expected)
 
 
 @pytest.mark.parametrize(
     "bad",
-    [
-        "c.png 1 2",
-        "c.png 1 2 3 4",
-        "c.png",
-        "c.png 1 x 3",
-        "c.png 1 2\nd.png 1 2 3 4",  # right in sum, and wrong
-        "c.png 1 2 3 4\nd.png 1 2",
-    ],
+    ["c.png 1 2", "c.png 1 2 3 4", "c.png", "c.png 1 x 3", "c.png 1 2\nd.png 1 2 3 4"],
 )
-@pytest.mark.parametrize("block", [8, 1 << 23])
-def test_a_malformed_line_is_named(tmp_path, monkeypatch, bad, block):
-    monkeypatch.setattr(raw_files, "_BLOCK", block)
+def test_a_malformed_line_is_named(tmp_path, bad):
     path = write(tmp_path / "labels.txt", f"a.png 1 2 3\n\nb.png 1 2 3 \n{bad}\ne.png 1 2 3\n")
-    with pytest.raises(
-        UserError, match=r"labels\.txt line 4: expected a name and 3 numbers"
-    ) as error:
-        raw_files.read_numbers(path, 3, "1 joint x (u v d)")
-    assert "(1 joint x (u v d))" in str(error.value)
+    with pytest.raises(UserError, match=r"labels\.txt, row 4: .*a name and 3 numbers") as error:
+        raw_files.read_numbers(path, 3, JOINT)
+    assert f"({JOINT})" in str(error.value)
     assert "\n" not in str(error.value)
 
 
-def test_label_files_that_are_none(tmp_path):
-    with pytest.raises(UserError, match=r"no\.txt: no such file"):
-        raw_files.read_numbers(tmp_path / "no.txt", 3)
-    for text in ("", "\n \n"):
-        with pytest.raises(UserError, match="is empty"):
-            raw_files.read_numbers(write(tmp_path / "l.txt", text), 3)
-    with pytest.raises(UserError, match="line 1"):
-        raw_files.read_numbers(write(tmp_path / "l.txt", "\x89PNG\0\xff 1 2"), 3)
-    (tmp_path / "l.txt").write_bytes("a.png 1 2 3\n".encode("utf-16"))
-    with pytest.raises(UserError, match="line 1"):
-        raw_files.read_numbers(tmp_path / "l.txt", 3)
-
-
-def test_a_byte_order_mark_is_no_part_of_the_first_name(tmp_path, monkeypatch):
-    path = write(tmp_path / "l.txt", "\ufeffa.png 1 2\nb.png 3 4\n")
-    assert raw_files.count_numbers(path) == 2
-    for block in (1, 1 << 23):
-        monkeypatch.setattr(raw_files, "_BLOCK", block)
-        assert raw_files.read_numbers(path, 2)[0] == ["a.png", "b.png"]
+@pytest.mark.parametrize(
+    ("contents", "message"),
+    [
+        (None, r"l\.txt: no such file"),
+        (b"", "empty"),
+        (b"\n \n", "empty"),
+        (b"\x89PNG\0\xff 1 2", "row 1"),
+        ("a.png 1 2 3\n".encode("utf-16"), "row 1"),
+    ],
+)
+def test_label_files_that_are_none(tmp_path, contents, message):
+    if contents is not None:
+        (tmp_path / "l.txt").write_bytes(contents)
+    with pytest.raises(UserError, match=message):
+        raw_files.read_numbers(tmp_path / "l.txt", 3, JOINT)
 
 
 @pytest.mark.parametrize(
@@ -82,6 +66,7 @@ def test_a_byte_order_mark_is_no_part_of_the_first_name(tmp_path, monkeypatch):
     [
         ("\n \na.png\t1.5, 2;nan -3e2\t\nb.png 1\n", 4),
         ("a.png " + "1 " * 63, 63),
+        ("\ufeffa.png 1 2\nb.png 3 4\n", 2),
         ("a.png", 0),
         ("name x y z\na.png 1 2 3", None),
         ("Please cite our paper.", None),
@@ -98,7 +83,8 @@ def test_how_many_numbers_a_label_line_has(tmp_path, text, count):
 
 
 def test_first_of_each():
-    assert raw_files.first_of_each(["a", "b"], "l") == (None, ())
+    rows, notes = raw_files.first_of_each(["a", "b"], "l")
+    assert (rows.tolist(), notes) == ([0, 1], ())
     rows, notes = raw_files.first_of_each(["a", "b", "a", "c", "b"], "l")
     assert rows.tolist() == [0, 1, 3]
     assert notes == ("l: 2 repeated lines left out",)
