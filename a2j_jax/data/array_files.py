@@ -110,14 +110,8 @@ def _declared_members(file: BinaryIO) -> int:
 
 # --- MATLAB, version 5 to 7.2: a header of 128 bytes, then one element per variable
 
-# Types of stored numbers, and classes of variables. MATLAB stores integers in the smallest type that fits.
-_STORED = dict(
-    zip(
-        (1, 2, 3, 4, 5, 6, 7, 9, 12, 13),
-        ("i1", "u1", "i2", "u2", "i4", "u4", "f4", "f8", "i8", "u8"),
-        strict=True,
-    )
-)
+# Types of stored numbers (V: none), and classes of variables. MATLAB stores integers in the smallest type that fits.
+_STORED = ("V", "i1", "u1", "i2", "u2", "i4", "u4", "f4", "V", "f8", "V", "V", "i8", "u8")
 _CLASSES = dict(enumerate(("f8", "f4", "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8"), 6))
 _MATRIX, _COMPRESSED = 14, 15  # types of elements
 _OPAQUE, _COMPLEX = 17, 8  # a class without a shape; a flag
@@ -227,7 +221,8 @@ class _Variable:
         if self._class is None:
             return None
         *_, (kind, data, behind) = itertools.islice(self._parts(contents), 4)
-        stored, of_class = np.dtype(_STORED.get(kind, "V")), np.dtype(self._class)
+        stored = np.dtype(_STORED[kind] if kind < len(_STORED) else "V")
+        of_class = np.dtype(self._class)
         if of_class.kind in "iu":
             fits = stored.kind in "iu" and stored.itemsize <= of_class.itemsize
         else:
