@@ -20,7 +20,7 @@ from a2j_jax.models.anchors import ANCHORS_PER_CELL
 from a2j_jax.weights.formats import read_state_dict
 
 Transform = Callable[[np.ndarray], np.ndarray]
-OFFICIAL_TRUNK_PREFIX = "Backbone.model."
+TRUNK = "Backbone.model."
 STEM_CHANNELS = 3  # of every published first convolution
 HEADS = {
     "proposal_head": "classificationModel",
@@ -68,22 +68,25 @@ def _swap_row_column(x: np.ndarray) -> np.ndarray:
     return x.reshape(*x.shape[:-1], -1, 2)[..., ::-1].reshape(x.shape)
 
 
-def entries(variables: Mapping[str, Any], prefix: str = OFFICIAL_TRUNK_PREFIX) -> list[Entry]:
+def entries(variables: Mapping[str, Any], imagenet: bool = False) -> list[Entry]:
     """The tensors that variables share with A2J in the official naming: the trunk, and heads of the same name.
 
     Args:
       variables: of any network of ours, or their shapes.
-      prefix: of the trunk; with "" its tensors have torchvision's and timm's names.
+      imagenet: the trunk alone, as torchvision and timm name it.
     """
     found = []
     for ours, x in flatten_dict(dict(variables)).items():
         _, part, *layers, name = ours
-        if part != "trunk" and part not in HEADS:
+        if part != "trunk" and (imagenet or part not in HEADS):
             continue
         theirs = ".".join([*layers, _TENSORS[name]])
         for pattern, replacement in _LAYERS:
             theirs = re.sub(pattern, replacement, theirs)
-        theirs = prefix + theirs if part == "trunk" else f"{HEADS[part]}.{theirs}"
+        if part in HEADS:
+            theirs = f"{HEADS[part]}.{theirs}"
+        elif not imagenet:
+            theirs = TRUNK + theirs
         found.append(Entry(theirs, ours, *_transforms(part, layers, name, x.shape)))
     return sorted(found, key=lambda entry: (entry.ours[-1] != "kernel", entry.theirs.lower()))
 
@@ -104,7 +107,7 @@ def _transforms(
 
 
 # ImageNet's classifier, carried along unused by the official network, and PyTorch's step counters.
-CLASSIFIER = ("fc.", "Backbone.model.fc.")
+CLASSIFIER = ("fc.", f"{TRUNK}fc.")
 IGNORED_SUFFIX = "num_batches_tracked"
 _SHOWN = 3  # of a kind: one line should stay one line
 
@@ -114,7 +117,7 @@ def variables_from_official(
     variables: Mapping[str, Any],
     *,
     source: str = "state dict",
-    prefix: str = OFFICIAL_TRUNK_PREFIX,
+    imagenet: bool = False,
 ) -> dict[str, Any]:
     """Replace what `variables` share with A2J by an official state dict: all of an A2J network.
 
@@ -122,7 +125,7 @@ def variables_from_official(
       state_dict: tensors by official name, any float dtype.
       variables: freshly initialized variables of the model (or their shapes): what is expected.
       source: named in errors.
-      prefix: of the trunk's names in the state dict.
+      imagenet: it is one of an ImageNet ResNet instead, in torchvision's or timm's naming: replace the trunk.
 
     Returns:
       {"params": ..., "batch_stats": ...} of float arrays in the dtype of the state dict; what A2J does not have (the
@@ -135,7 +138,7 @@ def variables_from_official(
     filled = flatten_dict(dict(variables))
     wrong: dict[str, list[str]] = {"missing": [], "unexpected": [], "misshapen": []}
     known: set[str] = set()
-    for entry in entries(variables, prefix):
+    for entry in entries(variables, imagenet):
         known.add(entry.theirs)
         if entry.theirs not in state_dict:
             wrong["missing"].append(entry.theirs)
@@ -166,26 +169,11 @@ def variables_from_official(
     return unflatten_dict(filled)
 
 
-def load_imagenet_trunk(
-    state_dict: Mapping[str, np.ndarray], variables: Mapping[str, Any], source: str = "state dict"
-) -> dict[str, Any]:
-    """Replace the trunk of `variables` by an ImageNet ResNet in torchvision's or timm's naming.
-
-    Heads stay as they are; the ImageNet classifier is dropped. Raises `UserError` as `variables_from_official`.
-    """
-    trunk = {
-        kind: {part: x for part, x in tree.items() if part == "trunk"}
-        for kind, tree in variables.items()
-    }
-    loaded = variables_from_official(state_dict, trunk, source=source, prefix="")
-    return {kind: {**tree, **loaded[kind]} for kind, tree in variables.items()}
-
-
 def imagenet_trunk(
     state_dict: Mapping[str, np.ndarray], variables: Mapping[str, Any], source: str = "state dict"
 ) -> dict[str, np.ndarray]:
     """The tensors of an ImageNet ResNet that a trunk starts from, in their own naming; arguments as above."""
-    load_imagenet_trunk(state_dict, variables, source)
+    variables_from_official(state_dict, variables, source=source, imagenet=True)
     return {key: np.ascontiguousarray(x) for key, x in state_dict.items() if not _is_ignored(key)}
 
 
@@ -204,7 +192,7 @@ def official_from_variables(variables: Mapping[str, Any], **_: Any) -> dict[str,
 def looks_like(state_dict: Mapping[str, np.ndarray]) -> str:
     """What network a state dict is of, in words, by its names and shapes; "" where that is unclear."""
     heads = f"{HEADS['proposal_head']}.output.weight"
-    prefix = OFFICIAL_TRUNK_PREFIX if heads in state_dict else ""
+    prefix = TRUNK if heads in state_dict else ""
     if f"{prefix}conv1.weight" not in state_dict:
         return ""
 
@@ -259,12 +247,9 @@ def initial_variables(
     state_dict = read_state_dict(source)
     there = [h for h, theirs in HEADS.items() if any(k.startswith(theirs) for k in state_dict)]
     unused = [head for head in there if head not in variables["params"]]
-    if there:
-        left_out = tuple(f"{HEADS[head]}." for head in unused)
-        wanted = {key: x for key, x in state_dict.items() if not key.startswith(left_out)}
-        loaded = variables_from_official(wanted, variables, source=source)
-    else:
-        loaded = load_imagenet_trunk(state_dict, variables, source)
+    left_out = tuple(f"{HEADS[head]}." for head in unused)
+    wanted = {key: x for key, x in state_dict.items() if not key.startswith(left_out)}
+    loaded = variables_from_official(wanted, variables, source=source, imagenet=not there)
     if any(key.startswith(CLASSIFIER) for key in state_dict):
         unused.append("ImageNet's classifier (fc)")
     if not quiet:

@@ -17,7 +17,6 @@ from a2j_jax.weights.convert import (
     HEADS,
     entries,
     initial_variables,
-    load_imagenet_trunk,
     looks_like,
     official_from_variables,
     variables_from_official,
@@ -181,10 +180,10 @@ def imagenet(theirs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 def test_an_imagenet_trunk_of_another_depth(official: dict[str, np.ndarray]) -> None:
     deeper = official_from_variables(tiny.made_up(tiny.shapes(a2j(backbone="resnet50"))))
     with pytest.raises(UserError, match=r"unexpected: layer1\.0\.(conv3|bn3)"):
-        load_imagenet_trunk(imagenet(deeper), TINY)
+        variables_from_official(imagenet(deeper), TINY, imagenet=True)
     some = {name: np.zeros(1) for name in list(trunk_of(official))[:-2]}
     with pytest.raises(UserError, match=r"2 missing: .*misshapen"):
-        load_imagenet_trunk(some, TINY)
+        variables_from_official(some, TINY, imagenet=True)
 
 
 def load(path: Path, tensors: dict[str, np.ndarray], variables: Any = None) -> Any:
