@@ -138,7 +138,6 @@ def predict_batches(
             is read one batch late, so that the device computes while the next one is prepared.
         batches: dicts of arrays as the input pipeline gives them; `mask` (B,) marks the rows that
             count (all of them without it), so that a padded last batch counts right.
-        spec: the track.
 
     Returns:
         Everything in the order of `index`, whatever the order of the batches; where several processes
@@ -234,7 +233,6 @@ def score_frames(joints_uvd: ArrayLike, labels: JointSet, spec: TrackSpec) -> Sc
     Args:
         joints_uvd: (N, K, 3) px px mm, or (N, K, 2) px on a 2D track.
         labels: of the N frames, in the same order.
-        spec: the track.
 
     Raises:
         UserError: no frame has a label.
@@ -255,7 +253,6 @@ def score_constant_pose(pose_crop: ArrayLike, frames: Frames, spec: TrackSpec) -
     Args:
         pose_crop: (K, D) in crop coordinates, from `mean_pose` or `center_pose`.
         frames: of an `EvaluationResult`, so that the same frames are counted.
-        spec: the track.
     """
     poses = np.broadcast_to(np.asarray(pose_crop, np.float64), frames.joints_uvd.shape)
     return score_frames(_to_frame(poses, frames, spec), frames, spec)
@@ -266,7 +263,6 @@ def mean_pose(batches: Iterable[Batch], spec: TrackSpec) -> Float64:
 
     Args:
         batches: training examples, without augmentation (`mask` as in `predict_batches`).
-        spec: the track.
 
     Raises:
         UserError: no frames, or a joint that no frame labels.

@@ -406,7 +406,6 @@ def to_uvd_mm(
     Args:
         joints: (N, K, 3) pixels and depth, or camera coordinates, in mm or meters; (N, K, 2) px
             pass through.
-        spec: the track.
         where: the file, for messages.
         coordinates: "uvd" or "xyz" where the file says which; "unknown" is taken as pixels, except
             for meters too small to be any.

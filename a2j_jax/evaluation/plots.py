@@ -28,8 +28,7 @@ _LEGEND_LINE = 0.19  # inches
 _BINS, _FEWEST_PER_BIN = 12, 8
 _LONGEST_NAME = 24  # of a joint, beside its bars
 _CURVE_END = 4 * CURVE_LIMIT
-# Side of the blank paper for frames whose depth is not at hand, and the room around the joints on it.
-_PAPER_PX, _PAPER_MARGIN = 176, 0.15
+_PAPER_MARGIN = 0.15  # around the joints, on blank paper for frames whose depth is not at hand
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,19 +80,16 @@ def center_distances(comparison: Comparison) -> tuple[Float64, str]:
         distance = np.linalg.norm(in_crop - spec.crop_size / 2.0, axis=-1)
         return distance, "distance from the crop center (px of the crop)"
     if isinstance(frames, Frames) and spec.joint_dims == 3:
-        points, centers = (
-            to_camera(uvd, frames.camera) for uvd in (points, frames.center_uvd[:, None])
-        )
-        return np.linalg.norm(points - centers, axis=-1), "distance from the crop center (mm)"
-    if spec.joint_dims == 3:
-        assert spec.camera is not None, "joints were scored with it"
-        points = geometry.uvd_to_xyz(points, spec.camera)
-    count = np.maximum(frames.labeled.sum(1), 1)[:, None, None]
-    middle = np.nansum(points, axis=1, keepdims=True) / count
-    unit = comparison.scores[comparison.main].unit
-    return np.linalg.norm(
-        points - middle, axis=-1
-    ), f"distance from the mean labeled joint ({unit})"
+        center, what = frames.center_uvd[:, None], "crop center"
+        points, middle = (to_camera(uvd, frames.camera) for uvd in (points, center))
+    else:
+        if spec.joint_dims == 3:
+            assert spec.camera is not None, "joints were scored with it"
+            points = geometry.uvd_to_xyz(points, spec.camera)
+        count = np.maximum(frames.labeled.sum(1), 1)[:, None, None]
+        middle, what = np.nansum(points, axis=1, keepdims=True) / count, "mean labeled joint"
+    distance = np.linalg.norm(points - middle, axis=-1)
+    return distance, f"distance from the {what} ({spec.error_unit})"
 
 
 def quartile_bins(x: ArrayLike, errors: ArrayLike, bins: int = _BINS) -> Float64:
@@ -326,22 +322,18 @@ def frame_tile(comparison: Comparison, row: int, method: str) -> pictures.Tile:
         row: of the frame, which is its position in the split.
         method: whose joints.
     """
-    joints = comparison.joints_uvd[method][row]
+    joints, spec = comparison.joints_uvd[method][row], comparison.spec
     label, valid = comparison.labels.joints_uvd[row], comparison.labels.labeled[row]
     if comparison.fetch is not None:
-        example = {**comparison.fetch(row), "joints_uvd": label, "valid": valid}
-        return example_tile(example, comparison.spec, joints)
-    # On white, in a square around both.
-    uv = np.concatenate([label[valid, :2], joints[:, :2]])
-    low, high = uv.min(0), uv.max(0)
-    half = max(float((high - low).max()) * (0.5 + _PAPER_MARGIN), 1.0)
-    box = np.concatenate([(low + high) / 2 - half, (low + high) / 2 + half])
-    return pictures.Tile(
-        depth=np.zeros((_PAPER_PX, _PAPER_PX), np.uint16),
-        joints_uv=geometry.frame_to_crop(joints[:, :2], box, _PAPER_PX),
-        truth_uv=geometry.frame_to_crop(label[:, :2], box, _PAPER_PX),
-        valid=valid,
-    )
+        example = comparison.fetch(row)
+    else:  # on white, in a square around both
+        uv = np.concatenate([label[valid, :2], joints[:, :2]])
+        low, high = uv.min(0), uv.max(0)
+        half = max(float((high - low).max()) * (0.5 + _PAPER_MARGIN), 1.0)
+        box = np.concatenate([(low + high) / 2 - half, (low + high) / 2 + half])
+        canvas = np.zeros((spec.canvas_size, spec.canvas_size), np.uint16)
+        example = {"canvas": canvas, "box_px": box, "center_uvd": np.zeros(3)}
+    return example_tile({**example, "joints_uvd": label, "valid": valid}, spec, joints)
 
 
 def frame_name(comparison: Comparison, row: int) -> str:
@@ -386,24 +378,21 @@ def example_tile(
 
     Args:
         example: `canvas`, `joints_uvd`, `valid`, `box_px`, `center_uvd` of one frame.
-        spec: the track.
         joints_uvd: (K, 3 or 2) a prediction in the full frame: drawn in color over the labels in
             black. None: the labels themselves are drawn in color.
         title: above it.
     """
-    size = spec.crop_size
-    box = np.asarray(example["box_px"])
-    label = geometry.frame_to_crop(np.asarray(example["joints_uvd"])[:, :2], box, size)
-    predicted = None
+    size, box = spec.crop_size, np.asarray(example["box_px"])
+    joints = label = geometry.frame_to_crop(np.asarray(example["joints_uvd"])[:, :2], box, size)
     if joints_uvd is not None:
-        predicted = geometry.frame_to_crop(joints_uvd[:, :2], box, size)
+        joints = geometry.frame_to_crop(joints_uvd[:, :2], box, size)
     far = None
     if spec.depth_reference == "center" and spec.depth_window_mm is not None:
         far = (float(example["center_uvd"][2]) + spec.depth_window_mm) / spec.storage_unit_mm
     return pictures.Tile(
         depth=geometry.center_crop(np.asarray(example["canvas"]), size),
-        joints_uv=label if predicted is None else predicted,
-        truth_uv=None if predicted is None else label,
+        joints_uv=joints,
+        truth_uv=None if joints_uvd is None else label,
         title=title,
         valid=np.asarray(example["valid"], bool),
         far=far,

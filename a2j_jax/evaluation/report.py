@@ -80,7 +80,7 @@ def print_scores(scores: Mapping[str, Scores], console: Console | None = None) -
     together, by_joint = tables.score_tables(marked(scores))
     parts = [*together, *by_joint]
     paper = tables.published_table(next(iter(scores.values())).track)
-    caption = log.plain(paper.told) if paper else None
+    caption = log.plain(paper.headline_text) if paper else None
     labels = max(len(row[0]) for part in parts for row in part.rows)
     # As many methods at a time as fit without a row that wraps.
     width = (console or log.console).width
@@ -241,7 +241,7 @@ def render_page(title: str, **contents: Any) -> str:
     Args:
         title: heading and title of the window.
         contents: whatever of the template's variables the page has: subtitle, cards, tables, scores, published, run,
-            plots, scores_by_joint, frames, frames_told, command, facts.
+            plots, scores_by_joint, frames, frames_text, command, facts.
     """
     return _template().render(title=title, mark=MARK, **contents)
 
@@ -291,7 +291,7 @@ def _page(
     told = "Prediction in color over labels in black, on {}; below, the frame's mean error{}."
     return render_page(
         f"A2J evaluation on {track}",
-        subtitle=f"{first.frames_told} of track {track}: {', '.join(comparison.joints_uvd) or comparison.main}",
+        subtitle=f"{first.frames_text} of track {track}: {', '.join(comparison.joints_uvd) or comparison.main}",
         cards=list(_cards(ours)),
         scores=together,
         scores_by_joint=by_joint,
@@ -300,7 +300,7 @@ def _page(
         run=run,
         plots=found,
         frames=frames,
-        frames_told=told.format(ground, ranked) if frames else "",
+        frames_text=told.format(ground, ranked) if frames else "",
         command=command,
         facts=[*facts, *about_track, ("written by", f"a2j_jax {__version__} ({MARK})")],
     )

@@ -85,7 +85,6 @@ def score_pdj(errors_px: Float64, labels: ArrayLike, spec: TrackSpec) -> Protoco
         errors_px: from `metrics.joint_errors`.
         labels: (N, K, 2) px, whose torso is the yardstick: from one joint to the midpoint of two
             others, see `Skeleton.torso`. A frame with an unlabeled torso joint does not count.
-        spec: the track.
 
     Returns:
         None where the skeleton names no torso, or no frame has a labeled one.
@@ -163,7 +162,7 @@ class Scores:
     def caveat(self) -> str:
         """The reasons why these numbers cannot be compared to published ones: "3 of 8,252 frames, crops from depth"."""
         centers = self.centers or {}
-        parts = [self.frames_told] if self.frames < (self.frames_of or 0) else []
+        parts = [self.frames_text] if self.frames < (self.frames_of or 0) else []
         for source, count in centers.items():
             if source.startswith(_GUESSED):
                 some = "" if count >= sum(centers.values()) else "some "
@@ -171,7 +170,7 @@ class Scores:
         return ", ".join(parts)
 
     @property
-    def frames_told(self) -> str:
+    def frames_text(self) -> str:
         """How many frames were scored, and of how many if not all: "3 of 8,252 frames"."""
         of = f" of {self.frames_of:,}" if self.frames < (self.frames_of or 0) else ""
         return f"{self.frames:,}{of} frames"
@@ -249,7 +248,6 @@ def score_predictions(
     Args:
         predicted_uvd: (N, K, 3) px px mm, or (N, K, 2) px.
         labels_uvd: the same shape.
-        spec: the track.
         valid: (N, K) bool, False where a joint has no label.
         cameras: (N, 4) fx fy u0 v0 of each frame; None: `spec.camera`.
 
@@ -264,17 +262,17 @@ def score_predictions(
         if cameras is None:
             if spec.camera is None:
                 raise ValueError(f"track '{spec.name}' has no camera: pass cameras")
-            cameras = np.tile(spec.camera.as_array(), (len(labels), 1))
+            cameras = spec.camera.as_array()[None]
         predicted, labels = (to_camera(uvd, cameras) for uvd in (predicted, labels))
     return score_errors(metrics.joint_errors(predicted, labels, valid), spec, labels_in_frame)
 
 
 def to_camera(uvd: Float64, cameras: NDArray[np.floating]) -> Float64:
-    """(N, K, 3) px px mm with each frame's own (N, 4) camera → mm. One call per distinct camera."""
+    """(N, K, 3) px px mm with each frame's own (N, 4) camera, or one (1, 4) → mm. One call per distinct camera."""
     xyz = np.empty_like(uvd)
     distinct, which = np.unique(cameras, axis=0, return_inverse=True)
     for number, values in enumerate(distinct):
-        taken = which.reshape(-1) == number
+        taken = np.broadcast_to(which.reshape(-1) == number, len(uvd))
         xyz[taken] = geometry.uvd_to_xyz(uvd[taken], geometry.Camera.from_array(values))
     return xyz
 
@@ -297,7 +295,6 @@ def with_subsets(
         scores: method → scores of the same N frames.
         subsets: name → numbers of its frames; frames that were not evaluated are left out.
         index: (N,) number of each evaluated frame.
-        spec: the track.
         labels_uvd: (N, K, D) labels.
 
     Raises:

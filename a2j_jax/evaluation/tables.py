@@ -123,7 +123,7 @@ def score_tables(scores: Mapping[str, Scores]) -> tuple[list[Table], list[Table]
     for by in FRAME_ERRORS:
         areas = [s.success_auc[by] for s in every]
         rows.append(row(f"AUC 0–{CURVE_LIMIT:g} {unit} by {by} joint", areas))
-    title = f"{first.track} · {first.frames_told}"
+    title = f"{first.track} · {first.frames_text}"
     together = [Table(title, columns, tuple(rows), frozenset({0}))]
 
     numbers = zip(*(s.per_joint for s in every), strict=True)
@@ -227,7 +227,7 @@ class PublishedTable:
         return column, self.rows[-1].values[column.key]
 
     @property
-    def told(self) -> str:
+    def headline_text(self) -> str:
         """The headline in words."""
         column, value = self.headline
         return f"A2J in the paper: {column.label} {value} (Table {self.paper_table})"
@@ -406,9 +406,7 @@ def row_values(table: str, row: str, track: str) -> dict[str, float]:
 def rows_of(config: Config, *, trained_here: bool) -> dict[str, str]:
     """Find the rows of Tables 7 to 10 that a network is, table → row: A2J is one of each, another network one at most.
 
-    Args:
-        config: of the network.
-        trained_here: False: weights of an unknown start, which are no row of Table 9.
+    Without `trained_here`, weights have an unknown start and are no row of Table 9.
     """
     rows = [row for table in TABLES.values() if len(table.rows) > 1 for row in table.rows]
     others = {
@@ -426,11 +424,7 @@ def rows_of(config: Config, *, trained_here: bool) -> dict[str, str]:
 def rows_table(track: str, own: Mapping[str, str], name: str, scores: Scores) -> Table | None:
     """The paper's Tables 7 to 10 on a track, ours beside the rows that a network is; None where the paper has none.
 
-    Args:
-        track: its name.
-        own: table → name of the row that the network is, see `rows_of`.
-        name: of the network.
-        scores: of the network.
+    `own`, of `rows_of`, are the rows; `name` and `scores` are the network's.
     """
     of_track = published_table(track)
     tables = [table for table in TABLES.values() if table.has_rows_on(track)]

@@ -42,9 +42,9 @@ def figure_7(scores: Mapping[str, Scores], *, told: str, command: str) -> Figure
     """
     first = next(iter(scores.values()))
     paper = published_table(first.track)
-    told_paper = "" if paper is None else f" {paper.told}."
+    told_paper = "" if paper is None else f" {paper.headline_text}."
     caption = (
-        f"Figure 7. {first.frames_told} of {told}. Left: the fraction of them whose joints are all nearer to "
+        f"Figure 7. {first.frames_text} of {told}. Left: the fraction of them whose joints are all nearer to "
         "their labels than D (above), and of those that are so on average (below); AUC: the mean of a curve from 0 "
         f"to {CURVE_LIMIT:g} {first.unit}. Right: the mean error of every joint.{told_paper}"
     )
