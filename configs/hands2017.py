@@ -16,14 +16,9 @@ x0.2 every 10). The paper: 17 epochs, x0.1 every 7 (--config.optim.preset=paper)
 
 from a2j_jax.config import Config, DataConfig, ModelConfig
 
-IMAGENET = "weights/resnet50.safetensors"
-
 
 def get_config() -> Config:
     """The paper's network; what differs between data sets (crop, augmentation, lambda) belongs to the track."""
-    return Config(
-        name="hands2017",
-        track="hands2017",
-        model=ModelConfig(init_from=IMAGENET),
-        data=DataConfig(train_split="train[:98%]", eval_split="train[98%:]"),
-    )
+    model = ModelConfig(init_from="weights/resnet50.safetensors")
+    data = DataConfig(train_split="train[:98%]", eval_split="train[98%:]")
+    return Config(name="hands2017", track="hands2017", model=model, data=data)

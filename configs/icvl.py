@@ -15,13 +15,8 @@ every 10). The paper: 17 epochs, x0.1 every 7 (--config.optim.preset=paper).
 
 from a2j_jax.config import Config, ModelConfig
 
-IMAGENET = "weights/resnet50.safetensors"
-
 
 def get_config() -> Config:
     """The paper's network; what differs between data sets (crop, augmentation, lambda) belongs to the track."""
-    return Config(
-        name="icvl",
-        track="icvl",
-        model=ModelConfig(init_from=IMAGENET),
-    )
+    model = ModelConfig(init_from="weights/resnet50.safetensors")
+    return Config(name="icvl", track="icvl", model=model)

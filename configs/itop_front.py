@@ -15,14 +15,10 @@ The authors' log has 27 epochs, x0.2 every 10, lambda 3 and alpha 1. The paper: 
 
 from a2j_jax.config import Config, ModelConfig, OptimConfig
 
-IMAGENET = "weights/resnet50.safetensors"
-
 
 def get_config() -> Config:
     """The paper's network; what differs between data sets (crop, augmentation, lambda) belongs to the track."""
+    model = ModelConfig(init_from="weights/resnet50.safetensors")
     return Config(
-        name="itop_front",
-        track="itop_front",
-        model=ModelConfig(init_from=IMAGENET),
-        optim=OptimConfig(batch_size=256),
+        name="itop_front", track="itop_front", model=model, optim=OptimConfig(batch_size=256)
     )

@@ -15,14 +15,8 @@ epochs, x0.1 every 10, alpha 0.5 (--config.optim.preset=paper --config.loss.pres
 
 from a2j_jax.config import Config, ModelConfig, OptimConfig
 
-IMAGENET = "weights/resnet50.safetensors"
-
 
 def get_config() -> Config:
     """The paper's network; what differs between data sets (crop, augmentation, lambda) belongs to the track."""
-    return Config(
-        name="itop_top",
-        track="itop_top",
-        model=ModelConfig(init_from=IMAGENET),
-        optim=OptimConfig(batch_size=256),
-    )
+    model = ModelConfig(init_from="weights/resnet50.safetensors")
+    return Config(name="itop_top", track="itop_top", model=model, optim=OptimConfig(batch_size=256))

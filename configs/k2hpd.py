@@ -15,13 +15,8 @@ lambda and alpha are NYU's. The paper: 26 epochs, x0.1 every 10 (--config.optim.
 
 from a2j_jax.config import Config, ModelConfig
 
-IMAGENET = "weights/resnet50.safetensors"
-
 
 def get_config() -> Config:
     """The paper's network; what differs between data sets (crop, augmentation, lambda) belongs to the track."""
-    return Config(
-        name="k2hpd",
-        track="k2hpd",
-        model=ModelConfig(init_from=IMAGENET),
-    )
+    model = ModelConfig(init_from="weights/resnet50.safetensors")
+    return Config(name="k2hpd", track="k2hpd", model=model)

@@ -15,13 +15,8 @@ The authors' program trains for 35 epochs, x0.2 every 10. The paper: 34 epochs, 
 
 from a2j_jax.config import Config, ModelConfig
 
-IMAGENET = "weights/resnet50.safetensors"
-
 
 def get_config() -> Config:
     """The paper's network; what differs between data sets (crop, augmentation, lambda) belongs to the track."""
-    return Config(
-        name="nyu",
-        track="nyu",
-        model=ModelConfig(init_from=IMAGENET),
-    )
+    model = ModelConfig(init_from="weights/resnet50.safetensors")
+    return Config(name="nyu", track="nyu", model=model)

@@ -9,14 +9,9 @@ Measured:     docs/experiments.md, on the embedded data
 from a2j_jax.config import Config, variant
 from a2j_jax.config_files import load_config
 
-IMAGENET = "weights/resnet18.safetensors"
-
 
 def get_config(base: Config | None = None) -> Config:
     """The base, but for one thing."""
     base = base or load_config("nyu")
-    return variant(
-        base,
-        "resnet18",
-        model={"backbone": "resnet18", "init_from": base.model.init_from and IMAGENET},
-    )
+    weights = base.model.init_from and "weights/resnet18.safetensors"
+    return variant(base, "resnet18", model={"backbone": "resnet18", "init_from": weights})

@@ -12,6 +12,5 @@ from a2j_jax.config_files import load_config
 
 def get_config(base: Config | None = None) -> Config:
     """The base, but for one thing."""
-    return variant(
-        base or load_config("nyu"), "imagenet", model={"init_from": "weights/resnet50.safetensors"}
-    )
+    model = {"init_from": "weights/resnet50.safetensors"}
+    return variant(base or load_config("nyu"), "imagenet", model=model)
