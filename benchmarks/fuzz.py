@@ -15,20 +15,21 @@ other. The status is 1 if there was a traceback, a crash, a hang, or another val
 import argparse
 import contextlib
 import json
+import multiprocessing
 import os
 import random
 import resource
-import selectors
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
 from importlib.util import find_spec
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -307,14 +308,21 @@ def is_fault(result: str, checksum: bool) -> bool:
     return kind not in fine
 
 
-def run_worker(name: str, folder: Path, seed: int, count: int, start: int) -> None:
-    """Prints a JSON line before each reading and one after: a crash is known by its last line."""
+def run_worker(
+    results: Connection, name: str, folder: Path, seed: int, count: int, start: int
+) -> None:
+    """Sends (number, description) of each mutation before it is read, and its result after: a crash has none."""
+    for printed_by_libraries in (1, 2):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), printed_by_libraries)
     # Addresses that JAX has reserved already are not the reader's.
     reserved = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (reserved + MEMORY, resource.RLIM_INFINITY))
-    for number, what, result in attempts(name, folder, seed, count, start):
-        print(json.dumps({"number": number, "what": what}), flush=True)
-        print(json.dumps({"result": result()}), flush=True)
+    try:
+        for number, what, result in attempts(name, folder, seed, count, start):
+            results.send((number, what))
+            results.send(result())
+    except BaseException:
+        results.send(traceback.format_exc())
 
 
 def files_of(reader: Reader, folder: Path) -> list[Path]:
@@ -328,43 +336,32 @@ def outcomes(
     name: str, folder: Path, seed: int, count: int, total: int
 ) -> Iterator[tuple[str, str]]:
     """(mutation, result) of all mutations; the worker is started again after one that ended it."""
-    start = 0
+    spawning, start = multiprocessing.get_context("spawn"), 0
     while start < total:
-        line = [sys.executable, __file__, "--worker", name, "--folder", str(folder)]
-        line += ["--seed", str(seed), "--start", str(start), "--mutations", str(count)]
-        with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as worker:
-            pending: dict[str, Any] | None = None
-            for text in lines_of(worker):
-                if not text.startswith(b"{"):  # printed by a library
-                    continue
-                record = json.loads(text)
-                if "number" in record:
+        received, sent = spawning.Pipe(duplex=False)
+        work = sent, name, folder, seed, count, start
+        worker = spawning.Process(target=run_worker, args=work, daemon=True)
+        worker.start()
+        sent.close()
+        pending: tuple[int, str] | None = None
+        with contextlib.suppress(EOFError):
+            while received.poll(HANG_SECONDS):
+                record = received.recv()
+                if isinstance(record, tuple):
                     pending = record
-                elif pending is not None:
-                    yield pending["what"], record["result"]
-                    start, pending = pending["number"] + 1, None
-            _, errors = worker.communicate()
+                    continue
+                if pending is None:
+                    raise SystemExit(f"{name}: {record[-2000:]}")
+                yield pending[1], record
+                start, pending = pending[0] + 1, None
+            worker.kill()
+        worker.join()
         if pending is not None:
-            hang = worker.returncode == -signal.SIGKILL
-            yield pending["what"], "hang" if hang else f"crash: status {worker.returncode}"
-            start = pending["number"] + 1
+            hang = worker.exitcode == -signal.SIGKILL
+            yield pending[1], "hang" if hang else f"crash: status {worker.exitcode}"
+            start = pending[0] + 1
         elif start < total:
-            raise SystemExit(f"{name}: {errors.decode()[-2000:]}")
-
-
-def lines_of(worker: subprocess.Popen[bytes]) -> Iterator[bytes]:
-    """Lines that a worker prints; it is killed where the next one is too long in coming."""
-    assert worker.stdout is not None
-    rest = b""
-    with selectors.DefaultSelector() as selector:
-        selector.register(worker.stdout, selectors.EVENT_READ)
-        while selector.select(HANG_SECONDS):
-            block = os.read(worker.stdout.fileno(), 1 << 16)
-            if not block:
-                return
-            *lines, rest = (rest + block).split(b"\n")
-            yield from lines
-    worker.kill()
+            raise SystemExit(f"{name}: status {worker.exitcode} before the first mutation")
 
 
 def write_original(reader: Reader, folder: Path) -> None:
@@ -395,14 +392,8 @@ def main() -> int:
     add("--mutations", default=300, help="of each reader's file (300)")
     add("--checkpoint_mutations", default=30, help="of each file of a checkpoint (30)")
     add("--seed", default=0)
-    for name, kind in (("worker", str), ("folder", Path), ("start", int)):
-        parser.add_argument(f"--{name}", type=kind, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     log.be_quiet()
-    if arguments.worker:
-        options = arguments.seed, arguments.mutations, arguments.start
-        run_worker(arguments.worker, arguments.folder, *options)
-        return 0
     print(f"| file | checksum | tried | {' | '.join(COLUMNS)} | s |")
     print("| --- " * (len(COLUMNS) + 4) + "|")
     faults = []

@@ -10,6 +10,7 @@ from a2j_jax.skeletons import HANDS2017, NYU
 from a2j_jax.synthetic import hand
 from a2j_jax.synthetic.render import RoundCones
 from a2j_jax.synthetic.render import render as render_eagerly
+from tests.synthetic.flesh import depth_inside
 
 COUNT = 400
 FINGERS = np.array([[0, 1 + f, 6 + 3 * f, 7 + 3 * f, 8 + 3 * f] for f in range(5)])
@@ -61,20 +62,18 @@ def test_hand_sizes_are_those_of_people(hands):
 
 
 def test_angles_stay_within_their_limits(hands):
-    pose = hands[1]
-    degrees = np.rad2deg(pose.flexion)
-    limits = (hand.MCP_LIMIT_DEG, hand.PIP_LIMIT_DEG, hand.DIP_LIMIT_DEG)
-    for bone, (low, high) in enumerate(limits):
-        assert degrees[:, 1:, bone].min() >= low - 1e-3
-        assert degrees[:, 1:, bone].max() <= high + 1e-3
-    for bone, (low, high) in enumerate((hand.THUMB_MCP_LIMIT_DEG, hand.THUMB_IP_LIMIT_DEG)):
-        assert degrees[:, 0, bone + 1].min() >= low - 1e-3
-        assert degrees[:, 0, bone + 1].max() <= high + 1e-3
-    wrist = np.rad2deg(pose.wrist)
-    limits = (hand.WRIST_FLEXION_LIMIT_DEG, hand.WRIST_DEVIATION_LIMIT_DEG)
-    for axis, (low, high) in enumerate(limits):
-        assert low - 1e-3 <= wrist[:, axis].min() < wrist[:, axis].max() <= high + 1e-3
-    assert (np.abs(np.rad2deg(pose.spread)) < 21).all()
+    flexion, wrist = np.rad2deg(hands[1].flexion), np.rad2deg(hands[1].wrist)
+    for degrees, (low, high) in (
+        (flexion[:, 1:, 0], hand.MCP_LIMIT_DEG),
+        (flexion[:, 1:, 1], hand.PIP_LIMIT_DEG),
+        (flexion[:, 1:, 2], hand.DIP_LIMIT_DEG),
+        (flexion[:, 0, 1], hand.THUMB_MCP_LIMIT_DEG),
+        (flexion[:, 0, 2], hand.THUMB_IP_LIMIT_DEG),
+        (wrist[:, 0], hand.WRIST_FLEXION_LIMIT_DEG),
+        (wrist[:, 1], hand.WRIST_DEVIATION_LIMIT_DEG),
+    ):
+        assert low - 1e-3 <= degrees.min() < degrees.max() <= high + 1e-3
+    assert (np.abs(np.rad2deg(hands[1].spread)) < 21).all()
 
 
 def test_angles_use_their_range(hands):
@@ -132,15 +131,6 @@ def cover(shape, pose):
     return posed, hand.hand_cones(shape, posed)
 
 
-def depth_inside(points, ends, radii):
-    """How deep points (N, 3) lie inside a union of round cones (from balls along the axes), mm."""
-    s = np.linspace(0.0, 1.0, 65)[:, None, None]
-    centers = (1 - s) * ends[:, 0] + s * ends[:, 1]
-    swept = (1 - s[..., 0]) * radii[:, 0] + s[..., 0] * radii[:, 1]
-    gap = np.linalg.norm(points[:, None, None] - centers, axis=-1) - swept
-    return -gap.min(axis=(1, 2))
-
-
 @pytest.fixture(scope="module")
 def chosen():
     @jax.jit
@@ -155,11 +145,11 @@ def chosen():
 
 def test_every_joint_is_at_least_its_radius_inside(chosen):
     shape, posed, cones = chosen
-    for i in range(64):
-        inside = depth_inside(posed.joints_mm[i], cones.ends_mm[i], cones.radii_mm[i])
-        radius = np.concatenate([shape.radius_mm[i, :, 0], shape.radius_mm[i, :, 1:].ravel()])
-        assert (inside[1:] >= radius - 1e-3).all()
-        assert inside[0] > 6.0, "the wrist"
+    inside = depth_inside(posed.joints_mm, cones)
+    tips = shape.radius_mm[:, :, 1:].reshape(64, 15)
+    radius = np.concatenate([shape.radius_mm[:, :, 0], tips], axis=1)
+    assert (inside[:, 1:] >= radius - 1e-3).all()
+    assert inside[:, 0].min() > 6.0, "the wrist"
 
 
 def test_all_cones_are_proper(chosen):
@@ -190,8 +180,7 @@ def test_palm_is_filled():
     posed, cones = cover(AVERAGE, FLAT)
     index, pinky = np.asarray(posed.joints_mm[2]), np.asarray(posed.joints_mm[5])
     row = np.linspace(0.75 * index, 0.75 * pinky, 60)
-    inside = depth_inside(row, np.asarray(cones.ends_mm), np.asarray(cones.radii_mm))
-    assert inside.min() > 6.0
+    assert depth_inside(row[None], RoundCones(*(x[None] for x in cones))).min() > 6.0
 
 
 def test_the_least_tangled_candidate_is_taken(chosen):

@@ -1,0 +1,15 @@
+"""Round cones, measured."""
+
+import numpy as np
+
+
+def depth_inside(points, cones):
+    """How deep points (N, P, 3) lie below the nearest surface of (N, C) round cones: (N, P) mm, negative outside."""
+    a, b = np.moveaxis(np.asarray(cones.ends_mm, np.float64), 2, 0)
+    axis = b - a
+    share = np.einsum("npcx,ncx->npc", points[:, :, None] - a[:, None], axis)
+    share = np.clip(share / np.square(axis).sum(-1)[:, None], 0, 1)[..., None]
+    nearest = a[:, None] + share * axis[:, None]
+    radii = np.asarray(cones.radii_mm)[:, None]
+    swept = radii[..., 0] + share[..., 0] * (radii[..., 1] - radii[..., 0])
+    return (swept - np.linalg.norm(points[:, :, None] - nearest, axis=-1)).max(-1)
