@@ -79,7 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="custom track: mm per count of integer values (track.json's)",
     )
     outside = "custom track: read frames outside the folder"
-    add("--allow_outside", action="store_true", help=outside)
+    add("--allow_outside", action="store_const", const=True, help=outside)
     add = parser.add_argument_group("data sets that are rendered here").add_argument
     for split, frames in (("train", 20000), ("validation", 1000), ("test", 2000)):
         add(f"--{split}", type=whole(0, MOST_RENDERED), help=f"frames ({frames})")
@@ -130,9 +130,7 @@ def _raw(arguments: argparse.Namespace) -> Path:
     if manual_dir is None:
         download = get_dataset(arguments.track).DOWNLOAD
         raise UserError(f"--manual_dir FOLDER is needed to build {arguments.track!r}", download)
-    options = _given(arguments, "view", "keypoints_dir", "depth_unit_mm")
-    if arguments.allow_outside:
-        options["allow_outside"] = True
+    options = _given(arguments, "view", "keypoints_dir", "depth_unit_mm", "allow_outside")
     if arguments.no_rotations:
         options["rotations"] = False
     return build_raw(

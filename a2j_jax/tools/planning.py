@@ -16,7 +16,6 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import optax
 
 from a2j_jax.config import Config
@@ -34,6 +33,7 @@ from a2j_jax.tracks import PUBLISHED_FRAMES, TrackSpec
 from a2j_jax.training.optim import adam_with_l2, freeze
 from a2j_jax.training.step import experiment_step
 from tfds_builders.rendered import EMBEDDED
+from tfds_builders.shards import features
 
 _LARGEST_BATCH = 2**20
 _BISECTIONS = 3  # compilations between the largest batch that fits and the smallest that does not
@@ -124,9 +124,9 @@ def _touched(opcode: str, operands: list[_Array], results: list[_Array]) -> list
     if opcode == "slice-start":  # ((source), slice, ...): only the slice is read
         source, part, *_ = results
         return [_Array(part.bytes, source.on_chip), part]
-    return (
-        results if opcode.endswith("-start") else results + operands
-    )  # starts name their operands
+    if opcode.endswith("-start"):  # whose results name its operands
+        return results
+    return results + operands
 
 
 def _array(dtype: str, sides: str, layout: str) -> _Array:
@@ -211,19 +211,12 @@ def compile_step(config: Config, target: Target) -> Usage | Refusal:
 
 def abstract_batch(track: TrackSpec, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
     """Shapes and dtypes of the batch that a training step takes, as it is on a device."""
-    size, joints, dims = track.canvas_size, track.num_joints, track.joint_dims
-    shapes: dict[str, tuple[tuple[int, ...], Any]] = {
-        "canvas": ((size, size), jnp.uint16),
-        "joints_uvd": ((joints, dims), jnp.float32),
-        "valid": ((joints,), jnp.bool_),
-        "box_px": ((4,), jnp.float64),
-        "window_px": ((4,), jnp.float64),
-        "center_uvd": ((3,), jnp.float32),
-    }
-    assert shapes.keys() == set(DEVICE_KEYS)
+    schema = features(track)
     return {
-        name: jax.ShapeDtypeStruct((batch_size, *shape), jax.dtypes.canonicalize_dtype(dtype))
-        for name, (shape, dtype) in shapes.items()
+        name: jax.ShapeDtypeStruct(
+            (batch_size, *schema[name].shape), jax.dtypes.canonicalize_dtype(schema[name].np_dtype)
+        )
+        for name in DEVICE_KEYS
     }
 
 

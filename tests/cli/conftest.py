@@ -21,6 +21,7 @@ class Outcome(NamedTuple):
 
 Command = Callable[..., Outcome]
 Refused = Callable[..., str]
+Mistake = Callable[..., str]
 
 
 @pytest.fixture
@@ -49,6 +50,36 @@ def refused(a2j: Command) -> Refused:
         assert last.startswith("a2j: error: ")
         assert not any("error" in line for line in before)
         return last.removeprefix("a2j: error: ")
+
+    return run
+
+
+@pytest.fixture
+def mistake(
+    refused: Refused,
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Mistake:
+    """Runs a line that is refused with one of some words and changes no file of this empty working directory.
+
+    `CHECKPOINTS` in it stands for the folder of the fixture. Returns the message.
+    """
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.dont_write_bytecode", True)
+
+    def files() -> dict[Path, object]:
+        found = [(path, path.lstat().st_mtime_ns) for path in tmp_path.rglob("*")]
+        return {path: (time, path.is_file() and path.read_bytes()) for path, time in found}
+
+    def run(line: str, *said: str) -> str:
+        if "CHECKPOINTS" in line:
+            line = line.replace("CHECKPOINTS", str(request.getfixturevalue("checkpoints")))
+        before = files()
+        told = refused(*(word for word in line.split(" ") if line.strip()))
+        assert any(words in told for words in said), told
+        assert files() == before
+        return told
 
     return run
 

@@ -15,7 +15,7 @@ import pytest
 from a2j_jax.cli.arguments import named_files
 from a2j_jax.errors import UserError
 from tests import tiny
-from tests.cli.conftest import Command, Refused
+from tests.cli.conftest import Command, Mistake, Refused
 
 
 def test_the_authors_nyu_predictions(a2j: Command, official: Path) -> None:
@@ -91,62 +91,52 @@ def test_names_of_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         named_files(["x/a.txt", "y/a.txt"])
 
 
-def test_bad_files_of_joints(refused: Refused, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("--predictions ok.txt --labels hands21.txt --track nyu", "14 joints"),
+        ("--predictions hands21.txt --labels ok.txt --track nyu", "hands21.txt"),
+        ("--predictions short.txt --labels ok.txt --track nyu", "4 frames"),
+        *(
+            (f"--predictions {a} --labels {b} --track nyu", name)
+            for name in ("empty.txt", "words.txt", "none.txt")
+            for a, b in ((name, "ok.txt"), ("ok.txt", name))
+        ),
+        ("--predictions ok.txt --labels ok.txt --track nuy", "did you mean 'nyu'?"),
+        ("--predictions ok.txt", "--track and --labels"),
+        ("--predictions ok.txt --labels ok.txt --track nyu --step best", "has no steps"),
+        ("--workdir none", "checkpoint folder not found"),
+        ("--workdir ok.txt", "folder not found"),
+        ("--workdir empty", "config.json not found"),
+        ("--workdir RUN --data_dir none", "no data directory"),
+        ("--workdir RUN --data_dir empty", "holds no data set"),
+        ("--workdir RUN --step 7", "no checkpoint of step 7"),
+        ("--workdir RUN --track nyu", "not 'nyu'"),
+        ("--workdir RUN --labels x.mat", "--labels goes with"),
+    ],
+)
+def test_mistakes(mistake: Mistake, checkpoints: Path, line: str, said: str) -> None:
     rng = np.random.default_rng(0)
     for name, shape in {"ok": (5, 42), "short": (4, 42), "hands21": (5, 63)}.items():
-        np.savetxt(tmp_path / f"{name}.txt", rng.uniform(100, 200, shape))
-    (tmp_path / "empty.txt").write_text("")
-    (tmp_path / "words.txt").write_text("one two\n")
-
-    def told(predictions: str, labels: str, track: str = "nyu") -> str:
-        return refused(
-            "eval", "--predictions", tmp_path / predictions, "--labels", tmp_path / labels,
-            "--track", track, "--json",
-        )  # fmt: skip
-
-    assert "14 joints" in told("ok.txt", "hands21.txt")
-    assert "hands21.txt" in told("hands21.txt", "ok.txt")
-    assert "4 frames" in told("short.txt", "ok.txt")
-    for name in ("empty.txt", "words.txt", "none.txt"):
-        assert name in told(name, "ok.txt")
-        assert name in told("ok.txt", name)
-    assert "did you mean 'nyu'?" in told("ok.txt", "ok.txt", "nuy")
-    assert "--track and --labels" in refused("eval", "--predictions", tmp_path / "ok.txt")
-    assert "has no steps" in refused(
-        "eval", "--predictions", tmp_path / "ok.txt", "--labels", tmp_path / "ok.txt",
-        "--track", "nyu", "--step", "best",
-    )  # fmt: skip
-
-
-def test_bad_checkpoints(refused: Refused, checkpoints: Path, tmp_path: Path) -> None:
-    empty = tmp_path / "empty"
-    empty.mkdir()
-    assert "checkpoint folder not found" in refused("eval", "--workdir", tmp_path / "none")
-    assert "config.json not found" in refused("eval", "--workdir", empty)
-    assert "folder not found" in refused("eval", "--workdir", __file__)
-    workdir = checkpoints / "synthetic_hand"
-    assert "no data directory" in refused(
-        "eval", "--workdir", workdir, "--data_dir", tmp_path / "none"
-    )
-    assert "holds no data set" in refused("eval", "--workdir", workdir, "--data_dir", empty)
-    assert "no checkpoint of step 7" in refused("eval", "--workdir", workdir, "--step", "7")
-    assert "not 'nyu'" in refused("eval", "--workdir", workdir, "--track", "nyu")
-    assert "--labels goes with" in refused("eval", "--workdir", workdir, "--labels", "x.mat")
-    assert not (workdir / "eval").exists()
-    assert list(tmp_path.iterdir()) == [empty]
-    assert not list(empty.iterdir())
+        np.savetxt(f"{name}.txt", rng.uniform(100, 200, shape))
+    Path("empty.txt").write_text("")
+    Path("words.txt").write_text("one two\n")
+    Path("empty").mkdir()
+    mistake("eval " + line.replace("RUN", "CHECKPOINTS/synthetic_hand"), said)
+    assert not (checkpoints / "synthetic_hand" / "eval").exists()
 
 
 def test_an_edited_config(refused: Refused, checkpoints: Path, tmp_path: Path) -> None:
     workdir = tmp_path / "edited"
     shutil.copytree(checkpoints / "nyu", workdir)
     text = (workdir / "config.json").read_text()
-    (workdir / "config.json").write_text(text.replace('"width": 8', '"width": 16'))
-    assert "model.width: 8 there, 16" in refused("eval", "--workdir", workdir)
-    (workdir / "config.json").write_text(text.replace('"width"', '"breadth"'))
-    assert "model.breadth" in refused("eval", "--workdir", workdir)
-    (workdir / "config.json").write_text(text[:100])
-    assert "config.json: not readable as JSON" in refused("eval", "--workdir", workdir)
+    for edited, said in (
+        (text.replace('"width": 8', '"width": 16'), "model.width: 8 there, 16"),
+        (text.replace('"width"', '"breadth"'), "model.breadth"),
+        (text[:100], "config.json: not readable as JSON"),
+    ):
+        (workdir / "config.json").write_text(edited)
+        assert said in refused("eval", "--workdir", workdir)
 
 
 @pytest.mark.slow

@@ -20,7 +20,7 @@ from a2j_jax.runs.checkpoints import save_variables
 from a2j_jax.runs.experiment import resolve
 from a2j_jax.runs.load import restore
 from tests import tiny
-from tests.cli.conftest import Command, Refused
+from tests.cli.conftest import Command, Mistake, Refused
 
 SUFFIXES = (".csv", ".json", ".png", ".svg")
 
@@ -183,21 +183,21 @@ def test_networks_that_a_figure_cannot_show(
     assert said in refused("figure", *line.split())
 
 
-def test_bad_requests(refused: Refused, checkpoints: Path, tmp_path: Path) -> None:
-    run = checkpoints / "synthetic_hand"
-    for line, said in (
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
         ("2 --checkpoint RUN", "invalid choice: '2'"),
         ("1", "required"),
         ("1 --checkpoint RUN --without RUN", "--without"),
         ("1 --checkpoint RUN --min_weight 2", "from 0 to 0.999999"),
-        ("3 --checkpoint TMP/none", "not found"),
-        ("1 --checkpoint RUN --data_dir TMP/none", "no data directory"),
+        ("3 --checkpoint none", "not found"),
+        ("1 --checkpoint RUN --data_dir none", "no data directory"),
         ("1 --checkpoint RUN --joints nose", "no such joint"),
         ("7", "needs --checkpoint"),
         ("7 --checkpoint RUN --track nyu", "without --checkpoint"),
         ("7 --checkpoint a=RUN --predictions a=b.txt", "call one of them"),
-    ):
-        words = line.replace("RUN", str(run)).replace("TMP", str(tmp_path)).split()
-        assert said in refused("figure", *words)
-    assert not list(tmp_path.iterdir())
-    assert not (run / "figures").exists()
+    ],
+)
+def test_mistakes(mistake: Mistake, checkpoints: Path, line: str, said: str) -> None:
+    mistake("figure " + line.replace("RUN", "CHECKPOINTS/synthetic_hand"), said)
+    assert not (checkpoints / "synthetic_hand" / "figures").exists()

@@ -14,7 +14,7 @@ from a2j_jax.inference.predictor import Predictor
 from a2j_jax.runs.checkpoints import save_variables
 from a2j_jax.tracks import get_track
 from tests import tiny
-from tests.cli.conftest import Command, Refused
+from tests.cli.conftest import Command, Mistake, Refused
 
 CENTER = "300,200,700"
 BOX = "60,40,200,220"
@@ -189,10 +189,8 @@ def loaded(checkpoints: Path) -> Predictor:
     ],
 )
 def test_bad_frames_and_places(
-    refused: Refused,
-    checkpoints: Path,
+    mistake: Mistake,
     frames: Path,
-    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     loaded: Predictor,
     file: str,
@@ -206,23 +204,14 @@ def test_bad_frames_and_places(
         "from_checkpoint",
         lambda run, step: loaded if step == "best" else real(run, step=step),
     )
-    picture = tmp_path / "overlay.png"
-    message = refused(
-        "predict", "--checkpoint", checkpoints / "nyu", "--depth", frames / file, *where.split(),
-        "--json", "--out", picture,
-    )  # fmt: skip
-    assert said in message
-    assert not picture.exists()
+    line = f"predict --checkpoint CHECKPOINTS/nyu --depth {frames / file} {where}"
+    mistake(f"{line} --json --out overlay.png", said)
 
 
 @pytest.mark.slow
-def test_colour_where_depth_is_expected(refused: Refused, checkpoints: Path, frames: Path) -> None:
-    message = refused(
-        "predict", "--checkpoint", checkpoints / "itop_front", "--depth", frames / "packed.png",
-        "--box", BOX,
-    )  # fmt: skip
-    assert "8-bit RGB PNG" in message
-    assert "--track nyu" in message
+def test_color_where_depth_is_expected(mistake: Mistake, frames: Path) -> None:
+    line = f"predict --checkpoint CHECKPOINTS/itop_front --depth {frames / 'packed.png'}"
+    assert "--track nyu" in mistake(f"{line} --box {BOX}", "8-bit RGB PNG")
 
 
 def test_run_and_frames_are_looked_for_before_the_network_is_loaded(
