@@ -193,10 +193,7 @@ class Predictor:
 
     @classmethod
     def from_checkpoint(
-        cls,
-        directory: str | Path,
-        camera: geometry.Camera | None = None,
-        step: int | str = "best",
+        cls, directory: str | Path, camera: geometry.Camera | None = None, step: int | str = "best"
     ) -> "Predictor":
         """Loads a work directory of `a2j train`, or the output of `a2j convert`.
 

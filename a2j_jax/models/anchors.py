@@ -195,10 +195,7 @@ def decode(outputs: Outputs, crop_size: int) -> Estimate:
 
 
 def jit_with_decoding(
-    network: Callable[..., Any],
-    crop_size: int,
-    in_shardings: Any = None,
-    out_shardings: Any = None,
+    network: Callable[..., Any], crop_size: int, in_shardings: Any = None, out_shardings: Any = None
 ) -> Callable[..., Estimate]:
     """`decode(network(...), crop_size)`, jitted as two programs.
 
