@@ -82,11 +82,11 @@ def place_variables(variables: Any, devices: Sequence[jax.Device] | None = None)
     return jax.device_put(sharding.whole_here(variables), sharding.local_layout(devices).everywhere)
 
 
-def frame_from_array(depth_mm: Any) -> DepthFrame:
+def frame_from_array(depth_mm: Any, any_unit: bool = False) -> DepthFrame:
     """Checks an array given as a depth frame: (H, W) numeric, in mm → float32, NaN and below 0 → 0.
 
     Raises:
-        UserError: not 2-D, not numeric, empty.
+        UserError: not 2-D, not numeric, empty; decimal numbers in meters, unless any unit will do.
     """
     if isinstance(depth_mm, str | os.PathLike):
         raise UserError(
@@ -102,7 +102,10 @@ def frame_from_array(depth_mm: Any) -> DepthFrame:
         )
     with np.errstate(over="ignore"):  # a float64 beyond float32 becomes inf: no reading
         depth = array.astype(np.float32)
-    return np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(0))
+    depth = np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(0))
+    if array.dtype.kind == "f" and not any_unit and in_metres(depth):
+        raise UserError(IN_METRES)
+    return depth
 
 
 @dataclass(frozen=True)
@@ -232,14 +235,15 @@ class Predictor:
             UserError: a frame that is not a depth image, or in meters; both a center and a box; a center outside
                 the image or without a positive depth; an empty box; no reading at that depth.
         """
-        depth = self._checked(depth_mm)
+        depth = frame_from_array(depth_mm, self.spec.frame_format == "stretch8")
         camera = _check_camera(camera) or self.camera
         if center_uvd is None and box_px is None:
             found = self.locate(depth, camera)
             center_uvd, box_px = found.center_uvd, found.box_px
         started = time.perf_counter()
-        center = _check_center(center_uvd, depth.shape, self.spec, box_px is not None)
-        box = _check_box(box_px)
+        center, box = _check_center(center_uvd, depth.shape, self.spec), _check_box(box_px)
+        if center is not None and box is not None:
+            raise UserError("center_uvd and box_px: expected only one of the two")
         # Gray levels are stretched; depth keeps its fractions of a storage unit.
         frame: NDArray[Any] = depth / np.float32(self.spec.storage_unit_mm)
         if self.spec.frame_format == "stretch8":
@@ -290,18 +294,11 @@ class Predictor:
         Raises:
             UserError: no reading in the frame.
         """
-        depth, camera = self._checked(depth_mm), _check_camera(camera) or self.camera
+        depth = frame_from_array(depth_mm, self.spec.frame_format == "stretch8")
+        camera = _check_camera(camera) or self.camera
         if self.spec.crop_by == "center" and camera is not None:
             return Location(center_uvd=hand_center(depth, camera))
         return Location(box_px=person_box(depth, self.spec.label_box_margin_px / 2, camera))
-
-    def _checked(self, depth_mm: ArrayLike) -> DepthFrame:
-        """A frame as float32 mm; rejected where it is in meters."""
-        depth = frame_from_array(depth_mm)
-        is_float = np.asarray(depth_mm).dtype.kind == "f"
-        if is_float and self.spec.frame_format != "stretch8" and in_metres(depth):
-            raise UserError(IN_METRES)
-        return depth
 
     def _center_depth(
         self, depth: DepthFrame, center: Float64 | None, box_px: Float64
@@ -348,12 +345,10 @@ def _batch_of_one(canvas: NDArray[Any], center_depth_mm: float) -> Batch:
 
 
 def _check_center(
-    center_uvd: ArrayLike | None, shape: tuple[int, ...], spec: TrackSpec, have_box: bool
+    center_uvd: ArrayLike | None, shape: tuple[int, ...], spec: TrackSpec
 ) -> Float64 | None:
     if center_uvd is None:
         return None
-    if have_box:
-        raise UserError("center_uvd and box_px: expected only one of the two")
     if spec.crop_by == "box":
         raise UserError(
             f"track '{spec.name}' crops by box: give the person's box_px (x0, y0, x1, y1) instead of center_uvd"

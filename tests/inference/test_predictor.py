@@ -46,14 +46,19 @@ def predictor(name: str) -> Predictor:
     return Predictor(*network(name), track_of(name))
 
 
-def frame(shape: tuple[int, int] = (240, 320)) -> np.ndarray:
-    """Whole millimeters: a bumpy blob around (150, 100) at 700 mm, a far wall, some holes."""
+def scene(background: float = 2001.0, shape: tuple[int, int] = (240, 320)) -> np.ndarray:
+    """A tilted, bumpy hand-sized blob around (150, 100) at 700 mm before a wall."""
     rows, columns = np.mgrid[: shape[0], : shape[1]]
-    bumps = 30 * np.sin(rows / 7) * np.cos(columns / 5)
     blob = (rows - 100) ** 2 + (columns - 150) ** 2 < 60**2
-    depth = np.where(blob, np.round(700 + bumps), 2001.0)
+    return np.where(blob, 700 + (columns - 150) / 2 + 15 * np.sin(rows / 9), background)
+
+
+def frame(shape: tuple[int, int] = (240, 320)) -> np.ndarray:
+    """The scene in whole millimeters, with some holes."""
+    rows, columns = np.mgrid[: shape[0], : shape[1]]
+    depth = np.round(scene(shape=shape)).astype(np.float32)
     depth[(rows * columns) % 37 == 0] = 0
-    return depth.astype(np.float32)
+    return depth
 
 
 @pytest.mark.parametrize("name", ["nyu", "itop_front", "k2hpd"])
@@ -133,13 +138,6 @@ def test_the_frame_alone_says_where_to_look(
     for ask in (predictor(name).locate, predictor(name), predictor("k2hpd")):
         with pytest.raises(UserError, match="no depth reading"):
             ask(np.zeros((20, 20)))
-
-
-def scene(background: float = 2001.0) -> np.ndarray:
-    """A tilted, bumpy hand-sized blob before a wall."""
-    rows, columns = np.mgrid[:240, :320]
-    blob = (rows - 100) ** 2 + (columns - 150) ** 2 < 60**2
-    return np.where(blob, 700 + (columns - 150) / 2 + 15 * np.sin(rows / 9), background)
 
 
 @pytest.mark.parametrize(
