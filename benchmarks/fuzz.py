@@ -196,7 +196,7 @@ def readers() -> dict[str, Reader]:
             "centers.txt", write_centers, partial(read_text_centers, track=nyu), text=True
         ),
         "label lines .txt": text(
-            "l.txt", "\n".join(lines) + "\n", partial(read_numbers, columns=4)
+            "l.txt", "\n".join(lines) + "\n", partial(read_numbers, columns=4, meaning="a box")
         ),
         "joints.csv": table("*.csv", own_data.write_csv),
         "joints.json": table("*.json", own_data.write_json),

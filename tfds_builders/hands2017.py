@@ -35,35 +35,12 @@ _SLACK_PX = 1.0  # boxes may end on the last pixel or just behind it, and be rou
 
 
 @dataclass(frozen=True)
-class Hands2017(RawDataset):
+class Hands2017(RawDataset, about="hands2017"):
     """The unpacked archives: `training` and `frame`, or one of these.
 
     A frame is called `training/images/image_D00000001.png` or `frame/images/...`, as in the
     challenge's submission file. Frames come in the order of their numbers, whatever that of the files.
     """
-
-    HOMEPAGE = "http://icvl.ee.ic.ac.uk/hands17/challenge/"
-    LICENSE = (
-        "For research, by registration with the organizers, who do not allow redistribution. Cite "
-        "their paper."
-    )
-    BIBTEX = """
-        @article{yuan2017hands,
-          title   = {The 2017 Hands in the Million Challenge on 3D Hand Pose Estimation},
-          author  = {Yuan, Shanxin and Ye, Qi and Garcia-Hernando, Guillermo and Kim, Tae-Kyun},
-          journal = {arXiv preprint arXiv:1707.02237},
-          year    = {2017}
-        }"""
-    DOWNLOAD = f"""
-        HANDS 2017: ask the organizers for access at
-          {HOMEPAGE}
-        and unpack the training set and the frame-based test set, so that --manual_dir holds:
-          training/Training_Annotation.txt
-          training/images/image_D00000001.png ... image_D00957032.png
-          frame/BoundingBox.txt
-          frame/images/image_D00000001.png ... image_D00295510.png
-          frame/Test_Annotation.txt   (optional: labels of the test frames, if you have them)
-        The text files may have other names: their lines show what they hold. One of the two folders is enough."""
 
     def index(self, split: str) -> RawSplit | None:
         """See `RawDataset.index`."""

@@ -28,31 +28,12 @@ _UP_TO_DEPTH = re.compile(r"(?:.*/)?depth/", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
-class Icvl(RawDataset):
+class Icvl(RawDataset, about="icvl"):
     """The unpacked archives: `Training` and `Testing`, or one of these.
 
     Attributes:
       rotations: whether the rotated copies of the training frames count.
     """
-
-    HOMEPAGE = "https://labicvl.github.io/hand.html"
-    BIBTEX = """
-        @inproceedings{tang2014latent,
-          title     = {Latent Regression Forest: Structured Estimation of 3D Articulated Hand Posture},
-          author    = {Tang, Danhang and Chang, Hyung Jin and Tejani, Alykhan and Kim, Tae-Kyun},
-          booktitle = {IEEE Conference on Computer Vision and Pattern Recognition (CVPR)},
-          year      = {2014}
-        }"""
-    DOWNLOAD = f"""
-        ICVL Hand Posture: get the training and the testing archive from
-          {HOMEPAGE}
-        and unpack them, so that --manual_dir holds:
-          Training/labels.txt
-          Training/Depth/201403121135/image_0000.png ...      recorded frames
-          Training/Depth/22-5/201403121135/image_0000.png ... rotated copies (not needed without rotations)
-          Testing/test_seq_1.txt, Testing/test_seq_2.txt
-          Testing/Depth/test_seq_1/image_0000.png ...
-        One split is enough."""
 
     rotations: bool = True
 

@@ -39,26 +39,9 @@ _LARGEST = 32 << 30  # bytes unpacked: five times the largest of ITOP's files
 
 
 @dataclass(frozen=True)
-class ItopFront(RawDataset):
+class ItopFront(RawDataset, about="itop"):
     """The four files of the front view, or the two of one split."""
 
-    HOMEPAGE = "https://www.alberthaque.com/projects/viewpoint_3d_pose/"
-    LICENSE = "As stated on the record the files are downloaded from. Cite the authors' paper."
-    BIBTEX = """
-        @inproceedings{haque2016towards,
-          title = {Towards Viewpoint Invariant {3D} Human Pose Estimation},
-          author = {Haque, Albert and Peng, Boya and Luo, Zelun and Alahi, Alexandre and Yeung, Serena
-                    and Fei-Fei, Li},
-          booktitle = {European Conference on Computer Vision (ECCV)},
-          year = {2016}
-        }"""
-    DOWNLOAD = f"""
-        ITOP: get from {_FILES}, so that --manual_dir holds for track itop_front
-          ITOP_side_train_depth_map.h5.gz   ITOP_side_train_labels.h5.gz
-          ITOP_side_test_depth_map.h5.gz    ITOP_side_test_labels.h5.gz
-        and for track itop_top the four files called ITOP_top_*. They may stay packed (the first build
-        unpacks them beside, about 12 GB per view) or be unpacked. The `images` and `point_cloud` files are
-        not needed. One split is enough."""
     TRACK: ClassVar[str] = "itop_front"
     VIEW: ClassVar[str] = "side"
 

@@ -25,7 +25,7 @@ _OFFICIAL = {"train": "keypointsTrain", "test": "keypointsTest"}
 
 
 @dataclass(frozen=True)
-class K2hpd(RawDataset):
+class K2hpd(RawDataset, about="k2hpd"):
     """The unpacked downloads: `depth_data/depth_images` and the annotations. Frames are read as shipped, not stretched.
 
     Attributes:
@@ -33,22 +33,6 @@ class K2hpd(RawDataset):
         compare the labels with; None: no comparison.
     """
 
-    HOMEPAGE = "http://www.sysu-hcp.net/kinect2-human-pose-dataset-k2hpd/"
-    BIBTEX = """
-        @inproceedings{wang2016human,
-          title     = {Human Pose Estimation from Depth Images via Inference Embedded Multi-task Learning},
-          author    = {Wang, Keze and Zhai, Shengfu and Cheng, Hui and Liang, Xiaodan and Lin, Liang},
-          booktitle = {ACM International Conference on Multimedia (ACM MM)},
-          year      = {2016}
-        }"""
-    DOWNLOAD = f"""
-        K2HPD: get the depth images and annotations from
-          {HOMEPAGE}
-        so that --manual_dir holds
-          depth_data/depth_images/*.png
-          train_annos.txt
-          test_annos.txt
-        The two text files may also lie in depth_data/. One split is enough."""
     FRAME_FORMAT = "stretch8"
 
     keypoints_dir: Path | None = None

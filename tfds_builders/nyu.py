@@ -23,7 +23,7 @@ _LABELS = "joint_data.mat"
 
 
 @dataclass(frozen=True)
-class Nyu(RawDataset):
+class Nyu(RawDataset, about="nyu"):
     """The unpacked archive: `dataset/{train,test}` or `{train,test}`. Depths beyond 2000 mm are 2001, and stay so.
 
     Attributes:
@@ -31,25 +31,6 @@ class Nyu(RawDataset):
         own frames, but nobody published centers for them.
     """
 
-    HOMEPAGE = "https://jonathantompson.github.io/NYU_Hand_Pose_Dataset.htm"
-    BIBTEX = """
-        @article{tompson2014real,
-          title   = {Real-Time Continuous Pose Recovery of Human Hands Using Convolutional Networks},
-          author  = {Tompson, Jonathan and Stein, Murphy and LeCun, Yann and Perlin, Ken},
-          journal = {ACM Transactions on Graphics},
-          volume  = {33},
-          number  = {5},
-          year    = {2014}
-        }"""
-    DOWNLOAD = f"""
-        NYU Hand Pose: get nyu_hand_dataset_v2.zip (92 GB) from
-          {HOMEPAGE}
-        and unpack it, so that --manual_dir holds (dataset/ or train/ and test/ directly):
-          dataset/train/joint_data.mat
-          dataset/train/depth_1_0000001.png ... depth_1_0072757.png
-          dataset/test/joint_data.mat
-          dataset/test/depth_1_0000001.png ... depth_1_0008252.png
-        The rgb_* and synthdepth_* images, and the views 2 and 3, are not needed. One split is enough."""
     FRAME_FORMAT = "nyu_packed"
 
     view: int = 1

@@ -5,8 +5,8 @@ leave (`._x.png`, `Thumbs.db`, `__MACOSX/`) never count, so that a copy holds th
 """
 
 import functools
-import inspect
 import os
+import tomllib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -83,11 +83,12 @@ class RawSplit:
 class RawDataset(ABC):
     """A data set as its authors ship it. Small and picklable: a folder and options, no arrays.
 
-    A subclass is a frozen dataclass; its fields beside `folder` are the options of the data set.
+    A subclass is a frozen dataclass; its fields beside `folder` are the options of the data set. With `about=NAME` its
+    HOMEPAGE, LICENSE, BIBTEX and DOWNLOAD are those of table NAME of `datasets.toml`.
 
     Attributes:
       HOMEPAGE, LICENSE, BIBTEX: for the metadata.
-      DOWNLOAD: instructions for the user: files to download, and where to put them; like BIBTEX, it may be indented.
+      DOWNLOAD: instructions for the user: files to download, and where to put them.
       FRAME_FORMAT: of the image files, see `TrackSpec`.
       folder: with the unpacked download.
     """
@@ -102,8 +103,11 @@ class RawDataset(ABC):
 
     folder: Path
 
-    def __init_subclass__(cls) -> None:
-        cls.BIBTEX, cls.DOWNLOAD = inspect.cleandoc(cls.BIBTEX), inspect.cleandoc(cls.DOWNLOAD)
+    def __init_subclass__(cls, about: str | None = None) -> None:
+        if about is not None:
+            tables = tomllib.loads(Path(__file__).with_name("datasets.toml").read_text("utf-8"))
+            for key, text in tables[about].items():
+                setattr(cls, key.upper(), text)
 
     def splits(self) -> Mapping[str, RawSplit]:
         """Indexes the frames that are there; opens none.
