@@ -85,10 +85,7 @@ class RawReader:
 
     def frames(self) -> Mapping[str, int]:
         """Split -> number of frames to read; how many can be used shows when they are read."""
-        counts = {name: len(split) for name, split in self.splits.items()}
-        if self.max_frames is None:
-            return counts
-        return {name: min(count, self.max_frames) for name, count in counts.items()}
+        return {name: len(raw.frame_ids[: self.max_frames]) for name, raw in self.splits.items()}
 
     def job(self, split: str, indices: range) -> Job:
         """Reads some frames, later and perhaps elsewhere; carries the labels of those only."""
@@ -106,31 +103,26 @@ class RawReader:
 
     def provenance(self) -> dict[str, Any]:
         """Sources of the crops of the frames that are read, and oddities."""
-        centers, notes = {}, {}
-        for name, count in self.frames().items():
-            split, plan = self.splits[name], self.plans[name]
-            sources = Counter(plan.sources[:count].tolist())
-            centers[name] = dict(sources.most_common())
-            notes[name] = [*split.notes, *split.faults, *plan.notes]
-        # Frames as shipped, read or not: evaluation recognizes a score over a part by it.
-        shipped = {split: len(raw) for split, raw in self.splits.items()}
-        return {"centers": centers, "frames": shipped, "notes": notes}
+        used = {name: plan.sources[: self.max_frames] for name, plan in self.plans.items()}
+        splits = self.splits.items()
+        return {
+            "centers": {name: dict(Counter(names).most_common()) for name, names in used.items()},
+            # As shipped, read or not: evaluation recognizes a score over a part by it.
+            "frames": {name: len(raw) for name, raw in splits},
+            "notes": {n: [*raw.notes, *raw.faults, *self.plans[n].notes] for n, raw in splits},
+        }
 
     def _digest(self, split: str) -> dict[str, str]:
         """Digests of frames, labels and crops, to show which have changed."""
-        frames, raw, plan = self.frames()[split], self.splits[split], self.plans[split]
-
-        def digest(*arrays: npt.NDArray[Any] | None, start: bytes = b"") -> str:
-            found = hashlib.sha256(start)
-            for array in arrays:
-                if array is not None:
-                    found.update(np.ascontiguousarray(array[:frames]).tobytes())
-            return found.hexdigest()[:16]
-
+        raw, plan, used = self.splits[split], self.plans[split], slice(self.max_frames)
+        crops = (plan.values, plan.near_uvd, raw.boxes_px)
+        parts: dict[str, list[bytes]] = {
+            "frames": ["\n".join(raw.frame_ids[used]).encode()],
+            "labels": [] if raw.joints_uvd is None else [raw.joints_uvd[used].tobytes()],
+            "crops": [array[used].tobytes() for array in crops if array is not None],
+        }
         return {
-            "frames": digest(start="\n".join(raw.frame_ids[:frames]).encode()),
-            "labels": digest(raw.joints_uvd),
-            "crops": digest(plan.values, plan.near_uvd, raw.boxes_px),
+            name: hashlib.sha256(b"".join(some)).hexdigest()[:16] for name, some in parts.items()
         }
 
     def _row(self, split: str, index: int) -> Row:

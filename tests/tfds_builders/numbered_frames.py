@@ -6,8 +6,11 @@ A module of its own, so that worker processes can import it.
 import os
 import signal
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -26,8 +29,7 @@ class NumberedFrames:
     track: TrackSpec = TRACK
     train: int = 10
     test: int = 0
-    killed_at: int | None = None
-    mislabeled: bool = False
+    mishaps: Mapping[int, Any] = field(default_factory=dict)  # by frame
     broken: tuple[int, ...] = ()
     seconds: float = 0.0  # per frame
 
@@ -43,9 +45,15 @@ class NumberedFrames:
             if index in self.broken:
                 yield Skipped(index, f"{split}/{index}", "is broken")
                 continue
-            if index == self.killed_at:
+            mishap = self.mishaps.get(index)
+            if isinstance(mishap, BaseException):
+                raise mishap
+            if isinstance(mishap, Path):  # written by another build, say
+                mishap.parent.mkdir(parents=True)
+                mishap.touch()
+            if mishap == "killed":
                 os.kill(os.getpid(), signal.SIGKILL)
-            yield numbered_example(self.track, split, index, 36 if self.mislabeled else 21)
+            yield numbered_example(self.track, split, index, 36 if mishap == "mislabeled" else 21)
 
     def spec(self):
         return {"frames": self.frames(), "crop_size": self.track.crop_size}
