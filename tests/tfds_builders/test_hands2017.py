@@ -78,21 +78,6 @@ def test_labels_of_the_test_set_in_any_order(tmp_path):
     assert split.faults == ("Test_Annotation.txt: 1 line of no test frame",)
 
 
-@pytest.mark.parametrize("inside", ["training", "frame", "Hands2017_data"])
-def test_the_data_lie_where_people_put_them(tmp_path, inside):
-    nested = inside == "Hands2017_data"
-    fixture.write(tmp_path / (inside if nested else ""), {"train": 1, "test": 1})
-    folder = tmp_path if nested else tmp_path / inside
-    distribution = Hands2017(folder)
-    splits = distribution.splits()
-    expected = {"training": ["train"], "frame": ["test"]}.get(inside, ["train", "test"])
-    assert list(splits) == expected
-    for name, split in splits.items():
-        prefix = {"train": "training", "test": "frame"}[name]
-        assert split.frame_ids == [f"{prefix}/images/image_D00000001.png"]
-        assert distribution.read_depth(split.sources[0]).shape == (480, 640)
-
-
 @pytest.mark.parametrize(
     ("old", "new"),
     [
@@ -268,17 +253,6 @@ def test_labels_are_projected_with_the_tracks_camera(tmp_path):
     assert "1 joint of 1 frame not labeled" in split.notes[0]
 
 
-def test_labels_and_frames_of_different_number(tmp_path):
-    labels = fixture.write(tmp_path, {"train": 2, "test": 3})
-    fixture.write_labels(tmp_path / "training/Training_Annotation.txt", labels["train"][:1])
-    boxes = fixture.boxes_around(labels["test"])[:2]
-    fixture.write_boxes(tmp_path / "frame/BoundingBox.txt", boxes, "sizes")
-    splits = Hands2017(tmp_path).splits()
-    assert (len(splits["train"]), len(splits["test"])) == (1, 2)
-    for split in splits.values():
-        assert ["1 that it does not list" in fault for fault in split.faults] == [True]
-
-
 def test_repeated_lines(tmp_path):
     labels = fixture.write(tmp_path, {"train": 2})["train"]
     path = tmp_path / "training/Training_Annotation.txt"
@@ -286,12 +260,6 @@ def test_repeated_lines(tmp_path):
     split = Hands2017(tmp_path).splits()["train"]
     assert (len(split), split.total, split.rows.tolist()) == (2, 4, [0, 1])
     np.testing.assert_allclose(split.joints_uvd, labels, atol=PRINTED)
-
-
-def test_labels_without_frames(tmp_path):
-    fixture.write_labels(tmp_path / "training/Training_Annotation.txt", np.full((1, 21, 3), 300.0))
-    with pytest.raises(UserError, match="images: no such folder"):
-        Hands2017(tmp_path).splits()
 
 
 SIZE = (640, 480)

@@ -44,15 +44,6 @@ def test_frames_and_labels_are_what_was_written(tmp_path, annotations_in):
     assert without_zero > 0
 
 
-def test_one_split_is_enough_and_depth_data_can_be_named_itself(tmp_path):
-    raw.write(tmp_path, {"test": 2}, annotations_in="depth_data")
-    for folder in (tmp_path, tmp_path / "depth_data"):
-        distribution = K2hpd(folder)
-        split = distribution.splits()["test"]
-        assert len(split) == 2
-        assert distribution.read_depth(split.sources[0]).any()
-
-
 @pytest.mark.parametrize(("labeled", "on_disk"), [(".PNG", ".png"), (".png", ".Png")])
 def test_names_are_found_in_any_letter_case(tmp_path, labeled, on_disk):
     raw.write(tmp_path / "K2HPD", {"test": 2})
@@ -64,12 +55,6 @@ def test_names_are_found_in_any_letter_case(tmp_path, labeled, on_disk):
     split = distribution.splits()["test"]
     assert (len(split), split.faults) == (2, ())
     assert distribution.read_depth(split.sources[1]).any()
-
-
-def test_labels_without_frames(tmp_path):
-    (tmp_path / "test_annos.txt").write_text("00000001.png " + " ".join(PAIRS))
-    with pytest.raises(UserError, match="depth_images: no such folder"):
-        K2hpd(tmp_path).splits()
 
 
 @pytest.mark.parametrize(

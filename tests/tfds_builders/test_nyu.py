@@ -38,31 +38,6 @@ def test_frames_and_labels(written):
             np.testing.assert_array_equal(depth, fixture.draw_depth(joints, TRACK, 2001))
 
 
-@pytest.mark.parametrize(
-    "inside",
-    ["", "dataset", "dataset/test", "nyu_hand_dataset_v2/dataset", "nyu", "NYU_Hand/Dataset"],
-)
-def test_the_data_lie_where_people_put_them(tmp_path, inside):
-    fixture.write(tmp_path / "raw", {"test": 1})
-    if inside in ("", "dataset", "dataset/test"):
-        manual_dir = tmp_path / "raw" / inside
-    else:
-        manual_dir = tmp_path / "manual"
-        (manual_dir / inside).parent.mkdir(parents=True)
-        (tmp_path / "raw" / "dataset").rename(manual_dir / inside)
-    distribution = Nyu(manual_dir)
-    splits = distribution.splits()
-    assert list(splits) == ["test"]
-    assert splits["test"].frame_ids == ["depth_1_0000001.png"]
-    assert distribution.read_depth(splits["test"].sources[0]).shape == (480, 640)
-
-
-def test_a_folder_that_happens_to_be_called_as_a_split(tmp_path):
-    fixture.write(tmp_path / "raw", {"train": 1})
-    (tmp_path / "raw" / "dataset").rename(tmp_path / "test")
-    assert list(Nyu(tmp_path / "test").splits()) == ["train"]
-
-
 def test_another_view(tmp_path):
     labels = fixture.write_views(tmp_path, {"test": 2}, views=(1, 3))["test"]
     distribution = Nyu(tmp_path, view=3)

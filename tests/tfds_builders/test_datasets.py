@@ -1,0 +1,67 @@
+"""What the readers of all data sets have in common: where they find the files, and labels without frames."""
+
+import importlib
+
+import numpy as np
+import pytest
+
+from a2j_jax.errors import UserError
+from tfds_builders.build import DATASETS
+
+BOTH = ["train", "test"]
+
+
+@pytest.mark.parametrize(
+    ("track", "part", "place", "named", "splits"),
+    [  # a part of the download, where it lies, and the folder that is named
+        ("nyu", "dataset", "dataset", "", BOTH),
+        ("nyu", "dataset", "dataset", "dataset", BOTH),
+        ("nyu", "dataset", "dataset", "dataset/test", ["test"]),
+        ("nyu", "dataset", "nyu_hand_dataset_v2/dataset", "", BOTH),
+        ("nyu", "dataset", "nyu", "", BOTH),
+        ("nyu", "dataset", "NYU_Hand/Dataset", "", BOTH),
+        ("nyu", "dataset", "test", "test", BOTH),  # happens to be called as a split
+        ("icvl", "Testing", "Testing", "", ["test"]),
+        ("icvl", "", "", "Testing", ["test"]),
+        ("icvl", "", "ICVL_Hand", "", BOTH),
+        ("hands2017", "", "", "training", ["train"]),
+        ("hands2017", "", "", "frame", ["test"]),
+        ("hands2017", "", "Hands2017_data", "", BOTH),
+        ("itop_front", "", "sub", "", BOTH),
+        ("k2hpd", "depth_data", "depth_data", "", BOTH),
+        ("k2hpd", "", "", "depth_data", BOTH),
+        ("k2hpd", "", "K2HPD", "", BOTH),
+    ],
+)
+def test_the_data_lie_where_people_put_them(tmp_path, track, part, place, named, splits):
+    fixture = importlib.import_module(f"tests.distributions.{track.split('_')[0]}")
+    options = {"annotations_in": "depth_data"} if track == "k2hpd" else {}
+    fixture.write(tmp_path / "download", {"train": 1, "test": 1}, **options)
+    plain = DATASETS[track](tmp_path / "download").splits()
+    (tmp_path / "raw" / place).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / "download" / part).rename(tmp_path / "raw" / place)
+    dataset = DATASETS[track](tmp_path / "raw" / named)
+    found = dataset.splits()
+    assert list(found) == splits
+    for name, split in found.items():
+        assert list(split.frame_ids) == list(plain[name].frame_ids)
+        assert split.faults == plain[name].faults
+        if split.joints_uvd is not None:
+            np.testing.assert_array_equal(split.joints_uvd, plain[name].joints_uvd)
+        assert dataset.read_depth(split.sources[0]).any()
+
+
+@pytest.mark.parametrize(
+    ("track", "path", "line", "message"),
+    [
+        ("icvl", "Training/labels.txt", "a/b.png" + " 1" * 48, "Depth: no such folder"),
+        ("hands2017", "training/Training_Annotation.txt", "a.png" + " 1" * 63, "images: no such"),
+        ("k2hpd", "test_annos.txt", "00000001.png" + " 1" * 38, "depth_images: no such folder"),
+    ],
+)
+def test_labels_without_frames(tmp_path, track, path, line, message):
+    (tmp_path / path).parent.mkdir(exist_ok=True)
+    (tmp_path / path).write_text(line)
+    with pytest.raises(UserError, match=message) as error:
+        DATASETS[track](tmp_path).splits()
+    assert error.value.instructions == DATASETS[track].DOWNLOAD
