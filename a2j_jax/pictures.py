@@ -1,7 +1,7 @@
 """Pictures of depth crops and skeletons: contact sheets, overlays, error sheets.
 
 Depth is drawn in grays (near is dark, nothing or far is white), so that color is left for the
-skeleton: one colour-blind-safe hue (Okabe and Ito) per finger or limb, with a white edge that keeps
+skeleton: one color-blind-safe hue (Okabe and Ito) per finger or limb, with a white edge that keeps
 it legible on any gray. Ground truth is thin and black beside it. Needs matplotlib, the `viz` extra;
 figures use its object interface: no pyplot state, no display.
 """
@@ -28,7 +28,7 @@ LIMB_COLORS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 _DPI = 130
 _CANVAS = "matplotlib.backends.backend_agg"
 _NO_METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-_NEAR_GREY, _FAR_GREY = 0.35, 0.92
+_NEAR_GRAY, _FAR_GRAY = 0.35, 0.92
 
 
 @dataclass(frozen=True)
@@ -207,7 +207,7 @@ def _characters(font: str) -> frozenset[str]:
         return frozenset()
 
 
-def depth_to_grey(depth: ArrayLike, far: float | None = None) -> NDArray[np.float32]:
+def depth_to_gray(depth: ArrayLike, far: float | None = None) -> NDArray[np.float32]:
     """Depth → gray levels for display.
 
     The range of the readings is stretched, near dark to far light; no reading (0, NaN) and
@@ -229,7 +229,7 @@ def depth_to_grey(depth: ArrayLike, far: float | None = None) -> NDArray[np.floa
     # Percentiles: one stray pixel must not squeeze everything else into a single gray.
     low, high = np.percentile(values[shown], (1.0, 99.0))
     level = np.clip((values - low) / max(float(high - low), 1e-6), 0.0, 1.0)
-    return np.where(shown, _NEAR_GREY + (_FAR_GREY - _NEAR_GREY) * level, 1.0).astype(np.float32)
+    return np.where(shown, _NEAR_GRAY + (_FAR_GRAY - _NEAR_GRAY) * level, 1.0).astype(np.float32)
 
 
 def contact_sheet(
@@ -313,10 +313,10 @@ def draw_depth(axes: Any, depth: NDArray[Any], far: float | None = None) -> None
 
     Args:
         axes: matplotlib axes, emptied of ticks here; their unit becomes the pixel, v downwards.
-        depth, far: as in `depth_to_grey`.
+        depth, far: as in `depth_to_gray`.
     """
     height, width = np.shape(depth)
-    axes.imshow(depth_to_grey(depth, far), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    axes.imshow(depth_to_gray(depth, far), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     # Joints may fall outside the crop.
     axes.set_xlim(-0.5, width - 0.5)
     axes.set_ylim(height - 0.5, -0.5)

@@ -1,11 +1,11 @@
-"""What is lost of a run that is killed, told to stop, or starved of disk; and how often that was tried.
+"""What a run loses when it is killed, stopped or starved of disk space, and in how many trials.
 
     python benchmarks/faults.py --trials 20
 
-The smallest experiment is trained once in peace. Then every part of the table starts it anew, ends it at random moments
-and runs the same command again, until it is through. In the end its weights, running statistics, optimizer, average
-of the weights, counters, position in the data, kept checkpoints, and every logged number of every step must be those of
-the peaceful run, bit for bit. Steps after the last complete checkpoint are done again; nothing else is.
+The smallest experiment is trained once undisturbed. Then every part of the table starts it again, ends it at random
+moments and runs the same command until training is complete. In the end its weights, running statistics, optimizer,
+average of the weights, counters, position in the data, kept checkpoints, and every logged number of every step must be
+those of the undisturbed run, bit for bit. Steps after the last complete checkpoint are repeated; nothing else is.
 """
 
 import argparse
@@ -47,7 +47,7 @@ class Part:
 
     @contextmanager
     def start(self, what: str) -> Iterator[faults.Start]:
-        """One start, which `what` is done to; steps that are to be done again because of it are counted."""
+        """One start that `what` is done to; counts the steps that must be repeated because of it."""
         with faults.Start(self.config, self.workdir) as start:
             yield start
             start.check_where_it_began()
@@ -60,7 +60,7 @@ class Part:
         logger.info(f"{what}: kept step {kept}, done again {again}")
 
     def finish(self) -> str:
-        """Runs to the end; what was lost."""
+        """Runs to the end; returns what was lost."""
         with faults.Start(self.config, self.workdir) as start:
             status, lines = start.end()
             assert status == 0, lines
@@ -94,12 +94,12 @@ def stop(part: Part, trials: int) -> None:
             step = faults.newest(part.workdir)
             saved = f"a2j: {number.name}: stopped after step {step} of {part.config.optim.steps}"
             assert end.lines[-1].startswith(saved), end
-    told = [(line["kind"], line["step"]) for line in faults.logged(part.workdir)]
-    assert len(told) == len(set(told)), "a step was done twice"
+    steps = [(line["kind"], line["step"]) for line in faults.logged(part.workdir)]
+    assert len(steps) == len(set(steps)), "a step was done twice"
 
 
 def fill_disk(part: Part, trials: int, disk: Path) -> None:
-    """No room for a whole checkpoint, for anything, or for as much as a start."""
+    """No room for a complete checkpoint, for any file, or already at the start."""
     for trial in range(trials):
         room = part.rng.randrange(MIB // 8, MIB) if trial % 3 == 0 else 0
         what = "room for part of a checkpoint", "no room at all", "when it is started"

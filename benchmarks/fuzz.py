@@ -77,8 +77,8 @@ class Reader(NamedTuple):
     Attributes:
       files: its name; or a pattern of several names, of which one is mutated at a time.
       write: makes the file, or all files in a folder.
-      read: what the file or the folder says: arrays, numbers and texts in tuples, lists, dicts and dataclasses.
-      checksum: whether the format tells every change of a value.
+      read: returns the contents of the file or folder: arrays, numbers and texts in tuples, lists, dicts, dataclasses.
+      checksum: whether the format detects every changed value.
       text: whether words are changed, too.
     """
 
@@ -131,7 +131,7 @@ def readers() -> dict[str, Reader]:
 
     def itop_frames(folder: Path) -> Any:
         distribution = itop.ItopFront(folder)
-        itop._depth_map.cache_clear()  # keeps files open, and what they said
+        itop._depth_map.cache_clear()  # keeps files open, and their contents
         frames = distribution.splits()["test"]
         return [vars(frames), *map(distribution.read_depth, frames.sources)]
 

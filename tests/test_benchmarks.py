@@ -1,4 +1,4 @@
-"""The benchmarks that docs quote run, and measure what they say."""
+"""The benchmarks that docs quote run, and measure what they claim to."""
 
 import importlib.util
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Pictures: the right pixels where it can be said, and no crash or warning elsewhere."""
+"""Pictures: the right pixels where they are known, and no crash or warning elsewhere."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ from PIL import Image
 
 from a2j_jax import pictures
 from a2j_jax.errors import UserError
-from a2j_jax.pictures import Tile, contact_sheet, depth_to_grey
+from a2j_jax.pictures import Tile, contact_sheet, depth_to_gray
 from a2j_jax.tracks import TRACKS, get_track
 
 HAND = get_track("synthetic_hand").skeleton
@@ -33,14 +33,14 @@ def test_its_cache_is_private_and_not_missed(tmp_path: Path) -> None:
     assert not any(path.stat().st_mode & 0o077 for path in made)
 
 
-def test_depth_is_grey_near_dark_and_background_white() -> None:
+def test_depth_is_gray_near_dark_and_background_white() -> None:
     depth = np.array([[0, 700, 750], [800, 2001, np.nan]])
-    gray = depth_to_grey(depth, far=900)
+    gray = depth_to_gray(depth, far=900)
     assert gray.dtype == np.float32
     np.testing.assert_array_equal(gray[[0, 1, 1], [0, 1, 2]], 1.0)
     assert gray[0, 1] < gray[0, 2] < gray[1, 0] < 1.0
     for flat in (0.0, np.nan, 700.0):  # nothing is divided by zero
-        assert np.isfinite(depth_to_grey(np.full((4, 4), flat))).all()
+        assert np.isfinite(depth_to_gray(np.full((4, 4), flat))).all()
 
 
 def test_sheet_has_one_place_per_tile(tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ def test_sheet_has_one_place_per_tile(tmp_path: Path) -> None:
     assert gray[height * 3 // 4, width // 2] == 255
 
 
-def test_joints_are_drawn_in_limb_colours_where_they_are(tmp_path: Path) -> None:
+def test_joints_are_drawn_in_limb_colors_where_they_are(tmp_path: Path) -> None:
     uv = np.full((21, 2), 50.0)
     uv[[2, 9, 10, 11]] = [[10, 20], [10, 40], [10, 60], [10, 80]]  # a straight index finger
     path = contact_sheet([Tile(np.zeros((100, 100)), uv)], HAND, tmp_path / "one.png")
@@ -102,7 +102,7 @@ def test_a_figure_for_a_page() -> None:
     figure = pictures.draw_sheet([Tile(np.ones((8, 8)))], HAND)
     svg = pictures.figure_svg(figure, "one")
     assert svg.startswith("<svg")
-    assert "http://purl.org" not in svg  # what matplotlib would tell of itself
+    assert "http://purl.org" not in svg  # matplotlib's own metadata
     assert svg == pictures.figure_svg(figure, "one")
     assert pictures.figure_png(figure)[:4] == b"\x89PNG"
 

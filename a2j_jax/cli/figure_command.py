@@ -166,10 +166,10 @@ def _figure_7(arguments: argparse.Namespace) -> "Figure":
         scores = compared_files(predictions, track, labels=labels, **data)[0].scores
     else:
         raise UserError("figure 7 needs --checkpoint, or --predictions and --track")
-    told = f"track {next(iter(scores.values())).track}" + (
+    source = f"track {next(iter(scores.values())).track}" + (
         "" if arguments.labels else f", split {arguments.split}"
     )
-    return figure_7(scores, told=told, command=arguments.command_line)
+    return figure_7(scores, source=source, command=arguments.command_line)
 
 
 def _folder(arguments: argparse.Namespace) -> Path:

@@ -114,8 +114,8 @@ def draw_idea(shown: Sequence[FrameVotes], track: TrackSpec, text: str, command:
         for axes, joint in zip(others, frame.joints, strict=True):
             count = "1 anchor" if len(joint.weight) == 1 else f"{len(joint.weight)} anchors"
             error = "" if joint.error is None else f"; {joint.error:.1f} {unit} off"
-            told = f"{count}, {joint.weight.sum():.0%} of weight{error}"
-            _titles(axes, in_words(joint.joint), told)
+            votes = f"{count}, {joint.weight.sum():.0%} of weight{error}"
+            _titles(axes, in_words(joint.joint), votes)
             draw_votes(axes, frame, joint, side, mean_anchor=False)
     return figure
 
@@ -138,40 +138,39 @@ def draw_pairs(shown: Mapping[str, Sequence[FrameVotes]], text: str, command: st
                 joint = frame.joints[number]
                 name = "" if column else f"{in_words(joint.joint)}, {frame.name}"
                 mean = joint.surround_px
-                told = "" if mean is None else f": {mean:.1f} px off"
-                _titles(axes, name, f"{kind} the loss{told}")
+                distance = "" if mean is None else f": {mean:.1f} px off"
+                _titles(axes, name, f"{kind} the loss{distance}")
                 draw_votes(axes, frame, joint, side, mean_anchor=True)
     return figure
 
 
-def _titles(axes: Any, name: str, told: str) -> None:
+def _titles(axes: Any, name: str, numbers: str) -> None:
     """Two lines above a tile: a name in bold, and a number or two."""
     if len(name) > _LONGEST_NAME:  # a path, which differs at its end
         name = "…" + name[1 - _LONGEST_NAME :]
     axes.set_title(f"{name}\n", x=0, ha="left", pad=4, fontsize=8, fontweight="bold")
-    axes.set_title(told, loc="left", pad=4, fontsize=7.5, color="0.25")
+    axes.set_title(numbers, loc="left", pad=4, fontsize=7.5, color="0.25")
 
 
 def _legend(mean_anchor: bool) -> list[Any]:
     from matplotlib.lines import Line2D
 
-    def mark(
-        marker: str, label: str, size: float, color: str, edge: str, width: float = 1.0
-    ) -> Any:
-        style: dict[str, Any] = {"color": color, "markeredgecolor": edge, "markeredgewidth": width}
-        return Line2D([], [], linestyle="", marker=marker, markersize=size, label=label, **style)
-
-    weights = [
-        mark("o", f"weight {x:g}", math.sqrt(_POINTS_AT_FULL_WEIGHT * x), ANCHOR_COLOR, "white")
-        for x in _SHOWN_WEIGHTS
+    shown = [(math.sqrt(_POINTS_AT_FULL_WEIGHT * x), f"weight {x:g}") for x in _SHOWN_WEIGHTS]
+    marks = [
+        *(("o", size, name, ANCHOR_COLOR, "white", 1.0) for size, name in shown),
+        (r"$\rightarrow$", 13, "its offset", OFFSET_COLOR, OFFSET_COLOR, 0.0),
+        ("D", 7.5, "mean anchor", MEAN_COLOR, "white", 1.0),
+        ("x", 5.5, "predicted joint", "black", "black", 1.2),
+        ("o", 6, "label", "none", "black", 1.2),
     ]
     return [
-        *weights,
-        mark(r"$\rightarrow$", "its offset", 13, OFFSET_COLOR, OFFSET_COLOR, 0),
-        *[mark("D", "mean anchor", 7.5, MEAN_COLOR, "white")] * mean_anchor,
-        mark("x", "predicted joint", 5.5, "black", "black", 1.2),
-        mark("o", "label", 6, "none", "black", 1.2),
-    ]
+        Line2D(
+            [], [], linestyle="", marker=marker, markersize=size, label=name, color=color,
+            markeredgecolor=edge, markeredgewidth=width,
+        )
+        for marker, size, name, color, edge, width in marks
+        if mean_anchor or marker != "D"
+    ]  # fmt: skip
 
 
 def figure_1(checkpoint: str | Path, choice: Choice, command: str) -> Figure:
@@ -192,7 +191,7 @@ def figure_1(checkpoint: str | Path, choice: Choice, command: str) -> Figure:
         f"{choice.min_weight:g} for a joint are marked, their area in proportion to it; an arrow is an anchor's "
         "offset, and ends where the anchor predicts the joint. The prediction is the weighted average of the votes of "
         "all anchors. First column: all joints, predictions in color over labels in black. "
-        f"{checkpoint}, step {restored.step}; {_frames_told(len(shown), choice.split)}."
+        f"{checkpoint}, step {restored.step}; {_frames_text(len(shown), choice.split)}."
     )
     found = _contents(checkpoint, restored, choice, shown)
     drawing = draw_idea(shown, restored.track, caption, command)
@@ -236,7 +235,7 @@ def figure_6(
         f"Figure 6. Anchors with a weight over {choice.min_weight:g} (area in proportion to it) and their offsets, "
         "without and with the surrounding loss, on the same frames. The loss draws the weighted mean of all anchors "
         f"(diamond) to the joint{left}. Without: {without}, step {networks[without].step}; with: {checkpoint}, step "
-        f"{networks[checkpoint].step}; {_frames_told(len(shown['with']), choice.split)}."
+        f"{networks[checkpoint].step}; {_frames_text(len(shown['with']), choice.split)}."
     )
     rows = [{"surrounding_loss": kind, **row} for kind in found for row in _rows(found[kind])]
     contents = {"figure": 6, "command": command, **found}
@@ -266,11 +265,11 @@ def _check_pair(
             f"--checkpoint {checkpoint} was trained without the surrounding loss and --without {without} with it: "
             "swap them"
         )
-    said = "the surrounding loss (loss.surrounding in its config.json); " + HOW_TO_TRAIN_WITHOUT
+    fix = "the surrounding loss (loss.surrounding in its config.json); " + HOW_TO_TRAIN_WITHOUT
     if not lacks:
-        raise UserError(f"--without {without} was trained with {said}")
+        raise UserError(f"--without {without} was trained with {fix}")
     if not has:
-        raise UserError(f"--checkpoint {checkpoint} was trained without {said}")
+        raise UserError(f"--checkpoint {checkpoint} was trained without {fix}")
     track, others = one.track, other.track
     if (track.name, track.crop_size) != (others.name, others.crop_size):
         raise UserError(
@@ -279,7 +278,7 @@ def _check_pair(
         )
 
 
-def _frames_told(count: int, split: str) -> str:
+def _frames_text(count: int, split: str) -> str:
     if count == 1:
         return f"the frame in the middle of split {split}"
     return f"{count} frames evenly spaced over split {split}"
@@ -288,7 +287,7 @@ def _frames_told(count: int, split: str) -> str:
 def _contents(
     checkpoint: str | Path, restored: Restored, choice: Choice, shown: Sequence[FrameVotes]
 ) -> dict[str, Any]:
-    """Everything that is drawn but depth, as JSON; uv in px of the crop, errors in mm or px as their keys say."""
+    """Everything that is drawn but depth, as JSON; uv in px of the crop, errors in the unit that ends their keys."""
     unit = restored.track.error_unit
     return {
         "checkpoint": str(checkpoint),

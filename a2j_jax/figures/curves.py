@@ -29,12 +29,12 @@ _PAPER = "A2J in the paper"
 _BY: tuple[metrics.FrameError, ...] = ("worst", "mean")
 
 
-def figure_7(scores: Mapping[str, Scores], *, told: str, command: str) -> Figure:
+def figure_7(scores: Mapping[str, Scores], *, source: str, command: str) -> Figure:
     """Success by the worst joint and by the mean joint, and the mean error of every joint.
 
     Args:
       scores: method → its scores, all of the same frames.
-      told: of which track and split, for the caption.
+      source: track and split of the frames, for the caption.
       command: for the caption.
 
     Raises:
@@ -44,7 +44,7 @@ def figure_7(scores: Mapping[str, Scores], *, told: str, command: str) -> Figure
     paper = published_table(first.track)
     told_paper = "" if paper is None else f" {paper.headline_text}."
     caption = (
-        f"Figure 7. {first.frames_text} of {told}. Left: the fraction of them whose joints are all nearer to "
+        f"Figure 7. {first.frames_text} of {source}. Left: the fraction of them whose joints are all nearer to "
         "their labels than D (above), and of those that are so on average (below); AUC: the mean of a curve from 0 "
         f"to {CURVE_LIMIT:g} {first.unit}. Right: the mean error of every joint.{told_paper}"
     )
@@ -87,10 +87,8 @@ def score_checkpoints(
     found = {name: restore(directory) for name, directory in checkpoints.items()}
     tracks = {name: restored.track.name for name, restored in found.items()}
     if len(set(tracks.values())) > 1:
-        told = ", ".join(
-            f"{checkpoints[name]} of track {track!r}" for name, track in tracks.items()
-        )
-        raise UserError(f"{told}: figure 7 compares methods on the same frames")
+        each = [f"{checkpoints[name]} of track {track!r}" for name, track in tracks.items()]
+        raise UserError(f"{', '.join(each)}: figure 7 compares methods on the same frames")
     scores: dict[str, Scores] = {}
     everyone: list[Frames] = []
     for name, restored in found.items():

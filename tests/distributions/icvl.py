@@ -1,6 +1,6 @@
 """A tiny ICVL: 16-bit PNG frames, label lines with trailing spaces and blank lines, a missing file.
 
-The last third of the training lines are "rotated copies" (drawn anew, under an angle's folder).
+The last third of the training lines are "rotated copies" (drawn again, under an angle's folder).
 Where there are three or more, the file of row `MISSING_TRAIN_ROW` does not exist.
 """
 

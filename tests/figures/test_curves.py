@@ -26,7 +26,7 @@ def scores(seed: int, scale: float):
 
 def test_curves_and_bars_are_those_of_the_scores() -> None:
     methods = {"ours": scores(0, 3.0), "theirs": scores(1, 5.0)}
-    drawn = figure_7(methods, told="track nyu", command="a2j figure 7")
+    drawn = figure_7(methods, source="track nyu", command="a2j figure 7")
     axes = {one.get_label(): one for one in drawn.drawing.axes}
     for by in ("worst", "mean"):
         curves = drawn.contents[f"success_{by}_joint"]
@@ -48,7 +48,7 @@ def test_curves_and_bars_are_those_of_the_scores() -> None:
 
 def test_the_table_is_long_and_complete() -> None:
     one = scores(0, 3.0)
-    table = figure_7({"ours": one}, told="track nyu", command="a2j figure 7").table
+    table = figure_7({"ours": one}, source="track nyu", command="a2j figure 7").table
     paper = [row for row in table if row["method"] == "A2J in the paper"]
     assert {(row["what"], row["at"], row["value"]) for row in paper} == {
         ("error_mm", "mean", 8.61),
