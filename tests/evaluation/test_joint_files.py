@@ -16,7 +16,6 @@ from a2j_jax.evaluation.joint_files import (
     JointSet,
     frame_index,
     read_joints,
-    read_rows,
     split_columns,
     write_joints,
     write_submission,
@@ -301,62 +300,7 @@ def test_what_cannot_be_written(tmp_path: Path) -> None:
         write_submission(tmp_path / "s.txt", XYZ[0])
 
 
-# --- Rows of numbers, columns and units
-
-VALUES = [[1.5, -2.0, 300.0], [4.0, 5e-3, 6e2]]
-NAN, INF = np.nan, np.inf
-
-
-@pytest.mark.parametrize(
-    ("text", "lines"),
-    [
-        ("1.5 -2 300\n4 0.005 600", [1, 2]),
-        ("1.5 -2 300 \n4 0.005 600 \n", [1, 2]),
-        ("1.5,-2,300\r\n4,0.005,600\r\n", [1, 2]),
-        ("1.5, -2, 300,\n4, 0.005, 600,\n", [1, 2]),
-        ("1.5\t-2\t300\t\n4\t5e-3\t6.0E+02\t\n", [1, 2]),
-        ("\n  1.5   -2 300\n\n \t\n4 0.005 600\n\n", [2, 5]),
-        ("\ufeff1.5 -2 300\n4 0.005 600\n", [1, 2]),
-        ("# u v d\n1.5;-2;300\n  # between\n4;0.005;600;\n", [2, 4]),
-        ("; a header\n1.5 -2 300\n4 0.005 600\n% the end\n", [2, 3]),
-        ("1.5 -2 3_00\n4 0.005 600\n", [1, 2]),  # as Python reads it
-        ("a/b.png 1.5 -2 300 \n\na/b.png,4,0.005,600\n", [1, 3]),
-    ],
-)
-def test_separators_blank_lines_and_exponents(tmp_path: Path, text: str, lines: list[int]) -> None:
-    (tmp_path / "rows.txt").write_bytes(text.encode())
-    rows = read_rows(tmp_path / "rows.txt")
-    np.testing.assert_array_equal(rows.values, VALUES)
-    np.testing.assert_array_equal(rows.lines, lines)
-    assert rows.names == (("a/b.png",) * 2 if "a/b" in text else None)
-
-
-def test_what_numpy_writes(tmp_path: Path) -> None:
-    path = tmp_path / "rows.txt"
-    values = [*VALUES, [1, NAN, INF], [-INF, 2, NAN]]
-    np.savetxt(path, values, delimiter="; ", header="u; v; d", footer="px px mm", encoding="utf-8")
-    np.testing.assert_array_equal(read_rows(path).values, values)
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("", "empty"),
-        (" \n\n", "empty"),
-        ("# nothing\n", "empty"),
-        ("1 2 3\n\n4 5\n", "row 3: expected 3 numbers as in the first row, found 2"),
-        ("1 2 3\n4 5\n6 7 8 9\n", "row 2: expected 3"),  # the total would be right
-        ("1 2 3\n4 x5 6\n", "row 2: not a number: 'x5'"),
-        ("1 2 3\n4 5 6 # seven\n", "row 2: not a number: '#'"),
-        ("a 1 2\n3 4\n", "row 2: expected 2"),
-        ("a 1 2\nb\n", "row 2: expected 2 numbers as in the first row, found 0"),
-        ("1 2 3\n".encode("utf-16"), "not readable as text"),
-    ],
-)
-def test_bad_rows(tmp_path: Path, text: str | bytes, message: str) -> None:
-    (tmp_path / "rows.txt").write_bytes(text.encode() if isinstance(text, str) else text)
-    with pytest.raises(UserError, match=rf"rows\.txt.*{message}"):
-        read_rows(tmp_path / "rows.txt")
+# --- Columns and units
 
 
 def test_columns() -> None:
