@@ -1,8 +1,10 @@
 """Made-up depth frames: spheres along bones, planes and boxes, and what a depth sensor adds."""
 
+from functools import cached_property
+
 import numpy as np
 
-from a2j_jax.geometry import Camera, Float64
+from a2j_jax.geometry import Camera, Float64, uvd_to_xyz, xyz_to_uvd
 
 # Pairs of ITOP joints and the radius of what is between them, mm.
 BODY = (
@@ -18,14 +20,17 @@ class Scene:
     def __init__(self, camera: Camera, frame_size: tuple[int, int]) -> None:
         width, height = frame_size
         self.camera, self.depth = camera, np.full((height, width), np.inf)
-        u, v = np.meshgrid(np.arange(width), np.arange(height))
-        x, y = (u - camera.u0) / camera.fx, (v - camera.v0) / camera.fy
-        self.rays = np.stack([x, y, np.ones_like(x)], axis=-1)
+
+    @cached_property
+    def rays(self) -> Float64:
+        """(H, W, 3) through every pixel, z = 1."""
+        v, u = np.indices(self.depth.shape, np.float64)
+        uvd = np.stack([u, v, np.ones_like(u)], axis=-1)
+        return uvd_to_xyz(uvd, self.camera)
 
     def sphere(self, center: Float64, radius: float) -> None:
-        camera, (height, width) = self.camera, self.depth.shape
-        u, v = center[0] / center[2] * camera.fx, center[1] / center[2] * camera.fy
-        u, v, r = u + camera.u0, v + camera.v0, radius / center[2] * abs(camera.fx)
+        (u, v, _), (height, width) = xyz_to_uvd(center, self.camera), self.depth.shape
+        r = radius / center[2] * abs(self.camera.fx)
         u0, u1 = max(int(u - r), 0), min(int(u + r) + 2, width)
         v0, v1 = max(int(v - r), 0), min(int(v + r) + 2, height)
         if u0 >= u1 or v0 >= v1:
