@@ -12,10 +12,11 @@ import re
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from a2j_jax import __version__
 from a2j_jax.errors import UserError, printable
 
 #: Written into every output whose format has room for it; `is_ours` looks for it.
@@ -343,6 +344,25 @@ def write_file(path: str | os.PathLike[str], contents: str | bytes) -> Path:
     with replacing(path) as temporary:
         temporary.write_bytes(data)
     return Path(path)
+
+
+def write_json(path: str | os.PathLike[str], contents: Mapping[str, Any]) -> Path:
+    """Writes a JSON file with our mark; returns its path.
+
+    Raises:
+      UserError: it cannot be written.
+    """
+    contents = {**contents, "written_by": f"a2j_jax {__version__} ({MARK})"}
+    return write_file(path, json.dumps(contents, indent=2, allow_nan=False) + "\n")
+
+
+def write_markdown(path: str | os.PathLike[str], text: str) -> Path:
+    """Writes a Markdown file with our mark; returns its path.
+
+    Raises:
+      UserError: it cannot be written.
+    """
+    return write_file(path, f"{text}\n<!-- {MARK} -->\n")
 
 
 @contextlib.contextmanager

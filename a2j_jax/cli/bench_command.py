@@ -86,8 +86,8 @@ def run(arguments: argparse.Namespace) -> None:
     """Measure, and print the times."""
     from rich.console import Console
 
-    from a2j_jax.evaluation.report import write_markdown
     from a2j_jax.evaluation.tables import markdown, print_table
+    from a2j_jax.files import write_markdown
     from a2j_jax.tools import speed
 
     if arguments.out is not None:

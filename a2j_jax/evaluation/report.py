@@ -6,7 +6,6 @@ extra); without it the page has its tables and a line of advice: numbers never d
 
 import base64
 import functools
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +25,15 @@ from a2j_jax.evaluation.metrics import FrameError
 from a2j_jax.evaluation.plots import Comparison, center_distances
 from a2j_jax.evaluation.scores import CURVE_LIMIT, Scores, marked
 from a2j_jax.evaluation.tables import Table, print_table
-from a2j_jax.files import MARK, check_output, is_ours, local_path, replacing_together, write_file
+from a2j_jax.files import (
+    MARK,
+    check_output,
+    is_ours,
+    local_path,
+    replacing_together,
+    write_file,
+    write_json,
+)
 
 NO_PICTURES = "no pictures: they need matplotlib, pip install 'a2j-jax[viz]'"
 REPORT_FILE, SCORES_FILE = "report.html", "scores.json"
@@ -115,25 +122,6 @@ def check_report(
         # The challenge's format has no room for a mark.
         beside = folder / PREDICTIONS_FILE if path.name == SUBMISSION_FILE else None
         check_output(path, overwrite, inputs=inputs, beside=beside)
-
-
-def write_markdown(path: str | Path, text: str) -> Path:
-    """Write a Markdown file with our mark, making its folder; returns the path.
-
-    Raises:
-        UserError: the file cannot be written.
-    """
-    return write_file(path, f"{text}\n<!-- {MARK} -->\n")
-
-
-def write_json(path: str | Path, contents: Mapping[str, Any]) -> Path:
-    """Write a JSON file with our mark, making its folder; returns the path.
-
-    Raises:
-        UserError: the file cannot be written.
-    """
-    contents = {**contents, "written_by": f"a2j_jax {__version__} ({MARK})"}
-    return write_file(path, json.dumps(contents, indent=2, allow_nan=False) + "\n")
 
 
 def write_report(

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from a2j_jax import pictures
-from a2j_jax.evaluation.report import write_json
-from a2j_jax.files import local_path, write_file
+from a2j_jax.files import local_path, write_file, write_json
 
 _MARGIN, _LINE = 0.12, 0.155  # inches: around the caption, from one of its lines to the next
 _SANS, _MONOSPACE = 16.8, 16.3  # letters per inch of 8 and of 7 points

@@ -20,7 +20,7 @@ from a2j_jax.errors import UserError, printable
 from a2j_jax.evaluation import metrics
 from a2j_jax.evaluation.evaluate import EvaluationResult, SplitToScore
 from a2j_jax.evaluation.evaluate_run import score_split
-from a2j_jax.evaluation.report import render_page, write_json, write_markdown
+from a2j_jax.evaluation.report import render_page
 from a2j_jax.evaluation.scores import score_pdj
 from a2j_jax.evaluation.tables import (
     ABSENT,
@@ -33,7 +33,7 @@ from a2j_jax.evaluation.tables import (
     print_table,
     published_table,
 )
-from a2j_jax.files import local_path, read_json, write_file
+from a2j_jax.files import local_path, read_json, write_file, write_json, write_markdown
 from a2j_jax.log import logger
 from a2j_jax.models.a2j import PoseNetwork, variable_shapes
 from a2j_jax.runs.experiment import resolve
