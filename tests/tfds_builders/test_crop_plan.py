@@ -1,6 +1,7 @@
 """Where to crop: the sources and their order, published files, labels and the depth."""
 
 import dataclasses
+import re
 from pathlib import Path
 
 import numpy as np
@@ -23,12 +24,20 @@ from tfds_builders.raw_files import RawSplit
 NYU = get_track("nyu")
 ITOP = get_track("itop_front")
 K2HPD = get_track("k2hpd")
+HANDS = get_track("hands2017")
 N, NAN = 6, float("nan")
+HERE = [80, 60, 600]
 
 
 def split_of(joints: np.ndarray | None, frames: int = N, **more: object) -> RawSplit:
     labels = None if joints is None else joints.astype(np.float32)
     return RawSplit([f"{i}" for i in range(frames)], range(frames), labels, **more)  # type: ignore[arg-type]
+
+
+def save_centers(folder: Path, centers: np.ndarray, split: str = "test") -> str:
+    """NYU's as the authors publish them; returns the file's name."""
+    io.savemat(folder / f"nyu_center_{split}.mat", {"centre_pixel": centers})
+    return f"nyu_center_{split}.mat"
 
 
 def joints_of(track: TrackSpec, frames: int = N) -> np.ndarray:
@@ -59,11 +68,10 @@ def used(plan: CropPlan) -> list[str]:
 def test_the_authors_centers_come_first(tmp_path: Path) -> None:
     joints = joints_of(NYU)
     centers = centers_of(joints)
-    io.savemat(tmp_path / "nyu_center_train.mat", {"centre_pixel": centers})
+    name = save_centers(tmp_path, centers, "train")
     plan = plan_crops(NYU, "train", split_of(joints), tmp_path)
     np.testing.assert_array_equal(plan.values, centers[:, 0])
-    assert used(plan) == ["nyu_center_train.mat"] * N
-    assert plan.notes == ()
+    assert (used(plan), plan.notes) == ([name] * N, ())
 
 
 def test_every_source_takes_what_those_before_it_leave(tmp_path: Path) -> None:
@@ -73,14 +81,14 @@ def test_every_source_takes_what_those_before_it_leave(tmp_path: Path) -> None:
     centers[2, 0, 2] = 0.0
     centers[3] = [[9000.0, 9000.0, 700.0]]  # a window that misses the frame
     centers[4] = np.inf
-    io.savemat(tmp_path / "nyu_center_train.mat", {"centre_pixel": centers})
+    mat = save_centers(tmp_path, centers, "train")
     xyz = geometry.uvd_to_xyz(joints[:, 0], NYU.camera)
     xyz[[0, 2, 3, 4]] = np.nan
     write_text(tmp_path / "center_train_refined.txt", xyz)
     joints[3, 2:] = np.nan
     joints[4] = np.nan
     plan = plan_crops(NYU, "train", split_of(joints), str(tmp_path))
-    mat, text = "nyu_center_train.mat", "center_train_refined.txt"
+    text = "center_train_refined.txt"
     assert used(plan) == [mat, text, "labels", "labels", "depth", mat]
     np.testing.assert_allclose(plan.values[1], joints[1, 0], rtol=1e-9)
     middle = geometry.uvd_to_xyz(joints[3, :2], NYU.camera).mean(axis=0)
@@ -123,22 +131,16 @@ def test_a_missing_file_is_a_note(tmp_path: Path) -> None:
 
 
 def test_frames_without_public_labels() -> None:
-    plan = plan_crops(get_track("hands2017"), "test", split_of(None), "labels")
+    plan = plan_crops(HANDS, "test", split_of(None), "labels")
     assert used(plan) == ["depth"] * N
     assert "without labels" in plan.notes[0]
-
-
-def test_shipped_boxes_are_where_the_depth_is_searched() -> None:
+    # Shipped boxes are where the depth is searched.
     boxes = np.tile([10.0, 10.0, 200.0, 200.0], (N, 1))
     boxes[2] = np.nan
-    plan = plan_crops(get_track("hands2017"), "test", split_of(None, boxes_px=boxes), None)
-    expected = ["depth in the shipped box"] * N
-    expected[2] = "depth"
-    assert used(plan) == expected
-    assert plan.notes == (
-        "no folder of published files is named (--centers): 6 test frames cropped by the depth "
-        "inside the shipped boxes",
-    )
+    plan = plan_crops(HANDS, "test", split_of(None, boxes_px=boxes), None)
+    inside = "depth in the shipped box"
+    assert used(plan) == [inside, inside, "depth", inside, inside, inside]
+    assert "6 test frames cropped by the depth inside the shipped boxes" in plan.notes[0]
 
 
 def test_nobody_publishes_files_for_tracks_of_ones_own(tmp_path: Path) -> None:
@@ -157,14 +159,7 @@ def test_nobody_publishes_files_for_tracks_of_ones_own(tmp_path: Path) -> None:
     [  # a window around a point off the frame may still reach into it
         (
             NYU,
-            [
-                [80, 60, 600],
-                [9000, 9000, 700],
-                [80, NAN, 600],
-                [NAN] * 3,
-                [80, 60, 0],
-                [-9, 60, 600],
-            ],
+            [HERE, [9000, 9000, 700], [80, NAN, 600], [NAN] * 3, [80, 60, 0], [-9, 60, 9]],
             [0, 5],
         ),
         (ITOP, [[10, 10, 90, 90], [500, 10, 600, 90], [90, 10, 10, 90], *[[NAN] * 4] * 3], [0]),
@@ -211,38 +206,40 @@ def test_boxes_of_bodies_under_their_published_names(
     assert np.isnan(plan.values[1]).all()
 
 
-def test_files_with_a_row_for_every_frame_of_the_distribution(tmp_path: Path) -> None:
-    joints, rows = joints_of(NYU), np.array([0, 3, 4, 7, 8, 9])
-    everything = np.full((10, 1, 3), 500.0)
+@pytest.mark.parametrize(
+    ("rows", "key", "more", "note"),
+    [
+        ([0, 3, 4, 7, 8, 9], "rows", {"total": 12}, ""),
+        ([7, 2, 3, 5, 11, 0], "numbers", {}, "has 12 rows; .* taken by the numbers in the names"),
+    ],
+)
+def test_files_with_a_row_for_every_frame_of_the_distribution(
+    tmp_path: Path, rows: list[int], key: str, more: dict[str, int], note: str
+) -> None:
+    joints, everything = joints_of(NYU), np.full((12, 1, 3), 500.0)
     everything[rows] = centers_of(joints)
-    io.savemat(tmp_path / "nyu_center_test.mat", {"centre_pixel": everything})
-    plan = plan_crops(NYU, "test", split_of(joints, rows=rows, total=10), tmp_path)
+    save_centers(tmp_path, everything)
+    plan = plan_crops(NYU, "test", split_of(joints, **{key: np.array(rows), **more}), tmp_path)
     np.testing.assert_array_equal(plan.values, everything[rows, 0])
+    assert re.search(note, "".join(plan.notes))
+    assert len(plan.notes) == bool(note)
 
 
-@pytest.mark.parametrize("rows", [5, 7, 12])
-def test_any_other_number_of_rows_is_refused(tmp_path: Path, rows: int) -> None:
-    path = tmp_path / "nyu_center_test.mat"
-    io.savemat(path, {"centre_pixel": np.full((rows, 1, 3), 500.0)})
-    split = split_of(joints_of(NYU), rows=np.arange(N), total=10)
-    with pytest.raises(UserError, match=rf"nyu_center_test.mat: has {rows} rows.*6 frames.*of 10"):
-        plan_crops(NYU, "test", split, tmp_path)
-
-
-def test_files_of_the_whole_split_serve_some_of_its_frames_by_their_numbers(tmp_path: Path) -> None:
-    joints, numbers = joints_of(NYU), np.array([7, 2, 3, 5, 11, 0])
-    everything = np.full((12, 1, 3), 500.0)
-    everything[numbers] = centers_of(joints)
-    io.savemat(tmp_path / "nyu_center_test.mat", {"centre_pixel": everything})
-    plan = plan_crops(NYU, "test", split_of(joints, numbers=numbers), tmp_path)
-    np.testing.assert_array_equal(plan.values, everything[numbers, 0])
-    assert plan.notes == (
-        "nyu_center_test.mat: has 12 rows; the rows of 6 frames were taken by the numbers in the "
-        "names of the frames",
-    )
-    for other in (split_of(joints, numbers=numbers + 1), split_of(joints)):  # beyond the file; none
-        with pytest.raises(UserError, match="has 12 rows, but split 'test' has 6 frames"):
-            plan_crops(NYU, "test", other, tmp_path)
+@pytest.mark.parametrize(
+    ("rows", "more"),
+    [
+        *((rows, {"rows": np.arange(N), "total": 10}) for rows in (5, 7, 12)),
+        (12, {"numbers": np.array([7, 2, 3, 5, 12, 0])}),  # beyond the file
+        (12, {}),
+    ],
+)
+def test_any_other_number_of_rows_is_refused(
+    tmp_path: Path, rows: int, more: dict[str, object]
+) -> None:
+    save_centers(tmp_path, np.full((rows, 1, 3), 500.0))
+    of = ".*of 10" if "total" in more else ""
+    with pytest.raises(UserError, match=rf"test.mat: has {rows} rows, .*'test' has 6 frames{of}"):
+        plan_crops(NYU, "test", split_of(joints_of(NYU), **more), tmp_path)
 
 
 def test_itop_text_is_in_metres_and_becomes_a_place_to_look(tmp_path: Path) -> None:
@@ -268,13 +265,13 @@ def test_folders_of_other_tracks_are_left_alone(tmp_path: Path) -> None:
         write_text(tmp_path / folder / "center_test_refined.txt", xyz)
     plan = plan_crops(NYU, "test", split_of(joints), tmp_path)
     np.testing.assert_allclose(plan.values, joints[:, 2], rtol=1e-9)
-    plan = plan_crops(get_track("hands2017"), "test", split_of(None), tmp_path)
+    plan = plan_crops(HANDS, "test", split_of(None), tmp_path)
     assert used(plan) == ["depth"] * N
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
         write_text(tmp_path / folder / "center_test_refined.txt", xyz)
     with pytest.raises(UserError, match=r"in several folders \(a, b\)"):
-        plan_crops(get_track("hands2017"), "test", split_of(None), tmp_path)
+        plan_crops(HANDS, "test", split_of(None), tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -304,15 +301,17 @@ def test_broken_matlab_files(tmp_path: Path) -> None:
             plan_crops(NYU, "test", split_of(joints_of(NYU)), tmp_path)
 
 
-def test_the_folder_must_be_one(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"no such folder \(expected"):
-        plan_crops(NYU, "test", split_of(None), tmp_path / "nowhere")
-    with pytest.raises(UserError, match="lables: no such folder; did you mean 'labels'"):
-        plan_crops(NYU, "test", split_of(None), "lables")
-    file = tmp_path / "nyu_center_test.mat"
-    file.write_bytes(b"")
-    with pytest.raises(UserError, match="is a file"):
-        plan_crops(NYU, "test", split_of(None), str(file))
+@pytest.mark.parametrize(
+    ("centers", "message"),
+    [
+        ("/nowhere", r"no such folder \(expected"),
+        ("lables", "lables: no such folder; did you mean 'labels'"),
+        (__file__, "is a file"),
+    ],
+)
+def test_the_folder_must_be_one(centers: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        plan_crops(NYU, "test", split_of(None), centers)
 
 
 def test_files_that_contradict_the_labels_are_warned_about(tmp_path: Path) -> None:
@@ -412,11 +411,10 @@ def test_centers_from_labels_ignore_what_is_not_labeled() -> None:
     np.testing.assert_allclose(geometry.uvd_to_xyz(centers[2], NYU.camera), mean)
 
 
-def test_many_frames_are_worked_through_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    joints = joints_of(NYU, 50)
-    whole = centers_from_labels(joints, NYU.camera)
-    monkeypatch.setattr("tfds_builders.crop_plan._CHUNK", 7)
-    np.testing.assert_array_equal(centers_from_labels(joints, NYU.camera), whole)
+def test_many_frames_are_worked_through_in_parts() -> None:
+    joints = joints_of(NYU, 2**16 + 9)
+    centers = centers_from_labels(joints, NYU.camera)[-20:]
+    np.testing.assert_array_equal(centers, centers_from_labels(joints[-20:], NYU.camera))
 
 
 def test_boxes_from_labels_in_two_and_three_dimensions() -> None:
