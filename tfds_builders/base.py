@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Protocol, cast
+from typing import Any, ClassVar, Protocol, cast
 
 import tensorflow_datasets as tfds
 from array_record.python.array_record_data_source import ArrayRecordDataSource
@@ -24,12 +24,12 @@ from a2j_jax.tracks import TrackRecord, TrackSpec
 from tfds_builders.raw_files import RawDataset, counted
 from tfds_builders.shards import (
     Job,
-    Moments,
     Skipped,
+    Tally,
     Workers,
-    crop_moments,
     features,
     shard_ranges,
+    tally_of,
     write_shards,
 )
 
@@ -51,13 +51,6 @@ class Reader(Protocol):
 
     def provenance(self) -> dict[str, Any]:
         """Facts that evaluation reports, as JSON: `centers`, split -> source of crops -> number of frames."""
-
-
-class SplitReport(NamedTuple):
-    """The outcome of one split: frames left out, and the sums over its crops."""
-
-    skipped: tuple[Skipped, ...]
-    moments: Moments
 
 
 @dataclass(eq=False, kw_only=True)
@@ -97,7 +90,7 @@ class DepthPoseBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """Builder of every data set: a reader's frames, in order, one TFDS split per split; see `builder_named`.
 
     Attributes:
-      reports: outcome of every split, once it is built.
+      tallies: outcome of every split, once it is built.
     """
 
     VERSION = tfds.core.Version("1.0.0")
@@ -105,7 +98,7 @@ class DepthPoseBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     def __init__(self, **kwargs: Any) -> None:
         """Takes the arguments of TFDS's builders."""
-        self.reports: dict[str, SplitReport] = {}
+        self.tallies: dict[str, Tally] = {}
         super().__init__(**kwargs)
 
     @property
@@ -154,16 +147,15 @@ class DepthPoseBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     ) -> Sequence[tfds.core.SplitInfo]:
         if self.plan.beam:
             splits = super()._generate_splits(dl_manager, download_config)
-            self.reports = {split.name: self._read_back(split.name) for split in splits}
+            self.tallies = {split.name: self._read_back(split.name) for split in splits}
         else:
             splits = [self._write_split(split, count) for split, count in self._frames().items()]
         self.info.metadata["skipped"] = {
-            split: dict(Counter(skipped.reason for skipped in report.skipped))
-            for split, report in self.reports.items()
+            split: dict(Counter(skipped.reason for skipped in tally.skipped))
+            for split, tally in self.tallies.items()
         }
-        if (train := self.reports.get("train")) and train.moments.count:
-            statistics = {"mean": train.moments.mean, "std": train.moments.std}
-            self.info.metadata["statistics"] = statistics
+        if (train := self.tallies.get("train")) and train.count:
+            self.info.metadata["statistics"] = {"mean": train.mean, "std": train.std}
         return splits
 
     def _write_split(self, split: str, frames: int) -> tfds.core.SplitInfo:
@@ -172,14 +164,13 @@ class DepthPoseBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         parts = [os.path.join(self.data_dir, f"{split}.part{i:05d}") for i in range(len(jobs))]
         with progress(f"{self.name} {split}", frames, "frames") as advance:
             shards = write_shards(jobs, parts, self.plan.track, self.plan.workers, advance)
-        skipped = tuple(skipped for shard in shards for skipped in shard.skipped)
-        moments = sum((shard.moments for shard in shards), Moments())
-        self.reports[split] = SplitReport(skipped, moments)
+        self.tallies[split] = tally = sum((shard.tally for shard in shards), Tally())
         filled = [shard for shard in shards if shard.examples]
         if not filled:
+            first = tally.skipped[0]
             raise UserError(
                 f"{self.name}: none of the {counted(frames, 'frame')} of split {split!r} could be used; "
-                f"the first, {skipped[0].frame_id}: {skipped[0].reason}"
+                f"the first, {first.frame_id}: {first.reason}"
             )
         template = self._get_filename_template(split_name=split)
         for number, shard in enumerate(filled):
@@ -194,29 +185,26 @@ class DepthPoseBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             filename_template=template,
         )
 
-    def _read_back(self, split: str) -> SplitReport:
-        """The report of a split that Beam wrote, which keeps examples only."""
+    def _read_back(self, split: str) -> Tally:
+        """The tally of a split that Beam wrote, which keeps examples only."""
         template = self._get_filename_template(split_name=split)
         prefix = os.path.basename(template.filepath_prefix())
         paths = sorted(Path(self.data_dir).glob(f"{prefix}.{template.filetype_suffix}*"))
         source = ArrayRecordDataSource([os.fspath(path) for path in paths])
-        found, moments = set(), Moments()
+        found, tally = set(), Tally()
         with progress(f"{self.name} {split}: statistics", len(source), "frames") as advance:
             for position in range(len(source)):
                 example = self.info.features.deserialize_example_np(source[position])
                 found.add(int(example["index"]))
-                moments += crop_moments(example, self.plan.track)
+                tally += tally_of(example, self.plan.track)
                 advance(1)
-        return SplitReport(self._left_out(split, self._frames()[split], found), moments)
+        return tally + Tally(self._left_out(split, self._frames()[split], found))
 
     def _left_out(self, split: str, frames: int, found: set[int]) -> tuple[Skipped, ...]:
         """The frames without an example, by reading them again.
 
-        Args:
-          split: name.
-          frames: how many there were to read.
-          found: `index` of every example. Usually it is the frame's position, and shows which are missing;
-            where frames have numbers of their own it is not, and all are read again.
+        Usually the `index` of an example (all are in `found`) is the frame's position, and shows which are missing;
+        where frames have numbers of their own it is not, and all are read again.
         """
         skipped: tuple[Skipped, ...] = ()
         for positions in (sorted(set(range(frames)) - found), range(frames)):

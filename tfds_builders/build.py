@@ -114,15 +114,11 @@ def build(
     Args:
       track: one of `EMBEDDED`.
       data_dir: TFDS data directory; the examples go to `<data_dir>/<track>/crop<S>/<version>`.
-      train: frames of the training split; a split of 0 frames is left out.
-      validation: frames of the validation split.
-      test: frames of the test split.
+      train, validation, test: frames of each split; a split of 0 frames is left out.
       crop_size: S, px; the track's by default.
       seed: of the rendered scenes.
-      camera: that the frames are rendered for; the track's by default.
-      frame_size: (W, H) of the rendered frames, px; the track's by default.
-      num_processes: that render; the result does not depend on it.
-      num_shards: files per split.
+      camera, frame_size: of the rendered frames, the latter (W, H) px; the track's by default.
+      num_processes, num_shards: see `How`.
 
     Returns:
       The folder of the finished data set, for `tfds.builder_from_directory`.
@@ -223,14 +219,9 @@ def prepare(
     source: type[RawDataset] | None = None,
     check: Callable[[], None] | None = None,
 ) -> Path:
-    """Builds the data set of a track from a reader, or finds it built already, and reports; see `build_raw`.
+    """Builds the data set called as a track from a reader, or finds it built already, and reports; see `build_raw`.
 
-    Args:
-      track: also names the data set.
-      reader: of the frames.
-      data_dir, how, strict: see `build_raw`.
-      source: for the metadata.
-      check: called before a build writes anything.
+    `source` is for the metadata; `check` is called before a build writes anything.
     """
     how = how or How()
     data_dir = local_path(data_dir, "data directory")

@@ -41,8 +41,7 @@ def reuse(
     Args:
       folder: of the data set.
       spec: of the examples that are wanted; see `tfds_builders.base.Reader.spec`.
-      num_shards: files per split that are asked for; None: any number.
-      strict: frames that were left out are an error.
+      num_shards, strict: as asked for.
 
     Raises:
       UserError: it was built from something else or an unknown source, or (strict) misses frames.
@@ -130,13 +129,7 @@ def report_labels(
 ) -> None:
     """Prints how many frames a split has, and what is unusual about it and its labels.
 
-    Args:
-      name: of the split.
-      split: all of it.
-      track: whose labels they should be.
-      published: number of frames that the authors state; None: not known.
-      max_frames: to be used, from its beginning; None: all.
-      strict: faults are errors.
+    The authors state `published` frames (None: not known), of which the first `max_frames` (None: all) will be used.
 
     Raises:
       UserError: the labels are another skeleton's; or, strict, there are faults.
@@ -173,14 +166,7 @@ def report_labels(
 def report_crops(
     name: str, track: TrackSpec, notes: Sequence[str], sources: Mapping[str, int]
 ) -> None:
-    """Prints where the crops of a split come from.
-
-    Args:
-      name: of the split.
-      track: crops by center or by box.
-      notes: of its `CropPlan`.
-      sources: source -> number of frames.
-    """
+    """Prints where the crops of a split come from: the notes of its `CropPlan`, and source -> number of frames."""
     _report_notes(name, notes)
     what = "centers" if track.crop_by == "center" else "boxes"
     counts = ", ".join(f"{count:,} ({source})" for source, count in sources.items())
@@ -206,7 +192,7 @@ def summarize(builder: DepthPoseBuilder, folder: Path, track: TrackSpec, seconds
     for name, split in splits.items():
         num_bytes = sum(Path(path).stat().st_size for path in split.filepaths)
         total_bytes += num_bytes
-        skipped = len(builder.reports[name].skipped)
+        skipped = len(builder.tallies[name].skipped)
         numbers = (f"{split.num_examples:,}", f"{skipped:,}", f"{len(split.filepaths)}")
         table.add_row(name, *numbers, f"{num_bytes / 1e6:.1f}")
     print_table(table)
@@ -225,7 +211,7 @@ def summarize(builder: DepthPoseBuilder, folder: Path, track: TrackSpec, seconds
 
 
 def _report_skipped(builder: DepthPoseBuilder, folder: Path) -> None:
-    skipped = [(name, s) for name, report in builder.reports.items() for s in report.skipped]
+    skipped = [(name, s) for name, tally in builder.tallies.items() for s in tally.skipped]
     if not skipped:
         return
     for (name, reason), count in Counter((name, s.reason) for name, s in skipped).items():
@@ -243,8 +229,8 @@ def _report_disagreement(builder: DepthPoseBuilder, track: TrackSpec) -> None:
     """Frames where depth, center and labels disagree; few of them are a note."""
     near = f"no reading within {window_mm(track):g} mm of their"
     farthest = f"beyond {FARTHEST * track.storage_unit_mm:,.0f} mm, stored as that"
-    for name, report in builder.reports.items():
-        frames, found = builder.info.splits[name].num_examples, report.moments
+    for name, found in builder.tallies.items():
+        frames = builder.info.splits[name].num_examples
         for count, what, share in (
             (found.no_center, f"{near} center", _FEW),
             (found.no_labels, f"{near} labels", _FEW),

@@ -348,10 +348,7 @@ def read_text_centers(path: Path, track: TrackSpec) -> Float64:
     """`x y z` per line, in mm or (ITOP) meters -> uvd; a line `invalid` is a row of NaN.
 
     V2V's files were made with the tracks' cameras (ICVL's with a focal length 0.2 % larger: at most
-    0.3 px).
-
-    Returns:
-      (M, 3) float64 u px, v px, depth mm.
+    0.3 px). The result is (M, 3) float64 u px, v px, depth mm.
 
     Raises:
       UserError: a line of another form, or no line at all; names the line.
@@ -376,18 +373,10 @@ def read_text_centers(path: Path, track: TrackSpec) -> Float64:
 
 
 def rows_of_split(values: Float64, path: Path, name: str, split: RawSplit) -> tuple[Float64, Notes]:
-    """The rows of a file that belong to the frames of a split, in their order.
+    """The rows of an entire file, (M, ...), that belong to the N frames of a split, (N, ...) in their order; and notes.
 
-    Args:
-      values: (M, ...) the entire file.
-      path: of the file, for the messages.
-      name: of the split, for the messages.
-      split: of N frames.
-
-    Returns:
-      (N, ...), and notes. M = N: `values` itself. M = `split.total`: its rows `split.rows`. M larger, and
-      the frames have numbers: its rows `split.numbers`, for it covers the published split, of which only
-      some frames are here; that is noted.
+    M = N: `values` itself. M = `split.total`: its rows `split.rows`. M larger, and the frames have numbers: its rows
+    `split.numbers`, for it covers the published split, of which only some frames are here; that is noted.
 
     Raises:
       UserError: none of these. No guess is made: a center that belongs to another frame is a bug
@@ -414,15 +403,7 @@ def rows_of_split(values: Float64, path: Path, name: str, split: RawSplit) -> tu
 
 
 def centers_from_labels(joints_uvd: npt.NDArray[Any], camera: geometry.Camera) -> Float64:
-    """The mean of the labeled joints in space.
-
-    Args:
-      joints_uvd: (N, K, 3) px px mm, NaN = not labeled.
-      camera: of the frames.
-
-    Returns:
-      (N, 3) float64 u px, v px, depth mm; NaN where no joint is labeled.
-    """
+    """The mean of the labeled joints in space: (N, K, 3) px px mm, NaN = not labeled -> (N, 3) px px mm, float64."""
     centers = np.full((len(joints_uvd), 3), np.nan)
     for start in range(0, len(joints_uvd), _CHUNK):
         xyz = geometry.uvd_to_xyz(joints_uvd[start : start + _CHUNK], camera)
@@ -435,14 +416,9 @@ def centers_from_labels(joints_uvd: npt.NDArray[Any], camera: geometry.Camera) -
 
 
 def boxes_from_labels(joints_uvd: npt.NDArray[Any], margin_px: float) -> Float64:
-    """The box around the labeled joints, enlarged by a margin: the authors' rule for K2HPD.
+    """The box around the labeled joints, enlarged by a margin on every side: the authors' rule for K2HPD.
 
-    Args:
-      joints_uvd: (N, K, 2 or 3), NaN = not labeled.
-      margin_px: added on every side.
-
-    Returns:
-      (N, 4) float64 x0 y0 x1 y1 px, not clipped; NaN where no joint is labeled.
+    (N, K, 2 or 3), NaN = not labeled -> (N, 4) x0 y0 x1 y1 px, float64, not clipped; NaN where no joint is labeled.
     """
     uv = np.asarray(joints_uvd[..., :2], np.float64)
     labeled = np.isfinite(uv).all(axis=-1, keepdims=True)

@@ -215,10 +215,7 @@ def find_table(folder: Path) -> Path:
 def read_table(path: Path, track: TrackSpec, allow_outside: bool = False) -> list[TableRow]:
     """All frames of a `joints.csv` or `joints.json`, in order.
 
-    Args:
-      path: of the table; frames are named relative to its folder, with slashes or, as on Windows, backslashes.
-      track: of the frames.
-      allow_outside: accept frames outside that folder.
+    Frames are named relative to its folder, with slashes or, as on Windows, backslashes.
 
     Raises:
       UserError: not readable, empty, columns or keys that are missing, unknown or not for this
@@ -469,13 +466,8 @@ def check_split_name(name: str) -> None:
 def check_units(rows: Sequence[TableRow], track: TrackSpec, where: str) -> None:
     """Refuses labels and centers that cannot be in mm or lie behind the camera, and labels that are in no frame.
 
-    Args:
-      rows: the entire table.
-      track: of the frames.
-      where: the table's name.
-
     Raises:
-      UserError: see above; a single odd joint is none.
+      UserError: see above; a single odd joint is no reason.
     """
     joints = np.stack([row.joints_uvd for row in rows])
     depths = {"joints": joints[..., 2:]}

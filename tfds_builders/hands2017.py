@@ -157,8 +157,7 @@ def texts_by_contents(folders: Iterable[Path]) -> dict[int | None, list[Path]]:
 def read_labels(path: Path) -> tuple[list[str], npt.NDArray[np.float32]]:
     """A label file of the challenge, projected with the track's camera.
 
-    Args:
-      path: lines of a file name, with or without folders, and 21 x (x y z) mm.
+    Its lines are a file name, with or without folders, and 21 x (x y z) mm.
 
     Returns:
       The file names without folders; (N, 21, 3) px, px, mm, not finite where z is 0.
@@ -180,11 +179,7 @@ def read_labels(path: Path) -> tuple[list[str], npt.NDArray[np.float32]]:
 def read_boxes(
     path: Path, frame_size: tuple[int, int]
 ) -> tuple[list[str], npt.NDArray[np.float64], Notes]:
-    """Boxes of the test frames.
-
-    Args:
-      path: lines of a file name, with or without folders, and four numbers.
-      frame_size: (W, H) px.
+    """Boxes of the test frames: lines of a file name, with or without folders, and four numbers.
 
     Returns:
       The file names without folders; (N, 4) x0, y0, x1, y1 px, clipped to the frame, the entire frame

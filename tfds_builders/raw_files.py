@@ -281,10 +281,6 @@ def count_files(folder: Path, prefix: str = "", suffix: str = ".png") -> int:
 def compare_counts(labels: str, labeled: int, folder: str, on_disk: int) -> Notes:
     """A fault, or none, where a file of labels (or boxes) and the folder of its frames differ in length.
 
-    Args:
-      labels, folder: names of the two, for the message.
-      labeled, on_disk: frames of each.
-
     Raises:
       UserError: there is no frame at all.
     """
@@ -309,11 +305,7 @@ def read_numbers(
 ) -> tuple[list[str], Array]:
     """A label file of lines `name n1 n2 ...`, separated by white space, commas, semicolons or brackets.
 
-    Args:
-      path: of the file.
-      columns: how many numbers follow each name.
-      meaning: of the numbers, for messages.
-      **form: see `a2j_jax.data.array_files.parse_rows`.
+    Arguments as of `a2j_jax.data.array_files.parse_rows`.
 
     Returns:
       N names, with forward slashes; their numbers, (N, columns), as converted.
@@ -347,15 +339,10 @@ def first_of_each(names: list[str], where: str) -> tuple[npt.NDArray[np.int64], 
 
 
 def refuse_backwards(depths_mm: Array, what: str, where: str) -> None:
-    """Refuses depths of which nearly all are negative.
-
-    Args:
-      depths_mm: any shape; NaN: not given.
-      what: whose depths ("joints"), for the message.
-      where: the file they are from, for the message.
+    """Refuses depths of `what`, of any shape, NaN: not given.
 
     Raises:
-      UserError: see above.
+      UserError: nearly all are negative.
     """
     given = depths_mm[np.isfinite(depths_mm)]
     negative = int((given < 0).sum())
@@ -374,10 +361,7 @@ def unlabeled_to_nan(joints: Array, where: str) -> Notes:
 
     Args:
       joints: (N, K, 3) px, px, mm or (N, K, 2) px; NaN: not given.
-      where: the file they are from, for the note.
-
-    Returns:
-      One note, or none.
+      where: the file they are from, for the note (none, where all joints are labeled).
 
     Raises:
       UserError: the depths of nearly all joints are negative, or nearly all numbers are too large.

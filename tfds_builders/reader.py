@@ -302,9 +302,8 @@ def disagreement(
     """One line on depth and labels that disagree as stored, with the key or unit that is likely wrong.
 
     Args:
-      bad: the frames that disagree.
-      sampled: how many frames were compared.
-      track: of the frames.
+      bad: the frames, of `sampled` ones, that disagree.
+      sampled, track: see there.
       unit_mm: mm per count of integer frames, where the user sets it; None: where not.
     """
     text = (

@@ -12,7 +12,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, wait
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from itertools import pairwise
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
@@ -40,13 +40,7 @@ _WRITER_OPTIONS = "group_size:1,zstd:1"
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """A frame that did not become an example, and why.
-
-    Attributes:
-      index: its position in its split.
-      frame_id: its name in the raw data set.
-      reason: one line.
-    """
+    """A frame that did not become an example, and why, in one line; `index` and `frame_id` as of examples."""
 
     index: int
     frame_id: str
@@ -59,21 +53,18 @@ Job = Callable[[], Iterator[Outcome]]
 
 
 def features(track: TrackSpec) -> tfds.features.FeaturesDict:
-    """An example on disk. Nothing is normalized, nothing is augmented."""
+    """An example on disk, of the arrays that `a2j_jax.data.crops` describes: not normalized, not augmented."""
     size, joints = track.canvas_size, track.num_joints
     return tfds.features.FeaturesDict(
         {
-            # Crop and surroundings in track.storage_unit_mm, 0 = no reading.
             "canvas": tfds.features.Tensor(shape=(size, size), dtype=np.uint16, encoding="bytes"),
-            # Full frame: px, px, mm (px, px in 2D), and whether each joint is labeled.
             "joints_uvd": tfds.features.Tensor(shape=(joints, track.joint_dims), dtype=np.float32),
             "valid": tfds.features.Tensor(shape=(joints,), dtype=np.bool_),
-            # The clipped box the crop was cut from, and the box before clipping; px, x0 y0 x1 y1.
             "box_px": tfds.features.Tensor(shape=(4,), dtype=np.float64),
             "window_px": tfds.features.Tensor(shape=(4,), dtype=np.float64),
-            # Center of the crop, px, px, mm; zeros where the track crops by box.
+            # Zeros where the track crops by box.
             "center_uvd": tfds.features.Tensor(shape=(3,), dtype=np.float32),
-            # fx, fy, u0, v0 of this frame; zeros where joints are 2D only.
+            # Zeros where joints are 2D only.
             "camera": tfds.features.Tensor(shape=(4,), dtype=np.float32),
             # Position in the split as shipped: skipped frames leave gaps.
             "index": tfds.features.Scalar(dtype=np.int64),
@@ -94,9 +85,7 @@ def make_example(
     """Puts one example together; see `features` for units.
 
     Args:
-      track: of the frame.
-      index: position in its split.
-      frame_id: its name in the raw data set.
+      track, index, frame_id: the frame's; its position in its split and its name in the raw data set.
       crop: from `a2j_jax.data.crops.cut`.
       joints_uvd: (K, 3) or (K, 2), NaN where a joint is not labeled; None: no joint is.
       center_uvd: (3,); zeros by default.
@@ -129,11 +118,12 @@ def make_example(
 
 
 @dataclass(frozen=True)
-class Moments:
-    """Sums over crops: added up shard by shard, in order, whoever counted them.
+class Tally:
+    """The outcome of frames: added up shard by shard, in order, whoever counted them.
 
     Attributes:
-      count: pixels.
+      skipped: frames that did not become examples.
+      count: pixels of the crops.
       total: sum of their values, in the track's image unit.
       squares: sum of their squares.
       no_center: frames without a reading within the depth window of their center.
@@ -142,6 +132,7 @@ class Moments:
       beyond: frames with readings beyond what is stored.
     """
 
+    skipped: tuple[Skipped, ...] = ()
     count: int = 0
     total: float = 0.0
     squares: float = 0.0
@@ -150,9 +141,8 @@ class Moments:
     apart: int = 0
     beyond: int = 0
 
-    def __add__(self, other: "Moments") -> "Moments":
-        names = [field.name for field in fields(self)]
-        return Moments(*(getattr(self, name) + getattr(other, name) for name in names))
+    def __add__(self, other: "Tally") -> "Tally":
+        return Tally(**{key: value + vars(other)[key] for key, value in vars(self).items()})
 
     @property
     def mean(self) -> float:
@@ -170,13 +160,8 @@ def window_mm(track: TrackSpec) -> float:
     return track.depth_window_mm or _BODY_WINDOW_MM
 
 
-def crop_moments(example: Example, track: TrackSpec) -> Moments:
-    """Sums over one crop, in the unit that `TrackSpec.mean` and `.std` normalize, and its oddities.
-
-    Args:
-      example: see `features`.
-      track: of the example.
-    """
+def tally_of(example: Example, track: TrackSpec) -> Tally:
+    """Sums over one crop, in the unit that `TrackSpec.mean` and `.std` normalize, and its oddities."""
     canvas, center_mm = example["canvas"], float(example["center_uvd"][2])
     crop = center_crop(canvas, track.crop_size)
     image = crop.astype(np.float64) * (track.storage_unit_mm / track.image_unit_mm)
@@ -189,19 +174,19 @@ def crop_moments(example: Example, track: TrackSpec) -> Moments:
             image[far] = 0.0
     no_labels, apart = _labels_disagree(example, track)
     # Not a dot product: BLAS would wake all its threads for each of a million small crops.
-    return Moments(
-        image.size,
-        float(image.sum()),
-        float(np.square(image).sum()),
-        int(no_center),
-        int(no_labels),
-        int(apart),
-        int(track.frame_format != "stretch8" and canvas.max() == FARTHEST),
+    return Tally(
+        count=image.size,
+        total=float(image.sum()),
+        squares=float(np.square(image).sum()),
+        no_center=int(no_center),
+        no_labels=int(no_labels),
+        apart=int(apart),
+        beyond=int(track.frame_format != "stretch8" and canvas.max() == FARTHEST),
     )
 
 
 def _labels_disagree(example: Example, track: TrackSpec) -> tuple[bool, bool]:
-    """`no_labels` and `apart` of one crop, see `Moments`; both False without 3D labels."""
+    """`no_labels` and `apart` of one crop, see `Tally`; both False without 3D labels."""
     joints = np.asarray(example["joints_uvd"], np.float64)[np.asarray(example["valid"], bool)]
     if joints.shape[-1] != 3 or not len(joints):
         return False, False
@@ -224,21 +209,12 @@ def _labels_disagree(example: Example, track: TrackSpec) -> tuple[bool, bool]:
 
 
 class Shard(NamedTuple):
-    """A shard that was written.
-
-    Attributes:
-      path: of the file.
-      examples: how many it holds.
-      num_bytes: of its examples, before compression.
-      skipped: frames that are not in it.
-      moments: of its crops.
-    """
+    """A shard that was written: its file, how many examples that holds, their bytes before compression."""
 
     path: str
     examples: int
     num_bytes: int
-    skipped: tuple[Skipped, ...]
-    moments: Moments
+    tally: Tally
 
 
 class Workers(NamedTuple):
@@ -270,12 +246,10 @@ def shard_ranges(frames: int, num_shards: int | None) -> list[range]:
 def write_shards(
     jobs: list[Job], paths: list[str], track: TrackSpec, workers: Workers | None, advance: Advance
 ) -> list[Shard]:
-    """Runs every job and writes what it yields.
+    """Runs every job and writes what it yields to its path, one shard each.
 
     Args:
-      jobs: one per shard.
-      paths: the file of each.
-      track: of the examples.
+      jobs, paths, track: of the shards, and of their examples.
       workers: from `worker_pool`; None: this process does it all.
       advance: called with the number of frames finished, now and then.
 
@@ -357,7 +331,7 @@ def _write_shard(job: Job, path: str, track: TrackSpec, advance: Advance) -> Sha
     encode = features(track)
     serializer = ExampleSerializer(encode.get_serialized_info())
     skipped: list[Skipped] = []
-    examples, num_bytes, moments, uncounted = 0, 0, Moments(), 0
+    examples, num_bytes, tally, uncounted = 0, 0, Tally(), 0
     writer = ArrayRecordWriter(path, _WRITER_OPTIONS)
     try:
         for outcome in job():
@@ -369,7 +343,7 @@ def _write_shard(job: Job, path: str, track: TrackSpec, advance: Advance) -> Sha
                 record = proto.SerializeToString(deterministic=True)
                 writer.write(record)
                 examples, num_bytes = examples + 1, num_bytes + len(record)
-                moments += crop_moments(outcome, track)
+                tally += tally_of(outcome, track)
             uncounted += 1
             if uncounted == _COUNTED_TOGETHER:
                 advance(uncounted)
@@ -377,7 +351,7 @@ def _write_shard(job: Job, path: str, track: TrackSpec, advance: Advance) -> Sha
     finally:
         writer.close()
     advance(uncounted)
-    return Shard(path, examples, num_bytes, tuple(skipped), moments)
+    return Shard(path, examples, num_bytes, tally + Tally(tuple(skipped)))
 
 
 # In a worker process: the counter it shares with its parent.

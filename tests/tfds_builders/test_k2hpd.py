@@ -82,19 +82,11 @@ def test_separators(tmp_path, line):
     np.testing.assert_array_equal(joints, np.arange(38.0).reshape(1, 19, 2).repeat(2, axis=0))
 
 
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        ("00000002.png " + " ".join(PAIRS[:-1]), "row 2: .*found 37"),
-        ("00000002.png " + " ".join([*PAIRS, "1"]), "row 2: .*19 pairs x y"),
-        ("00000002.png " + " ".join(["x", *PAIRS[1:]]), "row 2"),
-        ("<html><head><title>404</title>", "row 2: .*is this the right file"),
-    ],
-)
-def test_a_malformed_line_is_named(tmp_path, line, message):
+@pytest.mark.parametrize("line", ["00000002.png " + " ".join(PAIRS[1:]), "<title>404</title>"])
+def test_a_malformed_line_is_named(tmp_path, line):
     path = tmp_path / "train_annos.txt"
     path.write_text("00000001.png " + " ".join(PAIRS) + "\n" + line + "\n")
-    with pytest.raises(UserError, match=rf"train_annos.txt, {message}"):
+    with pytest.raises(UserError, match=r"annos\.txt, row 2: .*19 pairs x y.*is this the right"):
         read_annotations(path)
 
 
@@ -116,15 +108,6 @@ def test_missing_frames_are_counted_and_unreadable_ones_refused(tmp_path):
     for source, message in ((first, "no such file"), (second, "no reading"), (third, "truncated")):
         with pytest.raises(UnreadableFrame, match=message):
             distribution.read_depth(source)
-
-
-def test_palette_and_alpha_images_are_read_too(tmp_path):
-    levels = np.arange(212 * 256, dtype=np.uint32).reshape(212, 256).astype(np.uint8)
-    gray = Image.fromarray(levels)
-    distribution = K2hpd(tmp_path)
-    for mode in ("P", "LA", "RGBA"):
-        gray.convert(mode).save(tmp_path / f"{mode}.png")
-        np.testing.assert_array_equal(distribution.read_depth(f"{mode}.png"), levels)
 
 
 def test_a_frame_named_twice_is_kept_twice(tmp_path):

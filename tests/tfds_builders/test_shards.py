@@ -12,11 +12,11 @@ from a2j_jax.tracks import TRACKS, get_track, with_crop_size
 from tests.tfds_builders.numbered_frames import TRACK, NumberedFrames
 from tfds_builders.base import config_name
 from tfds_builders.shards import (
-    Moments,
-    crop_moments,
+    Tally,
     features,
     make_example,
     shard_ranges,
+    tally_of,
     worker_pool,
     write_shards,
 )
@@ -118,29 +118,27 @@ def crop_of(track, canvas, joints=None, center=(160, 120, 800)):
 def test_depth_and_labels_are_compared(name, depth, joints, center, expected):
     track = with_crop_size(get_track(name), 32)
     canvas = np.full((track.canvas_size,) * 2, depth, np.uint16)
-    found = crop_moments(crop_of(track, canvas, joints, center), track)
+    found = tally_of(crop_of(track, canvas, joints, center), track)
     assert (found.no_center, found.no_labels, found.apart, found.beyond) == expected
 
 
 @pytest.mark.parametrize("name", ["nyu", "itop_front", "k2hpd"])
-def test_a_crop_normalized_by_its_own_moments_has_mean_0_and_std_1(name):
+def test_a_crop_normalized_by_its_own_tally_has_mean_0_and_std_1(name):
     track = with_crop_size(get_track(name), 32)
     rng = np.random.default_rng(0)
     canvas = rng.integers(400, 1400, (track.canvas_size,) * 2).astype(np.uint16)
-    moments = crop_moments(crop_of(track, canvas), track)
-    own = dataclasses.replace(track, mean=moments.mean, std=moments.std)
+    tally = tally_of(crop_of(track, canvas), track)
+    own = dataclasses.replace(track, mean=tally.mean, std=tally.std)
     image = np.asarray(augment.evaluation_images(canvas[None], np.array([800.0]), own))
-    assert moments.count == image.size
+    assert tally.count == image.size
     assert abs(image.mean()) < 1e-5
     assert abs(image.std() - 1) < 1e-4
 
 
-def test_moments_add_up():
+def test_tallies_add_up():
     values = np.random.default_rng(1).normal(3, 2, 100)
-    parts = [
-        Moments(len(v), float(v.sum()), float((v**2).sum())) for v in np.array_split(values, 7)
-    ]
-    whole = sum(parts, Moments())
+    parts = [Tally((), len(v), v.sum(), (v**2).sum()) for v in np.array_split(values, 7)]
+    whole = sum(parts, Tally())
     assert whole.count == 100
     np.testing.assert_allclose((whole.mean, whole.std), (values.mean(), values.std()))
 
