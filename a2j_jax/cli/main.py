@@ -84,16 +84,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         return BROKEN_PIPE
     except OSError as error:
-        if error.filename is None:
-            if (
-                error.errno == errno.ENOENT
-            ):  # from `tempfile`, or the working directory was just deleted
-                return _complain(f"a folder is gone or cannot be used: {error.strerror}")
-            if error.errno not in _UNWRITABLE:
-                raise
+        if error.filename is not None:  # no permission, a file in the place of a folder
+            return _complain(f"{error.filename}: {error.strerror}")
+        if error.errno == errno.ENOENT:  # from `tempfile`, or the working directory was deleted
+            return _complain(f"a folder is gone or cannot be used: {error.strerror}")
+        if error.errno in _UNWRITABLE:
             return _complain(f"stdout, or a file, cannot be written ({error.strerror})")
-        # No permission, a file in the place of a folder: for the user to fix.
-        return _complain(f"{error.filename}: {error.strerror}")
+        raise
 
 
 def console(argv: Sequence[str] | None = None) -> NoReturn:

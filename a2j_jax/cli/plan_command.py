@@ -3,8 +3,9 @@
 import argparse
 import contextlib
 import dataclasses
+import json
 
-from a2j_jax.cli.arguments import add_config_arguments, whole
+from a2j_jax.cli.arguments import add_config_arguments, config_with_overrides, whole
 from a2j_jax.errors import printable
 
 _LARGEST = 2**20  # batch
@@ -58,12 +59,9 @@ def sweep(text: str) -> tuple[int, ...]:
 
 def run(arguments: argparse.Namespace) -> None:
     """Plan."""
-    import json
-
     import jax
     from rich.console import Console
 
-    from a2j_jax.cli.arguments import config_with_overrides
     from a2j_jax.evaluation.tables import print_table
     from a2j_jax.runs.experiment import resolve
     from a2j_jax.tools.planning import plan_batches, plan_table

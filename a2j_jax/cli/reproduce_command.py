@@ -4,13 +4,15 @@ import argparse
 from collections.abc import Sequence
 from functools import partial
 from operator import attrgetter
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from a2j_jax.cli.arguments import add_out, path_name, whole
+from a2j_jax.cli.arguments import add_out, build_if_embedded, path_name, whole
+from a2j_jax.config import Config, override
 from a2j_jax.errors import UserError
+from a2j_jax.files import check_output
 
 if TYPE_CHECKING:
-    from a2j_jax.config import Config
     from a2j_jax.tools.reproduce import Job
 
 EXAMPLES = """\
@@ -57,28 +59,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Reproduce a table."""
-    from pathlib import Path
-
-    from a2j_jax.cli.arguments import build_if_embedded
     from a2j_jax.cli.main import ends_within
-    from a2j_jax.config import override
     from a2j_jax.evaluation.report import log_written
     from a2j_jax.evaluation.tables import get_table
-    from a2j_jax.files import check_output
     from a2j_jax.runs.experiment import resolve
-    from a2j_jax.tools.reproduce import (
-        base_config,
-        jobs,
-        print_results,
-        result_table,
-        run_all,
-        write_table,
-    )
-    from a2j_jax.tools.reproduce import run as run_one
+    from a2j_jax.tools import reproduce
     from a2j_jax.training.loop import SOMETHING_TO_SAVE
 
     table, data = get_table(arguments.table, arguments.data)
-    base = base_config(data, arguments.budget)
+    base = reproduce.base_config(data, arguments.budget)
     for key, text in arguments.overrides:
         if key == "track":
             raise UserError(f"--config.track={text}: --data says what a table is run on")
@@ -91,19 +80,18 @@ def run(arguments: argparse.Namespace) -> None:
     out = Path(arguments.out or f"runs/{table.name}-{data}-{arguments.budget}")
     for suffix in (".md", ".html", ".json"):
         check_output(out / f"{table.name}{suffix}", arguments.overwrite)
-    todo = list(jobs(table, base, arguments.seeds, out))
+    todo = list(reproduce.jobs(table, base, arguments.seeds, out))
     _check_taken(arguments.overrides, base, todo)
     with ends_within(unless=SOMETHING_TO_SAVE.is_set):
-        one = partial(run_one, pdj=table.pdj, split=arguments.split, command=arguments.command_line)
-        results, skipped = run_all(todo, one, build_if_embedded)
-    contents = result_table(table, resolve(base).track, results, skipped)
-    print_results(contents)
-    log_written(write_table(contents, results, out, table.name, arguments.command_line))
+        how = {"pdj": table.pdj, "split": arguments.split, "command": arguments.command_line}
+        run_one = partial(reproduce.run, **how)
+        results, skipped = reproduce.run_all(todo, run_one, build_if_embedded)
+    contents = reproduce.result_table(table, resolve(base).track, results, skipped)
+    reproduce.print_results(contents)
+    log_written(reproduce.write_table(contents, results, out, table.name, arguments.command_line))
 
 
-def _check_taken(
-    overrides: "Sequence[tuple[str, str]]", base: "Config", todo: "Sequence[Job]"
-) -> None:
+def _check_taken(overrides: Sequence[tuple[str, str]], base: Config, todo: "Sequence[Job]") -> None:
     """No value is asked for that every row replaces by its own."""
     for key, text in overrides:
         value = attrgetter(key)

@@ -2,14 +2,19 @@
 
 import argparse
 import contextlib
+from pathlib import Path
 
+from a2j_jax import distributed
 from a2j_jax.cli.arguments import (
     add_config_arguments,
     add_on_bad_example,
     add_process_arguments,
+    build_if_embedded,
+    config_with_overrides,
     join_processes,
     path_name,
 )
+from a2j_jax.errors import UserError
 
 EXAMPLES = """\
 examples:
@@ -50,12 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Train."""
-    from pathlib import Path
-
-    from a2j_jax import distributed
-    from a2j_jax.cli.arguments import build_if_embedded, config_with_overrides
     from a2j_jax.cli.main import ends_within
-    from a2j_jax.errors import UserError
     from a2j_jax.runs.experiment import resolve
     from a2j_jax.runs.run_dir import kept_checkpoints, run_of
     from a2j_jax.training.loop import SOMETHING_TO_SAVE, ProfileWindow

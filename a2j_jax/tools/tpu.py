@@ -102,10 +102,8 @@ def find_target(name: str) -> Target:
     if kind in CHIPS and shape in CHIPS[kind].slices:
         return _tpu(name, CHIPS[kind], tuple(int(side) for side in shape.split("x")))
     count = int(shape) if re.fullmatch("[0-9]{1,4}", shape) else 0 if shape else 1
-    if kind == "cpu" and count:
-        return _cpu(name, count)
-    if kind == "gpu" and count:
-        return _gpu(name, count)
+    if kind in ("cpu", "gpu") and count:
+        return _local(name, kind, count)
     slices = [f"{kind}: {', '.join(chip.slices)}" for kind, chip in CHIPS.items()]
     known = "; ".join([*slices, "cpu[:DEVICES]", "gpu[:DEVICES]"])
     raise UserError(f"no topology {name!r}; there are: {known}")
@@ -128,26 +126,21 @@ def _tpu(name: str, chip: Chip, sides: tuple[int, ...]) -> Target:
     return Target(name, "tpu", tuple(found.devices), chip.memory, chip, chip.links(sides))
 
 
-def _cpu(name: str, count: int) -> Target:
-    with contextlib.suppress(RuntimeError):  # JAX has its devices already; they may be enough
-        jax.config.update("jax_num_cpu_devices", count)
-    devices = jax.devices("cpu")
-    if len(devices) < count:
-        raise UserError(f"{name}: this process has {len(devices)} CPU devices already")
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return Target(name, "cpu", tuple(devices[:count]), memory // count)
-
-
-def _gpu(name: str, count: int) -> Target:
-    """GPUs of this machine: their compiler times its kernels on one."""
+def _local(name: str, platform: str, count: int) -> Target:
+    """Devices of this machine: unlike that of a TPU, a GPU's compiler times its kernels on one."""
+    if platform == "cpu":
+        with contextlib.suppress(RuntimeError):  # JAX has its devices already; they may be enough
+            jax.config.update("jax_num_cpu_devices", count)
     try:
-        devices = jax.devices("gpu")
+        devices = jax.devices(platform)
     except RuntimeError as error:
         raise UserError(
-            f"{name}: JAX finds no GPU here, and unlike that of a TPU its compiler needs one; run this on a machine "
-            "that has it, after pip install 'a2j-jax[cuda]'"
+            f"{name}: JAX finds no {platform.upper()} here, and unlike that of a TPU its compiler needs one; run this "
+            "on a machine that has it, after pip install 'a2j-jax[cuda]'"
         ) from error
     if len(devices) < count:
-        raise UserError(f"{name}: there are {len(devices)} GPUs here")
+        raise UserError(f"{name}: this process has {len(devices)} {platform.upper()} devices only")
     memory = (devices[0].memory_stats() or {}).get("bytes_limit")
-    return Target(name, "gpu", tuple(devices[:count]), memory)
+    if platform == "cpu":
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // count
+    return Target(name, platform, tuple(devices[:count]), memory)

@@ -281,7 +281,7 @@ def test_the_cpu_shares_the_memory_of_the_machine() -> None:
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("cpu:9999", "CPU devices already"), ("gpu", r"a2j-jax\[cuda\]")],
+    [("cpu:9999", "CPU devices only"), ("gpu", r"a2j-jax\[cuda\]")],
 )
 def test_devices_that_are_not_here(name: str, said: str) -> None:
     with pytest.raises(UserError, match=said):
