@@ -101,11 +101,11 @@ def compared_files(
         facts.append(("labels", str(labels)))
         known = truth.about.get("split") if data_dir is None else split
     if data_dir is not None:
-        info = evaluate.split_info(pipeline.find_dataset(data_dir, track), track, split)
-        facts, record, total = facts + info.facts, info.record, info.total or 0
         data = evaluate.SplitToScore(data_dir, split)
         with data.batches(track, "reading labels") as batches:
             frames = every = evaluate.read_frames(batches, track)
+        info = evaluate.split_info(pipeline.find_dataset(data_dir, track), track, split)
+        facts, record, total = facts + info.facts, info.record, info.total or 0
         if labels is not None:
             rows = pairing.rows_of(truth, frames, _LABELS, _DATA_SET)
             found = truth.rows(rows[rows >= 0])

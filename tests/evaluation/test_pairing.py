@@ -136,6 +136,10 @@ def test_a_subset_of_a_custom_track_is_listed_by_names(tmp_path: Path, own: Trac
     write_joints(tmp_path / "one.npz", JointSet(uvd[1:2], frame_id=names[1:]))
     write_joints(tmp_path / "labels.npz", JointSet(own_data.UVD[:2], frame_id=names))
 
+    with pytest.raises(UserError, match="no split 'validation'"):
+        files = {"ours": tmp_path / "p.npz"}
+        compare_predictions(files, own, data_dir=tmp_path / "data", split="validation")
+
     def errors(method: str, listed: str, **against: Any) -> list[float]:
         (tmp_path / "list.txt").write_text(listed)
         scores = compare_predictions(
