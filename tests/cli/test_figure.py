@@ -6,16 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 import pytest
 
 from a2j_jax.config import Config
-from a2j_jax.data.augment import evaluation_images
 from a2j_jax.evaluation.joint_files import JointSet, write_joints
 from a2j_jax.figures import votes
 from a2j_jax.figures.anchor_figures import row_without
-from a2j_jax.models.anchors import aggregate, anchor_grid
 from a2j_jax.runs.checkpoints import save_variables
 from a2j_jax.runs.experiment import resolve
 from a2j_jax.runs.load import restore
@@ -71,26 +68,16 @@ def test_figure_1_holds_what_the_network_says(a2j: Command, runs: Path, tmp_path
     assert [frame["frame"] for frame in contents["frames"]] == ["test/000005", "test/000015"]
     network = restore(runs / "full")
     shown = votes.evenly_spaced(network.config.data.dir, network.track, "test", 2)
-    canvas = np.stack([example["canvas"] for example in shown.values()])
-    center = np.stack([example["center_uvd"] for example in shown.values()])
-    heads: Any = jax.jit(network.model.apply)(
-        network.variables, evaluation_images(canvas, center[:, 2], network.track)
-    )
-    anchors = anchor_grid(tiny.SIZE, tiny.SIZE)
-    answer = aggregate(heads, anchors)
-    for row, frame in enumerate(contents["frames"]):
-        for joint, number in zip(frame["joints"], (0, 17), strict=True):
-            weights = np.asarray(answer.weights)[row, :, number]
-            kept = np.argsort(-weights, kind="stable")[: (weights > 0.017).sum()]
-            assert len(kept) == len(joint["anchors"]) > 0
-            for anchor, k in zip(joint["anchors"], kept, strict=True):
-                assert anchor["uv"] == anchors[k].tolist()
-                assert anchor["weight"] == pytest.approx(weights[k], rel=1e-4)
-                offset = np.asarray(heads.offset)[row, k, number]
-                np.testing.assert_allclose(anchor["offset_uv"], offset, rtol=1e-3, atol=1e-4)
-            expected = np.asarray(answer.joints)[row, number, :2]
-            np.testing.assert_allclose(joint["predicted_uv"], expected, rtol=1e-4)
-            assert joint["error_mm"] > 0
+    expected = votes.frame_votes(network, shown, [0, 17], 0.017)
+    for frame, found in zip(contents["frames"], expected, strict=True):
+        assert frame["joints"] == [joint.to_json("mm") for joint in found.joints]
+        for joint, one in zip(frame["joints"], found.joints, strict=True):
+            assert joint["error_mm"] == one.error > 0
+            assert joint["predicted_uv"] == one.predicted_uv.tolist()
+            anchors = {
+                name: [anchor[name] for anchor in joint["anchors"]] for name in ("uv", "weight")
+            }
+            assert anchors == {"uv": one.anchor_uv.tolist(), "weight": one.weight.tolist()}
     with (tmp_path / "f" / "figure_1.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == sum(len(j["anchors"]) for f in contents["frames"] for j in f["joints"])
