@@ -371,27 +371,20 @@ def _csv_lines(path: Path) -> list[tuple[int, list[str]]]:
     unnamed = [column for column, name in enumerate(lines[0][1]) if _UNNAMED.fullmatch(name)]
     for column in unnamed:
         cells = {line[column] for _, line in lines[1:] if len(line) > column} - {""}
+        where = f"{path.name}: column {column + 1} has no name"
         if not all(cell.isdecimal() for cell in cells):
-            raise UserError(
-                f"{path}: column {column + 1} has no name, but holds {printable(min(cells), 40)!r}; name it"
-            )
+            held = printable(min(cells), 40)
+            raise UserError(f"{path.parent / where}, but holds {held!r}; name it")
         if cells:
-            logger.info(
-                f"note: {path.name}: column {column + 1} has no name and holds row numbers: ignored"
-            )
-    return [
-        (number, [cell for column, cell in enumerate(line) if column not in unnamed])
-        for number, line in lines
-    ]
+            logger.info(f"note: {where} and holds row numbers: ignored")
+    return [(n, [cell for i, cell in enumerate(line) if i not in unnamed]) for n, line in lines]
 
 
 def _known_names(header: Sequence[str], groups: Mapping[str, Sequence[str]]) -> list[str]:
     """Column names, spelled as the track spells them where only the letter case differs."""
-    spelled: dict[str, set[str]] = {}
-    for name in ("frame", "split", *(name for columns in groups.values() for name in columns)):
-        spelled.setdefault(name.lower(), set()).add(name)
-    alike = [spelled.get(name.lower(), set()) for name in header]
-    return [min(some) if len(some) == 1 else name for name, some in zip(header, alike, strict=True)]
+    known = {"frame", "split", *(name for columns in groups.values() for name in columns)}
+    alike = [[name for name in known if name.lower() == found.lower()] for found in header]
+    return [some[0] if len(some) == 1 else name for name, some in zip(header, alike, strict=True)]
 
 
 def _used_groups(
