@@ -51,6 +51,12 @@ def image_name(row: int) -> str:
     return f"image_D{row + 1:08d}.png"
 
 
+def frame_names(split: str, count: int) -> list[str]:
+    """Names of the first frames of a split."""
+    folder = "training" if split == "train" else "frame"
+    return [f"{folder}/images/{image_name(row)}" for row in range(count)]
+
+
 def boxes_around(joints_uvd: np.ndarray, margin_px: float = 15.0) -> np.ndarray:
     """(N, 4) x0 y0 x1 y1 px, two decimals, inside the frame."""
     last = np.array(TRACK.frame_size) - 1.0

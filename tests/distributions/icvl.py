@@ -33,6 +33,11 @@ def write(folder: Path, frames: dict[str, int], seed: int = 0) -> dict[str, np.n
     return labels
 
 
+def frame_names(split: str, count: int) -> list[str]:
+    """Names of the first frames of a split."""
+    return training_names(count) if split == "train" else testing_names(count)
+
+
 def training_names(count: int) -> list[str]:
     """Recorded frames, then rotated copies of the first of them."""
     recorded = count - count // 3

@@ -1,14 +1,53 @@
-"""What the readers of all data sets have in common: where they find the files, and labels without frames."""
+"""What the readers of all data sets have in common: frames and labels, where the files lie, labels without frames."""
 
 import importlib
+import pickle
 
 import numpy as np
 import pytest
 
-from a2j_jax.errors import UserError
+from a2j_jax.errors import UnreadableFrame, UserError
+from a2j_jax.tracks import get_track
+from tests.distributions import hands2017, icvl
+from tests.distributions.drawing import draw_depth
 from tfds_builders.build import DATASETS
 
 BOTH = ["train", "test"]
+
+
+@pytest.mark.parametrize(
+    ("track", "ids", "background", "missing", "off"),
+    [
+        ("nyu", lambda _, n: [f"depth_1_{i + 1:07d}.png" for i in range(n)], 2001, None, 0),
+        ("icvl", icvl.frame_names, 0, 1, 0),  # 32001, for nothing seen, becomes our 0
+        # Labels are printed with four decimals of a mm: a thousandth of a px, or of a mm.
+        ("hands2017", hands2017.frame_names, 0, 1, 1e-3),
+    ],
+)
+def test_frames_and_labels_are_what_was_written(tmp_path, track, ids, background, missing, off):
+    fixture = importlib.import_module(f"tests.distributions.{track}")
+    labels = fixture.write(tmp_path, {"train": 7, "test": 5})
+    dataset = pickle.loads(pickle.dumps(DATASETS[track](tmp_path)))
+    splits = dataset.splits()
+    assert {name: len(split) for name, split in splits.items()} == {"train": 7, "test": 5}
+    for name, split in splits.items():
+        assert list(split.frame_ids) == ids(name, len(split))
+        assert track == "icvl" or split.numbers.tolist() == list(range(len(split)))
+        if (track, name) == ("hands2017", "test"):  # whose labels are not public, unlike its boxes
+            assert split.joints_uvd is None
+        else:
+            np.testing.assert_allclose(split.joints_uvd, labels[name], rtol=0, atol=off)
+            assert split.joints_uvd.dtype == np.float32
+            assert (split.boxes_px, split.notes) == (None, ())
+        gone = missing if name == "train" else None
+        assert ["at least 1 missing" in fault for fault in split.faults] == [True] * bool(gone)
+        for row, (source, joints) in enumerate(zip(split.sources, labels[name], strict=True)):
+            if row == gone:
+                with pytest.raises(UnreadableFrame, match=r"\.png: no such file"):
+                    dataset.read_depth(source)
+                continue
+            expected = draw_depth(joints, get_track(track), background)
+            np.testing.assert_array_equal(dataset.read_depth(source), expected)
 
 
 @pytest.mark.parametrize(

@@ -1,56 +1,20 @@
 """HANDS 2017 as shipped: xyz labels, a test set with boxes and without labels, or with yours."""
 
-import pickle
-
 import numpy as np
 import pytest
 
 from a2j_jax import geometry
-from a2j_jax.errors import UnreadableFrame, UserError
+from a2j_jax.errors import UserError
 from a2j_jax.evaluation.joint_files import write_submission
 from a2j_jax.tracks import get_track
 from tests.distributions import hands2017 as fixture
-from tests.distributions.drawing import draw_depth
 from tfds_builders.crop_plan import plan_crops
 from tfds_builders.hands2017 import Hands2017, read_boxes, to_corners
 from tfds_builders.reader import RawReader
 
 TRACK = get_track("hands2017")
-FRAMES = {"train": 4, "test": 3}
 # Labels are printed with four decimals of a mm: a thousandth of a px, or of a mm.
 PRINTED = 1e-3
-
-
-@pytest.fixture(scope="module")
-def written(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("hands2017")
-    return folder, fixture.write(folder, FRAMES)
-
-
-def test_frames_and_labels(written):
-    folder, labels = written
-    distribution = pickle.loads(pickle.dumps(Hands2017(folder)))
-    splits = distribution.splits()
-    assert {name: len(split) for name, split in splits.items()} == FRAMES
-    train, test = splits["train"], splits["test"]
-    np.testing.assert_allclose(train.joints_uvd, labels["train"], atol=PRINTED)
-    assert train.joints_uvd.dtype == np.float32
-    assert train.boxes_px is None
-    assert train.frame_ids[2] == "training/images/image_D00000003.png"
-    assert test.joints_uvd is None
-    assert test.frame_ids[0] == "frame/images/image_D00000001.png"
-    for name, split in splits.items():
-        for row, (source, joints) in enumerate(zip(split.sources, labels[name], strict=True)):
-            if name == "train" and row == fixture.MISSING_TRAIN_ROW:
-                with pytest.raises(UnreadableFrame, match=r"image_D00000002\.png: no such file"):
-                    distribution.read_depth(source)
-                continue
-            np.testing.assert_array_equal(
-                distribution.read_depth(source), draw_depth(joints, TRACK)
-            )
-    assert ["at least 1 missing" in fault for fault in train.faults] == [True]
-    assert train.notes == test.faults == ()
-    assert train.numbers.tolist() == [0, 1, 2, 3]
 
 
 def test_labels_of_the_test_set_in_any_order(tmp_path):

@@ -1,61 +1,25 @@
 """ICVL as shipped: recorded frames and rotated copies, two test sequences, missing files."""
 
-import pickle
-
 import numpy as np
 import pytest
 from scipy.io import loadmat
 
-from a2j_jax.errors import UnreadableFrame, UserError
-from a2j_jax.tracks import PUBLISHED_FRAMES, get_track
+from a2j_jax.errors import UserError
+from a2j_jax.tracks import PUBLISHED_FRAMES
 from tests.distributions import icvl as fixture
-from tests.distributions.drawing import draw_depth
 from tfds_builders.icvl import Icvl, is_rotated
 
-TRACK = get_track("icvl")
-FRAMES = {"train": 7, "test": 5}
 
-
-@pytest.fixture(scope="module")
-def written(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("icvl")
-    return folder, fixture.write(folder, FRAMES)
-
-
-def test_frames_and_labels(written):
-    folder, labels = written
-    distribution = pickle.loads(pickle.dumps(Icvl(folder)))
-    splits = distribution.splits()
-    assert {name: len(split) for name, split in splits.items()} == FRAMES
-    for name, split in splits.items():
-        np.testing.assert_array_equal(split.joints_uvd, labels[name])
-        assert split.joints_uvd.dtype == np.float32
-        for row, (source, joints) in enumerate(zip(split.sources, labels[name], strict=True)):
-            if name == "train" and row == fixture.MISSING_TRAIN_ROW:
-                with pytest.raises(UnreadableFrame, match=r"image_0001\.png: no such file"):
-                    distribution.read_depth(source)
-                continue
-            # 32001, which stands for nothing seen, becomes our 0.
-            np.testing.assert_array_equal(
-                distribution.read_depth(source), draw_depth(joints, TRACK, background=0)
-            )
-    assert splits["train"].frame_ids == fixture.training_names(7)
-    assert splits["test"].frame_ids == fixture.testing_names(5)
-    assert splits["test"].frame_ids[3] == "test_seq_2/image_0000.png"
-    assert ["at least 1 missing" in fault for fault in splits["train"].faults] == [True]
-    assert splits["train"].notes == splits["test"].notes == splits["test"].faults == ()
-
-
-def test_rotated_copies_can_be_left_out(written):
-    folder, labels = written
-    split = Icvl(folder, rotations=False).splits()["train"]
+def test_rotated_copies_can_be_left_out(tmp_path):
+    labels = fixture.write(tmp_path, {"train": 7})
+    split = Icvl(tmp_path, rotations=False).splits()["train"]
     assert split.rows.tolist() == [0, 1, 2, 3, 4]
     assert split.total == 7
     assert split.frame_ids == fixture.training_names(7)[:5]
     np.testing.assert_array_equal(split.joints_uvd, labels["train"][:5])
     # The one missing file is still counted right: folders of rotated copies do not count.
     assert "lists 5 frames, Depth holds 4" in split.faults[0]
-    assert Icvl(folder).spec() != Icvl(folder, rotations=False).spec()
+    assert Icvl(tmp_path).spec() != Icvl(tmp_path, rotations=False).spec()
 
 
 def test_rotations_are_told_by_the_first_folder():

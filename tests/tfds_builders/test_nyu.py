@@ -1,7 +1,5 @@
 """NYU as shipped: where it is found, which joints and frames come out, what is refused."""
 
-import pickle
-
 import numpy as np
 import pytest
 from scipy.io import loadmat, savemat
@@ -14,28 +12,6 @@ from tfds_builders import nyu
 from tfds_builders.nyu import Nyu
 
 TRACK = get_track("nyu")
-
-
-@pytest.fixture(scope="module")
-def written(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("nyu")
-    return folder, fixture.write(folder, {"train": 3, "test": 2})
-
-
-def test_frames_and_labels(written):
-    folder, labels = written
-    distribution = pickle.loads(pickle.dumps(Nyu(folder)))
-    splits = distribution.splits()
-    assert {name: len(split) for name, split in splits.items()} == {"train": 3, "test": 2}
-    for name, split in splits.items():
-        assert split.frame_ids[0] == "depth_1_0000001.png"
-        np.testing.assert_array_equal(split.joints_uvd, labels[name])
-        assert split.joints_uvd.dtype == np.float32
-        assert (split.notes, split.faults) == ((), ())
-        assert split.numbers.tolist() == list(range(len(split)))
-        for source, joints in zip(split.sources, labels[name], strict=True):
-            depth = distribution.read_depth(source)
-            np.testing.assert_array_equal(depth, fixture.draw_depth(joints, TRACK, 2001))
 
 
 def test_another_view(tmp_path):
