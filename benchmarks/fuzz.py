@@ -259,7 +259,7 @@ def same(one: Any, other: Any) -> bool:
         return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
     if isinstance(one, (tuple, list)) and isinstance(other, (tuple, list)):
         return len(one) == len(other) and all(map(same, one, other))
-    if hasattr(one, "__array__"):
+    if hasattr(one, "__array__") or hasattr(other, "__array__"):
         a, b = np.asarray(one), np.asarray(other)
         return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
     return bool(one == other) or (one != one and other != other)
