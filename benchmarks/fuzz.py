@@ -48,7 +48,7 @@ from a2j_jax.errors import UserError
 from a2j_jax.evaluation.joint_files import JointSet, read_joints, write_joints, write_submission
 from a2j_jax.evaluation.pairing import frame_numbers, read_subsets
 from a2j_jax.runs.checkpoints import RunCheckpoints, load_variables
-from a2j_jax.runs.run_dir import write_config
+from a2j_jax.runs.run_dir import choose_step, write_config
 from a2j_jax.track_files import load_track, track_from_dict
 from a2j_jax.tracks import get_track, with_crop_size
 from a2j_jax.weights.formats import read_state_dict, write_state_dict
@@ -144,7 +144,9 @@ def readers() -> dict[str, Reader]:
     def restore(folder: Path) -> Any:
         with contextlib.closing(RunCheckpoints(folder)) as checkpoints:
             restored = checkpoints.restore(state, 3)
-        return jax.tree.leaves([restored, load_variables(folder, state.variables)])
+        return jax.tree.leaves(
+            [restored, load_variables(choose_step(folder, "best"), state.variables)]
+        )
 
     def subset(path: Path) -> Any:
         return frame_numbers(read_subsets({"some": path}), np.arange(9), None)

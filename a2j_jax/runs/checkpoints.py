@@ -16,6 +16,7 @@ import os
 import re
 import shutil
 import sys
+import time
 import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
@@ -25,7 +26,6 @@ import jax
 import orbax.checkpoint as ocp
 from absl import logging as absl_logging
 from jax.sharding import SingleDeviceSharding
-from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from a2j_jax import distributed
 from a2j_jax.config import Config
@@ -39,14 +39,22 @@ from a2j_jax.runs.run_dir import (
     DamagedError,
     Manifest,
     best_of,
+    explained_damage,
     has_average,
     kept_checkpoints,
     metrics_of,
-    ranking_metrics,
     read_manifest,
     write_config,
 )
 from a2j_jax.runs.sharding import TrainState, put
+
+Weights = Literal["raw", "ema", "best"]
+
+_COUNTERS = ("skipped", "skipped_in_a_row")  # of a `TrainState`
+
+# Orbax logs every save, and prints what it raises. Set through absl, which resets the level of its logger at times.
+absl_logging.set_verbosity(absl_logging.FATAL)
+
 
 # Raised by other reads and writes when one has failed and nobody waits for them any more.
 _CONSEQUENCES = ("Event loop is closed", "Encountered error while reading array")
@@ -58,58 +66,57 @@ def quiet_after_failure() -> Iterator[None]:
 
     Each would print a traceback from wherever the interpreter happens to be. The failure itself is still raised.
     """
-    before, logger = sys.unraisablehook, logging.getLogger("asyncio")
-    level = logger.level
+    before, asyncio_log = sys.unraisablehook, logging.getLogger("asyncio")
+    level = asyncio_log.level
 
     def hook(unraisable: Any) -> None:
         if not any(text in str(unraisable.exc_value) for text in _CONSEQUENCES):
             before(unraisable)
 
     sys.unraisablehook = hook
-    logger.setLevel(logging.CRITICAL)
+    asyncio_log.setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
     never_awaited = warnings.filters[0]
     yield
     sys.unraisablehook = before
-    logger.setLevel(level)
+    asyncio_log.setLevel(level)
     with contextlib.suppress(ValueError):  # whoever called has put back the filters of before
         warnings.filters.remove(never_awaited)  # type: ignore[attr-defined]
 
 
-def reason(error: BaseException) -> str:
-    """Why a save failed: the error of the file system in the chain of exceptions, if there is one."""
-    found: BaseException | None = error
-    while found is not None:
-        code = re.search(r"os_error_code='(\d+)'", str(found))  # as TensorStore writes it
+@contextlib.contextmanager
+def failures_as(explain: Callable[[Exception], UserError]) -> Iterator[None]:
+    """Turn what Orbax, TensorStore and the file system raise into a `UserError`.
+
+    Ctrl-C stays what it is: Orbax raises its own exception for whatever stops a read.
+    """
+    try:
+        with quiet_after_failure():
+            yield
+    except Exception as error:
+        stops = (KeyboardInterrupt, asyncio.CancelledError)
+        if any(isinstance(one, stops) for one in _chain(error)):
+            raise KeyboardInterrupt from error
+        raise explain(error) from error
+
+
+def reason(error: Exception) -> str:
+    """Why it failed: the error of the file system in the chain of exceptions, or the first line of what Orbax says."""
+    for one in _chain(error):
+        code = re.search(r"os_error_code='(\d+)'", str(one))  # as TensorStore writes it
         if code:
             return os.strerror(int(code[1]))
-        if isinstance(found, OSError) and found.strerror:
-            return found.strerror
-        found = found.__cause__ or found.__context__
-    return first_line(error) if isinstance(error, Exception) else type(error).__name__
-
-
-def was_interrupted(error: BaseException | None) -> bool:
-    """Whether Ctrl-C caused an exception: Orbax raises its own for whatever stops a read."""
-    while error is not None:
-        if isinstance(error, (KeyboardInterrupt, asyncio.CancelledError)):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
-
-
-def first_line(error: Exception) -> str:
-    """The first line of an exception of Orbax or TensorStore, without its pointers to details."""
+        if isinstance(one, OSError) and one.strerror:
+            return one.strerror
     text = str(error).partition(". See full TensorStore details")[0].strip()
     return text.splitlines()[0][:200] if text else type(error).__name__
 
 
-Weights = Literal["raw", "ema", "best"]
-
-_COUNTERS = ("skipped", "skipped_in_a_row")  # of a `TrainState`
-
-# Orbax logs every save, and prints what it raises. Set through absl, which resets the level of its logger at times.
-absl_logging.set_verbosity(absl_logging.FATAL)
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """An exception, and those that it came of."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 class _WithManifest(ocp.path.atomicity.AtomicRenameTemporaryPath):
@@ -147,23 +154,29 @@ class RunCheckpoints:
         kept = kept_checkpoints(workdir)
         for folder in kept:
             try:
-                metrics = metrics_of(folder)
-                self._metrics |= {} if metrics is None else {int(folder.name): metrics}
+                if (metrics := metrics_of(folder)) is not None:
+                    self._metrics[int(folder.name)] = metrics
             except DamagedError as error:
                 if len(kept) == 1:
                     raise
                 self._put_aside(folder, error)
         self._to_be_scored: int | None = None
-        self._quiet = contextlib.ExitStack()
+        self._quiet = contextlib.ExitStack()  # left open by a failure
         self._quiet.enter_context(quiet_after_failure())
         self._manager = ocp.CheckpointManager(
             self.workdir.absolute() / CHECKPOINTS,
             options=ocp.CheckpointManagerOptions(
-                preservation_policy=_Preserve(self._wanted),
+                preservation_policy=self,
                 temporary_path_class=_WithManifest,
                 cleanup_tmp_directories=True,  # what a killed save has left
             ),
         )
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> Sequence[bool]:
+        """Which of these to keep, as Orbax asks after a save."""
+        del context
+        wanted = self._wanted([one.step for one in checkpoints])
+        return [one.step in wanted for one in checkpoints]
 
     def _wanted(self, steps: Collection[int]) -> set[int]:
         """The steps to keep of these: the latest and the best."""
@@ -175,10 +188,6 @@ class RunCheckpoints:
         """Step of the newest complete checkpoint."""
         return self._manager.latest_step()
 
-    def best_step(self) -> int | None:
-        """Step of the checkpoint with the lowest error; the latest, if none was evaluated."""
-        return next(iter(best_of(self._metrics)), self.latest_step())
-
     def metrics(self, step: int) -> dict[str, float] | None:
         """Metrics of a checkpoint; None: it was not evaluated."""
         return self._metrics.get(step)
@@ -188,10 +197,7 @@ class RunCheckpoints:
     ) -> None:
         """Save everything a run needs to continue; until it is scored it is not ranked, and kept while the latest.
 
-        Args:
-          state: of the run.
-          iterator_state: position in the data.
-          to_be_scored: `score` or `discard` follows; until then the checkpoint before it is kept as well.
+        Where `score` or `discard` is to follow, the checkpoint before it is kept as well until then.
 
         Raises:
           UserError: this save or the one before failed (a full disk, say).
@@ -231,11 +237,7 @@ class RunCheckpoints:
                 self._manager.delete(unwanted)
 
     def discard(self, step: int) -> None:
-        """Delete a checkpoint that turned out to be broken when it was evaluated.
-
-        Raises:
-          UserError: its save failed.
-        """
+        """Delete a checkpoint whose weights are broken; raises a `UserError` if its save failed."""
         with self._explained(f"the checkpoint of step {step}"):
             self._manager.wait_until_finished()
             if step in self._manager.all_steps():
@@ -282,66 +284,52 @@ class RunCheckpoints:
           UserError: tensors of another architecture or optimizer.
         """
         folder = Path(self._manager.directory) / str(step)
+        trees = {"variables": state.variables, "optimizer": state.opt_state}
         try:
-            averaged = state.ema is not None and has_average(folder)
-            found = _restore(
-                folder,
-                {"variables": state.variables, "optimizer": state.opt_state}
-                | ({"ema": state.ema} if averaged else {}),
-                ("iterator", "counters"),
-            )
+            with explained_damage(folder):
+                if state.ema is not None and has_average(folder):
+                    trees["ema"] = state.ema
+                found = _restore(folder, trees, ("iterator", "counters"))
         except UserError:
-            self._quiet.pop_all()  # for good
+            self._quiet.pop_all()
             raise
-        counters = found["counters"] or {}
-        variables = found["variables"]
-        ema = found["ema"] if averaged else jax.tree.map(jax.numpy.copy, variables)
-        restored = TrainState(
-            step=_placed(step, state.step),
-            params=variables["params"],
-            batch_stats=variables["batch_stats"],
+        variables, counters = found["variables"], found["counters"] or {}
+        if state.ema is not None:
+            found.setdefault("ema", jax.tree.map(jax.numpy.copy, variables))
+        numbers = {"step": step, **{name: counters.get(name, 0) for name in _COUNTERS}}
+        restored = state.replace(
+            **variables,
+            **{n: put(jax.numpy.int32(x), state.step.sharding) for n, x in numbers.items()},
             opt_state=found["optimizer"],
-            ema=None if state.ema is None else ema,
-            **{name: _placed(counters.get(name, 0), state.step) for name in _COUNTERS},
+            ema=found.get("ema"),
         )
         return restored, found["iterator"]
 
     def wait(self) -> None:
-        """Block until the last save is complete.
-
-        Raises:
-          UserError: it failed.
-        """
+        """Block until the last save is complete; raises a `UserError` if it failed."""
         with self._explained("the last checkpoint"):
             self._manager.wait_until_finished()
 
     def check(self) -> None:
-        """Raise the error of a failed save, without waiting.
-
-        Raises:
-          UserError: it did.
-        """
+        """Raise a `UserError` if a save has failed, without waiting."""
         with self._explained("the last checkpoint"):
             self._manager.check_for_errors()
 
-    @contextlib.contextmanager
-    def _explained(self, what: str) -> Iterator[None]:
+    def _explained(self, what: str) -> contextlib.AbstractContextManager[None]:
         """Turn the failure of a save into a `UserError` that names what is still there."""
-        try:
-            yield
-        except Exception as error:  # of Orbax, TensorStore and the file system
-            if was_interrupted(error):
-                raise KeyboardInterrupt from error
-            self._quiet.pop_all()  # for good
-            folder = Path(self._manager.directory)
+
+        def explain(error: Exception) -> UserError:
+            self._quiet.pop_all()
+            folder, why = Path(self._manager.directory), reason(error)
             kept = kept_checkpoints(folder.parent)
             there = f"step {kept[-1].name} is kept" if kept else "none was saved before"
-            why = reason(error)
             fix = "Make room and run" if why == os.strerror(errno.ENOSPC) else "Run"
-            raise UserError(
+            return UserError(
                 f"{folder}: {what} could not be saved ({why}); {there}. {fix} the same command again: it "
                 "resumes from there"
-            ) from error
+            )
+
+        return failures_as(explain)
 
     def close(self) -> None:
         """Finish pending saves and close the directory."""
@@ -350,18 +338,6 @@ class RunCheckpoints:
         with contextlib.suppress(Exception):
             self._manager.close()
         self._quiet.close()
-
-
-class _Preserve(preservation_policy.PreservationPolicy):
-    """Keeps the checkpoints of some steps."""
-
-    def __init__(self, wanted: Callable[[Collection[int]], set[int]]):
-        self._wanted = wanted
-
-    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> Sequence[bool]:
-        del context
-        wanted = self._wanted([one.step for one in checkpoints])
-        return [one.step in wanted for one in checkpoints]
 
 
 def save_variables(directory: str | Path, variables: dict[str, Any], config: Config) -> None:
@@ -376,171 +352,104 @@ def save_variables(directory: str | Path, variables: dict[str, Any], config: Con
     check_folder_name(directory.absolute(), UNWRITABLE)
     write_config(directory, config)
     options = ocp.CheckpointManagerOptions(temporary_path_class=_WithManifest)
-    try:
-        with (
-            quiet_after_failure(),
-            ocp.CheckpointManager(directory.absolute() / CHECKPOINTS, options=options) as manager,
-        ):
-            manager.save(0, args=ocp.args.Composite(variables=ocp.args.StandardSave(variables)))
-            manager.wait_until_finished()
-    except Exception as error:  # of Orbax, TensorStore and the file system
-        if was_interrupted(error):
-            raise KeyboardInterrupt from error
-        shutil.rmtree(directory, ignore_errors=True)
-        raise UserError(f"{directory}: cannot be written ({reason(error)})") from error
+
+    def explain(error: Exception) -> UserError:
+        for _ in range(10):  # writes that are still under way make their folders again
+            shutil.rmtree(directory, ignore_errors=True)
+            time.sleep(0.05)
+        return UserError(f"{directory}: cannot be written ({reason(error)})")
+
+    with (
+        failures_as(explain),
+        ocp.CheckpointManager(directory.absolute() / CHECKPOINTS, options=options) as manager,
+    ):
+        manager.save(0, args=ocp.args.Composite(variables=ocp.args.StandardSave(variables)))
+        manager.wait_until_finished()
 
 
 def load_variables(
-    directory: str | Path,
-    expected: dict[str, Any],
-    step: int | str = "best",
-    weights: Weights = "best",
-) -> tuple[dict[str, Any], int]:
-    """Read parameters and running statistics of a run or a converted checkpoint.
+    folder: Path, expected: dict[str, Any], weights: Weights = "best"
+) -> tuple[dict[str, Any], bool]:
+    """Read parameters and running statistics from the folder of a checkpoint, as `choose_step` gives it.
 
     Args:
-      directory: holding `config.json` and `checkpoints/`.
+      folder: of the checkpoint.
       expected: the model's variables, or their shapes.
-      step: a step number, "best" or "latest".
       weights: "raw", their moving average "ema", or "best": the average where there is one.
 
     Returns:
-      (variables, step).
+      The variables, and whether they are the average.
 
     Raises:
       DamagedError: a damaged checkpoint.
-      UserError: no checkpoint there, no such step, no average in it, or tensors of another architecture.
+      UserError: no average in it, or tensors of another architecture.
     """
-    folder = choose_step(directory, step)
-    averaged = undamaged(folder, lambda: has_average(folder))
-    if weights == "ema" and not averaged:
-        raise UserError(
-            f"{folder} holds no average of the weights: the run was trained without --config.optim.ema_decay"
-        )
-    item = "ema" if averaged and weights != "raw" else "variables"
-    return _restore(folder, {item: expected})[item], int(folder.name)
-
-
-def choose_step(directory: str | Path, step: int | str) -> Path:
-    """The folder of one checkpoint of a run.
-
-    Args:
-      directory: of a run or a converted checkpoint.
-      step: a step number, "best" or "latest".
-
-    Raises:
-      UserError: no checkpoint there, or none of that step; for "best", metrics that cannot be read.
-    """
-    folder = Path(directory).absolute() / CHECKPOINTS
-    check_folder_name(folder, "\\")
-    if not folder.is_dir():
-        raise UserError(
-            f"no checkpoint in {directory}: expected {CONFIG_FILE} and {CHECKPOINTS}/ as `a2j train` and "
-            "`a2j convert` write them"
-        )
-    kept = {int(path.name): path for path in kept_checkpoints(folder.parent)}
-    if not kept:
-        raise UserError(f"no complete checkpoint in {folder}")
-    if step == "latest":
-        return kept[max(kept)]
-    if step == "best":
-        return kept[next(iter(best_of(ranking_metrics(directory))), max(kept))]
-    if not str(step).isdecimal() or int(step) not in kept:
-        raise UserError(
-            f"no checkpoint of step {step} in {folder}; kept: {', '.join(map(str, kept))} (or best, latest)"
-        )
-    return kept[int(step)]
-
-
-def undamaged(folder: Path, read: Callable[[], Any]) -> Any:
-    """The result of a function that reads a checkpoint; its `DamagedError` gets the way to go on."""
-    try:
-        return read()
-    except DamagedError as error:
-        others = [p.name for p in kept_checkpoints(folder.parent.parent) if p != folder]
-        fix = (
-            f"delete that folder to use what else is kept (step {', '.join(others)})"
-            if others
-            else "it is the only one here: train into a new --workdir, or convert the weights again"
-        )
-        raise DamagedError(
-            f"{folder}: this checkpoint is damaged or incomplete ({error}); {fix}"
-        ) from error
+    with explained_damage(folder):
+        averaged = weights != "raw" and has_average(folder)
+        if weights == "ema" and not averaged:
+            raise UserError(
+                f"{folder} holds no average of the weights: the run was trained without --config.optim.ema_decay"
+            )
+        item = "ema" if averaged else "variables"
+        return _restore(folder, {item: expected})[item], averaged
 
 
 def _restore(folder: Path, trees: dict[str, Any], json_items: Sequence[str] = ()) -> dict[str, Any]:
     """Restore parts of a checkpoint by name: trees in the shapes of those given, and JSON."""
+    manifest = read_manifest(folder)
+    if manifest is None:
+        _log_unchecked(folder)
+    else:
+        manifest.check(folder, [*trees, *json_items])
 
-    def read() -> dict[str, Any]:
-        manifest = read_manifest(folder)
-        if manifest is None:
-            _say_unchecked(folder)
-        else:
-            manifest.check(folder, [*trees, *json_items])
-        try:
-            with quiet_after_failure():
-                for item, tree in trees.items():
-                    _check_structure(folder / item, tree)
-                found = {
-                    item: _read_item(folder / item, ocp.args.StandardRestore(_abstract(tree)))
-                    for item, tree in trees.items()
-                }
-                for item in json_items:
+    def explain(error: Exception) -> UserError:
+        if (why := reason(error)) == os.strerror(errno.EACCES):
+            return UserError(f"{folder}: no permission to read")
+        return DamagedError(why)  # Orbax raises whatever its parsers do on a damaged file
+
+    found: dict[str, Any] = {}
+    with ocp.StandardCheckpointer() as tensors:
+        for item, tree in trees.items():
+            with failures_as(explain):
+                stored = tensors.metadata(folder / item).item_metadata
+                if stored is None:
+                    raise ValueError(f"no tensors in {item}")
+            _check_structure(folder / item, stored.tree, tree)
+        with failures_as(explain):
+            for item, tree in trees.items():
+                found[item] = tensors.restore(folder / item, _abstract(tree))
+            for item in json_items:
+                with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as plain:
                     there = item == "iterator" or (folder / item).exists()
-                    found[item] = (
-                        _read_item(folder / item, ocp.args.JsonRestore()) if there else None
-                    )
-                return found
-        except UserError:
-            raise
-        except Exception as error:  # Orbax raises whatever its parsers do on a damaged file
-            if was_interrupted(error):
-                raise KeyboardInterrupt from error
-            why = reason(error)
-            if why == os.strerror(errno.EACCES):
-                raise UserError(f"{folder}: no permission to read") from error
-            raise DamagedError(first_line(error)) from error
-
-    found: dict[str, Any] = undamaged(folder, read)
+                    found[item] = plain.restore(folder / item) if there else None
     return found
 
 
-def _read_item(folder: Path, how: ocp.args.StandardRestore | ocp.args.JsonRestore) -> Any:
-    json_item = isinstance(how, ocp.args.JsonRestore)
-    handler = ocp.JsonCheckpointHandler() if json_item else ocp.StandardCheckpointHandler()
-    with ocp.Checkpointer(handler) as checkpointer:
-        return checkpointer.restore(folder, args=how)
-
-
 @functools.cache
-def _say_unchecked(folder: Path) -> None:
+def _log_unchecked(folder: Path) -> None:
     logger.info(
         f"{folder}: was written without digests by an earlier version; damage would go unnoticed"
     )
 
 
-def _check_structure(folder: Path, expected: Any) -> None:
+def _check_structure(folder: Path, found: Any, expected: Any) -> None:
     """Compare a tree on disk with the expected one: Orbax cuts or pads an array to the shape it is asked for.
 
     Raises:
       UserError: tensors missing from a checkpoint, unknown to the model or optimizer, or of another shape.
     """
-    with ocp.StandardCheckpointer() as checkpointer:
-        metadata = checkpointer.metadata(folder).item_metadata
-    if metadata is None:
-        raise ValueError(f"no tensors in {folder.name}")
-    found, wanted = (
+    there, wanted = (
         {
             "/".join(map(str, name)): tuple(leaf.shape)
             for name, leaf in ocp.tree.to_flat_dict(tree).items()
             if hasattr(leaf, "shape")
         }
-        for tree in (metadata.tree, expected)
+        for tree in (found, expected)
     )
     differences = [
-        f"{name} is {found.get(name, 'missing')}, expected {wanted.get(name, 'none')}"
-        for name in sorted(found.keys() | wanted.keys())
-        if found.get(name) != wanted.get(name)
+        f"{name} is {there.get(name, 'missing')}, expected {wanted.get(name, 'none')}"
+        for name in sorted(there.keys() | wanted.keys())
+        if there.get(name) != wanted.get(name)
     ]
     if differences:
         holds, fix = (
@@ -566,7 +475,3 @@ def _abstract(tree: Any) -> Any:
         return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
     return jax.tree.map(one, tree)
-
-
-def _placed(value: int, like: jax.Array) -> jax.Array:
-    return put(jax.numpy.int32(value), like.sharding)

@@ -9,11 +9,12 @@ from a2j_jax.config import Config
 from a2j_jax.errors import UserError
 from a2j_jax.files import local_path, read_json
 from a2j_jax.models.a2j import PoseNetwork, variable_shapes
-from a2j_jax.runs.checkpoints import Weights, choose_step, load_variables, undamaged
+from a2j_jax.runs.checkpoints import Weights, load_variables
 from a2j_jax.runs.experiment import Experiment, conflicts, resolve
 from a2j_jax.runs.run_dir import (
     CONFIG_FILE,
-    has_average,
+    choose_step,
+    explained_damage,
     read_config,
     read_manifest,
     recorded_config,
@@ -34,17 +35,14 @@ class Restored(NamedTuple):
 
     @property
     def config(self) -> Config:
-        """The config of the experiment."""
         return self.experiment.config
 
     @property
     def track(self) -> TrackSpec:
-        """The track of the experiment."""
         return self.experiment.track
 
     @property
     def model(self) -> PoseNetwork:
-        """The network of the experiment."""
         return self.experiment.model
 
 
@@ -63,10 +61,11 @@ def restore(directory: str | Path, step: int | str = "best", weights: Weights = 
     directory = local_path(directory, "checkpoint")
     experiment = resolve(read_config(directory))
     folder = choose_step(directory, step)
-    undamaged(folder, lambda: _check_recorded(folder, experiment))
+    with explained_damage(folder):
+        _check_recorded(folder, experiment)
     expected = variable_shapes(experiment.model, experiment.track.crop_size)
-    variables, found = load_variables(directory, expected, int(folder.name), weights)
-    return Restored(experiment, variables, found, weights != "raw" and has_average(folder))
+    variables, averaged = load_variables(folder, expected, weights)
+    return Restored(experiment, variables, int(folder.name), averaged)
 
 
 def _check_recorded(folder: Path, experiment: Experiment) -> None:

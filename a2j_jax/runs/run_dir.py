@@ -18,10 +18,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from a2j_jax.config import Config, from_json, to_json
+from a2j_jax.config import Config, from_dict, to_json
 from a2j_jax.config_files import read_config_file, with_own_track
 from a2j_jax.errors import UserError, printable
-from a2j_jax.files import file_digest, local_path, parse_json, read_json, regular_file, write_file
+from a2j_jax.files import (
+    check_folder_name,
+    file_digest,
+    local_path,
+    parse_json,
+    read_json,
+    regular_file,
+    write_file,
+)
 from a2j_jax.track_files import TRACK_FILE, load_track, track_file
 
 CONFIG_FILE = "config.json"
@@ -115,10 +123,7 @@ def write_config(directory: str | Path, config: Config, depth_unit_mm: float | N
 
     A custom track goes beside it: a run directory that is moved elsewhere stays complete.
 
-    Args:
-      directory: of the run.
-      config: of the run.
-      depth_unit_mm: that the data set was built with, recorded in the custom track; None: as the track says.
+    The depth unit that the data set was built with is recorded in it, where it is not that of the track.
 
     Raises:
       UserError: a file that cannot be written.
@@ -194,7 +199,7 @@ class Manifest(NamedTuple):
         def size_and_digest(name: str) -> tuple[int, str]:
             return (folder / name).stat().st_size, file_digest(folder / name)
 
-        names = _files_below(folder)
+        names = sorted(_files_below(folder))
         with ThreadPoolExecutor() as pool:
             files = dict(zip(names, pool.map(size_and_digest, names), strict=True))
         config, track = (_contents(folder.parent.parent / n) for n in (CONFIG_FILE, TRACK_FILE))
@@ -220,26 +225,27 @@ class Manifest(NamedTuple):
         def to_compare(names: Iterable[str]) -> set[str]:
             return {n for n in names if "/" not in n or n.partition("/")[0] in items}
 
-        there, before = to_compare(_files_below(folder)), to_compare(self.files)
-        added = {n for n in there - before if not Path(n).name.startswith(".")}  # as .DS_Store
-        faults = dict.fromkeys(before - there, "is missing")
-        faults |= dict.fromkeys(added, "was not written with it")
-        both = sorted(before & there)
+        written = to_compare(self.files)
+        added = to_compare(_files_below(folder)) - written
+        names = sorted(written | {n for n in added if Path(n).name[0] != "."})  # as .DS_Store
         with ThreadPoolExecutor() as pool:
-            found = zip(both, pool.map(partial(self._fault, folder), both), strict=True)
-        faults |= {name: fault for name, fault in found if fault}
+            found = zip(names, pool.map(partial(self._fault, folder), names), strict=True)
+        faults = [f"{printable(name)} {fault}" for name, fault in found if fault]
         if faults:
-            name, fault = min(faults.items())
             more = f", and {len(faults) - 1} more files" if len(faults) > 1 else ""
-            raise DamagedError(f"{printable(name)} {fault}{more}")
+            raise DamagedError(f"{faults[0]}{more}")
 
     def _fault(self, folder: Path, name: str) -> str:
+        if name not in self.files:
+            return "was not written with it"
         size, digest = self.files[name]
         path = folder / name
         try:
             if (found := path.stat().st_size) != size:
                 return f"has {found:,} bytes where {size:,} were written"
             return "" if file_digest(path) == digest else "has changed since it was written"
+        except FileNotFoundError:
+            return "is missing"
         except PermissionError as error:
             raise UserError(f"{path}: no permission to read") from error
         except OSError as error:
@@ -257,13 +263,10 @@ def read_manifest(folder: Path) -> Manifest | None:
     if not path.exists():
         return None
     regular_file(path, "the manifest of a checkpoint")
-    try:
+    with contextlib.suppress(UserError, AttributeError, KeyError, TypeError):
         contents = read_json(path)
-        digest = contents.pop("digest")
-        if digest == _digest_of(contents):
+        if contents.pop("digest") == _digest_of(contents):
             return Manifest(**contents)
-    except (UserError, AttributeError, KeyError, TypeError):
-        pass
     raise DamagedError(f"{MANIFEST} has changed since it was written")
 
 
@@ -277,18 +280,18 @@ def recorded_config(folder: Path) -> Config | None:
     manifest = read_manifest(folder)
     if manifest is None or manifest.config is None:
         return None
-    return with_own_track(from_json(json.dumps(manifest.config)), folder.parent.parent)
+    return with_own_track(from_dict(manifest.config), folder.parent.parent)
 
 
 def _digest_of(contents: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(contents, sort_keys=True).encode()).hexdigest()
 
 
-def _files_below(folder: Path) -> list[str]:
+def _files_below(folder: Path) -> set[str]:
     """Names of a checkpoint's files relative to it, without the manifest."""
     walked = os.walk(folder, followlinks=True)
     found = {Path(at, n).relative_to(folder).as_posix() for at, _, names in walked for n in names}
-    return sorted(found - {MANIFEST})
+    return found - {MANIFEST}
 
 
 def _contents(path: Path) -> Any:
@@ -315,25 +318,18 @@ def metrics_of(folder: Path) -> dict[str, float] | None:
       DamagedError: they cannot be read.
     """
     path = folder / MANIFEST
-    fix = f"delete the folder of that checkpoint, {folder}"
-    try:
-        manifest = read_manifest(folder)
-    except DamagedError as error:
-        raise DamagedError(f"{path} is damaged; {fix}") from error
-    if manifest is not None:
-        return manifest.metrics
-    path = folder / "metrics" / "metrics"  # where versions without a manifest had them
-    if not path.is_file():
-        return None
-    with contextlib.suppress(UserError):
-        metrics = read_json(path, "metrics of a checkpoint", nonfinite=True)
-        if (
-            isinstance(metrics, dict)
-            and all(type(value) in (int, float) for value in metrics.values())
-            and math.isfinite(metrics.get(METRIC, math.nan))
-        ):
-            return metrics
-    raise DamagedError(f"{path} is damaged: expected a JSON object with a number {METRIC!r}; {fix}")
+    with contextlib.suppress(DamagedError):
+        if (manifest := read_manifest(folder)) is not None:
+            return manifest.metrics
+        path = folder / "metrics" / "metrics"  # where versions without a manifest had them
+        if not path.is_file():
+            return None
+        with contextlib.suppress(UserError, AttributeError, KeyError):
+            metrics = read_json(path, "metrics of a checkpoint", nonfinite=True)
+            numbers = all(type(value) in (int, float) for value in metrics.values())
+            if numbers and math.isfinite(metrics[METRIC]):
+                return metrics
+    raise DamagedError(f"{path} is damaged; delete the folder of that checkpoint, {folder}")
 
 
 def has_average(folder: Path) -> bool:
@@ -357,3 +353,51 @@ def best_of(metrics: Mapping[int, dict[str, float]], count: int = 1) -> list[int
 def rank(metrics: Mapping[str, float]) -> float:
     """The error that ranks a checkpoint, lower first: that of the weights that `a2j eval` and `predict` use."""
     return metrics.get(METRIC_EMA, metrics[METRIC])
+
+
+def choose_step(directory: str | Path, step: int | str) -> Path:
+    """The folder of one checkpoint of a run.
+
+    Args:
+      directory: of a run or a converted checkpoint.
+      step: a step number, "best" or "latest".
+
+    Raises:
+      UserError: no checkpoint there, or none of that step; for "best", metrics that cannot be read.
+    """
+    folder = Path(directory).absolute() / CHECKPOINTS
+    check_folder_name(folder, "\\")
+    if not folder.is_dir():
+        raise UserError(
+            f"no checkpoint in {directory}: expected {CONFIG_FILE} and {CHECKPOINTS}/ as `a2j train` and "
+            "`a2j convert` write them"
+        )
+    kept = {int(path.name): path for path in kept_checkpoints(folder.parent)}
+    if not kept:
+        raise UserError(f"no complete checkpoint in {folder}")
+    if step == "latest":
+        return kept[max(kept)]
+    if step == "best":
+        return kept[next(iter(best_of(ranking_metrics(directory))), max(kept))]
+    if not str(step).isdecimal() or int(step) not in kept:
+        raise UserError(
+            f"no checkpoint of step {step} in {folder}; kept: {', '.join(map(str, kept))} (or best, latest)"
+        )
+    return kept[int(step)]
+
+
+@contextlib.contextmanager
+def explained_damage(folder: Path) -> Iterator[None]:
+    """Add to the `DamagedError` of a block that reads a checkpoint how to continue without it."""
+    try:
+        yield
+    except DamagedError as error:
+        others = [p.name for p in kept_checkpoints(folder.parent.parent) if p != folder]
+        fix = (
+            f"delete that folder to use what else is kept (step {', '.join(others)})"
+            if others
+            else "it is the only one here: train into a new --workdir, or convert the weights again"
+        )
+        raise DamagedError(
+            f"{folder}: this checkpoint is damaged or incomplete ({error}); {fix}"
+        ) from error

@@ -8,7 +8,7 @@ devices of all processes; parameters, optimizer state and statistics are the sam
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,7 @@ from a2j_jax.errors import UserError
 if TYPE_CHECKING:  # inference reads checkpoints without it
     import optax
 
+Tree = TypeVar("Tree")
 Mode = Literal["jit", "pmap", "mesh"]
 AXIS = "data"
 
@@ -46,17 +47,14 @@ class TrainState(struct.PyTreeNode):
         average: bool = False,
     ) -> "TrainState":
         """Start from initialized or converted variables {"params", "batch_stats"}."""
-        params = variables["params"]
-        # A copy each: a step that is given its state to rewrite may not be given an array twice.
-        zero, nothing, none = (jnp.zeros((), jnp.int32) for _ in range(3))
+        # An array for each count: a step that is given its state to rewrite may not be given an array twice.
+        counts = ("step", "skipped", "skipped_in_a_row")
         return cls(
-            step=zero,
-            params=params,
+            params=variables["params"],
             batch_stats=variables["batch_stats"],
-            opt_state=optimizer.init(params),
+            opt_state=optimizer.init(variables["params"]),
             ema=jax.tree.map(jnp.copy, dict(variables)) if average else None,
-            skipped=nothing,
-            skipped_in_a_row=none,
+            **{name: jnp.zeros((), jnp.int32) for name in counts},
         )
 
     @property
@@ -90,21 +88,19 @@ class Layout:
     @property
     def everywhere(self) -> jax.sharding.Sharding:
         """The sharding of a value that is the same on all devices; that of saved and restored states."""
-        if self.mode == "jit":
-            return SingleDeviceSharding(self.devices[0])
-        return NamedSharding(self._mesh, PartitionSpec())
+        return self._sharding()
 
     @property
     def spread(self) -> jax.sharding.Sharding:
         """The sharding of a batch by its rows, under "jit" and "mesh"."""
+        return self._sharding(AXIS)
+
+    def _sharding(self, *axes: str) -> jax.sharding.Sharding:
         if self.mode == "jit":
             return SingleDeviceSharding(self.devices[0])
-        return NamedSharding(self._mesh, PartitionSpec(AXIS))
-
-    @property
-    def _mesh(self) -> Mesh:
         # Explicit axes, the default, would ask the model to say how every reshape is sharded.
-        return Mesh(np.array(self.devices), (AXIS,), axis_types=(AxisType.Auto,))
+        mesh = Mesh(np.array(self.devices), (AXIS,), axis_types=(AxisType.Auto,))
+        return NamedSharding(mesh, PartitionSpec(*axes))
 
     @property
     def local(self) -> list[jax.Device]:
@@ -114,7 +110,7 @@ class Layout:
 
     def place(self, state: TrainState) -> TrainState:
         """A state as the compiled step takes it, from one that is whole on this process."""
-        whole: TrainState = put(state, self.everywhere)
+        whole = put(state, self.everywhere)
         if self.mode != "pmap":
             return whole
         count = np.zeros(len(self.local))
@@ -127,8 +123,7 @@ class Layout:
         """A placed state as it is saved: one value, on all devices."""
         if self.mode != "pmap":
             return state
-        whole: TrainState = put(_first_copy(state, stacked=True), self.everywhere)
-        return whole
+        return put(_first_copy(state, stacked=True), self.everywhere)
 
     def share(self, batch: Mapping[str, Any]) -> Batch:
         """Rows of a batch that this process holds -> arrays of the global batch, spread over the devices."""
@@ -136,7 +131,9 @@ class Layout:
             return jax.device_put(dict(batch), self.spread)
         if self.mode == "mesh":
             return {
-                name: jax.make_array_from_process_local_data(self.spread, _canonical(rows))
+                name: jax.make_array_from_process_local_data(
+                    self.spread, rows.astype(jax.dtypes.canonicalize_dtype(rows.dtype), copy=False)
+                )
                 for name, rows in batch.items()
             }
         count = len(self.local)
@@ -225,7 +222,7 @@ def check_batch_size(batch_size: int, accumulate: int, devices: int) -> None:
         )
 
 
-def put(tree: Any, sharding: jax.sharding.Sharding) -> Any:
+def put(tree: Tree, sharding: jax.sharding.Sharding) -> Tree:
     """Place a tree that every process has whole. Nothing is sent between processes."""
     if sharding.is_fully_addressable:
         return jax.device_put(tree, sharding)
@@ -239,7 +236,7 @@ def put(tree: Any, sharding: jax.sharding.Sharding) -> Any:
     return jax.tree.map(one, tree)
 
 
-def whole_here(tree: Any) -> Any:
+def whole_here(tree: Tree) -> Tree:
     """One copy of values that are the same on all devices, those of other processes included."""
     several = any(
         isinstance(x, jax.Array) and not x.is_fully_addressable for x in jax.tree.leaves(tree)
@@ -247,7 +244,7 @@ def whole_here(tree: Any) -> Any:
     return _first_copy(tree) if several else tree
 
 
-def _first_copy(tree: Any, stacked: bool = False) -> Any:
+def _first_copy(tree: Tree, stacked: bool = False) -> Tree:
     """The copy of the first device here; `stacked` where a mapped axis of one goes before every shape."""
 
     def one(x: jax.Array) -> jax.Array:
@@ -255,7 +252,3 @@ def _first_copy(tree: Any, stacked: bool = False) -> Any:
         return copy.reshape(x.shape[1:]) if stacked else copy
 
     return jax.tree.map(one, tree)
-
-
-def _canonical(rows: np.ndarray) -> np.ndarray:
-    return rows.astype(jax.dtypes.canonicalize_dtype(rows.dtype), copy=False)

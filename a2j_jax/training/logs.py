@@ -32,8 +32,9 @@ from a2j_jax.runs import run_dir
 from a2j_jax.runs.run_dir import STARTS_FILE, append, read_starts, writing
 
 METRICS_FILE = "metrics.jsonl"
-_FLUSH_SECONDS = 10.0
 REQUIREMENTS_FILE = "requirements.txt"
+ID_FILE = "wandb_id.txt"
+_FLUSH_SECONDS = 10.0
 _PACKAGES = (
     "jax",
     "jaxlib",
@@ -49,24 +50,14 @@ _GIT_SECONDS = 20
 _LARGEST_DIFF = 4 * 2**20  # bytes; more than that is data, not source
 
 
-def record_start(
-    workdir: str | Path,
-    *,
-    command: str | None,
-    step: int,
-    parallel: str | None = None,
-    batch_per_device: int | None = None,
-    frames: int | None = None,
-) -> int:
+def record_start(workdir: str | Path, *, command: str | None, step: int, **facts: Any) -> int:
     """Record a start of a run; of several processes the primary one calls this.
 
     Args:
       workdir: the run directory, which exists.
       command: the command line, quoted for a shell; None: called from Python.
       step: the step from which the run resumes; 0 for a new run.
-      parallel: how devices share a step, "jit", "pmap" or "mesh".
-      batch_per_device: images.
-      frames: of the training split.
+      facts: recorded as they are.
 
     Returns:
       The number of this start, from 1; lines of `metrics.jsonl` carry it.
@@ -93,9 +84,7 @@ def record_start(
         "hostname": socket.gethostname(),
         "devices": dict(Counter(device.device_kind for device in jax.devices())),
         "processes": jax.process_count(),
-        "parallel": parallel,
-        "batch_per_device": batch_per_device,
-        "frames": frames,
+        **facts,
     }
     if source and changes:
         source["diff"] = f"source-{source['commit'][:7]}-{number}.diff"
@@ -160,9 +149,6 @@ def _write(path: Path, text: str) -> None:
         path.write_text(text, encoding="utf-8")
 
 
-ID_FILE = "wandb_id.txt"
-
-
 def require_wandb() -> None:
     """Check that the package is installed, before any work is done.
 
@@ -191,16 +177,19 @@ class WandbLog:
           config: nested values that the run is shown with.
 
         Raises:
-          UserError: the package is missing or refuses (WANDB_MODE=online without an account, say).
+          UserError: the package refuses (WANDB_MODE=online without an account, say).
         """
-        require_wandb()
         import wandb
+
+        id_file = Path(workdir) / ID_FILE
+        if not id_file.is_file():
+            _write(id_file, secrets.token_hex(4) + "\n")
 
         try:
             self._run = wandb.init(
                 project=project,
                 dir=str(workdir),
-                id=_run_id(Path(workdir) / ID_FILE),
+                id=id_file.read_text().strip(),
                 resume="allow",
                 mode=os.environ.get("WANDB_MODE", "offline"),
                 config=config,
@@ -222,12 +211,6 @@ class WandbLog:
         self._run.finish()
 
 
-def _run_id(path: Path) -> str:
-    if not path.is_file():
-        _write(path, secrets.token_hex(4) + "\n")
-    return path.read_text().strip()
-
-
 class RunLog:
     """Appends to `metrics.jsonl` and to TensorBoard event files in a run directory.
 
@@ -236,13 +219,7 @@ class RunLog:
     """
 
     def __init__(self, workdir: str | Path, *, start: int = 1, wandb: WandbLog | None = None):
-        """Opens the logs of a run directory.
-
-        Args:
-          workdir: the run directory.
-          start: number of this start, as `run_dir.record_start` returned it.
-          wandb: written to as well, and closed.
-        """
+        """Opens the logs of a run directory for the start of a number (`record_start`); closes `wandb` with them."""
         self._path, self._start = Path(workdir) / METRICS_FILE, start
         self._others: list[_Events | WandbLog] = [_Events(Path(workdir) / "tensorboard")]
         self._others += [wandb] if wandb else []
@@ -271,9 +248,6 @@ def read_metrics(workdir: str | Path) -> list[dict[str, Any]]:
 
     Lines that a later start took back, by resuming from an earlier step, are left out; so is one that was
     cut by a kill.
-
-    Args:
-      workdir: the run directory.
 
     Returns:
       One dict per line, in the order of steps: `kind` ("train" or "eval"), `step`, `start` (number of the

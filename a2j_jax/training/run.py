@@ -35,7 +35,6 @@ from a2j_jax.runs import sharding
 from a2j_jax.runs.checkpoints import RunCheckpoints
 from a2j_jax.runs.experiment import (
     MAY_CHANGE,
-    Difference,
     Experiment,
     conflicts,
     differences,
@@ -100,7 +99,7 @@ def run_experiment(
     workdir = local_path(workdir, "run directory")
     check_run_directory(workdir, resolve(config))
     experiment = _with_facts(config)
-    changed = check_run_directory(workdir, experiment)
+    check_run_directory(workdir, experiment)
     config, track, model = experiment.config, experiment.track, experiment.model
     data, optim = config.data, config.optim
     if config.run.wandb is not None:
@@ -176,7 +175,7 @@ def run_experiment(
             f"at {track.crop_size} px, {intervals.total} steps of {optim.batch_size}, {layout}"
         )
         if last is not None:
-            _say_resumed(experiment, before, changed, last, intervals.total, steps_per_epoch)
+            _say_resumed(experiment, before, last, steps_per_epoch)
             _say_other_machine(workdir, optim.batch_size, layout, frames)
         elif intervals.total < _FEW_STEPS:
             logger.info(
@@ -192,7 +191,7 @@ def run_experiment(
                     workdir,
                     command=command,
                     step=last or 0,
-                    parallel=layout.mode,
+                    parallel=layout.mode,  # read by `_say_other_machine`, as the next two
                     batch_per_device=optim.batch_size // len(layout.devices),
                     frames=frames,
                 )
@@ -371,19 +370,16 @@ class Evaluator:
 
 
 def _say_resumed(
-    experiment: Experiment,
-    before: Config | None,
-    changed: list[Difference],
-    step: int,
-    total: int,
-    steps_per_epoch: int,
+    experiment: Experiment, recorded: Config | None, step: int, steps_per_epoch: int
 ) -> None:
     """Where a run resumes, and with which other values than it was started with."""
+    total = _intervals(experiment.config, steps_per_epoch).total
     logger.info(f"resuming from step {step} of {total}")
-    if not changed or before is None:
+    before = experiment if recorded is None else resolve(recorded)
+    values = "; ".join(map(str, differences(before, experiment)))
+    if not values:
         return
-    values = "; ".join(map(str, changed))
-    configs = (resolve(before).config, experiment.config)
+    configs = (before.config, experiment.config)
     old, new = (float(schedule_of(one, steps_per_epoch)(step)) for one in configs)
     if not math.isclose(old, new, rel_tol=1e-6):
         values += (
@@ -414,7 +410,7 @@ def _say_other_machine(
         )
 
 
-def check_run_directory(workdir: Path, experiment: Experiment) -> list[Difference]:
+def check_run_directory(workdir: Path, experiment: Experiment) -> None:
     """Refuse to continue a run as another experiment.
 
     Everything that decides what is optimized, and by what its checkpoints are ranked, stays as it was. A run
@@ -424,9 +420,6 @@ def check_run_directory(workdir: Path, experiment: Experiment) -> list[Differenc
     Args:
       workdir: the run directory, or where it will be.
       experiment: to continue with; mean and std that are to be computed and are not known yet are not compared.
-
-    Returns:
-      The differences that are allowed.
 
     Raises:
       UserError: `workdir` is no folder, has a name that checkpoints cannot be written below, holds a converted
@@ -446,17 +439,15 @@ def check_run_directory(workdir: Path, experiment: Experiment) -> list[Differenc
     if before is None and not kept:
         _check_not_foreign(workdir, experiment.config.track)
     if before is None or not kept:
-        return []
-    found = differences(resolve(before), experiment)
+        return
+    found = [*conflicts(recorded, experiment), *differences(resolve(before), experiment)]
     other = {d.key: d for d in found if d.key not in MAY_CHANGE}
-    other |= {d.key: d for d in conflicts(recorded, experiment) if d.key not in other}
     if other:
         raise UserError(
             f"{workdir} holds a run of another experiment ({'; '.join(map(str, other.values()))}); "
             "name another --workdir (of a table: --out), or give the values it was started with; a new run starts from "
             f"its weights with --config.model.init_from={workdir}@latest"
         )
-    return found
 
 
 def _check_not_foreign(workdir: Path, track: str) -> None:

@@ -18,7 +18,7 @@ from a2j_jax.data.crops import DEVICE_KEYS
 from a2j_jax.errors import Stopped, UserError
 from a2j_jax.evaluation.metrics import joint_errors
 from a2j_jax.runs.checkpoints import RunCheckpoints, load_variables
-from a2j_jax.runs.run_dir import kept_checkpoints, ranking_metrics
+from a2j_jax.runs.run_dir import choose_step, kept_checkpoints, ranking_metrics
 from a2j_jax.runs.sharding import TrainState
 from a2j_jax.training.logs import RunLog
 from a2j_jax.training.loop import Intervals, ProfileWindow, TrainingLoop
@@ -97,9 +97,10 @@ def state_of(step: int = 0) -> TrainState:
 
 def latest(workdir: Path) -> tuple[float, int]:
     """The weight and step of the newest checkpoint."""
-    weights, step = load_variables(workdir, state_of().variables, "latest")
+    folder = choose_step(workdir, "latest")
+    weights, _ = load_variables(folder, state_of().variables)
     (weight,) = set(weights["params"]["w"].tolist())
-    return weight, step
+    return weight, int(folder.name)
 
 
 def kept_steps(workdir: Path) -> list[int]:
