@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from a2j_jax.config import Config, DataConfig, ModelConfig, OptimConfig, RunConfig
+from a2j_jax.config import Config, DataConfig, ModelConfig, OptimConfig, RunConfig, override
 from a2j_jax.models.a2j import PoseNetwork, variable_shapes
 from a2j_jax.runs.experiment import resolve
 from a2j_jax.runs.sharding import TrainState
@@ -37,6 +37,13 @@ def config(data_dir: str | Path = "data", track: str = "synthetic_hand", **optim
         optim=dataclasses.replace(settings, **optim),
         run=RunConfig(log_every=1, eval_every=3),
     )
+
+
+def changed(config: Config, values: dict[str, str]) -> Config:
+    """The config with values as on the command line, by dotted key."""
+    for key, text in values.items():
+        config = override(config, key, text)
+    return config
 
 
 def shapes(model: PoseNetwork, size: int = SIZE) -> Any:
