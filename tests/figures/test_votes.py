@@ -1,6 +1,5 @@
 """The anchors that are drawn are those that `aggregate` averages."""
 
-import dataclasses
 from typing import Any
 
 import jax
@@ -11,8 +10,7 @@ from a2j_jax import geometry
 from a2j_jax.data import augment
 from a2j_jax.errors import UserError
 from a2j_jax.figures import votes
-from a2j_jax.models.anchors import Heads, aggregate, anchor_grid, anchor_weights
-from a2j_jax.runs.checkpoints import save_variables
+from a2j_jax.models.anchors import aggregate, anchor_grid, anchor_weights
 from a2j_jax.runs.experiment import resolve
 from a2j_jax.runs.load import Restored
 from a2j_jax.skeletons import HANDS2017, ITOP, K2HPD, NYU, Skeleton
@@ -30,25 +28,17 @@ def examples(track: TrackSpec, positions: Any = (2, 5)) -> dict[int, Any]:
     return {number: made_up.example(number, track) for number in positions}
 
 
-def heads_of(network: Restored, shown: dict[int, Any]) -> Heads:
-    batch = {
-        name: np.stack([example[name] for example in shown.values()])
-        for name in ("canvas", "center_uvd")
-    }
-    images = augment.evaluation_images(batch["canvas"], batch["center_uvd"][:, 2], network.track)
-    heads: Any = jax.jit(network.model.apply)(network.variables, images)
-    return heads
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["synthetic_hand", "itop_front", "k2hpd"])
 def test_votes_are_those_that_aggregate_averages(name: str) -> None:
     network = restored(name)
     shown = examples(network.track)
     found = votes.frame_votes(network, shown, [0, 3], min_weight=1 / 60)
-    heads = heads_of(network, shown)
-    weights = np.asarray(anchor_weights(heads))
-    answer = np.asarray(aggregate(heads, anchor_grid(tiny.SIZE, tiny.SIZE)).joints)
+    canvas, center = (np.stack([e[k] for e in shown.values()]) for k in ("canvas", "center_uvd"))
+    images = augment.evaluation_images(canvas, center[:, 2], network.track)
+    heads: Any = jax.jit(network.model.apply)(network.variables, images)
+    weights, offsets = np.asarray(anchor_weights(heads)), np.asarray(heads.offset)
+    predicted = np.asarray(aggregate(heads, anchor_grid(tiny.SIZE, tiny.SIZE)).joints)
     assert [frame.position for frame in found] == [2, 5]
     for row, frame in enumerate(found):
         for joint, vote in zip((0, 3), frame.joints, strict=True):
@@ -58,10 +48,9 @@ def test_votes_are_those_that_aggregate_averages(name: str) -> None:
             assert 0 < len(kept) < weights.shape[1]
             np.testing.assert_allclose(vote.weight, weights[row, kept, joint], rtol=1e-4)
             np.testing.assert_array_equal(vote.anchor_uv, anchor_grid(32, 32)[kept])
-            np.testing.assert_allclose(
-                vote.offset_uv, np.asarray(heads.offset)[row, kept, joint], rtol=1e-3, atol=1e-4
-            )
-            np.testing.assert_allclose(vote.predicted_uv, answer[row, joint, :2], rtol=1e-4)
+            offset = offsets[row, kept, joint]
+            np.testing.assert_allclose(vote.offset_uv, offset, rtol=1e-3, atol=1e-4)
+            np.testing.assert_allclose(vote.predicted_uv, predicted[row, joint, :2], rtol=1e-4)
             mean = weights[row, :, joint] @ anchor_grid(32, 32)
             np.testing.assert_allclose(vote.mean_anchor_uv, mean, rtol=1e-4)
 
@@ -133,13 +122,3 @@ def test_named_joints() -> None:
     assert votes.joint_numbers(["ring_tip", "wrist", "ring_tip"], HANDS2017) == [17, 0]
     with pytest.raises(UserError, match=r"no such joint; did you mean 'ring_tip'\?"):
         votes.joint_numbers(["rng_tip"], HANDS2017)
-
-
-@pytest.mark.parametrize("change", [{"proposals": False}, {"paradigm": "regression"}])
-def test_anchors_without_weights_cannot_be_drawn(change: dict[str, Any], tmp_path: Any) -> None:
-    config = tiny.config()
-    config = dataclasses.replace(config, model=dataclasses.replace(config.model, **change))
-    model = resolve(config).model
-    save_variables(tmp_path / "run", tiny.made_up(tiny.shapes(model)), config)
-    with pytest.raises(UserError, match="no weight to draw"):
-        votes.restore_anchors(tmp_path / "run")
