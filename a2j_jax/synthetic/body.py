@@ -324,10 +324,8 @@ def _trunk_angles(
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Degrees of pelvis (2,), spine (3,) and neck (3,); bending is shared by pelvis and spine."""
     (often, far), (hips, back, head) = draw(key, uniform=[(), ()], bell=[(2,), (3,), (3,)])
-    bend = jnp.where(often < BENDING, 10.0 + 60.0 * far, 0.0) * jnp.where(
-        carried_by == FEET, 1.0, 0.5
-    )
-    forward = lean + bend
+    bend = jnp.where(often < BENDING, 10.0 + 60.0 * far, 0.0)
+    forward = lean + bend * jnp.where(carried_by == FEET, 1.0, 0.5)
     pelvis = jnp.array([4.0, 3.0]) * hips + jnp.stack([0.55 * forward, 0.0])
     spine = jnp.array([6.0, 6.0, 10.0]) * back + jnp.stack([4.0 + 0.45 * forward, 0.0, 0.0])
     # People keep looking ahead: the neck compensates half of the back's bend.
@@ -349,12 +347,8 @@ def body_cones(shape: BodyShape, posed: BodyKinematics) -> RoundCones:
     (head 0.155 m broad, chest 0.30 × 0.23 m, hips 0.33 m at a stature of 1.72 m) with light clothing. Every joint lies
     in a cone.
     """
-    return join_cones(
-        _head(shape, posed),
-        _trunk_surface(shape, posed),
-        _arm_surface(shape, posed),
-        _leg_surface(shape, posed),
-    )
+    parts = _head, _trunk_surface, _arm_surface, _leg_surface
+    return join_cones(*(part(shape, posed) for part in parts))
 
 
 def _pair(x: float, y: float, z: float) -> jax.Array:

@@ -168,18 +168,14 @@ def sample_pose(key: jax.Array) -> HandPose:
     thumb, thumb_mcp, thumb_ip = _thumb(curl[0], opposing, opening, bending, thumb_own)
     flexion: jax.Array = jnp.stack([mcp, pip, dip], axis=-1)
     flexion = flexion.at[0].set(jnp.stack([jnp.zeros(()), thumb_mcp, thumb_ip]))
-    wrist = jnp.stack(
-        [
-            jnp.clip(28.0 * flex, *WRIST_FLEXION_LIMIT_DEG),
-            jnp.clip(11.0 * deviate - 4.0, *WRIST_DEVIATION_LIMIT_DEG),
-        ]
-    )
+    bent = jnp.clip(28.0 * flex, *WRIST_FLEXION_LIMIT_DEG)
+    deviated = jnp.clip(11.0 * deviate - 4.0, *WRIST_DEVIATION_LIMIT_DEG)
     return HandPose(
         flexion=jnp.deg2rad(flexion),
         spread=jnp.deg2rad(spread.at[0].set(0.0)),
         cup=cup,
         thumb=jnp.deg2rad(thumb),
-        wrist=jnp.deg2rad(wrist),
+        wrist=jnp.deg2rad(jnp.stack([bent, deviated])),
     )
 
 
@@ -223,13 +219,8 @@ def _finger_bases(pose: HandPose) -> jax.Array:
     """(5, 3, 3): columns are a finger's hinge axis, its pointing direction, its pulp side."""
     straight = rotation("z", -jnp.deg2rad(jnp.asarray(FAN_DEG)))
     azimuth, elevation, roll = pose.thumb
-    along = jnp.stack(
-        [
-            jnp.sin(azimuth) * jnp.cos(elevation),
-            jnp.cos(azimuth) * jnp.cos(elevation),
-            jnp.sin(elevation),
-        ]
-    )
+    level = jnp.cos(elevation)
+    along = jnp.stack([jnp.sin(azimuth) * level, jnp.cos(azimuth) * level, jnp.sin(elevation)])
     facing = jnp.stack([-jnp.cos(roll), jnp.zeros(()), jnp.sin(roll)])
     pulp = facing - jnp.dot(facing, along) * along
     pulp = pulp / jnp.linalg.norm(pulp)
@@ -247,19 +238,19 @@ FOREARM_MM = 230.0  # length of the modeled part of the forearm
 
 def hand_cones(shape: HandShape, posed: Kinematics) -> RoundCones:
     """The surface of a posed hand with forearm, in the hand frame, mm: 39 round cones."""
-    return join_cones(
-        _fingers(shape, posed),
-        _palm(shape, posed),
-        _thenar(shape, posed),
-        _forearm(shape, posed),
-    )
+    parts = _fingers, _palm, _thenar, _forearm
+    return join_cones(*(part(shape, posed) for part in parts))
+
+
+def _chains(posed: Kinematics) -> jax.Array:
+    """(5, 4, 3): MCP, PIP, DIP and TIP of every finger."""
+    joints = posed.joints_mm
+    return jnp.concatenate([joints[_MCP][:, None], joints[6:].reshape(5, 3, 3)], axis=1)
 
 
 def _fingers(shape: HandShape, posed: Kinematics) -> RoundCones:
     """Three cones per finger, MCP-PIP-DIP-TIP; the thumb's first is its metacarpal. 15 cones."""
-    joints = posed.joints_mm
-    chain = jnp.concatenate([joints[_MCP][:, None], joints[6:].reshape(5, 3, 3)], axis=1)
-    r = shape.radius_mm
+    chain, r = _chains(posed), shape.radius_mm
     return stack_cones((chain[:, :-1], chain[:, 1:], r[:, :-1], r[:, 1:]))
 
 
@@ -323,13 +314,11 @@ def penetration(shape: HandShape, posed: Kinematics) -> jax.Array:
 
     Its balls are at the joints and in the middle of the bones beyond the MCP, and in the palm.
     """
-    joints = posed.joints_mm
-    chain = jnp.concatenate([joints[_MCP][:, None], joints[6:].reshape(5, 3, 3)], axis=1)
-    r = shape.radius_mm
+    chain, r = _chains(posed), shape.radius_mm
     balls = jnp.concatenate([(chain[:, 1:] + chain[:, :-1]) / 2, chain[:, 1:]], axis=1)
     radii = jnp.concatenate([(r[:, 1:] + r[:, :-1]) / 2, r[:, 1:]], axis=1)
     carpal = shape.scale * CARPAL_MM
-    palm = jnp.concatenate([along(carpal, joints[2:6], f) for f in (0.4, 0.75, 1.0)])
+    palm = jnp.concatenate([along(carpal, posed.joints_mm[2:6], f) for f in (0.4, 0.75, 1.0)])
     center = jnp.concatenate([balls.reshape(-1, 3), palm])
     radius = jnp.concatenate([radii.reshape(-1), jnp.full(12, 12.0) * shape.scale])
     owner = np.concatenate([np.repeat(np.arange(5), 6), np.full(12, 5)])
