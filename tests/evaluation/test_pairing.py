@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,15 @@ NYU, ICVL, HANDS = (get_track(name) for name in ("nyu", "icvl", "hands2017"))
 SEQUENCES = [f"test_seq_{s}/image_000{n}.png" for s in (1, 2) for n in (0, 1)]
 
 
+def found_or_refused(expected: list[int] | str, find: Callable[[], Any]) -> None:
+    """What is found, or part of the message where it is refused."""
+    if isinstance(expected, str):
+        with pytest.raises(UserError, match=expected):
+            find()
+    else:
+        np.testing.assert_array_equal(find(), expected)
+
+
 @pytest.mark.parametrize(
     ("names", "wanted", "rows"),
     [
@@ -39,23 +49,15 @@ SEQUENCES = [f"test_seq_{s}/image_000{n}.png" for s in (1, 2) for n in (0, 1)]
         (["test_seq_2/image_0000.png"], ["test_seq_1/image_0000.png"], [-1]),
         (["training/images/image_D00000001.png"], ["frame/images/image_D00000001.png"], [-1]),
         (["depth_2_0000001.png"], ["depth_1_0000001.png"], [-1]),
-    ],
-)
-def test_names_of_the_same_frame(names: list[str], wanted: list[str], rows: list[int]) -> None:
-    np.testing.assert_array_equal(match_names(names, wanted, "p.txt"), rows)
-
-
-@pytest.mark.parametrize(
-    ("names", "wanted", "message"),
-    [
         (["a.png", "a.PNG"], ["a.png"], "rows 1 and 2 are both frame"),
         (SEQUENCES, ["image_0000.png"], "test_seq_1.* or .*test_seq_2"),
         (["image_0000.png"], SEQUENCES, "test_seq_1.* or .*test_seq_2"),
     ],
 )
-def test_names_that_fit_several(names: list[str], wanted: list[str], message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        match_names(names, wanted, "p.txt")
+def test_names_of_the_same_frame(
+    names: list[str], wanted: list[str], rows: list[int] | str
+) -> None:
+    found_or_refused(rows, lambda: match_names(names, wanted, "p.txt"))
 
 
 def test_icvl_in_another_order_and_of_other_frames(tmp_path: Path) -> None:
@@ -100,11 +102,7 @@ def numbered(count: int, index: list[int] | None = None) -> JointSet:
     ],
 )
 def test_numbers_join_rows(joints: JointSet, truth: JointSet, rows: list[int] | str) -> None:
-    if isinstance(rows, str):
-        with pytest.raises(UserError, match=rows):
-            rows_of(joints, truth, "p", "labels")
-    else:
-        np.testing.assert_array_equal(rows_of(joints, truth, "p", "labels"), rows)
+    found_or_refused(rows, lambda: rows_of(joints, truth, "p", "labels"))
 
 
 def test_the_number_in_a_name_of_nyu(tmp_path: Path) -> None:
@@ -136,9 +134,9 @@ def test_a_subset_of_a_custom_track_is_listed_by_names(tmp_path: Path, own: Trac
     write_joints(tmp_path / "one.npz", JointSet(uvd[1:2], frame_id=names[1:]))
     write_joints(tmp_path / "labels.npz", JointSet(own_data.UVD[:2], frame_id=names))
 
+    files, data = {"ours": tmp_path / "p.npz"}, tmp_path / "data"
     with pytest.raises(UserError, match="no split 'validation'"):
-        files = {"ours": tmp_path / "p.npz"}
-        compare_predictions(files, own, data_dir=tmp_path / "data", split="validation")
+        compare_predictions(files, own, data_dir=data, split="validation")
 
     def errors(method: str, listed: str, **against: Any) -> list[float]:
         (tmp_path / "list.txt").write_text(listed)
@@ -293,56 +291,41 @@ NAMES = np.array(["a/0.png", "a/1.png", "b c/0.png", "b c/2.PNG", "image_D000000
 HANDS_NAMES = np.array([f"image_D{n:08d}.png" for n in (3, 4, 5)])
 
 
-@pytest.mark.parametrize("names", [None, HANDS_NAMES])
+SOME = range(2, 5), None  # frames may have been left out of the data set
+SOME_HANDS = range(2, 5), HANDS_NAMES
+NAMED = range(10, 60, 10), NAMES
+
+
 @pytest.mark.parametrize(
-    ("text", "numbers"),
+    ("text", "frames", "found"),
     [
-        ("frame/images/image_D00000003.png\t1.0\t2.0\nimage_D00000001.png\n\n", [0, 2]),
-        ("\ufeff4\n1,\n", [1, 4]),
+        ("frame/images/image_D00000003.png\t1.0\t2.0\nimage_D00000001.png\n\n", SOME, [0, 2]),
+        ("frame/images/image_D00000003.png\t1.0\t2.0\nimage_D00000001.png\n", SOME_HANDS, [0, 2]),
+        ("\ufeff4\n1,\n", SOME, [1, 4]),
+        ("\ufeff4\n1,\n", SOME_HANDS, [1, 4]),
+        ("1.png\n", NAMED, [20]),
+        ("a/0.png 1.5 2\na/0.png 3 4\n", NAMED, [10]),
+        ("2.png,1.5,2\n/data/b c/0.png\t7\n", NAMED, [30, 40]),
+        ("/data/mine/b c/2.png\na/1\n", NAMED, [20, 40]),
+        ("image_D00000001.png\n", NAMED, [50]),  # a custom track's: its name is no number
+        ("10\n30\n", NAMED, [10, 30]),
+        ("a/0.png\nc/9.png\nc/8.png\n", NAMED, r"2 of its names .* 5 frames .* 'c/9\.png'"),
+        ("image_D00000002.png\n", NAMED, r"1 of its names .* 'image_D00000002\.png'"),
+        ("0.png\n", NAMED, r"frame '0\.png' may be .*'a/0\.png' .*'b c/0\.png'"),
+        ("7\na/0.png\n", NAMED, "1 of its names .* '7'"),
+        ("-1\n", NAMED, "names .* '-1'"),
+        ("", SOME, "is empty"),
+        ("a.png 1 2\n", SOME, "line begins with 'a.png'"),
+        ("-1\n", SOME, "a number from 0"),
+        ("9" * 40, SOME, "a number from 0"),
+        ("٣\n", SOME, "a number from 0"),
     ],
 )
 def test_lists_are_names_or_numbers(
-    tmp_path: Path, text: str, numbers: list[int], names: Any
+    tmp_path: Path, text: str, frames: tuple[Any, Any], found: list[int] | str
 ) -> None:
-    """Frames may have been left out of the data set."""
-    assert numbers_in(tmp_path, text, [2, 3, 4], names) == numbers
-
-
-@pytest.mark.parametrize(
-    ("text", "numbers"),
-    [
-        ("1.png\n", [20]),
-        ("a/0.png 1.5 2\na/0.png 3 4\n", [10]),
-        ("2.png,1.5,2\n/data/b c/0.png\t7\n", [30, 40]),
-        ("/data/mine/b c/2.png\na/1\n", [20, 40]),
-        ("image_D00000001.png\n", [50]),  # a custom track's: its name is no number
-        ("10\n30\n", [10, 30]),
-    ],
-)
-def test_names_are_joined_with_those_of_the_data_set(
-    tmp_path: Path, text: str, numbers: list[int]
-) -> None:
-    assert numbers_in(tmp_path, text, range(10, 60, 10), NAMES) == numbers
-
-
-@pytest.mark.parametrize(
-    ("text", "names", "said"),
-    [
-        ("a/0.png\nc/9.png\nc/8.png\n", NAMES, r"2 of its names .* 5 frames .* 'c/9\.png'"),
-        ("image_D00000002.png\n", NAMES, r"1 of its names .* 'image_D00000002\.png'"),
-        ("0.png\n", NAMES, r"frame '0\.png' may be .*'a/0\.png' .*'b c/0\.png'"),
-        ("7\na/0.png\n", NAMES, "1 of its names .* '7'"),
-        ("-1\n", NAMES, "names .* '-1'"),
-        ("", None, "is empty"),
-        ("a.png 1 2\n", None, "line begins with 'a.png'"),
-        ("-1\n", None, "a number from 0"),
-        ("9" * 40, None, "a number from 0"),
-        ("٣\n", None, "a number from 0"),
-    ],
-)
-def test_lists_of_no_frames_are_refused(tmp_path: Path, text: str, names: Any, said: str) -> None:
-    with pytest.raises(UserError, match=rf"list\.txt: .*{said}"):
-        numbers_in(tmp_path, text, range(5), names)
+    expected = rf"list\.txt: .*{found}" if isinstance(found, str) else found
+    found_or_refused(expected, lambda: numbers_in(tmp_path, text, *frames))
 
 
 def test_a_listed_frame_that_cannot_be_read_is_left_out(tmp_path: Path) -> None:
