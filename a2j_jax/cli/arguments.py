@@ -18,6 +18,7 @@ from a2j_jax.files import check_output, local_path
 from a2j_jax.pictures import have_matplotlib
 from a2j_jax.tracks import LARGEST_CROP
 
+Value = TypeVar("Value")
 Number = TypeVar("Number", int, float)
 PICTURES = (".png", ".svg")
 LARGEST_PX = 1e6  # of a coordinate, in px or mm
@@ -44,24 +45,28 @@ class Parser(argparse.ArgumentParser):
         print(message, end="", file=file or sys.stderr)
 
 
-def _refuse(text: str, expected: str) -> NoReturn:
-    raise argparse.ArgumentTypeError(f"{printable(repr(text), 40)}: expected {expected}")
+def checked(parse: Callable[[str], Value], expected: str) -> Callable[[str], Value]:
+    """An argparse type: what `parse` returns for a text; its ValueError becomes "TEXT: expected EXPECTED"."""
+
+    def parsed(text: str) -> Value:
+        with contextlib.suppress(ValueError, argparse.ArgumentTypeError):
+            return parse(text)
+        raise argparse.ArgumentTypeError(f"{printable(repr(text), 40)}: expected {expected}")
+
+    return parsed
 
 
 def bounded(kind: type[Number], least: Number, most: Number) -> Callable[[str], Number]:
     """An argparse type: an int or a float from `least` to `most`."""
 
     def parse(text: str) -> Number:
-        try:
-            value = kind(text)
-        except ValueError:
-            value = None
-        if value is None or not least <= value <= most:  # NaN among them
-            name = "whole number" if kind is int else "number"
-            _refuse(text, f"a {name} from {least:.10g} to {most:.10g}")
+        value = kind(text)
+        if not least <= value <= most:  # NaN among them
+            raise ValueError
         return value
 
-    return parse
+    name = "whole number" if kind is int else "number"
+    return checked(parse, f"a {name} from {least:.10g} to {most:.10g}")
 
 
 def whole(least: int, most: int = LARGEST_COUNT) -> Callable[[str], int]:
@@ -74,23 +79,21 @@ def numbers(count: int, names: str) -> Callable[[str], tuple[float, ...]]:
     coordinate = bounded(float, -LARGEST_PX, LARGEST_PX)
 
     def parse(text: str) -> tuple[float, ...]:
-        parts = text.split(",")
-        with contextlib.suppress(argparse.ArgumentTypeError):
-            if len(parts) == count:
-                return tuple(map(coordinate, parts))
-        limits = f"from {-LARGEST_PX:g} to {LARGEST_PX:g}"
-        _refuse(text, f"{names}: {count} comma-separated numbers {limits}")
+        found = tuple(map(coordinate, text.split(",")))
+        if len(found) != count:
+            raise ValueError
+        return found
 
-    return parse
+    limits = f"from {-LARGEST_PX:g} to {LARGEST_PX:g}"
+    return checked(parse, f"{names}: {count} comma-separated numbers {limits}")
 
 
-def step(text: str) -> int | str:
-    """An argparse type: "best", "latest" or a step number."""
-    if text in ("best", "latest"):
-        return text
-    with contextlib.suppress(argparse.ArgumentTypeError):
-        return whole(0)(text)
-    _refuse(text, "best, latest or a step number")
+def _step(text: str) -> int | str:
+    return text if text in ("best", "latest") else whole(0)(text)
+
+
+#: An argparse type: "best", "latest" or a step number.
+step = checked(_step, "best, latest or a step number")
 
 
 def path_name(text: str) -> str:

@@ -1,12 +1,10 @@
 """Compile a config's training step for chips that are not here: memory, work, and a bound on its time."""
 
 import argparse
-import contextlib
 import dataclasses
 import json
 
-from a2j_jax.cli.arguments import add_config_arguments, config_with_overrides, whole
-from a2j_jax.errors import printable
+from a2j_jax.cli.arguments import add_config_arguments, checked, config_with_overrides, whole
 
 _LARGEST = 2**20  # batch
 
@@ -38,23 +36,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--sweep",
-        type=sweep,
+        type=checked(_sweep, f"batch=64,128,... or batch, sizes up to {_LARGEST}"),
         metavar="batch[=B,B,...]",
         help="plan several batches, or find the largest",
     )
     add("--json", action="store_true", help="print JSON instead of a table")
 
 
-def sweep(text: str) -> tuple[int, ...]:
-    """An argparse type: "batch=64,128" -> those sizes; "batch" and "batch=max" -> none, find the largest."""
+def _sweep(text: str) -> tuple[int, ...]:
+    """The sizes of "batch=64,128"; none of "batch" and "batch=max": find the largest."""
     name, _, sizes = text.partition("=")
-    found = () if sizes in ("", "max") else tuple(sizes.split(","))
-    with contextlib.suppress(argparse.ArgumentTypeError):
-        if name == "batch":
-            return tuple(map(whole(1, _LARGEST), found))
-    raise argparse.ArgumentTypeError(
-        f"{printable(repr(text), 80)}: expected batch=64,128,... or batch, sizes up to {_LARGEST}"
-    )
+    if name != "batch":
+        raise ValueError
+    return tuple(map(whole(1, _LARGEST), () if sizes in ("", "max") else sizes.split(",")))
 
 
 def run(arguments: argparse.Namespace) -> None:
