@@ -252,7 +252,7 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
 def config_with_overrides(
     name: str, overrides: Sequence[tuple[str, str]], base: str | None = None
 ) -> Config:
-    """Load a config by name or path, over another one if told to, and apply `(dotted key, text)` pairs in order."""
+    """Load a config by name or path, over `base` if there is one, and apply `(dotted key, text)` pairs in order."""
     config = load_config(name, load_config(base) if base else None)
     for key, text in overrides:
         config = override(config, key, text)
@@ -277,7 +277,7 @@ def add_process_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--distributed",
         action="store_true",
-        help="find the others by what Slurm, Open MPI, a TPU slice or Kubernetes says of this job",
+        help="find the others through Slurm, Open MPI, a TPU slice or Kubernetes",
     )
     group.add_argument("--coordinator_address", metavar="HOST:PORT", help="where process 0 listens")
     group.add_argument(
@@ -287,7 +287,7 @@ def add_process_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def join_processes(arguments: argparse.Namespace) -> None:
-    """Join the other processes, if there are any; from then on only the first one tells how it goes.
+    """Join the other processes, if there are any; from then on only the first one logs.
 
     Raises:
       UserError: options or variables that are missing, contradict each other or lead nowhere.
@@ -303,7 +303,7 @@ def join_processes(arguments: argparse.Namespace) -> None:
             absent = [_VARIABLES[name] for name, value in found.items() if value is None]
             raise UserError(
                 f"{' and '.join(absent)} not set, where the other JAX_* variables of several processes are: set all "
-                "three of them, or none, or give --distributed where the cluster says the rest"
+                "three of them, or none, or give --distributed where the cluster knows the rest"
             )
         return
     distributed.initialize(address, count, index, arguments.distributed)

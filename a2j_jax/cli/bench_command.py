@@ -25,9 +25,9 @@ examples:
   a2j bench --backbone resnet50 --paradigm a2j --batch 1,8,64 --out speed.md
   a2j bench --checkpoint runs/quickstart --json > speed.json
 
-Unless told otherwise, it times A2J with three backbones (Table 10) and what the paper compares it with on the
-largest (Table 8): one to three minutes on two cores. Naming backbones or paradigms times each with each. Weights are
-random unless --checkpoint names some. With PyTorch (pip install 'a2j-jax[torch]') the official network is timed too.
+By default it times A2J with three backbones (Table 10) and, on the largest, the paradigms that the paper compares
+(Table 8): one to three minutes on two cores. With --backbone or --paradigm, every named pair is timed. Weights are
+random without --checkpoint. With PyTorch (pip install 'a2j-jax[torch]') the official network is timed too.
 """
 BACKBONES = ("resnet18", "resnet34", "resnet50")
 PARADIGMS = ("a2j", "regression", "heat_maps")
@@ -38,7 +38,7 @@ _LARGEST_BATCH = 4096
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what `a2j bench` takes."""
+    """Declare the arguments of `a2j bench`."""
     add = parser.add_argument
     add("--track", type=path_name, help=f"of the frames and crops (default: {_DEFAULT_TRACK})")
     add("--backbone", type=some_of(BACKBONES), help=",".join(BACKBONES))

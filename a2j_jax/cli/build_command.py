@@ -41,7 +41,7 @@ _CAPTION_LETTERS = 27
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what `a2j build` takes."""
+    """Declare the arguments of `a2j build`."""
     add = parser.add_argument
     add("track", type=path_name, help="data set to build, or a folder with track.json")
     add("--data_dir", type=path_name, default="data", help="TFDS data directory (default: data)")

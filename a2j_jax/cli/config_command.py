@@ -20,7 +20,7 @@ examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what `a2j config` takes."""
+    """Declare the arguments of `a2j config`."""
     parser.add_argument(
         "config", type=path_name, help="a name in configs/, a .py file, or a run's config.json"
     )

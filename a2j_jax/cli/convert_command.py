@@ -15,7 +15,7 @@ Reads .safetensors, .npz, and .pth with the extra a2j-jax[torch] (weights only: 
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what `a2j convert` takes."""
+    """Declare the arguments of `a2j convert`."""
     add = parser.add_argument
     add("source", type=path_name, help="weights file: .pth (.pt, .tar), .safetensors or .npz")
     add("out", type=path_name, help="folder to make; with --imagenet a .safetensors or .npz file")

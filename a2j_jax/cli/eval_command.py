@@ -42,7 +42,7 @@ _GO_WITH = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what `a2j eval` takes."""
+    """Declare the arguments of `a2j eval`."""
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument(
         "--workdir",

@@ -32,7 +32,7 @@ examples:
   a2j figure 7 --checkpoint ours=runs/nyu --predictions official=nyu_861_epoch32_UVD.txt
 
 Each writes figure_N.png, .svg, .json and .csv: the picture, and all that is drawn in it. `a2j figure N --help`
-says more about the options of each.
+lists the options of each.
 """
 _SHOWS = {
     1: "the main idea: a joint's informative anchors, and their offsets",
@@ -43,7 +43,7 @@ _SHOWS = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what `a2j figure` takes."""
+    """Declare the arguments of `a2j figure`."""
     figures = parser.add_subparsers(dest="number", metavar="{1,3,6,7}", required=True)
     usages = []
     for number, text in _SHOWS.items():

@@ -22,7 +22,7 @@ network takes 5 to 25 minutes of one core. `--sweep batch` finds the largest bat
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what `a2j plan` takes."""
+    """Declare the arguments of `a2j plan`."""
     add_config_arguments(parser)
     add = parser.add_argument
     add(

@@ -49,7 +49,7 @@ _OPTIONS = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what `a2j predict` takes."""
+    """Declare the arguments of `a2j predict`."""
     add = parser.add_argument
     add(
         "inputs",

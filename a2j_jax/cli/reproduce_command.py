@@ -24,8 +24,8 @@ examples:
   a2j reproduce table9 --data itop_front --config.optim.batch_size=64
 
 Tables 2 to 6 are A2J on one data set each; 7: what its parts are worth; 8: paradigms; 9: pre-training; 10: backbones.
-Rows are configs (configs/table7/ and so on) that differ from the data set's by one thing. A row that was interrupted
-goes on, one that is done is not run again: give the same command. The table goes to stderr and, as Markdown, HTML and
+Rows are configs (configs/table7/ and so on) that differ from the data set's by one thing. The same command resumes a
+row that was interrupted and skips one that is done. The table goes to stderr and, as Markdown, HTML and
 JSON, to --out. `--config.KEY=VALUE` sets a value for all rows; keys that define a row cannot be overridden.
 """
 # What makes A2J another method: a row with one of them is none of the table's.
@@ -33,7 +33,7 @@ _OF_THE_ROWS = ("model.paradigm", "model.proposals", "model.one_branch", "loss.s
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what `a2j reproduce` takes."""
+    """Declare the arguments of `a2j reproduce`."""
     add = parser.add_argument
     add("table", help="table2 to table10, or just the number")
     add(
@@ -70,10 +70,10 @@ def run(arguments: argparse.Namespace) -> None:
     base = reproduce.base_config(data, arguments.budget)
     for key, text in arguments.overrides:
         if key == "track":
-            raise UserError(f"--config.track={text}: --data says what a table is run on")
+            raise UserError(f"--config.track={text}: --data names the track of a table")
         if key in _OF_THE_ROWS:
             raise UserError(
-                f"--config.{key}={text}: the rows of Tables 7 and 8 say so themselves, and A2J is the same in all; "
+                f"--config.{key}={text}: the rows of Tables 7 and 8 set this key, and A2J is the same in all; "
                 f"a2j train --config {data} trains any other network"
             )
         base = override(base, key, text)
@@ -99,5 +99,5 @@ def _check_taken(overrides: Sequence[tuple[str, str]], base: Config, todo: "Sequ
         if all(value(job.config) != value(base) for job in todo):
             found = ", ".join(str(x) for x in dict.fromkeys(value(job.config) for job in todo))
             raise UserError(
-                f"--config.{key}={text}: no row would take it; their configs say {found}"
+                f"--config.{key}={text}: every row replaces this value; theirs: {found}"
             )

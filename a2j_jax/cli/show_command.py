@@ -23,7 +23,7 @@ examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what `a2j show` takes."""
+    """Declare the arguments of `a2j show`."""
     parser.add_argument("track", type=path_name, help="data set, or a folder with track.json")
     add_data_arguments(parser, split="train")
     add_crop_size(parser)

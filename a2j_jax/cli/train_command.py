@@ -28,14 +28,14 @@ examples:
 
 A run resumes by itself from the latest checkpoint of its --workdir: give the same command, or
 --config WORKDIR/config.json. Other values are refused, but it may be made longer (--config.optim.epochs).
-`--config.KEY=VALUE` sets any value of the config. The run directory keeps what it takes to repeat the run:
+`--config.KEY=VALUE` sets any value of the config. The run directory keeps everything needed to repeat the run:
 config.json, and in starts.jsonl every command, its versions and its source. Compiled programs are kept in
 ~/.cache/a2j_jax (JAX_COMPILATION_CACHE_DIR names another folder, JAX_ENABLE_COMPILATION_CACHE=false turns that off).
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what `a2j train` takes."""
+    """Declare the arguments of `a2j train`."""
     add_config_arguments(parser)
     add = parser.add_argument
     add(

@@ -1,4 +1,4 @@
-"""`a2j plan`: what a config's training step takes on chips that need not be here, and a bound on its speed.
+"""`a2j plan`: memory, work and a bound on the speed of a config's training step, on chips that need not be here.
 
 The step is compiled from shapes alone. Three things bound its time even if the others hide behind them perfectly:
 arithmetic at the matrix units' peak, memory traffic at full bandwidth, and exchanges between chips over all links.
@@ -137,7 +137,7 @@ def _array(dtype: str, sides: str, layout: str) -> _Array:
 
 @dataclass(frozen=True)
 class Usage:
-    """What one step takes of each device.
+    """Memory and work of one step on each device.
 
     Attributes:
       arguments, outputs, temporaries, program: bytes of device memory.
@@ -264,7 +264,7 @@ class Bound:
 
 
 def bound(usage: Usage, target: Target) -> Bound | None:
-    """The roofline bound of a step that takes so much of each device; None: the chip's figures are not known."""
+    """The roofline bound of a step, from its usage of each device; None: the chip's figures are not known."""
     chip = target.chip
     if chip is None:
         return None
@@ -280,7 +280,7 @@ def bound(usage: Usage, target: Target) -> Bound | None:
 
 @dataclass(frozen=True)
 class Plan:
-    """What one batch size takes on a target.
+    """Memory, work and bounds of one batch size on a target.
 
     Attributes:
       batch_size: of all devices together.

@@ -147,7 +147,7 @@ def read_and_warp_of(track: TrackSpec) -> Callable[[FrameFile], Images]:
     program does it, whichever device the network runs on.
 
     Raises:
-      UserError: JAX was told not to use the host's processor.
+      UserError: JAX_PLATFORMS excludes the host's processor.
     """
     try:
         host = jax.local_devices(backend="cpu")[0]
