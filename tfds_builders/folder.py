@@ -33,7 +33,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from a2j_jax import geometry
 from a2j_jax.data.depth_files import NEAREST_MM, DepthFile, check_depth_unit, read_depth
 from a2j_jax.errors import UnreadableFrame, UserError, did_you_mean, printable
 from a2j_jax.files import path_inside, read_contents, read_json
@@ -277,9 +276,7 @@ def _row(where: str, record: Mapping[str, Any], track: TrackSpec) -> TableRow:
     joints = _numbers(given.get(key), shape, f"{key} ({shape[0]} joints of {axes})")
     crop = _numbers(given.get(crop_key), (len(columns),), f"{crop_key} ({len(columns)} numbers)")
     if in_mm:
-        assert track.camera is not None
-        with np.errstate(divide="ignore", invalid="ignore"):  # depths of 0 are counted later
-            joints = geometry.xyz_to_uvd(joints, track.camera)
+        joints = raw_files.project(joints, track)  # depths of 0 are counted later
     return TableRow(where, frame, split, joints, crop)
 
 

@@ -20,7 +20,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from a2j_jax import geometry
 from a2j_jax.errors import UserError
 from a2j_jax.evaluation.joint_files import frame_index
 from a2j_jax.tracks import get_track
@@ -165,12 +164,9 @@ def read_labels(path: Path) -> tuple[list[str], npt.NDArray[np.float32]]:
     Raises:
       UserError: see `raw_files.read_numbers`.
     """
-    camera = get_track("hands2017").camera
-    assert camera is not None
 
     def to_uvd(values: Array) -> Array:
-        with np.errstate(all="ignore"):  # depths of 0: not labeled
-            return geometry.xyz_to_uvd(values.reshape(-1, 21, 3), camera).astype(np.float32)
+        return raw_files.project(values.reshape(-1, 21, 3), get_track("hands2017"), np.float32)
 
     names, joints = raw_files.read_numbers(path, _JOINTS, _EXPECTED, convert=to_uvd)
     return [name.rpartition("/")[2] for name in names], joints

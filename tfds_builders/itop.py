@@ -21,14 +21,13 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from a2j_jax import geometry
 from a2j_jax.data.array_files import hdf5_array, hdf5_dataset, hdf5_names, open_hdf5
 from a2j_jax.errors import UnreadableFrame, UserError
 from a2j_jax.files import is_private, replacing
 from a2j_jax.log import logger, progress
 from a2j_jax.tracks import get_track
 from tfds_builders import raw_files
-from tfds_builders.raw_files import Array, RawDataset, RawSplit, counted, refuse_backwards
+from tfds_builders.raw_files import Array, RawDataset, RawSplit, counted
 
 _FILES = "https://zenodo.org/record/3932973"
 
@@ -92,15 +91,10 @@ class ItopFront(RawDataset, about="itop"):
         rows = np.flatnonzero(valid)
         if not len(rows):
             raise UserError(f"{labels_path}: not one of {frames} frames is marked valid")
-        joints, lost = project(xyz_m[rows], self.TRACK)
+        joints = raw_files.project(xyz_m[rows] * 1000.0, get_track(self.TRACK))
         label_file = labels_path.name.split(".")[0]
-        notes = [
-            f"{label_file}: {frames - len(rows):,} of {counted(frames, 'frame')} marked invalid"
-        ]
-        if lost:
-            notes.append(
-                f"{label_file}: {counted(lost, 'joint')} without a usable position: not labeled"
-            )
+        invalid = f"{frames - len(rows):,} of {counted(frames, 'frame')} marked invalid"
+        notes = (f"{label_file}: {invalid}", *raw_files.unlabeled_to_nan(joints, label_file))
         name = os.path.relpath(depth_path, self.folder)
         if name.startswith(os.pardir):
             name = str(depth_path.resolve())
@@ -110,10 +104,10 @@ class ItopFront(RawDataset, about="itop"):
         return RawSplit(
             frame_ids=names,
             sources=[(name, int(row)) for row in rows],
-            joints_uvd=joints,
+            joints_uvd=joints.astype(np.float32),
             rows=rows,
             total=frames,
-            notes=tuple(notes),
+            notes=notes,
         )
 
     def read_depth(self, source: tuple[str, int]) -> npt.NDArray[np.float32]:
@@ -154,16 +148,6 @@ class ItopTop(ItopFront):
 
     TRACK = "itop_top"
     VIEW = "top"
-
-
-def project(xyz_m: npt.NDArray[np.float64], track: str) -> tuple[npt.NDArray[np.float32], int]:
-    """(N, 15, 3) meters -> px, px, mm, and how many joints became NaN, not being in front of the camera."""
-    camera = get_track(track).camera
-    assert camera is not None
-    refuse_backwards(xyz_m[..., 2], "joints", f"labels of {track}")
-    usable = np.isfinite(xyz_m).all(axis=-1, keepdims=True) & (xyz_m[..., 2:] > 0)
-    uvd = geometry.xyz_to_uvd(np.where(usable, xyz_m, 0.001) * 1000.0, camera)
-    return np.where(usable, uvd, np.nan).astype(np.float32), int((~usable).sum())
 
 
 # --- HDF5

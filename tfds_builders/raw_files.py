@@ -16,10 +16,11 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from a2j_jax import geometry
 from a2j_jax.data.array_files import parse_rows, read_rows
 from a2j_jax.data.depth_files import read_depth
 from a2j_jax.errors import UnreadableFrame, UserError, as_utf8, printable
-from a2j_jax.tracks import FrameFormat
+from a2j_jax.tracks import FrameFormat, TrackSpec
 
 Array = npt.NDArray[Any]
 Notes = tuple[str, ...]
@@ -336,6 +337,13 @@ def first_of_each(names: list[str], where: str) -> tuple[npt.NDArray[np.int64], 
     repeated = len(names) - len(first)
     notes = (f"{where}: {counted(repeated, 'repeated line')} left out",) if repeated else ()
     return np.fromiter(first.values(), np.int64), notes
+
+
+def project(xyz_mm: Array, track: TrackSpec, dtype: npt.DTypeLike = np.float64) -> Array:
+    """Camera coordinates -> px, px, mm of the track's camera; not finite where z is 0: not labeled."""
+    assert track.camera is not None
+    with np.errstate(all="ignore"):
+        return geometry.xyz_to_uvd(xyz_mm, track.camera).astype(dtype)
 
 
 def refuse_backwards(depths_mm: Array, what: str, where: str) -> None:

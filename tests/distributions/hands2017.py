@@ -4,7 +4,6 @@ Where there are three or more training frames, the file of row `MISSING_TRAIN_RO
 """
 
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
@@ -20,7 +19,6 @@ def write(
     folder: Path,
     frames: dict[str, int],
     seed: int = 0,
-    box_format: Literal["sizes", "corners"] = "sizes",
     test_labels: bool = False,
 ) -> dict[str, np.ndarray]:
     """Writes `training` and `frame`; returns split -> (N, 21, 3) labels, uvd.
@@ -39,7 +37,7 @@ def write(
         if split == "train":
             write_labels(place / "Training_Annotation.txt", joints)
         else:
-            write_boxes(place / "BoundingBox.txt", boxes_around(joints), box_format)
+            write_boxes(place / "BoundingBox.txt", boxes_around(joints))
             if test_labels:
                 write_labels(place / "Test_Annotation.txt", joints)
         labels[split] = joints
@@ -71,10 +69,9 @@ def write_labels(path: Path, joints_uvd: np.ndarray) -> None:
     _write_lines(path, xyz, 4, "\t\n")
 
 
-def write_boxes(path: Path, boxes: np.ndarray, box_format: str) -> None:
-    """`name\ta\tb\tc\td`: corners, or corner and size."""
-    if box_format == "sizes":
-        boxes = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
+def write_boxes(path: Path, boxes: np.ndarray) -> None:
+    """`name\tx\ty\twidth\theight`."""
+    boxes = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
     _write_lines(path, boxes, 2, "\n")
 
 

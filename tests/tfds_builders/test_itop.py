@@ -13,12 +13,12 @@ from scipy import io
 
 from a2j_jax.errors import UnreadableFrame, UserError
 from a2j_jax.skeletons import ITOP
-from a2j_jax.tracks import PUBLISHED_FRAMES
+from a2j_jax.tracks import PUBLISHED_FRAMES, get_track
 from tests.distributions import itop as raw
 from tests.faults import files_of_at_most
-from tfds_builders import itop
 from tfds_builders.build import DATASETS, build_raw
 from tfds_builders.itop import ItopFront, unpacked
+from tfds_builders.raw_files import project
 
 TRACKS = {"itop_front": "side", "itop_top": "top"}
 
@@ -77,8 +77,7 @@ def test_published_joints_project_into_the_published_boxes(official):
         xyz = io.loadmat(folder / f"itop_{view}_keypoints3D_test.mat")["keypoints3D"]
         boxes = io.loadmat(folder / f"itop_{view}_bndbox_test.mat")["FRbndbox_test"]
         assert len(xyz) == PUBLISHED_FRAMES["itop_front"]["test"]
-        uvd, lost = itop.project(xyz.astype(np.float64), track)
-        assert lost == 0
+        uvd = project(xyz.astype(np.float64) * 1000, get_track(track))
         inside = (uvd[..., :2] > boxes[:, None, :2] - 5) & (uvd[..., :2] < boxes[:, None, 2:] + 5)
         assert inside.mean() > 0.99
         np.testing.assert_allclose(uvd[..., 2], xyz[..., 2] * 1000, rtol=1e-6)
@@ -165,7 +164,7 @@ def test_joints_without_a_position_are_not_labeled(front, tmp_path):
     split = front[0].splits()["test"]
     for missing in (np.isnan(split.joints_uvd).all(axis=-1), np.isnan(split.joints_uvd).any(-1)):
         assert np.argwhere(missing).tolist() == [[1, 2], [2, 3]]
-    assert any("2 joints without a usable position" in note for note in split.notes)
+    assert any("2 joints of 2 frames not labeled" in note for note in split.notes)
 
 
 def test_ids_that_repeat_get_their_row(front, tmp_path):
