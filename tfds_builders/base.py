@@ -53,30 +53,49 @@ class Reader(Protocol):
         """Facts that evaluation reports, as JSON: `centers`, split -> source of crops -> number of frames."""
 
 
-@dataclass(eq=False, kw_only=True)
-class DepthPoseConfig(tfds.core.BuilderConfig):
-    """The configuration of one build.
+@dataclass(frozen=True)
+class How:
+    """How a build is carried out; the examples do not depend on it.
 
     Attributes:
-      track: sizes and units of the examples; its crop size names the configuration.
+      num_processes: that read, cut and write.
+      num_shards: files per split; None: one for every 4,096 frames.
+      beam_options: build with Apache Beam, with these pipeline options ("" : the local runner);
+        None: without.
+    """
+
+    num_processes: int = 1
+    num_shards: int | None = None
+    beam_options: str | None = None
+
+    def __post_init__(self) -> None:
+        """Validates the numbers."""
+        for name, value in (("num_processes", self.num_processes), ("num_shards", self.num_shards)):
+            if value is not None and value < 1:
+                raise UserError(f"{name} {value}: expected 1 or more")
+
+
+@dataclass(eq=False, kw_only=True)
+class DepthPoseConfig(tfds.core.BuilderConfig):
+    """The configuration of one build: the examples of one crop size, which names it and its folder.
+
+    Attributes:
+      track: sizes and units of the examples.
       reader: of the frames.
+      how: see `How`.
       workers: from `worker_pool`; the examples do not depend on it.
-      num_shards: files per split; by default one for every 4,096 frames.
-      beam: build with TFDS's Beam support instead.
       source: whose home page, license and download instructions are kept as metadata.
     """
 
+    name: str = ""
     track: TrackSpec
     reader: Reader
+    how: How = How()
     workers: Workers | None = None
-    num_shards: int | None = None
-    beam: bool = False
     source: type[RawDataset] | None = None
 
-
-def config_name(track: TrackSpec) -> str:
-    """Name of the folder below the data set's that holds the examples of one crop size."""
-    return f"crop{track.crop_size}"
+    def __post_init__(self) -> None:
+        self.name = f"crop{self.track.crop_size}"
 
 
 class _Info(tfds.core.DatasetInfo):  # type: ignore[misc]
@@ -145,7 +164,7 @@ class DepthPoseBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         dl_manager: tfds.download.DownloadManager,
         download_config: tfds.download.DownloadConfig,
     ) -> Sequence[tfds.core.SplitInfo]:
-        if self.plan.beam:
+        if self.plan.how.beam_options is not None:
             splits = super()._generate_splits(dl_manager, download_config)
             self.tallies = {split.name: self._read_back(split.name) for split in splits}
         else:
@@ -159,7 +178,7 @@ class DepthPoseBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         return splits
 
     def _write_split(self, split: str, frames: int) -> tfds.core.SplitInfo:
-        ranges = shard_ranges(frames, self.plan.num_shards)
+        ranges = shard_ranges(frames, self.plan.how.num_shards)
         jobs = [self.plan.reader.job(split, indices) for indices in ranges]
         parts = [os.path.join(self.data_dir, f"{split}.part{i:05d}") for i in range(len(jobs))]
         with progress(f"{self.name} {split}", frames, "frames") as advance:

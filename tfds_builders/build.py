@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
 from functools import partial
 from multiprocessing import util as multiprocessing_util
 from pathlib import Path
@@ -31,7 +30,7 @@ from a2j_jax.interrupts import after_sigterm, end_terminated, terminable
 from a2j_jax.log import logger
 from a2j_jax.track_files import find_track, track_file
 from a2j_jax.tracks import PUBLISHED_FRAMES, TrackSpec, near_track, with_crop_size
-from tfds_builders.base import DepthPoseBuilder, DepthPoseConfig, Reader, builder_named, config_name
+from tfds_builders.base import DepthPoseBuilder, DepthPoseConfig, How, Reader, builder_named
 from tfds_builders.build_report import read_spec as read_spec
 from tfds_builders.build_report import report_crops, report_labels, reuse, summarize
 from tfds_builders.crop_plan import plan_crops
@@ -71,28 +70,6 @@ def get_dataset(track: str) -> type[RawDataset]:
         f"no builder for {track!r}{near_track(track, known)} (there are: {', '.join(known)}; or name a "
         "folder of your own with a track.json)"
     )
-
-
-@dataclass(frozen=True)
-class How:
-    """How a build is carried out; the examples do not depend on it.
-
-    Attributes:
-      num_processes: that read, cut and write.
-      num_shards: files per split; None: one for every 4,096 frames.
-      beam_options: build with Apache Beam, with these pipeline options ("" : the local runner);
-        None: without.
-    """
-
-    num_processes: int = 1
-    num_shards: int | None = None
-    beam_options: str | None = None
-
-    def __post_init__(self) -> None:
-        """Validates the numbers."""
-        for name, value in (("num_processes", self.num_processes), ("num_shards", self.num_shards)):
-            if value is not None and value < 1:
-                raise UserError(f"{name} {value}: expected 1 or more")
 
 
 def build(
@@ -223,46 +200,38 @@ def prepare(
 
     `source` is for the metadata; `check` is called before a build writes anything.
     """
-    how = how or How()
+    config = DepthPoseConfig(track=track, reader=reader, how=how or How(), source=source)
     data_dir = local_path(data_dir, "data directory")
     if data_dir.exists() and not data_dir.is_dir():
         raise UserError(f"data directory {data_dir} is a file; name a folder")
     check_folder_name(data_dir)
-    folder = data_dir / track.name / config_name(track) / str(DepthPoseBuilder.VERSION)
-    config = DepthPoseConfig(
-        name=config_name(track),
-        track=track,
-        reader=reader,
-        num_shards=how.num_shards,
-        beam=how.beam_options is not None,
-        source=source,
-    )
+    folder = data_dir / track.name / config.name / str(DepthPoseBuilder.VERSION)
     started = time.monotonic()
     if not folder.exists():
         with _one_clear_ending(folder), terminable(), claimed(folder):
             if not folder.exists():  # still: another build may have had the claim until now
                 if check is not None:
                     check()
-                builder = _run(config, data_dir, folder, how)
+                builder = _run(config, data_dir, folder)
                 write_digests(folder)
                 summarize(builder, folder, track, time.monotonic() - started)
                 return folder
-    reuse(folder, reader.spec(), how.num_shards, strict)
+    reuse(folder, reader.spec(), config.how.num_shards, strict)
     return folder
 
 
-def _run(config: DepthPoseConfig, data_dir: Path, folder: Path, how: How) -> DepthPoseBuilder:
+def _run(config: DepthPoseConfig, data_dir: Path, folder: Path) -> DepthPoseBuilder:
     # TFDS makes its folder for downloads whether or not there are any.
     downloads = folder.parent / f"incomplete.downloads_{folder.name}"
     try:
-        with _quiet_tfds(), worker_pool(how.num_processes) as workers:
+        with _quiet_tfds(), worker_pool(config.how.num_processes) as workers:
             builder = builder_named(config.track.name)(
                 data_dir=str(data_dir), config=dataclasses.replace(config, workers=workers)
             )
             builder.download_and_prepare(
                 download_dir=str(downloads),
                 file_format="array_record",
-                download_config=_download_config(how),
+                download_config=_download_config(config.how),
             )
     finally:
         shutil.rmtree(downloads, ignore_errors=True)

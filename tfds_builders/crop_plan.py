@@ -279,27 +279,23 @@ def _disagreement(
     rows = rows[:: max(1, len(rows) // _COMPARED)]
     if joints_uvd is None or not len(rows):
         return ()
-    some, joints = values[rows], np.asarray(joints_uvd[rows], np.float64)
-    advice = "is it the file of this data set, split and camera?"
+    some, joints, found = values[rows], np.asarray(joints_uvd[rows], np.float64), ""
     if values.shape[1] == 4:
         inside = (joints[..., :2] >= some[:, None, :2]) & (joints[..., :2] <= some[:, None, 2:])
         labeled = np.isfinite(joints).all(axis=-1)
         share = inside.all(axis=-1).sum() / max(1, labeled.sum())
         if labeled.any() and share < 0.5:
-            return (
-                f"{WARNING}{name}: only {share:.0%} of the joints are inside the boxes; {advice}",
-            )
+            found = f"only {share:.0%} of the joints are inside the boxes"
     elif track.camera is not None and joints.shape[-1] == 3:
         mean = centers_from_labels(joints, track.camera)
         there = geometry.uvd_to_xyz(some, track.camera) - geometry.uvd_to_xyz(mean, track.camera)
         distance = np.linalg.norm(there, axis=1)
         distance = distance[np.isfinite(distance)]
         if distance.size and np.median(distance) > (track.half_window_mm or 1000.0):
-            return (
-                f"{WARNING}{name}: half of the centers are more than {np.median(distance):.0f} mm "
-                f"from the middle of the joints; {advice}",
-            )
-    return ()
+            far = f"{np.median(distance):.0f} mm from the middle of the joints"
+            found = f"half of the centers are more than {far}"
+    advice = "is it the file of this data set, split and camera?"
+    return (f"{WARNING}{name}: {found}; {advice}",) if found else ()
 
 
 # --- Published files

@@ -15,7 +15,13 @@ from a2j_jax.data import crops
 from a2j_jax.data.crops import Example
 from a2j_jax.errors import UnreadableFrame, UserError
 from a2j_jax.tracks import TrackSpec
-from tfds_builders.crop_plan import DEPTH, DEPTH_IN_BOX, CropPlan, crop_from_depth
+from tfds_builders.crop_plan import (
+    DEPTH,
+    DEPTH_IN_BOX,
+    CropPlan,
+    boxes_from_labels,
+    crop_from_depth,
+)
 from tfds_builders.raw_files import RawDataset, RawSplit
 from tfds_builders.shards import FARTHEST, Job, Outcome, Skipped, make_example, window_mm
 
@@ -253,9 +259,7 @@ def sample_row(dataset: RawDataset, track: TrackSpec, row: Row, given: bool) -> 
     # Boxes in which a reading between two depths is expected.
     expected = []
     if len(labels):
-        uv = labels[:, :2]
-        box = np.concatenate([uv.min(axis=0) - _AROUND_PX, uv.max(axis=0) + _AROUND_PX])
-        expected.append((box, labels[:, 2]))
+        expected.append((boxes_from_labels(labels[None], _AROUND_PX)[0], labels[:, 2]))
     if given and track.crop_by == "center":
         assert track.camera is not None
         assert track.half_window_mm is not None

@@ -45,7 +45,7 @@ def test_examples_are_in_order_whatever_their_numbers_and_missing_frames_are_fou
     keyed = list(_keyed_examples((2, reader.job("train", range(2, 6)))))
     assert [key for key, _ in keyed] == [2, 3, 5]
     assert [example["index"] for _, example in keyed] == [2 * spread, 3 * spread, 5 * spread]
-    config = DepthPoseConfig(name="crop16", track=TRACK, reader=reader)
+    config = DepthPoseConfig(track=TRACK, reader=reader)
     builder = builder_named("synthetic_hand")(data_dir=tmp_path, config=config)
     left_out = builder._left_out("train", 6, {0, 2 * spread, 3 * spread, 5 * spread})
     assert [skipped.frame_id for skipped in left_out] == ["train/1", "train/4"]

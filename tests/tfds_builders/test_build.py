@@ -234,25 +234,25 @@ def started(tmp_path):
             program.communicate()
 
 
-@pytest.mark.parametrize("processes", [1, 2])
-def test_sigterm_is_a_clean_ending(tmp_path, started, processes):
+@pytest.mark.parametrize(
+    ("number", "processes", "seconds", "status"),
+    [
+        (signal.SIGTERM, 1, 0.0, 143),
+        (signal.SIGTERM, 2, 0.0, 143),
+        (signal.SIGINT, 2, 0.0, 130),  # while workers start
+        (signal.SIGINT, 2, 0.5, 130),
+    ],
+)
+def test_a_signal_is_a_clean_ending(tmp_path, started, number, processes, seconds, status):
     program = started(processes)
-    program.terminate()
-    _, said = program.communicate(timeout=30)
-    assert program.returncode == 143
-    assert "nothing was kept" in said.splitlines()[-1]
-    assert "Traceback" not in said
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("seconds", [0.0, 0.5])
-def test_ctrl_c_while_workers_start_is_no_traceback(tmp_path, started, seconds):
-    program = started(2)
     time.sleep(seconds)
-    os.killpg(program.pid, signal.SIGINT)  # as a terminal does: to the workers too
+    if number == signal.SIGTERM:
+        program.terminate()
+    else:
+        os.killpg(program.pid, number)  # as a terminal does: to the workers too
     _, said = program.communicate(timeout=30)
-    assert program.returncode == 130
-    assert "nothing was kept" in said
+    assert program.returncode == status
+    assert "nothing was kept" in said.splitlines()[-1]
     assert "Traceback" not in said
     assert list(tmp_path.iterdir()) == []
 

@@ -10,7 +10,6 @@ from a2j_jax.data import augment, crops
 from a2j_jax.errors import UserError
 from a2j_jax.tracks import TRACKS, get_track, with_crop_size
 from tests.tfds_builders.numbered_frames import TRACK, NumberedFrames
-from tfds_builders.base import config_name
 from tfds_builders.shards import (
     Tally,
     features,
@@ -71,10 +70,6 @@ def test_labels_that_are_not_numbers_do_not_count():
     unlabeled = example_of(track, joints_uvd=None)
     assert not unlabeled["valid"].any()
     assert unlabeled["joints_uvd"].shape == (14, 3)
-
-
-def test_crop_sizes_live_side_by_side():
-    assert config_name(with_crop_size(get_track("nyu"), 96)) == "crop96"
 
 
 def test_examples_can_be_read_back_without_our_code(tmp_path):
