@@ -4,10 +4,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 
 from a2j_jax.cli.main import main
+from a2j_jax.models.a2j import PoseNetwork
 from a2j_jax.runs.checkpoints import save_variables
+from a2j_jax.weights.convert import official_from_variables
 from tests import tiny
 
 
@@ -105,3 +108,10 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for track in ("nyu", "itop_front", "k2hpd", "synthetic_hand"):
         save_variables(folder / track, tiny.variables(track), tiny.config(track=track))
     return folder
+
+
+def torchvision_trunk(model: PoseNetwork) -> dict[str, np.ndarray]:
+    """Made-up weights of a network's trunk, in torchvision's naming."""
+    prefix = "Backbone.model."
+    theirs = official_from_variables(tiny.made_up(tiny.shapes(model)))
+    return {k.removeprefix(prefix): v for k, v in theirs.items() if k.startswith(prefix)}

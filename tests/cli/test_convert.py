@@ -15,7 +15,7 @@ from a2j_jax.tracks import get_track
 from a2j_jax.weights.convert import official_from_variables
 from a2j_jax.weights.formats import read_state_dict, write_state_dict
 from tests import tiny
-from tests.cli.conftest import Command, Refused
+from tests.cli.conftest import Command, Mistake, Refused, torchvision_trunk
 
 
 class Weights:
@@ -26,12 +26,7 @@ class Weights:
         self.model = A2J(spec.num_joints, spec.joint_dims, "resnet18")
         self.variables: Any = tiny.made_up(tiny.shapes(self.model))
         self.path = path
-        write_state_dict(
-            path,
-            official_from_variables(
-                self.variables, backbone="resnet18", joint_dims=spec.joint_dims
-            ),
-        )
+        write_state_dict(path, official_from_variables(self.variables))
 
 
 @pytest.fixture(scope="module")
@@ -71,10 +66,7 @@ def test_a_body_in_the_plane(a2j: Command, tmp_path: Path) -> None:
     a2j("convert", weights.path, folder, "--track", "k2hpd", "--backbone", "resnet18")
     restored = restore(folder)
     assert tiny.same(restored.variables, weights.variables)
-    assert (restored.track, restored.model) == (
-        get_track("k2hpd"),
-        weights.model,
-    )
+    assert (restored.track, restored.model) == (get_track("k2hpd"), weights.model)
 
 
 @pytest.mark.slow
@@ -102,32 +94,29 @@ def test_an_existing_folder_is_left_alone(refused: Refused, hand: Weights, tmp_p
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
-def test_bad_files(refused: Refused, tmp_path: Path) -> None:
-    def told(name: str, content: bytes | None = None, track: str = "nyu") -> str:
-        if content is not None:
-            (tmp_path / name).write_bytes(content)
-        return refused("convert", tmp_path / name, tmp_path / "out", "--track", track)
-
-    assert "weights file not found" in told("none.pth")
-    assert "unknown kind of weights file" in told("weights.onnx", b"1234")
-    assert "is it complete?" in told("cut.safetensors", b"1234")
-    assert "is it complete?" in told("cut.npz", b"PK\x03\x04")
-    assert "did you mean 'nyu'?" in told("none.pth", track="nuy")
-    np.savez(tmp_path / "other.npz", weight=np.zeros(3))
-    message = told("other.npz")
-    assert "missing: Backbone.model.conv1.weight" in message
-    assert "1 unexpected: weight" in message
-    assert not (tmp_path / "out").exists()
+def test_bad_files(mistake: Mistake) -> None:
+    for name, content in {
+        "weights.onnx": b"1234",
+        "cut.safetensors": b"1234",
+        "cut.npz": b"PK\x03\x04",
+    }.items():
+        Path(name).write_bytes(content)
+    np.savez("other.npz", weight=np.zeros(3))
+    for line, said in (
+        ("none.pth out --track nyu", "weights file not found"),
+        ("weights.onnx out --track nyu", "unknown kind of weights file"),
+        ("cut.safetensors out --track nyu", "is it complete?"),
+        ("cut.npz out --track nyu", "is it complete?"),
+        ("none.pth out --track nuy", "did you mean 'nyu'?"),
+        ("other.npz out --track nyu", "missing: Backbone.model.conv1.weight"),
+        ("other.npz out --track nyu", "1 unexpected: weight"),
+    ):
+        mistake(f"convert {line}", said)
 
 
 def test_imagenets_weights_without_pytorch(a2j: Command, refused: Refused, tmp_path: Path) -> None:
     """Names and numbers as they were, without what a trunk has no use for; another ResNet is refused."""
-    model = A2J(14, backbone="resnet18")
-    theirs = official_from_variables(
-        tiny.made_up(tiny.shapes(model)), backbone="resnet18", joint_dims=3
-    )
-    prefix = "Backbone.model."
-    trunk = {k.removeprefix(prefix): v for k, v in theirs.items() if k.startswith(prefix)}
+    trunk = torchvision_trunk(A2J(14, backbone="resnet18"))
     unused = {"fc.bias": np.zeros(1000, np.float32), "bn1.num_batches_tracked": np.zeros(())}
     np.savez(tmp_path / "resnet18.npz", **trunk, **unused)
     out = tmp_path / "weights" / "resnet18.safetensors"

@@ -18,10 +18,8 @@ from a2j_jax.evaluation.tables import TABLES
 from a2j_jax.runs.experiment import resolve
 from a2j_jax.runs.run_dir import kept_checkpoints
 from a2j_jax.tools.reproduce import base_config
-from a2j_jax.weights.convert import official_from_variables
 from a2j_jax.weights.formats import write_state_dict
-from tests import tiny
-from tests.cli.conftest import Command, Mistake
+from tests.cli.conftest import Command, Mistake, torchvision_trunk
 
 
 @pytest.fixture(scope="module")
@@ -33,10 +31,7 @@ def imagenet(path: Path) -> None:
     """A ResNet-18 of the smoke budget's width in torchvision's naming."""
     config = load_config("table9/imagenet", base_config("synthetic_hand", "smoke"))
     model = resolve(config).model
-    variables = tiny.made_up(tiny.shapes(model))
-    theirs = official_from_variables(variables, backbone="resnet18", joint_dims=3, head_depth=1)
-    prefix = "Backbone.model."
-    trunk = {k.removeprefix(prefix): v for k, v in theirs.items() if k.startswith(prefix)}
+    trunk = torchvision_trunk(model)
     path.parent.mkdir()
     write_state_dict(path, trunk | {"fc.weight": np.zeros((10, 64), np.float32)})
 
