@@ -16,9 +16,10 @@ import signal
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -150,38 +151,29 @@ def measure(workdir: Path, trials: int, rng: random.Random) -> None:
     peaceful, few = workdir / "in_peace", -(-trials // 4)
     rows: list[tuple[str, ...]] = []
 
-    def part(name: str, folder: Path = workdir) -> Part:
-        return Part(config, folder / name, peaceful, rng)
-
-    def report(done: Part, began: float) -> None:
-        lost, minutes = done.finish(), f"{(time.monotonic() - began) / 60:.1f}"
-        for row, (what, times) in enumerate(done.times.items()):
-            shown = str(done.again[what]) if what in done.again else ""
-            rows.append((what, str(times), shown, *((lost, minutes) if row == 0 else ("", ""))))
+    def measure_part(name: str, do: Callable[[Part, int], None], count: int, folder: Path) -> None:
+        began, part = time.monotonic(), Part(config, folder / name, peaceful, rng)
+        do(part, count)
+        once = part.finish(), f"{(time.monotonic() - began) / 60:.1f}"
+        for what, times in part.times.items():
+            repeated = str(part.again[what]) if what in part.again else ""
+            rows.append((what, str(times), repeated, *once))
+            once = "", ""
 
     began = time.monotonic()
     with faults.Start(config, peaceful) as start:
         assert start.end().status == 0, start.said()
     rows.append(("nothing", "1", "0", "", f"{(time.monotonic() - began) / 60:.1f}"))
-    for do, count in ((kill, trials), (stop, 2 * few)):
-        began, run = time.monotonic(), part(do.__name__)
-        do(run, count)
-        report(run, began)
-    began = time.monotonic()
+    measure_part("kill", kill, trials, workdir)
+    measure_part("stop", stop, 2 * few, workdir)
     try:
         with faults.small_disk(workdir / "small_disk", 64) as disk:
-            run = part("run", disk)
-            fill_disk(run, 3 * few, disk)
-            report(run, began)
+            measure_part("run", partial(fill_disk, disk=disk), 3 * few, disk)
     except PermissionError as error:
         rows.append(("disk full", f"not run: {error}", "", "", ""))
-        run = part("limited")
-        limit_files(run, few)
-        report(run, began)
-    title = (
-        f"{config.optim.steps} steps of the smallest experiment, {platform.machine()}, "
-        f"jax {jax.__version__}"
-    )
+        measure_part("limited", limit_files, few, workdir)
+    machine = f"{platform.machine()}, jax {jax.__version__}"
+    title = f"{config.optim.steps} steps of the smallest experiment, {machine}"
     columns = ("what was done to the run", "times", "steps done again", "lost", "minutes")
     print_table(Table(title, columns, tuple(rows)), Console())
 
