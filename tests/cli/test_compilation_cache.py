@@ -1,6 +1,7 @@
 """The cache of compiled programs: on by default, in a folder of this CPU, bounded, and never in the way."""
 
 import os
+import platform
 import subprocess
 import sys
 import warnings
@@ -8,12 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from a2j_jax import compilation_cache
-from a2j_jax.compilation_cache import shrink, use_compilation_cache
+from a2j_jax.cli.main import shrink, use_compilation_cache
 
 PROGRAM = """
 import sys
-from a2j_jax.compilation_cache import use_compilation_cache
+from a2j_jax.cli.main import use_compilation_cache
 use_compilation_cache()
 assert "jax" not in sys.modules
 import jax, jax.numpy as jnp
@@ -83,7 +83,7 @@ def test_another_cpu_has_another_folder(tmp_path: Path, monkeypatch: pytest.Monk
         use_compilation_cache()
     here = Path(os.environ.pop("JAX_COMPILATION_CACHE_DIR"))
     assert here.parent == tmp_path / "a2j_jax" / "xla"
-    monkeypatch.setattr(compilation_cache.platform, "machine", lambda: "riscv64")
+    monkeypatch.setattr(platform, "machine", lambda: "riscv64")
     with warnings.catch_warnings():
         use_compilation_cache()
     assert Path(os.environ["JAX_COMPILATION_CACHE_DIR"]).parent == here.parent
