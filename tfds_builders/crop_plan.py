@@ -183,17 +183,14 @@ class _Draft:
             missing = f"no {' or '.join(names)} in {folder} (--centers)"
             self.notes.append(f"{WARNING}{missing}: {self.cropped_by()}")
         for path in found:
-            if self._left().any():
-                self._use_file(path)
-
-    def _use_file(self, path: Path) -> None:
-        read = read_text_centers if path.suffix.lower() == ".txt" else read_centers_or_boxes
-        values, notes = rows_of_split(read(path, self.track), path, self.split_name, self.split)
-        self.notes.extend(notes)
-        taken = self._take(path.name, values)
-        self.notes.extend(
-            _disagreement(values, taken, self.split.joints_uvd, path.name, self.track)
-        )
+            if not self._left().any():
+                break
+            read = read_text_centers if path.suffix.lower() == ".txt" else read_centers_or_boxes
+            values, notes = rows_of_split(read(path, self.track), path, self.split_name, self.split)
+            self.notes += notes
+            taken = self._take(path.name, values)
+            joints = self.split.joints_uvd
+            self.notes += _disagreement(values, taken, joints, path.name, self.track)
 
     def use_labels(self) -> None:
         """Ground truth."""
@@ -358,7 +355,8 @@ def read_text_centers(path: Path, track: TrackSpec) -> Float64:
     lines = text.split(b"\n")
     rows = parse_rows(lines, path, 3, expected, named=False)
     if len(rows.lines) < len(lines):  # every line is a frame
-        number = next(n for n in range(1, len(lines) + 1) if n not in rows.lines)
+        moved = (n for n, at in enumerate(rows.lines, start=1) if n != at)
+        number = next(moved, len(rows.lines) + 1)
         raise UserError(f"{path}, row {number}: is blank or a comment; expected {expected}")
     xyz = rows.values
     readable = xyz[np.isfinite(xyz[:, 2]), 2]

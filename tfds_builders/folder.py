@@ -181,14 +181,12 @@ class TableRow(NamedTuple):
     """One frame of the table.
 
     Attributes:
-      where: "line 7" or "frame 6", to find it by.
       frame: path below the folder.
       split: it belongs to.
       joints_uvd: (K, 3) px, px, mm or (K, 2); NaN: not given. Nothing is checked: depths may be 0.
       crop: (3,) center px, px, mm or (4,) box px, as the track crops; NaN where not given.
     """
 
-    where: str
     frame: str
     split: str
     joints_uvd: Float64
@@ -229,7 +227,7 @@ def read_table(path: Path, track: TrackSpec, allow_outside: bool = False) -> lis
         if "\\" in frame and not os.path.lexists(path.parent / frame):  # as on Windows
             record["frame"] = frame.replace("\\", "/")
         try:
-            row = _row(where, record, track)
+            row = _row(record, track)
             # Folders once each; frames that are links themselves are checked when they are read.
             place = os.path.dirname(row.frame)
             if place not in inside:
@@ -247,7 +245,7 @@ def read_table(path: Path, track: TrackSpec, allow_outside: bool = False) -> lis
     return rows
 
 
-def _row(where: str, record: Mapping[str, Any], track: TrackSpec) -> TableRow:
+def _row(record: Mapping[str, Any], track: TrackSpec) -> TableRow:
     """One object of the JSON, or line of the CSV in the same form."""
     crop_keys = [key for key, _ in _CROPS.values()]
     check_keys(record, ("frame", "split", *_JOINT_KEYS, *crop_keys))
@@ -277,7 +275,7 @@ def _row(where: str, record: Mapping[str, Any], track: TrackSpec) -> TableRow:
     crop = _numbers(given.get(crop_key), (len(columns),), f"{crop_key} ({len(columns)} numbers)")
     if in_mm:
         joints = raw_files.project(joints, track)  # depths of 0 are counted later
-    return TableRow(where, frame, split, joints, crop)
+    return TableRow(frame, split, joints, crop)
 
 
 def _numbers(values: Any, shape: tuple[int, ...], what: str) -> Float64:

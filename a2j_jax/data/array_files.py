@@ -364,7 +364,7 @@ def parse_rows(
             expected = f"expected {a_name}{columns} numbers{as_meant}"
             what = f"{expected}, found {len(words)}"
             if bad is not None:
-                what = f"not a number: {_decoded(bad[:40], where)!r}; {expected}"
+                what = f"not a number: {_decoded(bad, where)[:40]!r}; {expected}"
             hint = "; is this the right file, and complete?" if meaning else ""
             raise UserError(f"{where}: {what}{hint}")
         lines.append(number)

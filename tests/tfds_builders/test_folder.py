@@ -271,8 +271,6 @@ def test_both_tables_say_the_same(tmp_path: Path) -> None:
     changes = {"split": None, "center_uvd": [None, None, None], "frame": r"frames\1.png"}
     from_json = read_table(fixture.write_json(tmp_path, **changes), TRACK)
     assert [row.split for row in from_csv] == ["train", "train", "test"]
-    assert [row.where for row in from_csv] == ["line 2", "line 3", "line 4"]
-    assert [row.where for row in from_json] == ["frame 1", "frame 2", "frame 3"]
     for one, other in zip(from_csv, from_json, strict=True):
         assert (one.frame, one.split) == (other.frame, other.split)
         np.testing.assert_array_equal(one.joints_uvd, other.joints_uvd)
@@ -469,7 +467,7 @@ def test_names_of_splits() -> None:
 
 
 def rows_of(joints: Any, crops: Any) -> list[TableRow]:
-    return [TableRow("line", "frame", "train", *row) for row in zip(joints, crops, strict=True)]
+    return [TableRow("frame", "train", *row) for row in zip(joints, crops, strict=True)]
 
 
 @pytest.mark.parametrize(
