@@ -386,8 +386,8 @@ def unlabeled_to_nan(joints: Array, where: str) -> Notes:
     given = int(np.all(~np.isnan(joints), axis=-1).sum())
     if beyond.sum() > _MOST * given:
         raise UserError(
-            f"{where}: {beyond.sum():,} of {counted(given, 'joint')} have numbers above {_LARGEST:g}; "
-            "expected px and mm"
+            f"{where}: {beyond.sum():,} of {counted(given, 'joint')} have numbers above {_LARGEST:g} px or mm; "
+            "are they in another unit?"
         )
     partial = missing & np.isfinite(joints).any(axis=-1)
     reasons = {"with some numbers only": partial, name: absent, "too large for px or mm": beyond}

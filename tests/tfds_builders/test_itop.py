@@ -239,11 +239,18 @@ def test_compressed_files_are_read_like_plain_ones(front, tmp_path):
     np.testing.assert_array_equal(again, front[0].read_depth(source))
 
 
-def test_frames_in_mm_are_refused_before_the_build(tmp_path):
+@pytest.mark.parametrize(
+    ("part", "key", "message"),
+    [
+        ("depth_map", "data", r"depth in counts of 1 mm.*expected meters"),
+        ("labels", "real_world_coordinates", r"above 1e\+06 px or mm; are they in another unit"),
+    ],
+)
+def test_files_in_mm_are_refused_before_the_build(tmp_path, part, key, message):
     raw.write(tmp_path / "raw", {"train": 3})
-    path = tmp_path / "raw" / "ITOP_side_train_depth_map.h5"
-    rewrite(path, data=lambda meters: meters.astype(np.float32) * 1000)
-    with pytest.raises(UserError, match=r"depth in counts of 1 mm.*expected meters"):
+    path = tmp_path / "raw" / f"ITOP_side_train_{part}.h5"
+    rewrite(path, **{key: lambda meters: meters.astype(np.float32) * 1000})
+    with pytest.raises(UserError, match=message):
         build_raw("itop_front", tmp_path / "raw", tmp_path / "data", crop_size=32)
     assert not (tmp_path / "data").exists()
 
