@@ -32,20 +32,7 @@ from a2j_jax.config import Config
 from a2j_jax.errors import UserError
 from a2j_jax.files import check_folder_name, local_path
 from a2j_jax.log import logger
-from a2j_jax.runs.run_dir import (
-    CHECKPOINTS,
-    CONFIG_FILE,
-    UNWRITABLE,
-    DamagedError,
-    Manifest,
-    best_of,
-    explained_damage,
-    has_average,
-    kept_checkpoints,
-    metrics_of,
-    read_manifest,
-    write_config,
-)
+from a2j_jax.runs import run_dir
 from a2j_jax.runs.sharding import TrainState, put
 
 Weights = Literal["raw", "ema", "best"]
@@ -101,7 +88,7 @@ def failures_as(explain: Callable[[Exception], UserError]) -> Iterator[None]:
 
 
 def reason(error: Exception) -> str:
-    """Why it failed: the error of the file system in the chain of exceptions, or the first line of what Orbax says."""
+    """Why it failed: the error of the file system in the chain of exceptions, or the first line of its message."""
     for one in _chain(error):
         code = re.search(r"os_error_code='(\d+)'", str(one))  # as TensorStore writes it
         if code:
@@ -124,14 +111,14 @@ class _WithManifest(ocp.path.atomicity.AtomicRenameTemporaryPath):
 
     async def finalize(self, *args: Any, **kwargs: Any) -> None:
         final = self._final_path
-        if final.parent.name != CHECKPOINTS:  # one part of a checkpoint
+        if final.parent.name != run_dir.CHECKPOINTS:  # one part of a checkpoint
             return await super().finalize(*args, **kwargs)
         # Orbax still changes one of its files before it renames the folder, so it renames to a temporary name first.
         almost = final.parent / f"{final.name}.orbax-checkpoint-tmp-manifest"
         self._final_path: Any = almost
         await super().finalize(*args, **kwargs)
         self._final_path = final
-        await asyncio.to_thread(lambda: Manifest.of(Path(almost)).write(Path(almost)))
+        await asyncio.to_thread(lambda: run_dir.Manifest.of(Path(almost)).write(Path(almost)))
         almost.rename(final)
 
 
@@ -151,12 +138,12 @@ class RunCheckpoints:
         self.workdir = Path(workdir)
         self._keep_best = keep_best
         self._metrics: dict[int, dict[str, float]] = {}
-        kept = kept_checkpoints(workdir)
+        kept = run_dir.kept_checkpoints(workdir)
         for folder in kept:
             try:
-                if (metrics := metrics_of(folder)) is not None:
+                if (metrics := run_dir.metrics_of(folder)) is not None:
                     self._metrics[int(folder.name)] = metrics
-            except DamagedError as error:
+            except run_dir.DamagedError as error:
                 if len(kept) == 1:
                     raise
                 self._put_aside(folder, error)
@@ -164,7 +151,7 @@ class RunCheckpoints:
         self._quiet = contextlib.ExitStack()  # left open by a failure
         self._quiet.enter_context(quiet_after_failure())
         self._manager = ocp.CheckpointManager(
-            self.workdir.absolute() / CHECKPOINTS,
+            self.workdir.absolute() / run_dir.CHECKPOINTS,
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=self,
                 temporary_path_class=_WithManifest,
@@ -182,7 +169,7 @@ class RunCheckpoints:
         """The steps to keep of these: the latest and the best."""
         scored = {step: m for step, m in self._metrics.items() if step in steps}
         latest = sorted(steps)[-1 if self._to_be_scored is None else -2 :]
-        return {*latest, *best_of(scored, self._keep_best)}
+        return {*latest, *run_dir.best_of(scored, self._keep_best)}
 
     def latest_step(self) -> int | None:
         """Step of the newest complete checkpoint."""
@@ -225,9 +212,9 @@ class RunCheckpoints:
         """
         with self._explained(f"the checkpoint of step {step}"):
             self._manager.wait_until_finished()
-            folder = self.workdir / CHECKPOINTS / str(step)
+            folder = self.workdir / run_dir.CHECKPOINTS / str(step)
             if distributed.is_primary():
-                manifest = read_manifest(folder) or Manifest.of(folder)
+                manifest = run_dir.read_manifest(folder) or run_dir.Manifest.of(folder)
                 manifest._replace(metrics=metrics).write(folder)
             distributed.wait_for_all(f"checkpoint {step} is scored")
             self._metrics[step] = metrics
@@ -255,14 +242,14 @@ class RunCheckpoints:
         while (step := self.latest_step()) is not None:
             try:
                 return self.restore(state, step)
-            except DamagedError as error:
+            except run_dir.DamagedError as error:
                 if len(self._manager.all_steps()) == 1:
                     raise
-                self._put_aside(self.workdir / CHECKPOINTS / str(step), error)
+                self._put_aside(self.workdir / run_dir.CHECKPOINTS / str(step), error)
                 self._manager.reload()
         return None
 
-    def _put_aside(self, folder: Path, error: DamagedError) -> None:
+    def _put_aside(self, folder: Path, error: run_dir.DamagedError) -> None:
         """Rename a damaged checkpoint, so that its step can be saved again."""
         self._metrics.pop(int(folder.name), None)
         if distributed.is_primary():
@@ -286,8 +273,8 @@ class RunCheckpoints:
         folder = Path(self._manager.directory) / str(step)
         trees = {"variables": state.variables, "optimizer": state.opt_state}
         try:
-            with explained_damage(folder):
-                if state.ema is not None and has_average(folder):
+            with run_dir.explained_damage(folder):
+                if state.ema is not None and run_dir.has_average(folder):
                     trees["ema"] = state.ema
                 found = _restore(folder, trees, ("iterator", "counters"))
         except UserError:
@@ -321,7 +308,7 @@ class RunCheckpoints:
         def explain(error: Exception) -> UserError:
             self._quiet.pop_all()
             folder, why = Path(self._manager.directory), reason(error)
-            kept = kept_checkpoints(folder.parent)
+            kept = run_dir.kept_checkpoints(folder.parent)
             there = f"step {kept[-1].name} is kept" if kept else "none was saved before"
             fix = "Make room and run" if why == os.strerror(errno.ENOSPC) else "Run"
             return UserError(
@@ -349,8 +336,8 @@ def save_variables(directory: str | Path, variables: dict[str, Any], config: Con
     directory = local_path(directory, "checkpoint")
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise UserError(f"{directory} already exists; name a new folder")
-    check_folder_name(directory.absolute(), UNWRITABLE)
-    write_config(directory, config)
+    check_folder_name(directory.absolute(), run_dir.UNWRITABLE)
+    run_dir.write_config(directory, config)
     options = ocp.CheckpointManagerOptions(temporary_path_class=_WithManifest)
 
     def explain(error: Exception) -> UserError:
@@ -361,7 +348,9 @@ def save_variables(directory: str | Path, variables: dict[str, Any], config: Con
 
     with (
         failures_as(explain),
-        ocp.CheckpointManager(directory.absolute() / CHECKPOINTS, options=options) as manager,
+        ocp.CheckpointManager(
+            directory.absolute() / run_dir.CHECKPOINTS, options=options
+        ) as manager,
     ):
         manager.save(0, args=ocp.args.Composite(variables=ocp.args.StandardSave(variables)))
         manager.wait_until_finished()
@@ -384,8 +373,8 @@ def load_variables(
       DamagedError: a damaged checkpoint.
       UserError: no average in it, or tensors of another architecture.
     """
-    with explained_damage(folder):
-        averaged = weights != "raw" and has_average(folder)
+    with run_dir.explained_damage(folder):
+        averaged = weights != "raw" and run_dir.has_average(folder)
         if weights == "ema" and not averaged:
             raise UserError(
                 f"{folder} holds no average of the weights: the run was trained without --config.optim.ema_decay"
@@ -396,7 +385,7 @@ def load_variables(
 
 def _restore(folder: Path, trees: dict[str, Any], json_items: Sequence[str] = ()) -> dict[str, Any]:
     """Restore parts of a checkpoint by name: trees in the shapes of those given, and JSON."""
-    manifest = read_manifest(folder)
+    manifest = run_dir.read_manifest(folder)
     if manifest is None:
         _log_unchecked(folder)
     else:
@@ -405,7 +394,7 @@ def _restore(folder: Path, trees: dict[str, Any], json_items: Sequence[str] = ()
     def explain(error: Exception) -> UserError:
         if (why := reason(error)) == os.strerror(errno.EACCES):
             return UserError(f"{folder}: no permission to read")
-        return DamagedError(why)  # Orbax raises whatever its parsers do on a damaged file
+        return run_dir.DamagedError(why)  # Orbax raises whatever its parsers do on a damaged file
 
     found: dict[str, Any] = {}
     with ocp.StandardCheckpointer() as tensors:
@@ -455,7 +444,7 @@ def _check_structure(folder: Path, found: Any, expected: Any) -> None:
         holds, fix = (
             ("the state of another optimizer", "continue with the config it was trained with")
             if folder.name == "optimizer"
-            else ("weights of another model", f"was {CONFIG_FILE} changed?")
+            else ("weights of another model", f"was {run_dir.CONFIG_FILE} changed?")
         )
         shown = "; ".join(differences[:3]) + ("; ..." if len(differences) > 3 else "")
         raise UserError(

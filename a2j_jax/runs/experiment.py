@@ -7,7 +7,9 @@ values of it.
 
 import dataclasses
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -20,7 +22,6 @@ from a2j_jax.data.crops import Batch
 from a2j_jax.geometry import Camera
 from a2j_jax.losses import DEPTH_TERMS, Losses
 from a2j_jax.models.a2j import A2J, GlobalRegression, HeatMapFCN, PoseNetwork
-from a2j_jax.models.anchors import Outputs
 from a2j_jax.track_files import find_track
 from a2j_jax.tracks import TrackSpec, TrainingSpec, with_crop_size
 
@@ -56,27 +57,18 @@ class Experiment:
             draws = augment.no_draws(len(keys), self.track)
         return augment.augment(batch, draws, self.track, settings.border)
 
-    def objective(
-        self,
-        outputs: Outputs,
-        joints: jax.Array,
-        valid: jax.Array,
-        *,
-        count: jax.Array | None = None,
-    ) -> Losses:
+    @property
+    def objective(self) -> Callable[..., Losses]:
         """`losses.objective` with the constants of this experiment."""
         settings, weight = self.config.loss, self.config.loss.regression_weight
         assert settings.alpha is not None  # `resolve` filled it in
-        return losses.objective(
-            outputs,
-            joints,
-            valid,
+        return partial(
+            losses.objective,
             crop_size=self.track.crop_size,
             regression_weight=self.track.loss_lambda if weight is None else weight,
             alpha=settings.alpha,
             depth_term=DEPTH_TERMS[settings.preset],
             surrounding=settings.surrounding,
-            count=count,
         )
 
 
@@ -203,7 +195,7 @@ def differences(before: Experiment, now: Experiment) -> list[Difference]:
 
 
 def conflicts(recorded: Config | None, now: Experiment) -> list[Difference]:
-    """Values that make it another experiment than the one that a checkpoint was written with, if it says."""
+    """Differences that forbid to use a checkpoint, which was written with a recorded config; none where it has none."""
     found = [] if recorded is None else differences(resolve(recorded), now)
     return [d for d in found if d.key not in (*MAY_CHANGE, "model.init_from")]
 

@@ -106,19 +106,17 @@ def variables_from(source: str | Path, variables: dict[str, Any]) -> dict[str, A
     """
     directory, step = run_and_step(source)
     found = restore(directory, step)
-    there = flatten_dict(found.variables, sep="/")
-    fresh = flatten_dict(variables, sep="/")
-    fits = {name for name, x in fresh.items() if name in there and there[name].shape == x.shape}
-    other = sorted(name for name in fresh if name not in fits)
+    there, fresh = (flatten_dict(tree, sep="/") for tree in (found.variables, variables))
+    other = [n for n, x in fresh.items() if n not in there or there[n].shape != x.shape]
     if any("/trunk/" in name for name in other):
-        model = found.experiment.model
+        model = found.model
         raise UserError(
             f"--config.model.init_from={source}: its trunk is a {model.backbone} of width {model.width}, another one "
             "than this config's"
         )
     unused = sorted({name.split("/")[1] for name in there if name not in fresh})
-    log_initialized(f"{directory}, step {found.step}", len(fits), other, unused)
-    started: dict[str, Any] = unflatten_dict(
-        {name: there[name] if name in fits else x for name, x in fresh.items()}, sep="/"
-    )
-    return started
+    taken = len(fresh) - len(other)
+    log_initialized(f"{directory}, step {found.step}", taken, other, unused)
+    started = {name: x if name in other else there[name] for name, x in fresh.items()}
+    result: dict[str, Any] = unflatten_dict(started, sep="/")
+    return result

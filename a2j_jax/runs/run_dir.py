@@ -1,6 +1,6 @@
 """What a run directory holds in plain files.
 
-`config.json`, which says what the checkpoints are of (with a copy of a custom track.json beside it), and for each
+`config.json`, which describes the checkpoints (with a copy of a custom track.json beside it), and for each
 checkpoint a `manifest.json`: digests of its files, the config it was written with, and the metrics that rank it. JSON
 Lines outlive a kill: one object per line, appended, and read past a line that was cut.
 """
@@ -119,7 +119,7 @@ def claimed(directory: Path) -> Iterator[None]:
 
 
 def write_config(directory: str | Path, config: Config, depth_unit_mm: float | None = None) -> None:
-    """Write `config.json`, which says what the checkpoints beside it are of.
+    """Write `config.json`, which describes the checkpoints beside it.
 
     A custom track goes beside it: a run directory that is moved elsewhere stays complete.
 

@@ -109,21 +109,24 @@ class Layout:
         return [device for device in self.devices if device.process_index == process]
 
     def place(self, state: TrainState) -> TrainState:
-        """A state as the compiled step takes it, from one that is whole on this process."""
-        whole = put(state, self.everywhere)
+        """A state as the compiled step takes it, from one that this process has entirely."""
+        state = put(state, self.everywhere)
         if self.mode != "pmap":
-            return whole
+            return state
         count = np.zeros(len(self.local))
         # Over the axis of the step: with another, the step would be compiled again for its own result.
         copy = jax.pmap(lambda _, tree: tree, AXIS, in_axes=(0, None), devices=self.devices)
-        copies: TrainState = copy(count, _first_copy(whole))
+        first = jax.tree.map(lambda x: x.addressable_data(0), state)
+        copies: TrainState = copy(count, first)
         return copies
 
     def gather(self, state: TrainState) -> TrainState:
         """A placed state as it is saved: one value, on all devices."""
         if self.mode != "pmap":
             return state
-        return put(_first_copy(state, stacked=True), self.everywhere)
+        # Of each device's copy, without the mapped axis of one that goes before every shape.
+        first = jax.tree.map(lambda x: x.addressable_data(0).reshape(x.shape[1:]), state)
+        return put(first, self.everywhere)
 
     def share(self, batch: Mapping[str, Any]) -> Batch:
         """Rows of a batch that this process holds -> arrays of the global batch, spread over the devices."""
@@ -196,11 +199,7 @@ def layout(mode: Mode | Literal["auto"], devices: Sequence[jax.Device] | None = 
 
 
 def local_layout(devices: Sequence[jax.Device] | None = None) -> Layout:
-    """The layout of evaluation: the devices of this process alone.
-
-    Args:
-      devices: of this process; all by default.
-    """
+    """The layout of evaluation: some devices of this process, all by default."""
     found = tuple(jax.local_devices() if devices is None else devices)
     return Layout("jit" if len(found) == 1 else "mesh", found)
 
@@ -223,32 +222,22 @@ def check_batch_size(batch_size: int, accumulate: int, devices: int) -> None:
 
 
 def put(tree: Tree, sharding: jax.sharding.Sharding) -> Tree:
-    """Place a tree that every process has whole. Nothing is sent between processes."""
+    """Place a tree that every process has entirely. Nothing is sent between processes."""
     if sharding.is_fully_addressable:
         return jax.device_put(tree, sharding)
 
     def one(x: Any) -> jax.Array:
-        if isinstance(x, jax.Array) and not x.is_fully_addressable:
-            x = x.addressable_data(0)
         copies = [jax.device_put(x, device) for device in sharding.addressable_devices]
         return jax.make_array_from_single_device_arrays(copies[0].shape, sharding, copies)
 
-    return jax.tree.map(one, tree)
+    return jax.tree.map(one, whole_here(tree))
 
 
 def whole_here(tree: Tree) -> Tree:
     """One copy of values that are the same on all devices, those of other processes included."""
-    several = any(
-        isinstance(x, jax.Array) and not x.is_fully_addressable for x in jax.tree.leaves(tree)
-    )
-    return _first_copy(tree) if several else tree
 
-
-def _first_copy(tree: Tree, stacked: bool = False) -> Tree:
-    """The copy of the first device here; `stacked` where a mapped axis of one goes before every shape."""
-
-    def one(x: jax.Array) -> jax.Array:
-        copy = x.addressable_data(0)
-        return copy.reshape(x.shape[1:]) if stacked else copy
+    def one(x: Any) -> Any:
+        elsewhere = isinstance(x, jax.Array) and not x.is_fully_addressable
+        return x.addressable_data(0) if elsewhere else x
 
     return jax.tree.map(one, tree)

@@ -2,7 +2,7 @@
 
 A run directory holds, beside `config.json` and the checkpoints:
 
-- `starts.jsonl`: one line per start, never overwritten (`record_start` says what is in it);
+- `starts.jsonl`: one line per start, never overwritten (see `record_start`);
 - `requirements.txt`: every installed distribution, as `pip install --requirement` takes it;
   `requirements-<n>.txt` where start n found others than the start before it;
 - `source-<commit>-<n>.diff`: what start n ran beyond that commit, where the source had been changed;
@@ -35,7 +35,7 @@ METRICS_FILE = "metrics.jsonl"
 REQUIREMENTS_FILE = "requirements.txt"
 ID_FILE = "wandb_id.txt"
 _FLUSH_SECONDS = 10.0
-_PACKAGES = (
+_PACKAGES = [
     "jax",
     "jaxlib",
     "flax",
@@ -45,7 +45,7 @@ _PACKAGES = (
     "array-record",
     "tensorflow-datasets",
     "numpy",
-)
+]
 _GIT_SECONDS = 20
 _LARGEST_DIFF = 4 * 2**20  # bytes; more than that is data, not source
 
@@ -197,8 +197,8 @@ class WandbLog:
                 settings=wandb.Settings(silent=True, console="off"),
             )
         except Exception as error:  # its own, and those of whatever it connects with
-            said = " ".join(str(error).split())
-            raise UserError(f"Weights & Biases refused: {said}") from error
+            message = " ".join(str(error).split())
+            raise UserError(f"Weights & Biases refused: {message}") from error
         # Not its own step: that may only grow, and a run that was killed goes back to its last checkpoint.
         self._run.define_metric("*", step_metric="step")
 

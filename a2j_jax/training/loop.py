@@ -266,12 +266,12 @@ class TrainingLoop:
           Stopped: SIGTERM or SIGINT came; the last step's state is saved.
         """
         SOMETHING_TO_SAVE.clear()
-        whole, total = self.gather(state), self.intervals.total
-        first = int(whole.step)
+        gathered, total = self.gather(state), self.intervals.total
+        first = int(gathered.step)
         unread: tuple[int, Metrics] | None = None
         with StopRequests() as stop:
             if to_be_scored(self.checkpoints, self.intervals):
-                self._score(whole, stop)
+                self._score(gathered, stop)
             with progress(
                 "training", total * self.batch_size, "images", first * self.batch_size
             ) as advance:
@@ -288,13 +288,13 @@ class TrainingLoop:
                     if due or by is not None or (save and step % save == 0):
                         self._report(*unread, advance)
                         unread = None
-                        whole = self.gather(state)
-                        self.checkpoints.save(whole, self.batches.get_state(), to_be_scored=due)
+                        gathered = self.gather(state)
+                        self.checkpoints.save(gathered, self.batches.get_state(), to_be_scored=due)
                     if by is not None:
                         self.checkpoints.wait()
                         raise stopped(by, step, total)
                     if due:
-                        self._score(whole, stop)
+                        self._score(gathered, stop)
                 self.checkpoints.wait()
         SOMETHING_TO_SAVE.clear()
         return self.gather(state)

@@ -31,7 +31,7 @@ from a2j_jax.files import check_folder_name, local_path, same_file
 from a2j_jax.inference.predictor import make_predict_fn, place_variables
 from a2j_jax.log import logger
 from a2j_jax.models.a2j import init_variables, variable_shapes
-from a2j_jax.runs import sharding
+from a2j_jax.runs import run_dir, sharding
 from a2j_jax.runs.checkpoints import RunCheckpoints
 from a2j_jax.runs.experiment import (
     MAY_CHANGE,
@@ -41,23 +41,6 @@ from a2j_jax.runs.experiment import (
     resolve,
 )
 from a2j_jax.runs.load import variables_from
-from a2j_jax.runs.run_dir import (
-    CONFIG_FILE,
-    METRIC,
-    METRIC_EMA,
-    STARTS_FILE,
-    UNWRITABLE,
-    DamagedError,
-    claimed,
-    is_converted,
-    kept_checkpoints,
-    rank,
-    read_config,
-    read_starts,
-    recorded_config,
-    run_and_step,
-    write_config,
-)
 from a2j_jax.runs.sharding import TrainState
 from a2j_jax.track_files import TRACK_FILE, track_file
 from a2j_jax.tracks import TRACKS, TrackRecord
@@ -130,7 +113,7 @@ def run_experiment(
     intervals = _intervals(config, steps_per_epoch)
     schedule = schedule_of(config, steps_per_epoch)
     optimizer = freeze(adam_with_l2(schedule, optim.weight_decay), optim.freeze)
-    resumes = bool(kept_checkpoints(workdir))
+    resumes = bool(run_dir.kept_checkpoints(workdir))
     if resumes:  # its weights are read below; what it once started from may be gone by now
         shapes = variable_shapes(model, track.crop_size)
         variables = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
@@ -147,10 +130,10 @@ def run_experiment(
     # Run
     workdir.mkdir(parents=True, exist_ok=True)
     with (
-        claimed(workdir) if distributed.is_primary() else nullcontext(),
+        run_dir.claimed(workdir) if distributed.is_primary() else nullcontext(),
         closing(RunCheckpoints(workdir, config.run.keep_best)) as checkpoints,
     ):
-        before = read_config(workdir) if (workdir / CONFIG_FILE).exists() else None
+        before = run_dir.read_config(workdir) if (workdir / run_dir.CONFIG_FILE).exists() else None
         restored = checkpoints.restore_latest(state)
         last = checkpoints.latest_step()
         if restored is None and resumes:
@@ -165,7 +148,7 @@ def run_experiment(
         )
         distributed.wait_for_all("the run directory is read")
         if distributed.is_primary() and (not done or before is None):
-            write_config(workdir, config, pipeline.depth_unit_mm(data.dir, track))
+            run_dir.write_config(workdir, config, pipeline.depth_unit_mm(data.dir, track))
         if done:
             logger.info(f"this run is finished at step {last}; nothing left to train")
             return state
@@ -175,8 +158,8 @@ def run_experiment(
             f"at {track.crop_size} px, {intervals.total} steps of {optim.batch_size}, {layout}"
         )
         if last is not None:
-            _say_resumed(experiment, before, last, steps_per_epoch)
-            _say_other_machine(workdir, optim.batch_size, layout, frames)
+            _log_resumption(experiment, before, last, steps_per_epoch)
+            _log_other_machine(workdir, optim.batch_size, layout, frames)
         elif intervals.total < _FEW_STEPS:
             logger.info(
                 f"{intervals.total} steps are few: below about {_FEW_STEPS:,} a network seldom beats the mean "
@@ -191,7 +174,7 @@ def run_experiment(
                     workdir,
                     command=command,
                     step=last or 0,
-                    parallel=layout.mode,  # read by `_say_other_machine`, as the next two
+                    parallel=layout.mode,  # read by `_log_other_machine`, as the next two
                     batch_per_device=optim.batch_size // len(layout.devices),
                     frames=frames,
                 )
@@ -305,7 +288,7 @@ def _starting_point(experiment: Experiment) -> dict[str, Any]:
     variables = init_variables(experiment.model, key, size, size)
     if source is None:
         return variables
-    if run_and_step(source)[0].is_dir():
+    if run_dir.run_and_step(source)[0].is_dir():
         return variables_from(source, variables)
     return initial_variables(source, variables)
 
@@ -326,9 +309,9 @@ class Evaluator:
     def __call__(self, state: TrainState, on_batch: Callable[[int], None]) -> dict[str, float]:
         """Scores of a gathered state; `on_batch` is called after each batch."""
         raw = self._score(state.variables, on_batch)
-        scores = {METRIC: raw.mean_error, "frames": float(raw.frames)}
+        scores = {run_dir.METRIC: raw.mean_error, "frames": float(raw.frames)}
         if state.ema is not None:
-            scores[METRIC_EMA] = self._score(state.ema, on_batch).mean_error
+            scores[run_dir.METRIC_EMA] = self._score(state.ema, on_batch).mean_error
         return scores
 
     def compare_with_mean_pose(self, metrics: dict[str, float] | None) -> None:
@@ -341,9 +324,10 @@ class Evaluator:
         except UserError:  # a joint that no frame labels: there is no mean pose to compare with
             return
         baseline = score_constant_pose(pose, self.frames, track).mean_error
-        if rank(metrics) >= baseline:
+        error = run_dir.rank(metrics)
+        if error >= baseline:
             logger.info(
-                f"worse than the mean pose: error {rank(metrics):.2f} {track.error_unit} where the mean pose of the "
+                f"worse than the mean pose: error {error:.2f} {track.error_unit} where the mean pose of the "
                 f"training split has {baseline:.2f}; train for more steps, on more frames, or start from a trained "
                 "network (--config.model.init_from)"
             )
@@ -369,7 +353,7 @@ class Evaluator:
         return itertools.islice(batches, None if frames is None else math.ceil(frames / size))
 
 
-def _say_resumed(
+def _log_resumption(
     experiment: Experiment, recorded: Config | None, step: int, steps_per_epoch: int
 ) -> None:
     """Where a run resumes, and with which other values than it was started with."""
@@ -389,11 +373,11 @@ def _say_resumed(
     logger.info(f"with other values than before: {values}")
 
 
-def _say_other_machine(
+def _log_other_machine(
     workdir: Path, batch_size: int, layout: sharding.Layout, frames: int
 ) -> None:
     """Whether a run resumes on other devices than its last start, or with another data set."""
-    starts = read_starts(workdir)
+    starts = run_dir.read_starts(workdir)
     last = starts[-1] if starts else {}
     if share := last.get("batch_per_device"):
         kinds, mode = " and ".join(last["devices"]), last["parallel"]
@@ -425,17 +409,17 @@ def check_run_directory(workdir: Path, experiment: Experiment) -> None:
       UserError: `workdir` is no folder, has a name that checkpoints cannot be written below, holds a converted
         checkpoint, or a run with other values, naming them all.
     """
-    check_folder_name(workdir.absolute(), UNWRITABLE)
+    check_folder_name(workdir.absolute(), run_dir.UNWRITABLE)
     if workdir.exists() and not workdir.is_dir():
         raise UserError(f"{workdir} is a file; name a folder for the run")
-    kept = kept_checkpoints(workdir)
-    if kept and all(is_converted(folder) for folder in kept):
+    kept = run_dir.kept_checkpoints(workdir)
+    if kept and all(run_dir.is_converted(folder) for folder in kept):
         raise UserError(
             f"{workdir} holds a converted checkpoint, which has no training to continue; name another "
             "--workdir"
         )
     recorded = _newest_record(kept)
-    before = read_config(workdir) if (workdir / CONFIG_FILE).exists() else recorded
+    before = run_dir.read_config(workdir) if (workdir / run_dir.CONFIG_FILE).exists() else recorded
     if before is None and not kept:
         _check_not_foreign(workdir, experiment.config.track)
     if before is None or not kept:
@@ -453,20 +437,20 @@ def check_run_directory(workdir: Path, experiment: Experiment) -> None:
 def _check_not_foreign(workdir: Path, track: str) -> None:
     """Refuse a folder without `config.json` in which a run would change the files of somebody else."""
     own = track_file(track)
-    written = [METRICS_FILE, STARTS_FILE] + ([] if own is None else [TRACK_FILE])
+    written = [METRICS_FILE, run_dir.STARTS_FILE] + ([] if own is None else [TRACK_FILE])
     for path in (workdir / name for name in written):
         if os.path.lexists(path) and not (own is not None and same_file(path, own)):
             raise UserError(
-                f"{path}: exists, and a run would change it, but there is no {CONFIG_FILE} of a run beside it; name "
-                "another --workdir"
+                f"{path}: exists, and a run would change it, but there is no {run_dir.CONFIG_FILE} of a run beside it; "
+                "name another --workdir"
             )
 
 
 def _newest_record(kept: list[Path]) -> Config | None:
     """The config that the newest of these checkpoints was written with; None: none of them records it."""
     for folder in reversed(kept):
-        with suppress(DamagedError):
-            found = recorded_config(folder)
+        with suppress(run_dir.DamagedError):
+            found = run_dir.recorded_config(folder)
             if found is not None:
                 return found
     return None

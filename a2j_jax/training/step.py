@@ -72,7 +72,7 @@ def make_train_step(
       objective: the losses, bound to their constants.
       axis_name: mapped axis over which the batch is spread; None where the batch at hand is all of it.
       accumulate: parts that go through the network one after the other. Losses and gradients add up to
-        those of the whole batch; batch normalization is by the statistics of each part.
+        those of the entire batch; batch normalization is by the statistics of each part.
       frozen: prefixes of parameter names ("trunk/conv1") that are left as they are. Batch normalization
         below them is by the running statistics, which stay as well.
       ema_decay: of the moving average of weights and running statistics that `state.ema` holds.

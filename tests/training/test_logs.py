@@ -3,11 +3,11 @@
 import struct
 import subprocess
 import sys
-import types
 from contextlib import closing
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -189,65 +189,41 @@ def test_a_full_disk_is_no_silent_end(tmp_path: Path) -> None:
     assert len(run_dir.read(tmp_path / METRICS_FILE)) == 1
 
 
-class Run:
-    def __init__(self, given: dict[str, Any]):
-        self.given, self.logged, self.axes, self.finished = given, [], [], False
-
-    def define_metric(self, name: str, step_metric: str) -> None:
-        self.axes.append((name, step_metric))
-
-    def log(self, values: dict[str, float]) -> None:
-        self.logged.append(values)
-
-    def finish(self) -> None:
-        self.finished = True
-
-
 @pytest.fixture
-def runs(monkeypatch: pytest.MonkeyPatch) -> list[Run]:
-    """The runs that a stand-in for the package is asked for."""
-    begun: list[Run] = []
-
-    def init(**given: Any) -> Run:
-        if given["mode"] == "online":
-            raise RuntimeError("no API key\nconfigured")
-        begun.append(Run(given))
-        return begun[-1]
-
-    package = types.ModuleType("wandb")
-    package.__spec__ = types.SimpleNamespace()  # type: ignore[assignment]
-    package.init, package.Settings = init, dict  # type: ignore[attr-defined]
+def wandb(monkeypatch: pytest.MonkeyPatch) -> Mock:
+    """A stand-in for the package."""
+    package = Mock()
     monkeypatch.setitem(sys.modules, "wandb", package)
     monkeypatch.delenv("WANDB_MODE", raising=False)
-    return begun
+    return package
 
 
-def test_a_second_start_continues_the_same_run(runs: list[Run], tmp_path: Path) -> None:
+def test_a_second_start_continues_the_same_run(wandb: Mock, tmp_path: Path) -> None:
     for step in (2, 1):  # killed after step 2, resumed from the start
         project = WandbLog(tmp_path, "hands", {"optim": {"steps": 2}})
         with closing(RunLog(tmp_path, wandb=project)) as log:
             log.write("train", step, {"loss": 3.0})
-    first, second = runs
-    assert first.given["id"] == second.given["id"] != ""
-    assert (first.given["project"], first.given["dir"]) == ("hands", str(tmp_path))
-    assert first.given["config"] == {"optim": {"steps": 2}}
-    assert (first.given["mode"], first.given["resume"]) == ("offline", "allow")
-    # W&B drops steps that go backwards, so our step is logged as a value.
-    assert second.logged == [{"train/loss": 3.0, "step": 1}]
-    assert second.axes == [("*", "step")]
-    assert first.finished
     (tmp_path / "other").mkdir()
     WandbLog(tmp_path / "other", "hands", {})
-    assert runs[2].given["id"] != first.given["id"]
+    first, second, other = (call.kwargs for call in wandb.init.call_args_list)
+    assert first["id"] == second["id"] not in ("", other["id"])
+    assert (first["project"], first["dir"]) == ("hands", str(tmp_path))
+    assert first["config"] == {"optim": {"steps": 2}}
+    assert (first["mode"], first["resume"]) == ("offline", "allow")
+    # W&B drops steps that go backwards, so our step is logged as a value.
+    run = wandb.init.return_value
+    assert run.log.call_args.args == ({"train/loss": 3.0, "step": 1},)
+    run.define_metric.assert_called_with("*", step_metric="step")
+    assert run.finish.call_count == 2
 
 
 def test_its_own_variable_wins(
-    runs: list[Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    wandb: Mock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("WANDB_MODE", "disabled")
-    WandbLog(tmp_path, "hands", {})
-    assert runs[0].given["mode"] == "disabled"
     monkeypatch.setenv("WANDB_MODE", "online")
+    WandbLog(tmp_path, "hands", {})
+    assert wandb.init.call_args.kwargs["mode"] == "online"
+    wandb.init.side_effect = RuntimeError("no API key\nconfigured")
     with pytest.raises(UserError, match="Weights & Biases refused: no API key configured"):
         WandbLog(tmp_path, "hands", {})
 
