@@ -11,6 +11,7 @@ import contextlib
 import itertools
 import math
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -32,6 +33,7 @@ _BARRIER_SECONDS = 24 * 3600
 _LAST_WORDS_SECONDS = 10
 _END_SECONDS = 60
 _DISCONNECT_SECONDS = 30
+_SERVICE_SECONDS = 10
 _BEAT_SECONDS = 5
 _SILENCE_SECONDS = 60  # less than JAX's limit, at which it aborts the process with a stack trace
 _JAX_SILENCE_SECONDS = 600
@@ -331,24 +333,31 @@ class _Service:
         path = os.pathsep.join([str(Path(__file__).resolve().parent.parent), *sys.path])
         started = subprocess.Popen(
             [sys.executable, "-c", program, address, str(processes), str(os.getpid())],
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env=os.environ | {"PYTHONPATH": path},
             start_new_session=True,  # Ctrl-C in a terminal must not reach it
         )
+        assert started.stdin is not None
         assert started.stdout is not None
-        with started.stdout as ready:
-            if not ready.read(1):
-                raise RuntimeError(f"its coordination service cannot listen at {address}")
-        started.returncode = 0  # it outlives this process, which does not wait for it
+        self._hold, self._ended = started.stdin, started.stdout
+        if not self._ended.read(1):
+            raise RuntimeError(f"its coordination service cannot listen at {address}")
+        started.returncode = 0  # it may outlive this process
 
     def shutdown(self) -> None:
-        """Does nothing: it ends when all have disconnected."""
+        """Lets the service end, and waits for that while others disconnect.
+
+        A process of the next job at this address would connect to a service that is about to end, which JAX answers
+        with an abort.
+        """
+        self._hold.close()
+        select.select([self._ended], [], [], _SERVICE_SECONDS)
 
 
 def serve(address: str, processes: str, parent: str) -> None:
-    """Runs JAX's coordination service until process 0 has ended and all connections are closed.
+    """Runs JAX's coordination service until process 0 has left (or ended) and all connections are closed.
 
     Args:
       address: to listen at, "[::]:PORT".
@@ -366,25 +375,40 @@ def serve(address: str, processes: str, parent: str) -> None:
         shutdown_timeout=0,
     )
     os.write(1, b".")
-    os.close(1)
-    while os.getppid() == int(parent):
-        time.sleep(0.2)
+    # Standard input ends when process 0 leaves; a process that it forked may hold it open.
+    while os.getppid() == int(parent) and not select.select([0], [], [], 0.2)[0]:
+        pass
     # A host may be gone without closing its connection.
     end = time.monotonic() + 3 * _SILENCE_SECONDS
-    while time.monotonic() < end and _connected(int(address.rpartition(":")[2])):
+    while time.monotonic() < end and _connected(int(address.rpartition(":")[2]), but=int(parent)):
         time.sleep(0.2)
     del service
     os._exit(0)
 
 
-def _connected(port: int) -> bool:
-    """Whether any process is connected to this port of this machine; True where the system does not tell."""
+def _connected(port: int, but: int) -> bool:
+    """Whether any process is connected to this port of this machine; True where the system does not tell.
+
+    Args:
+      port: listened at.
+      but: PID of a process that does not count: JAX keeps its connection open until the process ends.
+    """
     lines: list[str] = []
+    sockets: set[str] = set()
+    with contextlib.suppress(OSError):  # that process may be gone
+        sockets = {os.readlink(fd) for fd in Path(f"/proc/{but}/fd").iterdir()}
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         with contextlib.suppress(OSError):
             lines += Path(table).read_text().splitlines()[1:]
     rows = [line.split() for line in lines]
-    return not rows or any(r[3] == "01" and int(r[1].rpartition(":")[2], 16) == port for r in rows)
+    ports = [[int(end.rpartition(":")[2], 16) for end in row[1:3]] for row in rows]  # local, remote
+    own = {
+        ends[0] for ends, row in zip(ports, rows, strict=True) if f"socket:[{row[9]}]" in sockets
+    }
+    return not rows or any(
+        row[3] == "01" and ends[0] == port and ends[1] not in own
+        for ends, row in zip(ports, rows, strict=True)
+    )
 
 
 def rows_of_all(columns: "dict[str, NDArray[Any]]") -> "dict[str, NDArray[Any]]":

@@ -140,12 +140,15 @@ def test_one_that_waits_for_the_others_to_part_is_alive() -> None:
 
 @pytest.mark.slow
 def test_the_port_is_free_again_when_all_have_ended(tmp_path: Path) -> None:
-    """A second job, right after the first, at the same address."""
-    address = f"localhost:{free_port()}"
+    """A second job, right after the first, at the same address, meets nothing of the first."""
+    port = free_port()
+    address = f"localhost:{port}"
     for _ in range(2):
         both = [start(index, address, tmp_path, 100) for index in range(2)]
         told = [process.communicate(timeout=120) for process in both]
         assert [process.returncode for process in both] == [0, 0], told
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("localhost", port))
 
 
 def test_on_its_own_a_process_is_the_first() -> None:
