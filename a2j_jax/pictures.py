@@ -36,12 +36,12 @@ class Tile:
     """One picture of a sheet.
 
     Attributes:
-        depth: (H, W) depth in any unit, 0 or NaN = no reading.
-        joints_uv: (K, 2) or (K, 3) joints in px of `depth`, drawn in limb colors; or None.
-        truth_uv: the same for labels, drawn thin and black; or None.
-        title: a line above it.
-        valid: (K,) bool, which joints of `truth_uv` (or, without it, of `joints_uv`) exist.
-        far: depths at and beyond this are background; None: everything with a reading is object.
+      depth: (H, W) depth in any unit, 0 or NaN = no reading.
+      joints_uv: (K, 2) or (K, 3) joints in px of `depth`, drawn in limb colors; or None.
+      truth_uv: the same for labels, drawn thin and black; or None.
+      title: a line above it.
+      valid: (K,) bool, which joints of `truth_uv` (or, without it, of `joints_uv`) exist.
+      far: depths at and beyond this are background; None: everything with a reading is object.
     """
 
     depth: NDArray[Any]
@@ -72,7 +72,7 @@ def new_figure(width_inches: float, height_inches: float) -> Any:
     """A matplotlib Figure on the Agg canvas, independent of pyplot.
 
     Raises:
-        UserError: matplotlib is not installed.
+      UserError: matplotlib is not installed.
     """
     if not have_matplotlib():
         raise UserError("pictures need matplotlib: pip install 'a2j-jax[viz]'")
@@ -88,7 +88,7 @@ def save_figure(figure: Any, path: str | Path) -> Path:
     """Write a figure as PNG or, where the path ends in `.svg`, as SVG, making its folder.
 
     Raises:
-        UserError: the file cannot be written.
+      UserError: the file cannot be written.
     """
     path = local_path(path)
     with replacing(path) as temporary:
@@ -104,8 +104,8 @@ def figure_svg(figure: Any, salt: str) -> str:
     """A figure as an `<svg>` element to be put into a page, its background left transparent.
 
     Args:
-        figure: of `new_figure`.
-        salt: unlike that of any other figure of the page: element ids are derived from it.
+      figure: of `new_figure`.
+      salt: unlike that of any other figure of the page: element ids are derived from it.
     """
     text = io.StringIO()
     _write(figure, text, "svg", salt, metadata=_NO_METADATA, transparent=True)
@@ -143,10 +143,10 @@ def legend(owner: Any, handles: Sequence[Any], names: Iterable[str], **style: An
     """A legend with any names: matplotlib leaves out those that begin with `_`, and reads formulas between dollars.
 
     Args:
-        owner: axes or figure.
-        handles: artists, one per name.
-        names: as they are to be read.
-        style: of matplotlib's legend.
+      owner: axes or figure.
+      handles: artists, one per name.
+      names: as they are to be read.
+      style: of matplotlib's legend.
     """
     made = owner.legend(handles, [str(number) for number in range(len(handles))], **style)
     for text, name in zip(made.get_texts(), names, strict=True):
@@ -158,9 +158,9 @@ def drawable(text: str, longest: int | None = None, properties: Any = None) -> s
     r"""Text of which every character can be drawn: `printable`, and what no installed font has as an escape (`\u624b`).
 
     Args:
-        text: a line, of any characters.
-        longest: as in `printable`, escapes counted.
-        properties: matplotlib's, of the font; None: the default font.
+      text: a line, of any characters.
+      longest: as in `printable`, escapes counted.
+      properties: matplotlib's, of the font; None: the default font.
     """
     text = printable(text)
     known = _families(text, properties)
@@ -168,7 +168,7 @@ def drawable(text: str, longest: int | None = None, properties: Any = None) -> s
 
 
 def _families(text: str, properties: Any = None) -> dict[str, str]:
-    """Character → an installed family that has it: the font's own, else of as few others as one by one are found."""
+    """Character -> an installed family that has it: the font's own, else of as few others as one by one are found."""
     import matplotlib
     from matplotlib.font_manager import FontProperties, findfont, fontManager
 
@@ -208,17 +208,17 @@ def _characters(font: str) -> frozenset[str]:
 
 
 def depth_to_gray(depth: ArrayLike, far: float | None = None) -> NDArray[np.float32]:
-    """Depth → gray levels for display.
+    """Depth -> gray levels for display.
 
     The range of the readings is stretched, near dark to far light; no reading (0, NaN) and
     everything at or beyond `far` becomes white, so that the object stands free.
 
     Args:
-        depth: (H, W) in any unit.
-        far: in the same unit; None: readings only.
+      depth: (H, W) in any unit.
+      far: in the same unit; None: readings only.
 
     Returns:
-        (H, W) float32 in [0, 1].
+      (H, W) float32 in [0, 1].
     """
     values = np.nan_to_num(np.asarray(depth, np.float32), nan=0.0, posinf=0.0)
     shown = values > 0
@@ -238,7 +238,7 @@ def contact_sheet(
     """Write the picture of `draw_sheet`, which takes the options, as PNG or SVG, making its folder.
 
     Raises:
-        UserError: no tiles, no matplotlib, or the file cannot be written.
+      UserError: no tiles, no matplotlib, or the file cannot be written.
     """
     if not tiles:
         raise UserError(f"{path}: no examples to draw")
@@ -255,14 +255,14 @@ def draw_sheet(
     """A figure of tiles in a grid, row by row.
 
     Args:
-        tiles: at least one.
-        skeleton: of all of them.
-        columns: at most this many side by side.
-        title: above the sheet.
-        tile_inches: side of a tile; lines grow with it.
+      tiles: at least one.
+      skeleton: of all of them.
+      columns: at most this many side by side.
+      title: above the sheet.
+      tile_inches: side of a tile; lines grow with it.
 
     Raises:
-        UserError: no matplotlib.
+      UserError: no matplotlib.
     """
     columns = min(columns, len(tiles))
     rows, margin, inner = -(-len(tiles) // columns), 0.015 * tile_inches, 0.97 * tile_inches
@@ -293,10 +293,10 @@ def draw_tile(axes: Any, tile: Tile, skeleton: Skeleton, scale: float = 1.0) -> 
     """Draw one tile on matplotlib axes: depth in gray, labels thin and black, joints in color.
 
     Args:
-        axes: matplotlib axes, emptied of ticks here.
-        tile: what to draw.
-        skeleton: bones and limbs of its joints.
-        scale: of line widths and marks; 1 suits a tile of two inches.
+      axes: matplotlib axes, emptied of ticks here.
+      tile: what to draw.
+      skeleton: bones and limbs of its joints.
+      scale: of line widths and marks; 1 suits a tile of two inches.
     """
     draw_depth(axes, tile.depth, tile.far)
     valid = tile.valid
@@ -312,8 +312,8 @@ def draw_depth(axes: Any, depth: NDArray[Any], far: float | None = None) -> None
     """Draw depth in gray, pixel by pixel; whatever is drawn after it keeps to the picture's frame.
 
     Args:
-        axes: matplotlib axes, emptied of ticks here; their unit becomes the pixel, v downwards.
-        depth, far: as in `depth_to_gray`.
+      axes: matplotlib axes, emptied of ticks here; their unit becomes the pixel, v downwards.
+      depth, far: as in `depth_to_gray`.
     """
     height, width = np.shape(depth)
     axes.imshow(depth_to_gray(depth, far), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
@@ -339,12 +339,12 @@ def draw_skeleton(
     """Draw bones and joints in limb colors over whatever is on the axes.
 
     Args:
-        axes: matplotlib axes whose unit is the pixel of the joints.
-        joints_uv: (K, 2) or (K, 3), px; None draws nothing.
-        skeleton: K joints.
-        valid: (K,) bool; joints marked False, and their bones, are left out.
-        scale: of line widths and marks.
-        truth: thin and black instead, for labels.
+      axes: matplotlib axes whose unit is the pixel of the joints.
+      joints_uv: (K, 2) or (K, 3), px; None draws nothing.
+      skeleton: K joints.
+      valid: (K,) bool; joints marked False, and their bones, are left out.
+      scale: of line widths and marks.
+      truth: thin and black instead, for labels.
     """
     from matplotlib.collections import LineCollection
 

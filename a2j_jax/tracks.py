@@ -1,8 +1,8 @@
 """TrackSpec: all constants of a data set and its evaluation protocol.
 
 A *track* is a data set, a view and a protocol. The numbers are the authors' (their published `mean` and `std` files,
-boxes and test programs); `notes` say where the training program was never published. To add a data set, add a row to
-`TRACKS`; no other code branches on a track's name.
+boxes and test programs); `notes` say where the training program was never published. The constants of a new
+data set are a row of `TRACKS`; CONTRIBUTING.md lists its other parts.
 """
 
 import dataclasses

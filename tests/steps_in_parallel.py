@@ -20,7 +20,7 @@ from flax.traverse_util import flatten_dict
 from a2j_jax import distributed
 from a2j_jax.cli.arguments import Parser, add_process_arguments, join_processes
 from a2j_jax.data import pipeline
-from a2j_jax.data.crops import on_device
+from a2j_jax.data.crops import step_arrays
 from a2j_jax.evaluation.evaluate import predict_batches
 from a2j_jax.inference.predictor import make_predict_fn, place_variables
 from a2j_jax.models.a2j import PoseNetwork
@@ -52,7 +52,7 @@ def trained(data: str, dtype: str, layout: sharding.Layout, parts: int = 1) -> T
     steps, optimizer = RUNS[dtype]
     frozen = FROZEN if parts > 1 else ()
     optimizer = freeze(optimizer, frozen)
-    step = layout.compile(
+    step = layout.wrap(
         make_train_step(
             model,
             optimizer,
@@ -70,10 +70,10 @@ def trained(data: str, dtype: str, layout: sharding.Layout, parts: int = 1) -> T
     placed = jax.tree.map(lambda x: x.sharding, state)
     batches = pipeline.train_batches(data, track, "train", ROWS, seed=0)
     for _ in range(steps):
-        batch = on_device(next(batches))
+        batch = step_arrays(next(batches))
         # Devices hold different numbers of labeled joints: the losses are means over all of them.
         batch["valid"] &= np.arange(track.num_joints) <= batch["joints_uvd"][:, :1, 0] % 20
-        state, _ = step(state, layout.share(batch), jax.random.key(0))
+        state, _ = step(state, layout.distribute(batch), jax.random.key(0))
     # Were it placed otherwise than it comes out of a step, the second step would be compiled anew.
     assert jax.tree.map(lambda x: x.sharding, state) == placed
     return sharding.whole_here(layout.gather(state))

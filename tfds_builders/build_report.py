@@ -16,7 +16,7 @@ from a2j_jax.log import PlainTable, logger, print_table
 from a2j_jax.tracks import TrackSpec
 from tfds_builders.base import DepthPoseBuilder
 from tfds_builders.raw_files import WARNING, RawSplit, counted
-from tfds_builders.shards import FARTHEST, window_mm
+from tfds_builders.shards import MOST_COUNTS, window_mm
 
 SKIPPED_FILE = "skipped.tsv"
 _LONGEST = 60  # characters of one value in a message
@@ -228,7 +228,7 @@ def _report_skipped(builder: DepthPoseBuilder, folder: Path) -> None:
 def _report_disagreement(builder: DepthPoseBuilder, track: TrackSpec) -> None:
     """Frames where depth, center and labels disagree; few of them are a note."""
     near = f"no reading within {window_mm(track):g} mm of their"
-    farthest = f"beyond {FARTHEST * track.storage_unit_mm:,.0f} mm, stored as that"
+    farthest = f"beyond {MOST_COUNTS * track.storage_unit_mm:,.0f} mm, stored as that"
     for name, found in builder.tallies.items():
         frames = builder.info.splits[name].num_examples
         for count, what, share in (

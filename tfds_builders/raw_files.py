@@ -48,12 +48,11 @@ class RawSplit:
       sources: the argument of `RawDataset.read_depth` for each frame.
       joints_uvd: (N, K, 3) px, px, mm or (N, K, 2) px, full frame; NaN: not labeled; None: the
         split's labels are not public.
-      rows: (N,) row of each frame among all `total` rows of the data set, where some do not
-        count (frames that are marked invalid, rotated copies left out).
-      total: rows of the entire data set. Published per-frame files have N or `total` rows.
-      crops: (N, 3) centers px, px, mm or (N, 4) boxes px to crop by, shipped with the frames; NaN
-        rows: not given.
-      boxes_px: (N, 4) x0, y0, x1, y1 px, shipped with the frames: where to look for the object.
+      rows: (N,) the rows of the label file that were kept, where some of its frames do not count
+        (marked invalid, rotated copies left out).
+      total: rows of that file. Published per-frame files have N or `total` rows.
+      crops: (N, 3) centers px, px, mm or (N, 4) boxes px: crop exactly here; NaN rows: not given.
+      boxes_px: (N, 4) x0, y0, x1, y1 px, a hint: the object is looked for inside, in the depth.
       numbers: (N,) distinct, from 0: number of each frame in the published split by its name, where
         names have one. It is the `index` of the example, and the row of a published per-frame file that
         covers the entire split while only some frames are here.
@@ -340,7 +339,10 @@ def first_of_each(names: list[str], where: str) -> tuple[npt.NDArray[np.int64], 
 
 
 def project(xyz_mm: Array, track: TrackSpec, dtype: npt.DTypeLike = np.float64) -> Array:
-    """Camera coordinates -> px, px, mm of the track's camera; not finite where z is 0: not labeled."""
+    """Camera coordinates, z away from the camera and y as the track has it (fy < 0: up) -> px, px, mm.
+
+    Where z is 0 the result is not finite: `unlabeled_to_nan` makes that "not labeled".
+    """
     assert track.camera is not None
     with np.errstate(all="ignore"):
         return geometry.xyz_to_uvd(xyz_mm, track.camera).astype(dtype)

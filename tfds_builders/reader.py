@@ -23,7 +23,7 @@ from tfds_builders.crop_plan import (
     crop_from_depth,
 )
 from tfds_builders.raw_files import RawDataset, RawSplit
-from tfds_builders.shards import FARTHEST, Job, Outcome, Skipped, make_example, window_mm
+from tfds_builders.shards import MOST_COUNTS, Job, Outcome, Skipped, make_example, window_mm
 
 # Frames of a split that are compared before it is built; the share of disagreeing ones that is a fault of them all.
 _SAMPLED = 64
@@ -201,7 +201,7 @@ def read_row(dataset: RawDataset, track: TrackSpec, row: Row) -> Example:
     depth = _depth_of(dataset, track, row)
     if track.frame_format != "stretch8" and not _stored(depth, track).any():
         raise UnreadableFrame(
-            f"no reading below {FARTHEST * track.storage_unit_mm:,.5g} mm, the farthest that storage_unit_mm "
+            f"no reading below {MOST_COUNTS * track.storage_unit_mm:,.5g} mm, the farthest that storage_unit_mm "
             f"{track.storage_unit_mm:g} stores (a saturated sensor, or another unit?)"
         )
     where = row.crop
@@ -233,7 +233,7 @@ def _depth_of(dataset: RawDataset, track: TrackSpec, row: Row) -> npt.NDArray[An
 
 def _stored(depth: npt.NDArray[Any], track: TrackSpec) -> npt.NDArray[np.bool_]:
     """(H, W) whether each reading is in the range that is stored."""
-    return (depth > 0) & (depth < FARTHEST * track.storage_unit_mm)
+    return (depth > 0) & (depth < MOST_COUNTS * track.storage_unit_mm)
 
 
 # --- Do depth and labels agree?
@@ -252,7 +252,7 @@ def sample_row(dataset: RawDataset, track: TrackSpec, row: Row, given: bool) -> 
         depth = _depth_of(dataset, track, row)
     except UserError:
         return None
-    readings = (depth > 0) & (depth != FARTHEST)
+    readings = (depth > 0) & (depth != MOST_COUNTS)
     largest = float(depth.max(where=readings, initial=0)) or np.nan
     labels = np.empty((0, 3)) if row.joints_uvd is None else row.joints_uvd.astype(np.float64)
     labels = labels[np.isfinite(labels).all(axis=-1)]
@@ -295,7 +295,7 @@ def _unit_factor(bad: Sequence[Sampled]) -> float | None:
 
 def _unit_to_store(largest_mm: float) -> float:
     """The smallest of 1, 2 and 5 times a power of ten, mm, of which 16 bits count to that depth."""
-    needed = largest_mm / (FARTHEST - 1)
+    needed = largest_mm / (MOST_COUNTS - 1)
     power = 10.0 ** np.floor(np.log10(needed))
     return float(next(f * power for f in (1, 2, 5, 10) if f * power >= needed))
 
@@ -324,12 +324,12 @@ def disagreement(
     text += f": depth is {depth:.4g} mm where they state {label:.4g} mm"
     storage, window = track.storage_unit_mm, window_mm(track)
     as_labeled = not abs(depth - label) > window  # or without labels
-    if as_labeled and (depth + window > FARTHEST * storage or storage > 2 * window):
+    if as_labeled and (depth + window > MOST_COUNTS * storage or storage > 2 * window):
         largest = max(result.largest_mm for result in seen)
         return (
             f"{text}; storage_unit_mm {storage:g} does not fit: 65,535 counts of it end at "
-            f"{FARTHEST * storage:,.5g} mm, it should be much smaller than {window:g} mm, and the largest depth found "
-            f"is {largest:,.5g} mm; storage_unit_mm {_unit_to_store(largest):g} would fit"
+            f"{MOST_COUNTS * storage:,.5g} mm, it should be much smaller than {window:g} mm, and the largest depth "
+            f"found is {largest:,.5g} mm; storage_unit_mm {_unit_to_store(largest):g} would fit"
         )
     factor = _unit_factor(bad)
     if factor is None:

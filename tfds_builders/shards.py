@@ -29,7 +29,9 @@ from a2j_jax.geometry import center_crop, frame_to_crop
 from a2j_jax.log import Advance
 from a2j_jax.tracks import TrackSpec
 
-FARTHEST = 65535  # counts that a canvas can store; also how sensors mark a pixel that is saturated
+MOST_COUNTS = (
+    65535  # counts that a canvas can store; also how sensors mark a pixel that is saturated
+)
 # Distance in depth from the joints of a body, whose track has no depth window, up to which readings are near, mm.
 _BODY_WINDOW_MM = 500.0
 _FRAMES_PER_SHARD = 4096
@@ -181,7 +183,7 @@ def tally_of(example: Example, track: TrackSpec) -> Tally:
         no_center=int(no_center),
         no_labels=int(no_labels),
         apart=int(apart),
-        beyond=int(track.frame_format != "stretch8" and canvas.max() == FARTHEST),
+        beyond=int(track.frame_format != "stretch8" and canvas.max() == MOST_COUNTS),
     )
 
 

@@ -168,7 +168,7 @@ def check_picture(out: str | None, inputs: Sequence[str] = (), *, overwrite: boo
 
 
 def named_files(texts: Sequence[str], option: str = "--predictions") -> dict[str, Path]:
-    """`["A=a.txt", "b.npz"]` → {"A": a.txt, "b": b.npz}.
+    """`["A=a.txt", "b.npz"]` -> {"A": a.txt, "b": b.npz}.
 
     Raises:
       UserError: an empty name or file, or two of one name.

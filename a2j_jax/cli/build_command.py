@@ -95,7 +95,8 @@ def run(arguments: argparse.Namespace) -> None:
     embedded = arguments.track in EMBEDDED
     refused, because = (_RAW, "is rendered") if embedded else (_RENDERED, "comes from raw data")
     for name in refused:
-        if getattr(arguments, name) not in (None, False):
+        value = getattr(arguments, name)
+        if value is not None and value is not False:  # 0 is a seed
             raise UserError(f"--{name} is not for {arguments.track!r}, which {because}")
     folder = _rendered(arguments) if embedded else _raw(arguments)
     _draw(arguments, folder)

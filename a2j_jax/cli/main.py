@@ -182,7 +182,7 @@ def ends_within(seconds: float = 1.0, unless: Callable[[], bool] = lambda: False
     if not in_main_thread or signal.getsignal(signal.SIGTERM) is not raise_terminated:
         yield
         return
-    # JAX takes it where there are several processes.
+    # Where there are several processes, JAX has replaced the handler below Python, which does not know.
     signal.signal(signal.SIGTERM, raise_terminated)
 
     def end() -> None:

@@ -75,6 +75,6 @@ def run(arguments: argparse.Namespace) -> None:
         build_if_embedded(config)
     distributed.wait_for_all("the data set is there")
     with contextlib.ExitStack() as stack:
-        if not distributed.is_multiprocess():  # those end together
+        if not distributed.is_multiprocess():  # several stop after the same step, none alone
             stack.enter_context(ends_within(unless=SOMETHING_TO_SAVE.is_set))
         run_experiment(config, workdir, command=arguments.command_line, profile_steps=profiled)

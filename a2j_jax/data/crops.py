@@ -27,12 +27,12 @@ from a2j_jax.tracks import TrackSpec
 Example = dict[str, Any]
 Batch = Mapping[str, Any]
 #: The arrays that a training step reads; the others are for evaluation and stay on the host.
-DEVICE_KEYS = ("canvas", "box_px", "window_px", "center_uvd", "joints_uvd", "valid")
+STEP_ARRAYS = ("canvas", "box_px", "window_px", "center_uvd", "joints_uvd", "valid")
 
 
-def on_device(batch: Batch) -> dict[str, Any]:
+def step_arrays(batch: Batch) -> dict[str, Any]:
     """The arrays of a batch that a training step reads."""
-    return {name: batch[name] for name in DEVICE_KEYS}
+    return {name: batch[name] for name in STEP_ARRAYS}
 
 
 class Crop(NamedTuple):

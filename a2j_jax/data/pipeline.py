@@ -72,7 +72,7 @@ def train_batches(
         example.
     """
     examples = _open(data_dir, track, split, on_bad_example)
-    rows = _rows_of_share(batch_size, process_index, process_count)
+    rows = _rows_of_process(batch_size, process_index, process_count)
     order = grain.MapDataset.range(len(examples)).shuffle(seed=seed).repeat()
 
     def read(batch: int) -> Batch:
@@ -100,7 +100,7 @@ def eval_batches(
     `train_batches`, except that with "skip" the mask leaves out unreadable examples.
     """
     examples = _open(data_dir, track, split, on_bad_example)
-    rows_of = _rows_of_share(batch_size, process_index, process_count)
+    rows_of = _rows_of_process(batch_size, process_index, process_count)
     frames = len(examples)
 
     def read(batch: int) -> Batch:
@@ -356,7 +356,7 @@ def _stacked(examples: list[Example]) -> Batch:
     }
 
 
-def _rows_of_share(
+def _rows_of_process(
     batch_size: int, process_index: int | None, process_count: int | None
 ) -> Callable[[int], npt.NDArray[np.int64]]:
     """A function of a batch's number: positions, in the sequence of all examples, of this process's share of it."""

@@ -36,24 +36,24 @@ def compare_predictions(
     """Score files of joints, print a table and, if asked to, write a report.
 
     Args:
-        files: name of the method → its file, of any format of `read_joints`.
-        track: of all files; with a data set, at its crop size.
-        labels: file of ground truth. None: the data set's own.
-        data_dir: a built data set, for the depth, the crop centers and cameras, and without
-            `labels` the ground truth.
-        split: of the data set, or of the labels.
-        out: folder for the report; None: no report.
-        overwrite: replace files in `out` that a2j_jax did not write.
-        subset_files: name → list of frames to be scored separately too, see `read_subsets`.
-        command: shown in the report.
+      files: name of the method -> its file, of any format of `read_joints`.
+      track: of all files; with a data set, at its crop size.
+      labels: file of ground truth. None: the data set's own.
+      data_dir: a built data set, for the depth, the crop centers and cameras, and without
+        `labels` the ground truth.
+      split: of the data set, or of the labels.
+      out: folder for the report; None: no report.
+      overwrite: replace files in `out` that a2j_jax did not write.
+      subset_files: name -> list of frames to be scored separately too, see `read_subsets`.
+      command: shown in the report.
 
     Returns:
-        JSON-ready scores: of a single method the object of `Scores.to_json`, of several
-        {"track", "frames", "frames_of", "methods": {name: object}}.
+      JSON-ready scores: of a single method the object of `Scores.to_json`, of several
+      {"track", "frames", "frames_of", "methods": {name: object}}.
 
     Raises:
-        UserError: neither labels nor data set, a file that cannot be read or is of another track, window or
-            camera, other frames than the labels', or a file in the way of the report.
+      UserError: neither labels nor data set, a file that cannot be read or is of another track, window or
+        camera, other frames than the labels', or a file in the way of the report.
     """
     subset_files = subset_files or {}
     if out is not None:
@@ -88,7 +88,7 @@ def compared_files(
     Args, Raises: as `compare_predictions`.
 
     Returns:
-        The methods side by side, and where everything is from.
+      The methods side by side, and where everything is from.
     """
     if labels is None and data_dir is None:
         raise UserError("predictions need something to be scored against: labels, or a data set")
@@ -136,15 +136,15 @@ def score_files(
     """Score files of joints on the frames that all of them have; warns where these are not all frames.
 
     Args:
-        files: name of the method → its file.
-        track: of all files.
-        labels: ground truth; `Frames` of a data set, or of a file.
-        record: what the files must state, if anything.
-        total: frames of the split as published, if that is known.
-        split: of the labeled frames; None: unknown.
+      files: name of the method -> its file.
+      track: of all files.
+      labels: ground truth; `Frames` of a data set, or of a file.
+      record: what the files must state, if anything.
+      total: frames of the split as published, if that is known.
+      split: of the labeled frames; None: unknown.
 
     Raises:
-        UserError: a file that cannot be read, is of something else or of other frames, or in another unit.
+      UserError: a file that cannot be read, is of something else or of other frames, or in another unit.
     """
     of, count = _DATA_SET if isinstance(labels, Frames) else _LABELS, len(labels.joints_uvd)
     sets = {name: _read_file(path, track, record) for name, path in files.items()}

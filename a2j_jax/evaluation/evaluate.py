@@ -1,7 +1,7 @@
 """Run a predictor over every frame of a data set, once, and map its joints back to the camera.
 
-A network predicts in crop coordinates. Here each prediction goes crop → frame (the same clipped box
-the crop was cut from) → camera millimeters (that frame's own camera) → error. Baselines take the
+A network predicts in crop coordinates. Here each prediction goes crop -> frame (the same clipped box
+the crop was cut from) -> camera millimeters (that frame's own camera) -> error. Baselines take the
 same way back, so their numbers are comparable.
 """
 
@@ -27,7 +27,7 @@ from a2j_jax.geometry import Float64
 from a2j_jax.log import logger, progress
 from a2j_jax.tracks import PUBLISHED_FRAMES, TrackRecord, TrackSpec
 
-#: batch → joints in crop coordinates (B, K, D) and their confidence (B, K); may be device arrays.
+#: batch -> joints in crop coordinates (B, K, D) and their confidence (B, K); may be device arrays.
 PredictFn = Callable[[Batch], tuple[ArrayLike, ArrayLike]]
 #: A name and its value, for the end of a report.
 Fact = tuple[str, str]
@@ -53,10 +53,10 @@ class Frames(JointSet):
     `index` has gaps where frames were skipped: row n, not `index[n]`, is the frame's position in the split.
 
     Attributes:
-        valid, index: as in `JointSet`, always known.
-        box_px: (N, 4) the clipped crop box, px of the frame.
-        center_uvd: (N, 3) px px mm; zeros where the track crops by box.
-        camera: (N, 4) fx fy u0 v0; zeros on a 2D track.
+      valid, index: as in `JointSet`, always known.
+      box_px: (N, 4) the clipped crop box, px of the frame.
+      center_uvd: (N, 3) px px mm; zeros where the track crops by box.
+      camera: (N, 4) fx fy u0 v0; zeros on a 2D track.
     """
 
     valid: NDArray[np.bool_]
@@ -78,11 +78,11 @@ class SplitToScore(NamedTuple):
     """A split of a built data set, to be predicted or scored.
 
     Attributes:
-        dir: TFDS data directory, or the folder of one data set.
-        split: of the data set; a slice such as "test[:100]" counts as the split.
-        batch_size: frames at a time, of all processes together.
-        unclipped_boxes: map joints back by other boxes, see `with_unclipped_boxes`.
-        on_bad_example: "skip" leaves out frames that cannot be read.
+      dir: TFDS data directory, or the folder of one data set.
+      split: of the data set; a slice such as "test[:100]" counts as the split.
+      batch_size: frames at a time, of all processes together.
+      unclipped_boxes: map joints back by other boxes, see `with_unclipped_boxes`.
+      on_bad_example: "skip" leaves out frames that cannot be read.
     """
 
     dir: str | Path
@@ -96,7 +96,7 @@ class SplitToScore(NamedTuple):
         """The batches of this process, with a progress bar.
 
         Raises:
-            UserError: there is no such split, or examples do not fit the track.
+          UserError: there is no such split, or examples do not fit the track.
         """
         count = pipeline.num_frames(self.dir, track, self.split) // distributed.count()
         found = pipeline.eval_batches(
@@ -120,8 +120,8 @@ def evaluate_batches(
     """Predict and score every frame exactly once; arguments as `predict_batches`.
 
     Raises:
-        UserError: no frames, or none with a label.
-        ValueError: a frame that appears twice; a predicted joint that is not finite.
+      UserError: no frames, or none with a label.
+      ValueError: a frame that appears twice; a predicted joint that is not finite.
     """
     predictions, frames = predict_batches(predict_fn, batches, spec)
     scores = score_frames(predictions.joints_uvd, frames, spec)
@@ -134,18 +134,18 @@ def predict_batches(
     """Predict every frame exactly once, labeled or not.
 
     Args:
-        predict_fn: a batch → joints in crop coordinates (B, K, D) and confidence (B, K). The result
-            is read one batch late, so that the device computes while the next one is prepared.
-        batches: dicts of arrays as the input pipeline gives them; `mask` (B,) marks the rows that
-            count (all of them without it), so that a padded last batch counts right.
+      predict_fn: a batch -> joints in crop coordinates (B, K, D) and confidence (B, K). The result
+        is read one batch late, so that the device computes while the next one is prepared.
+      batches: dicts of arrays as the input pipeline gives them; `mask` (B,) marks the rows that
+        count (all of them without it), so that a padded last batch counts right.
 
     Returns:
-        Everything in the order of `index`, whatever the order of the batches; where several processes
-        share the frames, all of them in each.
+      Everything in the order of `index`, whatever the order of the batches; where several processes
+      share the frames, all of them in each.
 
     Raises:
-        UserError: no frames.
-        ValueError: a frame that appears twice.
+      UserError: no frames.
+      ValueError: a frame that appears twice.
     """
 
     def predicted() -> Iterator[tuple[Batch, dict[str, ArrayLike]]]:
@@ -217,7 +217,7 @@ def _frames(columns: Mapping[str, NDArray[Any]]) -> Frames:
 
 
 def _to_frame(joints_crop: NDArray[Any], frames: Frames, spec: TrackSpec) -> Float64:
-    """(N, K, D) joints in crop coordinates → in the frame, by the box that each crop was cut from."""
+    """(N, K, D) joints in crop coordinates -> in the frame, by the box that each crop was cut from."""
     return crops.joints_to_frame(joints_crop, frames.box_px, frames.center_uvd[:, 2], spec)
 
 
@@ -231,12 +231,12 @@ def score_frames(joints_uvd: ArrayLike, labels: JointSet, spec: TrackSpec) -> Sc
     """Score joints of labeled frames: those of a data set with a camera each, others with the track's.
 
     Args:
-        joints_uvd: (N, K, 3) px px mm, or (N, K, 2) px on a 2D track.
-        labels: of the N frames, in the same order.
+      joints_uvd: (N, K, 3) px px mm, or (N, K, 2) px on a 2D track.
+      labels: of the N frames, in the same order.
 
     Raises:
-        UserError: no frame has a label.
-        ValueError: shapes that differ; a predicted joint that is not finite.
+      UserError: no frame has a label.
+      ValueError: shapes that differ; a predicted joint that is not finite.
     """
     if not labels.labeled.any():
         raise UserError(
@@ -251,8 +251,8 @@ def score_constant_pose(pose_crop: ArrayLike, frames: Frames, spec: TrackSpec) -
     """Score one pose as the prediction of every frame: a baseline.
 
     Args:
-        pose_crop: (K, D) in crop coordinates, from `mean_pose` or `center_pose`.
-        frames: of an `EvaluationResult`, so that the same frames are counted.
+      pose_crop: (K, D) in crop coordinates, from `mean_pose` or `center_pose`.
+      frames: of an `EvaluationResult`, so that the same frames are counted.
     """
     poses = np.broadcast_to(np.asarray(pose_crop, np.float64), frames.joints_uvd.shape)
     return score_frames(_to_frame(poses, frames, spec), frames, spec)
@@ -262,10 +262,10 @@ def mean_pose(batches: Iterable[Batch], spec: TrackSpec) -> Float64:
     """The average training pose, (K, D) in crop coordinates: the best guess that ignores the image.
 
     Args:
-        batches: training examples, without augmentation (`mask` as in `predict_batches`).
+      batches: training examples, without augmentation (`mask` as in `predict_batches`).
 
     Raises:
-        UserError: no frames, or a joint that no frame labels.
+      UserError: no frames, or a joint that no frame labels.
     """
     total = np.zeros((spec.num_joints, spec.joint_dims))
     count = np.zeros((spec.num_joints, 1))
@@ -308,10 +308,10 @@ class SplitInfo(NamedTuple):
     """What the metadata of a built data set state about a split; less is known of older ones.
 
     Attributes:
-        facts: for the end of a report.
-        total: frames as published or shipped; None: unknown.
-        centers: where its crops come from, source → frames; None: unknown.
-        record: of predictions of its frames: the track's, with the camera that the data set states.
+      facts: for the end of a report.
+      total: frames as published or shipped; None: unknown.
+      centers: where its crops come from, source -> frames; None: unknown.
+      record: of predictions of its frames: the track's, with the camera that the data set states.
     """
 
     facts: list[Fact]
@@ -362,7 +362,7 @@ def log_crops(facts: Sequence[Fact]) -> None:
 
 
 def frame_counts(value: Any) -> dict[str, int] | None:
-    """Name → number of frames, as metadata state it; None where they state nothing of the kind."""
+    """Name -> number of frames, as metadata state it; None where they state nothing of the kind."""
     counts = value if isinstance(value, Mapping) else {}
     numbers = all(isinstance(count, int) for count in counts.values())
     return {str(name): count for name, count in counts.items()} if counts and numbers else None

@@ -61,7 +61,7 @@ def evaluate_checkpoint(
         the one trained on. Frames that are left out are counted in the report.
       out: folder of the report; None: `eval` in `directory`, or `report_folder`, so that no report replaces one of
         something else.
-      subset_files: name → list of frames to be scored separately too, see `read_subsets`.
+      subset_files: name -> list of frames to be scored separately too, see `read_subsets`.
       write: files to write the predicted joints to as well, each in the format of its suffix.
       overwrite: replace files that a2j_jax did not write.
       command: shown in the report.
@@ -214,9 +214,9 @@ def run_table(
     """The run's checkpoints that were scored, the best (by its error while training) and the final one.
 
     Args:
-      ranking: step → metrics while training, of `ranking_metrics`.
+      ranking: step -> metrics while training, of `ranking_metrics`.
       restored: one of the checkpoints.
-      scores: step → scores of that checkpoint on the split at hand.
+      scores: step -> scores of that checkpoint on the split at hand.
       data: the split at hand; where the training frames are not in it, epochs are unknown.
 
     Returns:

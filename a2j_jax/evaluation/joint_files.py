@@ -64,15 +64,15 @@ class JointSet:
     """The joints of many frames, in dataset order.
 
     Attributes:
-        joints_uvd: (N, K, 3) px px mm, or (N, K, 2) px for a 2D track; float64.
-        valid: (N, K) bool, False where a joint has no label; None: all count.
-        confidence: (N, K) in [0, 1]; None: unknown.
-        joints_xyz_mm: (N, K, 3) camera coordinates; None: derived from `joints_uvd` when needed.
-        index: (N,) int64 number of each frame in its data set, ascending; None: 0 … N−1.
-        frame_id: (N,) names of the frames; None: unknown.
-        about: what our own files state: "track" (`TrackRecord`), "split", "frames_of" and "centers" (`Scores`),
-            and where they are from; empty for other files.
-        notes: what the reader assumed about units and columns, one line each; worth printing.
+      joints_uvd: (N, K, 3) px px mm, or (N, K, 2) px for a 2D track; float64.
+      valid: (N, K) bool, False where a joint has no label; None: all count.
+      confidence: (N, K) in [0, 1]; None: unknown.
+      joints_xyz_mm: (N, K, 3) camera coordinates; None: derived from `joints_uvd` when needed.
+      index: (N,) int64 number of each frame in its data set, ascending; None: 0 … N−1.
+      frame_id: (N,) names of the frames; None: unknown.
+      about: what our own files state: "track" (`TrackRecord`), "split", "frames_of" and "centers" (`Scores`),
+        and where they are from; empty for other files.
+      notes: what the reader assumed about units and columns, one line each; worth printing.
     """
 
     joints_uvd: Float64
@@ -138,9 +138,9 @@ def read_joints(path: str | Path, spec: TrackSpec) -> JointSet:
     """Read predictions or labels of `spec`'s track from a file of any format in the table above.
 
     Raises:
-        UserError: missing or unreadable file, unknown suffix, wrong number of joints in a row, a
-            value that is not a finite number, two rows of the same frame, camera coordinates where
-            pixels were expected, or joints of another skeleton.
+      UserError: missing or unreadable file, unknown suffix, wrong number of joints in a row, a
+        value that is not a finite number, two rows of the same frame, camera coordinates where
+        pixels were expected, or joints of another skeleton.
     """
     path = local_path(path)
     regular_file(path, f"joints as {', '.join(_READERS)}")
@@ -275,7 +275,7 @@ def _read_json(path: Path, spec: TrackSpec) -> JointSet:
 
 
 def _from_records(path: Path, records: list[Any], spec: TrackSpec, about: Any) -> JointSet:
-    """One dict per frame → arrays; every record must have the joints and the keys of the first one."""
+    """One dict per frame -> arrays; every record must have the joints and the keys of the first one."""
     if not records:
         raise UserError(f"{path}: empty; expected one object with 'joints_uvd' per frame")
     first = records[0] if isinstance(records[0], dict) else {}
@@ -335,7 +335,7 @@ def _typed(values: Any, kind: type) -> NDArray[Any]:
     """Values of one of our arrays; nothing is converted to what it is not.
 
     Raises:
-        ValueError: texts or booleans for numbers, fractions for integers, and the like.
+      ValueError: texts or booleans for numbers, fractions for integers, and the like.
     """
     found = np.asarray(values)
     if found.dtype.kind == "O":  # null among numbers, or no array at all
@@ -369,7 +369,7 @@ def split_columns(values: Float64, spec: TrackSpec, where: str) -> tuple[Float64
     Confidences, in [0, 1], stand behind each joint's coordinates (`u v d c u v d c …`) or all at the row's end.
 
     Raises:
-        UserError: another number of columns, or extra ones that are not confidences.
+      UserError: another number of columns, or extra ones that are not confidences.
     """
     joints, dims = spec.num_joints, spec.joint_dims
     count, columns = values.shape
@@ -404,18 +404,18 @@ def to_uvd_mm(
     *meters* for ITOP, whose `resultUVD` is px, px, meters.) Where doubt remains, the file is refused.
 
     Args:
-        joints: (N, K, 3) pixels and depth, or camera coordinates, in mm or meters; (N, K, 2) px
-            pass through.
-        where: the file, for messages.
-        coordinates: "uvd" or "xyz" where the file says which; "unknown" is taken as pixels, except
-            for meters too small to be any.
+      joints: (N, K, 3) pixels and depth, or camera coordinates, in mm or meters; (N, K, 2) px
+        pass through.
+      where: the file, for messages.
+      coordinates: "uvd" or "xyz" where the file says which; "unknown" is taken as pixels, except
+        for meters too small to be any.
 
     Returns:
-        (N, K, D) px, px, mm, and one line per assumption.
+      (N, K, D) px, px, mm, and one line per assumption.
 
     Raises:
-        UserError: numbers that look like camera coordinates in mm in a file that should hold
-            pixels: another joint order or another sign of y would go unnoticed.
+      UserError: numbers that look like camera coordinates in mm in a file that should hold
+        pixels: another joint order or another sign of y would go unnoticed.
     """
     if spec.joint_dims == 2:
         return joints, ()
@@ -475,7 +475,7 @@ def write_joints(path: str | Path, joints: JointSet) -> None:
     and `about`. `write_submission` writes the challenge's file.
 
     Raises:
-        UserError: another suffix, or the file cannot be written.
+      UserError: another suffix, or the file cannot be written.
     """
     path = local_path(path)
     suffix = path.suffix.lower()
@@ -529,13 +529,13 @@ def write_submission(
     folder), then x y z in mm of the joints with 4 decimals, every field ended by a tab.
 
     Args:
-        path: of the text file.
-        joints_xyz_mm: (N, 21, 3) camera coordinates, mm, in skeleton order.
-        index: (N,) number of each frame in the data set, from 0; None: 0 … N−1.
+      path: of the text file.
+      joints_xyz_mm: (N, 21, 3) camera coordinates, mm, in skeleton order.
+      index: (N,) number of each frame in the data set, from 0; None: 0 … N−1.
 
     Raises:
-        UserError: a joint is not finite, or the file cannot be written.
-        ValueError: another shape.
+      UserError: a joint is not finite, or the file cannot be written.
+      ValueError: another shape.
     """
     xyz = np.asarray(joints_xyz_mm, np.float64)
     if xyz.ndim != 3 or xyz.shape[-1] != 3:

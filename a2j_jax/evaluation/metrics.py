@@ -30,15 +30,15 @@ def joint_errors(predicted: ArrayLike, truth: ArrayLike, valid: ArrayLike | None
     """Euclidean distance of every joint of every frame.
 
     Args:
-        predicted: (N, K, 3) xyz in mm, or (N, K, 2) uv in px.
-        truth: same shape and unit.
-        valid: (N, K) bool, False where a joint has no label; None: all are labeled.
+      predicted: (N, K, 3) xyz in mm, or (N, K, 2) uv in px.
+      truth: same shape and unit.
+      valid: (N, K) bool, False where a joint has no label; None: all are labeled.
 
     Returns:
-        (N, K) float64 in the unit of the input, NaN where `valid` is False.
+      (N, K) float64 in the unit of the input, NaN where `valid` is False.
 
     Raises:
-        ValueError: no frames, shapes that differ, or a labeled joint that is not finite.
+      ValueError: no frames, shapes that differ, or a labeled joint that is not finite.
     """
     p, t = np.asarray(predicted, np.float64), np.asarray(truth, np.float64)
     if p.shape != t.shape or p.ndim != 3 or p.shape[-1] not in (2, 3):
@@ -80,13 +80,13 @@ def success_rate(
     """Fraction of frames whose worst (or mean) joint error is below each threshold (strictly).
 
     Args:
-        errors: (N, K), NaN = unlabeled; frames without any label do not count.
-        thresholds: (T,) in the unit of `errors`.
-        by: "worst": every labeled joint of the frame must be nearer than the threshold, the
-            success rate of the NYU and ICVL papers (Taylor et al., CVPR 2012); "mean": their mean.
+      errors: (N, K), NaN = unlabeled; frames without any label do not count.
+      thresholds: (T,) in the unit of `errors`.
+      by: "worst": every labeled joint of the frame must be nearer than the threshold, the
+        success rate of the NYU and ICVL papers (Taylor et al., CVPR 2012); "mean": their mean.
 
     Returns:
-        (T,) fractions in [0, 1]; for a fine grid of thresholds, the success curve.
+      (T,) fractions in [0, 1]; for a fine grid of thresholds, the success curve.
     """
     found = frame_errors(errors, by)
     ordered = np.sort(found[np.isfinite(found)])
@@ -111,8 +111,8 @@ def rate_below(errors: ArrayLike, threshold: float) -> float:
     group of columns (left and right shoulder) is scored by passing just those.
 
     Args:
-        errors: (N, K'), NaN = unlabeled.
-        threshold: in the unit of `errors`.
+      errors: (N, K'), NaN = unlabeled.
+      threshold: in the unit of `errors`.
     """
     table = np.asarray(errors, np.float64)
     values = table[np.isfinite(table)]
@@ -123,13 +123,13 @@ def pdj(errors: ArrayLike, diameters: ArrayLike, ratios: Sequence[float]) -> Flo
     """Percentage of detected joints, as fractions: error <= ratio × torso diameter (inclusive).
 
     Args:
-        errors: (N, K) in the unit of `diameters`, NaN = unlabeled.
-        diameters: (N,) torso diameter of each frame; NaN: the frame does not count.
-        ratios: (T,) of the torso diameter.
+      errors: (N, K) in the unit of `diameters`, NaN = unlabeled.
+      diameters: (N,) torso diameter of each frame; NaN: the frame does not count.
+      ratios: (T,) of the torso diameter.
 
     Returns:
-        (T, K): for each ratio and joint, the fraction of its labeled frames; NaN where a joint has
-        none (Wang et al., ACM MM 2016; Sapp and Taskar, CVPR 2013).
+      (T, K): for each ratio and joint, the fraction of its labeled frames; NaN where a joint has
+      none (Wang et al., ACM MM 2016; Sapp and Taskar, CVPR 2013).
     """
     table = np.asarray(errors, np.float64)
     torso = np.asarray(diameters, np.float64)[:, None]

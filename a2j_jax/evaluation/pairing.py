@@ -31,10 +31,10 @@ def match_names(names: Sequence[str], wanted: Sequence[str], where: str) -> NDAr
     may differ where that finds more frames.
 
     Returns:
-        (N,) positions in `names`, -1 where there is none.
+      (N,) positions in `names`, -1 where there is none.
 
     Raises:
-        UserError: a name that occurs twice, or fits several.
+      UserError: a name that occurs twice, or fits several.
     """
     rows = _match(names, wanted, _key, where)
     found = np.count_nonzero(rows >= 0)
@@ -52,7 +52,7 @@ def _key(name: str) -> str:
 
 
 def _tails(name: str) -> Iterator[str]:
-    """`a/b/c` → itself, `b/c`, `c`."""
+    """`a/b/c` -> itself, `b/c`, `c`."""
     yield name
     while "/" in name:
         name = name.partition("/")[2]
@@ -109,15 +109,15 @@ def rows_of(joints: JointSet, truth: JointSet, where: str, of: str) -> NDArray[n
     all frames of the split in order, or exactly the labeled ones.
 
     Args:
-        joints: M rows of the file `where`.
-        truth: the N labeled frames, from `of`.
+      joints: M rows of the file `where`.
+      truth: the N labeled frames, from `of`.
 
     Returns:
-        (N,) row numbers; -1 for a frame that the file lacks.
+      (N,) row numbers; -1 for a frame that the file lacks.
 
     Raises:
-        UserError: each has frames that the other lacks, they share none, a name occurs twice or fits several;
-            or the number of rows without names or numbers is not that of the frames.
+      UserError: each has frames that the other lacks, they share none, a name occurs twice or fits several;
+        or the number of rows without names or numbers is not that of the frames.
     """
     found, count = len(joints.joints_uvd), len(truth.joints_uvd)
     if joints.frame_id is not None and truth.frame_id is not None:
@@ -157,7 +157,7 @@ def check_split(where: str, joints: JointSet, labels: JointSet, split: str) -> N
     """Refuse joints of another split than the labels': NYU and HANDS 2017 name the frames of all splits alike.
 
     Raises:
-        UserError: naming both splits.
+      UserError: naming both splits.
     """
     stated = str(joints.about.get("split", split))
     if joints.frame_id is not None and labels.frame_id is not None:
@@ -181,7 +181,7 @@ def check_unit(where: str, uvd: NDArray[np.float64], labels: JointSet, of: str) 
     """Refuse joints (N, K, 2 or 3) whose depths are those of the labels times a power of ten.
 
     Raises:
-        UserError: naming both medians.
+      UserError: naming both medians.
     """
     there = labels.labeled & np.isfinite(uvd).all(-1)
     if uvd.shape[-1] != 3 or not there.any():
@@ -205,10 +205,10 @@ class FrameList(NamedTuple):
 
 
 def read_subsets(files: Mapping[str, str | Path]) -> dict[str, FrameList]:
-    """Read lists of frames, name of the subset → its file, one frame per line; `frame_numbers` finds the frames.
+    """Read lists of frames, name of the subset -> its file, one frame per line; `frame_numbers` finds the frames.
 
     Raises:
-        UserError: a file that cannot be read, is no text, or is empty.
+      UserError: a file that cannot be read, is no text, or is empty.
     """
     lists = {}
     for name, file in files.items():
@@ -238,16 +238,16 @@ def frame_numbers(
     the data set's names say otherwise.
 
     Args:
-        lists: of `read_subsets`.
-        index, frame_id: (N,) numbers and names of the data set's frames; None: unknown.
-        unreadable: further frames of the data set; as many names may be missing.
+      lists: of `read_subsets`.
+      index, frame_id: (N,) numbers and names of the data set's frames; None: unknown.
+      unreadable: further frames of the data set; as many names may be missing.
 
     Returns:
-        name of the subset → (n,) distinct numbers of frames, ascending.
+      name of the subset -> (n,) distinct numbers of frames, ascending.
 
     Raises:
-        UserError: a name that is not in the data set, or that fits several frames; or one that is no number, where
-            the data set's names are unknown.
+      UserError: a name that is not in the data set, or that fits several frames; or one that is no number, where
+        the data set's names are unknown.
     """
     names = None if frame_id is None else frame_id.tolist()
     return {name: np.unique(_found(one, index, names, unreadable)) for name, one in lists.items()}

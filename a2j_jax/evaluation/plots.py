@@ -36,12 +36,12 @@ class Comparison:
     """Methods side by side on N frames of K joints: the contents of a report.
 
     Attributes:
-        spec: the track.
-        scores: method → scores of the same frames; the first is the one a report is about.
-        labels: of the N frames; `Frames` where a data set is given.
-        joints_uvd: method → (N, K, D) predictions, of the methods that are drawn (a baseline is not).
-        fetch: row → example with its `canvas`, as the input pipeline stores it; None: no depth to draw on.
-        own_rows: table → row of the paper's Tables 7 to 10 that the main method is (`published.rows_of`).
+      spec: the track.
+      scores: method -> scores of the same frames; the first is the one a report is about.
+      labels: of the N frames; `Frames` where a data set is given.
+      joints_uvd: method -> (N, K, D) predictions, of the methods that are drawn (a baseline is not).
+      fetch: row -> example with its `canvas`, as the input pipeline stores it; None: no depth to draw on.
+      own_rows: table -> row of the paper's Tables 7 to 10 that the main method is (`published.rows_of`).
     """
 
     spec: TrackSpec
@@ -67,11 +67,11 @@ def center_distances(comparison: Comparison) -> tuple[Float64, str]:
     """Distance of every labeled joint from the center of the crop.
 
     Returns:
-        (N, K) distances, NaN for a joint without label, and what they are, with the unit:
+      (N, K) distances, NaN for a joint without label, and what they are, with the unit:
 
-        * crop around a 3D center: mm from it, in space;
-        * crop by a box: px of the crop, in the image, from the middle of the box;
-        * no data set, so no crop: mm (px in 2D) from the mean of the frame's labeled joints.
+      * crop around a 3D center: mm from it, in space;
+      * crop by a box: px of the crop, in the image, from the middle of the box;
+      * no data set, so no crop: mm (px in 2D) from the mean of the frame's labeled joints.
     """
     spec, frames = comparison.spec, comparison.labels
     points = np.where(frames.labeled[..., None], frames.joints_uvd, np.nan)
@@ -96,15 +96,15 @@ def quartile_bins(x: ArrayLike, errors: ArrayLike, bins: int = _BINS) -> Float64
     """Sort errors by x, cut them into bins of equal count, and take each bin's quartiles.
 
     Args:
-        x: any shape; NaN: left out.
-        errors: the same shape; NaN: left out.
-        bins: at most; fewer where a bin would hold under eight joints.
+      x: any shape; NaN: left out.
+      errors: the same shape; NaN: left out.
+      bins: at most; fewer where a bin would hold under eight joints.
 
     Returns:
-        (4, bins): the median of x in each bin, and the quartiles of its errors: low, median, high.
+      (4, bins): the median of x in each bin, and the quartiles of its errors: low, median, high.
 
     Raises:
-        ValueError: nothing is left.
+      ValueError: nothing is left.
     """
     x, errors = (np.asarray(a, np.float64).reshape(-1) for a in (x, errors))
     kept = np.isfinite(x) & np.isfinite(errors)
@@ -124,12 +124,12 @@ def success_curve(
     """Plot the fraction of frames whose worst (or mean) joint error is below a threshold, over thresholds.
 
     Args:
-        scores: method → scores, one line each.
-        by: which error of a frame counts.
-        axes: to draw on, in the style of `style_axes`; None: those of a new figure.
+      scores: method -> scores, one line each.
+      by: which error of a frame counts.
+      axes: to draw on, in the style of `style_axes`; None: those of a new figure.
 
     Returns:
-        The figure.
+      The figure.
     """
     axes = axes or _new_axes(3.2, len(scores))
     first = next(iter(scores.values()))
@@ -151,8 +151,8 @@ def success_thresholds(errors: Float64, by: metrics.FrameError) -> Float64:
     The end is `CURVE_LIMIT`, doubled while half of the frames have not yet succeeded (bodies).
 
     Args:
-        errors: (N, K) of the first method.
-        by: which error of a frame counts.
+      errors: (N, K) of the first method.
+      by: which error of a frame counts.
     """
     end = CURVE_LIMIT
     while end < _CURVE_END and metrics.success_rate(errors, [end], by)[0] < 0.5:
@@ -170,14 +170,14 @@ def joint_bars(
     """Plot a number of every joint, one bar per method, and the one over all joints below them.
 
     Args:
-        values: method → K numbers in the order of `names`, then the one of all joints; NaN: no bar.
-        names: (K,) of the joints.
-        label: what the numbers are, with their unit.
-        overall: name of the last number.
-        axes: as in `success_curve`.
+      values: method -> K numbers in the order of `names`, then the one of all joints; NaN: no bar.
+      names: (K,) of the joints.
+      label: what the numbers are, with their unit.
+      overall: name of the last number.
+      axes: as in `success_curve`.
 
     Returns:
-        The figure.
+      The figure.
     """
     axes = axes or _new_axes(bars_height(len(names), len(values)), len(values))
     rows = len(names) + 1
@@ -211,12 +211,12 @@ def error_against(x: Float64, label: str, scores: Mapping[str, Scores]) -> Any:
     """Plot the median error of joints, and the band between its quartiles, over some quantity of the joint.
 
     Args:
-        x: (N, K) the quantity.
-        label: what x is, with its unit.
-        scores: method → scores of the same N frames.
+      x: (N, K) the quantity.
+      label: what x is, with its unit.
+      scores: method -> scores of the same N frames.
 
     Raises:
-        ValueError: no joint has both.
+      ValueError: no joint has both.
     """
     axes = _new_axes(2.9, len(scores))
     for number, one in enumerate(scores.values()):
@@ -294,12 +294,12 @@ def pick_frames(errors: Float64, count: int) -> dict[str, NDArray[np.int64]]:
     """Rows of the `count` best, median and worst frames by mean error over their labeled joints.
 
     Args:
-        errors: (N, K), NaN = unlabeled; frames without any label are never picked.
-        count: of each; with fewer than three times as many frames, a third of them, so that no frame
-            is of two kinds (but at least one of each).
+      errors: (N, K), NaN = unlabeled; frames without any label are never picked.
+      count: of each; with fewer than three times as many frames, a third of them, so that no frame
+        is of two kinds (but at least one of each).
 
     Returns:
-        "worst" (worst first), "median", "best" (best first) → row numbers; all of equal length.
+      "worst" (worst first), "median", "best" (best first) -> row numbers; all of equal length.
     """
     mean = metrics.frame_errors(errors, "mean")
     order = np.argsort(mean, kind="stable")[: np.isfinite(mean).sum()]  # NaN is last
@@ -318,9 +318,9 @@ def frame_tile(comparison: Comparison, row: int, method: str) -> pictures.Tile:
     The crop is drawn below them where a data set is at hand, blank paper where not.
 
     Args:
-        comparison: holds the frame; `method` is among its `joints_uvd`.
-        row: of the frame, which is its position in the split.
-        method: whose joints.
+      comparison: holds the frame; `method` is among its `joints_uvd`.
+      row: of the frame, which is its position in the split.
+      method: whose joints.
     """
     joints, spec = comparison.joints_uvd[method][row], comparison.spec
     label, valid = comparison.labels.joints_uvd[row], comparison.labels.labeled[row]
@@ -347,8 +347,8 @@ def frames_sheet(comparison: Comparison, columns: int = 6) -> Any:
     """A figure of the frames with the smallest, the median and the largest mean error, one row each.
 
     Args:
-        comparison: its main method is drawn and ranks the frames.
-        columns: frames per row; fewer if there are fewer frames.
+      comparison: its main method is drawn and ranks the frames.
+      columns: frames per row; fewer if there are fewer frames.
     """
     method, scores = comparison.main, comparison.scores[comparison.main]
     picked = pick_frames(scores.errors, columns)
@@ -377,10 +377,10 @@ def example_tile(
     """Picture the crop of one stored example.
 
     Args:
-        example: `canvas`, `joints_uvd`, `valid`, `box_px`, `center_uvd` of one frame.
-        joints_uvd: (K, 3 or 2) a prediction in the full frame: drawn in color over the labels in
-            black. None: the labels themselves are drawn in color.
-        title: above it.
+      example: `canvas`, `joints_uvd`, `valid`, `box_px`, `center_uvd` of one frame.
+      joints_uvd: (K, 3 or 2) a prediction in the full frame: drawn in color over the labels in
+        black. None: the labels themselves are drawn in color.
+      title: above it.
     """
     size, box = spec.crop_size, np.asarray(example["box_px"])
     joints = label = geometry.frame_to_crop(np.asarray(example["joints_uvd"])[:, :2], box, size)

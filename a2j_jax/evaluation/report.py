@@ -81,8 +81,8 @@ def print_scores(scores: Mapping[str, Scores], console: Console | None = None) -
     """Print one table: a row per number, a column per named set of predictions with its caveats.
 
     Args:
-        scores: name → scores of the same frames, the model first and baselines after it.
-        console: where to; stderr by default.
+      scores: name -> scores of the same frames, the model first and baselines after it.
+      console: where to; stderr by default.
     """
     together, by_joint = tables.score_tables(marked(scores))
     parts = [*together, *by_joint]
@@ -110,11 +110,11 @@ def check_report(
     """Check that a report may be written to a folder, before there is anything to report.
 
     Args:
-        directory: of the report, existing or not.
-        overwrite, inputs: as in `files.check_output`.
+      directory: of the report, existing or not.
+      overwrite, inputs: as in `files.check_output`.
 
     Raises:
-        UserError: a file in its place that a2j_jax did not write (unless `overwrite`), or no permission.
+      UserError: a file in its place that a2j_jax did not write (unless `overwrite`), or no permission.
     """
     folder = local_path(directory)
     named = (REPORT_FILE, SCORES_FILE, PREDICTIONS_FILE, SUBMISSION_FILE)
@@ -139,21 +139,21 @@ def write_report(
     Plots of an earlier report that this one has not are removed.
 
     Args:
-        comparison: its contents; its methods are shown with their caveats.
-        directory: made if missing. Gets `report.html` and, with matplotlib, each plot as PNG and SVG:
-            `success_curve`, `success_curve_mean`, `per_joint`, `error_depth` (3D), `error_distance`,
-            and `frames`.
-        contents: of `scores.json`; None: not written.
-        predictions: of `predictions.npz`; None: not written.
-        facts: about the data set and the predictions, for the end of the page.
-        run: the run's best and final checkpoint.
-        command: that made the report, as it would be typed.
+      comparison: its contents; its methods are shown with their caveats.
+      directory: made if missing. Gets `report.html` and, with matplotlib, each plot as PNG and SVG:
+        `success_curve`, `success_curve_mean`, `per_joint`, `error_depth` (3D), `error_distance`,
+        and `frames`.
+      contents: of `scores.json`; None: not written.
+      predictions: of `predictions.npz`; None: not written.
+      facts: about the data set and the predictions, for the end of the page.
+      run: the run's best and final checkpoint.
+      command: that made the report, as it would be typed.
 
     Returns:
-        The paths written.
+      The paths written.
 
     Raises:
-        UserError: the folder cannot be written.
+      UserError: the folder cannot be written.
     """
     directory, comparison = local_path(directory), comparison.marked()
     found = draw_plots(comparison) if pictures.have_matplotlib() else []
@@ -195,7 +195,7 @@ def draw_plots(comparison: Comparison) -> list[Plot]:
     """Every plot of a comparison, in the order of the page.
 
     Raises:
-        UserError: matplotlib is not installed.
+      UserError: matplotlib is not installed.
     """
     scores = comparison.scores
     first = scores[comparison.main]
@@ -227,9 +227,9 @@ def render_page(title: str, **contents: Any) -> str:
     """Render `report.html.j2`; every text is escaped, and shown as `printable` does.
 
     Args:
-        title: heading and title of the window.
-        contents: whatever of the template's variables the page has: subtitle, cards, tables, scores, published, run,
-            plots, scores_by_joint, frames, frames_text, command, facts.
+      title: heading and title of the window.
+      contents: whatever of the template's variables the page has: subtitle, cards, tables, scores, published, run,
+        plots, scores_by_joint, frames, frames_text, command, facts.
     """
     return _template().render(title=title, mark=MARK, **contents)
 

@@ -1,6 +1,6 @@
 """Predicted joints against labels of one track: the numbers of the paper's tables.
 
-3D tracks are scored in millimeters, after uvd → xyz with the camera; 2D tracks in pixels. `TrackSpec.protocol`
+3D tracks are scored in millimeters, after uvd -> xyz with the camera; 2D tracks in pixels. `TrackSpec.protocol`
 adds the numbers of the data set's own protocol, as fractions (papers print percent).
 """
 
@@ -36,14 +36,14 @@ class ProtocolScores:
     """The numbers of a data set's own protocol, as fractions.
 
     Attributes:
-        title: "mAP@10 cm" (ITOP) or "mean PDJ" (K2HPD).
-        mean: over all labeled joints of all frames; of PDJ, the mean over its ratios.
-        per_joint: (K,) the same in skeleton order, NaN for a joint without labels.
-        parts: label → fraction, the columns of the paper's table: groups of joints with left and right pooled, then
-            regions; or PDJ at each ratio. NaN for a part without labels.
-        main_parts: labels of the parts for a report's headline.
-        json: what `Scores.to_json` adds: `map_10cm` (the mean), `map_10cm_groups` and `map_10cm_per_joint`; or
-            `pdj` ({"0.05": …}), `pdj_mean`, `pdj_per_joint` ({"0.05": [K numbers]}) and `pdj_mean_per_joint`.
+      title: "mAP@10 cm" (ITOP) or "mean PDJ" (K2HPD).
+      mean: over all labeled joints of all frames; of PDJ, the mean over its ratios.
+      per_joint: (K,) the same in skeleton order, NaN for a joint without labels.
+      parts: label -> fraction, the columns of the paper's table: groups of joints with left and right pooled, then
+        regions; or PDJ at each ratio. NaN for a part without labels.
+      main_parts: labels of the parts for a report's headline.
+      json: what `Scores.to_json` adds: `map_10cm` (the mean), `map_10cm_groups` and `map_10cm_per_joint`; or
+        `pdj` ({"0.05": …}), `pdj_mean`, `pdj_per_joint` ({"0.05": [K numbers]}) and `pdj_mean_per_joint`.
     """
 
     title: str
@@ -82,12 +82,12 @@ def score_pdj(errors_px: Float64, labels: ArrayLike, spec: TrackSpec) -> Protoco
     """PDJ of (N, K) errors in px, NaN = unlabeled.
 
     Args:
-        errors_px: from `metrics.joint_errors`.
-        labels: (N, K, 2) px, whose torso is the yardstick: from one joint to the midpoint of two
-            others, see `Skeleton.torso`. A frame with an unlabeled torso joint does not count.
+      errors_px: from `metrics.joint_errors`.
+      labels: (N, K, 2) px, whose torso is the yardstick: from one joint to the midpoint of two
+        others, see `Skeleton.torso`. A frame with an unlabeled torso joint does not count.
 
     Returns:
-        None where the skeleton names no torso, or no frame has a labeled one.
+      None where the skeleton names no torso, or no frame has a labeled one.
     """
     if spec.skeleton.torso is None:
         return None
@@ -129,19 +129,19 @@ class Scores:
     """The scores of one set of predictions.
 
     Attributes:
-        track: name of the track.
-        unit: "mm" (3D) or "px" (2D), of every error below.
-        frames: how many frames were counted.
-        mean_error: mean over labeled joints and frames.
-        per_joint: (K,) mean per joint in skeleton order, NaN for a joint no frame labels.
-        joint_names: (K,) names to go with `per_joint`.
-        success_rate: "worst" or "mean" → threshold → fraction of frames whose worst (mean) joint is nearer.
-        success_auc: "worst" or "mean" → area under that success curve up to `CURVE_LIMIT`, as a fraction of it.
-        errors: (N, K) the table all of it comes from, NaN = unlabeled; for curves and pictures.
-        protocol: the data set's own protocol; None: it is the mean error.
-        frames_of: how many the split has as published, or as shipped; None: unknown.
-        centers: where the crops came from, source → frames; None: unknown, as for a file of others.
-        subsets: name → scores of some of the frames.
+      track: name of the track.
+      unit: "mm" (3D) or "px" (2D), of every error below.
+      frames: how many frames were counted.
+      mean_error: mean over labeled joints and frames.
+      per_joint: (K,) mean per joint in skeleton order, NaN for a joint no frame labels.
+      joint_names: (K,) names to go with `per_joint`.
+      success_rate: "worst" or "mean" -> threshold -> fraction of frames whose worst (mean) joint is nearer.
+      success_auc: "worst" or "mean" -> area under that success curve up to `CURVE_LIMIT`, as a fraction of it.
+      errors: (N, K) the table all of it comes from, NaN = unlabeled; for curves and pictures.
+      protocol: the data set's own protocol; None: it is the mean error.
+      frames_of: how many the split has as published, or as shipped; None: unknown.
+      centers: where the crops came from, source -> frames; None: unknown, as for a file of others.
+      subsets: name -> scores of some of the frames.
     """
 
     track: str
@@ -211,10 +211,10 @@ def score_errors(errors: Float64, spec: TrackSpec, labels_uvd: ArrayLike | None 
     """Summarize a table of errors.
 
     Args:
-        errors: (N, K), NaN = unlabeled, in mm (3D) or px (2D).
-        spec: the track; its protocol decides what is added.
-        labels_uvd: (N, K, 2 or 3) the labels; PDJ measures in their torsos and is left out
-            without them.
+      errors: (N, K), NaN = unlabeled, in mm (3D) or px (2D).
+      spec: the track; its protocol decides what is added.
+      labels_uvd: (N, K, 2 or 3) the labels; PDJ measures in their torsos and is left out
+        without them.
     """
     rates = {by: metrics.success_rate(errors, THRESHOLDS, by) for by in metrics.FRAME_ERRORS}
     protocol = score_map(errors, spec) if spec.protocol == "map_10cm" else None
@@ -246,13 +246,13 @@ def score_predictions(
     """Score joints against labels.
 
     Args:
-        predicted_uvd: (N, K, 3) px px mm, or (N, K, 2) px.
-        labels_uvd: the same shape.
-        valid: (N, K) bool, False where a joint has no label.
-        cameras: (N, 4) fx fy u0 v0 of each frame; None: `spec.camera`.
+      predicted_uvd: (N, K, 3) px px mm, or (N, K, 2) px.
+      labels_uvd: the same shape.
+      valid: (N, K) bool, False where a joint has no label.
+      cameras: (N, 4) fx fy u0 v0 of each frame; None: `spec.camera`.
 
     Raises:
-        ValueError: shapes that differ or do not fit the track, no frames, joints not finite.
+      ValueError: shapes that differ or do not fit the track, no frames, joints not finite.
     """
     predicted, labels = (np.asarray(a, np.float64) for a in (predicted_uvd, labels_uvd))
     if predicted.shape != labels.shape:
@@ -268,7 +268,7 @@ def score_predictions(
 
 
 def to_camera(uvd: Float64, cameras: NDArray[np.floating]) -> Float64:
-    """(N, K, 3) px px mm with each frame's own (N, 4) camera, or one (1, 4) → mm. One call per distinct camera."""
+    """(N, K, 3) px px mm with each frame's own (N, 4) camera, or one (1, 4) -> mm. One call per distinct camera."""
     xyz = np.empty_like(uvd)
     distinct, which = np.unique(cameras, axis=0, return_inverse=True)
     for number, values in enumerate(distinct):
@@ -292,13 +292,13 @@ def with_subsets(
     """Add the scores of subsets of the frames (HANDS 2017's seen and unseen subjects, say) to those of all frames.
 
     Args:
-        scores: method → scores of the same N frames.
-        subsets: name → numbers of its frames; frames that were not evaluated are left out.
-        index: (N,) number of each evaluated frame.
-        labels_uvd: (N, K, D) labels.
+      scores: method -> scores of the same N frames.
+      subsets: name -> numbers of its frames; frames that were not evaluated are left out.
+      index: (N,) number of each evaluated frame.
+      labels_uvd: (N, K, D) labels.
 
     Raises:
-        UserError: none of a subset's frames was evaluated.
+      UserError: none of a subset's frames was evaluated.
     """
     rows = {name: np.flatnonzero(np.isin(index, numbers)) for name, numbers in subsets.items()}
     for name, taken in rows.items():

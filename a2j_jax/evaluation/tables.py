@@ -35,11 +35,11 @@ class Table:
     """Rows of text.
 
     Attributes:
-        title: what the table is.
-        columns: heads; the first, of the row labels, is often empty.
-        rows: a label, then one text per column.
-        strong: numbers of the rows to be set off.
-        notes: sentences below.
+      title: what the table is.
+      columns: heads; the first, of the row labels, is often empty.
+      rows: a label, then one text per column.
+      strong: numbers of the rows to be set off.
+      notes: sentences below.
     """
 
     title: str
@@ -77,11 +77,11 @@ def print_table(
     """Print a table, every row on one line, and its notes.
 
     Args:
-        table: what to print.
-        console: where to; stderr by default.
-        head_width: of all columns but the first; longer heads wrap.
-        below: tables of the same columns, printed as further sections.
-        style: of `rich.table.Table`.
+      table: what to print.
+      console: where to; stderr by default.
+      head_width: of all columns but the first; longer heads wrap.
+      below: tables of the same columns, printed as further sections.
+      style: of `rich.table.Table`.
     """
     printed = log.PlainTable(table.title, **style)
     label, *heads = table.columns
@@ -151,10 +151,10 @@ class Column(NamedTuple):
     """One column of a published table.
 
     Attributes:
-        key: its name in `PublishedRow.values`.
-        label: to print, with the unit.
-        ours: where `Scores.to_json` has the same number, a dot between nested keys; "" if nowhere.
-        scale: from ours to the table's unit (100: fractions to percent).
+      key: its name in `PublishedRow.values`.
+      label: to print, with the unit.
+      ours: where `Scores.to_json` has the same number, a dot between nested keys; "" if nowhere.
+      scale: from ours to the table's unit (100: fractions to percent).
     """
 
     key: str
@@ -181,7 +181,7 @@ def lookup(scores: Mapping[str, Any], path: str) -> float | None:
 
 
 class PublishedRow(NamedTuple):
-    """One method: column key → number, in the table's unit; a key is missing where the table has a dash."""
+    """One method: column key -> number, in the table's unit; a key is missing where the table has a dash."""
 
     method: str
     values: Mapping[str, float]
@@ -202,13 +202,13 @@ class PublishedTable:
     """The paper's table of a track.
 
     Attributes:
-        paper_table: number of the table in the A2J paper.
-        title: what is measured.
-        columns: in the paper's order.
-        rows: all of the paper's, in its order: A2J last.
-        later: rows that are not the paper's, each with its source; the weakest method first.
-        notes: where the table contradicts itself or other files, a sentence each.
-        speed: of A2J on the track's subject.
+      paper_table: number of the table in the A2J paper.
+      title: what is measured.
+      columns: in the paper's order.
+      rows: all of the paper's, in its order: A2J last.
+      later: rows that are not the paper's, each with its source; the weakest method first.
+      notes: where the table contradicts itself or other files, a sentence each.
+      speed: of A2J on the track's subject.
     """
 
     paper_table: str
@@ -314,11 +314,11 @@ class Row:
     """One row of a table that `a2j reproduce` runs.
 
     Attributes:
-        table: its name, "table7".
-        name: of the row's folder, and of its config below the table's; "a2j" for the base itself.
-        label: the paper's name for it.
-        differs: the key of a config, and its value, that make it this row and not A2J; None: it is A2J.
-        values: track → column key → the paper's number of this row.
+      table: its name, "table7".
+      name: of the row's folder, and of its config below the table's; "a2j" for the base itself.
+      label: the paper's name for it.
+      differs: the key of a config, and its value, that make it this row and not A2J; None: it is A2J.
+      values: track -> column key -> the paper's number of this row.
     """
 
     table: str
@@ -337,7 +337,7 @@ class Row:
         return base if self.config is None else load_config(self.config, base)
 
     def published(self, track: str) -> dict[str, float]:
-        """The paper's numbers of this row on a track, column key → number: for A2J, those of its other tables too."""
+        """The paper's numbers of this row on a track, column key -> number: for A2J, those of its other tables too."""
         values, of_track = self.values.get(track, {}), published_table(track)
         if self.differs is None and of_track is not None:
             return {"fps": of_track.speed.fps, **of_track.rows[-1].values, **values}
@@ -349,12 +349,12 @@ class PaperTable:
     """A table of the paper that `a2j reproduce` runs.
 
     Attributes:
-        name: "table7".
-        title: what it shows.
-        rows: in the paper's order.
-        data: tracks it can be run on, the paper's first.
-        pdj: whether PDJ is measured whatever the track's own protocol is, where the skeleton has a torso.
-        notes: track → what must be known about the paper's numbers.
+      name: "table7".
+      title: what it shows.
+      rows: in the paper's order.
+      data: tracks it can be run on, the paper's first.
+      pdj: whether PDJ is measured whatever the track's own protocol is, where the skeleton has a torso.
+      notes: track -> what must be known about the paper's numbers.
     """
 
     name: str
@@ -384,7 +384,7 @@ def get_table(name: str, data: str | None) -> tuple[PaperTable, str]:
     """A table by name ("table7" or "7"), and the track to run it on: the paper's, unless given.
 
     Raises:
-        UserError: there is no such table, or it cannot be run on that track.
+      UserError: there is no such table, or it cannot be run on that track.
     """
     full = name if name.startswith("table") else f"table{name}"
     if full not in TABLES:
@@ -404,7 +404,7 @@ def row_values(table: str, row: str, track: str) -> dict[str, float]:
 
 
 def rows_of(config: Config, *, trained_here: bool) -> dict[str, str]:
-    """Find the rows of Tables 7 to 10 that a network is, table → row: A2J is one of each, another network one at most.
+    """Find the rows of Tables 7 to 10 that a network is, table -> row: A2J is one of each, another network one at most.
 
     Without `trained_here`, weights have an unknown start and are no row of Table 9.
     """

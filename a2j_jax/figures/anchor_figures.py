@@ -124,7 +124,7 @@ def draw_pairs(shown: Mapping[str, Sequence[FrameVotes]], text: str, command: st
     """Figure 6: a row per frame; for each joint the votes of one network beside those of the other.
 
     Args:
-      shown: "without" and "with" the loss → frames, the same with the same joints.
+      shown: "without" and "with" the loss -> frames, the same with the same joints.
       text, command: of the caption.
     """
     rows, joints, side = len(shown["with"]), len(shown["with"][0].joints), 1.98

@@ -33,7 +33,7 @@ def figure_7(scores: Mapping[str, Scores], *, source: str, command: str) -> Figu
     """Success by the worst joint and by the mean joint, and the mean error of every joint.
 
     Args:
-      scores: method → its scores, all of the same frames.
+      scores: method -> its scores, all of the same frames.
       source: track and split of the frames, for the caption.
       command: for the caption.
 
@@ -73,13 +73,13 @@ def score_checkpoints(
     """Score checkpoints, and files of predictions beside them, on the same frames.
 
     Args:
-      checkpoints: name → a run or a converted checkpoint, its best step; at least one, all of one track.
-      predictions: name → a file of `read_joints`, of the frames of the data set.
+      checkpoints: name -> a run or a converted checkpoint, its best step; at least one, all of one track.
+      predictions: name -> a file of `read_joints`, of the frames of the data set.
       data_dir: of the data set; None: the one each was trained on.
       split: of the data set.
 
     Returns:
-      name → scores, the checkpoints first.
+      name -> scores, the checkpoints first.
 
     Raises:
       UserError: a checkpoint, data or a file that is missing or of another track or other frames.
@@ -153,7 +153,7 @@ def _rows(scores: Mapping[str, Scores]) -> list[dict[str, Any]]:
 
 
 def _bars(scores: Mapping[str, Scores]) -> dict[str, tuple[float, ...]]:
-    """Method → the errors of its joints, then the mean; of the paper's A2J the mean alone, where it is an error."""
+    """Method -> the errors of its joints, then the mean; of the paper's A2J the mean alone, where it is an error."""
     bars = {name: (*one.per_joint, one.mean_error) for name, one in scores.items()}
     first = next(iter(scores.values()))
     paper = published_table(first.track)

@@ -1,4 +1,4 @@
-"""Prediction on files: frames on disk → joints → JSON and an overlay picture, for `a2j predict`."""
+"""Prediction on files: frames on disk -> joints -> JSON and an overlay picture, for `a2j predict`."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -28,11 +28,11 @@ class FilePrediction:
     """The joints of one frame's file, and the part of the frame they were found in.
 
     Attributes:
-        path: as given.
-        estimate: the joints.
-        region: (h, w) depth inside the crop box, mm; for pictures.
-        origin_px: (u, v) of the region's first pixel in the frame.
-        located: the center or box found in the depth; None where one was given.
+      path: as given.
+      estimate: the joints.
+      region: (h, w) depth inside the crop box, mm; for pictures.
+      origin_px: (u, v) of the region's first pixel in the frame.
+      located: the center or box found in the depth; None where one was given.
     """
 
     path: str
@@ -85,19 +85,19 @@ def predict_files(
     """Finds the joints in each file, one at a time.
 
     Args:
-        predictor: the network.
-        paths: frames, see `a2j_jax.data.depth_files`; each kind of file is logged once, with its unit.
-        centers_uvd: one (u px, v px, d mm) for all frames, or one for each.
-        boxes_px: one (x0, y0, x1, y1) px for all frames, or one for each. Without centers and boxes,
-            `Predictor.locate` finds the object in each frame.
-        camera: of the frames; the track's by default, with a warning about frames of another size.
-        track: of the frames (format, unit and camera); the predictor's by default. A network trained on synthetic
-            hands reads NYU's frames with "nyu".
-        depth_unit_mm: of integer images and integer `.npy` files; the track's by default.
+      predictor: the network.
+      paths: frames, see `a2j_jax.data.depth_files`; each kind of file is logged once, with its unit.
+      centers_uvd: one (u px, v px, d mm) for all frames, or one for each.
+      boxes_px: one (x0, y0, x1, y1) px for all frames, or one for each. Without centers and boxes,
+        `Predictor.locate` finds the object in each frame.
+      camera: of the frames; the track's by default, with a warning about frames of another size.
+      track: of the frames (format, unit and camera); the predictor's by default. A network trained on synthetic
+        hands reads NYU's frames with "nyu".
+      depth_unit_mm: of integer images and integer `.npy` files; the track's by default.
 
     Raises:
-        UserError: as `read_depth` and `Predictor.__call__`, with the file's name; a number of
-            centers or boxes that is neither one nor the number of frames; no frames.
+      UserError: as `read_depth` and `Predictor.__call__`, with the file's name; a number of
+        centers or boxes that is neither one nor the number of frames; no frames.
     """
     if not paths:
         raise UserError("no depth frames given")
@@ -197,7 +197,7 @@ def write_overlay(
     """Draws each crop region with its skeleton, side by side, as a PNG.
 
     Raises:
-        UserError: matplotlib is not installed, or the file cannot be written.
+      UserError: matplotlib is not installed, or the file cannot be written.
     """
     tiles = [prediction.tile(spec) for prediction in predictions]
     inches = 4.0 if len(tiles) <= 2 else 2.0  # one or two frames are drawn larger
@@ -210,7 +210,7 @@ def frame_files(paths: Sequence[str | Path]) -> list[Path]:
     Hidden files (`.DS_Store`, macOS's `._x.png`) and files of other kinds are skipped.
 
     Raises:
-        UserError: no such file or folder, or a folder without frames.
+      UserError: no such file or folder, or a folder without frames.
     """
     found: list[Path] = []
     for named in paths:
@@ -237,7 +237,7 @@ def camera_from(
     """The camera of four numbers in px; None where none of them is given.
 
     Raises:
-        UserError: some of the four are missing, or as `track_files.checked_camera`.
+      UserError: some of the four are missing, or as `track_files.checked_camera`.
     """
     given = {"fx": fx, "fy": fy, "cx": cx, "cy": cy}
     missing = [f"--{name}" for name, value in given.items() if value is None]

@@ -59,10 +59,10 @@ class View(NamedTuple):
     """Every n-th reading of a frame, or of a part of it.
 
     Attributes:
-        depth: (h, w) float32, unit of the frame, 0 = no reading.
-        columns: (w,) px of the full frame.
-        rows: (h,) px of the full frame.
-        stride: n, px.
+      depth: (h, w) float32, unit of the frame, 0 = no reading.
+      columns: (w,) px of the full frame.
+      rows: (h,) px of the full frame.
+      stride: n, px.
     """
 
     depth: NDArray[np.float32]
@@ -77,12 +77,12 @@ def thin_out(
     """Takes every n-th reading, so that about `columns` columns are left.
 
     Args:
-        depth: (H, W) any real dtype; zero, negative and non-finite mean "no reading".
-        box_px: (4,) x0 y0 x1 y1, ends included: the part of the frame to view; None: all of it.
-        columns: of the view; a smaller frame is not subsampled.
+      depth: (H, W) any real dtype; zero, negative and non-finite mean "no reading".
+      box_px: (4,) x0 y0 x1 y1, ends included: the part of the frame to view; None: all of it.
+      columns: of the view; a smaller frame is not subsampled.
 
     Returns:
-        The view; empty where the box misses the frame.
+      The view; empty where the box misses the frame.
     """
     height, width = depth.shape
     x0, y0, x1, y1 = 0, 0, width - 1, height - 1
@@ -110,9 +110,9 @@ def cut_at_jumps(depth: NDArray[np.float32], mask: BoolArray, jump: float) -> Bo
     """Removes the far side of every depth step larger than `jump` from a mask, which disconnects what is behind.
 
     Args:
-        depth: (h, w).
-        mask: (h, w), the readings that count.
-        jump: unit of `depth`.
+      depth: (h, w).
+      mask: (h, w), the readings that count.
+      jump: unit of `depth`.
     """
     kept, front = mask.copy(), np.where(mask, depth, np.float32(0))
     for near, far in (
@@ -217,12 +217,12 @@ def depth_in_box(
     pixels). The published centers of a hand are such means over its pixels.
 
     Args:
-        depth_mm: (H, W) mm, 0 = no reading.
-        box_px: (4,) x0 y0 x1 y1, clipped to the frame, px.
-        depth_window_mm: the track's; the object is at most twice this deep.
+      depth_mm: (H, W) mm, 0 = no reading.
+      box_px: (4,) x0 y0 x1 y1, clipped to the frame, px.
+      depth_window_mm: the track's; the object is at most twice this deep.
 
     Raises:
-        UserError: no reading inside the box.
+      UserError: no reading inside the box.
     """
     x0, y0, x1, y1 = (int(edge) for edge in np.asarray(box_px, np.float64))
     inside = depth_mm[y0 : y1 + 1, x0 : x1 + 1]
@@ -251,15 +251,15 @@ def hand_center(
     move up the arm (docs/centers.md has the numbers).
 
     Args:
-        depth_mm: (H, W) mm, any real dtype, 0 = no reading.
-        camera: of this frame.
-        box_px: (4,) x0 y0 x1 y1 of the hand, where it is known; step 2 is then skipped.
+      depth_mm: (H, W) mm, any real dtype, 0 = no reading.
+      camera: of this frame.
+      box_px: (4,) x0 y0 x1 y1 of the hand, where it is known; step 2 is then skipped.
 
     Returns:
-        (3,) float64: u px, v px, d mm in the full frame.
+      (3,) float64: u px, v px, d mm in the full frame.
 
     Raises:
-        UserError: no reading in the frame, or in the box.
+      UserError: no reading in the frame, or in the box.
     """
     view = thin_out(depth_mm, box_px)
     if not view.depth.any():
@@ -283,14 +283,14 @@ def doubtful(
     """Why a crop probably does not show the hand or person of a track; None where nothing is suspicious.
 
     Args:
-        depth_mm: (H, W) mm, 0 = no reading.
-        box_px: (4,) x0 y0 x1 y1 of the crop, px.
-        center_depth_mm: of the hand; None on tracks without such a depth.
-        spec: of the network.
-        camera: of this frame; None on 2D tracks, which cannot be judged: their depth has no unit.
+      depth_mm: (H, W) mm, 0 = no reading.
+      box_px: (4,) x0 y0 x1 y1 of the crop, px.
+      center_depth_mm: of the hand; None on tracks without such a depth.
+      spec: of the network.
+      camera: of this frame; None on 2D tracks, which cannot be judged: their depth has no unit.
 
     Returns:
-        The symptom and its likely cause.
+      The symptom and its likely cause.
     """
     view = thin_out(depth_mm, box_px, columns=64)
     near = view.depth > 0
@@ -407,18 +407,18 @@ def person_box(
     median depth.
 
     Args:
-        depth: (H, W), 0 = no reading; in mm where there is a camera, else in any unit.
-        margin_px: added on every side of the person's outline.
-        camera: of this frame; None: depth is not a distance, and the 1 m rule does not apply.
-        near_uvd: (3,) px px mm, a point known to be in the person, who is then the piece with the most readings around
-            it, up to 1 m in depth and 1.25 m in x and y. Needs the camera.
-        box_px: (4,) where to search; None: everywhere.
+      depth: (H, W), 0 = no reading; in mm where there is a camera, else in any unit.
+      margin_px: added on every side of the person's outline.
+      camera: of this frame; None: depth is not a distance, and the 1 m rule does not apply.
+      near_uvd: (3,) px px mm, a point known to be in the person, who is then the piece with the most readings around
+        it, up to 1 m in depth and 1.25 m in x and y. Needs the camera.
+      box_px: (4,) where to search; None: everywhere.
 
     Returns:
-        (4,) float64 x0 y0 x1 y1, px, clipped to the frame.
+      (4,) float64 x0 y0 x1 y1, px, clipped to the frame.
 
     Raises:
-        UserError: no reading in the frame; none near `near_uvd`.
+      UserError: no reading in the frame; none near `near_uvd`.
     """
     view = thin_out(depth, box_px)
     mask = view.depth > 0

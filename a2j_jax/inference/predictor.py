@@ -1,4 +1,4 @@
-"""`Predictor`: one depth frame, (H, W) float32 mm with 0 = no reading, → joints in mm.
+"""`Predictor`: one depth frame, (H, W) float32 mm with 0 = no reading, -> joints in mm.
 
 `make_predict_fn` is the compiled path from a batch of crops to joints, which evaluation and figures share.
 """
@@ -83,10 +83,10 @@ def place_variables(variables: Any, devices: Sequence[jax.Device] | None = None)
 
 
 def frame_from_array(depth_mm: Any, any_unit: bool = False) -> DepthFrame:
-    """Checks an array given as a depth frame: (H, W) numeric, in mm → float32, NaN and below 0 → 0.
+    """Checks an array given as a depth frame: (H, W) numeric, in mm -> float32, NaN and below 0 -> 0.
 
     Raises:
-        UserError: not 2-D, not numeric, empty; decimal numbers in meters, unless any unit will do.
+      UserError: not 2-D, not numeric, empty; decimal numbers in meters, unless any unit will do.
     """
     if isinstance(depth_mm, str | os.PathLike):
         raise UserError(
@@ -113,14 +113,14 @@ class PoseEstimate:
     """The joints of one frame.
 
     Attributes:
-        joints_uvd: (K, 3) px px mm in the full frame; (K, 2) px on a 2D track.
-        joints_xyz_mm: (K, 3) camera coordinates; None on a 2D track.
-        confidence: (K,) in (0, 1], 1 where all anchors agree.
-        box_px: (4,) x0 y0 x1 y1, the clipped box of the crop.
-        center_depth_mm: the depth that joints are relative to; None where there is no such depth.
-        milliseconds: crop, network and mapping back; without reading the file, compiling or `Predictor.locate`.
-        center_uvd: (3,) px px mm, the center of the crop, given or found; None where a box was cropped.
-        warning: why the crop probably does not show the object (`locate.doubtful`); None where nothing is suspicious.
+      joints_uvd: (K, 3) px px mm in the full frame; (K, 2) px on a 2D track.
+      joints_xyz_mm: (K, 3) camera coordinates; None on a 2D track.
+      confidence: (K,) in (0, 1], 1 where all anchors agree.
+      box_px: (4,) x0 y0 x1 y1, the clipped box of the crop.
+      center_depth_mm: the depth that joints are relative to; None where there is no such depth.
+      milliseconds: crop, network and mapping back; without reading the file, compiling or `Predictor.locate`.
+      center_uvd: (3,) px px mm, the center of the crop, given or found; None where a box was cropped.
+      warning: why the crop probably does not show the object (`locate.doubtful`); None where nothing is suspicious.
     """
 
     joints_uvd: Float64
@@ -138,8 +138,8 @@ class Location:
     """The place of the object in a frame: a center on tracks that crop around a point (hands), else a box.
 
     Attributes:
-        center_uvd: (3,) u px, v px, d mm; None where there is a box.
-        box_px: (4,) x0 y0 x1 y1, px; None where there is a center.
+      center_uvd: (3,) u px, v px, d mm; None where there is a box.
+      box_px: (4,) x0 y0 x1 y1, px; None where there is a center.
     """
 
     center_uvd: Float64 | None = None
@@ -154,9 +154,9 @@ class Predictor:
     is created (`compile_seconds`), so that every frame costs the same.
 
     Attributes:
-        spec: the track the network was trained on: crop, normalization, joints.
-        camera: of the frames, unless a call names another; None on 2D tracks.
-        compile_seconds: time of compilation.
+      spec: the track the network was trained on: crop, normalization, joints.
+      camera: of the frames, unless a call names another; None on 2D tracks.
+      compile_seconds: time of compilation.
     """
 
     def __init__(
@@ -169,13 +169,13 @@ class Predictor:
         """Binds a model to its variables and compiles it.
 
         Args:
-            model: the network; its number and dimension of joints must be the track's.
-            variables: `{"params": …, "batch_stats": …}`.
-            spec: the track it was trained on.
-            camera: of the frames to come; the track's own by default.
+          model: the network; its number and dimension of joints must be the track's.
+          variables: `{"params": …, "batch_stats": …}`.
+          spec: the track it was trained on.
+          camera: of the frames to come; the track's own by default.
 
         Raises:
-            UserError: model and track disagree about the joints.
+          UserError: model and track disagree about the joints.
         """
         if (model.num_joints, model.joint_dims) != (spec.num_joints, spec.joint_dims):
             raise UserError(
@@ -201,12 +201,12 @@ class Predictor:
         """Loads a work directory of `a2j train`, or the output of `a2j convert`.
 
         Args:
-            directory: of the checkpoints.
-            camera: of the frames; the track's by default.
-            step: of the checkpoint: a number, "best" or "latest".
+          directory: of the checkpoints.
+          camera: of the frames; the track's by default.
+          step: of the checkpoint: a number, "best" or "latest".
 
         Raises:
-            UserError: no checkpoint there, no such step, or not readable.
+          UserError: no checkpoint there, no such step, or not readable.
         """
         restored = restore(directory, step)
         return cls(restored.model, restored.variables, restored.track, camera)
@@ -222,18 +222,18 @@ class Predictor:
         """Finds the joints of one object: around a point, in a box, or where `locate` finds it.
 
         Args:
-            depth_mm: (H, W) depth in mm, 0 = no reading; any size. On a track whose `frame_format`
-                is `stretch8`, any unit.
-            center_uvd: (3,) px px mm, a point on or in the object; tracks with `crop_by="center"`.
-            box_px: (4,) x0 y0 x1 y1 of the object, px; may extend beyond the frame. On a track that crops by center,
-                the depth comes from the readings (`locate.depth_in_box`). Without center and box, `locate` is used.
-            camera: of this frame, instead of `self.camera`.
-            name: of the frame, for warnings. A crop that probably shows no hand or person (too near or far, a flat
-                wall, hardly any readings) is logged once per cause, and sets the result's `warning`.
+          depth_mm: (H, W) depth in mm, 0 = no reading; any size. On a track whose `frame_format`
+            is `stretch8`, any unit.
+          center_uvd: (3,) px px mm, a point on or in the object; tracks with `crop_by="center"`.
+          box_px: (4,) x0 y0 x1 y1 of the object, px; may extend beyond the frame. On a track that crops by center,
+            the depth comes from the readings (`locate.depth_in_box`). Without center and box, `locate` is used.
+          camera: of this frame, instead of `self.camera`.
+          name: of the frame, for warnings. A crop that probably shows no hand or person (too near or far, a flat
+            wall, hardly any readings) is logged once per cause, and sets the result's `warning`.
 
         Raises:
-            UserError: a frame that is not a depth image, or in meters; both a center and a box; a center outside
-                the image or without a positive depth; an empty box; no reading at that depth.
+          UserError: a frame that is not a depth image, or in meters; both a center and a box; a center outside
+            the image or without a positive depth; an empty box; no reading at that depth.
         """
         depth = frame_from_array(depth_mm, self.spec.frame_format == "stretch8")
         camera = _check_camera(camera) or self.camera
@@ -285,14 +285,14 @@ class Predictor:
         """Locates the nearest hand, or the person in view, from the frame alone; see the module `locate`.
 
         Args:
-            depth_mm: (H, W), as for a call.
-            camera: of this frame, instead of `self.camera`.
+          depth_mm: (H, W), as for a call.
+          camera: of this frame, instead of `self.camera`.
 
         Returns:
-            A center where the track crops by center, else a box.
+          A center where the track crops by center, else a box.
 
         Raises:
-            UserError: no reading in the frame.
+          UserError: no reading in the frame.
         """
         depth = frame_from_array(depth_mm, self.spec.frame_format == "stretch8")
         camera = _check_camera(camera) or self.camera
@@ -324,7 +324,7 @@ def frames_of(source: TrackSpec, trained: TrackSpec) -> TrackSpec:
     else is the network's. A custom track without a unit takes the one recorded in the checkpoint.
 
     Raises:
-        UserError: the two have nothing in common (a hand network on bodies, 2D on 3D).
+      UserError: the two have nothing in common (a hand network on bodies, 2D on 3D).
     """
     if source.name != trained.name and (
         (source.crop_by, source.joint_dims) != (trained.crop_by, trained.joint_dims)

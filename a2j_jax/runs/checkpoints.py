@@ -123,7 +123,7 @@ class _WithManifest(ocp.path.atomicity.AtomicRenameTemporaryPath):
 
 
 class RunCheckpoints:
-    """The checkpoints of one run: the latest is kept, and the best `keep_best` by `error`.
+    """The checkpoints of one run: the latest is kept, and the best `keep_best` by `run_dir.rank`.
 
     Saves are asynchronous and become visible only when complete; `close` waits for the last one. A state that is to be
     evaluated is saved first and gets its metrics afterwards (`score`); until then the one before it is kept, too.

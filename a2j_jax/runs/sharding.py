@@ -109,7 +109,7 @@ class Layout:
         return [device for device in self.devices if device.process_index == process]
 
     def place(self, state: TrainState) -> TrainState:
-        """A state as the compiled step takes it, from one that this process has entirely."""
+        """Copies a state that this process has entirely to the devices, in the form that the step takes."""
         state = put(state, self.everywhere)
         if self.mode != "pmap":
             return state
@@ -128,7 +128,7 @@ class Layout:
         first = jax.tree.map(lambda x: x.addressable_data(0).reshape(x.shape[1:]), state)
         return put(first, self.everywhere)
 
-    def share(self, batch: Mapping[str, Any]) -> Batch:
+    def distribute(self, batch: Mapping[str, Any]) -> Batch:
         """Rows of a batch that this process holds -> arrays of the global batch, spread over the devices."""
         if self.mode == "jit":
             return jax.device_put(dict(batch), self.spread)
@@ -142,8 +142,9 @@ class Layout:
         count = len(self.local)
         return {name: rows.reshape(count, -1, *rows.shape[1:]) for name, rows in batch.items()}
 
-    def compile(self, step: TrainStep) -> Any:
-        """The jitted or mapped step: (placed state, shared batch, key) -> (placed state, metrics).
+    def wrap(self, step: TrainStep) -> Any:
+        """The jitted or mapped step: (placed state, distributed batch, key) -> (placed state, metrics); compiled when
+        first called.
 
         The state that is given is rewritten. For "jit" and "mesh" this is a jitted function, which can be
         lowered for devices that are not there.

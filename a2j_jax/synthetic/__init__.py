@@ -1,1 +1,1 @@
-"""Synthetic depth images of hands and bodies: anatomy → surface → ray intersection → sensor → example."""
+"""Synthetic depth images of hands and bodies: anatomy -> surface -> ray intersection -> sensor -> example."""

@@ -45,13 +45,13 @@ class BodyShape(NamedTuple):
     """One person's body.
 
     Attributes:
-        stature_mm: ().
-        spine_mm: (2,) hips to torso, torso to neck.
-        neck_mm: () neck to the head's center.
-        shoulder_mm, hip_mm: () from the middle to the joint.
-        arm_mm: (2,) shoulder to elbow, elbow to hand.
-        leg_mm: (2,) hip to knee, knee to foot.
-        girth: (2,) of trunk and limbs, relative to the average at this stature.
+      stature_mm: ().
+      spine_mm: (2,) hips to torso, torso to neck.
+      neck_mm: () neck to the head's center.
+      shoulder_mm, hip_mm: () from the middle to the joint.
+      arm_mm: (2,) shoulder to elbow, elbow to hand.
+      leg_mm: (2,) hip to knee, knee to foot.
+      girth: (2,) of trunk and limbs, relative to the average at this stature.
     """
 
     stature_mm: jax.Array
@@ -68,17 +68,17 @@ class BodyPose(NamedTuple):
     """Joint angles in radians; pairs are (right, left).
 
     Attributes:
-        pelvis: (2,) forward, then to the right, from the vertical.
-        spine: (3,) forward, to the right, twist to the left of shoulders on hips.
-        neck: (3,) the same of the head on the shoulders.
-        shoulder: (2, 3) plane of elevation (0 sideways, π/2 forward), elevation from hanging, and rotation about the
-            arm's axis, inward positive, as defined by the International Society of Biomechanics (Wu et al.,
-            J. Biomech. 2005).
-        elbow: (2,) flexion.
-        hip: (2, 3) flexion, abduction, rotation outward.
-        knee: (2,) flexion.
-        ankle: (2,) toes up.
-        carried_by: () the support of the body: `FEET`, `KNEES` or a `SEAT`.
+      pelvis: (2,) forward, then to the right, from the vertical.
+      spine: (3,) forward, to the right, twist to the left of shoulders on hips.
+      neck: (3,) the same of the head on the shoulders.
+      shoulder: (2, 3) plane of elevation (0 sideways, π/2 forward), elevation from hanging, and rotation about the
+        arm's axis, inward positive, as defined by the International Society of Biomechanics (Wu et al.,
+        J. Biomech. 2005).
+      elbow: (2,) flexion.
+      hip: (2, 3) flexion, abduction, rotation outward.
+      knee: (2,) flexion.
+      ankle: (2,) toes up.
+      carried_by: () the support of the body: `FEET`, `KNEES` or a `SEAT`.
     """
 
     pelvis: jax.Array
@@ -96,9 +96,9 @@ class BodyKinematics(NamedTuple):
     """A posed body in the body frame.
 
     Attributes:
-        joints_mm: (15, 3) in ITOP's order.
-        pelvis, belly, chest, head: (3, 3) rotations; columns are left, up, forward.
-        upper_arm, forearm, thigh, shank, foot: (2, 3, 3) the same, of the right and of the left.
+      joints_mm: (15, 3) in ITOP's order.
+      pelvis, belly, chest, head: (3, 3) rotations; columns are left, up, forward.
+      upper_arm, forearm, thigh, shank, foot: (2, 3, 3) the same, of the right and of the left.
     """
 
     joints_mm: jax.Array

@@ -21,12 +21,12 @@ def draw(
     """Independent float32 variables of the given shapes.
 
     Args:
-        key: used up by this call.
-        uniform: shapes of those that are uniform on [0, 1).
-        bell: shapes of those that are standard normal, truncated at ±2 to avoid outliers (σ 0.88).
+      key: used up by this call.
+      uniform: shapes of those that are uniform on [0, 1).
+      bell: shapes of those that are standard normal, truncated at ±2 to avoid outliers (σ 0.88).
 
     Returns:
-        Two lists of arrays, in the order of the shapes.
+      Two lists of arrays, in the order of the shapes.
     """
     sizes = [math.prod(shape) for shape in (*uniform, *bell)]
     flat = jax.random.uniform(key, (sum(sizes),))

@@ -24,12 +24,12 @@ class Scene(NamedTuple):
     """A composed scene, camera coordinates, mm.
 
     Attributes:
-        joints_xyz: (K, 3).
-        center_xyz: (3,) center of the crop, or of the joints where a box is cropped.
-        window_px: (4,) x0 y0 x1 y1 of the crop in the frame, not clipped to it.
-        cones: every surface but the planes.
-        planes: (P, 4) walls and floor (a, b, c, e) with a x + b y + c z = e > 0; e = inf for none.
-        noise_key: key of the sensor's noise.
+      joints_xyz: (K, 3).
+      center_xyz: (3,) center of the crop, or of the joints where a box is cropped.
+      window_px: (4,) x0 y0 x1 y1 of the crop in the frame, not clipped to it.
+      cones: every surface but the planes.
+      planes: (P, 4) walls and floor (a, b, c, e) with a x + b y + c z = e > 0; e = inf for none.
+      noise_key: key of the sensor's noise.
     """
 
     joints_xyz: jax.Array
@@ -65,7 +65,7 @@ def look(scene: Scene, columns: jax.Array, rows: jax.Array, camera: Camera) -> H
 
 
 def project(xyz: jax.Array, camera: Camera) -> jax.Array:
-    """`geometry.xyz_to_uvd` in JAX: xyz (..., 3) mm → uvd (..., 3) px, px, mm, float32."""
+    """`geometry.xyz_to_uvd` in JAX: xyz (..., 3) mm -> uvd (..., 3) px, px, mm, float32."""
     focal, principal = jnp.array([camera.fx, camera.fy]), jnp.array([camera.u0, camera.v0])
     uv = xyz[..., :2] * focal / xyz[..., 2:] + principal
     return jnp.concatenate([uv, xyz[..., 2:]], axis=-1)
@@ -84,15 +84,15 @@ def synthetic_example(
     """One example, a pure function of the key; jit and vmap it over keys, or use `generate`.
 
     Args:
-        key: PRNG key of this example.
-        crop_size: S, side of the crop, px.
-        margin: m, lattice points of the canvas beyond the crop on every side.
-        settings: the other arguments of `depth_image`: view, camera, frame_size, unit_mm and sensor.
+      key: PRNG key of this example.
+      crop_size: S, side of the crop, px.
+      margin: m, lattice points of the canvas beyond the crop on every side.
+      settings: the other arguments of `depth_image`: view, camera, frame_size, unit_mm and sensor.
 
     Returns:
-        canvas: (S + 2m, S + 2m) uint16 in units, 0 = no reading, as `geometry.crop_canvas` would cut it; joints_uvd:
-        (K, 3) float32 px, px, mm in the full frame; joints_xyz: (K, 3) float32 mm in the camera frame; center_uvd: (3,)
-        float32; box_px and window_px: (4,) float32, crop box clipped to the frame and unclipped.
+      canvas: (S + 2m, S + 2m) uint16 in units, 0 = no reading, as `geometry.crop_canvas` would cut it; joints_uvd:
+      (K, 3) float32 px, px, mm in the full frame; joints_xyz: (K, 3) float32 mm in the camera frame; center_uvd: (3,)
+      float32; box_px and window_px: (4,) float32, crop box clipped to the frame and unclipped.
     """
     canvas, truth = depth_image(key, lambda box: crop_lattice(box, crop_size, margin), **settings)
     return {"canvas": canvas, **truth}
@@ -118,16 +118,16 @@ def depth_image(
     """The depth image of a random scene on a lattice, and the truth about it.
 
     Args:
-        key: PRNG key of the scene.
-        lattice: the clipped crop box → columns (C,) and rows (R,) of the image.
-        view: composes the scene.
-        camera: fy may be negative.
-        frame_size: (W, H) of the source frame, px.
-        unit_mm: of the image, mm per count.
-        sensor: None for the perfect depth.
+      key: PRNG key of the scene.
+      lattice: the clipped crop box -> columns (C,) and rows (R,) of the image.
+      view: composes the scene.
+      camera: fy may be negative.
+      frame_size: (W, H) of the source frame, px.
+      unit_mm: of the image, mm per count.
+      sensor: None for the perfect depth.
 
     Returns:
-        (R, C) uint16 in units, 0 = no reading or outside the frame; and the other fields of `synthetic_example`.
+      (R, C) uint16 in units, 0 = no reading or outside the frame; and the other fields of `synthetic_example`.
     """
     scene = view.compose(key, camera, frame_size)
     last = jnp.array(frame_size, jnp.float32) - 1.0

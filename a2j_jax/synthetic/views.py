@@ -24,19 +24,19 @@ class SceneSpec:
     """The hand's position and surroundings. A pytree: other numbers do not recompile anything.
 
     Attributes:
-        distance_mm: range of the depth of the hand's mean joint, uniform.
-        inside: the fraction of the crop's half window that must lie inside the frame on every side; 0: only the center.
-        center_sigma_mm: the crop center is the mean of the joints plus Gaussian noise of this σ on each axis: the error
-            of a center detector. (NYU's published centers scatter by 9–12 mm around the mean of their joints; much of
-            that is the pose, not error.)
-        arm_toward_camera_deg: the hand's orientation is uniform over all rotations in which the forearm points toward
-            the camera by at most this angle to the image plane: beyond it the arm hides its own hand. 90 allows all.
-        mirror_probability: share of left hands.
-        wall_probability: share of scenes with a wall behind the hand.
-        wall_gap_mm: distance of the wall behind the mean joint, uniform.
-        wall_tilt: σ of the wall's slopes dz/dx and dz/dy.
-        clutter: maximum number of objects behind the hand; static.
-        clutter_probability: probability of each object.
+      distance_mm: range of the depth of the hand's mean joint, uniform.
+      inside: the fraction of the crop's half window that must lie inside the frame on every side; 0: only the center.
+      center_sigma_mm: the crop center is the mean of the joints plus Gaussian noise of this σ on each axis: the error
+        of a center detector. (NYU's published centers scatter by 9–12 mm around the mean of their joints; much of
+        that is the pose, not error.)
+      arm_toward_camera_deg: the hand's orientation is uniform over all rotations in which the forearm points toward
+        the camera by at most this angle to the image plane: beyond it the arm hides its own hand. 90 allows all.
+      mirror_probability: share of left hands.
+      wall_probability: share of scenes with a wall behind the hand.
+      wall_gap_mm: distance of the wall behind the mean joint, uniform.
+      wall_tilt: σ of the wall's slopes dz/dx and dz/dy.
+      clutter: maximum number of objects behind the hand; static.
+      clutter_probability: probability of each object.
     """
 
     distance_mm: tuple[float, float] = (400.0, 1000.0)
@@ -57,8 +57,8 @@ class HandView:
     """A `scene.View` of hands, cropped around a 3D point.
 
     Attributes:
-        half_window_mm: half the side of the crop window at the center's depth; static.
-        scene: the hand's position and surroundings.
+      half_window_mm: half the side of the crop window at the center's depth; static.
+      scene: the hand's position and surroundings.
     """
 
     half_window_mm: float = field(metadata={"static": True})
@@ -110,7 +110,7 @@ _TURNS = 8  # rotations to choose from
 def _orientation(quaternions: jax.Array, elbow: jax.Array, spec: SceneSpec) -> jax.Array:
     """A rotation (3, 3): the first of several uniform ones in which the arm does not hide the hand.
 
-    quaternions: (_TURNS, 4) Gaussian; elbow: (3,) unit direction wrist → elbow in the hand frame.
+    quaternions: (_TURNS, 4) Gaussian; elbow: (3,) unit direction wrist -> elbow in the hand frame.
     """
     rotations = jax.vmap(rotation_from_quaternion)(quaternions)
     rises = -(rotations @ elbow)[:, 2]  # sine of the elbow's angle toward the camera
@@ -188,20 +188,20 @@ class RoomSpec:
     """Camera, person and surroundings. A pytree; the defaults are `FRONT`. Ranges are of uniform distributions.
 
     Attributes:
-        distance_mm: range of the person's distance ahead of the camera along the floor.
-        aside_mm: range of the distance to its right.
-        camera_height_mm: range of its height above the floor.
-        pitch_deg: range of its downward pitch.
-        roll_deg: σ of its roll.
-        facing_sigma_deg: σ of the angle between a person's facing direction and the camera (or the point below it).
-        turned_probability: share of people who face in any direction instead.
-        back_wall_probability, side_wall_probability: share of rooms with a wall behind and beside the person.
-        wall_gap_mm: range of the distance of walls from the person.
-        clutter: maximum number of pieces of furniture; static.
-        clutter_probability: probability of each piece.
-        clutter_gap_mm: range of their distance behind the person (negative: in front).
-        box_jitter_px: σ of each edge of the crop box around the labels' box: the error of a detector. In the boxes
-            published for ITOP's test frames it is about 4 px from the front and 7 px from above.
+      distance_mm: range of the person's distance ahead of the camera along the floor.
+      aside_mm: range of the distance to its right.
+      camera_height_mm: range of its height above the floor.
+      pitch_deg: range of its downward pitch.
+      roll_deg: σ of its roll.
+      facing_sigma_deg: σ of the angle between a person's facing direction and the camera (or the point below it).
+      turned_probability: share of people who face in any direction instead.
+      back_wall_probability, side_wall_probability: share of rooms with a wall behind and beside the person.
+      wall_gap_mm: range of the distance of walls from the person.
+      clutter: maximum number of pieces of furniture; static.
+      clutter_probability: probability of each piece.
+      clutter_gap_mm: range of their distance behind the person (negative: in front).
+      box_jitter_px: σ of each edge of the crop box around the labels' box: the error of a detector. In the boxes
+        published for ITOP's test frames it is about 4 px from the front and 7 px from above.
     """
 
     distance_mm: tuple[float, float] = (2300.0, 3700.0)
@@ -237,8 +237,8 @@ class BodyView:
     """A `scene.View` of people, cropped around their joints.
 
     Attributes:
-        box_margin_px: margin of the box beyond the outermost joints, px.
-        scene: camera, person and surroundings.
+      box_margin_px: margin of the box beyond the outermost joints, px.
+      scene: camera, person and surroundings.
     """
 
     box_margin_px: float
@@ -276,8 +276,8 @@ def _person(
     """A random person in the room frame.
 
     Returns:
-        Their position (3,) on the floor; joints (15, 3); surface; and a seat, one round cone from the floor to under
-        the hips. Shapes are static: the seat of a person who does not sit is a point inside the hips.
+      Their position (3,) on the floor; joints (15, 3); surface; and a seat, one round cone from the floor to under
+      the hips. Shapes are static: the seat of a person who does not sit is a point inside the hips.
     """
     shape, pose, posed = sample_body(k_body)
     surface = jax.lax.optimization_barrier(body_cones(shape, posed))  # see sample_body

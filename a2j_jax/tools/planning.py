@@ -19,7 +19,7 @@ import jax
 import optax
 
 from a2j_jax.config import Config
-from a2j_jax.data.crops import DEVICE_KEYS
+from a2j_jax.data.crops import STEP_ARRAYS
 from a2j_jax.errors import UserError
 from a2j_jax.evaluation.tables import ABSENT, Table
 from a2j_jax.log import clock, logger
@@ -194,7 +194,7 @@ def compile_step(config: Config, target: Target) -> Usage | Refusal:
         step = experiment_step(experiment, optimizer)
         lowered = (
             sharding.layout("auto", target.devices)
-            .compile(step)
+            .wrap(step)
             .lower(
                 jax.eval_shape(state),
                 abstract_batch(track, settings.batch_size),
@@ -216,7 +216,7 @@ def abstract_batch(track: TrackSpec, batch_size: int) -> dict[str, jax.ShapeDtyp
         name: jax.ShapeDtypeStruct(
             (batch_size, *schema[name].shape), jax.dtypes.canonicalize_dtype(schema[name].np_dtype)
         )
-        for name in DEVICE_KEYS
+        for name in STEP_ARRAYS
     }
 
 

@@ -18,7 +18,7 @@ import optax
 from jax.experimental import multihost_utils
 
 from a2j_jax import distributed
-from a2j_jax.data.crops import on_device
+from a2j_jax.data.crops import step_arrays
 from a2j_jax.errors import Stopped, UserError
 from a2j_jax.evaluation.metrics import NotFiniteError
 from a2j_jax.log import Advance, logger, progress
@@ -26,7 +26,7 @@ from a2j_jax.runs.checkpoints import RunCheckpoints
 from a2j_jax.runs.run_dir import METRIC, METRIC_EMA
 from a2j_jax.runs.sharding import Metrics, TrainState, TrainStep
 
-#: Set once a step was taken that no checkpoint may hold: until then, compiling, a run may end at once.
+#: Set after the first step. Before it nothing can be lost, and SIGTERM may end the process at once.
 SOMETHING_TO_SAVE = threading.Event()
 _SIGNALS = (signal.SIGINT, signal.SIGHUP, signal.SIGTERM)
 _PROFILE_FOLDER = "profile"
@@ -36,8 +36,8 @@ class StopRequests:
     """A context in which SIGTERM, Ctrl-C and a closed terminal only leave a note. A second Ctrl-C interrupts at once.
 
     Python hears signals in its main thread alone: entered in another, this changes nothing. One that is ignored
-    (`nohup`) stays so. Within another such context, what that one has noted counts here as well, and what came too late
-    to be acted on here is left to that one.
+    (`nohup`) stays so. Contexts nest: a signal noted outside stops the inner one too, and one that comes too late for
+    the inner is passed to the outer.
 
     Of several processes all have to stop after the same step, whichever of them is told to: JAX's preemption service
     agrees on it. It listens for SIGTERM, as Slurm and cloud machines send it; Ctrl-C is passed on to it.
@@ -120,7 +120,7 @@ class ProfileWindow:
 
     @staticmethod
     def parse(text: str) -> range:
-        """`"100:110"` → steps 100 to 109, numbered from 1 as in the log.
+        """`"100:110"` -> steps 100 to 109, numbered from 1 as in the log.
 
         Raises:
           UserError: anything else, and an empty window.
@@ -276,7 +276,7 @@ class TrainingLoop:
                 "training", total * self.batch_size, "images", first * self.batch_size
             ) as advance:
                 for step in range(first + 1, total + 1):
-                    batch = on_device(next(self.batches))
+                    batch = step_arrays(next(self.batches))
                     state, metrics = self.window.run(step, self.step, state, batch, self.key)
                     SOMETHING_TO_SAVE.set()
                     if unread is not None:

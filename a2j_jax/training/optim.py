@@ -24,8 +24,8 @@ def learning_rate_schedule(
 ) -> optax.Schedule:
     """Step -> learning rate.
 
-    A warm-up rises linearly from zero before the peak; it does not move the falls of "step", and those that it covers
-    are made up for at its end.
+    A warm-up rises linearly from zero before the peak; the falls of "step" stay where they are, and those during the
+    warm-up apply when it ends.
 
     Args:
       kind: "step" multiplies by `decay_factor` every `decay_every` steps, "cosine" falls to zero at `total_steps`,

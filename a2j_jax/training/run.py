@@ -125,7 +125,7 @@ def run_experiment(
         TrainState.create(variables, optimizer, average=optim.ema_decay is not None),
         layout.everywhere,
     )
-    step = layout.compile(experiment_step(experiment, optimizer, layout.axis_name))
+    step = layout.wrap(experiment_step(experiment, optimizer, layout.axis_name))
 
     # Run
     workdir.mkdir(parents=True, exist_ok=True)
@@ -184,7 +184,7 @@ def run_experiment(
                 log = stack.enter_context(closing(RunLog(workdir, start=start, wandb=wandb))).write
                 window = stack.enter_context(closing(ProfileWindow(profile_steps, workdir)))
             loop = TrainingLoop(
-                lambda state, batch, key: step(state, layout.share(batch), key),
+                lambda state, batch, key: step(state, layout.distribute(batch), key),
                 batches,
                 jax.random.fold_in(jax.random.key(config.run.seed), 1),
                 intervals,

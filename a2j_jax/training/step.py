@@ -25,7 +25,7 @@ Prepare = Callable[[Batch, jax.Array], tuple[jax.Array, jax.Array]]
 Objective = Callable[..., Losses]
 
 
-class _Share(NamedTuple):
+class _PartGradients(NamedTuple):
     """Losses, gradients and running statistics of one part of a batch."""
 
     losses: Losses
@@ -86,7 +86,9 @@ def make_train_step(
       its terms by name, grad_norm (of the loss alone, before L2), and skipped, skipped_in_a_row.
     """
 
-    def share(params: Any, batch_stats: Any, batch: Batch, keys: Any, count: jax.Array) -> _Share:
+    def part_gradients(
+        params: Any, batch_stats: Any, batch: Batch, keys: Any, count: jax.Array
+    ) -> _PartGradients:
         images, joints = prepare(batch, keys)
 
         def loss_fn(params: Any) -> tuple[jax.Array, tuple[Losses, Any]]:
@@ -104,7 +106,7 @@ def make_train_step(
             return losses.total, (losses, updated["batch_stats"])
 
         (_, (losses, stats)), grads = jax.value_and_grad(loss_fn, has_aux=True)(params)
-        return _Share(losses, grads, stats)
+        return _PartGradients(losses, grads, stats)
 
     def step(state: TrainState, batch: Batch, key: jax.Array) -> tuple[TrainState, Metrics]:
         size, first, count = batch["valid"].shape[0], jnp.int32(0), batch["valid"].sum()
@@ -112,8 +114,8 @@ def make_train_step(
             first, count = lax.axis_index(axis_name) * size, lax.psum(count, axis_name)
         keys = example_keys(jax.random.fold_in(key, state.step), size, first)
 
-        def part(batch: Batch, keys: jax.Array) -> _Share:
-            return share(state.params, state.batch_stats, batch, keys, count)
+        def part(batch: Batch, keys: jax.Array) -> _PartGradients:
+            return part_gradients(state.params, state.batch_stats, batch, keys, count)
 
         losses, grads, batch_stats = _in_parts(part, accumulate, batch, keys)
         if axis_name is not None:
@@ -139,8 +141,8 @@ def make_train_step(
 
 
 def _in_parts(
-    part: Callable[[Batch, jax.Array], _Share], parts: int, batch: Batch, keys: jax.Array
-) -> _Share:
+    part: Callable[[Batch, jax.Array], _PartGradients], parts: int, batch: Batch, keys: jax.Array
+) -> _PartGradients:
     """Losses and gradients added up over parts of a batch, running statistics averaged."""
     if parts == 1:
         return part(batch, keys)
@@ -149,7 +151,7 @@ def _in_parts(
     first = jax.tree.map(lambda x: x[0], split)
     nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(part, *first))
 
-    def add(sums: _Share, one: tuple[Batch, jax.Array]) -> tuple[_Share, None]:
+    def add(sums: _PartGradients, one: tuple[Batch, jax.Array]) -> tuple[_PartGradients, None]:
         return jax.tree.map(jnp.add, sums, part(*one)), None
 
     sums, _ = lax.scan(add, nothing, split)

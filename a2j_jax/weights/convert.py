@@ -234,7 +234,7 @@ def initial_variables(
       quiet: log nothing.
 
     Returns:
-      The same tree: every tensor that the file has is its, float32, the others as they came.
+      The same tree: tensors found in the file replace ours (float32), the rest are unchanged.
 
     Raises:
       UserError: a file that cannot be read or does not fit.

@@ -9,7 +9,7 @@ import jax
 import pytest
 
 from a2j_jax.data import pipeline
-from a2j_jax.data.crops import on_device
+from a2j_jax.data.crops import step_arrays
 from a2j_jax.errors import UserError
 from a2j_jax.runs.experiment import resolve
 from a2j_jax.tools.planning import (
@@ -51,7 +51,7 @@ USAGE = Usage(
 def test_shapes_are_those_of_the_input_pipeline(tiny_data: Path) -> None:
     track = resolve(tiny.config()).track
     batch = next(pipeline.train_batches(tiny_data, track, "train", 8, seed=0))
-    placed = jax.device_put(on_device(batch))
+    placed = jax.device_put(step_arrays(batch))
     assert {name: (x.shape, x.dtype) for name, x in abstract_batch(track, 8).items()} == {
         name: (x.shape, x.dtype) for name, x in placed.items()
     }

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from a2j_jax.data.crops import DEVICE_KEYS
+from a2j_jax.data.crops import STEP_ARRAYS
 from a2j_jax.errors import Stopped, UserError
 from a2j_jax.evaluation.metrics import joint_errors
 from a2j_jax.runs.checkpoints import RunCheckpoints, load_variables
@@ -38,7 +38,7 @@ class Batches:
 
     def __next__(self) -> dict[str, Any]:
         self.position += 1
-        return {name: np.full(2, self.position) for name in (*DEVICE_KEYS, "index", "frame_id")}
+        return {name: np.full(2, self.position) for name in (*STEP_ARRAYS, "index", "frame_id")}
 
     def get_state(self) -> dict[str, Any]:
         return {"position": self.position}
@@ -49,7 +49,7 @@ class Batches:
 
 def make_step(loss: Loss) -> Any:
     def step(state: TrainState, batch: Any, key: Any) -> tuple[TrainState, dict[str, Any]]:
-        assert sorted(batch) == sorted(DEVICE_KEYS)  # nothing else travels to the device
+        assert sorted(batch) == sorted(STEP_ARRAYS)  # nothing else travels to the device
         number = int(batch["canvas"][0])
         assert number == int(state.step) + 1
         params = {"w": jnp.full(3, float(number))}
