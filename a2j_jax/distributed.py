@@ -39,6 +39,7 @@ _SILENCE_SECONDS = 60  # less than JAX's limit, at which it aborts the process w
 _JAX_SILENCE_SECONDS = 600
 _ALIVE, _ENDED = "a2j alive/", "a2j ended/"  # + index: keys that processes publish
 _parted = threading.Event()
+_has_failed = threading.Event()
 _threads: list[threading.Thread] = []
 _last_word = threading.Lock()  # held by the thread that prints why this process ends
 
@@ -185,6 +186,8 @@ def leave(failed: bool = False, wait: bool = True) -> None:
     if not is_multiprocess():
         return
     _parted.set()
+    if failed:
+        _has_failed.set()
     index, processes = sys.modules["jax"].process_index(), count()
     with contextlib.suppress(Exception):  # the coordinator may be out of reach
         _client().key_value_set(f"{_ENDED}{index}", str(int(failed)), allow_overwrite=True)
@@ -350,8 +353,10 @@ class _Service:
         """Lets the service end, and waits for that while others disconnect.
 
         A process of the next job at this address would connect to a service that is about to end, which JAX answers
-        with an abort.
+        with an abort. After a failure the service outlives this process: others still learn of it there.
         """
+        if _has_failed.is_set():
+            return
         self._hold.close()
         select.select([self._ended], [], [], _SERVICE_SECONDS)
 
@@ -378,10 +383,11 @@ def serve(address: str, processes: str, parent: str) -> None:
     # Standard input ends when process 0 leaves; a process that it forked may hold it open.
     while os.getppid() == int(parent) and not select.select([0], [], [], 0.2)[0]:
         pass
-    # A host may be gone without closing its connection.
-    end = time.monotonic() + 3 * _SILENCE_SECONDS
-    while time.monotonic() < end and _connected(int(address.rpartition(":")[2]), but=int(parent)):
-        time.sleep(0.2)
+    # A host may be gone without closing its connection. One look may miss a connection: the table is no snapshot.
+    end, port, looks = time.monotonic() + 3 * _SILENCE_SECONDS, int(address.rpartition(":")[2]), 0
+    while time.monotonic() < end and looks < 3:
+        looks = 0 if _connected(port, but=int(parent)) else looks + 1
+        time.sleep(0.1)
     del service
     os._exit(0)
 
@@ -393,21 +399,17 @@ def _connected(port: int, but: int) -> bool:
       port: listened at.
       but: PID of a process that does not count: JAX keeps its connection open until the process ends.
     """
-    lines: list[str] = []
+    rows: list[list[str]] = []
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        with contextlib.suppress(OSError):
+            rows += [line.split() for line in Path(table).read_text().splitlines()[1:]]
     sockets: set[str] = set()
     with contextlib.suppress(OSError):  # that process may be gone
         sockets = {os.readlink(fd) for fd in Path(f"/proc/{but}/fd").iterdir()}
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        with contextlib.suppress(OSError):
-            lines += Path(table).read_text().splitlines()[1:]
-    rows = [line.split() for line in lines]
-    ports = [[int(end.rpartition(":")[2], 16) for end in row[1:3]] for row in rows]  # local, remote
-    own = {
-        ends[0] for ends, row in zip(ports, rows, strict=True) if f"socket:[{row[9]}]" in sockets
-    }
+    # ADDRESS:PORT in hexadecimal; the same IPv4 address ends alike in both tables.
+    own = {row[1][-13:] for row in rows if f"socket:[{row[9]}]" in sockets}
     return not rows or any(
-        row[3] == "01" and ends[0] == port and ends[1] not in own
-        for ends, row in zip(ports, rows, strict=True)
+        row[3] == "01" and int(row[1][-4:], 16) == port and row[2][-13:] not in own for row in rows
     )
 
 
