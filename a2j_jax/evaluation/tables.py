@@ -2,7 +2,7 @@
 
 The numbers of Tables 2 to 10 and Sec. 4.4, and apart from them what others computed later, are in `published.json`
 beside this module, as printed: millimeters, percent, frames per second. Where the paper contradicts itself or the
-authors' files, both numbers are there and a note says so.
+authors' files, the table has both numbers and a note.
 """
 
 import functools

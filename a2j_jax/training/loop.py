@@ -39,8 +39,8 @@ class StopRequests:
     (`nohup`) stays so. Contexts nest: a signal noted outside stops the inner one too, and one that comes too late for
     the inner is passed to the outer.
 
-    Of several processes all have to stop after the same step, whichever of them is told to: JAX's preemption service
-    agrees on it. It listens for SIGTERM, as Slurm and cloud machines send it; Ctrl-C is passed on to it.
+    Several processes must stop after the same step, even if only one receives the signal; JAX's preemption service
+    chooses that step. It listens for SIGTERM, as Slurm and cloud machines send it; Ctrl-C is passed on to it.
 
     Attributes:
       received: the signal that came, in this process.

@@ -129,7 +129,7 @@ def test_every_mismatch_is_told_at_once(official: dict[str, np.ndarray]) -> None
         f"1 misshapen: regressionModel.output.bias is (5,), expected ({16 * 21 * 2},)",
     ):
         assert part in message
-    name = "Backbone.model.layer1.0.conv1.weight"  # shapes are told in their layout
+    name = "Backbone.model.layer1.0.conv1.weight"  # messages give shapes in PyTorch's layout
     for shape in [(8, 8, 3, 5), (8, 8, 3), (9, 8, 3, 3)]:
         told = f"1 misshapen: {name} is {shape}, expected (8, 8, 3, 3)"
         assert told in refused(official | {name: np.zeros(shape, np.float32)})
