@@ -163,7 +163,7 @@ def readers() -> dict[str, Reader]:
         read = lambda folder: read_table(folder / f"joints{pattern[1:]}", track)  # noqa: E731
         return Reader(pattern, write, read, text=True)
 
-    read_nyu, read_hands = partial(read_joints, spec=nyu), partial(read_joints, spec=hands)
+    read_nyu, read_hands = partial(read_joints, track=nyu), partial(read_joints, track=hands)
     read_boxes = partial(read_centers_or_boxes, track=box_track)
     read_centers = partial(read_centers_or_boxes, track=nyu)
     write_centers = partial(np.savetxt, X=centers[:, 0], fmt="%.4f")

@@ -122,7 +122,7 @@ def draw(
 
     ours, corresponding = hand_to_nyu14(estimate.joints_uvd)
     tiles = [
-        (tile(estimate.joints_uvd, "all 21 joints", over_labels=False), predictor.spec.skeleton),
+        (tile(estimate.joints_uvd, "all 21 joints", over_labels=False), predictor.track.skeleton),
         (tile(np.where(corresponding[:, None], ours, np.nan), "NYU's, over labels"), NYU.skeleton),
     ]
     if official is not None:

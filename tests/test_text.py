@@ -113,7 +113,7 @@ def test_pictures_hold_names_literally(tmp_path: Path) -> None:
         assert not any(text.get_parse_math() for text in figure.findobj(Text))
         pictures.figure_png(figure)
     tiles = [pictures.Tile(np.ones((8, 8)), title=name) for name in NAMES]
-    skeleton = made_up.comparison().spec.skeleton
+    skeleton = made_up.comparison().track.skeleton
     for suffix in (".svg", ".png"):
         path = pictures.contact_sheet(tiles, skeleton, tmp_path / f"a{suffix}", title="$x$ \x1b")
         assert path.stat().st_size > 1000

@@ -121,10 +121,10 @@ def _predict(arguments: argparse.Namespace) -> None:
     check_picture(arguments.out, [str(path) for path in paths], overwrite=arguments.overwrite)
     given = camera_from(arguments.fx, arguments.fy, arguments.cx, arguments.cy)
     predictor = Predictor.from_checkpoint(checkpoint, step=arguments.step)
-    spec = predictor.spec
-    source = frames_of(find_track(arguments.track), spec) if arguments.track else spec
+    track = predictor.track
+    source = frames_of(find_track(arguments.track), track) if arguments.track else track
     camera = source.camera
-    logger.info(f"{spec.name} network compiled in {predictor.compile_seconds:.1f} s")
+    logger.info(f"{track.name} network compiled in {predictor.compile_seconds:.1f} s")
     if given is None and camera is not None:
         logger.info(
             f"camera of track {source.name}: fx {camera.fx:g}, fy {camera.fy:g}, cx {camera.u0:g}, cy {camera.v0:g}, "
@@ -146,13 +146,13 @@ def _predict(arguments: argparse.Namespace) -> None:
             if few:
                 _report(prediction)
             if not arguments.json:
-                _print_joints(prediction, spec.skeleton.joints)
+                _print_joints(prediction, track.skeleton.joints)
             if advance is not None:
                 advance(1)
     if arguments.out:
-        logger.info(f"overlay: {write_overlay(predictions, spec, arguments.out)}")
+        logger.info(f"overlay: {write_overlay(predictions, track, arguments.out)}")
     if arguments.json:
-        print(json.dumps(to_json(predictions, spec, source, given), allow_nan=False))
+        print(json.dumps(to_json(predictions, track, source, given), allow_nan=False))
 
 
 def _report(prediction: "FilePrediction") -> None:

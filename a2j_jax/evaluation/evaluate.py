@@ -115,7 +115,7 @@ def counting(batches: Iterable[Batch], on_batch: Callable[[int], None]) -> Itera
 
 
 def evaluate_batches(
-    predict_fn: PredictFn, batches: Iterable[Batch], spec: TrackSpec
+    predict_fn: PredictFn, batches: Iterable[Batch], track: TrackSpec
 ) -> EvaluationResult:
     """Predict and score every frame exactly once; arguments as `predict_batches`.
 
@@ -123,13 +123,13 @@ def evaluate_batches(
       UserError: no frames, or none with a label.
       ValueError: a frame that appears twice; a predicted joint that is not finite.
     """
-    predictions, frames = predict_batches(predict_fn, batches, spec)
-    scores = score_frames(predictions.joints_uvd, frames, spec)
+    predictions, frames = predict_batches(predict_fn, batches, track)
+    scores = score_frames(predictions.joints_uvd, frames, track)
     return EvaluationResult(predictions, frames, scores)
 
 
 def predict_batches(
-    predict_fn: PredictFn, batches: Iterable[Batch], spec: TrackSpec
+    predict_fn: PredictFn, batches: Iterable[Batch], track: TrackSpec
 ) -> tuple[JointSet, Frames]:
     """Predict every frame exactly once, labeled or not.
 
@@ -158,17 +158,17 @@ def predict_batches(
         if waiting is not None:
             yield waiting
 
-    columns = _gather(predicted(), spec)
+    columns = _gather(predicted(), track)
     frames = _frames(columns)
-    uvd = _to_frame(columns["joints_crop"], frames, spec)
-    xyz = to_camera(uvd, frames.camera) if spec.joint_dims == 3 else None
+    uvd = _to_frame(columns["joints_crop"], frames, track)
+    xyz = to_camera(uvd, frames.camera) if track.joint_dims == 3 else None
     found = JointSet(uvd, None, columns["confidence"], xyz, frames.index, frames.frame_id)
     return found, frames
 
 
-def read_frames(batches: Iterable[Batch], spec: TrackSpec) -> Frames:
+def read_frames(batches: Iterable[Batch], track: TrackSpec) -> Frames:
     """Read the labels of a data set without predicting; arguments and errors as `predict_batches`."""
-    return _frames(_gather(((batch, {}) for batch in batches), spec))
+    return _frames(_gather(((batch, {}) for batch in batches), track))
 
 
 def with_unclipped_boxes(batches: Iterable[Batch]) -> Iterator[Batch]:
@@ -183,7 +183,7 @@ def with_unclipped_boxes(batches: Iterable[Batch]) -> Iterator[Batch]:
 
 
 def _gather(
-    batches: Iterable[tuple[Batch, Mapping[str, ArrayLike]]], spec: TrackSpec
+    batches: Iterable[tuple[Batch, Mapping[str, ArrayLike]]], track: TrackSpec
 ) -> dict[str, NDArray[Any]]:
     """One array per name, of the counted rows of all batches and their outputs, in the order of `index`."""
     rows: dict[str, list[NDArray[Any]]] = defaultdict(list)
@@ -200,7 +200,7 @@ def _gather(
         columns[_NAME] = columns[_NAME].astype(f"S{width.max()}")
     columns = distributed.rows_of_all(columns)
     if not columns or not len(columns["index"]):
-        raise UserError(f"no frames of track '{spec.name}' to evaluate: the split is empty")
+        raise UserError(f"no frames of track '{track.name}' to evaluate: the split is empty")
     order = np.argsort(columns["index"], kind="stable")
     columns = {name: values[order] for name, values in columns.items()}
     repeated = np.flatnonzero(np.diff(columns["index"]) == 0)
@@ -216,9 +216,9 @@ def _frames(columns: Mapping[str, NDArray[Any]]) -> Frames:
     return Frames(**arrays)
 
 
-def _to_frame(joints_crop: NDArray[Any], frames: Frames, spec: TrackSpec) -> Float64:
+def _to_frame(joints_crop: NDArray[Any], frames: Frames, track: TrackSpec) -> Float64:
     """(N, K, D) joints in crop coordinates -> in the frame, by the box that each crop was cut from."""
-    return crops.joints_to_frame(joints_crop, frames.box_px, frames.center_uvd[:, 2], spec)
+    return crops.joints_to_frame(joints_crop, frames.box_px, frames.center_uvd[:, 2], track)
 
 
 def _counted_rows(batch: Batch) -> NDArray[np.bool_]:
@@ -227,7 +227,7 @@ def _counted_rows(batch: Batch) -> NDArray[np.bool_]:
     return np.ones(len(np.asarray(batch["index"])), bool)
 
 
-def score_frames(joints_uvd: ArrayLike, labels: JointSet, spec: TrackSpec) -> Scores:
+def score_frames(joints_uvd: ArrayLike, labels: JointSet, track: TrackSpec) -> Scores:
     """Score joints of labeled frames: those of a data set with a camera each, others with the track's.
 
     Args:
@@ -240,14 +240,14 @@ def score_frames(joints_uvd: ArrayLike, labels: JointSet, spec: TrackSpec) -> Sc
     """
     if not labels.labeled.any():
         raise UserError(
-            f"none of the {len(labels.joints_uvd)} frames of track '{spec.name}' has a label: "
+            f"none of the {len(labels.joints_uvd)} frames of track '{track.name}' has a label: "
             "there is nothing to score; choose a labeled split"
         )
     cameras = labels.camera if isinstance(labels, Frames) else None
-    return score_predictions(joints_uvd, labels.joints_uvd, spec, labels.valid, cameras)
+    return score_predictions(joints_uvd, labels.joints_uvd, track, labels.valid, cameras)
 
 
-def score_constant_pose(pose_crop: ArrayLike, frames: Frames, spec: TrackSpec) -> Scores:
+def score_constant_pose(pose_crop: ArrayLike, frames: Frames, track: TrackSpec) -> Scores:
     """Score one pose as the prediction of every frame: a baseline.
 
     Args:
@@ -255,10 +255,10 @@ def score_constant_pose(pose_crop: ArrayLike, frames: Frames, spec: TrackSpec) -
       frames: of an `EvaluationResult`, so that the same frames are counted.
     """
     poses = np.broadcast_to(np.asarray(pose_crop, np.float64), frames.joints_uvd.shape)
-    return score_frames(_to_frame(poses, frames, spec), frames, spec)
+    return score_frames(_to_frame(poses, frames, track), frames, track)
 
 
-def mean_pose(batches: Iterable[Batch], spec: TrackSpec) -> Float64:
+def mean_pose(batches: Iterable[Batch], track: TrackSpec) -> Float64:
     """The average training pose, (K, D) in crop coordinates: the best guess that ignores the image.
 
     Args:
@@ -267,36 +267,36 @@ def mean_pose(batches: Iterable[Batch], spec: TrackSpec) -> Float64:
     Raises:
       UserError: no frames, or a joint that no frame labels.
     """
-    total = np.zeros((spec.num_joints, spec.joint_dims))
-    count = np.zeros((spec.num_joints, 1))
+    total = np.zeros((track.num_joints, track.joint_dims))
+    count = np.zeros((track.num_joints, 1))
     for batch in batches:
         keep = _counted_rows(batch)
         joints, boxes, centers, valid = (
             np.asarray(batch[name])[keep]
             for name in ("joints_uvd", "box_px", "center_uvd", "valid")
         )
-        in_crop = crops.joints_to_crop(joints, boxes, centers[:, 2], spec)
+        in_crop = crops.joints_to_crop(joints, boxes, centers[:, 2], track)
         total += np.where(valid[..., None], in_crop, 0.0).sum(0)
         count += valid.sum(0)[:, None]
     sums = distributed.rows_of_all({"total": total[None], "count": count[None]})
     total, count = sums["total"].sum(0), sums["count"].sum(0)
     if not count.all():
         raise UserError(
-            f"no mean pose of track '{spec.name}': "
-            f"{int((count == 0).sum())} of {spec.num_joints} joints are never labeled"
+            f"no mean pose of track '{track.name}': "
+            f"{int((count == 0).sum())} of {track.num_joints} joints are never labeled"
         )
     return total / count
 
 
-def center_pose(spec: TrackSpec, mean_pose_crop: Float64) -> Float64:
+def center_pose(track: TrackSpec, mean_pose_crop: Float64) -> Float64:
     """Every joint at the center of the crop: (K, D) in crop coordinates.
 
     Its depth is 0 where depth is measured from the center. Where depth is measured from the camera (ITOP), a
     crop has no center depth: the depth is the mean of the training joints.
     """
-    pose = np.full((spec.num_joints, spec.joint_dims), spec.crop_size / 2.0)
-    if spec.joint_dims == 3:
-        relative = spec.depth_reference == "center"
+    pose = np.full((track.num_joints, track.joint_dims), track.crop_size / 2.0)
+    if track.joint_dims == 3:
+        relative = track.depth_reference == "center"
         pose[:, 2] = 0.0 if relative else mean_pose_crop[:, 2].mean()
     return pose
 

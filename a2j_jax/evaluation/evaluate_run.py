@@ -156,7 +156,7 @@ def evaluate_checkpoint(
     contents = {**scores[name].to_json(), **contents, "compared": compared}
     if distributed.is_primary():
         comparison = Comparison(
-            spec=track,
+            track=track,
             scores=scores,
             labels=frames,
             joints_uvd={name: predictions.joints_uvd},

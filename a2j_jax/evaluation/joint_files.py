@@ -134,8 +134,8 @@ def numbered(names: Sequence[str]) -> NDArray[np.int64] | None:
 # --- Reading
 
 
-def read_joints(path: str | Path, spec: TrackSpec) -> JointSet:
-    """Read predictions or labels of `spec`'s track from a file of any format in the table above.
+def read_joints(path: str | Path, track: TrackSpec) -> JointSet:
+    """Read predictions or labels of `track`'s track from a file of any format in the table above.
 
     Raises:
       UserError: missing or unreadable file, unknown suffix, wrong number of joints in a row, a
@@ -149,16 +149,16 @@ def read_joints(path: str | Path, spec: TrackSpec) -> JointSet:
         raise UserError(
             f"{path}: unknown kind of joint file '{path.suffix}'; expected one of {', '.join(_READERS)}"
         )
-    joints = reader(path, spec)
+    joints = reader(path, track)
     _check_finite(path, joints)
     try:
         record = joints.record
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     # The shape need not tell another skeleton's predictions apart.
-    other = TrackRecord(joints=record.joints).differences(TrackRecord.of(spec))
+    other = TrackRecord(joints=record.joints).differences(TrackRecord.of(track))
     if other:
-        raise UserError(f"{path}: holds other joints than track {spec.name!r}: {'; '.join(other)}")
+        raise UserError(f"{path}: holds other joints than track {track.name!r}: {'; '.join(other)}")
     if joints.index is None:
         return joints
     order = np.argsort(joints.index, kind="stable")
@@ -185,23 +185,23 @@ def _check_finite(path: Path, joints: JointSet, lines: NDArray[np.int64] | None 
         )
 
 
-def _read_text(path: Path, spec: TrackSpec) -> JointSet:
+def _read_text(path: Path, track: TrackSpec) -> JointSet:
     rows = read_rows(path)
-    joints, confidence = split_columns(rows.values, spec, f"{path}, row {rows.lines[0]}")
+    joints, confidence = split_columns(rows.values, track, f"{path}, row {rows.lines[0]}")
     # Before the units are inferred; by line, because blank lines are not counted as rows.
     _check_finite(path, JointSet(joints), rows.lines)
     names, index, submitted = None, None, False
     if rows.names is not None:
         names, index = np.array(rows.names), numbered(rows.names)
         submitted = frame_index(rows.names) is not None
-    uvd, notes = to_uvd_mm(joints, spec, str(path), "xyz" if submitted else "unknown")
+    uvd, notes = to_uvd_mm(joints, track, str(path), "xyz" if submitted else "unknown")
     return JointSet(uvd, None, confidence, index=index, frame_id=names, notes=notes)
 
 
-def _read_mat(path: Path, spec: TrackSpec) -> JointSet:
+def _read_mat(path: Path, track: TrackSpec) -> JointSet:
     contents = mat_arrays(path)
     known = {name: value for name, value in contents.items() if value is not None}
-    shape = (spec.num_joints, spec.joint_dims)
+    shape = (track.num_joints, track.joint_dims)
     if "joints_uvd" in known and known["joints_uvd"].shape[1:] == shape:
         ours: dict[str, Any] = {name: known[name] for name in _ARRAYS if name in known}
         if "index" in ours:  # MATLAB knows no list, only a matrix of one row
@@ -209,7 +209,7 @@ def _read_mat(path: Path, spec: TrackSpec) -> JointSet:
         if "frame_id" in ours:
             ours["frame_id"] = [_text(path, row) for row in ours["frame_id"]]
         about = _text(path, known["about"]) if "about" in known else None
-        return _from_arrays(path, ours, spec, about)
+        return _from_arrays(path, ours, track, about)
     shapes = (shape, (shape[0] * shape[1],))
     fitting = {
         name: value
@@ -220,7 +220,7 @@ def _read_mat(path: Path, spec: TrackSpec) -> JointSet:
         found = ", ".join(f"{n} {getattr(v, 'shape', '')}" for n, v in contents.items())
         raise UserError(
             f"{path}: expected one array (frames, {shape[0]} joints, {shape[1]}) for track "
-            f"'{spec.name}', found {found or 'nothing'}"
+            f"'{track.name}', found {found or 'nothing'}"
         )
     ((name, values),) = fitting.items()
     # `resultUVD` is in pixels; `xyz_estimation` and `joint_est_wld_xyz` are camera coordinates.
@@ -229,7 +229,7 @@ def _read_mat(path: Path, spec: TrackSpec) -> JointSet:
     if any(word in lower for word in ("xyz", "wld", "world")):
         coordinates = "xyz"
     joints = values.astype(np.float64).reshape(-1, *shape)
-    uvd, notes = to_uvd_mm(joints, spec, str(path), coordinates)
+    uvd, notes = to_uvd_mm(joints, track, str(path), coordinates)
     return JointSet(uvd, notes=notes)
 
 
@@ -241,17 +241,17 @@ def _text(path: Path, codes: Any) -> str:
         raise UserError(f"{path}: 'frame_id' or 'about' is no text in UTF-8") from error
 
 
-def _read_npz(path: Path, spec: TrackSpec) -> JointSet:
+def _read_npz(path: Path, track: TrackSpec) -> JointSet:
     found = read_npz(path)
     if "joints_uvd" not in found:
         raise UserError(
             f"{path}: expected an array 'joints_uvd', found {', '.join(found) or 'none'}"
         )
     about = str(found["about"]) if "about" in found else None
-    return _from_arrays(path, {n: found[n] for n in _ARRAYS if n in found}, spec, about)
+    return _from_arrays(path, {n: found[n] for n in _ARRAYS if n in found}, track, about)
 
 
-def _read_json_lines(path: Path, spec: TrackSpec) -> JointSet:
+def _read_json_lines(path: Path, track: TrackSpec) -> JointSet:
     try:
         lines = path.read_bytes().removeprefix(_BYTE_ORDER_MARK).splitlines()
     except OSError as error:
@@ -261,20 +261,20 @@ def _read_json_lines(path: Path, spec: TrackSpec) -> JointSet:
     about = None
     if records and isinstance(records[0], dict) and records[0].keys() == {"about"}:
         about = records.pop(0)["about"]
-    return _from_records(path, records, spec, about)
+    return _from_records(path, records, track, about)
 
 
-def _read_json(path: Path, spec: TrackSpec) -> JointSet:
+def _read_json(path: Path, track: TrackSpec) -> JointSet:
     contents = read_json(path, "joints")
     frames = contents.get("frames") if isinstance(contents, dict) else None
     if not isinstance(frames, list):
         raise UserError(f'{path}: expected one object {{"frames": [...]}}')
     # The keys of `a2j predict --json`, those of earlier versions included.
     stated = {"track": contents.get("track"), "joints": contents.get("joint_names")}
-    return _from_records(path, frames, spec, contents.get("about", {"track": stated}))
+    return _from_records(path, frames, track, contents.get("about", {"track": stated}))
 
 
-def _from_records(path: Path, records: list[Any], spec: TrackSpec, about: Any) -> JointSet:
+def _from_records(path: Path, records: list[Any], track: TrackSpec, about: Any) -> JointSet:
     """One dict per frame -> arrays; every record must have the joints and the keys of the first one."""
     if not records:
         raise UserError(f"{path}: empty; expected one object with 'joints_uvd' per frame")
@@ -282,7 +282,7 @@ def _from_records(path: Path, records: list[Any], spec: TrackSpec, about: Any) -
     keys = {name: name for name in _ARRAYS}
     keys["frame_id"] = next((key for key in _NAME_KEYS if key in first), "frame_id")
     keys = {name: key for name, key in keys.items() if key in first or name == "joints_uvd"}
-    shape = (spec.num_joints, spec.joint_dims)
+    shape = (track.num_joints, track.joint_dims)
     for number, record in enumerate(records, start=1):
         known = record if isinstance(record, dict) else {}
         missing = [key for key in keys.values() if key not in known]
@@ -292,17 +292,17 @@ def _from_records(path: Path, records: list[Any], spec: TrackSpec, about: Any) -
         if found != shape:
             raise UserError(
                 f"{path}, row {number}: expected {shape[0]} joints × {shape[1]} for track "
-                f"'{spec.name}', found shape {found}"
+                f"'{track.name}', found shape {found}"
             )
     arrays = {name: [record[key] for record in records] for name, key in keys.items()}
-    return _from_arrays(path, arrays, spec, about)
+    return _from_arrays(path, arrays, track, about)
 
 
 def _from_arrays(
-    path: Path, arrays: Mapping[str, Any], spec: TrackSpec, about: Any = None
+    path: Path, arrays: Mapping[str, Any], track: TrackSpec, about: Any = None
 ) -> JointSet:
     frames = len(arrays["joints_uvd"])
-    sizes = {"N": frames, "K": spec.num_joints, "D": spec.joint_dims, "3": 3}
+    sizes = {"N": frames, "K": track.num_joints, "D": track.joint_dims, "3": 3}
     typed: dict[str, Any] = {}
     for name, values in arrays.items():
         kind, letters = _ARRAYS[name]
@@ -316,14 +316,14 @@ def _from_arrays(
             ) from error
         if typed[name].shape != shape or frames == 0:
             raise UserError(
-                f"{path}: '{name}' should have shape {shape} for track '{spec.name}', "
+                f"{path}: '{name}' should have shape {shape} for track '{track.name}', "
                 f"found {typed[name].shape}"
             )
     if "index" in typed and typed["index"].min() < 0:
         raise UserError(f"{path}: 'index' {typed['index'].min()}: expected frames counted from 0")
     if "index" not in typed and "frame_id" in typed:
         typed["index"] = numbered(typed["frame_id"].tolist())
-    uvd, notes = to_uvd_mm(typed.pop("joints_uvd"), spec, str(path), "uvd")
+    uvd, notes = to_uvd_mm(typed.pop("joints_uvd"), track, str(path), "uvd")
     if isinstance(about, str):
         about = parse_json(about, f"{path}, 'about'")
     if not isinstance(about, dict | None):
@@ -363,7 +363,7 @@ _READERS: dict[str, Callable[[Path, TrackSpec], JointSet]] = {
 # --- Numbers of published files: columns of confidences, and units
 
 
-def split_columns(values: Float64, spec: TrackSpec, where: str) -> tuple[Float64, Float64 | None]:
+def split_columns(values: Float64, track: TrackSpec, where: str) -> tuple[Float64, Float64 | None]:
     """Separate the joints (N, K, D) of K·D columns, and the confidences (N, K) of K·(D+1).
 
     Confidences, in [0, 1], stand behind each joint's coordinates (`u v d c u v d c …`) or all at the row's end.
@@ -371,7 +371,7 @@ def split_columns(values: Float64, spec: TrackSpec, where: str) -> tuple[Float64
     Raises:
       UserError: another number of columns, or extra ones that are not confidences.
     """
-    joints, dims = spec.num_joints, spec.joint_dims
+    joints, dims = track.num_joints, track.joint_dims
     count, columns = values.shape
     if columns == joints * dims:
         return values.reshape(count, joints, dims), None
@@ -379,7 +379,7 @@ def split_columns(values: Float64, spec: TrackSpec, where: str) -> tuple[Float64
         f"{where}: expected {joints * dims} numbers ({joints} joints × {dims}), found {columns}"
     )
     if columns != joints * (dims + 1):
-        raise UserError(f"{expected} (track '{spec.name}')")
+        raise UserError(f"{expected} (track '{track.name}')")
     beside = values.reshape(count, joints, dims + 1)
     behind, rest = np.split(values, [joints * dims], axis=1)
     for found, confidence in (
@@ -390,12 +390,12 @@ def split_columns(values: Float64, spec: TrackSpec, where: str) -> tuple[Float64
             return found, confidence
     raise UserError(
         f"{expected}: one more per joint, but neither every {dims + 1}th number nor the last {joints} are "
-        f"confidences in [0, 1] (track '{spec.name}')"
+        f"confidences in [0, 1] (track '{track.name}')"
     )
 
 
 def to_uvd_mm(
-    joints: Float64, spec: TrackSpec, where: str, coordinates: Coordinates = "unknown"
+    joints: Float64, track: TrackSpec, where: str, coordinates: Coordinates = "unknown"
 ) -> tuple[Float64, tuple[str, ...]]:
     """Convert joints of unknown unit to px, px, mm of the track's camera.
 
@@ -417,7 +417,7 @@ def to_uvd_mm(
       UserError: numbers that look like camera coordinates in mm in a file that should hold
         pixels: another joint order or another sign of y would go unnoticed.
     """
-    if spec.joint_dims == 2:
+    if track.joint_dims == 2:
         return joints, ()
     notes: list[str] = []
     if 0 < _median_size(joints[..., 2]) < _METERS_BELOW:
@@ -425,12 +425,12 @@ def to_uvd_mm(
         if coordinates == "unknown" and _median_size(joints[..., :2]) < _ROOM_M:
             coordinates = "xyz"
         joints = joints * (_METER_MM if coordinates == "xyz" else np.array([1, 1, _METER_MM]))
-    camera, shown = spec.camera, ""
+    camera, shown = track.camera, ""
     if camera is not None:
         shown = f"fx {camera.fx:g}, fy {camera.fy:g}, u0 {camera.u0:g}, v0 {camera.v0:g}"
     if coordinates == "xyz":
         if camera is None:
-            raise UserError(f"{where}: camera coordinates, but track '{spec.name}' has no camera")
+            raise UserError(f"{where}: camera coordinates, but track '{track.name}' has no camera")
         notes.append(f"x y z projected with the track's camera, {shown}")
         if np.nanmedian(joints[..., 2]) < 0:
             notes.append("z points backwards: y and z turned round")
@@ -438,22 +438,22 @@ def to_uvd_mm(
         if (joints[..., 2] == 0).any():
             raise UserError(f"{where}: camera coordinates with z = 0 have no pixel")
         return geometry.xyz_to_uvd(joints, camera), tuple(notes)
-    if coordinates == "unknown" and _look_like_xyz(joints, spec):
+    if coordinates == "unknown" and _look_like_xyz(joints, track):
         raise UserError(
             f"{where}: the numbers look like camera coordinates (x y z in mm), expected pixels and depth "
             f"(u v d in px px mm); convert them with the camera they were written for "
-            f"(track '{spec.name}': {shown}), and check the order of the joints"
+            f"(track '{track.name}': {shown}), and check the order of the joints"
         )
     return joints, tuple(notes)
 
 
-def _look_like_xyz(joints: Float64, spec: TrackSpec) -> bool:
+def _look_like_xyz(joints: Float64, track: TrackSpec) -> bool:
     """Mostly outside the frame as pixels, mostly inside as camera coordinates (either sign of y)."""
 
     def inside(uvd: Float64) -> float:
-        return float(((uvd[..., :2] >= 0) & (uvd[..., :2] < spec.frame_size)).all(-1).mean())
+        return float(((uvd[..., :2] >= 0) & (uvd[..., :2] < track.frame_size)).all(-1).mean())
 
-    camera = spec.camera
+    camera = track.camera
     if camera is None or (joints[..., 2] == 0).any() or inside(joints) >= 0.5:
         return False
     turned = joints * np.array([1.0, -1.0, 1.0])

@@ -36,7 +36,7 @@ class Comparison:
     """Methods side by side on N frames of K joints: the contents of a report.
 
     Attributes:
-      spec: the track.
+      track: the track.
       scores: method -> scores of the same frames; the first is the one a report is about.
       labels: of the N frames; `Frames` where a data set is given.
       joints_uvd: method -> (N, K, D) predictions, of the methods that are drawn (a baseline is not).
@@ -44,7 +44,7 @@ class Comparison:
       own_rows: table -> row of the paper's Tables 7 to 10 that the main method is (`published.rows_of`).
     """
 
-    spec: TrackSpec
+    track: TrackSpec
     scores: Mapping[str, Scores]
     labels: JointSet
     joints_uvd: Mapping[str, Float64] = field(default_factory=dict)
@@ -73,23 +73,23 @@ def center_distances(comparison: Comparison) -> tuple[Float64, str]:
       * crop by a box: px of the crop, in the image, from the middle of the box;
       * no data set, so no crop: mm (px in 2D) from the mean of the frame's labeled joints.
     """
-    spec, frames = comparison.spec, comparison.labels
+    track, frames = comparison.track, comparison.labels
     points = np.where(frames.labeled[..., None], frames.joints_uvd, np.nan)
-    if isinstance(frames, Frames) and spec.crop_by == "box":
-        in_crop = geometry.frame_to_crop(points[..., :2], frames.box_px, spec.crop_size)
-        distance = np.linalg.norm(in_crop - spec.crop_size / 2.0, axis=-1)
+    if isinstance(frames, Frames) and track.crop_by == "box":
+        in_crop = geometry.frame_to_crop(points[..., :2], frames.box_px, track.crop_size)
+        distance = np.linalg.norm(in_crop - track.crop_size / 2.0, axis=-1)
         return distance, "distance from the crop center (px of the crop)"
-    if isinstance(frames, Frames) and spec.joint_dims == 3:
+    if isinstance(frames, Frames) and track.joint_dims == 3:
         center, what = frames.center_uvd[:, None], "crop center"
         points, middle = (to_camera(uvd, frames.camera) for uvd in (points, center))
     else:
-        if spec.joint_dims == 3:
-            assert spec.camera is not None, "joints were scored with it"
-            points = geometry.uvd_to_xyz(points, spec.camera)
+        if track.joint_dims == 3:
+            assert track.camera is not None, "joints were scored with it"
+            points = geometry.uvd_to_xyz(points, track.camera)
         count = np.maximum(frames.labeled.sum(1), 1)[:, None, None]
         middle, what = np.nansum(points, axis=1, keepdims=True) / count, "mean labeled joint"
     distance = np.linalg.norm(points - middle, axis=-1)
-    return distance, f"distance from the {what} ({spec.error_unit})"
+    return distance, f"distance from the {what} ({track.error_unit})"
 
 
 def quartile_bins(x: ArrayLike, errors: ArrayLike, bins: int = _BINS) -> Float64:
@@ -322,7 +322,7 @@ def frame_tile(comparison: Comparison, row: int, method: str) -> pictures.Tile:
       row: of the frame, which is its position in the split.
       method: whose joints.
     """
-    joints, spec = comparison.joints_uvd[method][row], comparison.spec
+    joints, track = comparison.joints_uvd[method][row], comparison.track
     label, valid = comparison.labels.joints_uvd[row], comparison.labels.labeled[row]
     if comparison.fetch is not None:
         example = comparison.fetch(row)
@@ -331,9 +331,9 @@ def frame_tile(comparison: Comparison, row: int, method: str) -> pictures.Tile:
         low, high = uv.min(0), uv.max(0)
         half = max(float((high - low).max()) * (0.5 + _PAPER_MARGIN), 1.0)
         box = np.concatenate([(low + high) / 2 - half, (low + high) / 2 + half])
-        canvas = np.zeros((spec.canvas_size, spec.canvas_size), np.uint16)
+        canvas = np.zeros((track.canvas_size, track.canvas_size), np.uint16)
         example = {"canvas": canvas, "box_px": box, "center_uvd": np.zeros(3)}
-    return example_tile({**example, "joints_uvd": label, "valid": valid}, spec, joints)
+    return example_tile({**example, "joints_uvd": label, "valid": valid}, track, joints)
 
 
 def frame_name(comparison: Comparison, row: int) -> str:
@@ -362,7 +362,7 @@ def frames_sheet(comparison: Comparison, columns: int = 6) -> Any:
     ]
     return pictures.draw_sheet(
         tiles,
-        comparison.spec.skeleton,
+        comparison.track.skeleton,
         columns=len(picked["best"]),
         title=f"Best, median and worst frames: {method} in color, labels in black",
     )
@@ -370,7 +370,7 @@ def frames_sheet(comparison: Comparison, columns: int = 6) -> Any:
 
 def example_tile(
     example: Batch,
-    spec: TrackSpec,
+    track: TrackSpec,
     joints_uvd: NDArray[np.floating] | None = None,
     title: str = "",
 ) -> pictures.Tile:
@@ -382,13 +382,13 @@ def example_tile(
         black. None: the labels themselves are drawn in color.
       title: above it.
     """
-    size, box = spec.crop_size, np.asarray(example["box_px"])
+    size, box = track.crop_size, np.asarray(example["box_px"])
     joints = label = geometry.frame_to_crop(np.asarray(example["joints_uvd"])[:, :2], box, size)
     if joints_uvd is not None:
         joints = geometry.frame_to_crop(joints_uvd[:, :2], box, size)
     far = None
-    if spec.depth_reference == "center" and spec.depth_window_mm is not None:
-        far = (float(example["center_uvd"][2]) + spec.depth_window_mm) / spec.storage_unit_mm
+    if track.depth_reference == "center" and track.depth_window_mm is not None:
+        far = (float(example["center_uvd"][2]) + track.depth_window_mm) / track.storage_unit_mm
     return pictures.Tile(
         depth=geometry.center_crop(np.asarray(example["canvas"]), size),
         joints_uv=joints,

@@ -214,7 +214,7 @@ def draw_plots(comparison: Comparison) -> list[Plot]:
         bars = plots.joint_bars(values, names, f"{title} (%)", "all")
         found.append(Plot("per_joint_protocol", bars, title))
     band = "Median over joints of all frames, with the quartiles as a band; equally many joints per point."
-    if comparison.spec.joint_dims == 3:
+    if comparison.track.joint_dims == 3:
         depths = comparison.labels.joints_uvd[..., 2]
         figure = plots.error_against(depths, "depth of the joint (mm)", scores)
         found.append(Plot("error_depth", figure, "Error against depth", band))
@@ -257,20 +257,19 @@ def _page(
     run: Table | None,
     command: str,
 ) -> str:
-    scores, track = comparison.scores, comparison.spec.name
+    scores, track = comparison.scores, comparison.track
     first = scores[comparison.main]
     together, by_joint = tables.score_tables(scores)
     # Baselines are no headline, and have no place in the paper's table.
     ours = {name: scores[name] for name in scores if name in comparison.joints_uvd} or scores
     names = [name for name in ours if name in comparison.joints_uvd][:_METHODS_COMPARED]
     published = (
-        tables.paper_table(track, ours),
-        tables.rows_table(track, comparison.own_rows, comparison.main, first),
-        tables.later_table(track),
+        tables.paper_table(track.name, ours),
+        tables.rows_table(track.name, comparison.own_rows, comparison.main, first),
+        tables.later_table(track.name),
     )
-    spec = comparison.spec
-    about_track = [("track", f"{spec.name}: {spec.citation}")]
-    about_track += [("", spec.notes)] if spec.notes else []
+    about_track = [("track", f"{track.name}: {track.citation}")]
+    about_track += [("", track.notes)] if track.notes else []
     ground = "the depth crop"
     if comparison.fetch is None:
         ground = "white (no data set was given; frames are counted from 0)"
@@ -278,8 +277,8 @@ def _page(
     frames = _frames(comparison, names) if found and comparison.main in names else {}
     told = "Prediction in color over labels in black, on {}; below, the frame's mean error{}."
     return render_page(
-        f"A2J evaluation on {track}",
-        subtitle=f"{first.frames_text} of track {track}: {', '.join(comparison.joints_uvd) or comparison.main}",
+        f"A2J evaluation on {track.name}",
+        subtitle=f"{first.frames_text} of track {track.name}: {', '.join(comparison.joints_uvd) or comparison.main}",
         cards=list(_cards(ours)),
         scores=together,
         scores_by_joint=by_joint,
@@ -340,7 +339,7 @@ def _frames(comparison: Comparison, names: Sequence[str]) -> dict[str, list[dict
 def _tile(comparison: Comparison, row: int, method: str, caption: str) -> dict[str, str]:
     """One frame: its picture, its error, and the caption."""
     tile = plots.frame_tile(comparison, row, method)
-    sheet = pictures.draw_sheet([tile], comparison.spec.skeleton, 1, tile_inches=_TILE_INCHES)
+    sheet = pictures.draw_sheet([tile], comparison.track.skeleton, 1, tile_inches=_TILE_INCHES)
     scores = comparison.scores[method]
     error = f"{float(np.nanmean(scores.errors[row])):.1f} {scores.unit}"
     png = base64.b64encode(pictures.figure_png(sheet)).decode("ascii")

@@ -54,7 +54,7 @@ class ProtocolScores:
     json: Mapping[str, Any]
 
 
-def score_map(errors_mm: Float64, spec: TrackSpec) -> ProtocolScores:
+def score_map(errors_mm: Float64, track: TrackSpec) -> ProtocolScores:
     """mAP@10 cm of (N, K) errors in mm, NaN = unlabeled."""
 
     def rate(joints: Iterable[int]) -> float:
@@ -62,7 +62,7 @@ def score_map(errors_mm: Float64, spec: TrackSpec) -> ProtocolScores:
 
     every = range(errors_mm.shape[1])
     mean, per_joint = rate(every), tuple(rate([joint]) for joint in every)
-    pooled = (*spec.skeleton.groups, *spec.skeleton.regions)
+    pooled = (*track.skeleton.groups, *track.skeleton.regions)
     groups = {name: rate(joints) for name, joints in pooled}
     return ProtocolScores(
         title="mAP@10 cm",
@@ -78,7 +78,7 @@ def score_map(errors_mm: Float64, spec: TrackSpec) -> ProtocolScores:
     )
 
 
-def score_pdj(errors_px: Float64, labels: ArrayLike, spec: TrackSpec) -> ProtocolScores | None:
+def score_pdj(errors_px: Float64, labels: ArrayLike, track: TrackSpec) -> ProtocolScores | None:
     """PDJ of (N, K) errors in px, NaN = unlabeled.
 
     Args:
@@ -89,9 +89,9 @@ def score_pdj(errors_px: Float64, labels: ArrayLike, spec: TrackSpec) -> Protoco
     Returns:
       None where the skeleton names no torso, or no frame has a labeled one.
     """
-    if spec.skeleton.torso is None:
+    if track.skeleton.torso is None:
         return None
-    end, middle = spec.skeleton.torso
+    end, middle = track.skeleton.torso
     joints = np.asarray(labels, np.float64)
     diameters = np.linalg.norm(joints[:, end] - joints[:, list(middle)].mean(1), axis=-1)
     diameters[~np.isfinite(errors_px[:, [end, *middle]]).all(1)] = np.nan
@@ -207,26 +207,26 @@ class Scores:
         }
 
 
-def score_errors(errors: Float64, spec: TrackSpec, labels_uvd: ArrayLike | None = None) -> Scores:
+def score_errors(errors: Float64, track: TrackSpec, labels_uvd: ArrayLike | None = None) -> Scores:
     """Summarize a table of errors.
 
     Args:
       errors: (N, K), NaN = unlabeled, in mm (3D) or px (2D).
-      spec: the track; its protocol decides what is added.
+      track: the track; its protocol decides what is added.
       labels_uvd: (N, K, 2 or 3) the labels; PDJ measures in their torsos and is left out
         without them.
     """
     rates = {by: metrics.success_rate(errors, THRESHOLDS, by) for by in metrics.FRAME_ERRORS}
-    protocol = score_map(errors, spec) if spec.protocol == "map_10cm" else None
-    if spec.protocol == "pdj" and labels_uvd is not None:
-        protocol = score_pdj(errors, np.asarray(labels_uvd, np.float64)[..., :2], spec)
+    protocol = score_map(errors, track) if track.protocol == "map_10cm" else None
+    if track.protocol == "pdj" and labels_uvd is not None:
+        protocol = score_pdj(errors, np.asarray(labels_uvd, np.float64)[..., :2], track)
     return Scores(
-        track=spec.name,
-        unit=spec.error_unit,
+        track=track.name,
+        unit=track.error_unit,
         frames=len(errors),
         mean_error=metrics.mean_error(errors),
         per_joint=tuple(metrics.per_joint_error(errors).tolist()),
-        joint_names=tuple(spec.skeleton.joints),
+        joint_names=tuple(track.skeleton.joints),
         success_rate={
             by: dict(zip(THRESHOLDS, rate.tolist(), strict=True)) for by, rate in rates.items()
         },
@@ -239,7 +239,7 @@ def score_errors(errors: Float64, spec: TrackSpec, labels_uvd: ArrayLike | None 
 def score_predictions(
     predicted_uvd: ArrayLike,
     labels_uvd: ArrayLike,
-    spec: TrackSpec,
+    track: TrackSpec,
     valid: ArrayLike | None = None,
     cameras: NDArray[np.floating] | None = None,
 ) -> Scores:
@@ -249,7 +249,7 @@ def score_predictions(
       predicted_uvd: (N, K, 3) px px mm, or (N, K, 2) px.
       labels_uvd: the same shape.
       valid: (N, K) bool, False where a joint has no label.
-      cameras: (N, 4) fx fy u0 v0 of each frame; None: `spec.camera`.
+      cameras: (N, 4) fx fy u0 v0 of each frame; None: `track.camera`.
 
     Raises:
       ValueError: shapes that differ or do not fit the track, no frames, joints not finite.
@@ -258,13 +258,13 @@ def score_predictions(
     if predicted.shape != labels.shape:
         raise ValueError(f"predicted {predicted.shape} and labels {labels.shape} must be alike")
     labels_in_frame = labels
-    if spec.joint_dims == 3:
+    if track.joint_dims == 3:
         if cameras is None:
-            if spec.camera is None:
-                raise ValueError(f"track '{spec.name}' has no camera: pass cameras")
-            cameras = spec.camera.as_array()[None]
+            if track.camera is None:
+                raise ValueError(f"track '{track.name}' has no camera: pass cameras")
+            cameras = track.camera.as_array()[None]
         predicted, labels = (to_camera(uvd, cameras) for uvd in (predicted, labels))
-    return score_errors(metrics.joint_errors(predicted, labels, valid), spec, labels_in_frame)
+    return score_errors(metrics.joint_errors(predicted, labels, valid), track, labels_in_frame)
 
 
 def to_camera(uvd: Float64, cameras: NDArray[np.floating]) -> Float64:
@@ -286,7 +286,7 @@ def with_subsets(
     scores: Mapping[str, Scores],
     subsets: Mapping[str, NDArray[np.int64]],
     index: NDArray[np.int64],
-    spec: TrackSpec,
+    track: TrackSpec,
     labels_uvd: Float64,
 ) -> dict[str, Scores]:
     """Add the scores of subsets of the frames (HANDS 2017's seen and unseen subjects, say) to those of all frames.
@@ -312,6 +312,6 @@ def with_subsets(
             logger.info(f"subset {name!r}: {taken.size:,} {listed} are scored")
 
     def parts(errors: Float64) -> dict[str, Scores]:
-        return {n: score_errors(errors[at], spec, labels_uvd[at]) for n, at in rows.items()}
+        return {n: score_errors(errors[at], track, labels_uvd[at]) for n, at in rows.items()}
 
     return {method: replace(one, subsets=parts(one.errors)) for method, one in scores.items()}

@@ -57,11 +57,11 @@ class FilePrediction:
         frame["milliseconds"] = round(self.estimate.milliseconds, 3)
         return frame
 
-    def tile(self, spec: TrackSpec) -> Tile:
+    def tile(self, track: TrackSpec) -> Tile:
         """The region with its joints, for a picture; readings beyond the track's depth window are background."""
         far = None
-        if self.estimate.center_depth_mm is not None and spec.depth_window_mm is not None:
-            far = self.estimate.center_depth_mm + spec.depth_window_mm
+        if self.estimate.center_depth_mm is not None and track.depth_window_mm is not None:
+            far = self.estimate.center_depth_mm + track.depth_window_mm
         uv = self.estimate.joints_uvd[:, :2] - self.origin_px
         return Tile(depth=self.region, joints_uv=uv, title=Path(self.path).name, far=far)
 
@@ -103,7 +103,7 @@ def predict_files(
         raise UserError("no depth frames given")
     centers = _one_for_each(centers_uvd, len(paths), "centers_uvd")
     boxes = _one_for_each(boxes_px, len(paths), "boxes_px")
-    source = track or predictor.spec
+    source = track or predictor.track
     unit_mm = source.depth_unit_mm if depth_unit_mm is None else depth_unit_mm
     expected_size = None
     if camera is None:
@@ -155,7 +155,7 @@ def _wrong_size(
 
 def to_json(
     predictions: Sequence[FilePrediction],
-    spec: TrackSpec,
+    track: TrackSpec,
     source: TrackSpec | None = None,
     camera: Camera | None = None,
 ) -> dict[str, Any]:
@@ -167,15 +167,15 @@ def to_json(
 
     Args:
       predictions: of some frames.
-      spec: the track of the network.
+      track: the track of the network.
       source: the track of the frames; that of the network by default.
       camera: of the frames; the source's by default.
     """
-    source = source or spec
-    record = replace(TrackRecord.of(source), joints=spec.skeleton.joints)
+    source = source or track
+    record = replace(TrackRecord.of(source), joints=track.skeleton.joints)
     if camera is not None:
         record = replace(record, camera=astuple(camera))
-    if source.name != spec.name:  # the crop windows are those of the network's track
+    if source.name != track.name:  # the crop windows are those of the network's track
         record = replace(record, half_window_mm=None, depth_window_mm=None)
     found = sum(prediction.located is not None for prediction in predictions)
     centers = {"depth": found, "given": len(predictions) - found}
@@ -185,23 +185,23 @@ def to_json(
             "track": record.to_json(),
             "centers": {name: count for name, count in centers.items() if count},
         },
-        "track": spec.name,
-        "joint_names": list(spec.skeleton.joints),
+        "track": track.name,
+        "joint_names": list(track.skeleton.joints),
         "frames": [prediction.to_json() for prediction in predictions],
     }
 
 
 def write_overlay(
-    predictions: Sequence[FilePrediction], spec: TrackSpec, path: str | Path, columns: int = 4
+    predictions: Sequence[FilePrediction], track: TrackSpec, path: str | Path, columns: int = 4
 ) -> Path:
     """Draws each crop region with its skeleton, side by side, as a PNG.
 
     Raises:
       UserError: matplotlib is not installed, or the file cannot be written.
     """
-    tiles = [prediction.tile(spec) for prediction in predictions]
+    tiles = [prediction.tile(track) for prediction in predictions]
     inches = 4.0 if len(tiles) <= 2 else 2.0  # one or two frames are drawn larger
-    return contact_sheet(tiles, spec.skeleton, path, columns=columns, tile_inches=inches)
+    return contact_sheet(tiles, track.skeleton, path, columns=columns, tile_inches=inches)
 
 
 def frame_files(paths: Sequence[str | Path]) -> list[Path]:

@@ -277,7 +277,7 @@ def doubtful(
     depth_mm: NDArray[np.floating],
     box_px: ArrayLike,
     center_depth_mm: float | None,
-    spec: TrackSpec,
+    track: TrackSpec,
     camera: Camera | None,
 ) -> tuple[str, str] | None:
     """Why a crop probably does not show the hand or person of a track; None where nothing is suspicious.
@@ -286,7 +286,7 @@ def doubtful(
       depth_mm: (H, W) mm, 0 = no reading.
       box_px: (4,) x0 y0 x1 y1 of the crop, px.
       center_depth_mm: of the hand; None on tracks without such a depth.
-      spec: of the network.
+      track: of the network.
       camera: of this frame; None on 2D tracks, which cannot be judged: their depth has no unit.
 
     Returns:
@@ -294,15 +294,15 @@ def doubtful(
     """
     view = thin_out(depth_mm, box_px, columns=64)
     near = view.depth > 0
-    if camera is None or spec.frame_format == "stretch8" or not near.any():
+    if camera is None or track.frame_format == "stretch8" or not near.any():
         return None
     what, (nearest, farthest), least = "person", _PERSON_MM, _LEAST_PERSON_MM2
     depth = float(np.percentile(view.depth[near], 20.0))
-    if center_depth_mm is not None and spec.half_window_mm is not None:
-        half, depth = spec.half_window_mm, center_depth_mm
+    if center_depth_mm is not None and track.half_window_mm is not None:
+        half, depth = track.half_window_mm, center_depth_mm
         what, least = "hand", _LEAST_HAND_WINDOWS2 * half**2
         nearest, farthest = (windows * half for windows in _HAND_WINDOWS)
-        near &= np.abs(view.depth - depth) < (spec.depth_window_mm or np.inf)
+        near &= np.abs(view.depth - depth) < (track.depth_window_mm or np.inf)
         # In cm, a hand has too little surface to be found, and the background is taken.
         everywhere = thin_out(depth_mm, columns=64).depth
         front = float(np.percentile(everywhere[everywhere > 0], 2.0))

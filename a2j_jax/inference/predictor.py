@@ -154,7 +154,7 @@ class Predictor:
     is created (`compile_seconds`), so that every frame costs the same.
 
     Attributes:
-      spec: the track the network was trained on: crop, normalization, joints.
+      track: the track the network was trained on: crop, normalization, joints.
       camera: of the frames, unless a call names another; None on 2D tracks.
       compile_seconds: time of compilation.
     """
@@ -163,7 +163,7 @@ class Predictor:
         self,
         model: PoseNetwork,
         variables: Any,
-        spec: TrackSpec,
+        track: TrackSpec,
         camera: geometry.Camera | None = None,
     ) -> None:
         """Binds a model to its variables and compiles it.
@@ -171,26 +171,26 @@ class Predictor:
         Args:
           model: the network; its number and dimension of joints must be the track's.
           variables: `{"params": …, "batch_stats": …}`.
-          spec: the track it was trained on.
+          track: the track it was trained on.
           camera: of the frames to come; the track's own by default.
 
         Raises:
           UserError: model and track disagree about the joints.
         """
-        if (model.num_joints, model.joint_dims) != (spec.num_joints, spec.joint_dims):
+        if (model.num_joints, model.joint_dims) != (track.num_joints, track.joint_dims):
             raise UserError(
                 f"the network predicts {model.num_joints} joints × {model.joint_dims}, track "
-                f"'{spec.name}' has {spec.num_joints} × {spec.joint_dims}: name the track that the "
+                f"'{track.name}' has {track.num_joints} × {track.joint_dims}: name the track that the "
                 "checkpoint was trained on"
             )
-        self.spec = spec
-        self.camera = _check_camera(camera) or spec.camera
+        self.track = track
+        self.camera = _check_camera(camera) or track.camera
         self._logged: set[str] = set()
         devices = jax.local_devices()[:1]
         self._variables = place_variables(variables, devices)
-        self._network = make_predict_fn(model, spec, devices)
+        self._network = make_predict_fn(model, track, devices)
         started = time.perf_counter()
-        blank = np.zeros((spec.canvas_size, spec.canvas_size), np.float32)
+        blank = np.zeros((track.canvas_size, track.canvas_size), np.float32)
         jax.block_until_ready(self._network(self._variables, _batch_of_one(blank, 1.0)))
         self.compile_seconds = time.perf_counter() - started
 
@@ -210,6 +210,11 @@ class Predictor:
         """
         restored = restore(directory, step)
         return cls(restored.model, restored.variables, restored.track, camera)
+
+    @property
+    def spec(self) -> TrackSpec:
+        """The earlier name of `track`, for programs that use it."""
+        return self.track
 
     def __call__(
         self,
@@ -235,23 +240,23 @@ class Predictor:
           UserError: a frame that is not a depth image, or in meters; both a center and a box; a center outside
             the image or without a positive depth; an empty box; no reading at that depth.
         """
-        depth = frame_from_array(depth_mm, self.spec.frame_format == "stretch8")
+        depth = frame_from_array(depth_mm, self.track.frame_format == "stretch8")
         camera = _check_camera(camera) or self.camera
         if center_uvd is None and box_px is None:
             found = self.locate(depth, camera)
             center_uvd, box_px = found.center_uvd, found.box_px
         started = time.perf_counter()
-        center, box = _check_center(center_uvd, depth.shape, self.spec), _check_box(box_px)
+        center, box = _check_center(center_uvd, depth.shape, self.track), _check_box(box_px)
         if center is not None and box is not None:
             raise UserError("center_uvd and box_px: expected only one of the two")
         # Gray levels are stretched; depth keeps its fractions of a storage unit.
-        frame: NDArray[Any] = depth / np.float32(self.spec.storage_unit_mm)
-        if self.spec.frame_format == "stretch8":
-            frame = crops.to_storage_units(depth, self.spec)
-        crop = crops.cut(frame, self.spec, center, box, camera)
+        frame: NDArray[Any] = depth / np.float32(self.track.storage_unit_mm)
+        if self.track.frame_format == "stretch8":
+            frame = crops.to_storage_units(depth, self.track)
+        crop = crops.cut(frame, self.track, center, box, camera)
         center_depth = self._center_depth(depth, center, crop.box_px)
-        image = geometry.center_crop(crop.canvas, self.spec.crop_size)
-        _check_something_near(image, center_depth, self.spec)
+        image = geometry.center_crop(crop.canvas, self.track.crop_size)
+        _check_something_near(image, center_depth, self.track)
         batch = _batch_of_one(crop.canvas, center_depth or 0.0)
         estimate = self._network(self._variables, batch)
         joints_crop, joint_confidence = (np.asarray(part, np.float64)[0] for part in estimate)
@@ -261,14 +266,14 @@ class Predictor:
                 "damaged; use another checkpoint"
             )
         warning = None
-        if doubt := doubtful(depth, crop.box_px, center_depth, self.spec, camera):
+        if doubt := doubtful(depth, crop.box_px, center_depth, self.track, camera):
             warning = ": ".join(doubt)
             if doubt[1] not in self._logged:
                 self._logged.add(doubt[1])
                 logger.warning(f"{name}: {warning}")
-        uvd = crops.joints_to_frame(joints_crop, crop.box_px, center_depth or 0.0, self.spec)
+        uvd = crops.joints_to_frame(joints_crop, crop.box_px, center_depth or 0.0, self.track)
         xyz = None
-        if camera is not None and self.spec.joint_dims == 3:
+        if camera is not None and self.track.joint_dims == 3:
             xyz = geometry.uvd_to_xyz(uvd, camera)
         return PoseEstimate(
             joints_uvd=uvd,
@@ -294,21 +299,21 @@ class Predictor:
         Raises:
           UserError: no reading in the frame.
         """
-        depth = frame_from_array(depth_mm, self.spec.frame_format == "stretch8")
+        depth = frame_from_array(depth_mm, self.track.frame_format == "stretch8")
         camera = _check_camera(camera) or self.camera
-        if self.spec.crop_by == "center" and camera is not None:
+        if self.track.crop_by == "center" and camera is not None:
             return Location(center_uvd=hand_center(depth, camera))
-        return Location(box_px=person_box(depth, self.spec.label_box_margin_px / 2, camera))
+        return Location(box_px=person_box(depth, self.track.label_box_margin_px / 2, camera))
 
     def _center_depth(
         self, depth: DepthFrame, center: Float64 | None, box_px: Float64
     ) -> float | None:
         """θ in mm: of the given center, or of the object in the box; None where it is not used."""
-        if self.spec.depth_reference == "zero":
+        if self.track.depth_reference == "zero":
             return None
         if center is not None:
             return float(center[2])
-        return depth_in_box(depth, box_px, self.spec.depth_window_mm or np.inf)
+        return depth_in_box(depth, box_px, self.track.depth_window_mm or np.inf)
 
 
 def _check_camera(camera: geometry.Camera | None) -> geometry.Camera | None:
@@ -345,13 +350,13 @@ def _batch_of_one(canvas: NDArray[Any], center_depth_mm: float) -> Batch:
 
 
 def _check_center(
-    center_uvd: ArrayLike | None, shape: tuple[int, ...], spec: TrackSpec
+    center_uvd: ArrayLike | None, shape: tuple[int, ...], track: TrackSpec
 ) -> Float64 | None:
     if center_uvd is None:
         return None
-    if spec.crop_by == "box":
+    if track.crop_by == "box":
         raise UserError(
-            f"track '{spec.name}' crops by box: give the person's box_px (x0, y0, x1, y1) instead of center_uvd"
+            f"track '{track.name}' crops by box: give the person's box_px (x0, y0, x1, y1) instead of center_uvd"
         )
     center = _finite_numbers(center_uvd, 3, "center_uvd", "u px, v px, depth mm")
     height, width = shape
@@ -386,18 +391,18 @@ def _finite_numbers(values: ArrayLike, count: int, what: str, meaning: str) -> F
 
 
 def _check_something_near(
-    crop: NDArray[Any], center_depth_mm: float | None, spec: TrackSpec
+    crop: NDArray[Any], center_depth_mm: float | None, track: TrackSpec
 ) -> None:
     """Rejects a crop without any reading for the network: the center or a unit is wrong."""
-    if center_depth_mm is None or spec.depth_window_mm is None:
+    if center_depth_mm is None or track.depth_window_mm is None:
         if not (crop > 0).any():
             raise UserError("no depth reading inside the box: expected box_px around the object")
         return
-    readings = crop[crop > 0] * spec.storage_unit_mm
-    if not (np.abs(readings - center_depth_mm) < spec.depth_window_mm).any():
+    readings = crop[crop > 0] * track.storage_unit_mm
+    if not (np.abs(readings - center_depth_mm) < track.depth_window_mm).any():
         found = f"{readings.min():.0f}–{readings.max():.0f} mm" if readings.size else "none at all"
         raise UserError(
-            f"no reading within {spec.depth_window_mm:g} mm of the center depth "
+            f"no reading within {track.depth_window_mm:g} mm of the center depth "
             f"{center_depth_mm:g} mm (readings in the crop: {found}): check center_uvd and the "
             "unit of the depth"
         )

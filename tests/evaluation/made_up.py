@@ -60,7 +60,7 @@ def comparison(track: TrackSpec = TRACK, numbers: Any = range(FRAMES)) -> Compar
     result = evaluate_batches(predict, [batch(track, numbers)], track)
     stored = [example(n, track) for n in numbers]
     return Comparison(
-        spec=track,
+        track=track,
         scores={"A2J": result.scores},
         labels=result.frames,
         joints_uvd={"A2J": result.predictions.joints_uvd},

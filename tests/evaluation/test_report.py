@@ -206,7 +206,7 @@ def test_tracks_have_the_unit_the_headline_and_the_plots_of_their_protocol(tmp_p
 
 def test_baselines_are_neither_headline_nor_drawn(tmp_path: Path) -> None:
     one = made_up.comparison()
-    scores = {**one.scores, "mean pose": score_errors(np.full((9, 21), 55.5), one.spec)}
+    scores = {**one.scores, "mean pose": score_errors(np.full((9, 21), 55.5), one.track)}
     text = page(dataclasses.replace(one, scores=scores), tmp_path)
     assert "55.50" in text
     assert "mean pose: mean error" not in text
@@ -219,7 +219,7 @@ def test_frames_without_labels_do_not_disturb(tmp_path: Path) -> None:
     errors[4], valid[4] = np.nan, False
     uvd = one.labels.joints_uvd.copy()
     uvd[4] = np.nan
-    scores = {"A2J": score_errors(errors, one.spec)}
+    scores = {"A2J": score_errors(errors, one.track)}
     bare = dataclasses.replace(one, scores=scores, labels=JointSet(uvd, valid), fetch=None)
     assert "frame 4<" not in page(bare, tmp_path)
 

@@ -30,8 +30,8 @@ NYU = get_track("nyu")
 class FakePredictor:
     """Answers with joints at the center, so that files and formats can be tested alone."""
 
-    def __init__(self, spec: TrackSpec) -> None:
-        self.spec, self.camera = spec, spec.camera
+    def __init__(self, track: TrackSpec) -> None:
+        self.track, self.camera = track, track.camera
         self.asked: list[Any] = []
 
     def __call__(
@@ -42,12 +42,12 @@ class FakePredictor:
         self.asked.append((center_uvd, box_px, camera))
         self.depth = depth
         where = np.asarray(center_uvd if box_px is None else [*box_px[:2], 700.0], np.float64)
-        joints = np.tile(where + 1 / 3, (self.spec.num_joints, 1))
-        flat = self.spec.joint_dims == 2
+        joints = np.tile(where + 1 / 3, (self.track.num_joints, 1))
+        flat = self.track.joint_dims == 2
         return PoseEstimate(
             joints_uvd=joints[:, :2] if flat else joints,
             joints_xyz_mm=None if flat else joints * 2,
-            confidence=np.full(self.spec.num_joints, 0.5),
+            confidence=np.full(self.track.num_joints, 0.5),
             box_px=np.array([2.5, 3.5, 20.0, 30.0]),
             center_depth_mm=None if flat else 700.0,
             milliseconds=1.23456,
@@ -56,7 +56,7 @@ class FakePredictor:
 
     def locate(self, depth: Any, camera: Any) -> Location:
         center = np.array([depth.shape[1] / 2, depth.shape[0] / 2, depth[0, 0]])
-        by_center = self.spec.crop_by == "center"
+        by_center = self.track.crop_by == "center"
         return Location(center_uvd=center) if by_center else Location(box_px=np.arange(4.0))
 
 

@@ -34,26 +34,26 @@ def test_a_config_wins_over_its_track() -> None:
 def test_the_network_has_the_tracks_joints_and_the_configs_size(track: str) -> None:
     config = override(tiny.config(track=track), "model.dtype", "bfloat16")
     experiment = resolve(config)
-    spec, model = experiment.track, experiment.model
-    assert (model.num_joints, model.joint_dims) == (spec.num_joints, spec.joint_dims)
+    track, model = experiment.track, experiment.model
+    assert (model.num_joints, model.joint_dims) == (track.num_joints, track.joint_dims)
     assert (model.backbone, model.width) == ("resnet18", 8)
     assert (model.head_features, model.head_depth) == (8, 1)
     assert model.dtype == jnp.bfloat16
-    expected = variable_shapes(model, spec.crop_size)
+    expected = variable_shapes(model, track.crop_size)
     assert {leaf.dtype for leaf in jax.tree.leaves(expected)} == {np.dtype(np.float32)}
-    assert ("depth_head" in expected["params"]) == (spec.joint_dims == 3)
+    assert ("depth_head" in expected["params"]) == (track.joint_dims == 3)
 
 
 def losses(track: str, **changes: str) -> Any:
     """Of made-up heads that agree on a point 50 px from every joint, at 10 units' distance."""
     given = {f"loss.{key}": value for key, value in changes.items()}
     experiment = resolve(tiny.changed(tiny.config(track=track), given))
-    spec = experiment.track
-    shape = (1, tiny.SIZE**2 // 16, spec.num_joints)
+    track = experiment.track
+    shape = (1, tiny.SIZE**2 // 16, track.num_joints)
     anchors = anchor_grid(tiny.SIZE, tiny.SIZE)
     offset = jnp.broadcast_to(-anchors[None, :, None], (*shape, 2))
     heads = Heads(jnp.zeros(shape), offset, jnp.zeros(shape))
-    joints = jnp.broadcast_to(jnp.array([30.0, 40.0, 2.0]), (1, spec.num_joints, 3))
+    joints = jnp.broadcast_to(jnp.array([30.0, 40.0, 2.0]), (1, track.num_joints, 3))
     return experiment.objective(heads, joints, jnp.ones(joints.shape[:2], bool))
 
 
