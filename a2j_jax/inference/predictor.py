@@ -8,7 +8,6 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +57,7 @@ def make_predict_fn(
 
     compiled = jit_with_decoding(
         network,
-        partial(model.decode, crop_size=track.crop_size),
+        track.crop_size,
         in_shardings=(layout.everywhere, layout.spread, layout.spread),
         out_shardings=layout.spread,
     )

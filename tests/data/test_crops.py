@@ -68,15 +68,6 @@ def test_joints_go_to_the_crop_and_back(name, seed):
     np.testing.assert_array_equal(alone, crop[1])
 
 
-def test_storage_units():
-    hand, body = get_track("nyu"), get_track("itop_top")
-    depth = np.array([[0.0, 1000.3, np.nan], [-5.0, np.inf, 70000.0]])
-    assert crops.to_storage_units(depth, hand).tolist() == [[0, 1000, 0], [0, 0, 65535]]
-    assert crops.to_storage_units([[1000.3]], body).tolist() == [[8002]]
-    assert stretch([[10, 20], [30, 31]]).tolist() == [[0, 121], [242, 255]]
-    assert crops.to_storage_units(depth, hand).dtype == np.uint16
-
-
 @pytest.mark.parametrize("name", ["nyu", "itop_top"])
 @pytest.mark.parametrize("dtype", ["u1", "u2", "u4", "i1", "i2", "i8", "f2", "f4", "f8"])
 def test_storage_units_do_not_depend_on_the_dtype(name, dtype):

@@ -1,7 +1,4 @@
-"""A tiny HANDS 2017: 16-bit PNG frames, tab-separated xyz labels, boxes for the test frames.
-
-Where there are three or more training frames, the file of row `MISSING_TRAIN_ROW` does not exist.
-"""
+"""A tiny HANDS 2017: 16-bit PNG frames, tab-separated xyz labels, boxes for the test frames."""
 
 from pathlib import Path
 
@@ -12,7 +9,6 @@ from a2j_jax.tracks import get_track
 from tests.distributions.drawing import draw_depth, draw_joints, save_depth_png
 
 TRACK = get_track("hands2017")
-MISSING_TRAIN_ROW = 1
 
 
 def write(
@@ -31,9 +27,7 @@ def write(
         joints = draw_joints(rng, TRACK, count)
         place = folder / ("training" if split == "train" else "frame")
         for row in range(count):
-            if split == "test" or count < 3 or row != MISSING_TRAIN_ROW:
-                depth = draw_depth(joints[row], TRACK)
-                save_depth_png(place / "images" / image_name(row), depth)
+            save_depth_png(place / "images" / image_name(row), draw_depth(joints[row], TRACK))
         if split == "train":
             write_labels(place / "Training_Annotation.txt", joints)
         else:

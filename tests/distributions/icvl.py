@@ -1,7 +1,6 @@
-"""A tiny ICVL: 16-bit PNG frames, label lines with trailing spaces and blank lines, a missing file.
+"""A tiny ICVL: 16-bit PNG frames, label lines with trailing spaces and blank lines.
 
 The last third of the training lines are "rotated copies" (drawn again, under an angle's folder).
-Where there are three or more, the file of row `MISSING_TRAIN_ROW` does not exist.
 """
 
 from pathlib import Path
@@ -12,7 +11,6 @@ from a2j_jax.tracks import get_track
 from tests.distributions.drawing import draw_depth, draw_joints, save_depth_png
 
 TRACK = get_track("icvl")
-MISSING_TRAIN_ROW = 1
 NO_READING = 32001
 
 
@@ -22,12 +20,10 @@ def write(folder: Path, frames: dict[str, int], seed: int = 0) -> dict[str, np.n
     for split, count in frames.items():
         rng = np.random.default_rng([seed, split == "test"])
         joints = np.round(draw_joints(rng, TRACK, count), 4)
-        names = training_names(count) if split == "train" else testing_names(count)
+        names = frame_names(split, count)
         place = folder / ("Training" if split == "train" else "Testing")
-        for row, name in enumerate(names):
-            if split == "test" or count < 3 or row != MISSING_TRAIN_ROW:
-                depth = draw_depth(joints[row], TRACK, background=NO_READING)
-                save_depth_png(place / "Depth" / name, depth)
+        for name, row in zip(names, joints, strict=True):
+            save_depth_png(place / "Depth" / name, draw_depth(row, TRACK, background=NO_READING))
         write_labels(place, names, joints)
         labels[split] = joints
     return labels

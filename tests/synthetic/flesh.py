@@ -1,6 +1,14 @@
-"""Round cones, measured."""
+"""Poses of which all angles are zero, and round cones, measured."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+
+
+def at_rest(drawn):
+    """The first of the shapes in `drawn`, (shapes, poses, ...), and the pose in which all angles are zero."""
+    shape = jax.tree.map(lambda x: jnp.asarray(x[0]), drawn[0])
+    return shape, jax.tree.map(lambda x: jnp.zeros_like(jnp.asarray(x[0])), drawn[1])
 
 
 def depth_inside(points, cones):

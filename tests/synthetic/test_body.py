@@ -12,7 +12,7 @@ from a2j_jax.skeletons import ITOP
 from a2j_jax.synthetic import body
 from a2j_jax.synthetic.views import FRONT, BodyView
 from a2j_jax.tracks import get_track
-from tests.synthetic.flesh import depth_inside
+from tests.synthetic.flesh import at_rest, depth_inside
 
 COUNT = 400
 J = {name: index for index, name in enumerate(ITOP.joints)}
@@ -34,12 +34,6 @@ def bodies():
 @pytest.fixture(scope="module")
 def cones(bodies):
     return jax.tree.map(np.asarray, jax.jit(jax.vmap(body.body_cones))(bodies[0], bodies[2]))
-
-
-def upright(bodies):
-    """One of the shapes, and the pose in which all angles are zero."""
-    shape = jax.tree.map(lambda x: jnp.asarray(x[0]), bodies[0])
-    return shape, jax.tree.map(lambda x: jnp.zeros_like(jnp.asarray(x[0])), bodies[1])
 
 
 def test_bone_lengths_do_not_depend_on_the_pose(bodies):
@@ -69,7 +63,7 @@ def test_people_are_as_tall_as_adults(bodies):
 
 
 def test_upright_body_is_where_the_body_frame_says(bodies):
-    shape, pose = upright(bodies)
+    shape, pose = at_rest(bodies)
     j = np.asarray(pose_body(shape, pose).joints_mm)
     for left, right in ITOP.left_right:
         np.testing.assert_allclose(j[left] * [-1, 1, 1], j[right], atol=1e-2)
@@ -83,7 +77,7 @@ def test_upright_body_is_where_the_body_frame_says(bodies):
 
 @pytest.mark.parametrize("side", [0, 1])
 def test_joints_bend_the_way_people_do(bodies, side):
-    shape, pose = upright(bodies)
+    shape, pose = at_rest(bodies)
     sign, name = (-1, 1)[side], ("right", "left")[side]
 
     def moved(**angles):
@@ -115,7 +109,7 @@ def test_joints_bend_the_way_people_do(bodies, side):
     ],
 )
 def test_trunk_bends_forward_sideways_and_twists(bodies, angles, joint, axis, least):
-    shape, pose = upright(bodies)
+    shape, pose = at_rest(bodies)
     bent = pose_body(shape, pose._replace(spine=jnp.array(angles))).joints_mm
     moved = np.asarray(bent - pose_body(shape, pose).joints_mm)[J[joint], axis]
     assert moved / least > 1
@@ -248,7 +242,7 @@ def test_all_cones_are_proper(cones):
 
 
 def test_upright_body_has_the_size_of_a_person(bodies):
-    shape, pose = upright(bodies)
+    shape, pose = at_rest(bodies)
     proportions = {
         "spine_mm": jnp.full(2, body.SPINE),
         "neck_mm": body.NECK,
@@ -281,7 +275,7 @@ def test_least_tangled_pose_is_chosen(bodies):
 
 
 def test_penetration_sees_a_hand_in_the_belly_but_not_hanging_arms(bodies):
-    shape, pose = upright(bodies)
+    shape, pose = at_rest(bodies)
     apart = pose._replace(shoulder=pose.shoulder.at[:, 1].set(0.15))
     stab = apart._replace(
         shoulder=apart.shoulder.at[0, 2].set(1.5), elbow=apart.elbow.at[0].set(1.6)

@@ -10,10 +10,10 @@ from a2j_jax.skeletons import HANDS2017, NYU
 from a2j_jax.synthetic import hand
 from a2j_jax.synthetic.render import RoundCones
 from a2j_jax.synthetic.render import render as render_eagerly
-from tests.synthetic.flesh import depth_inside
+from tests.synthetic.flesh import at_rest, depth_inside
 
 COUNT = 400
-FINGERS = np.array([[0, 1 + f, 6 + 3 * f, 7 + 3 * f, 8 + 3 * f] for f in range(5)])
+FINGERS = np.array([chain for _, chain in HANDS2017.limbs])  # from the thumb, from the wrist
 
 
 @pytest.fixture(scope="module")
@@ -33,17 +33,6 @@ def hands():
 pose_hand = jax.jit(hand.forward_kinematics)
 
 
-def first(hands):
-    """One of the shapes, and the pose in which all angles are zero."""
-    shape = jax.tree.map(lambda x: jnp.asarray(x[0]), hands[0])
-    return shape, jax.tree.map(lambda x: jnp.zeros_like(jnp.asarray(x[0])), hands[1])
-
-
-def test_joint_order_is_that_of_the_skeleton(hands):
-    assert hands[2].joints_mm.shape == (COUNT, len(HANDS2017), 3)
-    assert [chain for _, chain in HANDS2017.limbs] == [tuple(chain) for chain in FINGERS]
-
-
 def test_bone_lengths_do_not_depend_on_the_pose(hands):
     shape, _, posed = hands
     chains = posed.joints_mm[:, FINGERS]
@@ -61,7 +50,8 @@ def test_hand_sizes_are_those_of_people(hands):
     assert (np.diff(shape.radius_mm, axis=2) < 0).all(), "fingers taper"
 
 
-def test_angles_stay_within_their_limits(hands):
+def test_angles_stay_within_their_limits_and_use_them(hands):
+    """Both stretched and fully folded fingers occur: limits alone would pass for a frozen hand."""
     flexion, wrist = np.rad2deg(hands[1].flexion), np.rad2deg(hands[1].wrist)
     for degrees, (low, high) in (
         (flexion[:, 1:, 0], hand.MCP_LIMIT_DEG),
@@ -74,13 +64,8 @@ def test_angles_stay_within_their_limits(hands):
     ):
         assert low - 1e-3 <= degrees.min() < degrees.max() <= high + 1e-3
     assert (np.abs(np.rad2deg(hands[1].spread)) < 21).all()
-
-
-def test_angles_use_their_range(hands):
-    """Both stretched and fully folded fingers occur: limits alone would pass for a frozen hand."""
-    pip = np.rad2deg(hands[1].flexion[:, 1:, 1])
-    assert np.percentile(pip, 10) < 15
-    assert np.percentile(pip, 90) > 75
+    assert np.percentile(flexion[:, 1:, 1], 10) < 15
+    assert np.percentile(flexion[:, 1:, 1], 90) > 75
 
 
 def test_fingers_curl_together_and_dip_follows_pip(hands):
@@ -92,7 +77,7 @@ def test_fingers_curl_together_and_dip_follows_pip(hands):
 
 def test_fingers_bend_toward_the_palm(hands):
     """A flexed finger's tip leaves the palm on its +z side; a stretched one points to +y."""
-    shape, stretched = first(hands)
+    shape, stretched = at_rest(hands)
     flexed = stretched._replace(flexion=jnp.full((5, 3), 0.8).at[0].set(0.0))
     straight = pose_hand(shape, stretched).joints_mm
     bent = pose_hand(shape, flexed).joints_mm
@@ -103,7 +88,7 @@ def test_fingers_bend_toward_the_palm(hands):
 
 
 def test_flexed_wrist_brings_the_palm_toward_the_forearm(hands):
-    shape, pose = first(hands)
+    shape, pose = at_rest(hands)
     flexed = pose_hand(shape, pose._replace(wrist=jnp.array([0.7, 0.0])))
     elbow = -np.asarray(flexed.forearm)[:, 1]
     np.testing.assert_allclose(elbow, [0.0, -np.cos(0.7), np.sin(0.7)], atol=1e-5)
@@ -153,8 +138,9 @@ def test_every_joint_is_at_least_its_radius_inside(chosen):
 
 
 def test_all_cones_are_proper(chosen):
-    _, _, cones = chosen
+    _, posed, cones = chosen
     assert cones.ends_mm.shape[1:] == (39, 2, 3)
+    assert posed.joints_mm.shape[1:] == (len(HANDS2017), 3)
     length = np.linalg.norm(cones.ends_mm[:, :, 1] - cones.ends_mm[:, :, 0], axis=-1)
     assert (cones.radii_mm > 3.0).all()
     assert (np.abs(cones.radii_mm[..., 0] - cones.radii_mm[..., 1]) < length).mean() > 0.99

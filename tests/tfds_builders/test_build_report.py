@@ -82,7 +82,7 @@ def spec_of(tmp_path, frames=8, labels=300.0, centers=None, view=1):
         ({"centers": "labels"}, ["crops of split test differ"]),
         (
             {"labels": 1.0},
-            [f"{x} differ" for x in (f"labels of {A}", f"crops of {A}", f"labels of {B}")],
+            [f"labels of {A} differ", f"crops of {A} differ", f"labels of {B} differ"],
         ),
         ({"view": 2}, ["distribution view: 1 there, 2 wanted"]),
     ],
@@ -93,18 +93,12 @@ def test_only_what_differs_is_named(tmp_path, changes, said):
     assert differences(there, there) == []
 
 
-@pytest.mark.parametrize(
-    ("there", "wanted", "said"),
-    [
-        ({"x": {"y": "a" * 3000}}, {"x": {"y": "b" * 3000}}, "x y differ"),
-        ({"x": {}}, {"x": {"y": [1, 2]}}, "x y: nothing there, [1, 2] wanted"),
-    ],
-)
-def test_values_that_are_long_or_missing(there, wanted, said):
-    assert differences(there, wanted) == [said]
+def test_values_that_are_long_or_missing():
+    assert differences({"x": {"y": "a" * 3000}}, {"x": {"y": "b" * 3000}}) == ["x y differ"]
+    assert differences({"x": {}}, {"x": {"y": [1, 2]}}) == ["x y: nothing there, [1, 2] wanted"]
 
 
-def test_notes_and_faults_are_told_apart(capsys: pytest.CaptureFixture[str]) -> None:
+def test_notes_and_faults_are_told_apart(capsys):
     split = split_of(2, notes=("odd", "warning: strange"), faults=("file is missing",))
     report_labels("train", split, NYU, 2, None)
     assert capsys.readouterr().err.splitlines() == [
@@ -115,7 +109,7 @@ def test_notes_and_faults_are_told_apart(capsys: pytest.CaptureFixture[str]) -> 
     ]
 
 
-def test_strict_faults_are_an_error_that_names_the_first() -> None:
+def test_strict_faults_are_an_error_that_names_the_first():
     faults = tuple(f"fault {i}" for i in range(5))
     for some, named in ((faults, "fault 0; fault 1; fault 2; 2 more"), (faults[:1], "fault 0")):
         with pytest.raises(UserError, match=rf"^split 'test': {named} \(--strict\)$"):
@@ -123,7 +117,7 @@ def test_strict_faults_are_an_error_that_names_the_first() -> None:
     report_labels("test", split_of(2, notes=faults), NYU, None, None, strict=True)
 
 
-def test_unusual_labels_are_counted_in_good_grammar(capsys: pytest.CaptureFixture[str]) -> None:
+def test_unusual_labels_are_counted_in_good_grammar(capsys):
     split = split_of(1)
     assert split.joints_uvd is not None
     split.joints_uvd[0, 0, 0] = np.nan
@@ -136,7 +130,7 @@ def test_unusual_labels_are_counted_in_good_grammar(capsys: pytest.CaptureFixtur
     ]
 
 
-def test_sources_of_crops_are_always_logged(capsys: pytest.CaptureFixture[str]) -> None:
+def test_sources_of_crops_are_always_logged(capsys):
     report_crops("test", NYU, ["odd"], {"labels": 8})
     report_crops("train", get_track("k2hpd"), [], {"a.mat": 2000, "depth": 1})
     assert capsys.readouterr().err.splitlines() == [

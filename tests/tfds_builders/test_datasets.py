@@ -16,15 +16,15 @@ BOTH = ["train", "test"]
 
 
 @pytest.mark.parametrize(
-    ("track", "ids", "background", "missing", "off"),
+    ("track", "ids", "background", "off"),
     [
-        ("nyu", lambda _, n: [f"depth_1_{i + 1:07d}.png" for i in range(n)], 2001, None, 0),
-        ("icvl", icvl.frame_names, 0, 1, 0),  # 32001, for nothing seen, becomes our 0
+        ("nyu", lambda _, n: [f"depth_1_{i + 1:07d}.png" for i in range(n)], 2001, 0),
+        ("icvl", icvl.frame_names, 0, 0),  # 32001, for nothing seen, becomes our 0
         # Labels are printed with four decimals of a mm: a thousandth of a px, or of a mm.
-        ("hands2017", hands2017.frame_names, 0, 1, 1e-3),
+        ("hands2017", hands2017.frame_names, 0, 1e-3),
     ],
 )
-def test_frames_and_labels_are_what_was_written(tmp_path, track, ids, background, missing, off):
+def test_frames_and_labels_are_what_was_written(tmp_path, track, ids, background, off):
     fixture = importlib.import_module(f"tests.distributions.{track}")
     labels = fixture.write(tmp_path, {"train": 7, "test": 5})
     dataset = pickle.loads(pickle.dumps(DATASETS[track](tmp_path)))
@@ -38,16 +38,24 @@ def test_frames_and_labels_are_what_was_written(tmp_path, track, ids, background
         else:
             np.testing.assert_allclose(split.joints_uvd, labels[name], rtol=0, atol=off)
             assert split.joints_uvd.dtype == np.float32
-            assert (split.boxes_px, split.notes) == (None, ())
-        gone = missing if name == "train" else None
-        assert ["at least 1 missing" in fault for fault in split.faults] == [True] * bool(gone)
-        for row, (source, joints) in enumerate(zip(split.sources, labels[name], strict=True)):
-            if row == gone:
-                with pytest.raises(UnreadableFrame, match=r"\.png: no such file"):
-                    dataset.read_depth(source)
-                continue
+            assert (split.boxes_px, split.notes, split.faults) == (None, (), ())
+        for source, joints in zip(split.sources, labels[name], strict=True):
             expected = draw_depth(joints, get_track(track), background)
             np.testing.assert_array_equal(dataset.read_depth(source), expected)
+
+
+@pytest.mark.parametrize("track", ["nyu", "icvl", "hands2017", "k2hpd"])
+def test_missing_frames_are_counted_and_refused(tmp_path, track):
+    importlib.import_module(f"tests.distributions.{track}").write(tmp_path, {"train": 3})
+    dataset = DATASETS[track](tmp_path)
+    first, second, third = dataset.splits()["train"].sources
+    (tmp_path / second).unlink()
+    split = dataset.splits()["train"]
+    assert list(split.sources) == [first, second, third]
+    (fault,) = split.faults
+    assert "at least 1 missing" in fault or "1 of 3 frames are not in depth_data" in fault
+    with pytest.raises(UnreadableFrame, match=r"\.png: no such file"):
+        dataset.read_depth(second)
 
 
 @pytest.mark.parametrize(
@@ -61,6 +69,7 @@ def test_frames_and_labels_are_what_was_written(tmp_path, track, ids, background
         ("nyu", "dataset", "NYU_Hand/Dataset", "", BOTH),
         ("nyu", "dataset", "test", "test", BOTH),  # happens to be called as a split
         ("icvl", "Testing", "Testing", "", ["test"]),
+        ("icvl", "Testing", "testing", "", ["test"]),
         ("icvl", "", "", "Testing", ["test"]),
         ("icvl", "", "ICVL_Hand", "", BOTH),
         ("hands2017", "", "", "training", ["train"]),
@@ -90,17 +99,32 @@ def test_the_data_lie_where_people_put_them(tmp_path, track, part, place, named,
         assert dataset.read_depth(split.sources[0]).any()
 
 
+LABELS = {
+    "icvl": "Training/labels.txt",
+    "hands2017": "training/Training_Annotation.txt",
+    "k2hpd": "test_annos.txt",
+}
+
+
 @pytest.mark.parametrize(
-    ("track", "path", "line", "message"),
+    ("track", "line", "frames", "message"),
     [
-        ("icvl", "Training/labels.txt", "a/b.png" + " 1" * 48, "Depth: no such folder"),
-        ("hands2017", "training/Training_Annotation.txt", "a.png" + " 1" * 63, "images: no such"),
-        ("k2hpd", "test_annos.txt", "00000001.png" + " 1" * 38, "depth_images: no such folder"),
+        ("icvl", "a/b.png" + " 1" * 48, "", "Depth: no such folder"),
+        ("hands2017", "a.png" + " 1" * 63, "", "images: no such folder"),
+        ("k2hpd", "00000001.png" + " 1" * 38, "", "depth_images: no such folder"),
+        # Labels of another data set.
+        ("icvl", "a/b.png" + " 1" * 42, "Training/Depth", r"row 1: .*48 numbers \(16 joints"),
+        ("hands2017", "a.png" + " 1" * 42, "training/images", r"row 1: .*63 numbers \(21 joints"),
+        ("k2hpd", "00000001.png" + " 1" * 37, "depth_data/depth_images", "row 1: .*19 pairs"),
+        ("k2hpd", "<title>404</title>", "depth_data/depth_images", "row 1: .*19 pairs"),
     ],
 )
-def test_labels_without_frames(tmp_path, track, path, line, message):
-    (tmp_path / path).parent.mkdir(exist_ok=True)
-    (tmp_path / path).write_text(line)
+def test_labels_that_do_not_fit(tmp_path, track, line, frames, message):
+    path = tmp_path / LABELS[track]
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(line)
+    (tmp_path / frames).mkdir(parents=True, exist_ok=True)
     with pytest.raises(UserError, match=message) as error:
         DATASETS[track](tmp_path).splits()
-    assert error.value.instructions == DATASETS[track].DOWNLOAD
+    assert "\n" not in str(error.value)
+    assert frames or error.value.instructions == DATASETS[track].DOWNLOAD

@@ -4,54 +4,41 @@ Everything between the raw file and the network's input is in this: file format,
 or boxes, crop, storage as integers, normalization.
 """
 
-from pathlib import Path
-
 import h5py
 import numpy as np
 import pytest
 from scipy.io import savemat
 
-from a2j_jax import geometry
 from a2j_jax.data import augment, crops, pipeline
-from a2j_jax.tracks import TrackSpec, get_track
+from a2j_jax.tracks import get_track
+from tests.distributions import hands2017, icvl, nyu
 from tests.distributions.drawing import save_depth_png, save_packed_png
 from tfds_builders.build import build_raw
-from tfds_builders.nyu import JOINTS
 
 Golden = dict[str, np.ndarray]
 
 
-def ship_nyu(folder: Path, golden: Golden, _: TrackSpec) -> None:
+def ship_nyu(folder, golden, _):
     for number, frame in enumerate(golden["frames"], start=1):
         save_packed_png(folder / f"dataset/test/depth_1_{number:07d}.png", frame)
-    joints = np.zeros((3, len(golden["frames"]), 36, 3))
-    joints[0][:, list(JOINTS)] = golden["joints_uvd"]
-    savemat(folder / "dataset/test/joint_data.mat", {"joint_uvd": joints})
+    nyu.write_labels(folder / "dataset/test/joint_data.mat", np.stack([golden["joints_uvd"]] * 3))
 
 
-def ship_icvl(folder: Path, golden: Golden, _: TrackSpec) -> None:
-    lines = []
-    for number, frame in enumerate(golden["frames"]):
-        name = f"test_seq_1/image_{number:04d}.png"
+def ship_icvl(folder, golden, _):
+    names = [f"test_seq_1/image_{number:04d}.png" for number in range(len(golden["frames"]))]
+    for name, frame in zip(names, golden["frames"], strict=True):
         save_depth_png(folder / "Testing/Depth" / name, frame)
-        numbers = " ".join(repr(float(value)) for value in golden["joints_uvd"][number].ravel())
-        lines.append(f"{name} {numbers} ")
-    (folder / "Testing/test_seq_1.txt").write_text("\n".join(lines) + "\n\n")
+    icvl.write_labels(folder / "Testing", names, golden["joints_uvd"])
 
 
-def ship_hands2017(folder: Path, golden: Golden, track: TrackSpec) -> None:
+def ship_hands2017(folder, golden, _):
     """Its test labels are not public: the training split stands in, with its own center file."""
-    assert track.camera is not None
-    lines = []
-    for number, frame in enumerate(golden["frames"], start=1):
-        name = f"image_D{number:08d}.png"
-        save_depth_png(folder / "training/images" / name, frame)
-        xyz = geometry.uvd_to_xyz(golden["joints_uvd"][number - 1], track.camera)
-        lines.append("\t".join([name, *(f"{value:.6f}" for value in xyz.ravel())]) + "\t")
-    (folder / "training/Training_Annotation.txt").write_text("\n".join(lines) + "\n")
+    for row, frame in enumerate(golden["frames"]):
+        save_depth_png(folder / "training/images" / hands2017.image_name(row), frame)
+    hands2017.write_labels(folder / "training/Training_Annotation.txt", golden["joints_uvd"])
 
 
-def ship_itop(folder: Path, golden: Golden, track: TrackSpec) -> None:
+def ship_itop(folder, golden, track):
     """In float32, which HDF5 allows: the made-up frames have more digits than float16."""
     view = {"itop_front": "side", "itop_top": "top"}[track.name]
     count = len(golden["frames"])

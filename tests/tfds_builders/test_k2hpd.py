@@ -7,9 +7,8 @@ import pytest
 from PIL import Image
 from scipy import io
 
-from a2j_jax.data import crops
-from a2j_jax.errors import UnreadableFrame, UserError
-from a2j_jax.tracks import PUBLISHED_FRAMES, get_track
+from a2j_jax.errors import UserError
+from a2j_jax.tracks import PUBLISHED_FRAMES
 from tests.distributions import k2hpd as raw
 from tfds_builders.k2hpd import K2hpd, read_annotations
 
@@ -23,25 +22,22 @@ def test_frames_and_labels_are_what_was_written(tmp_path, annotations_in):
     distribution = pickle.loads(pickle.dumps(K2hpd(tmp_path)))
     splits = distribution.splits()
     assert list(splits) == ["train", "test"]
-    track, rgb, without_zero = get_track("k2hpd"), 0, 0
+    kinds = set()
     for name, split in splits.items():
         assert len(set(split.frame_ids)) == len(split) == FRAMES[name]
         np.testing.assert_array_equal(split.joints_uvd, labels[name])
         assert (split.joints_uvd.dtype, split.rows, split.notes) == (np.float32, None, ())
         for frame_id, source in zip(split.frame_ids, split.sources, strict=True):
             assert source == f"depth_data/depth_images/{frame_id}"
-            gray = distribution.read_depth(source)
+            gray, pixels = (
+                distribution.read_depth(source),
+                np.asarray(Image.open(tmp_path / source)),
+            )
             assert (gray.shape, gray.dtype) == ((212, 256), np.uint16)
-            pixels = np.asarray(Image.open(tmp_path / source))
-            rgb += pixels.ndim == 3
+            # As shipped; stretched before it is cropped, not here.
             np.testing.assert_array_equal(gray, pixels[..., 0] if pixels.ndim == 3 else pixels)
-            # As shipped; the crop is cut from the stretched frame.
-            without_zero += gray.min() > 0
-            stretched = crops.to_storage_units(gray, track)
-            assert (stretched.min(), gray.max() < 250) == (0, True)
-            assert stretched.max() >= 254
-    assert rgb > 0
-    assert without_zero > 0
+            kinds.add((pixels.ndim, gray.min() > 0))
+    assert {(2, False), (3, False), (2, True)} <= kinds
 
 
 @pytest.mark.parametrize(("labeled", "on_disk"), [(".PNG", ".png"), (".png", ".Png")])
@@ -59,16 +55,11 @@ def test_names_are_found_in_any_letter_case(tmp_path, labeled, on_disk):
 
 @pytest.mark.parametrize(
     "line",
-    [
-        "00000001.png " + " ".join(PAIRS),
-        "00000001.png," + ",".join(PAIRS) + ",",
-        "00000001.png\t" + "\t".join(PAIRS) + "\t ",
+    [  # others are in the made-up distribution
         "00000001.png" + " ".join(PAIRS),  # nothing between name and number
         "\ufeff00000001.png, " + ", ".join(PAIRS),
-        "00000001.png "
-        + " ".join(f"({x}, {y})" for x, y in zip(PAIRS[::2], PAIRS[1::2], strict=True)),
-        "00000001.png"
-        + ",".join(f"[{x},{y}]" for x, y in zip(PAIRS[::2], PAIRS[1::2], strict=True)),
+        "00000001.png " + " ".join(f"({x}, {x + 1})" for x in range(0, 38, 2)),
+        "00000001.png" + ",".join(f"[{x},{x + 1}]" for x in range(0, 38, 2)),
         "0000001.png\t" + "\t".join(f"{number}.0" for number in PAIRS),  # a name of 11 characters
     ],
 )
@@ -80,34 +71,6 @@ def test_separators(tmp_path, line):
     assert set(names) <= {"00000001.png", "0000001.png"}
     assert joints.dtype == np.float32
     np.testing.assert_array_equal(joints, np.arange(38.0).reshape(1, 19, 2).repeat(2, axis=0))
-
-
-@pytest.mark.parametrize("line", ["00000002.png " + " ".join(PAIRS[1:]), "<title>404</title>"])
-def test_a_malformed_line_is_named(tmp_path, line):
-    path = tmp_path / "train_annos.txt"
-    path.write_text("00000001.png " + " ".join(PAIRS) + "\n" + line + "\n")
-    with pytest.raises(UserError, match=r"annos\.txt, row 2: .*19 pairs x y.*is this the right"):
-        read_annotations(path)
-
-
-def test_missing_frames_are_counted_and_unreadable_ones_refused(tmp_path):
-    raw.write(tmp_path, FRAMES)
-    distribution = K2hpd(tmp_path)
-    first, second, third, *_ = distribution.splits()["train"].sources
-    (tmp_path / first).unlink()
-    split = distribution.splits()["train"]
-    name = split.frame_ids[0]
-    assert split.notes == ()
-    assert split.faults == (
-        f"train_annos.txt: 1 of 5 frames are not in depth_data/depth_images/ (the first: {name}) and "
-        "will be skipped",
-    )
-    Image.fromarray(np.zeros((212, 256), np.uint8)).save(tmp_path / second)
-    content = (tmp_path / third).read_bytes()
-    (tmp_path / third).write_bytes(content[: len(content) // 2])
-    for source, message in ((first, "no such file"), (second, "no reading"), (third, "truncated")):
-        with pytest.raises(UnreadableFrame, match=message):
-            distribution.read_depth(source)
 
 
 def test_a_frame_named_twice_is_kept_twice(tmp_path):
@@ -133,35 +96,28 @@ def test_joints_that_are_no_numbers_are_not_labeled(tmp_path):
 
 def test_labels_are_compared_with_the_official_ones(tmp_path):
     labels = raw.write(tmp_path / "raw", FRAMES)
-    train, test = labels["train"].astype(np.int16), labels["test"].astype(np.uint8)
     official = tmp_path / "official"
     official.mkdir()
 
-    def save(split, array):
-        variable = {"train": "keypointsTrain", "test": "keypointsTest"}[split]
-        io.savemat(official / f"k2hpd_keypoints_{split}.mat", {variable: array})
-
-    def notes(split):
-        distribution = K2hpd(tmp_path / "raw", official)
-        return distribution.splits()[split].notes
+    def notes(split, **variables):
+        if variables:
+            io.savemat(official / f"k2hpd_keypoints_{split}.mat", variables)
+        (note,) = K2hpd(tmp_path / "raw", official).splits()[split].notes
+        return note
 
     with pytest.raises(UserError, match=r"keypoints_dir .*absent: no such folder"):
         K2hpd(tmp_path / "raw", tmp_path / "absent").splits()
-    assert notes("test") == (
-        "k2hpd_keypoints_test.mat not found: test labels not compared with the official ones",
-    )
-    save("test", test)
-    assert notes("test") == ("k2hpd_keypoints_test.mat: all 76 joints agree with test_annos.txt",)
+    assert "k2hpd_keypoints_test.mat not found" in notes("test")
+    agreed = notes("test", keypointsTest=labels["test"].astype(np.uint8))
+    assert "all 76 joints agree with test_annos.txt" in agreed
+    train = labels["train"].astype(np.int16)
     train[1, 3] += 7
     train[1, 4, 1] -= 1
     train[4, 0, 0] -= 2
-    save("train", train)
-    assert notes("train") == (
-        "k2hpd_keypoints_train.mat: 3 of 95 joints, in 2 frames, are a pixel or more from "
-        "train_annos.txt (at most 7.0 px); the text file's are used",
-    )
-    save("train", train[:4])
-    assert "labels not compared" in notes("train")[0]
+    differing = notes("train", keypointsTrain=train)
+    assert "3 of 95 joints, in 2 frames, are a pixel or more from train_annos.txt" in differing
+    assert "at most 7.0 px" in differing
+    assert "labels not compared" in notes("train", keypointsTrain=train[:4])
     # The labels themselves are the text file's in any case.
     joints = K2hpd(tmp_path / "raw", official).splits()["train"].joints_uvd
     np.testing.assert_array_equal(joints, labels["train"])

@@ -4,7 +4,6 @@ import dataclasses
 
 import numpy as np
 import pytest
-import tensorflow_datasets as tfds
 
 from a2j_jax.data import augment, crops
 from a2j_jax.errors import UserError
@@ -72,27 +71,16 @@ def test_labels_that_are_not_numbers_do_not_count():
     assert unlabeled["joints_uvd"].shape == (14, 3)
 
 
-def test_examples_can_be_read_back_without_our_code(tmp_path):
-    """`tfds.builder_from_directory` needs the folder alone."""
-    track = with_crop_size(get_track("synthetic_hand"), 16)
-    spec = features(track)
-    spec.save_config(tmp_path)
-    restored = tfds.features.FeaturesDict.from_config(tmp_path)
-    assert restored["canvas"].shape == (20, 20)
-    assert restored["canvas"].np_dtype == np.uint16
-
-
 def crop_of(track, canvas, joints=None, center=(160, 120, 800)):
     """An example whose box covers the crop one px to one."""
-    size = track.crop_size
+    size, valid = track.crop_size, joints is not None
+    joints = np.array(joints, float) if valid else np.zeros((1, track.joint_dims))
     return {
         "canvas": canvas,
         "center_uvd": np.float32(center),
         "box_px": np.array([0.0, 0.0, size - 1, size - 1]),
-        "joints_uvd": np.zeros((1, track.joint_dims))
-        if joints is None
-        else np.array(joints, float),
-        "valid": np.array([joints is not None] * (1 if joints is None else len(joints))),
+        "joints_uvd": joints,
+        "valid": np.full(len(joints), valid),
     }
 
 
