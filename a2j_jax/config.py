@@ -41,6 +41,20 @@ def _folder_name(name: str) -> str:
     return name
 
 
+def _as_json(options: dict[str, Any]) -> dict[str, Any]:
+    try:
+        values: dict[str, Any] = json.loads(json.dumps(options, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise UserError("expected values that JSON has: numbers, texts, lists") from error
+    return values
+
+
+def _import_path(path: str) -> str:
+    if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*", path):
+        raise UserError("expected MODULE:FUNCTION, for instance my_paper.awr:parts")
+    return path
+
+
 def _rising(values: tuple[float, float]) -> tuple[float, float]:
     if values[0] > values[1]:
         raise UserError("expected two numbers, the smaller one first")
@@ -57,8 +71,6 @@ Side = Annotated[int, Field(ge=1, le=8192)]
 class ModelConfig:
     """The network; the defaults are the paper's."""
 
-    paradigm: Literal["a2j", "regression", "heat_maps"] = "a2j"
-    """The network: A2J, or what Table 8 compares it with: global regression, or an FCN with heat maps."""
     backbone: Literal["resnet18", "resnet34", "resnet50"] = "resnet50"
     """The trunk."""
     width: int = Field(default=64, ge=1, le=1024)
@@ -66,7 +78,7 @@ class ModelConfig:
     stem_channels: Literal[1, 3] = 3
     """Input channels of the first kernel: 3 as ImageNet's, or 1, their sum."""
     head_features: int = Field(default=256, ge=1, le=4096)
-    """Hidden channels of A2J's heads, or of the FCN's deconvolutions."""
+    """Hidden channels of A2J's heads, or of the deconvolutions of heat maps."""
     head_depth: int = Field(default=4, ge=0, le=64)
     """Hidden convolutions of each of A2J's heads."""
     proposals: bool = True
@@ -215,6 +227,13 @@ class Config:
     """Data set and protocol: a track, or a folder with track.json."""
     parallel: Literal["auto", "jit", "pmap", "mesh"] = "auto"
     """How devices share a step (docs/scaling.md); auto: jit on one device, mesh on several."""
+    parts: Annotated[str, AfterValidator(_import_path)] | None = None
+    """What replaces parts of A2J: MODULE:FUNCTION of a function (config, track) -> Parts (docs/extending.md). Table 8's
+    baselines are a2j_jax.baselines:global_regression and a2j_jax.baselines:heat_maps; none: A2J."""
+    options: Annotated[dict[str, Any], AfterValidator(_as_json)] = dataclasses.field(
+        default_factory=dict, hash=False
+    )
+    """Values for these parts: --config.options.NAME=VALUE."""
     model: ModelConfig = Field(default_factory=ModelConfig)
     data: DataConfig = Field(default_factory=DataConfig)
     augment: AugmentConfig = Field(default_factory=AugmentConfig)
@@ -259,7 +278,7 @@ def keys(group: Any = Config, prefix: str = "") -> Iterator[Key]:
             if hasattr(one, name)
         ]
         bounds = (limits[0], limits[1]) if limits else None
-        default = None if info.is_required() else info.default
+        default = None if info.is_required() else info.get_default(call_default_factory=True)
         meaning = " ".join(info.description.split())
         yield Key(prefix + name, meaning, info.annotation, bounds, default)
 
@@ -272,24 +291,36 @@ def _in_words(hint: Any) -> str:
         return f"one of {', '.join(map(str, arguments))}"
     if origin in (typing.Union, types.UnionType):
         return " or ".join(map(_in_words, arguments))
+    if origin is dict:
+        return "values by name"
     if origin is tuple:
         return ",".join("..." if a is ... else _in_words(a) for a in arguments)
     return "none" if hint is type(None) else str(hint.__name__)
 
 
-def variant(base: Config, name: str, **groups: dict[str, Any]) -> Config:
+def variant(base: Config, name: str, **values: Any) -> Config:
     """Another experiment: the base with other values, called after both.
 
     Args:
       base: what it differs from.
       name: what is different; the experiment is called "<base>-<name>".
-      groups: values to replace in a group, e.g. `model={"proposals": False}`.
+      values: to replace: of a group those that differ, e.g. `model={"proposals": False}`.
     """
-    changed = {
-        group: dataclasses.replace(getattr(base, group), **values)
-        for group, values in groups.items()
-    }
+    changed: dict[str, Any] = {}
+    for key, value in values.items():
+        group: Any = getattr(base, key)
+        is_group = dataclasses.is_dataclass(group)
+        changed[key] = dataclasses.replace(group, **value) if is_group else value
     return dataclasses.replace(base, name=f"{base.name}-{name}", **changed)
+
+
+# What was a key of the network, before parts could be replaced: configs of earlier runs have it.
+_PARADIGM = "model.paradigm"
+_PARADIGMS = {
+    "a2j": None,
+    "regression": "a2j_jax.baselines:global_regression",
+    "heat_maps": "a2j_jax.baselines:heat_maps",
+}
 
 
 def override(config: Config, dotted: str, text: str) -> Config:
@@ -303,11 +334,15 @@ def override(config: Config, dotted: str, text: str) -> Config:
     Raises:
       UserError: an unknown name (naming the nearest valid one), or a value of the wrong type or size.
     """
+    if dotted == _PARADIGM and text in _PARADIGMS:
+        dotted, text = "parts", str(_PARADIGMS[text])
+    literal = _literal(text)
+    group, _, name = dotted.rpartition(".")
+    if group == "options":
+        return dataclasses.replace(config, options={**config.options, name: literal})
     hint = {key.name: key.hint for key in keys()}.get(dotted)
     if hint is None:
         raise _unknown_key(dotted)
-    group, _, name = dotted.rpartition(".")
-    literal = _literal(text)
     if isinstance(literal, bool) and hint is not bool:
         literal = text  # Python takes True for 1
     candidates: list[Any] = [literal, text, tuple(text.split(","))]
@@ -355,9 +390,19 @@ def from_dict(values: Any) -> Config:
     """
     try:
         # As JSON, which has lists for tuples.
-        return TypeAdapter(Config).validate_json(json.dumps(values))
+        return TypeAdapter(Config).validate_json(json.dumps(_without_paradigm(values)))
     except ValidationError as error:
         raise UserError(f"not a config of this version of a2j_jax: {faults_of(error)}") from error
+
+
+def _without_paradigm(values: Any) -> Any:
+    """The values of a config with `model.paradigm`, as earlier versions wrote it, with `parts` in its place."""
+    group = values.get("model") if isinstance(values, dict) else None
+    paradigm = group.get("paradigm") if isinstance(group, dict) else None
+    if not isinstance(group, dict) or not isinstance(paradigm, str) or paradigm not in _PARADIGMS:
+        return values
+    rest = {name: value for name, value in group.items() if name != "paradigm"}
+    return {**values, "model": rest, "parts": values.get("parts") or _PARADIGMS[paradigm]}
 
 
 def faults_of(error: ValidationError) -> str:

@@ -1,9 +1,12 @@
 """Config files: Python with `get_config() -> Config`, and the `config.json` of runs."""
 
+import contextlib
 import dataclasses
+import importlib
 import inspect
 import os
 import runpy
+import sys
 import traceback
 from pathlib import Path
 
@@ -43,6 +46,8 @@ def load_config(name_or_path: str, base: Config | None = None) -> Config:
         path = _find_config(name_or_path)
     _check_exists(path)
     regular_file(path, "a config: Python with get_config(), or a run's config.json")
+    folder = str(path.absolute().parent)
+    sys.path.insert(0, folder)  # a config may import its neighbors, as a script may
     try:
         get_config = runpy.run_path(str(path)).get("get_config")
         if get_config is None:
@@ -52,6 +57,9 @@ def load_config(name_or_path: str, base: Config | None = None) -> Config:
         config = get_config() if base is None else get_config(base)
         if type(config) is not Config:
             raise UserError(f"get_config() must return a Config, not {type(config).__name__}")
+        if config.parts is not None:  # they may be a neighbor; what is not there `resolve` reports
+            with contextlib.suppress(ModuleNotFoundError):
+                importlib.import_module(config.parts.partition(":")[0])
         return config
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
@@ -64,6 +72,9 @@ def load_config(name_or_path: str, base: Config | None = None) -> Config:
         where = f"{path}, line {lines[-1]}" if lines else str(path)
         fault = faults_of(error) if isinstance(error, ValidationError) else _in_one_line(error)
         raise UserError(f"{where}: {fault}") from error
+    finally:
+        with contextlib.suppress(ValueError):
+            sys.path.remove(folder)
 
 
 def _check_exists(path: Path) -> None:

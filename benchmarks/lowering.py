@@ -17,10 +17,9 @@ import numpy as np
 from rich.console import Console
 
 from a2j_jax.evaluation.tables import Table, print_table
-from a2j_jax.losses import a2j_losses
+from a2j_jax.losses import objective
 from a2j_jax.models import layers
 from a2j_jax.models.a2j import A2J, init_variables
-from a2j_jax.models.anchors import anchor_grid
 from a2j_jax.runs.sharding import TrainState
 from a2j_jax.training.optim import adam_with_l2
 from a2j_jax.training.step import make_train_step
@@ -68,12 +67,12 @@ def step_of(arguments: argparse.Namespace, is_cpu: Callable[[], bool]) -> Callab
     model = A2J(21, backbone=arguments.backbone, width=arguments.width)
     variables = init_variables(model, jax.random.key(0, impl="rbg"), size, size)
     optimizer = adam_with_l2(1e-4, 1e-4)
-    objective = partial(a2j_losses, anchors=anchor_grid(size, size), regression_weight=3.0)
-    step = make_train_step(model, optimizer, lambda b, _: (b["x"], b["y"]), objective)
+    losses = partial(objective, crop_size=size, regression_weight=3.0)
+    step = make_train_step(model, optimizer, lambda batch, _: (batch["x"], batch), losses)
     rng = np.random.default_rng(0)
     batch = {
         "x": rng.standard_normal((batch_size, size, size, 1)).astype(np.float32),
-        "y": rng.uniform(0, size, (batch_size, 21, 3)).astype(np.float32),
+        "joints": rng.uniform(0, size, (batch_size, 21, 3)).astype(np.float32),
         "valid": np.ones((batch_size, 21), bool),
     }
     state, key = TrainState.create(variables, optimizer), jax.random.key(0)

@@ -230,7 +230,10 @@ def test_an_unknown_key_names_the_nearest_in_full(wrong: str, right: str) -> Non
 def test_a_key_like_no_other_lists_what_there_is() -> None:
     message = complaint(override, BASE, "zzz", "1")
     assert "did you mean" not in message
-    assert "valid here: augment, data, loss, model, name, optim, parallel, run, track" in message
+    assert (
+        "valid here: augment, data, loss, model, name, optim, options, parallel, parts, run, track"
+        in message
+    )
 
 
 def test_a_group_is_not_a_value() -> None:

@@ -1,10 +1,20 @@
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from a2j_jax.losses import DEPTH_TERMS, a2j_losses, gaussian_maps, objective, smooth_l1
-from a2j_jax.models.anchors import Heads, HeatMaps, PoseVector, anchor_grid
+from a2j_jax.losses import (
+    DEPTH_TERMS,
+    Losses,
+    Targets,
+    a2j_losses,
+    objective,
+    smooth_l1,
+    with_terms,
+)
+from a2j_jax.models.anchors import Heads, anchor_grid
 
 
 @pytest.mark.parametrize("tau", [1.0, 3.0])
@@ -106,58 +116,19 @@ def test_equal_weights_have_no_surrounding_loss() -> None:
     assert float(alike.terms["regression"]) == pytest.approx(float(weighted.terms["regression"]))
 
 
-def test_a_vector_is_taught_loss_1_alone() -> None:
-    """4 px right of and 0.5 px below the prediction, 2 mm nearer: as in the worked example of A2J."""
-    joints = jnp.array([[[4.0, 0.5, 3.0]]])
-    predicted = PoseVector(jnp.array([[[0.0, 0.0, 5.0]]]))
-    found = objective(predicted, joints, jnp.ones((1, 1), bool), 16, regression_weight=3.0)
-    assert float(found.total) == pytest.approx(0.5 * (3.5 + 0.125) / 2 + 2.0)
-    assert set(found.terms) == {"regression"}
+def test_a_term_is_added_by_its_weight_and_logged() -> None:
+    joints, valid, count = jnp.full((1, 2, 3), 3.0), jnp.ones((1, 2), bool), jnp.array(2)
+    plain = partial(objective, crop_size=16, regression_weight=3.0)
+    seen = {}
 
+    def offsets(outputs: Heads, targets: Targets, **about: jax.Array) -> jax.Array:
+        seen.update(about, joints=targets["joints"])
+        return jnp.square(outputs.offset - 1.0).mean()
 
-def test_target_maps_are_gaussians_of_height_one() -> None:
-    """At (9, 14) px of the crop: pixel (2, 4), for 9 / 4 and 14 / 4 are rounded; sigma is two pixels."""
-    target, on_map = gaussian_maps(jnp.array([[[9.0, 14.0]]]), 6, 8)
-    assert target.shape == (1, 6, 8, 1)
-    assert float(target[0, 4, 2, 0]) == 1.0
-    assert float(target[0, 4, 4, 0]) == pytest.approx(np.exp(-0.5))
-    assert float(target[0, 3, 3, 0]) == pytest.approx(np.exp(-0.25))
-    assert bool(on_map.all())
-
-
-def test_joints_off_the_map_have_none_to_learn() -> None:
-    places = jnp.array([[[-3.0, 8.0], [8.0, 23.0], [31.0, 8.0], [8.0, 8.0]]])
-    _, on_map = gaussian_maps(places, 6, 8)
-    assert on_map.tolist() == [[False, False, False, True]]
-    outputs = HeatMaps(jnp.ones((1, 6, 8, 4)), None)
-    found = objective(outputs, places, jnp.ones((1, 4), bool), 32, regression_weight=3.0)
-    alone = objective(
-        HeatMaps(jnp.ones((1, 6, 8, 1)), None),
-        places[:, 3:],
-        jnp.ones((1, 1), bool),
-        32,
-        regression_weight=3.0,
-    )
-    # A mean over joints, as everywhere: the others count, and add nothing.
-    assert float(found.total) == pytest.approx(float(alone.total) / 4)
-
-
-def test_heat_maps_worked_example() -> None:
-    """An empty map is half the sum of the squared Gaussian away; depth is asked for where the Gaussian is."""
-    joints, valid = jnp.array([[[8.0, 8.0, 5.0]]]), jnp.ones((1, 1), bool)
-    target, _ = gaussian_maps(joints[..., :2], 6, 6)
-    depth = jnp.where(target > 0.5, 5.0, 7.0)  # right near the joint, 2 off elsewhere
-    found = objective(
-        HeatMaps(jnp.zeros_like(target), depth), joints, valid, 24, regression_weight=3.0
-    )
-    bump = np.exp(-(np.subtract.outer(np.arange(6), np.array([2])) ** 2) / 8)
-    bump = (bump * bump.T).astype(np.float32)
-    heat = 0.5 * np.square(bump).sum()
-    off = 2 * bump[bump <= 0.5].sum() / bump.sum()
-    assert float(found.terms["heat"]) == pytest.approx(heat, rel=1e-5)
-    assert float(found.terms["depth"]) == pytest.approx(off, rel=1e-5)
-    assert float(found.total) == pytest.approx(heat + 0.1 * off, rel=1e-5)
-    right = objective(
-        HeatMaps(target, jnp.full_like(depth, 5.0)), joints, valid, 24, regression_weight=3.0
-    )
-    assert float(right.total) == 0.0
+    given = uniform_heads(2, 0.0), {"joints": joints, "valid": valid}
+    before = plain(*given, count=count, step=7)
+    after = with_terms(plain, offsets=(0.1, offsets))(*given, count=count, step=7)
+    assert isinstance(after, Losses)
+    assert after.terms == {**before.terms, "offsets": 1.0}
+    assert float(after.total) == pytest.approx(float(before.total) + 0.1)
+    assert seen == {"count": count, "step": 7, "joints": joints}

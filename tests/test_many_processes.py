@@ -95,8 +95,8 @@ class Run:
             data, schedule="constant", steps=ENDLESS, ema_decay=0.9, freeze=("trunk/",)
         )
         # Every process compiles for itself: a network without A2J's heads, a step without the trunk's gradient.
-        model = dataclasses.replace(settings.model, paradigm="regression")
-        self._settings = dataclasses.replace(settings, model=model)
+        parts = "a2j_jax.baselines:global_regression"
+        self._settings = dataclasses.replace(settings, parts=parts)
         self._config.write_text(to_json(self._settings))
 
     def command(self, *options: str) -> list[object]:

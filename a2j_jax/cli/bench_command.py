@@ -4,7 +4,7 @@ import argparse
 import itertools
 import json
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -30,9 +30,14 @@ By default it times A2J with three backbones (Table 10) and, on the largest, the
 random without --checkpoint. With PyTorch (pip install 'a2j-jax[torch]') the official network is timed too.
 """
 BACKBONES = ("resnet18", "resnet34", "resnet50")
-PARADIGMS = ("a2j", "regression", "heat_maps")
+# The networks of Table 8, with their parts.
+PARADIGMS = {
+    "a2j": None,
+    "regression": "a2j_jax.baselines:global_regression",
+    "heat_maps": "a2j_jax.baselines:heat_maps",
+}
 # Tables 8 and 10, each network once.
-_PAPERS = [("a2j", one) for one in BACKBONES] + [(one, "resnet50") for one in PARADIGMS[1:]]
+_PAPERS = [("a2j", one) for one in BACKBONES] + [(one, "resnet50") for one in [*PARADIGMS][1:]]
 _DEFAULT_TRACK = "nyu"
 _LARGEST_BATCH = 4096
 
@@ -61,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_out(parser, "write the tables there too", metavar="REPORT.md")
 
 
-def some_of(names: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
+def some_of(names: Collection[str]) -> Callable[[str], tuple[str, ...]]:
     """An argparse type: some of these names, "a,b", each once."""
 
     def parse(text: str) -> tuple[str, ...]:
@@ -139,13 +144,13 @@ def _from_checkpoint(arguments: argparse.Namespace) -> "tuple[TrackSpec, list[Ne
             raise UserError(f"--{name} goes without --checkpoint, which knows its own")
     restored = restore(arguments.checkpoint)
     config = restored.config
-    name = f"{config.name}, {config.model.paradigm} {config.model.backbone}"
+    name = f"{config.name}, {config.parts or 'a2j'} {config.model.backbone}"
     return restored.track, [Network(name, restored.model, restored.variables)]
 
 
 def _named(arguments: argparse.Namespace) -> "tuple[TrackSpec, list[Network]]":
-    from a2j_jax.config import ModelConfig
-    from a2j_jax.runs.experiment import make_model
+    from a2j_jax.config import Config, ModelConfig
+    from a2j_jax.runs.experiment import resolve
     from a2j_jax.tools.speed import Network, random_variables
     from a2j_jax.track_files import find_track
 
@@ -155,8 +160,10 @@ def _named(arguments: argparse.Namespace) -> "tuple[TrackSpec, list[Network]]":
         chosen = itertools.product(arguments.paradigm or PARADIGMS, arguments.backbone or BACKBONES)
     networks = []
     for paradigm, backbone in chosen:
-        config = ModelConfig(paradigm, backbone, dtype=arguments.dtype or "float32")
-        model = make_model(config, track)
+        settings = ModelConfig(backbone=backbone, dtype=arguments.dtype or "float32")
+        name = arguments.track or _DEFAULT_TRACK
+        config = Config(name="bench", track=name, model=settings, parts=PARADIGMS[paradigm])
+        model = resolve(config).model
         networks.append(Network(f"{paradigm} {backbone}", model, random_variables(model, track)))
     return track, networks
 

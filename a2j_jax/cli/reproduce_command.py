@@ -29,7 +29,13 @@ row that was interrupted and skips one that is done. The table goes to stderr an
 JSON, to --out. `--config.KEY=VALUE` sets a value for all rows; keys that define a row cannot be overridden.
 """
 # What makes A2J another method: a row with one of them is none of the table's.
-_OF_THE_ROWS = ("model.paradigm", "model.proposals", "model.one_branch", "loss.surrounding")
+_OF_THE_ROWS = (
+    "parts",
+    "model.paradigm",
+    "model.proposals",
+    "model.one_branch",
+    "loss.surrounding",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -282,8 +282,7 @@ def augment(
         for name in ("box_px", "window_px", "center_uvd", "joints_uvd")
     )
     theta = theta[:, 2]
-    last = jnp.array([track.frame_size[0] - 1, track.frame_size[1] - 1] * 2, jnp.float32)
-    jittered = jnp.clip(window + draws.box_jitter_px, 0.0, last)
+    jittered = _jittered_box(window, draws, track)
     # One ring of background surrounds the crop; coordinates beyond it are clipped onto it.
     reach = 1 + (track.margin if border == "canvas" else 0)
     jittered_crop = partial(_jittered_crop, track=track, border=border, reach=reach)
@@ -300,6 +299,29 @@ def augment(
         depth = (depth - theta[:, None, None]) * draws.scale[:, None, None]
     targets = jnp.concatenate([uv, depth * track.joint_depth_scale], axis=-1)
     return (images + draws.noise)[..., None], targets
+
+
+def _jittered_box(window_px: jax.Array, draws: Draws, track: TrackSpec) -> jax.Array:
+    """The boxes (B, 4) that the official program would crop by: jittered, then clipped to the frame."""
+    last = jnp.array([track.frame_size[0] - 1, track.frame_size[1] - 1] * 2, jnp.float32)
+    return jnp.clip(window_px + draws.box_jitter_px, 0.0, last)
+
+
+def crop_from_frame(batch: Batch, draws: Draws, track: TrackSpec) -> jax.Array:
+    """The maps from frame to augmented crop, px: (B, 2, 3) float32; `augment` moves the joints by them.
+
+    Args:
+      batch, draws, track: as for `augment`.
+    """
+    window = jnp.asarray(batch["window_px"], jnp.float32)
+    jittered = _jittered_box(window, draws, track)
+    factor = track.crop_size / jnp.maximum(jittered[:, 2:] - jittered[:, :2], 1.0)
+    # Columns of a linear map are where it moves the axes; the third is where it moves the origin.
+    axes = jnp.broadcast_to(jnp.array([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]]), (len(window), 3, 2))
+    moved = (axes - jittered[:, None, :2]) * factor[:, None]
+    moved = _rotate_and_scale(moved, draws.rotation_deg, draws.scale, track.crop_size)
+    origin = moved[:, 2:]
+    return jnp.concatenate([moved[:, :2] - origin, origin], axis=1).swapaxes(1, 2)
 
 
 def _rotate_and_scale(

@@ -27,7 +27,7 @@ from a2j_jax.tracks import TrackSpec
 Example = dict[str, Any]
 Batch = Mapping[str, Any]
 #: The arrays that a training step reads; the others are for evaluation and stay on the host.
-STEP_ARRAYS = ("canvas", "box_px", "window_px", "center_uvd", "joints_uvd", "valid")
+STEP_ARRAYS = ("canvas", "box_px", "window_px", "center_uvd", "joints_uvd", "valid", "camera")
 
 
 def step_arrays(batch: Batch) -> dict[str, Any]:

@@ -183,7 +183,7 @@ def _checkpoints(directory: Path, step: int | str | None) -> dict[str, Restored]
     """
     chosen = restore(directory, "best" if step is None else step)
     final = restore(directory, "latest") if step is None else chosen
-    method = name = chosen.model.paradigm
+    method = name = chosen.model.paradigm or type(chosen.model).__name__
     if final.step != chosen.step:
         name = f"{method}, best step {chosen.step}"
     elif step is not None:

@@ -409,6 +409,8 @@ def rows_of(config: Config, *, trained_here: bool) -> dict[str, str]:
     Without `trained_here`, weights have an unknown start and are no row of Table 9.
     """
     rows = [row for table in TABLES.values() if len(table.rows) > 1 for row in table.rows]
+    if config.parts not in (None, *(row.differs[1] for row in rows if row.differs)):
+        return {}  # somebody's own network is none of the paper's
     others = {
         row.table: row.name
         for row in rows

@@ -16,6 +16,7 @@ from a2j_jax.evaluation.metrics import frame_errors
 from a2j_jax.evaluation.plots import example_tile
 from a2j_jax.geometry import Float64
 from a2j_jax.log import logger
+from a2j_jax.models.a2j import A2J
 from a2j_jax.models.anchors import aggregate, anchor_grid, confidence
 from a2j_jax.pictures import Tile
 from a2j_jax.runs.load import Restored, restore
@@ -116,15 +117,15 @@ def restore_anchors(directory: str | Path) -> Restored:
       UserError: no checkpoint, or one without such weights.
     """
     restored = restore(directory)
-    model = restored.config.model
-    if model.paradigm == "a2j" and model.proposals:
-        return restored
-    reason = f"model.paradigm={model.paradigm} has no anchors"
-    if model.paradigm == "a2j":
+    model = restored.model
+    if not isinstance(model, A2J):
+        reason = f"{type(model).__name__} of {restored.config.parts} has no anchors"
+    elif not model.proposals:
         reason = "with model.proposals=false every anchor weighs alike"
+    else:
+        return restored
     raise UserError(
-        f"{directory}: {reason}, so there is no weight to draw; name a checkpoint of model.paradigm=a2j and "
-        "model.proposals=true"
+        f"{directory}: {reason}, so there is no weight to draw; name a checkpoint of an A2J with model.proposals=true"
     )
 
 

@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ def make_predict_fn(
 
     compiled = jit_with_decoding(
         network,
-        track.crop_size,
+        partial(model.decode, crop_size=track.crop_size),
         in_shardings=(layout.everywhere, layout.spread, layout.spread),
         out_shardings=layout.spread,
     )

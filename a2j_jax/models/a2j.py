@@ -1,6 +1,5 @@
-"""The networks: A2J (paper Fig. 2), whose heads predict proposal, offset and depth of every anchor, and the baselines.
-
-`PoseNetwork` is the base of all paradigms; global regression and an FCN with heat maps (Table 8) share A2J's trunk.
+"""A2J (paper Fig. 2), whose heads predict proposal, offset and depth of every anchor, and `PoseNetwork`, the base of it
+and of every network that takes its place (`a2j_jax.parts`).
 """
 
 from functools import partial
@@ -8,12 +7,13 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import linen as nn
 
-from a2j_jax.models.anchors import ANCHORS_PER_CELL, Heads, HeatMaps, PoseVector, at_least_float32
-from a2j_jax.models.layers import BatchNorm, Conv, Deconv, xavier_normal
+from a2j_jax.config import ModelConfig
+from a2j_jax.models.anchors import ANCHORS_PER_CELL, Estimate, Heads, at_least_float32, decode
+from a2j_jax.models.layers import BatchNorm, Conv, xavier_normal
 from a2j_jax.models.resnet import Features, ResNet, rematerialized
+from a2j_jax.tracks import TrackSpec
 
 SIDES_DIVISIBLE_BY = 16  # the trunk halves them four times
 
@@ -22,8 +22,12 @@ class PoseNetwork(nn.Module):
     """Base of the networks that predict joints in a crop.
 
     `model.apply(variables, images, train=False)` takes normalized depth crops (B, H, W, 1), H and W divisible by 16,
-    and returns the outputs of its paradigm, float32, for `anchors.decode` and `losses.objective`. With `train=True`
-    and `mutable=["batch_stats"]` it normalizes by batch statistics and updates them.
+    and returns the network's outputs, any tree of float32 arrays; its `decode` makes joints of them, and its objective
+    a loss. With `train=True` and `mutable=["batch_stats"]` it normalizes by batch statistics and updates them; it may
+    ask for random keys called "dropout".
+
+    A network of one's own is a subclass: `__call__` and `decode`, or `trunk_features` alone for another backbone
+    (docs/extending.md).
 
     Attributes:
       num_joints: K.
@@ -36,7 +40,7 @@ class PoseNetwork(nn.Module):
       axis_name: mapped axis over which batch statistics are shared.
     """
 
-    paradigm: ClassVar[str] = ""  # its name in reports
+    paradigm: ClassVar[str] = ""  # its name in reports; the name of the class by default
 
     num_joints: int
     joint_dims: int = 3
@@ -55,6 +59,11 @@ class PoseNetwork(nn.Module):
             raise ValueError(
                 f"images of {images.shape[1:3]} px: sides must be divisible by {SIDES_DIVISIBLE_BY}"
             )
+        images = images if self.dtype is None else images.astype(self.dtype)
+        return self.trunk_features(images, train, output_stride)
+
+    def trunk_features(self, images: jax.Array, train: bool, output_stride: int) -> Features:
+        """The trunk's feature maps, at this stride, in the images' dtype; override it for another backbone."""
         trunk = ResNet(
             self.backbone,
             self.width,
@@ -64,9 +73,30 @@ class PoseNetwork(nn.Module):
             self.axis_name,
             name="trunk",
         )
-        images = images if self.dtype is None else images.astype(self.dtype)
         features: Features = trunk(images, train)
         return features
+
+    def decode(self, outputs: Any, crop_size: int) -> Estimate:
+        """Joints of a batch of square crops, from the network's outputs; a pure function that needs no variables.
+
+        Args:
+          outputs: of `apply`.
+          crop_size: side of the crops, px.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no decode(outputs, crop_size)")
+
+
+def network_settings(settings: ModelConfig, track: TrackSpec) -> dict[str, Any]:
+    """The fields of a `PoseNetwork` that a config sets, for the joints of a track."""
+    return {
+        "num_joints": track.num_joints,
+        "joint_dims": track.joint_dims,
+        "backbone": settings.backbone,
+        "width": settings.width,
+        "stem_channels": settings.stem_channels,
+        "dtype": None if settings.dtype == "float32" else jnp.dtype(settings.dtype),
+        "remat": settings.remat,
+    }
 
 
 def init_variables(model: PoseNetwork, key: jax.Array, height: int, width: int) -> dict[str, Any]:
@@ -138,6 +168,10 @@ class A2J(PoseNetwork):
                 depth = self._head("depth_head", 1, trunk.regression, train)[..., 0]
         return Heads(proposal=proposal, offset=offset, depth=depth)
 
+    def decode(self, outputs: Heads, crop_size: int) -> Estimate:
+        """The average of the anchors' votes, see `anchors.decode`."""
+        return decode(outputs, crop_size)
+
     def _head(self, name: str, values: int, x: jax.Array, train: bool) -> jax.Array:
         """A head's outputs for every anchor and joint, (B, A, K, values) float32."""
         kind = rematerialized(AnchorHead) if self.remat else AnchorHead
@@ -145,53 +179,3 @@ class A2J(PoseNetwork):
         head = kind(outputs, self.head_features, self.head_depth, self.axis_name, name=name)
         y = head(x, train)
         return at_least_float32(y).reshape(*y.shape[:2], self.num_joints, values)
-
-
-class GlobalRegression(PoseNetwork):
-    """One vector for the entire crop: features pooled over all positions, then one fully connected layer.
-
-    Images (B, H, W, 1) -> `PoseVector`. The layer's outputs are in units of the crop's side, relative to its middle
-    (depth: to zero), so that its weights have the scale that initialization and Adam expect.
-    """
-
-    paradigm: ClassVar[str] = "global regression"
-
-    @nn.compact
-    def __call__(self, images: jax.Array, train: bool = False) -> PoseVector:
-        pooled = at_least_float32(self.features(images, train).regression).mean((1, 2))
-        outputs = nn.Dense(self.num_joints * self.joint_dims, name="output")(pooled)
-        height, width = images.shape[1:3]
-        middle = np.array([width / 2, height / 2, 0.0], np.float32)[: self.joint_dims]
-        joints = outputs.reshape(-1, self.num_joints, self.joint_dims) * width + middle
-        return PoseVector(joints)
-
-
-class HeatMapFCN(PoseNetwork):
-    """The fully convolutional network of "Simple Baselines" (Xiao, Wu and Wei, ECCV 2018).
-
-    Images (B, H, W, 1) -> `HeatMaps`: a ResNet of stride 32, three deconvolutions, one 1x1 convolution. The published
-    network is in-plane only; in 3D the last convolution adds a depth map for each joint.
-
-    Attributes, beside those of `PoseNetwork`:
-      deconv_features: channels of the deconvolutions.
-    """
-
-    paradigm: ClassVar[str] = "FCN with heat maps"
-
-    deconv_features: int = 256
-
-    @nn.compact
-    def __call__(self, images: jax.Array, train: bool = False) -> HeatMaps:
-        x = self.features(images, train, output_stride=32).regression
-        for index in range(1, 4):
-            x = Deconv(self.deconv_features, name=f"deconv{index}")(x)
-            x = nn.relu(BatchNorm(self.axis_name, name=f"deconv_bn{index}")(x, train))
-        # As published: small weights, so that training starts from empty maps.
-        small = nn.initializers.normal(0.001)
-        channels = self.num_joints * (self.joint_dims - 1)
-        x = Conv(channels, 1, use_bias=True, kernel_init=small, name="output")(x)
-        maps = at_least_float32(x)
-        if self.joint_dims == 2:
-            return HeatMaps(maps, None)
-        maps, depth = jnp.split(maps, 2, axis=-1)
-        return HeatMaps(maps, depth * images.shape[2])  # scaled as in `GlobalRegression`

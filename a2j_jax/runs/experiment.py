@@ -1,4 +1,4 @@
-"""An experiment: a config with its presets filled in, and the track and network that it describes.
+"""An experiment: a config with its presets filled in, and the track, network and losses that it describes.
 
 `resolve` is the only place that fills in what a config leaves open. It is called where a config or a run enters the
 program, and again when the data set has added facts to the config; everything below takes the `Experiment`, or plain
@@ -7,73 +7,54 @@ values of it.
 
 import dataclasses
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
-
 from a2j_jax import losses
 from a2j_jax.config import Config, ModelConfig
-from a2j_jax.data import augment
-from a2j_jax.data.crops import Batch
+from a2j_jax.data import targets
 from a2j_jax.geometry import Camera
-from a2j_jax.losses import DEPTH_TERMS, Losses
-from a2j_jax.models.a2j import A2J, GlobalRegression, HeatMapFCN, PoseNetwork
+from a2j_jax.losses import DEPTH_TERMS, Objective
+from a2j_jax.models.a2j import A2J, PoseNetwork, network_settings
+from a2j_jax.parts import Parts, Prepare, built
 from a2j_jax.track_files import find_track
 from a2j_jax.tracks import TrackSpec, TrainingSpec, with_crop_size
 
 
 @dataclass(frozen=True)
-class Experiment:
-    """What is trained, restored and evaluated.
+class Settings:
+    """A config with its presets filled in, and its track.
 
     Attributes:
       config: as a run's `config.json` records it: with the values of its presets.
       track: the config's track with the config's crop size, camera, mean and std, and augmentation.
-      model: the network; under `pmap`, clone it with the axis that batch statistics are shared over.
     """
 
     config: Config
     track: TrackSpec
+
+
+@dataclass(frozen=True)
+class Experiment(Settings):
+    """What is trained, restored and evaluated.
+
+    Attributes, beside those of `Settings`:
+      model: the network; under `pmap`, clone it with the axis that batch statistics are shared over.
+      objective: the losses, bound to their constants.
+      prepare: augments and normalizes a training batch on the device: (batch, keys) -> (images, targets).
+      parts: as the config's own parts have them; the optimizer, its schedule and the step are made of these
+        (`a2j_jax.training.step`).
+    """
+
     model: PoseNetwork
-
-    def prepare(self, batch: Batch, keys: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Augment and normalize a training batch on the device.
-
-        Args:
-          batch: B examples (`a2j_jax.data.crops`).
-          keys: (B,) random keys, one per example.
-
-        Returns:
-          Images (B, S, S, 1) float32 and joints (B, K, D) in crop coordinates.
-        """
-        settings = self.config.augment
-        if settings.enabled:
-            draws = augment.draw(keys, self.track)
-        else:
-            draws = augment.no_draws(len(keys), self.track)
-        return augment.augment(batch, draws, self.track, settings.border)
-
-    @property
-    def objective(self) -> Callable[..., Losses]:
-        """`losses.objective` with the constants of this experiment."""
-        settings, weight = self.config.loss, self.config.loss.regression_weight
-        assert settings.alpha is not None  # `resolve` filled it in
-        return partial(
-            losses.objective,
-            crop_size=self.track.crop_size,
-            regression_weight=self.track.loss_lambda if weight is None else weight,
-            alpha=settings.alpha,
-            depth_term=DEPTH_TERMS[settings.preset],
-            surrounding=settings.surrounding,
-        )
+    objective: Objective = field(compare=False)
+    prepare: Prepare = field(compare=False)
+    parts: Parts = field(compare=False)
 
 
-def resolve(config: Config) -> Experiment:
-    """Fill in the presets of a config, and build its track and network.
+def fill_in(config: Config) -> Settings:
+    """Fill in the presets of a config.
 
     Reads no data set: `run_experiment` records the camera and the statistics that a data set states in the config.
 
@@ -86,8 +67,36 @@ def resolve(config: Config) -> Experiment:
         optim=_filled(config.optim, plain.training(config.optim.preset)),
         loss=_filled(config.loss, plain.training(config.loss.preset)),
     )
-    track = _track(config, plain)
-    return Experiment(config, track, make_model(config.model, track))
+    return Settings(config, _track(config, plain))
+
+
+def resolve(config: Config) -> Experiment:
+    """Fill in the presets of a config, and build its parts: those it names, else A2J's.
+
+    Raises:
+      UserError: as `fill_in`, and `parts.built`.
+    """
+    settings = fill_in(config)
+    config, track = settings.config, settings.track
+    own = built(config, track)
+    model = make_model(config.model, track) if own.network is None else own.network
+    objective, prepare = own.objective, own.prepare
+    if objective is None:
+        weight = config.loss.regression_weight
+        objective = partial(
+            losses.objective,
+            crop_size=track.crop_size,
+            regression_weight=track.loss_lambda if weight is None else weight,
+            alpha=config.loss.alpha,
+            depth_term=DEPTH_TERMS[config.loss.preset],
+            surrounding=config.loss.surrounding,
+        )
+    if prepare is None:
+        augment = config.augment
+        prepare = partial(
+            targets.prepare, track=track, enabled=augment.enabled, border=augment.border
+        )
+    return Experiment(config, track, model, objective, prepare, own)
 
 
 def _filled(group: Any, preset: TrainingSpec) -> Any:
@@ -119,23 +128,10 @@ def _track(config: Config, track: TrackSpec) -> TrackSpec:
     )
 
 
-def make_model(settings: ModelConfig, track: TrackSpec) -> PoseNetwork:
-    """The network that the settings describe, for the joints of a track."""
-    shared: dict[str, Any] = {
-        "num_joints": track.num_joints,
-        "joint_dims": track.joint_dims,
-        "backbone": settings.backbone,
-        "width": settings.width,
-        "stem_channels": settings.stem_channels,
-        "dtype": None if settings.dtype == "float32" else jnp.dtype(settings.dtype),
-        "remat": settings.remat,
-    }
-    if settings.paradigm == "regression":
-        return GlobalRegression(**shared)
-    if settings.paradigm == "heat_maps":
-        return HeatMapFCN(**shared, deconv_features=settings.head_features)
+def make_model(settings: ModelConfig, track: TrackSpec) -> A2J:
+    """The A2J that the settings describe, for the joints of a track."""
     return A2J(
-        **shared,
+        **network_settings(settings, track),
         head_features=settings.head_features,
         head_depth=settings.head_depth,
         proposals=settings.proposals,
@@ -183,7 +179,7 @@ class Difference(NamedTuple):
         return f"{self.key}: {self.there!r} there, {self.now!r} now"
 
 
-def differences(before: Experiment, now: Experiment) -> list[Difference]:
+def differences(before: Settings, now: Settings) -> list[Difference]:
     """Values in which two experiments differ; a None is compared as the value it is replaced by."""
     same_track = before.track.name == now.track.name
     old, new = _values(before, same_track), _values(now, same_track)
@@ -194,19 +190,19 @@ def differences(before: Experiment, now: Experiment) -> list[Difference]:
     ]
 
 
-def conflicts(recorded: Config | None, now: Experiment) -> list[Difference]:
+def conflicts(recorded: Config | None, now: Settings) -> list[Difference]:
     """Differences that forbid to use a checkpoint, which was written with a recorded config; none where it has none."""
-    found = [] if recorded is None else differences(resolve(recorded), now)
+    found = [] if recorded is None else differences(fill_in(recorded), now)
     return [d for d in found if d.key not in (*MAY_CHANGE, "model.init_from")]
 
 
-def _values(experiment: Experiment, with_track: bool) -> dict[str, Any]:
+def _values(experiment: Settings, with_track: bool) -> dict[str, Any]:
     """The values to compare, by dotted key; with those of the track only between experiments on the same one."""
     config, track = experiment.config, experiment.track
-    found: dict[str, Any] = {"track": track.name, "name": config.name, "parallel": config.parallel}
-    for group, values in dataclasses.asdict(config).items():
-        if isinstance(values, dict):
-            found |= {f"{group}.{name}": value for name, value in values.items()}
+    found: dict[str, Any] = {}
+    for key, value in (dataclasses.asdict(config) | {"track": track.name}).items():
+        group = dataclasses.is_dataclass(getattr(config, key))
+        found |= {f"{key}.{name}": one for name, one in value.items()} if group else {key: value}
     found = {key: value for key, value in found.items() if key not in _FROM_DATA_SET}
     found["data.crop_size"] = track.crop_size
     if not with_track:

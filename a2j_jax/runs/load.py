@@ -9,15 +9,19 @@ from a2j_jax.config import Config
 from a2j_jax.errors import UserError
 from a2j_jax.files import local_path, read_json
 from a2j_jax.models.a2j import PoseNetwork, variable_shapes
+from a2j_jax.parts import NotImportableError, only_installed
 from a2j_jax.runs.checkpoints import Weights, load_variables
 from a2j_jax.runs.experiment import Experiment, conflicts, resolve
 from a2j_jax.runs.run_dir import (
     CONFIG_FILE,
+    PARTS,
     choose_step,
     explained_damage,
+    log_other_source,
     read_config,
     read_manifest,
     recorded_config,
+    recorded_parts,
     run_and_step,
 )
 from a2j_jax.track_files import TRACK_FILE
@@ -59,13 +63,35 @@ def restore(directory: str | Path, step: int | str = "best", weights: Weights = 
         or tensors of another architecture.
     """
     directory = local_path(directory, "checkpoint")
-    experiment = resolve(read_config(directory))
+    experiment = _resolve_recorded(directory)
     folder = choose_step(directory, step)
     with explained_damage(folder):
         _check_recorded(folder, experiment)
     expected = variable_shapes(experiment.model, experiment.track.crop_size)
     variables, averaged = load_variables(folder, expected, weights)
     return Restored(experiment, variables, int(folder.name), averaged)
+
+
+def _resolve_recorded(directory: Path) -> Experiment:
+    """The experiment of a run directory; its parts are those of that name here, never code from beside it.
+
+    Raises:
+      UserError: parts that are not there, naming the package and version that the run was trained with.
+    """
+    config = read_config(directory)
+    try:
+        with only_installed(config.parts):
+            return resolve(config)
+    except NotImportableError as error:
+        record = recorded_parts(directory) or {}
+        package = record.get("package")
+        was = (
+            f"of package {package} {record.get('version')}"
+            if package
+            else "of no installed package"
+        )
+        kept = f"; {directory / PARTS} keeps their text" if record else ""
+        raise UserError(f"{directory}: {error} (they were {was}{kept})") from error
 
 
 def _check_recorded(folder: Path, experiment: Experiment) -> None:
@@ -77,6 +103,7 @@ def _check_recorded(folder: Path, experiment: Experiment) -> None:
     manifest = read_manifest(folder)
     if manifest is None:
         return
+    log_other_source(manifest.parts, experiment.config.parts, folder.name)
     run = folder.parent.parent
     changed = "; ".join(map(str, conflicts(recorded_config(folder), experiment)))
     path = run / (CONFIG_FILE if changed else TRACK_FILE)

@@ -30,11 +30,14 @@ from a2j_jax.files import (
     regular_file,
     write_file,
 )
+from a2j_jax.log import logger
+from a2j_jax.parts import Source, source_of
 from a2j_jax.track_files import TRACK_FILE, load_track, track_file
 
 CONFIG_FILE = "config.json"
 STARTS_FILE = "starts.jsonl"
 CHECKPOINTS = "checkpoints"
+PARTS_FILE, PARTS = "parts.json", "parts"  # where the code of own parts was from, and its text
 MANIFEST = "manifest.json"  # of each checkpoint
 # Orbax expands wildcards in the name of a folder, finds nothing to merge, and leaves a checkpoint that cannot be read;
 # TensorStore reads a backslash as a slash.
@@ -129,6 +132,8 @@ def write_config(directory: str | Path, config: Config, depth_unit_mm: float | N
       UserError: a file that cannot be written.
     """
     write_file(Path(directory) / CONFIG_FILE, to_json(config) + "\n")
+    if (source := source_of(config.parts)) is not None:
+        _write_source(Path(directory), source)
     own = track_file(config.track)
     kept = Path(directory) / TRACK_FILE
     if own is not None and os.path.realpath(own) != os.path.realpath(kept):
@@ -137,6 +142,43 @@ def write_config(directory: str | Path, config: Config, depth_unit_mm: float | N
             values = {**read_json(own), "depth_unit_mm": depth_unit_mm}
             track = json.dumps(values, indent=2).encode() + b"\n"
         write_file(kept, track)
+
+
+def _write_source(directory: Path, source: Source) -> None:
+    """Record the code of a run's own parts: `parts.json`, and its text in `parts/`, which nothing imports."""
+    for name, text in source.files.items():
+        kept = directory / PARTS / f"{name}.txt"
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        write_file(kept, text)
+    write_file(directory / PARTS_FILE, json.dumps(source.record, indent=2) + "\n")
+
+
+def recorded_parts(directory: Path) -> dict[str, Any] | None:
+    """Contents of `parts.json`; None: the run has no parts of its own, or the file cannot be read."""
+    contents = _contents(directory / PARTS_FILE)
+    return contents if isinstance(contents, dict) else None
+
+
+def log_other_source(recorded: Any, path: str | None, step: str) -> None:
+    """Say whether the source of a run's own parts has changed since a checkpoint was written.
+
+    Args:
+      recorded: `Manifest.parts`.
+      path: of the parts, which are imported.
+      step: of the checkpoint.
+    """
+    source = source_of(path)
+    if source is None or not isinstance(recorded, dict) or recorded.get("digest") == source.digest:
+        return
+    versions = f"{recorded.get('package')} {recorded.get('version')}, now {source.package} {source.version}"
+    was = (
+        f" (package {versions})"
+        if recorded.get("package") != source.package or (recorded.get("version") != source.version)
+        else ""
+    )
+    logger.warning(
+        f"{path}: its source has changed since step {step} was saved{was}: the results may be other ones"
+    )
 
 
 def read_config(directory: str | Path) -> Config:
@@ -191,6 +233,7 @@ class Manifest(NamedTuple):
     config: Any  # contents of `config.json` at that time; None: there was none
     track: Any  # contents of `track.json`, likewise
     metrics: dict[str, float] | None = None  # None: not evaluated (yet)
+    parts: Any = None  # contents of `parts.json`, likewise
 
     @classmethod
     def of(cls, folder: Path) -> "Manifest":
@@ -202,8 +245,9 @@ class Manifest(NamedTuple):
         names = sorted(_files_below(folder))
         with ThreadPoolExecutor() as pool:
             files = dict(zip(names, pool.map(size_and_digest, names), strict=True))
-        config, track = (_contents(folder.parent.parent / n) for n in (CONFIG_FILE, TRACK_FILE))
-        return cls(files, config, track)
+        run = folder.parent.parent
+        config, track, parts = (_contents(run / n) for n in (CONFIG_FILE, TRACK_FILE, PARTS_FILE))
+        return cls(files, config, track, parts=parts)
 
     def write(self, folder: Path) -> None:
         """Write `manifest.json`; the old one is replaced at once or not at all."""

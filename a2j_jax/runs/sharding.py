@@ -46,12 +46,12 @@ class TrainState(struct.PyTreeNode):
         *,
         average: bool = False,
     ) -> "TrainState":
-        """Start from initialized or converted variables {"params", "batch_stats"}."""
+        """Start from initialized or converted variables {"params"}, with {"batch_stats"} where the network has any."""
         # An array for each count: a step that is given its state to rewrite may not be given an array twice.
         counts = ("step", "skipped", "skipped_in_a_row")
         return cls(
             params=variables["params"],
-            batch_stats=variables["batch_stats"],
+            batch_stats=variables.get("batch_stats", {}),
             opt_state=optimizer.init(variables["params"]),
             ema=jax.tree.map(jnp.copy, dict(variables)) if average else None,
             **{name: jnp.zeros((), jnp.int32) for name in counts},
@@ -59,8 +59,9 @@ class TrainState(struct.PyTreeNode):
 
     @property
     def variables(self) -> dict[str, Any]:
-        """What `model.apply` takes."""
-        return {"params": self.params, "batch_stats": self.batch_stats}
+        """What `model.apply` takes: {"params", "batch_stats"}, the latter where the network has any."""
+        stats = {"batch_stats": self.batch_stats} if self.batch_stats else {}
+        return {"params": self.params, **stats}
 
 
 Metrics = dict[str, jax.Array]

@@ -30,8 +30,7 @@ from a2j_jax.runs.experiment import resolve
 from a2j_jax.runs.sharding import TrainState
 from a2j_jax.tools.tpu import GIB, Target
 from a2j_jax.tracks import PUBLISHED_FRAMES, TrackSpec
-from a2j_jax.training.optim import adam_with_l2, freeze
-from a2j_jax.training.step import experiment_step
+from a2j_jax.training.step import experiment_step, optimizer_of
 from tfds_builders.rendered import EMBEDDED
 from tfds_builders.shards import features
 
@@ -183,7 +182,7 @@ def compile_step(config: Config, target: Target) -> Usage | Refusal:
     sharding.check_batch_size(settings.batch_size, parts, len(target.devices))
     # The schedule is part of the program and changes nothing about its size.
     schedule = optax.constant_schedule(settings.learning_rate)
-    optimizer = freeze(adam_with_l2(schedule, settings.weight_decay), settings.freeze)
+    optimizer = optimizer_of(experiment, schedule)
 
     def state() -> TrainState:
         key, size = jax.random.key(0), track.crop_size

@@ -29,7 +29,7 @@ from a2j_jax.geometry import Camera, Float64
 from a2j_jax.inference.frames import read_frame
 from a2j_jax.log import logger, progress
 from a2j_jax.models.a2j import A2J, PoseNetwork, variable_shapes
-from a2j_jax.models.anchors import Estimate, decode, jit_with_decoding
+from a2j_jax.models.anchors import Estimate, jit_with_decoding
 from a2j_jax.models.resnet import ARCHITECTURES
 from a2j_jax.synthetic.scene import KINECT, synthetic_frame
 from a2j_jax.synthetic.views import XTION, BodyView, HandView, SceneSpec
@@ -187,7 +187,9 @@ def forward_of(
     """
     size = track.crop_size
     on_device = jax.device_put(variables)
-    compiled = jit_with_decoding(partial(model.apply, train=False), size)
+    compiled = jit_with_decoding(
+        partial(model.apply, train=False), partial(model.decode, crop_size=size)
+    )
     compiled(on_device, np.zeros((batch_size, size, size, 1), np.float32))  # compiles
     return lambda images: jax.device_get(compiled(on_device, images))
 
@@ -215,7 +217,7 @@ def flops_per_frame(model: PoseNetwork, track: TrackSpec) -> float:
 
     def program(variables: Any, images: jax.Array) -> Estimate:
         outputs: Any = model.apply(variables, images, train=False)
-        return decode(outputs, size)
+        return model.decode(outputs, size)
 
     images = jax.ShapeDtypeStruct((1, size, size, 1), jnp.float32)
     lowered = jax.jit(program).lower(variable_shapes(model, track.crop_size), images)

@@ -36,8 +36,10 @@ from a2j_jax.runs.checkpoints import RunCheckpoints
 from a2j_jax.runs.experiment import (
     MAY_CHANGE,
     Experiment,
+    Settings,
     conflicts,
     differences,
+    fill_in,
     resolve,
 )
 from a2j_jax.runs.load import variables_from
@@ -46,8 +48,8 @@ from a2j_jax.track_files import TRACK_FILE, track_file
 from a2j_jax.tracks import TRACKS, TrackRecord
 from a2j_jax.training.logs import METRICS_FILE, RunLog, WandbLog, record_start, require_wandb
 from a2j_jax.training.loop import Intervals, ProfileWindow, TrainingLoop, to_be_scored
-from a2j_jax.training.optim import adam_with_l2, check_prefixes, freeze, learning_rate_schedule
-from a2j_jax.training.step import experiment_step
+from a2j_jax.training.optim import check_prefixes, learning_rate_schedule
+from a2j_jax.training.step import experiment_step, optimizer_of
 from a2j_jax.weights.convert import initial_variables
 
 _FEW_STEPS = 1000
@@ -80,7 +82,7 @@ def run_experiment(
     """
     # Experiment and run directory
     workdir = local_path(workdir, "run directory")
-    check_run_directory(workdir, resolve(config))
+    check_run_directory(workdir, fill_in(config))
     experiment = _with_facts(config)
     check_run_directory(workdir, experiment)
     config, track, model = experiment.config, experiment.track, experiment.model
@@ -111,8 +113,8 @@ def run_experiment(
     # Model, optimizer, step
     steps_per_epoch = frames // optim.batch_size
     intervals = _intervals(config, steps_per_epoch)
-    schedule = schedule_of(config, steps_per_epoch)
-    optimizer = freeze(adam_with_l2(schedule, optim.weight_decay), optim.freeze)
+    schedule = schedule_of(experiment, steps_per_epoch)
+    optimizer = optimizer_of(experiment, schedule)
     resumes = bool(run_dir.kept_checkpoints(workdir))
     if resumes:  # its weights are read below; what it once started from may be gone by now
         shapes = variable_shapes(model, track.crop_size)
@@ -158,6 +160,8 @@ def run_experiment(
             f"at {track.crop_size} px, {intervals.total} steps of {optim.batch_size}, {layout}"
         )
         if last is not None:
+            manifest = run_dir.read_manifest(workdir / run_dir.CHECKPOINTS / str(last))
+            run_dir.log_other_source(manifest and manifest.parts, config.parts, str(last))
             _log_resumption(experiment, before, last, steps_per_epoch)
             _log_other_machine(workdir, optim.batch_size, layout, frames)
         elif intervals.total < _FEW_STEPS:
@@ -266,9 +270,11 @@ def _intervals(config: Config, steps_per_epoch: int) -> Intervals:
     )
 
 
-def schedule_of(config: Config, steps_per_epoch: int) -> optax.Schedule:
-    """The learning rate of a resolved config."""
-    optim, total = config.optim, _intervals(config, steps_per_epoch).total
+def schedule_of(experiment: Experiment, steps_per_epoch: int) -> optax.Schedule:
+    """The learning rate of an experiment."""
+    optim, total = experiment.config.optim, _intervals(experiment.config, steps_per_epoch).total
+    if experiment.parts.schedule is not None:
+        return experiment.parts.schedule(total, steps_per_epoch)
     every = optim.decay_every_epochs
     return learning_rate_schedule(
         optim.schedule,
@@ -359,12 +365,12 @@ def _log_resumption(
     """Where a run resumes, and with which other values than it was started with."""
     total = _intervals(experiment.config, steps_per_epoch).total
     logger.info(f"resuming from step {step} of {total}")
-    before = experiment if recorded is None else resolve(recorded)
+    before = fill_in(experiment.config if recorded is None else recorded)
     values = "; ".join(map(str, differences(before, experiment)))
     if not values:
         return
-    configs = (before.config, experiment.config)
-    old, new = (float(schedule_of(one, steps_per_epoch)(step)) for one in configs)
+    there = dataclasses.replace(experiment, config=before.config)
+    old, new = (float(schedule_of(one, steps_per_epoch)(step)) for one in (there, experiment))
     if not math.isclose(old, new, rel_tol=1e-6):
         values += (
             f". The {experiment.config.optim.schedule} schedule is stretched over the new length: learning rate "
@@ -394,7 +400,7 @@ def _log_other_machine(
         )
 
 
-def check_run_directory(workdir: Path, experiment: Experiment) -> None:
+def check_run_directory(workdir: Path, experiment: Settings) -> None:
     """Refuse to continue a run as another experiment.
 
     Everything that decides what is optimized, and by what its checkpoints are ranked, stays as it was. A run
@@ -424,7 +430,7 @@ def check_run_directory(workdir: Path, experiment: Experiment) -> None:
         _check_not_foreign(workdir, experiment.config.track)
     if before is None or not kept:
         return
-    found = [*conflicts(recorded, experiment), *differences(resolve(before), experiment)]
+    found = [*conflicts(recorded, experiment), *differences(fill_in(before), experiment)]
     other = {d.key: d for d in found if d.key not in MAY_CHANGE}
     if other:
         raise UserError(
@@ -437,7 +443,9 @@ def check_run_directory(workdir: Path, experiment: Experiment) -> None:
 def _check_not_foreign(workdir: Path, track: str) -> None:
     """Refuse a folder without `config.json` in which a run would change the files of somebody else."""
     own = track_file(track)
-    written = [METRICS_FILE, run_dir.STARTS_FILE] + ([] if own is None else [TRACK_FILE])
+    written = [METRICS_FILE, run_dir.STARTS_FILE, run_dir.PARTS_FILE] + (
+        [] if own is None else [TRACK_FILE]
+    )
     for path in (workdir / name for name in written):
         if os.path.lexists(path) and not (own is not None and same_file(path, own)):
             raise UserError(

@@ -12,17 +12,17 @@ from jax import lax
 
 from a2j_jax.data.augment import example_keys
 from a2j_jax.data.crops import Batch
-from a2j_jax.losses import Losses
+from a2j_jax.errors import UserError
+from a2j_jax.losses import Losses, Objective
 from a2j_jax.models.a2j import PoseNetwork
+from a2j_jax.parts import Prepare
 from a2j_jax.runs.experiment import Experiment
 from a2j_jax.runs.sharding import Metrics, TrainState, TrainStep
-from a2j_jax.training.optim import held_still, is_frozen
+from a2j_jax.training.optim import adam_with_l2, freeze, held_still, is_frozen
 
-# (batch, (B,) keys) -> normalized images (B, H, W, 1), joints (B, K, 3) in crop coordinates
-Prepare = Callable[[Batch, jax.Array], tuple[jax.Array, jax.Array]]
-
-# `losses.objective` bound to its constants, (outputs, joints, valid, *, count) -> losses of these rows over `count`
-Objective = Callable[..., Losses]
+_DROPOUT = (
+    1  # folded into an example's key, so that dropout draws other numbers than its augmentation
+)
 
 
 class _PartGradients(NamedTuple):
@@ -33,12 +33,20 @@ class _PartGradients(NamedTuple):
     batch_stats: Any
 
 
+def optimizer_of(experiment: Experiment, schedule: optax.Schedule) -> optax.GradientTransformation:
+    """The optimizer of an experiment, which leaves its frozen parameters alone."""
+    settings, own = experiment.config.optim, experiment.parts.optimizer
+    made = adam_with_l2(schedule, settings.weight_decay) if own is None else own(schedule)
+    return freeze(made, settings.freeze)
+
+
 def experiment_step(
     experiment: Experiment, optimizer: optax.GradientTransformation, axis_name: str | None = None
 ) -> TrainStep:
     """The training step of an experiment; `axis_name` as in `make_train_step`."""
     settings = experiment.config.optim
-    return make_train_step(
+    make_step = experiment.parts.make_step or make_train_step
+    step: TrainStep = make_step(
         experiment.model.clone(axis_name=axis_name),
         optimizer,
         experiment.prepare,
@@ -49,6 +57,7 @@ def experiment_step(
         ema_decay=settings.ema_decay,
         skip_nonfinite=settings.skip_nonfinite_updates > 0,
     )
+    return step
 
 
 def make_train_step(
@@ -66,7 +75,8 @@ def make_train_step(
     """Bind a model, its optimizer, input preparation and objective into `step(state, batch, key)`.
 
     Args:
-      model: built with the same `axis_name`, so that batch statistics are the global batch's.
+      model: built with the same `axis_name`, so that batch statistics are the global batch's. It may have none, and
+        may ask for random keys called "dropout", which differ by step, part and device.
       optimizer: gradient transformation the state was created with.
       prepare: augmentation and normalization; runs on the device, inside the step.
       objective: the losses, bound to their constants.
@@ -87,9 +97,9 @@ def make_train_step(
     """
 
     def part_gradients(
-        params: Any, batch_stats: Any, batch: Batch, keys: Any, count: jax.Array
+        state: TrainState, batch: Batch, keys: Any, count: jax.Array
     ) -> _PartGradients:
-        images, joints = prepare(batch, keys)
+        images, targets = prepare(batch, keys)
 
         def loss_fn(params: Any) -> tuple[jax.Array, tuple[Losses, Any]]:
             params = path_aware_map(
@@ -97,15 +107,20 @@ def make_train_step(
             )
             with nn.intercept_methods(held_still(frozen)):
                 outputs, updated = model.apply(
-                    {"params": params, "batch_stats": batch_stats},
+                    {"params": params, "batch_stats": state.batch_stats},
                     images,
                     train=True,
                     mutable=["batch_stats"],
+                    rngs={"dropout": jax.random.fold_in(keys[0], _DROPOUT)},
                 )
-            losses = objective(outputs, joints, batch["valid"], count=count)
-            return losses.total, (losses, updated["batch_stats"])
+            losses = objective(outputs, targets, count=count, step=state.step)
+            if not isinstance(losses, Losses):
+                raise UserError(
+                    f"the objective returned {type(losses).__name__}: expected a2j_jax.losses.Losses"
+                )
+            return losses.total, (losses, updated.get("batch_stats", {}))
 
-        (_, (losses, stats)), grads = jax.value_and_grad(loss_fn, has_aux=True)(params)
+        (_, (losses, stats)), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
         return _PartGradients(losses, grads, stats)
 
     def step(state: TrainState, batch: Batch, key: jax.Array) -> tuple[TrainState, Metrics]:
@@ -115,7 +130,7 @@ def make_train_step(
         keys = example_keys(jax.random.fold_in(key, state.step), size, first)
 
         def part(batch: Batch, keys: jax.Array) -> _PartGradients:
-            return part_gradients(state.params, state.batch_stats, batch, keys, count)
+            return part_gradients(state, batch, keys, count)
 
         losses, grads, batch_stats = _in_parts(part, accumulate, batch, keys)
         if axis_name is not None:

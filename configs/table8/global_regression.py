@@ -12,5 +12,5 @@ from a2j_jax.config_files import load_config
 
 def get_config(base: Config | None = None) -> Config:
     """The base, but for one thing."""
-    model = {"paradigm": "regression"}
-    return variant(base or load_config("k2hpd"), "global_regression", model=model)
+    parts = "a2j_jax.baselines:global_regression"
+    return variant(base or load_config("k2hpd"), "global_regression", parts=parts)

@@ -12,4 +12,4 @@ from a2j_jax.config_files import load_config
 
 def get_config(base: Config | None = None) -> Config:
     """The base, but for one thing."""
-    return variant(base or load_config("k2hpd"), "heat_maps", model={"paradigm": "heat_maps"})
+    return variant(base or load_config("k2hpd"), "heat_maps", parts="a2j_jax.baselines:heat_maps")

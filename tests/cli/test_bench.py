@@ -8,7 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 import pytest
 
-from a2j_jax.models.a2j import HeatMapFCN
+from a2j_jax.baselines import HeatMapFCN
 from a2j_jax.tools import speed
 from tests.cli.conftest import Command, Mistake
 from tests.tools import plain_frames

@@ -42,7 +42,10 @@ def runs(tmp_path_factory: pytest.TempPathFactory, tiny_data: Path) -> Path:
     save(folder / "full", config)
     save(folder / "no_loss", changed(config, "loss", surrounding=False), seed=1)
     save(folder / "no_proposals", changed(config, "model", proposals=False))
-    save(folder / "regression", changed(config, "model", paradigm="regression"))
+    save(
+        folder / "regression",
+        dataclasses.replace(config, parts="a2j_jax.baselines:global_regression"),
+    )
     return folder
 
 

@@ -1,4 +1,4 @@
-"""The networks: A2J, and the baselines of Table 8."""
+"""The network, and its trunks."""
 
 from functools import partial
 from typing import Any
@@ -8,8 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from a2j_jax.models.a2j import A2J, GlobalRegression, HeatMapFCN, PoseNetwork, init_variables
-from a2j_jax.models.anchors import HeatMaps, PoseVector
+from a2j_jax.models.a2j import A2J, PoseNetwork, init_variables
 from a2j_jax.models.resnet import ResNet
 from tests import tiny
 
@@ -34,30 +33,6 @@ def test_any_crop_of_whole_cells(height: int, width: int, dims: int) -> None:
     assert dims == 2 or heads.depth.shape == (2, anchors, 5)
     assert (heads.depth is None) == ("depth_head" not in tiny.shapes(model)["params"])
     assert (heads.depth is None) == (dims == 2)
-
-
-@pytest.mark.parametrize("dims", [2, 3])
-@pytest.mark.parametrize(("size", "side"), [(32, 8), (48, 16), (64, 16)])
-def test_outputs_of_the_baselines(dims: int, size: int, side: int) -> None:
-    """Three halvings of a side that 32 does not divide are rounded up: the maps then reach over the crop."""
-    found = shapes_of(GlobalRegression(5, dims, "resnet18", width=8), size, size)
-    assert isinstance(found, PoseVector)
-    assert (found.joints.shape, found.joints.dtype) == ((2, 5, dims), jnp.float32)
-    found = shapes_of(HeatMapFCN(5, dims, "resnet18", width=8, deconv_features=8), size, size)
-    assert isinstance(found, HeatMaps)
-    assert found.maps.shape == (2, side, side, 5)
-    assert (found.depth is None) == (dims == 2)
-
-
-def test_an_untrained_vector_is_the_middle_of_the_crop() -> None:
-    """In units of the crop's side from its middle: zero is the middle, one is a side."""
-    model = GlobalRegression(2, 3, "resnet18", width=8)
-    variables = tiny.made_up(tiny.shapes(model))
-    layer = variables["params"]["output"]
-    layer["kernel"][:] = 0
-    layer["bias"][:] = [0, 0, 0, 0.25, -0.5, 1]
-    found = model.apply(variables, np.ones((1, 32, 32, 1), np.float32)).joints
-    np.testing.assert_allclose(found, [[[16, 16, 0], [24, 0, 32]]])
 
 
 @pytest.mark.parametrize("shape", [(1, 40, 32, 1), (1, 32, 32, 3), (32, 32, 1)])

@@ -1,4 +1,4 @@
-"""Anchors, and the decoding of every kind of output: small worked examples."""
+"""Anchors, and the decoding of their votes: small worked examples."""
 
 import jax
 import jax.numpy as jnp
@@ -7,13 +7,10 @@ import pytest
 
 from a2j_jax.models.anchors import (
     Heads,
-    HeatMaps,
-    PoseVector,
     aggregate,
     anchor_grid,
     confidence,
     decode,
-    peaks,
 )
 
 
@@ -89,48 +86,7 @@ def test_without_proposals_every_anchor_weighs_alike() -> None:
     np.testing.assert_allclose(found[..., 2], heads.depth.mean(1), atol=1e-5)
 
 
-def maps(height: int = 4, width: int = 5, **pixels: float) -> np.ndarray:
-    """One map, zero but for pixels named r<row>c<column>."""
-    values = np.zeros((1, height, width, 1), np.float32)
-    for name, value in pixels.items():
-        values[0, int(name[1]), int(name[3]), 0] = value
-    return values
-
-
-@pytest.mark.parametrize(
-    ("pixels", "uv"),
-    [
-        ({"r2c2": 1.0}, (8, 8)),  # equal neighbors: the pixel itself, 4 px of the crop each
-        ({"r2c2": 1.0, "r2c3": 0.5}, (9, 8)),  # a quarter of 4 px to the right
-        ({"r2c2": 1.0, "r2c1": 0.2, "r2c3": 0.1}, (7, 8)),
-        ({"r2c2": 1.0, "r1c2": 0.9}, (8, 7)),
-        ({"r2c2": 1.0, "r3c2": 0.1, "r2c3": 0.1}, (9, 9)),
-        ({"r0c4": 1.0, "r1c4": 0.9, "r0c3": 0.9}, (16, 0)),  # on the border: no moving
-    ],
-)
-def test_the_peak_moves_a_quarter_of_a_pixel_to_the_higher_neighbour(
-    pixels: dict[str, float], uv: tuple[float, float]
-) -> None:
-    joints, height = peaks(HeatMaps(jnp.asarray(maps(**pixels)), None))
-    np.testing.assert_allclose(joints, [[uv]])
-    np.testing.assert_allclose(height, [[1.0]])
-
-
-def test_every_joint_has_its_own_peak_at_which_depth_is_read() -> None:
-    both = jnp.asarray(np.concatenate([maps(r0c0=0.3), maps(r1c3=0.6)], axis=-1))
-    depth = jnp.arange(40.0).reshape(1, 4, 5, 2)
-    joints, height = peaks(HeatMaps(both, depth))
-    np.testing.assert_allclose(joints, [[[0, 0, 0], [12, 4, 17]]])
-    np.testing.assert_allclose(height, [[0.3, 0.6]])
-
-
-def test_decoding_is_by_what_was_answered() -> None:
-    vector = decode(PoseVector(jnp.ones((1, 2, 3))), 32)
-    np.testing.assert_array_equal(vector.joints, np.ones((1, 2, 3)))
-    np.testing.assert_array_equal(vector.confidence, np.ones((1, 2)))
-    peak = decode(HeatMaps(jnp.asarray(maps(r2c2=1.5)), None), 32)
-    np.testing.assert_allclose(peak.joints, [[[8, 8]]])
-    np.testing.assert_allclose(peak.confidence, [[1.0]])  # a height over one is certain
+def test_votes_far_apart_are_not_certain() -> None:
     anchors = (1, 64, 2)
     votes = decode(Heads(jnp.zeros(anchors), jnp.zeros((*anchors, 2)), None), 32)
     np.testing.assert_allclose(votes.joints, [[[16, 16], [16, 16]]], rtol=1e-6)

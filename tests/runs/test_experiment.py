@@ -54,7 +54,8 @@ def losses(track: str, **changes: str) -> Any:
     offset = jnp.broadcast_to(-anchors[None, :, None], (*shape, 2))
     heads = Heads(jnp.zeros(shape), offset, jnp.zeros(shape))
     joints = jnp.broadcast_to(jnp.array([30.0, 40.0, 2.0]), (1, track.num_joints, 3))
-    return experiment.objective(heads, joints, jnp.ones(joints.shape[:2], bool))
+    valid = jnp.ones(joints.shape[:2], bool)
+    return experiment.objective(heads, {"joints": joints, "valid": valid}, count=valid.sum())
 
 
 def test_the_objective_has_the_tracks_weight_unless_told() -> None:
@@ -82,7 +83,7 @@ def test_presets_differ_in_the_depth_term_and_alpha_scales_the_plane() -> None:
 @pytest.mark.parametrize(("kind", "last"), [("constant", 1e-3), ("step", 2e-4), ("cosine", 0.0)])
 def test_the_schedule_is_the_configs(kind: str, last: float) -> None:
     given = {"optim.schedule": kind, "optim.decay_every_epochs": "1"}
-    schedule = schedule_of(resolve(tiny.changed(tiny.config(), given)).config, 3)
+    schedule = schedule_of(resolve(tiny.changed(tiny.config(), given)), 3)
     assert float(schedule(1)) == pytest.approx(5e-4)  # half-way through the warm-up
     assert float(schedule(2)) == pytest.approx(1e-3)
     assert float(schedule(6)) == pytest.approx(last)

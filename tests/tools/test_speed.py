@@ -13,11 +13,12 @@ import pytest
 from PIL import Image
 
 from a2j_jax import geometry
+from a2j_jax.baselines import GlobalRegression
 from a2j_jax.data import augment, crops
 from a2j_jax.errors import UserError
 from a2j_jax.evaluation.tables import markdown
 from a2j_jax.inference.frames import read_frame
-from a2j_jax.models.a2j import A2J, GlobalRegression
+from a2j_jax.models.a2j import A2J
 from a2j_jax.models.anchors import decode
 from a2j_jax.tools.speed import (
     WARM_UP_ROUNDS,

@@ -9,9 +9,8 @@ import jax
 import numpy as np
 import pytest
 
-from a2j_jax.losses import a2j_losses
+from a2j_jax.losses import objective
 from a2j_jax.models.a2j import A2J
-from a2j_jax.models.anchors import anchor_grid
 from a2j_jax.runs.sharding import TrainState
 from a2j_jax.training.optim import adam_with_l2
 from a2j_jax.training.step import make_train_step
@@ -39,19 +38,17 @@ def four_steps(parity: Path, golden_file: str, dtype: type) -> Run:
         {name: t.astype(dtype) for name, t in tensors.items()},
         expected,
     )
-    objective = partial(
-        a2j_losses, anchors=anchor_grid(96, 96), regression_weight=3.0, alpha=0.5, depth_term="l1"
-    )
+    losses = partial(objective, crop_size=96, regression_weight=3.0, alpha=0.5, depth_term="l1")
     optimizer = adam_with_l2(3.5e-4, 1e-4)
     valid = np.ones((4, 14), bool)
 
     step = jax.jit(
-        make_train_step(MODEL, optimizer, lambda batch, _: (batch["x"], batch["y"]), objective),
+        make_train_step(MODEL, optimizer, lambda batch, _: (batch["x"], batch), losses),
         compiler_options={"xla_backend_optimization_level": 3},  # so large a network is worth it
     )
     state, rows = TrainState.create(variables, optimizer), []
     for s in range(4):
-        batch = {"x": x[s], "y": joints[s], "valid": valid}
+        batch = {"x": x[s], "joints": joints[s], "valid": valid}
         state, metrics = step(state, batch, jax.random.key(0))
         rows.append([float(metrics[name]) for name in COLUMNS])
         if s == 0:

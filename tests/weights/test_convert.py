@@ -1,6 +1,5 @@
 """Official state dicts in and out: bit for bit, and every mismatch told at once."""
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
 
+from a2j_jax.config import variant
 from a2j_jax.errors import UserError
 from a2j_jax.models.a2j import A2J, PoseNetwork
 from a2j_jax.models.layers import conv2d
@@ -210,20 +210,18 @@ def test_an_imagenet_trunk_leaves_the_heads_alone(
 
 def network(**settings: Any) -> tuple[PoseNetwork, Any]:
     """A tiny network of Tables 7 and 8, and made-up variables of it."""
-    config = tiny.config()
-    config = dataclasses.replace(config, model=dataclasses.replace(config.model, **settings))
-    model = resolve(config).model
+    model = resolve(variant(tiny.config(), "row", **settings)).model
     return model, tiny.made_up(tiny.shapes(model))
 
 
 @pytest.mark.parametrize(
     ("settings", "own", "unused"),
     [
-        ({"proposals": False}, set(), {"proposal_head"}),
-        ({"one_branch": True}, {"joint_head"}, {"offset_head", "depth_head"}),
-        ({"paradigm": "regression"}, {"output"}, set(HEADS)),
+        ({"model": {"proposals": False}}, set(), {"proposal_head"}),
+        ({"model": {"one_branch": True}}, {"joint_head"}, {"offset_head", "depth_head"}),
+        ({"parts": "a2j_jax.baselines:global_regression"}, {"output"}, set(HEADS)),
         (
-            {"paradigm": "heat_maps"},
+            {"parts": "a2j_jax.baselines:heat_maps"},
             {"output", *(f"deconv{i}" for i in "123"), *(f"deconv_bn{i}" for i in "123")},
             set(HEADS),
         ),
@@ -263,7 +261,7 @@ def test_a_stem_of_one_channel_is_the_sum_of_three(
     image = np.random.default_rng(0).normal(size=(1, 32, 32, 1)).astype(np.float32)
     answers, stems = [], []
     for channels in (3, 1):
-        model, fresh = network(stem_channels=channels)
+        model, fresh = network(model={"stem_channels": channels})
         variables = load(tmp_path / "w.npz", imagenet(official), fresh)
         stems.append(variables["params"]["trunk"]["conv1"]["kernel"])
         answers.append(model.apply(variables, image))
@@ -276,7 +274,7 @@ def test_a_stem_of_one_channel_is_the_sum_of_three(
 
 def test_a_stem_of_one_channel_goes_back_to_three() -> None:
     """Written in the official naming it does the same to a repeated image."""
-    _, variables = network(stem_channels=1)
+    _, variables = network(model={"stem_channels": 1})
     stem = official_from_variables(variables)["Backbone.model.conv1.weight"]
     assert stem.shape[1] == 3
     ours = variables["params"]["trunk"]["conv1"]["kernel"]

@@ -1,0 +1,342 @@
+"""The parts of an experiment that can be replaced from outside, by a function `(config, track) -> Parts`.
+
+`Config(parts="my_paper.awr:parts", options={"reach": 40})` names it. The package's own baselines are parts, too
+(`a2j_jax.baselines`). docs/extending.md has recipes.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import importlib
+import importlib.metadata
+import inspect
+import json
+import os
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from a2j_jax.config import Config, listed
+from a2j_jax.data.crops import Batch
+from a2j_jax.errors import UserError, did_you_mean, printable
+from a2j_jax.losses import Objective
+from a2j_jax.models.a2j import PoseNetwork
+from a2j_jax.models.anchors import Estimate
+from a2j_jax.tracks import TrackSpec
+
+if TYPE_CHECKING:  # inference does without it
+    import optax
+
+#: (batch, (B,) keys) -> images (B, S, S, 1) and targets, see `data.targets.prepare`
+Prepare = Callable[[Batch, jax.Array], tuple[Any, Any]]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What an experiment is made of; None is the package's own.
+
+    Attributes:
+      network: for the joints of the track; with its own `decode`.
+      objective: (outputs, targets, *, count, step) -> `Losses`, see `losses.Objective`.
+      prepare: (batch, keys) -> (images, targets), on the device; the package's is `data.targets.prepare`.
+      optimizer: learning-rate schedule -> gradient transformation, e.g. `optax.adamw`; the package's is Adam with
+        coupled L2.
+      schedule: (steps of the run, steps of an epoch) -> learning rate by step.
+      make_step: makes the training step itself, with the arguments of `training.step.make_train_step`.
+    """
+
+    network: PoseNetwork | None = None
+    objective: Objective | None = None
+    prepare: Prepare | None = None
+    optimizer: "Callable[[optax.Schedule], optax.GradientTransformation] | None" = None
+    schedule: "Callable[[int, int], optax.Schedule] | None" = None
+    make_step: Callable[..., Any] | None = None
+
+
+def built(config: Config, track: TrackSpec) -> Parts:
+    """The parts that a config names; none of its own where it names none.
+
+    The function is called with the config, its presets filled in, and the track. Options go to the keyword arguments
+    of that name where it has some; `config.options` has them in any case.
+
+    Args:
+      config: its `parts` and `options`.
+      track: as the network sees it.
+
+    Raises:
+      UserError: a path that cannot be imported, names no such function, or one that fails or returns something else;
+        options that it does not know; a network of other joints than the track's.
+    """
+    path = config.parts
+    if path is None:
+        if config.options:
+            raise UserError(
+                f"config key 'options': {listed(config.options)}: options are of a config with parts of its own; set "
+                "--config.parts=MODULE:FUNCTION"
+            )
+        return Parts()
+    function = _function(path)
+    with _explained(path):
+        names = _option_names(function)
+        if names is None:
+            asked, told = _Options(config.options), dataclasses.replace(config)
+            object.__setattr__(told, "options", asked)
+            parts = function(told, track)
+            unknown, names = sorted(set(config.options) - asked.read), sorted(asked.read)
+        else:
+            unknown = sorted(set(config.options) - set(names))
+            parts = None if unknown else function(config, track, **config.options)
+    if unknown:
+        meant = did_you_mean(unknown[0], names)
+        there = f"it has {listed(names)}" if names else "it has none"
+        raise UserError(
+            f"config key 'options.{printable(unknown[0], 80)}': no option of {path}{meant}; {there}"
+        )
+    if not isinstance(parts, Parts):
+        raise UserError(f"{path}: expected a2j_jax.Parts, but it returned {type(parts).__name__}")
+    _check(path, parts, track)
+    return parts
+
+
+class _Options(dict[str, Any]):
+    """The options of a config, which remember the names that were asked for."""
+
+    def __init__(self, values: dict[str, Any]):
+        super().__init__(values)
+        self.read: set[str] = set()
+
+    def __getitem__(self, name: str) -> Any:
+        self.read.add(name)
+        return super().__getitem__(name)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        self.read.add(name)
+        return super().get(name, default)
+
+    def __contains__(self, name: object) -> bool:
+        self.read.add(str(name))
+        return super().__contains__(name)
+
+    def __iter__(self) -> Iterator[str]:
+        self.read.update(super().__iter__())
+        return super().__iter__()
+
+    def keys(self) -> Any:
+        """All names, as asked for; `**options` reads them by it."""
+        self.read.update(super().__iter__())
+        return super().keys()
+
+    def items(self) -> Any:
+        """All names and values, as asked for."""
+        self.read.update(super().__iter__())
+        return super().items()
+
+
+def _option_names(function: Callable[..., Any]) -> list[str] | None:
+    """Names of the keyword arguments after config and track; None: it has none, and reads `config.options`."""
+    parameters = list(inspect.signature(function).parameters.values())[2:]
+    if any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters):
+        return None
+    return [one.name for one in parameters] or None
+
+
+def _function(path: str) -> Callable[..., Any]:
+    """The function of "module:function".
+
+    Raises:
+      UserError: the module cannot be imported, or has no such function.
+    """
+    module_name, _, name = path.partition(":")
+    with _explained(path, importing=True):
+        module = importlib.import_module(module_name)
+    function: Any = vars(module).get(name)
+    if _is_of_parts(function):
+        return function  # type: ignore[no-any-return]
+    there = [n for n, value in vars(module).items() if inspect.isfunction(value) and n[0] != "_"]
+    raise UserError(
+        f"config key 'parts': {path}: module {module_name} has no function {name!r} of parts"
+        f"{did_you_mean(name, there)}; expected (config, track) -> a2j_jax.Parts"
+    )
+
+
+def _is_of_parts(function: Any) -> bool:
+    """Whether it is a Python function in whose module the name `Parts` or this package is known.
+
+    A recorded config names a function: this keeps it from calling just any function of any installed module.
+    """
+    around = getattr(function, "__globals__", {}).values()
+    return any(
+        value is Parts
+        or (isinstance(value, ModuleType) and value.__name__.partition(".")[0] == "a2j_jax")
+        for value in around
+    )
+
+
+class NotImportableError(UserError):
+    """A module of parts that is not there."""
+
+
+@contextlib.contextmanager
+def _explained(path: str, importing: bool = False) -> Iterator[None]:
+    """What the user's code raises, `sys.exit()` included, in one line: it is theirs to fix."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    except BaseException as error:
+        name = path.partition(":")[0]
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None
+        if importing and missing and f"{name}.".startswith(f"{missing}."):
+            raise NotImportableError(
+                f"config key 'parts': {path}: there is no module {missing!r}; install its package, or put its folder "
+                "into PYTHONPATH"
+            ) from error
+        frames = traceback.extract_tb(error.__traceback__)
+        file = getattr(sys.modules.get(name), "__file__", None)
+        frame = next((one for one in reversed(frames) if one.filename == file), frames[-1])
+        text = printable(" ".join(f"{type(error).__name__}: {error}".split()), 500)
+        what = "cannot be imported" if importing else "failed"
+        raise UserError(
+            f"config key 'parts': {path} {what}: {text} ({frame.filename}, line {frame.lineno})"
+        ) from error
+
+
+def _check(path: str, parts: Parts, track: TrackSpec) -> None:
+    """Refuse parts of other types than declared, and a network that answers with other joints than the track's."""
+    for name, value in vars(parts).items():
+        if name != "network" and value is not None and not callable(value):
+            raise UserError(f"{path}: {name}: expected a function, found {type(value).__name__}")
+    network = parts.network
+    if network is None:
+        return
+    if not isinstance(network, PoseNetwork):
+        raise UserError(
+            f"{path}: network: expected an a2j_jax.PoseNetwork, found {type(network).__name__}"
+        )
+    with _explained(path):
+        found = jax.eval_shape(
+            lambda key: _answer(network, key, track.crop_size), jax.random.key(0)
+        )
+    expected = (1, track.num_joints, track.joint_dims), (1, track.num_joints)
+    shapes = tuple(getattr(x, "shape", None) for x in found) if isinstance(found, tuple) else found
+    if shapes != expected:
+        raise UserError(
+            f"{path}: {type(network).__name__}.decode: expected an Estimate of joints {expected[0]} and confidence "
+            f"{expected[1]} for track {track.name!r}, found {printable(str(shapes), 200)}"
+        )
+
+
+def _answer(network: PoseNetwork, key: jax.Array, crop_size: int) -> Estimate:
+    images = jnp.zeros((1, crop_size, crop_size, 1))
+    variables = network.init(key, images, train=False)
+    unknown = sorted(set(variables) - {"params", "batch_stats"})
+    if unknown:
+        raise UserError(
+            f"its variables are {listed(variables)}: expected params and batch_stats alone"
+        )
+    return network.decode(network.apply(variables, images, train=False), crop_size)
+
+
+# --- Where parts come from
+
+
+class Source(NamedTuple):
+    """The code of the parts of a run, as it was: a record, which is never imported.
+
+    Attributes:
+      parts: import path.
+      package: distribution that they were installed from; None: from none.
+      version: of that distribution.
+      files: names of files -> their text: of the module, and of the modules beside it or in its package, if imported.
+    """
+
+    parts: str
+    package: str | None
+    version: str | None
+    files: dict[str, str]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the files."""
+        return hashlib.sha256(json.dumps(self.files, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def record(self) -> dict[str, str | None]:
+        """What a run records of it, beside the text."""
+        return {
+            "parts": self.parts,
+            "package": self.package,
+            "version": self.version,
+            "digest": self.digest,
+        }
+
+
+def source_of(path: str | None) -> Source | None:
+    """The source of imported parts; None where they are the package's own."""
+    if path is None or path.startswith("a2j_jax."):
+        return None
+    name = path.partition(":")[0]
+    top = name.partition(".")[0]
+    file = _file_of(sys.modules[name])
+    folder = None if file is None else file.parents[name.count(".")]
+    package = next(iter(importlib.metadata.packages_distributions().get(top, [])), None)
+    files: dict[str, str] = {}
+    for other, module in sorted(sys.modules.items()):
+        there = _file_of(module)
+        if there is None or folder is None:
+            continue
+        # A module by itself may import others from beside it; one that is installed has other packages there.
+        beside = "." not in name and package is None and there.parent == folder
+        if other.partition(".")[0] == top or beside:
+            with contextlib.suppress(OSError, ValueError):
+                files[there.relative_to(folder).as_posix()] = there.read_text(encoding="utf-8")
+    version = importlib.metadata.version(package) if package else None
+    return Source(path, package, version, files)
+
+
+def _file_of(module: ModuleType) -> Path | None:
+    file = getattr(module, "__file__", None)
+    return Path(file).absolute() if file and file.endswith(".py") else None
+
+
+@contextlib.contextmanager
+def only_installed(path: str | None) -> Iterator[None]:
+    """A context in which parts come only from what this Python was set up with: packages and PYTHONPATH.
+
+    A checkpoint names its parts. Python would look for that name in the current folder, too, where the checkpoint may
+    have come with a file of that name; so while a recorded config is resolved, `sys.path` is what Python starts with
+    under `-P`. A module that the program has imported itself is taken as it is.
+
+    Args:
+      path: of the parts.
+    """
+    name = "a2j_jax" if path is None else path.partition(":")[0]
+    if name.startswith("a2j_jax.") or name in sys.modules:
+        yield
+        return
+    before = sys.path[:]
+    sys.path[:] = _installed_path()
+    importlib.invalidate_caches()
+    try:
+        yield
+    finally:
+        sys.path[:] = before
+
+
+def _installed_path() -> list[str]:
+    listed_folders = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, listed_folders))}
+    command = [sys.executable, "-P", "-c", "import json, sys; print(json.dumps(sys.path))"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    found: list[str] = json.loads(done.stdout)
+    return found

@@ -1,0 +1,64 @@
+"""Parts of an experiment's own, as somebody outside this package would write them; each of them is another one."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+
+from a2j_jax.data import targets
+from a2j_jax.losses import Losses, masked_mean
+from a2j_jax.models.a2j import PoseNetwork
+from a2j_jax.models.anchors import Estimate
+from a2j_jax.parts import Parts
+from a2j_jax.training.step import make_train_step
+
+
+class Tiny(PoseNetwork):
+    """A network without batch norm, with dropout: two layers, and a bias that only the objective teaches."""
+
+    drop: float = 0.5
+
+    @nn.compact
+    def __call__(self, images: jax.Array, train: bool = False) -> dict[str, jax.Array]:
+        x = nn.relu(nn.Conv(4, (5, 5), strides=8)(images)).mean((1, 2))
+        x = nn.Dropout(self.drop, deterministic=not train)(x)
+        joints = nn.Dense(self.num_joints * self.joint_dims)(x)
+        return {"joints": joints.reshape(len(x), self.num_joints, self.joint_dims)}
+
+    def decode(self, outputs: dict[str, jax.Array], crop_size: int) -> Estimate:
+        joints = outputs["joints"] + crop_size / 2
+        return Estimate(joints, jnp.ones(joints.shape[:2]))
+
+
+def parts(config: Any, track: Any, *, drop: float = 0.5) -> Parts:
+    """All of them."""
+    network = Tiny(track.num_joints, track.joint_dims, drop=drop)
+
+    def prepare(batch: Any, keys: jax.Array) -> Any:
+        images, found = targets.prepare(batch, keys, track=track, enabled=False)
+        return images, found | {"weight": jnp.full(len(keys), 2.0)}
+
+    def objective(outputs: Any, found: Any, *, count: jax.Array, step: jax.Array) -> Losses:
+        error = jnp.abs(outputs["joints"] + track.crop_size / 2 - found["joints"]).mean(-1)
+        total = masked_mean(error * found["weight"][:, None], found["valid"], count)
+        return Losses(total, {"of_ours": total, "step_seen": step.astype(jnp.float32)})
+
+    def make_step(*arguments: Any, **settings: Any) -> Any:
+        step = make_train_step(*arguments, **settings)
+
+        def told(state: Any, batch: Any, key: jax.Array) -> Any:
+            state, metrics = step(state, batch, key)
+            return state, metrics | {"own_step": jnp.float32(1)}
+
+        return told
+
+    return Parts(
+        network=network,
+        objective=objective,
+        prepare=prepare,
+        optimizer=optax.adamw,
+        schedule=lambda steps, epoch: optax.linear_schedule(1e-2, 0.0, steps),
+        make_step=make_step,
+    )

@@ -1,0 +1,236 @@
+"""Parts of an experiment's own: found, checked, recorded, and as good as the package's in everything that runs."""
+
+import dataclasses
+import json
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from a2j_jax.baselines import GlobalRegression, HeatMapFCN
+from a2j_jax.config import Config, from_json, override, to_json
+from a2j_jax.config_files import load_config
+from a2j_jax.errors import UserError
+from a2j_jax.inference.predictor import Predictor
+from a2j_jax.parts import only_installed, source_of
+from a2j_jax.runs.experiment import differences, fill_in, resolve
+from a2j_jax.runs.load import restore
+from a2j_jax.runs.run_dir import read_config
+from a2j_jax.training.run import check_run_directory, run_experiment
+from tests import own_parts, tiny
+
+OURS = dataclasses.replace(tiny.config(), parts="tests.own_parts:parts")
+
+
+@pytest.fixture
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Writes a module of parts into a folder that Python looks into."""
+    monkeypatch.syspath_prepend(tmp_path)
+    before = set(sys.modules)
+
+    def write(text: str, name: str = "theirs") -> Config:
+        header = "from a2j_jax import A2J, Parts\n"
+        (tmp_path / f"{name}.py").write_text(header + text)
+        return dataclasses.replace(tiny.config(), parts=f"{name}:parts")
+
+    yield write
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+
+
+def test_without_a_name_everything_is_the_packages() -> None:
+    experiment = resolve(tiny.config())
+    assert all(part is None for part in vars(experiment.parts).values())
+
+
+def test_all_parts_are_taken() -> None:
+    experiment = resolve(OURS)
+    assert isinstance(experiment.model, own_parts.Tiny)
+    assert experiment.objective.__module__ == "tests.own_parts"
+    assert experiment.prepare.__module__ == "tests.own_parts"
+
+
+@pytest.mark.parametrize("name", ["synthetic_hand", "k2hpd"])
+def test_the_baselines_are_parts(name: str) -> None:
+    for parts, kind in (("global_regression", GlobalRegression), ("heat_maps", HeatMapFCN)):
+        config = dataclasses.replace(tiny.config(track=name), parts=f"a2j_jax.baselines:{parts}")
+        assert isinstance(resolve(config).model, kind)
+        assert source_of(config.parts) is None
+
+
+@pytest.mark.parametrize(
+    ("before", "parts"),
+    [
+        ("regression", "a2j_jax.baselines:global_regression"),
+        ("heat_maps", "a2j_jax.baselines:heat_maps"),
+        ("a2j", None),
+    ],
+)
+def test_configs_of_earlier_versions_name_a_paradigm(before: str, parts: str | None) -> None:
+    values = json.loads(to_json(tiny.config()))
+    values["model"]["paradigm"] = before
+    del values["parts"], values["options"]
+    assert from_json(json.dumps(values)).parts == parts
+    assert override(tiny.config(), "model.paradigm", before).parts == parts
+
+
+def test_options_reach_the_parts_by_name() -> None:
+    config = override(OURS, "options.drop", "0.25")
+    assert config.options == {"drop": 0.25}
+    assert resolve(config).model.drop == 0.25  # type: ignore[attr-defined]
+    assert from_json(to_json(config)) == config
+    (found,) = differences(fill_in(OURS), fill_in(config))
+    assert found.key == "options"
+
+
+def test_options_may_be_read_from_the_config(module: Any) -> None:
+    config = module("def parts(config, track):\n  config.options.get('reach', 3)\n  return Parts()")
+    resolve(override(config, "options.reach", "40"))
+    with pytest.raises(UserError, match=r"'options.raech'.*did you mean 'reach'"):
+        resolve(override(config, "options.raech", "40"))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("def parts(config, track): return 3", "expected a2j_jax.Parts, but it returned int"),
+        ("def other(config, track): return Parts()", "no function 'parts'"),
+        ("parts = 3", "no function 'parts'"),
+        ("from os import system as parts", "no function 'parts'"),
+        ("1 / 0", "ZeroDivisionError: division by zero"),
+        ("raise SystemExit(3)", "cannot be imported: SystemExit"),
+        ("import not_there_at_all", "No module named 'not_there_at_all'"),
+        ("def parts(config, track): raise ValueError('no such loss')", "no such loss"),
+        ("def parts(config, track): return Parts(network=3)", "expected an a2j_jax.PoseNetwork"),
+        ("def parts(config, track): return Parts(objective=3)", "objective: expected a function"),
+        ("def parts(config, track): return Parts(network=A2J(5))", "joints (1, 21, 3)"),
+        ("def parts(config, track): return Parts(network=A2J(21, 2))", "joints (1, 21, 3)"),
+        ("class N(A2J):\n  def decode(self, o, c): return o\n"
+         "def parts(config, track): return Parts(network=N(21))", "expected an Estimate"),
+        ("def parts(config, track, *, reach=3): return Parts()", ""),
+    ],
+)  # fmt: skip
+def test_mistakes_are_named_before_any_data_is_read(module: Any, text: str, said: str) -> None:
+    config = module(text)
+    if not said:
+        config, said = override(config, "options.rech", "1"), "did you mean 'reach'"
+    with pytest.raises(UserError) as caught:
+        resolve(config)
+    assert said in str(caught.value)
+    assert "theirs" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("parts", "said"),
+    [
+        ("nobody.has.this:parts", "no module 'nobody'"),
+        ("a2j_jax.baselines:heatmaps", "did you mean 'heat_maps'"),
+        ("tests.own_parts", "expected MODULE:FUNCTION"),
+        ("../own_parts.py:parts", "expected MODULE:FUNCTION"),
+    ],
+)
+def test_wrong_paths(parts: str, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        resolve(override(tiny.config(), "parts", parts))
+
+
+def test_options_without_parts_are_refused() -> None:
+    with pytest.raises(UserError, match="options are of a config with parts"):
+        resolve(override(tiny.config(), "options.reach", "1"))
+
+
+def test_a_config_may_import_its_neighbors(tmp_path: Path) -> None:
+    (tmp_path / "neighbor_parts.py").write_text(
+        "from a2j_jax import Parts\ndef parts(config, track): return Parts()\n"
+    )
+    (tmp_path / "mine.py").write_text(
+        "from a2j_jax import Config\nimport neighbor_parts\n"
+        "def get_config():\n  return Config(name='x', track='nyu', parts='neighbor_parts:parts')\n"
+    )
+    before = sys.path[:]
+    try:
+        assert resolve(load_config(str(tmp_path / "mine.py"))).config.name == "x"
+    finally:
+        sys.modules.pop("neighbor_parts", None)
+    assert sys.path == before
+
+
+def test_a_recorded_name_is_not_looked_up_in_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "brought.py").write_text("raise SystemError('code of a checkpoint ran')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", ["", str(tmp_path), *sys.path])
+    config = dataclasses.replace(tiny.config(), parts="brought:parts")
+    with pytest.raises(UserError, match="no module 'brought'"), only_installed(config.parts):
+        resolve(config)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))  # the reader's own choice
+    with pytest.raises(UserError, match="code of a checkpoint ran"), only_installed(config.parts):
+        resolve(config)
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with all parts its own."""
+    workdir = tmp_path_factory.mktemp("runs") / "own"
+    config = dataclasses.replace(tiny.config(tiny_data, ema_decay=0.9), parts=OURS.parts)
+    run_experiment(config, workdir)
+    return workdir
+
+
+def test_a_run_of_own_parts_trains_and_is_read(trained: Path) -> None:
+    records = map(json.loads, (trained / "metrics.jsonl").read_text().splitlines())
+    steps = [record for record in records if record["kind"] == "train"]
+    assert [record["step_seen"] for record in steps] == [0, 1, 2, 3, 4, 5]
+    assert all(record["own_step"] == 1 for record in steps)
+    assert all(record["loss"] == pytest.approx(record["of_ours"]) for record in steps)
+    assert steps[-1]["learning_rate"] == pytest.approx(1e-2 / 6)
+    predictor = Predictor.from_checkpoint(trained)
+    assert isinstance(restore(trained).model, own_parts.Tiny)
+    depth = np.full((480, 640), 2000.0, np.float32)
+    depth[200:260, 300:360] = 600
+    assert np.isfinite(predictor(depth).joints_uvd).all()
+
+
+def test_the_run_records_their_source(trained: Path) -> None:
+    record = json.loads((trained / "parts.json").read_text())
+    source = source_of(OURS.parts)
+    assert source is not None
+    assert record == {"parts": OURS.parts, "package": source.package, "version": source.version,
+                      "digest": source.digest}  # fmt: skip
+    kept = trained / "parts" / "tests" / "own_parts.py.txt"
+    assert kept.read_text() == Path(own_parts.__file__).read_text()
+
+
+def test_another_experiment_does_not_continue_it(trained: Path) -> None:
+    config = read_config(trained)
+    for key, text in {"parts": "none", "options.drop": "0.3"}.items():
+        with pytest.raises(UserError, match=key.partition(".")[0]):
+            check_run_directory(trained, fill_in(override(config, key, text)))
+
+
+def test_a_changed_source_is_said(
+    trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    restore(trained)
+    assert "has changed" not in capsys.readouterr().err
+    monkeypatch.setattr("a2j_jax.parts.Source.digest", "another")
+    restore(trained)
+    assert "its source has changed since step" in " ".join(capsys.readouterr().err.split())
+
+
+def test_parts_that_are_not_here_are_named_with_their_package(
+    trained: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(trained, copy)
+    for path in (copy / "config.json", *copy.glob("checkpoints/*/manifest.json")):
+        path.write_text(path.read_text().replace("tests.own_parts", "gone.away"))
+    (copy / "parts.json").write_text(json.dumps({"package": "their-paper", "version": "1.2"}))
+    with pytest.raises(UserError, match=r"no module 'gone'.*package their-paper 1.2"):
+        restore(copy)
