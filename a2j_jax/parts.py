@@ -17,6 +17,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -29,7 +30,7 @@ from a2j_jax.data.crops import Batch
 from a2j_jax.errors import UserError, did_you_mean, printable
 from a2j_jax.losses import Objective
 from a2j_jax.models.a2j import PoseNetwork
-from a2j_jax.models.anchors import Estimate
+from a2j_jax.models.anchors import Estimate, Heads
 from a2j_jax.tracks import TrackSpec
 
 if TYPE_CHECKING:  # inference does without it
@@ -224,8 +225,12 @@ def _check(path: str, parts: Parts, track: TrackSpec) -> None:
             f"{path}: network: expected an a2j_jax.PoseNetwork, found {type(network).__name__}"
         )
     with _explained(path):
-        found = jax.eval_shape(
-            lambda key: _answer(network, key, track.crop_size), jax.random.key(0)
+        answer = partial(_answer, network, crop_size=track.crop_size)
+        outputs, found = jax.eval_shape(answer, jax.random.key(0))
+    if parts.objective is None and not isinstance(outputs, Heads):
+        raise UserError(
+            f"{path}: {type(network).__name__} answers with {type(outputs).__name__}, and A2J's losses are of Heads: "
+            "expected an objective beside the network"
         )
     expected = (1, track.num_joints, track.joint_dims), (1, track.num_joints)
     shapes = tuple(getattr(x, "shape", None) for x in found) if isinstance(found, tuple) else found
@@ -236,7 +241,8 @@ def _check(path: str, parts: Parts, track: TrackSpec) -> None:
         )
 
 
-def _answer(network: PoseNetwork, key: jax.Array, crop_size: int) -> Estimate:
+def _answer(network: PoseNetwork, key: jax.Array, crop_size: int) -> tuple[Any, Estimate]:
+    """Outputs and joints of one empty crop; to be traced alone."""
     images = jnp.zeros((1, crop_size, crop_size, 1))
     variables = network.init(key, images, train=False)
     unknown = sorted(set(variables) - {"params", "batch_stats"})
@@ -244,7 +250,8 @@ def _answer(network: PoseNetwork, key: jax.Array, crop_size: int) -> Estimate:
         raise UserError(
             f"its variables are {listed(variables)}: expected params and batch_stats alone"
         )
-    return network.decode(network.apply(variables, images, train=False), crop_size)
+    outputs = network.apply(variables, images, train=False)
+    return outputs, network.decode(outputs, crop_size)
 
 
 # --- Where parts come from

@@ -111,6 +111,8 @@ def test_options_may_be_read_from_the_config(module: Any) -> None:
         ("def parts(config, track): return Parts(network=A2J(21, 2))", "joints (1, 21, 3)"),
         ("class N(A2J):\n  def decode(self, o, c): return o\n"
          "def parts(config, track): return Parts(network=N(21))", "expected an Estimate"),
+        ("from tests.own_parts import Tiny\n"
+         "def parts(config, track): return Parts(network=Tiny(21))", "expected an objective"),
         ("def parts(config, track, *, reach=3): return Parts()", ""),
     ],
 )  # fmt: skip

@@ -65,5 +65,26 @@ def test_the_wheel_trains_outside_the_checkout(site: Path, tmp_path: Path) -> No
 def test_the_wheel_holds_no_tests_and_names_the_typing_marker(site: Path) -> None:
     assert (site / "a2j_jax" / "py.typed").is_file()
     assert (site / "a2j_jax" / "configs" / "quickstart.py").is_file()
+    assert (site / "a2j_jax" / "docs" / "weights.md").is_file()
+    assert not (site / "docs").exists()
     assert not (site / "tests").exists()
     assert not (site / "configs").exists()
+
+
+def test_messages_name_the_pages_that_it_holds(site: Path, tmp_path: Path) -> None:
+    result = a2j(site, tmp_path, "--help")
+    assert f"{site}/a2j_jax/docs/own_frames.md" in " ".join(result.stdout.split())
+    result = a2j(site, tmp_path, "build", str(tmp_path))
+    assert result.returncode == 2
+    assert f"{site}/a2j_jax/docs/own_data.md" in result.stderr
+
+
+def test_the_package_is_a_program(site: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "a2j_jax", "--version"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(site)},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout.split()[0]) == (0, "a2j_jax")

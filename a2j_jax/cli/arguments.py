@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
+import a2j_jax
 from a2j_jax import distributed, log
 from a2j_jax.config import LARGEST_COUNT, Config, override
 from a2j_jax.config_files import load_config
@@ -40,9 +41,24 @@ class Parser(argparse.ArgumentParser):
                 self.error(f"{word}: expected a value")
         return super().parse_known_args(args, namespace)
 
+    def format_help(self) -> str:
+        """As argparse, with the places of pages of the documentation."""
+        return with_pages(super().format_help())
+
     def _print_message(self, message: str, file: Any = None) -> None:
         """As argparse, but a stdout that cannot be written is an error."""
         print(message, end="", file=file or sys.stderr)
+
+
+def with_pages(text: str) -> str:
+    """A message or help text that names pages, `docs/weights.md`, with the folder where an installed package has them.
+
+    In a checkout the names are paths already.
+    """
+    pages = Path(a2j_jax.__file__).parent / "docs"
+    if not pages.is_dir():
+        return text
+    return re.sub(r"(?<![\w/])docs/(?=[\w/]+\.md\b)", lambda _: f"{pages}/", text)
 
 
 def checked(parse: Callable[[str], Value], expected: str) -> Callable[[str], Value]:

@@ -24,6 +24,7 @@ from a2j_jax.cli.arguments import (
     command_line,
     join_negative_numbers,
     split_overrides,
+    with_pages,
 )
 from a2j_jax.errors import Stopped, UserError, printable
 from a2j_jax.files import is_private, private_umask
@@ -63,6 +64,7 @@ examples:
   a2j eval --workdir runs/quickstart
   a2j predict runs/quickstart frame.png --center 320,240,700 --out overlay.png
 
+Where to begin: docs/quickstart.md; frames of your own: docs/own_frames.md; research: docs/extending.md.
 `a2j COMMAND --help` has examples of each command.
 """
 
@@ -209,7 +211,7 @@ def _complain(message: str, instructions: str = "") -> int:
 
 def _print_error(text: str) -> None:
     with contextlib.suppress(OSError):  # nobody reads it; the status remains
-        print(f"a2j: {text}", file=sys.stderr)
+        print(f"a2j: {with_pages(text)}", file=sys.stderr)
 
 
 def _dispatch(arguments: list[str]) -> None:

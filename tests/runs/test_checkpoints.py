@@ -230,8 +230,11 @@ def test_another_architecture(run: Path, name: str, value: Any, said: str) -> No
         assert said in complaint(checkpoints.restore, other, 40)
 
 
-def test_the_state_of_another_optimizer_is_not_damage(run: Path) -> None:
-    other = TrainState.create(SMALL, optax.sgd(1e-3, momentum=0.9))
+@pytest.mark.parametrize(
+    "optimizer", [optax.sgd(1e-3, momentum=0.9), optax.adamw(1e-3), optax.lion(1e-3)]
+)
+def test_the_state_of_another_optimizer_is_not_damage(run: Path, optimizer: Any) -> None:
+    other = TrainState.create(SMALL, optimizer)
     with closing(RunCheckpoints(run)) as checkpoints:
         message = complaint(checkpoints.restore, other, 40)
     assert "another optimizer" in message
