@@ -4,6 +4,7 @@ import contextlib
 import logging
 import signal
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,6 +15,14 @@ from a2j_jax.training.loop import StopRequests, stopped
 NUMBERS = pytest.mark.parametrize(
     ("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)]
 )
+
+
+@pytest.fixture(autouse=True)
+def _hangups_are_noticed() -> Iterator[None]:
+    """Under nohup they are ignored, which `StopRequests` respects."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @NUMBERS
