@@ -11,7 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from a2j_jax.config import LossConfig
 from a2j_jax.models.anchors import Heads, aggregate, anchor_grid, anchor_weights
+from a2j_jax.tracks import TrackSpec
 
 TAU_UV_PX = 1.0  # Eq. (5), tau_1
 TAU_DEPTH = 3.0  # Eq. (5), tau_2, network units of depth (mm for hands)
@@ -86,6 +88,19 @@ def objective(
     """
     anchors = anchor_grid(crop_size, crop_size)
     return a2j_losses(heads, targets["joints"], targets["valid"], anchors, count=count, **constants)
+
+
+def objective_of(settings: LossConfig, track: TrackSpec) -> Objective:
+    """The losses of A2J with the constants of a config, its presets filled in: `objective_of(config.loss, track)`."""
+    weight = settings.regression_weight
+    return partial(
+        objective,
+        crop_size=track.crop_size,
+        regression_weight=track.loss_lambda if weight is None else weight,
+        alpha=settings.alpha,
+        depth_term=DEPTH_TERMS[settings.preset],
+        surrounding=settings.surrounding,
+    )
 
 
 def a2j_losses(

@@ -11,11 +11,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 
-from a2j_jax import losses
 from a2j_jax.config import Config, ModelConfig
 from a2j_jax.data import targets
 from a2j_jax.geometry import Camera
-from a2j_jax.losses import DEPTH_TERMS, Objective
+from a2j_jax.losses import Objective, objective_of
 from a2j_jax.models.a2j import A2J, PoseNetwork, network_settings
 from a2j_jax.parts import Parts, Prepare, built
 from a2j_jax.track_files import find_track
@@ -80,17 +79,7 @@ def resolve(config: Config) -> Experiment:
     config, track = settings.config, settings.track
     own = built(config, track)
     model = make_model(config.model, track) if own.network is None else own.network
-    objective, prepare = own.objective, own.prepare
-    if objective is None:
-        weight = config.loss.regression_weight
-        objective = partial(
-            losses.objective,
-            crop_size=track.crop_size,
-            regression_weight=track.loss_lambda if weight is None else weight,
-            alpha=config.loss.alpha,
-            depth_term=DEPTH_TERMS[config.loss.preset],
-            surrounding=config.loss.surrounding,
-        )
+    objective, prepare = own.objective or objective_of(config.loss, track), own.prepare
     if prepare is None:
         augment = config.augment
         prepare = partial(
