@@ -4,8 +4,6 @@ import io
 import os
 import struct
 import zlib
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -22,34 +20,34 @@ GRAY = DEPTH.astype(np.uint8)
 PACKED = np.stack([DEPTH % 251, DEPTH >> 8, DEPTH & 255], -1).astype(np.uint8)
 
 
-def image(array: np.ndarray, kind: str = "PNG", mode: str = "", **options: Any) -> bytes:
+def image(array, kind="PNG", mode="", **options):
     file, drawn = io.BytesIO(), Image.fromarray(array)
     (drawn.convert(mode) if mode else drawn).save(file, kind, **options)
     return file.getvalue()
 
 
-def npy(array: np.ndarray) -> bytes:
+def npy(array):
     file = io.BytesIO()
     np.save(file, array, allow_pickle=array.dtype == object)
     return file.getvalue()
 
 
-def pgm(array: np.ndarray, highest: int, comment: str = "") -> bytes:
+def pgm(array, highest, comment=""):
     head = f"P5\n{comment}{array.shape[1]} {array.shape[0]}\n{highest}\n".encode()
     return head + array.astype(">u2" if highest > 255 else "u1").tobytes()
 
 
-def chunk(kind: bytes, data: bytes) -> bytes:
+def chunk(kind, data):
     return len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
 
 
-def png(width: int, height: int, color: int = 0, raw: bytes = b"", passes: int = 0) -> bytes:
+def png(width, height, color=0, raw=b"", passes=0):
     head = struct.pack(">IIBBBBB", width, height, 16, color, 0, 0, passes)
     parts = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(raw)) + chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + parts
 
 
-def write(folder: Path, contents: bytes, name: str = "frame") -> Path:
+def write(folder, contents, name="frame"):
     path = folder / name
     path.write_bytes(contents)
     return path
@@ -96,9 +94,7 @@ MM = DEPTH.astype(np.float32) + np.float32(0.25)
         (npy(MM / 65536), "stretch8", 1, MM / 65536, "float32 .npy"),
     ],
 )  # fmt: skip
-def test_values(
-    tmp_path: Path, contents: bytes, frame_format: str, unit: float, expected: Any, described: str
-) -> None:
+def test_values(tmp_path, contents, frame_format, unit, expected, described):
     path = write(tmp_path, contents)
     depth, description = read_depth(path, frame_format, unit)
     # Whole millimeters that fit stay what they are.
@@ -109,7 +105,7 @@ def test_values(
     assert read_frame(path, frame_format, unit).dtype == np.float32
 
 
-def test_unsigned_32_bit_counts_beyond_2_31(tmp_path: Path) -> None:
+def test_unsigned_32_bit_counts_beyond_2_31(tmp_path):
     counts = np.array([[1, 1 << 31, (1 << 32) - 1]], np.uint32)
     signed = image(counts.view(np.int32), "TIFF")
     entry = struct.pack("<HHI", 339, 3, 1)  # the kind of samples
@@ -120,7 +116,7 @@ def test_unsigned_32_bit_counts_beyond_2_31(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("interlaced", [False, True])
-def test_missing_rows_of_a_png_are_noticed(tmp_path: Path, interlaced: bool) -> None:
+def test_missing_rows_of_a_png_are_noticed(tmp_path, interlaced):
     """Pillow fills them with 0, which is what the last rows of a real frame may hold."""
     depth = np.where(np.arange(12)[:, None] < 9, DEPTH | 1, 165 * (np.arange(12)[:, None] == 11))
     rows = depth.astype(">u2")
@@ -134,11 +130,11 @@ def test_missing_rows_of_a_png_are_noticed(tmp_path: Path, interlaced: bool) -> 
         read_depth(write(tmp_path, png(16, 12, raw=raw[: -33 * 2], passes=interlaced)))
 
 
-def header(text: str) -> bytes:
+def header(text):
     return b"\x93NUMPY\x01\0" + len(text).to_bytes(2, "little") + text.encode()
 
 
-def tiff_16_bit_rgb() -> bytes:
+def tiff_16_bit_rgb():
     """2 x 2 px, which Pillow reads as 8-bit RGB."""
     tags = {256: 2, 257: 2, 258: 134, 259: 1, 262: 2, 273: 140, 277: 3, 278: 2, 279: 24, 339: 1}
     entries = [struct.pack("<HHII", tag, 3, 3 if tag == 258 else 1, v) for tag, v in tags.items()]
@@ -208,9 +204,7 @@ UNUSABLE: list[tuple[bytes, str, str]] = [
 
 
 @pytest.mark.parametrize(("contents", "frame_format", "words"), UNUSABLE)
-def test_what_cannot_be_used(
-    tmp_path: Path, contents: bytes, frame_format: str, words: str
-) -> None:
+def test_what_cannot_be_used(tmp_path, contents, frame_format, words):
     path = write(tmp_path, contents, "frame_77.png")
     with pytest.raises(UnreadableFrame, match=words) as error:
         read_depth(path, frame_format)
@@ -227,12 +221,12 @@ def test_what_cannot_be_used(
         *((image(DEPTH), unit, "depth_unit_mm") for unit in (0.0, -1.0, np.nan, np.inf)),
     ],
 )
-def test_units_that_cannot_be(tmp_path: Path, contents: bytes, unit: float, words: str) -> None:
+def test_units_that_cannot_be(tmp_path, contents, unit, words):
     with pytest.raises(UserError, match=words):
         read_depth(write(tmp_path, contents), depth_unit_mm=unit)
 
 
-def test_only_regular_files_are_opened(tmp_path: Path) -> None:
+def test_only_regular_files_are_opened(tmp_path):
     (tmp_path / "folder.png").mkdir()
     os.mkfifo(tmp_path / "pipe.png")
     cases = {"folder.png": "folder", "pipe.png": "pipe", "absent.png": "no such file"}
@@ -244,7 +238,7 @@ def test_only_regular_files_are_opened(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("contents", [image(DEPTH), image(PACKED), image(GRAY)])
-def test_no_changed_bit_of_a_png_goes_unnoticed(tmp_path: Path, contents: bytes) -> None:
+def test_no_changed_bit_of_a_png_goes_unnoticed(tmp_path, contents):
     frame_format = {2: "nyu_packed", 0: "stretch8"}[contents[25]]
     expected = read_depth(write(tmp_path, contents), frame_format).depth
     for bit in np.random.default_rng(1).choice(8 * len(contents), 300, replace=False):
@@ -261,9 +255,7 @@ def test_no_changed_bit_of_a_png_goes_unnoticed(tmp_path: Path, contents: bytes)
     "contents",
     [image(DEPTH, "TIFF", compression="tiff_lzw"), image(DEPTH, "TIFF"), pgm(SMALL, 600), npy(MM)],
 )
-def test_changed_files_of_other_kinds_are_read_or_refused(
-    tmp_path: Path, contents: bytes, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_changed_files_of_other_kinds_are_read_or_refused(tmp_path, contents, capfd):
     rng = np.random.default_rng(2)
     for _ in range(200):
         changed = bytearray(contents[: rng.integers(len(contents)) if rng.random() < 0.2 else None])

@@ -125,12 +125,11 @@ def test_nothing_can_be_read(data_dir, tmp_path, said):
 
 
 def test_running_out_of_memory_is_no_damage(data_dir, monkeypatch):
-    source = opened(data_dir, on_bad_example="skip")
-
     class Full:
         def __getitem__(self, _):
             raise MemoryError
 
-    monkeypatch.setattr(source, "_stored", Full())
+    builder = find_dataset(data_dir, numbered_data.TRACK)
+    monkeypatch.setattr(builder, "as_data_source", lambda **_: Full())
     with pytest.raises(MemoryError):
-        source.read([0])
+        Examples(builder, "train", "skip").read([0])

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from a2j_jax.data import pipeline
-from a2j_jax.data.examples import Examples
 from a2j_jax.errors import UserError
 from a2j_jax.tracks import get_track, with_crop_size
 from tests import numbered_data
+from tests.tfds_builders.numbered_frames import build_numbered
 
 FRAMES, TRACK = numbered_data.TRAIN, numbered_data.TRACK
 READABLE = numbered_data.SHARDS["00000-of-00002"]
@@ -115,19 +115,11 @@ def test_number_of_frames_and_slices(data_dir):
     assert pipeline.num_frames(data_dir / DATA_SET, TRACK, "test") == 10
 
 
-def test_a_split_may_have_no_labels(data_dir, monkeypatch):
+def test_a_split_may_have_no_labels(data_dir, tmp_path):
     assert pipeline.has_labels(data_dir, TRACK, "train")
-    read = Examples.read
-    looked_at = []
-
-    def unlabelled(examples, rows):
-        looked_at.extend(rows)
-        found, own = read(examples, rows)
-        return [{**example, "valid": np.zeros(21, bool)} for example in found], own
-
-    monkeypatch.setattr(Examples, "read", unlabelled)
-    assert not pipeline.has_labels(data_dir, TRACK, "train", look_at=4)
-    assert looked_at == list(range(0, FRAMES, FRAMES // 4))
+    build_numbered(tmp_path, train=8, mishaps={i: "unlabeled" for i in range(8) if i != 3})
+    assert pipeline.has_labels(tmp_path, TRACK, "train", look_at=8)
+    assert not pipeline.has_labels(tmp_path, TRACK, "train", look_at=4)  # frames 0, 2, 4 and 6
 
 
 @pytest.mark.parametrize(

@@ -227,18 +227,13 @@ def test_left_is_left_and_people_face_the_camera_as_in_itop(rendered_and_publish
         assert np.median(feet.sum(1)) < -30, "shanks go backward"
 
 
-def test_every_joint_is_inside(bodies, cones):
+def test_every_joint_is_inside_of_proper_cones(bodies, cones):
+    assert cones.ends_mm.shape == (COUNT, 43, 2, 3)
+    assert np.isfinite(cones.ends_mm).all()
+    assert 8 < cones.radii_mm.min() < cones.radii_mm.max() < 180
     depth = depth_inside(bodies[2].joints_mm, cones)
     assert depth.min() > 7, "the hand's lies in a palm of 25 mm"
     assert (depth[:, 8] > 60).all(), "the torso's is in the middle of it"
-
-
-def test_all_cones_are_proper(cones):
-    ends, radii = cones
-    assert ends.shape == (COUNT, 43, 2, 3)
-    assert np.isfinite(ends).all()
-    assert radii.min() > 8
-    assert radii.max() < 180
 
 
 def test_upright_body_has_the_size_of_a_person(bodies):
@@ -254,7 +249,7 @@ def test_upright_body_has_the_size_of_a_person(bodies):
     }
     lengths = {name: 1720 * jnp.asarray(x) for name, x in proportions.items()}
     shape = shape._replace(**lengths, girth=jnp.ones(2))
-    ends, radii = body.body_cones(shape, pose_body(shape, pose))
+    ends, radii = jax.jit(body.body_cones)(shape, pose_body(shape, pose))
     low = np.min(ends - radii[..., None], axis=(0, 1))
     high = np.max(ends + radii[..., None], axis=(0, 1))
     breadth, height, _ = high - low

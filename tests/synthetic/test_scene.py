@@ -1,7 +1,6 @@
 """Examples of hands and people: determinism, agreement with geometry, and a truth that is true."""
 
 import dataclasses
-from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -14,7 +13,7 @@ from a2j_jax.synthetic.sensor import SensorSpec
 from a2j_jax.synthetic.views import FRONT, TOP, XTION, BodyView, HandView
 from a2j_jax.tracks import get_track
 
-NYU = geometry.Camera(588.03, -587.07, 320.0, 240.0)
+CAMERA = get_track("synthetic_hand").camera
 WHERE = ("joints_uvd", "joints_xyz", "center_uvd", "window_px", "box_px")
 CROP = {"crop_size": 64, "margin": 8}
 frame_of = jax.jit(scene.synthetic_frame, static_argnames=("camera", "frame_size", "unit_mm"))
@@ -54,7 +53,7 @@ def room(track: str, spec: Any) -> Rig:
 
 
 BARE_HAND = {"wall_probability": 0.0, "clutter_probability": 0.0}
-HANDS = Rig(HandView(110.0), NYU, (640, 480), scene.KINECT, 21, BARE_HAND)
+HANDS = Rig(HandView(110.0), CAMERA, (640, 480), scene.KINECT, 21, BARE_HAND)
 RIGS = {
     "hand": HANDS,
     "front": room("synthetic_body", FRONT),
@@ -109,7 +108,7 @@ def test_an_example_depends_on_its_index_alone(rig, examples):
 def test_box_and_projection_are_those_of_geometry(name, rig, examples):
     for example in examples:
         if name == "hand":
-            window = geometry.box_from_center(example["center_uvd"], 110.0, NYU)
+            window = geometry.box_from_center(example["center_uvd"], 110.0, CAMERA)
             np.testing.assert_allclose(example["window_px"], window, atol=2e-4)
         box = geometry.clip_box(example["window_px"], rig.frame_size)
         np.testing.assert_array_equal(example["box_px"], box)
@@ -133,26 +132,22 @@ def test_canvas_is_cut_from_the_frame_of_the_same_scene(name, rig, examples):
             np.testing.assert_allclose(frame[field], example[field], **loose)
 
 
-def gaps_before_joints(rig, examples) -> Iterator[np.ndarray]:
-    """How far the surface is in front of the joints, mm, at the pixels of the joints that the canvas has."""
-    for example in examples:
-        box, canvas = example["box_px"].astype(np.float64), example["canvas"] * rig.unit_mm
-        uv = geometry.frame_to_crop(example["joints_uvd"][:, :2], box, 64) + 8
-        column, row = (np.round(uv) if rig is HANDS else np.floor(uv)).astype(int).T
-        inside = (np.minimum(column, row) >= 0) & (np.maximum(column, row) < 80)
-        depth = canvas[row[inside], column[inside]]
-        yield (example["joints_uvd"][inside, 2] - depth)[depth > 0]
-
-
 def test_surface_is_in_front_of_visible_joints(name, rig, perfect):
     """At a joint's pixel the surface is in front of it by a radius, unless something hides it."""
-    gaps = np.concatenate(list(gaps_before_joints(rig, perfect)))
+    gaps = []
+    for example in perfect:
+        box, canvas = example["box_px"].astype(np.float64), example["canvas"] * rig.unit_mm
+        uv = geometry.frame_to_crop(example["joints_uvd"][:, :2], box, 64) + 8
+        column, row = (np.round(uv) if name == "hand" else np.floor(uv)).astype(int).T
+        inside = (np.minimum(column, row) >= 0) & (np.maximum(column, row) < 80)
+        depth = canvas[row[inside], column[inside]]
+        gaps.extend((example["joints_uvd"][inside, 2] - depth)[depth > 0])
+    gaps = np.array(gaps)
     assert len(gaps) > 0.9 * 48 * rig.joints
     # People have thin limbs, between two points of the lattice.
     assert (gaps > 0).mean() > (0.99 if name == "hand" else 0.95), "joints are inside"
-    thin, thick, share = {"hand": (3, 22, 0.5), "front": (10, 200, 0.6), "top": (10, 200, 0.3)}[
-        name
-    ]
+    seen = {"hand": (3, 22, 0.5), "front": (10, 200, 0.6), "top": (10, 200, 0.3)}
+    thin, thick, share = seen[name]
     assert ((gaps > thin) & (gaps < thick)).mean() > share, "visible, one radius deep"
 
 
@@ -175,7 +170,7 @@ def test_center_is_in_the_frame_and_the_hand_mostly():
     assert 380 < centers[:, 2].min() < centers[:, 2].max() < 1020
     joints = np.stack([e["joints_uvd"] for e in examples])[..., :2]
     assert ((joints >= 0) & (joints <= [639, 479])).all(-1).mean() > 0.95
-    offset = np.stack([geometry.uvd_to_xyz(e["center_uvd"], NYU) for e in examples])
+    offset = np.stack([geometry.uvd_to_xyz(e["center_uvd"], CAMERA) for e in examples])
     offset -= np.stack([e["joints_xyz"].mean(0) for e in examples])
     assert offset.std() == pytest.approx(5.0, rel=0.2)
 
@@ -196,7 +191,7 @@ def test_left_hands_are_mirrored_right_hands():
     def handedness(**changes):
         volumes = []
         for example in HANDS.examples(range(24), sensor=None, **BARE_HAND, **changes):
-            j = example["joints_xyz"] * [1, -1, 1]  # NYU's y points up: back to the world's axes
+            j = example["joints_xyz"]
             across, along = j[2] - j[5], (j[2] + j[5]) / 2 - j[0]
             bent = (j[[9, 12, 15, 18]] - j[[2, 3, 4, 5]]).mean(0)
             volumes.append(np.linalg.det(np.stack([across, along, bent])))

@@ -53,7 +53,8 @@ class NumberedFrames:
                 mishap.touch()
             if mishap == "killed":
                 os.kill(os.getpid(), signal.SIGKILL)
-            yield numbered_example(self.track, split, index, 36 if mishap == "mislabeled" else 21)
+            num_joints = {"mislabeled": 36, "unlabeled": 0}.get(str(mishap), 21)
+            yield numbered_example(self.track, split, index, num_joints)
 
     def spec(self):
         return {"frames": self.frames(), "crop_size": self.track.crop_size}
@@ -66,15 +67,14 @@ def numbered_example(track, split, index, num_joints):
     width, height = track.frame_size
     frame = np.full((height, width), 500 + index, np.uint16)
     center = np.array([200.0, 150.0, 500.0 + index])
-    crop = crops.cut(frame, track, center, [150.0, 90.0, 260.0, 210.0])
     joints = np.zeros((num_joints, 3))
-    joints[0, 0] = index
+    joints[:1, 0] = index
     return make_example(
         track,
         index=index,
         frame_id=f"{split}/{index}",
-        crop=crop,
-        joints_uvd=joints,
+        crop=crops.cut(frame, track, center, [150.0, 90.0, 260.0, 210.0]),
+        joints_uvd=joints if num_joints else None,
         center_uvd=center,
     )
 

@@ -161,40 +161,32 @@ def test_joints_without_a_position_are_not_labeled(front, tmp_path):
     assert any("2 joints of 2 frames not labeled" in note for note in split.notes)
 
 
-def test_ids_that_repeat_get_their_row(front, tmp_path):
-    for part in ("depth_map", "labels"):
-        same = np.array(["same"] * 6, h5py.string_dtype())
-        rewrite(tmp_path / f"ITOP_side_test_{part}.h5", id=same)
+def column(values):
+    return values[:, None]
+
+
+SAME = np.array(["same"] * 6, h5py.string_dtype())
+
+
+@pytest.mark.parametrize(
+    ("depth_map", "labels", "named"),
+    [
+        ({"id": np.arange(6)}, {}, "{id}"),  # numbers, which cannot be compared with names
+        ({"id": None}, {}, "{id}"),
+        ({}, {"id": None}, "{id}"),
+        ({"id": None}, {"id": None}, "{row}"),
+        ({"id": SAME}, {"id": SAME}, "same@{row}"),
+        ({"id": column}, {"id": column, "is_valid": column}, "{id}"),  # as MATLAB writes
+    ],
+)
+def test_names_of_frames(front, tmp_path, depth_map, labels, named):
+    before = front[0].splits()["test"]
+    rewrite(tmp_path / "ITOP_side_test_depth_map.h5", **depth_map)
+    rewrite(tmp_path / "ITOP_side_test_labels.h5", **labels)
     split = front[0].splits()["test"]
-    assert list(split.frame_ids) == [f"same@{row}" for row in split.rows]
-
-
-def test_one_file_with_ids_is_enough(front, tmp_path):
-    """Also where the other's are numbers, which cannot be compared; without any, rows are names."""
-    ids = list(front[0].splits()["test"].frame_ids)
-    paths = [tmp_path / f"ITOP_side_test_{part}.h5" for part in ("depth_map", "labels")]
-    for path, other, there in ((*paths, ids), (*paths[::-1], None)):
-        rewrite(path, id=np.arange(6))
-        if there:  # the labels' are the names
-            assert list(front[0].splits()["test"].frame_ids) == there
-        rewrite(path, id=None)
-        assert list(front[0].splits()["test"].frame_ids) == ids
-        with h5py.File(other) as rest:
-            rewrite(path, id=rest["id"][()])
-    for path in paths:
-        rewrite(path, id=None)
-    split = front[0].splits()["test"]
-    assert list(split.frame_ids) == [str(row) for row in split.rows]
-
-
-def test_columns_are_lists(front, tmp_path):
-    """(N, 1) where (N,) was published, as MATLAB writes."""
-    expected = front[0].splits()["test"]
-    for part, key in (("labels", "is_valid"), ("labels", "id"), ("depth_map", "id")):
-        rewrite(tmp_path / f"ITOP_side_test_{part}.h5", **{key: lambda values: values[:, None]})
-    split = front[0].splits()["test"]
-    assert list(split.frame_ids) == list(expected.frame_ids)
-    np.testing.assert_array_equal(split.rows, expected.rows)
+    rows = zip(before.frame_ids, before.rows, strict=True)
+    assert list(split.frame_ids) == [named.format(id=name, row=row) for name, row in rows]
+    np.testing.assert_array_equal(split.rows, before.rows)
 
 
 def test_no_reading_is_zero(front, tmp_path):

@@ -127,36 +127,25 @@ def touch(path):
 
 
 @pytest.mark.parametrize(
-    "there",
+    ("there", "found"),
     [
-        "set/train/labels.txt",
-        "train/labels.txt",
-        "Train/LABELS.txt",
-        "some name/train/labels.txt",
-        "some name/SET/Train/labels.txt",
+        (["set/train/labels.txt"], 0),
+        (["train/labels.txt"], 0),
+        (["Train/LABELS.txt"], 0),
+        (["some name/train/labels.txt"], 0),
+        (["some name/SET/Train/labels.txt"], 0),
+        (["a/b/train/labels.txt", "train"], None),  # too deep, and a file
+        (["TRAIN/labels.txt", "train/labels.txt", "below/train/labels.txt"], 1),
+        (["train/labels.txt", "set/train/labels.txt"], 1),
+        (["SET/train/labels.txt", "train/labels.txt"], 1),  # the exact spelling of any comes first
     ],
 )
-def test_in_the_folder_or_one_below_in_any_case(tmp_path, there):
-    path = touch(tmp_path / there)
+def test_in_the_folder_or_one_below_in_any_case(tmp_path, there, found):
+    paths = [touch(tmp_path / name) for name in there]
     (tmp_path / "another").mkdir()
     touch(tmp_path / "__MACOSX" / "train" / "labels.txt")  # holds no data set
-    assert raw_files.find(tmp_path, CANDIDATES) == path
-
-
-def test_no_deeper_and_nowhere_else(tmp_path):
-    touch(tmp_path / "a" / "b" / "train" / "labels.txt")
-    touch(tmp_path / "train")  # a file
-    assert raw_files.find(tmp_path, CANDIDATES) is None
+    assert raw_files.find(tmp_path, CANDIDATES) == (None if found is None else paths[found])
     assert raw_files.find(tmp_path / "absent", CANDIDATES) is None
-    assert raw_files.find_in(tmp_path / "a", CANDIDATES) is None
-
-
-def test_the_folder_itself_and_the_exact_spelling_come_first(tmp_path):
-    touch(tmp_path / "set" / "train" / "labels.txt")
-    for name in ("TRAIN", "train", "below/train"):
-        touch(tmp_path / name / "labels.txt")
-    assert raw_files.find(tmp_path, CANDIDATES[1:]) == tmp_path / "train" / "labels.txt"
-    assert raw_files.find(tmp_path, CANDIDATES) == tmp_path / "set" / "train" / "labels.txt"
 
 
 def test_several_folders_below_are_named(tmp_path):

@@ -18,7 +18,9 @@ pytestmark = pytest.mark.slow  # the renderer compiles
 
 @pytest.fixture(scope="module", params=EMBEDDED)
 def reader(request):
-    track = with_crop_size(get_track(request.param), 32)
+    track = with_crop_size(
+        get_track(request.param), 64
+    )  # as tests/synthetic/test_scene.py compiles
     return reader_for(track, train=40, validation=0, test=16, seed=7)
 
 
@@ -75,7 +77,7 @@ def test_a_frame_depends_on_seed_split_and_index_alone(reader, examples):
 
 
 def test_two_processes_write_what_one_does(tmp_path):
-    track = with_crop_size(get_track("synthetic_hand"), 32)
+    track = with_crop_size(get_track("synthetic_hand"), 64)
     reader = reader_for(track, train=12, validation=0, test=4, seed=7)
     written = [
         prepare(track, reader, tmp_path / str(processes), How(processes, 2)) for processes in (1, 2)
