@@ -10,9 +10,7 @@ import scipy.io
 
 from a2j_jax.skeletons import ITOP
 from a2j_jax.synthetic import body
-from a2j_jax.synthetic.views import FRONT, BodyView
-from a2j_jax.tracks import get_track
-from tests.synthetic.flesh import at_rest, depth_inside
+from tests.synthetic.flesh import at_rest, depth_inside, people
 
 COUNT = 400
 J = {name: index for index, name in enumerate(ITOP.joints)}
@@ -172,16 +170,9 @@ def test_people_do_what_people_do(poses):
 @pytest.fixture(scope="module")
 def rendered_and_published(official):
     """Joints of people of the front preset and of ITOP's test frames, each (N, 15, 3) mm."""
-    track = get_track("synthetic_body")
-    view = BodyView(track.label_box_margin_px, FRONT)
-
-    def joints(key):
-        return view.compose(key, track.camera, track.frame_size).joints_xyz
-
-    keys = jax.random.split(jax.random.key(1), 1000)
     path = official / "itop_side" / "itop_side_keypoints3D_test.mat"
     published = scipy.io.loadmat(path)["keypoints3D"].astype(np.float64) * 1000
-    return np.asarray(jax.jit(jax.vmap(joints))(keys)), published
+    return people("front").joints_xyz, published
 
 
 @pytest.mark.slow

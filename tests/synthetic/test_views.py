@@ -1,37 +1,18 @@
 """Where hands and people are put, and what is around them; what follows in the image is tested in test_scene.py."""
 
-import dataclasses
-from functools import partial
-
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from a2j_jax import geometry
-from a2j_jax.synthetic.views import FRONT, TOP, BodyView, HandView
-from a2j_jax.tracks import get_track
+from a2j_jax.synthetic.views import HandView
+from tests.synthetic.flesh import ROOMS, TRACKS, compose, people
 
 NYU = geometry.Camera(588.03, -587.07, 320.0, 240.0)
 FOREARM = slice(35, 37)  # its two cones, see `hand.hand_cones`
-TRACKS = {"front": get_track("synthetic_body"), "top": get_track("synthetic_body_top")}
-ROOMS = {"front": FRONT, "top": TOP}
 CAMERA, SIZE = TRACKS["front"].camera, (320, 240)
 EMPTY = {"back_wall_probability": 0.0, "side_wall_probability": 0.0, "clutter_probability": 0.0}
 PERSON = 43  # cones of the body; then come what is sat on and furniture
-
-
-@partial(jax.jit, static_argnums=(2, 3))
-@partial(jax.vmap, in_axes=(0, None, None, None))
-def composed(keys, view, camera, size):
-    return view.compose(keys, camera, size)
-
-
-def compose(view, count, camera, size, **changes):
-    """Scenes of a view, of whose spec some values are changed."""
-    view = dataclasses.replace(view, scene=dataclasses.replace(view.scene, **changes))
-    drawn = composed(jax.random.split(jax.random.key(0), count), view, camera, size)
-    return jax.tree.map(np.asarray, drawn._replace(noise_key=0))
 
 
 def hands(**changes):
@@ -65,6 +46,19 @@ def test_distance_and_margin_to_the_frame():
     assert (uvd[:, 1] + reach).max() < 481
 
 
+def test_the_center_is_in_the_frame_and_the_hand_mostly():
+    drawn = hands()
+    centers, joints = (geometry.xyz_to_uvd(x, NYU) for x in (drawn.center_xyz, drawn.joints_xyz))
+    inside = [
+        ((uvd[..., :2] >= 0) & (uvd[..., :2] <= [639, 479])).all(-1) for uvd in (centers, joints)
+    ]
+    assert inside[0].all()
+    assert inside[1].mean() > 0.95
+    assert 380 < centers[:, 2].min() < centers[:, 2].max() < 1020
+    offset = drawn.center_xyz - drawn.joints_xyz.mean(axis=1)
+    assert offset.std() == pytest.approx(5.0, rel=0.1)
+
+
 @pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
 def test_walls_and_clutter_come_in_the_share_asked_for(share):
     drawn = hands(wall_probability=share, clutter_probability=share)
@@ -74,11 +68,6 @@ def test_walls_and_clutter_come_in_the_share_asked_for(share):
     fronts = (drawn.cones.ends_mm[:, -2:, :, 2] - drawn.cones.radii_mm[:, -2:]).min(-1)
     gap = fronts - drawn.joints_xyz[:, :, 2].mean(axis=1)[:, None]
     assert (gap[there] > 109.0).all()
-
-
-def people(preset, **changes):
-    view = BodyView(TRACKS[preset].label_box_margin_px, ROOMS[preset])
-    return compose(view, 300, CAMERA, SIZE, **changes)
 
 
 # The renderer of bodies compiles.
