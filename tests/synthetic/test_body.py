@@ -10,7 +10,8 @@ import scipy.io
 
 from a2j_jax.skeletons import ITOP
 from a2j_jax.synthetic import body
-from tests.synthetic.flesh import at_rest, depth_inside, people
+from tests.synthetic.flesh import at_rest, depth_inside
+from tests.synthetic.rendering import people
 
 COUNT = 400
 J = {name: index for index, name in enumerate(ITOP.joints)}

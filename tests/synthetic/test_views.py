@@ -5,10 +5,9 @@ import numpy as np
 import pytest
 
 from a2j_jax import geometry
-from a2j_jax.synthetic.views import HandView
-from tests.synthetic.flesh import ROOMS, TRACKS, compose, people
+from tests.synthetic.rendering import READERS, TRACKS, compose, people
 
-NYU = geometry.Camera(588.03, -587.07, 320.0, 240.0)
+HAND_CAMERA = TRACKS["hand"].camera
 FOREARM = slice(35, 37)  # its two cones, see `hand.hand_cones`
 CAMERA, SIZE = TRACKS["front"].camera, (320, 240)
 EMPTY = {"back_wall_probability": 0.0, "side_wall_probability": 0.0, "clutter_probability": 0.0}
@@ -16,7 +15,7 @@ PERSON = 43  # cones of the body; then come what is sat on and furniture
 
 
 def hands(**changes):
-    return compose(HandView(110.0), 256, NYU, (640, 480), **changes)
+    return compose("hand", 256, **changes)
 
 
 def rises(drawn):
@@ -40,7 +39,7 @@ def test_distance_and_margin_to_the_frame():
     np.testing.assert_allclose(drawn.joints_xyz.mean(axis=1), drawn.center_xyz, atol=2e-2)
     assert 500 <= drawn.center_xyz[:, 2].min() < 510
     assert 590 < drawn.center_xyz[:, 2].max() <= 600
-    uvd = geometry.xyz_to_uvd(drawn.center_xyz, NYU)
+    uvd = geometry.xyz_to_uvd(drawn.center_xyz, HAND_CAMERA)
     reach = 110.0 * 588 / uvd[:, 2]
     assert (uvd[:, 0] - reach).min() > -1
     assert (uvd[:, 1] + reach).max() < 481
@@ -48,12 +47,10 @@ def test_distance_and_margin_to_the_frame():
 
 def test_the_center_is_in_the_frame_and_the_hand_mostly():
     drawn = hands()
-    centers, joints = (geometry.xyz_to_uvd(x, NYU) for x in (drawn.center_xyz, drawn.joints_xyz))
-    inside = [
-        ((uvd[..., :2] >= 0) & (uvd[..., :2] <= [639, 479])).all(-1) for uvd in (centers, joints)
-    ]
-    assert inside[0].all()
-    assert inside[1].mean() > 0.95
+    centers = geometry.xyz_to_uvd(drawn.center_xyz, HAND_CAMERA)
+    joints = geometry.xyz_to_uvd(drawn.joints_xyz, HAND_CAMERA)[..., :2]
+    assert ((centers[:, :2] >= 0) & (centers[:, :2] <= [639, 479])).all()
+    assert ((joints >= 0) & (joints <= [639, 479])).all(-1).mean() > 0.95
     assert 380 < centers[:, 2].min() < centers[:, 2].max() < 1020
     offset = drawn.center_xyz - drawn.joints_xyz.mean(axis=1)
     assert offset.std() == pytest.approx(5.0, rel=0.1)
@@ -127,7 +124,7 @@ def test_box_is_around_the_joints_with_a_detectors_error(preset, drawn):
         [uv.min(axis=1) - drawn.window_px[:, :2], drawn.window_px[:, 2:] - uv.max(axis=1)]
     )
     assert margins.mean() == pytest.approx(TRACKS[preset].label_box_margin_px, abs=0.5)
-    assert margins.std() == pytest.approx(0.88 * ROOMS[preset].box_jitter_px, rel=0.1)
+    assert margins.std() == pytest.approx(0.88 * READERS[preset].view.scene.box_jitter_px, rel=0.1)
     assert margins.min() > 0
 
 
