@@ -3,9 +3,7 @@
 import inspect
 import logging
 import os
-import shutil
 import signal
-import tempfile
 import threading
 from collections.abc import Iterator
 from importlib.metadata import version
@@ -15,16 +13,20 @@ from typing import Any
 
 import pytest
 
+from a2j_jax.cli.main import cpu_kind, shrink
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
-# Compile each XLA program once per session: tests and the processes they start share a cache on disk. JAX reads
+# Compile each XLA program once: tests, the processes they start and later sessions share a cache on disk. JAX reads
 # these when it is imported, which the conftest files below this one do. A cache named outside is left alone.
-_XLA_CACHE = None
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-    _XLA_CACHE = tempfile.mkdtemp(prefix="a2j-xla-")
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = _XLA_CACHE
+    _XLA_CACHE = REPOSITORY / ".pytest_cache" / "xla" / cpu_kind()
+    _XLA_CACHE.mkdir(parents=True, exist_ok=True)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(_XLA_CACHE)
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        shrink(_XLA_CACHE, 10**9)
 
 
 # What XLA's CPU compiler would do beyond what is right takes longer than the small programs of tests run. jaxlib 0.10
@@ -103,12 +105,6 @@ def _names(code: CodeType) -> tuple[set[str], set[str]]:
         elif isinstance(constant, tuple):
             words |= {word for word in constant if isinstance(word, str)}
     return names, words
-
-
-def pytest_unconfigure() -> None:
-    """Leave nothing behind."""
-    if _XLA_CACHE is not None:
-        shutil.rmtree(_XLA_CACHE, ignore_errors=True)
 
 
 def _reference_dir() -> Path:

@@ -286,7 +286,7 @@ def use_compilation_cache() -> None:
     try:
         caches = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
         # Code for one CPU may crash another one, and machines of many kinds share home directories.
-        folder = caches / "a2j_jax" / "xla" / _cpu_kind()
+        folder = caches / "a2j_jax" / "xla" / cpu_kind()
         with private_umask():  # `mode` of mkdir does not apply to the parents that it creates
             folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
@@ -330,7 +330,7 @@ def shrink(folder: Path, largest: int) -> None:
             path.unlink()
 
 
-def _cpu_kind() -> str:
+def cpu_kind() -> str:
     """A hash of the model and the instruction set of this machine's CPU."""
     about = [platform.machine(), platform.processor()]
     with contextlib.suppress(OSError):
