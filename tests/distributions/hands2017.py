@@ -11,19 +11,14 @@ from tests.distributions.drawing import draw_depth, draw_joints, save_depth_png
 TRACK = get_track("hands2017")
 
 
-def write(
-    folder: Path,
-    frames: dict[str, int],
-    seed: int = 0,
-    test_labels: bool = False,
-) -> dict[str, np.ndarray]:
+def write(folder: Path, frames: dict[str, int], test_labels: bool = False) -> dict[str, np.ndarray]:
     """Writes `training` and `frame`; returns split -> (N, 21, 3) labels, uvd.
 
     The test set's are written only on request: they are not public.
     """
     labels = {}
     for split, count in frames.items():
-        rng = np.random.default_rng([seed, split == "test"])
+        rng = np.random.default_rng(int(split == "test"))
         joints = draw_joints(rng, TRACK, count)
         place = folder / ("training" if split == "train" else "frame")
         for row in range(count):

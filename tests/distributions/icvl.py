@@ -14,11 +14,11 @@ TRACK = get_track("icvl")
 NO_READING = 32001
 
 
-def write(folder: Path, frames: dict[str, int], seed: int = 0) -> dict[str, np.ndarray]:
+def write(folder: Path, frames: dict[str, int]) -> dict[str, np.ndarray]:
     """Writes `Training` and `Testing`; returns split -> (N, 16, 3) labels of every label line."""
     labels = {}
     for split, count in frames.items():
-        rng = np.random.default_rng([seed, split == "test"])
+        rng = np.random.default_rng(int(split == "test"))
         joints = np.round(draw_joints(rng, TRACK, count), 4)
         names = frame_names(split, count)
         place = folder / ("Training" if split == "train" else "Testing")

@@ -15,7 +15,7 @@ _VIEWS = {"itop_front": "side", "itop_top": "top"}
 _BACKGROUND_MM = {"itop_front": 3600, "itop_top": 3050}
 
 
-def write(folder, frames: dict[str, int], seed: int = 0, track="itop_front", packed=False):
+def write(folder, frames: dict[str, int], track="itop_front", packed=False):
     """Writes `frames[split]` valid frames and half as many invalid ones, scattered.
 
     Args:
@@ -30,7 +30,7 @@ def write(folder, frames: dict[str, int], seed: int = 0, track="itop_front", pac
     folder.mkdir(parents=True, exist_ok=True)
     labels = {}
     for number, (split, count) in enumerate(sorted(frames.items())):
-        rng = np.random.default_rng([seed, number, len(track)])
+        rng = np.random.default_rng([number, len(track)])
         total = count + (count + 1) // 2
         valid = np.zeros(total, np.uint8)
         valid[rng.permutation(total)[:count]] = 1

@@ -13,7 +13,7 @@ from tests.distributions.bodies import draw_body, draw_people
 _CAMERA = Camera(182.0, 182.0, 128.0, 106.0)
 
 
-def write(folder, frames: dict[str, int], seed: int = 0, annotations_in: str = ""):
+def write(folder, frames: dict[str, int], annotations_in: str = ""):
     """Writes frames and labels; every third frame is RGB, every fourth has no zero in it.
 
     Args:
@@ -29,7 +29,7 @@ def write(folder, frames: dict[str, int], seed: int = 0, annotations_in: str = "
     images.mkdir(parents=True, exist_ok=True)
     labels, first = {}, 1
     for number, (split, count) in enumerate(sorted(frames.items())):
-        rng = np.random.default_rng([seed, number])
+        rng = np.random.default_rng(number)
         across, up, near = np.moveaxis(draw_people(rng, track.skeleton.joints, count), -1, 0)
         # The sensor's image is mirrored: the person's left is on the left.
         xyz = np.stack([-across, 1.0 - up, 2.6 - near], axis=-1) * 1000.0

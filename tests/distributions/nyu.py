@@ -13,20 +13,18 @@ TRACK = get_track("nyu")
 FAR_MM = 2001
 
 
-def write(
-    folder: Path, frames: dict[str, int], seed: int = 0, views: tuple[int, ...] = (1,)
-) -> dict[str, np.ndarray]:
+def write(folder: Path, frames: dict[str, int]) -> dict[str, np.ndarray]:
     """Writes `dataset/{train,test}` below `folder`; returns split -> (N, 14, 3) labels of view 1."""
-    return {split: joints[0] for split, joints in write_views(folder, frames, seed, views).items()}
+    return {split: joints[0] for split, joints in write_views(folder, frames, (1,)).items()}
 
 
 def write_views(
-    folder: Path, frames: dict[str, int], seed: int = 0, views: tuple[int, ...] = (1,)
+    folder: Path, frames: dict[str, int], views: tuple[int, ...]
 ) -> dict[str, np.ndarray]:
     """Frames of some views; returns split -> (3, N, 14, 3) labels of all three."""
     labels = {}
     for number, (split, count) in enumerate(frames.items()):
-        rng = np.random.default_rng([seed, number])
+        rng = np.random.default_rng(number)
         joints = np.stack([draw_joints(rng, TRACK, count) for _ in range(3)])
         place = folder / "dataset" / split
         for view in views:

@@ -424,12 +424,12 @@ def test_names_of_splits():
     ],
 )
 def test_meters_and_other_cameras_are_errors(folder, scale, depth, message):
-    joints, odd = fixture.UVD * scale, not message
-    if odd:
-        joints[0, 0] = np.multiply((-500, 60, 0.6), scale)  # a single one is no error
+    joints = fixture.UVD * scale
+    if not message:
+        joints[0, 0] = np.multiply((-500, 60, 0.6), scale)  # a single odd joint is no error
     centers = {"center_u": (80,) * 3, "center_v": (60,) * 3, "center_d": (depth,) * 3}
     fixture.write_csv(folder, joints=joints, extra=centers)
-    if odd:
+    if not message:
         assert distribution(folder).splits().keys() == {"train", "test"}
         return
     with pytest.raises(UserError, match=message):

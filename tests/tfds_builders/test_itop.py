@@ -25,7 +25,7 @@ TRACKS = {"itop_front": "side", "itop_top": "top"}
 @pytest.fixture
 def front(tmp_path):
     """Two splits of the front view."""
-    labels = raw.write(tmp_path, {"train": 3, "test": 4}, seed=1)
+    labels = raw.write(tmp_path, {"train": 3, "test": 4})
     return ItopFront(tmp_path), labels
 
 

@@ -15,7 +15,7 @@ TRACK = get_track("nyu")
 
 
 def test_another_view(tmp_path):
-    labels = fixture.write_views(tmp_path, {"test": 2}, views=(1, 3))["test"]
+    labels = fixture.write_views(tmp_path, {"test": 2}, (1, 3))["test"]
     distribution = Nyu(tmp_path, view=3)
     split = distribution.splits()["test"]
     np.testing.assert_array_equal(split.joints_uvd, labels[2])
@@ -33,7 +33,7 @@ def test_another_view(tmp_path):
 
 
 def test_labels_of_view_1_alone(tmp_path):
-    joints = fixture.write_views(tmp_path, {"test": 2})["test"]
+    joints = fixture.write_views(tmp_path, {"test": 2}, (1,))["test"]
     path = tmp_path / "dataset" / "test" / "joint_data.mat"
     savemat(path, {"joint_uvd": loadmat(path)["joint_uvd"][:1]})
     np.testing.assert_array_equal(nyu.read_labels(path, 1), joints[0])
@@ -59,7 +59,7 @@ def test_published_labels_come_out_as_published(official, tmp_path):
 
 
 def test_nan_labels_are_counted(tmp_path):
-    joints = fixture.write_views(tmp_path, {"test": 2})["test"]
+    joints = fixture.write_views(tmp_path, {"test": 2}, (1,))["test"]
     joints[0, 1, 4, 2] = np.nan
     fixture.write_labels(tmp_path / "dataset/test/joint_data.mat", joints)
     split = Nyu(tmp_path).splits()["test"]
