@@ -1,6 +1,5 @@
 """Arrays in files written elsewhere: read as their own libraries do, or refused in one line; never a crash."""
 
-import io
 import zipfile
 import zlib
 from pathlib import Path
@@ -13,6 +12,7 @@ from scipy.io import loadmat, savemat
 
 from a2j_jax.data import array_files
 from a2j_jax.errors import UserError
+from tests.data.made_files import changed, npy, refusal
 from tests.distributions import itop as itop_files
 from tfds_builders import itop
 
@@ -33,13 +33,6 @@ OTHERS: dict[str, Any] = {
 }
 
 
-def refusal(read: Any, *arguments: Any) -> str:
-    with pytest.raises(UserError) as error:
-        read(*arguments)
-    assert "\n" not in str(error.value)
-    return str(error.value)
-
-
 def same(found: dict[str, Any], expected: dict[str, Any]) -> bool:
     """As far as there are any: a file may be cut off between two variables."""
     return all(
@@ -47,18 +40,6 @@ def same(found: dict[str, Any], expected: dict[str, Any]) -> bool:
         or (values.dtype == expected[name].dtype and np.array_equal(values, expected[name]))
         for name, values in found.items()
     )
-
-
-def changed(contents: bytes, rng: np.random.Generator) -> bytes:
-    """Cut off, or with some bits or bytes changed, mostly in the headers."""
-    out = bytearray(contents)
-    if rng.random() < 0.1:
-        return bytes(out[: rng.integers(len(out))])
-    for _ in range(rng.integers(1, 4)):
-        at = rng.integers(len(out) if rng.random() < 0.5 else min(len(out), 600))
-        value = [out[at] ^ 1 << int(rng.integers(8)), rng.integers(256), 255, 0][rng.integers(4)]
-        out[at : at + 1] = bytes([value])
-    return bytes(out)
 
 
 # --- .npy and .npz
@@ -92,12 +73,6 @@ def npz(path: Path, *members: tuple[str, bytes], method: int = zipfile.ZIP_DEFLA
 
 
 ARRAY = np.arange(4.0)
-
-
-def npy(array: Any) -> bytes:
-    file = io.BytesIO()
-    np.save(file, array)
-    return file.getvalue()
 
 
 def edited(contents: bytes, offset: int, value: bytes) -> bytes:

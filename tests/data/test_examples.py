@@ -5,8 +5,8 @@ import pytest
 from a2j_jax.data import examples
 from a2j_jax.data.examples import Examples
 from a2j_jax.data.pipeline import find_dataset
-from a2j_jax.errors import UserError
 from tests import numbered_data
+from tests.data.made_files import refusal
 
 FIRST, SECOND = numbered_data.SHARDS
 RECORD = ("flipped", "overwritten")  # damage to some of the records of a shard
@@ -21,13 +21,6 @@ def said(monkeypatch, logged):
 
 def opened(folder, split="train", on_bad_example="fail"):
     return Examples(find_dataset(folder, numbered_data.TRACK), split, on_bad_example)
-
-
-def refusal(read):
-    with pytest.raises(UserError) as caught:
-        read()
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 def read_all(folder, split="train", on_bad_example="skip"):
