@@ -10,14 +10,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from a2j_jax import geometry
-from a2j_jax.data import augment, crops
+from a2j_jax.data import augment, crops, targets
 from a2j_jax.data.crops import Batch
 from a2j_jax.data.depth_files import IN_METRES, in_metres
 from a2j_jax.errors import UserError
@@ -25,8 +26,16 @@ from a2j_jax.geometry import Float64
 from a2j_jax.inference.locate import depth_in_box, doubtful, hand_center, person_box
 from a2j_jax.log import logger
 from a2j_jax.models.a2j import PoseNetwork
-from a2j_jax.models.anchors import Estimate, jit_with_decoding
+from a2j_jax.models.anchors import (
+    Estimate,
+    Heads,
+    Prediction,
+    aggregate,
+    anchor_grid,
+    jit_with_decoding,
+)
 from a2j_jax.runs import sharding
+from a2j_jax.runs.checkpoints import Weights
 from a2j_jax.runs.load import restore
 from a2j_jax.tracks import TrackSpec
 
@@ -49,6 +58,13 @@ def make_predict_fn(
       A function of variables, as `place_variables` places them on these devices, and of a batch, of which it reads
       `canvas` and `center_uvd`. It does not wait for the device.
     """
+    return make_network_fns(model, track, devices)[1]
+
+
+def make_network_fns(
+    model: PoseNetwork, track: TrackSpec, devices: Sequence[jax.Device] | None = None
+) -> tuple[Callable[[Any, Batch], Any], Predict]:
+    """`make_predict_fn`, and before it the function that stops at the network's outputs; they share its program."""
     layout = sharding.local_layout(devices)
 
     def network(variables: Any, canvas: jax.Array, center_depth_mm: jax.Array) -> Any:
@@ -56,26 +72,76 @@ def make_predict_fn(
             variables, augment.evaluation_images(canvas, center_depth_mm, track), train=False
         )
 
-    compiled = jit_with_decoding(
+    jitted, decode = jit_with_decoding(
         network,
         partial(model.decode, crop_size=track.crop_size),
         in_shardings=(layout.everywhere, layout.spread, layout.spread),
         out_shardings=layout.spread,
     )
 
-    def predict(variables: Any, batch: Batch) -> Estimate:
+    def outputs(variables: Any, batch: Batch) -> Any:
         rows: tuple[np.ndarray, ...] = (
             np.asarray(batch["canvas"]),
             np.asarray(batch["center_uvd"])[:, 2],
         )
-        count = len(rows[0])
-        padding = -count % len(layout.devices)
+        padding = -len(rows[0]) % len(layout.devices)
         if padding:
             rows = tuple(np.concatenate([x, x[:1].repeat(padding, 0)]) for x in rows)
-        found = compiled(variables, *jax.device_put(rows, layout.spread))
-        return jax.tree.map(lambda x: np.asarray(x)[:count], found) if padding else found
+        return jitted(variables, *jax.device_put(rows, layout.spread))
 
-    return predict
+    def predict(variables: Any, batch: Batch) -> Estimate:
+        found, count = decode(outputs(variables, batch)), len(batch["canvas"])
+        padded = count % len(layout.devices)
+        return jax.tree.map(lambda x: np.asarray(x)[:count], found) if padded else found
+
+    return outputs, predict
+
+
+class Joints(NamedTuple):
+    """What `core` finds in B crops, float32.
+
+    Attributes:
+      uvd: (B, K, 3) px px mm in the full frame; (B, K, 2) px on a 2D track.
+      xyz_mm: (B, K, 3) camera coordinates; None on a 2D track.
+      confidence: (B, K) in [0, 1].
+    """
+
+    uvd: jax.Array
+    xyz_mm: jax.Array | None
+    confidence: jax.Array
+
+
+def make_core(model: PoseNetwork, track: TrackSpec) -> Callable[..., Joints]:
+    """Everything after the crop as one pure function, which jits, maps and differentiates, on any device.
+
+    Args:
+      model: the network.
+      track: sizes and constants.
+
+    Returns:
+      `core(variables, crop_mm, box_px, center_depth_mm, camera) -> Joints`, for B crops: `crop_mm` (B, S, S) depth in
+      mm, 0 = no reading (gray levels on K2HPD); `box_px` (B, 4) that they were cut from; `center_depth_mm` (B,),
+      ignored on tracks of absolute depth; `camera` (B, 4) or (4,) fx fy u0 v0, ignored on a 2D track. `FrameCrop` has
+      them all.
+    """
+
+    def core(
+        variables: Any,
+        crop_mm: jax.Array,
+        box_px: jax.Array,
+        center_depth_mm: jax.Array,
+        camera: jax.Array | None = None,
+    ) -> Joints:
+        stored = jnp.asarray(crop_mm) / track.storage_unit_mm
+        images = augment.normalize(stored, center_depth_mm, track)[..., None]
+        found = model.decode(model.apply(variables, images, train=False), track.crop_size)
+        uvd = targets.joints_to_frame(found.joints, box_px, center_depth_mm, track)
+        xyz = None
+        if track.joint_dims == 3 and camera is not None:
+            xyz = targets.uvd_to_xyz(uvd, camera)
+        return Joints(uvd, xyz, found.confidence)
+
+    return core
 
 
 def place_variables(variables: Any, devices: Sequence[jax.Device] | None = None) -> Any:
@@ -147,6 +213,29 @@ class Location:
     box_px: Float64 | None = None
 
 
+@dataclass(frozen=True)
+class FrameCrop:
+    """What the network sees of one frame.
+
+    Attributes:
+      image_mm: (S, S) float32 depth in mm, 0 = no reading; gray levels on K2HPD.
+      box_px: (4,) x0 y0 x1 y1 that it was cut from, px of the frame.
+      center_depth_mm: theta; None on tracks of absolute depth.
+      center_uvd: (3,) px px mm that it was cut around; None where a box was given or found.
+      camera: of the frame; None: unknown.
+      warning: why it probably shows no hand or person; None: nothing is suspicious.
+      canvas: (S + 2m, S + 2m) with its surroundings, in the track's storage unit.
+    """
+
+    image_mm: NDArray[np.float32]
+    box_px: Float64
+    center_depth_mm: float | None
+    center_uvd: Float64 | None
+    camera: geometry.Camera | None
+    warning: str | None
+    canvas: NDArray[Any]
+
+
 class Predictor:
     """A trained network and the geometry of its track, compiled for one frame at a time.
 
@@ -154,9 +243,17 @@ class Predictor:
     tracks that crop around a point (hands), `box_px=(x0, y0, x1, y1)` on any. The network is compiled when the object
     is created (`compile_seconds`), so that every frame costs the same.
 
+    A call is `crop` and then the network; `batch` does the latter for many crops. `outputs` and `votes` show what a
+    crop gives before it is decoded, and `core` is all of it after the crop as a pure function, to be jitted, mapped
+    and differentiated.
+
     Attributes:
+      model: the network.
+      variables: of it, on the device.
       track: the track the network was trained on: crop, normalization, joints.
       camera: of the frames, unless a call names another; None on 2D tracks.
+      step: of the checkpoint; None where the predictor was not made from one.
+      core: see `make_core`.
       compile_seconds: time of compilation.
     """
 
@@ -166,6 +263,7 @@ class Predictor:
         variables: Any,
         track: TrackSpec,
         camera: geometry.Camera | None = None,
+        step: int | None = None,
     ) -> None:
         """Binds a model to its variables and compiles it.
 
@@ -174,6 +272,7 @@ class Predictor:
           variables: `{"params": …, "batch_stats": …}`.
           track: the track it was trained on.
           camera: of the frames to come; the track's own by default.
+          step: of the checkpoint that the variables are from.
 
         Raises:
           UserError: model and track disagree about the joints.
@@ -184,20 +283,27 @@ class Predictor:
                 f"'{track.name}' has {track.num_joints} × {track.joint_dims}: name the track that the "
                 "checkpoint was trained on"
             )
-        self.track = track
+        self.model, self.track, self.step = model, track, step
         self.camera = _check_camera(camera) or track.camera
+        self.core = make_core(model, track)
         self._logged: set[str] = set()
+        self._sizes = {1}  # of batches that are compiled
         devices = jax.local_devices()[:1]
-        self._variables = place_variables(variables, devices)
-        self._network = make_predict_fn(model, track, devices)
+        self.variables = place_variables(variables, devices)
+        self._outputs, self._network = make_network_fns(model, track, devices)
         started = time.perf_counter()
         blank = np.zeros((track.canvas_size, track.canvas_size), np.float32)
-        jax.block_until_ready(self._network(self._variables, _batch_of_one(blank, 1.0)))
+        nothing = FrameCrop(blank, np.zeros(4), 1.0, None, None, None, blank)
+        jax.block_until_ready(self._network(self.variables, _batch_of([nothing])))
         self.compile_seconds = time.perf_counter() - started
 
     @classmethod
     def from_checkpoint(
-        cls, directory: str | Path, camera: geometry.Camera | None = None, step: int | str = "best"
+        cls,
+        directory: str | Path,
+        camera: geometry.Camera | None = None,
+        step: int | str = "best",
+        weights: Weights = "best",
     ) -> "Predictor":
         """Loads a work directory of `a2j train`, or the output of `a2j convert`.
 
@@ -205,12 +311,13 @@ class Predictor:
           directory: of the checkpoints.
           camera: of the frames; the track's by default.
           step: of the checkpoint: a number, "best" or "latest".
+          weights: "raw", their moving average "ema", or "best": the average where one was kept.
 
         Raises:
-          UserError: no checkpoint there, no such step, or not readable.
+          UserError: no checkpoint there, no such step or average, or not readable.
         """
-        restored = restore(directory, step)
-        return cls(restored.model, restored.variables, restored.track, camera)
+        found = restore(directory, step, weights)
+        return cls(found.model, found.variables, found.track, camera, found.step)
 
     @property
     def spec(self) -> TrackSpec:
@@ -241,12 +348,27 @@ class Predictor:
           UserError: a frame that is not a depth image, or in meters; both a center and a box; a center outside
             the image or without a positive depth; an empty box; no reading at that depth.
         """
+        started = time.perf_counter()
+        crop = self.crop(depth_mm, center_uvd, box_px, camera, name)
+        estimate = self._network(self.variables, _batch_of([crop]))
+        (found,) = self._estimates([crop], estimate)
+        elapsed = time.perf_counter() - started
+        return dataclasses.replace(found, milliseconds=elapsed * 1e3)
+
+    def crop(
+        self,
+        depth_mm: ArrayLike,
+        center_uvd: ArrayLike | None = None,
+        box_px: ArrayLike | None = None,
+        camera: geometry.Camera | None = None,
+        name: str = "depth frame",
+    ) -> FrameCrop:
+        """What the network sees of a frame: the first half of a call, with the same arguments and errors."""
         depth = frame_from_array(depth_mm, self.track.frame_format == "stretch8")
         camera = _check_camera(camera) or self.camera
         if center_uvd is None and box_px is None:
             found = self.locate(depth, camera)
             center_uvd, box_px = found.center_uvd, found.box_px
-        started = time.perf_counter()
         center, box = _check_center(center_uvd, depth.shape, self.track), _check_box(box_px)
         if center is not None and box is not None:
             raise UserError("center_uvd and box_px: expected only one of the two")
@@ -254,38 +376,92 @@ class Predictor:
         frame: NDArray[Any] = depth / np.float32(self.track.storage_unit_mm)
         if self.track.frame_format == "stretch8":
             frame = crops.to_storage_units(depth, self.track)
-        crop = crops.cut(frame, self.track, center, box, camera)
-        center_depth = self._center_depth(depth, center, crop.box_px)
-        image = geometry.center_crop(crop.canvas, self.track.crop_size)
-        _check_something_near(image, center_depth, self.track)
-        batch = _batch_of_one(crop.canvas, center_depth or 0.0)
-        estimate = self._network(self._variables, batch)
-        joints_crop, joint_confidence = (np.asarray(part, np.float64)[0] for part in estimate)
-        if not (np.isfinite(joints_crop).all() and np.isfinite(joint_confidence).all()):
-            raise UserError(
-                "the network predicts numbers that are not finite: its training diverged or its weights are "
-                "damaged; use another checkpoint"
-            )
+        cut = crops.cut(frame, self.track, center, box, camera)
+        center_depth = self._center_depth(depth, center, cut.box_px)
+        seen: NDArray[Any] = geometry.center_crop(cut.canvas, self.track.crop_size)
+        _check_something_near(seen, center_depth, self.track)
+        image_mm = seen.astype(np.float32) * np.float32(self.track.storage_unit_mm)
         warning = None
-        if doubt := doubtful(depth, crop.box_px, center_depth, self.track, camera):
+        if doubt := doubtful(depth, cut.box_px, center_depth, self.track, camera):
             warning = ": ".join(doubt)
             if doubt[1] not in self._logged:
                 self._logged.add(doubt[1])
                 logger.warning(f"{name}: {warning}")
-        uvd = crops.joints_to_frame(joints_crop, crop.box_px, center_depth or 0.0, self.track)
-        xyz = None
-        if camera is not None and self.track.joint_dims == 3:
-            xyz = geometry.uvd_to_xyz(uvd, camera)
-        return PoseEstimate(
-            joints_uvd=uvd,
-            joints_xyz_mm=xyz,
-            confidence=joint_confidence,
-            box_px=crop.box_px,
-            center_depth_mm=center_depth,
-            milliseconds=(time.perf_counter() - started) * 1e3,
-            center_uvd=center,
-            warning=warning,
+        return FrameCrop(image_mm, cut.box_px, center_depth, center, camera, warning, cut.canvas)
+
+    def batch(self, frame_crops: Sequence[FrameCrop]) -> list[PoseEstimate]:
+        """Finds the joints of any number of crops at once; each result is that of a call with its frame, but for time.
+
+        Batches are filled up to 1, 2, 4, 8 ... crops: the network is compiled once for each of these sizes.
+
+        Args:
+          frame_crops: from `crop`.
+
+        Returns:
+          One estimate each; `milliseconds` is its share of the batch.
+        """
+        if not frame_crops:
+            return []
+        started = time.perf_counter()
+        size = 1 << (len(frame_crops) - 1).bit_length()
+        if size not in self._sizes:
+            logger.info(f"compiling the network for batches of {size}")
+            self._sizes.add(size)
+        filled = [*frame_crops, *[frame_crops[0]] * (size - len(frame_crops))]
+        estimate = self._network(self.variables, _batch_of(filled))
+        found = self._estimates(
+            frame_crops, jax.tree.map(lambda x: x[: len(frame_crops)], estimate)
         )
+        share = (time.perf_counter() - started) * 1e3 / len(frame_crops)
+        return [dataclasses.replace(one, milliseconds=share) for one in found]
+
+    def outputs(self, crop: FrameCrop) -> Any:
+        """The network's outputs for one crop, in numpy: A2J's are `Heads` of (1, A, K, ...)."""
+        return jax.tree.map(np.asarray, self._outputs(self.variables, _batch_of([crop])))
+
+    def votes(self, crop: FrameCrop) -> Prediction:
+        """The anchors' votes on one crop: joints (1, K, 3), their spread (1, K) px and weights (1, A, K), in numpy.
+
+        Raises:
+          UserError: the network has no anchors.
+        """
+        heads = self.outputs(crop)
+        if not isinstance(heads, Heads):
+            raise UserError(f"{type(self.model).__name__} has no anchors: use Predictor.outputs")
+        size = self.track.crop_size
+        votes: Prediction = jax.tree.map(np.asarray, aggregate(heads, anchor_grid(size, size)))
+        return votes
+
+    def _estimates(
+        self, frame_crops: Sequence[FrameCrop], estimate: Estimate
+    ) -> list[PoseEstimate]:
+        """Joints of crops in the network's units -> in the frames they are from."""
+        joints, confidence = (np.asarray(part, np.float64) for part in estimate)
+        if not (np.isfinite(joints).all() and np.isfinite(confidence).all()):
+            raise UserError(
+                "the network predicts numbers that are not finite: its training diverged or its weights are "
+                "damaged; use another checkpoint"
+            )
+        found = []
+        for crop, in_crop, certain in zip(frame_crops, joints, confidence, strict=True):
+            depth = crop.center_depth_mm or 0.0
+            uvd = crops.joints_to_frame(in_crop, crop.box_px, depth, self.track)
+            xyz = None
+            if crop.camera is not None and self.track.joint_dims == 3:
+                xyz = geometry.uvd_to_xyz(uvd, crop.camera)
+            found.append(
+                PoseEstimate(
+                    joints_uvd=uvd,
+                    joints_xyz_mm=xyz,
+                    confidence=certain,
+                    box_px=crop.box_px,
+                    center_depth_mm=crop.center_depth_mm,
+                    milliseconds=0.0,
+                    center_uvd=crop.center_uvd,
+                    warning=crop.warning,
+                )
+            )
+        return found
 
     def locate(self, depth_mm: ArrayLike, camera: geometry.Camera | None = None) -> Location:
         """Locates the nearest hand, or the person in view, from the frame alone; see the module `locate`.
@@ -344,10 +520,11 @@ def frames_of(source: TrackSpec, trained: TrackSpec) -> TrackSpec:
     return source
 
 
-def _batch_of_one(canvas: NDArray[Any], center_depth_mm: float) -> Batch:
-    """One canvas (storage units, not rounded) as a batch of one."""
-    center = np.array([[0.0, 0.0, center_depth_mm]], np.float32)
-    return {"canvas": canvas[None].astype(np.float32), "center_uvd": center}
+def _batch_of(frame_crops: Sequence[FrameCrop]) -> Batch:
+    """Crops (canvases in storage units, not rounded) as a batch."""
+    depths = [[0.0, 0.0, crop.center_depth_mm or 0.0] for crop in frame_crops]
+    canvas = np.stack([crop.canvas for crop in frame_crops]).astype(np.float32)
+    return {"canvas": canvas, "center_uvd": np.array(depths, np.float32)}
 
 
 def _check_center(

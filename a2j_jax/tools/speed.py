@@ -187,11 +187,15 @@ def forward_of(
     """
     size = track.crop_size
     on_device = jax.device_put(variables)
-    compiled = jit_with_decoding(
+    network, decode = jit_with_decoding(
         partial(model.apply, train=False), partial(model.decode, crop_size=size)
     )
-    compiled(on_device, np.zeros((batch_size, size, size, 1), np.float32))  # compiles
-    return lambda images: jax.device_get(compiled(on_device, images))
+
+    def forward(images: Images) -> Estimate:
+        return jax.device_get(decode(network(on_device, images)))
+
+    forward(np.zeros((batch_size, size, size, 1), np.float32))  # compiles
+    return forward
 
 
 def frames_per_second(forward: Forward, crop_size: int, rounds: int) -> dict[str, float]:

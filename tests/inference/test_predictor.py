@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 
 from a2j_jax import geometry
+from a2j_jax.baselines import GlobalRegression
 from a2j_jax.data import augment, crops
 from a2j_jax.errors import UserError
 from a2j_jax.inference.frames import read_frame
 from a2j_jax.inference.locate import depth_in_box, doubtful, hand_center
-from a2j_jax.inference.predictor import Predictor, frame_from_array
+from a2j_jax.inference.predictor import FrameCrop, Predictor, frame_from_array
 from a2j_jax.models.a2j import A2J
 from a2j_jax.models.anchors import aggregate, anchor_grid, confidence
 from a2j_jax.runs.checkpoints import save_variables
@@ -279,3 +280,72 @@ def test_a_first_prediction_imports_nothing_of_training_or_data_sets(tmp_path: P
         check=True,
     )
     assert done.stdout.splitlines() == ["(21, 3)", "[]"]
+
+
+def crop_of(name: str, depth: np.ndarray | None = None) -> FrameCrop:
+    by_center = track_of(name).crop_by == "center"
+    where: Any = {"center_uvd": CENTER} if by_center else {"box_px": BOX}
+    return predictor(name).crop(frame() if depth is None else depth, **where)
+
+
+def inputs_of(crop: FrameCrop) -> tuple[Any, ...]:
+    """One crop as `core` takes it, without variables."""
+    camera = crop.camera and crop.camera.as_array().astype(np.float32)
+    depth = np.float32([crop.center_depth_mm or 0.0])
+    return crop.image_mm[None], np.float32(crop.box_px)[None], depth, camera
+
+
+@pytest.mark.parametrize("name", ["nyu", "itop_front", "k2hpd"])
+def test_batches_and_core_answer_as_a_call(name: str) -> None:
+    found, crop = predictor(name), crop_of(name)
+    other = crop_of(name, np.where(frame() < 1000, frame() + 40, frame()))
+    one, *_, last = found.batch([crop, other, crop, other, other])
+    for estimate, taken in (one, crop), (last, other):
+        alone = found.batch([taken])[0]
+        np.testing.assert_allclose(estimate.joints_uvd, alone.joints_uvd, atol=2e-3)
+        core = jax.jit(found.core)(found.variables, *inputs_of(taken))
+        np.testing.assert_allclose(core.uvd[0], alone.joints_uvd, atol=2e-3)
+        np.testing.assert_allclose(core.confidence[0], alone.confidence, atol=1e-5)
+        if alone.joints_xyz_mm is None:
+            assert core.xyz_mm is None
+        else:
+            np.testing.assert_allclose(core.xyz_mm[0], alone.joints_xyz_mm, atol=2e-2)
+    assert found.batch([]) == []
+
+
+def test_votes_are_what_a_call_averages() -> None:
+    found, crop = predictor("nyu"), crop_of("nyu")
+    heads, votes = found.outputs(crop), found.votes(crop)
+    anchors = anchor_grid(SIZE, SIZE)
+    assert heads.offset.shape == (1, len(anchors), 14, 2)
+    mean = np.einsum("ak,akc->kc", votes.weights[0], anchors[:, None] + heads.offset[0])
+    np.testing.assert_allclose(votes.joints[0, :, :2], mean, atol=1e-3)
+    np.testing.assert_allclose(votes.weights.sum(1), 1, atol=1e-5)
+
+
+def test_votes_need_anchors() -> None:
+    track = track_of("nyu")
+    model = GlobalRegression(14, backbone="resnet18", width=8)
+    other = Predictor(model, tiny.made_up(tiny.shapes(model)), track)
+    with pytest.raises(UserError, match="GlobalRegression has no anchors"):
+        other.votes(crop_of("nyu"))
+
+
+def test_a_joint_has_a_gradient_with_respect_to_the_depth_image() -> None:
+    found = predictor("nyu")
+    image, *rest = inputs_of(crop_of("nyu"))
+    slope = jax.grad(lambda x: found.core(found.variables, x, *rest).xyz_mm[0, 3, 2])(image)
+    assert np.isfinite(slope).all()
+    near = np.abs(image - 700) < 150  # beyond the window of depth, nothing counts
+    assert np.abs(slope)[near].max() > 0
+    assert np.abs(slope)[~near].max() == 0
+
+
+def test_core_is_mapped_over_crops() -> None:
+    found = predictor("nyu")
+    image, box, depth, camera = inputs_of(crop_of("nyu"))
+    images = np.stack([image, image + np.float32(5)])
+    mapped = jax.vmap(lambda x: found.core(found.variables, x, box, depth, camera).uvd)(images)
+    for row, x in zip(mapped, images, strict=True):
+        alone = found.core(found.variables, x, box, depth, camera).uvd
+        np.testing.assert_allclose(row, alone, atol=2e-3)
