@@ -25,7 +25,7 @@ class Tiny(PoseNetwork):
         x = nn.relu(nn.Conv(4, (5, 5), strides=8)(images)).mean((1, 2))
         x = nn.Dropout(self.drop, deterministic=not train)(x)
         joints = nn.Dense(self.num_joints * self.joint_dims)(x)
-        return {"joints": joints.reshape(len(x), self.num_joints, self.joint_dims)}
+        return {"joints": joints.reshape(x.shape[0], self.num_joints, self.joint_dims)}
 
     def decode(self, outputs: dict[str, jax.Array], crop_size: int) -> Estimate:
         joints = outputs["joints"] + crop_size / 2

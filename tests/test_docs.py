@@ -1,6 +1,5 @@
 """The Python of README and docs runs, on a tiny network and a rendered frame."""
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +11,9 @@ from a2j_jax import Camera, Predictor
 from a2j_jax.runs.checkpoints import save_variables
 from a2j_jax.tracks import get_track
 from tests import tiny
-from tests.conftest import REPOSITORY
+from tests.pages import blocks
 
 PAGES = ("README.md", "docs/own_frames.md", "docs/questions.md")
-
-
-def blocks(page: str) -> list[str]:
-    """The Python of a page, block by block."""
-    text = (REPOSITORY / page).read_text(encoding="utf-8")
-    return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
 
 
 @pytest.fixture

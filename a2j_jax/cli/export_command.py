@@ -1,0 +1,87 @@
+"""Write a trained network as one file that runs without this package."""
+
+import argparse
+from pathlib import Path
+
+from a2j_jax.cli.arguments import LARGEST_PX, add_overwrite, bounded, checked, path_name
+from a2j_jax.cli.arguments import step as step_type
+from a2j_jax.errors import UserError, did_you_mean
+from a2j_jax.log import logger
+
+EXAMPLES = """\
+examples:
+  a2j export runs/quickstart hand.stablehlo
+  a2j export runs/quickstart hand.stablehlo --fx 475 --fy 475 --cx 320 --cy 240 --frame_size 640,480
+  a2j export nyu_a2j nyu.stablehlo --platform cpu,cuda,tpu
+
+The function takes a depth crop in mm and its center, and returns joints in mm, for any number of crops; weights and
+camera are inside. It is loaded back and compared with the checkpoint before it is written. hand.json beside it says
+what it takes and what it is. docs/export.md has the ten lines that load it, and those that cut a crop.
+"""
+_LARGEST_SIDE = 8192
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `a2j export`."""
+    add = parser.add_argument
+    add("checkpoint", type=path_name, metavar="RUN", help="a run, or what `a2j convert` made")
+    add("out", type=path_name, help="file to write, e.g. hand.stablehlo")
+    add("--format", default="stablehlo", help="stablehlo (default)")
+    add("--platform", default="cpu", help="to run on: cpu (default), cuda, rocm, tpu, or several")
+    add("--step", type=step_type, default="best", help="best, latest or a step number (best)")
+    add("--weights", default="best", choices=("best", "raw", "ema"), help="average or not (best)")
+    pixels = bounded(float, -LARGEST_PX, LARGEST_PX)
+    for name in ("fx", "fy", "cx", "cy"):
+        add(f"--{name}", type=pixels, help="intrinsics in px, all four (the track's)")
+    add("--frame_size", type=_size, help="WIDTH,HEIGHT of its frames, px (the track's)")
+    add_overwrite(parser)
+
+
+def _parse_size(text: str) -> tuple[int, int]:
+    width, height = (int(part) for part in text.split(","))
+    if not (0 < width <= _LARGEST_SIDE and 0 < height <= _LARGEST_SIDE):
+        raise ValueError
+    return width, height
+
+
+_size = checked(_parse_size, f"WIDTH,HEIGHT in px, up to {_LARGEST_SIDE}")
+
+
+def _one_of(text: str, known: tuple[str, ...], option: str) -> str:
+    if text not in known:
+        raise UserError(
+            f"{option} {text!r}: expected one of {', '.join(known)}{did_you_mean(text, known, 0.4)}"
+        )
+    return text
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Export."""
+    import dataclasses
+
+    from a2j_jax.files import check_output
+    from a2j_jax.inference.export import FORMATS, PLATFORMS, export_stablehlo
+    from a2j_jax.inference.frames import camera_from
+    from a2j_jax.inference.predictor import Predictor
+    from a2j_jax.runs.load import restore
+
+    _one_of(arguments.format, FORMATS, "--format")
+    platforms = [_one_of(name, PLATFORMS, "--platform") for name in arguments.platform.split(",")]
+    out = Path(arguments.out)
+    if out.suffix in ("", ".json"):
+        raise UserError(f"{out}: expected the name of a file such as hand.stablehlo")
+    description = check_output(out.with_suffix(".json"), arguments.overwrite, "its description")
+    check_output(out, arguments.overwrite, "the file to write,", beside=description)
+    camera = camera_from(arguments.fx, arguments.fy, arguments.cx, arguments.cy)
+    found = restore(arguments.checkpoint, arguments.step, arguments.weights)
+    track = found.track
+    if arguments.frame_size is not None:
+        track = dataclasses.replace(track, frame_size=arguments.frame_size)
+    predictor = Predictor(found.model, found.variables, track, camera, found.step)
+    logger.info(f"exporting step {found.step} of {arguments.checkpoint} for {','.join(platforms)}")
+    about = export_stablehlo(predictor, out, platforms)
+    takes = ", ".join(f"{name} {tuple(shape)}" for name, shape in about["inputs"].items())
+    logger.info(
+        f"{out}: {out.stat().st_size / 2**20:.1f} MiB, takes {takes} float32; loaded back, it differs from the "
+        f"checkpoint by {about['difference']:.1g} {track.error_unit} at most; {description.name} describes it"
+    )

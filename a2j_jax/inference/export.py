@@ -1,0 +1,186 @@
+"""A network as one file that needs nothing of this package: a crop in mm and its center -> joints in mm.
+
+The file is StableHLO as `jax.export` serializes it, for any number of crops, with the weights inside. A JSON file
+beside it says what it takes and what it is. docs/export.md has the ten lines that load it.
+"""
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from a2j_jax import __version__
+from a2j_jax.errors import UserError
+from a2j_jax.files import replacing_together, write_json
+from a2j_jax.geometry import Camera
+from a2j_jax.inference.predictor import Predictor
+from a2j_jax.lowering import lowering_for
+from a2j_jax.tracks import TrackRecord, TrackSpec
+
+FORMATS = ("stablehlo",)
+PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
+#: Largest difference between the file and the predictor, mm (px in 2D), that passes for rounding.
+TOLERANCE = 0.05
+_CHECKED_BATCHES = (1, 3)
+
+
+def exported_function(predictor: Predictor) -> Callable[..., dict[str, jax.Array]]:
+    """What is exported: (crops, places) -> joints, by name, for B crops.
+
+    Args:
+      predictor: its network, weights, track and camera become constants.
+
+    Returns:
+      A function of `crop_mm` (B, S, S) float32 depth in mm, 0 = no reading (gray levels on K2HPD), and, as the track
+      crops by, `center_uvd` (B, 3) px px mm or `box_px` (B, 4) px, clipped to the frame. Its result has "joints_uvd"
+      (B, K, 3) px px mm or (B, K, 2) px, "confidence" (B, K), and on a 3D track "joints_xyz_mm" (B, K, 3).
+
+    Raises:
+      UserError: a track that crops by center, and no camera.
+    """
+    track, camera = predictor.track, predictor.camera
+    by_center = track.crop_by == "center"
+    if by_center and camera is None:
+        raise UserError(f"track {track.name!r} crops by center, and has no camera: give one")
+    fixed = None if camera is None else jnp.asarray(camera.as_array(), jnp.float32)
+
+    def function(crop_mm: jax.Array, place: jax.Array) -> dict[str, jax.Array]:
+        box, depth = place, jnp.zeros(place.shape[0])
+        if by_center:
+            assert camera is not None
+            box, depth = _window(place, camera, track), place[:, 2]
+        found = predictor.core(predictor.variables, crop_mm, box, depth, fixed)
+        named = {
+            "joints_uvd": found.uvd,
+            "joints_xyz_mm": found.xyz_mm,
+            "confidence": found.confidence,
+        }
+        return {name: value for name, value in named.items() if value is not None}
+
+    return function
+
+
+def _window(center_uvd: jax.Array, camera: Camera, track: TrackSpec) -> jax.Array:
+    """`geometry.box_from_center` and `clip_box`, on the device: (B, 3) px px mm -> (B, 4) px."""
+    assert track.half_window_mm is not None
+    focal = jnp.abs(jnp.array([camera.fx, camera.fy], jnp.float32))
+    reach = track.half_window_mm * focal / center_uvd[:, 2:]
+    last = jnp.array([side - 1.0 for side in track.frame_size], jnp.float32)
+    corners = [jnp.clip(center_uvd[:, :2] + sign * reach, 0.0, last) for sign in (-1.0, 1.0)]
+    return jnp.concatenate(corners, axis=-1)
+
+
+def export_stablehlo(
+    predictor: Predictor, out: str | Path, platforms: Sequence[str] = ("cpu",)
+) -> dict[str, Any]:
+    """Write the function and its description, once the file's own answers were compared with the predictor's.
+
+    Args:
+      predictor: to export.
+      out: file to write; the description is beside it, with the suffix ".json".
+      platforms: of `PLATFORMS`, that the file can run on.
+
+    Returns:
+      The description, with the largest "difference" that was found, mm (px in 2D).
+
+    Raises:
+      UserError: the file answers otherwise than the predictor, or cannot be written; the extra is not installed; a
+        network that cannot be traced for a batch of unknown size.
+    """
+    if find_spec("flatbuffers") is None:  # what `jax.export` writes with
+        raise UserError("exporting needs flatbuffers: pip install 'a2j-jax[export]'")
+    track, out = predictor.track, Path(out)
+    function, size = exported_function(predictor), track.crop_size
+    batch = jax.export.symbolic_shape("batch")[0]
+    place = "center_uvd" if track.crop_by == "center" else "box_px"
+    inputs = {"crop_mm": (batch, size, size), place: (batch, 3 if place == "center_uvd" else 4)}
+    shapes = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in inputs.values()]
+
+    def exported(names: Sequence[str]) -> jax.export.Exported:
+        # For others than the CPU, or for several: XLA's own operations, not those that are faster on a CPU.
+        target = next((name for name in names if name != "cpu"), "cpu")
+        try:
+            with lowering_for("gpu" if target in ("cuda", "rocm") else target):
+                return jax.export.export(jax.jit(function), platforms=list(names))(*shapes)
+        except Exception as error:  # of a network of somebody's own
+            text = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+            raise UserError(
+                f"{type(predictor.model).__name__} cannot be exported for any number of crops: {text}; take sizes from "
+                "x.shape, not from len(x) or int(...)"
+            ) from error
+
+    contents = exported(platforms).serialize()
+    here = jax.devices()[0].platform.replace("gpu", "cuda")
+    # A program for another machine's devices cannot run here: the same operations, for this one's, can.
+    checked = contents if here in platforms else exported([here, *platforms]).serialize()
+    about: dict[str, Any] = {
+        "format": "stablehlo",
+        "inputs": {name: ["batch", *shape[1:]] for name, shape in inputs.items()},
+        "outputs": {
+            name: ["batch", *found.shape[1:]]
+            for name, found in jax.eval_shape(function, *_probe(track, 1)).items()
+        },
+        "platforms": list(platforms),
+        "track": dataclasses.asdict(TrackRecord.of(track)),
+        "camera": None if predictor.camera is None else dataclasses.astuple(predictor.camera),
+        "step": predictor.step,
+        "weights_sha256": _digest(predictor.variables),
+        "versions": {"a2j_jax": __version__, "jax": jax.__version__},
+        "difference": _difference(checked, function, track),
+    }
+    if not about["difference"] <= TOLERANCE:
+        raise UserError(
+            f"{out}: not written: the exported network differs from the checkpoint's by {about['difference']:g} "
+            f"{track.error_unit}, more than {TOLERANCE:g}; use --platform {here} alone, or another version of JAX"
+        )
+    with replacing_together(out.parent, out.with_suffix(".json").name) as folder:
+        (folder / out.name).write_bytes(contents)
+        write_json(folder / out.with_suffix(".json").name, about)
+    return about
+
+
+def _probe(track: TrackSpec, rows: int) -> tuple[np.ndarray, np.ndarray]:
+    """Made-up crops and places: a bumpy surface, with holes, around each center."""
+    rng, size = np.random.default_rng(rows), track.crop_size
+    width, height = track.frame_size
+    depth = rng.uniform(600.0, 900.0, rows)
+    bumps = np.cumsum(rng.normal(0, 4, (rows, size, size)), axis=-1)
+    crops = (bumps + depth[:, None, None]) * (rng.random((rows, size, size)) > 0.1)
+    if track.frame_format == "stretch8":
+        crops = np.clip(crops / 4, 0, 255).round()
+    center = rng.uniform(0.3, 0.7, (rows, 2)) * (width, height)
+    if track.crop_by == "center":
+        place = np.column_stack([center, depth])
+    else:
+        reach = rng.uniform(0.1, 0.25, (rows, 2)) * (width, height)
+        place = np.concatenate([center - reach, center + reach], axis=-1)
+    return crops.astype(np.float32), place.astype(np.float32)
+
+
+def _difference(
+    contents: bytes | bytearray, function: Callable[..., Any], track: TrackSpec
+) -> float:
+    """Largest difference in a joint between a serialized function and the original, for batches of several sizes."""
+    loaded, largest = jax.export.deserialize(bytearray(contents)), 0.0
+    for rows in _CHECKED_BATCHES:
+        given = _probe(track, rows)
+        theirs, ours = loaded.call(*given), jax.jit(function)(*given)
+        name = "joints_xyz_mm" if "joints_xyz_mm" in ours else "joints_uvd"
+        apart = np.abs(np.asarray(theirs[name]) - np.asarray(ours[name]))
+        largest = max(largest, float(apart.max()))
+    return largest
+
+
+def _digest(variables: Any) -> str:
+    """SHA-256 of weights and their names."""
+    digest = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(variables):
+        digest.update(jax.tree_util.keystr(path).encode())
+        digest.update(np.asarray(leaf).tobytes())
+    return digest.hexdigest()

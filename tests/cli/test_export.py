@@ -1,0 +1,57 @@
+"""`a2j export`: a file and its description, or one line and nothing."""
+
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from a2j_jax.runs.checkpoints import save_variables
+from tests import tiny
+from tests.cli.conftest import Command, Mistake
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "hand"
+    save_variables(folder, tiny.variables(), tiny.config())
+    return folder
+
+
+def test_export(a2j: Command, run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "hand.stablehlo"
+    camera = ["--fx", "300", "--fy", "300", "--cx", "160", "--cy", "120", "--frame_size", "320,240"]
+    said = " ".join(a2j("export", run, out, *camera).err.split())
+    assert "takes crop_mm ('batch', 32, 32), center_uvd ('batch', 3)" in said
+    about = json.loads((tmp_path / "hand.json").read_text())
+    assert (about["camera"], about["track"]["frame_size"]) == ([300, 300, 160, 120], [320, 240])
+    hand = jax.export.deserialize(bytearray(out.read_bytes()))
+    crops, center = np.full((5, 32, 32), 700, np.float32), np.float32([[160, 120, 700]] * 5)
+    assert hand.call(crops, center)["joints_xyz_mm"].shape == (5, 21, 3)
+    a2j("export", run, out)  # ours, and replaced
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("--format onx", "--format 'onx': expected one of stablehlo"),
+        ("--platform gpu", "--platform 'gpu': expected one of cpu, cuda, rocm, tpu"),
+        ("--platform cpu,", "--platform '': expected one of"),
+        ("--frame_size 640", "expected WIDTH,HEIGHT"),
+        ("--fx 475", "--fy"),
+        ("--step 7", "no checkpoint of step 7"),
+        ("--weights ema", "holds no average"),
+    ],
+)
+def test_mistakes(mistake: Mistake, run: Path, line: str, said: str) -> None:
+    mistake(f"export {run} hand.stablehlo {line}", said)
+
+
+@pytest.mark.parametrize("out", ["taken.stablehlo", "hand", "hand.json"])
+def test_no_such_output(mistake: Mistake, run: Path, out: str) -> None:
+    Path("taken.stablehlo").write_text("somebody's")
+    said = (
+        "was not written by a2j_jax" if out == "taken.stablehlo" else "expected the name of a file"
+    )
+    mistake(f"export {run} {out}", said)

@@ -1,0 +1,139 @@
+"""A network as one file: the same answers, without this package."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from a2j_jax.errors import UserError
+from a2j_jax.geometry import Camera
+from a2j_jax.inference import export
+from a2j_jax.inference.export import export_stablehlo
+from a2j_jax.inference.predictor import Predictor
+from a2j_jax.runs.experiment import resolve
+from a2j_jax.tracks import get_track, with_crop_size
+from tests import own_parts, tiny
+from tests.conftest import REPOSITORY
+from tests.pages import blocks
+
+CAMERA = Camera(400.0, -410.0, 150.0, 110.0)  # y up
+
+
+def predictor(track: str, camera: Camera | None = None, **network: Any) -> Predictor:
+    spec = with_crop_size(get_track(track), tiny.SIZE)
+    spec = dataclasses.replace(spec, frame_size=(320, 240))
+    model = resolve(tiny.config(track=track)).model
+    return Predictor(model, tiny.variables(track), spec, camera, step=3)
+
+
+def frame() -> np.ndarray:
+    v, u = np.mgrid[:240, :320]
+    return np.where(np.hypot(u - 150, v - 100) < 60, 690.0 + (u + v) % 20, 2001).astype(np.float32)
+
+
+WITHOUT_US = """
+import sys
+sys.modules["a2j_jax"] = None  # whoever imports it gets an ImportError
+import numpy as np
+given = np.load("given.npz")
+{cut}
+camera, center_uvd = given["camera"], given["center_uvd"]
+crop_mm = cut(given["depth_mm"], center_uvd, camera, float(given["half_window_mm"]), 32)
+crop_mm, center_uvd = crop_mm.astype(np.float32), center_uvd.astype(np.float32)
+{load}
+np.savez("found.npz", **{{name: np.asarray(value) for name, value in found.items()}})
+"""
+
+
+def test_the_page_loads_it_without_this_package(tmp_path: Path) -> None:
+    ours = predictor("synthetic_hand", CAMERA)
+    about = export_stablehlo(ours, tmp_path / "hand.stablehlo")
+    assert (
+        json.loads((tmp_path / "hand.json").read_text())["weights_sha256"]
+        == about["weights_sha256"]
+    )
+    assert about["difference"] < 1e-3
+    center = (150.0, 100.0, 700.0)
+    window = {"camera": CAMERA.as_array(), "half_window_mm": ours.track.half_window_mm}
+    np.savez(tmp_path / "given.npz", depth_mm=frame(), center_uvd=np.array(center), **window)
+    load, cut = blocks("docs/export.md")
+    program = WITHOUT_US.format(load=load, cut=cut)
+    clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, env=clean, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    wanted = ours(frame(), center_uvd=center)
+    with np.load(tmp_path / "found.npz") as found:
+        np.testing.assert_allclose(found["joints_uvd"][0], wanted.joints_uvd, atol=1e-2)
+        np.testing.assert_allclose(found["joints_xyz_mm"][0], wanted.joints_xyz_mm, atol=2e-2)
+        np.testing.assert_allclose(found["confidence"][0], wanted.confidence, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("track", "inputs", "outputs"),
+    [
+        ("nyu", {"crop_mm", "center_uvd"}, {"joints_uvd", "joints_xyz_mm", "confidence"}),
+        ("itop_front", {"crop_mm", "box_px"}, {"joints_uvd", "joints_xyz_mm", "confidence"}),
+        ("k2hpd", {"crop_mm", "box_px"}, {"joints_uvd", "confidence"}),
+    ],
+)
+def test_tracks_of_every_kind_and_several_platforms(
+    tmp_path: Path, track: str, inputs: set[str], outputs: set[str]
+) -> None:
+    about = export_stablehlo(predictor(track), tmp_path / "x.stablehlo", ("tpu", "cuda"))
+    assert about["inputs"].keys() == inputs
+    assert about["outputs"].keys() == outputs
+    assert about["platforms"] == ["tpu", "cuda"]
+    assert (about["step"], about["track"]["joints"]) == (3, get_track(track).skeleton.joints)
+
+
+def test_a_network_of_its_own_is_exported(tmp_path: Path) -> None:
+    config = dataclasses.replace(tiny.config(), parts="tests.own_parts:parts")
+    experiment = resolve(config)
+    assert isinstance(experiment.model, own_parts.Tiny)
+    variables = tiny.made_up(tiny.shapes(experiment.model))
+    about = export_stablehlo(
+        Predictor(experiment.model, variables, experiment.track), tmp_path / "own.stablehlo"
+    )
+    assert about["outputs"]["joints_xyz_mm"] == ["batch", 21, 3]
+
+
+def test_a_network_for_a_fixed_number_of_crops_is_refused(tmp_path: Path) -> None:
+    class Counts(own_parts.Tiny):
+        def decode(self, outputs: Any, crop_size: int) -> Any:
+            return super().decode(
+                {"joints": outputs["joints"][: len(outputs["joints"])]}, crop_size
+            )
+
+    model = Counts(14)
+    refused = Predictor(model, tiny.made_up(tiny.shapes(model)), predictor("nyu").track)
+    with pytest.raises(UserError, match="Counts cannot be exported for any number of crops"):
+        export_stablehlo(refused, tmp_path / "counts.stablehlo")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_answers_otherwise_is_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export, "TOLERANCE", -1.0)
+    with pytest.raises(UserError, match="not written: the exported network differs"):
+        export_stablehlo(predictor("nyu"), tmp_path / "nyu.stablehlo")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_track_by_center_needs_a_camera(tmp_path: Path) -> None:
+    track = dataclasses.replace(predictor("nyu").track, camera=None)
+    model = resolve(tiny.config(track="nyu")).model
+    with pytest.raises(UserError, match="has no camera"):
+        export_stablehlo(Predictor(model, tiny.variables("nyu"), track), tmp_path / "nyu.stablehlo")
+
+
+def test_the_page_names_the_tolerance() -> None:
+    assert f"More than {export.TOLERANCE:g} mm" in (REPOSITORY / "docs/export.md").read_text()
