@@ -3,24 +3,9 @@
 import os
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 
 import pytest
-
-REPOSITORY = Path(__file__).resolve().parent.parent
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with what the wheel installs, and nothing of the checkout."""
-    folder = tmp_path_factory.mktemp("wheel")
-    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
-    subprocess.run(build, cwd=REPOSITORY, check=True, capture_output=True)
-    (wheel,) = folder.glob("*.whl")
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(folder / "site")
-    return folder / "site"
 
 
 def a2j(site: Path, cwd: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -35,16 +20,16 @@ def a2j(site: Path, cwd: Path, *arguments: str) -> subprocess.CompletedProcess[s
 
 
 @pytest.mark.slow
-def test_the_wheel_trains_outside_the_checkout(site: Path, tmp_path: Path) -> None:
+def test_the_wheel_trains_outside_the_checkout(wheel_site: Path, tmp_path: Path) -> None:
     where = subprocess.run(
         [sys.executable, "-c", "import a2j_jax, tfds_builders; print(a2j_jax.__file__)"],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(site)},
+        env={**os.environ, "PYTHONPATH": str(wheel_site)},
         capture_output=True,
         text=True,
         check=True,
     )
-    assert where.stdout.startswith(str(site))
+    assert where.stdout.startswith(str(wheel_site))
     small = {
         "data.crop_size": 32,
         "data.train_frames": 16,
@@ -57,33 +42,33 @@ def test_the_wheel_trains_outside_the_checkout(site: Path, tmp_path: Path) -> No
         "optim.steps": 2,
     }
     overrides = [f"--config.{key}={value}" for key, value in small.items()]
-    result = a2j(site, tmp_path, "train", "--config", "quickstart", *overrides)
+    result = a2j(wheel_site, tmp_path, "train", "--config", "quickstart", *overrides)
     assert result.returncode == 0, result.stderr
     assert (tmp_path / "runs" / "quickstart" / "checkpoints" / "2").is_dir()
 
 
-def test_the_wheel_holds_no_tests_and_names_the_typing_marker(site: Path) -> None:
-    assert (site / "a2j_jax" / "py.typed").is_file()
-    assert (site / "a2j_jax" / "configs" / "quickstart.py").is_file()
-    assert (site / "a2j_jax" / "docs" / "weights.md").is_file()
-    assert not (site / "docs").exists()
-    assert not (site / "tests").exists()
-    assert not (site / "configs").exists()
+def test_the_wheel_holds_no_tests_and_names_the_typing_marker(wheel_site: Path) -> None:
+    assert (wheel_site / "a2j_jax" / "py.typed").is_file()
+    assert (wheel_site / "a2j_jax" / "configs" / "quickstart.py").is_file()
+    assert (wheel_site / "a2j_jax" / "docs" / "weights.md").is_file()
+    assert not (wheel_site / "docs").exists()
+    assert not (wheel_site / "tests").exists()
+    assert not (wheel_site / "configs").exists()
 
 
-def test_messages_name_the_pages_that_it_holds(site: Path, tmp_path: Path) -> None:
-    result = a2j(site, tmp_path, "--help")
-    assert f"{site}/a2j_jax/docs/own_frames.md" in " ".join(result.stdout.split())
-    result = a2j(site, tmp_path, "build", str(tmp_path))
+def test_messages_name_the_pages_that_it_holds(wheel_site: Path, tmp_path: Path) -> None:
+    result = a2j(wheel_site, tmp_path, "--help")
+    assert f"{wheel_site}/a2j_jax/docs/own_frames.md" in " ".join(result.stdout.split())
+    result = a2j(wheel_site, tmp_path, "build", str(tmp_path))
     assert result.returncode == 2
-    assert f"{site}/a2j_jax/docs/own_data.md" in result.stderr
+    assert f"{wheel_site}/a2j_jax/docs/own_data.md" in result.stderr
 
 
-def test_the_package_is_a_program(site: Path, tmp_path: Path) -> None:
+def test_the_package_is_a_program(wheel_site: Path, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "a2j_jax", "--version"],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(site)},
+        env={**os.environ, "PYTHONPATH": str(wheel_site)},
         capture_output=True,
         text=True,
     )

@@ -262,7 +262,8 @@ class Network:
     def is_official(self) -> bool:
         """Whether it is the network of the official program, of any width and depth."""
         model = self.model
-        return isinstance(model, A2J) and model.proposals and not model.one_branch
+        # A subclass may have any trunk.
+        return type(model) is A2J and model.proposals and not model.one_branch
 
 
 def measure(
