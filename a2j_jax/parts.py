@@ -85,7 +85,7 @@ def built(config: Config, track: TrackSpec) -> Parts:
             )
         return Parts()
     function = _function(path)
-    with _explained(path):
+    with explained(path):
         names = _option_names(function)
         if names is None:
             asked, told = _Options(config.options), dataclasses.replace(config)
@@ -156,7 +156,7 @@ def _function(path: str) -> Callable[..., Any]:
       UserError: the module cannot be imported, or has no such function.
     """
     module_name, _, name = path.partition(":")
-    with _explained(path, importing=True):
+    with explained(path, importing=True):
         module = importlib.import_module(module_name)
     function: Any = vars(module).get(name)
     if _is_of_parts(function):
@@ -186,7 +186,7 @@ class NotImportableError(UserError):
 
 
 @contextlib.contextmanager
-def _explained(path: str, importing: bool = False) -> Iterator[None]:
+def explained(path: str, importing: bool = False) -> Iterator[None]:
     """What the user's code raises, `sys.exit()` included, in one line: it is theirs to fix."""
     try:
         yield
@@ -224,7 +224,7 @@ def _check(path: str, parts: Parts, track: TrackSpec) -> None:
         raise UserError(
             f"{path}: network: expected an a2j_jax.PoseNetwork, found {type(network).__name__}"
         )
-    with _explained(path):
+    with explained(path):
         answer = partial(_answer, network, crop_size=track.crop_size)
         outputs, found = jax.eval_shape(answer, jax.random.key(0))
     if parts.objective is None and not isinstance(outputs, Heads):

@@ -21,6 +21,7 @@ from a2j_jax.runs.experiment import differences, fill_in, resolve
 from a2j_jax.runs.load import restore
 from a2j_jax.runs.run_dir import read_config
 from a2j_jax.training.run import check_run_directory, run_experiment
+from a2j_jax.training.step import check_parts
 from tests import own_parts, tiny
 
 OURS = dataclasses.replace(tiny.config(), parts="tests.own_parts:parts")
@@ -125,6 +126,44 @@ def test_mistakes_are_named_before_any_data_is_read(module: Any, text: str, said
     assert said in str(caught.value)
     assert "theirs" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+ABOUT = "outputs, targets, *, count, step"
+
+
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [
+        (f"objective=lambda {ABOUT}: outputs.offset.mean()", "returned an array ()"),
+        (f"objective=lambda {ABOUT}: Losses(outputs.offset.mean(0), {{}})", "'total' has shape"),
+        (
+            f"objective=lambda {ABOUT}: Losses(count, {{'own': targets['joints']}})",
+            "'own' has shape",
+        ),
+        (f"objective=lambda {ABOUT}: targets['jonts']", "KeyError: 'jonts' (/"),
+        ("objective=lambda outputs, targets: 3", "unexpected keyword argument 'count'"),
+        ("prepare=lambda batch, keys: batch['canvas']", "expected (images, targets)"),
+        ("prepare=lambda batch, keys: (batch['canvas'], batch['valid'])", "targets a dict"),
+        ("prepare=lambda batch, keys: (batch['canvas'], batch)", "images must be (B, H, W, 1)"),
+        ("optimizer=lambda schedule: 3", "optimizer returned int"),
+        ("schedule=lambda steps, epoch: 1e-3", "schedule returned float"),
+        ("make_step=lambda *parts, **settings: None", "make_step returned NoneType"),
+        ("make_step=lambda *parts, **settings: lambda state, *_: state", "returned TrainState"),
+        ("make_step=lambda *p, **s: lambda state, *_: (state.params, {})", "other shapes"),
+    ],
+)
+def test_the_step_is_traced_before_any_data_is_read(module: Any, part: str, said: str) -> None:
+    config = module(f"from a2j_jax import Losses\ndef parts(config, track): return Parts({part})")
+    with pytest.raises(UserError) as caught:
+        check_parts(resolve(config))
+    assert said in str(caught.value)
+    assert "theirs:parts" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_right_parts_pass() -> None:
+    check_parts(resolve(tiny.config()))
+    check_parts(resolve(OURS))
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,7 @@ def run(arguments: argparse.Namespace) -> None:
     from a2j_jax.runs.run_dir import kept_checkpoints, run_of
     from a2j_jax.training.loop import SOMETHING_TO_SAVE, ProfileWindow
     from a2j_jax.training.run import check_run_directory, run_experiment
+    from a2j_jax.training.step import check_parts
 
     overrides = list(arguments.overrides)
     if arguments.on_bad_example is not None:
@@ -70,7 +71,9 @@ def run(arguments: argparse.Namespace) -> None:
     workdir = Path(arguments.workdir or run_of(arguments.config) or f"runs/{config.name}")
     if arguments.resume and not kept_checkpoints(workdir):
         raise UserError(f"--resume: there is no run with a checkpoint in {workdir}")
-    check_run_directory(workdir, resolve(config))
+    experiment = resolve(config)
+    check_run_directory(workdir, experiment)
+    check_parts(experiment)
     if distributed.is_primary():
         build_if_embedded(config)
     distributed.wait_for_all("the data set is there")

@@ -16,6 +16,7 @@ dict of arrays with B rows each, an example one such row:
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 import numpy.typing as npt
 
@@ -33,6 +34,24 @@ STEP_ARRAYS = ("canvas", "box_px", "window_px", "center_uvd", "joints_uvd", "val
 def step_arrays(batch: Batch) -> dict[str, Any]:
     """The arrays of a batch that a training step reads."""
     return {name: batch[name] for name in STEP_ARRAYS}
+
+
+def abstract_batch(track: TrackSpec, rows: int) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shapes and dtypes of the arrays that a training step reads, as they are on a device."""
+    side, joints = track.canvas_size, (track.num_joints, track.joint_dims)
+    shapes: dict[str, tuple[tuple[int, ...], Any]] = {
+        "canvas": ((side, side), np.uint16),
+        "box_px": ((4,), np.float64),
+        "window_px": ((4,), np.float64),
+        "center_uvd": ((3,), np.float32),
+        "joints_uvd": (joints, np.float32),
+        "valid": (joints[:1], np.bool_),
+        "camera": ((4,), np.float32),
+    }
+    return {
+        name: jax.ShapeDtypeStruct((rows, *shape), jax.dtypes.canonicalize_dtype(dtype))
+        for name, (shape, dtype) in shapes.items()
+    }
 
 
 class Crop(NamedTuple):

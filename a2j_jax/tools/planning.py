@@ -19,7 +19,7 @@ import jax
 import optax
 
 from a2j_jax.config import Config
-from a2j_jax.data.crops import STEP_ARRAYS
+from a2j_jax.data.crops import abstract_batch
 from a2j_jax.errors import UserError
 from a2j_jax.evaluation.tables import ABSENT, Table
 from a2j_jax.log import clock, logger
@@ -29,10 +29,9 @@ from a2j_jax.runs import sharding
 from a2j_jax.runs.experiment import resolve
 from a2j_jax.runs.sharding import TrainState
 from a2j_jax.tools.tpu import GIB, Target
-from a2j_jax.tracks import PUBLISHED_FRAMES, TrackSpec
+from a2j_jax.tracks import PUBLISHED_FRAMES
 from a2j_jax.training.step import experiment_step, optimizer_of
 from tfds_builders.rendered import EMBEDDED
-from tfds_builders.shards import features
 
 _LARGEST_BATCH = 2**20
 _BISECTIONS = 3  # compilations between the largest batch that fits and the smallest that does not
@@ -206,17 +205,6 @@ def compile_step(config: Config, target: Target) -> Usage | Refusal:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise UserError(f"{target.name}: {' '.join(str(error).split())[:300]}") from error
         return refusal(str(error))
-
-
-def abstract_batch(track: TrackSpec, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
-    """Shapes and dtypes of the batch that a training step takes, as it is on a device."""
-    schema = features(track)
-    return {
-        name: jax.ShapeDtypeStruct(
-            (batch_size, *schema[name].shape), jax.dtypes.canonicalize_dtype(schema[name].np_dtype)
-        )
-        for name in STEP_ARRAYS
-    }
 
 
 def _usage(compiled: Any, turns: int) -> Usage:

@@ -49,7 +49,7 @@ from a2j_jax.tracks import TRACKS, TrackRecord
 from a2j_jax.training.logs import METRICS_FILE, RunLog, WandbLog, record_start, require_wandb
 from a2j_jax.training.loop import Intervals, ProfileWindow, TrainingLoop, to_be_scored
 from a2j_jax.training.optim import check_prefixes, learning_rate_schedule
-from a2j_jax.training.step import experiment_step, optimizer_of
+from a2j_jax.training.step import checked_schedule, experiment_step, optimizer_of
 from a2j_jax.weights.convert import initial_variables
 
 _FEW_STEPS = 1000
@@ -274,7 +274,7 @@ def schedule_of(experiment: Experiment, steps_per_epoch: int) -> optax.Schedule:
     """The learning rate of an experiment."""
     optim, total = experiment.config.optim, _intervals(experiment.config, steps_per_epoch).total
     if experiment.parts.schedule is not None:
-        return experiment.parts.schedule(total, steps_per_epoch)
+        return checked_schedule(experiment.parts.schedule(total, steps_per_epoch))
     every = optim.decay_every_epochs
     return learning_rate_schedule(
         optim.schedule,

@@ -1,6 +1,6 @@
 """One training step, as a pure function of state, batch and key; how devices share it is decided in `sharding`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -11,11 +11,11 @@ from flax.traverse_util import path_aware_map
 from jax import lax
 
 from a2j_jax.data.augment import example_keys
-from a2j_jax.data.crops import Batch
+from a2j_jax.data.crops import Batch, abstract_batch
 from a2j_jax.errors import UserError
 from a2j_jax.losses import Losses, Objective
 from a2j_jax.models.a2j import PoseNetwork
-from a2j_jax.parts import Prepare
+from a2j_jax.parts import Prepare, explained
 from a2j_jax.runs.experiment import Experiment
 from a2j_jax.runs.sharding import Metrics, TrainState, TrainStep
 from a2j_jax.training.optim import adam_with_l2, freeze, held_still, is_frozen
@@ -37,6 +37,10 @@ def optimizer_of(experiment: Experiment, schedule: optax.Schedule) -> optax.Grad
     """The optimizer of an experiment, which leaves its frozen parameters alone."""
     settings, own = experiment.config.optim, experiment.parts.optimizer
     made = adam_with_l2(schedule, settings.weight_decay) if own is None else own(schedule)
+    if not isinstance(made, optax.GradientTransformation):
+        raise UserError(
+            f"optimizer returned {_kind(made)}: expected an optax.GradientTransformation"
+        )
     return freeze(made, settings.freeze)
 
 
@@ -46,7 +50,7 @@ def experiment_step(
     """The training step of an experiment; `axis_name` as in `make_train_step`."""
     settings = experiment.config.optim
     make_step = experiment.parts.make_step or make_train_step
-    step: TrainStep = make_step(
+    step: Any = make_step(
         experiment.model.clone(axis_name=axis_name),
         optimizer,
         experiment.prepare,
@@ -57,7 +61,11 @@ def experiment_step(
         ema_decay=settings.ema_decay,
         skip_nonfinite=settings.skip_nonfinite_updates > 0,
     )
-    return step
+    if not callable(step):
+        raise UserError(
+            f"make_step returned {_kind(step)}: expected a function (state, batch, key) -> (state, metrics)"
+        )
+    return step  # type: ignore[no-any-return]
 
 
 def make_train_step(
@@ -99,7 +107,14 @@ def make_train_step(
     def part_gradients(
         state: TrainState, batch: Batch, keys: Any, count: jax.Array
     ) -> _PartGradients:
-        images, targets = prepare(batch, keys)
+        prepared = prepare(batch, keys)
+        if not (
+            isinstance(prepared, tuple) and len(prepared) == 2 and isinstance(prepared[1], Mapping)
+        ):
+            raise UserError(
+                f"prepare returned {_kind(prepared)}: expected (images, targets), targets a dict of arrays"
+            )
+        images, targets = prepared
 
         def loss_fn(params: Any) -> tuple[jax.Array, tuple[Losses, Any]]:
             params = path_aware_map(
@@ -114,10 +129,7 @@ def make_train_step(
                     rngs={"dropout": jax.random.fold_in(keys[0], _DROPOUT)},
                 )
             losses = objective(outputs, targets, count=count, step=state.step)
-            if not isinstance(losses, Losses):
-                raise UserError(
-                    f"the objective returned {type(losses).__name__}: expected a2j_jax.losses.Losses"
-                )
+            _check_losses(losses)
             return losses.total, (losses, updated.get("batch_stats", {}))
 
         (_, (losses, stats)), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
@@ -153,6 +165,82 @@ def make_train_step(
         return new.replace(step=state.step + jnp.int32(1)), metrics
 
     return step
+
+
+def _kind(value: Any) -> str:
+    """What a value is, in words, for a message."""
+    if isinstance(value, jax.Array):
+        return f"an array {value.shape}"
+    inside = f" of {', '.join(map(_kind, value))}" if isinstance(value, tuple) else ""
+    return f"{type(value).__name__}{inside}"
+
+
+def _check_losses(losses: Any) -> None:
+    """Refuse what is no `Losses` of scalars; called while the step is traced."""
+    if not isinstance(losses, Losses):
+        raise UserError(
+            f"the objective returned {_kind(losses)}: expected a2j_jax.Losses(total, terms)"
+        )
+    for name, value in {"total": losses.total, **losses.terms}.items():
+        if jnp.shape(value) != ():
+            raise UserError(
+                f"the objective's {name!r} has shape {jnp.shape(value)}: expected a scalar; "
+                "a2j_jax.losses.masked_mean makes one of (B, K) values"
+            )
+
+
+def check_parts(experiment: Experiment) -> None:
+    """Trace the step of an experiment with parts of its own, before any data is read; A2J's own is not traced.
+
+    Raises:
+      UserError: what they raise, in one line, or what of theirs is of another kind than expected.
+    """
+    config, own = experiment.config, experiment.parts
+    path = config.parts
+    if path is None or path.startswith("a2j_jax."):
+        return
+    size, rows = experiment.track.crop_size, config.optim.accumulate
+    with explained(path):
+        schedule = checked_schedule(own.schedule(100, 10)) if own.schedule else lambda _: 1e-3
+        optimizer = optimizer_of(experiment, schedule)
+        step = experiment_step(experiment, optimizer)
+
+        def state() -> TrainState:
+            images = jnp.zeros((1, size, size, 1), jnp.float32)
+            variables = experiment.model.init(jax.random.key(0), images, train=False)
+            return TrainState.create(
+                dict(variables), optimizer, average=config.optim.ema_decay is not None
+            )
+
+        before, key = jax.eval_shape(state), jax.eval_shape(lambda: jax.random.key(0))
+        found: Any = jax.eval_shape(step, before, abstract_batch(experiment.track, rows), key)
+        if not (isinstance(found, tuple) and len(found) == 2 and isinstance(found[1], Mapping)):
+            raise UserError(f"the step returned {_kind(found)}: expected (state, metrics)")
+        if jax.tree.map(_shape, found[0]) != jax.tree.map(_shape, before):
+            raise UserError("the step returned a state of other shapes or dtypes than it was given")
+        for name, value in found[1].items():
+            if value.shape != ():
+                raise UserError(
+                    f"the step's metric {name!r} has shape {value.shape}: expected a scalar"
+                )
+
+
+def _shape(leaf: Any) -> tuple[Any, Any]:
+    return leaf.shape, leaf.dtype
+
+
+def checked_schedule(schedule: Any) -> optax.Schedule:
+    """A schedule of somebody's parts.
+
+    Raises:
+      UserError: it is no function of the step.
+    """
+    if not callable(schedule):
+        raise UserError(
+            f"schedule returned {_kind(schedule)}: expected a function of the step, e.g. "
+            "optax.constant_schedule(1e-3)"
+        )
+    return schedule  # type: ignore[no-any-return]
 
 
 def _in_parts(

@@ -9,7 +9,7 @@ import jax
 import pytest
 
 from a2j_jax.data import pipeline
-from a2j_jax.data.crops import step_arrays
+from a2j_jax.data.crops import abstract_batch, step_arrays
 from a2j_jax.errors import UserError
 from a2j_jax.runs.experiment import resolve
 from a2j_jax.tools.planning import (
@@ -17,7 +17,6 @@ from a2j_jax.tools.planning import (
     Plan,
     Refusal,
     Usage,
-    abstract_batch,
     bound,
     compile_step,
     make_plan,
