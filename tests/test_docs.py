@@ -1,5 +1,9 @@
 """The Python of README and docs runs, on a tiny network and a rendered frame."""
 
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +15,7 @@ from a2j_jax import Camera, Predictor
 from a2j_jax.runs.checkpoints import save_variables
 from a2j_jax.tracks import get_track
 from tests import tiny
+from tests.conftest import REPOSITORY
 from tests.pages import blocks
 
 PAGES = ("README.md", "docs/own_frames.md", "docs/questions.md")
@@ -49,3 +54,23 @@ def test_the_python_of_a_page_runs(page: str, frame: np.ndarray) -> None:
         program = compile(block, page, "exec")
         if "# needs a camera" not in block:
             exec(program, names)
+
+
+@pytest.mark.slow
+def test_the_notebook_runs_top_to_bottom(tmp_path: Path) -> None:
+    notebook = json.loads((REPOSITORY / "docs" / "first_steps.ipynb").read_text(encoding="utf-8"))
+    code = ["".join(one["source"]) for one in notebook["cells"] if one["cell_type"] == "code"]
+    assert len(code) > 5
+    assert all(not one.get("outputs") for one in notebook["cells"])  # kept out of the history
+    program = "\n".join([*code, "assert Show(figure).png.startswith(b'\\x89PNG')"])
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert " mm on 32 hands" in done.stdout
+    assert '"spread"' in done.stdout
