@@ -273,26 +273,31 @@ class Source(NamedTuple):
     files: dict[str, str]
 
     @property
-    def digest(self) -> str:
-        """SHA-256 of the files."""
-        return hashlib.sha256(json.dumps(self.files, sort_keys=True).encode()).hexdigest()
-
-    @property
-    def record(self) -> dict[str, str | None]:
-        """What a run records of it, beside the text."""
+    def record(self) -> dict[str, Any]:
+        """What a run records of it, beside the text: "digests" is the SHA-256 of every file."""
+        digests = {n: hashlib.sha256(text.encode()).hexdigest() for n, text in self.files.items()}
         return {
             "parts": self.parts,
             "package": self.package,
             "version": self.version,
-            "digest": self.digest,
+            "digests": digests,
         }
+
+    def changed_since(self, record: Any) -> list[str]:
+        """Names of the files that differ from those of an earlier `record`.
+
+        Which modules of a package are imported depends on the program; files that only one of the two has do not count.
+        """
+        before = record.get("digests") if isinstance(record, dict) else None
+        now = self.record["digests"]
+        return [n for n in now if isinstance(before, dict) and before.get(n, now[n]) != now[n]]
 
 
 def source_of(path: str | None) -> Source | None:
-    """The source of imported parts; None where they are the package's own."""
-    if path is None or path.startswith("a2j_jax."):
+    """The source of parts; None where they are the package's own, or were not imported."""
+    name = "a2j_jax." if path is None else path.partition(":")[0]
+    if path is None or name.startswith("a2j_jax.") or name not in sys.modules:
         return None
-    name = path.partition(":")[0]
     top = name.partition(".")[0]
     file = _file_of(sys.modules[name])
     folder = None if file is None else file.parents[name.count(".")]

@@ -1,6 +1,7 @@
 """Parts of an experiment's own: found, checked, recorded, and as good as the package's in everything that runs."""
 
 import dataclasses
+import importlib
 import json
 import shutil
 import sys
@@ -17,6 +18,7 @@ from a2j_jax.config_files import load_config
 from a2j_jax.errors import UserError
 from a2j_jax.inference.predictor import Predictor
 from a2j_jax.parts import only_installed, source_of
+from a2j_jax.runs.checkpoints import save_variables
 from a2j_jax.runs.experiment import differences, fill_in, resolve
 from a2j_jax.runs.load import restore
 from a2j_jax.runs.run_dir import read_config
@@ -242,8 +244,8 @@ def test_the_run_records_their_source(trained: Path) -> None:
     record = json.loads((trained / "parts.json").read_text())
     source = source_of(OURS.parts)
     assert source is not None
-    assert record == {"parts": OURS.parts, "package": source.package, "version": source.version,
-                      "digest": source.digest}  # fmt: skip
+    assert record == source.record
+    assert "tests/own_parts.py" in record["digests"]
     kept = trained / "parts" / "tests" / "own_parts.py.txt"
     assert kept.read_text() == Path(own_parts.__file__).read_text()
 
@@ -256,13 +258,20 @@ def test_another_experiment_does_not_continue_it(trained: Path) -> None:
 
 
 def test_a_changed_source_is_said(
-    trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    module: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    restore(trained)
+    config = module("def parts(config, track): return Parts()")
+    resolve(config)
+    save_variables(tmp_path / "run", tiny.variables(), config)
+    (tmp_path / "beside.py").write_text("import theirs\n")
+    importlib.import_module("beside")  # another module of theirs does not count
+    restore(tmp_path / "run")
     assert "has changed" not in capsys.readouterr().err
-    monkeypatch.setattr("a2j_jax.parts.Source.digest", "another")
-    restore(trained)
-    assert "its source has changed since step" in " ".join(capsys.readouterr().err.split())
+    with (tmp_path / "theirs.py").open("a") as file:
+        file.write("\n# another loss\n")
+    restore(tmp_path / "run")
+    said = " ".join(capsys.readouterr().err.split())
+    assert "theirs:parts: theirs.py has changed since step 0 was saved" in said
 
 
 def test_parts_that_are_not_here_are_named_with_their_package(

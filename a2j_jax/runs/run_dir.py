@@ -168,16 +168,19 @@ def log_other_source(recorded: Any, path: str | None, step: str) -> None:
       step: of the checkpoint.
     """
     source = source_of(path)
-    if source is None or not isinstance(recorded, dict) or recorded.get("digest") == source.digest:
+    changed = [] if source is None else source.changed_since(recorded)
+    if source is None or not changed:
         return
-    versions = f"{recorded.get('package')} {recorded.get('version')}, now {source.package} {source.version}"
-    was = (
-        f" (package {versions})"
-        if recorded.get("package") != source.package or (recorded.get("version") != source.version)
-        else ""
+    before, now = (
+        f"{package} {version}" if package else "no package"
+        for package, version in (
+            (recorded.get("package"), recorded.get("version")),
+            (source.package, source.version),
+        )
     )
+    moved = "" if before == now else f" ({before}, now {now})"
     logger.warning(
-        f"{path}: its source has changed since step {step} was saved{was}: the results may be other ones"
+        f"{path}: {', '.join(changed)} has changed since step {step} was saved{moved}: the results may be other ones"
     )
 
 
