@@ -20,7 +20,7 @@ import time
 import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import jax
 import orbax.checkpoint as ocp
@@ -371,8 +371,10 @@ def load_variables(
 
     Raises:
       DamagedError: a damaged checkpoint.
-      UserError: no average in it, or tensors of another architecture.
+      UserError: no such kind of weights, no average in it, or tensors of another architecture.
     """
+    if weights not in (kinds := get_args(Weights)):
+        raise UserError(f"weights {weights!r}: expected one of {', '.join(kinds)}")
     with run_dir.explained_damage(folder):
         averaged = weights != "raw" and run_dir.has_average(folder)
         if weights == "ema" and not averaged:

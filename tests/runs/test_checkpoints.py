@@ -514,3 +514,9 @@ def test_a_config_that_cannot_be_written_stays_as_it_was(tmp_path: Path) -> None
     assert f"{tmp_path / 'config.json'}: cannot be written (File too large)" in message
     assert read_config(tmp_path) == tiny.config()
     assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+
+
+def test_weights_of_no_known_kind_are_refused(run: Path) -> None:
+    expected: Any = jax.eval_shape(lambda: SMALL)
+    with pytest.raises(UserError, match="weights 'rae': expected one of raw, ema, best"):
+        load_variables(run / "checkpoints" / "20", expected, "rae")  # type: ignore[arg-type]
