@@ -35,7 +35,7 @@ LARGEST_FRAME = 8192  # px
 #: Words with another meaning on a command line: splits, values of --step and --centers, commands of `a2j`.
 RESERVED_NAMES = {
     *USUAL_SPLITS, ALL_SPLITS, "best", "latest", "labels", "depth",
-    "build", "show", "figure", "plan", "train", "config", "eval", "reproduce", "bench", "predict", "convert",
+    "build", "show", "figure", "plan", "train", "config", "eval", "reproduce", "bench", "predict", "convert", "export",
 }  # fmt: skip
 _SMALLEST, _LARGEST = 1e-6, 1e6  # of plain numbers, for single precision
 _MOST_JOINTS, _LONGEST_NAME = 512, 100
