@@ -2,4 +2,5 @@
 
 from a2j_jax.cli import console
 
-console()
+if __name__ == "__main__":  # a recorded config may name this module: importing it runs nothing
+    console()

@@ -339,7 +339,10 @@ def override(config: Config, dotted: str, text: str) -> Config:
     literal = _literal(text)
     group, _, name = dotted.rpartition(".")
     if group == "options":
-        return dataclasses.replace(config, options={**config.options, name: literal})
+        try:
+            return dataclasses.replace(config, options={**config.options, name: literal})
+        except ValidationError as error:
+            raise UserError(faults_of(error)) from error
     hint = {key.name: key.hint for key in keys()}.get(dotted)
     if hint is None:
         raise _unknown_key(dotted)

@@ -161,10 +161,11 @@ def _function(path: str) -> Callable[..., Any]:
     function: Any = vars(module).get(name)
     if _is_of_parts(function):
         return function  # type: ignore[no-any-return]
-    there = [n for n, value in vars(module).items() if inspect.isfunction(value) and n[0] != "_"]
+    there = [n for n, value in vars(module).items() if _is_of_parts(value) and n != name]
     raise UserError(
         f"config key 'parts': {path}: module {module_name} has no function {name!r} of parts"
-        f"{did_you_mean(name, there)}; expected (config, track) -> a2j_jax.Parts"
+        f"{did_you_mean(name, there)}; expected a plain function (config, track) -> a2j_jax.Parts, in a module that "
+        "imports a2j_jax"
     )
 
 
@@ -193,6 +194,8 @@ def explained(path: str, importing: bool = False) -> Iterator[None]:
     except KeyboardInterrupt:
         raise
     except UserError as error:
+        if str(error).startswith(f"{path}: "):
+            raise
         raise UserError(f"{path}: {error}") from error
     except BaseException as error:
         name = path.partition(":")[0]
@@ -232,23 +235,40 @@ def _check(path: str, parts: Parts, track: TrackSpec) -> None:
             f"{path}: {type(network).__name__} answers with {type(outputs).__name__}, and A2J's losses are of Heads: "
             "expected an objective beside the network"
         )
-    expected = (1, track.num_joints, track.joint_dims), (1, track.num_joints)
+    expected = (
+        (_CROPS, track.num_joints, track.joint_dims),
+        (_CROPS, track.num_joints),
+    )
     shapes = tuple(getattr(x, "shape", None) for x in found) if isinstance(found, tuple) else found
-    if shapes != expected:
+    decode = f"{path}: {type(network).__name__}.decode"
+    if shapes != expected or not isinstance(found, Estimate):
         raise UserError(
-            f"{path}: {type(network).__name__}.decode: expected an Estimate of joints {expected[0]} and confidence "
-            f"{expected[1]} for track {track.name!r}, found {printable(str(shapes), 200)}"
+            f"{decode}: expected an Estimate of joints {expected[0]} and confidence {expected[1]} of {_CROPS} crops "
+            f"for track {track.name!r}, found {type(found).__name__} {printable(str(shapes), 200)}"
+        )
+    if not all(jnp.issubdtype(x.dtype, jnp.floating) for x in found):
+        kinds = " and ".join(str(x.dtype) for x in found)
+        raise UserError(f"{decode}: expected joints and confidence as floats, found {kinds}")
+    has = (network.num_joints, network.joint_dims)
+    if has != (track.num_joints, track.joint_dims):
+        raise UserError(
+            f"{path}: {type(network).__name__} has num_joints {has[0]} and joint_dims {has[1]}: expected "
+            f"{track.num_joints} and {track.joint_dims} for track {track.name!r}"
         )
 
 
+_CROPS = 2  # that a network is traced with: with one, what does not follow the batch would pass
+
+
 def _answer(network: PoseNetwork, key: jax.Array, crop_size: int) -> tuple[Any, Estimate]:
-    """Outputs and joints of one empty crop; to be traced alone."""
-    images = jnp.zeros((1, crop_size, crop_size, 1))
+    """Outputs and joints of empty crops; to be traced alone."""
+    images = jnp.zeros((_CROPS, crop_size, crop_size, 1))
     variables = network.init(key, images, train=False)
     unknown = sorted(set(variables) - {"params", "batch_stats"})
-    if unknown:
+    if unknown or "params" not in variables:
         raise UserError(
-            f"its variables are {listed(variables)}: expected params and batch_stats alone"
+            f"its variables are {listed(variables) or 'none'}: expected params, batch_stats beside them or not, and "
+            "no others"
         )
     outputs = network.apply(variables, images, train=False)
     return outputs, network.decode(outputs, crop_size)

@@ -22,7 +22,7 @@ from a2j_jax.runs.checkpoints import save_variables
 from a2j_jax.runs.experiment import differences, fill_in, resolve
 from a2j_jax.runs.load import restore
 from a2j_jax.runs.run_dir import read_config
-from a2j_jax.training.run import check_run_directory, run_experiment
+from a2j_jax.training.run import check_run_directory, run_experiment, schedule_of
 from a2j_jax.training.step import check_parts
 from tests import own_parts, tiny
 
@@ -97,6 +97,13 @@ def test_options_may_be_read_from_the_config(module: Any) -> None:
         resolve(override(config, "options.raech", "40"))
 
 
+NET = (
+    "import jax.numpy as jnp\nfrom a2j_jax.models.anchors import Estimate\n"
+    "class N(A2J):\n  def decode(self, outputs, size): {}\n"
+    "def parts(config, track): return Parts(network=N(21))"
+)
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -110,8 +117,18 @@ def test_options_may_be_read_from_the_config(module: Any) -> None:
         ("def parts(config, track): raise ValueError('no such loss')", "no such loss"),
         ("def parts(config, track): return Parts(network=3)", "expected an a2j_jax.PoseNetwork"),
         ("def parts(config, track): return Parts(objective=3)", "objective: expected a function"),
-        ("def parts(config, track): return Parts(network=A2J(5))", "joints (1, 21, 3)"),
-        ("def parts(config, track): return Parts(network=A2J(21, 2))", "joints (1, 21, 3)"),
+        ("def parts(config, track): return Parts(network=A2J(5))", "joints (2, 21, 3)"),
+        ("def parts(config, track): return Parts(network=A2J(21, 2))", "joints (2, 21, 3)"),
+        (NET.format("return Estimate(jnp.zeros((1, 21, 3)), jnp.ones((1, 21)))"),
+         "found Estimate ((1, 21, 3), (1, 21))"),  # whatever the number of crops
+        (NET.format("return tuple(super().decode(outputs, size))"), "found tuple"),
+        (NET.format("return Estimate(*(x.astype(int) for x in super().decode(outputs, size)))"),
+         "as floats, found int32"),
+        (NET.format("return Estimate(jnp.zeros((2, 21, 3)), jnp.ones((2, 21)))").replace("N(21)", "N(5)"),
+         "num_joints 5 and joint_dims 3: expected 21 and 3"),
+        ("class N(A2J):\n  def __call__(self, images, train=False): return images\n"
+         "def parts(config, track): return Parts(network=N(21), objective=print)", "its variables are none"),
+        ("import functools\nparts = functools.partial(print)", "expected a plain function"),
         ("class N(A2J):\n  def decode(self, o, c): return o\n"
          "def parts(config, track): return Parts(network=N(21))", "expected an Estimate"),
         ("from tests.own_parts import Tiny\n"
@@ -143,6 +160,28 @@ ABOUT = "outputs, targets, *, count, step"
             "'own' has shape",
         ),
         (f"objective=lambda {ABOUT}: targets['jonts']", "KeyError: 'jonts' (/"),
+        (f"objective=lambda {ABOUT}: Losses(outputs.offset.mean(), None)", "terms are NoneType"),
+        (f"objective=lambda {ABOUT}: Losses(outputs.offset.mean(), {{3: 1.0}})", "dict of names"),
+        (
+            f"objective=lambda {ABOUT}: Losses(outputs.offset.mean(), {{'x': None}})",
+            "'x' is NoneType",
+        ),
+        (
+            f"objective=lambda {ABOUT}: Losses(outputs.offset.mean(), {{'x': 1j * count}})",
+            "complex",
+        ),
+        (f"objective=lambda {ABOUT}: Losses(count, {{}})", "'total' is of int32"),
+        (
+            f"objective=lambda {ABOUT}: Losses(outputs.offset.mean(), {{'step': step}})",
+            "term 'step'",
+        ),
+        (
+            f"objective=lambda {ABOUT}: Losses(outputs.offset.mean(), {{'loss': step}})",
+            "term 'loss'",
+        ),
+        ("make_step=lambda *p, **s: lambda state, *_: (state, {'time': state.step})", "'time'"),
+        ("schedule=lambda steps, epoch: lambda step: None", "at step 0 is NoneType"),
+        ("schedule=lambda steps, epoch: lambda step: float('nan')", "at step 0 is nan"),
         ("objective=lambda outputs, targets: 3", "unexpected keyword argument 'count'"),
         ("prepare=lambda batch, keys: batch['canvas']", "expected (images, targets)"),
         ("prepare=lambda batch, keys: (batch['canvas'], batch['valid'])", "targets a dict"),
@@ -163,6 +202,19 @@ def test_the_step_is_traced_before_any_data_is_read(module: Any, part: str, said
     assert "\n" not in str(caught.value)
 
 
+def test_a_schedule_is_tried_with_the_length_of_the_run(module: Any) -> None:
+    config = module(
+        "import optax\ndef parts(config, track): return Parts(\n"
+        "  schedule=lambda steps, epoch: optax.cosine_decay_schedule(1e-3, steps - 500))"
+    )
+    check_parts(resolve(override(config, "optim.steps", "600")))
+    check_parts(resolve(override(config, "optim.steps", "none")))  # not known yet
+    with pytest.raises(UserError, match="decay_steps=-494"):
+        check_parts(resolve(config))
+    with pytest.raises(UserError, match=r"theirs:parts failed.*decay_steps=-494"):
+        schedule_of(resolve(config), 8)
+
+
 def test_right_parts_pass() -> None:
     check_parts(resolve(tiny.config()))
     check_parts(resolve(OURS))
@@ -180,6 +232,27 @@ def test_right_parts_pass() -> None:
 def test_wrong_paths(parts: str, said: str) -> None:
     with pytest.raises(UserError, match=said):
         resolve(override(tiny.config(), "parts", parts))
+
+
+@pytest.mark.parametrize("text", ["1e999", "1j", "b'x'", "{1, 2}"])
+def test_options_that_json_does_not_have_are_refused(text: str) -> None:
+    with pytest.raises(UserError, match=r"'options'.*values that JSON has"):
+        override(OURS, "options.drop", text)
+
+
+def test_a_config_that_was_edited_is_named_and_runs_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_variables(tmp_path / "run", tiny.variables(), tiny.config())
+    path = tmp_path / "run" / "config.json"
+    before = path.read_text()
+    for name in ("os:system", "a2j_jax.__main__:console", "a2j_jax.parts:built"):
+        path.write_text(before.replace('"parts": null', f'"parts": "{name}"'))
+        with pytest.raises(UserError) as caught:
+            restore(tmp_path / "run")
+        assert str(caught.value).startswith(f"{path}: ")
+        assert str(caught.value).count(name) <= 2
+    assert capsys.readouterr().out == ""
 
 
 def test_options_without_parts_are_refused() -> None:

@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace) -> None:
     import dataclasses
 
     from a2j_jax.files import check_output
-    from a2j_jax.inference.export import FORMATS, PLATFORMS, export_stablehlo
+    from a2j_jax.inference.export import FORMATS, PLATFORMS, description_of, export_stablehlo
     from a2j_jax.inference.frames import camera_from
     from a2j_jax.inference.predictor import Predictor
     from a2j_jax.runs.load import restore
@@ -68,9 +68,7 @@ def run(arguments: argparse.Namespace) -> None:
     _one_of(arguments.format, FORMATS, "--format")
     platforms = [_one_of(name, PLATFORMS, "--platform") for name in arguments.platform.split(",")]
     out = Path(arguments.out)
-    if out.suffix in ("", ".json"):
-        raise UserError(f"{out}: expected the name of a file such as hand.stablehlo")
-    description = check_output(out.with_suffix(".json"), arguments.overwrite, "its description")
+    description = check_output(description_of(out), arguments.overwrite, "its description")
     check_output(out, arguments.overwrite, "the file to write,", beside=description)
     camera = camera_from(arguments.fx, arguments.fy, arguments.cx, arguments.cy)
     found = restore(arguments.checkpoint, arguments.step, arguments.weights)

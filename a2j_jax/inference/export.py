@@ -19,7 +19,7 @@ from a2j_jax import __version__
 from a2j_jax.errors import UserError
 from a2j_jax.files import replacing_together, write_json
 from a2j_jax.geometry import Camera
-from a2j_jax.inference.predictor import Predictor
+from a2j_jax.inference.predictor import Predictor, check_finite
 from a2j_jax.lowering import lowering_for
 from a2j_jax.tracks import TrackRecord, TrackSpec
 
@@ -61,7 +61,8 @@ def exported_function(predictor: Predictor) -> Callable[..., dict[str, jax.Array
             "joints_xyz_mm": found.xyz_mm,
             "confidence": found.confidence,
         }
-        return {name: value for name, value in named.items() if value is not None}
+        # float32 whatever JAX_ENABLE_X64 says, as the description promises
+        return {n: value.astype(jnp.float32) for n, value in named.items() if value is not None}
 
     return function
 
@@ -90,12 +91,17 @@ def export_stablehlo(
       The description, with the largest "difference" that was found, mm (px in 2D).
 
     Raises:
-      UserError: the file answers otherwise than the predictor, or cannot be written; the extra is not installed; a
-        network that cannot be traced for a batch of unknown size.
+      UserError: the file answers otherwise than the predictor, with numbers that are not finite, or cannot be written;
+        the extra is not installed; no such platform; a network that cannot be traced for a batch of unknown size.
     """
     if find_spec("flatbuffers") is None:  # what `jax.export` writes with
         raise UserError("exporting needs flatbuffers: pip install 'a2j-jax[export]'")
     track, out = predictor.track, Path(out)
+    description = description_of(out)
+    asked = [platforms] if isinstance(platforms, str) else platforms
+    platforms = list(dict.fromkeys(asked))  # each once
+    if not platforms or not set(platforms) <= set(PLATFORMS):
+        raise UserError(f"platforms {platforms}: expected some of {', '.join(PLATFORMS)}")
     function, size = exported_function(predictor), track.crop_size
     batch = jax.export.symbolic_shape("batch")[0]
     place = "center_uvd" if track.crop_by == "center" else "box_px"
@@ -126,7 +132,7 @@ def export_stablehlo(
             name: ["batch", *found.shape[1:]]
             for name, found in jax.eval_shape(function, *_probe(track, 1)).items()
         },
-        "platforms": list(platforms),
+        "platforms": platforms,
         "track": dataclasses.asdict(TrackRecord.of(track)),
         "camera": None if predictor.camera is None else dataclasses.astuple(predictor.camera),
         "step": predictor.step,
@@ -139,10 +145,21 @@ def export_stablehlo(
             f"{out}: not written: the exported network differs from the checkpoint's by {about['difference']:g} "
             f"{track.error_unit}, more than {TOLERANCE:g}; use --platform {here} alone, or another version of JAX"
         )
-    with replacing_together(out.parent, out.with_suffix(".json").name) as folder:
+    with replacing_together(out.parent, description.name) as folder:
         (folder / out.name).write_bytes(contents)
-        write_json(folder / out.with_suffix(".json").name, about)
+        write_json(folder / description.name, about)
     return about
+
+
+def description_of(out: Path) -> Path:
+    """The file that describes an exported one, beside it.
+
+    Raises:
+      UserError: `out` has no suffix, or that of the description.
+    """
+    if out.suffix in ("", ".json"):
+        raise UserError(f"{out}: expected the name of a file such as hand.stablehlo")
+    return out.with_suffix(".json")
 
 
 def _probe(track: TrackSpec, rows: int) -> tuple[np.ndarray, np.ndarray]:
@@ -166,15 +183,20 @@ def _probe(track: TrackSpec, rows: int) -> tuple[np.ndarray, np.ndarray]:
 def _difference(
     contents: bytes | bytearray, function: Callable[..., Any], track: TrackSpec
 ) -> float:
-    """Largest difference in a joint between a serialized function and the original, for batches of several sizes."""
-    loaded, largest = jax.export.deserialize(bytearray(contents)), 0.0
+    """Largest difference in a joint between a serialized function and the original, for batches of several sizes.
+
+    Raises:
+      UserError: the original's numbers are not finite. NaN: only those of the file are not.
+    """
+    loaded, found = jax.export.deserialize(bytearray(contents)), []
     for rows in _CHECKED_BATCHES:
         given = _probe(track, rows)
         theirs, ours = loaded.call(*given), jax.jit(function)(*given)
+        check_finite(*ours.values())
         name = "joints_xyz_mm" if "joints_xyz_mm" in ours else "joints_uvd"
         apart = np.abs(np.asarray(theirs[name]) - np.asarray(ours[name]))
-        largest = max(largest, float(apart.max()))
-    return largest
+        found.append(apart.max())
+    return float(np.max(found))  # NaN, if one is; `max` would leave it out
 
 
 def _digest(variables: Any) -> str:

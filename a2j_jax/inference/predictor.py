@@ -6,15 +6,16 @@
 import dataclasses
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.errors import FlaxError
 from numpy.typing import ArrayLike, NDArray
 
 from a2j_jax import geometry
@@ -132,6 +133,7 @@ def make_core(model: PoseNetwork, track: TrackSpec) -> Callable[..., Joints]:
         center_depth_mm: jax.Array,
         camera: jax.Array | None = None,
     ) -> Joints:
+        _check_core(track, crop_mm, box_px, center_depth_mm, camera)
         stored = jnp.asarray(crop_mm) / track.storage_unit_mm
         images = augment.normalize(stored, center_depth_mm, track)[..., None]
         found = model.decode(model.apply(variables, images, train=False), track.crop_size)
@@ -142,6 +144,31 @@ def make_core(model: PoseNetwork, track: TrackSpec) -> Callable[..., Joints]:
         return Joints(uvd, xyz, found.confidence)
 
     return core
+
+
+def _check_core(
+    track: TrackSpec, crop_mm: Any, box_px: Any, center_depth_mm: Any, camera: Any
+) -> None:
+    """Refuse arguments of `core` by their shapes, which are known while it is traced.
+
+    Raises:
+      UserError: naming the argument, its shape and the one expected.
+    """
+    size = track.crop_size
+
+    def refuse(name: str, value: Any, expected: str) -> NoReturn:
+        found = "None" if value is None else f"{type(value).__name__} of shape {np.shape(value)}"
+        raise UserError(f"core: {name}: expected {expected}, found {found}")
+
+    if np.ndim(crop_mm) != 3 or np.shape(crop_mm)[1:] != (size, size):
+        refuse("crop_mm", crop_mm, f"(B, {size}, {size}), as FrameCrop.image_mm[None]")
+    if np.shape(box_px)[-1:] != (4,) or np.ndim(box_px) > 2:
+        refuse("box_px", box_px, "(B, 4), as FrameCrop.box_px[None]")
+    relative = track.depth_reference != "zero"
+    if np.ndim(center_depth_mm) > 1 or (relative and center_depth_mm is None):
+        refuse("center_depth_mm", center_depth_mm, "(B,), mm")
+    if camera is not None and (np.shape(camera)[-1:] != (4,) or np.ndim(camera) > 2):
+        refuse("camera", camera, "(B, 4) or (4,), as Camera.as_array()")
 
 
 def place_variables(variables: Any, devices: Sequence[jax.Device] | None = None) -> Any:
@@ -225,6 +252,7 @@ class FrameCrop:
       camera: of the frame; None: unknown.
       warning: why it probably shows no hand or person; None: nothing is suspicious.
       canvas: (S + 2m, S + 2m) with its surroundings, in the track's storage unit.
+      track: name of the track that it was cut for.
     """
 
     image_mm: NDArray[np.float32]
@@ -234,6 +262,7 @@ class FrameCrop:
     camera: geometry.Camera | None
     warning: str | None
     canvas: NDArray[Any]
+    track: str
 
 
 class Predictor:
@@ -275,7 +304,7 @@ class Predictor:
           step: of the checkpoint that the variables are from.
 
         Raises:
-          UserError: model and track disagree about the joints.
+          UserError: model and track disagree about the joints; variables of another network.
         """
         if (model.num_joints, model.joint_dims) != (track.num_joints, track.joint_dims):
             raise UserError(
@@ -293,8 +322,14 @@ class Predictor:
         self._outputs, self._network = make_network_fns(model, track, devices)
         started = time.perf_counter()
         blank = np.zeros((track.canvas_size, track.canvas_size), np.float32)
-        nothing = FrameCrop(blank, np.zeros(4), 1.0, None, None, None, blank)
-        jax.block_until_ready(self._network(self.variables, _batch_of([nothing])))
+        nothing = FrameCrop(blank, np.zeros(4), 1.0, None, None, None, blank, track.name)
+        try:
+            jax.block_until_ready(self._network(self.variables, _batch_of([nothing])))
+        except FlaxError as error:
+            text = " ".join(str(error).split())
+            raise UserError(
+                f"variables do not fit {type(model).__name__}, or it cannot be run: {text}"
+            ) from error
         self.compile_seconds = time.perf_counter() - started
 
     @classmethod
@@ -387,9 +422,18 @@ class Predictor:
             if doubt[1] not in self._logged:
                 self._logged.add(doubt[1])
                 logger.warning(f"{name}: {warning}")
-        return FrameCrop(image_mm, cut.box_px, center_depth, center, camera, warning, cut.canvas)
+        return FrameCrop(
+            image_mm,
+            cut.box_px,
+            center_depth,
+            center,
+            camera,
+            warning,
+            cut.canvas,
+            self.track.name,
+        )
 
-    def batch(self, frame_crops: Sequence[FrameCrop]) -> list[PoseEstimate]:
+    def batch(self, frame_crops: Iterable[FrameCrop]) -> list[PoseEstimate]:
         """Finds the joints of any number of crops at once; each result is that of a call with its frame, but for time.
 
         Batches are filled up to 1, 2, 4, 8 ... crops: the network is compiled once for each of these sizes.
@@ -399,7 +443,11 @@ class Predictor:
 
         Returns:
           One estimate each; `milliseconds` is its share of the batch.
+
+        Raises:
+          UserError: something else than crops, or crops for a network of another track or size.
         """
+        frame_crops = self._checked(frame_crops)
         if not frame_crops:
             return []
         started = time.perf_counter()
@@ -417,7 +465,24 @@ class Predictor:
 
     def outputs(self, crop: FrameCrop) -> Any:
         """The network's outputs for one crop, in numpy: A2J's are `Heads` of (1, A, K, ...)."""
-        return jax.tree.map(np.asarray, self._outputs(self.variables, _batch_of([crop])))
+        batch = _batch_of(self._checked([crop]))
+        return jax.tree.map(np.asarray, self._outputs(self.variables, batch))
+
+    def _checked(self, frame_crops: Iterable[FrameCrop]) -> list[FrameCrop]:
+        """The crops, if all are from `crop` of a predictor for the same track and size."""
+        expected = "expected what Predictor.crop returns"
+        if not isinstance(frame_crops, Iterable):
+            raise UserError(f"crops: {expected}, in a list; found {type(frame_crops).__name__}")
+        found, size = list(frame_crops), self.track.canvas_size
+        for crop in found:
+            if not isinstance(crop, FrameCrop):
+                raise UserError(f"crops: {expected}, found {type(crop).__name__}")
+            if (crop.track, crop.canvas.shape) != (self.track.name, (size, size)):
+                raise UserError(
+                    f"crops: one was cut for track '{crop.track}', with a canvas of {len(crop.canvas)} px; expected "
+                    f"'{self.track.name}' and {size} px: cut the frame with this predictor's crop"
+                )
+        return found
 
     def votes(self, crop: FrameCrop) -> Prediction:
         """The anchors' votes on one crop: joints (1, K, 3), their spread (1, K) px and weights (1, A, K), in numpy.
@@ -437,11 +502,7 @@ class Predictor:
     ) -> list[PoseEstimate]:
         """Joints of crops in the network's units -> in the frames they are from."""
         joints, confidence = (np.asarray(part, np.float64) for part in estimate)
-        if not (np.isfinite(joints).all() and np.isfinite(confidence).all()):
-            raise UserError(
-                "the network predicts numbers that are not finite: its training diverged or its weights are "
-                "damaged; use another checkpoint"
-            )
+        check_finite(joints, confidence)
         found = []
         for crop, in_crop, certain in zip(frame_crops, joints, confidence, strict=True):
             depth = crop.center_depth_mm or 0.0
@@ -491,6 +552,19 @@ class Predictor:
         if center is not None:
             return float(center[2])
         return depth_in_box(depth, box_px, self.track.depth_window_mm or np.inf)
+
+
+def check_finite(*predicted: Any) -> None:
+    """Refuse what a network predicts, unless all of it is finite.
+
+    Raises:
+      UserError: something is NaN or infinite.
+    """
+    if not all(np.isfinite(np.asarray(part)).all() for part in predicted):
+        raise UserError(
+            "the network predicts numbers that are not finite: its training diverged or its weights are "
+            "damaged; use another checkpoint"
+        )
 
 
 def _check_camera(camera: geometry.Camera | None) -> geometry.Camera | None:

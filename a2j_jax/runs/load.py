@@ -92,6 +92,8 @@ def _resolve_recorded(directory: Path) -> Experiment:
         )
         kept = f"; {directory / PARTS} keeps their text" if record else ""
         raise UserError(f"{directory}: {error} (they were {was}{kept})") from error
+    except UserError as error:
+        raise UserError(f"{directory / CONFIG_FILE}: {error}") from error
 
 
 def _check_recorded(folder: Path, experiment: Experiment) -> None:

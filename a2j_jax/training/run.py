@@ -31,6 +31,7 @@ from a2j_jax.files import check_folder_name, local_path, same_file
 from a2j_jax.inference.predictor import make_predict_fn, place_variables
 from a2j_jax.log import logger
 from a2j_jax.models.a2j import init_variables, variable_shapes
+from a2j_jax.parts import explained
 from a2j_jax.runs import run_dir, sharding
 from a2j_jax.runs.checkpoints import RunCheckpoints
 from a2j_jax.runs.experiment import (
@@ -274,7 +275,8 @@ def schedule_of(experiment: Experiment, steps_per_epoch: int) -> optax.Schedule:
     """The learning rate of an experiment."""
     optim, total = experiment.config.optim, _intervals(experiment.config, steps_per_epoch).total
     if experiment.parts.schedule is not None:
-        return checked_schedule(experiment.parts.schedule(total, steps_per_epoch))
+        with explained(str(experiment.config.parts)):
+            return checked_schedule(experiment.parts.schedule(total, steps_per_epoch))
     every = optim.decay_every_epochs
     return learning_rate_schedule(
         optim.schedule,

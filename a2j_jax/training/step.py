@@ -1,15 +1,18 @@
 """One training step, as a pure function of state, batch and key; how devices share it is decided in `sharding`."""
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import linen as nn
 from flax.traverse_util import path_aware_map
 from jax import lax
 
+from a2j_jax.config import OptimConfig, listed
 from a2j_jax.data.augment import example_keys
 from a2j_jax.data.crops import Batch, abstract_batch
 from a2j_jax.errors import UserError
@@ -23,6 +26,11 @@ from a2j_jax.training.optim import adam_with_l2, freeze, held_still, is_frozen
 _DROPOUT = (
     1  # folded into an example's key, so that dropout draws other numbers than its augmentation
 )
+
+# Names of a step's metrics beside the losses, and of what a run's log adds to each line (`training.loop`, `logs`).
+_OF_THE_STEP = frozenset({"loss", "grad_norm", "skipped", "skipped_in_a_row"})
+_OF_THE_LOG = frozenset({"kind", "learning_rate", "start", "step", "time"})
+_LONG_RUN = 100_000  # steps
 
 
 class _PartGradients(NamedTuple):
@@ -181,12 +189,35 @@ def _check_losses(losses: Any) -> None:
         raise UserError(
             f"the objective returned {_kind(losses)}: expected a2j_jax.Losses(total, terms)"
         )
-    for name, value in {"total": losses.total, **losses.terms}.items():
+    terms = losses.terms
+    if not isinstance(terms, Mapping) or not all(isinstance(name, str) for name in terms):
+        raise UserError(
+            f"the objective's terms are {_kind(terms)}: expected a dict of names -> scalars, which may be empty"
+        )
+    _check_names("the objective's term", terms, _OF_THE_STEP | _OF_THE_LOG)
+    for name, value in [("total", losses.total), *terms.items()]:
+        if not isinstance(value, int | float | np.ndarray | np.generic | jax.Array):
+            raise UserError(f"the objective's {name!r} is {_kind(value)}: expected a scalar")
         if jnp.shape(value) != ():
             raise UserError(
                 f"the objective's {name!r} has shape {jnp.shape(value)}: expected a scalar; "
                 "a2j_jax.losses.masked_mean makes one of (B, K) values"
             )
+        if not jnp.isrealobj(value):
+            raise UserError(f"the objective's {name!r} is complex: expected a real number")
+    if not jnp.issubdtype(jnp.result_type(losses.total), jnp.floating):
+        raise UserError(
+            f"the objective's 'total' is of {jnp.result_type(losses.total)}: expected a float, to be differentiated"
+        )
+
+
+def _check_names(what: str, names: Iterable[str], reserved: frozenset[str]) -> None:
+    """Refuse names of scalars under which a run logs others: one of the two would be lost."""
+    taken = sorted(reserved.intersection(names))
+    if taken:
+        raise UserError(
+            f"{what} {taken[0]!r} has a name that the log of a run needs: expected another than {listed(reserved)}"
+        )
 
 
 def check_parts(experiment: Experiment) -> None:
@@ -201,7 +232,9 @@ def check_parts(experiment: Experiment) -> None:
         return
     size, rows = experiment.track.crop_size, config.optim.accumulate
     with explained(path):
-        schedule = checked_schedule(own.schedule(100, 10)) if own.schedule else lambda _: 1e-3
+        schedule: optax.Schedule = lambda _: 1e-3  # noqa: E731
+        if own.schedule is not None:
+            schedule = checked_schedule(own.schedule(*_probable_length(config.optim)))
         optimizer = optimizer_of(experiment, schedule)
         step = experiment_step(experiment, optimizer)
 
@@ -218,6 +251,7 @@ def check_parts(experiment: Experiment) -> None:
             raise UserError(f"the step returned {_kind(found)}: expected (state, metrics)")
         if jax.tree.map(_shape, found[0]) != jax.tree.map(_shape, before):
             raise UserError("the step returned a state of other shapes or dtypes than it was given")
+        _check_names("the step's metric", found[1], _OF_THE_LOG)
         for name, value in found[1].items():
             if value.shape != ():
                 raise UserError(
@@ -229,16 +263,29 @@ def _shape(leaf: Any) -> tuple[Any, Any]:
     return leaf.shape, leaf.dtype
 
 
+def _probable_length(optim: OptimConfig) -> tuple[int, int]:
+    """Steps of a run, and of one of its epochs, before its data set is read: a long run, unless the config says."""
+    total = optim.steps or _LONG_RUN
+    return total, max(1, round(total / (optim.epochs or 1)))
+
+
 def checked_schedule(schedule: Any) -> optax.Schedule:
     """A schedule of somebody's parts.
 
     Raises:
-      UserError: it is no function of the step.
+      UserError: it is no function of the step, or its first value is no finite number.
     """
     if not callable(schedule):
         raise UserError(
             f"schedule returned {_kind(schedule)}: expected a function of the step, e.g. "
             "optax.constant_schedule(1e-3)"
+        )
+    rate = schedule(0)
+    numeric = isinstance(rate, int | float | np.ndarray | np.generic | jax.Array)
+    if not (numeric and jnp.shape(rate) == () and math.isfinite(rate)):
+        found = rate if numeric and jnp.shape(rate) == () else _kind(rate)
+        raise UserError(
+            f"the schedule's learning rate at step 0 is {found}: expected a finite number"
         )
     return schedule  # type: ignore[no-any-return]
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 
@@ -126,6 +127,56 @@ def test_a_file_that_answers_otherwise_is_not_written(
     with pytest.raises(UserError, match="not written: the exported network differs"):
         export_stablehlo(predictor("nyu"), tmp_path / "nyu.stablehlo")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("part", ["weights", "confidence"])
+def test_numbers_that_are_not_finite_are_not_written(tmp_path: Path, part: str) -> None:
+    class Doubtful(own_parts.Tiny):
+        def decode(self, outputs: Any, crop_size: int) -> Any:
+            found = super().decode(outputs, crop_size)
+            return found._replace(
+                confidence=found.confidence * (np.nan if part == "confidence" else 1)
+            )
+
+    model = Doubtful(14)
+    variables = tiny.made_up(tiny.shapes(model))
+    if part == "weights":
+        variables = jax.tree.map(lambda x: np.full_like(x, np.nan), variables)
+    broken = Predictor(model, variables, predictor("nyu").track)
+    with pytest.raises(UserError, match="not finite"):
+        export_stablehlo(broken, tmp_path / "nyu.stablehlo")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_alone_is_not_finite_differs(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Loaded:
+        def call(self, crops: Any, place: Any) -> Any:
+            return {"joints_uvd": np.full((len(crops), 14, 3), np.nan)}
+
+    monkeypatch.setattr(jax.export, "deserialize", lambda _: Loaded())
+    found = export._difference(
+        b"", lambda crops, _: {"joints_uvd": crops[:, :14, :3]}, predictor("nyu").track
+    )
+    assert np.isnan(found)
+
+
+def test_platforms_and_names(tmp_path: Path) -> None:
+    ours = predictor("nyu")
+    about = export_stablehlo(ours, tmp_path / "x.stablehlo", ["cpu", "cpu"])
+    assert about["platforms"] == ["cpu"]
+    for platforms in ((), "gpu", ("cpu", "gpu")):
+        with pytest.raises(UserError, match="expected some of cpu, cuda, rocm, tpu"):
+            export_stablehlo(ours, tmp_path / "y.stablehlo", platforms)
+    for name in ("y.json", "y"):  # the first is where the description goes
+        with pytest.raises(UserError, match="expected the name of a file"):
+            export_stablehlo(ours, tmp_path / name)
+
+
+def test_the_file_is_float32_where_jax_computes_in_64_bits(tmp_path: Path) -> None:
+    with jax.enable_x64(True):
+        export_stablehlo(predictor("nyu"), tmp_path / "x.stablehlo")
+    file = jax.export.deserialize(bytearray((tmp_path / "x.stablehlo").read_bytes()))
+    assert {str(one.dtype) for one in file.out_avals} == {"float32"}
 
 
 def test_a_track_by_center_needs_a_camera(tmp_path: Path) -> None:

@@ -349,3 +349,50 @@ def test_core_is_mapped_over_crops() -> None:
     for row, x in zip(mapped, images, strict=True):
         alone = found.core(found.variables, x, box, depth, camera).uvd
         np.testing.assert_allclose(row, alone, atol=2e-3)
+
+
+def test_crops_of_something_else_are_refused() -> None:
+    nyu, itop = predictor("nyu"), predictor("itop_front")
+    crop, other = (
+        FrameCrop(np.zeros((32, 32)), np.zeros(4), 1.0, None, None, None, np.zeros((n, n)), name)
+        for n, name in ((nyu.track.canvas_size, "itop_front"), (60, "nyu"))
+    )
+    for given in (crop, [crop], [other], np.zeros((32, 32)), [None], None):
+        with pytest.raises(UserError, match=r"^crops: "):
+            nyu.batch(given)  # type: ignore[arg-type]
+    for ask in (nyu.outputs, nyu.votes):
+        with pytest.raises(UserError, match="cut for track 'itop_front'"):
+            ask(crop)
+    assert itop.batch([]) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("crop_mm", np.zeros((2, 48, 48))),
+        ("crop_mm", np.zeros((32, 32))),
+        ("box_px", np.zeros((2, 2, 2))),
+        ("center_depth_mm", np.zeros((2, 3))),
+        ("center_depth_mm", None),
+        ("camera", np.eye(3)),
+        ("camera", geometry.Camera(400, 400, 1, 1)),
+    ],
+)
+def test_core_names_an_argument_of_another_shape(name: str, value: Any) -> None:
+    ours = predictor("nyu")
+    given = {
+        "crop_mm": np.full((2, 32, 32), 700.0),
+        "box_px": np.array([[0.0, 0, 90, 90]] * 2),
+        "center_depth_mm": np.array([700.0, 710.0]),
+        "camera": np.array([400.0, 400, 150, 110]),
+    }
+    assert ours.core(ours.variables, **given).uvd.shape == (2, 14, 3)
+    with pytest.raises(UserError, match=f"core: {name}: expected"):
+        ours.core(ours.variables, **given | {name: value})
+
+
+def test_variables_of_another_network_are_refused() -> None:
+    ours = predictor("nyu")
+    for variables in ({}, {"params": {}}, tiny.variables("synthetic_hand")):
+        with pytest.raises(UserError, match="variables do not fit A2J"):
+            Predictor(ours.model, variables, ours.track)
