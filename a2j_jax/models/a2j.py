@@ -10,7 +10,15 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from a2j_jax.config import ModelConfig
-from a2j_jax.models.anchors import ANCHORS_PER_CELL, Estimate, Heads, at_least_float32, decode
+from a2j_jax.errors import UserError
+from a2j_jax.models.anchors import (
+    ANCHORS_PER_CELL,
+    STRIDE,
+    Estimate,
+    Heads,
+    at_least_float32,
+    decode,
+)
 from a2j_jax.models.layers import BatchNorm, Conv, xavier_normal
 from a2j_jax.models.resnet import Features, ResNet, rematerialized
 from a2j_jax.tracks import TrackSpec
@@ -51,8 +59,25 @@ class PoseNetwork(nn.Module):
     remat: bool = False
     axis_name: str | None = None
 
+    @property
+    def label(self) -> str:
+        """What it is, for logs and tables: "A2J resnet50"; of a class of one's own, its name alone."""
+        kind = type(self)
+        own = not kind.__module__.startswith("a2j_jax.")
+        return kind.__name__ if own else f"{self.paradigm or kind.__name__} {self.backbone}"
+
     def features(self, images: jax.Array, train: bool, output_stride: int = 16) -> Features:
-        """The trunk's feature maps of images (B, H, W, 1), whose shape is checked; call it in a compact method."""
+        """The trunk's feature maps of images (B, H, W, 1), H and W divisible by 16; call it in a compact method.
+
+        Args:
+          images: normalized depth crops.
+          train: whether to normalize by batch statistics.
+          output_stride: s of the maps `regression`: 16, or 32 for a network that asks for it.
+
+        Raises:
+          ValueError: images of another shape.
+          UserError: `trunk_features` of one's own returns something else than `Features` of these strides.
+        """
         if images.ndim != 4 or images.shape[-1] != 1:
             raise ValueError(f"images must be (B, H, W, 1) depth crops, not {images.shape}")
         if images.shape[1] % SIDES_DIVISIBLE_BY or images.shape[2] % SIDES_DIVISIBLE_BY:
@@ -60,10 +85,17 @@ class PoseNetwork(nn.Module):
                 f"images of {images.shape[1:3]} px: sides must be divisible by {SIDES_DIVISIBLE_BY}"
             )
         images = images if self.dtype is None else images.astype(self.dtype)
-        return self.trunk_features(images, train, output_stride)
+        found = self.trunk_features(images, train, output_stride)
+        _check_features(type(self).__name__, found, images.shape, output_stride)
+        return found
 
     def trunk_features(self, images: jax.Array, train: bool, output_stride: int) -> Features:
-        """The trunk's feature maps, at this stride, in the images' dtype; override it for another backbone."""
+        """The trunk's feature maps in the images' dtype; override it for another backbone.
+
+        Returns:
+          `Features` of any number of channels: `common` (B, H/16, W/16, C), `regression` (B, H/s, W/s, C') at output
+          stride s, rounded up. A2J asks for s = 16, the heat maps of `a2j_jax.baselines` for 32.
+        """
         trunk = ResNet(
             self.backbone,
             self.width,
@@ -86,6 +118,23 @@ class PoseNetwork(nn.Module):
         raise NotImplementedError(f"{type(self).__name__} has no decode(outputs, crop_size)")
 
 
+def _check_features(network: str, found: Any, images: tuple[int, ...], output_stride: int) -> None:
+    """Refuse what a `trunk_features` of one's own returns, where heads could not read it."""
+    if not isinstance(found, Features):
+        raise UserError(
+            f"{network}.trunk_features returned {type(found).__name__}: expected "
+            "a2j_jax.models.resnet.Features(common, regression)"
+        )
+    for name, stride in (("common", STRIDE), ("regression", output_stride)):
+        shape = getattr(found, name).shape
+        expected = (images[0], *(-(-side // stride) for side in images[1:3]))
+        if len(shape) != 4 or shape[:3] != expected:
+            sides = ", ".join(map(str, expected))
+            raise UserError(
+                f"{network}.trunk_features: {name} has shape {shape}: expected ({sides}, channels), stride {stride}"
+            )
+
+
 def network_settings(settings: ModelConfig, track: TrackSpec) -> dict[str, Any]:
     """The fields of a `PoseNetwork` that a config sets, for the joints of a track."""
     return {
@@ -96,6 +145,17 @@ def network_settings(settings: ModelConfig, track: TrackSpec) -> dict[str, Any]:
         "stem_channels": settings.stem_channels,
         "dtype": None if settings.dtype == "float32" else jnp.dtype(settings.dtype),
         "remat": settings.remat,
+    }
+
+
+def a2j_settings(settings: ModelConfig, track: TrackSpec) -> dict[str, Any]:
+    """The fields of an `A2J` that a config sets: `network_settings`, and those of the heads."""
+    return {
+        **network_settings(settings, track),
+        "head_features": settings.head_features,
+        "head_depth": settings.head_depth,
+        "proposals": settings.proposals,
+        "one_branch": settings.one_branch,
     }
 
 

@@ -15,7 +15,7 @@ from a2j_jax.config import Config, ModelConfig
 from a2j_jax.data import targets
 from a2j_jax.geometry import Camera
 from a2j_jax.losses import Objective, objective_of
-from a2j_jax.models.a2j import A2J, PoseNetwork, network_settings
+from a2j_jax.models.a2j import A2J, PoseNetwork, a2j_settings
 from a2j_jax.parts import Parts, Prepare, built
 from a2j_jax.track_files import find_track
 from a2j_jax.tracks import TrackSpec, TrainingSpec, with_crop_size
@@ -119,13 +119,7 @@ def _track(config: Config, track: TrackSpec) -> TrackSpec:
 
 def make_model(settings: ModelConfig, track: TrackSpec) -> A2J:
     """The A2J that the settings describe, for the joints of a track."""
-    return A2J(
-        **network_settings(settings, track),
-        head_features=settings.head_features,
-        head_depth=settings.head_depth,
-        proposals=settings.proposals,
-        one_branch=settings.one_branch,
-    )
+    return A2J(**a2j_settings(settings, track))
 
 
 # Keys that may change between the parts of a run: how long and how often, where the data lie, how the same numbers are

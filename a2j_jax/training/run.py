@@ -157,7 +157,7 @@ def run_experiment(
             return state
         parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
         logger.info(
-            f"{config.name}: {model.backbone} ({parameters / 1e6:.1f} M parameters) on {track.name}, {frames} frames "
+            f"{config.name}: {model.label} ({parameters / 1e6:.1f} M parameters) on {track.name}, {frames} frames "
             f"at {track.crop_size} px, {intervals.total} steps of {optim.batch_size}, {layout}"
         )
         if last is not None:
