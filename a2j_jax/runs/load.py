@@ -1,5 +1,6 @@
 """A run or a converted checkpoint, restored for inference or to start another run from."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,7 +27,7 @@ from a2j_jax.runs.run_dir import (
 )
 from a2j_jax.track_files import TRACK_FILE
 from a2j_jax.tracks import TrackSpec
-from a2j_jax.weights.convert import log_initialized
+from a2j_jax.weights.convert import A2J_HEADS, log_initialized, parts_named
 
 
 class Restored(NamedTuple):
@@ -122,8 +123,9 @@ def _check_recorded(folder: Path, experiment: Experiment) -> None:
 def variables_from(source: str | Path, variables: dict[str, Any]) -> dict[str, Any]:
     """Start from another run's weights, as `--config.model.init_from=RUN@STEP` does; logs what was taken.
 
-    The trunk has to be the same. Heads that are missing there, or that have another shape (another number of joints),
-    stay as initialized.
+    The trunk has to be the same: every tensor of the module `trunk`; of networks without such a module, at least one
+    tensor outside of A2J's heads. Whatever else is missing there, or has another shape (heads for another number of
+    joints), stays as initialized.
 
     Args:
       source: a work directory of `a2j train`, or what `a2j convert` made, alone (its best step) or as FOLDER@STEP: a
@@ -131,21 +133,42 @@ def variables_from(source: str | Path, variables: dict[str, Any]) -> dict[str, A
       variables: freshly initialized {"params", "batch_stats"}.
 
     Raises:
-      UserError: nothing there, or a trunk of another architecture.
+      UserError: nothing there, or another trunk, naming a tensor in which the two differ.
     """
     directory, step = run_and_step(source)
     found = restore(directory, step)
     there, fresh = (flatten_dict(tree, sep="/") for tree in (found.variables, variables))
-    other = [n for n, x in fresh.items() if n not in there or there[n].shape != x.shape]
-    if any("/trunk/" in name for name in other):
-        model = found.model
+    other = _other_trunk(there, fresh)
+    if other:
+        name, *more = other
+        shapes = [tree[name].shape if name in tree else "missing" for tree in (there, fresh)]
         raise UserError(
-            f"--config.model.init_from={source}: its trunk is a {model.backbone} of width {model.width}, another one "
-            "than this config's"
+            f"--config.model.init_from={source}: its trunk does not fit this network: {name} is {shapes[0]} there and "
+            f"{shapes[1]} here, and {len(more)} more tensors differ; the run has {parts_named(there)}, the network "
+            f"{parts_named(fresh)}; name a run with the same trunk, or --config.model.init_from=none"
         )
+    left = [name for name in fresh if not _fits(name, there, fresh)]
     unused = sorted({name.split("/")[1] for name in there if name not in fresh})
-    taken = len(fresh) - len(other)
-    log_initialized(f"{directory}, step {found.step}", taken, other, unused)
-    started = {name: x if name in other else there[name] for name, x in fresh.items()}
+    log_initialized(f"{directory}, step {found.step}", len(fresh) - len(left), left, unused)
+    started = {name: x if name in left else there[name] for name, x in fresh.items()}
     result: dict[str, Any] = unflatten_dict(started, sep="/")
     return result
+
+
+def _other_trunk(there: Mapping[str, Any], fresh: Mapping[str, Any]) -> list[str]:
+    """Names of the tensors of a trunk that two networks do not share; none where the trunk is the same.
+
+    Args:
+      there, fresh: arrays by name, "params/trunk/conv1/kernel".
+    """
+    every = sorted(there.keys() | fresh.keys())
+    trunk = [name for name in every if name.split("/")[1] == "trunk"]
+    if trunk:
+        return [name for name in trunk if not _fits(name, there, fresh)]
+    # Layers that stand beside the heads: one of them in common shows that it is the same kind of network.
+    rest = [name for name in every if name.split("/")[1] not in A2J_HEADS] or every
+    return [] if any(_fits(name, there, fresh) for name in rest) else rest
+
+
+def _fits(name: str, there: Mapping[str, Any], fresh: Mapping[str, Any]) -> bool:
+    return name in there and name in fresh and there[name].shape == fresh[name].shape

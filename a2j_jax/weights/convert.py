@@ -27,6 +27,10 @@ HEADS = {
     "offset_head": "regressionModel",
     "depth_head": "DepthRegressionModel",
 }
+A2J_HEADS = (
+    *HEADS,
+    "joint_head",
+)  # the last is that of one branch, which the official program has not
 # Our names of layers and of tensors, and PyTorch's.
 _LAYERS = (
     (r"^(layer\d)_", r"\1."),
@@ -80,7 +84,7 @@ def entries(variables: Mapping[str, Any], imagenet: bool = False) -> list[Entry]
         _, part, *layers, name = ours
         if part != "trunk" and (imagenet or part not in HEADS):
             continue
-        theirs = ".".join([*layers, _TENSORS[name]])
+        theirs = ".".join([*layers, _TENSORS.get(name, name)])
         for pattern, replacement in _LAYERS:
             theirs = re.sub(pattern, replacement, theirs)
         if part in HEADS:
@@ -94,7 +98,11 @@ def entries(variables: Mapping[str, Any], imagenet: bool = False) -> list[Entry]
 def _transforms(
     part: str, layers: list[str], name: str, shape: tuple[int, ...]
 ) -> tuple[Transform, Transform]:
-    to_ours, to_theirs = (_oihw_to_hwio, _hwio_to_oihw) if name == "kernel" else (_same, _same)
+    to_ours, to_theirs = (_same, _same)
+    if name == "kernel" and len(shape) == len(
+        "OIHW"
+    ):  # the trunk of another network has others, too
+        to_ours, to_theirs = (_oihw_to_hwio, _hwio_to_oihw)
     if (part, layers) == ("offset_head", ["output"]):
         return lambda x: _swap_row_column(to_ours(x)), lambda x: to_theirs(_swap_row_column(x))
     if (part, layers, name) == ("trunk", ["conv1"], "kernel") and shape[2] != STEM_CHANNELS:
@@ -237,7 +245,7 @@ def initial_variables(
       The same tree: tensors found in the file replace ours (float32), the rest are unchanged.
 
     Raises:
-      UserError: a file that cannot be read or does not fit.
+      UserError: a file that cannot be read or does not fit, or of which the network has not one tensor.
     """
     if not local_path(source).exists():
         raise UserError(
@@ -246,6 +254,14 @@ def initial_variables(
         )
     state_dict = read_state_dict(source)
     there = [h for h, theirs in HEADS.items() if any(k.startswith(theirs) for k in state_dict)]
+    names = list(flatten_dict(variables, sep="/"))
+    left = [name for name in names if name.split("/")[1] not in {"trunk", *there}]
+    if len(left) == len(names):
+        raise UserError(
+            f"--config.model.init_from={source}: not one of its tensors fits this network: it has "
+            f"{looks_like(state_dict) or _listed(list(state_dict))}, the network {parts_named(names)}; name a file for "
+            "this network, or --config.model.init_from=none"
+        )
     unused = [head for head in there if head not in variables["params"]]
     left_out = tuple(f"{HEADS[head]}." for head in unused)
     wanted = {key: x for key, x in state_dict.items() if not key.startswith(left_out)}
@@ -253,10 +269,13 @@ def initial_variables(
     if any(key.startswith(CLASSIFIER) for key in state_dict):
         unused.append("ImageNet's classifier (fc)")
     if not quiet:
-        names = list(flatten_dict(variables, sep="/"))
-        left = [name for name in names if name.split("/")[1] not in {"trunk", *there}]
         log_initialized(source, len(names) - len(left), left, unused)
     return loaded
+
+
+def parts_named(names: Iterable[str]) -> str:
+    """The modules of variables of these names ("params/trunk/conv1/kernel"), as a message lists them."""
+    return _listed(sorted({name.split("/")[1] for name in names}))
 
 
 def log_initialized(source: str, taken: int, left: Iterable[str], unused: Iterable[str]) -> None:

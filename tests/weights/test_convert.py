@@ -289,3 +289,22 @@ def test_a_file_that_does_not_fit_or_is_not_there_is_named(
     name, *others = official
     with pytest.raises(UserError, match=rf"w\.npz does not fit this model; 1 missing: {name}"):
         load(tmp_path / "w.npz", {other: official[other] for other in others})
+
+
+@pytest.mark.parametrize("kind", ["official", "ImageNet"])
+@pytest.mark.parametrize(
+    "modules",
+    [
+        pytest.param(("Dense_0",), id="no trunk"),
+        pytest.param(("trunk",), id="another trunk"),
+        pytest.param(("Dense_0", "offset_head"), id="a head alone"),
+    ],
+)
+def test_a_network_that_shares_no_trunk_with_the_file(
+    tmp_path: Path, official: dict[str, np.ndarray], kind: str, modules: tuple[str, ...]
+) -> None:
+    """A layer of two dimensions, and a tensor of a name that no ResNet has."""
+    layer = {"kernel": np.zeros((2, 3), np.float32), "positions": np.zeros(4, np.float32)}
+    tensors = official if kind == "official" else imagenet(official)
+    with pytest.raises(UserError, match=r"w\.npz"):
+        load(tmp_path / "w.npz", tensors, {"params": {name: {"0": layer} for name in modules}})
