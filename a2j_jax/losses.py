@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from a2j_jax.config import LossConfig
+from a2j_jax.errors import UserError
 from a2j_jax.models.anchors import Heads, aggregate, anchor_grid, anchor_weights
 from a2j_jax.tracks import TrackSpec
 
@@ -49,12 +50,28 @@ def with_terms(objective: Objective, **terms: tuple[float, Term]) -> Objective:
     Args:
       objective: the one to add to.
       terms: for each name, which the log then has too, its weight in the total and its function.
+
+    Raises:
+      UserError: not (weight, function); when the objective is called, a name that it has a term of already, or a
+        function that returns something else than a scalar.
     """
+    for name, pair in terms.items():
+        if not (isinstance(pair, tuple) and len(pair) == 2 and callable(pair[1])):
+            raise UserError(f"with_terms: {name}: expected (weight, function), found {pair!r}")
 
     def extended(outputs: Any, targets: Targets, **about: Any) -> Losses:
         total, found = objective(outputs, targets, **about)
         for name, (weight, term) in terms.items():
+            if name in found:
+                raise UserError(
+                    f"with_terms: the objective has a term {name!r} already; choose another name"
+                )
             value = term(outputs, targets, **about)
+            if jnp.shape(value) != ():
+                raise UserError(
+                    f"with_terms: {name} has shape {jnp.shape(value)}: expected a scalar; "
+                    "a2j_jax.losses.masked_mean makes one of (B, K) values"
+                )
             total, found = total + weight * value, {**found, name: value}
         return Losses(total, found)
 

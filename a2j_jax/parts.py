@@ -4,6 +4,7 @@
 (`a2j_jax.baselines`). docs/extending.md has recipes.
 """
 
+import ast
 import contextlib
 import dataclasses
 import hashlib
@@ -12,6 +13,7 @@ import importlib.metadata
 import inspect
 import json
 import os
+import pkgutil
 import subprocess
 import sys
 import traceback
@@ -19,11 +21,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from pydantic import TypeAdapter, ValidationError
+from pydantic.errors import PydanticSchemaGenerationError
 
 from a2j_jax.config import Config, listed
 from a2j_jax.data.crops import Batch
@@ -94,6 +98,7 @@ def built(config: Config, track: TrackSpec) -> Parts:
             unknown, names = sorted(set(config.options) - asked.read), sorted(asked.read)
         else:
             unknown = sorted(set(config.options) - set(names))
+            _check_options(function, config.options)
             parts = None if unknown else function(config, track, **config.options)
     if unknown:
         meant = did_you_mean(unknown[0], names)
@@ -149,6 +154,24 @@ def _option_names(function: Callable[..., Any]) -> list[str] | None:
     return [one.name for one in parameters] or None
 
 
+def _check_options(function: Callable[..., Any], options: dict[str, Any]) -> None:
+    """Refuse options that are not what the function's annotations say, where it has some that can be checked."""
+    try:
+        hints = inspect.get_annotations(function, eval_str=True)
+    except Exception:  # names that only a type checker knows
+        return
+    for name in hints.keys() & options.keys():
+        try:
+            TypeAdapter(hints[name]).validate_python(options[name])
+        except ValidationError as error:
+            fault = error.errors()[0]["msg"]
+            raise UserError(
+                f"config key 'options.{name}': {printable(repr(options[name]), 80)}: {fault[:1].lower()}{fault[1:]}"
+            ) from error
+        except PydanticSchemaGenerationError:
+            continue
+
+
 def _function(path: str) -> Callable[..., Any]:
     """The function of "module:function".
 
@@ -161,24 +184,36 @@ def _function(path: str) -> Callable[..., Any]:
     function: Any = vars(module).get(name)
     if _is_of_parts(function):
         return function  # type: ignore[no-any-return]
+    if isinstance(function, FunctionType):
+        raise UserError(
+            f"config key 'parts': {path}: neither {function.__module__} nor a module that it imports has a2j_jax: "
+            "expected a function (config, track) -> a2j_jax.Parts; `from a2j_jax import Parts` in that module says so"
+        )
     there = [n for n, value in vars(module).items() if _is_of_parts(value) and n != name]
     raise UserError(
-        f"config key 'parts': {path}: module {module_name} has no function {name!r} of parts"
-        f"{did_you_mean(name, there)}; expected a plain function (config, track) -> a2j_jax.Parts, in a module that "
-        "imports a2j_jax"
+        f"config key 'parts': {path}: module {module_name} has no function {name!r}"
+        f"{did_you_mean(name, there)}; expected a plain function (config, track) -> a2j_jax.Parts"
     )
 
 
 def _is_of_parts(function: Any) -> bool:
-    """Whether it is a Python function in whose module the name `Parts` or this package is known.
+    """Whether it is a Python function whose module, or one that this module names, knows this package.
 
     A recorded config names a function: this keeps it from calling just any function of any installed module.
     """
-    around = getattr(function, "__globals__", {}).values()
+    if not isinstance(function, FunctionType):
+        return False
+    around = function.__globals__
+    named: list[dict[str, Any]] = [
+        vars(value) if isinstance(value, ModuleType) else value.__globals__
+        for value in around.values()
+        if isinstance(value, ModuleType | FunctionType)
+    ]
     return any(
         value is Parts
         or (isinstance(value, ModuleType) and value.__name__.partition(".")[0] == "a2j_jax")
-        for value in around
+        for names in (around, *named)
+        for value in tuple(names.values())
     )
 
 
@@ -202,8 +237,8 @@ def explained(path: str, importing: bool = False) -> Iterator[None]:
         missing = error.name if isinstance(error, ModuleNotFoundError) else None
         if importing and missing and f"{name}.".startswith(f"{missing}."):
             raise NotImportableError(
-                f"config key 'parts': {path}: there is no module {missing!r}; install its package, or put its folder "
-                "into PYTHONPATH"
+                f"config key 'parts': {path}: there is no module {missing!r}{_near(missing)}; install its package, or "
+                "put its folder into PYTHONPATH"
             ) from error
         frames = traceback.extract_tb(error.__traceback__)
         file = getattr(sys.modules.get(name), "__file__", None)
@@ -215,11 +250,46 @@ def explained(path: str, importing: bool = False) -> Iterator[None]:
         ) from error
 
 
+def _near(missing: str) -> str:
+    """The hint at the nearest module of the package, where that is there."""
+    package, _, _ = missing.rpartition(".")
+    paths = getattr(sys.modules.get(package), "__path__", [])
+    return did_you_mean(missing, [f"{package}.{one.name}" for one in pkgutil.iter_modules(paths)])
+
+
+# How the parts that are functions are called: what by place, what by name.
+_CALLED = {
+    "objective": (("outputs", "targets"), ("count", "step")),
+    "prepare": (("batch", "keys"), ()),
+    "optimizer": (("schedule",), ()),
+    "schedule": (("steps", "steps_per_epoch"), ()),
+}
+
+
+def _check_called(path: str, name: str, function: Any) -> None:
+    """Refuse a part that is no function, or takes other arguments than it is called with."""
+    if not callable(function):
+        raise UserError(f"{path}: {name}: expected a function, found {type(function).__name__}")
+    by_place, by_name = _CALLED.get(name, ((), ()))
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # of a builtin
+        return
+    try:
+        if by_place:
+            signature.bind(*by_place, **dict.fromkeys(by_name))
+    except TypeError as error:
+        expected = ", ".join([*by_place, *(["*", *by_name] if by_name else [])])
+        raise UserError(
+            f"{path}: {name}: expected a function of ({expected}), found {signature}: {error}"
+        ) from error
+
+
 def _check(path: str, parts: Parts, track: TrackSpec) -> None:
     """Refuse parts of other types than declared, and a network that answers with other joints than the track's."""
     for name, value in vars(parts).items():
-        if name != "network" and value is not None and not callable(value):
-            raise UserError(f"{path}: {name}: expected a function, found {type(value).__name__}")
+        if name != "network" and value is not None:
+            _check_called(path, name, value)
     network = parts.network
     if network is None:
         return
@@ -239,12 +309,13 @@ def _check(path: str, parts: Parts, track: TrackSpec) -> None:
         (_CROPS, track.num_joints, track.joint_dims),
         (_CROPS, track.num_joints),
     )
-    shapes = tuple(getattr(x, "shape", None) for x in found) if isinstance(found, tuple) else found
+    several = found if isinstance(found, tuple) else (found,)
+    shapes = tuple(getattr(x, "shape", None) for x in several)
     decode = f"{path}: {type(network).__name__}.decode"
     if shapes != expected or not isinstance(found, Estimate):
         raise UserError(
             f"{decode}: expected an Estimate of joints {expected[0]} and confidence {expected[1]} of {_CROPS} crops "
-            f"for track {track.name!r}, found {type(found).__name__} {printable(str(shapes), 200)}"
+            f"for track {track.name!r}, found {_kind(found)} {printable(str(shapes), 200)}"
         )
     if not all(jnp.issubdtype(x.dtype, jnp.floating) for x in found):
         kinds = " and ".join(str(x.dtype) for x in found)
@@ -255,6 +326,10 @@ def _check(path: str, parts: Parts, track: TrackSpec) -> None:
             f"{path}: {type(network).__name__} has num_joints {has[0]} and joint_dims {has[1]}: expected "
             f"{track.num_joints} and {track.joint_dims} for track {track.name!r}"
         )
+
+
+def _kind(value: Any) -> str:
+    return "an array" if isinstance(value, jax.ShapeDtypeStruct) else type(value).__name__
 
 
 _CROPS = 2  # that a network is traced with: with one, what does not follow the batch would pass
@@ -284,13 +359,16 @@ class Source(NamedTuple):
       parts: import path.
       package: distribution that they were installed from; None: from none.
       version: of that distribution.
-      files: names of files -> their text: of the module, and of the modules beside it or in its package, if imported.
+      files: names of files -> their text: of the imported modules of its package, and of what these import that was
+        not installed by pip, wherever it is.
+      packages: distributions that these import -> their versions.
     """
 
     parts: str
     package: str | None
     version: str | None
     files: dict[str, str]
+    packages: dict[str, str]
 
     @property
     def record(self) -> dict[str, Any]:
@@ -301,6 +379,7 @@ class Source(NamedTuple):
             "package": self.package,
             "version": self.version,
             "digests": digests,
+            "packages": self.packages,
         }
 
     def changed_since(self, record: Any) -> list[str]:
@@ -319,21 +398,54 @@ def source_of(path: str | None) -> Source | None:
     if path is None or name.startswith("a2j_jax.") or name not in sys.modules:
         return None
     top = name.partition(".")[0]
-    file = _file_of(sys.modules[name])
-    folder = None if file is None else file.parents[name.count(".")]
-    package = next(iter(importlib.metadata.packages_distributions().get(top, [])), None)
+    distributions = importlib.metadata.packages_distributions()
     files: dict[str, str] = {}
-    for other, module in sorted(sys.modules.items()):
-        there = _file_of(module)
-        if there is None or folder is None:
+    packages: dict[str, str] = {}
+    seen, todo = set[str](), [n for n in sys.modules if n == name or n.startswith(f"{top}.")]
+    while todo:
+        module = todo.pop()
+        if module in seen or module not in sys.modules:
             continue
-        # A module by itself may import others from beside it; one that is installed has other packages there.
-        beside = "." not in name and package is None and there.parent == folder
-        if other.partition(".")[0] == top or beside:
-            with contextlib.suppress(OSError, ValueError):
-                files[there.relative_to(folder).as_posix()] = there.read_text(encoding="utf-8")
+        seen.add(module)
+        there, its_top = _file_of(sys.modules[module]), module.partition(".")[0]
+        installed = next(iter(distributions.get(its_top, [])), None)
+        if installed and its_top != top:
+            packages[installed] = importlib.metadata.version(installed)
+        # An editable installation is a distribution, too, whose files are somebody's to edit.
+        by_pip = there is not None and {"site-packages", "dist-packages"} & set(there.parts)
+        of_python = its_top in sys.stdlib_module_names or its_top in ("a2j_jax", "tfds_builders")
+        if there is None or of_python or (by_pip and its_top != top):
+            continue
+        with contextlib.suppress(OSError, ValueError, SyntaxError):
+            text = there.read_text(encoding="utf-8")
+            files[_name_of(module, there)] = text
+            todo += _imports(text, module, is_package=there.name == "__init__.py")
+    package = next(iter(distributions.get(top, [])), None)
     version = importlib.metadata.version(package) if package else None
-    return Source(path, package, version, files)
+    return Source(
+        path, package, version, dict(sorted(files.items())), dict(sorted(packages.items()))
+    )
+
+
+def _name_of(module: str, file: Path) -> str:
+    """The name of a module's file from the folder that it is imported from: "my_paper/awr.py"."""
+    return "/".join(
+        [*module.split(".")[:-1], *file.parts[-2 if file.name == "__init__.py" else -1 :]]
+    )
+
+
+def _imports(text: str, module: str, is_package: bool) -> list[str]:
+    """Names that a module's text imports, anywhere in it, and the packages around them; not all of them are modules."""
+    package = module if is_package else module.rpartition(".")[0]
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            around = package.split(".")[: len(package.split(".")) - node.level + 1]
+            base = ".".join([*(around if node.level else []), *filter(None, [node.module])])
+            found |= {base, *(f"{base}.{alias.name}" for alias in node.names)}
+    return sorted({".".join(n.split(".")[:i]) for n in found for i in range(1, n.count(".") + 2)})
 
 
 def _file_of(module: ModuleType) -> Path | None:

@@ -90,6 +90,26 @@ def test_options_reach_the_parts_by_name() -> None:
     assert found.key == "options"
 
 
+@pytest.mark.parametrize(
+    ("key", "text", "right"),
+    [("bone", "abc", "0.5"), ("depths", "3", "[3, 3]"), ("name", "[1]", "x"), ("odd", "1", "2")],
+)
+def test_options_are_what_their_annotations_say(
+    module: Any, key: str, text: str, right: str
+) -> None:
+    names = "bone: float = 1, depths: tuple[int, ...] = (), name: 'str | None' = None, odd: 'NotThere' = 3"
+    config = module(
+        f"def parts(config, track, *, {names.replace(', odd', '; odd').split(';')[0]}): return Parts()"
+    )
+    if key == "odd":  # an annotation that only a type checker can read leaves all unchecked
+        config = module(f"def parts(config, track, *, {names}): return Parts()", "others")
+        resolve(override(config, "options.bone", "abc"))
+        return
+    resolve(override(config, f"options.{key}", right))
+    with pytest.raises(UserError, match=f"'options.{key}'"):
+        resolve(override(config, f"options.{key}", text))
+
+
 def test_options_may_be_read_from_the_config(module: Any) -> None:
     config = module("def parts(config, track):\n  config.options.get('reach', 3)\n  return Parts()")
     resolve(override(config, "options.reach", "40"))
@@ -127,12 +147,27 @@ NET = (
         (NET.format("return Estimate(jnp.zeros((2, 21, 3)), jnp.ones((2, 21)))").replace("N(21)", "N(5)"),
          "num_joints 5 and joint_dims 3: expected 21 and 3"),
         ("class N(A2J):\n  def __call__(self, images, train=False): return images\n"
-         "def parts(config, track): return Parts(network=N(21), objective=print)", "its variables are none"),
+         "def parts(config, track): return Parts(network=N(21), objective=lambda o, t, *, count, step: 0)",
+         "its variables are none"),
         ("import functools\nparts = functools.partial(print)", "expected a plain function"),
         ("class N(A2J):\n  def decode(self, o, c): return o\n"
          "def parts(config, track): return Parts(network=N(21))", "expected an Estimate"),
         ("from tests.own_parts import Tiny\n"
          "def parts(config, track): return Parts(network=Tiny(21))", "expected an objective"),
+        ("def parts(config, track): return Parts(objective=lambda outputs, targets: 3)",
+         "objective: expected a function of (outputs, targets, *, count, step), found (outputs, targets)"),
+        ("def parts(config, track): return Parts(schedule=lambda steps: 3)", "(steps, steps_per_epoch)"),
+        ("def parts(config, track): return Parts(optimizer=lambda: 3)", "(schedule)"),
+        ("def parts(config, track): return Parts(prepare=lambda batch: 3)", "(batch, keys)"),
+        ("from a2j_jax.losses import with_terms\n"
+         "def parts(config, track): return Parts(objective=with_terms(print, mine=print))", "(weight, function)"),
+        (NET.format("return super().decode(outputs, size).joints"), "found an array ((2, 21, 3),)"),
+        ("class N(A2J):\n  def trunk_features(self, x, train, stride): return x\n"
+         "def parts(config, track): return Parts(network=N(21))", "expected a2j_jax.models.resnet.Features"),
+        ("from a2j_jax.models.resnet import Features\nclass N(A2J):\n"
+         "  def trunk_features(self, x, train, stride): return Features(x[:, ::16, ::16], x[:, ::8, ::8])\n"
+         "def parts(config, track): return Parts(network=N(21))",
+         "N.trunk_features: regression has shape (2, 4, 4, 1): expected (2, 2, 2, channels), stride 16"),
         ("def parts(config, track, *, reach=3): return Parts()", ""),
     ],
 )  # fmt: skip
@@ -182,10 +217,20 @@ ABOUT = "outputs, targets, *, count, step"
         ("make_step=lambda *p, **s: lambda state, *_: (state, {'time': state.step})", "'time'"),
         ("schedule=lambda steps, epoch: lambda step: None", "at step 0 is NoneType"),
         ("schedule=lambda steps, epoch: lambda step: float('nan')", "at step 0 is nan"),
-        ("objective=lambda outputs, targets: 3", "unexpected keyword argument 'count'"),
         ("prepare=lambda batch, keys: batch['canvas']", "expected (images, targets)"),
         ("prepare=lambda batch, keys: (batch['canvas'], batch['valid'])", "targets a dict"),
-        ("prepare=lambda batch, keys: (batch['canvas'], batch)", "images must be (B, H, W, 1)"),
+        ("prepare=lambda batch, keys: (batch['canvas'], batch)", "expected (4, 32, 32, 1)"),
+        ("prepare=lambda batch, keys: (jnp.zeros((4, 16, 16, 1)), batch)", "expected (4, 32, 32,"),
+        ("prepare=lambda batch, keys: (jnp.zeros((4, 32, 32, 2)), batch)", "expected (4, 32, 32,"),
+        ("prepare=lambda batch, keys: (jnp.zeros((2, 32, 32, 1)), batch)", "expected (4, 32, 32,"),
+        (
+            "objective=with_terms(objective_of(config.loss, track), regression=(1.0, print))",
+            "'regression' already",
+        ),
+        (
+            "objective=with_terms(objective_of(config.loss, track), mine=(1.0, lambda *a, **b: jnp.ones(3)))",
+            "mine has shape (3,)",
+        ),
         ("optimizer=lambda schedule: 3", "optimizer returned int"),
         ("schedule=lambda steps, epoch: 1e-3", "schedule returned float"),
         ("make_step=lambda *parts, **settings: None", "make_step returned NoneType"),
@@ -194,7 +239,8 @@ ABOUT = "outputs, targets, *, count, step"
     ],
 )
 def test_the_step_is_traced_before_any_data_is_read(module: Any, part: str, said: str) -> None:
-    config = module(f"from a2j_jax import Losses\ndef parts(config, track): return Parts({part})")
+    names = "import jax.numpy as jnp\nfrom a2j_jax import Losses, with_terms\nfrom a2j_jax.losses import objective_of"
+    config = module(f"{names}\ndef parts(config, track): return Parts({part})")
     with pytest.raises(UserError) as caught:
         check_parts(resolve(config))
     assert said in str(caught.value)
@@ -345,6 +391,49 @@ def test_a_changed_source_is_said(
     restore(tmp_path / "run")
     said = " ".join(capsys.readouterr().err.split())
     assert "theirs:parts: theirs.py has changed since step 0 was saved" in said
+
+
+def test_parts_composed_of_others_are_recorded_with_them(module: Any, tmp_path: Path) -> None:
+    """A module without `a2j_jax`, of parts from another package, one of them imported in the function."""
+    package = tmp_path / "elsewhere" / "lab"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    (package / "losses.py").write_text("from . import terms\n")
+    (package / "terms.py").write_text("TERM = 1\n")
+    (package / "unused.py").write_text("")
+    module("import numpy\ndef parts(config, track): return Parts()", "base")
+    config = module("")
+    (tmp_path / "theirs.py").write_text(
+        "import dataclasses\nimport sys\nimport base\n"
+        f"def parts(config, track):\n  sys.path.append({str(package.parent)!r})\n  import lab.losses\n"
+        "  return dataclasses.replace(base.parts(config, track))\n"
+    )
+    try:
+        resolve(config)
+    finally:
+        sys.path.remove(str(package.parent))
+    source = source_of(config.parts)
+    assert source is not None
+    assert list(source.files) == [
+        "base.py",
+        "lab/__init__.py",
+        "lab/losses.py",
+        "lab/terms.py",
+        "theirs.py",
+    ]
+    assert source.packages["numpy"] == np.__version__
+
+
+def test_a_function_of_something_else_is_refused(module: Any, tmp_path: Path) -> None:
+    config = module("")
+    (tmp_path / "theirs.py").write_text("def parts(config, track): return None\n")
+    with pytest.raises(UserError, match=r"theirs:parts: neither theirs nor .* has a2j_jax"):
+        resolve(config)
+
+
+def test_the_nearest_module_of_a_package_is_named() -> None:
+    with pytest.raises(UserError, match=r"did you mean 'tests\.own_parts'"):
+        resolve(dataclasses.replace(OURS, parts="tests.own_part:parts"))
 
 
 def test_parts_that_are_not_here_are_named_with_their_package(

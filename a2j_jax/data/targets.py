@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from a2j_jax.data import augment
 from a2j_jax.data.crops import Batch
+from a2j_jax.errors import UserError
 from a2j_jax.tracks import TrackSpec
 
 
@@ -93,7 +94,12 @@ def joints_to_camera(joints_crop: jax.Array, targets: Any, track: TrackSpec) -> 
 
     Returns:
       (B, K, 3) mm.
+
+    Raises:
+      UserError: a 2D track, whose joints have no place in space.
     """
+    if track.joint_dims != 3:
+        raise UserError(f"joints_to_camera: joints of track {track.name!r} are in 2D, without mm")
     matrix = targets["crop_from_frame"]
     uv = joints_crop[..., :2] - matrix[:, None, :, 2]
     uv = jnp.einsum("bij,bkj->bki", jnp.linalg.inv(matrix[..., :2]), uv, precision="highest")

@@ -328,8 +328,14 @@ class TrainingLoop:
         if not finite:
             values = ", ".join(f"{name} {value:g}" for name, value in scalars.items())
             if not 0 < scalars.get("skipped_in_a_row", 0) <= self.skippable:
+                if math.isfinite(scalars["loss"]):
+                    values += " (a square root or a norm at zero has no gradient: JAX_DEBUG_NANS=1 finds it)"
                 self._end_broken(step, values)
             logger.info(f"step {step}: left out ({values})")
+        elif step == 1 and scalars.get("grad_norm") == 0:
+            logger.warning(
+                "step 1: the gradient is zero: no joint of the batch is labeled, or the loss depends on no weight"
+            )
         if step % self.intervals.log and finite:
             return
         self.checkpoints.check()

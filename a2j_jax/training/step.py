@@ -21,6 +21,7 @@ from a2j_jax.models.a2j import PoseNetwork
 from a2j_jax.parts import Prepare, explained
 from a2j_jax.runs.experiment import Experiment
 from a2j_jax.runs.sharding import Metrics, TrainState, TrainStep
+from a2j_jax.tracks import TrackSpec
 from a2j_jax.training.optim import adam_with_l2, freeze, held_still, is_frozen
 
 _DROPOUT = (
@@ -116,12 +117,7 @@ def make_train_step(
         state: TrainState, batch: Batch, keys: Any, count: jax.Array
     ) -> _PartGradients:
         prepared = prepare(batch, keys)
-        if not (
-            isinstance(prepared, tuple) and len(prepared) == 2 and isinstance(prepared[1], Mapping)
-        ):
-            raise UserError(
-                f"prepare returned {_kind(prepared)}: expected (images, targets), targets a dict of arrays"
-            )
+        _check_prepared(prepared)
         images, targets = prepared
 
         def loss_fn(params: Any) -> tuple[jax.Array, tuple[Losses, Any]]:
@@ -183,6 +179,29 @@ def _kind(value: Any) -> str:
     return f"{type(value).__name__}{inside}"
 
 
+def _check_prepared(prepared: Any) -> None:
+    if not (
+        isinstance(prepared, tuple) and len(prepared) == 2 and isinstance(prepared[1], Mapping)
+    ):
+        raise UserError(
+            f"prepare returned {_kind(prepared)}: expected (images, targets), targets a dict of arrays"
+        )
+
+
+def _check_prepare(prepare: Prepare, track: TrackSpec) -> None:
+    """Refuse images of another shape than evaluation gives the network, where `prepare` has no part."""
+    rows, size = 4, track.crop_size
+    keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), rows))
+    prepared: Any = jax.eval_shape(prepare, abstract_batch(track, rows), keys)
+    _check_prepared(prepared)
+    shape: tuple[int, ...] = getattr(prepared[0], "shape", ())
+    if len(shape) != 4 or shape[0] < rows or shape[1:] != (size, size, 1):
+        raise UserError(
+            f"prepare returned images of shape {shape} for {rows} examples: expected ({rows}, {size}, {size}, 1), or "
+            "more rows. It is called in training alone; what evaluation needs, too, belongs into the network"
+        )
+
+
 def _check_losses(losses: Any) -> None:
     """Refuse what is no `Losses` of scalars; called while the step is traced."""
     if not isinstance(losses, Losses):
@@ -237,6 +256,8 @@ def check_parts(experiment: Experiment) -> None:
             schedule = checked_schedule(own.schedule(*_probable_length(config.optim)))
         optimizer = optimizer_of(experiment, schedule)
         step = experiment_step(experiment, optimizer)
+        if own.prepare is not None:
+            _check_prepare(own.prepare, experiment.track)
 
         def state() -> TrainState:
             images = jnp.zeros((1, size, size, 1), jnp.float32)
