@@ -77,10 +77,26 @@ def progress(title: str, total: int, unit: str, done: int = 0) -> Iterator[Advan
         yield _lines(title, total, unit, done)
 
 
+class _Rate:
+    """Units per second after the first of them, whose time may be that of compiling a program."""
+
+    def __init__(self) -> None:
+        self._began: float | None = None
+        self._finished = 0
+
+    def after(self, count: int) -> float | None:
+        """The rate once `count` more units are finished; None: there is none yet."""
+        now = time.monotonic()
+        if self._began is None:
+            self._began = now if count else None
+            return None
+        self._finished += count
+        return self._finished / max(now - self._began, 1e-9) if self._finished else None
+
+
 @contextmanager
 def _live_bar(title: str, total: int, unit: str, done: int) -> Iterator[Advance]:
-    started = time.monotonic()
-    finished = 0
+    finished = _Rate()
     wide = console.width >= _WIDE
     # On a narrow terminal, drop the least important fields, and let only the note be cut.
     bar = Progress(
@@ -102,30 +118,32 @@ def _live_bar(title: str, total: int, unit: str, done: int) -> Iterator[Advance]
         task = bar.add_task(title, total=total, completed=done, rate="", note="")
 
         def advance(count: int, note: str = "") -> None:
-            nonlocal finished
-            finished += count
-            rate = f"{finished / max(time.monotonic() - started, 1e-9):.1f}/s"
-            fields = {"rate": rate, "note": printable(note)} if note else {"rate": rate}
+            rate = finished.after(count)
+            fields = {} if rate is None else {"rate": f"{rate:.1f}/s"}
+            if note:
+                fields["note"] = printable(note)
             bar.update(task, advance=count, **fields)  # type: ignore[arg-type]
 
         yield advance
 
 
 def _lines(title: str, total: int, unit: str, done: int) -> Advance:
-    started = last_line = time.monotonic()
+    last_line, rates = time.monotonic(), _Rate()
     finished, latest = 0, ""
 
     def advance(count: int, note: str = "") -> None:
         nonlocal finished, last_line, latest
         finished += count
         latest = note or latest
+        rate = rates.after(count)
         now = time.monotonic()
         if now - last_line < _LINE_EVERY_SECONDS and done + finished < total:
             return
         last_line = now
-        rate = finished / max(now - started, 1e-9)
-        remaining = max(total - done - finished, 0) / rate if rate else 0.0
-        text = f"{title}: {done + finished}/{total} {unit}, {rate:.1f}/s, ETA {clock(remaining)}"
+        text = f"{title}: {done + finished}/{total} {unit}"
+        if rate is not None:
+            remaining = max(total - done - finished, 0) / rate
+            text += f", {rate:.1f}/s, ETA {clock(remaining)}"
         logger.info(f"{text}  {latest}" if latest else text)
 
     return advance

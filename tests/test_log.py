@@ -3,6 +3,7 @@
 import io
 import subprocess
 import sys
+import time
 
 import pytest
 from rich.console import Console
@@ -42,13 +43,27 @@ def test_the_latest_note_is_in_every_line_of_a_log(log: Console) -> None:
         logger.info("step 2: error 5.00")
         advance(10, note="loss 8.00")
     lines = text(log).splitlines()
-    assert lines[0].startswith("training: 10/100 images, ")
-    assert "loss" not in lines[0]
+    assert lines[0] == "training: 10/100 images"
     assert lines[2].startswith("training: 20/100 images")
     assert lines[2].endswith("  loss 9.00")
     assert lines[3] == "step 2: error 5.00"
     assert lines[4].endswith("  loss 8.00")
     assert not any("\x1b" in line for line in lines)
+
+
+def test_the_rate_is_that_of_the_steps_after_the_first(log: Console) -> None:
+    """The first one compiles."""
+    with progress("training", 1010, "images", done=10) as advance:
+        advance(0, note="loss 9.00")
+        time.sleep(0.5)
+        advance(500)
+        time.sleep(0.01)
+        advance(499)
+    before, first, second = text(log).splitlines()
+    assert "ETA" not in before + first
+    assert second.startswith("training: 1009/1010 images, ")
+    assert float(second.split()[3].removesuffix("/s,")) > 1000
+    assert "ETA 0:00" in second
 
 
 def test_lines_of_a_log_come_now_and_then(log: Console, monkeypatch: pytest.MonkeyPatch) -> None:
