@@ -84,11 +84,14 @@ class StopRequests:
         self.received = signal.Signals(number)
         if distributed.is_multiprocess():
             os.kill(os.getpid(), signal.SIGTERM)
+        what = (
+            "this step is finished and saved first"
+            if SOMETHING_TO_SAVE.is_set()
+            else "stopping; no step was taken since this start, so nothing is lost"
+        )
         # The note counts. Logging may fail: nobody reads any more, or we are in the midst of another line.
         with contextlib.suppress(OSError, RuntimeError):
-            logger.info(
-                f"{self.received.name}: this step is finished and saved first (Ctrl-C again: at once)"
-            )
+            logger.info(f"{self.received.name}: {what} (Ctrl-C again: at once)")
 
 
 def _context_of(handler: Any) -> StopRequests | None:

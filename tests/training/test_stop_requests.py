@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from a2j_jax.log import logger
-from a2j_jax.training.loop import StopRequests, stopped
+from a2j_jax.training.loop import SOMETHING_TO_SAVE, StopRequests, stopped
 
 NUMBERS = pytest.mark.parametrize(
     ("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)]
@@ -25,9 +25,18 @@ def _hangups_are_noticed() -> Iterator[None]:
     signal.signal(signal.SIGHUP, before)
 
 
+@pytest.fixture(params=[True, False], ids=["something to save", "nothing to save"])
+def to_save(request: pytest.FixtureRequest) -> Iterator[bool]:
+    """Whether a step was taken since the run started or resumed."""
+    if request.param:
+        SOMETHING_TO_SAVE.set()
+    yield request.param
+    SOMETHING_TO_SAVE.clear()
+
+
 @NUMBERS
 def test_a_signal_is_noted_and_logged(
-    number: signal.Signals, status: int, logged: list[str]
+    number: signal.Signals, status: int, to_save: bool, logged: list[str]
 ) -> None:
     before = signal.getsignal(number)
     with StopRequests() as stop:
@@ -37,7 +46,8 @@ def test_a_signal_is_noted_and_logged(
         assert stop.after(3) is number  # until somebody stops
     assert signal.getsignal(number) is before
     (line,) = logged
-    assert line.startswith(f"{number.name}: this step is finished and saved first")
+    assert line.startswith(f"{number.name}: ")
+    assert ("saved first" in line) == to_save
     error = stopped(number, 7, 20)
     assert error.status == status
     assert f"{number.name}: stopped after step 7 of 20" in str(error)
