@@ -153,7 +153,7 @@ def run_experiment(
         if distributed.is_primary() and (not done or before is None):
             run_dir.write_config(workdir, config, pipeline.depth_unit_mm(data.dir, track))
         if done:
-            logger.info(f"this run is finished at step {last}; nothing left to train")
+            _log_finished(workdir, last or 0, intervals.total, before, steps_per_epoch)
             return state
         parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
         logger.info(
@@ -165,11 +165,8 @@ def run_experiment(
             run_dir.log_other_source(manifest and manifest.parts, config.parts, str(last))
             _log_resumption(experiment, before, last, steps_per_epoch)
             _log_other_machine(workdir, optim.batch_size, layout, frames)
-        elif intervals.total < _FEW_STEPS:
-            logger.info(
-                f"{intervals.total} steps are few: below about {_FEW_STEPS:,} a network seldom beats the mean "
-                "pose; raise --config.optim.steps or --config.optim.epochs"
-            )
+        else:
+            _log_beginning(workdir, intervals.total)
         evaluate = Evaluator(experiment, layout)
         with ExitStack() as stack:
             log: Callable[[str, int, dict[str, float]], None] = lambda *_: None  # noqa: E731
@@ -359,6 +356,35 @@ class Evaluator:
             data.dir, self._experiment.track, split, size, on_bad_example=data.on_bad_example
         )
         return itertools.islice(batches, None if frames is None else math.ceil(frames / size))
+
+
+def _log_finished(
+    workdir: Path, step: int, total: int, recorded: Config | None, steps_per_epoch: int
+) -> None:
+    """Log that nothing is left to train, and how to continue a run that was started with more steps."""
+    if step <= total:
+        logger.info(f"this run is finished at step {step}; nothing left to train")
+        return
+    text = f"{workdir} is at step {step}, beyond the {total} steps asked for; nothing left to train"
+    if recorded is not None:
+        before = _intervals(fill_in(recorded).config, steps_per_epoch).total
+        if before > step:
+            own = shlex.quote(str(workdir / run_dir.CONFIG_FILE))
+            text += f": it was to be {before}; a2j train --config {own} continues it"
+    logger.info(text)
+
+
+def _log_beginning(workdir: Path, total: int) -> None:
+    """Log what is unusual about a run that begins: an earlier start left no checkpoint, or it is short."""
+    if run_dir.read_starts(workdir):
+        logger.info(
+            f"{workdir}: an earlier start ended before its first checkpoint; starting at step 0"
+        )
+    if total < _FEW_STEPS:
+        logger.info(
+            f"{total} steps are few: below about {_FEW_STEPS:,} a network seldom beats the mean pose; raise "
+            "--config.optim.steps or --config.optim.epochs"
+        )
 
 
 def _log_resumption(

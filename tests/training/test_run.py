@@ -74,10 +74,34 @@ def test_a_finished_run_is_left_as_it_is(
     for steps in (6, 5):  # as many, and fewer than were done
         again = run_experiment(tiny.config(tiny_data, steps=steps), workdir)
         assert tiny.same(again, state)
-    assert logged == ["this run is finished at step 6; nothing left to train"] * 2
+    finished_at, beyond = logged
+    assert "finished at step 6" in finished_at
+    assert "at step 6, beyond the 5 steps" in beyond
+    assert "continues it" not in beyond
     other = override(tiny.config(tiny_data), "track", "nyu")  # which has no data here
     refused(other, workdir, "track: 'synthetic_hand' there, 'nyu' now.*name another --workdir")
     assert contents(workdir) == before
+
+
+def test_a_stopped_run_that_is_asked_for_fewer_steps_names_how_to_continue(
+    finished: tuple[Path, TrainState], tiny_data: Path, tmp_path: Path, logged: list[str]
+) -> None:
+    workdir = tmp_path / "stopped"
+    shutil.copytree(finished[0], workdir)
+    write_config(workdir, resolve(tiny.config(tiny_data, steps=4000)).config)
+    run_experiment(tiny.config(tiny_data, steps=5), workdir)
+    (line,) = logged
+    assert "at step 6, beyond the 5 steps" in line
+    assert f"4000; a2j train --config {workdir / 'config.json'}" in line
+
+
+def test_a_start_that_left_no_checkpoint_is_named(
+    finished: tuple[Path, TrainState], tiny_data: Path, tmp_path: Path, logged: list[str]
+) -> None:
+    workdir = tmp_path / "begun"
+    shutil.copytree(finished[0], workdir, ignore=shutil.ignore_patterns("checkpoints"))
+    run_experiment(tiny.config(tiny_data, steps=1), workdir)
+    assert any(str(workdir) in line and "starting at step 0" in line for line in logged)
 
 
 def test_a_run_can_be_made_longer(
@@ -94,7 +118,7 @@ def test_a_run_can_be_made_longer(
     state = run_experiment(config, workdir)
     assert int(state.step) == 7
     headline, resuming, values, *_ = logged
-    assert headline.startswith("tiny: resnet18")
+    assert headline.startswith("tiny: A2J resnet18")
     assert resuming == "resuming from step 6 of 7"
     assert "optim.steps: 6 there, 7 now. The cosine" in values
     assert "learning rate 9.5e-05 from here on, where it was 0" in values
