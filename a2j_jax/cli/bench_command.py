@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from a2j_jax.cli.arguments import add_out, path_name, whole
+from a2j_jax.cli.arguments import add_out, named_files, path_name, whole
 from a2j_jax.errors import UserError, did_you_mean
 from a2j_jax.files import check_output
 from a2j_jax.log import logger, plain
@@ -24,6 +24,7 @@ examples:
   a2j bench
   a2j bench --backbone resnet50 --paradigm a2j --batch 1,8,64 --out speed.md
   a2j bench --checkpoint runs/quickstart --json > speed.json
+  a2j bench --checkpoint mine=runs/a full=runs/b
 
 By default it times A2J with three backbones (Table 10) and, on the largest, the paradigms that the paper compares
 (Table 8): one to three minutes on two cores. With --backbone or --paradigm, every named pair is timed. Weights are
@@ -53,7 +54,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("float32", "bfloat16"),
         help="of the network's computation (default: float32)",
     )
-    add("--checkpoint", type=path_name, help="time this run's network instead, with its weights")
+    add(
+        "--checkpoint",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="[NAME=]FOLDER",
+        help="time these runs' networks instead, with their weights, each with a name for the table (default: the "
+        "folder's); all of one track and crop size",
+    )
     add(
         "--batch",
         type=whole_numbers,
@@ -99,14 +108,14 @@ def run(arguments: argparse.Namespace) -> None:
         if Path(arguments.out).suffix != ".md":
             raise UserError(f"--out {arguments.out}: expected a Markdown file, e.g. speed.md")
         check_output(arguments.out, arguments.overwrite)
-    track, networks = _from_checkpoint(arguments) if arguments.checkpoint else _named(arguments)
+    track, networks = _from_checkpoints(arguments) if arguments.checkpoint else _named(arguments)
     official_of, torch = _official(arguments, networks)
     facts = {
         "command": arguments.command_line,
         **speed.machine(),
         "PyTorch": torch,
-        "computes in": "float32" if networks[0].model.dtype is None else "bfloat16",
-        "weights": arguments.checkpoint or "random",
+        "computes in": _dtypes(networks),
+        "weights": ", ".join(arguments.checkpoint) or "random",
         "rounds": str(arguments.rounds),
     }
     with TemporaryDirectory() as folder:
@@ -135,17 +144,41 @@ def run(arguments: argparse.Namespace) -> None:
             print_table(table, console, show_edge=False)
 
 
-def _from_checkpoint(arguments: argparse.Namespace) -> "tuple[TrackSpec, list[Network]]":
+def _dtypes(networks: "Sequence[Network]") -> str:
+    """What they compute in; of different networks, each beside its name."""
+    kinds = {
+        one.name: "float32" if one.model.dtype is None else str(one.model.dtype) for one in networks
+    }
+    if len(set(kinds.values())) == 1:
+        return next(iter(kinds.values()))
+    return "; ".join(f"{name}: {kind}" for name, kind in kinds.items())
+
+
+def _from_checkpoints(arguments: argparse.Namespace) -> "tuple[TrackSpec, list[Network]]":
     from a2j_jax.runs.load import restore
     from a2j_jax.tools.speed import Network
 
     for name in ("track", "backbone", "paradigm", "dtype"):
         if getattr(arguments, name) is not None:
             raise UserError(f"--{name} goes without --checkpoint, which knows its own")
-    restored = restore(arguments.checkpoint)
-    config = restored.config
-    name = f"{config.name}, {config.parts or 'a2j'} {config.model.backbone}"
-    return restored.track, [Network(name, restored.model, restored.variables)]
+    folders = named_files(arguments.checkpoint, "--checkpoint")
+    found = {name: restore(folder) for name, folder in folders.items()}
+    crops = {
+        f"{folders[name]} is of track {one.track.name!r} at {one.track.crop_size} px": (
+            one.track.name,
+            one.track.crop_size,
+        )
+        for name, one in found.items()
+    }
+    if len(set(crops.values())) > 1:
+        raise UserError(
+            f"--checkpoint: {', '.join(crops)}: expected networks for the same crops; time them apart"
+        )
+    networks = [
+        Network(f"{name}, {one.model.label}", one.model, one.variables)
+        for name, one in found.items()
+    ]
+    return next(iter(found.values())).track, networks
 
 
 def _named(arguments: argparse.Namespace) -> "tuple[TrackSpec, list[Network]]":
@@ -164,7 +197,7 @@ def _named(arguments: argparse.Namespace) -> "tuple[TrackSpec, list[Network]]":
         name = arguments.track or _DEFAULT_TRACK
         config = Config(name="bench", track=name, model=settings, parts=PARADIGMS[paradigm])
         model = resolve(config).model
-        networks.append(Network(f"{paradigm} {backbone}", model, random_variables(model, track)))
+        networks.append(Network(model.label, model, random_variables(model, track)))
     return track, networks
 
 

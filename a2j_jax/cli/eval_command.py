@@ -53,6 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     source.add_argument(
         "--predictions",
         nargs="+",
+        action="extend",
         metavar="[NAME=]FILE",
         help="files of joints (.txt, .mat, .npz, .json, .jsonl), each with a name for the tables "
         "(default: the file's); several are compared",
@@ -77,6 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--write",
         type=path_name,
         nargs="+",
+        action="extend",
         default=[],
         metavar="FILE",
         help="write a checkpoint's joints there too: .npz, .jsonl, .mat or .txt (u v d per joint)",
@@ -84,6 +86,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--subset",
         nargs="+",
+        action="extend",
         default=[],
         metavar="NAME=FILE",
         help="lists of frames, a name or number per line, to score apart too, e.g. the seen and unseen "

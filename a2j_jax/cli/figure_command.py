@@ -60,6 +60,7 @@ def _add_options(parser: argparse.ArgumentParser, number: int) -> None:
         add(
             "--checkpoint",
             nargs="+",
+            action="extend",
             default=[],
             metavar="[NAME=]FOLDER",
             help="run directories or converted checkpoints, each with a name for the legend (default: the folder's)",
@@ -67,6 +68,7 @@ def _add_options(parser: argparse.ArgumentParser, number: int) -> None:
         add(
             "--predictions",
             nargs="+",
+            action="extend",
             default=[],
             metavar="[NAME=]FILE",
             help="files of joints (.txt, .mat, .npz, .json, .jsonl), of the same frames",
@@ -90,7 +92,7 @@ def _add_options(parser: argparse.ArgumentParser, number: int) -> None:
         )
     if number in (1, 6):
         joints = "names of joints (default: three of them)"
-        add("--joints", nargs="+", metavar="JOINT", help=joints)
+        add("--joints", nargs="+", action="extend", metavar="JOINT", help=joints)
         add("--frames", type=whole(1, 100), default=3, help="how many, evenly spaced (default: 3)")
         add(
             "--min_weight",

@@ -59,7 +59,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a run directory or what `a2j convert` made, then depth frames or folders of them",
     )
     add("--checkpoint", type=path_name, metavar="RUN", help="the same as RUN")
-    add("--depth", type=path_name, nargs="+", default=[], metavar="FRAME", help="more frames")
+    add(
+        "--depth",
+        type=path_name,
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="FRAME",
+        help="more frames",
+    )
     add("--step", type=step_type, default="best", help="best, latest or a step number (best)")
     add(
         "--track",

@@ -42,11 +42,11 @@ Forward = Callable[[Images], Any]
 OfficialOf = Callable[[Any, Any, int], Forward]
 WARM_UP_ROUNDS = 1  # the first call of anything is slower, and medians forgive the second
 FRAMES_ON_DISK = 4  # files are read in turn: reading times differ between them
-# Networks that the paper timed: table and row.
+# Networks that the paper timed, by their labels: table and row.
 _PAPER_ROWS = {
-    "regression resnet50": ("table8", "global_regression"),
-    "heat_maps resnet50": ("table8", "heat_maps"),
-    **{f"a2j {backbone}": ("table10", backbone) for backbone in ARCHITECTURES},
+    "global regression resnet50": ("table8", "global_regression"),
+    "FCN with heat maps resnet50": ("table8", "heat_maps"),
+    **{f"A2J {backbone}": ("table10", backbone) for backbone in ARCHITECTURES},
 }
 
 
@@ -396,12 +396,12 @@ def speed_table(found: Mapping[str, Any], title: str, track: TrackSpec) -> Table
     rows = [
         (
             row["network"],
-            f"{row['parameters'] / 1e6:.1f}",
-            f"{row['flops_per_frame'] / 1e9:.2f}",
+            _three_digits(row["parameters"] / 1e6),
+            _three_digits(row["flops_per_frame"] / 1e9),
             str(row["batch_size"]),
-            _ms(reading["median"]),
+            _three_digits(reading["median"]),
             _with_quartiles(row["forward_ms"]),
-            _ms(row["total_ms"]),
+            _three_digits(row["total_ms"]),
             f"{row['frames_per_second']:.1f}",
             *([cell(fps, "g")] if any(paper) else []),
         )
@@ -457,10 +457,11 @@ def paper_speed(track: TrackSpec) -> tuple[str, ...]:
     )
 
 
-def _ms(value: float) -> str:
-    """Three significant digits."""
+def _three_digits(value: float) -> str:
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _with_quartiles(found: Mapping[str, float]) -> str:
-    return "{median} ({lower}–{upper})".format(**{name: _ms(ms) for name, ms in found.items()})
+    return "{median} ({lower}–{upper})".format(
+        **{name: _three_digits(ms) for name, ms in found.items()}
+    )

@@ -1,5 +1,6 @@
 """`a2j bench` on made-up tiny networks: what it prints, what it writes, what it refuses."""
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -9,7 +10,10 @@ import jax.numpy as jnp
 import pytest
 
 from a2j_jax.baselines import HeatMapFCN
+from a2j_jax.runs.checkpoints import save_variables
+from a2j_jax.runs.experiment import resolve
 from a2j_jax.tools import speed
+from tests import tiny
 from tests.cli.conftest import Command, Mistake
 from tests.tools import plain_frames
 
@@ -44,10 +48,10 @@ def test_json_of_a_checkpoint(a2j: Command, checkpoints: Path, track: str) -> No
     assert contents["weights"] == str(checkpoints / track)
     assert [row["batch_size"] for row in contents["networks"]] == [1, 3]
     for row in contents["networks"]:
-        assert row["network"] == "tiny, a2j resnet18"
+        assert row["network"] == f"{track}, A2J resnet18"
         assert len(row["rounds_ms"]) == 2
         assert row["total_ms"] > row["forward_ms"]["median"] > 0
-    assert "compiling tiny, a2j resnet18, batch 1, 3 (1 of 1)" in outcome.err
+    assert f"compiling {track}, A2J resnet18, batch 1, 3 (1 of 1)" in outcome.err
 
 
 @pytest.mark.slow
@@ -64,7 +68,7 @@ def test_tables_on_the_terminal_and_in_a_file(
         assert "device: cpu" in printed
         assert "PyTorch: not used" in printed
     assert f"- command: a2j bench --checkpoint {checkpoint} --batch 1 " in text
-    assert "| tiny, a2j resnet18 | " in text
+    assert "| nyu, A2J resnet18 | " in text
     assert "…" not in outcome.out  # nothing is cut short on 80 columns
     assert "beside the official" not in text
 
@@ -84,11 +88,11 @@ def test_without_pytorch_it_is_said(
     [
         (
             "",  # Tables 8 and 10
-            "a2j resnet18, a2j resnet34, a2j resnet50, regression resnet50, heat_maps resnet50",
+            "A2J resnet18, A2J resnet34, A2J resnet50, global regression resnet50, FCN with heat maps resnet50",
         ),
         (
             "--backbone resnet34,resnet18 --paradigm a2j,heat_maps",
-            "a2j resnet34, a2j resnet18, heat_maps resnet34, heat_maps resnet18",
+            "A2J resnet34, A2J resnet18, FCN with heat maps resnet34, FCN with heat maps resnet18",
         ),
     ],
 )
@@ -97,7 +101,22 @@ def test_networks(ended: Command, networks: list[speed.Network], line: str, name
     assert ", ".join(network.name for network in networks) == names
     assert {network.model.num_joints for network in networks} == {14}
     for network in networks:
-        assert network.is_official == network.name.startswith("a2j")
+        assert network.is_official == network.name.startswith("A2J")
+
+
+@pytest.mark.parametrize("again", [(), ("--checkpoint",)], ids=["one option", "two"])
+def test_several_checkpoints(
+    ended: Command,
+    networks: list[speed.Network],
+    checkpoints: Path,
+    tmp_path: Path,
+    again: tuple[str, ...],
+) -> None:
+    """A network of another's own class has no backbone in its name."""
+    own = dataclasses.replace(tiny.config(track="nyu"), parts="tests.own_parts:parts")
+    save_variables(tmp_path / "own", tiny.made_up(tiny.shapes(resolve(own).model)), own)
+    ended("bench", "--checkpoint", f"a={checkpoints / 'nyu'}", *again, tmp_path / "own")
+    assert [network.name for network in networks] == ["a, A2J resnet18", "own, Tiny"]
 
 
 def test_what_is_named_alone_goes_with_all(ended: Command, networks: list[speed.Network]) -> None:
@@ -123,6 +142,8 @@ def test_what_is_named_alone_goes_with_all(ended: Command, networks: list[speed.
         ("--checkpoint runs/none", "runs/none"),
         ("--checkpoint runs/none --backbone resnet18", "--backbone goes without --checkpoint"),
         ("--checkpoint runs/none --dtype bfloat16", "--dtype goes without --checkpoint"),
+        ("--checkpoint CHECKPOINTS/nyu CHECKPOINTS/itop_front", "'itop_front' at 32 px"),
+        ("--checkpoint CHECKPOINTS/nyu CHECKPOINTS/nyu", "twice"),
         ("--out speed.txt", "--out speed.txt: expected a Markdown file"),
         ("--out x.md", "is a folder"),
     ],

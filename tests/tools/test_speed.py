@@ -257,18 +257,19 @@ def one_at_a_time(network: str) -> dict[str, Any]:
 
 
 COMPARED = times_of(
-    "a2j resnet50", 42_700_000, 11.2e9, 8, 2.0, np.array([3.0] * 3), np.array([6.0, 4.5, 6.0])
+    "A2J resnet50", 42_700_000, 11.2e9, 8, 2.0, np.array([3.0] * 3), np.array([6.0, 4.5, 6.0])
 )
-FOUND = timed(one_at_a_time("a2j resnet50"), COMPARED)
+SMALL = times_of("own, Tiny", 230_000, 1.234e6, 1, 2.0, np.array([1.0, 1.0, 1.0]), None)
+FOUND = timed(one_at_a_time("A2J resnet50"), COMPARED)
 
 
 def test_the_sum_is_of_both_parts() -> None:
     table = speed_table(FOUND, "Speed", NYU)
     cells = dict(zip(table.columns, table.rows[0], strict=True))
     assert cells == {
-        "network": "a2j resnet50",
+        "network": "A2J resnet50",
         "M weights": "42.7",
-        "GFLOP": "11.20",
+        "GFLOP": "11.2",
         "batch": "1",
         "read, warp": "2",
         "forward": "7 (6.5–7.5)",
@@ -276,13 +277,14 @@ def test_the_sum_is_of_both_parts() -> None:
         "frames/s": "111.1",
         "paper": "105.06",
     }
+    assert {row[1:3] for row in speed_table(timed(SMALL), "", NYU).rows} == {("0.23", "0.00123")}
     assert table.rows[1][-1] == "–"  # eight frames at a time: the paper has no such number
-    assert "| a2j resnet50 | 42.7 |" in markdown(table)
+    assert "| A2J resnet50 | 42.7 |" in markdown(table)
 
 
 def test_the_comparison_is_by_round() -> None:
     (row,) = comparison_table(FOUND).rows
-    assert row == ("a2j resnet50", "8", "3 (3–3)", "6 (5.25–6)", "2.00 (1.75–2.00)")
+    assert row == ("A2J resnet50", "8", "3 (3–3)", "6 (5.25–6)", "2.00 (1.75–2.00)")
     # What slows both does not change their ratio, and only runs of the same rounds are compared.
     slow = np.array([1.0, 1.0, 5.0, 1.0, 7.0])
     both = times_of("n", 1, 1.0, 1, 2.0, 20 * slow, 30 * slow)
@@ -315,15 +317,15 @@ def test_the_papers_speed_is_quoted_with_its_source(track: str, fps: str | None)
 @pytest.mark.parametrize(
     ("network", "track", "speed"),
     [
-        ("a2j resnet18", "nyu", "192.25"),
-        ("a2j resnet34", "itop_front", "122.47"),
-        ("a2j resnet50", "icvl", "105.06"),
-        ("a2j resnet50", "k2hpd", "93.78"),
-        ("regression resnet50", "k2hpd", "145.12"),
-        ("heat_maps resnet50", "k2hpd", "45.48"),
-        ("heat_maps resnet50", "nyu", None),
-        ("a2j resnet18", "k2hpd", None),
-        ("tiny, a2j resnet50", "nyu", None),
+        ("A2J resnet18", "nyu", "192.25"),
+        ("A2J resnet34", "itop_front", "122.47"),
+        ("A2J resnet50", "icvl", "105.06"),
+        ("A2J resnet50", "k2hpd", "93.78"),
+        ("global regression resnet50", "k2hpd", "145.12"),
+        ("FCN with heat maps resnet50", "k2hpd", "45.48"),
+        ("FCN with heat maps resnet50", "nyu", None),
+        ("A2J resnet18", "k2hpd", None),
+        ("tiny, A2J resnet50", "nyu", None),
     ],
 )
 def test_networks_of_tables_8_and_10(network: str, track: str, speed: str | None) -> None:
