@@ -14,12 +14,14 @@ import inspect
 import json
 import os
 import pkgutil
+import shlex
 import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from importlib.machinery import PathFinder
 from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -475,6 +477,23 @@ def only_installed(path: str | None) -> Iterator[None]:
         yield
     finally:
         sys.path[:] = before
+
+
+def needed_path(path: str | None) -> str:
+    """What a command line that reads a run needs before it, "PYTHONPATH=FOLDER " or nothing.
+
+    A config file may have imported its parts from its own folder, where no later command looks.
+
+    Args:
+      path: of the parts, which are imported.
+    """
+    name = "a2j_jax" if path is None else path.partition(":")[0]
+    file = _file_of(sys.modules[name]) if name in sys.modules else None
+    found = PathFinder.find_spec(name.partition(".")[0], _installed_path())
+    if file is None or name.startswith("a2j_jax") or found is not None:
+        return ""
+    folder = file.parents[name.count(".") + (file.name == "__init__.py")]
+    return f"PYTHONPATH={shlex.quote(str(folder))} "
 
 
 def _installed_path() -> list[str]:

@@ -36,8 +36,10 @@ RECIPES: dict[str, tuple[dict[str, Any], set[str]]] = {
     "muon": ({}, {"surrounding", "regression"}),
     "shift": ({"sigma_mm": 12}, {"surrounding", "regression"}),
     "teacher": ({"weight": 0.1}, {"regression", "consistency"}),
+    "both": ({"depths": [1, 1, 1, 1]}, {"regression", "bone", "entropy"}),
 }
 NETWORKS = {"convnext": "ConvNeXtA2J", "awr": "AWR", "integral": "Integral"}
+OWN_CONFIGS = {"both": "src/configs/both.py"}
 
 COMMANDS = """
 import json, sys
@@ -70,7 +72,8 @@ print(json.dumps({"mean": mean.tolist(), "spread": spread.tolist(), "slope": flo
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the package of the page, and a frame."""
     folder = tmp_path_factory.mktemp("research")
-    (folder / "src" / "my_paper").mkdir(parents=True)
+    for name in ("my_paper", "configs"):
+        (folder / "src" / name).mkdir(parents=True)
     for block in blocks("docs/extending.md"):
         name, _, _ = block.removeprefix("# ").partition("\n")
         (folder / "src" / name).write_text(block)
@@ -112,11 +115,12 @@ def outside(folder: Path, wheel_site: Path) -> Outside:
     """All recipes trained."""
     found, lines = Outside(folder, wheel_site), []
     for name, (options, _) in RECIPES.items():
-        values = {"name": name, "parts": f"my_paper.{name}:parts", **SMALL}
+        values = {"name": name, **SMALL}
+        values |= {} if name in OWN_CONFIGS else {"parts": f"my_paper.{name}:parts"}
         values |= {f"options.{key}": value for key, value in options.items()}
         values |= {"optim.ema_decay": 0.9} if name == "teacher" else {}
         words = [f"--config.{key}={value}" for key, value in values.items()]
-        lines.append(["train", "--config", "quickstart", *words])
+        lines.append(["train", "--config", OWN_CONFIGS.get(name, "quickstart"), *words])
     found.a2j(*lines)
     return found
 
@@ -136,7 +140,7 @@ def test_new_processes_read_them(outside: Outside) -> None:
     printed = outside.a2j(*read).splitlines()
     errors = [json.loads(line)["mean_error_mm"] for line in printed if line.startswith("{")]
     assert len(errors) == len(RECIPES)
-    assert len(set(errors)) == len(errors)  # eight different networks
+    assert len(set(errors)) == len(errors)  # different networks
     printed = outside.a2j(
         ["predict", "runs/awr", "frame.npy", "--center", "320,240,600", "--json"],
         ["figure", "7", "--checkpoint", "runs/awr", "--checkpoint", "runs/adamw", "--out", "seven"],

@@ -17,7 +17,7 @@ from a2j_jax.config import Config, from_json, override, to_json
 from a2j_jax.config_files import load_config
 from a2j_jax.errors import UserError
 from a2j_jax.inference.predictor import Predictor
-from a2j_jax.parts import only_installed, source_of
+from a2j_jax.parts import needed_path, only_installed, source_of
 from a2j_jax.runs.checkpoints import save_variables
 from a2j_jax.runs.experiment import differences, fill_in, resolve
 from a2j_jax.runs.load import restore
@@ -422,6 +422,13 @@ def test_parts_composed_of_others_are_recorded_with_them(module: Any, tmp_path: 
         "theirs.py",
     ]
     assert source.packages["numpy"] == np.__version__
+
+
+def test_parts_beside_a_config_need_their_folder_later(module: Any, tmp_path: Path) -> None:
+    assert needed_path(None) == needed_path("a2j_jax.baselines:heat_maps") == ""
+    config = module("def parts(config, track): return Parts()")
+    resolve(config)
+    assert needed_path(config.parts) == f"PYTHONPATH={tmp_path} "
 
 
 def test_a_function_of_something_else_is_refused(module: Any, tmp_path: Path) -> None:

@@ -4,11 +4,14 @@
 are traced, mapped and differentiated, and compute in the dtype of the joints.
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from a2j_jax.config import AugmentConfig
 from a2j_jax.data import augment
 from a2j_jax.data.crops import Batch
 from a2j_jax.errors import UserError
@@ -48,6 +51,11 @@ def prepare(
         "camera": jnp.asarray(batch["camera"], jnp.float32),
     }
     return images, targets
+
+
+def prepare_of(settings: AugmentConfig, track: TrackSpec) -> Callable[..., Any]:
+    """`prepare` as a config sets it, a function (batch, keys): `prepare_of(config.augment, track)`."""
+    return partial(prepare, track=track, enabled=settings.enabled, border=settings.border)
 
 
 def uvd_to_xyz(uvd: jax.Array, camera: jax.Array) -> jax.Array:

@@ -8,7 +8,6 @@ values of it.
 import dataclasses
 import math
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, NamedTuple
 
 from a2j_jax.config import Config, ModelConfig
@@ -79,12 +78,8 @@ def resolve(config: Config) -> Experiment:
     config, track = settings.config, settings.track
     own = built(config, track)
     model = make_model(config.model, track) if own.network is None else own.network
-    objective, prepare = own.objective or objective_of(config.loss, track), own.prepare
-    if prepare is None:
-        augment = config.augment
-        prepare = partial(
-            targets.prepare, track=track, enabled=augment.enabled, border=augment.border
-        )
+    objective = own.objective or objective_of(config.loss, track)
+    prepare = own.prepare or targets.prepare_of(config.augment, track)
     return Experiment(config, track, model, objective, prepare, own)
 
 

@@ -31,7 +31,7 @@ from a2j_jax.files import check_folder_name, local_path, same_file
 from a2j_jax.inference.predictor import make_predict_fn, place_variables
 from a2j_jax.log import logger
 from a2j_jax.models.a2j import init_variables, variable_shapes
-from a2j_jax.parts import explained
+from a2j_jax.parts import explained, needed_path
 from a2j_jax.runs import run_dir, sharding
 from a2j_jax.runs.checkpoints import RunCheckpoints
 from a2j_jax.runs.experiment import (
@@ -202,7 +202,8 @@ def run_experiment(
             )
             state = loop.run(layout.place(state))
         evaluate.compare_with_mean_pose(checkpoints.metrics(intervals.total))
-        logger.info(f"trained; look at it: a2j eval --workdir {shlex.quote(str(workdir))}")
+        command = f"{needed_path(config.parts)}a2j eval --workdir {shlex.quote(str(workdir))}"
+        logger.info(f"trained; look at it: {command}")
         return state
 
 
