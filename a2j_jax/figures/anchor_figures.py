@@ -211,10 +211,11 @@ def figure_6(
     Raises:
       UserError: as `figure_1`; or a checkpoint of the other kind, or of another track or crop size.
     """
+    networks = {checkpoint: restore_anchors(checkpoint)}
     without = without or row_without(checkpoint)
     if without is None:
         raise UserError(HOW_TO_TRAIN_WITHOUT)
-    networks = {folder: restore_anchors(folder) for folder in (checkpoint, without)}
+    networks[without] = restore_anchors(without)
     _check_pair(networks, checkpoint, without)
     votes = votes_on_same_frames(networks, choice)
     shown, found, means = {}, {}, {}

@@ -10,7 +10,7 @@ from a2j_jax.data.pipeline import find_dataset
 from a2j_jax.errors import UserError
 from a2j_jax.evaluation import metrics
 from a2j_jax.evaluation.compare import score_files
-from a2j_jax.evaluation.evaluate import Frames, SplitToScore, split_info
+from a2j_jax.evaluation.evaluate import Frames, SplitToScore, read_frames, split_info
 from a2j_jax.evaluation.evaluate_run import score_split
 from a2j_jax.evaluation.plots import (
     bars_height,
@@ -23,7 +23,7 @@ from a2j_jax.evaluation.plots import (
 from a2j_jax.evaluation.scores import CURVE_LIMIT, Scores, marked
 from a2j_jax.evaluation.tables import published_table
 from a2j_jax.figures.page import Figure, new_page
-from a2j_jax.runs.load import restore
+from a2j_jax.runs.load import Restored, restore
 
 _PAPER = "A2J in the paper"
 _BY: tuple[metrics.FrameError, ...] = ("worst", "mean")
@@ -89,30 +89,50 @@ def score_checkpoints(
     if len(set(tracks.values())) > 1:
         each = [f"{checkpoints[name]} of track {track!r}" for name, track in tracks.items()]
         raise UserError(f"{', '.join(each)}: figure 7 compares methods on the same frames")
-    scores: dict[str, Scores] = {}
-    everyone: list[Frames] = []
-    for name, restored in found.items():
-        where = data_dir or restored.config.data.dir
-        _, frames, scores[name] = score_split(restored, SplitToScore(where, split))
-        everyone.append(frames)
-        if not _same_frames(frames, everyone[0]):
-            raise UserError(
-                f"the data set of {checkpoints[name]} has {len(frames.index):,} frames in split {split!r}, that of "
-                f"{next(iter(checkpoints.values()))} {len(everyone[0].index):,} others: figure 7 compares methods on "
-                "the same frames; name them by --data_dir"
-            )
+    data = {
+        name: SplitToScore(data_dir or restored.config.data.dir, split)
+        for name, restored in found.items()
+    }
+    _check_same_frames(found, data, checkpoints)
+    results = {name: score_split(restored, data[name]) for name, restored in found.items()}
+    scores = {name: result.scores for name, result in results.items()}
     if not predictions:
         return scores
-    where = data_dir or next(iter(found.values())).config.data.dir
-    track = restored.track
-    record = split_info(find_dataset(where, track), track, split).record
-    files = score_files(predictions, track, everyone[0], record, split=split)
-    if any(one.frames < len(everyone[0].index) for one in files.scores.values()):
+    first = next(iter(found))
+    track, frames = found[first].track, results[first].frames
+    record = split_info(find_dataset(data[first].dir, track), track, split).record
+    files = score_files(predictions, track, frames, record, split=split)
+    if any(one.frames < len(frames.index) for one in files.scores.values()):
         raise UserError(
-            f"{', '.join(map(str, predictions.values()))}: not of all {len(everyone[0].index):,} frames of the "
+            f"{', '.join(map(str, predictions.values()))}: not of all {len(frames.index):,} frames of the "
             "checkpoints: figure 7 compares methods on the same frames"
         )
     return scores | dict(files.scores)
+
+
+def _check_same_frames(
+    networks: Mapping[str, Restored],
+    data: Mapping[str, SplitToScore],
+    checkpoints: Mapping[str, str | Path],
+) -> None:
+    """Refuse data sets of different frames before anything is predicted; one data set of all is not read."""
+    folders = {
+        find_dataset(data[name].dir, restored.track).data_path
+        for name, restored in networks.items()
+    }
+    if len(folders) == 1:
+        return
+    found: dict[str, Frames] = {}
+    for name, restored in networks.items():
+        with data[name].batches(restored.track, f"reading labels of {name}") as batches:
+            found[name] = read_frames(batches, restored.track)
+        first, frames = next(iter(found)), found[name]
+        if not _same_frames(frames, found[first]):
+            raise UserError(
+                f"the data set of {checkpoints[name]} has {len(frames.index):,} frames in split {data[name].split!r}, "
+                f"that of {checkpoints[first]} {len(found[first].index):,} others: figure 7 compares methods on the "
+                "same frames; name them by --data_dir"
+            )
 
 
 def _same_frames(one: Frames, other: Frames) -> bool:

@@ -157,6 +157,7 @@ def test_figure_6_finds_the_row_without(tmp_path: Path, monkeypatch: pytest.Monk
     [
         ("1 --checkpoint no_proposals", "model.proposals=false"),
         ("1 --checkpoint regression", "no weight to draw"),
+        ("6 --checkpoint regression", "has no anchors"),
         ("6 --checkpoint full", "table7/no_surrounding_loss"),
         ("6 --checkpoint full --without full", "was trained with the surrounding loss"),
         ("6 --checkpoint no_loss --without no_loss", "no_loss was trained without"),

@@ -82,7 +82,7 @@ def test_checkpoints_and_files_on_the_same_frames(tiny_data: Path, tmp_path: Pat
 
 
 @pytest.mark.slow
-def test_other_frames_are_no_comparison(tiny_data: Path, tmp_path: Path) -> None:
+def test_other_frames_are_no_comparison(tiny_data: Path, tmp_path: Path, logged: list[str]) -> None:
     from tfds_builders.build import build
 
     frames = {"train": 2, "validation": 2, "test": tiny.FRAMES["test"]}
@@ -93,6 +93,7 @@ def test_other_frames_are_no_comparison(tiny_data: Path, tmp_path: Path) -> None
     folders = {name: tmp_path / name for name in runs}
     with pytest.raises(UserError, match=r"b has 20 frames in split 'test'.* 20 others: .*the same"):
         score_checkpoints(folders, {}, data_dir=None, split="test")
+    assert not any("evaluating" in line for line in logged)  # refused before that
     other = override(tiny.config(tiny_data), "track", "hands2017")
     save_variables(tmp_path / "c", tiny.variables(), other)
     folders["c"] = tmp_path / "c"
