@@ -6,7 +6,6 @@ from typing import Any
 
 from a2j_jax import distributed
 from a2j_jax.cli.arguments import (
-    add_crop_size,
     add_data_arguments,
     add_on_bad_example,
     add_out,
@@ -18,6 +17,7 @@ from a2j_jax.cli.arguments import (
     whole,
 )
 from a2j_jax.errors import UserError
+from a2j_jax.tracks import LARGEST_CROP
 
 EXAMPLES = """\
 examples:
@@ -67,7 +67,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--step", type=step, help="best, latest or a number (default: best, and latest beside it)")
     add_data_arguments(parser, "the one trained on; for --predictions: none")
-    add_crop_size(parser, "px, of the data set of --predictions")
+    crop_size = whole(16, LARGEST_CROP)
+    text = "px, of the data set of --predictions (default: that of the one there)"
+    add("--crop_size", type=crop_size, help=text)
     add("--batch_size", type=whole(1, 16_384), default=64, help="default: 64")
     add_out(
         parser,
@@ -128,13 +130,15 @@ def _common(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _predictions(arguments: argparse.Namespace) -> dict:
-    from a2j_jax.evaluation.compare import compare_predictions
+    from a2j_jax.evaluation.compare import compare_predictions, fitting_track
     from tfds_builders.build import sized_track
 
     if not arguments.track or not (arguments.labels or arguments.data_dir):
         raise UserError("--predictions needs --track and --labels, or --track and --data_dir")
     track = sized_track(arguments.track, arguments.crop_size)
     files = named_files(arguments.predictions)
+    if arguments.data_dir is not None and arguments.crop_size is None:
+        track = fitting_track(track, files, arguments.data_dir)
     return compare_predictions(files, track, labels=arguments.labels, **_common(arguments))
 
 

@@ -138,7 +138,7 @@ def _drawn(arguments: argparse.Namespace) -> "Figure":
 
 
 def _figure_7(arguments: argparse.Namespace) -> "Figure":
-    from a2j_jax.evaluation.compare import compared_files
+    from a2j_jax.evaluation.compare import compared_files, fitting_track
     from a2j_jax.figures.curves import figure_7, score_checkpoints
     from a2j_jax.track_files import find_track
 
@@ -165,6 +165,8 @@ def _figure_7(arguments: argparse.Namespace) -> "Figure":
             raise UserError(
                 "--predictions need --labels, --data_dir or --checkpoint to be scored by"
             )
+        else:
+            track = fitting_track(track, predictions, arguments.data_dir)
         scores = compared_files(predictions, track, labels=labels, **data)[0].scores
     else:
         raise UserError("figure 7 needs --checkpoint, or --predictions and --track")

@@ -8,7 +8,7 @@ more than they gain. The global batch does not depend on the number of processes
 import dataclasses
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -240,7 +240,48 @@ def _record(builder: tfds.core.DatasetBuilder) -> TrackRecord:
     return TrackRecord.of_dataset(builder.info.metadata or {}, builder.name)
 
 
+def crop_sizes(data_dir: str | Path, track: TrackSpec) -> list[int]:
+    """Crop sizes of the data sets of a track below a data directory, ascending, whatever the size of `track`.
+
+    Raises:
+      UserError: there is no data set of this track.
+    """
+    return _crop_sizes(_builders(data_dir, track), track)
+
+
+def _crop_sizes(builders: Iterable[tfds.core.DatasetBuilder], track: TrackSpec) -> list[int]:
+    records = map(_record, builders)
+    joints = (None, track.skeleton.joints)
+    return sorted({one.crop_size for one in records if one.crop_size and one.joints in joints})
+
+
 def _newest(data_dir: str | Path, track: TrackSpec) -> tfds.core.DatasetBuilder:
+    expected: dict[str, tuple[int, ...]] = {
+        "canvas": (track.canvas_size, track.canvas_size),
+        "joints_uvd": (track.num_joints, track.joint_dims),
+    }
+    builders = _builders(data_dir, track)
+    found_shapes = []
+    for builder in builders:
+        features = builder.info.features
+        shapes = {name: tuple(features[name].shape) for name in expected if name in features}
+        if shapes == expected:
+            return builder
+        found_shapes.append(f"{builder.data_path}: {_listed(shapes)}")
+    other = ", ".join(map(str, _crop_sizes(builders, track)))
+    use = f"use what is there by --crop_size {other} (a run by --config.data.crop_size), or "
+    raise UserError(
+        f"examples do not fit track {track.name!r} at crop size {track.crop_size}: expected {_listed(expected)}; "
+        f"found {'; '.join(found_shapes[::-1])}; {use if other else ''}{_how_to_build(data_dir, track)}"
+    )
+
+
+def _builders(data_dir: str | Path, track: TrackSpec) -> list[tfds.core.DatasetBuilder]:
+    """The data sets of a track below a data directory, of any shapes, the newest first.
+
+    Raises:
+      UserError: there is none.
+    """
     data_dir = local_path(data_dir, "data directory")
     check_folder_name(data_dir)
     if data_dir.exists() and not data_dir.is_dir():
@@ -258,28 +299,14 @@ def _newest(data_dir: str | Path, track: TrackSpec) -> tfds.core.DatasetBuilder:
             f"{data_dir} holds no data set of track {track.name!r}; "
             + _how_to_build(data_dir, track)
         )
-    expected: dict[str, tuple[int, ...]] = {
-        "canvas": (track.canvas_size, track.canvas_size),
-        "joints_uvd": (track.num_joints, track.joint_dims),
-    }
-    found_shapes = []
-    for builder in sorted(map(_builder, folders), key=lambda found: found.version)[::-1]:
-        features = builder.info.features
-        shapes = {name: tuple(features[name].shape) for name in expected if name in features}
-        if shapes == expected:
-            return builder
-        found_shapes.append(f"{builder.data_path}: {_listed(shapes)}")
-    raise UserError(
-        f"examples do not fit track {track.name!r} at crop size {track.crop_size}: expected {_listed(expected)}; "
-        f"found {'; '.join(found_shapes[::-1])}; {_how_to_build(data_dir, track)}"
-    )
+    return sorted(map(_builder, folders), key=lambda found: found.version)[::-1]
 
 
 def _listed(shapes: dict[str, tuple[int, ...]]) -> str:
     return ", ".join(f"{name} {shape}" for name, shape in shapes.items())
 
 
-def _how_to_build(data_dir: Path, track: TrackSpec) -> str:
+def _how_to_build(data_dir: str | Path, track: TrackSpec) -> str:
     return (
         f"build it: a2j build {track.name} --data_dir {data_dir} --crop_size {track.crop_size}, or name the "
         "folder it was built in (--data_dir; --config.data.dir of a run)"

@@ -16,9 +16,26 @@ from a2j_jax.evaluation.metrics import NotFiniteError
 from a2j_jax.evaluation.plots import Comparison
 from a2j_jax.evaluation.scores import with_subsets
 from a2j_jax.log import logger
-from a2j_jax.tracks import TrackRecord, TrackSpec
+from a2j_jax.tracks import TrackRecord, TrackSpec, with_crop_size
 
 _DATA_SET, _LABELS = "the data set", "the labels"
+
+
+def fitting_track(
+    track: TrackSpec, files: Mapping[str, str | Path], data_dir: str | Path
+) -> TrackSpec:
+    """The track of files of predictions, at the crop size of the data set that they are scored on.
+
+    The crop size is that of the only data set below `data_dir`; of several, that of the files, else the track's.
+
+    Raises:
+      UserError: no data set of this track, or a file that cannot be read.
+    """
+    sizes = pipeline.crop_sizes(data_dir, track)
+    if len(sizes) > 1:
+        stated = {read_joints(path, track).record.crop_size for path in files.values()}
+        sizes = [size for size in sizes if size in stated]
+    return with_crop_size(track, sizes[0]) if len(sizes) == 1 else track
 
 
 def compare_predictions(

@@ -14,6 +14,7 @@ import pytest
 
 from a2j_jax.cli.arguments import named_files
 from a2j_jax.errors import UserError
+from a2j_jax.evaluation.joint_files import JointSet, write_joints
 from tests import tiny
 from tests.cli.conftest import Command, Mistake, Refused
 
@@ -155,6 +156,22 @@ def test_a_checkpoint_is_scored_and_reported(
     assert f"--data_dir {tiny_data}" in page
     assert "test/000" in page  # a frame, by its name
     assert not (checkpoints / "synthetic_hand" / "eval").exists()
+
+
+@pytest.mark.slow
+def test_own_predictions_are_scored_at_the_crop_size_of_the_data_set(
+    a2j: Command, refused: Refused, tiny_data: Path, tmp_path: Path
+) -> None:
+    """The track's own is 176 px; of files that were made at another size, too."""
+    for name, depth in (("A", 700.0), ("B", 900.0)):
+        uvd = np.full((tiny.FRAMES["test"], 21, 3), (320.0, 240.0, depth))
+        write_joints(tmp_path / f"{name}.npz", JointSet(uvd))
+    files = [f"{name}={tmp_path / name}.npz" for name in "AB"]
+    line = ("eval", "--predictions", *files, "--track", "synthetic_hand", "--data_dir", tiny_data)
+    methods = json.loads(a2j(*line, "--json").out)["methods"]
+    assert list(methods) == ["A", "B"]
+    a2j("figure", "7", *line[1:], "--out", tmp_path / "figures")
+    assert f"--crop_size {tiny.SIZE} " in refused(*line, "--crop_size", 48)
 
 
 _STUCK = """

@@ -10,7 +10,7 @@ import pytest
 
 from a2j_jax.data import pipeline
 from a2j_jax.errors import UserError
-from a2j_jax.evaluation.compare import compare_predictions
+from a2j_jax.evaluation.compare import compare_predictions, fitting_track
 from a2j_jax.evaluation.joint_files import JointSet, write_joints
 from tests.evaluation import made_up
 
@@ -91,6 +91,30 @@ def test_missing_frames_are_reported(tmp_path: Path, data_dir: str, capsys: Any)
     ):
         with pytest.raises(UserError, match=message):
             scored(tmp_path, data_dir, A=other)
+
+
+@pytest.mark.parametrize(
+    ("built", "stated", "used"),
+    [
+        pytest.param([48], None, 48, id="the only one"),
+        pytest.param([48], 96, 48, id="whatever the file states"),
+        pytest.param([48, 96], 96, 96, id="of several, that of the file"),
+        pytest.param([48, 96], None, made_up.TRACK.crop_size, id="else the track's"),
+        pytest.param([], 96, made_up.TRACK.crop_size, id="built before it was recorded"),
+    ],
+)
+def test_the_crop_size_of_predictions(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    built: list[int],
+    stated: int | None,
+    used: int,
+) -> None:
+    about = {"track": {"crop_size": stated}} if stated else {}
+    write_joints(tmp_path / "p.npz", JointSet(UVD, about=about))
+    monkeypatch.setattr(pipeline, "crop_sizes", lambda *_: built)
+    files = {"A": tmp_path / "p.npz"}
+    assert fitting_track(made_up.TRACK, files, "data").crop_size == used
 
 
 def test_several_methods_and_the_report(tmp_path: Path, data_dir: str) -> None:
