@@ -4,10 +4,15 @@ XLA's compilers are not equally good at everything: see `models.layers` and `dat
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
+from functools import lru_cache, wraps
+from typing import Any, ParamSpec, TypeVar
 
 import jax
+
+P = ParamSpec("P")
+Made = TypeVar("Made")
 
 _platform: ContextVar[str | None] = ContextVar("platform", default=None)
 
@@ -31,3 +36,27 @@ def lowering_for(platform: str) -> Iterator[None]:
         yield
     finally:
         _platform.reset(before)
+
+
+def made_once(function: Callable[P, Made]) -> Callable[P, Made]:
+    """Memoizes a function that traces or jits: another seed or checkpoint of a network is not compiled again.
+
+    The key is the arguments, the platform to trace for and the default float. Results are shared: do not change them.
+    Arguments without a hash (a custom network with an array among its attributes) are not memoized.
+    """
+
+    def make(traced_for: Any, *args: Any, **kwargs: Any) -> Made:
+        return function(*args, **kwargs)
+
+    kept: Callable[..., Made] = lru_cache(maxsize=16)(make)
+
+    @wraps(function)
+    def made(*args: P.args, **kwargs: P.kwargs) -> Made:
+        try:
+            hash((args, tuple(kwargs.values())))
+        except TypeError:
+            return function(*args, **kwargs)
+        default_float = jax.dtypes.canonicalize_dtype(float)
+        return kept((platform(), default_float), *args, **kwargs)
+
+    return made

@@ -26,6 +26,7 @@ from a2j_jax.errors import UserError
 from a2j_jax.geometry import Float64
 from a2j_jax.inference.locate import depth_in_box, doubtful, hand_center, person_box
 from a2j_jax.log import logger
+from a2j_jax.lowering import made_once
 from a2j_jax.models.a2j import PoseNetwork
 from a2j_jax.models.anchors import (
     Estimate,
@@ -66,8 +67,13 @@ def make_network_fns(
     model: PoseNetwork, track: TrackSpec, devices: Sequence[jax.Device] | None = None
 ) -> tuple[Callable[[Any, Batch], Any], Predict]:
     """`make_predict_fn`, and before it the function that stops at the network's outputs; they share its program."""
-    layout = sharding.local_layout(devices)
+    return _network_fns(model, track, sharding.local_layout(devices))
 
+
+@made_once
+def _network_fns(
+    model: PoseNetwork, track: TrackSpec, layout: sharding.Layout
+) -> tuple[Callable[[Any, Batch], Any], Predict]:
     def network(variables: Any, canvas: jax.Array, center_depth_mm: jax.Array) -> Any:
         return model.apply(
             variables, augment.evaluation_images(canvas, center_depth_mm, track), train=False

@@ -2,6 +2,7 @@
 and of every network that takes its place (`a2j_jax.parts`).
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar
 
@@ -11,6 +12,7 @@ from flax import linen as nn
 
 from a2j_jax.config import ModelConfig
 from a2j_jax.errors import UserError
+from a2j_jax.lowering import made_once
 from a2j_jax.models.anchors import (
     ANCHORS_PER_CELL,
     STRIDE,
@@ -161,12 +163,25 @@ def a2j_settings(settings: ModelConfig, track: TrackSpec) -> dict[str, Any]:
 
 def init_variables(model: PoseNetwork, key: jax.Array, height: int, width: int) -> dict[str, Any]:
     """Initializes parameters and batch statistics for crops of `height` x `width` px (float32)."""
-    images = jnp.zeros((1, height, width, 1), jnp.float32)
-    return jax.jit(lambda k: model.init(k, images, train=False))(key)
+    variables: dict[str, Any] = _initializer(model, height, width)(key)
+    return variables
+
+
+@made_once
+def _initializer(model: PoseNetwork, height: int, width: int) -> Callable[[jax.Array], Any]:
+    def init(key: jax.Array) -> Any:
+        return model.init(key, jnp.zeros((1, height, width, 1), jnp.float32), train=False)
+
+    return jax.jit(init)
 
 
 def variable_shapes(model: PoseNetwork, crop_size: int) -> Any:
     """Shapes and dtypes of a network's variables for square crops, without computing them."""
+    return jax.tree.map(lambda shape: shape, _shapes(model, crop_size))  # dicts of the caller's own
+
+
+@made_once
+def _shapes(model: PoseNetwork, crop_size: int) -> Any:
     images = jax.ShapeDtypeStruct((1, crop_size, crop_size, 1), jnp.float32)
     return jax.eval_shape(partial(model.init, train=False), jax.random.key(0), images)
 

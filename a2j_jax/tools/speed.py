@@ -28,6 +28,7 @@ from a2j_jax.evaluation.tables import Table, cell, published_table, row_values
 from a2j_jax.geometry import Camera, Float64
 from a2j_jax.inference.frames import read_frame
 from a2j_jax.log import logger, progress
+from a2j_jax.lowering import made_once
 from a2j_jax.models.a2j import A2J, PoseNetwork, variable_shapes
 from a2j_jax.models.anchors import Estimate, jit_with_decoding
 from a2j_jax.models.resnet import ARCHITECTURES
@@ -187,15 +188,22 @@ def forward_of(
     """
     size = track.crop_size
     on_device = jax.device_put(variables)
-    network, decode = jit_with_decoding(
-        partial(model.apply, train=False), partial(model.decode, crop_size=size)
-    )
+    network, decode = _network_and_decoding(model, size)
 
     def forward(images: Images) -> Estimate:
         return jax.device_get(decode(network(on_device, images)))
 
     forward(np.zeros((batch_size, size, size, 1), np.float32))  # compiles
     return forward
+
+
+@made_once
+def _network_and_decoding(
+    model: PoseNetwork, crop_size: int
+) -> tuple[Callable[..., Any], Callable[[Any], Estimate]]:
+    return jit_with_decoding(
+        partial(model.apply, train=False), partial(model.decode, crop_size=crop_size)
+    )
 
 
 def frames_per_second(forward: Forward, crop_size: int, rounds: int) -> dict[str, float]:
@@ -211,6 +219,7 @@ def frames_per_second(forward: Forward, crop_size: int, rounds: int) -> dict[str
     return {"frames_per_second": 1e3 / median, "milliseconds": median, **found}
 
 
+@made_once
 def flops_per_frame(model: PoseNetwork, track: TrackSpec) -> float:
     """Floating-point operations of network and decoding for one crop, by XLA's count; compiles nothing.
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from a2j_jax.lowering import lowering_for, platform
+from a2j_jax.lowering import lowering_for, made_once, platform
 from a2j_jax.models import layers
 
 
@@ -73,6 +73,20 @@ def test_an_error_ends_a_lowering() -> None:
     with pytest.raises(ZeroDivisionError), lowering_for("tpu"):
         raise ZeroDivisionError
     assert platform() == jax.default_backend()
+
+
+def test_a_program_is_made_once_for_each_platform_and_float() -> None:
+    made = made_once(lambda size, **more: object())
+    default = made(3)
+    assert made(3) is default
+    assert made(4) is not default
+    assert made(3, name="other") is not default
+    with lowering_for("tpu"):
+        assert made(3) is not default
+    with jax.enable_x64(True):
+        assert made(3) is not default
+    assert made(3) is default
+    assert made([3]) is not made([3])  # has no hash
 
 
 def test_batch_norm_keeps_the_unbiased_running_variance() -> None:

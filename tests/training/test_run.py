@@ -3,10 +3,8 @@
 import dataclasses
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 
@@ -283,9 +281,3 @@ def test_an_average_of_the_weights_ranks_and_is_what_a_checkpoint_gives(
 def test_only_a_run_that_averages_has_an_average(finished: tuple[Path, TrainState]) -> None:
     with pytest.raises(UserError, match=r"holds no average.*ema_decay"):
         restore(finished[0], "latest", "ema")
-
-
-@pytest.fixture(autouse=True)
-def _clear_executables() -> Iterator[None]:
-    yield
-    jax.clear_caches()
