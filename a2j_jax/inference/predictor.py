@@ -470,7 +470,16 @@ class Predictor:
         return [dataclasses.replace(one, milliseconds=share) for one in found]
 
     def outputs(self, crop: FrameCrop) -> Any:
-        """The network's outputs for one crop, in numpy: A2J's are `Heads` of (1, A, K, ...)."""
+        """The network's outputs for one crop, in numpy: A2J's are `Heads` of (1, A, K, ...).
+
+        Raises:
+          UserError: several crops, or one of another track or size.
+        """
+        if not isinstance(crop, FrameCrop):
+            raise UserError(
+                f"crop: expected one of those that Predictor.crop returns, found {type(crop).__name__}; "
+                "Predictor.batch takes a list of them"
+            )
         batch = _batch_of(self._checked([crop]))
         return jax.tree.map(np.asarray, self._outputs(self.variables, batch))
 
@@ -494,7 +503,7 @@ class Predictor:
         """The anchors' votes on one crop: joints (1, K, 3), their spread (1, K) px and weights (1, A, K), in numpy.
 
         Raises:
-          UserError: the network has no anchors.
+          UserError: the network has no anchors; or as `outputs`.
         """
         heads = self.outputs(crop)
         if not isinstance(heads, Heads):

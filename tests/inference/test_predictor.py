@@ -363,6 +363,9 @@ def test_crops_of_something_else_are_refused() -> None:
     for ask in (nyu.outputs, nyu.votes):
         with pytest.raises(UserError, match="cut for track 'itop_front'"):
             ask(crop)
+        for several in ([crop], None):
+            with pytest.raises(UserError, match=r"^crop: expected one "):
+                ask(several)  # type: ignore[arg-type]
     assert itop.batch([]) == []
 
 
