@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from a2j_jax import distributed
+from a2j_jax.config import Config
 from a2j_jax.data import pipeline
 from a2j_jax.data.examples import OnBadExample
 from a2j_jax.errors import UserError
@@ -22,7 +23,14 @@ from a2j_jax.files import check_output, local_path, replacing_together
 from a2j_jax.inference.predictor import make_predict_fn, place_variables
 from a2j_jax.log import logger
 from a2j_jax.runs.load import Restored, restore
-from a2j_jax.runs.run_dir import rank, ranking_metrics, read_starts
+from a2j_jax.runs.run_dir import (
+    PARTS,
+    package_of,
+    rank,
+    ranking_metrics,
+    read_starts,
+    recorded_parts,
+)
 from a2j_jax.track_files import find_track
 from a2j_jax.tracks import TrackSpec
 
@@ -119,6 +127,8 @@ def evaluate_checkpoint(
     averaged = ", averaged weights" if chosen.averaged else ""
     facts = [
         ("checkpoint", f"{directory}, step {chosen.step}{averaged}"),
+        ("network", chosen.model.label),
+        *_own_parts(directory, chosen.config),
         *info.facts,
         ("normalized with", f"mean {track.mean:.4f}, std {track.std:.4f}"),
     ]
@@ -169,6 +179,7 @@ def evaluate_checkpoint(
             contents=contents,
             predictions=predictions,
             facts=facts,
+            method=method_of(chosen),
             run=run_table(ranking_metrics(directory), chosen, by_step, data),
             command=command,
         )
@@ -182,8 +193,8 @@ def _checkpoints(directory: Path, step: int | str | None) -> dict[str, Restored]
     averaged.
     """
     chosen = restore(directory, "best" if step is None else step)
-    final = restore(directory, "latest") if step is None else chosen
-    method = name = chosen.model.paradigm or type(chosen.model).__name__
+    final = restore(directory, "latest", quiet=True) if step is None else chosen
+    method = name = method_of(chosen)
     if final.step != chosen.step:
         name = f"{method}, best step {chosen.step}"
     elif step is not None:
@@ -192,8 +203,27 @@ def _checkpoints(directory: Path, step: int | str | None) -> dict[str, Restored]
     if final.step != chosen.step:
         found[f"final step {final.step}"] = final
     if chosen.averaged:
-        found[f"{method}, raw weights"] = restore(directory, chosen.step, "raw")
+        found[f"{method}, raw weights"] = restore(directory, chosen.step, "raw", quiet=True)
     return found
+
+
+def method_of(restored: Restored) -> str:
+    """A network's name in reports: "A2J", or that of its class."""
+    return restored.model.paradigm or type(restored.model).__name__
+
+
+def _own_parts(directory: Path, config: Config) -> list[evaluate.Fact]:
+    """The parts that a run was trained with, where they are not A2J's: their name, options and package."""
+    if config.parts is None:
+        return []
+    facts: list[evaluate.Fact] = [("parts", config.parts)]
+    if config.options:
+        facts.append(("options", ", ".join(f"{name}={x!r}" for name, x in config.options.items())))
+    record = recorded_parts(directory)
+    if record is not None:
+        where = f"; their text is in {directory / PARTS}"
+        facts.append(("parts from", package_of(record) + where))
+    return facts
 
 
 def report_folder(split: str, step: int | str | None, data_dir: str | Path | None) -> str:

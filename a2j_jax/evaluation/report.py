@@ -131,6 +131,7 @@ def write_report(
     contents: Mapping[str, Any] | None = None,
     predictions: JointSet | None = None,
     facts: Sequence[Fact] = (),
+    method: str = "",
     run: Table | None = None,
     command: str = "",
 ) -> list[Path]:
@@ -146,6 +147,7 @@ def write_report(
       contents: of `scores.json`; None: not written.
       predictions: of `predictions.npz`; None: not written.
       facts: about the data set and the predictions, for the end of the page.
+      method: name of the network, for the title; "" where there are several.
       run: the run's best and final checkpoint.
       command: that made the report, as it would be typed.
 
@@ -159,7 +161,9 @@ def write_report(
     found = draw_plots(comparison) if pictures.have_matplotlib() else []
     if not found:
         log.logger.info(NO_PICTURES)
-    text = _page(comparison, found, facts, run, command)
+    title = f"Evaluation of {method}" if method else "Evaluation"
+    title += f" on {comparison.track.name}"
+    text = _page(title, comparison, found, facts, run, command)
     drawn = {plot.name: plot.figure for plot in found}
     if drawn and comparison.main in comparison.joints_uvd:
         drawn["frames"] = plots.frames_sheet(comparison)
@@ -251,6 +255,7 @@ def _template() -> jinja2.Template:
 
 
 def _page(
+    title: str,
     comparison: Comparison,
     found: Sequence[Plot],
     facts: Sequence[Fact],
@@ -277,7 +282,7 @@ def _page(
     frames = _frames(comparison, names) if found and comparison.main in names else {}
     told = "Prediction in color over labels in black, on {}; below, the frame's mean error{}."
     return render_page(
-        f"A2J evaluation on {track.name}",
+        title,
         subtitle=f"{first.frames_text} of track {track.name}: {', '.join(comparison.joints_uvd) or comparison.main}",
         cards=list(_cards(ours)),
         scores=together,

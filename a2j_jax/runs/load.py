@@ -19,6 +19,7 @@ from a2j_jax.runs.run_dir import (
     choose_step,
     explained_damage,
     log_other_source,
+    package_of,
     read_config,
     read_manifest,
     recorded_config,
@@ -51,13 +52,20 @@ class Restored(NamedTuple):
         return self.experiment.model
 
 
-def restore(directory: str | Path, step: int | str = "best", weights: Weights = "best") -> Restored:
+def restore(
+    directory: str | Path,
+    step: int | str = "best",
+    weights: Weights = "best",
+    *,
+    quiet: bool = False,
+) -> Restored:
     """Load a work directory of `a2j train`, or what `a2j convert` made.
 
     Args:
       directory: holding `config.json` and `checkpoints/`.
       step: a step number, "best" or "latest".
       weights: "raw", their moving average "ema", or "best": the average where one was kept.
+      quiet: do not warn of own parts whose source has changed since: another step of this run was restored before.
 
     Raises:
       UserError: nothing there, no such step, no average, a damaged checkpoint, a `config.json` that was changed since,
@@ -67,7 +75,7 @@ def restore(directory: str | Path, step: int | str = "best", weights: Weights = 
     experiment = _resolve_recorded(directory)
     folder = choose_step(directory, step)
     with explained_damage(folder):
-        _check_recorded(folder, experiment)
+        _check_recorded(folder, experiment, quiet)
     expected = variable_shapes(experiment.model, experiment.track.crop_size)
     variables, averaged = load_variables(folder, expected, weights)
     return Restored(experiment, variables, int(folder.name), averaged)
@@ -85,19 +93,15 @@ def _resolve_recorded(directory: Path) -> Experiment:
             return resolve(config)
     except NotImportableError as error:
         record = recorded_parts(directory) or {}
-        package = record.get("package")
-        was = (
-            f"of package {package} {record.get('version')}"
-            if package
-            else "of no installed package"
-        )
         kept = f"; {directory / PARTS} keeps their text" if record else ""
-        raise UserError(f"{directory}: {error} (they were {was}{kept})") from error
+        raise UserError(
+            f"{directory}: {error} (they were of {package_of(record)}{kept})"
+        ) from error
     except UserError as error:
         raise UserError(f"{directory / CONFIG_FILE}: {error}") from error
 
 
-def _check_recorded(folder: Path, experiment: Experiment) -> None:
+def _check_recorded(folder: Path, experiment: Experiment, quiet: bool) -> None:
     """Refuse a `config.json` or `track.json` that differs from what a checkpoint was written with.
 
     Raises:
@@ -106,7 +110,8 @@ def _check_recorded(folder: Path, experiment: Experiment) -> None:
     manifest = read_manifest(folder)
     if manifest is None:
         return
-    log_other_source(manifest.parts, experiment.config.parts, folder.name)
+    if not quiet:
+        log_other_source(manifest.parts, experiment.config.parts, folder.name)
     run = folder.parent.parent
     changed = "; ".join(map(str, conflicts(recorded_config(folder), experiment)))
     path = run / (CONFIG_FILE if changed else TRACK_FILE)

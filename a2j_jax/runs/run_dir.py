@@ -159,6 +159,12 @@ def recorded_parts(directory: Path) -> dict[str, Any] | None:
     return contents if isinstance(contents, dict) else None
 
 
+def package_of(record: Mapping[str, Any]) -> str:
+    """The installed package that own parts are from, and its version, by the contents of `parts.json`."""
+    package = record.get("package")
+    return f"package {package} {record.get('version')}" if package else "no installed package"
+
+
 def log_other_source(recorded: Any, path: str | None, step: str) -> None:
     """Say whether the source of a run's own parts has changed since a checkpoint was written.
 
@@ -171,13 +177,7 @@ def log_other_source(recorded: Any, path: str | None, step: str) -> None:
     changed = [] if source is None else source.changed_since(recorded)
     if source is None or not changed:
         return
-    before, now = (
-        f"{package} {version}" if package else "no package"
-        for package, version in (
-            (recorded.get("package"), recorded.get("version")),
-            (source.package, source.version),
-        )
-    )
+    before, now = package_of(recorded), package_of(source.record)
     moved = "" if before == now else f" ({before}, now {now})"
     logger.warning(
         f"{path}: {', '.join(changed)} has changed since step {step} was saved{moved}: the results may be other ones"

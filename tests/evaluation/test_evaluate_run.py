@@ -1,6 +1,9 @@
 """A checkpoint on a data set: with labels, and without."""
 
+import html
+import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -122,6 +125,32 @@ def test_the_run_table_has_the_best_and_the_final_epoch(
     if table is not None:
         while_training = "validation, while training (mm)"
         assert table.columns == ("", "step", "epoch", while_training, "test (mm)")
+
+
+@pytest.mark.slow
+def test_a_report_of_own_parts(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, logged: list[str]
+) -> None:
+    """It names network, parts and options; a source that has changed is said once for all steps that are read."""
+    module = tmp_path / "code" / "reported.py"
+    module.parent.mkdir()
+    module.write_text(
+        "from tests.own_parts import Parts, parts as whole\n"
+        "def parts(config, track, *, drop: float = 0.5) -> Parts:\n"
+        "    return whole(config, track, drop=drop)\n"
+    )
+    monkeypatch.syspath_prepend(module.parent)
+    config = replace(tiny.config(tiny_data), parts="reported:parts", options={"drop": 0.25})
+    run, out = tmp_path / "run", tmp_path / "eval"
+    save_variables(run, tiny.made_up(tiny.shapes(resolve(config).model)), config)
+    module.write_text(module.read_text() + "# another loss\n")
+    evaluate_checkpoint(run, batch_size=8, out=out)
+    page = html.unescape((out / "report.html").read_text())
+    assert "<h1>Evaluation of Tiny on synthetic_hand</h1>" in page
+    for fact in ("reported:parts", "drop=0.25", "no installed package", "<dd>Tiny</dd>"):
+        assert fact in page
+    assert sum("reported.py" in line and "has changed" in line for line in logged) == 1
+    del sys.modules["reported"]
 
 
 def test_reports_of_different_things_go_to_different_folders(tmp_path: Path) -> None:
