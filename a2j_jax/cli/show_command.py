@@ -1,7 +1,9 @@
-"""Draw a contact sheet of a data set's crops with their joints."""
+"""Draw a contact sheet of a data set's crops with their joints, or write one rendered frame."""
 
 import argparse
+import shlex
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from a2j_jax.cli.arguments import (
     add_crop_size,
@@ -13,26 +15,60 @@ from a2j_jax.cli.arguments import (
 )
 from a2j_jax.errors import UserError, printable
 
+if TYPE_CHECKING:
+    import numpy as np
+
+    from a2j_jax.tracks import TrackSpec
+
 SPLITS = ("train", "validation", "test")  # of an embedded data set
 EXAMPLES = """\
 examples:
   a2j show synthetic_hand
   a2j show synthetic_body_top
   a2j show synthetic_hand --data_dir data --split test --frames 24 --out sheet.png
+  a2j show synthetic_hand --frame frame.png --seed 3    # a frame to try `a2j predict` on
+
+--frame renders one depth frame, as large as the camera's, and prints the line that predicts on it. It is in no split.
 """
+_SHEET, _SPLIT, _COUNT = "sheet.png", "train", 24
+# Options of a sheet, and their values where they are not given.
+_OF_A_SHEET = {
+    "out": None,
+    "data_dir": None,
+    "crop_size": None,
+    "split": _SPLIT,
+    "frames": _COUNT,
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `a2j show`."""
-    parser.add_argument("track", type=path_name, help="data set, or a folder with track.json")
-    add_data_arguments(parser, split="train")
+    add = parser.add_argument
+    add("track", type=path_name, help="data set, or a folder with track.json")
+    add_data_arguments(parser, split=_SPLIT)
     add_crop_size(parser)
-    parser.add_argument("--frames", type=whole(1, 1200), default=24, help="how many (default: 24)")
-    add_out(parser, "PNG or SVG to write (default: %(default)s)", default="sheet.png")
+    add("--frames", type=whole(1, 1200), default=_COUNT, help="how many (default: %(default)s)")
+    add_out(parser, f"PNG or SVG to write (default: {_SHEET})")
+    add(
+        "--frame",
+        type=path_name,
+        metavar="FRAME.png",
+        help="write one rendered frame there instead, 16-bit PNG in mm",
+    )
+    add("--seed", type=whole(0, 2**32 - 1), help="of the rendered --frame (default: 0)")
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Show."""
+    if arguments.frame is not None:
+        _write_frame(arguments)
+    elif arguments.seed is not None:
+        raise UserError("--seed goes with --frame: a sheet shows the examples of a data set")
+    else:
+        _draw_sheet(arguments)
+
+
+def _draw_sheet(arguments: argparse.Namespace) -> None:
     from a2j_jax.data import pipeline
     from a2j_jax.evaluation.plots import example_tile
     from a2j_jax.log import logger
@@ -41,8 +77,8 @@ def run(arguments: argparse.Namespace) -> None:
     from tfds_builders.rendered import EMBEDDED, reader_for
 
     track = sized_track(arguments.track, arguments.crop_size)
-    split, count = arguments.split, arguments.frames
-    check_picture(arguments.out, overwrite=arguments.overwrite)
+    split, count, out = arguments.split, arguments.frames, arguments.out or _SHEET
+    check_picture(out, overwrite=arguments.overwrite)
     data_dir = arguments.data_dir or "data"
     # A missing folder that was named is a mistake, and no reason to render frames instead.
     if track.name in EMBEDDED and arguments.data_dir is None and not Path(data_dir).exists():
@@ -58,4 +94,47 @@ def run(arguments: argparse.Namespace) -> None:
         count = min(count, pipeline.num_frames(data_dir, track, split))
         examples = [fetch(index) for index in range(count)]
     tiles = [example_tile(example, track) for example in examples]
-    print(printable(str(contact_sheet(tiles, track.skeleton, arguments.out))))
+    print(printable(str(contact_sheet(tiles, track.skeleton, out))))
+
+
+def _write_frame(arguments: argparse.Namespace) -> None:
+    from PIL import Image, PngImagePlugin
+
+    from a2j_jax.files import MARK, check_output, replacing
+    from a2j_jax.log import logger
+    from a2j_jax.synthetic.scene import full_frames
+    from a2j_jax.track_files import find_track
+    from tfds_builders.rendered import EMBEDDED, reader_for
+
+    track = find_track(arguments.track)
+    for name, unset in _OF_A_SHEET.items():
+        if getattr(arguments, name) != unset:
+            raise UserError(f"--{name} goes without --frame, which is rendered and is no sheet")
+    if track.name not in EMBEDDED:
+        raise UserError(f"--frame: {track.name!r} is not rendered; name {' or '.join(EMBEDDED)}")
+    path = check_output(arguments.frame, arguments.overwrite, "--frame")
+    if path.suffix.lower() != ".png":
+        raise UserError(f"--frame {arguments.frame}: expected a name that ends in .png")
+    reader = reader_for(track, **dict.fromkeys(SPLITS, 0))
+    size = track.frame_size
+    scene = {"view": reader.view, "sensor": reader.sensor, "unit_mm": track.depth_unit_mm}
+    (truth,) = full_frames(arguments.seed or 0, 1, **scene, camera=track.camera, frame_size=size)
+    about = PngImagePlugin.PngInfo()
+    about.add_text("Creator", MARK)
+    with replacing(path) as new:
+        Image.fromarray(truth["frame"]).save(new, pnginfo=about)
+    logger.info(
+        f"wrote {path}: {size[0]} x {size[1]} px, 16-bit PNG in mm; predict on it by a run of yours, RUN:"
+    )
+    print(printable(_predict_line(path, track, truth)))
+
+
+def _predict_line(path: Path, track: "TrackSpec", truth: "dict[str, np.ndarray]") -> str:
+    """The command that predicts on a rendered frame, with its true center or box, and its camera."""
+    by_center, camera = track.crop_by == "center", track.camera
+    assert camera is not None
+    where = ",".join(f"{x:.1f}" for x in truth["center_uvd" if by_center else "box_px"])
+    intrinsics = zip(("fx", "fy", "cx", "cy"), camera.as_array().tolist(), strict=True)
+    options = " ".join(f"--{name} {value:.8g}" for name, value in intrinsics)
+    look = f"--{'center' if by_center else 'box'} {where}"
+    return f"a2j predict RUN {shlex.quote(str(path))} {look} {options} --out overlay.png"

@@ -105,6 +105,13 @@ def synthetic_frame(key: jax.Array, **settings: Any) -> dict[str, jax.Array]:
     return {"frame": frame, **truth}
 
 
+def full_frames(seed: int, count: int, **settings: Any) -> Iterator[dict[str, np.ndarray]]:
+    """Yields full frames in order, as numpy arrays: frame i is `synthetic_frame(key(seed + i), **settings)`."""
+    render = jax.jit(partial(synthetic_frame, **settings))
+    for number in range(seed, seed + count):
+        yield jax.device_get(render(jax.random.key(number)))
+
+
 def depth_image(
     key: jax.Array,
     lattice: Callable[[jax.Array], tuple[jax.Array, jax.Array]],

@@ -32,7 +32,7 @@ from a2j_jax.lowering import made_once
 from a2j_jax.models.a2j import A2J, PoseNetwork, variable_shapes
 from a2j_jax.models.anchors import Estimate, jit_with_decoding
 from a2j_jax.models.resnet import ARCHITECTURES
-from a2j_jax.synthetic.scene import KINECT, synthetic_frame
+from a2j_jax.synthetic.scene import KINECT, full_frames
 from a2j_jax.synthetic.views import XTION, BodyView, HandView, SceneSpec
 from a2j_jax.tracks import TRACKS, TrackSpec
 
@@ -120,10 +120,9 @@ def write_frames(folder: Path, track: TrackSpec, count: int) -> list[FrameFile]:
         view = HandView(track.half_window_mm, SceneSpec(wall_probability=1.0))
         scene = {"view": view, "sensor": KINECT}
     camera = track.camera or body_camera(size)
-    render = jax.jit(partial(synthetic_frame, **scene, camera=camera, frame_size=size))
+    frames = full_frames(0, count, **scene, camera=camera, frame_size=size)
     files = []
-    for number in range(count):
-        truth = jax.device_get(render(jax.random.key(number)))
+    for number, truth in enumerate(frames):
         depth, path = truth["frame"], folder / f"{number:04d}.png"
         if track.frame_format == "nyu_packed":
             depth = np.stack([depth * 0, depth >> 8, depth & 255], axis=-1).astype(np.uint8)

@@ -97,7 +97,7 @@ PLACES = {
     "build": "gs://b/hands",
     "build nyu": "--data_dir --manual_dir --centers --keypoints_dir",
     "show": "gs://b/track",
-    "show nyu": "--data_dir --out",
+    "show nyu": "--data_dir --out --frame",
     "figure 6": "--checkpoint --without --data_dir --out",
     "figure 7": "--checkpoint=A= --predictions=gs://b/a= --labels",
     "plan --topology cpu": "--config --base",
