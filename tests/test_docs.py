@@ -12,7 +12,9 @@ import pytest
 from PIL import Image
 
 from a2j_jax import Camera, Predictor
+from a2j_jax.config_files import load_config
 from a2j_jax.runs.checkpoints import save_variables
+from a2j_jax.runs.experiment import resolve
 from a2j_jax.tracks import get_track
 from tests import tiny
 from tests.conftest import REPOSITORY
@@ -54,6 +56,15 @@ def test_the_python_of_a_page_runs(page: str, frame: np.ndarray) -> None:
         program = compile(block, page, "exec")
         if "# needs a camera" not in block:
             exec(program, names)
+
+
+def test_the_configs_of_the_page_on_training_are_configs(tmp_path: Path) -> None:
+    found = blocks("docs/training.md")
+    for number, block in enumerate(found):
+        path = tmp_path / f"{number}.py"
+        path.write_text(block)
+        assert resolve(load_config(str(path))).track.crop_size == 80
+    assert len(found) == 2
 
 
 @pytest.mark.slow
