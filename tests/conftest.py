@@ -38,10 +38,10 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 _WITHOUT_MLIR = (
     "--xla_cpu_use_fusion_emitters=false" if version("jaxlib").startswith("0.10.") else ""
 )
-_ANY = f"--xla_cpu_parallel_codegen_split_count=1 {_WITHOUT_MLIR}"
-QUICK_XLA = f"--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true {_ANY}"
-# For programs that run for longer, or whose sums are to be vectorized.
-QUICKER_XLA = f"--xla_backend_optimization_level=1 {_ANY}"
+QUICK_XLA = (
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
+    f"--xla_cpu_parallel_codegen_split_count=1 {_WITHOUT_MLIR}"
+)
 os.environ.setdefault("XLA_FLAGS", QUICK_XLA)
 # Lines of the source in a program: nobody reads them.
 os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")

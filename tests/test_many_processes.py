@@ -18,7 +18,6 @@ from a2j_jax.runs.run_dir import kept_checkpoints
 from a2j_jax.training.logs import METRICS_FILE, read_metrics
 from tests import faults, steps_in_parallel, tiny
 from tests import processes_on_loopback as loopback
-from tests.conftest import QUICKER_XLA
 
 WORKER = [sys.executable, str(Path(__file__).parent / "steps_in_parallel.py")]
 # `a2j`, where not so much patience is needed with a process that is not heard of.
@@ -43,22 +42,19 @@ def arrays(file: Path) -> dict[str, Any]:
         return dict(found)
 
 
-def test_twenty_steps_are_the_same_in_float64(
-    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_twenty_steps_are_the_same_in_float64(tiny_data: Path, tmp_path: Path) -> None:
     """Parameters, running statistics, their average and the optimiser's state, within 1e-8, by mesh and pmap.
 
     With gradients accumulated, part of the network frozen and a guard against broken updates; and mesh as pmap.
     And a split of three frames, of which the second process gets none, is evaluated by both.
     """
-    monkeypatch.setenv("XLA_FLAGS", QUICKER_XLA)
     for count in (1, 2):
         (tmp_path / str(count)).mkdir()
         asked = ["float64", "mesh:4:2", "pmap:4:2", "few:2"]
         out = tmp_path / str(count)
         for ended in loopback.run(count, 4 // count, tiny_data, out, *asked, program=WORKER):
             assert ended.status == 0, ended.err
-    start = flatten_dict(steps_in_parallel.start("float64"), sep="/")
+    start = flatten_dict(steps_in_parallel.start(), sep="/")
     for mode in ("mesh", "pmap"):
         one, two = (arrays(tmp_path / count / f"{mode}-4.npz") for count in "12")
         assert {name.split("/")[0] for name in one} == {

@@ -11,7 +11,7 @@ import pytest
 
 from a2j_jax.errors import UserError
 from a2j_jax.runs import sharding
-from tests.conftest import QUICKER_XLA
+from tests.conftest import QUICK_XLA
 
 WORKER = Path(__file__).parent.parent / "steps_in_parallel.py"
 SHARED = [(mode, devices) for mode in ("pmap", "mesh") for devices in (1, 2, 8)]
@@ -21,10 +21,8 @@ BARS = {"float64": 1e-8, "float32": 1e-5}
 def run(data: Path, out: Path, dtype: str, *asked: str) -> None:
     """Start the worker on eight simulated devices."""
     paths = os.pathsep.join([str(WORKER.parent.parent), *sys.path])
-    # Float32 is compiled as users do, not quickly: sums that are not vectorized round ten times more.
-    flags = QUICKER_XLA if dtype == "float64" else ""
     environment = os.environ | {
-        "XLA_FLAGS": f"{flags} --xla_force_host_platform_device_count=8",
+        "XLA_FLAGS": f"{QUICK_XLA} --xla_force_host_platform_device_count=8",
         "JAX_PLATFORMS": "cpu",
         "PYTHONPATH": paths,
     }
