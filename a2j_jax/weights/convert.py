@@ -225,8 +225,8 @@ def _is_ignored(key: str) -> bool:
     return key.startswith(CLASSIFIER) or key.endswith(IGNORED_SUFFIX)
 
 
-def _listed(items: list[str]) -> str:
-    return ", ".join(items[:_SHOWN]) + (", ..." if len(items) > _SHOWN else "")
+def _listed(items: list[str], shown: int = _SHOWN) -> str:
+    return ", ".join(items[:shown]) + (", ..." if len(items) > shown else "")
 
 
 def initial_variables(
@@ -275,7 +275,7 @@ def initial_variables(
 
 def parts_named(names: Iterable[str]) -> str:
     """The modules of variables of these names ("params/trunk/conv1/kernel"), as a message lists them."""
-    return _listed(sorted({name.split("/")[1] for name in names}))
+    return _listed(sorted({name.split("/")[1] for name in names}), 2 * _SHOWN)
 
 
 def log_initialized(source: str, taken: int, left: Iterable[str], unused: Iterable[str]) -> None:
