@@ -18,9 +18,9 @@ import shlex
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from importlib.machinery import PathFinder
 from pathlib import Path
 from types import FunctionType, ModuleType
@@ -400,7 +400,7 @@ def source_of(path: str | None) -> Source | None:
     if path is None or name.startswith("a2j_jax.") or name not in sys.modules:
         return None
     top = name.partition(".")[0]
-    distributions = importlib.metadata.packages_distributions()
+    distributions = _distributions(tuple(sys.path))
     files: dict[str, str] = {}
     packages: dict[str, str] = {}
     seen, todo = set[str](), [n for n in sys.modules if n == name or n.startswith(f"{top}.")]
@@ -434,6 +434,12 @@ def _name_of(module: str, file: Path) -> str:
     return "/".join(
         [*module.split(".")[:-1], *file.parts[-2 if file.name == "__init__.py" else -1 :]]
     )
+
+
+@cache
+def _distributions(path: tuple[str, ...]) -> Mapping[str, list[str]]:
+    """Top-level names -> the distributions that hold them, by the file lists of all on this path."""
+    return importlib.metadata.packages_distributions()
 
 
 def _imports(text: str, module: str, is_package: bool) -> list[str]:

@@ -47,9 +47,10 @@ import a2j_jax
 from a2j_jax.cli.main import main
 assert a2j_jax.__file__.startswith({site!r}), a2j_jax.__file__
 for line in json.load(sys.stdin):
-    print("$", *line, flush=True)
+    print({mark!r}, flush=True)
     assert main(line) == 0, line
 """
+MARK = "$ a2j"  # before what a command prints
 USES = """
 import json
 import numpy as np
@@ -104,10 +105,11 @@ class Outside:
         assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
         return done.stdout
 
-    def a2j(self, *lines: list[object]) -> str:
-        """Runs commands, one after the other, in a new process."""
+    def a2j(self, *lines: list[object]) -> list[str]:
+        """Runs commands, one after the other, in a new process; returns what each printed."""
         given = json.dumps([[str(word) for word in line] for line in lines])
-        return self.python(COMMANDS.format(site=str(self.site)), given)
+        printed = self.python(COMMANDS.format(site=str(self.site), mark=MARK), given)
+        return printed.split(MARK)[1:]
 
 
 @pytest.fixture(scope="module")
@@ -136,19 +138,22 @@ def test_its_terms_are_learned_and_logged(outside: Outside, name: str) -> None:
 
 
 def test_new_processes_read_them(outside: Outside) -> None:
-    read = [["eval", "--workdir", f"runs/{name}", "--json"] for name in RECIPES]
-    printed = outside.a2j(*read).splitlines()
-    errors = [json.loads(line)["mean_error_mm"] for line in printed if line.startswith("{")]
-    assert len(errors) == len(RECIPES)
-    assert len(set(errors)) == len(errors)  # different networks
+    center = ["--center", "320,240,600", "--json"]
     printed = outside.a2j(
-        ["predict", "runs/awr", "frame.npy", "--center", "320,240,600", "--json"],
+        *(["predict", f"runs/{name}", "frame.npy", *center] for name in RECIPES),
+        ["eval", "--workdir", "runs/awr", "--json"],
+        ["eval", "--workdir", "runs/both", "--json"],
         ["figure", "7", "--checkpoint", "runs/awr", "--checkpoint", "runs/adamw", "--out", "seven"],
         ["bench", "--checkpoint", "runs/convnext", "--rounds", "1", "--batch", "1", "--json"],
         ["export", "runs/awr", "awr.stablehlo"],
         ["train", "--config", "runs/shift/config.json", "--config.optim.steps=3"],
     )
-    assert '"synthetic_hand"' in printed
+    predicted = [json.loads(text) for text in printed[: len(RECIPES)]]
+    assert {one["track"] for one in predicted} == {"synthetic_hand"}
+    joints = {str(one["frames"][0]["joints_xyz_mm"]) for one in predicted}
+    assert len(joints) == len(RECIPES)  # different networks
+    scores = [json.loads(text)["mean_error_mm"] for text in printed[len(RECIPES) :][:2]]
+    assert scores[0] != scores[1]
     assert (outside.folder / "seven" / "figure_7.png").is_file()
     assert (outside.folder / "awr.stablehlo").is_file()
     assert (outside.folder / "runs" / "shift" / "checkpoints" / "3").is_dir()

@@ -42,7 +42,7 @@ def changed(values: dict[str, str]) -> Config:
         ("optim.learning_rate", "5e-4", "0.001 there, 0.0005 now"),
         ("optim.batch_size", "16", "8 there, 16 now"),
         ("optim.weight_decay", "0", "0.0001 there, 0.0 now"),
-        ("optim.schedule", "constant", "'cosine' there, 'constant' now"),
+        ("optim.schedule", "cosine", "'constant' there, 'cosine' now"),
         ("optim.warmup_steps", "3", "2 there, 3 now"),
         ("loss.preset", "paper", "'official' there, 'paper' now"),
         ("loss.regression_weight", "1", "3.0 there, 1.0 now"),

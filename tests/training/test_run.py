@@ -4,6 +4,7 @@ import dataclasses
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,11 +25,16 @@ from tfds_builders.build import build
 pytestmark = pytest.mark.slow  # a training step compiles
 
 
+def cosine(data: Path, **optim: Any) -> Config:
+    """The config of `finished`."""
+    return tiny.config(data, schedule="cosine", **optim)
+
+
 @pytest.fixture(scope="module")
 def finished(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, TrainState]:
     """A run of six steps, never interrupted."""
     workdir = tmp_path_factory.mktemp("runs") / "whole"
-    return workdir, run_experiment(tiny.config(tiny_data), workdir)
+    return workdir, run_experiment(cosine(tiny_data), workdir)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -43,7 +49,7 @@ def lines(workdir: Path, kind: str) -> list[dict[str, float]]:
 def test_a_run_leaves_its_record(finished: tuple[Path, TrainState], tiny_data: Path) -> None:
     workdir, state = finished
     assert int(state.step) == 6
-    assert read_config(workdir) == resolve(tiny.config(tiny_data)).config
+    assert read_config(workdir) == resolve(cosine(tiny_data)).config
     train, scores = lines(workdir, "train"), lines(workdir, "eval")
     assert [record["step"] for record in train] == [1, 2, 3, 4, 5, 6]
     assert [record["step"] for record in scores] == [3, 6]
@@ -60,7 +66,7 @@ def test_a_run_leaves_its_record(finished: tuple[Path, TrainState], tiny_data: P
 def test_another_seed_is_another_run(
     finished: tuple[Path, TrainState], tiny_data: Path, tmp_path: Path
 ) -> None:
-    state = run_experiment(override(tiny.config(tiny_data), "run.seed", "1"), tmp_path)
+    state = run_experiment(override(cosine(tiny_data), "run.seed", "1"), tmp_path)
     assert not tiny.same(state.params, finished[1].params)
 
 
@@ -70,13 +76,13 @@ def test_a_finished_run_is_left_as_it_is(
     workdir, state = finished
     before = contents(workdir)
     for steps in (6, 5):  # as many, and fewer than were done
-        again = run_experiment(tiny.config(tiny_data, steps=steps), workdir)
+        again = run_experiment(cosine(tiny_data, steps=steps), workdir)
         assert tiny.same(again, state)
     finished_at, beyond = logged
     assert "finished at step 6" in finished_at
     assert "at step 6, beyond the 5 steps" in beyond
     assert "continues it" not in beyond
-    other = override(tiny.config(tiny_data), "track", "nyu")  # which has no data here
+    other = override(cosine(tiny_data), "track", "nyu")  # which has no data here
     refused(other, workdir, "track: 'synthetic_hand' there, 'nyu' now.*name another --workdir")
     assert contents(workdir) == before
 
@@ -86,8 +92,8 @@ def test_a_stopped_run_that_is_asked_for_fewer_steps_names_how_to_continue(
 ) -> None:
     workdir = tmp_path / "stopped"
     shutil.copytree(finished[0], workdir)
-    write_config(workdir, resolve(tiny.config(tiny_data, steps=4000)).config)
-    run_experiment(tiny.config(tiny_data, steps=5), workdir)
+    write_config(workdir, resolve(cosine(tiny_data, steps=4000)).config)
+    run_experiment(cosine(tiny_data, steps=5), workdir)
     (line,) = logged
     assert "at step 6, beyond the 5 steps" in line
     assert f"4000; a2j train --config {workdir / 'config.json'}" in line
@@ -98,7 +104,7 @@ def test_a_start_that_left_no_checkpoint_is_named(
 ) -> None:
     workdir = tmp_path / "begun"
     shutil.copytree(finished[0], workdir, ignore=shutil.ignore_patterns("checkpoints"))
-    run_experiment(tiny.config(tiny_data, steps=1), workdir)
+    run_experiment(cosine(tiny_data, steps=1), workdir)
     assert any(str(workdir) in line and "starting at step 0" in line for line in logged)
 
 
@@ -112,7 +118,7 @@ def test_a_run_can_be_made_longer(
     workdir = tmp_path / "longer"
     shutil.copytree(finished[0], workdir)
     monkeypatch.chdir(tiny_data.parent)
-    config = tiny.config(Path(tiny_data.name), steps=7)  # which is the same folder
+    config = cosine(Path(tiny_data.name), steps=7)  # which is the same folder
     state = run_experiment(config, workdir)
     assert int(state.step) == 7
     headline, resuming, values, *_ = logged
@@ -120,7 +126,7 @@ def test_a_run_can_be_made_longer(
     assert resuming == "resuming from step 6 of 7"
     assert "optim.steps: 6 there, 7 now. The cosine" in values
     assert "learning rate 9.5e-05 from here on, where it was 0" in values
-    assert read_config(workdir) == resolve(tiny.config(tiny_data, steps=7)).config
+    assert read_config(workdir) == resolve(cosine(tiny_data, steps=7)).config
 
 
 def test_a_run_continues_without_what_it_started_from(
@@ -129,7 +135,7 @@ def test_a_run_continues_without_what_it_started_from(
     """Weights that have gone since do not matter; other frames and other devices are reported."""
     workdir = tmp_path / "longer"
     shutil.copytree(finished[0], workdir)
-    gone = override(tiny.config(tiny_data), "model.init_from", "gone.npz")
+    gone = override(cosine(tiny_data), "model.init_from", "gone.npz")
     write_config(workdir, resolve(gone).config)
     starts = workdir / "starts.jsonl"
     (start,) = read_starts(workdir)
@@ -146,7 +152,7 @@ def test_the_recipes_of_the_docs(
 ) -> None:
     """Another learning rate, a frozen part and a chosen step are new runs from the weights of the first."""
     workdir, state = finished
-    config = override(tiny.config(tiny_data, steps=1), "optim.learning_rate", "0")
+    config = override(cosine(tiny_data, steps=1), "optim.learning_rate", "0")
     refused(config, workdir, "optim.learning_rate: 0.001 there.*init_from=.*@latest")
     best = min(ranking_metrics(workdir), key=lambda step: ranking_metrics(workdir)[step]["error"])
     for step, wanted in (("latest", state.params), (best, restore(workdir).variables["params"])):
