@@ -408,15 +408,20 @@ def _without_paradigm(values: Any) -> Any:
     return {**values, "model": rest, "parts": values.get("parts") or _PARADIGMS[paradigm]}
 
 
+_FAULTS_TOLD = 20  # of a file that is no config at all there may be thousands
+
+
 def faults_of(error: ValidationError) -> str:
-    """All faults of a config or of one of its groups in one line: key, what was found, what was expected."""
+    """The faults of a config or of one of its groups in one line: key, what was found, what was expected."""
     group = error.title.removesuffix("Config").lower()  # OptimConfig: "optim"
     # One per key: a tuple has one per number.
-    faults: dict[str, str] = {}
+    faults: dict[str, Any] = {}
     for one in error.errors(include_url=False):
         dotted = ".".join(name for name in (group, *one["loc"]) if isinstance(name, str) and name)
-        faults.setdefault(dotted, _fault(dotted, one))
-    return "; ".join(faults.values())
+        faults.setdefault(dotted, one)
+    told = [_fault(dotted, one) for dotted, one in list(faults.items())[:_FAULTS_TOLD]]
+    more = len(faults) - len(told)
+    return "; ".join(told + ([f"and {more:,} more"] if more else []))
 
 
 def _fault(dotted: str, fault: Any) -> str:

@@ -282,6 +282,13 @@ def test_json_that_is_no_config(text: str) -> None:
     )
 
 
+def test_of_thousands_of_faults_some_are_told() -> None:
+    message = complaint(from_json, json.dumps({f"k{i}": 1 for i in range(2000)}))
+    assert "'k0' is unknown" in message
+    assert "'k1000'" not in message
+    assert message.endswith("; and 1,982 more")
+
+
 def test_a_runs_own_config_is_loaded(tmp_path: Path) -> None:
     changed = override(BASE, "optim.batch_size", "7")
     path = write(tmp_path / "config.json", to_json(changed))

@@ -345,6 +345,7 @@ def trained(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return workdir
 
 
+@pytest.mark.slow
 def test_a_run_of_own_parts_trains_and_is_read(trained: Path) -> None:
     records = map(json.loads, (trained / "metrics.jsonl").read_text().splitlines())
     steps = [record for record in records if record["kind"] == "train"]

@@ -178,6 +178,7 @@ def test_characters_that_the_font_lacks(tmp_path: Path, monkeypatch: pytest.Monk
     pictures.figure_svg(bars, "salt")
 
 
+@pytest.mark.slow
 def test_tables_and_pages_hold_names_literally(tmp_path: Path) -> None:
     found, scores = named_comparison()
     names = tuple(NAMES)

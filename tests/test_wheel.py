@@ -56,6 +56,7 @@ def test_the_wheel_holds_no_tests_and_names_the_typing_marker(wheel_site: Path) 
     assert not (wheel_site / "configs").exists()
 
 
+@pytest.mark.slow
 def test_messages_name_the_pages_that_it_holds(wheel_site: Path, tmp_path: Path) -> None:
     result = a2j(wheel_site, tmp_path, "--help")
     assert f"{wheel_site}/a2j_jax/docs/own_frames.md" in " ".join(result.stdout.split())

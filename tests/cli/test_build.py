@@ -38,6 +38,7 @@ def test_the_contact_sheet_shows_every_split(
     assert max(map(len, titles)) <= 27
 
 
+@pytest.mark.slow
 def test_rendered_hands_get_one_too(a2j: Command, tmp_path: Path, titles: list[str]) -> None:
     sizes = ("--train", 2, "--validation", 0, "--test", 1, "--crop_size", 16)
     a2j("build", "synthetic_hand", "--data_dir", tmp_path, *sizes)

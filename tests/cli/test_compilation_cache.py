@@ -48,6 +48,7 @@ def test_programs_are_kept_in_the_users_cache(tmp_path: Path) -> None:
     assert entries(tmp_path) == kept
 
 
+@pytest.mark.slow
 def test_jaxs_own_settings_win(tmp_path: Path) -> None:
     compile_something(XDG_CACHE_HOME=str(tmp_path), JAX_ENABLE_COMPILATION_CACHE="false")
     assert entries(tmp_path) == []
@@ -62,6 +63,7 @@ def test_a_folder_that_cannot_be_made_costs_only_the_cache(tmp_path: Path) -> No
     assert (tmp_path / "a2j_jax").read_text() == "a file"
 
 
+@pytest.mark.slow
 def test_a_damaged_entry_is_compiled_anew_without_a_word(tmp_path: Path) -> None:
     compile_something(XDG_CACHE_HOME=str(tmp_path))
     for path in entries(tmp_path):

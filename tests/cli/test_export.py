@@ -19,6 +19,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_export(a2j: Command, run: Path, tmp_path: Path) -> None:
     out = tmp_path / "hand.stablehlo"
     camera = ["--fx", "300", "--fy", "300", "--cx", "160", "--cy", "120", "--frame_size", "320,240"]

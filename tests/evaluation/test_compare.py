@@ -73,6 +73,7 @@ def test_rows_find_their_frames(tmp_path: Path, data_dir: str, joints: JointSet)
     assert scores["mean_error_mm"] == errors_of(NUMBERS)
 
 
+@pytest.mark.slow
 def test_missing_frames_are_reported(tmp_path: Path, data_dir: str, capsys: Any) -> None:
     """Scored on what is there, which every row of every table says."""
     part = JointSet(UVD[[0, 7]], index=np.array([0, 7]))
@@ -117,6 +118,7 @@ def test_the_crop_size_of_predictions(
     assert fitting_track(made_up.TRACK, files, "data").crop_size == used
 
 
+@pytest.mark.slow
 def test_several_methods_and_the_report(tmp_path: Path, data_dir: str) -> None:
     better = JointSet(LABELS)
     scores = scored(tmp_path, data_dir, tmp_path / "report", A=JointSet(UVD), B=better)

@@ -93,6 +93,7 @@ def test_report_writes_the_page_and_every_plot_twice(tmp_path: Path) -> None:
         assert path.read_text().rstrip().endswith("</svg>")
 
 
+@pytest.mark.slow
 def test_a_report_replaces_an_earlier_one_entirely_or_not_at_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -175,6 +176,7 @@ def test_several_methods_stand_beside_each_other(tmp_path: Path) -> None:
     assert "counted from 0" in text
 
 
+@pytest.mark.slow
 def test_the_papers_table_stands_beside_ours(tmp_path: Path) -> None:
     nyu = of_track("nyu")
     text = page(nyu, tmp_path)
@@ -192,6 +194,7 @@ def test_the_papers_table_stands_beside_ours(tmp_path: Path) -> None:
     assert "of the paper" not in page(made_up.comparison(), tmp_path / "synthetic")
 
 
+@pytest.mark.slow
 def test_tracks_have_the_unit_the_headline_and_the_plots_of_their_protocol(tmp_path: Path) -> None:
     text = page(of_track("k2hpd"), tmp_path)
     assert "mean error (px)" in text

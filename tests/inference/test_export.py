@@ -52,6 +52,7 @@ np.savez("found.npz", **{{name: np.asarray(value) for name, value in found.items
 """
 
 
+@pytest.mark.slow
 def test_the_page_loads_it_without_this_package(tmp_path: Path) -> None:
     ours = predictor("synthetic_hand", CAMERA)
     about = export_stablehlo(ours, tmp_path / "hand.stablehlo")
@@ -81,8 +82,15 @@ def test_the_page_loads_it_without_this_package(tmp_path: Path) -> None:
     ("track", "inputs", "outputs"),
     [
         ("nyu", {"crop_mm", "center_uvd"}, {"joints_uvd", "joints_xyz_mm", "confidence"}),
-        ("itop_front", {"crop_mm", "box_px"}, {"joints_uvd", "joints_xyz_mm", "confidence"}),
-        ("k2hpd", {"crop_mm", "box_px"}, {"joints_uvd", "confidence"}),
+        pytest.param(
+            "itop_front",
+            {"crop_mm", "box_px"},
+            {"joints_uvd", "joints_xyz_mm", "confidence"},
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            "k2hpd", {"crop_mm", "box_px"}, {"joints_uvd", "confidence"}, marks=pytest.mark.slow
+        ),
     ],
 )
 def test_tracks_of_every_kind_and_several_platforms(
@@ -172,6 +180,7 @@ def test_platforms_and_names(tmp_path: Path) -> None:
             export_stablehlo(ours, tmp_path / name)
 
 
+@pytest.mark.slow
 def test_the_file_is_float32_where_jax_computes_in_64_bits(tmp_path: Path) -> None:
     with jax.enable_x64(True):
         export_stablehlo(predictor("nyu"), tmp_path / "x.stablehlo")

@@ -331,6 +331,7 @@ def test_votes_need_anchors() -> None:
         other.votes(crop_of("nyu"))
 
 
+@pytest.mark.slow
 def test_a_joint_has_a_gradient_with_respect_to_the_depth_image() -> None:
     found = predictor("nyu")
     image, *rest = inputs_of(crop_of("nyu"))
@@ -341,6 +342,7 @@ def test_a_joint_has_a_gradient_with_respect_to_the_depth_image() -> None:
     assert np.abs(slope)[~near].max() == 0
 
 
+@pytest.mark.slow
 def test_core_is_mapped_over_crops() -> None:
     found = predictor("nyu")
     image, box, depth, camera = inputs_of(crop_of("nyu"))

@@ -59,13 +59,14 @@ def test_trunks_have_torchvisions_parameters(
 
 
 def test_initialisation_follows_the_official_code() -> None:
-    variables = init_variables(A2J(14, backbone="resnet18"), jax.random.key(0), 32, 32)
+    model = A2J(14, backbone="resnet18", width=16, head_features=64, head_depth=2)
+    variables = init_variables(model, jax.random.key(0), 32, 32)
     trunk, head = variables["params"]["trunk"], variables["params"]["offset_head"]
     kernel = np.asarray(trunk["layer3_1"]["conv2"]["kernel"])  # Kaiming normal, fan-out
-    assert kernel.std() == pytest.approx(np.sqrt(2 / (9 * 256)), rel=0.02)
+    assert kernel.std() == pytest.approx(np.sqrt(2 / (9 * 64)), rel=0.02)
     kernel = np.asarray(head["conv2"]["kernel"])  # Xavier normal
-    assert kernel.std() == pytest.approx(np.sqrt(2 / (9 * 512)), rel=0.02)
-    bound = 1 / np.sqrt(9 * 512)  # PyTorch's default bias of a convolution
+    assert kernel.std() == pytest.approx(np.sqrt(2 / (9 * 128)), rel=0.02)
+    bound = 1 / np.sqrt(9 * 128)  # PyTorch's default bias of a convolution
     bias = np.asarray(head["conv1"]["bias"])
     assert 0.8 * bound < np.abs(bias).max() <= bound
     np.testing.assert_array_equal(head["bn1"]["scale"], 1)

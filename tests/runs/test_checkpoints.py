@@ -397,6 +397,7 @@ def flip(path: Path, rng: random.Random) -> None:
 
 @AFTERWARDS
 @pytest.mark.usefixtures("quiet")
+@pytest.mark.slow
 def test_a_flipped_bit_is_never_loaded(copy: Path) -> None:
     """Every file of a checkpoint, at 30 positions each."""
     folder, rng = copy / "checkpoints" / "40", random.Random(0)

@@ -78,6 +78,7 @@ def test_box_and_projection_are_those_of_geometry(track, examples):
         np.testing.assert_allclose(example["joints_uvd"], uvd, rtol=1e-6, atol=2e-4)
 
 
+@pytest.mark.slow
 def test_canvas_is_cut_from_the_frame_of_the_same_scene(name, track, examples):
     for index in (7, 20):
         key = jax.random.fold_in(jax.random.key(0), index)

@@ -64,6 +64,7 @@ def test_a_build_holds_every_frame_in_order(tmp_path, capsys):
     assert "manual_download" not in metadata
 
 
+@pytest.mark.slow
 def test_neither_processes_nor_shards_change_what_is_read(tmp_path):
     frames = {"train": 20, "broken": (0, 7, 19)}
     alone = build_numbered(tmp_path / "1", How(num_shards=3), **frames)
@@ -227,6 +228,7 @@ def started(tmp_path):
         (signal.SIGINT, 2, 0.5, 130),
     ],
 )
+@pytest.mark.slow
 def test_a_signal_is_a_clean_ending(tmp_path, started, number, processes, seconds, status):
     program = started(processes)
     time.sleep(seconds)
@@ -298,6 +300,7 @@ def test_leftovers_of_another_user_are_refused(tmp_path, monkeypatch):
     assert leftover.is_dir()
 
 
+@pytest.mark.slow
 def test_sigterm_ends_a_build_that_python_cannot_interrupt(tmp_path):
     script = """
 import hashlib, sys, threading

@@ -125,6 +125,7 @@ def test_shards_are_even_and_never_empty():
     assert len(shard_ranges(10_000, None)) == 3
 
 
+@pytest.mark.slow
 def test_progress_of_every_split_starts_at_zero(tmp_path):
     reader = NumberedFrames(train=30, test=20)
     with worker_pool(2) as workers:

@@ -204,6 +204,7 @@ def network(name: str, **changed: Any) -> Network:
     return Network(name, model, random_variables(model, TRACK))
 
 
+@pytest.mark.slow
 def test_every_network_at_every_batch_size_takes_its_turns(tmp_path: Path) -> None:
     """The official network where there is one; the other network of Table 7 is not the official program's."""
     given: list[tuple[int, ...]] = []

@@ -47,8 +47,8 @@ def both(model: A2J, variables: Any, images: np.ndarray) -> tuple[np.ndarray, np
     "model",
     [
         small("resnet18"),
-        small("resnet34", joint_dims=2),
-        small("resnet50"),
+        pytest.param(small("resnet34", joint_dims=2), marks=pytest.mark.slow),
+        pytest.param(small("resnet50"), marks=pytest.mark.slow),
         small("resnet50", stem_channels=1),
     ],
     ids=["resnet18", "resnet34, in-plane", "resnet50", "one input channel"],
@@ -99,6 +99,7 @@ def test_joints_are_the_official_programs(
     np.testing.assert_allclose(found, recorded["joints"], rtol=0, atol=0.01)
 
 
+@pytest.mark.slow
 def test_it_is_timed_beside_ours(tmp_path: Path) -> None:
     from a2j_jax.tools.torch_reference import described, device_beside_jax, official_forward_of
 

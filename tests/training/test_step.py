@@ -127,6 +127,7 @@ def test_parts_keep_their_own_batch_statistics(variables: Any, batch: Any) -> No
     assert farthest(whole.batch_stats, parts.batch_stats) > 1e-4
 
 
+@pytest.mark.slow
 def test_examples_draw_by_step_and_place(variables: Any, batch: Any) -> None:
     def seen(step: int, rows: slice) -> Any:
         drawn: list[Any] = []
