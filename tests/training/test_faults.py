@@ -2,10 +2,8 @@
 
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
-import jax
 import pytest
 
 from a2j_jax.config import Config
@@ -28,12 +26,6 @@ def in_peace(config: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
     workdir = tmp_path_factory.mktemp("in_peace") / "run"
     run_experiment(config, workdir)
     return workdir
-
-
-@pytest.fixture(autouse=True)
-def _clear_executables() -> Iterator[None]:
-    yield
-    jax.clear_caches()
 
 
 def test_killed(config: Config, in_peace: Path, tmp_path: Path) -> None:
