@@ -22,6 +22,7 @@ from a2j_jax.evaluation.scores import Scores, with_subsets
 from a2j_jax.files import check_output, local_path, replacing_together
 from a2j_jax.inference.predictor import make_predict_fn, place_variables
 from a2j_jax.log import logger
+from a2j_jax.models.prepared import prepare_for_inference
 from a2j_jax.runs.load import Restored, restore
 from a2j_jax.runs.run_dir import (
     PARTS,
@@ -304,7 +305,8 @@ def predict_split(restored: Restored, data: SplitToScore) -> tuple[JointSet, Fra
       UserError: no data, or a network that predicts joints that are not finite.
     """
     track = pipeline.as_stored(data.dir, restored.track)
-    predict, variables = make_predict_fn(restored.model, track), place_variables(restored.variables)
+    quick = prepare_for_inference(restored.model, restored.variables, track.crop_size)
+    predict, variables = make_predict_fn(restored.model, track), place_variables(quick)
     with data.batches(track, f"evaluating step {restored.step}") as batches:
         found = evaluate.predict_batches(lambda batch: predict(variables, batch), batches, track)
     if not np.isfinite(found[0].joints_uvd).all():

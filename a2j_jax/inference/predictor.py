@@ -36,6 +36,7 @@ from a2j_jax.models.anchors import (
     anchor_grid,
     jit_with_decoding,
 )
+from a2j_jax.models.prepared import prepare_for_inference
 from a2j_jax.runs import sharding
 from a2j_jax.runs.checkpoints import Weights
 from a2j_jax.runs.load import restore
@@ -57,8 +58,8 @@ def make_predict_fn(
       devices: of this process, which share the rows of a batch, whatever their number; all by default.
 
     Returns:
-      A function of variables, as `place_variables` places them on these devices, and of a batch, of which it reads
-      `canvas` and `center_uvd`. It does not wait for the device.
+      A function of variables, plain or prepared (`models.prepared`), as `place_variables` places them on these devices,
+      and of a batch, of which it reads `canvas` and `center_uvd`. It does not wait for the device.
     """
     return make_network_fns(model, track, devices)[1]
 
@@ -324,13 +325,15 @@ class Predictor:
         self._logged: set[str] = set()
         self._sizes = {1}  # of batches that are compiled
         devices = jax.local_devices()[:1]
-        self.variables = place_variables(variables, devices)
-        self._outputs, self._network = make_network_fns(model, track, devices)
         started = time.perf_counter()
+        self.variables = place_variables(variables, devices)
+        quick = prepare_for_inference(model, self.variables, track.crop_size)
+        self._prepared = place_variables(quick, devices)
+        self._outputs, self._network = make_network_fns(model, track, devices)
         blank = np.zeros((track.canvas_size, track.canvas_size), np.float32)
         nothing = FrameCrop(blank, np.zeros(4), 1.0, None, None, None, blank, track.name)
         try:
-            jax.block_until_ready(self._network(self.variables, _batch_of([nothing])))
+            jax.block_until_ready(self._network(self._prepared, _batch_of([nothing])))
         except FlaxError as error:
             text = " ".join(str(error).split())
             raise UserError(
@@ -391,7 +394,7 @@ class Predictor:
         """
         started = time.perf_counter()
         crop = self.crop(depth_mm, center_uvd, box_px, camera, name)
-        estimate = self._network(self.variables, _batch_of([crop]))
+        estimate = self._network(self._prepared, _batch_of([crop]))
         (found,) = self._estimates([crop], estimate)
         elapsed = time.perf_counter() - started
         return dataclasses.replace(found, milliseconds=elapsed * 1e3)
@@ -462,7 +465,7 @@ class Predictor:
             logger.info(f"compiling the network for batches of {size}")
             self._sizes.add(size)
         filled = [*frame_crops, *[frame_crops[0]] * (size - len(frame_crops))]
-        estimate = self._network(self.variables, _batch_of(filled))
+        estimate = self._network(self._prepared, _batch_of(filled))
         found = self._estimates(
             frame_crops, jax.tree.map(lambda x: x[: len(frame_crops)], estimate)
         )
@@ -481,7 +484,7 @@ class Predictor:
                 "Predictor.batch takes a list of them"
             )
         batch = _batch_of(self._checked([crop]))
-        return jax.tree.map(np.asarray, self._outputs(self.variables, batch))
+        return jax.tree.map(np.asarray, self._outputs(self._prepared, batch))
 
     def _checked(self, frame_crops: Iterable[FrameCrop]) -> list[FrameCrop]:
         """The crops, if all are from `crop` of a predictor for the same track and size."""

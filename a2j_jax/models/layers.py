@@ -6,7 +6,7 @@ measures both. All layers follow the dtype of their input: float32, bfloat16 (we
 float64 in the parity test.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import jax
@@ -16,6 +16,7 @@ from flax import linen as nn
 from jax import lax
 
 from a2j_jax import lowering
+from a2j_jax.models import winograd
 
 
 def _is_cpu() -> bool:
@@ -83,6 +84,11 @@ kaiming_normal_fan_out = nn.initializers.variance_scaling(2.0, "fan_out", "norma
 xavier_normal = nn.initializers.xavier_normal()
 
 
+def _prepared(layer: nn.Module) -> Mapping[str, jax.Array] | None:
+    """What `prepared.prepare_for_inference` put in the place of a convolution's parameters; None where it did not."""
+    return layer.variables["params"] if layer.has_variable("params", "shift") else None
+
+
 class Conv(nn.Module):
     """A square convolution with symmetric padding; (B, H, W, Cin) -> (B, H/stride, W/stride, features)."""
 
@@ -95,6 +101,12 @@ class Conv(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
+        if (prepared := _prepared(self)) is not None:
+            if "winograd" in prepared:
+                y = winograd.convolve(x, prepared["winograd"].astype(x.dtype), self.dilation)
+            else:
+                y = conv2d(x, prepared["kernel"].astype(x.dtype), self.stride, self.dilation)
+            return y + prepared["shift"].astype(x.dtype)
         shape = (self.size, self.size, x.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
         y = conv2d(x, kernel.astype(x.dtype), self.stride, self.dilation)
@@ -120,6 +132,9 @@ class DepthStem(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
+        if (prepared := _prepared(self)) is not None:
+            y = conv2d(x, prepared["kernel"].astype(x.dtype), stride=2)
+            return y + prepared["shift"].astype(x.dtype)
         shape = (7, 7, self.channels, self.features)
         kernel = self.param("kernel", kaiming_normal_fan_out, shape, jnp.float32)
         return conv2d(x, kernel.sum(axis=2, keepdims=True).astype(x.dtype), stride=2)
@@ -139,6 +154,8 @@ class BatchNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        if not train and self.has_variable("params", "folded"):
+            return x  # the convolution before it does this, too
         features = (x.shape[-1],)
         scale = self.param("scale", nn.initializers.ones, features, jnp.float32)
         bias = self.param("bias", nn.initializers.zeros, features, jnp.float32)
@@ -184,13 +201,20 @@ class Deconv(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
+        if (prepared := _prepared(self)) is not None:
+            y = _deconv(x, prepared["kernel"].astype(x.dtype))
+            return y + prepared["shift"].astype(x.dtype)
         shape = (4, 4, x.shape[-1], self.features)
         kernel = self.param("kernel", nn.initializers.normal(0.001), shape, jnp.float32)
-        return lax.conv_general_dilated(
-            x,
-            kernel[::-1, ::-1].astype(x.dtype),
-            window_strides=(1, 1),
-            padding=((2, 2), (2, 2)),
-            lhs_dilation=(2, 2),
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        )
+        return _deconv(x, kernel.astype(x.dtype))
+
+
+def _deconv(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    return lax.conv_general_dilated(
+        x,
+        kernel[::-1, ::-1],
+        window_strides=(1, 1),
+        padding=((2, 2), (2, 2)),
+        lhs_dilation=(2, 2),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )

@@ -31,6 +31,7 @@ from a2j_jax.log import logger, progress
 from a2j_jax.lowering import made_once
 from a2j_jax.models.a2j import A2J, PoseNetwork, variable_shapes
 from a2j_jax.models.anchors import Estimate, jit_with_decoding
+from a2j_jax.models.prepared import prepare_for_inference
 from a2j_jax.models.resnet import ARCHITECTURES
 from a2j_jax.synthetic.scene import KINECT, full_frames
 from a2j_jax.synthetic.views import XTION, BodyView, HandView, SceneSpec
@@ -186,7 +187,7 @@ def forward_of(
       batch_size: B.
     """
     size = track.crop_size
-    on_device = jax.device_put(variables)
+    on_device = jax.device_put(prepare_for_inference(model, variables, size))
     network, decode = _network_and_decoding(model, size)
 
     def forward(images: Images) -> Estimate:

@@ -1,0 +1,140 @@
+"""Variables of a network, rewritten once so that inference has less to compute; `apply(..., train=False)` takes them.
+
+Batch normalization by running statistics is a multiplication and an addition for each channel, which the convolution
+before it can do: its kernel is multiplied, and it adds a shift. On the CPU, 3x3 kernels of many channels are
+transformed for Winograd's convolution. The network is as it was; its layers (`models.layers`) see what they are given.
+"""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from flax.traverse_util import flatten_dict, unflatten_dict
+from numpy.typing import NDArray
+
+from a2j_jax import lowering
+from a2j_jax.errors import UserError
+from a2j_jax.lowering import made_once
+from a2j_jax.models.a2j import PoseNetwork
+from a2j_jax.models.layers import BatchNorm, Conv, Deconv, DepthStem
+from a2j_jax.models.winograd import transform_kernel
+
+Path = tuple[str, ...]
+_WINOGRAD_CHANNELS = (
+    48  # with fewer inputs or outputs, transforming the tiles takes longer than it saves
+)
+_OF_PACKAGE = "a2j_jax."
+
+
+class _Convolution(NamedTuple):
+    """A convolution of a network.
+
+    Attributes:
+      path: of its module.
+      norm: path of the batch norm that its result goes to; None: it goes elsewhere.
+      is_stem: it is a `DepthStem`, whose kernel is summed over its inputs.
+      is_plain_3x3: it is a 3x3 `Conv` of stride 1.
+    """
+
+    path: Path
+    norm: Path | None
+    is_stem: bool
+    is_plain_3x3: bool
+
+
+@made_once
+def _structure(
+    model: PoseNetwork, crop_size: int
+) -> tuple[dict[Path, tuple[int, ...]], list[_Convolution]]:
+    """Shapes of a network's variables, and its convolutions that can be rewritten, found by tracing it."""
+    found: dict[Path, _Convolution] = {}
+    made_by: list[
+        tuple[Any, Path]
+    ] = []  # results, which are kept so that none is taken for another
+
+    def look(call: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
+        result, module = call(*args, **kwargs), context.module
+        if context.method_name != "__call__" or not _is_ours(module):
+            return result
+        if isinstance(module, Conv | DepthStem | Deconv):
+            plain = isinstance(module, Conv) and (module.size, module.stride) == (3, 1)
+            stem = isinstance(module, DepthStem)
+            found[module.path] = _Convolution(module.path, None, stem, plain)
+            made_by.append((result, module.path))
+        elif isinstance(module, BatchNorm):
+            for value, path in made_by:
+                if value is args[0]:
+                    found[path] = found[path]._replace(norm=module.path)
+        return result
+
+    images = jax.ShapeDtypeStruct((1, crop_size, crop_size, 1), jnp.float32)
+    with nn.intercept_methods(look):
+        plain = model.clone(remat=False, axis_name=None)
+        shapes = jax.eval_shape(partial(plain.init, train=False), jax.random.key(0), images)
+    return _shapes(shapes), list(found.values())
+
+
+def _shapes(variables: Any) -> dict[Path, tuple[int, ...]]:
+    """Names of all arrays, with their shapes."""
+    return {path: tuple(np.shape(leaf)) for path, leaf in flatten_dict(variables).items()}
+
+
+def _is_ours(module: nn.Module) -> bool:
+    """Whether a layer is called by a module of this package: what others do with its result is not known."""
+    return type(module.parent).__module__.startswith(_OF_PACKAGE)
+
+
+def prepare_for_inference(model: PoseNetwork, variables: Any, crop_size: int) -> Any:
+    """Folds batch normalization into the convolutions before it, and transforms kernels for the platform at hand.
+
+    Args:
+      model: the network. Only layers of this package, called by modules of this package, are rewritten.
+      variables: of it: `{"params": ..., "batch_stats": ...}`.
+      crop_size: side of its crops, px; it decides nothing but the shapes that the network is traced with.
+
+    Returns:
+      Variables for `model.apply(variables, images, train=False)`, on the host; they can be neither trained nor saved.
+      The outputs are those of the plain ones to rounding.
+
+    Raises:
+      UserError: variables of another network.
+    """
+    expected, convolutions = _structure(model, crop_size)
+    given = _shapes(variables)
+    if given != expected:
+        odd = next(iter(sorted(set(given.items()) ^ set(expected.items()))), ((), ()))[0]
+        raise UserError(
+            f"variables do not fit {type(model).__name__}: {'/'.join(odd)} has shape {given.get(odd, 'none')}, "
+            f"expected {expected.get(odd, 'none')}"
+        )
+    if not convolutions:
+        return variables
+    params = flatten_dict(jax.tree.map(np.asarray, variables["params"]))
+    statistics = flatten_dict(jax.tree.map(np.asarray, variables.get("batch_stats", {})))
+    for conv in convolutions:
+        kernel = params.pop((*conv.path, "kernel"))
+        shift = params.pop((*conv.path, "bias"), np.zeros(kernel.shape[-1], kernel.dtype))
+        if conv.is_stem:
+            kernel = kernel.sum(axis=2, keepdims=True)
+        if conv.norm is not None:
+            scale, bias = (params.pop((*conv.norm, name)) for name in ("scale", "bias"))
+            mean, var = (statistics.pop((*conv.norm, name)) for name in ("mean", "var"))
+            gain = scale / np.sqrt(var + BatchNorm.epsilon)
+            kernel, shift = kernel * gain, (shift - mean) * gain + bias
+            params[(*conv.norm, "folded")] = np.zeros(0, np.float32)
+        name = "kernel"
+        if conv.is_plain_3x3 and _winograd_pays(kernel, model.dtype):
+            name, kernel = "winograd", transform_kernel(kernel)
+        dtype = kernel.dtype if model.dtype is None else jnp.dtype(model.dtype)
+        params[(*conv.path, name)] = kernel.astype(dtype)
+        params[(*conv.path, "shift")] = shift.astype(dtype)
+    return {"params": unflatten_dict(params), "batch_stats": unflatten_dict(statistics)}
+
+
+def _winograd_pays(kernel: NDArray[Any], dtype: Any) -> bool:
+    """Where Winograd's convolution was found to be quicker than XLA's: on the CPU, in float32, with many channels."""
+    wide = min(kernel.shape[2:]) >= _WINOGRAD_CHANNELS
+    return lowering.platform() == "cpu" and dtype is None and wide
