@@ -146,6 +146,7 @@ def test_new_processes_read_them(outside: Outside) -> None:
         ["figure", "7", "--checkpoint", "runs/awr", "--checkpoint", "runs/adamw", "--out", "seven"],
         ["bench", "--checkpoint", "runs/convnext", "--rounds", "1", "--batch", "1", "--json"],
         ["export", "runs/awr", "awr.stablehlo"],
+        ["export", "runs/convnext", "convnext.onnx"],
         ["train", "--config", "runs/shift/config.json", "--config.optim.steps=3"],
     )
     predicted = [json.loads(text) for text in printed[: len(RECIPES)]]

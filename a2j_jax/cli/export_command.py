@@ -12,6 +12,7 @@ EXAMPLES = """\
 examples:
   a2j export runs/quickstart hand.stablehlo
   a2j export runs/quickstart hand.stablehlo --fx 475 --fy 475 --cx 320 --cy 240 --frame_size 640,480
+  a2j export runs/quickstart hand.onnx --format onnx
   a2j export nyu_a2j nyu.stablehlo --platform cpu,cuda,tpu
 
 The function takes a depth crop in mm and its center, and returns joints in mm, for any number of crops; weights and
@@ -26,8 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("checkpoint", type=path_name, metavar="RUN", help="a run, or what `a2j convert` made")
     add("out", type=path_name, help="file to write, e.g. hand.stablehlo")
-    add("--format", default="stablehlo", help="stablehlo (default)")
-    add("--platform", default="cpu", help="to run on: cpu (default), cuda, rocm, tpu, or several")
+    add("--format", help="stablehlo or onnx (by the file's name; else stablehlo)")
+    add("--platform", help="to run StableHLO on: cpu (default), cuda, rocm, tpu, or several")
     add("--step", type=step_type, default="best", help="best, latest or a step number (best)")
     add("--weights", default="best", choices=("best", "raw", "ema"), help="average or not (best)")
     pixels = bounded(float, -LARGEST_PX, LARGEST_PX)
@@ -60,14 +61,24 @@ def run(arguments: argparse.Namespace) -> None:
     import dataclasses
 
     from a2j_jax.files import check_output
-    from a2j_jax.inference.export import FORMATS, PLATFORMS, description_of, export_stablehlo
+    from a2j_jax.inference.export import (
+        FORMATS,
+        PLATFORMS,
+        description_of,
+        export_onnx,
+        export_stablehlo,
+    )
     from a2j_jax.inference.frames import camera_from
     from a2j_jax.inference.predictor import Predictor
     from a2j_jax.runs.load import restore
 
-    _one_of(arguments.format, FORMATS, "--format")
-    platforms = [_one_of(name, PLATFORMS, "--platform") for name in arguments.platform.split(",")]
     out = Path(arguments.out)
+    by_name = "onnx" if out.suffix == ".onnx" else "stablehlo"
+    kind = _one_of(arguments.format or by_name, FORMATS, "--format")
+    if arguments.platform and kind == "onnx":
+        raise UserError("--platform is of StableHLO: ONNX runs wherever its runtime does")
+    named = (arguments.platform or "cpu").split(",")
+    platforms = [_one_of(name, PLATFORMS, "--platform") for name in named]
     description = check_output(description_of(out), arguments.overwrite, "its description")
     check_output(out, arguments.overwrite, "the file to write,", beside=description)
     camera = camera_from(arguments.fx, arguments.fy, arguments.cx, arguments.cy)
@@ -76,8 +87,12 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.frame_size is not None:
         track = dataclasses.replace(track, frame_size=arguments.frame_size)
     predictor = Predictor(found.model, found.variables, track, camera, found.step)
-    logger.info(f"exporting step {found.step} of {arguments.checkpoint} for {','.join(platforms)}")
-    about = export_stablehlo(predictor, out, platforms)
+    target = "ONNX" if kind == "onnx" else f"StableHLO for {','.join(platforms)}"
+    logger.info(f"exporting step {found.step} of {arguments.checkpoint} as {target}")
+    if kind == "onnx":
+        about = export_onnx(predictor, out)
+    else:
+        about = export_stablehlo(predictor, out, platforms)
     takes = ", ".join(f"{name} {tuple(shape)}" for name, shape in about["inputs"].items())
     logger.info(
         f"{out}: {out.stat().st_size / 2**20:.1f} MiB, takes {takes} float32; loaded back, it differs from the "

@@ -33,10 +33,17 @@ def test_export(a2j: Command, run: Path, tmp_path: Path) -> None:
     a2j("export", run, out)  # ours, and replaced
 
 
+def test_a_name_says_the_format(a2j: Command, run: Path, tmp_path: Path) -> None:
+    said = " ".join(a2j("export", run, tmp_path / "hand.onnx").err.split())
+    assert "as ONNX" in said
+    assert json.loads((tmp_path / "hand.onnx.json").read_text())["format"] == "onnx"
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("--format onx", "--format 'onx': expected one of stablehlo"),
+        ("--format onx", "--format 'onx': expected one of stablehlo, onnx; did you mean 'onnx'"),
+        ("--format onnx --platform cuda", "--platform is of StableHLO"),
         ("--platform gpu", "--platform 'gpu': expected one of cpu, cuda, rocm, tpu"),
         ("--platform cpu,", "--platform '': expected one of"),
         ("--frame_size 640", "expected WIDTH,HEIGHT"),

@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import onnx
 import pytest
 
 from a2j_jax.errors import UserError
 from a2j_jax.geometry import Camera
 from a2j_jax.inference import export
-from a2j_jax.inference.export import export_stablehlo
+from a2j_jax.inference.export import export_onnx, export_stablehlo
 from a2j_jax.inference.predictor import Predictor
 from a2j_jax.runs.experiment import resolve
 from a2j_jax.tracks import get_track, with_crop_size
@@ -64,7 +66,7 @@ def test_the_page_loads_it_without_this_package(tmp_path: Path) -> None:
     center = (150.0, 100.0, 700.0)
     window = {"camera": CAMERA.as_array(), "half_window_mm": ours.track.half_window_mm}
     np.savez(tmp_path / "given.npz", depth_mm=frame(), center_uvd=np.array(center), **window)
-    load, cut = blocks("docs/export.md")
+    load, cut, *_ = blocks("docs/export.md")
     program = WITHOUT_US.format(load=load, cut=cut)
     clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(
@@ -76,6 +78,74 @@ def test_the_page_loads_it_without_this_package(tmp_path: Path) -> None:
         np.testing.assert_allclose(found["joints_uvd"][0], wanted.joints_uvd, atol=1e-2)
         np.testing.assert_allclose(found["joints_xyz_mm"][0], wanted.joints_xyz_mm, atol=2e-2)
         np.testing.assert_allclose(found["confidence"][0], wanted.confidence, atol=1e-4)
+
+
+@pytest.mark.parametrize("number", [2, 3], ids=["ONNX Runtime", "OpenVINO"])
+def test_the_page_runs_onnx_without_this_package_or_jax(tmp_path: Path, number: int) -> None:
+    ours = predictor("synthetic_hand", CAMERA)
+    about = export_onnx(ours, tmp_path / "hand.onnx")
+    described = json.loads((tmp_path / "hand.onnx.json").read_text())
+    assert described["weights_sha256"] == about["weights_sha256"]
+    (inside,) = onnx.load(tmp_path / "hand.onnx").metadata_props
+    assert inside.key == "a2j_jax"
+    assert json.loads(inside.value)["track"] == described["track"]
+    assert about["difference"] < 1e-3
+    centers = np.float32([(150, 100, 700), (152, 98, 690)])
+    crops = [ours.crop(frame(), center_uvd=center) for center in centers]
+    images = np.stack([crop.image_mm for crop in crops])
+    np.savez(tmp_path / "given.npz", crop_mm=images, center_uvd=centers)
+    program = "import sys\nsys.modules['a2j_jax'] = sys.modules['jax'] = None\n"
+    program += "import numpy as np\ngiven = np.load('given.npz')\n"
+    program += "crop_mm, center_uvd = given['crop_mm'], given['center_uvd']\n"
+    program += f"{blocks('docs/export.md')[number]}\nnp.savez('found.npz', **found)"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    with np.load(tmp_path / "found.npz") as found:
+        for row, wanted in enumerate(ours.batch(crops)):
+            np.testing.assert_allclose(found["joints_uvd"][row], wanted.joints_uvd, atol=1e-2)
+            np.testing.assert_allclose(found["joints_xyz_mm"][row], wanted.joints_xyz_mm, atol=2e-2)
+            np.testing.assert_allclose(found["confidence"][row], wanted.confidence, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("track", "parts"),
+    [
+        ("itop_front", None),
+        ("k2hpd", None),
+        ("nyu", "a2j_jax.baselines:global_regression"),
+        ("nyu", "a2j_jax.baselines:heat_maps"),
+        ("nyu", "tests.own_parts:parts"),
+    ],
+)
+def test_onnx_of_every_kind(tmp_path: Path, track: str, parts: str | None) -> None:
+    experiment = resolve(dataclasses.replace(tiny.config(track=track), parts=parts))
+    variables = tiny.made_up(tiny.shapes(experiment.model))
+    about = export_onnx(
+        Predictor(experiment.model, variables, experiment.track), tmp_path / "x.onnx"
+    )
+    assert about["format"] == "onnx"
+    assert ("joints_xyz_mm" in about["outputs"]) == (track != "k2hpd")
+    assert about["difference"] < 1e-2
+
+
+def test_onnx_is_float32_in_64_bits_too(tmp_path: Path) -> None:
+    ours = predictor("nyu")
+    with jax.enable_x64(True):
+        assert export_onnx(ours, tmp_path / "x.onnx")["difference"] < 1e-2
+
+
+def test_onnx_of_what_has_no_translation_is_refused(tmp_path: Path) -> None:
+    class Sorts(own_parts.Tiny):
+        def decode(self, outputs: Any, crop_size: int) -> Any:
+            return super().decode({"joints": jnp.sort(outputs["joints"])}, crop_size)
+
+    model = Sorts(14)
+    refused = Predictor(model, tiny.made_up(tiny.shapes(model)), predictor("nyu").track)
+    with pytest.raises(UserError, match="Sorts cannot be exported: the network uses 'sort'"):
+        export_onnx(refused, tmp_path / "sorts.onnx")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -156,14 +226,12 @@ def test_numbers_that_are_not_finite_are_not_written(tmp_path: Path, part: str) 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_that_alone_is_not_finite_differs(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Loaded:
-        def call(self, crops: Any, place: Any) -> Any:
-            return {"joints_uvd": np.full((len(crops), 14, 3), np.nan)}
+def test_a_file_that_alone_is_not_finite_differs() -> None:
+    def exported(crops: Any, place: Any) -> Any:
+        return {"joints_uvd": np.full((len(crops), 14, 3), np.nan)}
 
-    monkeypatch.setattr(jax.export, "deserialize", lambda _: Loaded())
     found = export._difference(
-        b"", lambda crops, _: {"joints_uvd": crops[:, :14, :3]}, predictor("nyu").track
+        exported, lambda crops, _: {"joints_uvd": crops[:, :14, :3]}, predictor("nyu").track
     )
     assert np.isnan(found)
 
