@@ -400,7 +400,7 @@ def source_of(path: str | None) -> Source | None:
     if path is None or name.startswith("a2j_jax.") or name not in sys.modules:
         return None
     top = name.partition(".")[0]
-    distributions = _distributions(tuple(sys.path))
+    distributions = _distributions(_state_of_path())
     files: dict[str, str] = {}
     packages: dict[str, str] = {}
     seen, todo = set[str](), [n for n in sys.modules if n == name or n.startswith(f"{top}.")]
@@ -436,8 +436,14 @@ def _name_of(module: str, file: Path) -> str:
     )
 
 
+def _state_of_path() -> tuple[tuple[str, int], ...]:
+    """The folders that are imported from, and when an installation last changed each."""
+    folders = [Path(each) for each in sys.path]
+    return tuple((str(each), each.stat().st_mtime_ns) for each in folders if each.exists())
+
+
 @cache
-def _distributions(path: tuple[str, ...]) -> Mapping[str, list[str]]:
+def _distributions(path: tuple[tuple[str, int], ...]) -> Mapping[str, list[str]]:
     """Top-level names -> the distributions that hold them, by the file lists of all on this path."""
     return importlib.metadata.packages_distributions()
 

@@ -96,8 +96,9 @@ def record_start(workdir: str | Path, *, command: str | None, step: int, **facts
 def _write_requirements(workdir: Path, number: int) -> str:
     """Name of the file that lists what is installed: that of an earlier start, unless something changed."""
     # By name and version alone: where something was installed from may be private, or gone.
-    installed = {(d.metadata["Name"] or "").lower(): d for d in metadata.distributions()}
-    lines = sorted(f"{name}=={d.version}" for name, d in installed.items() if name)
+    found = [each.metadata for each in metadata.distributions()]  # each reads its file
+    installed = {(about["Name"] or "").lower(): about["Version"] for about in found}
+    lines = sorted(f"{name}=={version}" for name, version in installed.items() if name)
     text = "\n".join(lines) + "\n"
     for path in (workdir / REQUIREMENTS_FILE, *sorted(workdir.glob("requirements-*.txt"))):
         if path.is_file() and path.read_text() == text:

@@ -20,6 +20,7 @@ TINY = [
     *("--config.model.width=8", "--config.model.head_features=8", "--config.model.head_depth=1"),
     *("--config.optim.batch_size=4", "--config.optim.steps=2", "--config.optim.warmup_steps=1"),
     "--config.run.eval_every=2",
+    "--config.optim.freeze=trunk/",  # whose gradient takes long to compile
 ]
 
 pytestmark = pytest.mark.slow
