@@ -170,15 +170,20 @@ def export_onnx(predictor: Predictor, out: str | Path) -> dict[str, Any]:
     contents = translated.SerializeToString()
     settings = onnxruntime.SessionOptions()
     settings.log_severity_level = 3  # errors
-    session = onnxruntime.InferenceSession(contents, settings, providers=["CPUExecutionProvider"])
+    try:
+        session = onnxruntime.InferenceSession(
+            contents, settings, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:
+        raise _not_run(predictor, error) from error
 
     def answer(*given: np.ndarray) -> dict[str, np.ndarray]:
         names = [each.name for each in session.get_outputs()]
-        return dict(
-            zip(
-                names, session.run(None, dict(zip(_inputs(track), given, strict=True))), strict=True
-            )
-        )
+        try:
+            found = session.run(None, dict(zip(_inputs(track), given, strict=True)))
+        except Exception as error:
+            raise _not_run(predictor, error) from error
+        return dict(zip(names, found, strict=True))
 
     difference = _difference(answer, exported_function(predictor), track)
     about = {"format": "onnx", "opset": OPSET, **_about(predictor, difference)}
@@ -188,6 +193,12 @@ def export_onnx(predictor: Predictor, out: str | Path) -> dict[str, Any]:
     onnx.helper.set_model_props(translated, {"a2j_jax": json.dumps(about)})
     _write(out, translated.SerializeToString(), about)
     return about
+
+
+def _not_run(predictor: Predictor, error: Exception) -> UserError:
+    """What ONNX Runtime says: it has some operations only for some dtypes."""
+    text = " ".join(str(error).split())[:300]
+    return UserError(f"{type(predictor.model).__name__} cannot be exported: {text}")
 
 
 def _not_exported(predictor: Predictor, error: Exception) -> UserError:
@@ -276,13 +287,25 @@ def _difference(
     """Largest difference in a joint between an exported function and the original, for batches of several sizes.
 
     Raises:
-      UserError: the original's numbers are not finite. NaN: only those of the exported one are not.
+      UserError: the original's numbers are not finite; outputs of other shapes, or confidences of other values. NaN:
+        only the exported one's joints are not finite.
     """
     found = []
     for rows in _CHECKED_BATCHES:
         given = _probe(track, rows)
         theirs, ours = exported(*given), jax.jit(function)(*given)
         check_finite(*ours.values())
+        shapes = [{n: np.shape(x) for n, x in each.items()} for each in (theirs, ours)]
+        if shapes[0] != shapes[1]:
+            raise UserError(
+                f"the exported network's outputs have shapes {shapes[0]}, the checkpoint's {shapes[1]}"
+            )
+        sure, as_sure = (np.asarray(each.get("confidence", 0.0)) for each in (ours, theirs))
+        if not np.allclose(as_sure, sure, rtol=1e-3, atol=1e-3):
+            most = np.abs(as_sure - sure).max()
+            raise UserError(
+                f"the exported network's confidence differs from the checkpoint's by {most:g}"
+            )
         name = "joints_xyz_mm" if "joints_xyz_mm" in ours else "joints_uvd"
         apart = np.abs(np.asarray(theirs[name]) - np.asarray(ours[name]))
         found.append(apart.max())

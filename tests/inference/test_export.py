@@ -149,6 +149,29 @@ def test_onnx_of_what_has_no_translation_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        # ONNX Runtime takes another element than the last, or none.
+        (lambda x: jnp.where(jnp.isnan(jnp.where(x > 0, jnp.nan, x).max(1)), 1.0, 0.0), "confidence"),
+        (lambda x: jnp.nan_to_num(jnp.take_along_axis(x, 99 + x[:, :1].astype(jnp.int32), axis=1)), "GatherElements"),
+        (lambda x: (x[..., 0].astype(jnp.bfloat16) * 0).astype(jnp.float32), "bfloat16"),
+    ],
+)  # fmt: skip
+def test_onnx_that_computes_otherwise_is_refused(tmp_path: Path, changed: Any, named: str) -> None:
+    class Sure(own_parts.Tiny):
+        def decode(self, outputs: Any, crop_size: int) -> Any:
+            found = super().decode(outputs, crop_size)
+            sure = found.confidence * 0 + changed(outputs["joints"]).mean()
+            return found._replace(confidence=sure)
+
+    model = Sure(14)
+    refused = Predictor(model, tiny.made_up(tiny.shapes(model)), predictor("nyu").track)
+    with pytest.raises(UserError, match=named):
+        export_onnx(refused, tmp_path / "sure.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
     ("track", "inputs", "outputs"),
     [
         ("nyu", {"crop_mm", "center_uvd"}, {"joints_uvd", "joints_xyz_mm", "confidence"}),

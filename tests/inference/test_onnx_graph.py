@@ -34,6 +34,10 @@ def pooled(x: jax.Array) -> jax.Array:
     )
 
 
+def windows(x: jax.Array, strides: Any, padding: Any) -> jax.Array:
+    return lax.reduce_window(x, np.float32(-np.inf), lax.max, (1, 2, 2, 1), strides, padding)
+
+
 def along(x: jax.Array) -> jax.Array:
     flat = x.reshape(x.shape[0], -1, x.shape[-1])
     best = flat.argmax(axis=1)
@@ -49,6 +53,10 @@ def attention(x: jax.Array) -> jax.Array:
 def layer(module: nn.Module) -> Callable[[jax.Array], jax.Array]:
     variables = module.init(jax.random.key(0), jnp.zeros((1, 5, 6, 4)))
     return lambda x: module.apply(variables, x)  # type: ignore[no-any-return]
+
+
+def integers(x: jax.Array) -> jax.Array:
+    return jnp.floor(x * 10).astype(jnp.int32)
 
 
 FUNCTIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
@@ -84,6 +92,23 @@ FUNCTIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     + jnp.floor(x) + jnp.sign(x) * jnp.sqrt(abs(x)) + jnp.log(abs(x) + 1) + lax.erf(x) + jnp.sin(x) * jnp.cos(x),
     "finite": lambda x: jnp.where(jnp.isfinite(1 / jnp.floor(abs(x))), x, 9.0),
     "remainders": lambda x: x % 0.7 + jnp.round(x * 3) + jnp.ceil(x).astype(jnp.int32) % 3,
+    "integers": lambda x: integers(x) // 3 + integers(x) % -3 + (integers(x) & 6) + lax.div(integers(x), jnp.int32(-4)),
+    "narrow integers": lambda x: (x * 200).astype(jnp.uint8) + (x * 90).astype(jnp.int8).sum(1, keepdims=True),
+    "booleans": lambda x: (x > 1).any(1) | (x > -1).all(1) | (x > 0).max(1) | (lax.max(x > 0, x > 1)).argmax(1),
+    "sums over no axis": lambda x: x.sum(()),
+    "with scalars": lambda x: jnp.maximum(x.sum(), 0.0) + jnp.stack([x.sum(), 2 * x.mean()]).sum() + KERNEL * x.min(),
+    "a scalar": lambda x: 2 * x.sum() + 1,
+    "limits as Python's numbers": lambda x: lax.clamp(-0.5, x, 0.5),
+    "axes of length 1": lambda x: jnp.maximum(x[:, :1], np.zeros((1, 5, 6, 4), np.float32)) + x[:, :, :1]
+    + (jnp.zeros(x.shape) + x[:, :1]),
+    "convolution of what is repeated": lambda x: conv(jnp.broadcast_to(x[:, :, :1], x.shape)),
+    "convolution to another dtype": lambda x: conv(
+    jnp.round(x).astype(jnp.float16), kernel=np.round(KERNEL).astype(np.float16), preferred_element_type=jnp.float32),
+    "so many times the rows": lambda x: jnp.broadcast_to(jnp.arange(24.0), (x.shape[0] * 5, 24)),
+    "all pairs of rows": lambda x: jnp.einsum("bhwc,dhwc->bd", x, x).reshape(x.shape[0], 1, x.shape[0]),
+    "called": lambda x: jax.checkpoint(lambda y: jnp.sin(y) * 2)(x),
+    "places beyond the last": lambda x: jnp.take(x, jnp.array([1, 7]), axis=1, mode="clip") + jnp.take_along_axis(
+    x, jnp.round(x[:, :2] * 9).astype(jnp.int32), axis=1, mode="clip"),
     "matrices": lambda x: x @ KERNEL[0, 0] + jnp.einsum("bhwc,dc->bhwd", x, KERNEL[0, 0].T),
 }  # fmt: skip
 
@@ -131,6 +156,22 @@ def test_what_is_computed_from_constants_is_a_constant() -> None:
     [
         (lambda x: jnp.sort(x), "'sort'"),
         (lambda x: jnp.cumsum(x, axis=1), "'cumsum'"),
+        (lambda x: lax.fori_loop(0, 3, lambda i, y: y * 1.5 + i, x), "'scan'"),
+        (lambda x: x + jax.random.normal(jax.random.key(0), x.shape), "random"),
+        (lambda x: x.astype(jnp.bfloat16), "bfloat16"),
+        (lambda x: lax.reduce_precision(x, 5, 2), "5 and 2 bits"),
+        (lambda x: lax.round(x), "halves away"),
+        (lambda x: x[1:] + (x.shape[0] + 1), "rows"),
+        (lambda x: x[:, jnp.array([0, 2]), jnp.array([1, 3])], "gathers"),
+        (lambda x: jnp.take(x, jnp.array([1, 7]), axis=1), "beyond an axis"),
+        (lambda x: jnp.take(jnp.arange(4.0), x.argmax(-1)), "gathers"),
+        (lambda x: conv(x, padding=((-1, 1), (0, 0))), "less than none"),
+        (lambda x: conv(x, lhs_dilation=(2, 2), padding=((3, 3), (1, 1))), "less than none"),
+        (lambda x: conv(jnp.concatenate([x, x]), batch_group_count=2), "groups of rows"),
+        (lambda x: conv(x.astype(jnp.int32), kernel=KERNEL.astype(np.int32)), "whole numbers"),
+        (lambda x: windows(x, (1, 2, 2, 1), ((0, 0), (3, 0), (0, 0), (0, 0))), "wider than a window"),
+        (lambda x: windows(x, (1, 2, 2, 2), ((0, 0),) * 4), "windows"),
+        (lambda x: (x > 0) > (x > 1), "booleans"),
         (lambda x: lax.pad(x, 0.0, ((0, 0, 0), (0, 0, 1), (0, 0, 0), (0, 0, 0))), "padding"),
         (lambda x: conv(x, lhs_dilation=(2, 2), rhs_dilation=(2, 2)), "both up- and downsamples"),
     ],
