@@ -5,6 +5,8 @@ before it can do: its kernel is multiplied, and it adds a shift. On the CPU, 3x3
 transformed for Winograd's convolution. The network is as it was; its layers (`models.layers`) see what they are given.
 """
 
+from collections import Counter
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -74,7 +76,31 @@ def _structure(
     with nn.intercept_methods(look):
         plain = model.clone(remat=False, axis_name=None)
         shapes = jax.eval_shape(partial(plain.init, train=False), jax.random.key(0), images)
-    return _shapes(shapes), list(found.values())
+    convolutions = list(found.values())
+    if not type(model).__module__.startswith(_OF_PACKAGE):
+        read_once = _read_once(partial(plain.apply, train=False), shapes, images)
+        convolutions = [each for each in convolutions if _names_of(each) <= read_once]
+    return _shapes(shapes), convolutions
+
+
+def _names_of(conv: _Convolution) -> set[Path]:
+    """Paths of the modules whose variables are rewritten."""
+    return {conv.path} if conv.norm is None else {conv.path, conv.norm}
+
+
+def _read_once(apply: Any, variables: Any, images: jax.ShapeDtypeStruct) -> set[Path]:
+    """Paths of the modules whose variables nothing reads but, once, the module: not, say, a penalty on weights."""
+    program = jax.make_jaxpr(apply)(variables, images).jaxpr
+    read = [id(x) for equation in program.eqns for x in equation.invars]
+    counts = Counter([*read, *map(id, program.outvars)])
+    # Leaves in the order of the program's arguments.
+    paths = [
+        tuple(str(key.key) for key in path[1:-1])
+        for path, _ in jax.tree_util.tree_leaves_with_path(variables)
+    ]
+    used = zip(paths, program.invars, strict=False)  # the images are the last
+    often = {path for path, variable in used if counts[id(variable)] > 1}
+    return set(paths) - often
 
 
 def _shapes(variables: Any) -> dict[Path, tuple[int, ...]]:
@@ -102,6 +128,8 @@ def prepare_for_inference(model: PoseNetwork, variables: Any, crop_size: int) ->
     Raises:
       UserError: variables of another network.
     """
+    if not isinstance(variables, Mapping):
+        raise UserError(f"variables: expected a dict, found {type(variables).__name__}")
     expected, convolutions = _structure(model, crop_size)
     given = _shapes(variables)
     if given != expected:

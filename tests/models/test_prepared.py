@@ -137,6 +137,30 @@ def test_of_a_network_of_ones_own_the_trunk_alone_is_rewritten() -> None:
     np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)
 
 
+class Penalized(Own):
+    """Reads variables of its trunk itself."""
+
+    @nn.compact
+    def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
+        x = self.features(images, train).regression
+        penalty = jnp.sum(self.variables["params"]["trunk"]["conv1"]["kernel"] ** 2)
+        return x.mean((1, 2))[:, : JOINTS * 3].reshape(-1, JOINTS, 3) + penalty
+
+
+def test_variables_that_a_network_reads_itself_stay() -> None:
+    model = Penalized(JOINTS, 3, "resnet18", width=16)
+    variables = tiny.made_up(tiny.shapes(model, SIZE))
+    prepared = prepare_for_inference(model, variables, SIZE)
+    trunk = prepared["params"]["trunk"]
+    assert "kernel" in trunk["conv1"]
+    assert "shift" not in trunk["conv1"]
+    assert "shift" in trunk["layer1_0"]["conv1"]
+    found, wanted = (
+        jax.jit(partial(model.apply, train=False))(each, images()) for each in (prepared, variables)
+    )
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)
+
+
 def test_variables_of_another_network_are_refused() -> None:
     model, other = network("a2j"), network("a2j", "resnet50")
     with pytest.raises(UserError, match="do not fit A2J"):
