@@ -52,12 +52,15 @@ def with_terms(objective: Objective, **terms: tuple[float, Term]) -> Objective:
       terms: for each name, which the log then has too, its weight in the total and its function.
 
     Raises:
-      UserError: not (weight, function); when the objective is called, a name that it has a term of already, or a
+      UserError: no finite weight and function; when the objective is called, a name that it has a term of already, or a
         function that returns something else than a scalar.
     """
     for name, pair in terms.items():
         if not (isinstance(pair, tuple) and len(pair) == 2 and callable(pair[1])):
             raise UserError(f"with_terms: {name}: expected (weight, function), found {pair!r}")
+        number = isinstance(pair[0], int | float | np.generic | jax.Array)
+        if not number or np.shape(pair[0]) != () or not np.isfinite(pair[0]):
+            raise UserError(f"with_terms: {name}: expected a finite weight, found {pair[0]!r}")
 
     def extended(outputs: Any, targets: Targets, **about: Any) -> Losses:
         total, found = objective(outputs, targets, **about)

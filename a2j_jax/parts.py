@@ -17,6 +17,7 @@ import pkgutil
 import shlex
 import subprocess
 import sys
+import tokenize
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -100,8 +101,8 @@ def built(config: Config, track: TrackSpec) -> Parts:
             unknown, names = sorted(set(config.options) - asked.read), sorted(asked.read)
         else:
             unknown = sorted(set(config.options) - set(names))
-            _check_options(function, config.options)
-            parts = None if unknown else function(config, track, **config.options)
+            options = _checked_options(function, config.options)
+            parts = None if unknown else function(config, track, **options)
     if unknown:
         meant = did_you_mean(unknown[0], names)
         there = f"it has {listed(names)}" if names else "it has none"
@@ -156,15 +157,20 @@ def _option_names(function: Callable[..., Any]) -> list[str] | None:
     return [one.name for one in parameters] or None
 
 
-def _check_options(function: Callable[..., Any], options: dict[str, Any]) -> None:
-    """Refuse options that are not what the function's annotations say, where it has some that can be checked."""
+def _checked_options(function: Callable[..., Any], options: dict[str, Any]) -> dict[str, Any]:
+    """Options as the function's annotations say, where it has some that can be checked: a `bool` of "false" is False.
+
+    Raises:
+      UserError: one that is something else.
+    """
+    checked = dict(options)
     try:
         hints = inspect.get_annotations(function, eval_str=True)
     except Exception:  # names that only a type checker knows
-        return
+        return checked
     for name in hints.keys() & options.keys():
         try:
-            TypeAdapter(hints[name]).validate_python(options[name])
+            checked[name] = TypeAdapter(hints[name]).validate_python(options[name])
         except ValidationError as error:
             fault = error.errors()[0]["msg"]
             raise UserError(
@@ -172,6 +178,7 @@ def _check_options(function: Callable[..., Any], options: dict[str, Any]) -> Non
             ) from error
         except PydanticSchemaGenerationError:
             continue
+    return checked
 
 
 def _function(path: str) -> Callable[..., Any]:
@@ -418,8 +425,9 @@ def source_of(path: str | None) -> Source | None:
         of_python = its_top in sys.stdlib_module_names or its_top in ("a2j_jax", "tfds_builders")
         if there is None or of_python or (by_pip and its_top != top):
             continue
-        with contextlib.suppress(OSError, ValueError, SyntaxError):
-            text = there.read_text(encoding="utf-8")
+        with contextlib.suppress(OSError, ValueError, SyntaxError, RecursionError):
+            with tokenize.open(there) as file:  # in the encoding that its first lines name
+                text = file.read()
             files[_name_of(module, there)] = text
             todo += _imports(text, module, is_package=there.name == "__init__.py")
     package = next(iter(distributions.get(top, [])), None)
@@ -463,8 +471,12 @@ def _imports(text: str, module: str, is_package: bool) -> list[str]:
 
 
 def _file_of(module: ModuleType) -> Path | None:
-    file = getattr(module, "__file__", None)
-    return Path(file).absolute() if file and file.endswith(".py") else None
+    file = getattr(module, "__dict__", {}).get(
+        "__file__"
+    )  # what the module itself makes up does not count
+    if not isinstance(file, str | Path) or Path(file).suffix != ".py":
+        return None
+    return Path(file).absolute()
 
 
 @contextlib.contextmanager

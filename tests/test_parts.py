@@ -110,6 +110,23 @@ def test_options_are_what_their_annotations_say(
         resolve(override(config, f"options.{key}", text))
 
 
+@pytest.mark.parametrize(
+    ("hint", "value", "found"),
+    [("bool", "false", False), ("float", "1e-3", 1e-3), ("tuple[int, int]", [1, 2], (1, 2)), ("str", "3", "3")],
+)  # fmt: skip
+def test_options_come_as_their_annotations_say(
+    module: Any, hint: str, value: Any, found: Any
+) -> None:
+    config = module(
+        f"def parts(config, track, *, it: {hint}):\n"
+        "  return Parts(schedule=lambda steps, steps_per_epoch: it)"
+    )
+    schedule = resolve(dataclasses.replace(config, options={"it": value})).parts.schedule
+    assert schedule is not None
+    assert type(schedule(1, 1)) is type(found)
+    assert schedule(1, 1) == found
+
+
 def test_options_may_be_read_from_the_config(module: Any) -> None:
     config = module("def parts(config, track):\n  config.options.get('reach', 3)\n  return Parts()")
     resolve(override(config, "options.reach", "40"))
@@ -161,6 +178,8 @@ NET = (
         ("def parts(config, track): return Parts(prepare=lambda batch: 3)", "(batch, keys)"),
         ("from a2j_jax.losses import with_terms\n"
          "def parts(config, track): return Parts(objective=with_terms(print, mine=print))", "(weight, function)"),
+        ("from a2j_jax.losses import with_terms\n"
+         "def parts(config, track): return Parts(objective=with_terms(print, mine=('1', print)))", "a finite weight"),
         (NET.format("return super().decode(outputs, size).joints"), "found an array ((2, 21, 3),)"),
         ("class N(A2J):\n  def trunk_features(self, x, train, stride): return x\n"
          "def parts(config, track): return Parts(network=N(21))", "expected a2j_jax.models.resnet.Features"),
@@ -423,6 +442,23 @@ def test_parts_composed_of_others_are_recorded_with_them(module: Any, tmp_path: 
         "theirs.py",
     ]
     assert source.packages["numpy"] == np.__version__
+
+
+@pytest.mark.parametrize(
+    ("start", "encoding"), [("# -*- coding: latin-1 -*-\n# é", "latin-1"), ("# é", "utf-8-sig")]
+)
+def test_files_of_other_encodings_are_recorded(
+    module: Any, tmp_path: Path, start: str, encoding: str
+) -> None:
+    module("", "beside")
+    config = module("")
+    text = f"{start}\nimport beside\nfrom a2j_jax import Parts\ndef parts(config, track): return Parts()\n"
+    (tmp_path / "theirs.py").write_text(text, encoding=encoding)
+    resolve(config)
+    source = source_of(config.parts)
+    assert source is not None
+    assert list(source.files) == ["beside.py", "theirs.py"]
+    assert source.files["theirs.py"] == text
 
 
 def test_parts_beside_a_config_need_their_folder_later(module: Any, tmp_path: Path) -> None:
