@@ -242,6 +242,7 @@ ABOUT = "outputs, targets, *, count, step"
         ("prepare=lambda batch, keys: (jnp.zeros((4, 16, 16, 1)), batch)", "expected (4, 32, 32,"),
         ("prepare=lambda batch, keys: (jnp.zeros((4, 32, 32, 2)), batch)", "expected (4, 32, 32,"),
         ("prepare=lambda batch, keys: (jnp.zeros((2, 32, 32, 1)), batch)", "expected (4, 32, 32,"),
+        ("prepare=lambda batch, keys: (jnp.zeros((4, 32, 32, 1), int), batch)", "expected floats"),
         (
             "objective=with_terms(objective_of(config.loss, track), regression=(1.0, print))",
             "'regression' already",

@@ -200,6 +200,10 @@ def _check_prepare(prepare: Prepare, track: TrackSpec) -> None:
             f"prepare returned images of shape {shape} for {rows} examples: expected ({rows}, {size}, {size}, 1), or "
             "more rows. It is called in training alone; what evaluation needs, too, belongs into the network"
         )
+    if not jnp.issubdtype(prepared[0].dtype, jnp.floating):
+        raise UserError(
+            f"prepare returned images of {prepared[0].dtype}: expected floats, as evaluation gives the network"
+        )
 
 
 def _check_losses(losses: Any) -> None:
