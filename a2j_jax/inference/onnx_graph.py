@@ -670,6 +670,20 @@ def _squared(graph: _Graph, equation: Any, value: _Value) -> _Tensor:
     return _elementwise(graph, "Mul", equation, [value, value])
 
 
+def _of_one(outer: str, inner: str, one_first: bool) -> Callable[..., _Tensor]:
+    """A function that ONNX has but for a 1 that is added or taken away: log1p, expm1, erfc."""
+
+    def translated(graph: _Graph, equation: Any, value: _Value) -> _Tensor:
+        one = np.ones((), equation.outvars[0].aval.dtype)
+        if outer == "Log":
+            more = _elementwise(graph, inner, equation, [value, one])
+            return _elementwise(graph, outer, equation, [more])
+        found = _elementwise(graph, inner, equation, [value])
+        return _elementwise(graph, outer, equation, [one, found] if one_first else [found, one])
+
+    return translated
+
+
 def _inverse_root(graph: _Graph, equation: Any, value: _Value) -> _Tensor:
     return _elementwise(
         graph, "Reciprocal", equation, [_elementwise(graph, "Sqrt", equation, [value])]
@@ -709,8 +723,11 @@ _TRANSLATIONS: dict[str, Callable[..., _Value]] = {
     "conv_general_dilated": _convolved,
     "convert_element_type": _converted,
     "dot_general": _multiplied,
+    "erfc": _of_one("Sub", "Erf", one_first=True),
+    "expm1": _of_one("Sub", "Exp", one_first=False),
     "gather": _gathered,
     "integer_pow": _power,
+    "log1p": _of_one("Log", "Add", one_first=False),
     "ne": _differ,
     "pad": _padded,
     "reduce_precision": _less_precise,

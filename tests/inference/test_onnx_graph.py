@@ -90,6 +90,7 @@ FUNCTIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "selected": lambda x: jnp.where((x > 0) & ~(x == 1) | (x < -1), x, jnp.square(x).clip(0.1, 2.0)),
     "functions": lambda x: jnp.tanh(x) + jnp.exp(-(x**2)) + jax.nn.sigmoid(x) + lax.rsqrt(abs(x) + 1) + x**3
     + jnp.floor(x) + jnp.sign(x) * jnp.sqrt(abs(x)) + jnp.log(abs(x) + 1) + lax.erf(x) + jnp.sin(x) * jnp.cos(x),
+    "activations": lambda x: jax.nn.gelu(x, approximate=False) + jax.nn.softplus(x) + jax.nn.elu(x) + jax.nn.silu(x),
     "finite": lambda x: jnp.where(jnp.isfinite(1 / jnp.floor(abs(x))), x, 9.0),
     "remainders": lambda x: x % 0.7 + jnp.round(x * 3) + jnp.ceil(x).astype(jnp.int32) % 3,
     "integers": lambda x: integers(x) // 3 + integers(x) % -3 + (integers(x) & 6) + lax.div(integers(x), jnp.int32(-4)),
