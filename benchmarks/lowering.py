@@ -1,8 +1,10 @@
-"""Time saved in a training step by the CPU's own lowering of 1x1 convolutions and max pooling.
+"""Time saved in a training step by the CPU's own lowering of 1x1 convolutions and max pooling, and in inference by
+prepared variables (`a2j_jax.models.prepared`).
 
     python benchmarks/lowering.py --backbone resnet50 --crop_size 96 --batch_size 8
+    python benchmarks/lowering.py --inference --backbone resnet50 --crop_size 176 --batch_size 1
 
-Both lowerings take turns in one process; medians.
+Both ways take turns in one process; medians.
 """
 
 import argparse
@@ -11,6 +13,7 @@ import statistics
 import time
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import numpy as np
@@ -20,6 +23,7 @@ from a2j_jax.evaluation.tables import Table, print_table
 from a2j_jax.losses import objective
 from a2j_jax.models import layers
 from a2j_jax.models.a2j import A2J, init_variables
+from a2j_jax.models.prepared import prepare_for_inference
 from a2j_jax.runs.sharding import TrainState
 from a2j_jax.training.optim import adam_with_l2
 from a2j_jax.training.step import make_train_step
@@ -32,10 +36,14 @@ def main() -> None:
     parser.add_argument("--backbone", default="resnet50")
     for name, default in (("width", 64), ("crop_size", 96), ("batch_size", 8), ("steps", 10)):
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--inference", action="store_true", help="time prepared variables instead")
     arguments = parser.parse_args()
 
     choices: dict[str, Callable[[], bool]] = {"own": lambda: True, "native": lambda: False}
-    runs = {name: step_of(arguments, choice) for name, choice in choices.items()}
+    if arguments.inference:
+        runs = inference_of(arguments)
+    else:
+        runs = {name: step_of(arguments, choice) for name, choice in choices.items()}
     times: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(arguments.steps):
         for name, run in runs.items():
@@ -50,14 +58,36 @@ def main() -> None:
         f"jax {jax.__version__}"
     )
     used = "own" if jax.default_backend() == "cpu" else "native"
-    names = {name: f"{name} (used here)" if name == used else name for name in medians}
-    rows = [
-        (names[name], f"{value:.1f}", f"{value / medians['native']:.2f}")
-        for name, value in medians.items()
-    ]
-    print_table(
-        Table(title, ("lowering", "ms per training step", "relative"), tuple(rows)), Console()
+    used, base, what = (
+        ("prepared", "plain", "forward")
+        if arguments.inference
+        else (used, "native", "training step")
     )
+    rows = [
+        (f"{name} (used here)" if name == used else name, f"{ms:.1f}", f"{ms / medians[base]:.2f}")
+        for name, ms in medians.items()
+    ]
+    print_table(Table(title, ("way", f"ms per {what}", "relative"), tuple(rows)), Console())
+
+
+def inference_of(arguments: argparse.Namespace) -> dict[str, Callable[[], None]]:
+    """The compiled network with plain and with prepared variables, on random data."""
+    size = arguments.crop_size
+    model = A2J(21, backbone=arguments.backbone, width=arguments.width)
+    plain = init_variables(model, jax.random.key(0, impl="rbg"), size, size)
+    images = jax.random.normal(jax.random.key(1), (arguments.batch_size, size, size, 1))
+    both = {"plain": plain, "prepared": prepare_for_inference(model, plain, size)}
+
+    def run_of(variables: Any) -> Callable[[], None]:
+        network, placed = jax.jit(partial(model.apply, train=False)), jax.device_put(variables)
+
+        def run() -> None:
+            jax.block_until_ready(network(placed, images))
+
+        run()
+        return run
+
+    return {name: run_of(variables) for name, variables in both.items()}
 
 
 def step_of(arguments: argparse.Namespace, is_cpu: Callable[[], bool]) -> Callable[[], None]:
