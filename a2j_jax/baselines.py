@@ -1,6 +1,6 @@
 """What Table 8 compares A2J with: global regression, and an FCN with heat maps; both share A2J's trunk.
 
-Each is made of `Parts`, as a network of one's own is: `--config.parts=a2j_jax.baselines:heat_maps`.
+Each is made of `Parts`, as your own network is: `--config.parts=a2j_jax.baselines:heat_maps`.
 """
 
 from functools import partial

@@ -196,7 +196,7 @@ def _function(path: str) -> Callable[..., Any]:
     if isinstance(function, FunctionType):
         raise UserError(
             f"config key 'parts': {path}: neither {function.__module__} nor a module that it imports has a2j_jax: "
-            "expected a function (config, track) -> a2j_jax.Parts; `from a2j_jax import Parts` in that module says so"
+            "expected a function (config, track) -> a2j_jax.Parts; add `from a2j_jax import Parts` to its module"
         )
     there = [n for n, value in vars(module).items() if _is_of_parts(value) and n != name]
     raise UserError(

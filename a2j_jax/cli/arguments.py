@@ -138,6 +138,18 @@ def add_out(parser: argparse.ArgumentParser, text: str, **options: Any) -> None:
     add_overwrite(parser)
 
 
+def add_checkpoints(parser: argparse.ArgumentParser, text: str) -> None:
+    """Declare `--checkpoint`, of one or more runs, each with a name or not; repeated, it adds to them."""
+    parser.add_argument(
+        "--checkpoint",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="[NAME=]FOLDER",
+        help=text,
+    )
+
+
 def add_overwrite(parser: argparse.ArgumentParser) -> None:
     """Declare `--overwrite`."""
     parser.add_argument(

@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from a2j_jax.cli.arguments import add_out, named_files, path_name, whole
+from a2j_jax.cli.arguments import add_checkpoints, add_out, named_files, path_name, whole
 from a2j_jax.errors import UserError, did_you_mean
 from a2j_jax.files import check_output
 from a2j_jax.log import logger, plain
@@ -54,13 +54,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("float32", "bfloat16"),
         help="of the network's computation (default: float32)",
     )
-    add(
-        "--checkpoint",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="[NAME=]FOLDER",
-        help="time these runs' networks instead, with their weights, each with a name for the table (default: the "
+    add_checkpoints(
+        parser,
+        "time these runs' networks instead, with their weights, each with a name for the table (default: the "
         "folder's); all of one track and crop size",
     )
     add(

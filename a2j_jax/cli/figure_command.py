@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from a2j_jax.cli.arguments import (
+    add_checkpoints,
     add_data_arguments,
     add_out,
     bounded,
@@ -57,13 +58,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _add_options(parser: argparse.ArgumentParser, number: int) -> None:
     add = parser.add_argument
     if number == 7:
-        add(
-            "--checkpoint",
-            nargs="+",
-            action="extend",
-            default=[],
-            metavar="[NAME=]FOLDER",
-            help="run directories or converted checkpoints, each with a name for the legend (default: the folder's)",
+        add_checkpoints(
+            parser,
+            "run directories or converted checkpoints, each with a name for the legend (default: the folder's)",
         )
         add(
             "--predictions",

@@ -36,7 +36,7 @@ class PoseNetwork(nn.Module):
     a loss. With `train=True` and `mutable=["batch_stats"]` it normalizes by batch statistics and updates them; it may
     ask for random keys called "dropout".
 
-    A network of one's own is a subclass: `__call__` and `decode`, or `trunk_features` alone for another backbone
+    Your own network is a subclass: `__call__` and `decode`, or `trunk_features` alone for another backbone
     (docs/extending.md).
 
     Attributes:
@@ -63,7 +63,7 @@ class PoseNetwork(nn.Module):
 
     @property
     def label(self) -> str:
-        """What it is, for logs and tables: "A2J resnet50"; of a class of one's own, its name alone."""
+        """The network in logs and tables: "A2J resnet50", or the class name alone if it is not this package's."""
         kind = type(self)
         own = not kind.__module__.startswith("a2j_jax.")
         return kind.__name__ if own else f"{self.paradigm or kind.__name__} {self.backbone}"
@@ -78,7 +78,7 @@ class PoseNetwork(nn.Module):
 
         Raises:
           ValueError: images of another shape.
-          UserError: `trunk_features` of one's own returns something else than `Features` of these strides.
+          UserError: a subclass's `trunk_features` returns something other than `Features` with these strides.
         """
         if images.ndim != 4 or images.shape[-1] != 1:
             raise ValueError(f"images must be (B, H, W, 1) depth crops, not {images.shape}")
@@ -121,7 +121,7 @@ class PoseNetwork(nn.Module):
 
 
 def _check_features(network: str, found: Any, images: tuple[int, ...], output_stride: int) -> None:
-    """Refuse what a `trunk_features` of one's own returns, where heads could not read it."""
+    """Refuse what a subclass's `trunk_features` returns if the heads could not read it."""
     if not isinstance(found, Features):
         raise UserError(
             f"{network}.trunk_features returned {type(found).__name__}: expected "

@@ -198,7 +198,7 @@ def _check_prepare(prepare: Prepare, track: TrackSpec) -> None:
     if len(shape) != 4 or shape[0] < rows or shape[1:] != (size, size, 1):
         raise UserError(
             f"prepare returned images of shape {shape} for {rows} examples: expected ({rows}, {size}, {size}, 1), or "
-            "more rows. It is called in training alone; what evaluation needs, too, belongs into the network"
+            "more rows. It is called in training alone; what evaluation needs as well belongs in the network"
         )
     if not jnp.issubdtype(prepared[0].dtype, jnp.floating):
         raise UserError(
