@@ -188,8 +188,10 @@ def test_every_frame_is_evaluated_once(tiny_data: Path, tmp_path: Path) -> None:
     assert (first.status, second.status) == (0, 0), (first.err, second.err)
     together = json.loads(first.out)
     assert second.out == ""
-    told = [line for line in second.err.splitlines() if not line.startswith("[Gloo]")]
-    assert len(told) == 1  # that it joins the first
+    # gloo's native code prints lines of its own, which may break in two.
+    assert "process 1 joins 2 processes" in second.err
+    for text in ("evaluating step", "crop centers from", "mean error", "wrote "):
+        assert (text in first.err, text in second.err) == (True, False), (text, second.err)
 
     assert together["frames"] == alone["frames"] == 19
     assert together.keys() == alone.keys()
