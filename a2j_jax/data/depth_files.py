@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, ImageFile
 
 from a2j_jax.data.array_files import parse_npy
 from a2j_jax.errors import UnreadableFrame, UserError, printable
@@ -193,34 +193,30 @@ def _expected(frame_format: str) -> str:
 # --- images
 
 
-class _Png(NamedTuple):
-    width: int
-    height: int
-    bits: int  # per sample
-    color: int  # type: 0 gray, 2 RGB, 3 palette, 4 gray and alpha, 6 RGBA
-    interlaced: int
-    pixels: list[memoryview]  # compressed
-
-
 def _png(contents: bytes, frame_format: str) -> tuple[Values, str]:
-    png = _undamaged_png(contents)
-    if png.bits == 16 and png.color != 0:
+    width, height, bits, color, interlaced = _undamaged_png(contents)
+    if bits == 16 and color != 0:
         raise UnreadableFrame(
             f"is a 16-bit PNG of several channels; expected {_expected(frame_format)}"
         )
-    image = _load(contents, "PNG", png)
-    if png.bits == 16:
+    # Adam7's last pass has the odd rows.
+    last = width - 1, max(height - 1 - (interlaced and height % 2), 0)
+    image = _load(contents, "PNG", last)
+    if bits == 16:
         return np.asarray(image).astype(np.uint16, copy=False), "16-bit PNG"
     return _from_8_bit(image, "PNG", frame_format)
 
 
-def _undamaged_png(contents: bytes) -> _Png:
+def _undamaged_png(contents: bytes) -> tuple[int, int, int, int, int]:
     """Checks that a PNG is complete and of a plausible size, and that all its checksums match.
 
     A chunk's checksum covers its type and its data, compressed pixels included: any changed bit is noticed at 1 % of
     the cost of decoding. (The Adler-32 inside the compressed data would need decoding them twice.)
+
+    Returns:
+      Width and height, px; bits of a sample; type of color (0: gray); 1 if interlaced.
     """
-    at, view, png = 8, memoryview(contents), None
+    at, view, header = 8, memoryview(contents), None
     while at + 12 <= len(contents):
         end = at + 8 + int.from_bytes(contents[at : at + 4], "big")
         kind = contents[at + 4 : at + 8]
@@ -231,35 +227,15 @@ def _undamaged_png(contents: bytes) -> _Png:
                 "damaged PNG: a checksum does not match; copy or download it again",
                 detail=f"chunk {printable(kind.decode('latin-1'))} at byte {at}",
             )
-        if png is None:
+        if header is None:
             if kind != b"IHDR" or end - at != 21:
                 raise UnreadableFrame("damaged PNG: its header is missing")
-            width, height, bits, color, interlaced = struct.unpack_from(">IIBB2xB", contents, 16)
-            _check_size(width, height)
-            png = _Png(width, height, bits, color, interlaced, [])
-        elif kind == b"IDAT":
-            png.pixels.append(view[at + 8 : end])
+            header = struct.unpack_from(">IIBB2xB", contents, 16)
+            _check_size(*header[:2])
         elif kind == b"IEND":
-            return png
+            return header
         at = end + 4
     raise UnreadableFrame("truncated image: its end is missing; copy or download it again")
-
-
-# First column and row of Adam7's passes, and their steps.
-_PASSES = (
-    *((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4)),
-    *((0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)),
-)
-
-
-def _has_all_rows(png: _Png) -> bool:
-    """Whether the compressed data hold all pixels; takes two thirds of the time of decoding."""
-    bits = png.bits * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}.get(png.color, 0)
-    size = 0
-    for column, row, across, down in _PASSES if png.interlaced else ((0, 0, 1, 1),):
-        width, height = -(-(png.width - column) // across), -(-(png.height - row) // down)
-        size += height * (1 + -(-width * bits // 8)) if width > 0 and height > 0 else 0
-    return len(zlib.decompressobj().decompress(b"".join(png.pixels), size)) == size
 
 
 def _check_size(width: int, height: int) -> None:
@@ -305,22 +281,35 @@ def _from_8_bit(image: Image.Image, kind: str, frame_format: str) -> tuple[Value
     raise UnreadableFrame(f"is an {name}; expected {_expected(frame_format)}{hint}")
 
 
-def _load(contents: bytes, kind: str, png: _Png | None = None) -> Image.Image:
-    """A decoded image of one of Pillow's formats; `png` describes a PNG, all rows of which must be there."""
-    with (
-        _damage_reported(),
-        warnings.catch_warnings(action="ignore"),
-        Image.open(io.BytesIO(contents), formats=(kind,)) as image,
-    ):
-        _check_size(*image.size)
-        if kind == "TIFF" and getattr(image, "n_frames", 1) > 1:
-            raise UnreadableFrame("holds several images; expected one frame per file")
-        if png is not None:
-            _load_all_rows(image, png)
-        else:
-            with _stderr_muted():
+def _load(contents: bytes, kind: str, last: tuple[int, int] | None = None) -> Image.Image:
+    """A decoded image of one of Pillow's formats.
+
+    Pillow leaves rows that the compressed data of a PNG lack at 0, silently: a mark in the pixel that is decoded last,
+    `last` (x, y), would still be there. A frame may hold that very value, but no second one.
+    """
+    with _damage_reported():
+        for mark in (165, 90) if last else (0,):
+            image: Any
+            with (
+                warnings.catch_warnings(action="ignore"),
+                Image.open(io.BytesIO(contents), formats=(kind,)) as image,
+            ):
+                _check_size(*image.size)
+                if kind == "TIFF" and getattr(image, "n_frames", 1) > 1:
+                    raise UnreadableFrame("holds several images; expected one frame per file")
+                if last is None:
+                    with _stderr_muted():
+                        image.load()
+                    return image
+                bands = len(image.getbands())
+                value = mark if bands == 1 else (mark,) * bands
+                # PNG's own would refuse interlaced images the second time, in `load`.
+                ImageFile.ImageFile.load_prepare(image)
+                image.im.putpixel(last, value)
                 image.load()
-        return image
+                if image.im.getpixel(last) != value:
+                    return image
+    raise UnreadableFrame("truncated image: rows are missing; copy or download it again")
 
 
 @contextlib.contextmanager
@@ -351,22 +340,6 @@ def _stderr_muted() -> Iterator[None]:
         os.dup2(terminal, 2)
         os.close(nowhere)
         os.close(terminal)
-
-
-def _load_all_rows(image: Any, png: _Png) -> None:
-    """Loads a PNG and checks that no row is missing: Pillow leaves rows that the compressed data lack at 0, silently.
-
-    Decoded rows replace a mark in the last pixel. Where it is still there, the data are decompressed once more.
-    """
-    bands = len(image.getbands())
-    mark = (165, 90, 195, 60)[:bands] if bands > 1 else 165
-    last = png.width - 1, png.height - 1
-    if not png.interlaced:
-        image.load_prepare()
-        image.im.putpixel(last, mark)
-    image.load()
-    if (png.interlaced or image.im.getpixel(last) == mark) and not _has_all_rows(png):
-        raise UnreadableFrame("truncated image: rows are missing; copy or download it again")
 
 
 # Numbers of the header: separated by whitespace and comments, the last one ended by one character.

@@ -75,7 +75,7 @@ def npz(zeroed: slice = slice(0), **tensors: np.ndarray) -> bytes:
         ("folder.npz", Path.mkdir, "is a folder"),
         ("weights.onnx", b"1234", ".safetensors, .npz, .pth"),
         ("one.npz", npy(np.zeros(3)), "single .npy array"),
-        ("text.npz", b"hello", "not a whole archive"),
+        ("text.npz", b"hello", "not a zip file"),
         ("a.npz", npz(a=np.array(["x"])), "tensors of numbers"),
         ("a.npz", npz(), "holds no tensors at all"),
         (
