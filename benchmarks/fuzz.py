@@ -130,7 +130,7 @@ def readers() -> dict[str, Reader]:
         return [builder.info.metadata, *(examples[row] for row in range(len(examples)))]
 
     def itop_frames(folder: Path) -> Any:
-        distribution = itop.ItopFront(folder)
+        distribution = itop.Itop(folder, get_track("itop_front"))
         itop._depth_map.cache_clear()  # keeps files open, and their contents
         frames = distribution.splits()["test"]
         return [vars(frames), *map(distribution.read_depth, frames.sources)]

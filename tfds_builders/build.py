@@ -5,18 +5,14 @@ import dataclasses
 import errno
 import fcntl
 import io
-import multiprocessing
 import os
 import shutil
 import stat
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures.process import BrokenProcessPool
-from functools import partial
-from multiprocessing import util as multiprocessing_util
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import tensorflow_datasets as tfds
 from absl import logging
@@ -26,7 +22,7 @@ from a2j_jax.data.pipeline import write_digests
 from a2j_jax.errors import UserError
 from a2j_jax.files import check_folder_name, local_path
 from a2j_jax.geometry import Camera
-from a2j_jax.interrupts import after_sigterm, end_terminated, terminable
+from a2j_jax.interrupts import terminable
 from a2j_jax.log import logger
 from a2j_jax.track_files import find_track, track_file
 from a2j_jax.tracks import PUBLISHED_FRAMES, TrackSpec, near_track, with_crop_size
@@ -37,7 +33,7 @@ from tfds_builders.crop_plan import plan_crops
 from tfds_builders.folder import CustomFolder
 from tfds_builders.hands2017 import Hands2017
 from tfds_builders.icvl import Icvl
-from tfds_builders.itop import ItopFront, ItopTop
+from tfds_builders.itop import Itop
 from tfds_builders.k2hpd import K2hpd
 from tfds_builders.nyu import Nyu
 from tfds_builders.raw_files import RawDataset
@@ -50,11 +46,10 @@ DATASETS: dict[str, type[RawDataset]] = {
     "nyu": Nyu,
     "icvl": Icvl,
     "hands2017": Hands2017,
-    "itop_front": ItopFront,
-    "itop_top": ItopTop,
+    "itop_front": Itop,
+    "itop_top": Itop,
     "k2hpd": K2hpd,
 }
-_PATIENCE_SECONDS = 1.0  # for Python's own way out
 
 
 def get_dataset(track: str) -> type[RawDataset]:
@@ -166,9 +161,7 @@ def build_raw(
         raise UserError(
             f"track {track!r} has no option {unknown[0]!r} (options: {', '.join(known) or 'none'})"
         )
-    if source is CustomFolder:
-        options["track"] = spec
-    dataset = source(folder, **options)
+    dataset = source(folder, spec, **options)
     splits = dict(dataset.splits())
     for name, split in splits.items():
         published = PUBLISHED_FRAMES.get(spec.name, {}).get(name)
@@ -276,7 +269,9 @@ def _one_clear_ending(folder: Path) -> Iterator[None]:
             "try again with fewer --num_processes"
         ) from error
     except (KeyboardInterrupt, SystemExit):
-        logger.warning(_interrupted(folder))
+        # If it is there, only the summary is missing.
+        left = "it is complete" if folder.exists() else "nothing was kept; rerun the same command"
+        logger.warning(f"building {folder} was interrupted; {left}")
         raise
     except UserError:
         raise
@@ -287,12 +282,6 @@ def _one_clear_ending(folder: Path) -> Iterator[None]:
         if reason is None:
             raise
         raise UserError(f"building {folder}: {reason}; nothing was kept") from error
-
-
-def _interrupted(folder: Path) -> str:
-    # If it is there, only the summary is missing.
-    left = "but it is complete" if folder.exists() else "nothing was kept; rerun the same command"
-    return f"building {folder} was interrupted; {left}"
 
 
 def _disk_trouble(error: Exception) -> str | None:
@@ -311,7 +300,7 @@ def claimed(folder: Path) -> Iterator[None]:
 
     The claim is a lock on the directory itself: the system releases it when the process ends, even if
     killed, and it leaves no file behind. Whoever holds it removes what killed builds have left. Folders that
-    were made here are removed at the end if they are empty, also if SIGTERM comes in a compilation.
+    were made here are removed at the end if they are empty.
 
     Args:
       folder: of the data set, `<data_dir>/<track>/crop<S>/<version>`; TFDS makes it when all is done.
@@ -327,15 +316,13 @@ def claimed(folder: Path) -> Iterator[None]:
     lock = None
     try:
         lock = _lock(parent)
-        with contextlib.ExitStack() as stack:
-            if lock is not None:
-                _remove_leftovers(folder)
-                if threading.current_thread() is threading.main_thread():
-                    act = partial(_end_at_once, folder, made)
-                    stack.enter_context(after_sigterm(_PATIENCE_SECONDS, act))
-            yield
+        if lock is not None:
+            _remove_leftovers(folder)
+        yield
     finally:
-        _remove_if_empty(made)
+        for place in made:
+            with contextlib.suppress(OSError):  # it is not empty
+                place.rmdir()
         if lock is not None:
             os.close(lock)
 
@@ -365,17 +352,13 @@ def _lock(folder: Path) -> int | None:
         os.close(descriptor)
 
 
-def _temporary(folder: Path) -> list[Path]:
-    return sorted(folder.parent.glob(f"incomplete.*_{folder.name}"))
-
-
 def _remove_leftovers(folder: Path) -> None:
     """Removes the temporary folders of this data set that dead builds have left.
 
     Raises:
       UserError: one is no folder but a link, belongs to another user, or cannot be removed.
     """
-    for leftover in _temporary(folder):
+    for leftover in sorted(folder.parent.glob(f"incomplete.*_{folder.name}")):
         found = leftover.lstat()
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
             raise UserError(
@@ -390,25 +373,3 @@ def _remove_leftovers(folder: Path) -> None:
                 "temporary files; remove it, or name another --data_dir"
             ) from error
         logger.info(f"note: removed {leftover}, left of a build that did not finish")
-
-
-def _remove_if_empty(places: Sequence[Path]) -> None:
-    for place in places:
-        with contextlib.suppress(OSError):  # it is not empty
-            place.rmdir()
-
-
-def _end_at_once(folder: Path, made: Sequence[Path]) -> NoReturn:
-    """Cleans up beside a main thread that does not respond, and ends the program."""
-    text = _interrupted(folder)
-    for process in multiprocessing.active_children():
-        process.kill()
-    for leftover in _temporary(folder):
-        shutil.rmtree(leftover, ignore_errors=True)
-    _remove_if_empty(made)
-    with contextlib.suppress(OSError):
-        os.write(2, f"{text}\n".encode("utf-8", "backslashreplace"))
-    # Semaphores: their tracker would complain of those left over.
-    with contextlib.suppress(Exception):
-        multiprocessing_util._run_finalizers(0)  # type: ignore[attr-defined]
-    end_terminated()

@@ -39,7 +39,7 @@ from a2j_jax.files import path_inside, read_contents, read_json
 from a2j_jax.geometry import Float64
 from a2j_jax.log import logger
 from a2j_jax.track_files import TRACK_FILE, check_keys
-from a2j_jax.tracks import ALL_SPLITS, USUAL_SPLITS, TrackSpec, get_track
+from a2j_jax.tracks import ALL_SPLITS, USUAL_SPLITS, TrackSpec
 from tfds_builders import raw_files
 from tfds_builders.raw_files import WARNING, Array, Notes, RawDataset, RawSplit, refuse_backwards
 
@@ -77,7 +77,6 @@ class CustomFolder(RawDataset):
     """The folder.
 
     Attributes:
-      track: of the frames, from `track.json`.
       depth_unit_mm: of integer values, mm per count, instead of the track's.
       allow_outside: read frames that lie outside the folder, by their path or a link.
     """
@@ -88,7 +87,6 @@ class CustomFolder(RawDataset):
         "see docs/own_data.md."
     )
 
-    track: TrackSpec = dataclasses.field(default_factory=lambda: get_track("hands2017"))
     depth_unit_mm: float | None = None
     allow_outside: bool = False
 

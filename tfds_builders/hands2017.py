@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from a2j_jax.errors import UserError
 from a2j_jax.evaluation.joint_files import frame_index
-from a2j_jax.tracks import get_track
+from a2j_jax.tracks import TrackSpec
 from tfds_builders import raw_files
 from tfds_builders.raw_files import Array, Notes, RawDataset, RawSplit, counted
 
@@ -62,7 +62,7 @@ class Hands2017(RawDataset, about="hands2017"):
         images = raw_files.find_in(path.parent, ("images", "training/images"))
         if images is None:
             raise self.download_again(str(path.parent / "images"))
-        names, joints = read_labels(path)
+        names, joints = read_labels(path, self.track)
         notes = raw_files.unlabeled_to_nan(joints, path.name)
         faults = _compare(path, names, images)
         rows, repeated = raw_files.first_of_each(names, path.name)
@@ -99,7 +99,7 @@ class Hands2017(RawDataset, about="hands2017"):
             one, other = texts[_BOX][:2]
             raise UserError(f"{one} and {other}: both hold boxes of the test frames; keep one")
         for path in texts[_BOX]:
-            names, boxes, more = read_boxes(path, get_track("hands2017").frame_size)
+            names, boxes, more = read_boxes(path, self.track.frame_size)
             notes, faults = notes + more, _compare(path, names, images)
         if boxes is None:
             files = (entry.name for entry in raw_files.entries(images))
@@ -111,7 +111,7 @@ class Hands2017(RawDataset, about="hands2017"):
         names = [names[row] for row in order]
         notes += more
         if texts[_JOINTS]:
-            joints, more, odd = _labels_of(names, texts[_JOINTS])
+            joints, more, odd = _labels_of(names, texts[_JOINTS], self.track)
             notes, faults = notes + more, faults + odd
         ids, sources = self._names("frame/images/", names, images)
         boxes = None if boxes is None else boxes[order]
@@ -153,7 +153,7 @@ def texts_by_contents(folders: Iterable[Path]) -> dict[int | None, list[Path]]:
     return texts
 
 
-def read_labels(path: Path) -> tuple[list[str], npt.NDArray[np.float32]]:
+def read_labels(path: Path, track: TrackSpec) -> tuple[list[str], npt.NDArray[np.float32]]:
     """A label file of the challenge, projected with the track's camera.
 
     Its lines are a file name, with or without folders, and 21 x (x y z) mm.
@@ -166,7 +166,7 @@ def read_labels(path: Path) -> tuple[list[str], npt.NDArray[np.float32]]:
     """
 
     def to_uvd(values: Array) -> Array:
-        return raw_files.project(values.reshape(-1, 21, 3), get_track("hands2017"), np.float32)
+        return raw_files.project(values.reshape(-1, 21, 3), track, np.float32)
 
     names, joints = raw_files.read_numbers(path, _JOINTS, _EXPECTED, convert=to_uvd)
     return [name.rpartition("/")[2] for name in names], joints
@@ -237,12 +237,14 @@ def to_corners(
     return boxes, found if 2 * fits[found].sum() >= len(values) else None
 
 
-def _labels_of(names: list[str], paths: list[Path]) -> tuple[npt.NDArray[np.float32], Notes, Notes]:
+def _labels_of(
+    names: list[str], paths: list[Path], track: TrackSpec
+) -> tuple[npt.NDArray[np.float32], Notes, Notes]:
     """(N, 21, 3) labels of the named frames, NaN where the files have none; notes; faults."""
     where, full = (
         " + ".join(some) for some in zip(*((p.name, str(p)) for p in paths), strict=True)
     )
-    parts = [read_labels(path) for path in paths]
+    parts = [read_labels(path, track) for path in paths]
     files = Counter(name for labeled, _ in parts for name in set(labeled))
     if twice := [name for name, count in files.items() if count > 1]:
         raise UserError(

@@ -7,15 +7,16 @@ Per view and split two HDF5 files, plain or `.gz`: `ITOP_{side,top}_{train,test}
 coordinates, as the official program has them; the labels' own `image_coordinates` are rounded.
 """
 
+import atexit
 import functools
 import gzip
-import hashlib
 import os
+import shutil
 import tempfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, ClassVar
+from typing import Any, BinaryIO
 
 import h5py
 import numpy as np
@@ -23,9 +24,8 @@ import numpy.typing as npt
 
 from a2j_jax.data.array_files import hdf5_array, hdf5_dataset, hdf5_names, open_hdf5
 from a2j_jax.errors import UnreadableFrame, UserError
-from a2j_jax.files import is_private, replacing
+from a2j_jax.files import replacing
 from a2j_jax.log import logger, progress
-from a2j_jax.tracks import get_track
 from tfds_builders import raw_files
 from tfds_builders.raw_files import Array, RawDataset, RawSplit, counted
 
@@ -37,12 +37,17 @@ _BLOCK = 1 << 22  # bytes
 _LARGEST = 32 << 30  # bytes unpacked: five times the largest of ITOP's files
 
 
-@dataclass(frozen=True)
-class ItopFront(RawDataset, about="itop"):
-    """The four files of the front view, or the two of one split."""
+_VIEWS = {"itop_front": "side", "itop_top": "top"}
 
-    TRACK: ClassVar[str] = "itop_front"
-    VIEW: ClassVar[str] = "side"
+
+@dataclass(frozen=True)
+class Itop(RawDataset, about="itop"):
+    """The four files of one view, or the two of one split."""
+
+    @property
+    def view(self) -> str:
+        """The view as file names have it: "side" or "top"."""
+        return _VIEWS[self.track.name]
 
     def index(self, split: str) -> RawSplit | None:
         """See `RawDataset.index`; `.gz` files are unpacked first.
@@ -51,7 +56,7 @@ class ItopFront(RawDataset, about="itop"):
           UserError: depth without labels or the other way round; a file that is truncated, foreign, or
             does not belong to the other.
         """
-        parts = {part: f"ITOP_{self.VIEW}_{split}_{part}.h5" for part in ("depth_map", "labels")}
+        parts = {part: f"ITOP_{self.view}_{split}_{part}.h5" for part in ("depth_map", "labels")}
         # Some programs unpack a file into a folder of its name.
         found = {
             part: raw_files.find(self.folder, (f"{name}/{name}", name, f"{name}.gz"))
@@ -91,7 +96,7 @@ class ItopFront(RawDataset, about="itop"):
         rows = np.flatnonzero(valid)
         if not len(rows):
             raise UserError(f"{labels_path}: not one of {frames} frames is marked valid")
-        joints = raw_files.project(xyz_m[rows] * 1000.0, get_track(self.TRACK))
+        joints = raw_files.project(xyz_m[rows] * 1000.0, self.track)
         label_file = labels_path.name.split(".")[0]
         invalid = f"{frames - len(rows):,} of {counted(frames, 'frame')} marked invalid"
         notes = (f"{label_file}: {invalid}", *raw_files.unlabeled_to_nan(joints, label_file))
@@ -129,25 +134,15 @@ class ItopFront(RawDataset, about="itop"):
 
     def spec(self) -> dict[str, Any]:
         """See `RawDataset.spec`."""
-        return {"view": self.VIEW}
+        return {"view": self.view}
 
     def hint(self) -> str:
         """See `RawDataset.hint`: the folder may hold the other view."""
-        other = ItopTop if self.VIEW == ItopFront.VIEW else ItopFront
         names = [path.name.lower() for path in self.folder.glob("*")]
-        views = {v for v in (self.VIEW, other.VIEW) for n in names if n.startswith(f"itop_{v}_")}
-        return (
-            f" (there are files of the other view: track {other.TRACK})"
-            if views == {other.VIEW}
-            else ""
-        )
-
-
-class ItopTop(ItopFront):
-    """The same of the view from above."""
-
-    TRACK = "itop_top"
-    VIEW = "top"
+        there = [t for t, v in _VIEWS.items() if any(n.startswith(f"itop_{v}_") for n in names)]
+        if len(there) != 1 or there == [self.track.name]:
+            return ""
+        return f" (there are files of the other view: track {there[0]})"
 
 
 # --- HDF5
@@ -210,26 +205,26 @@ def _dataset(
 def unpacked(packed: Path) -> Path:
     """The unpacked copy of a gzip file, made at the first call and reused while it is the newer one.
 
-    `X.h5.gz` becomes `X.unpacked.h5` beside it; where that folder is read-only, a file of the user's
-    own folder below the temporary one. The copy gets its name when it is complete, not before.
+    `X.h5.gz` becomes `X.unpacked.h5` beside it; where that folder is read-only, a temporary file that lasts as long as
+    this process. The copy gets its name when it is complete, not before.
 
     Raises:
       UserError: truncated or no gzip file, absurdly large, or no room for the copy.
     """
-    beside = packed.with_name(packed.name[: -len(".h5.gz")] + ".unpacked.h5")
-    copies = [beside]
-    if not os.access(beside.parent, os.W_OK):
-        digest = hashlib.sha256(os.fsencode(packed.resolve())).hexdigest()[:16]
-        copies.append(_temporary_folder() / f"{digest}.{beside.name}")
+    copy = packed.with_name(packed.name[: -len(".h5.gz")] + ".unpacked.h5")
     changed = packed.stat().st_mtime_ns
-    for copy in copies:
-        if copy.is_file() and copy.stat().st_mtime_ns >= changed:
-            return copy
+    if copy.is_file() and copy.stat().st_mtime_ns >= changed:
+        return copy
+    until = "once (it can be deleted after the build)"
+    if not os.access(copy.parent, os.W_OK):
+        folder = tempfile.mkdtemp(prefix="a2j_jax-")
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        copy, until = Path(folder) / copy.name, "for this build"
     for leftover in sorted(copy.parent.glob(f".{copy.stem[:40]}-*{copy.suffix}")):
         logger.info(
             f"note: {leftover} may be left of a run that did not finish; it can be deleted then"
         )
-    logger.info(f"{packed.name}: unpacking to {copy}, once (it can be deleted after the build)")
+    logger.info(f"{packed.name}: unpacking to {copy}, {until}")
     with replacing(copy) as part:
         try:
             with part.open("wb") as out:
@@ -260,24 +255,3 @@ def _unpack(packed: Path, out: BinaryIO) -> None:
             if read > shown:
                 advance(read - shown)
                 shown = read
-
-
-def _temporary_folder() -> Path:
-    """A folder of this user alone: others may write into the temporary folder itself.
-
-    Raises:
-      UserError: something of that name is there that somebody else controls.
-    """
-    try:
-        user = os.getuid() if hasattr(os, "getuid") else 0
-        folder = Path(tempfile.gettempdir()) / f"a2j_jax-{user}"
-        folder.mkdir(mode=0o700, exist_ok=True)
-        if is_private(folder) and not folder.is_symlink():
-            return folder
-    except OSError as error:
-        where = error.filename or "temporary folder"
-        raise UserError(f"{where}: cannot be used for unpacking ({error.strerror})") from error
-    raise UserError(
-        f"{folder}: is a link, or somebody else's, or others may write there; remove it, or set TMPDIR to a "
-        "folder of yours"
-    )

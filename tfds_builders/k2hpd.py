@@ -33,8 +33,6 @@ class K2hpd(RawDataset, about="k2hpd"):
         compare the labels with; None: no comparison.
     """
 
-    FRAME_FORMAT = "stretch8"
-
     keypoints_dir: Path | None = None
 
     def index(self, split: str) -> RawSplit | None:

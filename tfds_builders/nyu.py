@@ -31,8 +31,6 @@ class Nyu(RawDataset, about="nyu"):
         own frames, but nobody published centers for them.
     """
 
-    FRAME_FORMAT = "nyu_packed"
-
     view: int = 1
 
     def __post_init__(self) -> None:

@@ -20,7 +20,7 @@ from a2j_jax import geometry
 from a2j_jax.data.array_files import parse_rows, read_rows
 from a2j_jax.data.depth_files import read_depth
 from a2j_jax.errors import UnreadableFrame, UserError, as_utf8, printable
-from a2j_jax.tracks import FrameFormat, TrackSpec
+from a2j_jax.tracks import TrackSpec
 
 Array = npt.NDArray[Any]
 Notes = tuple[str, ...]
@@ -83,14 +83,14 @@ class RawSplit:
 class RawDataset(ABC):
     """A data set as its authors ship it. Small and picklable: a folder and options, no arrays.
 
-    A subclass is a frozen dataclass; its fields beside `folder` are the options of the data set. With `about=NAME` its
+    A subclass is a frozen dataclass; its fields beside these are the options of the data set. With `about=NAME` its
     HOMEPAGE, LICENSE, BIBTEX and DOWNLOAD are those of table NAME of `datasets.toml`.
 
     Attributes:
       HOMEPAGE, LICENSE, BIBTEX: for the metadata.
       DOWNLOAD: instructions for the user: files to download, and where to put them.
-      FRAME_FORMAT: of the image files, see `TrackSpec`.
       folder: with the unpacked download.
+      track: of the frames.
     """
 
     HOMEPAGE: ClassVar[str] = ""
@@ -99,9 +99,9 @@ class RawDataset(ABC):
     )
     BIBTEX: ClassVar[str] = ""
     DOWNLOAD: ClassVar[str] = ""
-    FRAME_FORMAT: ClassVar[FrameFormat] = "depth16"
 
     folder: Path
+    track: TrackSpec
 
     def __init_subclass__(cls, about: str | None = None) -> None:
         if about is not None:
@@ -141,7 +141,7 @@ class RawDataset(ABC):
         Raises:
           UnreadableFrame: missing, truncated or of the wrong kind.
         """
-        return read_depth(spelled(self.folder, source), self.FRAME_FORMAT).depth
+        return read_depth(spelled(self.folder, source), self.track.frame_format).depth
 
     def spec(self) -> dict[str, Any]:
         """Options that the examples depend on, as JSON; no paths."""

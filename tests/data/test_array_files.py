@@ -12,6 +12,7 @@ from scipy.io import loadmat, savemat
 
 from a2j_jax.data import array_files
 from a2j_jax.errors import UserError
+from a2j_jax.tracks import get_track
 from tests.data.made_files import changed, npy, refusal
 from tests.distributions import itop as itop_files
 from tfds_builders import itop
@@ -260,7 +261,7 @@ def test_changed_hdf5_files_are_refused_or_read(tmp_path: Path, part: str) -> No
         path.write_bytes(changed(whole, rng))
         itop._depth_map.cache_clear()
         try:
-            distribution = itop.ItopFront(tmp_path)
+            distribution = itop.Itop(tmp_path, get_track("itop_front"))
             for source in distribution.splits()["test"].sources:
                 distribution.read_depth(source)
         except UserError:

@@ -16,7 +16,7 @@ import tensorflow_datasets as tfds
 
 from a2j_jax.data import pipeline
 from a2j_jax.errors import UserError
-from a2j_jax.tracks import with_crop_size
+from a2j_jax.tracks import get_track, with_crop_size
 from tests.tfds_builders.numbered_frames import TRACK, build_numbered
 from tfds_builders.build import DATASETS, How, build, claimed, get_dataset, read_spec
 
@@ -113,7 +113,7 @@ def test_another_crop_size_goes_beside_it(tmp_path):
 def test_a_folder_without_a_data_set_tells_what_to_download(tmp_path, track):
     source = get_dataset(track)
     with pytest.raises(UserError) as error:
-        source(tmp_path).splits()
+        source(tmp_path, get_track(track)).splits()
     assert str(tmp_path) in str(error.value)
     assert "\n" not in str(error.value)
     assert error.value.instructions == source.DOWNLOAD
@@ -298,35 +298,6 @@ def test_leftovers_of_another_user_are_refused(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="another user"), claimed(tmp_path / "1.0.0"):
         pass
     assert leftover.is_dir()
-
-
-@pytest.mark.slow
-def test_sigterm_ends_a_build_that_python_cannot_interrupt(tmp_path):
-    script = """
-import hashlib, sys, threading
-from pathlib import Path
-from a2j_jax.interrupts import terminable
-from tfds_builders.build import claimed
-folder = Path(sys.argv[1]) / "data" / "name" / "crop16" / "1.0.0"
-with terminable(), claimed(folder):
-    (folder.parent / "incomplete.X_1.0.0").mkdir()
-    threading.Timer(0.5, print, ["ready"], {"flush": True}).start()  # not before the line below has begun
-    hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9)  # as a compilation: no signal reaches Python in it
-"""
-    program = subprocess.Popen(
-        [sys.executable, "-c", script, str(tmp_path)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert program.stdout.readline() == "ready\n"
-    started = time.monotonic()
-    program.terminate()
-    _, said = program.communicate(timeout=60)
-    assert program.returncode == 143
-    assert time.monotonic() - started < 10  # 2, where nothing else runs
-    assert "nothing was kept" in said
-    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(("number", "status"), [("SIGTERM", 143), ("SIGINT", 1)])

@@ -27,7 +27,7 @@ BOTH = ["train", "test"]
 def test_frames_and_labels_are_what_was_written(tmp_path, track, ids, background, off):
     fixture = importlib.import_module(f"tests.distributions.{track}")
     labels = fixture.write(tmp_path, {"train": 7, "test": 5})
-    dataset = pickle.loads(pickle.dumps(DATASETS[track](tmp_path)))
+    dataset = pickle.loads(pickle.dumps(DATASETS[track](tmp_path, get_track(track))))
     splits = dataset.splits()
     assert {name: len(split) for name, split in splits.items()} == {"train": 7, "test": 5}
     for name, split in splits.items():
@@ -47,7 +47,7 @@ def test_frames_and_labels_are_what_was_written(tmp_path, track, ids, background
 @pytest.mark.parametrize("track", ["nyu", "icvl", "hands2017", "k2hpd"])
 def test_missing_frames_are_counted_and_refused(tmp_path, track):
     importlib.import_module(f"tests.distributions.{track}").write(tmp_path, {"train": 3})
-    dataset = DATASETS[track](tmp_path)
+    dataset = DATASETS[track](tmp_path, get_track(track))
     first, second, third = dataset.splits()["train"].sources
     (tmp_path / second).unlink()
     split = dataset.splits()["train"]
@@ -85,10 +85,10 @@ def test_the_data_lie_where_people_put_them(tmp_path, track, part, place, named,
     fixture = importlib.import_module(f"tests.distributions.{track.split('_')[0]}")
     options = {"annotations_in": "depth_data"} if track == "k2hpd" else {}
     fixture.write(tmp_path / "download", {"train": 1, "test": 1}, **options)
-    plain = DATASETS[track](tmp_path / "download").splits()
+    plain = DATASETS[track](tmp_path / "download", get_track(track)).splits()
     (tmp_path / "raw" / place).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / "download" / part).rename(tmp_path / "raw" / place)
-    dataset = DATASETS[track](tmp_path / "raw" / named)
+    dataset = DATASETS[track](tmp_path / "raw" / named, get_track(track))
     found = dataset.splits()
     assert list(found) == splits
     for name, split in found.items():
@@ -125,6 +125,6 @@ def test_labels_that_do_not_fit(tmp_path, track, line, frames, message):
     path.write_text(line)
     (tmp_path / frames).mkdir(parents=True, exist_ok=True)
     with pytest.raises(UserError, match=message) as error:
-        DATASETS[track](tmp_path).splits()
+        DATASETS[track](tmp_path, get_track(track)).splits()
     assert "\n" not in str(error.value)
     assert frames or error.value.instructions == DATASETS[track].DOWNLOAD

@@ -32,7 +32,7 @@ def test_labels_of_the_test_set_in_any_order(tmp_path, files, name):
     for file, rows in files.items():
         prefixed = [("frame\\images\\", "", "frame/images/")[row] + lines[row] for row in rows]
         path.with_name(file).write_text("".join(prefixed))
-    split = Hands2017(tmp_path).splits()["test"]
+    split = Hands2017(tmp_path, TRACK).splits()["test"]
     np.testing.assert_allclose(split.joints_uvd[[0, 2]], labels[[0, 2]], atol=PRINTED)
     assert np.isnan(split.joints_uvd[1]).all()
     assert f"{name}: 1 of 3 frames without a label" in split.notes
@@ -43,7 +43,7 @@ def test_a_label_of_no_test_frame(tmp_path):
     path = tmp_path / "frame" / "Test_Annotation.txt"
     line = path.read_text().split("\n")[0]
     path.write_text(path.read_text() + line.replace("00000001", "00000009"))
-    split = Hands2017(tmp_path).splits()["test"]
+    split = Hands2017(tmp_path, TRACK).splits()["test"]
     np.testing.assert_allclose(split.joints_uvd, labels, atol=PRINTED)
     assert split.faults == ("Test_Annotation.txt: 1 line of no test frame",)
 
@@ -69,7 +69,7 @@ def test_text_files_are_recognized_by_their_lines(tmp_path, old, new):
     moves = {"training/Training_Annotation.txt": "Training_Annotation.txt"} | {old: new}
     for before, after in moves.items():
         (tmp_path / before).rename(tmp_path / after)
-    distribution = Hands2017(tmp_path)
+    distribution = Hands2017(tmp_path, TRACK)
     splits = distribution.splits()
     assert splits["test"].boxes_px is not None
     name = moves.get("frame/Test_Annotation.txt", "Test_Annotation.txt").rsplit("/", 1)[-1]
@@ -83,7 +83,7 @@ def test_boxes_alone_make_no_test_frames_of_the_training_set(tmp_path):
     fixture.write(tmp_path, {"train": 1, "test": 1})
     (tmp_path / "frame" / "BoundingBox.txt").rename(tmp_path / "BoundingBox.txt")
     (tmp_path / "frame").rename(tmp_path / "kept elsewhere")
-    assert list(Hands2017(tmp_path).splits()) == ["train"]
+    assert list(Hands2017(tmp_path, TRACK).splits()) == ["train"]
 
 
 TRAINING = "training/Training_Annotation.txt"
@@ -111,7 +111,7 @@ def test_mistakes_are_named(tmp_path, files, message):
         if not text:
             (tmp_path / path).unlink()
     with pytest.raises(UserError, match=message):
-        Hands2017(tmp_path).splits()
+        Hands2017(tmp_path, TRACK).splits()
 
 
 def test_text_files_that_are_neither_are_named(tmp_path):
@@ -119,7 +119,7 @@ def test_text_files_that_are_neither_are_named(tmp_path):
     labels = tmp_path / "frame" / "Test_Annotation.txt"
     labels.rename(tmp_path / "frame" / "submission.txt")  # predictions, not labels
     (tmp_path / "frame" / "readme.txt").write_text("Thank you for your interest.")
-    split = Hands2017(tmp_path).splits()["test"]
+    split = Hands2017(tmp_path, TRACK).splits()["test"]
     assert split.joints_uvd is None
     assert split.notes[0].startswith("readme.txt, submission.txt: not read; expected lines of")
 
@@ -142,7 +142,7 @@ def test_test_frames_keep_their_numbers(tmp_path, rows):
     else:
         cut(tmp_path / "frame" / "BoundingBox.txt", rows)
     expected = sorted(rows or [4, 5, 6])
-    split = Hands2017(tmp_path).splits()["test"]
+    split = Hands2017(tmp_path, TRACK).splits()["test"]
     assert split.numbers.tolist() == expected
     assert split.frame_ids == [f"frame/images/image_D0000000{row + 1}.png" for row in expected]
     np.testing.assert_allclose(split.joints_uvd, labels[expected], atol=PRINTED)
@@ -156,7 +156,7 @@ def test_test_frames_keep_their_numbers(tmp_path, rows):
 def test_training_frames_in_any_order(tmp_path):
     labels = fixture.write(tmp_path, {"train": 4})["train"]
     cut(tmp_path / "training" / "Training_Annotation.txt", [3, 0, 2, 0])
-    split = Hands2017(tmp_path).splits()["train"]
+    split = Hands2017(tmp_path, TRACK).splits()["train"]
     assert (split.numbers.tolist(), split.rows.tolist(), split.total) == ([0, 2, 3], [1, 2, 0], 4)
     assert any("1 repeated line left out" in note for note in split.notes)
     np.testing.assert_allclose(split.joints_uvd, labels[[0, 2, 3]], atol=PRINTED)
@@ -166,7 +166,7 @@ def test_frames_without_numbers_keep_the_order_of_the_file(tmp_path):
     fixture.write(tmp_path, {"test": 2})
     path = tmp_path / "frame" / "BoundingBox.txt"
     path.write_text(path.read_text().replace("image_D00000001", "other"))
-    split = Hands2017(tmp_path).splits()["test"]
+    split = Hands2017(tmp_path, TRACK).splits()["test"]
     assert split.numbers is None
     assert split.frame_ids[0] == "frame/images/other.png"
     assert any("numbered in their order" in note for note in split.notes)
@@ -176,9 +176,9 @@ def test_a_submission_names_the_frames_that_were_predicted(tmp_path):
     """The `index` of an example is the frame's number, and a submission file counts by it."""
     fixture.write(tmp_path / "raw", {"test": 7})
     cut(tmp_path / "raw" / "frame" / "BoundingBox.txt", [6, 4, 5])
-    split = Hands2017(tmp_path / "raw").splits()["test"]
+    split = Hands2017(tmp_path / "raw", TRACK).splits()["test"]
     plan = plan_crops(TRACK, "test", split, "depth")
-    reader = RawReader(TRACK, Hands2017(tmp_path / "raw"), {"test": split}, {"test": plan})
+    reader = RawReader(TRACK, Hands2017(tmp_path / "raw", TRACK), {"test": split}, {"test": plan})
     examples = list(reader.job("test", range(3))())
     assert [example["index"] for example in examples] == [4, 5, 6]
     write_submission(
@@ -194,7 +194,7 @@ def test_labels_are_projected_with_the_tracks_camera(tmp_path):
     xyz[3, 2] = 0.0  # behind or in the camera: no label
     path = tmp_path / "training" / "Training_Annotation.txt"
     path.write_text("image_D00000001.png\t" + "\t".join(f"{x:.4f}" for x in xyz.ravel()) + "\t\n")
-    split = Hands2017(tmp_path).splits()["train"]
+    split = Hands2017(tmp_path, TRACK).splits()["train"]
     expected = geometry.xyz_to_uvd([10, -20, 500], TRACK.camera)
     assert expected[1] < TRACK.camera.v0  # y points down
     np.testing.assert_allclose(split.joints_uvd[0, 0], expected, rtol=1e-6)

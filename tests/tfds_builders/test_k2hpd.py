@@ -8,18 +8,19 @@ from PIL import Image
 from scipy import io
 
 from a2j_jax.errors import UserError
-from a2j_jax.tracks import PUBLISHED_FRAMES
+from a2j_jax.tracks import PUBLISHED_FRAMES, get_track
 from tests.distributions import k2hpd as raw
 from tfds_builders.k2hpd import K2hpd, read_annotations
 
 FRAMES = {"train": 5, "test": 4}
+TRACK = get_track("k2hpd")
 PAIRS = [str(number) for number in range(38)]
 
 
 @pytest.mark.parametrize("annotations_in", ["", "depth_data"])
 def test_frames_and_labels_are_what_was_written(tmp_path, annotations_in):
     labels = raw.write(tmp_path, FRAMES, annotations_in=annotations_in)
-    distribution = pickle.loads(pickle.dumps(K2hpd(tmp_path)))
+    distribution = pickle.loads(pickle.dumps(K2hpd(tmp_path, TRACK)))
     splits = distribution.splits()
     assert list(splits) == ["train", "test"]
     kinds = set()
@@ -47,7 +48,7 @@ def test_names_are_found_in_any_letter_case(tmp_path, labeled, on_disk):
     path.write_text(path.read_text().replace(".png", labeled))
     for frame in sorted((tmp_path / "K2HPD" / "depth_data" / "depth_images").iterdir()):
         frame.rename(frame.with_suffix(on_disk))
-    distribution = K2hpd(tmp_path)  # a folder deeper, too
+    distribution = K2hpd(tmp_path, TRACK)  # a folder deeper, too
     split = distribution.splits()["test"]
     assert (len(split), split.faults) == (2, ())
     assert distribution.read_depth(split.sources[1]).any()
@@ -77,7 +78,7 @@ def test_a_frame_named_twice_is_kept_twice(tmp_path):
     labels = raw.write(tmp_path, {"test": 2})
     path = tmp_path / "test_annos.txt"
     path.write_text(path.read_text().strip() + "\n" + path.read_text())
-    split = K2hpd(tmp_path).splits()["test"]
+    split = K2hpd(tmp_path, TRACK).splits()["test"]
     one, two = split.frame_ids[:2]
     assert list(split.frame_ids) == [one, two, f"{one}#2", f"{two}#2"]
     assert split.sources[2] == split.sources[0]
@@ -89,7 +90,7 @@ def test_joints_that_are_no_numbers_are_not_labeled(tmp_path):
     raw.write(tmp_path, {"test": 2})
     path = tmp_path / "test_annos.txt"
     path.write_text("00000001.png " + " ".join(["nan", "7", *PAIRS[2:]]) + "\n")
-    split = K2hpd(tmp_path).splits()["test"]
+    split = K2hpd(tmp_path, TRACK).splits()["test"]
     assert np.isnan(split.joints_uvd[0]).all(axis=-1).tolist() == [True] + [False] * 18
     assert "1 joint of 1 frame not labeled" in split.notes[0]
 
@@ -102,11 +103,11 @@ def test_labels_are_compared_with_the_official_ones(tmp_path):
     def notes(split, **variables):
         if variables:
             io.savemat(official / f"k2hpd_keypoints_{split}.mat", variables)
-        (note,) = K2hpd(tmp_path / "raw", official).splits()[split].notes
+        (note,) = K2hpd(tmp_path / "raw", TRACK, official).splits()[split].notes
         return note
 
     with pytest.raises(UserError, match=r"keypoints_dir .*absent: no such folder"):
-        K2hpd(tmp_path / "raw", tmp_path / "absent").splits()
+        K2hpd(tmp_path / "raw", TRACK, tmp_path / "absent").splits()
     assert "k2hpd_keypoints_test.mat not found" in notes("test")
     agreed = notes("test", keypointsTest=labels["test"].astype(np.uint8))
     assert "all 76 joints agree with test_annos.txt" in agreed
@@ -119,9 +120,9 @@ def test_labels_are_compared_with_the_official_ones(tmp_path):
     assert "at most 7.0 px" in differing
     assert "labels not compared" in notes("train", keypointsTrain=train[:4])
     # The labels themselves are the text file's in any case.
-    joints = K2hpd(tmp_path / "raw", official).splits()["train"].joints_uvd
+    joints = K2hpd(tmp_path / "raw", TRACK, official).splits()["train"].joints_uvd
     np.testing.assert_array_equal(joints, labels["train"])
-    assert K2hpd(tmp_path / "raw", official).spec() == K2hpd(tmp_path / "raw").spec()
+    assert K2hpd(tmp_path / "raw", TRACK, official).spec() == K2hpd(tmp_path / "raw", TRACK).spec()
 
 
 def test_the_published_labels_have_the_published_frames(official):

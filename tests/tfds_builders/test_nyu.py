@@ -16,7 +16,7 @@ TRACK = get_track("nyu")
 
 def test_another_view(tmp_path):
     labels = fixture.write_views(tmp_path, {"test": 2}, (1, 3))["test"]
-    distribution = Nyu(tmp_path, view=3)
+    distribution = Nyu(tmp_path, TRACK, view=3)
     split = distribution.splits()["test"]
     np.testing.assert_array_equal(split.joints_uvd, labels[2])
     assert split.frame_ids[1] == "depth_3_0000002.png"
@@ -25,11 +25,11 @@ def test_another_view(tmp_path):
         fixture.draw_depth(labels[2, 1], TRACK, 2001),
     )
     assert any("view 1 only" in note for note in split.notes)
-    assert distribution.spec() != Nyu(tmp_path).spec()
+    assert distribution.spec() != Nyu(tmp_path, TRACK).spec()
     with pytest.raises(UserError, match=r"test/depth_2_\* holds no frames"):
-        Nyu(tmp_path, view=2).splits()
+        Nyu(tmp_path, TRACK, view=2).splits()
     with pytest.raises(UserError, match="view 4"):
-        Nyu(tmp_path, view=4)
+        Nyu(tmp_path, TRACK, view=4)
 
 
 def test_labels_of_view_1_alone(tmp_path):
@@ -47,7 +47,7 @@ def test_published_labels_come_out_as_published(official, tmp_path):
     three_views = np.stack([published, published + 1, published + 2])
     fixture.write_labels(tmp_path / "test" / "joint_data.mat", three_views)
     (tmp_path / "test" / "depth_1_0000001.png").touch()
-    split = Nyu(tmp_path).splits()["test"]
+    split = Nyu(tmp_path, TRACK).splits()["test"]
     assert len(split) == PUBLISHED_FRAMES["nyu"]["test"]
     np.testing.assert_array_equal(split.joints_uvd, published.astype(np.float32))
     # Those labels and the authors' predictions agree: the 8.61 mm of the paper.
@@ -62,7 +62,7 @@ def test_nan_labels_are_counted(tmp_path):
     joints = fixture.write_views(tmp_path, {"test": 2}, (1,))["test"]
     joints[0, 1, 4, 2] = np.nan
     fixture.write_labels(tmp_path / "dataset/test/joint_data.mat", joints)
-    split = Nyu(tmp_path).splits()["test"]
+    split = Nyu(tmp_path, TRACK).splits()["test"]
     assert np.isnan(split.joints_uvd[1, 4]).all()
     assert np.isnan(split.joints_uvd).sum() == 3
     assert "1 joint of 1 frame not labeled" in split.notes[0]
@@ -73,5 +73,5 @@ def test_labels_of_another_data_set(tmp_path, shape):
     (tmp_path / "test").mkdir()
     savemat(tmp_path / "test" / "joint_data.mat", {"joint_uvd": np.zeros(shape)})
     with pytest.raises(UserError, match="joint_uvd has shape") as error:
-        Nyu(tmp_path).splits()
+        Nyu(tmp_path, TRACK).splits()
     assert "\n" not in str(error.value)
