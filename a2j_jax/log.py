@@ -53,6 +53,7 @@ Advance = Callable[..., None]  # advance(count, note="")
 _LINE_EVERY_SECONDS = 15.0
 _WIDEST_TABLE = 2000  # columns
 _WIDE = 110  # columns for a bar with all fields and a note
+_RATE_OVER_SECONDS = 3600.0  # a step may take minutes
 
 
 @contextmanager
@@ -69,84 +70,48 @@ def progress(title: str, total: int, unit: str, done: int = 0) -> Iterator[Advan
       `advance(count, note="")`, to be called as units finish. A note (the latest loss, say) stays until the next one;
       log what must be kept: on a terminal it scrolls by above the bar.
     """
-    title = printable(title)
-    if console.is_terminal:
-        with _live_bar(title, total, unit, done) as advance:
-            yield advance
-    else:
-        yield _lines(title, total, unit, done)
+    title, live = printable(title), console.is_terminal
+    bar = _bar(unit) if live else Progress(disable=True, speed_estimate_period=_RATE_OVER_SECONDS)
+    last_line = time.monotonic()
+    with bar:
+        bar.add_task(title, total=total, completed=done, rate="", note="")
+        (task,) = bar.tasks
+
+        def advance(count: int, note: str = "") -> None:
+            nonlocal last_line
+            bar.update(task.id, advance=count)
+            # Of what came after the first units, whose time may be that of compiling a program.
+            rate = f"{task.speed:.1f}/s" if task.speed else ""
+            bar.update(task.id, rate=rate, note=printable(note) or task.fields["note"])
+            now = time.monotonic()
+            if live or (now - last_line < _LINE_EVERY_SECONDS and not task.finished):
+                return
+            last_line = now
+            text = f"{title}: {task.completed:.0f}/{total} {unit}"
+            if task.speed:
+                text += f", {rate}, ETA {clock(max(task.remaining or 0, 0) / task.speed)}"
+            note = task.fields["note"]
+            logger.info(f"{text}  {note}" if note else text)
+
+        yield advance
 
 
-class _Rate:
-    """Units per second after the first of them, whose time may be that of compiling a program."""
-
-    def __init__(self) -> None:
-        self._began: float | None = None
-        self._finished = 0
-
-    def after(self, count: int) -> float | None:
-        """The rate once `count` more units are finished; None: there is none yet."""
-        now = time.monotonic()
-        if self._began is None:
-            self._began = now if count else None
-            return None
-        self._finished += count
-        return self._finished / max(now - self._began, 1e-9) if self._finished else None
-
-
-@contextmanager
-def _live_bar(title: str, total: int, unit: str, done: int) -> Iterator[Advance]:
-    finished = _Rate()
+def _bar(unit: str) -> Progress:
+    """A bar on the terminal; on a narrow one without the least important fields, and only the note is cut."""
     wide = console.width >= _WIDE
-    # On a narrow terminal, drop the least important fields, and let only the note be cut.
-    bar = Progress(
+    note = Column(no_wrap=True, overflow="ellipsis", ratio=1)
+    return Progress(
         TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True)),
         BarColumn(bar_width=24 if wide else 8),
         MofNCompleteColumn(table_column=Column(no_wrap=True)),
         *([TextColumn(unit), TextColumn("{task.fields[rate]}")] if wide else []),
         TextColumn("ETA"),
         TimeRemainingColumn(table_column=Column(no_wrap=True)),
-        TextColumn(
-            "{task.fields[note]}",
-            markup=False,
-            table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1),
-        ),
+        TextColumn("{task.fields[note]}", markup=False, table_column=note),
         console=console,
         expand=True,
+        speed_estimate_period=_RATE_OVER_SECONDS,
     )
-    with bar:
-        task = bar.add_task(title, total=total, completed=done, rate="", note="")
-
-        def advance(count: int, note: str = "") -> None:
-            rate = finished.after(count)
-            fields = {} if rate is None else {"rate": f"{rate:.1f}/s"}
-            if note:
-                fields["note"] = printable(note)
-            bar.update(task, advance=count, **fields)  # type: ignore[arg-type]
-
-        yield advance
-
-
-def _lines(title: str, total: int, unit: str, done: int) -> Advance:
-    last_line, rates = time.monotonic(), _Rate()
-    finished, latest = 0, ""
-
-    def advance(count: int, note: str = "") -> None:
-        nonlocal finished, last_line, latest
-        finished += count
-        latest = note or latest
-        rate = rates.after(count)
-        now = time.monotonic()
-        if now - last_line < _LINE_EVERY_SECONDS and done + finished < total:
-            return
-        last_line = now
-        text = f"{title}: {done + finished}/{total} {unit}"
-        if rate is not None:
-            remaining = max(total - done - finished, 0) / rate
-            text += f", {rate:.1f}/s, ETA {clock(remaining)}"
-        logger.info(f"{text}  {latest}" if latest else text)
-
-    return advance
 
 
 def clock(seconds: float) -> str:
@@ -169,13 +134,12 @@ class _TerminalHandler(logging.Handler):
     """Prints records on `console`, one line each, as plain text; warnings are marked as such."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        everywhere = getattr(record, "everywhere", False)
-        if console.quiet and not everywhere:
-            return
         text = record.getMessage()
         if record.levelno >= logging.WARNING and "warning: " not in text:
             text = f"warning: {text}"
-        to = Console(file=_Stderr()) if console.quiet else console  # type: ignore[arg-type]
+        # Of several processes one prints, except what concerns another one alone.
+        own = console.quiet and getattr(record, "everywhere", False)
+        to = Console(file=_Stderr()) if own else console  # type: ignore[arg-type]
         to.print(Text(text), soft_wrap=True)
 
 
