@@ -1,4 +1,4 @@
-"""Pictures of depth crops and skeletons: contact sheets, overlays, error sheets.
+"""Pictures of depth crops and skeletons, figures with a caption, and their files.
 
 Depth is drawn in grays (near is dark, nothing or far is white), so that color is left for the
 skeleton: one color-blind-safe hue (Okabe and Ito) per finger or limb, with a white edge that keeps
@@ -6,29 +6,31 @@ it legible on any gray. Ground truth is thin and black beside it. Needs matplotl
 figures use its object interface: no pyplot state, no display.
 """
 
+import csv
 import functools
 import importlib
 import io
 import logging
-import sys
+import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from a2j_jax.errors import UserError, escaped, printable
-from a2j_jax.files import MARK, local_path, private_umask, replacing
+from a2j_jax.files import MARK, local_path, private_umask, write_file, write_json
 from a2j_jax.skeletons import Skeleton
 
 #: Okabe & Ito (2008), without yellow (invisible on white) and black (ground truth).
 LIMB_COLORS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 _DPI = 130
-_CANVAS = "matplotlib.backends.backend_agg"
-_NO_METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
 _NEAR_GRAY, _FAR_GRAY = 0.35, 0.92
+_MARGIN, _LINE = 0.12, 0.155  # inches: around a caption, from one of its lines to the next
+_SANS, _MONOSPACE = 16.8, 16.3  # letters per inch of 8 and of 7 points
+_LEGEND_COLUMN = 1.3  # inches
 
 
 @dataclass(frozen=True)
@@ -52,15 +54,22 @@ class Tile:
     far: float | None = None
 
 
+class Figure(NamedTuple):
+    """A figure of the paper: the picture, and everything that is drawn in it."""
+
+    drawing: Any  # matplotlib's
+    contents: dict[str, Any]  # JSON-ready
+    table: list[dict[str, Any]]  # the rows of the CSV, all with the same keys
+
+
 def have_matplotlib() -> bool:
     """Whether pictures can be drawn at all (the `viz` extra is installed)."""
     logger = logging.getLogger("matplotlib")
     level = logger.level
+    logger.setLevel(logging.ERROR)  # silent where there is no home for its cache
     try:
-        if not sys.modules.get(_CANVAS):
-            logger.setLevel(logging.ERROR)  # that it has no cache without a home
-            with private_umask():
-                importlib.import_module(_CANVAS)
+        with private_umask():
+            importlib.import_module("matplotlib.backends.backend_agg")
     except ImportError:
         return False
     finally:
@@ -77,11 +86,68 @@ def new_figure(width_inches: float, height_inches: float) -> Any:
     if not have_matplotlib():
         raise UserError("pictures need matplotlib: pip install 'a2j-jax[viz]'")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure as Drawing
 
-    figure = Figure(figsize=(width_inches, height_inches), dpi=_DPI, facecolor="white")
+    figure = Drawing(figsize=(width_inches, height_inches), dpi=_DPI, facecolor="white")
     FigureCanvasAgg(figure)
     return figure
+
+
+def new_page(
+    width: float, height: float, text: str, command: str, marks: Sequence[Any] = ()
+) -> Any:
+    """A figure with a caption; matplotlib's constrained layout arranges what is drawn above it.
+
+    Args:
+      width, height: inches, `height` without caption and legend.
+      text: what the figure shows.
+      command: that drew it; the end of the caption.
+      marks: artists with labels, for a legend along the upper edge.
+
+    Raises:
+      UserError: matplotlib is not installed.
+    """
+    figure, room, foot = new_figure(width, height), width - 2 * _MARGIN, _MARGIN / 2
+    lines = textwrap.wrap(text, int(room * _SANS))
+    shell = textwrap.wrap(
+        f"$ {command}", int(room * _MONOSPACE), subsequent_indent="    ", break_on_hyphens=False
+    )
+    for part, style in (
+        (shell, {"fontsize": 7, "family": "monospace", "color": "0.35", "linespacing": 1.58}),
+        (lines, {"fontsize": 8, "linespacing": 1.41}),
+    ):
+        inches = {"transform": figure.dpi_scale_trans, "va": "bottom"}
+        figure.text(_MARGIN, foot, "\n".join(part), parse_math=False, **inches, **style)
+        foot += len(part) * _LINE + _MARGIN / 2
+    if marks:
+        columns = max(1, min(len(marks), int(width / _LEGEND_COLUMN)))
+        style = {"frameon": False, "fontsize": 8, "handletextpad": 0.5, "columnspacing": 1.6}
+        place = "outside upper center"
+        legend = figure.legend(handles=list(marks), loc=place, ncols=columns, **style)
+        height += legend.get_window_extent().height / figure.dpi
+    total = height + foot
+    figure.set_size_inches(width, total)
+    figure.set_layout_engine("constrained", rect=(0, foot / total, 1, height / total))
+    return figure
+
+
+def write_figure(figure: Figure, folder: str | Path, name: str) -> list[Path]:
+    """Write the picture as PNG and SVG, and what is drawn as JSON and CSV; returns the four paths.
+
+    Raises:
+      UserError: a file cannot be written.
+    """
+    stem = local_path(folder) / name
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(figure.table[0]) if figure.table else [])
+    writer.writeheader()
+    writer.writerows(figure.table)
+    return [
+        save_figure(figure.drawing, stem.with_suffix(".png")),
+        save_figure(figure.drawing, stem.with_suffix(".svg")),
+        write_json(stem.with_suffix(".json"), figure.contents),
+        write_file(stem.with_suffix(".csv"), text.getvalue()),
+    ]
 
 
 def save_figure(figure: Any, path: str | Path) -> Path:
@@ -91,36 +157,29 @@ def save_figure(figure: Any, path: str | Path) -> Path:
       UserError: the file cannot be written.
     """
     path = local_path(path)
-    with replacing(path) as temporary:
-        if path.suffix.lower() == ".svg":
-            metadata = {**_NO_METADATA, "Creator": MARK}
-            _write(figure, temporary, "svg", path.stem, metadata=metadata)
-        else:
-            _write(figure, temporary, "png", metadata={"Software": MARK})
-    return path
+    svg = path.suffix.lower() == ".svg"
+    return write_file(path, figure_svg(figure, path.stem) if svg else figure_png(figure))
 
 
 def figure_svg(figure: Any, salt: str) -> str:
-    """A figure as an `<svg>` element to be put into a page, its background left transparent.
+    """A figure as an SVG document.
 
     Args:
       figure: of `new_figure`.
-      salt: unlike that of any other figure of the page: element ids are derived from it.
+      salt: unlike that of any other figure of a page: element ids are derived from it.
     """
-    text = io.StringIO()
-    _write(figure, text, "svg", salt, metadata=_NO_METADATA, transparent=True)
-    return text.getvalue()[text.getvalue().index("<svg") :]
+    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    text = _rendered(figure, "svg", salt, nothing).decode()
+    return text.replace("<svg", f"<!-- {MARK} -->\n<svg", 1)
 
 
 def figure_png(figure: Any) -> bytes:
     """A figure as the bytes of a PNG file."""
-    contents = io.BytesIO()
-    _write(figure, contents, "png")
-    return contents.getvalue()
+    return _rendered(figure, "png", "", {"Software": MARK})
 
 
-def _write(figure: Any, where: Any, kind: str, salt: str = "", **options: Any) -> None:
-    """Writes a figure with its texts drawn literally: no formulas, no control characters (illegal in XML)."""
+def _rendered(figure: Any, kind: str, salt: str, metadata: dict[str, Any]) -> bytes:
+    """A figure with its texts drawn literally: no formulas, no control characters (illegal in XML)."""
     from matplotlib import rc_context
     from matplotlib.text import Text
 
@@ -131,12 +190,13 @@ def _write(figure: Any, where: Any, kind: str, salt: str = "", **options: Any) -
         text.set_text("\n".join(lines))
         families = [*text.get_fontfamily(), *_families("".join(lines), properties).values()]
         text.set_fontfamily(list(dict.fromkeys(families)))
+    contents = io.BytesIO()
     # Ticks make their texts while they are drawn, by the style. Letters as outlines look the same everywhere; a fixed
     # salt and no date: same figure, same bytes.
-    with rc_context(
-        {"text.parse_math": False, "svg.hashsalt": printable(salt), "svg.fonttype": "path"}
-    ):
-        figure.savefig(where, format=kind, **options)
+    style: dict[Any, Any] = {"svg.hashsalt": printable(salt), "svg.fonttype": "path"}
+    with rc_context({**style, "text.parse_math": False}):
+        figure.savefig(contents, format=kind, metadata=metadata)
+    return contents.getvalue()
 
 
 def legend(owner: Any, handles: Sequence[Any], names: Iterable[str], **style: Any) -> Any:

@@ -1,5 +1,7 @@
-"""Pictures: the right pixels where they are known, and no crash or warning elsewhere."""
+"""Pictures: the right pixels where they are known, and no crash or warning elsewhere; pages, and files of figures."""
 
+import csv
+import json
 import os
 import subprocess
 import sys
@@ -11,7 +13,7 @@ from PIL import Image
 
 from a2j_jax import pictures
 from a2j_jax.errors import UserError
-from a2j_jax.pictures import Tile, contact_sheet, depth_to_gray
+from a2j_jax.pictures import Figure, Tile, contact_sheet, depth_to_gray, new_page, write_figure
 from a2j_jax.tracks import TRACKS, get_track
 
 HAND = get_track("synthetic_hand").skeleton
@@ -101,7 +103,6 @@ def test_the_suffix_decides_between_png_and_svg(
 def test_a_figure_for_a_page() -> None:
     figure = pictures.draw_sheet([Tile(np.ones((8, 8)))], HAND)
     svg = pictures.figure_svg(figure, "one")
-    assert svg.startswith("<svg")
     assert "http://purl.org" not in svg  # matplotlib's own metadata
     assert svg == pictures.figure_svg(figure, "one")
     assert pictures.figure_png(figure)[:4] == b"\x89PNG"
@@ -121,3 +122,42 @@ def test_bad_requests_are_one_clear_line(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(UserError, match=r"pip install 'a2j-jax\[viz\]'"):
         contact_sheet([Tile(np.ones((8, 8)))], HAND, tmp_path / "t.png")
     assert not (tmp_path / "t.png").exists()
+
+
+COMMAND = "a2j figure 9 --checkpoint $RUN"
+
+
+def test_the_caption_is_below_everything_else_and_ends_with_the_command() -> None:
+    figure = new_page(4.0, 2.0, "Figure 9. " + "Nothing at all. " * 20, COMMAND)
+    axes = figure.subplots()
+    axes.set_xlabel("label")
+    figure.draw_without_rendering()
+    assert figure.get_size_inches()[1] > 2.0
+    command, caption = figure.texts
+    assert caption.get_text().startswith("Figure 9.")
+    assert caption.get_text().count("\n") > 3
+    assert command.get_text() == f"$ {COMMAND}"
+    assert not command.get_parse_math()
+    below, above = (text.get_window_extent() for text in (command, caption))
+    assert 0 <= below.y0 < below.y1 < above.y0 < above.y1 < axes.get_tightbbox().y0
+    assert max(below.x1, above.x1) <= figure.bbox.x1
+
+
+def test_four_files_hold_picture_and_numbers(tmp_path: Path) -> None:
+    rows = [{"joint": "wrist", "weight": 0.5}, {"joint": "tip, index", "weight": 0.25}]
+    page = new_page(4.0, 2.0, "Figure 9.", COMMAND)
+    figure = Figure(page, {"figure": 9, "rows": rows}, rows)
+    written = write_figure(figure, tmp_path / "new", "figure_9")
+    assert [path.name for path in written] == [
+        f"figure_9{suffix}" for suffix in (".png", ".svg", ".json", ".csv")
+    ]
+    png, svg, contents, table = written
+    assert png.read_bytes()[:4] == b"\x89PNG"
+    assert svg.read_text().rstrip().endswith("</svg>")
+    found = json.loads(contents.read_text())
+    assert found.pop("written_by").startswith("a2j_jax")
+    assert found == figure.contents
+    with table.open(newline="") as file:
+        assert [{**row, "weight": float(row["weight"])} for row in csv.DictReader(file)] == rows
+    with pytest.raises(UserError):
+        write_figure(figure, png, "figure_9")  # a folder that is a file

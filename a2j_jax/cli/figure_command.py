@@ -20,7 +20,7 @@ from a2j_jax.files import check_output, regular_file
 
 if TYPE_CHECKING:
     from a2j_jax.evaluation.scores import Scores
-    from a2j_jax.figures.page import Figure
+    from a2j_jax.pictures import Figure
 
 EXAMPLES = """\
 examples:
@@ -105,7 +105,7 @@ def _add_options(parser: argparse.ArgumentParser, number: int) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Draw one figure and log where its files are."""
     from a2j_jax.evaluation.report import log_written
-    from a2j_jax.figures.page import write_figure
+    from a2j_jax.pictures import write_figure
 
     folder, name = _folder(arguments), f"figure_{arguments.number}"
     read = named_files(getattr(arguments, "predictions", []))

@@ -7,9 +7,9 @@ extra); without it the page has its tables and a line of advice: numbers never d
 import base64
 import functools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jinja2
 import numpy as np
@@ -58,11 +58,14 @@ _CURVES: tuple[tuple[str, FrameError, str], ...] = (
 # Single frames in the page: of each kind, and how many methods may stand side by side.
 _TILES_OF_A_KIND, _METHODS_COMPARED = 6, 4
 _TILE_INCHES = 1.9
+# Colors of a plot, and what a page has instead of them.
+_PAGE_COLORS = {plots.INK: "currentColor", plots.GRID: "var(--line)", "#ffffff": "none"}
 # Columns of a terminal for a method: its name wraps, its numbers need not.
 _HEAD_WIDTH = 12
 
 
-class Plot(NamedTuple):
+@dataclass(frozen=True)
+class Plot:
     """A figure, its title and its caption; `name` is that of its files, without suffix."""
 
     name: str
@@ -70,11 +73,18 @@ class Plot(NamedTuple):
     title: str
     caption: str = ""
 
+    @functools.cached_property
+    def svg(self) -> str:
+        """The figure as an SVG document; drawn once, for the file and for the page."""
+        return pictures.figure_svg(self.figure, self.name)
+
     @property
-    def svg(self) -> Markup:
-        """An inline `<svg>` in the colors of the page."""
-        svg = pictures.figure_svg(self.figure, salt=self.name)
-        return Markup(svg.replace(plots.INK, "currentColor").replace(plots.GRID, "var(--line)"))
+    def inline(self) -> Markup:
+        """The `<svg>` element in the colors of the page."""
+        element = self.svg[self.svg.index("<svg") :]
+        for color, of_page in _PAGE_COLORS.items():
+            element = element.replace(color, of_page)
+        return Markup(element)
 
 
 def print_scores(scores: Mapping[str, Scores], console: Console | None = None) -> None:
@@ -164,18 +174,18 @@ def write_report(
     title = f"Evaluation of {method}" if method else "Evaluation"
     title += f" on {comparison.track.name}"
     text = _page(title, comparison, found, facts, run, command)
-    drawn = {plot.name: plot.figure for plot in found}
-    if drawn and comparison.main in comparison.joints_uvd:
-        drawn["frames"] = plots.frames_sheet(comparison)
+    if found and comparison.main in comparison.joints_uvd:
+        found.append(Plot("frames", plots.frames_sheet(comparison), ""))
     with replacing_together(directory, last=REPORT_FILE) as new:
         written = [] if contents is None else [write_json(new / SCORES_FILE, contents)]
         if predictions is not None:
             written.append(new / PREDICTIONS_FILE)
             write_joints(written[-1], predictions)
         written.append(write_file(new / REPORT_FILE, text))
-        for name, figure in drawn.items():
-            for suffix in (".png", ".svg"):
-                written.append(pictures.save_figure(figure, new / (name + suffix)))
+        for plot in found:
+            png = pictures.figure_png(plot.figure)
+            written.append(write_file(new / f"{plot.name}.png", png))
+            written.append(write_file(new / f"{plot.name}.svg", plot.svg))
     written = [directory / path.name for path in written]
     for path in _plot_files(directory):
         if path not in written and is_ours(path):

@@ -16,7 +16,6 @@ import numpy as np
 from a2j_jax import pictures
 from a2j_jax.errors import UserError, in_words
 from a2j_jax.evaluation.plots import example_tile
-from a2j_jax.figures.page import Figure, new_page
 from a2j_jax.figures.votes import (
     Choice,
     FrameVotes,
@@ -33,7 +32,7 @@ from a2j_jax.models.anchors import (
     STRIDE,
     anchor_grid,
 )
-from a2j_jax.pictures import Tile
+from a2j_jax.pictures import Figure, Tile, new_page
 from a2j_jax.runs.experiment import resolve
 from a2j_jax.runs.load import Restored
 from a2j_jax.runs.run_dir import read_config

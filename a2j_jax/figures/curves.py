@@ -22,7 +22,7 @@ from a2j_jax.evaluation.plots import (
 )
 from a2j_jax.evaluation.scores import CURVE_LIMIT, Scores, marked
 from a2j_jax.evaluation.tables import published_table
-from a2j_jax.figures.page import Figure, new_page
+from a2j_jax.pictures import Figure, new_page
 from a2j_jax.runs.load import Restored, restore
 
 _PAPER = "A2J in the paper"

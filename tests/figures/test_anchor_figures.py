@@ -10,9 +10,9 @@ from matplotlib.text import Text
 
 from a2j_jax import pictures
 from a2j_jax.figures import anchor_figures
-from a2j_jax.figures.page import Figure
 from a2j_jax.figures.votes import FrameVotes, JointVotes
 from a2j_jax.models.anchors import anchor_grid
+from a2j_jax.pictures import Figure
 from a2j_jax.runs.run_dir import write_config
 from a2j_jax.tracks import get_track
 from tests import tiny
