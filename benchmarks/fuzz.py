@@ -14,22 +14,22 @@ other. The status is 1 if there was a traceback, a crash, a hang, or another val
 
 import argparse
 import contextlib
+import functools
 import json
 import multiprocessing
 import os
 import random
 import resource
 import shutil
-import signal
 import sys
 import tempfile
 import time
-import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from importlib.util import find_spec
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -72,21 +72,15 @@ WORDS = (
 
 
 class Reader(NamedTuple):
-    """How a valid file is made, and how it is read.
+    """How a valid file is made, and how it is read."""
 
-    Attributes:
-      files: its name; or a pattern of several names, of which one is mutated at a time.
-      write: makes the file, or all files in a folder.
-      read: returns the contents of the file or folder: arrays, numbers and texts in tuples, lists, dicts, dataclasses.
-      checksum: whether the format detects every changed value.
-      text: whether words are changed, too.
-    """
-
-    files: str
-    write: Callable[[Path], object]
+    files: str  # its name; or a pattern of several names, of which one is mutated at a time
+    write: Callable[[Path], object]  # makes the file, or all files in a folder
+    # Returns the contents of the file or folder: arrays, numbers and texts in tuples, lists, dicts,
+    # dataclasses.
     read: Callable[[Path], Any]
-    checksum: bool = False
-    text: bool = False
+    checksum: bool = False  # whether the format detects every changed value
+    text: bool = False  # whether words are changed, too
 
     def path(self, folder: Path) -> Path:
         return folder if "*" in self.files else folder / self.files
@@ -267,40 +261,49 @@ def same(one: Any, other: Any) -> bool:
     return bool(one == other) or (one != one and other != other)
 
 
-def attempts(
-    name: str, folder: Path, seed: int, count: int, start: int = 0
-) -> Iterator[tuple[int, str, Callable[[], str]]]:
-    """Mutations one by one: number, description, and what reads the file and gives the result.
+def files_of(reader: Reader, folder: Path) -> list[Path]:
+    """The files that are mutated, relative to the folder of the originals."""
+    below = folder / "original"
+    found = (path for path in below.glob(reader.files) if path.is_file() and path.stat().st_size)
+    return sorted(path.relative_to(below) for path in found)
+
+
+@functools.cache
+def opened(name: str, folder: Path) -> tuple[Reader, Path, Any]:
+    """A reader, a copy of its files to change, and what it reads from the originals."""
+    reader, work = readers()[name], folder / "work"
+    shutil.rmtree(work, ignore_errors=True)
+    shutil.copytree(folder / "original", work)
+    return reader, work, reader.read(reader.path(work))
+
+
+def attempt(name: str, folder: Path, seed: int, count: int, number: int) -> tuple[str, str]:
+    """Reads the files in `folder / "original"` with one mutation.
 
     Args:
       name: of the reader.
       folder: below which `original` holds its files.
       seed: of everything random.
       count: mutations of each file.
-      start: the first number.
+      number: of the mutation.
+
+    Returns:
+      The mutation in words, and the result.
     """
-    reader, kept, work = readers()[name], folder / "original", folder / "work"
-    shutil.rmtree(work, ignore_errors=True)
-    shutil.copytree(kept, work)
-    original = reader.read(reader.path(work))
-
-    def result() -> str:
-        try:
-            return "same value" if same(reader.read(reader.path(work)), original) else "other value"
-        except UserError as error:
-            return "refused" if len(str(error).splitlines()) == 1 else f"several lines: {error}"
-        except BaseException as error:  # what a user would see as a traceback
-            return f"traceback: {type(error).__name__}: {str(error)[:160]}"
-
-    files = files_of(reader, folder)
-    for number in range(start, count * len(files)):
-        path = files[number // count]
-        contents = (kept / path).read_bytes()
-        changed, what = mutate(contents, random.Random(f"{seed}/{name}/{number}"), reader.text)
-        (work / path).write_bytes(changed)
-        read = result if changed != contents else lambda: "unchanged"
-        yield number, f"{name}: {path}: {what}", read
-        (work / path).write_bytes(contents)
+    reader, work, original = opened(name, folder)
+    path = files_of(reader, folder)[number // count]
+    contents = (work / path).read_bytes()
+    changed, what = mutate(contents, random.Random(f"{seed}/{name}/{number}"), reader.text)
+    (work / path).write_bytes(changed)
+    try:
+        equal = same(reader.read(reader.path(work)), original)
+        result = "same value" if equal else "other value"
+    except UserError as error:
+        result = "refused" if len(str(error).splitlines()) == 1 else f"several lines: {error}"
+    except BaseException as error:  # what a user would see as a traceback
+        result = f"traceback: {type(error).__name__}: {str(error)[:160]}"
+    (work / path).write_bytes(contents)
+    return f"{name}: {path}: {what}", "unchanged" if changed == contents else result
 
 
 def is_fault(result: str, checksum: bool) -> bool:
@@ -310,60 +313,36 @@ def is_fault(result: str, checksum: bool) -> bool:
     return kind not in fine
 
 
-def run_worker(
-    results: Connection, name: str, folder: Path, seed: int, count: int, start: int
-) -> None:
-    """Sends (number, description) of each mutation before it is read, and its result after: a crash has none."""
+def limit_worker() -> None:
+    """Silences what libraries print in a worker, and limits its memory."""
     for printed_by_libraries in (1, 2):
         os.dup2(os.open(os.devnull, os.O_WRONLY), printed_by_libraries)
     # Addresses that JAX has reserved already are not the reader's.
     reserved = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (reserved + MEMORY, resource.RLIM_INFINITY))
-    try:
-        for number, what, result in attempts(name, folder, seed, count, start):
-            results.send((number, what))
-            results.send(result())
-    except BaseException:
-        results.send(traceback.format_exc())
-
-
-def files_of(reader: Reader, folder: Path) -> list[Path]:
-    """The files that are mutated, relative to the folder of the originals."""
-    below = folder / "original"
-    found = (path for path in below.glob(reader.files) if path.is_file() and path.stat().st_size)
-    return sorted(path.relative_to(below) for path in found)
 
 
 def outcomes(
     name: str, folder: Path, seed: int, count: int, total: int
 ) -> Iterator[tuple[str, str]]:
     """(mutation, result) of all mutations; the worker is started again after one that ended it."""
-    spawning, start = multiprocessing.get_context("spawn"), 0
-    while start < total:
-        received, sent = spawning.Pipe(duplex=False)
-        work = sent, name, folder, seed, count, start
-        worker = spawning.Process(target=run_worker, args=work, daemon=True)
-        worker.start()
-        sent.close()
-        pending: tuple[int, str] | None = None
-        with contextlib.suppress(EOFError):
-            while received.poll(HANG_SECONDS):
-                record = received.recv()
-                if isinstance(record, tuple):
-                    pending = record
-                    continue
-                if pending is None:
-                    raise SystemExit(f"{name}: {record[-2000:]}")
-                yield pending[1], record
-                start, pending = pending[0] + 1, None
-            worker.kill()
-        worker.join()
-        if pending is not None:
-            hang = worker.exitcode == -signal.SIGKILL
-            yield pending[1], "hang" if hang else f"crash: status {worker.exitcode}"
-            start = pending[0] + 1
-        elif start < total:
-            raise SystemExit(f"{name}: status {worker.exitcode} before the first mutation")
+    number = 0
+    while number < total:
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), limit_worker) as pool:
+            try:
+                while number < total:
+                    found = pool.submit(attempt, name, folder, seed, count, number)
+                    yield found.result(HANG_SECONDS)
+                    number += 1
+                return
+            except TimeoutError:
+                ended = "hang"
+                for worker in multiprocessing.active_children():
+                    worker.kill()
+            except BrokenProcessPool:
+                ended = "crash"
+        yield f"{name}: mutation {number}", ended
+        number += 1
 
 
 def write_original(reader: Reader, folder: Path) -> None:

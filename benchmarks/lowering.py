@@ -9,8 +9,6 @@ Both ways take turns in one process; medians.
 
 import argparse
 import platform
-import statistics
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -25,6 +23,7 @@ from a2j_jax.models import layers
 from a2j_jax.models.a2j import A2J, init_variables
 from a2j_jax.models.prepared import prepare_for_inference
 from a2j_jax.runs.sharding import TrainState
+from a2j_jax.tools.speed import take_turns
 from a2j_jax.training.optim import adam_with_l2
 from a2j_jax.training.step import make_train_step
 
@@ -39,29 +38,18 @@ def main() -> None:
     parser.add_argument("--inference", action="store_true", help="time prepared variables instead")
     arguments = parser.parse_args()
 
-    choices: dict[str, Callable[[], bool]] = {"own": lambda: True, "native": lambda: False}
     if arguments.inference:
-        runs = inference_of(arguments)
+        runs, base, what, used = inference_of(arguments), "plain", "forward", "prepared"
     else:
-        runs = {name: step_of(arguments, choice) for name, choice in choices.items()}
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(arguments.steps):
-        for name, run in runs.items():
-            started = time.perf_counter()
-            run()
-            times[name].append(time.perf_counter() - started)
-
-    medians = {name: 1e3 * statistics.median(values) for name, values in times.items()}
+        runs = {"own": step_of(arguments, True), "native": step_of(arguments, False)}
+        base, what = "native", "training step"
+        used = "own" if jax.default_backend() == "cpu" else "native"
+    times = take_turns(runs, arguments.steps)
+    medians = {name: np.median(values) for name, values in times.items()}
     title = (
         f"{arguments.backbone}, width {arguments.width}, {arguments.batch_size} x "
         f"{arguments.crop_size} px, {jax.devices()[0].device_kind}, {platform.machine()}, "
         f"jax {jax.__version__}"
-    )
-    used = "own" if jax.default_backend() == "cpu" else "native"
-    used, base, what = (
-        ("prepared", "plain", "forward")
-        if arguments.inference
-        else (used, "native", "training step")
     )
     rows = [
         (f"{name} (used here)" if name == used else name, f"{ms:.1f}", f"{ms / medians[base]:.2f}")
@@ -78,21 +66,21 @@ def inference_of(arguments: argparse.Namespace) -> dict[str, Callable[[], None]]
     images = jax.random.normal(jax.random.key(1), (arguments.batch_size, size, size, 1))
     both = {"plain": plain, "prepared": prepare_for_inference(model, plain, size)}
 
-    def run_of(variables: Any) -> Callable[[], None]:
-        network, placed = jax.jit(partial(model.apply, train=False)), jax.device_put(variables)
-
-        def run() -> None:
-            jax.block_until_ready(network(placed, images))
-
-        run()
-        return run
-
-    return {name: run_of(variables) for name, variables in both.items()}
+    network = jax.jit(partial(model.apply, train=False))
+    return {
+        name: partial(finish, network, jax.device_put(variables), images)
+        for name, variables in both.items()
+    }
 
 
-def step_of(arguments: argparse.Namespace, is_cpu: Callable[[], bool]) -> Callable[[], None]:
-    """One compiled training step under a lowering, on random data."""
-    layers._is_cpu = is_cpu
+def finish(function: Callable[..., Any], *arguments: Any) -> None:
+    """Calls a function and waits until its result is there."""
+    jax.block_until_ready(function(*arguments))
+
+
+def step_of(arguments: argparse.Namespace, own: bool) -> Callable[[], None]:
+    """One compiled training step under a lowering, our own or the native one, on random data."""
+    layers._is_cpu = lambda: own
     size, batch_size = arguments.crop_size, arguments.batch_size
     model = A2J(21, backbone=arguments.backbone, width=arguments.width)
     variables = init_variables(model, jax.random.key(0, impl="rbg"), size, size)
@@ -106,13 +94,7 @@ def step_of(arguments: argparse.Namespace, is_cpu: Callable[[], bool]) -> Callab
         "valid": np.ones((batch_size, 21), bool),
     }
     state, key = TrainState.create(variables, optimizer), jax.random.key(0)
-    compiled = jax.jit(step).lower(state, batch, key).compile()
-
-    def run() -> None:
-        jax.block_until_ready(compiled(state, batch, key))
-
-    run()
-    return run
+    return partial(finish, jax.jit(step).lower(state, batch, key).compile(), state, batch, key)
 
 
 if __name__ == "__main__":

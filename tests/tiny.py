@@ -95,6 +95,12 @@ def variables(track: str = "synthetic_hand", seed: int = 0) -> Any:
     return made_up(shapes(resolve(settings).model), seed)
 
 
+def trunk_of(official: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The trunk of an A2J in the official naming, as torchvision names it."""
+    prefix = "Backbone.model."
+    return {k.removeprefix(prefix): x for k, x in official.items() if k.startswith(prefix)}
+
+
 def same(one: Any, other: Any) -> bool:
     """Whether two trees hold the same numbers, bit for bit."""
     equal: Callable[[Any, Any], bool] = lambda a, b: (  # noqa: E731

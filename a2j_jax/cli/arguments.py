@@ -17,6 +17,7 @@ from a2j_jax.config_files import load_config
 from a2j_jax.errors import UserError, printable
 from a2j_jax.files import check_output, local_path
 from a2j_jax.pictures import have_matplotlib
+from a2j_jax.track_files import LARGEST_FRAME
 from a2j_jax.tracks import LARGEST_CROP
 
 Value = TypeVar("Value")
@@ -90,6 +91,15 @@ def whole(least: int, most: int = LARGEST_COUNT) -> Callable[[str], int]:
     return bounded(int, least, most)
 
 
+def _frame_size(text: str) -> tuple[int, int]:
+    width, height = map(whole(1, LARGEST_FRAME), text.split(","))
+    return width, height
+
+
+#: An argparse type: width and height of a frame, "640,480".
+frame_size = checked(_frame_size, f"WIDTH,HEIGHT in px, up to {LARGEST_FRAME}")
+
+
 def numbers(count: int, names: str) -> Callable[[str], tuple[float, ...]]:
     """An argparse type: `count` comma-separated numbers of px or mm, e.g. "320,240,700"."""
     coordinate = bounded(float, -LARGEST_PX, LARGEST_PX)
@@ -109,7 +119,7 @@ def _step(text: str) -> int | str:
 
 
 #: An argparse type: "best", "latest" or a step number.
-step = checked(_step, "best, latest or a step number")
+step_name = checked(_step, "best, latest or a step number")
 
 
 def path_name(text: str) -> str:
@@ -138,25 +148,29 @@ def add_out(parser: argparse.ArgumentParser, text: str, **options: Any) -> None:
     add_overwrite(parser)
 
 
+def add_list(parser: argparse.ArgumentParser, name: str, **options: Any) -> None:
+    """Declare an option of one or more values; repeated, it adds to them."""
+    parser.add_argument(name, nargs="+", action="extend", default=[], **options)
+
+
+def add_camera(parser: argparse.ArgumentParser) -> None:
+    """Declare `--fx`, `--fy`, `--cx` and `--cy`."""
+    pixels = bounded(float, -LARGEST_PX, LARGEST_PX)
+    for name in ("fx", "fy", "cx", "cy"):
+        parser.add_argument(
+            f"--{name}", type=pixels, help="intrinsics in px, all four (the track's)"
+        )
+
+
 def add_checkpoints(parser: argparse.ArgumentParser, text: str) -> None:
-    """Declare `--checkpoint`, of one or more runs, each with a name or not; repeated, it adds to them."""
-    parser.add_argument(
-        "--checkpoint",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="[NAME=]FOLDER",
-        help=text,
-    )
+    """Declare `--checkpoint`, of one or more runs, each with a name or not."""
+    add_list(parser, "--checkpoint", metavar="[NAME=]FOLDER", help=text)
 
 
 def add_overwrite(parser: argparse.ArgumentParser) -> None:
     """Declare `--overwrite`."""
-    parser.add_argument(
-        "--overwrite",
-        action="store_true",
-        help="replace output files that exist, even if a2j_jax has not written them",
-    )
+    text = "replace output files that exist, even if a2j_jax has not written them"
+    parser.add_argument("--overwrite", action="store_true", help=text)
 
 
 def add_data_arguments(
@@ -169,18 +183,15 @@ def add_data_arguments(
     parser.add_argument("--split", default=split, help="of the data set (default: %(default)s)")
 
 
-def add_crop_size(parser: argparse.ArgumentParser, text: str = "px, divisible by 16") -> None:
+def add_crop_size(
+    parser: argparse.ArgumentParser, text: str = "px, divisible by 16 (default: the track's)"
+) -> None:
     """Declare `--crop_size`."""
-    crop_size = whole(16, LARGEST_CROP)
-    parser.add_argument("--crop_size", type=crop_size, help=f"{text} (default: the track's)")
+    parser.add_argument("--crop_size", type=whole(16, LARGEST_CROP), help=text)
 
 
 def check_picture(out: str | None, inputs: Sequence[str] = (), *, overwrite: bool = False) -> None:
-    """Refuse to draw into what is not a picture's file, before anything is computed for it.
-
-    Args:
-      out: what `--out` names; None: no picture is wanted.
-      inputs, overwrite: as in `files.check_output`.
+    """Refuse to draw into `--out` (None: no picture is wanted) before anything is computed for it.
 
     Raises:
       UserError: a suffix that is none of a picture, a file that `files.check_output` refuses, or no matplotlib.
@@ -253,28 +264,16 @@ def split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[tuple[str
 
 def add_on_bad_example(parser: argparse.ArgumentParser, default: str | None) -> None:
     """Declare `--on_bad_example`."""
-    parser.add_argument(
-        "--on_bad_example",
-        choices=["fail", "skip"],
-        default=default,
-        help="what to do about an example that cannot be read (default: fail)",
-    )
+    text = "what to do about an example that cannot be read (default: fail)"
+    parser.add_argument("--on_bad_example", choices=["fail", "skip"], default=default, help=text)
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare `--config` and `--base`."""
-    parser.add_argument(
-        "--config",
-        type=path_name,
-        required=True,
-        help="a name in configs/, a .py file, or a run's config.json",
-    )
-    parser.add_argument(
-        "--base",
-        type=path_name,
-        metavar="CONFIG",
-        help="what a row of one of the paper's tables (table7/no_proposals, say) differs from (default: nyu)",
-    )
+    text = "a name in configs/, a .py file, or a run's config.json"
+    parser.add_argument("--config", type=path_name, required=True, help=text)
+    text = "what a row of one of the paper's tables (table7/no_proposals, say) differs from (default: nyu)"
+    parser.add_argument("--base", type=path_name, metavar="CONFIG", help=text)
 
 
 def config_with_overrides(
@@ -302,16 +301,12 @@ def add_process_arguments(parser: argparse.ArgumentParser) -> None:
         "The same command is run on every host, or once per GPU. The last three are also read from "
         "JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID, if all of them are set.",
     )
-    group.add_argument(
-        "--distributed",
-        action="store_true",
-        help="find the others through Slurm, Open MPI, a TPU slice or Kubernetes",
-    )
-    group.add_argument("--coordinator_address", metavar="HOST:PORT", help="where process 0 listens")
-    group.add_argument(
-        "--num_processes", type=whole(1, 100_000), metavar="N", help="how many there are"
-    )
-    group.add_argument("--process_id", type=whole(0), metavar="I", help="which one this is, from 0")
+    add, count = group.add_argument, whole(1, 100_000)
+    cluster = "find the others through Slurm, Open MPI, a TPU slice or Kubernetes"
+    add("--distributed", action="store_true", help=cluster)
+    add("--coordinator_address", metavar="HOST:PORT", help="where process 0 listens")
+    add("--num_processes", type=count, metavar="N", help="how many there are")
+    add("--process_id", type=whole(0), metavar="I", help="which one this is, from 0")
 
 
 def join_processes(arguments: argparse.Namespace) -> None:
@@ -320,15 +315,15 @@ def join_processes(arguments: argparse.Namespace) -> None:
     Raises:
       UserError: options or variables that are missing, contradict each other or lead nowhere.
     """
-    given = {name: getattr(arguments, name) for name in _VARIABLES}
-    found = {
-        name: _from_environment(name) if value is None else value for name, value in given.items()
-    }
-    address, count, index = found.values()
-    if not arguments.distributed and set(given.values()) == {None} and None in found.values():
+    given = [getattr(arguments, name) for name in _VARIABLES]
+    pairs = zip(_VARIABLES, given, strict=True)
+    found = [_from_environment(name) if value is None else value for name, value in pairs]
+    address, count, index = found
+    if not arguments.distributed and set(given) == {None} and None in found:
         # The address alone is JAX's own, for a cluster.
         if (count, index) != (None, None):
-            absent = [_VARIABLES[name] for name, value in found.items() if value is None]
+            variables = zip(_VARIABLES.values(), found, strict=True)
+            absent = [variable for variable, value in variables if value is None]
             raise UserError(
                 f"{' and '.join(absent)} not set, where the other JAX_* variables of several processes are: set all "
                 "three of them, or none, or give --distributed where the cluster knows the rest"
@@ -364,8 +359,7 @@ def _from_environment(name: str) -> Any:
 def build_if_embedded(config: Config) -> None:
     """Render the embedded data set of a config where it is missing.
 
-    Its numbers of frames are for a new data set. An existing one is used as it is; `build` checks that everything else
-    about it is what the config asks for.
+    An existing data set may have other numbers of frames; `build` checks that everything else is as in the config.
     """
     from a2j_jax.data import pipeline
     from a2j_jax.runs.experiment import resolve
@@ -381,12 +375,11 @@ def build_if_embedded(config: Config) -> None:
         spec = read_spec(Path(pipeline.find_dataset(data.dir, resolve(config).track).data_path))
         frames = (spec or {}).get("frames", wanted)
     build(config.track, data.dir, **frames, crop_size=data.crop_size, seed=data.seed)
-    differing = ", ".join(
+    differing = [
         f"{frames[name]:,} {name} (not {count:,})"
         for name, count in wanted.items()
         if frames[name] != count
-    )
+    ]
     if differing:
-        log.logger.info(
-            f"split sizes differ from the config; using the existing data set: {differing}"
-        )
+        sizes = ", ".join(differing)
+        log.logger.info(f"split sizes differ from the config; using the existing data set: {sizes}")

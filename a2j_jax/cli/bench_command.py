@@ -49,22 +49,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--track", type=path_name, help=f"of the frames and crops (default: {_DEFAULT_TRACK})")
     add("--backbone", type=some_of(BACKBONES), help=",".join(BACKBONES))
     add("--paradigm", type=some_of(PARADIGMS), help=",".join(PARADIGMS))
-    add(
-        "--dtype",
-        choices=("float32", "bfloat16"),
-        help="of the network's computation (default: float32)",
-    )
+    dtypes = ("float32", "bfloat16")
+    add("--dtype", choices=dtypes, help="of the network's computation (default: float32)")
     add_checkpoints(
         parser,
         "time these runs' networks instead, with their weights, each with a name for the table (default: the "
         "folder's); all of one track and crop size",
     )
-    add(
-        "--batch",
-        type=whole_numbers,
-        default=(1, 8),
-        help="frames that go through the network at once (default: 1,8)",
-    )
+    at_once = "frames that go through the network at once (default: 1,8)"
+    add("--batch", type=whole_numbers, default=(1, 8), help=at_once)
     add("--rounds", type=whole(1, 100_000), default=10, help="of all calls (default: 10)")
     add("--no_torch", action="store_true", help="leave out the official network in PyTorch")
     add("--json", action="store_true", help="print JSON instead of tables")
@@ -159,21 +152,18 @@ def _from_checkpoints(arguments: argparse.Namespace) -> "tuple[TrackSpec, list[N
             raise UserError(f"--{name} goes without --checkpoint, which knows its own")
     folders = named_files(arguments.checkpoint, "--checkpoint")
     found = {name: restore(folder) for name, folder in folders.items()}
-    crops = {
-        f"{folders[name]} is of track {one.track.name!r} at {one.track.crop_size} px": (
-            one.track.name,
-            one.track.crop_size,
+    networks, crops = [], set()
+    for name, one in found.items():
+        networks.append(Network(f"{name}, {one.model.label}", one.model, one.variables))
+        crops.add((one.track.name, one.track.crop_size))
+    if len(crops) > 1:
+        listed = ", ".join(
+            f"{folders[name]} is of track {one.track.name!r} at {one.track.crop_size} px"
+            for name, one in found.items()
         )
-        for name, one in found.items()
-    }
-    if len(set(crops.values())) > 1:
         raise UserError(
-            f"--checkpoint: {', '.join(crops)}: expected networks for the same crops; time them apart"
+            f"--checkpoint: {listed}: expected networks for the same crops; time them apart"
         )
-    networks = [
-        Network(f"{name}, {one.model.label}", one.model, one.variables)
-        for name, one in found.items()
-    ]
     return next(iter(found.values())).track, networks
 
 
@@ -183,14 +173,14 @@ def _named(arguments: argparse.Namespace) -> "tuple[TrackSpec, list[Network]]":
     from a2j_jax.tools.speed import Network, random_variables
     from a2j_jax.track_files import find_track
 
-    track = find_track(arguments.track or _DEFAULT_TRACK)
+    name = arguments.track or _DEFAULT_TRACK
+    track = find_track(name)
     chosen: Iterable[tuple[Any, Any]] = _PAPERS
     if arguments.paradigm or arguments.backbone:
         chosen = itertools.product(arguments.paradigm or PARADIGMS, arguments.backbone or BACKBONES)
     networks = []
     for paradigm, backbone in chosen:
         settings = ModelConfig(backbone=backbone, dtype=arguments.dtype or "float32")
-        name = arguments.track or _DEFAULT_TRACK
         config = Config(name="bench", track=name, model=settings, parts=PARADIGMS[paradigm])
         model = resolve(config).model
         networks.append(Network(model.label, model, random_variables(model, track)))

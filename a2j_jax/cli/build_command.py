@@ -1,6 +1,7 @@
 """Turn raw files, or rendered hands and bodies, into examples on disk, once; training and evaluation read those."""
 
 import argparse
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -8,13 +9,14 @@ from a2j_jax.cli.arguments import (
     DEPTH_UNITS_MM,
     add_crop_size,
     bounded,
+    frame_size,
     numbers,
     path_name,
     whole,
 )
 from a2j_jax.config import LARGEST_SEED, MOST_RENDERED
 from a2j_jax.errors import UserError
-from a2j_jax.track_files import checked_camera, checked_frame_size
+from a2j_jax.track_files import checked_camera
 
 EXAMPLES = """\
 examples:
@@ -49,10 +51,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--num_processes", type=whole(1, 1024), default=1, help="that read (1)")
     add("--num_shards", type=whole(1, 100_000), help="files per split (1 per 4096 frames)")
     add = parser.add_argument_group("data sets that were downloaded").add_argument
-    add("--manual_dir", type=path_name, help="folder of the unpacked download")
-    add(
+    path = partial(add, type=path_name)
+    path("--manual_dir", help="folder of the unpacked download")
+    path(
         "--centers",
-        type=path_name,
         help="where to crop: a folder of published centers or boxes, `labels` or `depth` "
         "(default: labels for training, the depth itself for the rest)",
     )
@@ -68,16 +70,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--view", type=whole(1, 3), help="nyu: camera 1, 2 or 3 (1)")
     add("--no_rotations", action="store_true", help="icvl: without the rotated copies")
-    add(
-        "--keypoints_dir",
-        type=path_name,
-        help="k2hpd: folder of the official .mat files, to check labels against",
+    path(
+        "--keypoints_dir", help="k2hpd: folder of the official .mat files, to check labels against"
     )
-    add(
-        "--depth_unit_mm",
-        type=bounded(float, *DEPTH_UNITS_MM),
-        help="custom track: mm per count of integer values (track.json's)",
-    )
+    unit = "custom track: mm per count of integer values (track.json's)"
+    add("--depth_unit_mm", type=bounded(float, *DEPTH_UNITS_MM), help=unit)
     outside = "custom track: read frames outside the folder"
     add("--allow_outside", action="store_const", const=True, help=outside)
     add = parser.add_argument_group("data sets that are rendered here").add_argument
@@ -85,7 +82,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         add(f"--{split}", type=whole(0, MOST_RENDERED), help=f"frames ({frames})")
     add("--seed", type=whole(0, LARGEST_SEED), help="of everything random (0)")
     add("--camera", type=numbers(4, "fx,fy,cx,cy"), help="intrinsics in px (the track's)")
-    add("--frame_size", type=numbers(2, "W,H"), help="pixels (the track's)")
+    add("--frame_size", type=frame_size, help="pixels (the track's)")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -110,13 +107,12 @@ def _given(arguments: argparse.Namespace, *names: str) -> dict[str, Any]:
 def _rendered(arguments: argparse.Namespace) -> Path:
     from tfds_builders.build import build
 
-    options = _given(arguments, "train", "validation", "test", "seed", "crop_size", "num_shards")
+    options = _given(
+        arguments, "train", "validation", "test", "seed", "frame_size", "crop_size", "num_shards"
+    )
     if arguments.camera:
         camera = zip(("fx", "fy", "cx", "cy"), arguments.camera, strict=True)
         options["camera"] = checked_camera(dict(camera))
-    if arguments.frame_size:
-        size = [int(x) if x == int(x) else x for x in arguments.frame_size]
-        options["frame_size"] = checked_frame_size(size)
     processes = arguments.num_processes
     return build(arguments.track, arguments.data_dir, **options, num_processes=processes)
 

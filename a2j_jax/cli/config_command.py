@@ -21,9 +21,8 @@ examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `a2j config`."""
-    parser.add_argument(
-        "config", type=path_name, help="a name in configs/, a .py file, or a run's config.json"
-    )
+    config = "a name in configs/, a .py file, or a run's config.json"
+    parser.add_argument("config", type=path_name, help=config)
     parser.add_argument("--base", type=path_name, metavar="CONFIG", help="as in a2j train")
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
 

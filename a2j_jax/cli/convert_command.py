@@ -20,14 +20,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("source", type=path_name, help="weights file: .pth (.pt, .tar), .safetensors or .npz")
     add("out", type=path_name, help="folder to make; with --imagenet a .safetensors or .npz file")
     kind = parser.add_mutually_exclusive_group(required=True)
-    kind.add_argument(
-        "--track", type=path_name, help="A2J's weights: the track they were trained on"
-    )
-    kind.add_argument(
-        "--imagenet",
-        action="store_true",
-        help="a ResNet of torchvision or timm, to start from: checked, and written without its classifier",
-    )
+    track = "A2J's weights: the track they were trained on"
+    kind.add_argument("--track", type=path_name, help=track)
+    trunk = "a ResNet of torchvision or timm, to start from: checked, and written without its classifier"
+    kind.add_argument("--imagenet", action="store_true", help=trunk)
     add("--backbone", default="resnet50", choices=("resnet18", "resnet34", "resnet50"))
     add_overwrite(parser)
 

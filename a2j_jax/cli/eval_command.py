@@ -2,22 +2,24 @@
 
 import argparse
 import json
+from functools import partial
 from typing import Any
 
 from a2j_jax import distributed
 from a2j_jax.cli.arguments import (
+    add_crop_size,
     add_data_arguments,
+    add_list,
     add_on_bad_example,
     add_out,
     add_process_arguments,
     join_processes,
     named_files,
     path_name,
-    step,
+    step_name,
     whole,
 )
 from a2j_jax.errors import UserError
-from a2j_jax.tracks import LARGEST_CROP
 
 EXAMPLES = """\
 examples:
@@ -29,7 +31,6 @@ examples:
 A table goes to stderr, the JSON object of --json to stdout. The report is --out's report.html: one file
 that opens anywhere, with its plots beside it as PNG and SVG.
 """
-_UNSET: tuple[Any, ...] = (None, False, [], "fail")
 # Option -> the source that it goes with, and why.
 _GO_WITH = {
     "step": ("workdir", "a file of predictions has no steps"),
@@ -44,12 +45,8 @@ _GO_WITH = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `a2j eval`."""
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument(
-        "--workdir",
-        "--checkpoint",
-        type=path_name,
-        help="a run directory, or what `a2j convert` made",
-    )
+    run = "a run directory, or what `a2j convert` made"
+    source.add_argument("--workdir", "--checkpoint", type=path_name, help=run)
     source.add_argument(
         "--predictions",
         nargs="+",
@@ -59,37 +56,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "(default: the file's); several are compared",
     )
     add = parser.add_argument
-    add("--track", type=path_name, help="of the predictions; a checkpoint has its own")
+    path = partial(add, type=path_name)
+    path("--track", help="of the predictions; a checkpoint has its own")
+    path("--labels", help="ground truth for --predictions, same formats (default: the data set's)")
     add(
-        "--labels",
-        type=path_name,
-        help="ground truth for --predictions, same formats (default: the data set's)",
+        "--step",
+        type=step_name,
+        help="best, latest or a number (default: best, and latest beside it)",
     )
-    add("--step", type=step, help="best, latest or a number (default: best, and latest beside it)")
     add_data_arguments(parser, "the one trained on; for --predictions: none")
-    crop_size = whole(16, LARGEST_CROP)
-    text = "px, of the data set of --predictions (default: that of the one there)"
-    add("--crop_size", type=crop_size, help=text)
+    add_crop_size(parser, "px, of the data set of --predictions (default: that of the one there)")
     add("--batch_size", type=whole(1, 16_384), default=64, help="default: 64")
     add_out(
         parser,
         "folder for the report (default: <workdir>/eval, or eval-SPLIT and the like; for "
         "--predictions: no report)",
     )
-    add(
+    add_list(
+        parser,
         "--write",
         type=path_name,
-        nargs="+",
-        action="extend",
-        default=[],
         metavar="FILE",
         help="write a checkpoint's joints there too: .npz, .jsonl, .mat or .txt (u v d per joint)",
     )
-    add(
+    add_list(
+        parser,
         "--subset",
-        nargs="+",
-        action="extend",
-        default=[],
         metavar="NAME=FILE",
         help="lists of frames, a name or number per line, to score apart too, e.g. the seen and unseen "
         "subjects of HANDS 2017",
@@ -110,7 +102,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     join_processes(arguments)
     for name, (kind, why) in _GO_WITH.items():
-        if getattr(arguments, kind) is None and getattr(arguments, name) not in _UNSET:
+        if getattr(arguments, kind) is None and name in arguments.given:
             raise UserError(f"--{name} goes with --{kind}: {why}")
     with ends_within():
         contents = _predictions(arguments) if arguments.predictions else _checkpoint(arguments)

@@ -3,8 +3,7 @@
 import argparse
 from pathlib import Path
 
-from a2j_jax.cli.arguments import LARGEST_PX, add_overwrite, bounded, checked, path_name
-from a2j_jax.cli.arguments import step as step_type
+from a2j_jax.cli.arguments import add_camera, add_overwrite, frame_size, path_name, step_name
 from a2j_jax.errors import UserError, did_you_mean
 from a2j_jax.log import logger
 
@@ -19,7 +18,6 @@ The function takes a depth crop in mm and its center, and returns joints in mm, 
 camera are inside. It is loaded back and compared with the checkpoint before it is written. hand.json beside it says
 what it takes and what it is. docs/export.md has the ten lines that load it, and those that cut a crop.
 """
-_LARGEST_SIDE = 8192
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,31 +27,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("out", type=path_name, help="file to write, e.g. hand.stablehlo")
     add("--format", help="stablehlo or onnx (by the file's name; else stablehlo)")
     add("--platform", help="to run StableHLO on: cpu (default), cuda, rocm, tpu, or several")
-    add("--step", type=step_type, default="best", help="best, latest or a step number (best)")
+    add("--step", type=step_name, default="best", help="best, latest or a step number (best)")
     add("--weights", default="best", choices=("best", "raw", "ema"), help="average or not (best)")
-    pixels = bounded(float, -LARGEST_PX, LARGEST_PX)
-    for name in ("fx", "fy", "cx", "cy"):
-        add(f"--{name}", type=pixels, help="intrinsics in px, all four (the track's)")
-    add("--frame_size", type=_size, help="WIDTH,HEIGHT of its frames, px (the track's)")
+    add_camera(parser)
+    add("--frame_size", type=frame_size, help="WIDTH,HEIGHT of its frames, px (the track's)")
     add_overwrite(parser)
 
 
-def _parse_size(text: str) -> tuple[int, int]:
-    width, height = (int(part) for part in text.split(","))
-    if not (0 < width <= _LARGEST_SIDE and 0 < height <= _LARGEST_SIDE):
-        raise ValueError
-    return width, height
-
-
-_size = checked(_parse_size, f"WIDTH,HEIGHT in px, up to {_LARGEST_SIDE}")
-
-
 def _one_of(text: str, known: tuple[str, ...], option: str) -> str:
-    if text not in known:
-        raise UserError(
-            f"{option} {text!r}: expected one of {', '.join(known)}{did_you_mean(text, known, 0.4)}"
-        )
-    return text
+    if text in known:
+        return text
+    near = did_you_mean(text, known, 0.4)
+    raise UserError(f"{option} {text!r}: expected one of {', '.join(known)}{near}")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -61,25 +46,19 @@ def run(arguments: argparse.Namespace) -> None:
     import dataclasses
 
     from a2j_jax.files import check_output
-    from a2j_jax.inference.export import (
-        FORMATS,
-        PLATFORMS,
-        description_of,
-        export_onnx,
-        export_stablehlo,
-    )
+    from a2j_jax.inference import export
     from a2j_jax.inference.frames import camera_from
     from a2j_jax.inference.predictor import Predictor
     from a2j_jax.runs.load import restore
 
     out = Path(arguments.out)
     by_name = "onnx" if out.suffix == ".onnx" else "stablehlo"
-    kind = _one_of(arguments.format or by_name, FORMATS, "--format")
+    kind = _one_of(arguments.format or by_name, export.FORMATS, "--format")
     if arguments.platform and kind == "onnx":
         raise UserError("--platform is of StableHLO: ONNX runs wherever its runtime does")
     named = (arguments.platform or "cpu").split(",")
-    platforms = [_one_of(name, PLATFORMS, "--platform") for name in named]
-    description = check_output(description_of(out), arguments.overwrite, "its description")
+    platforms = [_one_of(name, export.PLATFORMS, "--platform") for name in named]
+    description = check_output(export.description_of(out), arguments.overwrite, "its description")
     check_output(out, arguments.overwrite, "the file to write,", beside=description)
     camera = camera_from(arguments.fx, arguments.fy, arguments.cx, arguments.cy)
     found = restore(arguments.checkpoint, arguments.step, arguments.weights)
@@ -90,9 +69,9 @@ def run(arguments: argparse.Namespace) -> None:
     target = "ONNX" if kind == "onnx" else f"StableHLO for {','.join(platforms)}"
     logger.info(f"exporting step {found.step} of {arguments.checkpoint} as {target}")
     if kind == "onnx":
-        about = export_onnx(predictor, out)
+        about = export.export_onnx(predictor, out)
     else:
-        about = export_stablehlo(predictor, out, platforms)
+        about = export.export_stablehlo(predictor, out, platforms)
     takes = ", ".join(f"{name} {tuple(shape)}" for name, shape in about["inputs"].items())
     logger.info(
         f"{out}: {out.stat().st_size / 2**20:.1f} MiB, takes {takes} float32; loaded back, it differs from the "

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from a2j_jax.cli.arguments import (
     add_checkpoints,
     add_data_arguments,
+    add_list,
     add_out,
     bounded,
     check_picture,
@@ -58,45 +59,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _add_options(parser: argparse.ArgumentParser, number: int) -> None:
     add = parser.add_argument
     if number == 7:
-        add_checkpoints(
-            parser,
-            "run directories or converted checkpoints, each with a name for the legend (default: the folder's)",
-        )
-        add(
-            "--predictions",
-            nargs="+",
-            action="extend",
-            default=[],
-            metavar="[NAME=]FILE",
-            help="files of joints (.txt, .mat, .npz, .json, .jsonl), of the same frames",
-        )
-        alone = "of --predictions alone; a checkpoint has its own"
-        add("--track", type=path_name, help=alone)
-        add(
-            "--labels",
-            type=path_name,
-            help="ground truth for --predictions alone (default: the data set's)",
-        )
+        runs = "run directories or converted checkpoints, each with a name for the legend (default: the folder's)"
+        add_checkpoints(parser, runs)
+        files = "files of joints (.txt, .mat, .npz, .json, .jsonl), of the same frames"
+        add_list(parser, "--predictions", metavar="[NAME=]FILE", help=files)
+        add("--track", type=path_name, help="of --predictions alone; a checkpoint has its own")
+        truth = "ground truth for --predictions alone (default: the data set's)"
+        add("--labels", type=path_name, help=truth)
     else:
         run = "a run directory, or what `a2j convert` made"
         add("--checkpoint", type=path_name, required=True, help=run)
     if number == 6:
-        add(
-            "--without",
-            type=path_name,
-            help="a run directory, trained without the surrounding loss (default: that row of the table that "
-            "--checkpoint is a row of)",
+        without = (
+            "a run directory, trained without the surrounding loss (default: that row of the table that "
+            "--checkpoint is a row of)"
         )
+        add("--without", type=path_name, help=without)
     if number in (1, 6):
         joints = "names of joints (default: three of them)"
         add("--joints", nargs="+", action="extend", metavar="JOINT", help=joints)
         add("--frames", type=whole(1, 100), default=3, help="how many, evenly spaced (default: 3)")
-        add(
-            "--min_weight",
-            type=bounded(float, 0.0, 0.999999),
-            default=0.02,
-            help="an anchor with a larger weight is informative (default: 0.02)",
-        )
+        weights = bounded(float, 0.0, 0.999999)
+        informative = "an anchor with a larger weight is informative (default: 0.02)"
+        add("--min_weight", type=weights, default=0.02, help=informative)
     add_data_arguments(parser, "the one trained on")
     beside = "first checkpoint's folder, or in this one" if number == 7 else "checkpoint's"
     add_out(parser, f"folder for the files (default: figures, in the {beside})")
@@ -150,18 +135,14 @@ def _figure_7(arguments: argparse.Namespace) -> "Figure":
     data = {"data_dir": arguments.data_dir, "split": arguments.split}
     if checkpoints:
         if arguments.labels or arguments.track:
-            raise UserError(
-                "--labels and --track go with --predictions alone, without --checkpoint"
-            )
+            raise UserError("--labels and --track go with --predictions, without --checkpoint")
         scores: Mapping[str, Scores] = score_checkpoints(checkpoints, predictions, **data)
     elif predictions and arguments.track:
         track, labels = find_track(arguments.track), arguments.labels
         if labels:
             data["data_dir"] = None
         elif not arguments.data_dir:
-            raise UserError(
-                "--predictions need --labels, --data_dir or --checkpoint to be scored by"
-            )
+            raise UserError("--predictions need --labels, --data_dir or --checkpoint to score by")
         else:
             track = fitting_track(track, predictions, arguments.data_dir)
         scores = compared_files(predictions, track, labels=labels, **data)[0].scores

@@ -244,6 +244,7 @@ def _dispatch(arguments: list[str]) -> None:
         parsed = parse(join_negative_numbers(rest))
         if overrides and not hasattr(parsed, "config"):
             raise UserError(f"a2j {arguments[0]} takes no --config.{overrides[0][0]}")
+        parsed.given = {n for n, value in vars(parsed).items() if value != parser.get_default(n)}
         parsed.overrides = overrides
         parsed.command_line = command_line(arguments)
         use_compilation_cache()

@@ -25,15 +25,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `a2j plan`."""
     add_config_arguments(parser)
     add = parser.add_argument
-    add(
-        "--topology", required=True, help="chips to plan for: v5e:4x4, v5p:2x2x4, v6e:2x2, cpu, gpu"
-    )
+    chips = "chips to plan for: v5e:4x4, v5p:2x2x4, v6e:2x2, cpu, gpu"
+    add("--topology", required=True, help=chips)
     add("--batch", type=whole(1, _LARGEST), help="of all chips together (default: the config's)")
-    add(
-        "--dtype",
-        choices=("float32", "bfloat16"),
-        help="of the computation (default: the config's)",
-    )
+    dtypes = ("float32", "bfloat16")
+    add("--dtype", choices=dtypes, help="of the computation (default: the config's)")
     add(
         "--sweep",
         type=checked(_sweep, f"batch=64,128,... or batch, sizes up to {_LARGEST}"),

@@ -5,6 +5,7 @@ import contextlib
 import json
 import re
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,14 +13,15 @@ import numpy as np
 
 from a2j_jax.cli.arguments import (
     DEPTH_UNITS_MM,
-    LARGEST_PX,
+    add_camera,
+    add_list,
     add_out,
     bounded,
     check_picture,
     numbers,
     path_name,
+    step_name,
 )
-from a2j_jax.cli.arguments import step as step_type
 from a2j_jax.errors import UserError, printable
 from a2j_jax.log import logger, progress
 
@@ -59,39 +61,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a run directory or what `a2j convert` made, then depth frames or folders of them",
     )
     add("--checkpoint", type=path_name, metavar="RUN", help="the same as RUN")
-    add(
-        "--depth",
-        type=path_name,
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="FRAME",
-        help="more frames",
-    )
-    add("--step", type=step_type, default="best", help="best, latest or a step number (best)")
-    add(
-        "--track",
-        type=path_name,
-        help="file format and camera of the frames (the checkpoint's)",
-    )
+    add_list(parser, "--depth", type=path_name, metavar="FRAME", help="more frames")
+    add("--step", type=step_name, default="best", help="best, latest or a step number (best)")
+    add("--track", type=path_name, help="file format and camera of the frames (the checkpoint's)")
     where = parser.add_mutually_exclusive_group()
-    where.add_argument(
-        "--center",
-        type=numbers(3, "U,V,D"),
-        action="append",
-        help="a point on the hand: column px, row px, depth mm",
-    )
-    where.add_argument(
-        "--box", type=numbers(4, "X0,Y0,X1,Y1"), action="append", help="box around it, px"
-    )
-    pixels = bounded(float, -LARGEST_PX, LARGEST_PX)
-    for name in ("fx", "fy", "cx", "cy"):
-        add(f"--{name}", type=pixels, help="intrinsics in px, all four (the track's)")
-    add(
-        "--depth_unit_mm",
-        type=bounded(float, *DEPTH_UNITS_MM),
-        help="mm per count of a 16-bit image or an integer .npy (the track's)",
-    )
+    place = partial(where.add_argument, action="append")
+    center = "a point on the hand: column px, row px, depth mm"
+    place("--center", type=numbers(3, "U,V,D"), help=center)
+    place("--box", type=numbers(4, "X0,Y0,X1,Y1"), help="box around it, px")
+    add_camera(parser)
+    unit = "mm per count of a 16-bit image or an integer .npy (the track's)"
+    add("--depth_unit_mm", type=bounded(float, *DEPTH_UNITS_MM), help=unit)
     add("--json", action="store_true", help="print one JSON object on stdout")
     add_out(parser, "PNG or SVG with the joints drawn over the frames")
 
@@ -145,10 +125,9 @@ def _predict(arguments: argparse.Namespace) -> None:
         )
     predictions = []
     few = len(paths) <= _FEW
-    with (
-        contextlib.nullcontext() if few else progress("predicting", len(paths), "frames") as advance
-    ):
-        where = arguments.center, arguments.box
+    where = arguments.center, arguments.box
+    bar = contextlib.nullcontext() if few else progress("predicting", len(paths), "frames")
+    with bar as advance:
         for prediction in predict_files(predictor, paths, *where, given, source, unit):
             predictions.append(prediction)
             if few:

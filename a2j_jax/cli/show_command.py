@@ -31,14 +31,7 @@ examples:
 --frame renders one depth frame, as large as the camera's, and prints the line that predicts on it. It is in no split.
 """
 _SHEET, _SPLIT, _COUNT = "sheet.png", "train", 24
-# Options of a sheet, and their values where they are not given.
-_OF_A_SHEET = {
-    "out": None,
-    "data_dir": None,
-    "crop_size": None,
-    "split": _SPLIT,
-    "frames": _COUNT,
-}
+_OF_A_SHEET = ("out", "data_dir", "crop_size", "split", "frames")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,12 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_crop_size(parser)
     add("--frames", type=whole(1, 1200), default=_COUNT, help="how many (default: %(default)s)")
     add_out(parser, f"PNG or SVG to write (default: {_SHEET})")
-    add(
-        "--frame",
-        type=path_name,
-        metavar="FRAME.png",
-        help="write one rendered frame there instead, 16-bit PNG in mm",
-    )
+    frame = "write one rendered frame there instead, 16-bit PNG in mm"
+    add("--frame", type=path_name, metavar="FRAME.png", help=frame)
     add("--seed", type=whole(0, 2**32 - 1), help="of the rendered --frame (default: 0)")
 
 
@@ -107,8 +96,8 @@ def _write_frame(arguments: argparse.Namespace) -> None:
     from tfds_builders.rendered import EMBEDDED, reader_for
 
     track = find_track(arguments.track)
-    for name, unset in _OF_A_SHEET.items():
-        if getattr(arguments, name) != unset:
+    for name in _OF_A_SHEET:
+        if name in arguments.given:
             raise UserError(f"--{name} goes without --frame, which is rendered and is no sheet")
     if track.name not in EMBEDDED:
         raise UserError(f"--frame: {track.name!r} is not rendered; name {' or '.join(EMBEDDED)}")

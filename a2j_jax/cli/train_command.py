@@ -38,11 +38,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `a2j train`."""
     add_config_arguments(parser)
     add = parser.add_argument
-    add(
-        "--workdir",
-        type=path_name,
-        help="run directory (default: runs/<name of the config>; of a run's own config.json: that run's)",
+    folder = (
+        "run directory (default: runs/<name of the config>; of a run's own config.json: that run's)"
     )
+    add("--workdir", type=path_name, help=folder)
     add("--resume", action="store_true", help="fail if there is no run to resume (optional)")
     add(
         "--profile_steps",

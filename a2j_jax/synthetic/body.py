@@ -42,73 +42,47 @@ NECK_LIMIT_DEG = ((-45.0, 45.0), (-40.0, 40.0), (-60.0, 60.0))
 
 
 class BodyShape(NamedTuple):
-    """One person's body.
+    """One person's body."""
 
-    Attributes:
-      stature_mm: ().
-      spine_mm: (2,) hips to torso, torso to neck.
-      neck_mm: () neck to the head's center.
-      shoulder_mm, hip_mm: () from the middle to the joint.
-      arm_mm: (2,) shoulder to elbow, elbow to hand.
-      leg_mm: (2,) hip to knee, knee to foot.
-      girth: (2,) of trunk and limbs, relative to the average at this stature.
-    """
-
-    stature_mm: jax.Array
-    spine_mm: jax.Array
-    neck_mm: jax.Array
+    stature_mm: jax.Array  # ()
+    spine_mm: jax.Array  # (2,) hips to torso, torso to neck
+    neck_mm: jax.Array  # () neck to the head's center
+    # shoulder_mm, hip_mm: () from the middle to the joint.
     shoulder_mm: jax.Array
     hip_mm: jax.Array
-    arm_mm: jax.Array
-    leg_mm: jax.Array
-    girth: jax.Array
+    arm_mm: jax.Array  # (2,) shoulder to elbow, elbow to hand
+    leg_mm: jax.Array  # (2,) hip to knee, knee to foot
+    girth: jax.Array  # (2,) of trunk and limbs, relative to the average at this stature
 
 
 class BodyPose(NamedTuple):
-    """Joint angles in radians; pairs are (right, left).
+    """Joint angles in radians; pairs are (right, left)."""
 
-    Attributes:
-      pelvis: (2,) forward, then to the right, from the vertical.
-      spine: (3,) forward, to the right, twist to the left of shoulders on hips.
-      neck: (3,) the same of the head on the shoulders.
-      shoulder: (2, 3) plane of elevation (0 sideways, π/2 forward), elevation from hanging, and rotation about the
-        arm's axis, inward positive, as defined by the International Society of Biomechanics (Wu et al.,
-        J. Biomech. 2005).
-      elbow: (2,) flexion.
-      hip: (2, 3) flexion, abduction, rotation outward.
-      knee: (2,) flexion.
-      ankle: (2,) toes up.
-      carried_by: () the support of the body: `FEET`, `KNEES` or a `SEAT`.
-    """
-
-    pelvis: jax.Array
-    spine: jax.Array
-    neck: jax.Array
+    pelvis: jax.Array  # (2,) forward, then to the right, from the vertical
+    spine: jax.Array  # (3,) forward, to the right, twist to the left of shoulders on hips
+    neck: jax.Array  # (3,) the same of the head on the shoulders
+    # (2, 3) plane of elevation (0 sideways, π/2 forward), elevation from hanging, and rotation about the arm's
+    # axis, inward positive, as defined by the International Society of Biomechanics (Wu et al., J. Biomech.
+    # 2005).
     shoulder: jax.Array
-    elbow: jax.Array
-    hip: jax.Array
-    knee: jax.Array
-    ankle: jax.Array
-    carried_by: jax.Array
+    elbow: jax.Array  # (2,) flexion
+    hip: jax.Array  # (2, 3) flexion, abduction, rotation outward
+    knee: jax.Array  # (2,) flexion
+    ankle: jax.Array  # (2,) toes up
+    carried_by: jax.Array  # () the support of the body: `FEET`, `KNEES` or a `SEAT`
 
 
 class BodyKinematics(NamedTuple):
-    """A posed body in the body frame.
+    """A posed body in the body frame."""
 
-    Attributes:
-      joints_mm: (15, 3) in ITOP's order.
-      pelvis, belly, chest, head: (3, 3) rotations; columns are left, up, forward.
-      upper_arm, forearm, thigh, shank, foot: (2, 3, 3) the same, of the right and of the left.
-    """
-
-    joints_mm: jax.Array
+    joints_mm: jax.Array  # (15, 3) in ITOP's order
+    # pelvis, belly, chest, head: (3, 3) rotations; columns are left, up, forward.
     pelvis: jax.Array
     belly: jax.Array
     chest: jax.Array
     head: jax.Array
-    upper_arm: jax.Array
+    # forearm, shank, foot: (2, 3, 3) the same, of the right and of the left.
     forearm: jax.Array
-    thigh: jax.Array
     shank: jax.Array
     foot: jax.Array
 
@@ -167,9 +141,7 @@ def forward_kinematics(shape: BodyShape, pose: BodyPose) -> BodyKinematics:
 
     trunk = [neck_at[None], shoulder_at, elbow_at, hand_at, torso_at[None]]
     joints = jnp.concatenate([head_at[None], *trunk, hip_at, knee_at, foot_at])
-    return BodyKinematics(
-        joints, pelvis, belly, chest, head, upper_arm, forearm, thigh, shank, foot
-    )
+    return BodyKinematics(joints, pelvis, belly, chest, head, forearm, shank, foot)
 
 
 def _bent(angles: jax.Array) -> jax.Array:

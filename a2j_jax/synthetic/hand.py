@@ -64,55 +64,39 @@ WRIST_DEVIATION_LIMIT_DEG = (-32.0, 20.0)  # negative: toward the little finger
 
 
 class HandShape(NamedTuple):
-    """One person's hand.
+    """One person's hand."""
 
-    Attributes:
-      scale: () overall size; 1 is about 190 mm from the wrist crease to the middle tip.
-      mcp_mm: (5, 3) first joint of every finger in the hand frame, palm flat.
-      phalanx_mm: (5, 3) bone lengths.
-      radius_mm: (5, 4) radius of the flesh at the joints of every finger.
-      thickness: () of palm, wrist and forearm, relative to the average at this scale.
-      forearm: () widening of the forearm, or its sleeve, toward the elbow, relative to the average.
-    """
-
-    scale: jax.Array
-    mcp_mm: jax.Array
-    phalanx_mm: jax.Array
-    radius_mm: jax.Array
-    thickness: jax.Array
+    scale: jax.Array  # () overall size; 1 is about 190 mm from the wrist crease to the middle tip
+    mcp_mm: jax.Array  # (5, 3) first joint of every finger in the hand frame, palm flat
+    phalanx_mm: jax.Array  # (5, 3) bone lengths
+    radius_mm: jax.Array  # (5, 4) radius of the flesh at the joints of every finger
+    thickness: jax.Array  # () of palm, wrist and forearm, relative to the average at this scale
+    # () widening of the forearm, or its sleeve, toward the elbow, relative to the average.
     forearm: jax.Array
 
 
 class HandPose(NamedTuple):
-    """Joint angles in radians.
+    """Joint angles in radians."""
 
-    Attributes:
-      flexion: (5, 3) at MCP, PIP, DIP of every finger; the thumb's first entry is 0, its CMC joint being described by
-        `thumb`.
-      spread: (5,) sideways angle at the MCP, toward the thumb side positive; 0 for the thumb.
-      cup: () of the palm, 0 (flat) to 1.
-      thumb: (3,) of the thumb's metacarpal: angle from +y toward the thumb side in the plane of the palm, elevation
-        out of that plane, and roll of the thumb's pulp, from facing the index finger (0) to facing as the palm
-        does (π/2).
-      wrist: (2,) flexion (toward the palm) and deviation (toward the thumb) of the hand on the forearm.
-    """
-
+    # (5, 3) at MCP, PIP, DIP of every finger; the thumb's first entry is 0, its CMC joint being described by
+    # `thumb`.
     flexion: jax.Array
+    # (5,) sideways angle at the MCP, toward the thumb side positive; 0 for the thumb.
     spread: jax.Array
-    cup: jax.Array
+    cup: jax.Array  # () of the palm, 0 (flat) to 1
+    # (3,) of the thumb's metacarpal: angle from +y toward the thumb side in the plane of the palm, elevation
+    # out of that plane, and roll of the thumb's pulp, from facing the index finger (0) to facing as the palm
+    # does (π/2).
     thumb: jax.Array
+    # (2,) flexion (toward the palm) and deviation (toward the thumb) of the hand on the forearm.
     wrist: jax.Array
 
 
 class Kinematics(NamedTuple):
-    """A posed hand in the hand frame.
+    """A posed hand in the hand frame."""
 
-    Attributes:
-      joints_mm: (21, 3) in HANDS 2017 order.
-      forearm: (3, 3) rotation; columns are its x (thumb side), y (toward the hand) and z (palm side) axes.
-    """
-
-    joints_mm: jax.Array
+    joints_mm: jax.Array  # (21, 3) in HANDS 2017 order
+    # (3, 3) rotation; columns are its x (thumb side), y (toward the hand) and z (palm side) axes.
     forearm: jax.Array
 
 

@@ -18,27 +18,19 @@ _NEAREST_MM = 10.0  # surfaces nearer than this to the camera plane are not seen
 
 
 class RoundCones(NamedTuple):
-    """N round cones in camera coordinates.
+    """N round cones in camera coordinates."""
 
-    Attributes:
-      ends_mm: (N, 2, 3) float32, centers of the two end spheres, camera xyz in mm.
-      radii_mm: (N, 2) float32, radii of the spheres, mm. Where one lies inside the other, the larger is rendered.
-    """
-
-    ends_mm: jax.Array
+    ends_mm: jax.Array  # (N, 2, 3) float32, centers of the two end spheres, camera xyz in mm
+    # (N, 2) float32, radii of the spheres, mm. Where one lies inside the other, the larger is rendered.
     radii_mm: jax.Array
 
 
 class Hits(NamedTuple):
-    """The nearest surface along each ray.
+    """The nearest surface along each ray."""
 
-    Attributes:
-      depth_mm: (R, C) float32, z of the surface point in mm, +inf where nothing is hit.
-      cosine: (R, C) float32 in [0, 1], cosine between the surface normal and the direction back to the camera: 1 is
-        frontal, 0 is grazing or no hit.
-    """
-
-    depth_mm: jax.Array
+    depth_mm: jax.Array  # (R, C) float32, z of the surface point in mm, +inf where nothing is hit
+    # (R, C) float32 in [0, 1], cosine between the surface normal and the direction back to the camera: 1 is
+    # frontal, 0 is grazing or no hit.
     cosine: jax.Array
 
 
@@ -55,14 +47,8 @@ def pixel_rays(columns: jax.Array, rows: jax.Array, camera: Camera) -> tuple[jax
 def render(columns: jax.Array, rows: jax.Array, camera: Camera, cones: RoundCones) -> Hits:
     """Casts one ray through every (row, column) of a pixel lattice.
 
-    Args:
-      columns: (C,) pixel columns u, in any order; may repeat or lie outside the frame.
-      rows: (R,) pixel rows v.
-      camera: pinhole camera; fy may be negative.
-      cones: the scene, camera xyz, mm.
-
-    Returns:
-      `Hits`, each (R, C) float32. Surfaces nearer than 10 mm to the camera plane are not seen.
+    Columns u (C,) and rows v (R,), px, may be in any order, repeat, or lie outside the frame; the camera's fy may be
+    negative. Surfaces nearer than 10 mm to the camera plane are not seen.
     """
     x, y = pixel_rays(columns, rows, camera)
     dd = x * x + y * y + 1.0  # |d|²
@@ -182,12 +168,8 @@ def join_cones(*sets: RoundCones) -> RoundCones:
 def overlap(center: jax.Array, radius: jax.Array, counted: np.ndarray) -> jax.Array:
     """How far balls overlap: the sum of overlap², () mm².
 
-    Flesh yields: overlap counts only beyond a fifth of the touching distance.
-
-    Args:
-      center: (N, 3) mm.
-      radius: (N,) mm.
-      counted: (N, N) bool, the pairs that count.
+    Flesh yields: overlap counts only beyond a fifth of the touching distance. Balls have centers (N, 3) and radii (N,)
+    in mm; `counted` (N, N) bool says which pairs count.
     """
     gap = jnp.linalg.norm(center[:, None] - center[None, :] + 1e-6, axis=-1)
     depth = jnp.maximum(0.8 * (radius[:, None] + radius[None, :]) - gap, 0.0)

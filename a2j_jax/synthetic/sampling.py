@@ -18,15 +18,10 @@ _BELL_LIMIT = 2.0
 def draw(
     key: jax.Array, uniform: _Shapes = (), bell: _Shapes = ()
 ) -> tuple[list[jax.Array], list[jax.Array]]:
-    """Independent float32 variables of the given shapes.
+    """Independent float32 variables, two lists of arrays in the order of the given shapes.
 
-    Args:
-      key: used up by this call.
-      uniform: shapes of those that are uniform on [0, 1).
-      bell: shapes of those that are standard normal, truncated at ±2 to avoid outliers (σ 0.88).
-
-    Returns:
-      Two lists of arrays, in the order of the shapes.
+    Those of the first are uniform on [0, 1), those of the second standard normal, truncated at ±2 to avoid outliers (σ
+    0.88). The key is used up.
     """
     sizes = [math.prod(shape) for shape in (*uniform, *bell)]
     flat = jax.random.uniform(key, (sum(sizes),))

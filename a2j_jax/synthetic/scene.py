@@ -21,23 +21,15 @@ KINECT = SensorSpec()
 
 
 class Scene(NamedTuple):
-    """A composed scene, camera coordinates, mm.
+    """A composed scene, camera coordinates, mm."""
 
-    Attributes:
-      joints_xyz: (K, 3).
-      center_xyz: (3,) center of the crop, or of the joints where a box is cropped.
-      window_px: (4,) x0 y0 x1 y1 of the crop in the frame, not clipped to it.
-      cones: every surface but the planes.
-      planes: (P, 4) walls and floor (a, b, c, e) with a x + b y + c z = e > 0; e = inf for none.
-      noise_key: key of the sensor's noise.
-    """
-
-    joints_xyz: jax.Array
-    center_xyz: jax.Array
-    window_px: jax.Array
-    cones: RoundCones
+    joints_xyz: jax.Array  # (K, 3)
+    center_xyz: jax.Array  # (3,) center of the crop, or of the joints where a box is cropped
+    window_px: jax.Array  # (4,) x0 y0 x1 y1 of the crop in the frame, not clipped to it
+    cones: RoundCones  # every surface but the planes
+    # (P, 4) walls and floor (a, b, c, e) with a x + b y + c z = e > 0; e = inf for none.
     planes: jax.Array
-    noise_key: jax.Array
+    noise_key: jax.Array  # key of the sensor's noise
 
 
 class View(Protocol):
@@ -83,11 +75,8 @@ def synthetic_example(
 ) -> dict[str, jax.Array]:
     """One example, a pure function of the key; jit and vmap it over keys, or use `generate`.
 
-    Args:
-      key: PRNG key of this example.
-      crop_size: S, side of the crop, px.
-      margin: m, lattice points of the canvas beyond the crop on every side.
-      settings: the other arguments of `depth_image`: view, camera, frame_size, unit_mm and sensor.
+    The canvas has the crop of side S, px, and m lattice points (`margin`) beyond it on every side; `settings` are the
+    other arguments of `depth_image`.
 
     Returns:
       canvas: (S + 2m, S + 2m) uint16 in units, 0 = no reading, as `geometry.crop_canvas` would cut it; joints_uvd:
@@ -125,11 +114,9 @@ def depth_image(
     """The depth image of a random scene on a lattice, and the truth about it.
 
     Args:
-      key: PRNG key of the scene.
+      key, view: which scene, and what composes it.
       lattice: the clipped crop box -> columns (C,) and rows (R,) of the image.
-      view: composes the scene.
-      camera: fy may be negative.
-      frame_size: (W, H) of the source frame, px.
+      camera, frame_size: fy may be negative; (W, H) of the source frame, px.
       unit_mm: of the image, mm per count.
       sensor: None for the perfect depth.
 

@@ -16,36 +16,30 @@ from a2j_jax.synthetic.render import Hits
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class SensorSpec:
-    """Parameters of a structured-light sensor; the defaults are the 2010 Kinect that took NYU. A pytree.
+    """Parameters of a structured-light sensor; the defaults are the 2010 Kinect that took NYU. A pytree."""
 
-    Attributes:
-      axial_mm: (σ0, σ1, z0): standard deviation of depth σ = σ0 + σ1 (z − z0)² mm, z and z0 in meters. Nguyen, Izadi,
-        Lovell, "Modeling Kinect sensor noise for improved 3D reconstruction and tracking", 3DIMPVT 2012, Eq. for
-        10°–60°: 1.2 + 1.9 (z − 0.4)².
-      grazing_mm: factor g of the term g/√z · θ²/(π/2 − θ)² mm that the same paper adds beyond 60° of incidence θ
-        (0.1 mm there).
-      smooth_fraction: share of the variance that is common to neighboring pixels. The sensor matches windows of
-        several pixels, so its noise comes in patches.
-      patch_px: size of those patches, frame px; static.
-      disparity_mm: depth × disparity in the sensor's smallest disparity step: depths are disparity_mm / n for integer
-        n, a step of z²/disparity_mm. 580 px · 75 mm · 8 per px for the Kinect (Khoshelham & Elberink, Sensors
-        2012): 1.6 mm at 0.75 m, as in NYU's frames.
-      edge_cosine: pixels with cosine of incidence c below this are lost with probability (1 − c/this)², in blocks of
-        2×2 frame px: ragged outlines.
-      hole_sigma: a pixel is lost where a smooth unit Gaussian field exceeds this: rare round holes.
-      hole_px: size of the cells of that field, frame px; static.
-      range_mm: (nearest, farthest) measurable depth.
-    """
-
+    # (σ0, σ1, z0): standard deviation of depth σ = σ0 + σ1 (z − z0)² mm, z and z0 in meters. Nguyen, Izadi,
+    # Lovell, "Modeling Kinect sensor noise for improved 3D reconstruction and tracking", 3DIMPVT 2012, Eq. for
+    # 10°–60°: 1.2 + 1.9 (z − 0.4)².
     axial_mm: tuple[float, float, float] = (1.2, 1.9, 0.4)
+    # Factor g of the term g/√z · θ²/(π/2 − θ)² mm that the same paper adds beyond 60° of incidence θ (0.1 mm
+    # there).
     grazing_mm: float = 0.1
+    # Share of the variance that is common to neighboring pixels. The sensor matches windows of several pixels,
+    # so its noise comes in patches.
     smooth_fraction: float = 0.75
-    patch_px: int = field(default=6, metadata={"static": True})
+    patch_px: int = field(default=6, metadata={"static": True})  # size of those patches, frame px
+    # Depth × disparity in the sensor's smallest disparity step: depths are disparity_mm / n for integer n, a
+    # step of z²/disparity_mm. 580 px · 75 mm · 8 per px for the Kinect (Khoshelham & Elberink, Sensors 2012):
+    # 1.6 mm at 0.75 m, as in NYU's frames.
     disparity_mm: float = 580.0 * 75.0 * 8.0
+    # Pixels with cosine of incidence c below this are lost with probability (1 − c/this)², in blocks of 2×2
+    # frame px: ragged outlines.
     edge_cosine: float = 0.4
+    # A pixel is lost where a smooth unit Gaussian field exceeds this: rare round holes.
     hole_sigma: float = 3.0
-    hole_px: int = field(default=10, metadata={"static": True})
-    range_mm: tuple[float, float] = (250.0, 4000.0)
+    hole_px: int = field(default=10, metadata={"static": True})  # cells of that field, frame px
+    range_mm: tuple[float, float] = (250.0, 4000.0)  # (nearest, farthest) measurable depth
 
 
 def measure(
@@ -56,18 +50,9 @@ def measure(
     frame_size: tuple[int, int],
     spec: SensorSpec,
 ) -> jax.Array:
-    """The sensor's depth readings.
+    """The sensor's depth readings of what was hit: (R, C) float32 mm, 0 = no reading; not rounded to whole mm.
 
-    Args:
-      key: PRNG key of this frame.
-      hits: true depth (R, C) mm, +inf for no surface, and cosine of incidence (R, C).
-      columns: (C,) integer source columns of the image's columns; no readings outside the frame.
-      rows: (R,) likewise.
-      frame_size: (W, H) of the source frame.
-      spec: the sensor.
-
-    Returns:
-      (R, C) float32 mm, 0 = no reading. Not rounded to whole mm.
+    The image has the source columns (C,) and rows (R,), integers; none are outside the frame of size (W, H).
     """
     k_patch, k_hole, k_white, k_edge = jax.random.split(key, 4)
     z_mm, cosine = hits

@@ -21,48 +21,33 @@ from a2j_jax.synthetic.sensor import SensorSpec
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class SceneSpec:
-    """The hand's position and surroundings. A pytree: other numbers do not recompile anything.
+    """The hand's position and surroundings. A pytree: other numbers do not recompile anything."""
 
-    Attributes:
-      distance_mm: range of the depth of the hand's mean joint, uniform.
-      inside: the fraction of the crop's half window that must lie inside the frame on every side; 0: only the center.
-      center_sigma_mm: the crop center is the mean of the joints plus Gaussian noise of this σ on each axis: the error
-        of a center detector. (NYU's published centers scatter by 9–12 mm around the mean of their joints; much of
-        that is the pose, not error.)
-      arm_toward_camera_deg: the hand's orientation is uniform over all rotations in which the forearm points toward
-        the camera by at most this angle to the image plane: beyond it the arm hides its own hand. 90 allows all.
-      mirror_probability: share of left hands.
-      wall_probability: share of scenes with a wall behind the hand.
-      wall_gap_mm: distance of the wall behind the mean joint, uniform.
-      wall_tilt: σ of the wall's slopes dz/dx and dz/dy.
-      clutter: maximum number of objects behind the hand; static.
-      clutter_probability: probability of each object.
-    """
-
-    distance_mm: tuple[float, float] = (400.0, 1000.0)
+    distance_mm: tuple[float, float] = (400.0, 1000.0)  # of the hand's mean joint, uniform
+    # The fraction of the crop's half window that must lie inside the frame on every side; 0: only the center.
     inside: float = 0.6
+    # The crop center is the mean of the joints plus Gaussian noise of this σ on each axis: the error of a
+    # center detector. (NYU's published centers scatter by 9–12 mm around the mean of their joints; much of that
+    # is the pose, not error.)
     center_sigma_mm: float = 5.0
+    # The hand's orientation is uniform over all rotations in which the forearm points toward the camera by at
+    # most this angle to the image plane: beyond it the arm hides its own hand. 90 allows all.
     arm_toward_camera_deg: float = 40.0
-    mirror_probability: float = 0.0
-    wall_probability: float = 0.5
-    wall_gap_mm: tuple[float, float] = (120.0, 1200.0)
-    wall_tilt: float = 0.25
-    clutter: int = field(default=2, metadata={"static": True})
-    clutter_probability: float = 0.3
+    mirror_probability: float = 0.0  # share of left hands
+    wall_probability: float = 0.5  # share of scenes with a wall behind the hand
+    wall_gap_mm: tuple[float, float] = (120.0, 1200.0)  # behind the mean joint, uniform
+    wall_tilt: float = 0.25  # σ of the wall's slopes dz/dx and dz/dy
+    clutter: int = field(default=2, metadata={"static": True})  # most objects behind the hand
+    clutter_probability: float = 0.3  # probability of each object
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class HandView:
-    """A `scene.View` of hands, cropped around a 3D point.
+    """A `scene.View` of hands, cropped around a 3D point."""
 
-    Attributes:
-      half_window_mm: half the side of the crop window at the center's depth; static.
-      scene: the hand's position and surroundings.
-    """
-
-    half_window_mm: float = field(metadata={"static": True})
-    scene: SceneSpec = SceneSpec()
+    half_window_mm: float = field(metadata={"static": True})  # of the window at the center's depth
+    scene: SceneSpec = SceneSpec()  # the hand's position and surroundings
 
     def compose(self, key: jax.Array, camera: Camera, frame_size: tuple[int, int]) -> Scene:
         """A random hand with forearm, at a random place in the view, with a background."""
@@ -185,38 +170,25 @@ XTION = SensorSpec(edge_cosine=0.25, patch_px=3, hole_px=6, range_mm=(400.0, 800
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class RoomSpec:
-    """Camera, person and surroundings. A pytree; the defaults are `FRONT`. Ranges are of uniform distributions.
+    """Camera, person and surroundings. A pytree; the defaults are `FRONT`. Ranges are of uniform distributions."""
 
-    Attributes:
-      distance_mm: range of the person's distance ahead of the camera along the floor.
-      aside_mm: range of the distance to its right.
-      camera_height_mm: range of its height above the floor.
-      pitch_deg: range of its downward pitch.
-      roll_deg: σ of its roll.
-      facing_sigma_deg: σ of the angle between a person's facing direction and the camera (or the point below it).
-      turned_probability: share of people who face in any direction instead.
-      back_wall_probability, side_wall_probability: share of rooms with a wall behind and beside the person.
-      wall_gap_mm: range of the distance of walls from the person.
-      clutter: maximum number of pieces of furniture; static.
-      clutter_probability: probability of each piece.
-      clutter_gap_mm: range of their distance behind the person (negative: in front).
-      box_jitter_px: σ of each edge of the crop box around the labels' box: the error of a detector. In the boxes
-        published for ITOP's test frames it is about 4 px from the front and 7 px from above.
-    """
-
-    distance_mm: tuple[float, float] = (2300.0, 3700.0)
-    aside_mm: tuple[float, float] = (-500.0, 500.0)
-    camera_height_mm: tuple[float, float] = (1100.0, 1500.0)
-    pitch_deg: tuple[float, float] = (6.0, 11.0)
-    roll_deg: float = 1.5
+    distance_mm: tuple[float, float] = (2300.0, 3700.0)  # ahead of the camera along the floor
+    aside_mm: tuple[float, float] = (-500.0, 500.0)  # to its right
+    camera_height_mm: tuple[float, float] = (1100.0, 1500.0)  # above the floor
+    pitch_deg: tuple[float, float] = (6.0, 11.0)  # downward
+    roll_deg: float = 1.5  # σ of its roll
+    # σ of the angle between a person's facing direction and the camera (or the point below it).
     facing_sigma_deg: float = 25.0
-    turned_probability: float = 0.15
+    turned_probability: float = 0.15  # share of people who face in any direction instead
+    # back_wall_probability, side_wall_probability: share of rooms with a wall behind and beside the person.
     back_wall_probability: float = 0.95
     side_wall_probability: float = 0.3
-    wall_gap_mm: tuple[float, float] = (300.0, 1400.0)
-    clutter: int = field(default=3, metadata={"static": True})
-    clutter_probability: float = 0.35
-    clutter_gap_mm: tuple[float, float] = (0.0, 1500.0)
+    wall_gap_mm: tuple[float, float] = (300.0, 1400.0)  # of walls from the person
+    clutter: int = field(default=3, metadata={"static": True})  # most pieces of furniture
+    clutter_probability: float = 0.35  # probability of each piece
+    clutter_gap_mm: tuple[float, float] = (0.0, 1500.0)  # behind the person; negative: in front
+    # σ of each edge of the crop box around the labels' box: the error of a detector. In the boxes published for
+    # ITOP's test frames it is about 4 px from the front and 7 px from above.
     box_jitter_px: float = 4.0
 
 
@@ -234,15 +206,10 @@ TOP = RoomSpec(
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class BodyView:
-    """A `scene.View` of people, cropped around their joints.
+    """A `scene.View` of people, cropped around their joints."""
 
-    Attributes:
-      box_margin_px: margin of the box beyond the outermost joints, px.
-      scene: camera, person and surroundings.
-    """
-
-    box_margin_px: float
-    scene: RoomSpec = FRONT
+    box_margin_px: float  # margin of the box beyond the outermost joints, px
+    scene: RoomSpec = FRONT  # camera, person and surroundings
 
     def compose(self, key: jax.Array, camera: Camera, frame_size: tuple[int, int]) -> Scene:
         """A random person on the floor of a random room."""

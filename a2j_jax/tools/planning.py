@@ -83,9 +83,7 @@ def read_program(hlo: str, turns: int = 1) -> tuple[int, tuple[Collective, ...]]
     Every kernel reads its operands once and writes its results once; memory on the chip is free, and so is
     the padding of layouts. XLA's own "bytes accessed" counts both kinds of memory, and reads that a kernel repeats.
 
-    Args:
-      hlo: text of a compiled program.
-      turns: how often the body of a loop runs; the text does not always say.
+    `turns` says how often the body of a loop runs; the text does not always say.
     """
     bodies = set(_BODY.findall(hlo))
     arrays: dict[str, list[_Array]] = {}
@@ -135,28 +133,18 @@ def _array(dtype: str, sides: str, layout: str) -> _Array:
 
 @dataclass(frozen=True)
 class Usage:
-    """Memory and work of one step on each device.
-
-    Attributes:
-      arguments, outputs, temporaries, program: bytes of device memory.
-      aliased: bytes of outputs that replace arguments (the state that a step rewrites).
-      peak: bytes that must be free for a step.
-      flops: floating-point operations, by XLA's count.
-      bytes_accessed: bytes that kernels read and write, by XLA's count, on-chip memory included.
-      memory_traffic: bytes between the chip and its memory, see `read_program`.
-      collectives: exchanges with other devices.
-    """
+    """Memory, in bytes, and work of one step on each device."""
 
     arguments: int
     outputs: int
-    aliased: int
+    aliased: int  # outputs that replace arguments (the state that a step rewrites)
     temporaries: int
     program: int
-    peak: int
-    flops: float
-    bytes_accessed: float
-    memory_traffic: int
-    collectives: tuple[Collective, ...] = ()
+    peak: int  # must be free for a step
+    flops: float  # floating-point operations, by XLA's count
+    bytes_accessed: float  # by kernels, by XLA's count, on-chip memory included
+    memory_traffic: int  # between the chip and its memory, see `read_program`
+    collectives: tuple[Collective, ...] = ()  # exchanges with other devices
 
 
 @dataclass(frozen=True)
@@ -188,17 +176,11 @@ def compile_step(config: Config, target: Target) -> Usage | Refusal:
         variables = init_variables(experiment.model, key, size, size)
         return TrainState.create(variables, optimizer, average=settings.ema_decay is not None)
 
+    batch = abstract_batch(track, settings.batch_size)
+    key = jax.eval_shape(partial(jax.random.key, 0))
     with lowering_for(target.platform):
-        step = experiment_step(experiment, optimizer)
-        lowered = (
-            sharding.layout("auto", target.devices)
-            .wrap(step)
-            .lower(
-                jax.eval_shape(state),
-                abstract_batch(track, settings.batch_size),
-                jax.eval_shape(partial(jax.random.key, 0)),
-            )
-        )
+        step = sharding.layout("auto", target.devices).wrap(experiment_step(experiment, optimizer))
+        lowered = step.lower(jax.eval_shape(state), batch, key)
     try:
         return _usage(lowered.compile(), parts)
     except jax.errors.JaxRuntimeError as error:
@@ -267,32 +249,19 @@ def bound(usage: Usage, target: Target) -> Bound | None:
 
 @dataclass(frozen=True)
 class Plan:
-    """Memory, work and bounds of one batch size on a target.
+    """Memory, work and bounds of one batch size on a target; None: not known."""
 
-    Attributes:
-      batch_size: of all devices together.
-      devices: that share it.
-      memory: bytes that each may fill; None: not known.
-      usage: of each; None: the compiler refused, see `refusal`.
-      bound: on the time of a step; None: nothing compiled, or the chip's figures are not known.
-      steps: of the whole run; None: the number of frames is not known, or less than a batch.
-      needed: bytes of memory that a device must have; None: not known.
-      fits: whether a step fits into memory; None: its size is not known.
-      images_per_second: the most that the bound allows.
-      hours: the least hours of a run that the bound allows, without evaluations and input.
-    """
-
-    batch_size: int
-    devices: int
-    memory: int | None
-    usage: Usage | None = None
+    batch_size: int  # of all devices together
+    devices: int  # share it
+    memory: int | None  # bytes that each may fill
+    usage: Usage | None = None  # of each; None: the compiler refused, see `refusal`
     refusal: Refusal | None = None
-    bound: Bound | None = None
-    steps: int | None = None
-    needed: int | None = None
+    bound: Bound | None = None  # on the time of a step
+    steps: int | None = None  # of the whole run; None, too, where an epoch has less than a batch
+    needed: int | None = None  # bytes of memory that a device must have
     fits: bool | None = None
-    images_per_second: float | None = None
-    hours: float | None = None
+    images_per_second: float | None = None  # the most that the bound allows
+    hours: float | None = None  # the least of a run, without evaluations and input
 
 
 def make_plan(
@@ -315,12 +284,9 @@ def make_plan(
 
 
 def plan_batches(config: Config, target: Target, sizes: Sequence[int]) -> list[Plan]:
-    """Compile a config's step at some batch sizes; logs each.
+    """Compile the step of a config (with the values of its presets) at some batch sizes; logs each.
 
-    Args:
-      config: with the values of its presets.
-      target: the devices.
-      sizes: of batches; none: search for the largest one that fits, from the config's.
+    Without sizes: search for the largest one that fits, from the config's.
 
     Raises:
       UserError: a batch that does not spread evenly over the devices, or a program the compiler fails on.
@@ -364,14 +330,8 @@ def run_steps(config: Config, frames: int | None) -> int | None:
 def plan_largest(make: Callable[[int], Plan], start: int, unit: int, most: int) -> list[Plan]:
     """Search for the largest batch that fits: by doubling, then by halving the gap a few times.
 
-    Args:
-      make: plans a batch size.
-      start: the first to try, rounded up to a multiple of `unit`.
-      unit: batches are multiples of it.
-      most: nothing larger is tried.
-
-    Returns:
-      All plans on the way, by size.
+    Batches are multiples of `unit`; the first is `start`, rounded up, and none is larger than `most`. Returns all plans
+    that were made on the way, by size.
     """
     made: dict[int, Plan] = {}
 
@@ -457,11 +417,11 @@ def _notes(plans: Sequence[Plan]) -> tuple[str, ...]:
 
 def scaled(value: float, unit: str = "") -> str:
     """A large number with three digits and a decimal prefix, e.g. "2.17 T"."""
-    for prefix in ("", "k", "M", "G", "T"):
-        if abs(value) < 1000 or prefix == "T":
-            break
+    prefixes = ["", "k", "M", "G", "T"]
+    while abs(value) >= 1000 and len(prefixes) > 1:
         value /= 1000
-    return f"{value:.3g} {prefix}{unit}".strip()
+        prefixes.pop(0)
+    return f"{value:.3g} {prefixes[0]}{unit}".strip()
 
 
 def _exchanged(kind: str, usage: Usage) -> str:

@@ -39,12 +39,7 @@ from a2j_jax.models.a2j import PoseNetwork, variable_shapes
 from a2j_jax.runs.experiment import resolve
 from a2j_jax.runs.load import restore
 from a2j_jax.runs.run_dir import read_starts, run_and_step
-from a2j_jax.tools.speed import (
-    flops_per_frame,
-    forward_of,
-    frames_per_second,
-    parameters,
-)
+from a2j_jax.tools.speed import flops_per_frame, forward_of, frames_per_second, parameters
 from a2j_jax.track_files import find_track
 from a2j_jax.tracks import TrackSpec
 from a2j_jax.training.loop import StopRequests, stopped
@@ -62,12 +57,10 @@ _SMOKE: dict[str, dict[str, Any]] = {
 
 
 def base_config(data: str, budget: str) -> Config:
-    """The config that the rows of a table differ from, on one data set.
+    """The config that the rows of a table differ from, on the track `data`, after which a config is named.
 
-    Args:
-      data: the track; there is a config of that name.
-      budget: "full", the paper's network and schedule; "hour", a small network on small crops, a table in about an
-        hour of two CPU cores; "smoke", a few steps of a tiny network, to see that everything runs.
+    Budgets are "full", the paper's network and schedule; "hour", a small network on small crops, a table in about an
+    hour of two CPU cores; "smoke", a few steps of a tiny network, to see that everything runs.
 
     Raises:
       UserError: no such budget.
@@ -77,9 +70,8 @@ def base_config(data: str, budget: str) -> Config:
     full = load_config(data)
     if budget == "full":
         return full
-    small = load_config(
-        "quickstart_body" if find_track(full.track).crop_by == "box" else "quickstart"
-    )
+    by_box = find_track(full.track).crop_by == "box"
+    small = load_config("quickstart_body" if by_box else "quickstart")
     splits = {"train_split": full.data.train_split, "eval_split": full.data.eval_split}
     groups = _SMOKE if budget == "smoke" else {}
     groups = {**groups, "data": {**groups.get("data", {}), **splits}}
@@ -117,13 +109,7 @@ def result_table(
 ) -> Table:
     """The table, a line per row; of several seeds the mean and the standard deviation.
 
-    The paper's numbers stand before ours wherever it has one of any row.
-
-    Args:
-      table: of the paper.
-      track: it was run on.
-      results: of all runs.
-      skipped: row -> why it was not run.
+    The paper's numbers stand before ours wherever it has one of any row. `skipped` says why a row was not run.
     """
     paper = {row.name: row.published(track.name) for row in table.rows}
     runs = {row.name: [r for r in results if r["row"] == row.name] for row in table.rows}
@@ -204,19 +190,8 @@ def print_results(contents: Table, console: Console | None = None) -> None:
 def write_table(
     contents: Table, results: Sequence[Result], out: Path, name: str, command: str
 ) -> list[Path]:
-    """Write a table as `<name>.md`, `<name>.html` and `<name>.json`.
-
-    Args:
-      contents: the table.
-      results: of all runs, for the JSON.
-      out: folder.
-      name: of the files, "table7".
-      command: that made it; empty: not shown.
-
-    Returns:
-      The three paths.
-    """
-    text = f"{markdown(contents)}\n`{command}`\n" if command else markdown(contents)
+    """Write a table as `<name>.md`, `<name>.html` and `<name>.json`, the last with the results of all runs."""
+    text = f"{markdown(contents)}\n`{command}`\n"
     page = render_page(f"a2j reproduce {name}", tables=[contents], command=command)
     found = {
         "command": command,
@@ -247,13 +222,7 @@ class Job(NamedTuple):
 
 
 def jobs(table: PaperTable, base: Config, seeds: int, out: Path) -> Iterator[Job]:
-    """The runs of a table: every row with the first seed, then with the next.
-
-    Args:
-      table: whose rows.
-      base: what they differ from.
-      seeds: runs of each row; the base's seed and those after it.
-      out: folder of all of them.
+    """The runs of a table: every row with the base's seed, then with the next; each in a folder below `out`.
 
     Raises:
       UserError: the base has what a row is to differ in: two rows would be one experiment.
@@ -298,11 +267,8 @@ def unusable_weights(config: Config) -> str | None:
 def run(job: Job, *, pdj: bool, split: str | None, command: str) -> Result:
     """Train a run to its end and score it, or read what was found when that was done.
 
-    Args:
-      job: what to run.
-      pdj: whether to measure PDJ, whatever the track's protocol.
-      split: to score; None: see `split_to_score`.
-      command: for the run's record.
+    `pdj` is measured, too, whatever the track's protocol; `split` is scored (None: see `split_to_score`); `command` is
+    for the run's record.
 
     Returns:
       What `result.json` holds: row, seed, "scored" (on what), "final" and "best" (step and scores), parameters,
@@ -345,9 +311,7 @@ def run(job: Job, *, pdj: bool, split: str | None, command: str) -> Result:
 def split_to_score(config: Config, asked: str | None) -> str:
     """The split that rows are scored on: "test", or where that has no labels the one that ranks checkpoints.
 
-    Args:
-      config: of a row.
-      asked: what the user wants instead; None: nothing else.
+    The user may have asked for another.
 
     Raises:
       UserError: there is no such split, or the one asked for has no labels.
@@ -373,28 +337,24 @@ def run_all(
 ) -> tuple[list[Result], dict[str, str]]:
     """All runs that can be run: their results, and row -> why it was not run (with every seed).
 
-    Args:
-      todo: the runs.
-      run_one: trains and scores one, see `run`.
-      prepare: builds a config's data set where it is missing.
+    `run_one` trains and scores one, see `run`; `prepare` builds a config's data set where it is missing.
 
     Raises:
       UserError: none can; or as `run_one`.
       Stopped: a signal asked for it; the current run is saved.
     """
     unusable = {
-        job.workdir: f"not run: {why}"
+        job: f"not run: {why}"
         for job in todo
         if not job.workdir.exists() and (why := unusable_weights(job.config)) is not None
     }
-    left_out = [job for job in todo if job.workdir in unusable]
-    todo = [job for job in todo if job.workdir not in unusable]
+    todo = [job for job in todo if job not in unusable]
     if not todo:
         raise UserError(f"nothing could be run; {'; '.join(dict.fromkeys(unusable.values()))}")
-    for job in left_out:
-        logger.info(f"{job.row.name}, seed {job.seed}: {unusable[job.workdir]}")
+    for job, why in unusable.items():
+        logger.info(f"{job.row.name}, seed {job.seed}: {why}")
     there = {job.row.name for job in todo}
-    skipped = {job.row.name: unusable[job.workdir] for job in left_out if job.row.name not in there}
+    skipped = {job.row.name: why for job, why in unusable.items() if job.row.name not in there}
     # All data sets first: a signal ends a build at once, there is nothing to save.
     for config in {(job.config.track, job.config.data): job.config for job in todo}.values():
         prepare(config)

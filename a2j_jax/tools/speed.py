@@ -68,16 +68,11 @@ def take_turns(
     """Time calls against each other: every round runs each once, every other round in the opposite order.
 
     A call leaves its traces (caches, threads that still wait for work) for the next one: turning the order around
-    gives no call the same predecessor each time.
-
-    Args:
-      calls: name -> call. It must not return before its work is done: JAX returns at once and computes later.
-      rounds: that are timed, after `WARM_UP_ROUNDS` that are not.
-      advance: called with 1 after every call, those of the warm-up too, for a progress bar.
-      clock: seconds.
+    gives no call the same predecessor each time. A call must not return before its work is done: JAX returns at once
+    and computes later. `advance` is called with 1 after every call, those of the warm-up too.
 
     Returns:
-      Name -> milliseconds of each round.
+      Name -> milliseconds of each of the `rounds` after the `WARM_UP_ROUNDS`.
     """
     found: dict[Key, list[float]] = {key: [] for key in calls}
     for number in range(-WARM_UP_ROUNDS, rounds):
@@ -92,26 +87,17 @@ def take_turns(
 
 
 class FrameFile(NamedTuple):
-    """A depth frame on disk and where to look in it; one of the two is None.
+    """A depth frame on disk and where to look in it; one of the two is None."""
 
-    Attributes:
-      path: PNG, of 16-bit mm or packed as NYU's.
-      center_uvd: (3,) px, px, mm, on a track that crops by center.
-      box_px: (4,) on one that crops by box.
-    """
-
-    path: Path
-    center_uvd: Float64 | None
-    box_px: Float64 | None
+    path: Path  # PNG, of 16-bit mm or packed as NYU's
+    center_uvd: Float64 | None  # (3,) px, px, mm, on a track that crops by center
+    box_px: Float64 | None  # (4,) on one that crops by box
 
 
 def write_frames(folder: Path, track: TrackSpec, count: int) -> list[FrameFile]:
-    """Render hands or bodies as the track's camera would see them, before a wall, and write them.
+    """Render hands or bodies as the track's camera would see them, before a wall, and write them into a folder.
 
-    Args:
-      folder: exists; gets `count` files.
-      track: frame size, camera, file format ("nyu_packed"; PNG of 16-bit mm for all others) and kind of crop.
-      count: of frames, the same ones every time.
+    The files are packed as NYU's where the track's are, and PNG of 16-bit mm for all others; the same ones every time.
     """
     by_center, size = track.crop_by == "center", track.frame_size
     scene: dict[str, Any] = {"view": BodyView(track.label_box_margin_px), "sensor": XTION}
@@ -180,11 +166,6 @@ def forward_of(
     """The second part, compiled: crops (B, S, S, 1) in host memory -> `Estimate` in host memory.
 
     One device works, JAX's default; transfers are part of it, and it is done when the call returns.
-
-    Args:
-      model, variables: the network.
-      track: whose crops they are.
-      batch_size: B.
     """
     size = track.crop_size
     on_device = jax.device_put(prepare_for_inference(model, variables, size))
@@ -283,15 +264,9 @@ def measure(
     files: Sequence[FrameFile],
     official_of: OfficialOf | None = None,
 ) -> dict[str, Any]:
-    """Time both parts for some networks; logs its progress.
+    """Time both parts for some networks for crops of a track, on at least one file; logs its progress.
 
-    Args:
-      networks: for crops of this track.
-      track: of the frames and crops.
-      batch_sizes: frames that go through a network at once.
-      rounds: of all calls.
-      files: frames to read, at least one.
-      official_of: as `torch_reference.official_forward_of`; None: no comparison.
+    `official_of` is as `torch_reference.official_forward_of`; None: no comparison.
 
     Returns:
       Times in ms per frame, with their quartiles: "read_and_warp_ms", from disk to a normalized crop in host memory,
@@ -343,15 +318,15 @@ def times_of(
     """The times of a network at a batch size, JSON-ready.
 
     Args:
-      network: its name.
-      parameters: trainable numbers.
+      network, parameters: its name, and its trainable numbers.
       flops: floating-point operations per frame.
       batch_size: frames that go through the network at once.
       reading_ms: the first part of a frame.
       forward: ms per frame of the network and its decoding.
       official: of the official network in PyTorch, with the same weights, on the same crops; None: not timed.
     """
-    total = reading_ms + spread(forward)["median"]
+    times = spread(forward)
+    total = reading_ms + times["median"]
     compared = None
     if official is not None:
         compared = {
@@ -365,7 +340,7 @@ def times_of(
         "parameters": parameters,
         "flops_per_frame": flops,
         "batch_size": batch_size,
-        "forward_ms": spread(forward),
+        "forward_ms": times,
         "rounds_ms": forward.tolist(),
         "total_ms": total,
         "frames_per_second": 1e3 / total,
@@ -392,12 +367,9 @@ def machine() -> dict[str, str]:
 
 
 def speed_table(found: Mapping[str, Any], title: str, track: TrackSpec) -> Table:
-    """Every network at every batch size, a row each: both parts, their sum, frames per second.
+    """Every network that `measure` found at every batch size, a row each: both parts, their sum, frames per second.
 
-    Args:
-      found: by `measure`.
-      title: of the table.
-      track: of the frames; where the paper timed a network on it, its frames/s are the last column.
+    Where the paper timed a network on the track, its frames/s are the last column.
     """
     reading = found["read_and_warp_ms"]
     paper = [_paper_fps(row, track) for row in found["networks"]]

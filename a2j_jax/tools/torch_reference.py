@@ -107,12 +107,7 @@ class Head(nn.Module):
 
 
 class OfficialA2J(nn.Module):
-    """Depth crops (B, 1, S, S) -> joints (B, K, 3), row px, column px, depth; or (B, K, 2).
-
-    Args:
-      model: of ours, that this one is to be like.
-      crop_size: S.
-    """
+    """As a model of ours: depth crops (B, 1, S, S) -> joints (B, K, 3), row px, column px, depth; or (B, K, 2)."""
 
     anchors: torch.Tensor
 
@@ -162,13 +157,8 @@ def official_forward_of(
 ) -> OfficialForward:
     """The same weights in PyTorch: crops (B, S, S, 1) in host memory -> joints (B, K, D) in host memory.
 
-    Args:
-      model, variables: of ours, with proposals and a branch for each of offset and depth.
-      crop_size: S.
-      device: as PyTorch names it.
-
-    Returns:
-      The official program's joints: row px, column px, depth in network units; in float32, as it computes.
+    The model has proposals, and a branch for each of offset and depth. Joints are the official program's: row px,
+    column px, depth in network units; in float32, as it computes.
     """
     network = OfficialA2J(model, crop_size)
     tensors = official_from_variables(variables)

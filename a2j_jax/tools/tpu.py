@@ -20,24 +20,17 @@ _GBIT = 1e9 / 8  # vendors give the interconnect of a chip in Gbit/s, one way, o
 class Chip:
     """Published figures of one TPU chip.
 
-    Attributes:
-      memory: bytes of HBM that a program may fill, by the compiler: it refuses anything above.
-      flops: peak FLOP/s of the matrix units on bfloat16. It holds for float32 networks too: by JAX's
-        default precision a TPU multiplies float32 in one pass of bfloat16 and adds up in float32.
-      memory_bandwidth: bytes/s between HBM and the cores.
-      ports: links to neighboring chips.
-      port_bandwidth: bytes/s that leave through one of them.
-      slices: shapes it is rented in, chips by axis.
-      topology_options: further arguments of `jax.experimental.topologies`.
+    The peak of the matrix units on bfloat16 holds for float32 networks too: by JAX's default precision a TPU multiplies
+    float32 in one pass of bfloat16 and adds up in float32.
     """
 
-    memory: int
-    flops: float
-    memory_bandwidth: float
-    ports: int
-    port_bandwidth: float
-    slices: tuple[str, ...] = ()
-    topology_options: tuple[tuple[str, str], ...] = ()
+    memory: int  # bytes of HBM that a program may fill, by the compiler: it refuses anything above
+    flops: float  # peak FLOP/s of the matrix units on bfloat16
+    memory_bandwidth: float  # bytes/s between HBM and the cores
+    ports: int  # links to neighboring chips
+    port_bandwidth: float  # bytes/s that leave through one of them
+    slices: tuple[str, ...] = ()  # shapes it is rented in, chips by axis
+    topology_options: tuple[tuple[str, str], ...] = ()  # of `jax.experimental.topologies`
 
     def links(self, sides: tuple[int, ...]) -> int:
         """Ports that lead to another chip, for a chip in the middle of a slice of this shape."""
@@ -73,23 +66,14 @@ _COMPILER_ONLY = {
 
 @dataclass(frozen=True)
 class Target:
-    """The devices that a step is compiled for.
+    """The devices that a step is compiled for."""
 
-    Attributes:
-      name: as given, e.g. "v5e:4x4".
-      platform: "tpu", "cpu" or "gpu".
-      devices: share the batch; compile-only ones for a TPU.
-      memory: bytes each may fill; None: not known.
-      chip: figures of its vendor; None: not known, so there is no bound.
-      links: ports of a chip that lead to others of the slice.
-    """
-
-    name: str
-    platform: str
-    devices: tuple[jax.Device, ...]
-    memory: int | None = None
-    chip: Chip | None = None
-    links: int = 0
+    name: str  # as given, e.g. "v5e:4x4"
+    platform: str  # "tpu", "cpu" or "gpu"
+    devices: tuple[jax.Device, ...]  # share the batch; compile-only ones for a TPU
+    memory: int | None = None  # bytes each may fill; None: not known
+    chip: Chip | None = None  # figures of its vendor; None: not known, so there is no bound
+    links: int = 0  # ports of a chip that lead to others of the slice
 
 
 def find_target(name: str) -> Target:

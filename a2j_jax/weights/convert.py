@@ -27,10 +27,7 @@ HEADS = {
     "offset_head": "regressionModel",
     "depth_head": "DepthRegressionModel",
 }
-A2J_HEADS = (
-    *HEADS,
-    "joint_head",
-)  # the last is that of one branch, which the official program has not
+A2J_HEADS = (*HEADS, "joint_head")  # the last: of one branch, which the official program has not
 # Our names of layers and of tensors, and PyTorch's.
 _LAYERS = (
     (r"^(layer\d)_", r"\1."),
@@ -75,9 +72,8 @@ def _swap_row_column(x: np.ndarray) -> np.ndarray:
 def entries(variables: Mapping[str, Any], imagenet: bool = False) -> list[Entry]:
     """The tensors that variables share with A2J in the official naming: the trunk, and heads of the same name.
 
-    Args:
-      variables: of any network of ours, or their shapes.
-      imagenet: the trunk alone, as torchvision and timm name it.
+    Variables may be those of any network of ours, or their shapes. For `imagenet`: the trunk alone, as torchvision and
+    timm name it.
     """
     found = []
     for ours, x in flatten_dict(dict(variables)).items():
@@ -99,9 +95,7 @@ def _transforms(
     part: str, layers: list[str], name: str, shape: tuple[int, ...]
 ) -> tuple[Transform, Transform]:
     to_ours, to_theirs = (_same, _same)
-    if name == "kernel" and len(shape) == len(
-        "OIHW"
-    ):  # the trunk of another network has others, too
+    if name == "kernel" and len(shape) == 4:  # the trunk of another network has others, too
         to_ours, to_theirs = (_oihw_to_hwio, _hwio_to_oihw)
     if (part, layers) == ("offset_head", ["output"]):
         return lambda x: _swap_row_column(to_ours(x)), lambda x: to_theirs(_swap_row_column(x))
@@ -232,14 +226,10 @@ def _listed(items: list[str], shown: int = _SHOWN) -> str:
 def initial_variables(
     source: str, variables: dict[str, Any], *, quiet: bool = False
 ) -> dict[str, Any]:
-    """Fill `variables` from a file, an A2J network or an ImageNet trunk by its names; logs what was taken and what not.
+    """Fill fresh `variables` (or shapes) of any network from a file, of an A2J network or an ImageNet trunk.
 
-    A network of Table 7 or 8 has fewer heads than A2J, or others: those stay as they are, and A2J's are left out.
-
-    Args:
-      source: `.pth`, `.safetensors` or `.npz`.
-      variables: freshly initialized {"params", "batch_stats"} of any network of ours, or their shapes.
-      quiet: log nothing.
+    A network of Table 7 or 8 has fewer heads than A2J, or others: those stay as they are, and A2J's are left out. Logs
+    what was taken and what not, unless `quiet`.
 
     Returns:
       The same tree: tensors found in the file replace ours (float32), the rest are unchanged.
@@ -279,13 +269,9 @@ def parts_named(names: Iterable[str]) -> str:
 
 
 def log_initialized(source: str, taken: int, left: Iterable[str], unused: Iterable[str]) -> None:
-    """Log what a run starts with.
+    """Log how many tensors a run takes from a file or folder, and of which parts of it none is used.
 
-    Args:
-      source: the file or folder.
-      taken: number of tensors that come from it.
-      left: names of ours that it does not have ("params/depth_head/output/bias"): they stay as initialized.
-      unused: parts of it that are not used.
+    `left` are the names of ours that it does not have ("params/depth_head/output/bias"): they stay as initialized.
     """
     text = f"initialized from {source}: {taken} tensors"
     heads = Counter(name.split("/")[1] for name in left)

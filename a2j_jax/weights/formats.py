@@ -66,10 +66,7 @@ def write_state_dict(
 ) -> None:
     """Write named tensors to `.safetensors` or `.npz`, by suffix, making the folder.
 
-    Args:
-      path: of the file; one that this function wrote is replaced.
-      tensors: by name.
-      overwrite: replace any other file as well.
+    A file that this function wrote is replaced, any other only with `overwrite`.
 
     Raises:
       UserError: another suffix, a file that is not ours, or one that cannot be written.

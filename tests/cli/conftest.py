@@ -1,16 +1,13 @@
 """Running commands in this process: `a2j(...)` for what works, `refused(...)` and `mistake(...)` for what does not."""
 
-from collections.abc import Callable
+import shlex
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import pytest
 
 from a2j_jax.cli.main import main
-from a2j_jax.models.a2j import PoseNetwork
 from a2j_jax.runs.checkpoints import save_variables
-from a2j_jax.weights.convert import official_from_variables
 from tests import tiny
 
 
@@ -22,19 +19,15 @@ class Outcome(NamedTuple):
     err: str
 
 
-Command = Callable[..., Outcome]
-Refused = Callable[..., str]
-Mistake = Callable[..., str]
-
-
 @pytest.fixture
-def ended(capsys: pytest.CaptureFixture[str]) -> Command:
-    """Runs a command, however it ends."""
+def ended(capsys):
+    """Runs a command, however it ends: its words, or one line of them."""
 
     def run(*arguments: object) -> Outcome:
         capsys.readouterr()
+        words = shlex.split(str(arguments[0])) if len(arguments) == 1 else map(str, arguments)
         try:
-            status = main([str(argument) for argument in arguments])
+            status = main(list(words))
         except SystemExit as end:  # --help
             status = int(end.code or 0)
         return Outcome(status, *capsys.readouterr())
@@ -43,7 +36,7 @@ def ended(capsys: pytest.CaptureFixture[str]) -> Command:
 
 
 @pytest.fixture
-def a2j(ended: Command) -> Command:
+def a2j(ended):
     """Runs a command that must succeed."""
 
     def run(*arguments: object) -> Outcome:
@@ -55,7 +48,7 @@ def a2j(ended: Command) -> Command:
 
 
 @pytest.fixture
-def refused(ended: Command) -> Refused:
+def refused(ended):
     """Runs a command that must end with one line on stderr, status 2 and nothing on stdout; returns the line."""
 
     def run(*arguments: object) -> str:
@@ -72,12 +65,7 @@ def refused(ended: Command) -> Refused:
 
 
 @pytest.fixture
-def mistake(
-    refused: Refused,
-    request: pytest.FixtureRequest,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> Mistake:
+def mistake(refused, request, tmp_path, monkeypatch):
     """Runs a line that is refused with one of some words and changes no file of this empty working directory.
 
     `CHECKPOINTS` in it stands for the folder of the fixture. Returns the message.
@@ -102,16 +90,9 @@ def mistake(
 
 
 @pytest.fixture(scope="session")
-def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def checkpoints(tmp_path_factory):
     """Checkpoints of made-up tiny networks, one folder per track."""
     folder = tmp_path_factory.mktemp("checkpoints")
     for track in ("nyu", "itop_front", "k2hpd", "synthetic_hand"):
         save_variables(folder / track, tiny.variables(track), tiny.config(track=track))
     return folder
-
-
-def torchvision_trunk(model: PoseNetwork) -> dict[str, np.ndarray]:
-    """Made-up weights of a network's trunk, in torchvision's naming."""
-    prefix = "Backbone.model."
-    theirs = official_from_variables(tiny.made_up(tiny.shapes(model)))
-    return {k.removeprefix(prefix): v for k, v in theirs.items() if k.startswith(prefix)}

@@ -14,19 +14,18 @@ from a2j_jax.runs.checkpoints import save_variables
 from a2j_jax.runs.experiment import resolve
 from a2j_jax.tools import speed
 from tests import tiny
-from tests.cli.conftest import Command, Mistake
 from tests.tools import plain_frames
 
 QUICK = ("--rounds", 2, "--no_torch")
 
 
 @pytest.fixture(autouse=True)
-def frames(monkeypatch: pytest.MonkeyPatch) -> None:
+def frames(monkeypatch):
     monkeypatch.setattr(speed, "write_frames", plain_frames.write_frames)
 
 
 @pytest.fixture
-def networks(monkeypatch: pytest.MonkeyPatch) -> list[speed.Network]:
+def networks(monkeypatch):
     """Those that a command would time, were it not stopped there."""
     asked: list[speed.Network] = []
 
@@ -41,7 +40,7 @@ def networks(monkeypatch: pytest.MonkeyPatch) -> list[speed.Network]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("track", ["nyu", "itop_front", "k2hpd"])
-def test_json_of_a_checkpoint(a2j: Command, checkpoints: Path, track: str) -> None:
+def test_json_of_a_checkpoint(a2j, checkpoints, track):
     outcome = a2j("bench", "--checkpoint", checkpoints / track, "--batch", "1,3", "--json", *QUICK)
     contents = json.loads(outcome.out)
     assert contents["track"] == track
@@ -55,9 +54,7 @@ def test_json_of_a_checkpoint(a2j: Command, checkpoints: Path, track: str) -> No
 
 
 @pytest.mark.slow
-def test_tables_on_the_terminal_and_in_a_file(
-    a2j: Command, checkpoints: Path, tmp_path: Path
-) -> None:
+def test_tables_on_the_terminal_and_in_a_file(a2j, checkpoints, tmp_path):
     out = tmp_path / "new" / "speed.md"
     checkpoint = checkpoints / "nyu"
     outcome = a2j("bench", "--checkpoint", checkpoint, "--batch", 1, "--out", out, *QUICK)
@@ -74,9 +71,7 @@ def test_tables_on_the_terminal_and_in_a_file(
 
 
 @pytest.mark.slow
-def test_without_pytorch_it_is_said(
-    a2j: Command, checkpoints: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_pytorch_it_is_said(a2j, checkpoints, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     monkeypatch.delitem(sys.modules, "a2j_jax.tools.torch_reference", raising=False)
     outcome = a2j("bench", "--checkpoint", checkpoints / "nyu", "--batch", 1, "--rounds", 1)
@@ -96,7 +91,7 @@ def test_without_pytorch_it_is_said(
         ),
     ],
 )
-def test_networks(ended: Command, networks: list[speed.Network], line: str, names: str) -> None:
+def test_networks(ended, networks, line, names):
     ended("bench", *line.split())
     assert ", ".join(network.name for network in networks) == names
     assert {network.model.num_joints for network in networks} == {14}
@@ -105,13 +100,7 @@ def test_networks(ended: Command, networks: list[speed.Network], line: str, name
 
 
 @pytest.mark.parametrize("again", [(), ("--checkpoint",)], ids=["one option", "two"])
-def test_several_checkpoints(
-    ended: Command,
-    networks: list[speed.Network],
-    checkpoints: Path,
-    tmp_path: Path,
-    again: tuple[str, ...],
-) -> None:
+def test_several_checkpoints(ended, networks, checkpoints, tmp_path, again):
     """A network of another's own class has no backbone in its name."""
     own = dataclasses.replace(tiny.config(track="nyu"), parts="tests.own_parts:parts")
     save_variables(tmp_path / "own", tiny.made_up(tiny.shapes(resolve(own).model)), own)
@@ -119,7 +108,7 @@ def test_several_checkpoints(
     assert [network.name for network in networks] == ["a, A2J resnet18", "own, Tiny"]
 
 
-def test_what_is_named_alone_goes_with_all(ended: Command, networks: list[speed.Network]) -> None:
+def test_what_is_named_alone_goes_with_all(ended, networks):
     ended("bench", "--paradigm", "heat_maps", "--dtype", "bfloat16", "--track", "k2hpd")
     assert [network.model.backbone for network in networks] == ["resnet18", "resnet34", "resnet50"]
     for network in networks:
@@ -148,6 +137,6 @@ def test_what_is_named_alone_goes_with_all(ended: Command, networks: list[speed.
         ("--out x.md", "is a folder"),
     ],
 )
-def test_mistakes(mistake: Mistake, line: str, said: str) -> None:
+def test_mistakes(mistake, line, said):
     Path("x.md").mkdir()
     mistake(f"bench {line}", said)

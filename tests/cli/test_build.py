@@ -1,16 +1,13 @@
 """`a2j build`: what it ends with."""
 
-from pathlib import Path
-
 import pytest
 
 from a2j_jax import pictures
-from tests.cli.conftest import Command
 from tests.distributions import nyu
 
 
 @pytest.fixture
-def titles(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def titles(monkeypatch):
     """What is written over the tiles of contact sheets."""
     found: list[str] = []
     draw = pictures.contact_sheet
@@ -23,9 +20,7 @@ def titles(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return found
 
 
-def test_the_contact_sheet_shows_every_split(
-    a2j: Command, tmp_path: Path, titles: list[str]
-) -> None:
+def test_the_contact_sheet_shows_every_split(a2j, tmp_path, titles):
     nyu.write(tmp_path / "raw", {"train": 20, "test": 9})
     words = ("--manual_dir", tmp_path / "raw", "--data_dir", tmp_path / "data", "--crop_size", 16)
     outcome = a2j("build", "nyu", *words)
@@ -39,7 +34,7 @@ def test_the_contact_sheet_shows_every_split(
 
 
 @pytest.mark.slow
-def test_rendered_hands_get_one_too(a2j: Command, tmp_path: Path, titles: list[str]) -> None:
+def test_rendered_hands_get_one_too(a2j, tmp_path, titles):
     sizes = ("--train", 2, "--validation", 0, "--test", 1, "--crop_size", 16)
     a2j("build", "synthetic_hand", "--data_dir", tmp_path, *sizes)
     assert len(list(tmp_path.glob("synthetic_hand/crop16/*/examples.png"))) == 1

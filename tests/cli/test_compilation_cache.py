@@ -40,7 +40,7 @@ def entries(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file()]
 
 
-def test_programs_are_kept_in_the_users_cache(tmp_path: Path) -> None:
+def test_programs_are_kept_in_the_users_cache(tmp_path):
     assert compile_something(XDG_CACHE_HOME=str(tmp_path)) == ""
     kept = entries(tmp_path / "a2j_jax" / "xla")
     assert kept
@@ -49,7 +49,7 @@ def test_programs_are_kept_in_the_users_cache(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_jaxs_own_settings_win(tmp_path: Path) -> None:
+def test_jaxs_own_settings_win(tmp_path):
     compile_something(XDG_CACHE_HOME=str(tmp_path), JAX_ENABLE_COMPILATION_CACHE="false")
     assert entries(tmp_path) == []
     named = tmp_path / "named"
@@ -57,14 +57,14 @@ def test_jaxs_own_settings_win(tmp_path: Path) -> None:
     assert entries(named) == entries(tmp_path) != []
 
 
-def test_a_folder_that_cannot_be_made_costs_only_the_cache(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_costs_only_the_cache(tmp_path):
     (tmp_path / "a2j_jax").write_text("a file")
     assert compile_something(XDG_CACHE_HOME=str(tmp_path)) == ""
     assert (tmp_path / "a2j_jax").read_text() == "a file"
 
 
 @pytest.mark.slow
-def test_a_damaged_entry_is_compiled_anew_without_a_word(tmp_path: Path) -> None:
+def test_a_damaged_entry_is_compiled_anew_without_a_word(tmp_path):
     compile_something(XDG_CACHE_HOME=str(tmp_path))
     for path in entries(tmp_path):
         path.write_bytes(path.read_bytes()[:20])
@@ -72,14 +72,14 @@ def test_a_damaged_entry_is_compiled_anew_without_a_word(tmp_path: Path) -> None
 
 
 @pytest.fixture
-def no_cache_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_cache_named(monkeypatch):
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "to be put back")
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
     monkeypatch.delitem(sys.modules, "jax", raising=False)  # not to be told
 
 
 @pytest.mark.usefixtures("no_cache_named")
-def test_another_cpu_has_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_cpu_has_another_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     with warnings.catch_warnings():
         use_compilation_cache()
@@ -92,7 +92,7 @@ def test_another_cpu_has_another_folder(tmp_path: Path, monkeypatch: pytest.Monk
     assert Path(os.environ["JAX_COMPILATION_CACHE_DIR"]) != here
 
 
-def test_what_was_used_longest_ago_goes_first(tmp_path: Path) -> None:
+def test_what_was_used_longest_ago_goes_first(tmp_path):
     for age, name in enumerate(["new", "middle", "old"]):
         (tmp_path / name).write_bytes(b"x" * 100)
         os.utime(tmp_path / name, (1000 - age, 1000 - age))
@@ -102,9 +102,7 @@ def test_what_was_used_longest_ago_goes_first(tmp_path: Path) -> None:
     assert sorted(path.name for path in entries(tmp_path)) == ["middle", "new"]
 
 
-def test_a_cache_is_private_whatever_the_umask(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_cache_is_private_whatever_the_umask(tmp_path, monkeypatch, capsys):
     """A cache runs as code: folders are this user's alone, and one that others may write to is not used."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
@@ -126,7 +124,7 @@ def test_a_cache_is_private_whatever_the_umask(
         use_compilation_cache()
 
 
-def test_without_a_home_there_is_no_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_home_there_is_no_cache(monkeypatch):
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
     monkeypatch.setattr(

@@ -13,7 +13,7 @@ VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 
 
 @pytest.fixture
-def joined(monkeypatch: pytest.MonkeyPatch) -> list[tuple]:
+def joined(monkeypatch):
     """What would be joined."""
     calls: list[tuple] = []
 
@@ -32,14 +32,14 @@ def join(line: str) -> None:
     join_processes(parser.parse_args(line.split()))
 
 
-def test_one_process_joins_nothing(joined: list[tuple], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_process_joins_nothing(joined, monkeypatch):
     join("")
     monkeypatch.setenv("JAX_COORDINATOR_ADDRESS", "here:1")  # JAX's own, for a cluster
     join("")
     assert joined == []
 
 
-def test_options(joined: list[tuple]) -> None:
+def test_options(joined):
     join("--coordinator_address here:1 --num_processes 4 --process_id 0")
     join("--num_processes 4")  # what is missing is for `initialize` to tell
     join("--distributed")
@@ -52,7 +52,7 @@ def test_options(joined: list[tuple]) -> None:
     ]
 
 
-def test_the_environment_stands_in(joined: list[tuple], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_stands_in(joined, monkeypatch):
     for name, value in zip(VARIABLES, ("here:1", "2", "1"), strict=True):
         monkeypatch.setenv(name, value)
     join("")
@@ -64,7 +64,7 @@ def test_the_environment_stands_in(joined: list[tuple], monkeypatch: pytest.Monk
 
 
 @pytest.mark.usefixtures("joined")
-def test_the_first_one_speaks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_one_speaks(monkeypatch):
     monkeypatch.setattr(log.console, "quiet", False)
     join("--distributed")
     assert not log.console.quiet
@@ -74,9 +74,7 @@ def test_the_first_one_speaks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("absent", VARIABLES)
-def test_a_variable_that_was_forgotten_is_named(
-    joined: list[tuple], monkeypatch: pytest.MonkeyPatch, absent: str
-) -> None:
+def test_a_variable_that_was_forgotten_is_named(joined, monkeypatch, absent):
     """Processes that were not told of each other would all train in the same directory."""
     for name, value in zip(VARIABLES, ("here:1", "2", "0"), strict=True):
         if name != absent:

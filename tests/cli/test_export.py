@@ -9,18 +9,17 @@ import pytest
 
 from a2j_jax.runs.checkpoints import save_variables
 from tests import tiny
-from tests.cli.conftest import Command, Mistake
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "hand"
     save_variables(folder, tiny.variables(), tiny.config())
     return folder
 
 
 @pytest.mark.slow
-def test_export(a2j: Command, run: Path, tmp_path: Path) -> None:
+def test_export(a2j, run, tmp_path):
     out = tmp_path / "hand.stablehlo"
     camera = ["--fx", "300", "--fy", "300", "--cx", "160", "--cy", "120", "--frame_size", "320,240"]
     said = " ".join(a2j("export", run, out, *camera).err.split())
@@ -33,7 +32,7 @@ def test_export(a2j: Command, run: Path, tmp_path: Path) -> None:
     a2j("export", run, out)  # ours, and replaced
 
 
-def test_a_name_says_the_format(a2j: Command, run: Path, tmp_path: Path) -> None:
+def test_a_name_says_the_format(a2j, run, tmp_path):
     said = " ".join(a2j("export", run, tmp_path / "hand.onnx").err.split())
     assert "as ONNX" in said
     assert json.loads((tmp_path / "hand.onnx.json").read_text())["format"] == "onnx"
@@ -52,12 +51,12 @@ def test_a_name_says_the_format(a2j: Command, run: Path, tmp_path: Path) -> None
         ("--weights ema", "holds no average"),
     ],
 )
-def test_mistakes(mistake: Mistake, run: Path, line: str, said: str) -> None:
+def test_mistakes(mistake, run, line, said):
     mistake(f"export {run} hand.stablehlo {line}", said)
 
 
 @pytest.mark.parametrize("out", ["taken.stablehlo", "hand", "hand.json"])
-def test_no_such_output(mistake: Mistake, run: Path, out: str) -> None:
+def test_no_such_output(mistake, run, out):
     Path("taken.stablehlo").write_text("somebody's")
     said = (
         "was not written by a2j_jax" if out == "taken.stablehlo" else "expected the name of a file"

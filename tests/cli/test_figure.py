@@ -1,7 +1,6 @@
 """`a2j figure`: one command, four files; and mistakes in one line."""
 
 import csv
-import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from a2j_jax.config import Config
+from a2j_jax.config import variant
 from a2j_jax.evaluation.joint_files import JointSet, write_joints
 from a2j_jax.figures import votes
 from a2j_jax.figures.anchor_figures import row_without
@@ -17,35 +16,24 @@ from a2j_jax.runs.checkpoints import save_variables
 from a2j_jax.runs.experiment import resolve
 from a2j_jax.runs.load import restore
 from tests import tiny
-from tests.cli.conftest import Command, Mistake, Refused
 
 SUFFIXES = (".csv", ".json", ".png", ".svg")
 
 
-def save(folder: Path, config: Config, seed: int = 0) -> Path:
-    model = resolve(config).model
-    save_variables(folder, tiny.made_up(tiny.shapes(model), seed), config)
-    return folder
-
-
-def changed(config: Config, group: str, **values: Any) -> Config:
-    return dataclasses.replace(
-        config, **{group: dataclasses.replace(getattr(config, group), **values)}
-    )
-
-
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory, tiny_data: Path) -> Path:
+def runs(tmp_path_factory, tiny_data):
     """Made-up checkpoints: full, and without loss, proposals, anchors."""
     folder = tmp_path_factory.mktemp("runs")
-    config = tiny.config(tiny_data)
-    save(folder / "full", config)
-    save(folder / "no_loss", changed(config, "loss", surrounding=False), seed=1)
-    save(folder / "no_proposals", changed(config, "model", proposals=False))
-    save(
-        folder / "regression",
-        dataclasses.replace(config, parts="a2j_jax.baselines:global_regression"),
-    )
+    kinds = {
+        "full": {},
+        "no_loss": {"loss": {"surrounding": False}},
+        "no_proposals": {"model": {"proposals": False}},
+        "regression": {"parts": "a2j_jax.baselines:global_regression"},
+    }
+    for seed, (name, changes) in enumerate(kinds.items()):
+        config = variant(tiny.config(tiny_data), name, **changes)
+        variables = tiny.made_up(tiny.shapes(resolve(config).model), seed)
+        save_variables(folder / name, variables, config)
     return folder
 
 
@@ -60,12 +48,9 @@ def written(folder: Path, number: int) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-def test_figure_1_holds_what_the_network_says(a2j: Command, runs: Path, tmp_path: Path) -> None:
-    outcome = a2j(
-        "figure", "1", "--checkpoint", runs / "full", "--joints", "wrist", "ring_tip",
-        "--frames", "2", "--min_weight", "0.017", "--out", tmp_path / "f",
-    )  # fmt: skip
-    assert "wrote" in outcome.err
+def test_figure_1_holds_what_the_network_says(a2j, runs, tmp_path):
+    options = f"--joints wrist ring_tip --frames 2 --min_weight 0.017 --out {tmp_path}/f"
+    assert "wrote" in a2j(f"figure 1 --checkpoint {runs}/full {options}").err
     contents = written(tmp_path / "f", 1)
     assert "--min_weight 0.017" in contents["command"]
     assert [frame["frame"] for frame in contents["frames"]] == ["test/000005", "test/000015"]
@@ -77,10 +62,8 @@ def test_figure_1_holds_what_the_network_says(a2j: Command, runs: Path, tmp_path
         for joint, one in zip(frame["joints"], found.joints, strict=True):
             assert joint["error_mm"] == one.error > 0
             assert joint["predicted_uv"] == one.predicted_uv.tolist()
-            anchors = {
-                name: [anchor[name] for anchor in joint["anchors"]] for name in ("uv", "weight")
-            }
-            assert anchors == {"uv": one.anchor_uv.tolist(), "weight": one.weight.tolist()}
+            assert [a["uv"] for a in joint["anchors"]] == one.anchor_uv.tolist()
+            assert [a["weight"] for a in joint["anchors"]] == one.weight.tolist()
     with (tmp_path / "f" / "figure_1.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == sum(len(j["anchors"]) for f in contents["frames"] for j in f["joints"])
@@ -89,7 +72,7 @@ def test_figure_1_holds_what_the_network_says(a2j: Command, runs: Path, tmp_path
 
 
 @pytest.mark.slow
-def test_figures_3_and_7_of_any_paradigm(a2j: Command, runs: Path) -> None:
+def test_figures_3_and_7_of_any_paradigm(a2j, runs):
     folder = runs / "regression" / "figures"
     a2j("figure", "3", "--checkpoint", runs / "regression")
     assert written(folder, 3)["anchors_per_cell"] == 16
@@ -102,7 +85,7 @@ def test_figures_3_and_7_of_any_paradigm(a2j: Command, runs: Path) -> None:
     assert contents["frames"] == tiny.FRAMES["test"]
 
 
-def test_figure_7_of_files_against_a_file_of_labels(a2j: Command, tmp_path: Path) -> None:
+def test_figure_7_of_files_against_a_file_of_labels(a2j, tmp_path):
     uvd = np.random.default_rng(0).uniform(300, 700, (6, 14, 3))
     for name, shift in (("labels", 0), ("far", 9)):
         write_joints(tmp_path / f"{name}.npz", JointSet(np.add(uvd, (0, 0, shift))))
@@ -116,11 +99,9 @@ def test_figure_7_of_files_against_a_file_of_labels(a2j: Command, tmp_path: Path
 
 
 @pytest.mark.slow
-def test_figure_6_shows_both_on_the_same_frames(a2j: Command, runs: Path, tmp_path: Path) -> None:
-    a2j(
-        "figure", "6", "--checkpoint", runs / "full", "--without", runs / "no_loss",
-        "--frames", "1", "--min_weight", "0.01", "--out", tmp_path / "f",
-    )  # fmt: skip
+def test_figure_6_shows_both_on_the_same_frames(a2j, runs, tmp_path):
+    options = f"--frames 1 --min_weight 0.01 --out {tmp_path}/f"
+    a2j(f"figure 6 --checkpoint {runs}/full --without {runs}/no_loss {options}")
     contents = written(tmp_path / "f", 6)
     one, other = contents["without"]["frames"], contents["with"]["frames"]
     assert one[0]["frame"] == other[0]["frame"] == "test/000010"
@@ -139,7 +120,7 @@ def test_figure_6_shows_both_on_the_same_frames(a2j: Command, runs: Path, tmp_pa
         assert rows.count(kind) == anchors > 0
 
 
-def test_figure_6_finds_the_row_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_figure_6_finds_the_row_without(tmp_path, monkeypatch):
     row, without = (tmp_path / name / "seed_1" for name in ("a2j", "no_surrounding_loss"))
     row.mkdir(parents=True)
     assert row_without(row) is None
@@ -164,9 +145,7 @@ def test_figure_6_finds_the_row_without(tmp_path: Path, monkeypatch: pytest.Monk
         ("6 --checkpoint no_loss --without full", "swap them"),
     ],
 )
-def test_networks_that_a_figure_cannot_show(
-    refused: Refused, runs: Path, monkeypatch: pytest.MonkeyPatch, line: str, said: str
-) -> None:
+def test_networks_that_a_figure_cannot_show(refused, runs, monkeypatch, line, said):
     monkeypatch.chdir(runs)
     assert said in refused("figure", *line.split())
 
@@ -186,6 +165,6 @@ def test_networks_that_a_figure_cannot_show(
         ("7 --checkpoint a=RUN --predictions a=b.txt", "call one of them"),
     ],
 )
-def test_mistakes(mistake: Mistake, checkpoints: Path, line: str, said: str) -> None:
+def test_mistakes(mistake, checkpoints, line, said):
     mistake("figure " + line.replace("RUN", "CHECKPOINTS/synthetic_hand"), said)
     assert not (checkpoints / "synthetic_hand" / "figures").exists()

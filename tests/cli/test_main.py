@@ -12,11 +12,10 @@ import pytest
 from a2j_jax.cli import console
 from a2j_jax.cli import main as entry
 from a2j_jax.cli.main import COMMANDS
-from tests.cli.conftest import Command, Mistake, Refused
 
 
 @pytest.mark.parametrize("command", [None, *COMMANDS])
-def test_help_has_examples(a2j: Command, command: str | None) -> None:
+def test_help_has_examples(a2j, command):
     outcome = a2j(*filter(None, [command]), "--help")
     options, examples = outcome.out.split("examples:\n")
     name = command or r"\w+"
@@ -27,7 +26,7 @@ def test_help_has_examples(a2j: Command, command: str | None) -> None:
     assert outcome.err == ""
 
 
-def test_overview_and_version(a2j: Command) -> None:
+def test_overview_and_version(a2j):
     text = a2j("--help").out
     for command, line in COMMANDS.items():
         assert re.search(rf"^  {command} +{re.escape(line)}$", text, re.MULTILINE)
@@ -72,7 +71,7 @@ def test_overview_and_version(a2j: Command) -> None:
         ("train --config quickstart --process_id 1", "missing here: --coordinator_address"),
     ],
 )
-def test_mistakes_are_told_in_one_line(mistake: Mistake, line: str, said: str) -> None:
+def test_mistakes_are_told_in_one_line(mistake, line, said):
     Path("file.txt").write_text("mine")
     mistake(line, said)
 
@@ -132,7 +131,7 @@ ODD = [
 
 
 @pytest.mark.parametrize("line", ODD, ids=range(len(ODD)))
-def test_odd_lines_are_refused_and_change_nothing(line: str, mistake: Mistake) -> None:
+def test_odd_lines_are_refused_and_change_nothing(line, mistake):
     Path("foreign").mkdir()
     for name, contents in STRANGE.items():
         Path(name).write_bytes(contents)
@@ -143,9 +142,7 @@ def test_odd_lines_are_refused_and_change_nothing(line: str, mistake: Mistake) -
     assert len(told) < 1100
 
 
-def test_without_a_temporary_folder_there_is_one_line(
-    refused: Refused, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_a_temporary_folder_there_is_one_line(refused, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", None)
     monkeypatch.setattr("tempfile._candidate_tempdir_list", lambda: ["/missing"])
     monkeypatch.setattr("a2j_jax.cli.show_command.run", lambda _: tempfile.TemporaryDirectory())
@@ -180,7 +177,7 @@ if main(["show", "synthetic_hand"]) != 130:
 """
 
 
-def test_after_an_interruption_the_program_ends_at_once() -> None:
+def test_after_an_interruption_the_program_ends_at_once():
     """All output is there, everything that was open is closed, and no thread can crash the rest."""
     done = program(CLOSING)
     assert done.returncode == 130
@@ -212,7 +209,7 @@ def run(_):
 
 
 @pytest.mark.parametrize("delay", [0, 0.3])
-def test_an_interruption_in_a_callback_is_not_lost(delay: float) -> None:
+def test_an_interruption_in_a_callback_is_not_lost(delay):
     done = program(SWALLOWED, delay)
     assert float(done.stdout) < 50  # what waited was woken
     assert (done.returncode, done.stderr) == (130, "a2j: interrupted\n")
@@ -234,7 +231,7 @@ def run(_):
 
 
 @pytest.mark.parametrize("how", ["plain", "as a library in C"])
-def test_sigterm_where_nothing_else_listens_for_it(how: str) -> None:
+def test_sigterm_where_nothing_else_listens_for_it(how):
     """As Ctrl-C: what is open is closed, one line, and a shell's status."""
     done = program(ENDED, how)
     assert (done.returncode, done.stdout, done.stderr) == (143, "closed\n", "a2j: SIGTERM: ended\n")
@@ -257,12 +254,12 @@ def run(_):
 @pytest.mark.parametrize(
     ("work", "status", "out"), [("a step", 0, "saved\n"), ("nothing", 143, "")]
 )
-def test_sigterm_waits_for_what_is_to_be_saved(work: str, status: int, out: str) -> None:
+def test_sigterm_waits_for_what_is_to_be_saved(work, status, out):
     done = program(COMPILING, work)
     assert (done.returncode, done.stdout) == (status, out)
 
 
-def test_the_program_ends_with_the_status_of_its_command() -> None:
+def test_the_program_ends_with_the_status_of_its_command():
     with pytest.raises(SystemExit) as caught:
         console(["--version"])
     assert not caught.value.code
@@ -271,7 +268,7 @@ def test_the_program_ends_with_the_status_of_its_command() -> None:
     assert caught.value.code == 2
 
 
-def test_our_own_bugs_keep_their_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_our_own_bugs_keep_their_traceback(monkeypatch):
     def broken(_: object) -> int:
         raise ZeroDivisionError
 
@@ -301,7 +298,7 @@ print("loaded", sorted({"torch", "tensorflow"} & set(sys.modules)))
 
 
 @pytest.mark.slow
-def test_imports_are_light(tmp_path: Path) -> None:
+def test_imports_are_light(tmp_path):
     repository = Path(__file__).resolve().parents[2]
     done = subprocess.run(
         [sys.executable, "-c", IMPORTS, str(tmp_path)],
@@ -332,7 +329,7 @@ def test_imports_are_light(tmp_path: Path) -> None:
         ("train --config nonsense", "< /dev/null; status=$?; exit $status", 2),
     ],
 )
-def test_a_result_that_is_lost_is_no_success(command: str, how: str, status: int) -> None:
+def test_a_result_that_is_lost_is_no_success(command, how, status):
     done = subprocess.run(
         ["bash", "-c", f'"{sys.executable}" -c "{PROGRAM}" {command} {how}'],
         capture_output=True,
@@ -347,7 +344,7 @@ def test_a_result_that_is_lost_is_no_success(command: str, how: str, status: int
         assert "stdout" in line or "non" in line
 
 
-def test_a_working_directory_that_is_gone_is_one_line(tmp_path: Path) -> None:
+def test_a_working_directory_that_is_gone_is_one_line(tmp_path):
     (tmp_path / "gone").mkdir()
     done = subprocess.run(
         ["bash", "-c", f'cd gone && rmdir ../gone && "{sys.executable}" -c "{PROGRAM}" show nyu'],

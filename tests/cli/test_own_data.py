@@ -12,7 +12,6 @@ from a2j_jax.inference.frames import read_frame
 from a2j_jax.runs.checkpoints import save_variables
 from a2j_jax.track_files import load_track
 from tests import tiny
-from tests.cli.conftest import Command
 from tests.distributions import own_data
 
 DOCS = Path(__file__).parents[2] / "docs" / "own_data.md"
@@ -26,9 +25,7 @@ TINY = [
 pytestmark = pytest.mark.slow
 
 
-def test_the_lines_of_the_page(
-    a2j: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_lines_of_the_page(a2j, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     own_data.write_rendered(Path("my_hands"), train=40, test=4, crop_size=tiny.SIZE)
     save_variables(Path("runs/quickstart"), tiny.variables(), tiny.config())
@@ -50,9 +47,7 @@ def test_the_lines_of_the_page(
 
 
 @pytest.mark.parametrize("recorded", ["track.json", "build"])
-def test_the_unit_of_depth_goes_with_the_checkpoint(
-    a2j: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recorded: str
-) -> None:
+def test_the_unit_of_depth_goes_with_the_checkpoint(a2j, tmp_path, monkeypatch, recorded):
     monkeypatch.chdir(tmp_path)
     changes = {"depth_unit_mm": 0.125} if recorded == "track.json" else {}
     own_data.write_rendered(Path("mine"), train=8, test=4, unit_mm=0.125, crop_size=32, **changes)

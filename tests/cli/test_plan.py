@@ -9,8 +9,6 @@ from typing import Any
 
 import pytest
 
-from tests.cli.conftest import Mistake
-
 CONFIG = """\
 from tests import tiny
 
@@ -21,7 +19,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent.parent
 
 
 @pytest.fixture
-def config_file(tmp_path: Path) -> Path:
+def config_file(tmp_path):
     path = tmp_path / "my_config.py"
     path.write_text(CONFIG)
     return path
@@ -54,12 +52,12 @@ def found(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
         ("", "required: --topology"),
     ],
 )
-def test_mistakes(mistake: Mistake, config_file: Path, arguments: str, said: str) -> None:
+def test_mistakes(mistake, config_file, arguments, said):
     mistake(f"plan --config {config_file} {arguments}".strip(), said)
 
 
 @pytest.mark.slow
-def test_two_batches_on_four_devices(config_file: Path) -> None:
+def test_two_batches_on_four_devices(config_file):
     done = plan(config_file, "--topology", "cpu:4", "--sweep", "batch=16,32", "--json")
     contents = found(done)
     small, large = contents["plans"]
@@ -74,7 +72,7 @@ def test_two_batches_on_four_devices(config_file: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_table(config_file: Path) -> None:
+def test_the_table(config_file):
     done = plan(config_file, "--topology", "cpu", "--dtype", "bfloat16")
     assert done.returncode == 0, done.stderr
     assert "tiny · cpu · bfloat16" in done.stdout
@@ -87,7 +85,7 @@ def test_the_table(config_file: Path) -> None:
     importlib.util.find_spec("libtpu") is None, reason="needs libtpu: pip install 'a2j-jax[tpu]'"
 )
 @pytest.mark.parametrize("topology", ["v5e:2x2", "v5p:2x2x1", "v6e:2x2", "v4:2x2x1"])
-def test_a_slice_of_tpus_that_is_not_here(config_file: Path, topology: str) -> None:
+def test_a_slice_of_tpus_that_is_not_here(config_file, topology):
     done = plan(config_file, "--topology", topology, "--json")
     (one,) = found(done)["plans"]
     assert (one["devices"], one["fits"]) == (4, True)

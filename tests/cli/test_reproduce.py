@@ -18,12 +18,13 @@ from a2j_jax.evaluation.tables import TABLES
 from a2j_jax.runs.experiment import resolve
 from a2j_jax.runs.run_dir import kept_checkpoints
 from a2j_jax.tools.reproduce import base_config
+from a2j_jax.weights.convert import official_from_variables
 from a2j_jax.weights.formats import write_state_dict
-from tests.cli.conftest import Command, Mistake, torchvision_trunk
+from tests import tiny
 
 
 @pytest.fixture(scope="module")
-def smoke_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def smoke_data(tmp_path_factory):
     return tmp_path_factory.mktemp("smoke") / "data"
 
 
@@ -31,7 +32,7 @@ def imagenet(path: Path) -> None:
     """A ResNet-18 of the smoke budget's width in torchvision's naming."""
     config = load_config("table9/imagenet", base_config("synthetic_hand", "smoke"))
     model = resolve(config).model
-    trunk = torchvision_trunk(model)
+    trunk = tiny.trunk_of(official_from_variables(tiny.made_up(tiny.shapes(model))))
     path.parent.mkdir()
     write_state_dict(path, trunk | {"fc.weight": np.zeros((10, 64), np.float32)})
 
@@ -44,13 +45,7 @@ def results(table: str) -> list[dict[str, Any]]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("table", ["table7", "table8", "table9", "table10"])
-def test_every_row_trains_and_is_scored(
-    a2j: Command,
-    table: str,
-    smoke_data: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_every_row_trains_and_is_scored(a2j, table, smoke_data, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     imagenet(tmp_path / "weights" / "resnet50.safetensors")
     data = "synthetic_body" if table == "table8" else "synthetic_hand"  # with PDJ
@@ -79,8 +74,8 @@ def test_every_row_trains_and_is_scored(
 
 @pytest.mark.slow
 def test_a_row_without_its_weights_is_left_out_and_another_seed_is_another_run(
-    a2j: Command, smoke_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    a2j, smoke_data, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     command = ["reproduce", "9", "--data", "synthetic_hand", "--budget", "smoke", "--seeds", "2"]
     outcome = a2j(*command, f"--config.data.dir={smoke_data}", "--config.optim.steps=2")
@@ -101,9 +96,7 @@ def test_a_row_without_its_weights_is_left_out_and_another_seed_is_another_run(
     [(signal.SIGTERM, 143, "a2j: SIGTERM: ended"), (signal.SIGINT, 130, "a2j: interrupted")],
 )
 @pytest.mark.parametrize("cached", [False, True], ids=["compiling", "rendering"])
-def test_told_to_stop_while_its_data_set_is_built(
-    tmp_path: Path, number: signal.Signals, status: int, last: str, cached: bool
-) -> None:
+def test_told_to_stop_while_its_data_set_is_built(tmp_path, number, status, last, cached):
     options = ["--data", "synthetic_hand", "--budget", "smoke", "--out", str(tmp_path / "out")]
     data = f"--config.data.dir={tmp_path / 'data'}"
     environment = os.environ | {"JAX_PLATFORMS": "cpu"}
@@ -145,5 +138,5 @@ def test_told_to_stop_while_its_data_set_is_built(
         ("table3", "nothing could be run; not run: weights/resnet50"),
     ],
 )
-def test_mistakes(mistake: Mistake, line: str, said: str) -> None:
+def test_mistakes(mistake, line, said):
     mistake(f"reproduce {line}", said)

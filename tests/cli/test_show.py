@@ -10,14 +10,13 @@ import pytest
 from a2j_jax.files import is_ours
 from a2j_jax.inference.frames import read_frame
 from a2j_jax.tracks import get_track
-from tests.cli.conftest import Command, Mistake
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["synthetic_hand", "synthetic_body_top"])
 def test_a_rendered_frame_is_predicted_on_by_the_line_that_is_printed(
-    a2j: Command, checkpoints: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
+    a2j, checkpoints, tmp_path, monkeypatch, name
+):
     monkeypatch.chdir(tmp_path)
     track = get_track(name)
     line = a2j("show", name, "--frame", "f.png", "--seed", "3").out
@@ -61,6 +60,6 @@ def test_a_rendered_frame_is_predicted_on_by_the_line_that_is_printed(
         ("synthetic_hand --frame x.png --seed -1", "--seed"),
     ],
 )
-def test_mistakes(mistake: Mistake, line: str, said: str) -> None:
+def test_mistakes(mistake, line, said):
     Path("there.png").write_bytes(b"precious")
     mistake(f"show {line}", said)

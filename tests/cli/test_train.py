@@ -11,7 +11,6 @@ from a2j_jax.runs.experiment import resolve
 from a2j_jax.runs.run_dir import ranking_metrics, read_config, read_starts, write_config
 from a2j_jax.training.logs import METRICS_FILE, read_metrics
 from tests import tiny
-from tests.cli.conftest import Command, Refused
 
 CONFIG = """\
 from tests import tiny
@@ -24,15 +23,13 @@ pytestmark = pytest.mark.slow  # a training step compiles
 
 
 @pytest.fixture
-def config_file(tiny_data: Path, tmp_path: Path) -> Path:
+def config_file(tiny_data, tmp_path):
     path = tmp_path / "my_config.py"
     path.write_text(CONFIG.format(data=str(tiny_data)))
     return path
 
 
-def test_train_go_on_evaluate_predict(
-    a2j: Command, refused: Refused, config_file: Path, tiny_data: Path, tmp_path: Path
-) -> None:
+def test_train_go_on_evaluate_predict(a2j, refused, config_file, tiny_data, tmp_path):
     workdir = tmp_path / "run"
     train = ("train", "--config", config_file, "--workdir", workdir)
 
@@ -51,18 +48,12 @@ def test_train_go_on_evaluate_predict(
     assert "track: 'synthetic_hand' there, 'nyu' now" in refused(*train, "--config.track", "nyu")
     assert (workdir / "config.json").read_text() == config
 
-    depth = np.full((480, 640), 700, np.uint16)
-    np.save(tmp_path / "frame.npy", depth)
-    outcome = a2j(
-        "predict", "--checkpoint", workdir, "--depth", tmp_path / "frame.npy",
-        "--center", "320,240,700", "--json",
-    )  # fmt: skip
+    np.save(tmp_path / "frame.npy", np.full((480, 640), 700, np.uint16))
+    outcome = a2j(f"predict {workdir} {tmp_path}/frame.npy --center 320,240,700 --json")
     assert np.shape(json.loads(outcome.out)["frames"][0]["joints_xyz_mm"]) == (21, 3)
 
 
-def test_a_run_is_repeated_from_its_directory(
-    a2j: Command, config_file: Path, tmp_path: Path
-) -> None:
+def test_a_run_is_repeated_from_its_directory(a2j, config_file, tmp_path):
     first, again = tmp_path / "first", tmp_path / "again"
     train = ("train", "--config", config_file, "--workdir", first, "--config.optim.steps=3")
     a2j(*train, "--on_bad_example", "skip")
@@ -86,7 +77,7 @@ def test_a_run_is_repeated_from_its_directory(
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
-def test_a_disk_that_is_full_is_told(refused: Refused, config_file: Path, tmp_path: Path) -> None:
+def test_a_disk_that_is_full_is_told(refused, config_file, tmp_path):
     workdir = tmp_path / "run"
     workdir.mkdir()
     write_config(workdir, load_config(str(config_file)))
@@ -95,25 +86,17 @@ def test_a_disk_that_is_full_is_told(refused: Refused, config_file: Path, tmp_pa
     assert f"{workdir / METRICS_FILE}: cannot be written (No space left on device)" in message
 
 
-def test_an_embedded_data_set_is_not_replaced(
-    refused: Refused, config_file: Path, tmp_path: Path
-) -> None:
-    message = refused(
-        "train", "--config", config_file, "--workdir", tmp_path / "run", "--config.data.seed=7",
-        "--config.data.train_frames=70",
-    )  # fmt: skip
+def test_an_embedded_data_set_is_not_replaced(refused, config_file, tmp_path):
+    other = "--config.data.seed=7 --config.data.train_frames=70"
+    message = refused(f"train --config {config_file} --workdir {tmp_path}/run {other}")
     assert "holds another data set (seed: 0 there, 7 wanted)" in message
     assert not (tmp_path / "run").exists()
 
 
-def test_an_embedded_data_set_of_another_size_is_used(
-    a2j: Command, config_file: Path, tmp_path: Path
-) -> None:
+def test_an_embedded_data_set_of_another_size_is_used(a2j, config_file, tmp_path):
     workdir = tmp_path / "run"
-    outcome = a2j(
-        "train", "--config", config_file, "--workdir", workdir, "--config.data.train_frames=70",
-        "--config.data.test_frames=7", "--config.optim.steps=1",
-    )  # fmt: skip
+    other = "--config.data.train_frames=70 --config.data.test_frames=7 --config.optim.steps=1"
+    outcome = a2j(f"train --config {config_file} --workdir {workdir} {other}")
     built, used, *_ = outcome.err.splitlines()
     assert "is built already" in built
     assert "64 train (not 70), 20 test (not 7)" in used
@@ -121,9 +104,7 @@ def test_an_embedded_data_set_of_another_size_is_used(
     assert 1 in ranking_metrics(workdir)
 
 
-def test_a_sheet_of_examples(
-    a2j: Command, refused: Refused, tiny_data: Path, tmp_path: Path
-) -> None:
+def test_a_sheet_of_examples(a2j, refused, tiny_data, tmp_path):
     sheet = tmp_path / "sheet.png"
     show = ("show", "synthetic_hand", "--data_dir", tiny_data, "--out", sheet)
     outcome = a2j(*show, "--crop_size", tiny.SIZE, "--frames", "3")
@@ -133,13 +114,10 @@ def test_a_sheet_of_examples(
     assert "no split 'dev'" in refused(*show, "--crop_size", tiny.SIZE, "--split", "dev")
 
 
-def test_a_named_data_directory_that_is_not_there(refused: Refused, tmp_path: Path) -> None:
+def test_a_named_data_directory_that_is_not_there(refused, tmp_path):
     """Not a reason to render something else instead."""
-    message = refused(
-        "show", "synthetic_hand", "--data_dir", tmp_path / "typo", "--out", tmp_path / "sheet.png"
-    )
+    show = "show synthetic_hand"
+    message = refused(f"{show} --data_dir {tmp_path}/typo --out {tmp_path}/sheet.png")
     assert f"no data directory {tmp_path / 'typo'}" in message
-    assert "expected a picture's name" in refused(
-        "show", "synthetic_hand", "--out", tmp_path / "notes.txt"
-    )
+    assert "expected a picture's name" in refused(f"{show} --out {tmp_path}/notes.txt")
     assert list(tmp_path.iterdir()) == []

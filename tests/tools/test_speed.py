@@ -4,7 +4,6 @@ import dataclasses
 import json
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -30,7 +29,6 @@ from a2j_jax.tools.speed import (
     flops_per_frame,
     forward_of,
     frames_per_second,
-    machine,
     measure,
     parameters,
     random_variables,
@@ -70,7 +68,7 @@ class Clock:
         return run
 
 
-def test_rounds_after_the_warm_up_are_timed_and_their_order_turns_around() -> None:
+def test_rounds_after_the_warm_up_are_timed_and_their_order_turns_around():
     clock = Clock()
     warm_up = [60.0] * WARM_UP_ROUNDS
     calls = {
@@ -90,7 +88,7 @@ def test_rounds_after_the_warm_up_are_timed_and_their_order_turns_around() -> No
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["nyu", "k2hpd"])
-def test_frames_show_what_is_cropped(tmp_path: Path, name: str) -> None:
+def test_frames_show_what_is_cropped(tmp_path, name):
     track = get_track(name)
     files = write_frames(tmp_path, track, 2)
     assert len({file.path for file in files}) == 2
@@ -113,7 +111,7 @@ def test_frames_show_what_is_cropped(tmp_path: Path, name: str) -> None:
             assert height > 50
 
 
-def test_other_resolutions_see_the_same() -> None:
+def test_other_resolutions_see_the_same():
     track = dataclasses.replace(get_track("itop_front"), camera=None)
     camera = body_camera(track.frame_size)
     assert camera == get_track("itop_front").camera
@@ -125,7 +123,7 @@ MODEL = A2J(14, backbone="resnet18", width=8, head_features=8, head_depth=1)
 
 
 @pytest.mark.parametrize("name", ["nyu", "icvl", "itop_front", "k2hpd"])
-def test_the_crop_is_that_of_a_data_set(tmp_path: Path, name: str) -> None:
+def test_the_crop_is_that_of_a_data_set(tmp_path, name):
     track = get_track(name)
     rng = np.random.default_rng(0)
     depth = rng.integers(600, 900, track.frame_size[::-1], np.uint16)
@@ -150,7 +148,7 @@ def test_the_crop_is_that_of_a_data_set(tmp_path: Path, name: str) -> None:
     np.testing.assert_allclose(found[..., 0], wanted, atol=1e-5)
 
 
-def test_a_host_that_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_host_that_is_left_out(monkeypatch):
     def no_host(backend: str) -> list[jax.Device]:
         raise RuntimeError(f"Unknown backend {backend}")
 
@@ -159,7 +157,7 @@ def test_a_host_that_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
         read_and_warp_of(TRACK)
 
 
-def test_forward_is_network_and_decoding() -> None:
+def test_forward_is_network_and_decoding():
     variables = random_variables(MODEL, TRACK)
     images = np.random.default_rng(0).standard_normal((2, tiny.SIZE, tiny.SIZE, 1), np.float32)
     found = forward_of(MODEL, variables, TRACK, 2)(images)
@@ -169,7 +167,7 @@ def test_forward_is_network_and_decoding() -> None:
     np.testing.assert_allclose(found.joints, wanted.joints, rtol=1e-3, atol=1e-3)
 
 
-def test_frames_per_second() -> None:
+def test_frames_per_second():
     calls: list[tuple[int, ...]] = []
     found = frames_per_second(lambda images: calls.append(images.shape), tiny.SIZE, rounds=3)
     assert set(calls) == {(1, tiny.SIZE, tiny.SIZE, 1)}
@@ -177,7 +175,7 @@ def test_frames_per_second() -> None:
     assert found["frames_per_second"] == pytest.approx(1e3 / found["milliseconds"])
 
 
-def test_flops_are_those_of_the_convolutions() -> None:
+def test_flops_are_those_of_the_convolutions():
     size, inputs = 512, 16
     model = GlobalRegression(2, joint_dims=2, backbone="resnet18", width=inputs)
     macs = (size // 2) ** 2 * 7 * 7 * inputs
@@ -191,21 +189,13 @@ def test_flops_are_those_of_the_convolutions() -> None:
     assert 0.95 < found / (2 * macs) < 1.03
 
 
-def test_parameters() -> None:
-    assert parameters({"params": {"a": np.zeros((2, 3)), "b": 1.0}, "batch_stats": {"c": 1}}) == 7
-
-
-def test_random_variables_are_the_same_every_time() -> None:
-    assert tiny.same(random_variables(MODEL, TRACK), random_variables(MODEL, TRACK))
-
-
 def network(name: str, **changed: Any) -> Network:
     model = A2J(14, backbone="resnet18", width=8, head_features=8, head_depth=1, **changed)
     return Network(name, model, random_variables(model, TRACK))
 
 
 @pytest.mark.slow
-def test_every_network_at_every_batch_size_takes_its_turns(tmp_path: Path) -> None:
+def test_every_network_at_every_batch_size_takes_its_turns(tmp_path):
     """The official network where there is one; the other network of Table 7 is not the official program's."""
     given: list[tuple[int, ...]] = []
 
@@ -240,14 +230,6 @@ def test_every_network_at_every_batch_size_takes_its_turns(tmp_path: Path) -> No
     assert sorted(given) == [(1, *size)] * (ROUNDS + 1) + [(6, *size)] * (ROUNDS + 1)
 
 
-def test_the_machine_is_named() -> None:
-    facts = machine()
-    assert "cpu" in facts["device"]
-    assert int(facts["threads"].split()[0]) > 0
-    for name in ("a2j_jax", "jax", "jaxlib", "numpy", "Python"):
-        assert f"{name} " in facts["versions"]
-
-
 def timed(*rows: dict[str, Any]) -> dict[str, Any]:
     reading = {"median": 2.0, "lower": 2.0, "upper": 2.0}
     return {"read_and_warp_ms": reading, "networks": rows}
@@ -264,7 +246,7 @@ SMALL = times_of("own, Tiny", 230_000, 1.234e6, 1, 2.0, np.array([1.0, 1.0, 1.0]
 FOUND = timed(one_at_a_time("A2J resnet50"), COMPARED)
 
 
-def test_the_sum_is_of_both_parts() -> None:
+def test_the_sum_is_of_both_parts():
     table = speed_table(FOUND, "Speed", NYU)
     cells = dict(zip(table.columns, table.rows[0], strict=True))
     assert cells == {
@@ -283,7 +265,7 @@ def test_the_sum_is_of_both_parts() -> None:
     assert "| A2J resnet50 | 42.7 |" in markdown(table)
 
 
-def test_the_comparison_is_by_round() -> None:
+def test_the_comparison_is_by_round():
     (row,) = comparison_table(FOUND).rows
     assert row == ("A2J resnet50", "8", "3 (3–3)", "6 (5.25–6)", "2.00 (1.75–2.00)")
     # What slows both does not change their ratio, and only runs of the same rounds are compared.
@@ -294,7 +276,7 @@ def test_the_comparison_is_by_round() -> None:
         times_of("n", 1, 1.0, 1, 2.0, np.ones(2), np.ones(3))
 
 
-def test_times_are_ready_for_json() -> None:
+def test_times_are_ready_for_json():
     one, other = json.loads(json.dumps(FOUND, allow_nan=False))["networks"]
     assert one["forward_ms"] == {"median": 7.0, "lower": 6.5, "upper": 7.5}
     assert one["rounds_ms"] == [8.0, 6.0, 7.0]
@@ -307,7 +289,7 @@ def test_times_are_ready_for_json() -> None:
 @pytest.mark.parametrize(
     ("track", "fps"), [("nyu", "105.06"), ("k2hpd", "93.78"), ("synthetic_hand", None)]
 )
-def test_the_papers_speed_is_quoted_with_its_source(track: str, fps: str | None) -> None:
+def test_the_papers_speed_is_quoted_with_its_source(track, fps):
     table = speed_table(FOUND, "", get_track(track))
     assert ("paper" in table.columns) == (fps is not None)
     quoted = [note for note in table.notes if "1080 Ti" in note and "Sec. 4.4" in note]
@@ -329,6 +311,6 @@ def test_the_papers_speed_is_quoted_with_its_source(track: str, fps: str | None)
         ("tiny, A2J resnet50", "nyu", None),
     ],
 )
-def test_networks_of_tables_8_and_10(network: str, track: str, speed: str | None) -> None:
+def test_networks_of_tables_8_and_10(network, track, speed):
     table = speed_table(timed(one_at_a_time(network)), "", get_track(track))
     assert (table.rows[0][-1] if "paper" in table.columns else None) == speed

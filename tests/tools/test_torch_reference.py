@@ -1,6 +1,5 @@
 """The PyTorch network that ours is timed against computes what ours does, and what the official program did."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -53,7 +52,7 @@ def both(model: A2J, variables: Any, images: np.ndarray) -> tuple[np.ndarray, np
     ],
     ids=["resnet18", "resnet34, in-plane", "resnet50", "one input channel"],
 )
-def test_joints_are_ours(model: A2J) -> None:
+def test_joints_are_ours(model):
     variables = tiny.made_up(tiny.shapes(model, SIZE))
     for head, kernels in variables["params"].items():
         if head != "trunk":  # answers of the size that a trained network's have
@@ -64,7 +63,7 @@ def test_joints_are_ours(model: A2J) -> None:
     np.testing.assert_allclose(theirs, ours, rtol=0, atol=1e-3)
 
 
-def test_weights_nobody_trained_are_fit_for_it() -> None:
+def test_weights_nobody_trained_are_fit_for_it():
     model = small("resnet18")
     variables = random_variables(model, track_like(model))
     images = np.random.default_rng(1).standard_normal((1, SIZE, SIZE, 1), np.float32)
@@ -81,9 +80,7 @@ def test_weights_nobody_trained_are_fit_for_it() -> None:
         ("forward_body2d.npz", "state_dict_body2d_k19.json", 2),
     ],
 )
-def test_joints_are_the_official_programs(
-    parity: Path, golden: str, names: str, joint_dims: int
-) -> None:
+def test_joints_are_the_official_programs(parity, golden, names, joint_dims):
     from a2j_jax.tools.torch_reference import official_forward_of
 
     recorded = np.load(parity / golden)
@@ -100,7 +97,7 @@ def test_joints_are_the_official_programs(
 
 
 @pytest.mark.slow
-def test_it_is_timed_beside_ours(tmp_path: Path) -> None:
+def test_it_is_timed_beside_ours(tmp_path):
     from a2j_jax.tools.torch_reference import described, device_beside_jax, official_forward_of
 
     model = small("resnet18")

@@ -36,7 +36,7 @@ TINY = tiny.shapes(a2j())
 
 
 @pytest.fixture(scope="module")
-def official() -> dict[str, np.ndarray]:
+def official():
     return official_from_variables(tiny.made_up(TINY, seed=1))
 
 
@@ -54,7 +54,7 @@ def refused(tensors: dict[str, np.ndarray], shapes: Any = TINY) -> str:
     ("names_file", "joints", "dims"),
     [("state_dict_hand_k14.json", 14, 3), ("state_dict_body2d_k19.json", 19, 2)],
 )
-def test_official_to_ours_and_back(parity: Path, names_file: str, joints: int, dims: int) -> None:
+def test_official_to_ours_and_back(parity, names_file, joints, dims):
     theirs = recipe.state_dict(parity / names_file, joints)
     expected = tiny.shapes(A2J(joints, dims))
     ours = variables_from_official(theirs, expected)
@@ -73,13 +73,13 @@ def test_official_to_ours_and_back(parity: Path, names_file: str, joints: int, d
     ("backbone", "tensors"), [("resnet18", 100), ("resnet34", 180), ("resnet50", 265)]
 )
 @pytest.mark.parametrize("dims", [2, 3])
-def test_ours_to_official_and_back(backbone: str, tensors: int, dims: int) -> None:
+def test_ours_to_official_and_back(backbone, tensors, dims):
     """The numbers are counted from torchvision's state dicts, without the classifier and the step counters."""
     ours = tiny.made_up(tiny.shapes(a2j(15, dims, backbone, depth=4)))
     theirs = official_from_variables(ours)
     assert tiny.same(variables_from_official(theirs, ours), ours)
     assert len(theirs) == len(jax.tree.leaves(ours))  # nothing of ours is left out
-    trunk = trunk_of(theirs)
+    trunk = tiny.trunk_of(theirs)
     assert len(trunk) == tensors
     # Stage 1 keeps its shape with basic blocks, and widens with bottlenecks.
     assert ("layer1.0.downsample.0.weight" in trunk) == (backbone == "resnet50")
@@ -91,7 +91,7 @@ def test_ours_to_official_and_back(backbone: str, tensors: int, dims: int) -> No
         assert looks_like(unclear) == ""
 
 
-def test_only_the_offset_output_swaps_row_and_column() -> None:
+def test_only_the_offset_output_swaps_row_and_column():
     """Anchor-major channels: (row, column) pairs per joint there, (u, v) here."""
     channels = np.arange(16 * 2 * 3.0)  # 3 joints
     swapped = channels.reshape(-1, 2)[:, ::-1].ravel()
@@ -105,9 +105,7 @@ def test_only_the_offset_output_swaps_row_and_column() -> None:
             np.testing.assert_array_equal(entry.to_ours(channels), wanted)
 
 
-def test_precision_is_kept_and_counters_and_the_classifier_are_passed_over(
-    official: dict[str, np.ndarray],
-) -> None:
+def test_precision_is_kept_and_counters_and_the_classifier_are_passed_over(official):
     doubled = {name: tensor.astype(np.float64) for name, tensor in official.items()}
     extra = {name: np.full(1000, np.nan) for name in CLASSIFIER}
     extra["Backbone.model.bn1.num_batches_tracked"] = np.array(7)
@@ -116,7 +114,7 @@ def test_precision_is_kept_and_counters_and_the_classifier_are_passed_over(
     assert {leaf.dtype for leaf in jax.tree.leaves(ours)} == {np.dtype(np.float64)}
 
 
-def test_every_mismatch_is_told_at_once(official: dict[str, np.ndarray]) -> None:
+def test_every_mismatch_is_told_at_once(official):
     wrong = dict(official)
     del wrong["Backbone.model.layer2.0.conv1.weight"]
     del wrong["classificationModel.bn1.running_var"]
@@ -144,9 +142,7 @@ def test_every_mismatch_is_told_at_once(official: dict[str, np.ndarray]) -> None
         (a2j(backbone="resnet50"), "misshapen"),
     ],
 )
-def test_weights_of_another_architecture(
-    official: dict[str, np.ndarray], model: A2J, told: str
-) -> None:
+def test_weights_of_another_architecture(official, model, told):
     message = refused(official, tiny.shapes(model))
     assert told in message
     assert "name the backbone, and the track if it is A2J" in message
@@ -154,32 +150,24 @@ def test_weights_of_another_architecture(
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_weights_that_are_not_finite_are_refused(
-    official: dict[str, np.ndarray], value: float
-) -> None:
+def test_weights_that_are_not_finite_are_refused(official, value):
     names = [name for name in official if name.endswith("running_var")][:5]
     message = refused(official | {name: np.full_like(official[name], value) for name in names})
     assert "5 tensors hold NaN or infinity" in message
     assert f"{names[0]}, {names[1]}, {names[2]}, ..." in message
 
 
-def trunk_of(official: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Its trunk in torchvision's naming."""
-    prefix = "Backbone.model."
-    return {k.removeprefix(prefix): v for k, v in official.items() if k.startswith(prefix)}
-
-
 def imagenet(theirs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """An ImageNet state dict in torchvision's naming, of an official one's trunk."""
     classifier = {"fc.weight": np.zeros((1000, 64)), "fc.bias": np.zeros(1000)}
-    return {**trunk_of(theirs), **classifier, "bn1.num_batches_tracked": np.array(3)}
+    return {**tiny.trunk_of(theirs), **classifier, "bn1.num_batches_tracked": np.array(3)}
 
 
-def test_an_imagenet_trunk_of_another_depth(official: dict[str, np.ndarray]) -> None:
+def test_an_imagenet_trunk_of_another_depth(official):
     deeper = official_from_variables(tiny.made_up(tiny.shapes(a2j(backbone="resnet50"))))
     with pytest.raises(UserError, match=r"unexpected: layer1\.0\.(conv3|bn3)"):
         variables_from_official(imagenet(deeper), TINY, imagenet=True)
-    some = {name: np.zeros(1) for name in list(trunk_of(official))[:-2]}
+    some = {name: np.zeros(1) for name in list(tiny.trunk_of(official))[:-2]}
     with pytest.raises(UserError, match=r"2 missing: .*misshapen"):
         variables_from_official(some, TINY, imagenet=True)
 
@@ -190,13 +178,11 @@ def load(path: Path, tensors: dict[str, np.ndarray], variables: Any = None) -> A
     return initial_variables(str(path), variables or tiny.variables())
 
 
-def test_a_whole_network(tmp_path: Path, official: dict[str, np.ndarray]) -> None:
+def test_a_whole_network(tmp_path, official):
     assert tiny.same(load(tmp_path / "w.safetensors", official), tiny.variables(seed=1))
 
 
-def test_an_imagenet_trunk_leaves_the_heads_alone(
-    tmp_path: Path, official: dict[str, np.ndarray], logged: list[str]
-) -> None:
+def test_an_imagenet_trunk_leaves_the_heads_alone(tmp_path, official, logged):
     before, theirs = tiny.variables(), tiny.variables(seed=1)
     after = load(tmp_path / "w.npz", imagenet(official), before)
     for group in ("params", "batch_stats"):
@@ -227,14 +213,7 @@ def network(**settings: Any) -> tuple[PoseNetwork, Any]:
         ),
     ],
 )
-def test_a_variant_takes_what_it_shares_with_a2j(
-    tmp_path: Path,
-    official: dict[str, np.ndarray],
-    logged: list[str],
-    settings: dict[str, Any],
-    own: set[str],
-    unused: set[str],
-) -> None:
+def test_a_variant_takes_what_it_shares_with_a2j(tmp_path, official, logged, settings, own, unused):
     """Every tensor name of a converted checkpoint is there, but for the heads that the variant is without."""
     whole = flatten_dict(tiny.variables(seed=1))
     _, fresh = network(**settings)
@@ -254,9 +233,7 @@ def test_a_variant_takes_what_it_shares_with_a2j(
     assert all(head in said.partition("not used: ")[2] for head in unused)
 
 
-def test_a_stem_of_one_channel_is_the_sum_of_three(
-    tmp_path: Path, official: dict[str, np.ndarray]
-) -> None:
+def test_a_stem_of_one_channel_is_the_sum_of_three(tmp_path, official):
     """The same output from the same file, stored as one channel or three, and as the official program has it."""
     image = np.random.default_rng(0).normal(size=(1, 32, 32, 1)).astype(np.float32)
     answers, stems = [], []
@@ -272,7 +249,7 @@ def test_a_stem_of_one_channel_is_the_sum_of_three(
     np.testing.assert_allclose(conv2d(image, stems[1], stride=2), repeated, atol=1e-5)
 
 
-def test_a_stem_of_one_channel_goes_back_to_three() -> None:
+def test_a_stem_of_one_channel_goes_back_to_three():
     """Written in the official naming it does the same to a repeated image."""
     _, variables = network(model={"stem_channels": 1})
     stem = official_from_variables(variables)["Backbone.model.conv1.weight"]
@@ -281,9 +258,7 @@ def test_a_stem_of_one_channel_goes_back_to_three() -> None:
     np.testing.assert_allclose(stem.sum(1), ours[:, :, 0].transpose(2, 0, 1), rtol=1e-5, atol=1e-6)
 
 
-def test_a_file_that_does_not_fit_or_is_not_there_is_named(
-    tmp_path: Path, official: dict[str, np.ndarray]
-) -> None:
+def test_a_file_that_does_not_fit_or_is_not_there_is_named(tmp_path, official):
     with pytest.raises(UserError, match=r"not found: .*w\.npz; docs/weights\.md has the two"):
         initial_variables(str(tmp_path / "w.npz"), tiny.variables())
     name, *others = official
@@ -300,9 +275,7 @@ def test_a_file_that_does_not_fit_or_is_not_there_is_named(
         pytest.param(("Dense_0", "offset_head"), id="a head alone"),
     ],
 )
-def test_a_network_that_shares_no_trunk_with_the_file(
-    tmp_path: Path, official: dict[str, np.ndarray], kind: str, modules: tuple[str, ...]
-) -> None:
+def test_a_network_that_shares_no_trunk_with_the_file(tmp_path, official, kind, modules):
     """A layer of two dimensions, and a tensor of a name that no ResNet has."""
     layer = {"kernel": np.zeros((2, 3), np.float32), "positions": np.zeros(4, np.float32)}
     tensors = official if kind == "official" else imagenet(official)

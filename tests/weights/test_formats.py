@@ -3,7 +3,6 @@
 import argparse
 import io
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import ml_dtypes
@@ -37,12 +36,12 @@ def complaint(path: Path) -> str:
 
 
 @pytest.fixture
-def torch() -> ModuleType:
+def torch():
     return pytest.importorskip("torch", reason="reading .pth needs the extra a2j-jax[torch]")
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float64, ml_dtypes.bfloat16])
-def test_any_precision_is_read_as_float32(tmp_path: Path, dtype: Any) -> None:
+def test_any_precision_is_read_as_float32(tmp_path, dtype):
     stored = {name: tensor.astype(dtype) for name, tensor in TENSORS.items()}
     wanted = {name: tensor.astype(np.float32) for name, tensor in stored.items()}
     save_file(stored, tmp_path / "w.safetensors")
@@ -85,7 +84,7 @@ def npz(zeroed: slice = slice(0), **tensors: np.ndarray) -> bytes:
         ),
     ],
 )
-def test_files_that_cannot_be_read(tmp_path: Path, name: str, contents: Any, words: str) -> None:
+def test_files_that_cannot_be_read(tmp_path, name, contents, words):
     path = tmp_path / name
     if isinstance(contents, bytes):
         path.write_bytes(contents)
@@ -98,7 +97,7 @@ def test_files_that_cannot_be_read(tmp_path: Path, name: str, contents: Any, wor
 
 @pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
 @pytest.mark.parametrize("kept", [0.0, 0.02, 0.5, 0.99])
-def test_truncated_files(tmp_path: Path, suffix: str, kept: float) -> None:
+def test_truncated_files(tmp_path, suffix, kept):
     path = tmp_path / f"weights{suffix}"
     write_state_dict(path, TENSORS)
     content = path.read_bytes()
@@ -116,13 +115,13 @@ class Intruder:
         return Path.touch, (self.path,)
 
 
-def test_a_pickle_in_an_archive_is_not_run(tmp_path: Path) -> None:
+def test_a_pickle_in_an_archive_is_not_run(tmp_path):
     np.savez(tmp_path / "w.npz", a=np.array([Intruder(tmp_path / "ran")], dtype=object))
     assert "objects" in complaint(tmp_path / "w.npz")
     assert not (tmp_path / "ran").exists()
 
 
-def test_pytorch_files(tmp_path: Path, torch: ModuleType) -> None:
+def test_pytorch_files(tmp_path, torch):
     tensors = {name: torch.from_numpy(tensor) for name, tensor in TENSORS.items()}
     torch.save(tensors, tmp_path / "plain.pth")
     wrapped = {f"module.{name}": tensor for name, tensor in tensors.items()}
@@ -138,9 +137,7 @@ def test_pytorch_files(tmp_path: Path, torch: ModuleType) -> None:
 @pytest.mark.parametrize(
     "below", [(), ("net",), ("network",), ("model",), ("state_dict",), ("model", "state_dict")]
 )
-def test_snapshots_of_training_programs(
-    tmp_path: Path, torch: ModuleType, below: tuple[str, ...], prefix: str
-) -> None:
+def test_snapshots_of_training_programs(tmp_path, torch, below, prefix):
     content: Any = {f"{prefix}{name}": torch.from_numpy(x) for name, x in TENSORS.items()}
     for key in reversed(below):
         about = {"args": argparse.Namespace(lr=0.1), "best": np.float64(8), "epoch": 3}
@@ -149,7 +146,7 @@ def test_snapshots_of_training_programs(
     assert_same(read_state_dict(tmp_path / "snapshot_3.pth.tar"))
 
 
-def test_a_snapshot_without_weights_names_its_keys(tmp_path: Path, torch: ModuleType) -> None:
+def test_a_snapshot_without_weights_names_its_keys(tmp_path, torch):
     torch.save({"epoch": 3, "generator": {"a": torch.zeros(3)}}, tmp_path / "w.pth")
     assert "epoch, generator" in complaint(tmp_path / "w.pth")
     torch.save({"a": torch.zeros(3), "module.a": torch.zeros(3)}, tmp_path / "w.pth")
@@ -157,9 +154,7 @@ def test_a_snapshot_without_weights_names_its_keys(tmp_path: Path, torch: Module
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
-def test_written_files_are_read_equal_and_replace_none_of_others(
-    tmp_path: Path, suffix: str
-) -> None:
+def test_written_files_are_read_equal_and_replace_none_of_others(tmp_path, suffix):
     path = tmp_path / f"w{suffix}"
     path.write_bytes(b"mine")
     with pytest.raises(UserError, match="--overwrite"):
@@ -172,15 +167,13 @@ def test_written_files_are_read_equal_and_replace_none_of_others(
         assert_same(read_state_dict(path))
 
 
-def test_a_file_without_permission_is_not_damaged(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_without_permission_is_not_damaged(tmp_path, monkeypatch):
     write_state_dict(tmp_path / "w.npz", TENSORS)
     monkeypatch.setattr("os.access", lambda *_: False)
     assert "permission" in complaint(tmp_path / "w.npz")
 
 
-def test_a_pytorch_file_of_objects_is_refused_not_run(tmp_path: Path, torch: ModuleType) -> None:
+def test_a_pytorch_file_of_objects_is_refused_not_run(tmp_path, torch):
     torch.save({"a": Intruder(tmp_path / "ran")}, tmp_path / "evil.pth")
     message = complaint(tmp_path / "evil.pth")
     assert "torch.save(net.state_dict(), path)" in message
@@ -192,7 +185,7 @@ def test_a_pytorch_file_of_objects_is_refused_not_run(tmp_path: Path, torch: Mod
     assert "found list" in complaint(tmp_path / "list.pth")
 
 
-def test_pytorch_files_that_are_not(tmp_path: Path, torch: ModuleType) -> None:
+def test_pytorch_files_that_are_not(tmp_path, torch):
     torch.save({"a": torch.zeros(10_000)}, tmp_path / "whole.pth")
     whole = (tmp_path / "whole.pth").read_bytes()
     for name, content in {
@@ -205,9 +198,7 @@ def test_pytorch_files_that_are_not(tmp_path: Path, torch: ModuleType) -> None:
         assert "complete" in complaint(path)
 
 
-def test_without_pytorch_the_extra_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_pytorch_the_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "torch", None)
     (tmp_path / "w.pth").write_bytes(b"1234")
     assert "pip install 'a2j-jax[torch]'" in complaint(tmp_path / "w.pth")
