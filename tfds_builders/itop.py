@@ -10,6 +10,7 @@ coordinates, as the official program has them; the labels' own `image_coordinate
 import atexit
 import functools
 import gzip
+import math
 import os
 import shutil
 import tempfile
@@ -22,9 +23,9 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from a2j_jax.data.array_files import hdf5_array, hdf5_dataset, hdf5_names, open_hdf5
-from a2j_jax.errors import UnreadableFrame, UserError
-from a2j_jax.files import replacing
+from a2j_jax.data.array_files import readable
+from a2j_jax.errors import UnreadableFrame, UserError, printable
+from a2j_jax.files import regular_file, replacing
 from a2j_jax.log import logger, progress
 from tfds_builders import raw_files
 from tfds_builders.raw_files import Array, RawDataset, RawSplit, counted
@@ -35,6 +36,7 @@ _FILES = "https://zenodo.org/record/3932973"
 _CACHE = {"rdcc_nbytes": 64 << 20, "rdcc_nslots": 10_007}
 _BLOCK = 1 << 22  # bytes
 _LARGEST = 32 << 30  # bytes unpacked: five times the largest of ITOP's files
+_RATIO = 1032  # the most that deflate can compress
 
 
 _VIEWS = {"itop_front": "side", "itop_top": "top"}
@@ -123,7 +125,8 @@ class Itop(RawDataset, about="itop"):
         """
         path, row = self.folder / source[0], source[1]
         try:
-            frame = hdf5_array(_depth_map(str(path), os.getpid()), row)
+            with readable(path, "an HDF5 file"):
+                frame = np.asarray(_depth_map(str(path), os.getpid())[row])
         except UserError as error:
             raise UnreadableFrame("not readable", f"{path}, row {row}", str(error)) from error
         with np.errstate(invalid="ignore", over="ignore"):
@@ -149,7 +152,14 @@ class Itop(RawDataset, about="itop"):
 
 
 def _open(path: Path) -> h5py.File:
-    return open_hdf5(path, **_CACHE)
+    """An HDF5 file, open for reading.
+
+    Raises:
+      UserError: missing, not HDF5, or truncated.
+    """
+    path = regular_file(path, "an HDF5 file")
+    with readable(path, "an HDF5 file"):
+        return h5py.File(path, "r", **_CACHE)
 
 
 @functools.lru_cache(maxsize=4)
@@ -160,41 +170,61 @@ def _depth_map(path: str, process: int) -> h5py.Dataset:
 
 
 def _depth_data(file: h5py.File) -> h5py.Dataset:
-    return _dataset(file, "data", (None, 240, 320), "f", "depth in meters")
+    return find_dataset(file, "data", (None, 240, 320), "f", "depth in meters")
 
 
 def _read_ids(file: h5py.File, count: int) -> list[Any] | None:
     """`count` strings, or numbers; None: the file has none."""
-    if hdf5_dataset(file, "id") is None:
-        return None
+    with readable(Path(file.filename), "an HDF5 file"):
+        if "id" not in file:
+            return None
     ids = _array(file, "id", (count,), "biufSOU").tolist()
     return [str(name, "ascii", "replace") if isinstance(name, bytes) else name for name in ids]
 
 
 def _array(file: h5py.File, key: str, shape: tuple[int | None, ...], kinds: str = "biuf") -> Array:
-    data = _dataset(file, key, shape, kinds, "one row per frame")
-    return hdf5_array(data).reshape(data.shape[: len(shape)])
+    data = find_dataset(file, key, shape, kinds, "one row per frame")
+    with readable(Path(file.filename), "an HDF5 file"):
+        return np.asarray(data[()]).reshape(data.shape[: len(shape)])
 
 
-def _dataset(
+def find_dataset(
     file: h5py.File, key: str, shape: tuple[int | None, ...], kinds: str, meaning: str
 ) -> h5py.Dataset:
-    """A dataset of some shape (None: any length; MATLAB writes a column where others write a list) and type.
+    """A dataset at the top of a file, of a plausible size and with all its data in this file.
+
+    Args:
+      file, key: where it is.
+      shape: None stands for any length; MATLAB writes a column where others write a list.
+      kinds: of the dtype, as NumPy calls them.
+      meaning: for the message.
 
     Raises:
-      UserError: missing, or of another shape or type.
+      UserError: missing, damaged, of another shape or type, declares more than the file can hold, or leads to another
+        place or file.
     """
-    data = hdf5_dataset(file, key)
-    if data is None:
-        raise UserError(
-            f"{file.filename}: has no `{key}` (it has: {hdf5_names(file)}); is this ITOP's file of that name?"
-        )
+    path = Path(file.filename)
+    with readable(path, f"an HDF5 file with `{key}`"):
+        link = file.get(key, getlink=True)
+        if link is not None and not isinstance(link, h5py.HardLink):
+            raise ValueError(f"`{key}` leads to another place or file")
+        data = file.get(key)
+        if not isinstance(data, h5py.Dataset):
+            names = ", ".join(map(printable, file)) or "nothing"
+            raise UserError(
+                f"{path}: has no `{key}` (it has: {names}); is this ITOP's file of that name?"
+            )
+        if data.external or data.is_virtual:
+            raise ValueError(f"`{key}` leads to another place or file")
+        chunk = math.prod(data.chunks or ()) * data.dtype.itemsize
+        if data.shape is None or data.nbytes > _RATIO * path.stat().st_size or chunk > _LARGEST:
+            raise ValueError(f"`{key}` declares more data than the file can hold")
     found = data.shape[:-1] if data.shape[len(shape) :] == (1,) else data.shape
     same = [size in (None, there) for size, there in zip(shape, found, strict=False)]
     if len(found) != len(shape) or not all(same) or data.dtype.kind not in kinds:
         expected = ", ".join("N" if size is None else str(size) for size in shape)
         raise UserError(
-            f"{file.filename}: `{key}` is {data.shape} {data.dtype}; expected ({expected}), {meaning}"
+            f"{path}: `{key}` is {data.shape} {data.dtype}; expected ({expected}), {meaning}"
         )
     return data
 

@@ -1,4 +1,4 @@
-"""Readers of `.npy`, `.npz`, MATLAB, HDF5 and text files of numbers written elsewhere.
+"""Readers of `.npy`, `.npz`, MATLAB and text files of numbers written elsewhere.
 
 Headers are checked against the size of the file before memory is allocated, checksums are verified where the format
 has them, and nothing is unpickled.
@@ -17,7 +17,6 @@ from collections.abc import Callable, Container, Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-import h5py
 import numpy as np
 import numpy.typing as npt
 
@@ -375,62 +374,6 @@ def _is_number(word: bytes) -> bool:
     except ValueError:
         return False
     return True
-
-
-# --- HDF5
-
-
-def open_hdf5(path: str | Path, **options: Any) -> h5py.File:
-    """An HDF5 file, open for reading; `options` are those of `h5py.File`.
-
-    Raises:
-      UserError: missing, not HDF5, or truncated.
-    """
-    path = regular_file(path, "an HDF5 file")
-    with readable(path, "an HDF5 file"):
-        return h5py.File(path, "r", **options)
-
-
-def hdf5_dataset(file: h5py.File, key: str) -> h5py.Dataset | None:
-    """A dataset at the top of a file, of a plausible size and with all its data in this file; None: there is none.
-
-    Raises:
-      UserError: it leads to another place or file, is damaged, or declares more than the file can hold.
-    """
-    path = Path(file.filename)
-    with readable(path, f"an HDF5 file with `{key}`"):
-        link = file.get(key, getlink=True)
-        if link is None:
-            return None
-        data = file[key] if isinstance(link, h5py.HardLink) else None
-        if data is None or (isinstance(data, h5py.Dataset) and (data.external or data.is_virtual)):
-            raise ValueError(f"`{key}` leads to another place or file")
-        if not isinstance(data, h5py.Dataset):
-            return None
-        chunk = math.prod(data.chunks or ()) * data.dtype.itemsize
-        if data.shape is None or data.nbytes > _RATIO * path.stat().st_size or chunk > _LARGEST:
-            raise ValueError(f"`{key}` declares more data than the file can hold")
-        return data
-
-
-def hdf5_names(file: h5py.File) -> str:
-    """The names at the top of a file, for messages."""
-    with contextlib.suppress(Exception):  # the file may be damaged
-        return ", ".join(map(printable, file)) or "nothing"
-    return "nothing readable"
-
-
-def hdf5_array(data: h5py.Dataset, rows: Any = ()) -> Array:
-    """Reads a dataset, or some rows of it.
-
-    Raises:
-      UserError: damaged, or larger than 2 GiB.
-    """
-    path = Path(data.file.filename)
-    with readable(path, "an HDF5 file"):
-        if rows == () and data.nbytes > _LARGEST:
-            raise ValueError(f"`{data.name}` is larger than 2 GiB")
-        return np.asarray(data[rows])
 
 
 @contextlib.contextmanager

@@ -5,17 +5,13 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import pytest
 from scipy.io import loadmat, savemat
 
 from a2j_jax.data import array_files
 from a2j_jax.errors import UserError
-from a2j_jax.tracks import get_track
 from tests.data.made_files import changed, npy, refusal
-from tests.distributions import itop as itop_files
-from tfds_builders import itop
 
 RNG = np.random.default_rng(0)
 VARIABLES: dict[str, Any] = {
@@ -216,58 +212,6 @@ def test_changed_files_are_refused_or_read(tmp_path: Path, kind: str) -> None:
             continue
         assert kind == "stored.mat" or same(found, expected)
     assert refused > 40
-
-
-# --- HDF5
-
-
-def test_hdf5_leads_nowhere_else(tmp_path: Path) -> None:
-    np.arange(6.0).tofile(tmp_path / "raw")
-    with h5py.File(tmp_path / "other.h5", "w") as other:
-        other["data"] = np.arange(6.0)
-    with h5py.File(tmp_path / "a.h5", "w") as file:
-        file["data"] = np.arange(6.0)
-        file["soft"] = h5py.SoftLink("/data")
-        file["external"] = h5py.ExternalLink("other.h5", "data")
-        file.create_dataset("raw", (6,), "f8", external=[(str(tmp_path / "raw"), 0, 48)])
-        layout = h5py.VirtualLayout((6,), "f8")
-        layout[:] = h5py.VirtualSource(tmp_path / "other.h5", "data", (6,))
-        file.create_virtual_dataset("virtual", layout)
-        file.create_dataset("huge", (1 << 40,), "f8", chunks=(1 << 10,))
-        file.create_dataset("nothing", data=h5py.Empty("f8"))
-        file.create_group("group")
-    with array_files.open_hdf5(tmp_path / "a.h5") as file:
-        data = array_files.hdf5_dataset(file, "data")
-        assert data is not None
-        np.testing.assert_array_equal(array_files.hdf5_array(data), np.arange(6.0))
-        assert array_files.hdf5_array(data, 2) == 2
-        assert array_files.hdf5_dataset(file, "absent") is None
-        assert array_files.hdf5_dataset(file, "group") is None
-        for key in ("soft", "external", "raw", "virtual"):
-            assert "another place" in refusal(array_files.hdf5_dataset, file, key)
-        for key in ("huge", "nothing"):
-            assert "more data" in refusal(array_files.hdf5_dataset, file, key)
-        assert "a.h5" in refusal(array_files.hdf5_array, data, 7)
-    assert "no such file" in refusal(array_files.open_hdf5, tmp_path / "b.h5")
-
-
-@pytest.mark.parametrize("part", ["depth_map", "labels"])
-def test_changed_hdf5_files_are_refused_or_read(tmp_path: Path, part: str) -> None:
-    """HDF5 has no checksums: values may differ, but nothing crashes, hangs or leaves another kind of error."""
-    itop_files.write(tmp_path, {"test": 4})
-    path = tmp_path / f"ITOP_side_test_{part}.h5"
-    whole, rng, refused = path.read_bytes(), np.random.default_rng(3), 0
-    for _ in range(100):
-        path.write_bytes(changed(whole, rng))
-        itop._depth_map.cache_clear()
-        try:
-            distribution = itop.Itop(tmp_path, get_track("itop_front"))
-            for source in distribution.splits()["test"].sources:
-                distribution.read_depth(source)
-        except UserError:
-            refused += 1
-    assert refused > 10
-    itop._depth_map.cache_clear()
 
 
 # --- Text: a row of numbers per line

@@ -13,10 +13,12 @@ from scipy import io
 
 from a2j_jax.errors import UnreadableFrame, UserError
 from a2j_jax.tracks import PUBLISHED_FRAMES, get_track
+from tests.data.made_files import changed, refusal
 from tests.distributions import itop as raw
 from tests.faults import files_of_at_most
+from tfds_builders import itop
 from tfds_builders.build import build_raw
-from tfds_builders.itop import Itop, unpacked
+from tfds_builders.itop import Itop, find_dataset, unpacked
 from tfds_builders.raw_files import project
 
 FRONT = get_track("itop_front")
@@ -228,6 +230,51 @@ def test_files_in_mm_are_refused_before_the_build(tmp_path, part, key, message):
     with pytest.raises(UserError, match=message):
         build_raw("itop_front", tmp_path / "raw", tmp_path / "data", crop_size=32)
     assert not (tmp_path / "data").exists()
+
+
+def test_hdf5_leads_nowhere_else(tmp_path):
+    np.arange(6.0).tofile(tmp_path / "raw")
+    with h5py.File(tmp_path / "other.h5", "w") as other:
+        other["data"] = np.arange(6.0)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["data"] = np.arange(6.0)
+        file["soft"] = h5py.SoftLink("/data")
+        file["external"] = h5py.ExternalLink("other.h5", "data")
+        file.create_dataset("raw", (6,), "f8", external=[(str(tmp_path / "raw"), 0, 48)])
+        layout = h5py.VirtualLayout((6,), "f8")
+        layout[:] = h5py.VirtualSource(tmp_path / "other.h5", "data", (6,))
+        file.create_virtual_dataset("virtual", layout)
+        file.create_dataset("huge", (1 << 40,), "f8", chunks=(1 << 10,))
+        file.create_dataset("nothing", data=h5py.Empty("f8"))
+        file.create_group("group")
+    with h5py.File(tmp_path / "a.h5") as file:
+        np.testing.assert_array_equal(find_dataset(file, "data", (6,), "f", ""), np.arange(6.0))
+        for keys, words in (
+            ("absent group", "has no"),
+            ("soft external raw virtual", "another place"),
+            ("huge nothing", "more data"),
+        ):
+            for key in keys.split():
+                assert words in refusal(find_dataset, file, key, (None,), "f", "")
+
+
+@pytest.mark.parametrize("part", ["depth_map", "labels"])
+def test_changed_files_are_refused_or_read(tmp_path, part):
+    """HDF5 has no checksums: values may differ, but nothing crashes, hangs or leaves another kind of error."""
+    raw.write(tmp_path, {"test": 4})
+    path = tmp_path / f"ITOP_side_test_{part}.h5"
+    whole, rng, refused = path.read_bytes(), np.random.default_rng(3), 0
+    for _ in range(100):
+        path.write_bytes(changed(whole, rng))
+        itop._depth_map.cache_clear()
+        try:
+            distribution = Itop(tmp_path, FRONT)
+            for source in distribution.splits()["test"].sources:
+                distribution.read_depth(source)
+        except UserError:
+            refused += 1
+    assert refused > 10
+    itop._depth_map.cache_clear()
 
 
 CONTENT = os.urandom(1 << 20) * 3
