@@ -1,12 +1,14 @@
 """User files: paths as typed, JSON, and outputs that replace only files written by a2j_jax.
 
 Every path option, JSON file and written file goes through this module, so that a bad path, a damaged file or a
-foreign file in the way is a clear `UserError` everywhere.
+foreign file in the way is a clear `UserError` everywhere. Every writer raises one where its file cannot be written, with
+the reason (no space left, say).
 """
 
 import contextlib
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
@@ -81,12 +83,8 @@ def check_folder_name(folder: Path, refused: str = "") -> None:
 def regular_file(path: str | os.PathLike[str], expected: str) -> Path:
     """Checks that a path is a readable regular file: reading a device or a pipe might block or never end.
 
-    Args:
-      path: of the file.
-      expected: what it should hold, for the message ("a depth frame").
-
     Raises:
-      UserError: missing, something else, or not readable by this user.
+      UserError: missing, something else, or not readable by this user; says what was `expected` ("a depth frame").
     """
     path = Path(path)
     shown = printable(str(path))
@@ -127,11 +125,7 @@ def read_contents(path: str | os.PathLike[str], expected: str) -> bytes:
 def read_json(
     path: str | os.PathLike[str], expected: str = "a JSON file", *, nonfinite: bool = False
 ) -> Any:
-    """Reads a JSON file; `parse_json` says what is accepted.
-
-    Raises:
-      UserError: as `read_contents` and `parse_json`.
-    """
+    """Reads a JSON file; arguments and errors as of `read_contents` and `parse_json`."""
     return parse_json(read_contents(path, expected), printable(str(path)), nonfinite=nonfinite)
 
 
@@ -168,12 +162,12 @@ def parse_json(contents: bytes | str, where: str, *, nonfinite: bool = False) ->
 def _integer(text: str) -> int:
     if len(text) <= 20 and -(2**63) <= (value := int(text)) < 2**64:
         return value
-    raise ValueError(f"integer {text[:24]}{'...' if len(text) > 24 else ''} does not fit 64 bits")
+    raise ValueError(f"integer {printable(text, 24)} does not fit 64 bits")
 
 
 def _number(text: str) -> float:
     value = float(text)
-    if value in (float("inf"), float("-inf")):
+    if math.isinf(value):
         raise ValueError(f"number {text[:24]} is too large")
     return value
 
@@ -288,9 +282,6 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yields a temporary path beside `path`, which replaces it when the block ends without an error.
 
     The file is replaced completely or not at all. A symbolic link is replaced, not followed. The folder is created.
-
-    Raises:
-      UserError: it cannot be written, with the reason (no space left, say).
     """
     path = Path(path)
     with _writing(printable(str(path))):
@@ -318,9 +309,6 @@ def replacing_together(folder: str | os.PathLike[str], last: str) -> Iterator[Pa
     Args:
       folder: of the files.
       last: name of the file that refers to the others; it is replaced last.
-
-    Raises:
-      UserError: a file cannot be written, with the reason (no space left, say).
     """
     folder = Path(folder)
     with _writing(printable(str(folder))):
@@ -335,11 +323,7 @@ def replacing_together(folder: str | os.PathLike[str], last: str) -> Iterator[Pa
 
 
 def write_file(path: str | os.PathLike[str], contents: str | bytes) -> Path:
-    """Writes a file by `replacing`, text as UTF-8; returns its path.
-
-    Raises:
-      UserError: it cannot be written.
-    """
+    """Writes a file by `replacing`, text as UTF-8; returns its path."""
     data = contents.encode("utf-8", "backslashreplace") if isinstance(contents, str) else contents
     with replacing(path) as temporary:
         temporary.write_bytes(data)
@@ -347,21 +331,13 @@ def write_file(path: str | os.PathLike[str], contents: str | bytes) -> Path:
 
 
 def write_json(path: str | os.PathLike[str], contents: Mapping[str, Any]) -> Path:
-    """Writes a JSON file with our mark; returns its path.
-
-    Raises:
-      UserError: it cannot be written.
-    """
+    """Writes a JSON file with our mark; returns its path."""
     contents = {**contents, "written_by": f"a2j_jax {__version__} ({MARK})"}
     return write_file(path, json.dumps(contents, indent=2, allow_nan=False) + "\n")
 
 
 def write_markdown(path: str | os.PathLike[str], text: str) -> Path:
-    """Writes a Markdown file with our mark; returns its path.
-
-    Raises:
-      UserError: it cannot be written.
-    """
+    """Writes a Markdown file with our mark; returns its path."""
     return write_file(path, f"{text}\n<!-- {MARK} -->\n")
 
 

@@ -77,17 +77,14 @@ def plan_crops(
 ) -> CropPlan:
     """Decides where to crop every frame of a split.
 
+    A row that a source does not have (NaN, `invalid`, no depth, off the frame) goes to the next source.
+
     Args:
       track: crops by center or by box.
-      split_name: "train" or "test": published files are looked for by this name, and only "train"
-        falls back to labels.
+      split_name: published files are looked for by this name, and only "train" falls back to labels.
       split: all of it: published files have a row for every frame.
       centers: a folder of published files; "labels": ground truth, whatever the split; "depth": the
         depth frames alone; None: labels for "train", the depth for others.
-
-    Returns:
-      The plan. A row that a source does not have (NaN, `invalid`, no depth, off the frame) goes to the next
-      source.
 
     Raises:
       UserError: no such folder; a file that is not readable, or has not one row per frame.
@@ -124,12 +121,13 @@ def crop_from_depth(
     Raises:
       UnreadableFrame: no reading in the frame, in the box or near the point.
     """
-    hints = [None if hint is None else np.asarray(hint, np.float64) for hint in (box_px, near_uvd)]
-    box, near = (hint if hint is not None and np.isfinite(hint).all() else None for hint in hints)
+    hints = [
+        np.asarray(np.nan if hint is None else hint, np.float64) for hint in (box_px, near_uvd)
+    ]
+    box, near = (hint if np.isfinite(hint).all() else None for hint in hints)
     try:
         if track.crop_by == "center":
-            if track.camera is None:
-                raise UserError(f"track {track.name!r} has no camera to find a center with")
+            assert track.camera is not None
             return hand_center(depth, track.camera, box)
         # The outline is wider than the joints: half of the margin around joints is left.
         return person_box(depth, track.label_box_margin_px / 2, track.camera, near, box)
@@ -160,8 +158,7 @@ class _Draft:
 
     def use_shipped(self) -> None:
         """Centers or boxes that came with the labels, on custom tracks."""
-        crops = self.split.crops
-        if crops is None:
+        if (crops := self.split.crops) is None:
             return
         given = int(np.any(np.isfinite(crops), axis=1).sum())
         used = int(self._take(SHIPPED, crops).sum())
@@ -218,16 +215,16 @@ class _Draft:
         return np.asarray(self.sources == "", bool)
 
     def _take(self, name: str, values: Float64) -> Bools:
-        """(N,) which rows a source takes: those that are usable and left; notes how many it leaves."""
+        """(N,) which rows a source takes, those that are usable and left; notes how many it leaves."""
         left = self._left()
         taken = left & _usable(values, self.track)
         self.sources[taken] = name
-        if values.shape[1] == self.values.shape[1]:
-            self.values[taken] = values[taken]
-        else:  # points in persons whose boxes are to be found
+        into = self.values
+        if values.shape[1] != into.shape[1]:  # points in persons whose boxes are to be found
             if self.near_uvd is None:
                 self.near_uvd = np.full((len(values), 3), np.nan)
-            self.near_uvd[taken] = values[taken]
+            into = self.near_uvd
+        into[taken] = values[taken]
         if name != SHIPPED and (left & ~taken).any():
             self.notes.append(
                 f"{name}: {(left & ~taken).sum():,} of {self.frames} without a usable {self.what} "
@@ -318,14 +315,10 @@ def _is_named_after(folder: str, track: str) -> bool | None:
 
 
 def read_centers_or_boxes(path: Path, track: TrackSpec) -> Float64:
-    """One of the authors' `.mat` files.
-
-    Returns:
-      (M, 3) u px, v px, depth mm for a track that crops by center, else (M, 4) x0 y0 x1 y1 px;
-      float64, as published.
+    """One of the authors' `.mat` files: (M, 3) u px, v px, depth mm, or (M, 4) x0 y0 x1 y1 px; float64, as published.
 
     Raises:
-      UserError: not readable, no variable of a known name, or not of that shape.
+      UserError: not readable, no variable of a known name, or not of the shape by which the track crops.
     """
     columns = 3 if track.crop_by == "center" else 4
     values = read_mat(path, *_VARIABLES[columns])
@@ -373,8 +366,7 @@ def rows_of_split(values: Float64, path: Path, name: str, split: RawSplit) -> tu
     `split.numbers`, for it covers the published split, of which only some frames are here; that is noted.
 
     Raises:
-      UserError: none of these. No guess is made: a center that belongs to another frame is a bug
-        that nothing shows.
+      UserError: none of these. A guess could be a center of another frame, a bug that nothing shows.
     """
     frames, total, numbers = len(split), split.total, split.numbers
     if len(values) == frames:

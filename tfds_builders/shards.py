@@ -23,7 +23,7 @@ import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordWriter
 from tensorflow_datasets.core.example_serializer import ExampleSerializer
 
-from a2j_jax.data.crops import Crop, Example
+from a2j_jax.data.crops import Crop, Example, shapes_and_dtypes
 from a2j_jax.errors import UserError
 from a2j_jax.geometry import center_crop, frame_to_crop
 from a2j_jax.log import Advance
@@ -56,19 +56,15 @@ Job = Callable[[], Iterator[Outcome]]
 
 def features(track: TrackSpec) -> tfds.features.FeaturesDict:
     """An example on disk, of the arrays that `a2j_jax.data.crops` describes: not normalized, not augmented."""
-    size, joints = track.canvas_size, track.num_joints
+    encodings = {"canvas": "bytes"}
     return tfds.features.FeaturesDict(
         {
-            "canvas": tfds.features.Tensor(shape=(size, size), dtype=np.uint16, encoding="bytes"),
-            "joints_uvd": tfds.features.Tensor(shape=(joints, track.joint_dims), dtype=np.float32),
-            "valid": tfds.features.Tensor(shape=(joints,), dtype=np.bool_),
-            "box_px": tfds.features.Tensor(shape=(4,), dtype=np.float64),
-            "window_px": tfds.features.Tensor(shape=(4,), dtype=np.float64),
-            # Zeros where the track crops by box.
-            "center_uvd": tfds.features.Tensor(shape=(3,), dtype=np.float32),
-            # Zeros where joints are 2D only.
-            "camera": tfds.features.Tensor(shape=(4,), dtype=np.float32),
-            # Position in the split as shipped: skipped frames leave gaps.
+            **{
+                name: tfds.features.Tensor(
+                    shape=shape, dtype=dtype, encoding=encodings.get(name, "none")
+                )
+                for name, (shape, dtype) in shapes_and_dtypes(track).items()
+            },
             "index": tfds.features.Scalar(dtype=np.int64),
             "frame_id": tfds.features.Text(),
         }
@@ -84,11 +80,10 @@ def make_example(
     joints_uvd: npt.ArrayLike | None,
     center_uvd: npt.ArrayLike | None = None,
 ) -> Example:
-    """Puts one example together; see `features` for units.
+    """Puts one example together; see `a2j_jax.data.crops` for units.
 
     Args:
-      track, index, frame_id: the frame's; its position in its split and its name in the raw data set.
-      crop: from `a2j_jax.data.crops.cut`.
+      track, index, frame_id, crop: of the frame.
       joints_uvd: (K, 3) or (K, 2), NaN where a joint is not labeled; None: no joint is.
       center_uvd: (3,); zeros by default.
 

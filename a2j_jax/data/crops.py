@@ -7,8 +7,9 @@ dict of arrays with B rows each, an example one such row:
   (`Predictor` makes float32 canvases, in the same unit but not rounded: nothing is stored);
 * `joints_uvd` (B, K, 3 or 2) float32: px, px, mm of the full frame; `valid` (B, K) bool: which joints are labeled;
 * `box_px`, `window_px` (B, 4) float64: the crop box, clipped to the frame and before clipping, px;
-* `center_uvd` (B, 3) float32: px, px, mm; `camera` (B, 4) float32: fx, fy, u0, v0, px;
-* `index` (B,) int64: the frame's position in its split;
+* `center_uvd` (B, 3) float32: px, px, mm, zeros where the track crops by box; `camera` (B, 4) float32: fx, fy, u0, v0,
+  px, zeros where joints are in 2D;
+* `index` (B,) int64: the frame's position in its split as shipped: skipped frames leave gaps;
 * in evaluation only, `frame_id` (B,) bytes: the frame's name; `mask` (B,) bool: False marks padding and substitutes for
   examples that cannot be read, which do not count.
 """
@@ -28,7 +29,7 @@ from a2j_jax.tracks import TrackSpec
 Example = dict[str, Any]
 Batch = Mapping[str, Any]
 #: The arrays that a training step reads; the others are for evaluation and stay on the host.
-STEP_ARRAYS = ("canvas", "box_px", "window_px", "center_uvd", "joints_uvd", "valid", "camera")
+STEP_ARRAYS = ("canvas", "joints_uvd", "valid", "box_px", "window_px", "center_uvd", "camera")
 
 
 def step_arrays(batch: Batch) -> dict[str, Any]:
@@ -36,21 +37,25 @@ def step_arrays(batch: Batch) -> dict[str, Any]:
     return {name: batch[name] for name in STEP_ARRAYS}
 
 
-def abstract_batch(track: TrackSpec, rows: int) -> dict[str, jax.ShapeDtypeStruct]:
-    """Shapes and dtypes of the arrays that a training step reads, as they are on a device."""
-    side, joints = track.canvas_size, (track.num_joints, track.joint_dims)
-    shapes: dict[str, tuple[tuple[int, ...], Any]] = {
+def shapes_and_dtypes(track: TrackSpec) -> dict[str, tuple[tuple[int, ...], Any]]:
+    """Shape and dtype, in one example, of each array that a training step reads."""
+    side, joints = track.canvas_size, track.num_joints
+    return {
         "canvas": ((side, side), np.uint16),
+        "joints_uvd": ((joints, track.joint_dims), np.float32),
+        "valid": ((joints,), np.bool_),
         "box_px": ((4,), np.float64),
         "window_px": ((4,), np.float64),
         "center_uvd": ((3,), np.float32),
-        "joints_uvd": (joints, np.float32),
-        "valid": (joints[:1], np.bool_),
         "camera": ((4,), np.float32),
     }
+
+
+def abstract_batch(track: TrackSpec, rows: int) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shapes and dtypes of the arrays that a training step reads, as they are on a device."""
     return {
         name: jax.ShapeDtypeStruct((rows, *shape), jax.dtypes.canonicalize_dtype(dtype))
-        for name, (shape, dtype) in shapes.items()
+        for name, (shape, dtype) in shapes_and_dtypes(track).items()
     }
 
 

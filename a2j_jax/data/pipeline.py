@@ -8,7 +8,7 @@ more than they gain. The global batch does not depend on the number of processes
 import dataclasses
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ from a2j_jax.tracks import TRACKS, TrackRecord, TrackSpec
 DIGESTS = "digests.json"
 _DESCRIPTIONS = ("dataset_info.json", "features.json", "metadata.json")  # of a TFDS data set
 
+_LOOKED_AT = 4096  # frames of a split, for labels
 # A second thread would only compete for the interpreter lock.
 _READ_AHEAD = grain.ReadOptions(num_threads=1, prefetch_buffer_size=4)
 
@@ -120,20 +121,11 @@ def num_frames(data_dir: str | Path, track: TrackSpec, split: str) -> int:
 
 
 def has_labels(
-    data_dir: str | Path,
-    track: TrackSpec,
-    split: str,
-    look_at: int = 4096,
-    *,
-    on_bad_example: OnBadExample = "fail",
+    data_dir: str | Path, track: TrackSpec, split: str, *, on_bad_example: OnBadExample = "fail"
 ) -> bool:
-    """Whether any joint is labeled in a split, judged by `look_at` of its frames, evenly spread.
-
-    Raises:
-      UserError: as `train_batches`.
-    """
+    """Whether any joint is labeled in a split, judged by 4,096 of its frames; errors as `train_batches`."""
     examples = _open(data_dir, track, split, on_bad_example)
-    step = max(len(examples) // look_at, 1)
+    step = max(len(examples) // _LOOKED_AT, 1)
     return any(examples.read([row])[0][0]["valid"].any() for row in range(0, len(examples), step))
 
 
@@ -170,24 +162,20 @@ def example_reader(
     return find
 
 
+# --- Data sets on disk. Where there is none of the track, or it does not fit, each function raises `UserError`.
+
+
 def metadata(data_dir: str | Path, track: TrackSpec) -> dict[str, Any]:
     """The builder's metadata of a data set, as JSON.
 
     "provenance" (center sources, notes), "skipped" (split -> reason -> frames) and "statistics" (mean and std of the
     training crops), each where known.
-
-    Raises:
-      UserError: there is no such data set.
     """
     return dict(find_dataset(data_dir, track).info.metadata or {})
 
 
 def depth_unit_mm(data_dir: str | Path, track: TrackSpec) -> float | None:
-    """The unit of raw depth that a custom data set was built with, mm per count; None where it is not recorded.
-
-    Raises:
-      UserError: there is no such data set.
-    """
+    """The unit of raw depth that a custom data set was built with, mm per count; None where it is not recorded."""
     spec = metadata(data_dir, track).get("spec")
     told = spec.get("distribution") if isinstance(spec, Mapping) else None
     unit = told.get("depth_unit_mm") if isinstance(told, Mapping) else None
@@ -195,20 +183,12 @@ def depth_unit_mm(data_dir: str | Path, track: TrackSpec) -> float | None:
 
 
 def record_of(data_dir: str | Path, track: TrackSpec) -> TrackRecord:
-    """The track's record in a data set.
-
-    Raises:
-      UserError: there is no such data set.
-    """
+    """The track's record in a data set."""
     return _record(_newest(data_dir, track))
 
 
 def as_stored(data_dir: str | Path, track: TrackSpec) -> TrackSpec:
-    """The track with the storage unit of a data set, which does not affect scores.
-
-    Raises:
-      UserError: there is no such data set.
-    """
+    """The track with the storage unit of a data set, which does not affect scores."""
     unit = record_of(data_dir, track).storage_unit_mm
     return track if unit is None else dataclasses.replace(track, storage_unit_mm=unit)
 
@@ -236,39 +216,30 @@ def find_dataset(data_dir: str | Path, track: TrackSpec) -> tfds.core.DatasetBui
     return builder
 
 
-def _record(builder: tfds.core.DatasetBuilder) -> TrackRecord:
-    return TrackRecord.of_dataset(builder.info.metadata or {}, builder.name)
-
-
 def crop_sizes(data_dir: str | Path, track: TrackSpec) -> list[int]:
-    """Crop sizes of the data sets of a track below a data directory, ascending, whatever the size of `track`.
-
-    Raises:
-      UserError: there is no data set of this track.
-    """
-    return _crop_sizes(_builders(data_dir, track), track)
-
-
-def _crop_sizes(builders: Iterable[tfds.core.DatasetBuilder], track: TrackSpec) -> list[int]:
-    records = map(_record, builders)
+    """Crop sizes of the data sets of a track below a data directory, ascending, whatever the size of `track`."""
+    records = map(_record, _builders(data_dir, track))
     joints = (None, track.skeleton.joints)
     return sorted({one.crop_size for one in records if one.crop_size and one.joints in joints})
 
 
+def _record(builder: tfds.core.DatasetBuilder) -> TrackRecord:
+    return TrackRecord.of_dataset(builder.info.metadata or {}, builder.name)
+
+
 def _newest(data_dir: str | Path, track: TrackSpec) -> tfds.core.DatasetBuilder:
-    expected: dict[str, tuple[int, ...]] = {
+    expected = {
         "canvas": (track.canvas_size, track.canvas_size),
         "joints_uvd": (track.num_joints, track.joint_dims),
     }
-    builders = _builders(data_dir, track)
     found_shapes = []
-    for builder in builders:
+    for builder in _builders(data_dir, track):
         features = builder.info.features
         shapes = {name: tuple(features[name].shape) for name in expected if name in features}
         if shapes == expected:
             return builder
         found_shapes.append(f"{builder.data_path}: {_listed(shapes)}")
-    other = ", ".join(map(str, _crop_sizes(builders, track)))
+    other = ", ".join(map(str, crop_sizes(data_dir, track)))
     use = f"use what is there by --crop_size {other} (a run by --config.data.crop_size), or "
     raise UserError(
         f"examples do not fit track {track.name!r} at crop size {track.crop_size}: expected {_listed(expected)}; "
@@ -277,32 +248,26 @@ def _newest(data_dir: str | Path, track: TrackSpec) -> tfds.core.DatasetBuilder:
 
 
 def _builders(data_dir: str | Path, track: TrackSpec) -> list[tfds.core.DatasetBuilder]:
-    """The data sets of a track below a data directory, of any shapes, the newest first.
-
-    Raises:
-      UserError: there is none.
-    """
+    """The data sets of a track below a data directory, at least one, of any shapes, the newest first."""
     data_dir = local_path(data_dir, "data directory")
     check_folder_name(data_dir)
-    if data_dir.exists() and not data_dir.is_dir():
+    if not data_dir.exists():
+        raise UserError(f"no data directory {data_dir}; {_how_to_build(data_dir, track)}")
+    if not data_dir.is_dir():
         raise UserError(
             f"data directory {data_dir} is a file; name the folder that `a2j build` wrote to"
         )
-    if not data_dir.exists():
-        raise UserError(f"no data directory {data_dir}; {_how_to_build(data_dir, track)}")
     direct = data_dir / "dataset_info.json"
     found = [direct] if direct.exists() else data_dir.glob(f"{track.name}/**/dataset_info.json")
     # A killed build leaves a folder behind that is not a data set.
     folders = [info.parent for info in found if not info.parent.name.startswith("incomplete.")]
     if not folders:
-        raise UserError(
-            f"{data_dir} holds no data set of track {track.name!r}; "
-            + _how_to_build(data_dir, track)
-        )
+        how = _how_to_build(data_dir, track)
+        raise UserError(f"{data_dir} holds no data set of track {track.name!r}; {how}")
     return sorted(map(_builder, folders), key=lambda found: found.version)[::-1]
 
 
-def _listed(shapes: dict[str, tuple[int, ...]]) -> str:
+def _listed(shapes: Mapping[str, tuple[int, ...]]) -> str:
     return ", ".join(f"{name} {shape}" for name, shape in shapes.items())
 
 
@@ -314,11 +279,7 @@ def _how_to_build(data_dir: str | Path, track: TrackSpec) -> str:
 
 
 def write_digests(folder: Path) -> None:
-    """Writes `digests.json`, the checksums of a finished data set's JSON descriptions.
-
-    Raises:
-      UserError: it cannot be written.
-    """
+    """Writes `digests.json`, the checksums of a finished data set's JSON descriptions."""
     digests = {name: file_digest(folder / name) for name in _DESCRIPTIONS}
     write_file(folder / DIGESTS, json.dumps(digests, indent=2) + "\n")
 

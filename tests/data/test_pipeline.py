@@ -118,8 +118,8 @@ def test_number_of_frames_and_slices(data_dir):
 def test_a_split_may_have_no_labels(data_dir, tmp_path):
     assert pipeline.has_labels(data_dir, TRACK, "train")
     build_numbered(tmp_path, train=8, mishaps={i: "unlabeled" for i in range(8) if i != 3})
-    assert pipeline.has_labels(tmp_path, TRACK, "train", look_at=8)
-    assert not pipeline.has_labels(tmp_path, TRACK, "train", look_at=4)  # frames 0, 2, 4 and 6
+    assert pipeline.has_labels(tmp_path, TRACK, "train")
+    assert not pipeline.has_labels(tmp_path, TRACK, "train[4:]")
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_a_damaged_shard_ends_the_batches_and_is_named(half):
 @pytest.mark.parametrize("processes", [1, 2, 4])
 def test_batches_without_a_damaged_shard(data_dir, half, processes):
     skip = {"on_bad_example": "skip"}
-    assert pipeline.has_labels(half, TRACK, "train", look_at=2, **skip)
+    assert pipeline.has_labels(half, TRACK, "train", **skip)
     whole, alone = indices(train(data_dir), 10), indices(train(half, **skip), 10)
     np.testing.assert_array_equal(together(shares(half, processes, **skip), 10), alone)
     kept = np.isin(whole, READABLE)
