@@ -1,8 +1,8 @@
 """User files: paths as typed, JSON, and outputs that replace only files written by a2j_jax.
 
 Every path option, JSON file and written file goes through this module, so that a bad path, a damaged file or a
-foreign file in the way is a clear `UserError` everywhere. Every writer raises one where its file cannot be written, with
-the reason (no space left, say).
+foreign file in the way is a clear `UserError` everywhere. Every writer raises one, with the reason (no space
+left, say), if its file cannot be written.
 """
 
 import contextlib
