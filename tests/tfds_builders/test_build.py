@@ -100,15 +100,6 @@ def test_shards_and_splits_without_a_usable_frame_are_left_out(tmp_path):
     assert not (tmp_path / "none").exists()
 
 
-def test_another_crop_size_goes_beside_it(tmp_path):
-    build_numbered(tmp_path, train=4)
-    other = with_crop_size(TRACK, 32)
-    assert build_numbered(tmp_path, track=other, train=4).parent.name == "crop32"
-    for track in (TRACK, other):
-        builder = pipeline.find_dataset(tmp_path, track)
-        assert builder.info.features["canvas"].shape == (track.canvas_size,) * 2
-
-
 @pytest.mark.parametrize("track", DATASETS)
 def test_a_folder_without_a_data_set_tells_what_to_download(tmp_path, track):
     source = get_dataset(track)
@@ -148,6 +139,8 @@ def test_the_same_again_is_reused_and_another_is_refused(tmp_path, capsys):
     with pytest.raises(UserError, match=r"frames train: 4 there, 5 wanted.*--data_dir") as refused:
         build_numbered(tmp_path, train=5)
     assert str(folder) in str(refused.value)
+    other = build_numbered(tmp_path, track=with_crop_size(TRACK, 32), train=4)
+    assert other == folder.parents[1] / "crop32" / folder.name
     assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
 
 
@@ -298,29 +291,6 @@ def test_leftovers_of_another_user_are_refused(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="another user"), claimed(tmp_path / "1.0.0"):
         pass
     assert leftover.is_dir()
-
-
-@pytest.mark.parametrize(("number", "status"), [("SIGTERM", 143), ("SIGINT", 1)])
-def test_a_signal_that_meets_a_callback_ends_a_build_all_the_same(number, status):
-    script = """
-import gc, signal, sys, time
-from a2j_jax.interrupts import terminable
-
-def callback(phase, info):
-    gc.callbacks.remove(callback)
-    signal.raise_signal(getattr(signal, sys.argv[1]))  # no exception leaves a callback of the garbage collector
-
-with terminable():
-    gc.callbacks.append(callback)
-    gc.collect()
-    try:
-        time.sleep(60)
-    except KeyboardInterrupt as interrupt:
-        raise SystemExit(1 if type(interrupt) is KeyboardInterrupt else 143)
-"""
-    command = [sys.executable, "-c", script, number]
-    program = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
-    assert (program.returncode, program.stderr) == (status, "")
 
 
 def test_folders_go_again_if_they_were_made_here_and_are_empty(tmp_path):

@@ -6,87 +6,20 @@ import pytest
 from a2j_jax.errors import UserError
 from tfds_builders import raw_files
 
-# --- label lines; tests/evaluation/test_joint_files.py has the separators of all files of numbers
-
-JOINT = "1 joint x (u v d)"
-
-
-def write(path, text):
-    path.write_bytes(text.encode())
-    return path
-
-
-def test_any_mix_of_separators_blank_lines_and_a_last_line_without_end(tmp_path):
-    text = "\n  \na/b.png 1 2.5\t-3 \t\r\n\nc\\d.png,4,(nan, 6e1),,\n \t\ne.png;7 [8 9]"
-    names, values = raw_files.read_numbers(write(tmp_path / "l.txt", text), 3, JOINT)
-    assert names == ["a/b.png", "c/d.png", "e.png"]
-    np.testing.assert_array_equal(values, [[1, 2.5, -3], [4, np.nan, 60], [7, 8, 9]])
+# --- label lines; tests/data/test_array_files.py has what the lines of all files of numbers may hold
 
 
 @pytest.mark.parametrize("rows", [2**14 - 1, 2**14, 2**15 + 1])
 def test_blocks_join_to_the_whole_file(tmp_path, rows):
     expected = np.arange(2.0 * rows).reshape(-1, 2)
-    path = write(tmp_path / "l.txt", "".join(f"n{a} {a} {b}\n" for a, b in expected))
-    names, values = raw_files.read_numbers(path, 2, JOINT, convert=np.negative)
-    assert names == [f"n{a}" for a in expected[:, 0]]
+    path = tmp_path / "l.txt"
+    path.write_text("".join(f"n\\{a} {a},({b})\n" for a, b in expected))
+    names, values = raw_files.read_numbers(path, 2, "a point", convert=np.negative)
+    assert names == [f"n/{a}" for a in expected[:, 0]]
     np.testing.assert_array_equal(values, -expected)
 
 
-GOOD, ROW_4 = (
-    b"a.png 1 2 3\n\nb.png 1 2 3 \n",
-    r"row 4: .*a name and 3 numbers \(1 joint x \(u v d\)\)",
-)
-
-
-@pytest.mark.parametrize(
-    ("contents", "message"),
-    [
-        (GOOD + b"c.png 1 2\ne.png 1 2 3\n", ROW_4),
-        (GOOD + b"c.png 1 2 3 4", ROW_4),
-        (GOOD + b"c.png", ROW_4),
-        (GOOD + b"c.png 1 x 3", ROW_4),
-        (GOOD + b"c.png 1 2\nd.png 1 2 3 4", ROW_4),  # the total would be right
-        (None, "no such file"),
-        (b"\n \n", "empty"),
-        (b"\x89PNG\0\xff 1 2", "row 1"),
-        ("a.png 1 2 3\n".encode("utf-16"), "row 1"),
-    ],
-)
-def test_label_files_that_are_none(tmp_path, contents, message):
-    if contents is not None:
-        (tmp_path / "l.txt").write_bytes(contents)
-    with pytest.raises(UserError, match=rf"l\.txt.*{message}") as error:
-        raw_files.read_numbers(tmp_path / "l.txt", 3, JOINT)
-    assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("text", "count"),
-    [
-        ("\n \na.png\t1.5, 2;nan -3e2\t\nb.png 1\n", 4),
-        ("a.png " + "1 " * 63, 63),
-        ("\ufeffa.png 1 2\nb.png 3 4\n", 2),
-        ("a.png", 0),
-        ("name x y z\na.png 1 2 3", None),
-        ("Please cite our paper.", None),
-        ("", None),
-        ("\n\n", None),
-    ],
-)
-def test_how_many_numbers_a_label_line_has(tmp_path, text, count):
-    assert raw_files.count_numbers(write(tmp_path / "l.txt", text)) == count
-    assert raw_files.count_numbers(tmp_path / "absent.txt") is None
-
-
 # --- rows
-
-
-def test_first_of_each():
-    rows, notes = raw_files.first_of_each(["a", "b"], "l")
-    assert (rows.tolist(), notes) == ([0, 1], ())
-    rows, notes = raw_files.first_of_each(["a", "b", "a", "c", "b"], "l")
-    assert rows.tolist() == [0, 1, 3]
-    assert notes == ("l: 2 repeated lines left out",)
 
 
 def test_a_joint_without_all_its_numbers_is_not_labeled():
@@ -179,5 +112,3 @@ def test_counts_are_compared_both_ways():
     assert raw_files.compare_counts("l", 5, "f", 5) == ()
     assert "2 that it does not list" in raw_files.compare_counts("l", 5, "f", 7)[0]
     assert "at least 3 missing" in raw_files.compare_counts("l", 5, "f", 2)[0]
-    with pytest.raises(UserError, match="f holds no frames, l lists 5"):
-        raw_files.compare_counts("l", 5, "f", 0)

@@ -7,16 +7,7 @@ import pytest
 
 from a2j_jax.data import augment, crops
 from a2j_jax.tracks import TRACKS, get_track, with_crop_size
-from tests.tfds_builders.numbered_frames import TRACK, NumberedFrames
-from tfds_builders.shards import (
-    Tally,
-    features,
-    make_example,
-    shard_ranges,
-    tally_of,
-    worker_pool,
-    write_shards,
-)
+from tfds_builders.shards import Tally, features, make_example, shard_ranges, tally_of
 
 
 def example_of(track, **changes):
@@ -123,16 +114,3 @@ def test_shards_are_even_and_never_empty():
     assert shard_ranges(10, 3) == [range(3), range(3, 7), range(7, 10)]
     assert shard_ranges(2, 5) == [range(1), range(1, 2)]
     assert len(shard_ranges(10_000, None)) == 3
-
-
-@pytest.mark.slow
-def test_progress_of_every_split_starts_at_zero(tmp_path):
-    reader = NumberedFrames(train=30, test=20)
-    with worker_pool(2) as workers:
-        for split, frames in reader.frames().items():
-            counted = []
-            ranges = shard_ranges(frames, 2)
-            jobs = [reader.job(split, indices) for indices in ranges]
-            paths = [str(tmp_path / f"{split}{i}") for i in range(len(jobs))]
-            write_shards(jobs, paths, TRACK, workers, counted.append)
-            assert sum(counted) == frames
