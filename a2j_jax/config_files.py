@@ -13,7 +13,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from a2j_jax.config import Config, faults_of, from_dict, listed
-from a2j_jax.errors import UserError, did_you_mean, printable
+from a2j_jax.errors import UserError, did_you_mean, in_one_line, printable
 from a2j_jax.files import local_path, read_json, regular_file
 from a2j_jax.track_files import TRACK_FILE
 from a2j_jax.tracks import TRACKS
@@ -28,10 +28,8 @@ def config_folders() -> list[Path]:
 def load_config(name_or_path: str, base: Config | None = None) -> Config:
     """Load a config by name ("quickstart", "table7/no_proposals") or by path ("my/experiment.py", "config.json").
 
-    Args:
-      name_or_path: of the config.
-      base: what a row of one of the paper's tables differs from, instead of its own base: such a file has
-        `get_config(base=None)`.
+    `base` is what a row of one of the paper's tables differs from, instead of its own base: such a file has
+    `get_config(base=None)`.
 
     Raises:
       UserError: no such config (naming the nearest one), a file that fails or has no `get_config`, or values
@@ -70,7 +68,7 @@ def load_config(name_or_path: str, base: Config | None = None) -> Config:
         frames = traceback.extract_tb(error.__traceback__)
         lines = [frame.lineno for frame in frames if frame.filename == str(path)]
         where = f"{path}, line {lines[-1]}" if lines else str(path)
-        fault = faults_of(error) if isinstance(error, ValidationError) else _in_one_line(error)
+        fault = faults_of(error) if isinstance(error, ValidationError) else in_one_line(error)
         raise UserError(f"{where}: {fault}") from error
     finally:
         with contextlib.suppress(ValueError):
@@ -80,14 +78,6 @@ def load_config(name_or_path: str, base: Config | None = None) -> Config:
 def _check_exists(path: Path) -> None:
     if not os.path.lexists(path):
         raise UserError(f"config file not found: {printable(str(path))}")
-
-
-def _in_one_line(error: BaseException) -> str:
-    try:
-        text = str(error)
-    except Exception:  # theirs, too
-        text = "an exception that cannot be printed"
-    return printable(" ".join(f"{type(error).__name__}: {text}".split()), 500)
 
 
 def _find_config(name: str) -> Path:

@@ -15,12 +15,7 @@ _UNSEEN = ("Cc", "Cs", "Cn", "Co", "Zl", "Zp", "Cf")
 
 
 def printable(text: str, longest: int | None = None) -> str:
-    r"""Escapes all invisible characters: `\x1b`, `\n`, `\udcff`.
-
-    Args:
-      text: a name or a path, of any characters.
-      longest: cut longer text to this length, with an ellipsis.
-    """
+    r"""Escapes all invisible characters: `\x1b`, `\n`, `\udcff`; cuts longer text to `longest`, with an ellipsis."""
     if longest is not None and len(text) > longest:
         text = text[: longest - 1] + "…"
     if text.isascii() and text.isprintable():
@@ -49,8 +44,7 @@ class UserError(ValueError):
     The command line prints the message alone and exits with status 2. Any other exception that escapes is a bug of ours
     and keeps its traceback.
 
-    Attributes:
-      instructions: longer instructions (a download, say), printed verbatim below the message.
+    `instructions` (of a download, say) are printed verbatim below the message.
     """
 
     def __init__(self, message: str, instructions: str = "") -> None:
@@ -61,10 +55,8 @@ class UserError(ValueError):
 class UnreadableFrame(UserError):
     """A depth frame that cannot be used: a build counts and skips it (or, if strict, stops), `a2j predict` stops.
 
-    The message is `where: reason (detail)`, as far as given.
-
-    Attributes:
-      reason: the fault without names or numbers of this frame; frames with equal reasons are counted together.
+    The message is `where: reason (detail)`, as far as given. The reason has no names or numbers of this frame: frames
+    with equal reasons are counted together.
     """
 
     def __init__(self, reason: str, where: object = None, detail: str = "") -> None:
@@ -73,14 +65,13 @@ class UnreadableFrame(UserError):
         super().__init__(message if where is None else f"{printable(str(where))}: {message}")
 
 
-def did_you_mean(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
-    """The end of a message about an unknown word: "; did you mean 'x'?", or nothing.
+def in_one_line(error: BaseException) -> str:
+    """An exception of somebody else's code in one printable line: "TypeError: expected str"."""
+    return printable(" ".join(f"{type(error).__name__}: {error}".split()), 500)
 
-    Args:
-      word: the unknown word.
-      known: the known words.
-      cutoff: minimum similarity, as in `difflib.get_close_matches`.
-    """
+
+def did_you_mean(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """The end of a message about an unknown word: "; did you mean 'x'?", or nothing where no word is that similar."""
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=cutoff)
     return f"; did you mean {near[0]!r}?" if near else ""
 
@@ -88,8 +79,7 @@ def did_you_mean(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
 class Stopped(Exception):
     """A stop request was obeyed and nothing was lost: the message, which is printed, says how to resume.
 
-    Attributes:
-      status: exit status, as a shell reports the signal that stopped it (129, 130, 143).
+    `status` is the exit status, as a shell reports the signal that stopped it (129, 130, 143).
     """
 
     def __init__(self, message: str, status: int) -> None:

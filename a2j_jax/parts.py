@@ -34,7 +34,7 @@ from pydantic.errors import PydanticSchemaGenerationError
 
 from a2j_jax.config import Config, listed
 from a2j_jax.data.crops import Batch
-from a2j_jax.errors import UserError, did_you_mean, printable
+from a2j_jax.errors import UserError, did_you_mean, in_one_line, printable
 from a2j_jax.losses import Objective
 from a2j_jax.models.a2j import PoseNetwork
 from a2j_jax.models.anchors import Estimate, Heads
@@ -252,10 +252,9 @@ def explained(path: str, importing: bool = False) -> Iterator[None]:
         frames = traceback.extract_tb(error.__traceback__)
         file = getattr(sys.modules.get(name), "__file__", None)
         frame = next((one for one in reversed(frames) if one.filename == file), frames[-1])
-        text = printable(" ".join(f"{type(error).__name__}: {error}".split()), 500)
         what = "cannot be imported" if importing else "failed"
         raise UserError(
-            f"config key 'parts': {path} {what}: {text} ({frame.filename}, line {frame.lineno})"
+            f"config key 'parts': {path} {what}: {in_one_line(error)} ({frame.filename}, line {frame.lineno})"
         ) from error
 
 
@@ -318,17 +317,12 @@ def _check(path: str, parts: Parts, track: TrackSpec) -> None:
         (_CROPS, track.num_joints, track.joint_dims),
         (_CROPS, track.num_joints),
     )
-    several = found if isinstance(found, tuple) else (found,)
-    shapes = tuple(getattr(x, "shape", None) for x in several)
-    decode = f"{path}: {type(network).__name__}.decode"
-    if shapes != expected or not isinstance(found, Estimate):
+    shapes = tuple(x.shape for x in found) if isinstance(found, Estimate) else None
+    if shapes != expected or not all(jnp.issubdtype(x.dtype, jnp.floating) for x in found):
         raise UserError(
-            f"{decode}: expected an Estimate of joints {expected[0]} and confidence {expected[1]} of {_CROPS} crops "
-            f"for track {track.name!r}, found {_kind(found)} {printable(str(shapes), 200)}"
+            f"{path}: {type(network).__name__}.decode: expected an Estimate of joints {expected[0]} and confidence "
+            f"{expected[1]} of {_CROPS} crops as floats for track {track.name!r}, found {kind_of(found)}"
         )
-    if not all(jnp.issubdtype(x.dtype, jnp.floating) for x in found):
-        kinds = " and ".join(str(x.dtype) for x in found)
-        raise UserError(f"{decode}: expected joints and confidence as floats, found {kinds}")
     has = (network.num_joints, network.joint_dims)
     if has != (track.num_joints, track.joint_dims):
         raise UserError(
@@ -337,8 +331,12 @@ def _check(path: str, parts: Parts, track: TrackSpec) -> None:
         )
 
 
-def _kind(value: Any) -> str:
-    return "an array" if isinstance(value, jax.ShapeDtypeStruct) else type(value).__name__
+def kind_of(value: Any) -> str:
+    """What a value is, in words, for a message."""
+    if isinstance(value, jax.Array | jax.ShapeDtypeStruct):
+        return f"an array {value.shape} of {value.dtype}"
+    inside = f" of {', '.join(map(kind_of, value))}" if isinstance(value, tuple) else ""
+    return f"{type(value).__name__}{inside}"
 
 
 _CROPS = 2  # that a network is traced with: with one, what does not follow the batch would pass
@@ -365,31 +363,14 @@ class Source(NamedTuple):
     """The code of the parts of a run, as it was: a record, which is never imported.
 
     Attributes:
-      parts: import path.
-      package: distribution that they were installed from; None: from none.
-      version: of that distribution.
+      record: "parts", their import path; "package" and "version", the distribution that they were installed from, or
+        None; "digests", the SHA-256 of every file; "packages", distributions that they import -> their versions.
       files: names of files -> their text: of the imported modules of its package, and of what these import that was
         not installed by pip, wherever it is.
-      packages: distributions that these import -> their versions.
     """
 
-    parts: str
-    package: str | None
-    version: str | None
+    record: dict[str, Any]
     files: dict[str, str]
-    packages: dict[str, str]
-
-    @property
-    def record(self) -> dict[str, Any]:
-        """What a run records of it, beside the text: "digests" is the SHA-256 of every file."""
-        digests = {n: hashlib.sha256(text.encode()).hexdigest() for n, text in self.files.items()}
-        return {
-            "parts": self.parts,
-            "package": self.package,
-            "version": self.version,
-            "digests": digests,
-            "packages": self.packages,
-        }
 
     def changed_since(self, record: Any) -> list[str]:
         """Names of the files that differ from those of an earlier `record`.
@@ -401,13 +382,19 @@ class Source(NamedTuple):
         return [n for n in now if isinstance(before, dict) and before.get(n, now[n]) != now[n]]
 
 
+def own_module(path: str | None) -> str | None:
+    """The module of parts; None where they are the package's."""
+    name = "a2j_jax" if path is None else path.partition(":")[0]
+    return None if name.partition(".")[0] == "a2j_jax" else name
+
+
 def source_of(path: str | None) -> Source | None:
     """The source of parts; None where they are the package's own, or were not imported."""
-    name = "a2j_jax." if path is None else path.partition(":")[0]
-    if path is None or name.startswith("a2j_jax.") or name not in sys.modules:
+    name = own_module(path)
+    if name is None or name not in sys.modules:
         return None
     top = name.partition(".")[0]
-    distributions = _distributions(_state_of_path())
+    distributions = _distributions()
     files: dict[str, str] = {}
     packages: dict[str, str] = {}
     seen, todo = set[str](), [n for n in sys.modules if n == name or n.startswith(f"{top}.")]
@@ -431,10 +418,14 @@ def source_of(path: str | None) -> Source | None:
             files[_name_of(module, there)] = text
             todo += _imports(text, module, is_package=there.name == "__init__.py")
     package = next(iter(distributions.get(top, [])), None)
-    version = importlib.metadata.version(package) if package else None
-    return Source(
-        path, package, version, dict(sorted(files.items())), dict(sorted(packages.items()))
-    )
+    record = {
+        "parts": path,
+        "package": package,
+        "version": importlib.metadata.version(package) if package else None,
+        "digests": {n: hashlib.sha256(files[n].encode()).hexdigest() for n in sorted(files)},
+        "packages": dict(sorted(packages.items())),
+    }
+    return Source(record, dict(sorted(files.items())))
 
 
 def _name_of(module: str, file: Path) -> str:
@@ -444,15 +435,9 @@ def _name_of(module: str, file: Path) -> str:
     )
 
 
-def _state_of_path() -> tuple[tuple[str, int], ...]:
-    """The folders that are imported from, and when an installation last changed each."""
-    folders = [Path(each) for each in sys.path]
-    return tuple((str(each), each.stat().st_mtime_ns) for each in folders if each.exists())
-
-
 @cache
-def _distributions(path: tuple[tuple[str, int], ...]) -> Mapping[str, list[str]]:
-    """Top-level names -> the distributions that hold them, by the file lists of all on this path."""
+def _distributions() -> Mapping[str, list[str]]:
+    """Top-level names -> the distributions that hold them; reads the file lists of all that are installed."""
     return importlib.metadata.packages_distributions()
 
 
@@ -471,9 +456,8 @@ def _imports(text: str, module: str, is_package: bool) -> list[str]:
 
 
 def _file_of(module: ModuleType) -> Path | None:
-    file = getattr(module, "__dict__", {}).get(
-        "__file__"
-    )  # what the module itself makes up does not count
+    # What the module itself makes up does not count.
+    file = getattr(module, "__dict__", {}).get("__file__")
     if not isinstance(file, str | Path) or Path(file).suffix != ".py":
         return None
     return Path(file).absolute()
@@ -486,12 +470,9 @@ def only_installed(path: str | None) -> Iterator[None]:
     A checkpoint names its parts. Python would look for that name in the current folder, too, where the checkpoint may
     have come with a file of that name; so while a recorded config is resolved, `sys.path` is what Python starts with
     under `-P`. A module that the program has imported itself is taken as it is.
-
-    Args:
-      path: of the parts.
     """
-    name = "a2j_jax" if path is None else path.partition(":")[0]
-    if name.startswith("a2j_jax.") or name in sys.modules:
+    name = own_module(path)
+    if name is None or name in sys.modules:
         yield
         return
     before = sys.path[:]
@@ -507,14 +488,12 @@ def needed_path(path: str | None) -> str:
     """What a command line that reads a run needs before it, "PYTHONPATH=FOLDER " or nothing.
 
     A config file may have imported its parts from its own folder, where no later command looks.
-
-    Args:
-      path: of the parts, which are imported.
     """
-    name = "a2j_jax" if path is None else path.partition(":")[0]
+    name = own_module(path)
     file = _file_of(sys.modules[name]) if name in sys.modules else None
-    found = PathFinder.find_spec(name.partition(".")[0], _installed_path())
-    if file is None or name.startswith("a2j_jax") or found is not None:
+    if name is None or file is None:
+        return ""
+    if PathFinder.find_spec(name.partition(".")[0], _installed_path()) is not None:
         return ""
     folder = file.parents[name.count(".") + (file.name == "__init__.py")]
     return f"PYTHONPATH={shlex.quote(str(folder))} "

@@ -158,10 +158,10 @@ NET = (
         ("def parts(config, track): return Parts(network=A2J(5))", "joints (2, 21, 3)"),
         ("def parts(config, track): return Parts(network=A2J(21, 2))", "joints (2, 21, 3)"),
         (NET.format("return Estimate(jnp.zeros((1, 21, 3)), jnp.ones((1, 21)))"),
-         "found Estimate ((1, 21, 3), (1, 21))"),  # whatever the number of crops
+         "found Estimate of an array (1, 21, 3) of float32, an array (1, 21)"),  # whatever the number of crops
         (NET.format("return tuple(super().decode(outputs, size))"), "found tuple"),
         (NET.format("return Estimate(*(x.astype(int) for x in super().decode(outputs, size)))"),
-         "as floats, found int32"),
+         "found Estimate of an array (2, 21, 3) of int32"),
         (NET.format("return Estimate(jnp.zeros((2, 21, 3)), jnp.ones((2, 21)))").replace("N(21)", "N(5)"),
          "num_joints 5 and joint_dims 3: expected 21 and 3"),
         ("class N(A2J):\n  def __call__(self, images, train=False): return images\n"
@@ -181,7 +181,7 @@ NET = (
          "def parts(config, track): return Parts(objective=with_terms(print, mine=print))", "(weight, function)"),
         ("from a2j_jax.losses import with_terms\n"
          "def parts(config, track): return Parts(objective=with_terms(print, mine=('1', print)))", "a finite weight"),
-        (NET.format("return super().decode(outputs, size).joints"), "found an array ((2, 21, 3),)"),
+        (NET.format("return super().decode(outputs, size).joints"), "found an array (2, 21, 3)"),
         ("class N(A2J):\n  def trunk_features(self, x, train, stride): return x\n"
          "def parts(config, track): return Parts(network=N(21))", "expected a2j_jax.models.resnet.Features"),
         ("from a2j_jax.models.resnet import Features\nclass N(A2J):\n"
@@ -209,10 +209,13 @@ ABOUT = "outputs, targets, *, count, step"
     ("part", "said"),
     [
         (f"objective=lambda {ABOUT}: outputs.offset.mean()", "returned an array ()"),
-        (f"objective=lambda {ABOUT}: Losses(outputs.offset.mean(0), {{}})", "'total' has shape"),
         (
-            f"objective=lambda {ABOUT}: Losses(count, {{'own': targets['joints']}})",
-            "'own' has shape",
+            f"objective=lambda {ABOUT}: Losses(outputs.offset.mean(0), {{}})",
+            "'total' is an array (",
+        ),
+        (
+            f"objective=lambda {ABOUT}: Losses(outputs.offset.mean(), {{'own': targets['joints']}})",
+            "'own' is an array (",
         ),
         (f"objective=lambda {ABOUT}: targets['jonts']", "KeyError: 'jonts' (/"),
         (f"objective=lambda {ABOUT}: Losses(outputs.offset.mean(), None)", "terms are NoneType"),
@@ -223,9 +226,9 @@ ABOUT = "outputs, targets, *, count, step"
         ),
         (
             f"objective=lambda {ABOUT}: Losses(outputs.offset.mean(), {{'x': 1j * count}})",
-            "complex",
+            "of complex64",
         ),
-        (f"objective=lambda {ABOUT}: Losses(count, {{}})", "'total' is of int32"),
+        (f"objective=lambda {ABOUT}: Losses(count, {{}})", "'total' is an array () of int32"),
         (
             f"objective=lambda {ABOUT}: Losses(outputs.offset.mean(), {{'step': step}})",
             "term 'step'",
@@ -243,7 +246,10 @@ ABOUT = "outputs, targets, *, count, step"
         ("prepare=lambda batch, keys: (jnp.zeros((4, 16, 16, 1)), batch)", "expected (4, 32, 32,"),
         ("prepare=lambda batch, keys: (jnp.zeros((4, 32, 32, 2)), batch)", "expected (4, 32, 32,"),
         ("prepare=lambda batch, keys: (jnp.zeros((2, 32, 32, 1)), batch)", "expected (4, 32, 32,"),
-        ("prepare=lambda batch, keys: (jnp.zeros((4, 32, 32, 1), int), batch)", "expected floats"),
+        (
+            "prepare=lambda batch, keys: (jnp.zeros((4, 32, 32, 1), int), batch)",
+            "of int32 as images",
+        ),
         (
             "objective=with_terms(objective_of(config.loss, track), regression=(1.0, print))",
             "'regression' already",
@@ -448,7 +454,7 @@ def test_parts_composed_of_others_are_recorded_with_them(module: Any, tmp_path: 
         "lab/terms.py",
         "theirs.py",
     ]
-    assert source.packages["numpy"] == np.__version__
+    assert source.record["packages"]["numpy"] == np.__version__
 
 
 @pytest.mark.parametrize(

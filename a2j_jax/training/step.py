@@ -18,20 +18,20 @@ from a2j_jax.data.crops import Batch, abstract_batch
 from a2j_jax.errors import UserError
 from a2j_jax.losses import Losses, Objective
 from a2j_jax.models.a2j import PoseNetwork
-from a2j_jax.parts import Prepare, explained
+from a2j_jax.parts import Prepare, explained, kind_of, own_module
 from a2j_jax.runs.experiment import Experiment
 from a2j_jax.runs.sharding import Metrics, TrainState, TrainStep
 from a2j_jax.tracks import TrackSpec
 from a2j_jax.training.optim import adam_with_l2, freeze, held_still, is_frozen
 
-_DROPOUT = (
-    1  # folded into an example's key, so that dropout draws other numbers than its augmentation
-)
+# Folded into an example's key, so that dropout draws other numbers than its augmentation.
+_DROPOUT = 1
 
 # Names of a step's metrics beside the losses, and of what a run's log adds to each line (`training.loop`, `logs`).
 _OF_THE_STEP = frozenset({"loss", "grad_norm", "skipped", "skipped_in_a_row"})
 _OF_THE_LOG = frozenset({"kind", "learning_rate", "start", "step", "time"})
 _LONG_RUN = 100_000  # steps
+_NUMBERS = (int, float, np.ndarray, np.generic, jax.Array)
 
 
 class _PartGradients(NamedTuple):
@@ -48,7 +48,7 @@ def optimizer_of(experiment: Experiment, schedule: optax.Schedule) -> optax.Grad
     made = adam_with_l2(schedule, settings.weight_decay) if own is None else own(schedule)
     if not isinstance(made, optax.GradientTransformation):
         raise UserError(
-            f"optimizer returned {_kind(made)}: expected an optax.GradientTransformation"
+            f"optimizer returned {kind_of(made)}: expected an optax.GradientTransformation"
         )
     return freeze(made, settings.freeze)
 
@@ -72,7 +72,7 @@ def experiment_step(
     )
     if not callable(step):
         raise UserError(
-            f"make_step returned {_kind(step)}: expected a function (state, batch, key) -> (state, metrics)"
+            f"make_step returned {kind_of(step)}: expected a function (state, batch, key) -> (state, metrics)"
         )
     return step  # type: ignore[no-any-return]
 
@@ -171,20 +171,12 @@ def make_train_step(
     return step
 
 
-def _kind(value: Any) -> str:
-    """What a value is, in words, for a message."""
-    if isinstance(value, jax.Array):
-        return f"an array {value.shape}"
-    inside = f" of {', '.join(map(_kind, value))}" if isinstance(value, tuple) else ""
-    return f"{type(value).__name__}{inside}"
-
-
 def _check_prepared(prepared: Any) -> None:
     if not (
         isinstance(prepared, tuple) and len(prepared) == 2 and isinstance(prepared[1], Mapping)
     ):
         raise UserError(
-            f"prepare returned {_kind(prepared)}: expected (images, targets), targets a dict of arrays"
+            f"prepare returned {kind_of(prepared)}: expected (images, targets), targets a dict of arrays"
         )
 
 
@@ -194,15 +186,13 @@ def _check_prepare(prepare: Prepare, track: TrackSpec) -> None:
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), rows))
     prepared: Any = jax.eval_shape(prepare, abstract_batch(track, rows), keys)
     _check_prepared(prepared)
-    shape: tuple[int, ...] = getattr(prepared[0], "shape", ())
-    if len(shape) != 4 or shape[0] < rows or shape[1:] != (size, size, 1):
+    images = prepared[0]
+    shape: tuple[int, ...] = getattr(images, "shape", ())
+    square = len(shape) == 4 and shape[0] >= rows and shape[1:] == (size, size, 1)
+    if not square or not jnp.issubdtype(images.dtype, jnp.floating):
         raise UserError(
-            f"prepare returned images of shape {shape} for {rows} examples: expected ({rows}, {size}, {size}, 1), or "
-            "more rows. It is called in training alone; what evaluation needs as well belongs in the network"
-        )
-    if not jnp.issubdtype(prepared[0].dtype, jnp.floating):
-        raise UserError(
-            f"prepare returned images of {prepared[0].dtype}: expected floats, as evaluation gives the network"
+            f"prepare returned {kind_of(images)} as images of {rows} examples: expected ({rows}, {size}, {size}, 1) or "
+            "more rows, of floats. It is called in training alone; what evaluation needs as well belongs in the network"
         )
 
 
@@ -210,28 +200,22 @@ def _check_losses(losses: Any) -> None:
     """Refuse what is no `Losses` of scalars; called while the step is traced."""
     if not isinstance(losses, Losses):
         raise UserError(
-            f"the objective returned {_kind(losses)}: expected a2j_jax.Losses(total, terms)"
+            f"the objective returned {kind_of(losses)}: expected a2j_jax.Losses(total, terms)"
         )
     terms = losses.terms
     if not isinstance(terms, Mapping) or not all(isinstance(name, str) for name in terms):
         raise UserError(
-            f"the objective's terms are {_kind(terms)}: expected a dict of names -> scalars, which may be empty"
+            f"the objective's terms are {kind_of(terms)}: expected a dict of names -> scalars, which may be empty"
         )
     _check_names("the objective's term", terms, _OF_THE_STEP | _OF_THE_LOG)
     for name, value in [("total", losses.total), *terms.items()]:
-        if not isinstance(value, int | float | np.ndarray | np.generic | jax.Array):
-            raise UserError(f"the objective's {name!r} is {_kind(value)}: expected a scalar")
-        if jnp.shape(value) != ():
+        scalar = isinstance(value, _NUMBERS) and jnp.shape(value) == () and jnp.isrealobj(value)
+        integer = not jnp.issubdtype(jnp.result_type(value), jnp.floating) if scalar else False
+        if not scalar or (name == "total" and integer):
             raise UserError(
-                f"the objective's {name!r} has shape {jnp.shape(value)}: expected a scalar; "
-                "a2j_jax.losses.masked_mean makes one of (B, K) values"
+                f"the objective's {name!r} is {kind_of(value)}: expected a real scalar, and a float where it is to be "
+                "differentiated; a2j_jax.losses.masked_mean makes one of (B, K) values"
             )
-        if not jnp.isrealobj(value):
-            raise UserError(f"the objective's {name!r} is complex: expected a real number")
-    if not jnp.issubdtype(jnp.result_type(losses.total), jnp.floating):
-        raise UserError(
-            f"the objective's 'total' is of {jnp.result_type(losses.total)}: expected a float, to be differentiated"
-        )
 
 
 def _check_names(what: str, names: Iterable[str], reserved: frozenset[str]) -> None:
@@ -251,7 +235,7 @@ def check_parts(experiment: Experiment) -> None:
     """
     config, own = experiment.config, experiment.parts
     path = config.parts
-    if path is None or path.startswith("a2j_jax."):
+    if path is None or own_module(path) is None:
         return
     size, rows = experiment.track.crop_size, config.optim.accumulate
     with explained(path):
@@ -273,14 +257,14 @@ def check_parts(experiment: Experiment) -> None:
         before, key = jax.eval_shape(state), jax.eval_shape(lambda: jax.random.key(0))
         found: Any = jax.eval_shape(step, before, abstract_batch(experiment.track, rows), key)
         if not (isinstance(found, tuple) and len(found) == 2 and isinstance(found[1], Mapping)):
-            raise UserError(f"the step returned {_kind(found)}: expected (state, metrics)")
+            raise UserError(f"the step returned {kind_of(found)}: expected (state, metrics)")
         if jax.tree.map(_shape, found[0]) != jax.tree.map(_shape, before):
             raise UserError("the step returned a state of other shapes or dtypes than it was given")
         _check_names("the step's metric", found[1], _OF_THE_LOG)
         for name, value in found[1].items():
             if value.shape != ():
                 raise UserError(
-                    f"the step's metric {name!r} has shape {value.shape}: expected a scalar"
+                    f"the step's metric {name!r} is {kind_of(value)}: expected a scalar"
                 )
 
 
@@ -302,15 +286,14 @@ def checked_schedule(schedule: Any) -> optax.Schedule:
     """
     if not callable(schedule):
         raise UserError(
-            f"schedule returned {_kind(schedule)}: expected a function of the step, e.g. "
+            f"schedule returned {kind_of(schedule)}: expected a function of the step, e.g. "
             "optax.constant_schedule(1e-3)"
         )
     rate = schedule(0)
-    numeric = isinstance(rate, int | float | np.ndarray | np.generic | jax.Array)
-    if not (numeric and jnp.shape(rate) == () and math.isfinite(rate)):
-        found = rate if numeric and jnp.shape(rate) == () else _kind(rate)
+    number = isinstance(rate, _NUMBERS) and jnp.shape(rate) == ()
+    if not (number and math.isfinite(rate)):
         raise UserError(
-            f"the schedule's learning rate at step 0 is {found}: expected a finite number"
+            f"the schedule's learning rate at step 0 is {rate if number else kind_of(rate)}: expected a finite number"
         )
     return schedule  # type: ignore[no-any-return]
 
