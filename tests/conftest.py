@@ -1,5 +1,6 @@
 """Fixtures shared by all tests: where the reference data is, and what happens without it."""
 
+import gc
 import inspect
 import logging
 import os
@@ -64,6 +65,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if isinstance(item, pytest.Function) and _depends_on_the_machine(item):
             item.add_marker(pytest.mark.processes)
+
+
+def pytest_collection_finish() -> None:
+    """What was imported and collected stays to the end: the garbage collector need not look at it again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000)
 
 
 # Modules that start processes, send signals or measure time, and the arguments by which this project starts processes.
