@@ -35,23 +35,18 @@ _LEGEND_COLUMN = 1.3  # inches
 
 @dataclass(frozen=True)
 class Tile:
-    """One picture of a sheet.
+    """One picture of a sheet."""
 
-    Attributes:
-      depth: (H, W) depth in any unit, 0 or NaN = no reading.
-      joints_uv: (K, 2) or (K, 3) joints in px of `depth`, drawn in limb colors; or None.
-      truth_uv: the same for labels, drawn thin and black; or None.
-      title: a line above it.
-      valid: (K,) bool, which joints of `truth_uv` (or, without it, of `joints_uv`) exist.
-      far: depths at and beyond this are background; None: everything with a reading is object.
-    """
-
-    depth: NDArray[Any]
-    joints_uv: ArrayLike | None = None
-    truth_uv: ArrayLike | None = None
-    title: str = ""
-    valid: ArrayLike | None = None
-    far: float | None = None
+    depth: NDArray[Any]  # (H, W) in any unit, 0 or NaN = no reading
+    joints_uv: ArrayLike | None = (
+        None  # (K, 2) or (K, 3) joints in px of `depth`, drawn in limb colors
+    )
+    truth_uv: ArrayLike | None = None  # the same for labels, drawn thin and black
+    title: str = ""  # a line above it
+    valid: ArrayLike | None = None  # (K,) bool, which labels (or, without them, joints) exist
+    far: float | None = (
+        None  # depths at and beyond this are background; None: every reading is object
+    )
 
 
 class Figure(NamedTuple):
@@ -200,13 +195,9 @@ def _rendered(figure: Any, kind: str, salt: str, metadata: dict[str, Any]) -> by
 
 
 def legend(owner: Any, handles: Sequence[Any], names: Iterable[str], **style: Any) -> Any:
-    """A legend with any names: matplotlib leaves out those that begin with `_`, and reads formulas between dollars.
+    """A legend on axes or a figure with any names, one per artist.
 
-    Args:
-      owner: axes or figure.
-      handles: artists, one per name.
-      names: as they are to be read.
-      style: of matplotlib's legend.
+    Matplotlib leaves out names that begin with `_`, and reads formulas between dollars.
     """
     made = owner.legend(handles, [str(number) for number in range(len(handles))], **style)
     for text, name in zip(made.get_texts(), names, strict=True):
@@ -215,12 +206,9 @@ def legend(owner: Any, handles: Sequence[Any], names: Iterable[str], **style: An
 
 
 def drawable(text: str, longest: int | None = None, properties: Any = None) -> str:
-    r"""Text of which every character can be drawn: `printable`, and what no installed font has as an escape (`\u624b`).
+    r"""A line whose characters can all be drawn: `printable`, and those that no installed font has escaped (`\u624b`).
 
-    Args:
-      text: a line, of any characters.
-      longest: as in `printable`, escapes counted.
-      properties: matplotlib's, of the font; None: the default font.
+    `longest` counts escapes; `properties` are matplotlib's, of the font.
     """
     text = printable(text)
     known = _families(text, properties)
@@ -268,17 +256,10 @@ def _characters(font: str) -> frozenset[str]:
 
 
 def depth_to_gray(depth: ArrayLike, far: float | None = None) -> NDArray[np.float32]:
-    """Depth -> gray levels for display.
+    """(H, W) depth in any unit -> gray levels for display, float32 in [0, 1].
 
     The range of the readings is stretched, near dark to far light; no reading (0, NaN) and
     everything at or beyond `far` becomes white, so that the object stands free.
-
-    Args:
-      depth: (H, W) in any unit.
-      far: in the same unit; None: readings only.
-
-    Returns:
-      (H, W) float32 in [0, 1].
     """
     values = np.nan_to_num(np.asarray(depth, np.float32), nan=0.0, posinf=0.0)
     shown = values > 0
@@ -312,14 +293,9 @@ def draw_sheet(
     title: str = "",
     tile_inches: float = 2.0,
 ) -> Any:
-    """A figure of tiles in a grid, row by row.
+    """A figure of tiles (at least one) in a grid, row by row, at most `columns` side by side.
 
-    Args:
-      tiles: at least one.
-      skeleton: of all of them.
-      columns: at most this many side by side.
-      title: above the sheet.
-      tile_inches: side of a tile; lines grow with it.
+    Lines grow with `tile_inches`, the side of a tile.
 
     Raises:
       UserError: no matplotlib.
@@ -352,43 +328,33 @@ def draw_sheet(
 def draw_tile(axes: Any, tile: Tile, skeleton: Skeleton, scale: float = 1.0) -> None:
     """Draw one tile on matplotlib axes: depth in gray, labels thin and black, joints in color.
 
-    Args:
-      axes: matplotlib axes, emptied of ticks here.
-      tile: what to draw.
-      skeleton: bones and limbs of its joints.
-      scale: of line widths and marks; 1 suits a tile of two inches.
+    `scale` is that of line widths and marks; 1 suits a tile of two inches.
     """
     draw_depth(axes, tile.depth, tile.far)
     valid = tile.valid
     if tile.truth_uv is not None:
-        draw_skeleton(axes, tile.truth_uv, skeleton, valid, scale, truth=True)
+        _draw_skeleton(axes, tile.truth_uv, skeleton, valid, scale, truth=True)
         valid = None
-    draw_skeleton(axes, tile.joints_uv, skeleton, valid, scale)
+    _draw_skeleton(axes, tile.joints_uv, skeleton, valid, scale)
     if tile.title:
         axes.set_title(printable(tile.title), fontsize=8, pad=3)
 
 
 def draw_depth(axes: Any, depth: NDArray[Any], far: float | None = None) -> None:
-    """Draw depth in gray, pixel by pixel; whatever is drawn after it keeps to the picture's frame.
+    """Draw depth as `depth_to_gray`, pixel by pixel, on axes whose unit becomes the pixel, v downwards.
 
-    Args:
-      axes: matplotlib axes, emptied of ticks here; their unit becomes the pixel, v downwards.
-      depth, far: as in `depth_to_gray`.
+    Whatever is drawn after it keeps to the picture's frame.
     """
     height, width = np.shape(depth)
     axes.imshow(depth_to_gray(depth, far), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     # Joints may fall outside the crop.
-    axes.set_xlim(-0.5, width - 0.5)
-    axes.set_ylim(height - 0.5, -0.5)
+    axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5), xticks=[], yticks=[])
     axes.set_autoscale_on(False)
-    axes.set_xticks([])
-    axes.set_yticks([])
     for spine in axes.spines.values():
-        spine.set_edgecolor("0.8")
-        spine.set_linewidth(0.6)
+        spine.set(edgecolor="0.8", linewidth=0.6)
 
 
-def draw_skeleton(
+def _draw_skeleton(
     axes: Any,
     joints_uv: ArrayLike | None,
     skeleton: Skeleton,
@@ -396,16 +362,7 @@ def draw_skeleton(
     scale: float = 1.0,
     truth: bool = False,
 ) -> None:
-    """Draw bones and joints in limb colors over whatever is on the axes.
-
-    Args:
-      axes: matplotlib axes whose unit is the pixel of the joints.
-      joints_uv: (K, 2) or (K, 3), px; None draws nothing.
-      skeleton: K joints.
-      valid: (K,) bool; joints marked False, and their bones, are left out.
-      scale: of line widths and marks.
-      truth: thin and black instead, for labels.
-    """
+    """Draw bones and joints in limb colors, or (`truth`) thin and black; not those that are not `valid`, nor None."""
     from matplotlib.collections import LineCollection
 
     if joints_uv is None:

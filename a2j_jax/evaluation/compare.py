@@ -24,9 +24,7 @@ _DATA_SET, _LABELS = "the data set", "the labels"
 def fitting_track(
     track: TrackSpec, files: Mapping[str, str | Path], data_dir: str | Path
 ) -> TrackSpec:
-    """The track of files of predictions, at the crop size of the data set that they are scored on.
-
-    The crop size is that of the only data set below `data_dir`; of several, that of the files, else the track's.
+    """The track at the crop size of the only data set below `data_dir`; of several, that of the files, else its own.
 
     Raises:
       UserError: no data set of this track, or a file that cannot be read.
@@ -56,8 +54,7 @@ def compare_predictions(
       files: name of the method -> its file, of any format of `read_joints`.
       track: of all files; with a data set, at its crop size.
       labels: file of ground truth. None: the data set's own.
-      data_dir: a built data set, for the depth, the crop centers and cameras, and without
-        `labels` the ground truth.
+      data_dir: a built data set, for the depth, the crop centers and cameras, and without `labels` the ground truth.
       split: of the data set, or of the labels.
       out: folder for the report; None: no report.
       overwrite: replace files in `out` that a2j_jax did not write.
@@ -65,8 +62,8 @@ def compare_predictions(
       command: shown in the report.
 
     Returns:
-      JSON-ready scores: of a single method the object of `Scores.to_json`, of several
-      {"track", "frames", "frames_of", "methods": {name: object}}.
+      JSON-ready scores: of a single method `Scores.to_json`, of several
+      {"track", "frames", "frames_of", "methods": {name: that}}.
 
     Raises:
       UserError: neither labels nor data set, a file that cannot be read or is of another track, window or
@@ -75,10 +72,7 @@ def compare_predictions(
     subset_files = subset_files or {}
     if out is not None:
         report.check_report(out, overwrite, [*files.values(), *subset_files.values(), labels or ""])
-    against = {"labels": labels, "data_dir": data_dir}
-    comparison, facts = compared_files(
-        files, track, **against, split=split, subset_files=subset_files
-    )
+    comparison, facts = compared_files(files, track, labels, data_dir, split, subset_files)
     evaluate.log_crops(facts)
     report.print_scores(comparison.scores)
     methods = {name: one.to_json() for name, one in comparison.scores.items()}
@@ -94,18 +88,14 @@ def compare_predictions(
 def compared_files(
     files: Mapping[str, str | Path],
     track: TrackSpec,
-    *,
     labels: str | Path | None = None,
     data_dir: str | Path | None = None,
     split: str = "test",
     subset_files: Mapping[str, str | Path] | None = None,
 ) -> tuple[Comparison, list[Fact]]:
-    """Read files of joints and score them on the frames that all of them have.
+    """Score files of joints on the frames that all of them have, and state where everything is from.
 
-    Args, Raises: as `compare_predictions`.
-
-    Returns:
-      The methods side by side, and where everything is from.
+    Arguments and errors are those of `compare_predictions`.
     """
     if labels is None and data_dir is None:
         raise UserError("predictions need something to be scored against: labels, or a data set")
@@ -150,11 +140,9 @@ def score_files(
     total: int = 0,
     split: str | None = None,
 ) -> Comparison:
-    """Score files of joints on the frames that all of them have; warns where these are not all frames.
+    """Score files of joints, by name, on the frames that all of them have; warns where these are not all frames.
 
     Args:
-      files: name of the method -> its file.
-      track: of all files.
       labels: ground truth; `Frames` of a data set, or of a file.
       record: what the files must state, if anything.
       total: frames of the split as published, if that is known.

@@ -1,8 +1,7 @@
 """Run a predictor over every frame of a data set, once, and map its joints back to the camera.
 
-A network predicts in crop coordinates. Here each prediction goes crop -> frame (the same clipped box
-the crop was cut from) -> camera millimeters (that frame's own camera) -> error. Baselines take the
-same way back, so their numbers are comparable.
+A network predicts in crop coordinates. Each prediction goes crop -> frame (the same clipped box the crop was cut from)
+-> camera millimeters (that frame's own camera) -> error. Baselines take the same way back.
 """
 
 from collections import defaultdict
@@ -75,21 +74,13 @@ class EvaluationResult(NamedTuple):
 
 
 class SplitToScore(NamedTuple):
-    """A split of a built data set, to be predicted or scored.
+    """A split of a built data set, to be predicted or scored."""
 
-    Attributes:
-      dir: TFDS data directory, or the folder of one data set.
-      split: of the data set; a slice such as "test[:100]" counts as the split.
-      batch_size: frames at a time, of all processes together.
-      unclipped_boxes: map joints back by other boxes, see `with_unclipped_boxes`.
-      on_bad_example: "skip" leaves out frames that cannot be read.
-    """
-
-    dir: str | Path
-    split: str = "test"
-    batch_size: int = 64
-    unclipped_boxes: bool = False
-    on_bad_example: OnBadExample = "fail"
+    dir: str | Path  # TFDS data directory, or the folder of one data set
+    split: str = "test"  # a slice such as "test[:100]" counts as the split
+    batch_size: int = 64  # of all processes together
+    unclipped_boxes: bool = False  # see `with_unclipped_boxes`
+    on_bad_example: OnBadExample = "fail"  # "skip" leaves out frames that cannot be read
 
     @contextmanager
     def batches(self, track: TrackSpec, title: str) -> Iterator[Iterator[Batch]]:
@@ -134,14 +125,12 @@ def predict_batches(
     """Predict every frame exactly once, labeled or not.
 
     Args:
-      predict_fn: a batch -> joints in crop coordinates (B, K, D) and confidence (B, K). The result
-        is read one batch late, so that the device computes while the next one is prepared.
-      batches: dicts of arrays as the input pipeline gives them; `mask` (B,) marks the rows that
-        count (all of them without it), so that a padded last batch counts right.
+      predict_fn: its result is read one batch late, so that the device computes while the next one is prepared.
+      batches: of the input pipeline; `mask` (B,) marks the rows that count (all of them without it).
 
     Returns:
-      Everything in the order of `index`, whatever the order of the batches; where several processes
-      share the frames, all of them in each.
+      Everything in the order of `index`, whatever the order of the batches; where several processes share the frames,
+      all of them in each.
 
     Raises:
       UserError: no frames.
@@ -149,14 +138,12 @@ def predict_batches(
     """
 
     def predicted() -> Iterator[tuple[Batch, dict[str, ArrayLike]]]:
-        waiting = None
+        waiting: list[tuple[Batch, dict[str, ArrayLike]]] = []
         for batch in batches:
             joints, confidence = predict_fn(batch)
-            if waiting is not None:
-                yield waiting
-            waiting = batch, {"joints_crop": joints, "confidence": confidence}
-        if waiting is not None:
-            yield waiting
+            yield from waiting
+            waiting = [(batch, {"joints_crop": joints, "confidence": confidence})]
+        yield from waiting
 
     columns = _gather(predicted(), track)
     frames = _frames(columns)
@@ -201,12 +188,11 @@ def _gather(
     columns = distributed.rows_of_all(columns)
     if not columns or not len(columns["index"]):
         raise UserError(f"no frames of track '{track.name}' to evaluate: the split is empty")
-    order = np.argsort(columns["index"], kind="stable")
-    columns = {name: values[order] for name, values in columns.items()}
-    repeated = np.flatnonzero(np.diff(columns["index"]) == 0)
-    if repeated.size:
-        raise ValueError(f"frame {columns['index'][repeated[0]]} was evaluated more than once")
-    return columns
+    index, order = np.unique(columns["index"], return_index=True)
+    if len(index) < len(columns["index"]):
+        repeated = np.delete(columns["index"], order)
+        raise ValueError(f"frame {repeated.min()} was evaluated more than once")
+    return {name: values[order] for name, values in columns.items()}
 
 
 def _frames(columns: Mapping[str, NDArray[Any]]) -> Frames:
@@ -222,17 +208,11 @@ def _to_frame(joints_crop: NDArray[Any], frames: Frames, track: TrackSpec) -> Fl
 
 
 def _counted_rows(batch: Batch) -> NDArray[np.bool_]:
-    if "mask" in batch:
-        return np.asarray(batch["mask"], bool)
-    return np.ones(len(np.asarray(batch["index"])), bool)
+    return np.asarray(batch.get("mask", np.ones(len(batch["index"]))), bool)
 
 
 def score_frames(joints_uvd: ArrayLike, labels: JointSet, track: TrackSpec) -> Scores:
-    """Score joints of labeled frames: those of a data set with a camera each, others with the track's.
-
-    Args:
-      joints_uvd: (N, K, 3) px px mm, or (N, K, 2) px on a 2D track.
-      labels: of the N frames, in the same order.
+    """Score (N, K, D) joints of labeled frames: those of a data set with a camera each, others with the track's.
 
     Raises:
       UserError: no frame has a label.
@@ -248,21 +228,13 @@ def score_frames(joints_uvd: ArrayLike, labels: JointSet, track: TrackSpec) -> S
 
 
 def score_constant_pose(pose_crop: ArrayLike, frames: Frames, track: TrackSpec) -> Scores:
-    """Score one pose as the prediction of every frame: a baseline.
-
-    Args:
-      pose_crop: (K, D) in crop coordinates, from `mean_pose` or `center_pose`.
-      frames: of an `EvaluationResult`, so that the same frames are counted.
-    """
+    """Score one pose, (K, D) in crop coordinates, as the prediction of every frame: a baseline."""
     poses = np.broadcast_to(np.asarray(pose_crop, np.float64), frames.joints_uvd.shape)
     return score_frames(_to_frame(poses, frames, track), frames, track)
 
 
 def mean_pose(batches: Iterable[Batch], track: TrackSpec) -> Float64:
-    """The average training pose, (K, D) in crop coordinates: the best guess that ignores the image.
-
-    Args:
-      batches: training examples, without augmentation (`mask` as in `predict_batches`).
+    """The average pose of training examples, (K, D) in crop coordinates: the best guess that ignores the image.
 
     Raises:
       UserError: no frames, or a joint that no frame labels.
@@ -291,13 +263,11 @@ def mean_pose(batches: Iterable[Batch], track: TrackSpec) -> Float64:
 def center_pose(track: TrackSpec, mean_pose_crop: Float64) -> Float64:
     """Every joint at the center of the crop: (K, D) in crop coordinates.
 
-    Its depth is 0 where depth is measured from the center. Where depth is measured from the camera (ITOP), a
-    crop has no center depth: the depth is the mean of the training joints.
+    Where depth is measured from the camera (ITOP), a crop has no center depth: the mean of the training joints.
     """
     pose = np.full((track.num_joints, track.joint_dims), track.crop_size / 2.0)
     if track.joint_dims == 3:
-        relative = track.depth_reference == "center"
-        pose[:, 2] = 0.0 if relative else mean_pose_crop[:, 2].mean()
+        pose[:, 2] = 0.0 if track.depth_reference == "center" else mean_pose_crop[:, 2].mean()
     return pose
 
 
@@ -305,19 +275,12 @@ def center_pose(track: TrackSpec, mean_pose_crop: Float64) -> Float64:
 
 
 class SplitInfo(NamedTuple):
-    """What the metadata of a built data set state about a split; less is known of older ones.
+    """What the metadata of a built data set state about a split; less is known of older ones."""
 
-    Attributes:
-      facts: for the end of a report.
-      total: frames as published or shipped; None: unknown.
-      centers: where its crops come from, source -> frames; None: unknown.
-      record: of predictions of its frames: the track's, with the camera that the data set states.
-    """
-
-    facts: list[Fact]
-    total: int | None
-    centers: dict[str, int] | None
-    record: TrackRecord
+    facts: list[Fact]  # for the end of a report
+    total: int | None  # frames as published or shipped; None: unknown
+    centers: dict[str, int] | None  # where its crops come from, source -> frames; None: unknown
+    record: TrackRecord  # of predictions of its frames: the track's, with the camera that the data set states
 
     def mark(self, scores: Scores) -> Scores:
         """Scores with their origin, see `Scores.caveat`."""

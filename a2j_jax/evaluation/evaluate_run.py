@@ -67,9 +67,8 @@ def evaluate_checkpoint(
       step: "best", "latest" or a number; None scores the best and, beside it, the latest.
       track_name: what the caller believes it was trained on; checked.
       data_dir, split, batch_size, unclipped_boxes, on_bad_example: as in `SplitToScore`; the data set is by default
-        the one trained on. Frames that are left out are counted in the report.
-      out: folder of the report; None: `eval` in `directory`, or `report_folder`, so that no report replaces one of
-        something else.
+        the one trained on.
+      out: folder of the report; None: `report_folder` in `directory`.
       subset_files: name -> list of frames to be scored separately too, see `read_subsets`.
       write: files to write the predicted joints to as well, each in the format of its suffix.
       overwrite: replace files that a2j_jax did not write.
@@ -139,12 +138,8 @@ def evaluate_checkpoint(
         left_out = f"{unreadable:,} frames that cannot be read (--on_bad_example=skip)"
         facts.append(("left out", left_out))
     evaluate.log_crops(facts)
-    contents: dict[str, Any] = {
-        "step": chosen.step,
-        "split": split,
-        "crops_from": info.centers or {},
-        "unreadable": unreadable,
-    }
+    contents: dict[str, Any] = {"step": chosen.step, "split": split}
+    contents |= {"crops_from": info.centers or {}, "unreadable": unreadable}
     if not frames.valid.any():
         if distributed.is_primary():
             contents = _write_unlabeled(folder, predictions, track) | contents
@@ -188,11 +183,7 @@ def evaluate_checkpoint(
 
 
 def _checkpoints(directory: Path, step: int | str | None) -> dict[str, Restored]:
-    """The networks to score, under their names in the report, the main one first.
-
-    Beside it stand the final step, where no step was chosen and another is best, and the weights that were not
-    averaged.
-    """
+    """The networks to score by their names in the report, the main one first: the best, the final, the not averaged."""
     chosen = restore(directory, "best" if step is None else step)
     final = restore(directory, "latest", quiet=True) if step is None else chosen
     method = name = method_of(chosen)
@@ -220,10 +211,8 @@ def _own_parts(directory: Path, config: Config) -> list[evaluate.Fact]:
     facts: list[evaluate.Fact] = [("parts", config.parts)]
     if config.options:
         facts.append(("options", ", ".join(f"{name}={x!r}" for name, x in config.options.items())))
-    record = recorded_parts(directory)
-    if record is not None:
-        where = f"; their text is in {directory / PARTS}"
-        facts.append(("parts from", package_of(record) + where))
+    if (record := recorded_parts(directory)) is not None:
+        facts.append(("parts from", f"{package_of(record)}; their text is in {directory / PARTS}"))
     return facts
 
 
@@ -245,13 +234,10 @@ def run_table(
     """The run's checkpoints that were scored, the best (by its error while training) and the final one.
 
     Args:
-      ranking: step -> metrics while training, of `ranking_metrics`.
+      ranking: step -> metrics while training, of `ranking_metrics`; empty for a converted checkpoint: no table.
       restored: one of the checkpoints.
       scores: step -> scores of that checkpoint on the split at hand.
-      data: the split at hand; where the training frames are not in it, epochs are unknown.
-
-    Returns:
-      None for a converted checkpoint: it has no history.
+      data: the split at hand; where the training frames are not in its data set, epochs are unknown.
     """
     if not ranking:
         return None
@@ -278,24 +264,19 @@ def run_table(
 def baselines(
     frames: Frames, track: TrackSpec, data: SplitToScore, train_split: str
 ) -> dict[str, Scores]:
-    """Two predictions that need no network, scored on the same frames: the crop center and the mean pose.
+    """Two predictions that need no network, scored on the same frames: the crop center and the mean training pose.
 
-    The mean pose is that of the training split; without one, or where it does not label every joint, there are no
-    baselines.
+    Without a training split, or where it does not label every joint, there are none.
     """
-    training = SplitToScore(data.dir, train_split, data.batch_size, False, data.on_bad_example)
+    training = data._replace(split=train_split, unclipped_boxes=False)
     try:
         with training.batches(track, "mean pose") as batches:
             pose = evaluate.mean_pose(batches, track)
     except UserError as error:
         logger.info(f"no baselines: {error}")
         return {}
-    return {
-        "mean pose": evaluate.score_constant_pose(pose, frames, track),
-        "crop center": evaluate.score_constant_pose(
-            evaluate.center_pose(track, pose), frames, track
-        ),
-    }
+    poses = {"mean pose": pose, "crop center": evaluate.center_pose(track, pose)}
+    return {n: evaluate.score_constant_pose(x, frames, track) for n, x in poses.items()}
 
 
 def predict_split(restored: Restored, data: SplitToScore) -> tuple[JointSet, Frames]:
@@ -336,12 +317,12 @@ def _write_unlabeled(folder: Path, predictions: JointSet, track: TrackSpec) -> d
     logger.info(
         f"these {count:,} frames of track {track.name!r} have no labels: no scores, predictions only"
     )
-    xyz = predictions.joints_xyz_mm if track.skeleton.name == _SUBMITTED_SKELETON else None
-    names = [report.PREDICTIONS_FILE, *([] if xyz is None else [report.SUBMISSION_FILE])]
     with replacing_together(folder, last=report.PREDICTIONS_FILE) as new:
         write_joints(new / report.PREDICTIONS_FILE, predictions)
-        if xyz is not None:
+        xyz = predictions.joints_xyz_mm
+        if xyz is not None and track.skeleton.name == _SUBMITTED_SKELETON:
             write_submission(new / report.SUBMISSION_FILE, xyz, predictions.index)
+        names = sorted(path.name for path in new.iterdir())
     for name in names:
         logger.info(f"wrote {folder / name}")
     written = {Path(name).stem: str(folder / name) for name in names}

@@ -13,6 +13,7 @@ Ours also hold `about`, a JSON object (as text in `.npz` and `.mat`), see `Joint
 `to_uvd_mm` infers them. Messages count rows and joints from 1, as an editor counts lines.
 """
 
+import codecs
 import json
 import re
 import zipfile
@@ -26,7 +27,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.io import savemat
 
 from a2j_jax import geometry
-from a2j_jax.data.array_files import mat_arrays, read_npz, read_rows
+from a2j_jax.data.array_files import mat_arrays, read_npz, read_rows, readable
 from a2j_jax.errors import UserError, as_utf8, printable
 from a2j_jax.files import MARK, local_path, parse_json, read_json, regular_file, replacing
 from a2j_jax.geometry import Float64
@@ -51,7 +52,6 @@ _ARRAYS: dict[str, tuple[type, str]] = {
 # The key of a frame's name in JSON: ours, that of `a2j predict`, and that of a user's joints.json.
 _NAME_KEYS = ("frame_id", "path", "frame")
 
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # A median depth below this is in meters: neither 50 m nor 5 cm is a hand or a body in view.
 _METERS_BELOW = 50.0
 # In meters, x and y of a joint are within the room; as pixels they would all be in one corner.
@@ -61,10 +61,10 @@ _METER_MM = 1000.0
 
 @dataclass(frozen=True)
 class JointSet:
-    """The joints of many frames, in dataset order.
+    """The joints of many frames, in the order of the data set.
 
     Attributes:
-      joints_uvd: (N, K, 3) px px mm, or (N, K, 2) px for a 2D track; float64.
+      joints_uvd: (N, K, 3) px px mm, or (N, K, 2) px for a 2D track.
       valid: (N, K) bool, False where a joint has no label; None: all count.
       confidence: (N, K) in [0, 1]; None: unknown.
       joints_xyz_mm: (N, K, 3) camera coordinates; None: derived from `joints_uvd` when needed.
@@ -144,20 +144,19 @@ def read_joints(path: str | Path, track: TrackSpec) -> JointSet:
     """
     path = local_path(path)
     regular_file(path, f"joints as {', '.join(_READERS)}")
-    reader = _READERS.get(path.suffix.lower())
-    if reader is None:
+    suffix = path.suffix.lower()
+    if suffix not in _READERS:
         raise UserError(
             f"{path}: unknown kind of joint file '{path.suffix}'; expected one of {', '.join(_READERS)}"
         )
-    joints = reader(path, track)
+    joints = _READERS[suffix](path, track)
     _check_finite(path, joints)
     try:
         record = joints.record
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     # The shape need not tell another skeleton's predictions apart.
-    other = TrackRecord(joints=record.joints).differences(TrackRecord.of(track))
-    if other:
+    if other := TrackRecord(joints=record.joints).differences(TrackRecord.of(track)):
         raise UserError(f"{path}: holds other joints than track {track.name!r}: {'; '.join(other)}")
     if joints.index is None:
         return joints
@@ -174,14 +173,11 @@ def read_joints(path: str | Path, track: TrackSpec) -> JointSet:
 
 def _check_finite(path: Path, joints: JointSet, lines: NDArray[np.int64] | None = None) -> None:
     """Refuse joints that are not finite, naming the row (or its line in the file)."""
-    bad = ~np.isfinite(joints.joints_uvd).all(-1)
-    if joints.valid is not None:
-        bad &= joints.valid
-    if bad.any():
-        row, joint = np.argwhere(bad)[0]
+    bad = np.argwhere((True if joints.valid is None else joints.valid) & ~joints.labeled)
+    for row, joint in bad[:1]:
         raise UserError(
             f"{path}, row {row + 1 if lines is None else lines[row]}: joint {joint + 1} is not finite "
-            f"({joints.joints_uvd[row, joint].tolist()}); {bad.sum()} such joints in all"
+            f"({joints.joints_uvd[row, joint].tolist()}); {len(bad)} such joints in all"
         )
 
 
@@ -190,11 +186,13 @@ def _read_text(path: Path, track: TrackSpec) -> JointSet:
     joints, confidence = split_columns(rows.values, track, f"{path}, row {rows.lines[0]}")
     # Before the units are inferred; by line, because blank lines are not counted as rows.
     _check_finite(path, JointSet(joints), rows.lines)
-    names, index, submitted = None, None, False
+    coordinates: Coordinates = "unknown"
+    names, index = None, None
     if rows.names is not None:
         names, index = np.array(rows.names), numbered(rows.names)
-        submitted = frame_index(rows.names) is not None
-    uvd, notes = to_uvd_mm(joints, track, str(path), "xyz" if submitted else "unknown")
+        if frame_index(rows.names) is not None:  # the challenge's
+            coordinates = "xyz"
+    uvd, notes = to_uvd_mm(joints, track, str(path), coordinates)
     return JointSet(uvd, None, confidence, index=index, frame_id=names, notes=notes)
 
 
@@ -252,12 +250,9 @@ def _read_npz(path: Path, track: TrackSpec) -> JointSet:
 
 
 def _read_json_lines(path: Path, track: TrackSpec) -> JointSet:
-    try:
-        lines = path.read_bytes().removeprefix(_BYTE_ORDER_MARK).splitlines()
-    except OSError as error:
-        raise UserError(f"{path}: not readable ({error.strerror})") from error
-    numbered_lines = enumerate(lines, start=1)
-    records = [parse_json(line, f"{path}, row {n}") for n, line in numbered_lines if line.strip()]
+    with readable(path, "lines of JSON"):
+        lines = enumerate(path.read_bytes().removeprefix(codecs.BOM_UTF8).splitlines(), start=1)
+    records = [parse_json(line, f"{path}, row {n}") for n, line in lines if line.strip()]
     about = None
     if records and isinstance(records[0], dict) and records[0].keys() == {"about"}:
         about = records.pop(0)["about"]
@@ -279,14 +274,13 @@ def _from_records(path: Path, records: list[Any], track: TrackSpec, about: Any) 
     if not records:
         raise UserError(f"{path}: empty; expected one object with 'joints_uvd' per frame")
     first = records[0] if isinstance(records[0], dict) else {}
-    keys = {name: name for name in _ARRAYS}
-    keys["frame_id"] = next((key for key in _NAME_KEYS if key in first), "frame_id")
-    keys = {name: key for name, key in keys.items() if key in first or name == "joints_uvd"}
+    keys = {name: name for name in _ARRAYS if name in first} | {"joints_uvd": "joints_uvd"}
+    names = [key for key in _NAME_KEYS if key in first]
+    keys |= {"frame_id": names[0]} if names else {}
     shape = (track.num_joints, track.joint_dims)
     for number, record in enumerate(records, start=1):
         known = record if isinstance(record, dict) else {}
-        missing = [key for key in keys.values() if key not in known]
-        if missing:
+        if missing := [key for key in keys.values() if key not in known]:
             raise UserError(f"{path}, row {number}: expected an object with {', '.join(missing)}")
         found = np.shape(np.asarray(record["joints_uvd"], object))
         if found != shape:
@@ -375,47 +369,44 @@ def split_columns(values: Float64, track: TrackSpec, where: str) -> tuple[Float6
     count, columns = values.shape
     if columns == joints * dims:
         return values.reshape(count, joints, dims), None
-    expected = (
-        f"{where}: expected {joints * dims} numbers ({joints} joints × {dims}), found {columns}"
-    )
-    if columns != joints * (dims + 1):
-        raise UserError(f"{expected} (track '{track.name}')")
-    beside = values.reshape(count, joints, dims + 1)
-    behind, rest = np.split(values, [joints * dims], axis=1)
-    for found, confidence in (
-        (beside[..., :dims], beside[..., dims]),
-        (behind.reshape(count, joints, dims), rest),
-    ):
-        if not ((confidence < 0) | (confidence > 1)).any():  # NaN: unknown, allowed
-            return found, confidence
+    why = ""
+    if columns == joints * (dims + 1):
+        beside = values.reshape(count, joints, dims + 1)
+        behind = values[:, : joints * dims].reshape(count, joints, dims)
+        for found, confidence in (
+            (beside[..., :dims], beside[..., dims]),
+            (behind, values[:, joints * dims :]),
+        ):
+            if not ((confidence < 0) | (confidence > 1)).any():  # NaN: unknown, allowed
+                return found, confidence
+        why = (
+            f": one more per joint, but neither every {dims + 1}th number nor the last {joints} are confidences "
+            "in [0, 1]"
+        )
     raise UserError(
-        f"{expected}: one more per joint, but neither every {dims + 1}th number nor the last {joints} are "
-        f"confidences in [0, 1] (track '{track.name}')"
+        f"{where}: expected {joints * dims} numbers ({joints} joints × {dims}), found {columns}{why} (track "
+        f"'{track.name}')"
     )
 
 
 def to_uvd_mm(
     joints: Float64, track: TrackSpec, where: str, coordinates: Coordinates = "unknown"
 ) -> tuple[Float64, tuple[str, ...]]:
-    """Convert joints of unknown unit to px, px, mm of the track's camera.
+    """Convert joints of unknown unit to px, px, mm of the track's camera, with one line per assumption.
 
     The numbers tell where they leave no doubt: no joint that a depth camera sees is nearer than 5 cm, and a file's
     pixels are not mostly outside the frame. (The authors' `keypoints3D` is uvd in px, px, mm for hands and xyz in
     *meters* for ITOP, whose `resultUVD` is px, px, meters.) Where doubt remains, the file is refused.
 
     Args:
-      joints: (N, K, 3) pixels and depth, or camera coordinates, in mm or meters; (N, K, 2) px
-        pass through.
+      joints: (N, K, 3) pixels and depth, or camera coordinates, in mm or meters; (N, K, 2) px pass through.
       where: the file, for messages.
-      coordinates: "uvd" or "xyz" where the file says which; "unknown" is taken as pixels, except
-        for meters too small to be any.
-
-    Returns:
-      (N, K, D) px, px, mm, and one line per assumption.
+      coordinates: "uvd" or "xyz" where the file says which; "unknown" is taken as pixels, except for meters too small
+        to be any.
 
     Raises:
-      UserError: numbers that look like camera coordinates in mm in a file that should hold
-        pixels: another joint order or another sign of y would go unnoticed.
+      UserError: numbers that look like camera coordinates in mm in a file that should hold pixels: another joint order
+        or another sign of y would go unnoticed.
     """
     if track.joint_dims == 2:
         return joints, ()
@@ -523,15 +514,10 @@ def _without_nan(values: NDArray[Any]) -> list[Any]:
 def write_submission(
     path: str | Path, joints_xyz_mm: ArrayLike, index: ArrayLike | None = None
 ) -> None:
-    """Write the file that the HANDS 2017 challenge takes (zip it to submit).
+    """Write (N, 21, 3) joints in the file that the HANDS 2017 challenge takes (zip it to submit).
 
-    One line per frame: `frame/images/image_D00000001.png` (frames count from 1; the annotations have no
+    One line per frame: `frame/images/image_D00000001.png` (frames count from 1, `index` from 0; the annotations have no
     folder), then x y z in mm of the joints with 4 decimals, every field ended by a tab.
-
-    Args:
-      path: of the text file.
-      joints_xyz_mm: (N, 21, 3) camera coordinates, mm, in skeleton order.
-      index: (N,) number of each frame in the data set, from 0; None: 0 … N−1.
 
     Raises:
       UserError: a joint is not finite, or the file cannot be written.

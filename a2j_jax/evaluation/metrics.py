@@ -1,11 +1,9 @@
 """Errors of joints, in millimeters or pixels: pure NumPy, vectorized, no I/O.
 
-Everything starts from one table, `errors (N, K)`: the distance between predicted and labeled joint
-k of frame n, **NaN where the joint has no label**. A prediction that is itself not finite is
-refused (it must not drop out of the mean as if it were unlabeled). All other functions reduce that
-table.
+Everything starts from one table, `errors (N, K)`: the distance between predicted and labeled joint k of frame n, NaN
+where the joint has no label, in the unit of the joints: mm for `xyz`, px for the `(u, v)` of a 2D track. A prediction
+that is itself not finite is refused: it must not drop out of the mean as if it were unlabeled.
 
-The unit of `errors` is the unit of the joints: mm for `xyz`, px for the `(u, v)` of a 2D track.
 Never measure `uvd` directly: pixels and millimeters do not add.
 """
 
@@ -77,16 +75,10 @@ def frame_errors(errors: ArrayLike, by: FrameError) -> Float64:
 def success_rate(
     errors: ArrayLike, thresholds: Sequence[float] | ArrayLike, by: FrameError = "worst"
 ) -> Float64:
-    """Fraction of frames whose worst (or mean) joint error is below each threshold (strictly).
+    """(T,) fractions of frames whose worst (or mean) joint error is strictly below each of (T,) thresholds.
 
-    Args:
-      errors: (N, K), NaN = unlabeled; frames without any label do not count.
-      thresholds: (T,) in the unit of `errors`.
-      by: "worst": every labeled joint of the frame must be nearer than the threshold, the
-        success rate of the NYU and ICVL papers (Taylor et al., CVPR 2012); "mean": their mean.
-
-    Returns:
-      (T,) fractions in [0, 1]; for a fine grid of thresholds, the success curve.
+    By the worst joint it is the success rate of the NYU and ICVL papers (Taylor et al., CVPR 2012). Frames without any
+    label do not count.
     """
     found = frame_errors(errors, by)
     ordered = np.sort(found[np.isfinite(found)])
@@ -109,10 +101,6 @@ def rate_below(errors: ArrayLike, threshold: float) -> float:
 
     With `errors` in mm and a threshold of 100 this is ITOP's mAP@10 cm. Joints are pooled, so a
     group of columns (left and right shoulder) is scored by passing just those.
-
-    Args:
-      errors: (N, K'), NaN = unlabeled.
-      threshold: in the unit of `errors`.
     """
     table = np.asarray(errors, np.float64)
     values = table[np.isfinite(table)]
@@ -128,8 +116,8 @@ def pdj(errors: ArrayLike, diameters: ArrayLike, ratios: Sequence[float]) -> Flo
       ratios: (T,) of the torso diameter.
 
     Returns:
-      (T, K): for each ratio and joint, the fraction of its labeled frames; NaN where a joint has
-      none (Wang et al., ACM MM 2016; Sapp and Taskar, CVPR 2013).
+      (T, K) fractions of each joint's labeled frames, NaN where it has none (Wang et al., ACM MM 2016; Sapp and
+      Taskar, CVPR 2013).
     """
     table = np.asarray(errors, np.float64)
     torso = np.asarray(diameters, np.float64)[:, None]

@@ -1,5 +1,6 @@
 """Pair the rows of one set of joints with the frames of another: by name, by number or by position."""
 
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -24,14 +25,11 @@ _NUMBER = re.compile(r"[0-9]{1,18}")
 
 
 def match_names(names: Sequence[str], wanted: Sequence[str], where: str) -> NDArray[np.int64]:
-    r"""Find the N wanted frames among M names, which are from the file `where`.
+    r"""(N,) positions of the wanted frames among M names, which are from the file `where`; -1 where there is none.
 
     Leading folders may be missing on either side (`test_seq_1/image_0000.png` is
     `D:\icvl\Testing\Depth\test_seq_1\image_0000.PNG`), as long as only one frame fits. Suffixes and letter case
     may differ where that finds more frames.
-
-    Returns:
-      (N,) positions in `names`, -1 where there is none.
 
     Raises:
       UserError: a name that occurs twice, or fits several.
@@ -53,10 +51,8 @@ def _key(name: str) -> str:
 
 def _tails(name: str) -> Iterator[str]:
     """`a/b/c` -> itself, `b/c`, `c`."""
-    yield name
-    while "/" in name:
-        name = name.partition("/")[2]
-        yield name
+    parts = name.split("/")
+    return ("/".join(parts[first:]) for first in range(len(parts)))
 
 
 def _match(
@@ -103,17 +99,10 @@ def _shown(name: str) -> str:
 
 
 def rows_of(joints: JointSet, truth: JointSet, where: str, of: str) -> NDArray[np.int64]:
-    """Find the row of a file that belongs to each labeled frame.
+    """(N,) rows of the file `where` that belong to the N labeled frames, from `of`; -1 for a frame that the file lacks.
 
     By name where both name their frames, else by number where both have numbers. Rows without either are
     all frames of the split in order, or exactly the labeled ones.
-
-    Args:
-      joints: M rows of the file `where`.
-      truth: the N labeled frames, from `of`.
-
-    Returns:
-      (N,) row numbers; -1 for a frame that the file lacks.
 
     Raises:
       UserError: each has frames that the other lacks, they share none, a name occurs twice or fits several;
@@ -187,9 +176,7 @@ def check_unit(where: str, uvd: NDArray[np.float64], labels: JointSet, of: str) 
     if uvd.shape[-1] != 3 or not there.any():
         return
     found, wanted = (float(np.median(joints[there][:, 2])) for joints in (uvd, labels.joints_uvd))
-    if found <= 0 or wanted <= 0:
-        return
-    power = float(np.log10(found / wanted))
+    power = math.log10(found / wanted) if found > 0 and wanted > 0 else 0.0
     if abs(power) > 0.5 and abs(power - round(power)) < _OF_A_UNIT:
         raise UserError(
             f"{where}: its depths are {10.0 ** round(power):g} times those of {of} (medians {found:.4g} and "
@@ -210,18 +197,18 @@ def read_subsets(files: Mapping[str, str | Path]) -> dict[str, FrameList]:
     Raises:
       UserError: a file that cannot be read, is no text, or is empty.
     """
-    lists = {}
-    for name, file in files.items():
-        path = local_path(file)
-        contents = read_contents(path, "a list of frames")
-        try:
-            lines = [line.strip() for line in contents.decode("utf-8-sig").splitlines()]
-        except UnicodeDecodeError as error:
-            raise UserError(f"{path}: is not text; expected a frame per line") from error
-        if not any(lines):
-            raise UserError(f"{path}: is empty; expected a frame per line")
-        lists[name] = FrameList(path, tuple(filter(None, lines)))
-    return lists
+    return {name: _read_list(local_path(file)) for name, file in files.items()}
+
+
+def _read_list(path: Path) -> FrameList:
+    try:
+        text = read_contents(path, "a list of frames").decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: is not text; expected a frame per line") from error
+    lines = tuple(line.strip() for line in text.splitlines() if line.strip())
+    if not lines:
+        raise UserError(f"{path}: is empty; expected a frame per line")
+    return FrameList(path, lines)
 
 
 def frame_numbers(
@@ -230,7 +217,7 @@ def frame_numbers(
     frame_id: NDArray[np.str_] | None,
     unreadable: int = 0,
 ) -> dict[str, NDArray[np.int64]]:
-    """Find the listed frames in a data set.
+    """Find the listed frames in a data set: name of the subset -> (n,) distinct numbers of frames, ascending.
 
     A line begins with a frame's number, counted from 0, or with its name, with or without leading folders; the
     rest is ignored, so that a file of labels is a list of its frames too. Where all lines begin with digits alone,
@@ -241,9 +228,6 @@ def frame_numbers(
       lists: of `read_subsets`.
       index, frame_id: (N,) numbers and names of the data set's frames; None: unknown.
       unreadable: further frames of the data set; as many names may be missing.
-
-    Returns:
-      name of the subset -> (n,) distinct numbers of frames, ascending.
 
     Raises:
       UserError: a name that is not in the data set, or that fits several frames; or one that is no number, where

@@ -33,22 +33,18 @@ _PAPER_MARGIN = 0.15  # around the joints, on blank paper for frames whose depth
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """Methods side by side on N frames of K joints: the contents of a report.
-
-    Attributes:
-      track: the track.
-      scores: method -> scores of the same frames; the first is the one a report is about.
-      labels: of the N frames; `Frames` where a data set is given.
-      joints_uvd: method -> (N, K, D) predictions, of the methods that are drawn (a baseline is not).
-      fetch: row -> example with its `canvas`, as the input pipeline stores it; None: no depth to draw on.
-      own_rows: table -> row of the paper's Tables 7 to 10 that the main method is (`published.rows_of`).
-    """
+    """Methods side by side on N frames of K joints: the contents of a report."""
 
     track: TrackSpec
-    scores: Mapping[str, Scores]
-    labels: JointSet
+    scores: Mapping[
+        str, Scores
+    ]  # by method, of the same frames; the first is the one a report is about
+    labels: JointSet  # of the N frames; `Frames` where a data set is given
+    # (N, K, D) predictions of the methods that are drawn; a baseline is not.
     joints_uvd: Mapping[str, Float64] = field(default_factory=dict)
+    # Row -> example with its `canvas`, as the input pipeline stores it; None: no depth to draw on.
     fetch: Callable[[int], Batch] | None = None
+    # Table -> row of the paper's Tables 7 to 10 that the main method is (`tables.rows_of`).
     own_rows: Mapping[str, str] = field(default_factory=dict)
 
     def marked(self) -> "Comparison":
@@ -93,12 +89,9 @@ def center_distances(comparison: Comparison) -> tuple[Float64, str]:
 
 
 def quartile_bins(x: ArrayLike, errors: ArrayLike, bins: int = _BINS) -> Float64:
-    """Sort errors by x, cut them into bins of equal count, and take each bin's quartiles.
+    """Sort errors by x, of the same shape, cut them into bins of equal count, and take each bin's quartiles.
 
-    Args:
-      x: any shape; NaN: left out.
-      errors: the same shape; NaN: left out.
-      bins: at most; fewer where a bin would hold under eight joints.
+    NaN are left out; there are fewer bins where one would hold under eight joints.
 
     Returns:
       (4, bins): the median of x in each bin, and the quartiles of its errors: low, median, high.
@@ -121,15 +114,9 @@ def quartile_bins(x: ArrayLike, errors: ArrayLike, bins: int = _BINS) -> Float64
 def success_curve(
     scores: Mapping[str, Scores], by: metrics.FrameError = "worst", axes: Any = None
 ) -> Any:
-    """Plot the fraction of frames whose worst (or mean) joint error is below a threshold, over thresholds.
+    """Plot the fraction of frames whose worst (or mean) joint error is below a threshold, a line per method.
 
-    Args:
-      scores: method -> scores, one line each.
-      by: which error of a frame counts.
-      axes: to draw on, in the style of `style_axes`; None: those of a new figure.
-
-    Returns:
-      The figure.
+    Drawn on `axes`, in the style of `style_axes`, or on those of a new figure; returns the figure.
     """
     axes = axes or _new_axes(3.2, len(scores))
     first = next(iter(scores.values()))
@@ -146,13 +133,9 @@ def success_curve(
 
 
 def success_thresholds(errors: Float64, by: metrics.FrameError) -> Float64:
-    """The thresholds of a success curve: 401 from 0, mm (px).
+    """The 401 thresholds of a success curve, mm (px), for (N, K) errors of the first method.
 
     The end is `CURVE_LIMIT`, doubled while half of the frames have not yet succeeded (bodies).
-
-    Args:
-      errors: (N, K) of the first method.
-      by: which error of a frame counts.
     """
     end = CURVE_LIMIT
     while end < _CURVE_END and metrics.success_rate(errors, [end], by)[0] < 0.5:
@@ -167,17 +150,14 @@ def joint_bars(
     overall: str = "mean",
     axes: Any = None,
 ) -> Any:
-    """Plot a number of every joint, one bar per method, and the one over all joints below them.
+    """Plot a number of every joint, one bar per method, and the one over all joints below them; returns the figure.
 
     Args:
       values: method -> K numbers in the order of `names`, then the one of all joints; NaN: no bar.
-      names: (K,) of the joints.
+      names: of the K joints.
       label: what the numbers are, with their unit.
       overall: name of the last number.
       axes: as in `success_curve`.
-
-    Returns:
-      The figure.
     """
     axes = axes or _new_axes(bars_height(len(names), len(values)), len(values))
     rows = len(names) + 1
@@ -208,12 +188,7 @@ def bars_height(joints: int, methods: int) -> float:
 
 
 def error_against(x: Float64, label: str, scores: Mapping[str, Scores]) -> Any:
-    """Plot the median error of joints, and the band between its quartiles, over some quantity of the joint.
-
-    Args:
-      x: (N, K) the quantity.
-      label: what x is, with its unit.
-      scores: method -> scores of the same N frames.
+    """Plot the median error of joints, and the band between its quartiles, over an (N, K) quantity of the joint.
 
     Raises:
       ValueError: no joint has both.
@@ -259,19 +234,9 @@ def _legend_above(axes: Any, handles: Sequence[Any], names: Iterable[str]) -> No
     """Put a legend above the plot, where it never hides a line."""
     from matplotlib.transforms import Bbox
 
-    legend = pictures.legend(
-        axes,
-        handles,
-        names,
-        loc="lower left",
-        bbox_to_anchor=(0.0, 1.0),
-        borderpad=0.2,
-        borderaxespad=0.2,
-        labelspacing=0.3,
-        fontsize=9.5,
-        frameon=False,
-        labelcolor=INK,
-    )
+    place = {"loc": "lower left", "bbox_to_anchor": (0.0, 1.0), "borderaxespad": 0.2}
+    style = {"borderpad": 0.2, "labelspacing": 0.3, "fontsize": 9.5, "frameon": False}
+    legend = pictures.legend(axes, handles, names, labelcolor=INK, **place, **style)
     extent = legend.get_window_extent
 
     def height_alone(renderer: Any = None) -> Any:
@@ -293,10 +258,8 @@ def _style(number: int) -> dict[str, Any]:
 def pick_frames(errors: Float64, count: int) -> dict[str, NDArray[np.int64]]:
     """Rows of the `count` best, median and worst frames by mean error over their labeled joints.
 
-    Args:
-      errors: (N, K), NaN = unlabeled; frames without any label are never picked.
-      count: of each; with fewer than three times as many frames, a third of them, so that no frame
-        is of two kinds (but at least one of each).
+    Frames without any label are never picked. Of fewer than three times as many frames, a third each, so that no frame
+    is of two kinds (but at least one of each).
 
     Returns:
       "worst" (worst first), "median", "best" (best first) -> row numbers; all of equal length.
@@ -316,11 +279,6 @@ def frame_tile(comparison: Comparison, row: int, method: str) -> pictures.Tile:
     """Picture one frame with a method's joints in color over the labels in black.
 
     The crop is drawn below them where a data set is at hand, blank paper where not.
-
-    Args:
-      comparison: holds the frame; `method` is among its `joints_uvd`.
-      row: of the frame, which is its position in the split.
-      method: whose joints.
     """
     joints, track = comparison.joints_uvd[method][row], comparison.track
     label, valid = comparison.labels.joints_uvd[row], comparison.labels.labeled[row]
@@ -344,28 +302,16 @@ def frame_name(comparison: Comparison, row: int) -> str:
 
 
 def frames_sheet(comparison: Comparison, columns: int = 6) -> Any:
-    """A figure of the frames with the smallest, the median and the largest mean error, one row each.
-
-    Args:
-      comparison: its main method is drawn and ranks the frames.
-      columns: frames per row; fewer if there are fewer frames.
-    """
+    """A figure of the frames with the smallest, the median and the largest error of the main method, a row each."""
     method, scores = comparison.main, comparison.scores[comparison.main]
     picked = pick_frames(scores.errors, columns)
-    tiles = [
-        replace(
-            frame_tile(comparison, row, method),
-            title=f"{kind} · {np.nanmean(scores.errors[row]):.1f} {scores.unit}",
-        )
-        for kind in ("best", "median", "worst")
-        for row in picked[kind].tolist()
-    ]
-    return pictures.draw_sheet(
-        tiles,
-        comparison.track.skeleton,
-        columns=len(picked["best"]),
-        title=f"Best, median and worst frames: {method} in color, labels in black",
-    )
+    tiles = []
+    for kind in ("best", "median", "worst"):
+        for row in picked[kind].tolist():
+            title = f"{kind} · {np.nanmean(scores.errors[row]):.1f} {scores.unit}"
+            tiles.append(replace(frame_tile(comparison, row, method), title=title))
+    title = f"Best, median and worst frames: {method} in color, labels in black"
+    return pictures.draw_sheet(tiles, comparison.track.skeleton, len(picked["best"]), title)
 
 
 def example_tile(

@@ -7,7 +7,7 @@ extra); without it the page has its tables and a line of advice: numbers never d
 import base64
 import functools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,22 +38,20 @@ from a2j_jax.files import (
 NO_PICTURES = "no pictures: they need matplotlib, pip install 'a2j-jax[viz]'"
 REPORT_FILE, SCORES_FILE = "report.html", "scores.json"
 PREDICTIONS_FILE, SUBMISSION_FILE = "predictions.npz", "submission.txt"
+_CURVES: dict[FrameError, tuple[str, str]] = {
+    "worst": ("success_curve", "A frame succeeds when all of its joints are nearer than D."),
+    "mean": (
+        "success_curve_mean",
+        "A frame succeeds when its joints are nearer than D on average.",
+    ),
+}
 _PLOTS = (
-    "success_curve",
-    "success_curve_mean",
+    *(name for name, _ in _CURVES.values()),
     "per_joint",
     "per_joint_protocol",
     "error_depth",
     "error_distance",
     "frames",
-)
-_CURVES: tuple[tuple[str, FrameError, str], ...] = (
-    ("success_curve", "worst", "A frame succeeds when all of its joints are nearer than D."),
-    (
-        "success_curve_mean",
-        "mean",
-        "A frame succeeds when its joints are nearer than D on average.",
-    ),
 )
 # Single frames in the page: of each kind, and how many methods may stand side by side.
 _TILES_OF_A_KIND, _METHODS_COMPARED = 6, 4
@@ -88,12 +86,7 @@ class Plot:
 
 
 def print_scores(scores: Mapping[str, Scores], console: Console | None = None) -> None:
-    """Print one table: a row per number, a column per named set of predictions with its caveats.
-
-    Args:
-      scores: name -> scores of the same frames, the model first and baselines after it.
-      console: where to; stderr by default.
-    """
+    """Print one table, to stderr by default: a row per number, a column per method with its caveats."""
     together, by_joint = tables.score_tables(marked(scores))
     parts = [*together, *by_joint]
     paper = tables.published_table(next(iter(scores.values())).track)
@@ -103,25 +96,14 @@ def print_scores(scores: Mapping[str, Scores], console: Console | None = None) -
     width = (console or log.console).width
     count = max((width - labels - 4) // (_HEAD_WIDTH + 3), 1)
     for first in range(1, len(scores) + 1, count):
-
-        def shown(cells: tuple[str, ...], at: slice = slice(first, first + count)) -> Any:
-            return (cells[0], *cells[at])
-
-        head, *below = (
-            replace(part, columns=shown(part.columns), rows=tuple(map(shown, part.rows)))
-            for part in parts
-        )
+        head, *below = (part.columns_at(first, first + count) for part in parts)
         print_table(head, console, _HEAD_WIDTH, below, caption=caption)
 
 
 def check_report(
     directory: str | Path, overwrite: bool = False, inputs: Sequence[str | Path] = ()
 ) -> None:
-    """Check that a report may be written to a folder, before there is anything to report.
-
-    Args:
-      directory: of the report, existing or not.
-      overwrite, inputs: as in `files.check_output`.
+    """Check, as `files.check_output`, that a report may be written to a folder, before there is anything to report.
 
     Raises:
       UserError: a file in its place that a2j_jax did not write (unless `overwrite`), or no permission.
@@ -149,20 +131,18 @@ def write_report(
 
     Plots of an earlier report that this one has not are removed.
 
+    The folder gets `report.html` and, with matplotlib, each plot as PNG and SVG: `success_curve`,
+    `success_curve_mean`, `per_joint`, `error_depth` (3D), `error_distance`, and `frames`.
+
     Args:
-      comparison: its contents; its methods are shown with their caveats.
-      directory: made if missing. Gets `report.html` and, with matplotlib, each plot as PNG and SVG:
-        `success_curve`, `success_curve_mean`, `per_joint`, `error_depth` (3D), `error_distance`,
-        and `frames`.
+      comparison: its methods are shown with their caveats.
+      directory: made if missing.
       contents: of `scores.json`; None: not written.
       predictions: of `predictions.npz`; None: not written.
       facts: about the data set and the predictions, for the end of the page.
       method: name of the network, for the title; "" where there are several.
       run: the run's best and final checkpoint.
       command: that made the report, as it would be typed.
-
-    Returns:
-      The paths written.
 
     Raises:
       UserError: the folder cannot be written.
@@ -171,8 +151,8 @@ def write_report(
     found = draw_plots(comparison) if pictures.have_matplotlib() else []
     if not found:
         log.logger.info(NO_PICTURES)
-    title = f"Evaluation of {method}" if method else "Evaluation"
-    title += f" on {comparison.track.name}"
+    of = f" of {method}" if method else ""
+    title = f"Evaluation{of} on {comparison.track.name}"
     text = _page(title, comparison, found, facts, run, command)
     if found and comparison.main in comparison.joints_uvd:
         found.append(Plot("frames", plots.frames_sheet(comparison), ""))
@@ -206,18 +186,14 @@ def log_written(paths: Sequence[Path]) -> None:
 
 
 def draw_plots(comparison: Comparison) -> list[Plot]:
-    """Every plot of a comparison, in the order of the page.
-
-    Raises:
-      UserError: matplotlib is not installed.
-    """
+    """Every plot of a comparison, in the order of the page."""
     scores = comparison.scores
     first = scores[comparison.main]
     names, unit = first.joint_names, first.unit
     errors = {name: (*one.per_joint, one.mean_error) for name, one in scores.items()}
     found = [
         Plot(name, plots.success_curve(scores, by), f"Success by the {by} joint", caption)
-        for name, by, caption in _CURVES
+        for by, (name, caption) in _CURVES.items()
     ]
     bars = plots.joint_bars(errors, names, f"mean error ({unit})")
     found.append(Plot("per_joint", bars, "Mean error"))
@@ -308,47 +284,42 @@ def _page(
     )
 
 
-def _cards(scores: Mapping[str, Scores]) -> Iterable[dict[str, str]]:
-    """The headline: the protocol's own number and the mean error; of a single method, its success too."""
-
-    def card(label: str, value: float, unit: str, decimals: int = 2) -> dict[str, str]:
-        return {"value": f"{value:.{decimals}f}", "unit": unit, "label": label}
-
+def _cards(scores: Mapping[str, Scores]) -> Iterable[tuple[str, str, str]]:
+    """The headline, (label, value, unit): the protocol's own number; of a single method, others of its numbers too."""
     for name, one in scores.items():
         of = f"{name}: " if len(scores) > 1 else ""
         if one.protocol is None:
-            yield card(f"{of}mean error", one.mean_error, one.unit)
+            yield f"{of}mean error", f"{one.mean_error:.2f}", one.unit
         else:
-            yield card(f"{of}{one.protocol.title}", 100 * one.protocol.mean, "%")
+            yield f"{of}{one.protocol.title}", f"{100 * one.protocol.mean:.2f}", "%"
     if len(scores) > 1:
         return
     if one.protocol is not None:
         for part in one.protocol.main_parts:
             rate = one.protocol.parts.get(part, np.nan)
             if np.isfinite(rate):
-                yield card(part, 100 * rate, "%")
-        yield card("mean error", one.mean_error, one.unit)
+                yield part, f"{100 * rate:.2f}", "%"
+        yield "mean error", f"{one.mean_error:.2f}", one.unit
         return
-    yield card(f"success AUC, 0–{CURVE_LIMIT:g} {one.unit}", 100 * one.success_auc["worst"], "%", 1)
+    auc = 100 * one.success_auc["worst"]
+    yield f"success AUC, 0–{CURVE_LIMIT:g} {one.unit}", f"{auc:.1f}", "%"
     for limit in (20.0, 40.0):
-        label = f"frames with worst joint < {limit:g} {one.unit}"
-        yield card(label, 100 * one.success_rate["worst"][limit], "%", 1)
+        rate = 100 * one.success_rate["worst"][limit]
+        yield f"frames with worst joint < {limit:g} {one.unit}", f"{rate:.1f}", "%"
 
 
 def _frames(comparison: Comparison, names: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
     """The worst, median and best frames of the main method; several methods stand beside each other."""
     count = max(_TILES_OF_A_KIND // len(names), 2)
     picked = plots.pick_frames(comparison.scores[comparison.main].errors, count)
-    kinds = {}
-    for kind, rows in picked.items():
-        groups = []
-        for row in rows.tolist():
-            frame = plots.frame_name(comparison, row)
-            captions = names if len(names) > 1 else [frame]
-            shown = [_tile(comparison, row, n, c) for n, c in zip(names, captions, strict=True)]
-            groups.append({"title": frame if len(names) > 1 else "", "tiles": shown})
-        kinds[kind] = groups
-    return kinds
+
+    def group(row: int) -> dict[str, Any]:
+        frame = plots.frame_name(comparison, row)
+        if len(names) == 1:
+            return {"title": "", "tiles": [_tile(comparison, row, names[0], frame)]}
+        return {"title": frame, "tiles": [_tile(comparison, row, name, name) for name in names]}
+
+    return {kind: [group(row) for row in rows.tolist()] for kind, rows in picked.items()}
 
 
 def _tile(comparison: Comparison, row: int, method: str, caption: str) -> dict[str, str]:

@@ -33,14 +33,14 @@ _GUESSED = ("depth", "labels")
 
 @dataclass(frozen=True)
 class ProtocolScores:
-    """The numbers of a data set's own protocol, as fractions.
+    """The numbers of a data set's own protocol, as fractions; NaN for joints and parts without labels.
 
     Attributes:
       title: "mAP@10 cm" (ITOP) or "mean PDJ" (K2HPD).
       mean: over all labeled joints of all frames; of PDJ, the mean over its ratios.
-      per_joint: (K,) the same in skeleton order, NaN for a joint without labels.
-      parts: label -> fraction, the columns of the paper's table: groups of joints with left and right pooled, then
-        regions; or PDJ at each ratio. NaN for a part without labels.
+      per_joint: (K,) the same in skeleton order.
+      parts: the columns of the paper's table: groups of joints with left and right pooled, then regions; or PDJ at each
+        ratio.
       main_parts: labels of the parts for a report's headline.
       json: what `Scores.to_json` adds: `map_10cm` (the mean), `map_10cm_groups` and `map_10cm_per_joint`; or
         `pdj` ({"0.05": …}), `pdj_mean`, `pdj_per_joint` ({"0.05": [K numbers]}) and `pdj_mean_per_joint`.
@@ -79,15 +79,10 @@ def score_map(errors_mm: Float64, track: TrackSpec) -> ProtocolScores:
 
 
 def score_pdj(errors_px: Float64, labels: ArrayLike, track: TrackSpec) -> ProtocolScores | None:
-    """PDJ of (N, K) errors in px, NaN = unlabeled.
+    """PDJ of (N, K) errors in px, NaN = unlabeled; None without a torso in the skeleton, or a labeled one in any frame.
 
-    Args:
-      errors_px: from `metrics.joint_errors`.
-      labels: (N, K, 2) px, whose torso is the yardstick: from one joint to the midpoint of two
-        others, see `Skeleton.torso`. A frame with an unlabeled torso joint does not count.
-
-    Returns:
-      None where the skeleton names no torso, or no frame has a labeled one.
+    The torso of the (N, K, 2) labels is the yardstick: from one joint to the midpoint of two others, see
+    `Skeleton.torso`. A frame with an unlabeled torso joint does not count.
     """
     if track.skeleton.torso is None:
         return None
@@ -161,12 +156,10 @@ class Scores:
     @property
     def caveat(self) -> str:
         """The reasons why these numbers cannot be compared to published ones: "3 of 8,252 frames, crops from depth"."""
-        centers = self.centers or {}
         parts = [self.frames_text] if self.frames < (self.frames_of or 0) else []
-        for source, count in centers.items():
-            if source.startswith(_GUESSED):
-                some = "" if count >= sum(centers.values()) else "some "
-                parts.append(f"{some}crops from {source}")
+        centers = self.centers or {}
+        some = "some " if len(centers) > 1 else ""
+        parts += [f"{some}crops from {name}" for name in centers if name.startswith(_GUESSED)]
         return ", ".join(parts)
 
     @property
@@ -178,11 +171,9 @@ class Scores:
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready dict; units are in the names (`mean_error_mm` or `mean_error_px`).
 
-        `per_joint_*` is a list in skeleton order (null for a joint without labels), `success_rate`
-        maps the threshold as text ("10") to the fraction. `auc` is the area under that curve, of
-        the worst joint; the protocol's keys are those of `ProtocolScores.json`.
+        `per_joint_*` is a list in skeleton order (null for a joint without labels), `success_rate` maps the threshold
+        as text ("10") to the fraction, `auc` is the area under that curve; both are of the worst joint.
         """
-
         rates = {
             by: {f"{threshold:g}": rate for threshold, rate in found.items()}
             for by, found in self.success_rate.items()
@@ -208,13 +199,9 @@ class Scores:
 
 
 def score_errors(errors: Float64, track: TrackSpec, labels_uvd: ArrayLike | None = None) -> Scores:
-    """Summarize a table of errors.
+    """Summarize a table of (N, K) errors, NaN = unlabeled, in mm (3D) or px (2D), by the track's protocol.
 
-    Args:
-      errors: (N, K), NaN = unlabeled, in mm (3D) or px (2D).
-      track: the track; its protocol decides what is added.
-      labels_uvd: (N, K, 2 or 3) the labels; PDJ measures in their torsos and is left out
-        without them.
+    PDJ measures in the torsos of the (N, K, 2 or 3) labels, and is left out without them.
     """
     rates = {by: metrics.success_rate(errors, THRESHOLDS, by) for by in metrics.FRAME_ERRORS}
     protocol = score_map(errors, track) if track.protocol == "map_10cm" else None

@@ -8,7 +8,7 @@ authors' files, the table has both numbers and a note.
 import functools
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -32,21 +32,18 @@ _SIDE_BY_SIDE = 6
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of text.
-
-    Attributes:
-      title: what the table is.
-      columns: heads; the first, of the row labels, is often empty.
-      rows: a label, then one text per column.
-      strong: numbers of the rows to be set off.
-      notes: sentences below.
-    """
+    """Rows of text."""
 
     title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    strong: frozenset[int] = frozenset()
-    notes: tuple[str, ...] = ()
+    columns: tuple[str, ...]  # heads; the first, of the row labels, is often empty
+    rows: tuple[tuple[str, ...], ...]  # a label, then one text per column
+    strong: frozenset[int] = frozenset()  # numbers of the rows to be set off
+    notes: tuple[str, ...] = ()  # sentences below
+
+    def columns_at(self, first: int, end: int) -> "Table":
+        """The row labels and some of the other columns."""
+        rows = tuple((row[0], *row[first:end]) for row in self.rows)
+        return replace(self, columns=(self.columns[0], *self.columns[first:end]), rows=rows)
 
     def turned(self) -> "Table":
         """The same with its rows as columns; none is set off."""
@@ -83,6 +80,7 @@ def print_table(
       below: tables of the same columns, printed as further sections.
       style: of `rich.table.Table`.
     """
+    console = console or log.console
     printed = log.PlainTable(table.title, **style)
     label, *heads = table.columns
     printed.add_column(label, no_wrap=True)
@@ -96,7 +94,7 @@ def print_table(
         printed.add_section()
     log.print_table(printed, console)
     for note in table.notes:
-        (console or log.console).print(log.plain(note))
+        console.print(log.plain(note))
 
 
 def cell(value: float | None, digits: str = ".2f") -> str:
@@ -148,36 +146,21 @@ def score_tables(scores: Mapping[str, Scores]) -> tuple[list[Table], list[Table]
 
 
 class Column(NamedTuple):
-    """One column of a published table.
+    """One column of a published table."""
 
-    Attributes:
-      key: its name in `PublishedRow.values`.
-      label: to print, with the unit.
-      ours: where `Scores.to_json` has the same number, a dot between nested keys; "" if nowhere.
-      scale: from ours to the table's unit (100: fractions to percent).
-    """
-
-    key: str
-    label: str
-    ours: str = ""
-    scale: float = 1.0
+    key: str  # its name in `PublishedRow.values`
+    label: str  # to print, with the unit
+    ours: Sequence[
+        str
+    ] = ()  # keys that lead to the same number in `Scores.to_json`; none: it is nowhere
+    scale: float = 1.0  # from ours to the table's unit (100: fractions to percent)
 
     def measured(self, scores: Mapping[str, Any]) -> float | None:
         """The number in `Scores.to_json()`, in the table's unit; None where it was not measured."""
-        found = lookup(scores, self.ours) if self.ours else None
+        found: Any = scores if self.ours else None
+        for key in self.ours:
+            found = found.get(key) if isinstance(found, Mapping) else None
         return None if found is None else found * self.scale
-
-
-def lookup(scores: Mapping[str, Any], path: str) -> float | None:
-    """A number in `Scores.to_json()`, at any depth; the last key may hold a dot itself ("pdj.0.05").
-
-    None where it was not measured: no torso in any frame, say.
-    """
-    if path in scores:
-        return None if scores[path] is None else float(scores[path])
-    first, _, rest = path.partition(".")
-    inner = scores.get(first)
-    return lookup(inner, rest) if rest and isinstance(inner, Mapping) else None
 
 
 class PublishedRow(NamedTuple):
@@ -199,25 +182,17 @@ class PublishedSpeed(NamedTuple):
 
 @dataclass(frozen=True)
 class PublishedTable:
-    """The paper's table of a track.
+    """The paper's table of a track."""
 
-    Attributes:
-      paper_table: number of the table in the A2J paper.
-      title: what is measured.
-      columns: in the paper's order.
-      rows: all of the paper's, in its order: A2J last.
-      later: rows that are not the paper's, each with its source; the weakest method first.
-      notes: where the table contradicts itself or other files, a sentence each.
-      speed: of A2J on the track's subject.
-    """
-
-    paper_table: str
-    title: str
-    columns: tuple[Column, ...]
-    rows: tuple[PublishedRow, ...]
-    later: tuple[PublishedRow, ...]
-    notes: tuple[str, ...]
-    speed: PublishedSpeed
+    paper_table: str  # its number
+    title: str  # what is measured
+    columns: tuple[Column, ...]  # in the paper's order
+    rows: tuple[PublishedRow, ...]  # all of the paper's, in its order: A2J last
+    later: tuple[
+        PublishedRow, ...
+    ]  # rows that are not the paper's, each with its source; the weakest method first
+    notes: tuple[str, ...]  # where the table contradicts itself or other files, a sentence each
+    speed: PublishedSpeed  # of A2J on the track's subject
 
     @property
     def headline(self) -> tuple[Column, float]:
@@ -240,21 +215,21 @@ def published_table(track: str) -> PublishedTable | None:
         return None
     table = tables[track]
     paper = f"Table {table['paper_table']} of the paper ({sources['paper']})"
-    rows, later = (
-        tuple(
+
+    def rows(name: str) -> tuple[PublishedRow, ...]:
+        return tuple(
             PublishedRow(row["method"], row["values"], sources.get(row.get("source"), paper))
             for row in table[name]
         )
-        for name in ("rows", "later")
-    )
+
     return PublishedTable(
-        table["paper_table"],
-        table["title"],
-        tuple(Column(**column) for column in table["columns"]),
-        rows,
-        later,
-        tuple(table["notes"]),
-        PublishedSpeed(**speed[table["subject"]], device=speed["device"]),
+        paper_table=table["paper_table"],
+        title=table["title"],
+        columns=tuple(Column(**column) for column in table["columns"]),
+        rows=rows("rows"),
+        later=rows("later"),
+        notes=tuple(table["notes"]),
+        speed=PublishedSpeed(**speed[table["subject"]], device=speed["device"]),
     )
 
 
@@ -311,20 +286,14 @@ def _published_cells(row: PublishedRow, columns: Sequence[Column]) -> tuple[str,
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a table that `a2j reproduce` runs.
+    """One row of a table that `a2j reproduce` runs."""
 
-    Attributes:
-      table: its name, "table7".
-      name: of the row's folder, and of its config below the table's; "a2j" for the base itself.
-      label: the paper's name for it.
-      differs: the key of a config, and its value, that make it this row and not A2J; None: it is A2J.
-      values: track -> column key -> the paper's number of this row.
-    """
-
-    table: str
-    name: str
-    label: str
+    table: str  # its name, "table7"
+    name: str  # of the row's folder, and of its config below the table's; "a2j" for the base itself
+    label: str  # the paper's name for it
+    # The key of a config, and its value, that make it this row and not A2J; None: it is A2J.
     differs: tuple[str, Any] | None = None
+    # Track -> column key -> the paper's number of this row.
     values: Mapping[str, Mapping[str, float]] = field(default_factory=dict, hash=False)
 
     @property
@@ -346,23 +315,16 @@ class Row:
 
 @dataclass(frozen=True)
 class PaperTable:
-    """A table of the paper that `a2j reproduce` runs.
+    """A table of the paper that `a2j reproduce` runs."""
 
-    Attributes:
-      name: "table7".
-      title: what it shows.
-      rows: in the paper's order.
-      data: tracks it can be run on, the paper's first.
-      pdj: whether PDJ is measured whatever the track's own protocol is, where the skeleton has a torso.
-      notes: track -> what must be known about the paper's numbers.
-    """
-
-    name: str
-    title: str
-    rows: tuple[Row, ...]
-    data: tuple[str, ...]
-    pdj: bool = False
-    notes: Mapping[str, str] = field(default_factory=dict)
+    name: str  # "table7"
+    title: str  # what it shows
+    rows: tuple[Row, ...]  # in the paper's order
+    data: tuple[str, ...]  # tracks it can be run on, the paper's first
+    pdj: bool = False  # whether PDJ is measured whatever the track's protocol, where the skeleton has a torso
+    notes: Mapping[str, str] = field(
+        default_factory=dict
+    )  # track -> what must be known about the paper's numbers
 
     def has_rows_on(self, track: str) -> bool:
         """Whether the paper has numbers of single rows (Tables 7 to 10) on a track."""
@@ -411,16 +373,15 @@ def rows_of(config: Config, *, trained_here: bool) -> dict[str, str]:
     rows = [row for table in TABLES.values() if len(table.rows) > 1 for row in table.rows]
     if config.parts not in (None, *(row.differs[1] for row in rows if row.differs)):
         return {}  # somebody's own network is none of the paper's
-    others = {
-        row.table: row.name
-        for row in rows
-        if row.differs is not None
-        and attrgetter(row.differs[0])(config) == row.differs[1]
-        and (trained_here or row.table != "table9")
-    }
-    if others:
-        return others if len(others) == 1 else {}
-    return {row.table: row.name for row in rows if row.differs is None}
+    base, others = {}, {}
+    for row in rows:
+        if row.differs is None:
+            base[row.table] = row.name
+        elif attrgetter(row.differs[0])(config) == row.differs[1]:
+            others[row.table] = row.name
+    if not trained_here:
+        others.pop("table9", None)
+    return base if not others else others if len(others) == 1 else {}
 
 
 def rows_table(track: str, own: Mapping[str, str], name: str, scores: Scores) -> Table | None:
@@ -429,8 +390,7 @@ def rows_table(track: str, own: Mapping[str, str], name: str, scores: Scores) ->
     `own`, of `rows_of`, are the rows; `name` and `scores` are the network's.
     """
     of_track = published_table(track)
-    tables = [table for table in TABLES.values() if table.has_rows_on(track)]
-    rows = [row for table in tables for row in table.rows if track in row.values]
+    rows = [row for table in TABLES.values() for row in table.rows if track in row.values]
     if of_track is None or not rows:
         return None
     values = [row.published(track) for row in rows]
@@ -444,10 +404,10 @@ def rows_table(track: str, own: Mapping[str, str], name: str, scores: Scores) ->
     strong = frozenset(i for i, row in enumerate(rows) if own.get(row.table) == row.name)
     if strong:
         ours = cell(column.measured(scores.to_json()))
-        columns[f"{name}: {column.label}"] = [
-            ours if i in strong else ABSENT for i in range(len(rows))
-        ]
-    notes = dict.fromkeys(table.notes[track] for table in tables if track in table.notes)
+        of_ours = [ours if i in strong else ABSENT for i in range(len(rows))]
+        columns[f"{name}: {column.label}"] = of_ours
+    all_notes = [TABLES[row.table].notes for row in rows]
+    notes = dict.fromkeys(some[track] for some in all_notes if track in some)
     cells = tuple(zip(*columns.values(), strict=True))
     return Table("Rows of the paper's Tables 7 to 10", tuple(columns), cells, strong, tuple(notes))
 

@@ -55,14 +55,9 @@ HOW_TO_TRAIN_WITHOUT = (
 def draw_votes(
     axes: Any, frame: FrameVotes, joint: JointVotes, side: float, *, mean_anchor: bool
 ) -> None:
-    """Draw one joint's informative anchors over the crop.
+    """Draw the informative anchors of a joint over the crop, on axes of `side` inches.
 
-    Args:
-      axes: matplotlib axes.
-      frame: for its depth.
-      joint: of that frame.
-      side: of the axes, inches.
-      mean_anchor: whether to mark the weighted mean of all anchors.
+    With `mean_anchor`, the weighted mean of all anchors is marked, too.
     """
     size = np.shape(frame.tile.depth)[0]
     pictures.draw_depth(axes, frame.tile.depth, frame.tile.far)
@@ -93,13 +88,7 @@ def _mark(axes: Any, uv: Any, marker: str, area: float, zorder: float) -> None:
 
 
 def draw_idea(shown: Sequence[FrameVotes], track: TrackSpec, text: str, command: str) -> Any:
-    """Figure 1: a row per frame, its skeleton and then the votes for each joint.
-
-    Args:
-      shown: frames, at least one, all with the same joints.
-      track: of the frames.
-      text, command: of the caption.
-    """
+    """Figure 1: a row per frame, its skeleton and then the votes for each joint, the same in all; with a caption."""
     rows, columns, unit, side = len(shown), 1 + len(shown[0].joints), track.error_unit, 2.3
     page = columns * side, rows * (side + _TITLE)
     figure = new_page(*page, text, command, _legend(mean_anchor=False))
@@ -120,11 +109,9 @@ def draw_idea(shown: Sequence[FrameVotes], track: TrackSpec, text: str, command:
 
 
 def draw_pairs(shown: Mapping[str, Sequence[FrameVotes]], text: str, command: str) -> Any:
-    """Figure 6: a row per frame; for each joint the votes of one network beside those of the other.
+    """Figure 6: a row per frame; for each joint the votes of one network beside those of the other; with a caption.
 
-    Args:
-      shown: "without" and "with" the loss -> frames, the same with the same joints.
-      text, command: of the caption.
+    `shown`: "without" and "with" the loss -> frames, the same with the same joints.
     """
     rows, joints, side = len(shown["with"]), len(shown["with"][0].joints), 1.98
     page = len(shown) * joints * side, rows * (side + _TITLE)
@@ -163,13 +150,10 @@ def _legend(mean_anchor: bool) -> list[Any]:
         ("o", 6, "label", "none", "black", 1.2),
     ]
     return [
-        Line2D(
-            [], [], linestyle="", marker=marker, markersize=size, label=name, color=color,
-            markeredgecolor=edge, markeredgewidth=width,
-        )
+        Line2D([], [], ls="", marker=marker, ms=size, label=name, color=color, mec=edge, mew=width)
         for marker, size, name, color, edge, width in marks
         if mean_anchor or marker != "D"
-    ]  # fmt: skip
+    ]
 
 
 def figure_1(checkpoint: str | Path, choice: Choice, command: str) -> Figure:
@@ -217,14 +201,8 @@ def figure_6(
     networks[without] = restore_anchors(without)
     _check_pair(networks, checkpoint, without)
     votes = votes_on_same_frames(networks, choice)
-    shown, found, means = {}, {}, {}
-    for kind, folder in (("without", without), ("with", checkpoint)):
-        shown[kind] = votes[folder]
-        distances = [joint.surround_px for frame in votes[folder] for joint in frame.joints]
-        known = [distance for distance in distances if distance is not None]
-        means[kind] = float(np.mean(known)) if known else None
-        found[kind] = _contents(folder, networks[folder], choice, votes[folder])
-        found[kind]["mean_anchor_to_label_px"] = means[kind]
+    shown = {"without": votes[without], "with": votes[checkpoint]}
+    means = {kind: _mean_surround_px(frames) for kind, frames in shown.items()}
     left = ""
     if None not in means.values():
         left = (
@@ -237,9 +215,20 @@ def figure_6(
         f"(diamond) to the joint{left}. Without: {without}, step {networks[without].step}; with: {checkpoint}, step "
         f"{networks[checkpoint].step}; {_frames_text(len(shown['with']), choice.split)}."
     )
-    rows = [{"surrounding_loss": kind, **row} for kind in found for row in _rows(found[kind])]
-    contents = {"figure": 6, "command": command, **found}
+    contents: dict[str, Any] = {"figure": 6, "command": command}
+    rows = []
+    for kind, folder in (("without", without), ("with", checkpoint)):
+        found = _contents(folder, networks[folder], choice, votes[folder])
+        contents[kind] = {**found, "mean_anchor_to_label_px": means[kind]}
+        rows += [{"surrounding_loss": kind, **row} for row in _rows(found)]
     return Figure(draw_pairs(shown, caption, command), contents, rows)
+
+
+def _mean_surround_px(frames: Sequence[FrameVotes]) -> float | None:
+    """The mean distance of mean anchors from their labels, px of the crop; None without labels."""
+    distances = [joint.surround_px for frame in frames for joint in frame.joints]
+    known = [distance for distance in distances if distance is not None]
+    return float(np.mean(known)) if known else None
 
 
 def row_without(checkpoint: str | Path) -> Path | None:
@@ -259,16 +248,16 @@ def _check_pair(
 ) -> None:
     """Checks that one was trained with the surrounding loss, one without it, and both on the same crops."""
     one, other = networks[checkpoint], networks[without]
-    has, lacks = one.config.loss.surrounding, not other.config.loss.surrounding
-    if not (has or lacks):
+    losses = one.config.loss.surrounding, other.config.loss.surrounding
+    fix = "the surrounding loss (loss.surrounding in its config.json); " + HOW_TO_TRAIN_WITHOUT
+    if losses == (False, True):
         raise UserError(
             f"--checkpoint {checkpoint} was trained without the surrounding loss and --without {without} with it: "
             "swap them"
         )
-    fix = "the surrounding loss (loss.surrounding in its config.json); " + HOW_TO_TRAIN_WITHOUT
-    if not lacks:
+    if losses == (True, True):
         raise UserError(f"--without {without} was trained with {fix}")
-    if not has:
+    if losses == (False, False):
         raise UserError(f"--checkpoint {checkpoint} was trained without {fix}")
     track, others = one.track, other.track
     if (track.name, track.crop_size) != (others.name, others.crop_size):
@@ -279,16 +268,14 @@ def _check_pair(
 
 
 def _frames_text(count: int, split: str) -> str:
-    if count == 1:
-        return f"the frame in the middle of split {split}"
-    return f"{count} frames evenly spaced over split {split}"
+    frames = "the frame in the middle of" if count == 1 else f"{count} frames evenly spaced over"
+    return f"{frames} split {split}"
 
 
 def _contents(
     checkpoint: str | Path, restored: Restored, choice: Choice, shown: Sequence[FrameVotes]
 ) -> dict[str, Any]:
     """Everything that is drawn but depth, as JSON; uv in px of the crop, errors in the unit that ends their keys."""
-    unit = restored.track.error_unit
     return {
         "checkpoint": str(checkpoint),
         "step": restored.step,
@@ -296,15 +283,7 @@ def _contents(
         "split": choice.split,
         "crop_size_px": restored.track.crop_size,
         "min_weight": choice.min_weight,
-        "frames": [
-            {
-                "frame": frame.name,
-                "position": frame.position,
-                f"mean_error_{unit}": frame.error,
-                "joints": [joint.to_json(unit) for joint in frame.joints],
-            }
-            for frame in shown
-        ],
+        "frames": [frame.to_json(restored.track.error_unit) for frame in shown],
     }
 
 
@@ -322,12 +301,9 @@ def _rows(contents: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 def figure_3(
     checkpoint: str | Path, split: str, data_dir: str | Path | None, command: str
 ) -> Figure:
-    """The anchor grid over a real crop, and one cell of the feature map enlarged.
+    """The anchor grid over the crop in the middle of a split, and one cell of the feature map enlarged.
 
-    Args:
-      checkpoint: a run or a converted checkpoint: gives track and crop size; its weights are not read.
-      split, data_dir: of the data set; None: the one trained on. The crop is that in the middle of the split.
-      command: for the caption.
+    The checkpoint gives track, crop size and, without `data_dir`, the data set; its weights are not read.
 
     Raises:
       UserError: no checkpoint, no data, or no matplotlib.
@@ -359,9 +335,13 @@ def figure_3(
         "highlighted_cell": {"column": cell, "row": cell},
         "anchors_uv": anchors,
     }
-    columns = "anchor_u", "anchor_v", "cell_column", "cell_row"
     table = [
-        dict(zip(columns, (u, v, int(u // STRIDE), int(v // STRIDE)), strict=True))
+        {
+            "anchor_u": u,
+            "anchor_v": v,
+            "cell_column": int(u // STRIDE),
+            "cell_row": int(v // STRIDE),
+        }
         for u, v in anchors
     ]
     drawing = draw_grid(example_tile(example, track), caption, command)
@@ -374,12 +354,7 @@ def middle_cell(crop_size: int) -> int:
 
 
 def draw_grid(tile: Tile, text: str, command: str) -> Any:
-    """Figure 3: a crop with its anchors and cells, and its middle cell enlarged.
-
-    Args:
-      tile: the crop.
-      text, command: of the caption.
-    """
+    """Figure 3: a crop with its anchors and cells, and its middle cell enlarged; with a caption."""
     from matplotlib.patches import ConnectionPatch
 
     size, side = np.shape(tile.depth)[0], 3.5
@@ -395,27 +370,20 @@ def draw_grid(tile: Tile, text: str, command: str) -> Any:
         _draw_anchors(axes, tile, low, shown / side)
         axes.set_title(title, loc="left", fontsize=8, fontweight="bold")
     enlarged.set(xlim=(first, last), ylim=(last, first))
-    dashes: dict[str, Any] = {
-        "color": CELL_COLOR,
-        "linewidth": 0.8,
-        "linestyle": "--",
-        "in_layout": False,
-    }
+    dashes: dict[str, Any] = {"color": CELL_COLOR, "lw": 0.8, "ls": "--", "in_layout": False}
     for corner, at in ((low, 1.0), (low + STRIDE, 0.0)):
         ends = (low + STRIDE, corner), (0.0, at), crop.transData, enlarged.transAxes
         figure.add_artist(ConnectionPatch(*ends, **dashes))
     one, other = (low + 0.5 + ANCHOR_POSITIONS[k] for k in (1, 2))
+    spacing = f"S = {ANCHOR_SPACING_PX:g} px"
     _dimension(enlarged, low, low + STRIDE, low + STRIDE + 2.2, f"{STRIDE} px", CELL_COLOR, "top")
-    _dimension(
-        enlarged, one, other, low - 2.2, f"S = {ANCHOR_SPACING_PX:g} px", ANCHOR_COLOR, "bottom"
-    )
+    _dimension(enlarged, one, other, low - 2.2, spacing, ANCHOR_COLOR, "bottom")
     top = low + 0.5 + ANCHOR_POSITIONS[0]
     enlarged.vlines([one, other], low - 2.8, top, color=ANCHOR_COLOR, linewidth=0.8)
     crop.set_xlabel(f"{size} px, {size // STRIDE} cells", fontsize=9, color="0.2", labelpad=12)
-    crop.annotate(
-        "", (0, -0.03), (1, -0.03), xycoords="axes fraction", textcoords="axes fraction",
-        arrowprops=_ARROW | {"linewidth": 1.0, "color": "0.2"}, annotation_clip=False,
-    )  # fmt: skip
+    arrow = _ARROW | {"linewidth": 1.0, "color": "0.2"}
+    place = {"xycoords": "axes fraction", "textcoords": "axes fraction", "annotation_clip": False}
+    crop.annotate("", (0, -0.03), (1, -0.03), arrowprops=arrow, **place)
     return figure
 
 
@@ -445,13 +413,7 @@ def _dimension(
 ) -> None:
     """A double arrow from column `begin` to `end` at row `v`, with its length beside it."""
     axes.annotate("", (begin, v), (end, v), arrowprops=_ARROW | {"color": color}, zorder=6)
-    backed = {
-        "boxstyle": "round,pad=0.15",
-        "facecolor": "white",
-        "edgecolor": "none",
-        "alpha": 0.85,
-    }
-    axes.text(
-        (begin + end) / 2, v + (1.2 if align == "top" else -1.2), text, color=color, ha="center",
-        va=align, bbox=backed, zorder=7, fontsize=9, fontweight="bold",
-    )  # fmt: skip
+    backed = {"boxstyle": "round,pad=0.15", "fc": "white", "ec": "none", "alpha": 0.85}
+    style = {"color": color, "fontsize": 9, "fontweight": "bold", "bbox": backed, "zorder": 7}
+    beside = v + (1.2 if align == "top" else -1.2)
+    axes.text((begin + end) / 2, beside, text, ha="center", va=align, **style)

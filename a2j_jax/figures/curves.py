@@ -26,16 +26,12 @@ from a2j_jax.pictures import Figure, new_page
 from a2j_jax.runs.load import Restored, restore
 
 _PAPER = "A2J in the paper"
-_BY: tuple[metrics.FrameError, ...] = ("worst", "mean")
 
 
 def figure_7(scores: Mapping[str, Scores], *, source: str, command: str) -> Figure:
-    """Success by the worst joint and by the mean joint, and the mean error of every joint.
+    """Success by the worst and by the mean joint, and the mean error of every joint, of methods on the same frames.
 
-    Args:
-      scores: method -> its scores, all of the same frames.
-      source: track and split of the frames, for the caption.
-      command: for the caption.
+    `source` (track and split of the frames) and `command` are for the caption.
 
     Raises:
       UserError: matplotlib is not installed.
@@ -54,7 +50,7 @@ def figure_7(scores: Mapping[str, Scores], *, source: str, command: str) -> Figu
         "track": first.track,
         "frames": first.frames,
         "unit": first.unit,
-        **{f"success_{by}_joint": _curves(scores, by) for by in _BY},
+        **{f"success_{by}_joint": _curves(scores, by) for by in metrics.FRAME_ERRORS},
         "joint_names": list(first.joint_names),
         "methods": {name: one.to_json() for name, one in scores.items()},
         "paper": paper and {row.method: dict(row.values) for row in paper.rows},
@@ -70,16 +66,12 @@ def score_checkpoints(
     data_dir: str | Path | None,
     split: str,
 ) -> dict[str, Scores]:
-    """Score checkpoints, and files of predictions beside them, on the same frames.
+    """Score checkpoints, and files of predictions beside them, on the same frames: name -> scores.
 
     Args:
       checkpoints: name -> a run or a converted checkpoint, its best step; at least one, all of one track.
       predictions: name -> a file of `read_joints`, of the frames of the data set.
-      data_dir: of the data set; None: the one each was trained on.
-      split: of the data set.
-
-    Returns:
-      name -> scores, the checkpoints first.
+      data_dir, split: of the data set; None: the one each was trained on.
 
     Raises:
       UserError: a checkpoint, data or a file that is missing or of another track or other frames.
@@ -116,10 +108,7 @@ def _check_same_frames(
     checkpoints: Mapping[str, str | Path],
 ) -> None:
     """Refuse data sets of different frames before anything is predicted; one data set of all is not read."""
-    folders = {
-        find_dataset(data[name].dir, restored.track).data_path
-        for name, restored in networks.items()
-    }
+    folders = {find_dataset(data[n].dir, one.track).data_path for n, one in networks.items()}
     if len(folders) == 1:
         return
     found: dict[str, Frames] = {}
@@ -147,17 +136,15 @@ def _same_frames(one: Frames, other: Frames) -> bool:
 def _curves(scores: Mapping[str, Scores], by: metrics.FrameError) -> dict[str, Any]:
     """The lines as they are drawn: fractions of frames at thresholds, mm (px)."""
     thresholds = success_thresholds(next(iter(scores.values())).errors, by)
-    rates = {
-        name: metrics.success_rate(one.errors, thresholds, by).tolist()
-        for name, one in scores.items()
-    }
-    return {"thresholds": thresholds.tolist(), "fraction_of_frames": rates}
+    rates = {n: metrics.success_rate(x.errors, thresholds, by) for n, x in scores.items()}
+    lists = {name: found.tolist() for name, found in rates.items()}
+    return {"thresholds": thresholds.tolist(), "fraction_of_frames": lists}
 
 
 def _rows(scores: Mapping[str, Scores]) -> list[dict[str, Any]]:
     """A row per point of a curve and per bar: `at` a threshold, or of a joint."""
     rows: list[tuple[str, str, Any, float]] = []
-    for by in _BY:
+    for by in metrics.FRAME_ERRORS:
         curves = _curves(scores, by)
         for name, rates in curves["fraction_of_frames"].items():
             points = zip(curves["thresholds"], rates, strict=True)
@@ -189,7 +176,7 @@ def _draw(scores: Mapping[str, Scores], caption: str, command: str) -> Any:
     figure = new_page(9.6, height + legend_height(len(errors)), caption, command)
     figure.get_layout_engine().set(w_pad=0.12, h_pad=0.06, hspace=0.04)
     axes = figure.subplot_mosaic([["worst", "joints"], ["mean", "joints"]])
-    for by in _BY:
+    for by in metrics.FRAME_ERRORS:
         success_curve(scores, by, style_axes(axes[by]))
     label = f"mean error ({first.unit})"
     joint_bars(errors, first.joint_names, label, axes=style_axes(axes["joints"]))

@@ -26,45 +26,29 @@ from a2j_jax.tracks import TrackSpec
 
 @dataclass(frozen=True)
 class Choice:
-    """What to draw of a data set.
+    """What to draw of a data set."""
 
-    Attributes:
-      joints: names; None: see `joint_numbers`.
-      frames: how many, evenly spaced over the split.
-      split, data_dir: of the data set; None: the one trained on.
-      min_weight: "informative" anchors weigh more (0.02 in the paper's Fig. 1).
-    """
-
-    joints: Sequence[str] | None
-    frames: int
+    joints: Sequence[str] | None  # names; None: see `joint_numbers`
+    frames: int  # how many, evenly spaced over the split
     split: str
-    data_dir: str | Path | None
-    min_weight: float
+    data_dir: str | Path | None  # None: the one trained on
+    min_weight: float  # "informative" anchors weigh more (0.02 in the paper's Fig. 1)
 
 
 @dataclass(frozen=True, eq=False)
 class JointVotes:
-    """One joint of one frame, and its n informative anchors, the heaviest first; px of the crop.
+    """One joint of one frame, and its n informative anchors, the heaviest first; px of the crop."""
 
-    Attributes:
-      joint: its name.
-      predicted_uv: (2,) the prediction: the weighted sum of the votes of *all* anchors.
-      label_uv: (2,), or None without one.
-      error: distance from the label, mm in space (px of the frame on a 2D track); None without one.
-      anchor_uv: (n, 2) positions S(a).
-      weight: (n,) P~_j(a).
-      offset_uv: (n, 2) O_j(a): the anchor votes for `anchor_uv + offset_uv`.
-      mean_anchor_uv: (2,) sum of P~_j(a) S(a) over *all* anchors, which the surrounding loss draws to the label.
-    """
-
-    joint: str
-    predicted_uv: Float64
-    label_uv: Float64 | None
-    error: float | None
-    anchor_uv: Float64
-    weight: Float64
-    offset_uv: Float64
-    mean_anchor_uv: Float64
+    joint: str  # its name
+    predicted_uv: Float64  # (2,) the weighted sum of the votes of *all* anchors
+    label_uv: Float64 | None  # (2,), or None without one
+    error: float | None  # distance from the label, mm in space (px of the frame on a 2D track)
+    anchor_uv: Float64  # (n, 2) positions S(a)
+    weight: Float64  # (n,) P~_j(a)
+    offset_uv: Float64  # (n, 2) O_j(a): the anchor votes for `anchor_uv + offset_uv`
+    mean_anchor_uv: (
+        Float64  # (2,) sum of P~_j(a) S(a) over *all*; the surrounding loss draws it to the label
+    )
 
     @property
     def surround_px(self) -> float | None:
@@ -75,9 +59,8 @@ class JointVotes:
 
     def to_json(self, unit: str) -> dict[str, Any]:
         """The same; the error, and its unit in its key."""
-        anchors = zip(
-            self.anchor_uv.tolist(), self.weight.tolist(), self.offset_uv.tolist(), strict=True
-        )
+        columns = (self.anchor_uv.tolist(), self.weight.tolist(), self.offset_uv.tolist())
+        names = ("uv", "weight", "offset_uv")
         return {
             "joint": self.joint,
             "predicted_uv": self.predicted_uv.tolist(),
@@ -85,29 +68,28 @@ class JointVotes:
             f"error_{unit}": self.error,
             "weight_of_these_anchors": float(self.weight.sum()),
             "mean_anchor_uv": self.mean_anchor_uv.tolist(),
-            "anchors": [
-                dict(zip(("uv", "weight", "offset_uv"), one, strict=True)) for one in anchors
-            ],
+            "anchors": [dict(zip(names, one, strict=True)) for one in zip(*columns, strict=True)],
         }
 
 
 @dataclass(frozen=True, eq=False)
 class FrameVotes:
-    """One frame.
+    """One frame."""
 
-    Attributes:
-      name: as the distribution calls it.
-      position: in its split.
-      tile: its crop, with all predicted joints and labels.
-      error: mean over labeled joints, mm (px on a 2D track); None without labels.
-      joints: the requested ones.
-    """
+    name: str  # as the distribution calls it
+    position: int  # in its split
+    tile: Tile  # its crop, with all predicted joints and labels
+    error: float | None  # mean over labeled joints, mm (px on a 2D track); None without labels
+    joints: tuple[JointVotes, ...]  # the requested ones
 
-    name: str
-    position: int
-    tile: Tile
-    error: float | None
-    joints: tuple[JointVotes, ...]
+    def to_json(self, unit: str) -> dict[str, Any]:
+        """The same without the picture; errors have their unit in their keys."""
+        return {
+            "frame": self.name,
+            "position": self.position,
+            f"mean_error_{unit}": self.error,
+            "joints": [joint.to_json(unit) for joint in self.joints],
+        }
 
 
 def restore_anchors(directory: str | Path) -> Restored:
@@ -158,10 +140,8 @@ def example_name(example: Example) -> str:
 def joint_numbers(names: Sequence[str] | None, skeleton: Skeleton) -> list[int]:
     """Positions of joints in the skeleton.
 
-    Args:
-      names: of joints; None: the beginning of the first limb and the ends of the second and the last one
-        (wrist, index tip and pinky tip of a hand; head, a hand and a foot of a body).
-      skeleton: has these joints.
+    Without names, the beginning of the first limb and the ends of the second and the last one (wrist, index tip and
+    pinky tip of a hand; head, a hand and a foot of a body).
 
     Raises:
       UserError: no such joint.
@@ -201,10 +181,10 @@ def votes_on_same_frames(
 def frame_votes(
     restored: Restored, examples: Mapping[int, Example], joints: Sequence[int], min_weight: float
 ) -> list[FrameVotes]:
-    """Run a network on a few frames and keep the informative anchors.
+    """Run a network of `restore_anchors` on a few frames and keep the informative anchors.
 
     Args:
-      restored: of `restore_anchors`.
+      restored: the network.
       examples: by position in their split, ascending.
       joints: of the skeleton, by number.
       min_weight: anchors of larger weight are informative.

@@ -87,20 +87,20 @@ _HEAD_WIDTH = 12
 def measures(track: TrackSpec, table: PaperTable) -> list[Column]:
     """What is measured on a track: its protocol's number first; of Tables 2 to 6 all that they have."""
     unit = track.error_unit
-    error = Column(f"mean_error_{unit}", f"mean error ({unit})", f"mean_error_{unit}")
+    error = Column(f"mean_error_{unit}", f"mean error ({unit})", [f"mean_error_{unit}"])
     of_track = published_table(track.name)
     if of_track is not None and f"table{of_track.paper_table}" == table.name:
         found = [column for column in of_track.columns if column.ours]
         return found if error.key in [one.key for one in found] else [*found, error]
     found = [error]
     if track.protocol == "map_10cm":
-        found.insert(0, Column("map_10cm", "mAP@10 cm (%)", "map_10cm", 100.0))
+        found.insert(0, Column("map_10cm", "mAP@10 cm (%)", ["map_10cm"], 100.0))
     if track.protocol == "pdj" or (table.pdj and track.skeleton.torso is not None):
         ratios = [
-            Column(f"pdj_{ratio}", f"PDJ {ratio} (%)", f"pdj.{ratio}", 100.0)
+            Column(f"pdj_{ratio}", f"PDJ {ratio} (%)", ["pdj", ratio], 100.0)
             for ratio in ("0.05", "0.10", "0.15", "0.20")
         ]
-        found = [Column("pdj_mean", "mean PDJ (%)", "pdj_mean", 100.0), *ratios, *found]
+        found = [Column("pdj_mean", "mean PDJ (%)", ["pdj_mean"], 100.0), *ratios, *found]
     return found
 
 

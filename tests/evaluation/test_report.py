@@ -294,7 +294,7 @@ def test_a_page_is_well_formed_and_nothing_escapes(side: int) -> None:
     text = report.render_page(
         EVIL,
         subtitle=EVIL,
-        cards=[{"value": EVIL, "unit": EVIL, "label": EVIL}],
+        cards=[(EVIL, EVIL, EVIL)],
         tables=[Table(EVIL, ("", EVIL), ((EVIL, EVIL),), notes=(EVIL,))],
         plots=[report.Plot("per_joint", bars, EVIL, EVIL)],
         frames={EVIL: [{"title": EVIL, "tiles": [tile] * side}] * 2},
