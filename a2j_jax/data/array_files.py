@@ -140,21 +140,19 @@ def mat_arrays(path: str | Path, names: Container[str] | None = None) -> dict[st
     arrays: dict[str, Array | None] = {}
     with readable(path, "a MATLAB file of version 5 to 7.2"), path.open("rb") as file:
         order = _mat_byte_order(file.read(128), path)
-        size = path.stat().st_size
-        while (left := size - file.tell()) >= 8:
+        left = path.stat().st_size - 128
+        while left >= 8:
             kind, length = np.frombuffer(file.read(8), order + "u4").tolist()
+            left -= 8 + length
             if kind not in (_MATRIX, _COMPRESSED):
                 raise ValueError("damaged: not a variable")
-            if length > left - 8:
+            if left < 0:
                 raise ValueError("truncated")
-            end = file.tell() + length
-            variable = _Variable(file, length, kind == _COMPRESSED, order)
-            name = variable.name
+            name, values = _variable(file.read(length), kind == _COMPRESSED, order, names)
             if name in arrays:
                 raise ValueError(f"{printable(name)} is there twice")
             if name:  # nameless ones are MATLAB's own
-                arrays[name] = variable.values() if names is None or name in names else None
-            file.seek(end)
+                arrays[name] = values
         if left and any(file.read(left)):
             raise ValueError("truncated")
     return arrays
@@ -174,85 +172,80 @@ def _mat_byte_order(header: bytes, path: Path) -> str:
     return order
 
 
-class _Variable:
-    """A variable of a MATLAB file: parts of a type and data each, flags, shape, name and numbers, maybe compressed."""
+def _variable(
+    data: bytes, compressed: bool, order: str, names: Container[str] | None
+) -> tuple[str, Array | None]:
+    """Name and numbers of a variable, as by `mat_arrays`: parts with its flags, shape, name and numbers.
 
-    def __init__(self, file: BinaryIO, length: int, compressed: bool, order: str) -> None:
-        """Reads the name, which is empty for MATLAB's own variables; `length` is that of the data, from here."""
-        self._file, self._start, self._length = file, file.tell(), length
-        self._compressed, self._order = compressed, order
-        self.name = ""
-        parts = self._parts(self._contents(_MAT_HEAD))
-        kind, flags, _ = next(parts)
-        if kind != 6 or len(flags) != 8:
-            raise ValueError("damaged: flags of a variable")
-        word = int(np.frombuffer(flags, order + "u4")[0])
-        if word & 255 == _OPAQUE:
-            return
-        self._class = None if word >> 8 & _COMPLEX else _CLASSES.get(word & 255)
-        kind, sizes, _ = next(parts)
-        if kind not in (5, 6) or len(sizes) % 4 or not 8 <= len(sizes) <= 4 * _MOST_DIMS:
-            raise ValueError("damaged: shape of a variable")
-        self._shape = np.frombuffer(sizes, order + "i4").tolist()
-        kind, text, _ = next(parts)
-        if kind not in (1, 2, 16) or min(self._shape) < 0:
-            raise ValueError("damaged: name or shape of a variable")
-        self.name = bytes(text).decode("utf-8", "backslashreplace")
+    The checksum of compressed data is verified where the variable is among `names`.
+    """
+    parts = _parts(_inflated(data, order, _MAT_HEAD) if compressed else data, order)
+    kind, flags, _ = next(parts)
+    if kind != 6 or len(flags) != 8:
+        raise ValueError("damaged: flags of a variable")
+    word = int(np.frombuffer(flags, order + "u4")[0])
+    if word & 255 == _OPAQUE:
+        return "", None
+    real_class = None if word >> 8 & _COMPLEX else _CLASSES.get(word & 255)
+    kind, sizes, _ = next(parts)
+    if kind not in (5, 6) or len(sizes) % 4 or not 8 <= len(sizes) <= 4 * _MOST_DIMS:
+        raise ValueError("damaged: shape of a variable")
+    shape = np.frombuffer(sizes, order + "i4").tolist()
+    kind, text, _ = next(parts)
+    if kind not in (1, 2, 16) or min(shape) < 0:
+        raise ValueError("damaged: name or shape of a variable")
+    name = bytes(text).decode("utf-8", "backslashreplace")
+    if names is not None and name not in names:
+        return name, None
+    contents = _inflated(data, order, _LARGEST) if compressed else data
+    if real_class is None:
+        return name, None
+    *_, (kind, numbers, behind) = itertools.islice(_parts(contents, order), 4)
+    stored = np.dtype(_STORED[kind] if kind < len(_STORED) else "V")
+    of_class = np.dtype(real_class)
+    if of_class.kind in "iu":
+        fits = stored.kind in "iu" and stored.itemsize <= of_class.itemsize
+    else:
+        fits = stored.itemsize <= min(of_class.itemsize, 4 if stored.kind in "iu" else 8)
+    if stored.kind == "V" or not fits or len(numbers) != math.prod(shape) * stored.itemsize:
+        raise ValueError(f"damaged: {printable(name)} does not have the data of its shape")
+    if behind > 7:  # more than padding
+        raise ValueError("damaged: the data of a variable do not fit its size")
+    return name, np.frombuffer(numbers, order + stored.str[1:]).reshape(shape, order="F")
 
-    def values(self) -> Array | None:
-        """The numbers; None where they are not real. Either way the checksum of compressed data is verified."""
-        contents = self._contents(_LARGEST)
-        if self._class is None:
-            return None
-        *_, (kind, data, behind) = itertools.islice(self._parts(contents), 4)
-        stored = np.dtype(_STORED[kind] if kind < len(_STORED) else "V")
-        of_class = np.dtype(self._class)
-        if of_class.kind in "iu":
-            fits = stored.kind in "iu" and stored.itemsize <= of_class.itemsize
-        else:
-            fits = stored.itemsize <= min(of_class.itemsize, 4 if stored.kind in "iu" else 8)
-        size = math.prod(self._shape) * stored.itemsize
-        if stored.kind == "V" or not fits or len(data) != size:
-            raise ValueError(f"damaged: {printable(self.name)} does not have the data of its shape")
-        if behind > 7:  # more than padding
-            raise ValueError("damaged: the data of a variable do not fit its size")
-        return np.frombuffer(data, self._order + stored.str[1:]).reshape(self._shape, order="F")
 
-    def _contents(self, most: int) -> memoryview:
-        """The first `most` bytes of the parts; with `_LARGEST` all, which must be complete."""
-        self._file.seek(self._start)
-        data = self._file.read(min(self._length, most))
-        if self._compressed:
-            inflate = zlib.decompressobj()
-            tag = inflate.decompress(data, 8)
-            kind, length = np.frombuffer(tag, self._order + "u4").tolist()
-            if kind != _MATRIX:
-                raise ValueError("damaged: not a variable")
-            if length > min(_LARGEST, _RATIO * (self._length + 1)):
-                raise ValueError("damaged: a variable is larger than its data")
-            data = inflate.decompress(inflate.unconsumed_tail, min(length + 8, most))
-            if most == _LARGEST and not inflate.eof:  # or its checksum is missing
-                raise ValueError("damaged: the data of a variable do not fit its size")
-        return memoryview(data)
+def _inflated(data: bytes, order: str, most: int) -> bytes:
+    """The first `most` bytes of the parts of a compressed variable; with `_LARGEST` all, which must be complete."""
+    inflate = zlib.decompressobj()
+    kind, length = np.frombuffer(inflate.decompress(data, 8), order + "u4").tolist()
+    if kind != _MATRIX:
+        raise ValueError("damaged: not a variable")
+    if length > min(_LARGEST, _RATIO * (len(data) + 1)):
+        raise ValueError("damaged: a variable is larger than its data")
+    parts = inflate.decompress(inflate.unconsumed_tail, min(length + 8, most))
+    if most == _LARGEST and not inflate.eof:  # or its checksum is missing
+        raise ValueError("damaged: the data of a variable do not fit its size")
+    return parts
 
-    def _parts(self, contents: memoryview) -> Iterator[tuple[int, memoryview, int]]:
-        """Type and data of each part, and the number of bytes behind it; short data are within the tag."""
-        at = 0
-        while True:
-            tag = np.frombuffer(contents[at : at + 8], self._order + "u4").tolist()
-            if len(tag) < 2:
-                raise ValueError("damaged: a variable ends too early")
-            kind, length = tag
-            begin, after = at + 8, at + 8 + length + -length % 8
-            if short := kind >> 16:
-                kind, length, begin, after = kind & 0xFFFF, short, at + 4, at + 8
-            if short > 4:
-                raise ValueError("damaged: tag of a variable")
-            data = contents[begin : begin + length]
-            if len(data) < length:
-                raise ValueError("damaged: a variable ends too early")
-            yield kind, data, len(contents) - max(begin + length, at + 8)
-            at = after
+
+def _parts(contents: bytes, order: str) -> Iterator[tuple[int, memoryview, int]]:
+    """Type and data of each part, and the number of bytes behind it; short data are within the tag."""
+    view, at = memoryview(contents), 0
+    while True:
+        tag = np.frombuffer(view[at : at + 8], order + "u4").tolist()
+        if len(tag) < 2:
+            raise ValueError("damaged: a variable ends too early")
+        kind, length = tag
+        begin, after = at + 8, at + 8 + length + -length % 8
+        if short := kind >> 16:
+            kind, length, begin, after = kind & 0xFFFF, short, at + 4, at + 8
+        if short > 4:
+            raise ValueError("damaged: tag of a variable")
+        data = view[begin : begin + length]
+        if len(data) < length:
+            raise ValueError("damaged: a variable ends too early")
+        yield kind, data, len(view) - max(begin + length, at + 8)
+        at = after
 
 
 # --- Text: a row of numbers per line
