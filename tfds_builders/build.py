@@ -167,7 +167,7 @@ def build_raw(
         published = PUBLISHED_FRAMES.get(spec.name, {}).get(name)
         report_labels(name, split, spec, published, max_frames, strict)
     plans = {name: plan_crops(spec, name, split, centers) for name, split in splits.items()}
-    reader = RawReader(spec, dataset, splits, plans, max_frames, strict)
+    reader = RawReader(dataset, splits, plans, max_frames, strict)
     for name, plan in plans.items():
         report_crops(name, spec, plan.notes, reader.provenance()["centers"][name])
     return prepare(spec, reader, data_dir, how, strict=strict, source=source, check=reader.check)

@@ -38,13 +38,9 @@ def reuse(
 ) -> None:
     """Reports that a finished data set is used as it is, and what a user may not expect of it.
 
-    Args:
-      folder: of the data set.
-      spec: of the examples that are wanted; see `tfds_builders.base.Reader.spec`.
-      num_shards, strict: as asked for.
-
     Raises:
-      UserError: it was built from something else or an unknown source, or (strict) misses frames.
+      UserError: it was built from something else than the wanted spec (`tfds_builders.base.Reader.spec`) or an unknown
+        source, or (strict) misses frames.
     """
     stored, wanted = read_spec(folder), json.loads(json.dumps(spec))
     if stored != wanted:
@@ -88,14 +84,15 @@ def differences(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str
     resized = {path[-1] for path in differing if path[0] == "frames"}
     phrases = []
     for path in differing:
-        values = [str(leaves.get(path, "nothing")) for leaves in (one, other)]
+        name, values = " ".join(path), [str(leaves.get(path, "nothing")) for leaves in (one, other)]
+        if path[0] == "digest" and path[1] in resized:
+            continue
         if path[0] == "digest":
-            if path[1] not in resized:
-                phrases.append(f"{' '.join(path[2:]) or 'contents'} of split {path[1]} differ")
+            phrases.append(f"{' '.join(path[2:]) or 'contents'} of split {path[1]} differ")
         elif max(map(len, values)) > _LONGEST:
-            phrases.append(f"{' '.join(path)} differ")
+            phrases.append(f"{name} differ")
         else:
-            phrases.append(f"{' '.join(path)}: {values[0]} there, {values[1]} wanted")
+            phrases.append(f"{name}: {values[0]} there, {values[1]} wanted")
     return phrases
 
 

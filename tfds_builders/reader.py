@@ -14,6 +14,7 @@ from a2j_jax import geometry
 from a2j_jax.data import crops
 from a2j_jax.data.crops import Example
 from a2j_jax.errors import UnreadableFrame, UserError
+from a2j_jax.geometry import Float64
 from a2j_jax.tracks import TrackSpec
 from tfds_builders.crop_plan import (
     DEPTH,
@@ -42,15 +43,15 @@ _FACTORS = {
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One frame to read: all that a worker process needs."""
+    """One frame to read, all that a worker process needs: its row of a `RawSplit` and of a `CropPlan`."""
 
     index: int
     frame_id: str
     source: Any
     joints_uvd: npt.NDArray[np.float32] | None
-    crop: npt.NDArray[np.float64]  # center (3,) or box (4,); NaN: find it in the depth
-    box_px: npt.NDArray[np.float64] | None  # look inside
-    near_uvd: npt.NDArray[np.float64] | None  # look around
+    crop: Float64  # center (3,) or box (4,); NaN: find it in the depth
+    box_px: Float64 | None  # look inside
+    near_uvd: Float64 | None  # look around
 
 
 class Sampled(NamedTuple):
@@ -74,15 +75,13 @@ class RawReader:
     """Reads a raw data set for a builder; see `tfds_builders.base.Reader`.
 
     Attributes:
-      track: how to crop and what to store.
-      dataset: reads single frames.
+      dataset: reads single frames; its track decides how to crop and what to store.
       splits: its index.
       plans: where to crop, split by split.
       max_frames: of each split, from its beginning; None: all.
       strict: whether a frame that cannot be used is an error.
     """
 
-    track: TrackSpec
     dataset: RawDataset
     splits: Mapping[str, RawSplit]
     plans: Mapping[str, CropPlan]
@@ -96,13 +95,13 @@ class RawReader:
     def job(self, split: str, indices: range) -> Job:
         """Reads some frames, later and perhaps elsewhere; carries the labels of those only."""
         rows = [self._row(split, index) for index in indices]
-        return partial(read_rows, self.dataset, self.track, rows, self.strict)
+        return partial(read_rows, self.dataset, rows, self.strict)
 
     def spec(self) -> dict[str, Any]:
         """Everything the examples depend on; labels and crops by their digest."""
         return {
             "distribution": self.dataset.spec(),
-            "crop_size": self.track.crop_size,
+            "crop_size": self.dataset.track.crop_size,
             "frames": dict(self.frames()),
             "digest": {split: self._digest(split) for split in self.splits},
         }
@@ -158,32 +157,25 @@ class RawReader:
                 enough = 1 < len(bad) == len(some) and _unit_factor(bad) is not None
             if bad and enough and len(bad) >= _MOST * len(some):
                 unit_mm = self.dataset.spec().get("depth_unit_mm")
-                raise UserError(f"{name}: {disagreement(bad, len(some), self.track, unit_mm)}")
+                raise UserError(
+                    f"{name}: {disagreement(bad, len(some), self.dataset.track, unit_mm)}"
+                )
 
     def _sample(self, split: str) -> list[Sampled]:
         plan, count = self.plans[split], self.frames()[split]
         results = []
         for index in sorted({i * (count - 1) // (_SAMPLED - 1) for i in range(_SAMPLED)}):
             given = plan.sources[index] not in (DEPTH, DEPTH_IN_BOX)
-            result = sample_row(self.dataset, self.track, self._row(split, index), given)
+            result = sample_row(self.dataset, self._row(split, index), given)
             results += [result] if result else []
         return results
 
 
-def read_rows(
-    dataset: RawDataset, track: TrackSpec, rows: list[Row], strict: bool
-) -> Iterator[Outcome]:
-    """Reads frames one by one.
-
-    Yields:
-      An example, or what was wrong with the frame.
-
-    Raises:
-      UserError: strict, and a frame cannot be used.
-    """
+def read_rows(dataset: RawDataset, rows: list[Row], strict: bool) -> Iterator[Outcome]:
+    """Reads frames one by one; yields an example for each, or what was wrong with it, which is an error if `strict`."""
     for row in rows:
         try:
-            yield read_row(dataset, track, row)
+            yield read_row(dataset, row)
         except UserError as error:
             if strict:
                 raise UserError(f"frame {row.frame_id!r}: {error} (--strict)") from error
@@ -191,17 +183,19 @@ def read_rows(
             yield Skipped(row.index, row.frame_id, reason)
 
 
-def read_row(dataset: RawDataset, track: TrackSpec, row: Row) -> Example:
+def read_row(dataset: RawDataset, row: Row) -> Example:
     """One frame -> one example.
 
     Raises:
       UnreadableFrame: the frame is missing, broken, empty or of another size.
       UserError: its crop covers no pixel, or its labels are another skeleton's.
     """
-    depth = _depth_of(dataset, track, row)
-    if track.frame_format != "stretch8" and not _stored(depth, track).any():
+    track, depth = dataset.track, _depth_of(dataset, row)
+    farthest = MOST_COUNTS * track.storage_unit_mm
+    stored = 0 < depth.max() < farthest or _stored(depth, track).any()
+    if track.frame_format != "stretch8" and not stored:
         raise UnreadableFrame(
-            f"no reading below {MOST_COUNTS * track.storage_unit_mm:,.5g} mm, the farthest that storage_unit_mm "
+            f"no reading below {farthest:,.5g} mm, the farthest that storage_unit_mm "
             f"{track.storage_unit_mm:g} stores (a saturated sensor, or another unit?)"
         )
     where = row.crop
@@ -220,8 +214,8 @@ def read_row(dataset: RawDataset, track: TrackSpec, row: Row) -> Example:
     )
 
 
-def _depth_of(dataset: RawDataset, track: TrackSpec, row: Row) -> npt.NDArray[Any]:
-    depth = dataset.read_depth(row.source)
+def _depth_of(dataset: RawDataset, row: Row) -> npt.NDArray[Any]:
+    track, depth = dataset.track, dataset.read_depth(row.source)
     height, width = depth.shape
     if (width, height) != track.frame_size:
         expected = f"{track.frame_size[0]}x{track.frame_size[1]}"
@@ -239,17 +233,16 @@ def _stored(depth: npt.NDArray[Any], track: TrackSpec) -> npt.NDArray[np.bool_]:
 # --- Do depth and labels agree?
 
 
-def sample_row(dataset: RawDataset, track: TrackSpec, row: Row, given: bool) -> Sampled | None:
+def sample_row(dataset: RawDataset, row: Row, given: bool) -> Sampled | None:
     """Reads one frame and compares; None: it cannot be used, or there is nothing to compare.
 
-    Args:
-      dataset, track, row: see `read_row`.
-      given: whether the crop is from labels or a file, rather than found in the depth.
+    `given`: whether the crop is from labels or a file, rather than found in the depth.
     """
+    track = dataset.track
     if track.joint_dims != 3:
         return None
     try:
-        depth = _depth_of(dataset, track, row)
+        depth = _depth_of(dataset, row)
     except UserError:
         return None
     readings = (depth > 0) & (depth != MOST_COUNTS)
@@ -308,7 +301,7 @@ def disagreement(
     Args:
       bad: the frames, of `sampled` ones, that disagree.
       sampled, track: see there.
-      unit_mm: mm per count of integer frames, where the user sets it; None: where not.
+      unit_mm: mm per count of integer frames, where the user sets it; else None.
     """
     text = (
         f"depth and labels (or centers) disagree: in {len(bad):,} of {sampled:,} frames compared, no reading "

@@ -71,7 +71,7 @@ def split_of(frames, labels=100.0, **more):
 def spec_of(tmp_path, frames=8, labels=300.0, centers=None, view=1):
     split = split_of(10, labels)
     plans = {name: plan_crops(NYU, name, split, centers) for name in ("train", "test")}
-    reader = RawReader(NYU, Nyu(tmp_path, NYU, view), dict.fromkeys(plans, split), plans, frames)
+    reader = RawReader(Nyu(tmp_path, NYU, view), dict.fromkeys(plans, split), plans, frames)
     return reader.spec()
 
 

@@ -178,7 +178,7 @@ def test_a_submission_names_the_frames_that_were_predicted(tmp_path):
     cut(tmp_path / "raw" / "frame" / "BoundingBox.txt", [6, 4, 5])
     split = Hands2017(tmp_path / "raw", TRACK).splits()["test"]
     plan = plan_crops(TRACK, "test", split, "depth")
-    reader = RawReader(TRACK, Hands2017(tmp_path / "raw", TRACK), {"test": split}, {"test": plan})
+    reader = RawReader(Hands2017(tmp_path / "raw", TRACK), {"test": split}, {"test": plan})
     examples = list(reader.job("test", range(3))())
     assert [example["index"] for example in examples] == [4, 5, 6]
     write_submission(
