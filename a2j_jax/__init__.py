@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from a2j_jax.config import Config as Config
     from a2j_jax.errors import UserError as UserError
     from a2j_jax.geometry import Camera as Camera
+    from a2j_jax.inference.exported import ExportedPredictor as ExportedPredictor
     from a2j_jax.inference.predictor import Predictor as Predictor
     from a2j_jax.losses import Losses as Losses
     from a2j_jax.losses import with_terms as with_terms
@@ -29,6 +30,7 @@ _HOMES = {
     "Camera": "a2j_jax.geometry",
     "Config": "a2j_jax.config",
     "Estimate": "a2j_jax.models.anchors",
+    "ExportedPredictor": "a2j_jax.inference.exported",
     "Losses": "a2j_jax.losses",
     "Parts": "a2j_jax.parts",
     "PoseNetwork": "a2j_jax.models.a2j",
@@ -44,6 +46,7 @@ __all__ = [
     "Camera",
     "Config",
     "Estimate",
+    "ExportedPredictor",
     "Losses",
     "Parts",
     "PoseNetwork",

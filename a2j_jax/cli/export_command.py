@@ -11,7 +11,8 @@ EXAMPLES = """\
 examples:
   a2j export runs/quickstart hand.stablehlo
   a2j export runs/quickstart hand.stablehlo --fx 475 --fy 475 --cx 320 --cy 240 --frame_size 640,480
-  a2j export runs/quickstart hand.onnx --format onnx
+  a2j export runs/quickstart hand.onnx
+  a2j export runs/quickstart hand.onnx --int8
   a2j export nyu_a2j nyu.stablehlo --platform cpu,cuda,tpu
 
 The function takes a depth crop in mm and its center, and returns joints in mm, for any number of crops; weights and
@@ -27,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("out", type=path_name, help="file to write, e.g. hand.stablehlo")
     add("--format", help="stablehlo or onnx (by the file's name; else stablehlo)")
     add("--platform", help="to run StableHLO on: cpu (default), cuda, rocm, tpu, or several")
+    add("--int8", action="store_true", help="ONNX: convolutions in 8 bits; says what it costs")
     add("--step", type=step_name, default="best", help="best, latest or a step number (best)")
     add("--weights", default="best", choices=("best", "raw", "ema"), help="average or not (best)")
     add_camera(parser)
@@ -47,6 +49,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     from a2j_jax.files import check_output
     from a2j_jax.inference import export
+    from a2j_jax.inference.exported import description_of
     from a2j_jax.inference.frames import camera_from
     from a2j_jax.inference.predictor import Predictor
     from a2j_jax.runs.load import restore
@@ -56,9 +59,11 @@ def run(arguments: argparse.Namespace) -> None:
     kind = _one_of(arguments.format or by_name, export.FORMATS, "--format")
     if arguments.platform and kind == "onnx":
         raise UserError("--platform is of StableHLO: ONNX runs wherever its runtime does")
+    if arguments.int8 and kind != "onnx":
+        raise UserError("--int8 is of ONNX: name a file such as hand.onnx")
     named = (arguments.platform or "cpu").split(",")
     platforms = [_one_of(name, export.PLATFORMS, "--platform") for name in named]
-    description = check_output(export.description_of(out), arguments.overwrite, "its description")
+    description = check_output(description_of(out), arguments.overwrite, "its description")
     check_output(out, arguments.overwrite, "the file to write,", beside=description)
     camera = camera_from(arguments.fx, arguments.fy, arguments.cx, arguments.cy)
     found = restore(arguments.checkpoint, arguments.step, arguments.weights)
@@ -69,7 +74,7 @@ def run(arguments: argparse.Namespace) -> None:
     target = "ONNX" if kind == "onnx" else f"StableHLO for {','.join(platforms)}"
     logger.info(f"exporting step {found.step} of {arguments.checkpoint} as {target}")
     if kind == "onnx":
-        about = export.export_onnx(predictor, out)
+        about = export.export_onnx(predictor, out, arguments.int8)
     else:
         about = export.export_stablehlo(predictor, out, platforms)
     takes = ", ".join(f"{name} {tuple(shape)}" for name, shape in about["inputs"].items())
@@ -77,3 +82,9 @@ def run(arguments: argparse.Namespace) -> None:
         f"{out}: {out.stat().st_size / 2**20:.1f} MiB, takes {takes} float32; loaded back, it differs from the "
         f"checkpoint by {about['difference']:.1g} {track.error_unit} at most; {description.name} describes it"
     )
+    if arguments.int8:
+        cost = about["int8"]["cost"]
+        logger.info(
+            f"int8: joints move by {cost['mean']:.2g} {cost['unit']} on average, {cost['largest']:.2g} at most "
+            f"({cost['frames']} rendered frames, compared with float32)"
+        )

@@ -34,6 +34,8 @@ examples:
   a2j predict runs/mine my_frames/ --json > joints.json       # every frame in a folder
   a2j predict nyu_a2j depth_1_*.png --track nyu --center 217.1,249.9,762 --json
   a2j predict itop_a2j frame.npy --track itop_front --box 96,53,217,240
+  a2j predict runs/mine my_frames/ --runtime openvino --json > joints.json
+  a2j predict hand.onnx frame.png                             # a file of `a2j export`
 
 Frames are 16-bit PNG, TIFF or PGM (mm), NYU's packed RGB PNG with --track nyu, or .npy (mm). One --center or --box
 serves all frames; repeat it to give one per frame. Without either, the nearest hand or the person in view is looked
@@ -58,11 +60,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=path_name,
         nargs="*",
         metavar="RUN FRAME",
-        help="a run directory or what `a2j convert` made, then depth frames or folders of them",
+        help="a run directory, or what `a2j convert` or `a2j export` made; then depth frames or folders of them",
     )
     add("--checkpoint", type=path_name, metavar="RUN", help="the same as RUN")
     add_list(parser, "--depth", type=path_name, metavar="FRAME", help="more frames")
     add("--step", type=step_name, default="best", help="best, latest or a step number (best)")
+    add("--runtime", help="jax, onnxruntime or openvino (jax; of an ONNX file onnxruntime)")
     add("--track", type=path_name, help="file format and camera of the frames (the checkpoint's)")
     where = parser.add_mutually_exclusive_group()
     place = partial(where.add_argument, action="append")
@@ -100,19 +103,29 @@ def _inputs(arguments: argparse.Namespace) -> tuple[str, list[Path]]:
 
 
 def _predict(arguments: argparse.Namespace) -> None:
+    from a2j_jax.inference.exported import SUFFIXES, ExportedPredictor
+    from a2j_jax.inference.frame_predictor import FramePredictor
     from a2j_jax.inference.frames import camera_from, predict_files, to_json, write_overlay
     from a2j_jax.inference.predictor import Predictor, frames_of
+    from a2j_jax.inference.runtimes import check_runtime
     from a2j_jax.track_files import find_track
 
     # A mistyped name shows before the network is loaded and compiled, not after.
     checkpoint, paths = _inputs(arguments)
     check_picture(arguments.out, [str(path) for path in paths], overwrite=arguments.overwrite)
     given = camera_from(arguments.fx, arguments.fy, arguments.cx, arguments.cy)
-    predictor = Predictor.from_checkpoint(checkpoint, step=arguments.step)
+    predictor: FramePredictor
+    if Path(checkpoint).suffix in SUFFIXES:
+        predictor = ExportedPredictor.from_file(checkpoint, arguments.runtime)
+        logger.info(f"{checkpoint}: {predictor.track.name} network, run by {predictor.runtime}")
+    else:
+        runtime = check_runtime(arguments.runtime or "jax")
+        predictor = Predictor.from_checkpoint(checkpoint, step=arguments.step, runtime=runtime)
+        seconds = predictor.compile_seconds
+        logger.info(f"{predictor.track.name} network compiled in {seconds:.1f} s")
     track = predictor.track
     source = frames_of(find_track(arguments.track), track) if arguments.track else track
     camera = source.camera
-    logger.info(f"{track.name} network compiled in {predictor.compile_seconds:.1f} s")
     if given is None and camera is not None:
         logger.info(
             f"camera of track {source.name}: fx {camera.fx:g}, fy {camera.fy:g}, cx {camera.u0:g}, cy {camera.v0:g}, "

@@ -7,7 +7,8 @@ file beside it says what it takes and what it is. docs/export.md has the lines t
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -20,16 +21,28 @@ from a2j_jax import __version__
 from a2j_jax.errors import UserError
 from a2j_jax.files import replacing_together, write_json
 from a2j_jax.geometry import Camera
-from a2j_jax.inference.predictor import Predictor, check_finite
+from a2j_jax.inference.exported import description_of
+from a2j_jax.inference.frame_predictor import check_finite
+from a2j_jax.inference.onnx_graph import OPSET
+from a2j_jax.inference.predictor import Predictor
+from a2j_jax.inference.quantize import quantized, rendered_crops
+from a2j_jax.inference.runtimes import (
+    TOLERANCE,
+    Answer,
+    check_runtime,
+    largest_difference,
+    made_up_crops,
+    not_exported,
+    onnx_of,
+    running,
+)
 from a2j_jax.lowering import lowering_for
 from a2j_jax.models.prepared import prepare_for_inference
 from a2j_jax.tracks import TrackRecord, TrackSpec
 
 FORMATS = ("stablehlo", "onnx")
+_CALIBRATED_ON, _COMPARED_ON = 64, 32  # rendered frames, of int8
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
-#: Largest difference between the file and the predictor, mm (px in 2D), that passes for rounding.
-TOLERANCE = 0.05
-_CHECKED_BATCHES = (1, 3)
 
 
 def exported_function(
@@ -117,14 +130,14 @@ def export_stablehlo(
             with lowering_for("gpu" if target in ("cuda", "rocm") else target):
                 return jax.export.export(jax.jit(function), platforms=list(names))(*shapes)
         except Exception as error:  # of a network of somebody's own
-            raise _not_exported(predictor, error) from error
+            raise not_exported(type(predictor.model).__name__, error) from error
 
     contents = exported(platforms).serialize()
     here = jax.devices()[0].platform.replace("gpu", "cuda")
     # A program for another machine's devices cannot run here: the same operations, for this one's, can.
     checked = contents if here in platforms else exported([here, *platforms]).serialize()
     loaded = jax.export.deserialize(bytearray(checked))
-    difference = _difference(loaded.call, function, track)
+    difference = largest_difference(loaded.call, function, _probes(track))
     about = {"format": "stablehlo", "platforms": platforms, **_about(predictor, difference)}
     if not difference <= TOLERANCE:
         raise UserError(
@@ -134,7 +147,7 @@ def export_stablehlo(
     return about
 
 
-def export_onnx(predictor: Predictor, out: str | Path) -> dict[str, Any]:
+def export_onnx(predictor: Predictor, out: str | Path, int8: bool = False) -> dict[str, Any]:
     """Write the function as ONNX, and its description, once ONNX Runtime's answers were compared with the predictor's.
 
     Batch norm is folded into the convolutions (`models.prepared`).
@@ -142,74 +155,59 @@ def export_onnx(predictor: Predictor, out: str | Path) -> dict[str, Any]:
     Args:
       predictor: to export.
       out: file to write, e.g. hand.onnx; the description is beside it, and in its metadata as "a2j_jax".
+      int8: convolutions in 8-bit integers (`quantize.quantized`), their ranges found on crops of rendered hands or
+        bodies, and what this costs measured on others.
 
     Returns:
-      The description, with the largest "difference" that was found, mm (px in 2D).
+      The description, with the largest "difference" that was found in float32, mm (px in 2D), and of int8 the "cost":
+      mean and largest distance of joints from those in float32.
 
     Raises:
       UserError: as `export_stablehlo`; a network with an operation that has no translation to ONNX.
     """
-    if missing := [name for name in ("onnx", "onnxruntime") if find_spec(name) is None]:
-        raise UserError(
-            f"exporting ONNX needs {' and '.join(missing)}: pip install 'a2j-jax[export]'"
-        )
+    check_runtime("onnxruntime")
     import onnx
-    import onnxruntime
-
-    from a2j_jax.inference.onnx_graph import OPSET, model_of
 
     out, track, model = Path(out), predictor.track, predictor.model
     description_of(out)
-    try:
-        # Plain convolutions, which ONNX has, in float32, whatever JAX_ENABLE_X64 says.
-        with lowering_for("gpu"), jax.enable_x64(False):
-            quick = prepare_for_inference(model, predictor.variables, track.crop_size)
-            translated = model_of(exported_function(predictor, quick), _inputs(track))
-    except Exception as error:
-        raise _not_exported(predictor, error) from error
-    contents = translated.SerializeToString()
-    settings = onnxruntime.SessionOptions()
-    settings.log_severity_level = 3  # errors
-    try:
-        session = onnxruntime.InferenceSession(
-            contents, settings, providers=["CPUExecutionProvider"]
-        )
-    except Exception as error:
-        raise _not_run(predictor, error) from error
-
-    def answer(*given: np.ndarray) -> dict[str, np.ndarray]:
-        names = [each.name for each in session.get_outputs()]
-        try:
-            found = session.run(None, dict(zip(_inputs(track), given, strict=True)))
-        except Exception as error:
-            raise _not_run(predictor, error) from error
-        return dict(zip(names, found, strict=True))
-
-    difference = _difference(answer, exported_function(predictor), track)
+    with lowering_for("gpu"):  # without what is for XLA's CPU compiler alone
+        quick = prepare_for_inference(model, predictor.variables, track.crop_size)
+    function, inputs = exported_function(predictor, quick), _inputs(track)
+    contents = onnx_of(function, inputs, type(model).__name__).SerializeToString()
+    run = running(contents, "onnxruntime")
+    difference = largest_difference(
+        lambda *given: run(dict(zip(inputs, given, strict=True))),
+        exported_function(predictor),
+        _probes(track),
+    )
     about = {"format": "onnx", "opset": OPSET, **_about(predictor, difference)}
-    about["versions"] |= {"onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__}
+    about["versions"] |= {name: version(name) for name in ("onnx", "onnxruntime")}
     if not difference <= TOLERANCE:
         raise UserError(_too_far(out, difference, track))
-    onnx.helper.set_model_props(translated, {"a2j_jax": json.dumps(about)})
-    _write(out, translated.SerializeToString(), about)
+    if int8:
+        contents = quantized(contents, [*rendered_crops(predictor, _CALIBRATED_ON)])
+        about["int8"] = {"calibrated_on": f"{_CALIBRATED_ON} rendered frames"}
+        about["int8"]["cost"] = _cost(predictor, run, running(contents, "onnxruntime"))
+    described = onnx.load_model_from_string(contents)
+    onnx.helper.set_model_props(described, {"a2j_jax": json.dumps(about)})
+    _write(out, described.SerializeToString(), about)
     return about
 
 
-def _not_run(predictor: Predictor, error: Exception) -> UserError:
-    """What ONNX Runtime says: it has some operations only for some dtypes."""
-    text = " ".join(str(error).split())[:300]
-    return UserError(f"{type(predictor.model).__name__} cannot be exported: {text}")
-
-
-def _not_exported(predictor: Predictor, error: Exception) -> UserError:
-    network = type(predictor.model).__name__
-    if isinstance(error, UserError):
-        return UserError(f"{network} cannot be exported: {error}")
-    text = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-    return UserError(
-        f"{network} cannot be exported for any number of crops: {text}; take sizes from x.shape, not from len(x) or "
-        "int(...)"
-    )
+def _cost(predictor: Predictor, exact: Answer, rounded: Answer) -> dict[str, Any]:
+    """How far joints move on rendered frames that were not calibrated on, mm (px in 2D)."""
+    crops = [*rendered_crops(predictor, _COMPARED_ON, seed=_CALIBRATED_ON)]
+    name = "joints_xyz_mm" if predictor.track.joint_dims == 3 else "joints_uvd"
+    moved = np.stack([rounded(crop)[name] - exact(crop)[name] for crop in crops])
+    check_finite(moved)
+    apart = np.linalg.norm(moved, axis=-1)
+    unit = predictor.track.error_unit
+    return {
+        "mean": float(apart.mean()),
+        "largest": float(apart.max()),
+        "unit": unit,
+        "frames": _COMPARED_ON,
+    }
 
 
 def _inputs(track: TrackSpec) -> dict[str, jax.ShapeDtypeStruct]:
@@ -224,11 +222,15 @@ def _inputs(track: TrackSpec) -> dict[str, jax.ShapeDtypeStruct]:
 def _about(predictor: Predictor, difference: float) -> dict[str, Any]:
     """What the description says of any format."""
     track = predictor.track
-    found = jax.eval_shape(exported_function(predictor), *_probe(track, 1))
+    found = jax.eval_shape(exported_function(predictor), *_probes(track)[0])
     return {
         "inputs": {name: ["batch", *each.shape[1:]] for name, each in _inputs(track).items()},
         "outputs": {name: ["batch", *each.shape[1:]] for name, each in found.items()},
-        "track": dataclasses.asdict(TrackRecord.of(track)),
+        "track": {
+            **dataclasses.asdict(TrackRecord.of(track)),
+            "limbs": dict(track.skeleton.limbs),
+            "label_box_margin_px": track.label_box_margin_px,
+        },
         "camera": None if predictor.camera is None else dataclasses.astuple(predictor.camera),
         "step": predictor.step,
         "weights_sha256": _digest(predictor.variables),
@@ -249,67 +251,14 @@ def _write(out: Path, contents: bytes | bytearray, about: dict[str, Any]) -> Non
     description = description_of(out)
     with replacing_together(out.parent, description.name) as folder:
         (folder / out.name).write_bytes(contents)
-        write_json(folder / description.name, about)
+        digest = hashlib.sha256(contents).hexdigest()
+        write_json(folder / description.name, {**about, "file_sha256": digest})
 
 
-def description_of(out: Path) -> Path:
-    """The file that describes an exported one, beside it: hand.json of hand.stablehlo, hand.onnx.json of hand.onnx.
-
-    Raises:
-      UserError: `out` has no suffix, or that of the description.
-    """
-    if out.suffix in ("", ".json"):
-        raise UserError(f"{out}: expected the name of a file such as hand.stablehlo")
-    return out.with_name(f"{out.name}.json") if out.suffix == ".onnx" else out.with_suffix(".json")
-
-
-def _probe(track: TrackSpec, rows: int) -> tuple[np.ndarray, np.ndarray]:
-    """Made-up crops and places: a bumpy surface, with holes, around each center."""
-    rng, size = np.random.default_rng(rows), track.crop_size
-    width, height = track.frame_size
-    depth = rng.uniform(600.0, 900.0, rows)
-    bumps = np.cumsum(rng.normal(0, 4, (rows, size, size)), axis=-1)
-    crops = (bumps + depth[:, None, None]) * (rng.random((rows, size, size)) > 0.1)
-    if track.frame_format == "stretch8":
-        crops = np.clip(crops / 4, 0, 255).round()
-    center = rng.uniform(0.3, 0.7, (rows, 2)) * (width, height)
-    if track.crop_by == "center":
-        place = np.column_stack([center, depth])
-    else:
-        reach = rng.uniform(0.1, 0.25, (rows, 2)) * (width, height)
-        place = np.concatenate([center - reach, center + reach], axis=-1)
-    return crops.astype(np.float32), place.astype(np.float32)
-
-
-def _difference(
-    exported: Callable[..., Mapping[str, Any]], function: Callable[..., Any], track: TrackSpec
-) -> float:
-    """Largest difference in a joint between an exported function and the original, for batches of several sizes.
-
-    Raises:
-      UserError: the original's numbers are not finite; outputs of other shapes, or confidences of other values. NaN:
-        only the exported one's joints are not finite.
-    """
-    found = []
-    for rows in _CHECKED_BATCHES:
-        given = _probe(track, rows)
-        theirs, ours = exported(*given), jax.jit(function)(*given)
-        check_finite(*ours.values())
-        shapes = [{n: np.shape(x) for n, x in each.items()} for each in (theirs, ours)]
-        if shapes[0] != shapes[1]:
-            raise UserError(
-                f"the exported network's outputs have shapes {shapes[0]}, the checkpoint's {shapes[1]}"
-            )
-        sure, as_sure = (np.asarray(each.get("confidence", 0.0)) for each in (ours, theirs))
-        if not np.allclose(as_sure, sure, rtol=1e-3, atol=1e-3):
-            most = np.abs(as_sure - sure).max()
-            raise UserError(
-                f"the exported network's confidence differs from the checkpoint's by {most:g}"
-            )
-        name = "joints_xyz_mm" if "joints_xyz_mm" in ours else "joints_uvd"
-        apart = np.abs(np.asarray(theirs[name]) - np.asarray(ours[name]))
-        found.append(apart.max())
-    return float(np.max(found))  # NaN, if one is; `max` would leave it out
+def _probes(track: TrackSpec) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Batches of made-up crops, with the places that the function takes."""
+    by_center = track.crop_by == "center"
+    return [(crop, center if by_center else box) for crop, center, box in made_up_crops(track)]
 
 
 def _digest(variables: Any) -> str:

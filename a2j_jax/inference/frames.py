@@ -13,7 +13,7 @@ from a2j_jax.data.depth_files import EXPECTED, read_depth
 from a2j_jax.errors import UserError, printable
 from a2j_jax.files import MARK, local_path, regular_file
 from a2j_jax.geometry import Camera
-from a2j_jax.inference.predictor import DepthFrame, Location, PoseEstimate, Predictor
+from a2j_jax.inference.frame_predictor import DepthFrame, FramePredictor, Location, PoseEstimate
 from a2j_jax.log import logger
 from a2j_jax.pictures import Tile, contact_sheet
 from a2j_jax.track_files import checked_camera
@@ -74,7 +74,7 @@ def read_frame(
 
 
 def predict_files(
-    predictor: Predictor,
+    predictor: FramePredictor,
     paths: Sequence[str | Path],
     centers_uvd: Sequence[ArrayLike] | None = None,
     boxes_px: Sequence[ArrayLike] | None = None,

@@ -101,19 +101,26 @@ def model_of(
             onnx.helper.make_node("Identity", [graph.plain(value, variable.aval)], [name])
         )
 
+    used = set(names)
+    nodes: list[Any] = []
+    for node in reversed(graph.nodes):
+        if not used.isdisjoint(node.output):
+            used.update(node.input)
+            nodes.insert(0, node)
+
     def described(name: str, shape: Any) -> Any:
         sides = [side if isinstance(side, int) else str(side) for side in shape]
         return onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, sides)
 
     body = onnx.helper.make_graph(
-        graph.nodes,
+        nodes,
         "a2j_jax",
         [described(name, each.shape) for name, each in inputs.items()],
         [
             described(name, each.aval.shape)
             for name, each in zip(names, closed.jaxpr.outvars, strict=True)
         ],
-        graph.constants,
+        [each for each in graph.constants if each.name in used],
     )
     opset = [onnx.helper.make_opsetid("", OPSET)]
     model = onnx.helper.make_model(

@@ -4,18 +4,22 @@ The *room frame* of people: origin at the camera, x to the camera's right, y dow
 right-handed, mm. These are the axes of a camera that looks level and straight ahead, on a shelf or under the ceiling.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from a2j_jax.geometry import Camera
 from a2j_jax.synthetic import hand
 from a2j_jax.synthetic.body import SEAT, body_cones, sample_body
 from a2j_jax.synthetic.render import RoundCones, join_cones
 from a2j_jax.synthetic.sampling import draw, lerp, rotation, rotation_from_quaternion
-from a2j_jax.synthetic.scene import Scene, project
+from a2j_jax.synthetic.scene import KINECT, Scene, full_frames, project
 from a2j_jax.synthetic.sensor import SensorSpec
+from a2j_jax.tracks import TRACKS, TrackSpec
 
 
 @jax.tree_util.register_dataclass
@@ -303,3 +307,35 @@ def _clutter(key: jax.Array, spot: jax.Array, hidden: RoundCones, spec: RoomSpec
     radii = radius[:, None] * jnp.array([1.0, 0.9])
     furniture = RoundCones(jnp.stack([base, end], axis=1), radii)
     return _present(furniture, (chance < spec.clutter_probability)[:, None], hidden)
+
+
+def track_frames(track: TrackSpec, count: int, seed: int = 0) -> Iterator[dict[str, np.ndarray]]:
+    """Yields frames of hands or bodies as a track's camera would see them, before a wall.
+
+    Args:
+      track: frame size, camera and kind of crop.
+      count: of frames.
+      seed: of the first; frame i depends on seed + i alone.
+
+    Returns:
+      As `scene.full_frames`: `frame` (H, W) uint16 mm, `center_uvd` (3,) px px mm, `window_px` (4,) px, and the rest.
+    """
+    size = track.frame_size
+    settings: dict[str, Any]
+    if track.crop_by == "center":
+        assert track.half_window_mm is not None
+        # A camera's frame has readings everywhere, and the time to read a file depends on its size.
+        view = HandView(track.half_window_mm, SceneSpec(wall_probability=1.0))
+        settings = {"view": view, "sensor": KINECT}
+    else:
+        settings = {"view": BodyView(track.label_box_margin_px), "sensor": XTION}
+    camera = track.camera or _body_camera(size)
+    return full_frames(seed, count, **settings, camera=camera, frame_size=size)
+
+
+def _body_camera(frame_size: tuple[int, int]) -> Camera:
+    """ITOP's camera at another resolution, for tracks without a camera, whose joints are in pixels only."""
+    known = TRACKS["itop_front"]
+    assert known.camera is not None
+    scale = np.divide(frame_size, known.frame_size)
+    return Camera.from_array(known.camera.as_array() * [*scale, *scale])

@@ -25,7 +25,7 @@ from a2j_jax import __version__, geometry
 from a2j_jax.data import augment, crops
 from a2j_jax.errors import UserError
 from a2j_jax.evaluation.tables import Table, cell, published_table, row_values
-from a2j_jax.geometry import Camera, Float64
+from a2j_jax.geometry import Float64
 from a2j_jax.inference.frames import read_frame
 from a2j_jax.log import logger, progress
 from a2j_jax.lowering import made_once
@@ -33,9 +33,8 @@ from a2j_jax.models.a2j import A2J, PoseNetwork, variable_shapes
 from a2j_jax.models.anchors import Estimate, jit_with_decoding
 from a2j_jax.models.prepared import prepare_for_inference
 from a2j_jax.models.resnet import ARCHITECTURES
-from a2j_jax.synthetic.scene import KINECT, full_frames
-from a2j_jax.synthetic.views import XTION, BodyView, HandView, SceneSpec
-from a2j_jax.tracks import TRACKS, TrackSpec
+from a2j_jax.synthetic.views import track_frames
+from a2j_jax.tracks import TrackSpec
 
 Key = TypeVar("Key", bound=Hashable)
 Images = NDArray[np.float32]
@@ -99,17 +98,9 @@ def write_frames(folder: Path, track: TrackSpec, count: int) -> list[FrameFile]:
 
     The files are packed as NYU's where the track's are, and PNG of 16-bit mm for all others; the same ones every time.
     """
-    by_center, size = track.crop_by == "center", track.frame_size
-    scene: dict[str, Any] = {"view": BodyView(track.label_box_margin_px), "sensor": XTION}
-    if by_center:
-        assert track.half_window_mm is not None
-        # A camera's frame has readings everywhere, and the time to read a file depends on its size.
-        view = HandView(track.half_window_mm, SceneSpec(wall_probability=1.0))
-        scene = {"view": view, "sensor": KINECT}
-    camera = track.camera or body_camera(size)
-    frames = full_frames(0, count, **scene, camera=camera, frame_size=size)
+    by_center = track.crop_by == "center"
     files = []
-    for number, truth in enumerate(frames):
+    for number, truth in enumerate(track_frames(track, count)):
         depth, path = truth["frame"], folder / f"{number:04d}.png"
         if track.frame_format == "nyu_packed":
             depth = np.stack([depth * 0, depth >> 8, depth & 255], axis=-1).astype(np.uint8)
@@ -117,14 +108,6 @@ def write_frames(folder: Path, track: TrackSpec, count: int) -> list[FrameFile]:
         center, box = (truth[name].astype(np.float64) for name in ("center_uvd", "window_px"))
         files.append(FrameFile(path, center if by_center else None, None if by_center else box))
     return files
-
-
-def body_camera(frame_size: tuple[int, int]) -> Camera:
-    """ITOP's camera at another resolution, for tracks without a camera, whose joints are in pixels only."""
-    known = TRACKS["itop_front"]
-    assert known.camera is not None
-    scale = np.divide(frame_size, known.frame_size)
-    return Camera.from_array(known.camera.as_array() * [*scale, *scale])
 
 
 def read_and_warp_of(track: TrackSpec) -> Callable[[FrameFile], Images]:

@@ -43,6 +43,7 @@ def test_a_name_says_the_format(a2j, run, tmp_path):
     [
         ("--format onx", "--format 'onx': expected one of stablehlo, onnx; did you mean 'onnx'"),
         ("--format onnx --platform cuda", "--platform is of StableHLO"),
+        ("--int8", "--int8 is of ONNX"),
         ("--platform gpu", "--platform 'gpu': expected one of cpu, cuda, rocm, tpu"),
         ("--platform cpu,", "--platform '': expected one of"),
         ("--frame_size 640", "expected WIDTH,HEIGHT"),

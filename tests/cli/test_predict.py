@@ -59,6 +59,19 @@ def test_a_hand_nobody_pointed_at(a2j, checkpoints, frames):
     assert len(joints(outcome.out)) == 1
 
 
+@pytest.mark.parametrize("options", [[], ["--runtime", "openvino"]])
+def test_an_exported_file(a2j, checkpoints, frames, tmp_path, options):
+    """Its joints are the checkpoint's, with the size of frames that it was exported for."""
+    a2j("export", checkpoints / "nyu", tmp_path / "hand.onnx")
+    asked = [frames / "packed.png", "--center", CENTER, "--json"]
+    theirs = a2j("predict", tmp_path / "hand.onnx", *asked, *options)
+    ours = a2j("predict", checkpoints / "nyu", *asked)
+    assert f"run by {options[-1] if options else 'onnxruntime'}" in theirs.err
+    (found,), (wanted,) = joints(theirs.out), joints(ours.out)
+    np.testing.assert_allclose(found["joints_xyz_mm"], wanted["joints_xyz_mm"], atol=2e-2)
+    assert found["box_px"] == wanted["box_px"]
+
+
 @pytest.mark.slow
 def test_hands(a2j, checkpoints, frames):
     paths = [frames / name for name in ("depth.npy", "depth16.png", "packed.png")]
@@ -151,7 +164,7 @@ def loaded(checkpoints):
 def test_bad_frames_and_places(mistake, frames, monkeypatch, loaded, file, where, said):
     # Loading and compiling anew for every mistake would take most of a minute.
     real = Predictor.from_checkpoint
-    pick = lambda run, step: loaded if step == "best" else real(run, step=step)  # noqa: E731
+    pick = lambda run, step, runtime: loaded if step == "best" else real(run, step=step)  # noqa: E731
     monkeypatch.setattr(Predictor, "from_checkpoint", pick)
     line = f"predict --checkpoint CHECKPOINTS/nyu --depth {frames / file} {where}"
     mistake(f"{line} --json --out overlay.png", said)

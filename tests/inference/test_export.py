@@ -19,6 +19,7 @@ from a2j_jax.geometry import Camera
 from a2j_jax.inference import export
 from a2j_jax.inference.export import export_onnx, export_stablehlo
 from a2j_jax.inference.predictor import Predictor
+from a2j_jax.inference.runtimes import largest_difference
 from a2j_jax.runs.experiment import resolve
 from a2j_jax.tracks import get_track, with_crop_size
 from tests import own_parts, tiny
@@ -250,11 +251,11 @@ def test_numbers_that_are_not_finite_are_not_written(tmp_path: Path, part: str) 
 
 
 def test_a_file_that_alone_is_not_finite_differs() -> None:
-    def exported(crops: Any, place: Any) -> Any:
-        return {"joints_uvd": np.full((len(crops), 14, 3), np.nan)}
-
-    found = export._difference(
-        exported, lambda crops, _: {"joints_uvd": crops[:, :14, :3]}, predictor("nyu").track
+    crops = np.ones((2, 32, 32), np.float32)
+    found = largest_difference(
+        lambda _: {"joints_uvd": np.full((2, 14, 3), np.nan)},
+        lambda crops: {"joints_uvd": crops[:, :14, :3]},
+        [(crops,)],
     )
     assert np.isnan(found)
 

@@ -13,6 +13,7 @@ from a2j_jax import geometry
 from a2j_jax.data import crops
 from a2j_jax.errors import UserError
 from a2j_jax.evaluation.scores import score_predictions
+from a2j_jax.inference.frame_predictor import Location, PoseEstimate
 from a2j_jax.inference.frames import (
     camera_from,
     frame_files,
@@ -21,7 +22,6 @@ from a2j_jax.inference.frames import (
     to_json,
     write_overlay,
 )
-from a2j_jax.inference.predictor import Location, PoseEstimate
 from a2j_jax.tracks import TrackSpec, get_track
 
 NYU = get_track("nyu")

@@ -15,9 +15,10 @@ from a2j_jax import geometry
 from a2j_jax.baselines import GlobalRegression
 from a2j_jax.data import augment, crops
 from a2j_jax.errors import UserError
+from a2j_jax.inference.frame_predictor import FrameCrop, frame_from_array
 from a2j_jax.inference.frames import read_frame
 from a2j_jax.inference.locate import depth_in_box, doubtful, hand_center
-from a2j_jax.inference.predictor import FrameCrop, Predictor, frame_from_array
+from a2j_jax.inference.predictor import Predictor
 from a2j_jax.models.a2j import A2J
 from a2j_jax.models.anchors import aggregate, anchor_grid, confidence
 from a2j_jax.runs.checkpoints import save_variables

@@ -1,10 +1,14 @@
 """Where hands and people are put, and what is around them; what follows in the image is tested in test_scene.py."""
 
+import dataclasses
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from a2j_jax import geometry
+from a2j_jax.synthetic.views import track_frames
+from a2j_jax.tracks import get_track
 from tests.synthetic.rendering import READERS, TRACKS, compose, people
 
 HAND_CAMERA = TRACKS["hand"].camera
@@ -152,3 +156,12 @@ def test_who_sits_sits_on_something(drawn):
     foot = floor[:, 3] - np.einsum("nx,nx->n", drawn.cones.ends_mm[:, PERSON, 0], floor[:, :3])
     np.testing.assert_allclose(foot[seats > 50], 0, atol=1)
     assert jnp.isfinite(drawn.cones.ends_mm).all()
+
+
+def test_frames_of_tracks_without_a_camera_see_what_itops_camera_sees() -> None:
+    """At half the resolution every other pixel, up to the sensor's noise."""
+    itop = get_track("itop_front")
+    half = dataclasses.replace(itop, camera=None, frame_size=(160, 120))
+    (large,), (small,) = (list(track_frames(track, 1)) for track in (itop, half))
+    np.testing.assert_allclose(small["joints_uvd"][:, :2] * 2, large["joints_uvd"][:, :2], atol=0.1)
+    assert small["frame"].shape == (120, 160)

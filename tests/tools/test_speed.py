@@ -24,7 +24,6 @@ from a2j_jax.tools.speed import (
     FrameFile,
     Images,
     Network,
-    body_camera,
     comparison_table,
     flops_per_frame,
     forward_of,
@@ -109,14 +108,6 @@ def test_frames_show_what_is_cropped(tmp_path, name):
             width, height = file.box_px[2:] - file.box_px[:2]
             assert width > 20
             assert height > 50
-
-
-def test_other_resolutions_see_the_same():
-    track = dataclasses.replace(get_track("itop_front"), camera=None)
-    camera = body_camera(track.frame_size)
-    assert camera == get_track("itop_front").camera
-    half = body_camera((160, 120))
-    assert (half.fx, half.v0) == (camera.fx / 2, camera.v0 / 2)
 
 
 MODEL = A2J(14, backbone="resnet18", width=8, head_features=8, head_depth=1)

@@ -1,0 +1,254 @@
+"""Joints by a file that `a2j export` wrote, as by the `Predictor` that it was made of."""
+
+import dataclasses
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from a2j_jax import __version__
+from a2j_jax.errors import UserError
+from a2j_jax.files import local_path, read_json
+from a2j_jax.geometry import Camera, Float64
+from a2j_jax.inference.frame_predictor import FrameCrop, FramePredictor
+from a2j_jax.inference.runtimes import RUNTIMES, Runtime, check_runtime, running
+from a2j_jax.log import logger
+from a2j_jax.skeletons import Skeleton
+from a2j_jax.tracks import TRACKS, TrackRecord, TrackSpec
+
+#: Of the files that can be read back.
+SUFFIXES = (".onnx", ".stablehlo")
+_NEEDED = ("format", "inputs", "outputs", "track", "camera", "versions", "weights_sha256")
+
+
+class ExportedPredictor(FramePredictor):
+    """A network in a file of `a2j export`: whole frames, crops and batches as with `Predictor`, without its checkpoint.
+
+    The file's camera and frame size are those that it was exported for; frames of others are refused. On a track that
+    crops by center, a call takes a center or none, no box.
+
+    Attributes:
+      track: what the file says of it: crop, joints, camera, size of its frames.
+      camera: of the frames; None on 2D tracks.
+      about: the description: format, inputs, outputs, versions, step, digest of the weights.
+      runtime: that runs it.
+      compile_seconds: time of a first call, with a blank crop.
+    """
+
+    def __init__(
+        self,
+        track: TrackSpec,
+        run: Callable[[Mapping[str, np.ndarray]], Mapping[str, Any]],
+        about: Mapping[str, Any],
+        runtime: str,
+    ) -> None:
+        """For a function that is loaded; see `from_file`."""
+        super().__init__(track)
+        self.about, self.runtime, self._run = about, runtime, run
+        started = time.perf_counter()
+        shapes = {name: tuple(shape[1:]) for name, shape in about["inputs"].items()}
+        run({name: np.ones((1, *shape), np.float32) for name, shape in shapes.items()})
+        self.compile_seconds = time.perf_counter() - started
+
+    @classmethod
+    def from_file(
+        cls, path: str | Path, runtime: Runtime | None = None, precision: str = "float32"
+    ) -> "ExportedPredictor":
+        """Loads a file, and compares its description with it and with what is installed.
+
+        Args:
+          path: `.onnx`, which describes itself, or `.stablehlo`, beside the JSON file that describes it.
+          runtime: for ONNX "onnxruntime" (the default) or "openvino"; for StableHLO "jax".
+          precision: that OpenVINO computes in: "float32" or "bfloat16".
+
+        Raises:
+          UserError: no such file; not one of `a2j export`; a description of another file; a runtime that is for the
+            other format, or is not installed.
+        """
+        path = local_path(path, "exported network")
+        if path.suffix not in SUFFIXES:
+            raise UserError(
+                f"{path}: expected a file of a2j export, named *{' or *'.join(SUFFIXES)}"
+            )
+        known = ("jax",) if path.suffix == ".stablehlo" else RUNTIMES[1:]
+        chosen = check_runtime(runtime or known[0])
+        if chosen not in known:
+            raise UserError(f"{path}: a {path.suffix[1:]} file runs by {' or '.join(known)}")
+        try:
+            contents = path.read_bytes()
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+        about = _description(path, contents)
+        try:
+            track = _track_of(path, about)
+        except UserError:
+            raise
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{path}: its description is damaged: {error!r}") from error
+        if chosen == "jax":
+            return cls(track, _jax_call(path, contents), about, chosen)
+        return cls(track, running(contents, chosen, precision), about, chosen)
+
+    def crop(
+        self,
+        depth_mm: Any,
+        center_uvd: Any = None,
+        box_px: Any = None,
+        camera: Camera | None = None,
+        name: str = "depth frame",
+    ) -> FrameCrop:
+        """As `FramePredictor.crop`, for the file's camera and size of frames.
+
+        Raises:
+          UserError: as that; a frame of another size, another camera, or a box on a track that crops by center.
+        """
+        if camera is not None and camera != self.camera:
+            raise UserError(
+                f"the network was exported for {self.camera}; expected frames of this camera, not of {camera}: "
+                "export one for it (a2j export --fx --fy --cx --cy)"
+            )
+        width, height = self.track.frame_size
+        if np.shape(depth_mm)[:2] != (height, width) and np.ndim(depth_mm) == 2:
+            found = "x".join(map(str, np.shape(depth_mm)[::-1]))
+            raise UserError(
+                f"{found} px; the network was exported for frames of {width}x{height} px: export one for this "
+                "size (a2j export --frame_size)"
+            )
+        if box_px is not None and self.track.crop_by == "center":
+            raise UserError("box_px: the exported network takes a center; give center_uvd")
+        return super().crop(depth_mm, center_uvd, box_px, camera, name)
+
+    def _joints(self, frame_crops: Sequence[FrameCrop]) -> tuple[Float64, Float64]:
+        centers = [crop.center_uvd for crop in frame_crops]
+        places = centers if self.track.crop_by == "center" else [c.box_px for c in frame_crops]
+        name = "center_uvd" if self.track.crop_by == "center" else "box_px"
+        images = np.stack([crop.image_mm for crop in frame_crops])
+        found = self._run({"crop_mm": images, name: np.asarray(places, np.float32)})
+        joints, confidence = (np.asarray(found[n]) for n in ("joints_uvd", "confidence"))
+        return joints.astype(np.float64), confidence.astype(np.float64)
+
+
+def description_of(out: Path) -> Path:
+    """The file that describes an exported one, beside it: hand.json of hand.stablehlo, hand.onnx.json of hand.onnx.
+
+    Raises:
+      UserError: `out` has no suffix, or that of the description.
+    """
+    if out.suffix in ("", ".json"):
+        raise UserError(f"{out}: expected the name of a file such as hand.stablehlo")
+    return out.with_name(f"{out.name}.json") if out.suffix == ".onnx" else out.with_suffix(".json")
+
+
+def _description(path: Path, contents: bytes) -> dict[str, Any]:
+    """What a file says of itself, or the file beside it; of both, they must agree.
+
+    Raises:
+      UserError: there is none; it lacks something; it describes another file.
+    """
+    beside = description_of(path)
+    about = _metadata(path, contents) if path.suffix == ".onnx" else None
+    if beside.is_file():
+        told = read_json(beside, "the description of an exported network")
+        if about is None:
+            about = told
+        digest = told.get("file_sha256") if isinstance(told, dict) else None
+        if digest not in (None, hashlib.sha256(contents).hexdigest()):
+            raise UserError(
+                f"{beside} describes another file than {path.name}: expected the two that a2j export wrote together"
+            )
+    if about is None:
+        raise UserError(
+            f"{beside}: no such file; expected the description that a2j export wrote beside {path.name}"
+        )
+    missing = [key for key in _NEEDED if not isinstance(about, dict) or key not in about]
+    if missing:
+        raise UserError(
+            f"{path}: its description lacks {', '.join(missing)}; expected a file of a2j export"
+        )
+    return dict(about)
+
+
+def _metadata(path: Path, contents: bytes) -> Any:
+    """The description inside an ONNX file.
+
+    Raises:
+      UserError: not an ONNX file, or not one of `a2j export`.
+    """
+    check_runtime("onnxruntime")
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        model = onnx.load_model_from_string(contents)
+        told = {each.key: each.value for each in model.metadata_props}.get("a2j_jax")
+        return json.loads(told or "")
+    except (DecodeError, ValueError) as error:
+        raise UserError(f"{path}: expected an ONNX file of a2j export") from error
+
+
+def _jax_call(path: Path, contents: bytes) -> Callable[..., Any]:
+    """A StableHLO file's function of named arrays.
+
+    Raises:
+      UserError: not StableHLO as `jax.export` writes it, or for other platforms.
+    """
+    try:
+        loaded = jax.export.deserialize(bytearray(contents))
+    except Exception as error:  # of several kinds, by the place of the damage
+        raise UserError(f"{path}: cannot be read as StableHLO: {error}") from error
+    here = jax.default_backend().replace("gpu", "cuda")
+    if here not in loaded.platforms:
+        raise UserError(
+            f"{path}: was exported for {', '.join(loaded.platforms)}; this is {here}: a2j export --platform {here}"
+        )
+    call = jax.jit(loaded.call)
+    return lambda given: call(*given.values())
+
+
+def _track_of(path: Path, about: Mapping[str, Any]) -> TrackSpec:
+    """The track that a file was exported for; logs where the installed one of that name differs.
+
+    Raises:
+      UserError: a description that is not one of a track.
+    """
+    told = about["track"]
+    record = TrackRecord.from_json(told)
+    joints, dims = record.joints, 3 if "joints_xyz_mm" in about["outputs"] else 2
+    like = next(
+        (t for t in TRACKS.values() if (t.crop_by, t.joint_dims) == (record.crop_by, dims)), None
+    )
+    if like is None or joints is None or record.crop_size is None or record.frame_size is None:
+        raise UserError(f"{path}: its description of the track is not complete")
+    known = TRACKS.get(str(record.track))
+    camera = None if about["camera"] is None else Camera.from_array(about["camera"])
+    if known is None:
+        limbs = tuple((name, tuple(chain)) for name, chain in told.get("limbs", {}).items())
+        skeleton = Skeleton(str(record.track), joints, limbs)
+        known = dataclasses.replace(like, name=str(record.track), skeleton=skeleton)
+    else:
+        asked = ("camera", "frame_size", "crop_size")
+        changed = record.differences(TrackRecord.of(known), but=asked)
+        if record.joints != known.skeleton.joints:
+            raise UserError(f"{path}: another version of track {known.name}: {'; '.join(changed)}")
+        if changed:
+            logger.warning(
+                f"{path}: track {known.name} of the version that exported it: {'; '.join(changed)}"
+            )
+    exported_by = about["versions"].get("a2j_jax")
+    if exported_by != __version__:
+        logger.info(f"{path}: exported by a2j_jax {exported_by}; this is {__version__}")
+    fields = ("half_window_mm", "depth_window_mm", "depth_reference", "storage_unit_mm")
+    values = {name: getattr(record, name) for name in (*fields, "crop_size", "depth_unit_mm")}
+    values["label_box_margin_px"] = told.get("label_box_margin_px")
+    size = (int(record.frame_size[0]), int(record.frame_size[1]))
+    return dataclasses.replace(
+        known,
+        camera=camera,
+        frame_size=size,
+        **{name: value for name, value in values.items() if value is not None},
+    )
