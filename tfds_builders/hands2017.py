@@ -64,7 +64,8 @@ class Hands2017(RawDataset, about="hands2017"):
             raise self.download_again(str(path.parent / "images"))
         names, joints = read_labels(path, self.track)
         notes = raw_files.unlabeled_to_nan(joints, path.name)
-        faults = _compare(path, names, images)
+        on_disk = raw_files.count_files(images)
+        faults = raw_files.compare_counts(path.name, len(names), images.name, on_disk)
         rows, repeated = raw_files.first_of_each(names, path.name)
         order, numbers, more = _in_number_order([names[row] for row in rows])
         rows = rows[order]
@@ -100,7 +101,9 @@ class Hands2017(RawDataset, about="hands2017"):
             raise UserError(f"{one} and {other}: both hold boxes of the test frames; keep one")
         for path in texts[_BOX]:
             names, boxes, more = read_boxes(path, self.track.frame_size)
-            notes, faults = notes + more, _compare(path, names, images)
+            notes += more
+            on_disk = raw_files.count_files(images)
+            faults = raw_files.compare_counts(path.name, len(names), images.name, on_disk)
         if boxes is None:
             files = (entry.name for entry in raw_files.entries(images))
             names = sorted(_published(name) for name in files if name.lower().endswith(".png"))
@@ -160,9 +163,6 @@ def read_labels(path: Path, track: TrackSpec) -> tuple[list[str], npt.NDArray[np
 
     Returns:
       The file names without folders; (N, 21, 3) px, px, mm, not finite where z is 0.
-
-    Raises:
-      UserError: see `raw_files.read_numbers`.
     """
 
     def to_uvd(values: Array) -> Array:
@@ -269,12 +269,6 @@ def _labels_of(
     if len(row_of) > found:
         faults = (f"{where}: {counted(len(row_of) - found, 'line')} of no test frame",)
     return np.where((rows >= 0)[:, None, None], joints[rows], np.float32(np.nan)), notes, faults
-
-
-def _compare(path: Path, names: list[str], images: Path) -> Notes:
-    return raw_files.compare_counts(
-        path.name, len(names), images.name, raw_files.count_files(images)
-    )
 
 
 def _published(name: str) -> str:

@@ -100,10 +100,6 @@ class K2hpd(RawDataset, about="k2hpd"):
 
 
 def read_annotations(path: Path) -> tuple[list[str], npt.NDArray[np.float32]]:
-    """The N names and (N, 19, 2) joints, px, of one `{train,test}_annos.txt`.
-
-    Raises:
-      UserError: see `raw_files.read_numbers`.
-    """
+    """The N names and (N, 19, 2) joints, px, of one `{train,test}_annos.txt`."""
     names, values = raw_files.read_numbers(path, 38, "19 pairs x y", name_width=12)
     return names, values.astype(np.float32).reshape(-1, 19, 2)

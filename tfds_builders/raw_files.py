@@ -160,15 +160,12 @@ def find(
     candidates: Iterable[str],
     belongs: Callable[[str], bool | None] = lambda name: None,
 ) -> Path | None:
-    """The first candidate that exists in a folder or, if none does, in the one folder below with any.
+    """The first candidate that exists in a folder or, if none does, in the one folder below with any; None: none does.
 
     Args:
       folder: named by the user.
       candidates: files or folders, relative to it, with forward slashes, in any letter case.
       belongs: whether the name of a folder below states that its files are wanted, or (False) that they are not.
-
-    Returns:
-      The path as it is spelled on disk; None: there is none.
 
     Raises:
       UserError: several folders below have one, and none is wanted by its name.
@@ -176,16 +173,14 @@ def find(
     candidates = tuple(candidates)
     if here := find_in(folder, candidates):
         return here
-    found: dict[bool | None, list[Path]] = {True: [], None: [], False: []}
-    for below in subfolders(folder):
-        if path := find_in(below, candidates):
-            found[belongs(below.name)].append(path)
-    if len(found[None]) > 1 and not found[True]:
-        names = ", ".join(path.relative_to(folder).parts[0] for path in found[None])
+    found = {below: path for below in subfolders(folder) if (path := find_in(below, candidates))}
+    wanted = [path for below, path in found.items() if belongs(below.name)]
+    unnamed = {below.name: path for below, path in found.items() if belongs(below.name) is None}
+    if len(unnamed) > 1 and not wanted:
         raise UserError(
-            f"{folder}: {candidates[0]} is in several folders ({names}); name one of them instead"
+            f"{folder}: {candidates[0]} is in several folders ({', '.join(unnamed)}); name one of them instead"
         )
-    return next(iter(found[True] + found[None]), None)
+    return next(iter([*wanted, *unnamed.values()]), None)
 
 
 def find_in(folder: Path, candidates: Iterable[str]) -> Path | None:
@@ -198,11 +193,7 @@ def find_in(folder: Path, candidates: Iterable[str]) -> Path | None:
 
 
 def entries(folder: str | Path) -> Iterator[os.DirEntry[str]]:
-    """The entries of a folder, companions of file managers left out.
-
-    Raises:
-      UserError: it cannot be listed.
-    """
+    """The entries of a folder, companions of file managers left out; `UserError` where it cannot be listed."""
     try:
         with os.scandir(folder) as found:
             for entry in found:
@@ -213,10 +204,7 @@ def entries(folder: str | Path) -> Iterator[os.DirEntry[str]]:
 
 
 def spelled(folder: Path, name: str) -> Path:
-    """The file called `name`, relative to `folder`: exactly so or, if there is none, in other letter case.
-
-    Returns:
-      `folder / name`, spelled as on disk where it is there.
+    """`folder / name`, spelled as on disk: exactly so or, if there is none, in other letter case.
 
     Raises:
       UnreadableFrame: the name is absolute, or contains `..`.
@@ -263,10 +251,7 @@ def relative(path: Path, folder: Path) -> str:
 
 
 def count_files(folder: Path, prefix: str = "", suffix: str = ".png") -> int:
-    """Counts the files of these names, in any letter case, in a folder and those below it.
-
-    Looks at names only: a million files take about a second.
-    """
+    """Counts the files of these names, in any letter case, in a folder and those below it, without opening any."""
     count, pending = 0, [os.fspath(folder)]
     while pending:
         for entry in entries(pending.pop()):
@@ -305,13 +290,10 @@ def read_numbers(
 ) -> tuple[list[str], Array]:
     """A label file of lines `name n1 n2 ...`, separated by white space, commas, semicolons or brackets.
 
-    Arguments as of `a2j_jax.data.array_files.parse_rows`.
+    Arguments and errors as of `a2j_jax.data.array_files.read_rows`.
 
     Returns:
       N names, with forward slashes; their numbers, (N, columns), as converted.
-
-    Raises:
-      UserError: not such a file; names the line.
     """
     rows = read_rows(path, columns, meaning, named=True, separators=_SEPARATORS, **form)
     return [name.replace("\\", "/") for name in rows.names or ()], rows.values
@@ -349,11 +331,7 @@ def project(xyz_mm: Array, track: TrackSpec, dtype: npt.DTypeLike = np.float64) 
 
 
 def refuse_backwards(depths_mm: Array, what: str, where: str) -> None:
-    """Refuses depths of `what`, of any shape, NaN: not given.
-
-    Raises:
-      UserError: nearly all are negative.
-    """
+    """Refuses depths of `what` (any shape, NaN: not given) that are nearly all negative."""
     given = depths_mm[np.isfinite(depths_mm)]
     negative = int((given < 0).sum())
     if negative > _MOST * given.size:

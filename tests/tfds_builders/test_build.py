@@ -284,15 +284,6 @@ def test_links_in_the_place_of_temporary_folders_are_refused(tmp_path, name, tar
     assert (tmp_path / "precious" / "file").exists()
 
 
-def test_leftovers_of_another_user_are_refused(tmp_path, monkeypatch):
-    leftover = tmp_path / "incomplete.ABC_1.0.0"
-    leftover.mkdir()
-    monkeypatch.setattr(os, "getuid", lambda: leftover.stat().st_uid + 1)
-    with pytest.raises(UserError, match="another user"), claimed(tmp_path / "1.0.0"):
-        pass
-    assert leftover.is_dir()
-
-
 def test_folders_go_again_if_they_were_made_here_and_are_empty(tmp_path):
     folder = tmp_path / "data" / "name" / "crop16" / "1.0.0"
     with claimed(folder):
