@@ -287,20 +287,11 @@ _SYNTHETIC_BODY_TOP = dataclasses.replace(
     label_box_margin_px=_ITOP_TOP.label_box_margin_px,
 )
 
-TRACKS: dict[str, TrackSpec] = {
-    track.name: track
-    for track in (
-        _NYU,
-        _ICVL,
-        _HANDS2017,
-        _ITOP_FRONT,
-        _ITOP_TOP,
-        _K2HPD,
-        _SYNTHETIC_HAND,
-        _SYNTHETIC_BODY,
-        _SYNTHETIC_BODY_TOP,
-    )
-}
+_ALL = (
+    *(_NYU, _ICVL, _HANDS2017, _ITOP_FRONT, _ITOP_TOP, _K2HPD),
+    *(_SYNTHETIC_HAND, _SYNTHETIC_BODY, _SYNTHETIC_BODY_TOP),
+)
+TRACKS: dict[str, TrackSpec] = {track.name: track for track in _ALL}
 
 #: Track -> split -> frames that the authors publish. ICVL: lines of the label files, of the training set's with the
 #: rotated copies. ITOP: valid frames, of 39,795 and 10,501.
@@ -374,13 +365,13 @@ class TrackRecord:
     @classmethod
     def of(cls, track: TrackSpec) -> "TrackRecord":
         """The record of a track."""
-        values: dict[str, Any] = {
-            **{field.name: getattr(track, field.name, None) for field in dataclasses.fields(cls)},
-            "track": track.name,
-            "joints": track.skeleton.joints,
-            "camera": None if track.camera is None else dataclasses.astuple(track.camera),
-        }
-        return cls(**values)
+        names = {field.name for field in dataclasses.fields(cls)} - {"track", "joints", "camera"}
+        return cls(
+            track=track.name,
+            joints=track.skeleton.joints,
+            camera=None if track.camera is None else dataclasses.astuple(track.camera),
+            **{name: getattr(track, name) for name in names},
+        )
 
     @classmethod
     def from_json(cls, values: Any) -> "TrackRecord":
@@ -428,9 +419,7 @@ class TrackRecord:
                 continue
             name = field.name
             if name == "joints" and isinstance(there, tuple) and len(there) == len(here):
-                first = next(
-                    k for k, pair in enumerate(zip(there, here, strict=True)) if len(set(pair)) > 1
-                )
+                first = [a == b for a, b in zip(there, here, strict=True)].index(False)
                 name, there, here = f"joint {first + 1}", there[first], here[first]
             phrases.append(f"{name} {_shown(there)} there, {_shown(here)} here")
         return phrases

@@ -80,9 +80,7 @@ class DepthPoseConfig(tfds.core.BuilderConfig):
     """The configuration of one build: the examples of one crop size, which names it and its folder.
 
     Attributes:
-      track: sizes and units of the examples.
-      reader: of the frames.
-      how: see `How`.
+      track, reader, how: of the examples, of the frames, and see `How`.
       workers: from `worker_pool`; the examples do not depend on it.
       source: whose home page, license and download instructions are kept as metadata.
     """

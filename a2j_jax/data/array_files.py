@@ -314,6 +314,12 @@ def parse_rows(
     """
     blanks = bytes.maketrans(separators, b" " * len(separators))
     as_meant = " as in the first row" if columns is None else f" ({meaning})"
+    hint = "; is this the right file, and complete?" if meaning else ""
+
+    def expected() -> str:
+        a_name = "a name and " if named and meaning else ""
+        return f"expected {a_name}{columns} numbers{as_meant}"
+
     names: list[str] = []
     lines, block, parts = array("q"), array("d"), []
     for number, line in enumerate(text, start=1):
@@ -331,19 +337,13 @@ def parse_rows(
             names.append(_decoded(words.pop(0), where))
         if columns is None:
             columns = len(words)
-        bad: bytes | None = None
         try:
             block.extend(map(float, words))
-        except ValueError:
-            bad = next(word for word in words if not _is_number(word))
-        if bad is not None or len(words) != columns:
-            a_name = "a name and " if named and meaning else ""
-            expected = f"expected {a_name}{columns} numbers{as_meant}"
-            what = f"{expected}, found {len(words)}"
-            if bad is not None:
-                what = f"not a number: {_decoded(bad, where)[:40]!r}; {expected}"
-            hint = "; is this the right file, and complete?" if meaning else ""
-            raise UserError(f"{where}: {what}{hint}")
+        except ValueError as error:
+            bad = next(_decoded(word, where)[:40] for word in words if not _is_number(word))
+            raise UserError(f"{where}: not a number: {bad!r}; {expected()}{hint}") from error
+        if len(words) != columns:
+            raise UserError(f"{where}: {expected()}, found {len(words)}{hint}")
         lines.append(number)
         if len(lines) % _ROWS == 0:
             parts.append(convert(np.array(block).reshape(_ROWS, -1)))
