@@ -191,6 +191,7 @@ def _rendered(figure: Any, kind: str, salt: str, metadata: dict[str, Any]) -> by
     style: dict[Any, Any] = {"svg.hashsalt": printable(salt), "svg.fonttype": "path"}
     with rc_context({**style, "text.parse_math": False}):
         figure.savefig(contents, format=kind, metadata=metadata)
+    figure.set_layout_engine("none")  # found: another format keeps its places
     return contents.getvalue()
 
 

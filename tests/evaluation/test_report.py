@@ -78,21 +78,6 @@ def test_table_goes_to_stderr(capsys: pytest.CaptureFixture) -> None:
     assert "mean error" in captured.err
 
 
-def test_report_writes_the_page_and_every_plot_twice(tmp_path: Path) -> None:
-    folder = tmp_path / "eval"
-    written = report.write_report(made_up.comparison(), folder)
-    assert written[0] == folder / "report.html"
-    assert {p.name for p in written[1:]} == {
-        f"{name}.{kind}" for name in (*PLOTS, "frames") for kind in ("png", "svg")
-    }
-    assert {path.name for path in folder.iterdir()} == {path.name for path in written}
-    for path in folder.glob("*.png"):
-        with Image.open(path) as image:
-            assert np.asarray(image.convert("L")).std() > 10
-    for path in folder.glob("*.svg"):
-        assert path.read_text().rstrip().endswith("</svg>")
-
-
 @pytest.mark.slow
 def test_a_report_replaces_an_earlier_one_entirely_or_not_at_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -137,18 +122,36 @@ def test_a_report_replaces_an_earlier_one_entirely_or_not_at_all(
     assert b"third" in contents()["report.html"]
 
 
+@pytest.fixture
+def no_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("matplotlib", "matplotlib.backends.backend_agg"):
+        monkeypatch.setitem(sys.modules, module, None)
+
+
 def page(comparison: Any, folder: Path, **told: Any) -> str:
     return report.write_report(comparison, folder, **told)[0].read_text(encoding="utf-8")
 
 
-def test_the_page_has_facts_scores_and_frames(tmp_path: Path) -> None:
-    text = page(
+def test_a_report_is_the_page_and_every_plot_twice(tmp_path: Path) -> None:
+    folder = tmp_path / "eval"
+    written = report.write_report(
         made_up.comparison(),
-        tmp_path,
+        folder,
         facts=[("centers from", "nyu_center_test.mat (8,252 frames)")],
         run=Table("", ("", "step"), (("best checkpoint", "940"), ("final checkpoint", "1,880"))),
         command="a2j eval --workdir 'my run' --out <here>",
     )
+    assert written[0] == folder / "report.html"
+    assert {p.name for p in written[1:]} == {
+        f"{name}.{kind}" for name in (*PLOTS, "frames") for kind in ("png", "svg")
+    }
+    assert {path.name for path in folder.iterdir()} == {path.name for path in written}
+    for path in folder.glob("*.png"):
+        with Image.open(path) as image:
+            assert np.asarray(image.convert("L")).std() > 10
+    for path in folder.glob("*.svg"):
+        assert path.read_text().rstrip().endswith("</svg>")
+    text = written[0].read_text(encoding="utf-8")
     assert "nyu_center_test.mat (8,252 frames)" in text
     assert "final checkpoint" in text
     assert "a2j eval --workdir &#39;my run&#39; --out &lt;here&gt;" in text
@@ -176,7 +179,7 @@ def test_several_methods_stand_beside_each_other(tmp_path: Path) -> None:
     assert "counted from 0" in text
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("no_matplotlib")
 def test_the_papers_table_stands_beside_ours(tmp_path: Path) -> None:
     nyu = of_track("nyu")
     text = page(nyu, tmp_path)
@@ -202,6 +205,10 @@ def test_tracks_have_the_unit_the_headline_and_the_plots_of_their_protocol(tmp_p
     assert "mean PDJ" in text
     assert not (tmp_path / "error_depth.png").exists()
     assert (tmp_path / "per_joint_protocol.png").exists()
+
+
+@pytest.mark.usefixtures("no_matplotlib")
+def test_the_headline_of_bodies_is_their_map(tmp_path: Path) -> None:
     text = page(of_track("itop_front"), tmp_path)
     assert "lower body" in text
     assert "success AUC, 0–80 mm" not in text
@@ -227,11 +234,10 @@ def test_frames_without_labels_do_not_disturb(tmp_path: Path) -> None:
     assert "frame 4<" not in page(bare, tmp_path)
 
 
+@pytest.mark.usefixtures("no_matplotlib")
 def test_without_matplotlib_the_numbers_are_still_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, logged: list[str]
+    tmp_path: Path, logged: list[str]
 ) -> None:
-    for module in ("matplotlib", "matplotlib.backends.backend_agg"):
-        monkeypatch.setitem(sys.modules, module, None)
     written = report.write_report(made_up.comparison(), tmp_path)
     assert [path.name for path in written] == ["report.html"]
     assert logged[:-1] == ["no pictures: they need matplotlib, pip install 'a2j-jax[viz]'"]
@@ -257,12 +263,20 @@ CHROMIUM = next(
 )
 
 
+@pytest.fixture(scope="module")
+def widest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of several methods, with a command that is hard to break."""
+    command = "a2j eval --predictions " + "a_long_name_without_any_space" * 8
+    folder = tmp_path_factory.mktemp("widest")
+    return report.write_report(made_up.several(4), folder, command=command)[0]
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
 @pytest.mark.parametrize("width", [1200, 420])
-def test_a_browser_shows_it_without_scrolling_sideways(tmp_path: Path, width: int) -> None:
-    command = "a2j eval --predictions " + "a_long_name_without_any_space" * 8
-    report.write_report(made_up.several(4), tmp_path, command=command)
+def test_a_browser_shows_it_without_scrolling_sideways(
+    widest: Path, tmp_path: Path, width: int
+) -> None:
     shot = tmp_path / "shot.png"
     subprocess.run(
         [
@@ -270,7 +284,7 @@ def test_a_browser_shows_it_without_scrolling_sideways(tmp_path: Path, width: in
             "--no-first-run", "--disable-background-networking", "--disable-component-update",
             "--disable-sync", "--hide-scrollbars", f"--user-data-dir={tmp_path / 'profile'}",
             f"--window-size={width},4000", f"--screenshot={shot}",
-            (tmp_path / "report.html").as_uri(),
+            widest.as_uri(),
         ],
         check=True, capture_output=True, timeout=120,
     )  # fmt: skip
