@@ -1,5 +1,7 @@
 """The way back from augmented crops, and the twins on the device of the maps in numpy."""
 
+from functools import partial
+
 import jax
 import numpy as np
 import pytest
@@ -42,7 +44,8 @@ def test_targets_lead_back_to_the_labels_in_mm(name: str, enabled: bool) -> None
     """From all the augmentation draws; relative depth (NYU) scales with the crop, absolute depth does not."""
     track = TRACKS[name]
     batch, keys = batch_of(track), augment.example_keys(jax.random.key(3), B)
-    images, found = targets.prepare(batch, keys, track=track, enabled=enabled)
+    prepare = jax.jit(partial(targets.prepare, track=track, enabled=enabled))
+    images, found = prepare(batch, keys)
     assert images.shape == (B, track.crop_size, track.crop_size, 1)
     assert track.camera is not None
     labels = geometry.uvd_to_xyz(batch["joints_uvd"], track.camera)
@@ -53,7 +56,7 @@ def test_targets_lead_back_to_the_labels_in_mm(name: str, enabled: bool) -> None
 def test_the_map_from_the_frame_is_that_of_the_joints() -> None:
     track = TRACKS["nyu"]
     batch, keys = batch_of(track), augment.example_keys(jax.random.key(3), B)
-    _, found = targets.prepare(batch, keys, track=track)
+    _, found = jax.jit(partial(targets.prepare, track=track))(batch, keys)
     uv1 = np.pad(batch["joints_uvd"][..., :2], ((0, 0), (0, 0), (0, 1)), constant_values=1)
     moved = np.einsum("bij,bkj->bki", found["crop_from_frame"], uv1)
     np.testing.assert_allclose(moved, found["joints"][..., :2], atol=1e-2)
@@ -75,6 +78,6 @@ def test_the_twins_compute_what_numpy_does(name: str) -> None:
 def test_millimeters_have_a_gradient_with_respect_to_the_crop() -> None:
     track = TRACKS["nyu"]
     batch, keys = batch_of(track), augment.example_keys(jax.random.key(3), B)
-    _, found = targets.prepare(batch, keys, track=track)
+    _, found = jax.jit(partial(targets.prepare, track=track))(batch, keys)
     slope = jax.grad(lambda joints: targets.joints_to_camera(joints, found, track).sum())
     assert np.isfinite(slope(found["joints"])).all()

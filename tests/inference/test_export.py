@@ -113,10 +113,10 @@ def test_the_page_runs_onnx_without_this_package_or_jax(tmp_path: Path, number: 
 @pytest.mark.parametrize(
     ("track", "parts"),
     [
-        ("itop_front", None),
+        pytest.param("itop_front", None, marks=pytest.mark.slow),
         ("k2hpd", None),
-        ("nyu", "a2j_jax.baselines:global_regression"),
-        ("nyu", "a2j_jax.baselines:heat_maps"),
+        pytest.param("nyu", "a2j_jax.baselines:global_regression", marks=pytest.mark.slow),
+        pytest.param("nyu", "a2j_jax.baselines:heat_maps", marks=pytest.mark.slow),
         ("nyu", "tests.own_parts:parts"),
     ],
 )
@@ -131,6 +131,7 @@ def test_onnx_of_every_kind(tmp_path: Path, track: str, parts: str | None) -> No
     assert about["difference"] < 1e-2
 
 
+@pytest.mark.slow
 def test_onnx_is_float32_in_64_bits_too(tmp_path: Path) -> None:
     ours = predictor("nyu")
     with jax.enable_x64(True):
