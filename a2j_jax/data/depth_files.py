@@ -9,7 +9,7 @@
 | 8-bit image or `.npy` | any other | refused |
 
 0, negative and non-finite values mean "no reading" everywhere. The contents of a file decide its kind, not its name.
-Every checksum of a PNG is verified, which Pillow does not do; TIFF, PGM and `.npy` have none: their headers must fit
+Every checksum of a PNG is verified; TIFF, PGM and `.npy` have none: their headers must fit
 their size.
 """
 
@@ -18,16 +18,14 @@ import io
 import logging
 import os
 import re
-import struct
 import warnings
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from a2j_jax.data.array_files import parse_npy
 from a2j_jax.errors import UnreadableFrame, UserError, printable
@@ -194,48 +192,35 @@ def _expected(frame_format: str) -> str:
 
 
 def _png(contents: bytes, frame_format: str) -> tuple[Values, str]:
-    width, height, bits, color, interlaced = _undamaged_png(contents)
-    if bits == 16 and color != 0:
-        raise UnreadableFrame(
-            f"is a 16-bit PNG of several channels; expected {_expected(frame_format)}"
-        )
-    # Adam7's last pass has the odd rows.
-    last = width - 1, max(height - 1 - (interlaced and height % 2), 0)
-    image = _load(contents, "PNG", last)
-    if bits == 16:
-        return np.asarray(image).astype(np.uint16, copy=False), "16-bit PNG"
-    return _from_8_bit(image, "PNG", frame_format)
+    """The numbers of a PNG.
 
-
-def _undamaged_png(contents: bytes) -> tuple[int, int, int, int, int]:
-    """Checks that a PNG is complete and of a plausible size, and that all its checksums match.
-
-    A chunk's checksum covers its type and its data, compressed pixels included: any changed bit is noticed at 1 % of
-    the cost of decoding. (The Adler-32 inside the compressed data would need decoding them twice.)
-
-    Returns:
-      Width and height, px; bits of a sample; type of color (0: gray); 1 if interlaced.
+    Pillow leaves rows that the compressed data lack at 0, silently: a mark in the pixel that is decoded last would
+    still be there. A frame may hold that very value, but no second one.
     """
-    at, view, header = 8, memoryview(contents), None
-    while at + 12 <= len(contents):
-        end = at + 8 + int.from_bytes(contents[at : at + 4], "big")
-        kind = contents[at + 4 : at + 8]
-        if end + 4 > len(contents):
-            break
-        if zlib.crc32(view[at + 4 : end]) != int.from_bytes(contents[end : end + 4], "big"):
+    with _opened(contents, "PNG") as image:
+        wide = image.tile[0].args.endswith(";16B")
+        if wide and image.mode != "I;16":
             raise UnreadableFrame(
-                "damaged PNG: a checksum does not match; copy or download it again",
-                detail=f"chunk {printable(kind.decode('latin-1'))} at byte {at}",
+                f"is a 16-bit PNG of several channels; expected {_expected(frame_format)}"
             )
-        if header is None:
-            if kind != b"IHDR" or end - at != 21:
-                raise UnreadableFrame("damaged PNG: its header is missing")
-            header = struct.unpack_from(">IIBB2xB", contents, 16)
-            _check_size(*header[:2])
-        elif kind == b"IEND":
-            return header
-        at = end + 4
-    raise UnreadableFrame("truncated image: its end is missing; copy or download it again")
+        # Adam7's last pass has the odd rows.
+        (width, height), interlaced = image.size, image.info.get("interlace", 0)
+        last = width - 1, max(height - 1 - (interlaced and height % 2), 0)
+        image.verify()  # all checksums, at 1 % of the cost of decoding; `load` ignores those of the pixels
+    for mark in (165, 90):
+        with _opened(contents, "PNG") as image:
+            bands = len(image.getbands())
+            value = mark if bands == 1 else (mark,) * bands
+            # PNG's own would refuse interlaced images the second time, in `load`.
+            ImageFile.ImageFile.load_prepare(image)
+            image.im.putpixel(last, value)
+            image.load()
+            if image.im.getpixel(last) == value:
+                continue
+            if wide:
+                return np.asarray(image).astype(np.uint16, copy=False), "16-bit PNG"
+            return _from_8_bit(image, "PNG", frame_format)
+    raise UnreadableFrame("truncated image: rows are missing; copy or download it again")
 
 
 def _check_size(width: int, height: int) -> None:
@@ -246,10 +231,11 @@ def _check_size(width: int, height: int) -> None:
 
 
 def _tiff(contents: bytes, frame_format: str) -> tuple[Values, str]:
-    image = _load(contents, "TIFF")
-    with _damage_reported():
-        tags: Any = getattr(image, "tag_v2", {})
-        bits, signed = max(tags.get(258, (1,))), tags.get(339, (1,))[0] == 2
+    with _opened(contents, "TIFF") as image, _stderr_muted():
+        if image.n_frames > 1:
+            raise UnreadableFrame("holds several images; expected one frame per file")
+        image.load()
+        bits, signed = max(image.tag_v2.get(258, (1,))), image.tag_v2.get(339, (1,))[0] == 2
     if image.info.get("compression") not in _TIFF_COMPRESSIONS:
         raise UnreadableFrame("is a TIFF compressed with loss; expected LZW, deflate or none")
     if image.mode in ("I", "F", "I;16", "I;16B", "I;16L", "I;16N"):
@@ -281,47 +267,23 @@ def _from_8_bit(image: Image.Image, kind: str, frame_format: str) -> tuple[Value
     raise UnreadableFrame(f"is an {name}; expected {_expected(frame_format)}{hint}")
 
 
-def _load(contents: bytes, kind: str, last: tuple[int, int] | None = None) -> Image.Image:
-    """A decoded image of one of Pillow's formats.
-
-    Pillow leaves rows that the compressed data of a PNG lack at 0, silently: a mark in the pixel that is decoded last,
-    `last` (x, y), would still be there. A frame may hold that very value, but no second one.
-    """
-    with _damage_reported():
-        for mark in (165, 90) if last else (0,):
-            image: Any
-            with (
-                warnings.catch_warnings(action="ignore"),
-                Image.open(io.BytesIO(contents), formats=(kind,)) as image,
-            ):
-                _check_size(*image.size)
-                if kind == "TIFF" and getattr(image, "n_frames", 1) > 1:
-                    raise UnreadableFrame("holds several images; expected one frame per file")
-                if last is None:
-                    with _stderr_muted():
-                        image.load()
-                    return image
-                bands = len(image.getbands())
-                value = mark if bands == 1 else (mark,) * bands
-                # PNG's own would refuse interlaced images the second time, in `load`.
-                ImageFile.ImageFile.load_prepare(image)
-                image.im.putpixel(last, value)
-                image.load()
-                if image.im.getpixel(last) != value:
-                    return image
-    raise UnreadableFrame("truncated image: rows are missing; copy or download it again")
-
-
 @contextlib.contextmanager
-def _damage_reported() -> Iterator[None]:
-    """Within, any exception means that the file is damaged."""
+def _opened(contents: bytes, kind: str) -> Iterator[Any]:
+    """An image of one of Pillow's formats, of a plausible size; within, any exception means that it is damaged."""
     try:
-        yield
+        with (
+            warnings.catch_warnings(action="ignore"),
+            Image.open(io.BytesIO(contents), formats=(kind,)) as image,
+        ):
+            _check_size(*image.size)
+            yield image
     except UnreadableFrame:
         raise
     except Exception as error:  # Pillow raises exceptions of any kind on a damaged file
-        reason = "truncated image" if "truncated" in str(error) else "damaged or unsupported image"
-        raise UnreadableFrame(f"{reason}; copy or download it again") from error
+        damage = "truncated" if "truncated" in str(error).lower() else "damaged or unsupported"
+        detail = "" if isinstance(error, UnidentifiedImageError) else printable(str(error), 80)
+        reason = f"{damage} image; copy or download it again"
+        raise UnreadableFrame(reason, detail=detail) from error
 
 
 @contextlib.contextmanager

@@ -149,7 +149,7 @@ UNUSABLE: list[tuple[bytes, str, str]] = [
     (_IHDR + chunk(b"IEND", b""), "depth16", "image"),
     (png(16, 12, raw=bytes(33 * 5)), "depth16", "image"),
     (png(60000, 60000), "depth16", "size"),
-    (png(0, 12), "depth16", "size"),
+    (png(0, 12), "depth16", "image"),
     (png(16, 12, color=2, raw=bytes(97 * 12)), "depth16", "several channels"),
     (image(DEPTH, "TIFF")[:100], "depth16", "image"),
     (TWO_PAGES, "depth16", "several images"),
