@@ -1,6 +1,7 @@
 """Time reading and warping a frame, and the network with its post-processing, as the paper does (Sec. 4.4)."""
 
 import argparse
+import dataclasses
 import itertools
 import json
 import os
@@ -25,11 +26,13 @@ examples:
   a2j bench --backbone resnet50 --paradigm a2j --batch 1,8,64 --out speed.md
   a2j bench --checkpoint runs/quickstart --json > speed.json
   a2j bench --checkpoint mine=runs/a full=runs/b
+  a2j bench --backbone resnet50 --paradigm a2j --runtime jax,onnxruntime,openvino
 
 By default it times A2J with three backbones (Table 10) and, on the largest, the paradigms that the paper compares
 (Table 8): one to three minutes on two cores. With --backbone or --paradigm, every named pair is timed. Weights are
 random without --checkpoint. With PyTorch (pip install 'a2j-jax[torch]') the official network is timed too.
 """
+RUNTIMES = ("jax", "onnxruntime", "openvino")
 BACKBONES = ("resnet18", "resnet34", "resnet50")
 # The networks of Table 8, with their parts.
 PARADIGMS = {
@@ -51,6 +54,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--paradigm", type=some_of(PARADIGMS), help=",".join(PARADIGMS))
     dtypes = ("float32", "bfloat16")
     add("--dtype", choices=dtypes, help="of the network's computation (default: float32)")
+    runtimes = "jax, and on a processor onnxruntime, openvino (default: jax)"
+    add("--runtime", type=some_of(RUNTIMES), default=("jax",), help=runtimes)
+    add("--crop_size", type=whole(16, 2048), help="px, a multiple of 16 (default: the track's)")
     add_checkpoints(
         parser,
         "time these runs' networks instead, with their weights, each with a name for the table (default: the "
@@ -91,13 +97,19 @@ def run(arguments: argparse.Namespace) -> None:
 
     from a2j_jax.evaluation.tables import markdown, print_table
     from a2j_jax.files import write_markdown
+    from a2j_jax.inference.runtimes import check_runtime
     from a2j_jax.tools import speed
 
     if arguments.out is not None:
         if Path(arguments.out).suffix != ".md":
             raise UserError(f"--out {arguments.out}: expected a Markdown file, e.g. speed.md")
         check_output(arguments.out, arguments.overwrite)
-    track, networks = _from_checkpoints(arguments) if arguments.checkpoint else _named(arguments)
+    track, named = _from_checkpoints(arguments) if arguments.checkpoint else _named(arguments)
+    networks = [
+        dataclasses.replace(one, name=_with_runtime(one.name, each), runtime=check_runtime(each))
+        for one in named
+        for each in arguments.runtime
+    ]
     official_of, torch = _official(arguments, networks)
     facts = {
         "command": arguments.command_line,
@@ -133,6 +145,10 @@ def run(arguments: argparse.Namespace) -> None:
             print_table(table, console, show_edge=False)
 
 
+def _with_runtime(name: str, runtime: str) -> str:
+    return name if runtime == "jax" else f"{name}, {runtime}"
+
+
 def _dtypes(networks: "Sequence[Network]") -> str:
     """What they compute in; of different networks, each beside its name."""
     kinds = {
@@ -147,7 +163,7 @@ def _from_checkpoints(arguments: argparse.Namespace) -> "tuple[TrackSpec, list[N
     from a2j_jax.runs.load import restore
     from a2j_jax.tools.speed import Network
 
-    for name in ("track", "backbone", "paradigm", "dtype"):
+    for name in ("track", "backbone", "paradigm", "dtype", "crop_size"):
         if getattr(arguments, name) is not None:
             raise UserError(f"--{name} goes without --checkpoint, which knows its own")
     folders = named_files(arguments.checkpoint, "--checkpoint")
@@ -168,20 +184,26 @@ def _from_checkpoints(arguments: argparse.Namespace) -> "tuple[TrackSpec, list[N
 
 
 def _named(arguments: argparse.Namespace) -> "tuple[TrackSpec, list[Network]]":
-    from a2j_jax.config import Config, ModelConfig
+    from a2j_jax.config import Config, DataConfig, ModelConfig
     from a2j_jax.runs.experiment import resolve
     from a2j_jax.tools.speed import Network, random_variables
     from a2j_jax.track_files import find_track
+    from a2j_jax.tracks import with_crop_size
 
     name = arguments.track or _DEFAULT_TRACK
     track = find_track(name)
+    if arguments.crop_size is not None:
+        track = with_crop_size(track, arguments.crop_size)
     chosen: Iterable[tuple[Any, Any]] = _PAPERS
     if arguments.paradigm or arguments.backbone:
         chosen = itertools.product(arguments.paradigm or PARADIGMS, arguments.backbone or BACKBONES)
     networks = []
     for paradigm, backbone in chosen:
         settings = ModelConfig(backbone=backbone, dtype=arguments.dtype or "float32")
-        config = Config(name="bench", track=name, model=settings, parts=PARADIGMS[paradigm])
+        data = DataConfig(crop_size=arguments.crop_size)
+        config = Config(
+            name="bench", track=name, model=settings, data=data, parts=PARADIGMS[paradigm]
+        )
         model = resolve(config).model
         networks.append(Network(model.label, model, random_variables(model, track)))
     return track, networks

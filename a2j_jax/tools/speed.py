@@ -27,8 +27,9 @@ from a2j_jax.errors import UserError
 from a2j_jax.evaluation.tables import Table, cell, published_table, row_values
 from a2j_jax.geometry import Float64
 from a2j_jax.inference.frames import read_frame
+from a2j_jax.inference.runtimes import Runtime, onnx_of, running
 from a2j_jax.log import logger, progress
-from a2j_jax.lowering import made_once
+from a2j_jax.lowering import lowering_for, made_once
 from a2j_jax.models.a2j import A2J, PoseNetwork, variable_shapes
 from a2j_jax.models.anchors import Estimate, jit_with_decoding
 from a2j_jax.models.prepared import prepare_for_inference
@@ -144,20 +145,57 @@ def read_and_warp_of(track: TrackSpec) -> Callable[[FrameFile], Images]:
 
 
 def forward_of(
-    model: PoseNetwork, variables: Any, track: TrackSpec, batch_size: int
+    model: PoseNetwork, variables: Any, track: TrackSpec, batch_size: int, runtime: Runtime = "jax"
 ) -> Callable[[Images], Estimate]:
     """The second part, compiled: crops (B, S, S, 1) in host memory -> `Estimate` in host memory.
 
     One device works, JAX's default; transfers are part of it, and it is done when the call returns.
+
+    Args:
+      model, variables: the network.
+      track: whose crops they are.
+      batch_size: B.
+      runtime: another than JAX runs the network's translation to ONNX, on the processor; where `model.dtype` is
+        bfloat16, OpenVINO computes in it.
     """
     size = track.crop_size
+    start = _by_jax if runtime == "jax" else partial(_translated, runtime=runtime)
+    forward = start(model, variables, size)
+    forward(np.zeros((batch_size, size, size, 1), np.float32))  # compiles
+    return forward
+
+
+def _by_jax(model: PoseNetwork, variables: Any, size: int) -> Callable[[Images], Estimate]:
     on_device = jax.device_put(prepare_for_inference(model, variables, size))
     network, decode = _network_and_decoding(model, size)
 
     def forward(images: Images) -> Estimate:
         return jax.device_get(decode(network(on_device, images)))
 
-    forward(np.zeros((batch_size, size, size, 1), np.float32))  # compiles
+    return forward
+
+
+def _translated(
+    model: PoseNetwork, variables: Any, size: int, runtime: Runtime
+) -> Callable[[Images], Estimate]:
+    """Network and decoding by another runtime than JAX, for any number of crops."""
+    precision = "float32" if model.dtype is None else str(jnp.dtype(model.dtype))
+    plain = model.clone(dtype=None)  # ONNX has the network in float32
+    with lowering_for("gpu"):  # without what is for XLA's CPU compiler alone
+        quick = prepare_for_inference(plain, variables, size)
+
+    def network(images: jax.Array) -> dict[str, jax.Array]:
+        return plain.decode(plain.apply(quick, images, train=False), size)._asdict()
+
+    rows = jax.export.symbolic_shape("batch")[0]
+    inputs = {"images": jax.ShapeDtypeStruct((rows, size, size, 1), jnp.float32)}
+    contents = onnx_of(network, inputs, model.label).SerializeToString()
+    run = running(contents, runtime, precision)
+
+    def forward(images: Images) -> Estimate:
+        found = run({"images": images})
+        return Estimate(found["joints"], found["confidence"])  # type: ignore[arg-type]  # numpy's
+
     return forward
 
 
@@ -230,6 +268,7 @@ class Network:
     name: str
     model: PoseNetwork
     variables: Any
+    runtime: Runtime = "jax"
 
     @property
     def is_official(self) -> bool:
@@ -265,13 +304,13 @@ def measure(
         sizes = ", ".join(map(str, batch_sizes))
         logger.info(f"compiling {network.name}, batch {sizes} ({number + 1} of {len(networks)})")
         model, variables = network.model, jax.device_put(network.variables)
-        official = None
-        if official_of is not None and network.is_official:
+        official, first = None, _first_of(networks, number)
+        if official_of is not None and network.is_official and first == number:
             official = official_of(model, variables, track.crop_size)
         for size in batch_sizes:
             images = np.resize(crops_read, (size, *crops_read.shape[1:]))
             calls[f"ours {number}", size] = partial(
-                forward_of(model, variables, track, size), images
+                forward_of(model, variables, track, size, network.runtime), images
             )
             if official is not None:
                 calls[f"official {number}", size] = partial(official, images)
@@ -284,9 +323,15 @@ def measure(
         about = network.name, parameters(network.variables), flops_per_frame(network.model, track)
         for size in batch_sizes:
             ours = per_frame[f"ours {number}", size]
-            official_ms = per_frame.get((f"official {number}", size))
+            official_ms = per_frame.get((f"official {_first_of(networks, number)}", size))
             rows.append(times_of(*about, size, reading["median"], ours, official_ms))
     return {"read_and_warp_ms": reading, "networks": rows}
+
+
+def _first_of(networks: Sequence[Network], number: int) -> int:
+    """The first of the networks that only differ from this one in their runtime."""
+    variables = networks[number].variables
+    return next(i for i, one in enumerate(networks) if one.variables is variables)
 
 
 def times_of(

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.nn.functional import relu
 
+from a2j_jax.losses import ALPHA, TAU_UV_PX
 from a2j_jax.models.a2j import A2J
 from a2j_jax.models.anchors import ANCHORS_PER_CELL, anchor_grid
 from a2j_jax.models.resnet import ARCHITECTURES, STAGE_DILATIONS, STAGE_STRIDES, Bottleneck
@@ -127,14 +128,18 @@ class OfficialA2J(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Network and post-processing, Eqs. (1) and (2)."""
+        return self.weights_and_joints(images)[1]
+
+    def weights_and_joints(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The anchors' weights (B, A, K, 1), and the joints."""
         common, regression = self.Backbone["model"](images.expand(-1, 3, -1, -1))
         weights = self.classificationModel(common).softmax(dim=1)
         votes = self.anchors[None, :, None, :] + self.regressionModel(regression)
         joints = (weights * votes).sum(dim=1)
-        if self.DepthRegressionModel is None:
-            return joints
-        depth = (weights * self.DepthRegressionModel(regression)).sum(dim=1)
-        return torch.cat([joints, depth], dim=-1)
+        if self.DepthRegressionModel is not None:
+            depth = (weights * self.DepthRegressionModel(regression)).sum(dim=1)
+            joints = torch.cat([joints, depth], dim=-1)
+        return weights, joints
 
 
 def device_beside_jax() -> str | None:
@@ -160,10 +165,7 @@ def official_forward_of(
     The model has proposals, and a branch for each of offset and depth. Joints are the official program's: row px,
     column px, depth in network units; in float32, as it computes.
     """
-    network = OfficialA2J(model, crop_size)
-    tensors = official_from_variables(variables)
-    network.load_state_dict({name: torch.tensor(tensor) for name, tensor in tensors.items()})
-    network.eval().to(device)
+    network = _with_weights(model, variables, crop_size).eval().to(device)
     torch.backends.cudnn.benchmark = True  # crops have one size: let it look for the fastest way
 
     @torch.inference_mode()
@@ -173,3 +175,53 @@ def official_forward_of(
         return found
 
     return forward
+
+
+def official_step_of(
+    model: A2J,
+    variables: Any,
+    crop_size: int,
+    *,
+    learning_rate: float,
+    weight_decay: float,
+    regression_weight: float,
+    device: str = "cpu",
+) -> Callable[[npt.NDArray[np.float32], npt.NDArray[np.float32]], float]:
+    """The training step in PyTorch, from the same weights: the losses of Eqs. (4) to (7), and Adam.
+
+    All joints count. Constants are those of `a2j_jax.losses`, with the depth term of the official program.
+
+    Returns:
+      A function of crops (B, S, S, 1) and joints (B, K, 3) or (B, K, 2), which trains by one step and returns the loss.
+    """
+    network = _with_weights(model, variables, crop_size).train().to(device)
+    optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate, weight_decay=weight_decay)
+
+    def step(images: npt.NDArray[np.float32], joints: npt.NDArray[np.float32]) -> float:
+        in_rows = torch.from_numpy(joints[..., [1, 0, *range(2, joints.shape[-1])]]).to(device)
+        optimizer.zero_grad()
+        weights, found = network.weights_and_joints(
+            torch.from_numpy(images[:, None, :, :, 0]).to(device)
+        )
+        surrounded = (weights * network.anchors[None, :, None, :]).sum(dim=1)
+        error = found - in_rows
+        loss_1 = ALPHA * _smooth_l1(error[..., :2]) + error[..., 2:].abs().sum(-1).mean()
+        loss = regression_weight * loss_1 + _smooth_l1(surrounded - in_rows[..., :2])
+        loss.backward()
+        optimizer.step()
+        return float(loss.detach())
+
+    return step
+
+
+def _with_weights(model: A2J, variables: Any, crop_size: int) -> OfficialA2J:
+    network = OfficialA2J(model, crop_size)
+    tensors = official_from_variables(variables)
+    network.load_state_dict({name: torch.tensor(tensor) for name, tensor in tensors.items()})
+    return network
+
+
+def _smooth_l1(error: torch.Tensor) -> torch.Tensor:
+    """Eq. (5) of in-plane errors, averaged."""
+    zeros = torch.zeros_like(error)
+    return nn.functional.smooth_l1_loss(error, zeros, beta=TAU_UV_PX)

@@ -140,3 +140,19 @@ def test_what_is_named_alone_goes_with_all(ended, networks):
 def test_mistakes(mistake, line, said):
     Path("x.md").mkdir()
     mistake(f"bench {line}", said)
+
+
+def test_runtimes_take_their_turns(a2j, checkpoints):
+    own = ["bench", "--checkpoint", checkpoints / "nyu", "--batch", "1,2", *QUICK]
+    found = json.loads(a2j(*own, "--runtime", "jax,onnxruntime,openvino", "--json").out)
+    names = ["nyu, A2J resnet18", "nyu, A2J resnet18, onnxruntime", "nyu, A2J resnet18, openvino"]
+    assert [row["network"] for row in found["networks"]] == [n for n in names for _ in range(2)]
+    assert all(row["forward_ms"]["median"] > 0 for row in found["networks"])
+
+
+def test_crops_of_another_size(a2j, monkeypatch):
+    sizes: list[int] = []
+    monkeypatch.setattr(speed, "measure", lambda _, track, *rest: sizes.append(track.crop_size))
+    with pytest.raises(TypeError):  # there is nothing to print
+        a2j("bench", "--crop_size", 288, "--backbone", "resnet18", "--paradigm", "a2j")
+    assert sizes == [288]

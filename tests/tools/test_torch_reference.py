@@ -1,13 +1,19 @@
 """The PyTorch network that ours is timed against computes what ours does, and what the official program did."""
 
+from functools import partial
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 
+from a2j_jax.losses import objective
 from a2j_jax.models.a2j import A2J
+from a2j_jax.runs.sharding import TrainState
 from a2j_jax.tools.speed import Network, forward_of, measure, random_variables
 from a2j_jax.tracks import TrackSpec, get_track, with_crop_size
+from a2j_jax.training.optim import adam_with_l2
+from a2j_jax.training.step import make_train_step
 from a2j_jax.weights.convert import variables_from_official
 from tests import recipe, tiny
 from tests.tools import plain_frames
@@ -70,6 +76,29 @@ def test_weights_nobody_trained_are_fit_for_it():
     ours, theirs = both(model, variables, images)
     assert np.isfinite(ours).all()
     np.testing.assert_allclose(theirs, ours, rtol=0, atol=1e-2)
+
+
+@pytest.mark.parametrize("joint_dims", [3, 2])
+def test_training_steps_are_ours(joint_dims):
+    from a2j_jax.tools.torch_reference import official_step_of
+
+    model = small("resnet18", joint_dims)
+    variables = random_variables(model, track_like(model))
+    rng = np.random.default_rng(3)
+    images = rng.standard_normal((4, SIZE, SIZE, 1), np.float32)
+    joints = rng.uniform(0, SIZE, (4, 14, joint_dims)).astype(np.float32)
+    settings = {"learning_rate": 1e-3, "weight_decay": 1e-2}
+    theirs = official_step_of(model, variables, SIZE, regression_weight=3.0, **settings)
+    optimizer = adam_with_l2(*settings.values())
+    loss = partial(objective, crop_size=SIZE, regression_weight=3.0)
+    step = jax.jit(
+        make_train_step(model, optimizer, lambda batch, _: (batch["images"], batch), loss)
+    )
+    state = TrainState.create(variables, optimizer)
+    batch = {"images": images, "joints": joints, "valid": np.ones((4, 14), bool)}
+    for _ in range(4):
+        state, found = step(state, batch, jax.random.key(0))
+        assert float(found["loss"]) == pytest.approx(theirs(images, joints), rel=1e-3)
 
 
 @pytest.mark.slow

@@ -1,0 +1,343 @@
+"""Everything of docs/speed.md that is timed, by one command: in turns with the official network in PyTorch, where there
+is one, and with nothing else running.
+
+    python benchmarks/speed.py                        # all of it
+    python benchmarks/speed.py training start         # some of it
+    python benchmarks/speed.py --write_docs           # the tables of docs/speed.md, from the last results
+
+Every result is a line of benchmarks/results/speed.jsonl, with the machine, its load and the versions of that day.
+"""
+
+import argparse
+import json
+import os
+import re
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from datetime import date
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # PyTorch's idle threads are not to spin
+
+import jax
+import numpy as np
+
+from a2j_jax.config_files import load_config
+from a2j_jax.evaluation.tables import Table, markdown
+from a2j_jax.log import log_to_terminal, logger
+from a2j_jax.losses import objective
+from a2j_jax.models.a2j import A2J
+from a2j_jax.runs.checkpoints import save_variables
+from a2j_jax.runs.experiment import resolve
+from a2j_jax.runs.sharding import TrainState
+from a2j_jax.tools import speed
+from a2j_jax.tracks import TrackSpec, get_track, with_crop_size
+from a2j_jax.training.optim import adam_with_l2
+from a2j_jax.training.step import make_train_step
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+RESULTS = REPOSITORY / "benchmarks" / "results" / "speed.jsonl"
+PAGE = REPOSITORY / "docs" / "speed.md"
+RUNTIMES = ("jax", "onnxruntime", "openvino")
+LEARNING_RATE, WEIGHT_DECAY = 1e-4, 1e-4
+Record = dict[str, Any]
+
+
+def network(backbone: str, crop_size: int) -> tuple[A2J, TrackSpec]:
+    """A2J for NYU's joints; "quickstart": the network of that config."""
+    if backbone == "quickstart":
+        experiment = resolve(load_config("quickstart"))
+        assert isinstance(experiment.model, A2J)
+        return experiment.model, experiment.track
+    track = with_crop_size(get_track("nyu"), crop_size)
+    return A2J(track.num_joints, backbone=backbone), track
+
+
+def inference(rounds: int) -> Iterator[Record]:
+    """Crops in host memory to joints in host memory, for each runtime."""
+    from a2j_jax.tools.torch_reference import official_forward_of
+
+    settings = [("resnet50", 176, n) for n in (1, 8, 32)] + [("resnet50", 288, 1)]
+    settings += [(name, 176, n) for name in ("resnet18", "resnet34") for n in (1, 8)]
+    for backbone, size, count in settings:
+        model, track = network(backbone, size)
+        variables = speed.random_variables(model, track)
+        images = np.random.default_rng(0).standard_normal((count, size, size, 1), np.float32)
+        official = official_forward_of(model, variables, size)
+        calls: dict[str, Callable[[], Any]] = {"PyTorch": partial(official, images)}
+        for runtime in RUNTIMES:
+            forward = speed.forward_of(model, variables, track, count, runtime)  # type: ignore[arg-type]
+            calls[runtime] = partial(forward, images)
+        rounded = speed.forward_of(
+            model.clone(dtype="bfloat16"), variables, track, count, "openvino"
+        )
+        calls["openvino, bfloat16"] = partial(rounded, images)
+        what = f"A2J {backbone}, {size} px, batch {count}"
+        yield from compared(what, speed.take_turns(calls, rounds))
+
+
+def training(rounds: int) -> Iterator[Record]:
+    """A training step on made-up crops: forward, losses, gradients, Adam."""
+    for backbone, size, count in (
+        ("resnet50", 176, 8),
+        ("resnet50", 176, 16),
+        ("quickstart", 80, 32),
+    ):
+        calls = {name: step_of(name, backbone, size, count) for name in ("PyTorch", "jax")}
+        what = f"A2J {backbone}, {size} px, batch {count}"
+        yield from compared(what, speed.take_turns(calls, rounds))
+
+
+def step_of(library: str, backbone: str, size: int, count: int) -> Callable[[], Any]:
+    """A training step in a library, which goes on from its own last state."""
+    model, track = network(backbone, size)
+    variables = speed.random_variables(model, track)
+    rng = np.random.default_rng(0)
+    images = rng.standard_normal((count, size, size, 1), np.float32)
+    joints = rng.uniform(0, size, (count, model.num_joints, 3)).astype(np.float32)
+    weight = track.loss_lambda
+    if library == "PyTorch":
+        from a2j_jax.tools.torch_reference import official_step_of
+
+        official = official_step_of(
+            model,
+            variables,
+            size,
+            learning_rate=LEARNING_RATE,
+            weight_decay=WEIGHT_DECAY,
+            regression_weight=weight,
+        )
+        return partial(official, images, joints)
+    optimizer = adam_with_l2(LEARNING_RATE, WEIGHT_DECAY)
+    losses = partial(objective, crop_size=size, regression_weight=weight)
+    step = make_train_step(model, optimizer, lambda batch, _: (batch["images"], batch), losses)
+    batch = {"images": images, "joints": joints, "valid": np.ones(joints.shape[:2], bool)}
+    state = [TrainState.create(variables, optimizer)]
+    compiled = jax.jit(step, donate_argnums=0).lower(state[0], batch, jax.random.key(0)).compile()
+    state[0] = jax.device_put(state[0])
+
+    def run() -> None:
+        state[0], metrics = compiled(state[0], batch, jax.random.key(0))
+        jax.block_until_ready((state[0], metrics))
+
+    return run
+
+
+def memory(rounds: int) -> Iterator[Record]:
+    """The largest memory of a process that trains: a few steps, without PyTorch or JAX beside it."""
+    del rounds
+    found = {}
+    for library in ("PyTorch", "jax"):
+        command = [sys.executable, __file__, "--peak", library]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        found[library] = float(done.stdout.split()[-1])
+    yield {
+        "what": "A2J resnet50, 176 px, batch 8",
+        "way": "jax",
+        "unit": "GiB",
+        "ours": {"median": found["jax"]},
+        "peer": {"median": found["PyTorch"]},
+        "ratio": {"median": found["jax"] / found["PyTorch"]},
+    }
+
+
+def peak(library: str) -> float:
+    """GiB that this process held at most, over four training steps."""
+    step = step_of(library, "resnet50", 176, 8)
+    for _ in range(4):
+        step()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def start(rounds: int) -> Iterator[Record]:
+    """A process of `a2j predict`, from its start to its end, when its programs have been compiled before."""
+    model, track = network("resnet50", 176)
+    with tempfile.TemporaryDirectory() as folder:
+        config = {"jax": ["--json"], "openvino": ["--json", "--runtime", "openvino"]}
+        save_variables(f"{folder}/run", speed.random_variables(model, track), config_of("nyu"))
+        (frame,) = speed.write_frames(Path(folder), track, 1)
+        assert frame.center_uvd is not None
+        center = ",".join(str(x) for x in frame.center_uvd)
+        a2j = [sys.executable, "-m", "a2j_jax"]
+        quiet = partial(subprocess.run, capture_output=True, check=True)
+        quiet([*a2j, "export", f"{folder}/run", f"{folder}/hand.onnx"])
+        calls = {
+            way: partial(
+                quiet,
+                [
+                    *a2j,
+                    "predict",
+                    f"{folder}/{network_file}",
+                    str(frame.path),
+                    "--center",
+                    center,
+                    *config[runtime],
+                ],
+            )
+            for way, network_file, runtime in (
+                ("a run", "run", "jax"),
+                ("hand.onnx, openvino", "hand.onnx", "openvino"),
+            )
+        }
+        times = speed.take_turns(calls, rounds)
+    for way, ms in times.items():
+        yield alone(f"a2j predict, A2J resnet50: {way}", ms / 1e3, "s")
+
+
+def config_of(track: str) -> Any:
+    """A config for that track, to save a checkpoint with."""
+    from a2j_jax.config import Config
+
+    return Config(name="speed", track=track)
+
+
+def reading(rounds: int) -> Iterator[Record]:
+    """A frame on disk to a normalized crop."""
+    for name in ("nyu", "hands2017", "itop_front"):
+        track = get_track(name)
+        with tempfile.TemporaryDirectory() as folder:
+            files = speed.write_frames(Path(folder), track, speed.FRAMES_ON_DISK)
+            call = partial(each, speed.read_and_warp_of(track), files)
+            times = speed.take_turns({"": call}, 5 * rounds)[""]
+        width, height = track.frame_size
+        what = f"reading and warping a {track.frame_format} PNG, {width}x{height}"
+        yield alone(what, times / len(files), "ms")
+
+
+def each(function: Callable[[Any], Any], items: list[Any]) -> None:
+    """Calls it with one after the other."""
+    for item in items:
+        function(item)
+
+
+def building(rounds: int) -> Iterator[Record]:
+    """Raw frames to stored crops, with one process."""
+    del rounds
+    command = [sys.executable, str(REPOSITORY / "benchmarks" / "build_throughput.py")]
+    command += ["--frames", "1000", "--tracks", "nyu"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    frames_per_second = float(done.stdout.splitlines()[-1].split()[2])
+    yield alone("a2j build nyu, packed PNG", np.array([frames_per_second]), "frames/s/core")
+
+
+def compared(what: str, times: dict[str, speed.Milliseconds]) -> Iterator[Record]:
+    """A record for each way, beside PyTorch's of the same rounds."""
+    peer = times.pop("PyTorch")
+    for way, ours in times.items():
+        yield {
+            "what": what,
+            "way": way,
+            "unit": "ms",
+            "ours": speed.spread(ours),
+            "peer": speed.spread(peer),
+            "ratio": speed.spread(peer / ours),
+        }
+
+
+def alone(what: str, values: Any, unit: str) -> Record:
+    """A record of something that has no peer."""
+    return {"what": what, "way": "", "unit": unit, "ours": speed.spread(values)}
+
+
+# Name -> function of the number of rounds, heading of the last column.
+MEASURED: dict[str, tuple[Callable[[int], Iterator[Record]], str]] = {
+    "inference": (inference, "times as fast"),
+    "training": (training, "times as fast"),
+    "memory": (memory, "times as much"),
+    "start": (start, ""),
+    "reading": (reading, ""),
+    "building": (building, ""),
+}
+
+
+def table(kind: str, records: list[Record]) -> str:
+    """The last result of everything of a kind, as Markdown."""
+    latest = {(one["what"], one["way"]): one for one in records if one["kind"] == kind}
+    columns = ("", "runtime", "a2j_jax", "PyTorch", MEASURED[kind][1])
+    rows, facts = [], set()
+    for (what, way), one in latest.items():
+        units = {"ours": one["unit"], "peer": one["unit"], "ratio": ""}
+        cells = [_shown(one[name], unit) if name in one else "" for name, unit in units.items()]
+        rows.append((what, way, *cells))
+        told = ", ".join(one[name] for name in ("device", "load", "versions"))
+        facts.add(f"{one['date']}: {told}, PyTorch {one['torch']}")
+    kept = [k for k in range(len(columns)) if any(row[k] for row in rows)]
+    shown = tuple(tuple(row[k] for k in kept) for row in rows)
+    return markdown(Table(kind, tuple(columns[k] for k in kept), shown, notes=tuple(sorted(facts))))
+
+
+def _shown(found: dict[str, float], unit: str) -> str:
+    def digits(value: float) -> str:
+        return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+
+    text = digits(found["median"])
+    if len(found) > 1 and found["lower"] != found["upper"]:
+        text += f" ({digits(found['lower'])}–{digits(found['upper'])})"
+    return f"{text} {unit}".strip()
+
+
+def write_docs(page: str, records: list[Record]) -> str:
+    """The page with its tables anew: each stands between <!-- measured: KIND --> and <!-- end -->."""
+
+    def replaced(match: re.Match[str]) -> str:
+        return f"{match[1]}\n{table(match[2], records).strip()}\n{match[3]}"
+
+    return re.sub(
+        r"(<!-- measured: (\w+) -->)\n.*?\n(<!-- end -->)", replaced, page, flags=re.DOTALL
+    )
+
+
+def read_results() -> list[Record]:
+    """All that were recorded, the earliest first."""
+    return [json.loads(line) for line in RESULTS.read_text().splitlines()]
+
+
+def main() -> None:
+    """Measures, prints and records."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "kinds", nargs="*", default=list(MEASURED), metavar="KIND", help=", ".join(MEASURED)
+    )
+    parser.add_argument("--rounds", type=int, default=10, help="of all calls (default: 10)")
+    parser.add_argument("--write_docs", action="store_true")
+    parser.add_argument("--peak", choices=("PyTorch", "jax"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.peak:
+        return print(peak(options.peak))
+    if options.write_docs:
+        PAGE.write_text(write_docs(PAGE.read_text(), read_results()))
+        return None
+    if unknown := set(options.kinds) - set(MEASURED):
+        parser.error(f"{', '.join(unknown)}: expected some of {', '.join(MEASURED)}")
+    log_to_terminal()
+    import torch
+
+    facts = {"date": date.today().isoformat(), **speed.machine(), "torch": torch.__version__}
+    for line in facts.items():
+        logger.info(": ".join(line))
+    RESULTS.parent.mkdir(exist_ok=True)
+    for kind in options.kinds:
+        started = time.perf_counter()
+        for found in MEASURED[kind][0](options.rounds):
+            with open(RESULTS, "a") as results:
+                results.write(json.dumps({"kind": kind, **facts, **found}) + "\n")
+            print(
+                found["what"],
+                found["way"],
+                *(_shown(found[n], "") for n in ("ours", "peer", "ratio") if n in found),
+                sep="  ",
+                flush=True,
+            )
+        logger.info(f"{kind}: {time.perf_counter() - started:.0f} s")
+
+
+if __name__ == "__main__":
+    main()
