@@ -46,25 +46,18 @@ def heat_maps(config: Config, track: TrackSpec) -> Parts:
 
 
 class PoseVector(NamedTuple):
-    """Outputs of global regression, float32.
+    """Outputs of global regression, float32."""
 
-    Attributes:
-      joints: (B, K, 3) u px, v px of the crop, depth in network units; (B, K, 2) in 2D mode.
-    """
-
-    joints: jax.Array
+    joints: (
+        jax.Array
+    )  # (B, K, 3) u px, v px of the crop, depth in network units; (B, K, 2) in 2D mode
 
 
 class HeatMaps(NamedTuple):
-    """Outputs of the FCN, float32; pixel (i, j) of a map lies at (4 j, 4 i) px of the crop.
+    """Outputs of the FCN, float32; pixel (i, j) of a map lies at (4 j, 4 i) px of the crop."""
 
-    Attributes:
-      maps: (B, h, w, K) scores of each position.
-      depth: (B, h, w, K) depth of the joint at each position, network units; None in 2D mode.
-    """
-
-    maps: jax.Array
-    depth: jax.Array | None
+    maps: jax.Array  # (B, h, w, K) scores of each position
+    depth: jax.Array | None  # (B, h, w, K) at each position, network units; None in 2D mode
 
 
 def peaks(outputs: HeatMaps) -> tuple[jax.Array, jax.Array]:
@@ -180,17 +173,9 @@ def heat_map_losses(
 ) -> Losses:
     """Half the squared distance to Gaussian maps, summed over pixels, as "Simple Baselines" (Xiao et al. 2018).
 
-    They average over pixels; the sum keeps the loss far above Adam's L2 for any size of maps. The depth loss is the
-    mean of |depth - truth| weighted by the Gaussian.
-
-    Args:
-      outputs: maps (B, h, w, K), and depths.
-      targets: "joints" and "valid"; joints outside the map do not count.
-      count: number of labeled joints in the entire batch.
-      step: not used.
-
-    Returns:
-      `Losses` with the terms "heat" and, in 3D, "depth" (network units).
+    They average over pixels; the sum keeps the loss far above Adam's L2 for any size of maps. In 3D there is a term
+    "depth" beside "heat": the mean of |depth - truth| (network units) weighted by the Gaussian. Joints outside the map
+    do not count; the step is not used.
     """
     joints = targets["joints"]
     target, on_map = gaussian_maps(joints[..., :2], *outputs.maps.shape[1:3])
@@ -208,12 +193,7 @@ def heat_map_losses(
 def gaussian_maps(joints_uv: jax.Array, height: int, width: int) -> tuple[jax.Array, jax.Array]:
     """Target maps of joints: a Gaussian of height 1 around each joint's pixel.
 
-    Args:
-      joints_uv: (B, K, 2), px of the crop.
-      height, width: of the maps, px.
-
-    Returns:
-      (B, height, width, K) float32, and (B, K) bool: whether the joint's pixel is on the map.
+    Joints (B, K, 2), px of the crop -> (B, height, width, K) float32, and (B, K) bool: whether the pixel is on the map.
     """
     pixel = jnp.round(joints_uv / MAP_STRIDE)
     on_map = ((pixel >= 0) & (pixel < jnp.array([width, height]))).all(-1)

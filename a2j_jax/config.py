@@ -243,21 +243,13 @@ class Config:
 
 
 class Key(NamedTuple):
-    """One key of a config.
+    """One key of a config."""
 
-    Attributes:
-      name: dotted.
-      meaning: what it means.
-      hint: its type.
-      bounds: smallest and largest number; None where it is no single number.
-      default: None for `name` and `track`, too, which have none.
-    """
-
-    name: str
+    name: str  # dotted
     meaning: str
-    hint: Any
-    bounds: tuple[float, float] | None
-    default: Any
+    hint: Any  # its type
+    bounds: tuple[float, float] | None  # smallest and largest number; None: it is no single number
+    default: Any  # None for `name` and `track`, too, which have none
 
     @property
     def kind(self) -> str:
@@ -271,13 +263,9 @@ def keys(group: Any = Config, prefix: str = "") -> Iterator[Key]:
         if dataclasses.is_dataclass(info.annotation):
             yield from keys(info.annotation, f"{prefix}{name}.")
             continue
-        limits = [
-            getattr(one, name)
-            for name in ("ge", "le")
-            for one in info.metadata
-            if hasattr(one, name)
-        ]
-        bounds = (limits[0], limits[1]) if limits else None
+        low = [one.ge for one in info.metadata if hasattr(one, "ge")]
+        high = [one.le for one in info.metadata if hasattr(one, "le")]
+        bounds = (low[0], high[0]) if low else None
         default = None if info.is_required() else info.get_default(call_default_factory=True)
         meaning = " ".join(info.description.split())
         yield Key(prefix + name, meaning, info.annotation, bounds, default)
@@ -299,13 +287,7 @@ def _in_words(hint: Any) -> str:
 
 
 def variant(base: Config, name: str, **values: Any) -> Config:
-    """Another experiment: the base with other values, called after both.
-
-    Args:
-      base: what it differs from.
-      name: what is different; the experiment is called "<base>-<name>".
-      values: to replace: of a group those that differ, e.g. `model={"proposals": False}`.
-    """
+    """Another experiment, "<base>-<name>"; of a group only the values that differ: `model={"proposals": False}`."""
     changed: dict[str, Any] = {}
     for key, value in values.items():
         group: Any = getattr(base, key)
@@ -326,10 +308,7 @@ _PARADIGMS = {
 def override(config: Config, dotted: str, text: str) -> Config:
     """Set one value by its dotted name, e.g. `override(config, "optim.learning_rate", "1e-4")`.
 
-    Args:
-      config: is not changed.
-      dotted: name of the key.
-      text: a Python literal, the value itself (a folder may be called 2017), or its parts between commas.
+    The text is a Python literal, the value itself (a folder may be called 2017), or its parts between commas.
 
     Raises:
       UserError: an unknown name (naming the nearest valid one), or a value of the wrong type or size.
@@ -377,11 +356,7 @@ def to_json(config: Config) -> str:
 
 
 def from_json(text: str) -> Config:
-    """The inverse of `to_json`.
-
-    Raises:
-      UserError: not a config, or one with keys or values this version does not know.
-    """
+    """The inverse of `to_json`; errors as of `from_dict`."""
     return from_dict(parse_json(text, "the config"))
 
 

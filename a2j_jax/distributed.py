@@ -176,12 +176,8 @@ def name() -> str:
 def leave(failed: bool = False, wait: bool = True) -> None:
     """Publishes how this process ended, waits for the others to end, and disconnects.
 
-    Call it when everything is printed and saved, and exit afterward.
-
-    Args:
-      failed: this process failed, so that the others cannot finish.
-      wait: for the others: 10 s after a failure, to report the same mistake themselves; otherwise 60 s, since they may
-        still receive data from here.
+    Call it when everything is printed and saved, and exit afterward. It waits 10 s after a failure, as the others may
+    report the same mistake themselves, otherwise 60 s, since they may still receive data from here.
     """
     if not is_multiprocess():
         return
@@ -362,13 +358,7 @@ class _Service:
 
 
 def serve(address: str, processes: str, parent: str) -> None:
-    """Runs JAX's coordination service until process 0 has left (or ended) and all connections are closed.
-
-    Args:
-      address: to listen at, "[::]:PORT".
-      processes: number of processes.
-      parent: PID of process 0 of the job.
-    """
+    """Runs JAX's coordination service until process 0 (`parent`) has left and all connections are closed."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     from jaxlib import _jax
@@ -395,9 +385,7 @@ def serve(address: str, processes: str, parent: str) -> None:
 def _connected(port: int, but: int) -> bool:
     """Whether any process is connected to this port of this machine; True where the system does not tell.
 
-    Args:
-      port: listened at.
-      but: PID of a process that does not count: JAX keeps its connection open until the process ends.
+    The process `but` does not count: JAX keeps its connection open until the process ends.
     """
     rows: list[list[str]] = []
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
@@ -414,14 +402,7 @@ def _connected(port: int, but: int) -> bool:
 
 
 def rows_of_all(columns: "dict[str, NDArray[Any]]") -> "dict[str, NDArray[Any]]":
-    """Concatenates the rows of all processes in their order, bit for bit.
-
-    Args:
-      columns: name -> (N, ...) array; only N may differ between processes.
-
-    Returns:
-      name -> (sum of all N, ...), the same in every process.
-    """
+    """Concatenates rows (N, ...) of all processes in their order, bit for bit; only N may differ between processes."""
     if not is_multiprocess() or not columns:
         return columns
     import numpy as np

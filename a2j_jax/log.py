@@ -9,7 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
 from rich.console import Console
@@ -60,11 +60,7 @@ _RATE_OVER_SECONDS = 3600.0  # a step may take minutes
 def progress(title: str, total: int, unit: str, done: int = 0) -> Iterator[Advance]:
     """Shows the progress, rate and remaining time of a piece of work.
 
-    Args:
-      title: of the work.
-      total: number of units.
-      unit: their plural, e.g. "frames".
-      done: units finished earlier (a resumed run); they do not count toward the rate.
+    The `unit` is a plural ("frames"); units that were `done` earlier (by a resumed run) do not count toward the rate.
 
     Yields:
       `advance(count, note="")`, to be called as units finish. A note (the latest loss, say) stays until the next one;
@@ -73,7 +69,7 @@ def progress(title: str, total: int, unit: str, done: int = 0) -> Iterator[Advan
     title, live = printable(title), console.is_terminal
     bar = _bar(unit) if live else Progress(disable=True, speed_estimate_period=_RATE_OVER_SECONDS)
     last_line = time.monotonic()
-    with bar:
+    with bar if live else nullcontext():
         bar.add_task(title, total=total, completed=done, rate="", note="")
         (task,) = bar.tasks
 

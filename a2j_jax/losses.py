@@ -45,11 +45,7 @@ Term = Callable[..., jax.Array]
 
 
 def with_terms(objective: Objective, **terms: tuple[float, Term]) -> Objective:
-    """An objective with further terms, e.g. `with_terms(objective, bone=(0.1, bone_length))`.
-
-    Args:
-      objective: the one to add to.
-      terms: for each name, which the log then has too, its weight in the total and its function.
+    """An objective with further terms: name in the log -> weight and function, `bone=(0.1, bone_length)`.
 
     Raises:
       UserError: no finite weight and function; when the objective is called, a name that it has a term of already, or a
@@ -96,15 +92,9 @@ def objective(
     step: jax.Array | None = None,
     **constants: Any,
 ) -> Losses:
-    """`a2j_losses` of square crops, as an `Objective` once `crop_size` and the constants are bound.
+    """`a2j_losses` of square crops of `crop_size` px, as an `Objective` once that and the constants are bound.
 
-    Args:
-      heads: outputs of the network.
-      targets: "joints" and "valid".
-      crop_size: side of the crops, px.
-      count: number of labeled joints in the entire batch.
-      step: not used.
-      constants: of `a2j_losses`.
+    Targets are "joints" and "valid"; the step is not used.
     """
     anchors = anchor_grid(crop_size, crop_size)
     return a2j_losses(heads, targets["joints"], targets["valid"], anchors, count=count, **constants)

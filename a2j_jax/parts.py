@@ -72,12 +72,8 @@ class Parts:
 def built(config: Config, track: TrackSpec) -> Parts:
     """The parts that a config names; none of its own where it names none.
 
-    The function is called with the config, its presets filled in, and the track. Options go to the keyword arguments
-    of that name where it has some; `config.options` has them in any case.
-
-    Args:
-      config: its `parts` and `options`.
-      track: as the network sees it.
+    The function is called with the config, its presets filled in, and the track as the network sees it. Options go to
+    the keyword arguments of that name where it has some; `config.options` has them in any case.
 
     Raises:
       UserError: a path that cannot be imported, names no such function, or one that fails or returns something else;
@@ -158,11 +154,7 @@ def _option_names(function: Callable[..., Any]) -> list[str] | None:
 
 
 def _checked_options(function: Callable[..., Any], options: dict[str, Any]) -> dict[str, Any]:
-    """Options as the function's annotations say, where it has some that can be checked: a `bool` of "false" is False.
-
-    Raises:
-      UserError: one that is something else.
-    """
+    """Options as the function's annotations say, if these can be checked: a `bool` of "false" is False."""
     checked = dict(options)
     try:
         hints = inspect.get_annotations(function, eval_str=True)
@@ -182,11 +174,7 @@ def _checked_options(function: Callable[..., Any], options: dict[str, Any]) -> d
 
 
 def _function(path: str) -> Callable[..., Any]:
-    """The function of "module:function".
-
-    Raises:
-      UserError: the module cannot be imported, or has no such function.
-    """
+    """The function of "module:function"; a `UserError` where there is no such module or function."""
     module_name, _, name = path.partition(":")
     with explained(path, importing=True):
         module = importlib.import_module(module_name)

@@ -1,19 +1,17 @@
 """Fixtures shared by all tests: where the reference data is, and what happens without it."""
 
-import gc
-import inspect
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
 import zipfile
 from collections.abc import Iterator
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from types import CodeType, FunctionType, ModuleType
-from typing import Any
 
 import pytest
 
@@ -63,61 +61,29 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
     for item in items:
-        if isinstance(item, pytest.Function) and _depends_on_the_machine(item):
+        if _depends_on_the_machine(item.path):
             item.add_marker(pytest.mark.processes)
 
 
-def pytest_collection_finish() -> None:
-    """What was imported and collected stays to the end: the garbage collector need not look at it again."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000)
+_PROCESSES_AND_TIME = re.compile(
+    r"^(import|from) (asyncio|multiprocessing|signal|subprocess|threading|time)\b|num_processes",
+    re.M,
+)
 
 
-# Modules that start processes, send signals or measure time, and the arguments by which this project starts processes.
-_MODULES = {"asyncio", "multiprocessing", "signal", "subprocess", "threading", "time"}
-_ARGUMENTS = {"num_processes", "--num_processes"}
-
-
-def _depends_on_the_machine(item: pytest.Function) -> bool:
-    """Whether a test, a fixture it asks for or a helper of tests that either names uses one of `_MODULES`."""
-    fixtures = item._fixtureinfo.name2fixturedefs.values()
-    todo: list[Any] = [item.function, *(each.func for found in fixtures for each in found)]
-    seen: set[CodeType] = set()
-    while todo:
-        function = inspect.unwrap(todo.pop())
-        if not isinstance(function, FunctionType) or function.__code__ in seen:
-            continue
-        seen.add(function.__code__)
-        names, words = _names(function.__code__)
-        used = [function.__globals__[name] for name in names if name in function.__globals__]
-        modules = [each for each in used if isinstance(each, ModuleType)]
-        if words & _ARGUMENTS or _MODULES & {each.__name__.partition(".")[0] for each in modules}:
-            return True
-        # `loopback.run`: what a module of tests offers, by the name it is used by.
-        used += [vars(each)[name] for each in modules for name in names if name in vars(each)]
-        used = [each for each in used if str(getattr(each, "__module__", "")).startswith("tests.")]
-        classes = [each for each in used if isinstance(each, type)]
-        todo += used
-        todo += [
-            x for each in classes for n, x in vars(each).items() if n in names or n[:2] == "__"
-        ]
-    return False
-
-
-def _names(code: CodeType) -> tuple[set[str], set[str]]:
-    """Names that a function uses, those within it included, and its words: constants and names of arguments."""
-    names, words = set(code.co_names), set[str]()
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            more = _names(constant)
-            names |= more[0]
-            words |= more[1]
-        elif isinstance(constant, str):
-            words |= {*constant.split()}
-        elif isinstance(constant, tuple):
-            words |= {word for word in constant if isinstance(word, str)}
-    return names, words
+@cache
+def _depends_on_the_machine(file: Path) -> bool:
+    """Whether a file of tests, or a helper that it imports, starts processes, sends signals or measures time."""
+    text = file.read_text(encoding="utf-8")
+    imported = re.findall(r"^from (tests\S*) import (.+)", text, re.M)
+    names = [f"{package}.{name}" for package, listed in imported for name in listed.split(", ")]
+    names += [package for package, _ in imported]
+    helpers = [REPOSITORY / f"{name.replace('.', '/')}.py" for name in names]
+    return bool(_PROCESSES_AND_TIME.search(text)) or any(
+        _depends_on_the_machine(helper)
+        for helper in helpers
+        if helper.is_file() and helper != Path(__file__)
+    )
 
 
 def _reference_dir() -> Path:

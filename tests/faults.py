@@ -164,19 +164,8 @@ def state_of(config: Config, workdir: Path) -> tuple[TrainState, dict[str, Any]]
 def differences(config: Config, one: Path, other: Path) -> list[str]:
     """What two runs of a config do not have in common, bit for bit: their last states, and all they logged."""
     (state, position), (wanted, wanted_position) = (state_of(config, run) for run in (one, other))
-    found = [
-        name
-        for name in (
-            "step",
-            "params",
-            "batch_stats",
-            "opt_state",
-            "ema",
-            "skipped",
-            "skipped_in_a_row",
-        )
-        if not tiny.same(getattr(state, name), getattr(wanted, name))
-    ]
+    parts = [each.name for each in dataclasses.fields(TrainState)]
+    found = [name for name in parts if not tiny.same(getattr(state, name), getattr(wanted, name))]
     compared = {
         "position in the data": (position, wanted_position),
         "metrics": tuple(map(_metrics, (one, other))),

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
@@ -51,17 +52,14 @@ def test_the_papers_config_is_the_paper() -> None:
     assert (optim.schedule, optim.weight_decay) == ("step", 1e-4)
 
 
-def test_a_config_is_loaded_by_path(tmp_path: Path) -> None:
-    config = load_config(write(tmp_path / "mine.py", CONFIG_FILE.format(batch_size=7)))
-    assert (config.name, config.track, config.optim.batch_size) == ("mine", "icvl", 7)
-
-
-def test_the_working_directorys_config_comes_first(
+def test_a_config_is_loaded_by_path_and_the_working_directorys_comes_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    write(tmp_path / "configs" / "quickstart.py", CONFIG_FILE.format(batch_size=7))
-    assert load_config("quickstart").name == "mine"
+    path = write(tmp_path / "configs" / "quickstart.py", CONFIG_FILE.format(batch_size=7))
+    config = load_config(path)
+    assert (config.name, config.track, config.optim.batch_size) == ("mine", "icvl", 7)
+    assert load_config("quickstart") == config
 
 
 def test_an_unknown_config_names_the_nearest_and_lists_all(
@@ -101,10 +99,6 @@ def test_a_broken_config_file_is_named_with_its_mistake(
     assert said in message
 
 
-def test_a_missing_config_file(tmp_path: Path) -> None:
-    assert "not found" in complaint(load_config, str(tmp_path / "none.py"))
-
-
 @pytest.mark.parametrize(
     ("dotted", "text", "value"),
     [
@@ -112,11 +106,9 @@ def test_a_missing_config_file(tmp_path: Path) -> None:
         ("name", "2017", "2017"),
         ("optim.learning_rate", "1e-4", 1e-4),
         ("optim.learning_rate", "1", 1.0),
-        ("optim.epochs", "3", 3.0),
         ("optim.freeze", "('trunk/',)", ("trunk/",)),
         ("optim.freeze", "trunk/layer1,trunk/layer2", ("trunk/layer1", "trunk/layer2")),
         ("optim.batch_size", "32", 32),
-        ("optim.steps", "100", 100),
         ("optim.steps", "None", None),
         ("optim.steps", "none", None),
         ("optim.schedule", "cosine", "cosine"),
@@ -125,10 +117,7 @@ def test_a_missing_config_file(tmp_path: Path) -> None:
         ("augment.scale_range", "(0.8, 1.2)", (0.8, 1.2)),
         ("augment.scale_range", "[1, 2]", (1.0, 2.0)),
         ("augment.scale_range", "1,2", (1.0, 2.0)),
-        ("augment.scale_range", "None", None),
         ("model.init_from", "weights/NYU.pth", "weights/NYU.pth"),
-        ("model.init_from", "None", None),
-        ("model.dtype", "bfloat16", "bfloat16"),
         ("data.dir", "/data/a b", "/data/a b"),
         ("data.dir", "'quoted'", "quoted"),
         ("data.eval_split", "test[:100]", "test[:100]"),
@@ -136,19 +125,11 @@ def test_a_missing_config_file(tmp_path: Path) -> None:
 )
 def test_overrides_take_the_type_of_their_key(dotted: str, text: str, value: object) -> None:
     changed = override(BASE, dotted, text)
-    found = dataclasses.asdict(changed)
-    for part in dotted.split("."):
-        found = found[part]
+    found, before = (attrgetter(dotted)(config) for config in (changed, BASE))
     assert found == value
     assert type(found) is type(value)
     assert override(changed, dotted, text) == changed
-    assert Config(name="base", track="nyu") == BASE  # untouched
-
-
-def test_an_override_changes_nothing_else() -> None:
-    changed = override(BASE, "optim.batch_size", "3")
-    optim = dataclasses.replace(BASE.optim, batch_size=3)
-    assert changed == dataclasses.replace(BASE, optim=optim)
+    assert override(changed, dotted, repr(before)) == BASE  # nothing else has changed
 
 
 @pytest.mark.parametrize(
@@ -160,12 +141,9 @@ def test_an_override_changes_nothing_else() -> None:
         ("optim.batch_size", "1e9", "integer"),
         ("optim.batch_size", "True", "integer"),
         ("optim.batch_size", "None", "integer"),
-        ("optim.batch_size", "{[]: 1}", "integer"),
         ("optim.batch_size", "", "integer"),
         ("optim.learning_rate", "fast", "number"),
         ("optim.learning_rate", "True", "number"),
-        ("optim.learning_rate", "nan", "number"),
-        ("optim.steps", "few", "integer"),
         ("augment.enabled", "1", "boolean"),
         ("augment.scale_range", "0.8", "tuple"),
         ("augment.scale_range", "(1, 2, 3)", "2 items"),
@@ -179,24 +157,13 @@ def test_an_override_changes_nothing_else() -> None:
         ("model.backbone", "resnet51", "did you mean 'resnet5"),
         # Of another size.
         ("optim.batch_size", "0", "1"),
-        ("optim.batch_size", "-8", "1"),
-        ("optim.batch_size", "1000000000", "1048576"),
-        ("optim.steps", "0", "1"),
         ("optim.learning_rate", "-1e-3", "0"),
         ("optim.learning_rate", "1e999", "finite"),
-        ("optim.decay_every_epochs", "0", "1"),
-        ("optim.decay_factor", "-0.2", "0"),
         ("optim.ema_decay", "99.9", "1"),
-        ("augment.noise_probability", "7", "1"),
         ("augment.scale_range", "1.5,1.2", "the smaller one first"),
         ("augment.scale_range", "-1,1", "0.01"),
-        ("data.std", "0", "0.0000"),
-        ("data.frame_size", "0,9", "1"),
         ("data.frame_size", "9,99999", "8192"),
-        ("data.camera", "1,1,1,1e9", "1000000"),
-        ("run.seed", "-1", "0"),
         ("run.seed", "4294967296", "4294967295"),
-        ("model.width", "1000000", "1024"),
         # No paths of this machine.
         ("data.dir", "gs://bucket/x", "not supported"),
         ("model.init_from", "", "is empty"),
@@ -264,6 +231,7 @@ def test_json_without_a_newer_key_takes_its_default() -> None:
         ({"optim": {"momentum": 0.9}}, "'optim.momentum' is unknown"),
         ({"color": 1, "taste": 2}, "'color' is unknown; config key 'taste' is unknown"),
         ({"optim": {"batch_size": "8"}}, "'optim.batch_size': '8'"),
+        ({"optim": {"batch_size": 0}}, "'optim.batch_size': 0"),
         ({"augment": {"scale_range": [1, 2, 3]}}, "'augment.scale_range'"),
         ({"model": 3}, "'model': 3"),
     ],
@@ -274,12 +242,12 @@ def test_json_of_another_version(edit: dict, said: str) -> None:
     assert said in message
 
 
-@pytest.mark.parametrize("text", ["", "{", "[1]", "3", '"config"', '{"name": "x"}'])
+@pytest.mark.parametrize("text", ["", "{", "[1]", "3", '"config"', '{"track": "nyu"}'])
 def test_json_that_is_no_config(text: str) -> None:
-    assert re.search(
-        r"not a config of this version of a2j_jax: .|not readable as JSON",
-        complaint(from_json, text),
-    )
+    said = r"not a config of this version of a2j_jax: .|not readable as JSON"
+    message = complaint(from_json, text)
+    assert re.search(said, message)
+    assert ("'name' is missing" in message) == ("nyu" in text)
 
 
 def test_of_thousands_of_faults_some_are_told() -> None:
@@ -302,24 +270,13 @@ def test_a_track_beside_a_runs_config_is_its_track(tmp_path: Path) -> None:
     assert load_config(write(tmp_path / "run" / "b.json", to_json(BASE))).track == "nyu"
 
 
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("{", "not readable as JSON"),
-        (
-            '{"name": "x", "track": "nyu", "optim": {"batch": 7}}',
-            "'optim.batch' is unknown; did you mean 'optim.batch_size'",
-        ),
-        ('{"name": "x", "track": "nyu", "optim": {"batch_size": 0}}', "'optim.batch_size': 0"),
-        ('{"track": "nyu"}', "'name' is missing"),
-    ],
-)
-def test_a_json_file_that_is_no_config(tmp_path: Path, text: str, said: str) -> None:
-    path = write(tmp_path / "config.json", text)
+def test_a_json_file_that_is_no_config(tmp_path: Path) -> None:
+    path = write(tmp_path / "config.json", '{"name": "x", "track": "nyu", "optim": {"batch": 7}}')
     message = complaint(load_config, path)
     assert message.startswith(f"{path}: ")
-    assert said in message
-    assert "config file not found: none.json" in complaint(load_config, "none.json")
+    assert "'optim.batch' is unknown; did you mean 'optim.batch_size'" in message
+    for name in ("none.json", "none.py"):
+        assert f"config file not found: {name}" in complaint(load_config, name)
 
 
 def test_every_number_has_a_range_and_every_key_a_meaning() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from a2j_jax import distributed
 from a2j_jax.errors import UserError
-from tests.processes_on_loopback import free_port
+from tests.processes_on_loopback import Ended, free_port
 
 PROGRAM = """
 import sys, time
@@ -72,14 +72,25 @@ def start(index: int, *arguments: object, program: str = PROGRAM) -> subprocess.
     )
 
 
+def two(port: int, *arguments: object, program: str = PROGRAM) -> list[Ended]:
+    """How two processes that meet at a port of this machine end."""
+    both = [start(index, f"localhost:{port}", *arguments, program=program) for index in range(2)]
+    printed = [process.communicate(timeout=120) for process in both]
+    return [Ended(each.returncode, *told) for each, told in zip(both, printed, strict=True)]
+
+
 @pytest.mark.slow
-def test_two_processes_meet_wait_and_part(tmp_path: Path) -> None:
-    address = f"localhost:{free_port()}"
-    both = [start(index, address, tmp_path, 100) for index in range(2)]
-    (first, _), (second, _) = (process.communicate(timeout=120) for process in both)
-    assert first.splitlines() == ["process 0 of 2 True", "True", "False"]
-    assert second.splitlines() == ["process 1 of 2 False", "True", "False"]
-    assert [process.returncode for process in both] == [0, 0]
+def test_two_processes_meet_wait_and_part_and_leave_the_port_free(tmp_path: Path) -> None:
+    """A second job, right after the first, at the same address, meets nothing of the first."""
+    port = free_port()
+    for number in range(2):
+        (tmp_path / str(number)).mkdir()
+        first, second = two(port, tmp_path / str(number), 100)
+        assert first.out.splitlines() == ["process 0 of 2 True", "True", "False"], first
+        assert second.out.splitlines() == ["process 1 of 2 False", "True", "False"], second
+        assert (first.status, second.status) == (0, 0)
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("localhost", port))
 
 
 @pytest.mark.slow
@@ -89,17 +100,14 @@ def test_one_that_is_left_alone_says_so(tmp_path: Path, index: int) -> None:
     process = start(index, address, tmp_path, 2)
     _, said = process.communicate(timeout=120)
     assert process.returncode == 2
-    complaint = said.splitlines()[-1]
-    assert f"a2j: error: process {index}: not all processes came to {address}" in complaint
+    text = f"a2j: error: process {index}: not all processes came to {address}"
+    assert text in said.splitlines()[-1]
 
 
 @pytest.mark.slow
 def test_the_first_does_not_end_before_all_have_told_of_the_same_mistake() -> None:
-    address = f"localhost:{free_port()}"
-    both = [start(index, address, program=MISTAKEN) for index in range(2)]
-    told = [process.communicate(timeout=120) for process in both]
-    assert [out for out, _ in told] == ["mine too\n"] * 2, told
-    assert [process.returncode for process in both] == [2, 2], told
+    told = two(free_port(), program=MISTAKEN)
+    assert [(each.status, each.out) for each in told] == [(2, "mine too\n")] * 2, told
 
 
 @pytest.mark.slow
@@ -115,40 +123,19 @@ def test_the_others_end_where_one_was_killed_or_failed(
     how: str, status: int, reason: str, ends: int
 ) -> None:
     """Process 0 too, which JAX would have take the others along."""
-    address = f"localhost:{free_port()}"
-    both = [start(index, address, how, ends, program=WATCHED) for index in range(2)]
-    told = [process.communicate(timeout=120) for process in both]
-    assert [process.returncode for process in both] == (
-        [status, 1] if ends == 0 else [1, status]
-    ), told
-    out, said = told[1 - ends]
-    assert out == ""
-    assert said.splitlines()[-1].startswith(
-        f"a2j: error: process {1 - ends} of 2: {reason.format(ends)}"
-    )
-    assert "***" not in said  # as over the stack of an abort
+    told = two(free_port(), how, ends, program=WATCHED)
+    assert [each.status for each in told] == ([status, 1] if ends == 0 else [1, status]), told
+    other = told[1 - ends]
+    assert other.out == ""
+    said = f"a2j: error: process {1 - ends} of 2: {reason.format(ends)}"
+    assert other.last.startswith(said)
+    assert "***" not in other.err  # as over the stack of an abort
 
 
 @pytest.mark.slow
 def test_one_that_waits_for_the_others_to_part_is_alive() -> None:
-    address = f"localhost:{free_port()}"
-    both = [start(index, address, "slow", 1, program=WATCHED) for index in range(2)]
-    told = [process.communicate(timeout=120) for process in both]
-    assert [out for out, _ in told] == ["parted\n"] * 2, told
-    assert [process.returncode for process in both] == [0, 0], told
-
-
-@pytest.mark.slow
-def test_the_port_is_free_again_when_all_have_ended(tmp_path: Path) -> None:
-    """A second job, right after the first, at the same address, meets nothing of the first."""
-    port = free_port()
-    address = f"localhost:{port}"
-    for _ in range(2):
-        both = [start(index, address, tmp_path, 100) for index in range(2)]
-        told = [process.communicate(timeout=120) for process in both]
-        assert [process.returncode for process in both] == [0, 0], told
-        with pytest.raises(ConnectionRefusedError):
-            socket.create_connection(("localhost", port))
+    told = two(free_port(), "slow", 1, program=WATCHED)
+    assert [(each.status, each.out) for each in told] == [(0, "parted\n")] * 2, told
 
 
 def test_on_its_own_a_process_is_the_first() -> None:

@@ -1,4 +1,5 @@
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +26,7 @@ def test_smooth_l1_is_equation_5(tau: float) -> None:
 
 
 GRID = anchor_grid(16, 16)
+TWO_JOINTS = jnp.full((1, 2, 3), 3.0)
 MIDDLE = GRID.mean(0)  # of uniform weights: (8, 8)
 
 
@@ -37,66 +39,52 @@ def uniform_heads(joints: int, depth: float | None) -> Heads:
     )
 
 
+def losses(
+    heads: Heads, joints: jax.Array, valid: jax.Array | None = None, **constants: Any
+) -> Losses:
+    """With lambda 3; all joints are labeled, unless `valid` says otherwise."""
+    valid = jnp.ones(joints.shape[:2], bool) if valid is None else valid
+    return a2j_losses(heads, joints, valid, GRID, regression_weight=3.0, **constants)
+
+
 def test_worked_example() -> None:
     # One joint 4 px right of and 0.5 px below the predicted one, 2 mm nearer.
     joints = jnp.array([[[MIDDLE[0] + 4, MIDDLE[1] + 0.5, 3.0]]])
-    valid = jnp.ones((1, 1), bool)
     in_plane = (3.5 + 0.125) / 2
     for preset, depth in (("official", 2.0), ("paper", 4 / 6)):
-        losses = a2j_losses(
-            uniform_heads(1, 5.0),
-            joints,
-            valid,
-            GRID,
-            regression_weight=3.0,
-            depth_term=DEPTH_TERMS[preset],
-        )
-        assert float(losses.terms["surrounding"]) == pytest.approx(in_plane, rel=1e-5)
-        assert float(losses.terms["regression"]) == pytest.approx(0.5 * in_plane + depth, rel=1e-5)
-        total = 3 * losses.terms["regression"] + losses.terms["surrounding"]
-        assert float(losses.total) == pytest.approx(float(total), rel=1e-6)
+        found = losses(uniform_heads(1, 5.0), joints, depth_term=DEPTH_TERMS[preset])
+        assert float(found.terms["surrounding"]) == pytest.approx(in_plane, rel=1e-5)
+        assert float(found.terms["regression"]) == pytest.approx(0.5 * in_plane + depth, rel=1e-5)
+        total = 3 * found.terms["regression"] + found.terms["surrounding"]
+        assert float(found.total) == pytest.approx(float(total), rel=1e-6)
 
 
 def test_surrounding_loss_ignores_offsets() -> None:
-    joints = jnp.full((1, 2, 3), 3.0)
-    valid = jnp.ones((1, 2), bool)
     still = uniform_heads(2, 0.0)
     moved = still._replace(offset=still.offset + 1.0)
-    a, b = (a2j_losses(h, joints, valid, GRID, regression_weight=1.0) for h in (still, moved))
+    a, b = (losses(heads, TWO_JOINTS) for heads in (still, moved))
     assert float(a.terms["surrounding"]) == float(b.terms["surrounding"])
     assert float(a.terms["regression"]) != float(b.terms["regression"])
 
 
 def test_invalid_joints_do_not_count() -> None:
     joints = jnp.stack([jnp.full((1, 3), 2.0), jnp.full((1, 3), 1e6)], axis=1)
-    masked = a2j_losses(
-        uniform_heads(2, 0.0), joints, jnp.array([[True, False]]), GRID, regression_weight=3.0
-    )
-    alone = a2j_losses(
-        uniform_heads(1, 0.0), joints[:, :1], jnp.ones((1, 1), bool), GRID, regression_weight=3.0
-    )
+    heads = uniform_heads(2, 0.0)
+    masked = losses(heads, joints, jnp.array([[True, False]]))
+    alone = losses(uniform_heads(1, 0.0), joints[:, :1])
     np.testing.assert_allclose(jax.tree.leaves(masked), jax.tree.leaves(alone), rtol=1e-6)
-    none = a2j_losses(
-        uniform_heads(2, 0.0), joints, jnp.zeros((1, 2), bool), GRID, regression_weight=3.0
-    )
-    assert float(none.total) == 0.0
+    assert float(losses(heads, joints, jnp.zeros((1, 2), bool)).total) == 0.0
 
 
 def test_two_dimensional_mode_has_no_depth_term() -> None:
-    joints = jnp.full((1, 1, 2), 3.0)
-    losses = a2j_losses(
-        uniform_heads(1, None), joints, jnp.ones((1, 1), bool), GRID, regression_weight=1.0
-    )
-    assert float(losses.terms["regression"]) == pytest.approx(
-        0.5 * float(losses.terms["surrounding"]), rel=1e-6
-    )
+    found = losses(uniform_heads(1, None), jnp.full((1, 1, 2), 3.0)).terms
+    half = 0.5 * float(found["surrounding"])
+    assert float(found["regression"]) == pytest.approx(half, rel=1e-6)
 
 
 def test_without_the_surrounding_loss_only_the_joints_are_learnt() -> None:
-    joints, valid = jnp.full((1, 2, 3), 3.0), jnp.ones((1, 2), bool)
-    heads = uniform_heads(2, 0.0)
     both, one = (
-        a2j_losses(heads, joints, valid, GRID, regression_weight=3.0, surrounding=surrounding)
+        losses(uniform_heads(2, 0.0), TWO_JOINTS, surrounding=surrounding)
         for surrounding in (True, False)
     )
     assert set(one.terms) == {"regression"}
@@ -106,18 +94,14 @@ def test_without_the_surrounding_loss_only_the_joints_are_learnt() -> None:
 
 def test_equal_weights_have_no_surrounding_loss() -> None:
     """The mean of all anchors is where it is, whatever the network says."""
-    joints, valid = jnp.full((1, 2, 3), 3.0), jnp.ones((1, 2), bool)
     uniform = uniform_heads(2, 0.0)
-    weighted, alike = (
-        a2j_losses(heads, joints, valid, GRID, regression_weight=3.0)
-        for heads in (uniform, uniform._replace(proposal=None))
-    )
+    weighted, alike = (losses(h, TWO_JOINTS) for h in (uniform, uniform._replace(proposal=None)))
     assert set(alike.terms) == {"regression"}
     assert float(alike.terms["regression"]) == pytest.approx(float(weighted.terms["regression"]))
 
 
 def test_a_term_is_added_by_its_weight_and_logged() -> None:
-    joints, valid, count = jnp.full((1, 2, 3), 3.0), jnp.ones((1, 2), bool), jnp.array(2)
+    joints, valid, count = TWO_JOINTS, jnp.ones((1, 2), bool), jnp.array(2)
     plain = partial(objective, crop_size=16, regression_weight=3.0)
     seen = {}
 

@@ -73,16 +73,13 @@ def quiet_after_failure() -> Iterator[None]:
 
 @contextlib.contextmanager
 def failures_as(explain: Callable[[Exception], UserError]) -> Iterator[None]:
-    """Turn what Orbax, TensorStore and the file system raise into a `UserError`.
-
-    Ctrl-C stays what it is: Orbax raises its own exception for whatever stops a read.
-    """
+    """Turn what Orbax, TensorStore and the file system raise into a `UserError`; Ctrl-C stays what it is."""
     try:
         with quiet_after_failure():
             yield
     except Exception as error:
         stops = (KeyboardInterrupt, asyncio.CancelledError)
-        if any(isinstance(one, stops) for one in _chain(error)):
+        if any(isinstance(one, stops) for one in _chain(error)):  # Orbax raises an error for it
             raise KeyboardInterrupt from error
         raise explain(error) from error
 
@@ -132,8 +129,7 @@ class RunCheckpoints:
     def __init__(self, workdir: str | Path, keep_best: int = 1):
         """Opens, or makes, the checkpoints of a run directory.
 
-        Raises:
-          UserError: metrics of the only checkpoint that cannot be read. If there are others, it is put aside.
+        One whose metrics cannot be read is put aside; a `UserError` where it is the only one.
         """
         self.workdir = Path(workdir)
         self._keep_best = keep_best
@@ -166,7 +162,6 @@ class RunCheckpoints:
         return [one.step in wanted for one in checkpoints]
 
     def _wanted(self, steps: Collection[int]) -> set[int]:
-        """The steps to keep of these: the latest and the best."""
         scored = {step: m for step, m in self._metrics.items() if step in steps}
         latest = sorted(steps)[-1 if self._to_be_scored is None else -2 :]
         return {*latest, *run_dir.best_of(scored, self._keep_best)}
@@ -184,10 +179,8 @@ class RunCheckpoints:
     ) -> None:
         """Save everything a run needs to continue; until it is scored it is not ranked, and kept while the latest.
 
-        Where `score` or `discard` is to follow, the checkpoint before it is kept as well until then.
-
-        Raises:
-          UserError: this save or the one before failed (a full disk, say).
+        Where `score` or `discard` is to follow, the checkpoint before it is kept as well until then. A `UserError` says
+        that this save or the one before failed (a full disk, say).
         """
         step = int(state.step)
         if self.latest_step() == step:
@@ -205,11 +198,7 @@ class RunCheckpoints:
             self._manager.save(step, args=ocp.args.Composite(**items))
 
     def score(self, step: int, metrics: dict[str, float]) -> None:
-        """Write the metrics of a checkpoint, by which it is ranked, and delete those that are no longer wanted.
-
-        Raises:
-          UserError: its save failed, or the metrics cannot be written.
-        """
+        """Write the metrics of a checkpoint, by which it is ranked, and delete those that are no longer wanted."""
         with self._explained(f"the checkpoint of step {step}"):
             self._manager.wait_until_finished()
             folder = self.workdir / run_dir.CHECKPOINTS / str(step)
@@ -224,20 +213,16 @@ class RunCheckpoints:
                 self._manager.delete(unwanted)
 
     def discard(self, step: int) -> None:
-        """Delete a checkpoint whose weights are broken; raises a `UserError` if its save failed."""
+        """Delete a checkpoint whose weights are broken."""
         with self._explained(f"the checkpoint of step {step}"):
             self._manager.wait_until_finished()
             if step in self._manager.all_steps():
                 self._manager.delete(step)
 
     def restore_latest(self, state: TrainState) -> tuple[TrainState, dict[str, Any]] | None:
-        """Restore the newest checkpoint that is not damaged, as `restore` does; damaged ones are put aside.
+        """Restore the newest checkpoint that is not damaged, as `restore` does; None where there is no checkpoint.
 
-        Returns:
-          The state and the iterator's position; None where there is no checkpoint.
-
-        Raises:
-          UserError: as `restore`; the only one that is left is damaged.
+        Damaged ones are put aside; where only one is left, it raises as `restore` does.
         """
         while (step := self.latest_step()) is not None:
             try:
@@ -328,11 +313,7 @@ class RunCheckpoints:
 
 
 def save_variables(directory: str | Path, variables: dict[str, Any], config: Config) -> None:
-    """Write a checkpoint for inference alone (what `a2j convert` makes).
-
-    Raises:
-      UserError: the folder already holds something, or cannot be written.
-    """
+    """Write a checkpoint for inference alone (what `a2j convert` makes), into a folder that is new or empty."""
     directory = local_path(directory, "checkpoint")
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise UserError(f"{directory} already exists; name a new folder")
@@ -370,8 +351,7 @@ def load_variables(
       The variables, and whether they are the average.
 
     Raises:
-      DamagedError: a damaged checkpoint.
-      UserError: no such kind of weights, no average in it, or tensors of another architecture.
+      UserError: no average in it, tensors of another architecture, or (a `DamagedError`) a damaged checkpoint.
     """
     if weights not in (kinds := get_args(Weights)):
         raise UserError(f"weights {weights!r}: expected one of {', '.join(kinds)}")
@@ -424,11 +404,7 @@ def _log_unchecked(folder: Path) -> None:
 
 
 def _check_structure(folder: Path, found: Any, expected: Any) -> None:
-    """Compare a tree on disk with the expected one: Orbax cuts or pads an array to the shape it is asked for.
-
-    Raises:
-      UserError: tensors missing from a checkpoint, unknown to the model or optimizer, or of another shape.
-    """
+    """Refuse a tree on disk other than the expected one: Orbax cuts or pads an array to the shape it is asked for."""
     there, wanted = (
         {
             "/".join(map(str, name)): tuple(leaf.shape)

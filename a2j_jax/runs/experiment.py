@@ -22,14 +22,9 @@ from a2j_jax.tracks import TrackSpec, TrainingSpec, with_crop_size
 
 @dataclass(frozen=True)
 class Settings:
-    """A config with its presets filled in, and its track.
+    """A config with its presets filled in, and its track with the config's values."""
 
-    Attributes:
-      config: as a run's `config.json` records it: with the values of its presets.
-      track: the config's track with the config's crop size, camera, mean and std, and augmentation.
-    """
-
-    config: Config
+    config: Config  # as a run's `config.json` records it
     track: TrackSpec
 
 
@@ -41,8 +36,7 @@ class Experiment(Settings):
       model: the network; under `pmap`, clone it with the axis that batch statistics are shared over.
       objective: the losses, bound to their constants.
       prepare: augments and normalizes a training batch on the device: (batch, keys) -> (images, targets).
-      parts: as the config's own parts have them; the optimizer, its schedule and the step are made of these
-        (`a2j_jax.training.step`).
+      parts: those of the config's own; `training.step` makes the optimizer, its schedule and the step of them.
     """
 
     model: PoseNetwork
@@ -71,8 +65,7 @@ def fill_in(config: Config) -> Settings:
 def resolve(config: Config) -> Experiment:
     """Fill in the presets of a config, and build its parts: those it names, else A2J's.
 
-    Raises:
-      UserError: as `fill_in`, and `parts.built`.
+    Errors are those of `fill_in` and `parts.built`.
     """
     settings = fill_in(config)
     config, track = settings.config, settings.track

@@ -11,21 +11,9 @@ from a2j_jax.errors import UserError
 from a2j_jax.files import local_path, read_json
 from a2j_jax.models.a2j import PoseNetwork, variable_shapes
 from a2j_jax.parts import NotImportableError, only_installed
+from a2j_jax.runs import run_dir
 from a2j_jax.runs.checkpoints import Weights, load_variables
 from a2j_jax.runs.experiment import Experiment, conflicts, resolve
-from a2j_jax.runs.run_dir import (
-    CONFIG_FILE,
-    PARTS,
-    choose_step,
-    explained_damage,
-    log_other_source,
-    package_of,
-    read_config,
-    read_manifest,
-    recorded_config,
-    recorded_parts,
-    run_and_step,
-)
 from a2j_jax.track_files import TRACK_FILE
 from a2j_jax.tracks import TrackSpec
 from a2j_jax.weights.convert import A2J_HEADS, log_initialized, parts_named
@@ -73,48 +61,38 @@ def restore(
     """
     directory = local_path(directory, "checkpoint")
     experiment = _resolve_recorded(directory)
-    folder = choose_step(directory, step)
-    with explained_damage(folder):
-        _check_recorded(folder, experiment, quiet)
+    folder = run_dir.choose_step(directory, step)
+    with run_dir.explained_damage(folder):
+        manifest = run_dir.read_manifest(folder)
+        if manifest is not None:
+            _check_recorded(folder, manifest, experiment)
+            if not quiet:
+                run_dir.log_other_source(manifest.parts, experiment.config.parts, folder.name)
     expected = variable_shapes(experiment.model, experiment.track.crop_size)
     variables, averaged = load_variables(folder, expected, weights)
     return Restored(experiment, variables, int(folder.name), averaged)
 
 
 def _resolve_recorded(directory: Path) -> Experiment:
-    """The experiment of a run directory; its parts are those of that name here, never code from beside it.
-
-    Raises:
-      UserError: parts that are not there, naming the package and version that the run was trained with.
-    """
-    config = read_config(directory)
+    """The experiment of a run directory; its parts are those of that name here, never code from beside it."""
+    config = run_dir.read_config(directory)
     try:
         with only_installed(config.parts):
             return resolve(config)
     except NotImportableError as error:
-        record = recorded_parts(directory) or {}
-        kept = f"; {directory / PARTS} keeps their text" if record else ""
-        raise UserError(
-            f"{directory}: {error} (they were of {package_of(record)}{kept})"
-        ) from error
+        record = run_dir.recorded_parts(directory) or {}
+        kept = f"; {directory / run_dir.PARTS} keeps their text" if record else ""
+        were = f"they were of {run_dir.package_of(record)}{kept}"
+        raise UserError(f"{directory}: {error} ({were})") from error
     except UserError as error:
-        raise UserError(f"{directory / CONFIG_FILE}: {error}") from error
+        raise UserError(f"{directory / run_dir.CONFIG_FILE}: {error}") from error
 
 
-def _check_recorded(folder: Path, experiment: Experiment, quiet: bool) -> None:
-    """Refuse a `config.json` or `track.json` that differs from what a checkpoint was written with.
-
-    Raises:
-      UserError: naming the file and the values, which would change the scores.
-    """
-    manifest = read_manifest(folder)
-    if manifest is None:
-        return
-    if not quiet:
-        log_other_source(manifest.parts, experiment.config.parts, folder.name)
+def _check_recorded(folder: Path, manifest: run_dir.Manifest, experiment: Experiment) -> None:
+    """Refuse a `config.json` or `track.json` that differs from what a checkpoint was written with."""
     run = folder.parent.parent
-    changed = "; ".join(map(str, conflicts(recorded_config(folder), experiment)))
-    path = run / (CONFIG_FILE if changed else TRACK_FILE)
+    changed = "; ".join(map(str, conflicts(run_dir.recorded_config(folder), experiment)))
+    path = run / (run_dir.CONFIG_FILE if changed else TRACK_FILE)
     if not changed and manifest.track is not None and path.exists():
         old, new = manifest.track, read_json(path, "a track")
         keys = {key for key in old.keys() | new.keys() if old.get(key) != new.get(key)}
@@ -136,11 +114,8 @@ def variables_from(source: str | Path, variables: dict[str, Any]) -> dict[str, A
       source: a work directory of `a2j train`, or what `a2j convert` made, alone (its best step) or as FOLDER@STEP: a
         number, best or latest.
       variables: freshly initialized {"params", "batch_stats"}.
-
-    Raises:
-      UserError: nothing there, or another trunk, naming a tensor in which the two differ.
     """
-    directory, step = run_and_step(source)
+    directory, step = run_dir.run_and_step(source)
     found = restore(directory, step)
     there, fresh = (flatten_dict(tree, sep="/") for tree in (found.variables, variables))
     other = _other_trunk(there, fresh)
@@ -161,11 +136,7 @@ def variables_from(source: str | Path, variables: dict[str, Any]) -> dict[str, A
 
 
 def _other_trunk(there: Mapping[str, Any], fresh: Mapping[str, Any]) -> list[str]:
-    """Names of the tensors of a trunk that two networks do not share; none where the trunk is the same.
-
-    Args:
-      there, fresh: arrays by name, "params/trunk/conv1/kernel".
-    """
+    """Names ("params/trunk/conv1/kernel") of the tensors of a trunk that two networks do not share."""
     every = sorted(there.keys() | fresh.keys())
     trunk = [name for name in every if name.split("/")[1] == "trunk"]
     if trunk:

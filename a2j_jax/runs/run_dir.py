@@ -31,7 +31,7 @@ from a2j_jax.files import (
     write_file,
 )
 from a2j_jax.log import logger
-from a2j_jax.parts import Source, source_of
+from a2j_jax.parts import source_of
 from a2j_jax.track_files import TRACK_FILE, load_track, track_file
 
 CONFIG_FILE = "config.json"
@@ -47,11 +47,7 @@ METRIC_EMA = "error_ema"  # ranks instead, where an average of the weights is ke
 
 
 def append(path: str | Path, record: dict[str, Any]) -> None:
-    """Append one object on a new line, even where a kill or a full disk cut the last line.
-
-    Raises:
-      UserError: the file cannot be written, naming it and the reason (no space left, say).
-    """
+    """Append one object on a new line, even where a kill or a full disk cut the last line; errors as of `writing`."""
     with writing(path), Path(path).open("a+b") as file:
         if file.seek(0, os.SEEK_END):
             file.seek(-1, os.SEEK_END)
@@ -98,42 +94,38 @@ def run_of(config: str | Path) -> Path | None:
 
 @contextlib.contextmanager
 def claimed(directory: Path) -> Iterator[None]:
-    """A context in which no other run trains in the same directory.
+    """A context in which no other run trains in the same directory; a `UserError` where another process does.
 
     The claim is a lock on the folder itself, which the system gives back when the process ends, even if killed; a file
     system without locks has none.
-
-    Raises:
-      UserError: another process has it.
     """
     descriptor = os.open(directory, os.O_RDONLY)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                f"{directory}: another process is training there; wait until it has ended, or name another folder"
-            ) from None
-        except OSError:
-            pass
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise UserError(
+            f"{directory}: another process is training there; wait until it has ended, or name another folder"
+        ) from None
+    except OSError:
+        pass
+    try:
         yield
     finally:
         os.close(descriptor)
 
 
 def write_config(directory: str | Path, config: Config, depth_unit_mm: float | None = None) -> None:
-    """Write `config.json`, which describes the checkpoints beside it.
+    """Write `config.json`, which describes the checkpoints beside it, and beside it what it refers to.
 
-    A custom track goes beside it: a run directory that is moved elsewhere stays complete.
-
-    The depth unit that the data set was built with is recorded in it, where it is not that of the track.
-
-    Raises:
-      UserError: a file that cannot be written.
+    The source of its own parts, and a custom track (with the depth unit that the data set was built with): a run
+    directory that is moved elsewhere stays complete.
     """
     write_file(Path(directory) / CONFIG_FILE, to_json(config) + "\n")
     if (source := source_of(config.parts)) is not None:
-        _write_source(Path(directory), source)
+        for name, text in source.files.items():  # under a name that nothing imports
+            write_file(Path(directory) / PARTS / f"{name}.txt", text)
+        write_file(Path(directory) / PARTS_FILE, json.dumps(source.record, indent=2) + "\n")
     own = track_file(config.track)
     kept = Path(directory) / TRACK_FILE
     if own is not None and os.path.realpath(own) != os.path.realpath(kept):
@@ -142,15 +134,6 @@ def write_config(directory: str | Path, config: Config, depth_unit_mm: float | N
             values = {**read_json(own), "depth_unit_mm": depth_unit_mm}
             track = json.dumps(values, indent=2).encode() + b"\n"
         write_file(kept, track)
-
-
-def _write_source(directory: Path, source: Source) -> None:
-    """Record the code of a run's own parts: `parts.json`, and its text in `parts/`, which nothing imports."""
-    for name, text in source.files.items():
-        kept = directory / PARTS / f"{name}.txt"
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        write_file(kept, text)
-    write_file(directory / PARTS_FILE, json.dumps(source.record, indent=2) + "\n")
 
 
 def recorded_parts(directory: Path) -> dict[str, Any] | None:
@@ -166,16 +149,9 @@ def package_of(record: Mapping[str, Any]) -> str:
 
 
 def log_other_source(recorded: Any, path: str | None, step: str) -> None:
-    """Say whether the source of a run's own parts has changed since a checkpoint was written.
-
-    Args:
-      recorded: `Manifest.parts`.
-      path: of the parts, which are imported.
-      step: of the checkpoint.
-    """
+    """Warn if the source of the parts at `path` has changed since a checkpoint recorded it (`Manifest.parts`)."""
     source = source_of(path)
-    changed = [] if source is None else source.changed_since(recorded)
-    if source is None or not changed:
+    if source is None or not (changed := source.changed_since(recorded)):
         return
     before, now = package_of(recorded), package_of(source.record)
     moved = "" if before == now else f" ({before}, now {now})"
@@ -185,11 +161,7 @@ def log_other_source(recorded: Any, path: str | None, step: str) -> None:
 
 
 def read_config(directory: str | Path) -> Config:
-    """Read `config.json` of a run or a converted checkpoint.
-
-    Raises:
-      UserError: the folder or the file is missing, or not ours.
-    """
+    """Read `config.json` of a run or a converted checkpoint; a `UserError` where it is missing or not ours."""
     path = Path(directory) / CONFIG_FILE
     if not Path(directory).is_dir():
         raise UserError(f"checkpoint folder not found: {directory}")
@@ -258,11 +230,7 @@ class Manifest(NamedTuple):
         write_file(folder / MANIFEST, json.dumps(contents | {"digest": _digest_of(contents)}))
 
     def check(self, folder: Path, items: Collection[str] = ()) -> None:
-        """Compare the files of a checkpoint with what was written.
-
-        Args:
-          folder: of the checkpoint.
-          items: the parts that are to be read ("variables"); files that belong to no part are compared too.
+        """Compare the files of a checkpoint with what was written: those of `items` ("variables"), and of no item.
 
         Raises:
           DamagedError: files that are missing, truncated, changed or not ours, naming the first.
@@ -300,12 +268,7 @@ class Manifest(NamedTuple):
 
 
 def read_manifest(folder: Path) -> Manifest | None:
-    """The manifest of a checkpoint; None: it was written by a version that had none.
-
-    Raises:
-      DamagedError: a manifest that is not as it was written.
-      UserError: one that may not be read.
-    """
+    """The manifest of a checkpoint, or a `DamagedError`; None: it was written by a version that had none."""
     path = folder / MANIFEST
     if not path.exists():
         return None
@@ -318,12 +281,7 @@ def read_manifest(folder: Path) -> Manifest | None:
 
 
 def recorded_config(folder: Path) -> Config | None:
-    """The config that a checkpoint was written with; None: it was not recorded.
-
-    Raises:
-      DamagedError: its manifest is not as it was written.
-      UserError: a config that this version does not know.
-    """
+    """The config that a checkpoint was written with; None: it was not recorded. Errors as of `read_manifest`."""
     manifest = read_manifest(folder)
     if manifest is None or manifest.config is None:
         return None
@@ -349,21 +307,13 @@ def _contents(path: Path) -> Any:
 
 
 def ranking_metrics(directory: str | Path) -> dict[int, dict[str, float]]:
-    """Metrics of every kept checkpoint that was evaluated, by step.
-
-    Raises:
-      DamagedError: a checkpoint whose metrics cannot be read.
-    """
+    """Metrics of every kept checkpoint that was evaluated, by step; errors as of `metrics_of`."""
     found = {int(path.name): metrics_of(path) for path in kept_checkpoints(directory)}
     return {step: metrics for step, metrics in found.items() if metrics is not None}
 
 
 def metrics_of(folder: Path) -> dict[str, float] | None:
-    """Metrics of a checkpoint; None: it was not evaluated.
-
-    Raises:
-      DamagedError: they cannot be read.
-    """
+    """Metrics of a checkpoint; None: it was not evaluated. A `DamagedError` where they cannot be read."""
     path = folder / MANIFEST
     with contextlib.suppress(DamagedError):
         if (manifest := read_manifest(folder)) is not None:
@@ -403,11 +353,7 @@ def rank(metrics: Mapping[str, float]) -> float:
 
 
 def choose_step(directory: str | Path, step: int | str) -> Path:
-    """The folder of one checkpoint of a run.
-
-    Args:
-      directory: of a run or a converted checkpoint.
-      step: a step number, "best" or "latest".
+    """The folder of one checkpoint of a run or a converted checkpoint: of a step number, "best" or "latest".
 
     Raises:
       UserError: no checkpoint there, or none of that step; for "best", metrics that cannot be read.

@@ -71,15 +71,12 @@ TrainStep = Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Metrics]]
 
 @dataclass(frozen=True)
 class Layout:
-    """The devices of a run and the way they share a step.
+    """The devices of a run and the way they share a step."""
 
-    Attributes:
-      mode: "jit" runs on the first device alone.
-      devices: of all processes, in the order in which they hold the rows of a batch.
-    """
-
-    mode: Mode
-    devices: tuple[jax.Device, ...]
+    mode: Mode  # "jit" runs on the first device alone
+    devices: tuple[
+        jax.Device, ...
+    ]  # of all processes, in the order in which they hold the rows of a batch
 
     @property
     def axis_name(self) -> str | None:
@@ -144,8 +141,7 @@ class Layout:
         return {name: rows.reshape(count, -1, *rows.shape[1:]) for name, rows in batch.items()}
 
     def wrap(self, step: TrainStep) -> Any:
-        """The jitted or mapped step: (placed state, distributed batch, key) -> (placed state, metrics); compiled when
-        first called.
+        """The jitted or mapped step: (placed state, distributed batch, key) -> (placed state, metrics).
 
         The state that is given is rewritten. For "jit" and "mesh" this is a jitted function, which can be
         lowered for devices that are not there.
@@ -173,11 +169,7 @@ class Layout:
 
 
 def layout(mode: Mode | Literal["auto"], devices: Sequence[jax.Device] | None = None) -> Layout:
-    """The layout of a run; "auto" is "jit" on one device and "mesh" on several.
-
-    Args:
-      mode: as `--config.parallel`.
-      devices: all there are by default.
+    """The layout of a run on some devices, all by default; "auto" is "jit" on one device and "mesh" on several.
 
     Raises:
       UserError: "jit" in a job of several processes, or processes that were not told of each other.
@@ -207,11 +199,7 @@ def local_layout(devices: Sequence[jax.Device] | None = None) -> Layout:
 
 
 def check_batch_size(batch_size: int, accumulate: int, devices: int) -> None:
-    """Check that a batch spreads evenly over the devices.
-
-    Raises:
-      UserError: naming the nearest sizes that do.
-    """
+    """Check that a batch spreads evenly over the devices; a `UserError` names the nearest sizes that do."""
     unit = devices * accumulate
     if batch_size % unit:
         below, above = batch_size // unit * unit, -(-batch_size // unit) * unit

@@ -27,7 +27,8 @@ from typing import Any
 import jax
 
 import a2j_jax
-from a2j_jax.errors import UserError
+from a2j_jax.errors import UserError, in_one_line
+from a2j_jax.files import write_file
 from a2j_jax.runs import run_dir
 from a2j_jax.runs.run_dir import STARTS_FILE, append, read_starts, writing
 
@@ -35,17 +36,7 @@ METRICS_FILE = "metrics.jsonl"
 REQUIREMENTS_FILE = "requirements.txt"
 ID_FILE = "wandb_id.txt"
 _FLUSH_SECONDS = 10.0
-_PACKAGES = [
-    "jax",
-    "jaxlib",
-    "flax",
-    "optax",
-    "orbax-checkpoint",
-    "grain",
-    "array-record",
-    "tensorflow-datasets",
-    "numpy",
-]
+_PACKAGES = "jax jaxlib flax optax orbax-checkpoint grain array-record tensorflow-datasets numpy"
 _GIT_SECONDS = 20
 _LARGEST_DIFF = 4 * 2**20  # bytes; more than that is data, not source
 
@@ -61,9 +52,6 @@ def record_start(workdir: str | Path, *, command: str | None, step: int, **facts
 
     Returns:
       The number of this start, from 1; lines of `metrics.jsonl` carry it.
-
-    Raises:
-      UserError: a file that cannot be written.
     """
     workdir = Path(workdir)
     number = len(read_starts(workdir)) + 1
@@ -76,7 +64,7 @@ def record_start(workdir: str | Path, *, command: str | None, step: int, **facts
         "versions": {
             "python": platform.python_version(),
             "a2j_jax": a2j_jax.__version__,
-            **{name: metadata.version(name) for name in _PACKAGES},
+            **{name: metadata.version(name) for name in _PACKAGES.split()},
         },
         "requirements": _write_requirements(workdir, number),
         "source": source,
@@ -88,7 +76,7 @@ def record_start(workdir: str | Path, *, command: str | None, step: int, **facts
     }
     if source and changes:
         source["diff"] = f"source-{source['commit'][:7]}-{number}.diff"
-        _write(workdir / source["diff"], changes)
+        write_file(workdir / source["diff"], changes)
     append(workdir / STARTS_FILE, record)
     return number
 
@@ -104,9 +92,9 @@ def _write_requirements(workdir: Path, number: int) -> str:
         if path.is_file() and path.read_text() == text:
             return path.name
     first = not (workdir / REQUIREMENTS_FILE).exists()
-    path = workdir / (REQUIREMENTS_FILE if first else f"requirements-{number}.txt")
-    _write(path, text)
-    return path.name
+    return write_file(
+        workdir / (REQUIREMENTS_FILE if first else f"requirements-{number}.txt"), text
+    ).name
 
 
 def _source(package: Path) -> tuple[dict[str, Any] | None, str]:
@@ -145,17 +133,8 @@ def _git(folder: Path, *arguments: str) -> str:
     return "" if done.returncode else done.stdout.decode(errors="replace")
 
 
-def _write(path: Path, text: str) -> None:
-    with writing(path):
-        path.write_text(text, encoding="utf-8")
-
-
 def require_wandb() -> None:
-    """Check that the package is installed, before any work is done.
-
-    Raises:
-      UserError: it is not installed.
-    """
+    """Check that the package is installed, before any work is done; a `UserError` where it is not."""
     if importlib.util.find_spec("wandb") is None:
         raise UserError(
             "--config.run.wandb: logging to Weights & Biases needs its package: "
@@ -170,12 +149,7 @@ class WandbLog:
     """
 
     def __init__(self, workdir: str | Path, project: str, config: dict[str, Any]):
-        """Start or continue the run of a run directory.
-
-        Args:
-          workdir: the run directory.
-          project: of Weights & Biases.
-          config: nested values that the run is shown with.
+        """Start or continue the run of a run directory, shown with the nested values of a config.
 
         Raises:
           UserError: the package refuses (WANDB_MODE=online without an account, say).
@@ -184,8 +158,7 @@ class WandbLog:
 
         id_file = Path(workdir) / ID_FILE
         if not id_file.is_file():
-            _write(id_file, secrets.token_hex(4) + "\n")
-
+            write_file(id_file, secrets.token_hex(4) + "\n")
         try:
             self._run = wandb.init(
                 project=project,
@@ -198,8 +171,7 @@ class WandbLog:
                 settings=wandb.Settings(silent=True, console="off"),
             )
         except Exception as error:  # its own, and those of whatever it connects with
-            message = " ".join(str(error).split())
-            raise UserError(f"Weights & Biases refused: {message}") from error
+            raise UserError(f"Weights & Biases refused: {in_one_line(error)}") from error
         # Not its own step: that may only grow, and a run that was killed goes back to its last checkpoint.
         self._run.define_metric("*", step_metric="step")
 
@@ -215,8 +187,8 @@ class WandbLog:
 class RunLog:
     """Appends to `metrics.jsonl` and to TensorBoard event files in a run directory.
 
-    A run that was killed goes back to its last checkpoint: what it logged beyond stays in the file, for it has
-    happened. Each line carries the number of the start that wrote it; `read_metrics` sorts it out.
+    A run that was killed goes back to its last checkpoint; what it logged beyond stays in the file. Each line carries
+    the number of the start that wrote it; `read_metrics` sorts it out.
     """
 
     def __init__(self, workdir: str | Path, *, start: int = 1, wandb: WandbLog | None = None):
@@ -226,11 +198,7 @@ class RunLog:
         self._others += [wandb] if wandb else []
 
     def write(self, kind: str, step: int, scalars: dict[str, float]) -> None:
-        """Record scalars of one step; `kind` is "train" or "eval".
-
-        Raises:
-          UserError: a file that cannot be written, naming it and the reason (no space left, say).
-        """
+        """Record scalars of one step; `kind` is "train" or "eval". Errors name the file that cannot be written."""
         now = round(time.time(), 3)
         about = {"kind": kind, "step": step, "start": self._start, "time": now}
         append(self._path, about | scalars)
@@ -245,14 +213,10 @@ class RunLog:
 
 
 def read_metrics(workdir: str | Path) -> list[dict[str, Any]]:
-    """The log of a run up to where it stands now.
+    """The log of a run up to where it stands now: one dict per line, in the order of steps.
 
-    Lines that a later start took back, by resuming from an earlier step, are left out; so is one that was
-    cut by a kill.
-
-    Returns:
-      One dict per line, in the order of steps: `kind` ("train" or "eval"), `step`, `start` (number of the
-      start, see `run_dir.read_starts`), `time` (seconds since 1970) and the scalars.
+    Each has `kind` ("train" or "eval"), `step`, `start` (its number, see `run_dir.read_starts`), `time` (seconds since
+    1970) and the scalars. Lines that a later start took back, by resuming from an earlier step, are left out.
     """
     begun_at = {start["start"]: start["step"] for start in read_starts(workdir)}
     latest: dict[tuple[int, str], dict[str, Any]] = {}

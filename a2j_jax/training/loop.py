@@ -41,13 +41,10 @@ class StopRequests:
 
     Several processes must stop after the same step, even if only one receives the signal; JAX's preemption service
     chooses that step. It listens for SIGTERM, as Slurm and cloud machines send it; Ctrl-C is passed on to it.
-
-    Attributes:
-      received: the signal that came, in this process.
     """
 
     def __init__(self) -> None:
-        self.received: signal.Signals | None = None
+        self.received: signal.Signals | None = None  # in this process
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> "StopRequests":
@@ -118,16 +115,13 @@ class ProfileWindow:
     def __init__(self, steps: range = range(0), workdir: str | Path = ""):
         """Traces `steps`, numbered from 1 as in the log, into the folder `profile` of a run directory."""
         self._steps, self._folder = steps, Path(workdir) / _PROFILE_FOLDER
-        self._begun = self._tracing = self._traced = False
+        self._taken = range(0)  # steps of this start
+        self._tracing = self._traced = False
         self._metrics: Any = None  # of the last step: no later one is given them to overwrite
 
     @staticmethod
     def parse(text: str) -> range:
-        """`"100:110"` -> steps 100 to 109, numbered from 1 as in the log.
-
-        Raises:
-          UserError: anything else, and an empty window.
-        """
+        """`"100:110"` -> steps 100 to 109, numbered from 1 as in the log; a `UserError` for anything else."""
         numbers = re.fullmatch(r"([0-9]{1,9}):([0-9]{1,9})", text)
         steps = range(int(numbers[1]), int(numbers[2])) if numbers else range(0)
         if not steps or steps[0] < 1:
@@ -139,19 +133,20 @@ class ProfileWindow:
 
     def run(self, number: int, step: Callable[..., tuple[Any, Any]], *arguments: Any) -> Any:
         """Call a step, by its number; waits for it, and for those before it, where a trace begins or ends."""
-        if not self._begun:
-            self._begun = True
-            self._log_unusual_start(number)
-        traced = number in self._steps
-        if traced and not self._tracing:
-            self._start()
-        with (
-            jax.profiler.StepTraceAnnotation("train", step_num=number)
-            if traced
-            else contextlib.nullcontext()
-        ):
+        first = not self._taken
+        self._taken = range(self._taken.start or number, number + 1)
+        if number not in self._steps:
             state, self._metrics = step(*arguments)
-        if self._tracing and number + 1 not in self._steps:
+            return state, self._metrics
+        if first:
+            logger.info(
+                f"--profile_steps: step {number} is the first of this start: it compiles in its trace"
+            )
+        if not self._tracing:
+            self._start()
+        with jax.profiler.StepTraceAnnotation("train", step_num=number):
+            state, self._metrics = step(*arguments)
+        if number + 1 not in self._steps:
             self._stop()
         return state, self._metrics
 
@@ -159,20 +154,9 @@ class ProfileWindow:
         """Write the trace of a window that the end of training cut."""
         if self._tracing:
             self._stop()
-        elif self._begun and self._steps and not self._traced:
+        elif self._taken and self._steps and not self._traced:
             logger.info(
-                f"--profile_steps: nothing was traced, training ended without {_named(self._steps)}"
-            )
-
-    def _log_unusual_start(self, first: int) -> None:
-        if self._steps and first > self._steps[-1]:
-            logger.info(
-                f"--profile_steps: this run resumes at step {first}, beyond {_named(self._steps)}"
-            )
-            self._steps = range(0)
-        elif first in self._steps:
-            logger.info(
-                f"--profile_steps: step {first} is the first of this start: it compiles in its trace"
+                f"--profile_steps: nothing was traced: this start took {_named(self._taken)}, not {_named(self._steps)}"
             )
 
     def _start(self) -> None:
@@ -228,44 +212,30 @@ class TrainingLoop:
     Metrics are read one step late, so that the device never waits for the host. Every `intervals.evaluate` steps
     and at the end the state is saved, after its losses were seen to be finite, and then evaluated. An evaluation that
     was interrupted is done when the run continues from that step.
-
-    Attributes:
-      step: compiled; it is given the host's batches.
-      batches: from the position that belongs to the state.
-      key: of the run.
-      intervals: how often to log, evaluate and save.
-      evaluate: (gathered state, called after each batch) -> scores of the evaluation split; the "error", or that of
-        the averaged weights, ranks checkpoints.
-      checkpoints: of the run directory.
-      log: (kind, step, scalars), as `RunLog.write`.
-      schedule: the learning rate, to be logged.
-      batch_size: of all devices together.
-      unit: of the error, for messages.
-      window: the profiler, which calls every step.
-      skippable: non-finite updates in a row that may be skipped.
-      gather: converts the state of `step` to the one that is evaluated and saved.
     """
 
-    step: TrainStep
-    batches: grain.DatasetIterator
-    key: jax.Array
+    step: TrainStep  # compiled; it is given the host's batches
+    batches: grain.DatasetIterator  # from the position that belongs to the state
+    key: jax.Array  # of the run
     intervals: Intervals
+    # (gathered state, called after each batch) -> scores; the "error", or that of the averaged weights, ranks.
     evaluate: Callable[[TrainState, Callable[[int], None]], dict[str, float]]
     checkpoints: RunCheckpoints
-    log: Callable[[str, int, dict[str, float]], None]
-    schedule: optax.Schedule
-    batch_size: int
-    unit: str = ""
+    log: Callable[[str, int, dict[str, float]], None]  # as `RunLog.write`
+    schedule: optax.Schedule  # to be logged
+    batch_size: int  # of all devices together
+    unit: str = ""  # of the error
     window: ProfileWindow = field(default_factory=ProfileWindow)
-    skippable: int = 0
+    skippable: int = 0  # non-finite updates in a row
+    # The state of `step` as it is evaluated and saved.
     gather: Callable[[TrainState], TrainState] = lambda state: state
 
     def run(self, state: TrainState) -> TrainState:
         """Train; takes the state as `step` does, and returns the gathered one.
 
         Raises:
-          UserError: the loss, the gradient norm or an evaluated joint is NaN or infinite, naming the step and the
-            last good checkpoint; a checkpoint that cannot be saved.
+          UserError: the loss, the gradient norm or an evaluated joint is not finite, naming the step and the last good
+            checkpoint; a checkpoint that cannot be saved.
           Stopped: SIGTERM or SIGINT came; the last step's state is saved.
         """
         SOMETHING_TO_SAVE.clear()

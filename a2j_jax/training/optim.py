@@ -24,16 +24,9 @@ def learning_rate_schedule(
 ) -> optax.Schedule:
     """Step -> learning rate.
 
-    A warm-up rises linearly from zero before the peak; the falls of "step" stay where they are, and those during the
-    warm-up apply when it ends.
-
-    Args:
-      kind: "step" multiplies by `decay_factor` every `decay_every` steps, "cosine" falls to zero at `total_steps`,
-        "constant" stays.
-      peak: learning rate after the warm-up.
-      total_steps: length of the run.
-      warmup_steps: length of the warm-up.
-      decay_every, decay_factor: of "step".
+    "step" multiplies by `decay_factor` every `decay_every` steps, "cosine" falls to zero at `total_steps`, "constant"
+    stays. A warm-up rises linearly from zero before the peak; the falls of "step" stay where they are, and those during
+    the warm-up apply when it ends.
     """
     if kind == "constant":
         main: optax.Schedule = optax.constant_schedule(peak)
@@ -58,8 +51,7 @@ def adam_with_l2(
 ) -> optax.GradientTransformation:
     """PyTorch's `Adam(weight_decay=...)`: the L2 gradient joins before the moments, on every parameter.
 
-    This is not AdamW: the decay is scaled by the adaptive step like any other gradient, biases and batch-norm
-    parameters included, as the official code trains.
+    Not AdamW: the decay is scaled by the adaptive step like any other gradient, biases and batch norm included.
     """
     return optax.chain(
         optax.add_decayed_weights(weight_decay),
@@ -74,11 +66,7 @@ def is_frozen(path: tuple[Any, ...], prefixes: tuple[str, ...]) -> bool:
 
 
 def check_prefixes(prefixes: tuple[str, ...], params: Any) -> None:
-    """Check that each prefix names a parameter: a misspelled one would freeze nothing.
-
-    Raises:
-      UserError: naming the prefix and what there is, or prefixes that leave nothing to train.
-    """
+    """Refuse a prefix that names no parameter, as a misspelled one would freeze nothing, and all of them together."""
     paths = list(flatten_dict(params))
     for prefix in prefixes:
         if not any(is_frozen(path, (prefix,)) for path in paths):

@@ -66,15 +66,9 @@ def run_experiment(
 ) -> TrainState:
     """Train an experiment in a run directory; resumes where an earlier run of it stopped.
 
-    Precedence: the latest complete checkpoint in `workdir`; else `config.model.init_from`; else random weights.
-    A run that has reached its length is returned as it is, and nothing is written. Every process of
-    a job of several calls this; the primary one writes.
-
-    Args:
-      config: of the experiment.
-      workdir: the run directory.
-      command: the command line, for the run's record.
-      profile_steps: steps to trace, numbered from 1.
+    Precedence: the latest complete checkpoint in `workdir`; else `config.model.init_from`; else random weights. A run
+    that has reached its length is returned as it is, and nothing is written. Every process of a job of several calls
+    this; the primary one writes. `command` is recorded; `profile_steps` are traced, numbered from 1.
 
     Raises:
       UserError: no data, a run directory of another experiment (`check_run_directory`), a broken loss, a checkpoint
@@ -109,7 +103,12 @@ def run_experiment(
             f"{optim.batch_size}; lower --config.optim.batch_size"
         )
     for split in (data.eval_split, data.train_split):  # now, rather than at the first evaluation
-        _check_labels(experiment, split)
+        if not pipeline.has_labels(data.dir, track, split, on_bad_example=data.on_bad_example):
+            raise UserError(  # as the test split of a challenge
+                f"split {split!r} of track {track.name!r} has no labels; name one that has, for instance the "
+                "last frames of training: --config.data.train_split='train[:98%]' "
+                "--config.data.eval_split='train[98%:]'"
+            )
 
     # Model, optimizer, step
     steps_per_epoch = frames // optim.batch_size
@@ -180,9 +179,9 @@ def run_experiment(
                     batch_per_device=optim.batch_size // len(layout.devices),
                     frames=frames,
                 )
-                about = dataclasses.asdict(config)
-                project = config.run.wandb
-                wandb = None if project is None else WandbLog(workdir, project, about)
+                wandb = None
+                if config.run.wandb is not None:
+                    wandb = WandbLog(workdir, config.run.wandb, dataclasses.asdict(config))
                 log = stack.enter_context(closing(RunLog(workdir, start=start, wandb=wandb))).write
                 window = stack.enter_context(closing(ProfileWindow(profile_steps, workdir)))
             loop = TrainingLoop(
@@ -212,9 +211,6 @@ def _with_facts(config: Config) -> Experiment:
 
     Its config has the full path of the data set, and facts of it: the mean and std, if the computed ones are asked for,
     and the camera that an embedded data set was rendered for, where it is not the track's.
-
-    Raises:
-      UserError: there is no such data set, or it has no statistics.
     """
     data_dir = local_path(config.data.dir, "config key 'data.dir'").absolute()
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, dir=str(data_dir)))
@@ -229,27 +225,14 @@ def _with_facts(config: Config) -> Experiment:
             )
         facts |= {"mean": found["mean"], "std": found["std"]}
     if config.track in TRACKS and data.camera is None:
-        there, ours = (
-            pipeline.record_of(data.dir, experiment.track),
-            TrackRecord.of(experiment.track),
-        )
+        there = pipeline.record_of(data.dir, experiment.track)
+        ours = TrackRecord.of(experiment.track)
         if there.camera and (there.camera, there.frame_size) != (ours.camera, ours.frame_size):
             facts |= {"camera": there.camera, "frame_size": there.frame_size}
     if not facts:
         return experiment
     data = dataclasses.replace(data, **facts)
     return resolve(dataclasses.replace(config, data=data))
-
-
-def _check_labels(experiment: Experiment, split: str) -> None:
-    """A challenge's test split has no labels: neither to learn from nor to rank checkpoints by."""
-    data, track = experiment.config.data, experiment.track
-    if not pipeline.has_labels(data.dir, track, split, on_bad_example=data.on_bad_example):
-        raise UserError(
-            f"split {split!r} of track {track.name!r} has no labels; name one that has, for instance the "
-            "last frames of training: --config.data.train_split='train[:98%]' "
-            "--config.data.eval_split='train[98%:]'"
-        )
 
 
 def _intervals(config: Config, steps_per_epoch: int) -> Intervals:
@@ -300,17 +283,13 @@ def _starting_point(experiment: Experiment) -> dict[str, Any]:
 
 
 class Evaluator:
-    """`evaluate(state, on_batch)` -> mean errors of its weights on the evaluation split, and of their average.
-
-    Attributes:
-      frames: of the last evaluation; None before the first.
-    """
+    """`evaluate(state, on_batch)` -> mean errors of its weights on the evaluation split, and of their average."""
 
     def __init__(self, experiment: Experiment, layout: sharding.Layout):
         """For the network of an experiment, on the devices of this process."""
         self._experiment, self._devices = experiment, layout.local
         self._predict = make_predict_fn(experiment.model, experiment.track, self._devices)
-        self.frames: Frames | None = None
+        self._frames: Frames | None = None  # of the last evaluation
 
     def __call__(self, state: TrainState, on_batch: Callable[[int], None]) -> dict[str, float]:
         """Scores of a gathered state; `on_batch` is called after each batch."""
@@ -323,13 +302,13 @@ class Evaluator:
     def compare_with_mean_pose(self, metrics: dict[str, float] | None) -> None:
         """Log whether a run has ended behind the mean pose, which ignores the image."""
         track, split = self._experiment.track, self._experiment.config.data.train_split
-        if self.frames is None or metrics is None:
+        if self._frames is None or metrics is None:
             return
         try:
             pose = mean_pose(self._batches(split, _MEAN_POSE_FRAMES), track)
         except UserError:  # a joint that no frame labels: there is no mean pose to compare with
             return
-        baseline = score_constant_pose(pose, self.frames, track).mean_error
+        baseline = score_constant_pose(pose, self._frames, track).mean_error
         error = run_dir.rank(metrics)
         if error >= baseline:
             logger.info(
@@ -346,7 +325,7 @@ class Evaluator:
             counting(self._batches(data.eval_split, data.eval_frames), on_batch),
             self._experiment.track,
         )
-        self.frames = result.frames
+        self._frames = result.frames
         return result.scores
 
     def _batches(self, split: str, frames: int | None) -> Iterator[Batch]:
@@ -432,13 +411,9 @@ def _log_other_machine(
 def check_run_directory(workdir: Path, experiment: Settings) -> None:
     """Refuse to continue a run as another experiment.
 
-    Everything that decides what is optimized, and by what its checkpoints are ranked, stays as it was. A run
-    may be made longer, evaluated or logged more or less often, and its data may have moved. A folder without
-    any checkpoint yet may become any run.
-
-    Args:
-      workdir: the run directory, or where it will be.
-      experiment: to continue with; mean and std that are to be computed and are not known yet are not compared.
+    Everything that decides what is optimized, and by what its checkpoints are ranked, stays as it was (`MAY_CHANGE`).
+    Mean and std that are to be computed and are not known yet are not compared. A folder without any checkpoint yet may
+    become any run.
 
     Raises:
       UserError: `workdir` is no folder, has a name that checkpoints cannot be written below, holds a converted

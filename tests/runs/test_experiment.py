@@ -14,6 +14,7 @@ from a2j_jax.models.a2j import variable_shapes
 from a2j_jax.models.anchors import Heads, anchor_grid
 from a2j_jax.runs.experiment import resolve
 from a2j_jax.tracks import get_track
+from a2j_jax.training import assembly
 from a2j_jax.training.run import schedule_of
 from tests import tiny
 
@@ -113,3 +114,12 @@ def test_a_preset_fills_in_what_a_config_leaves_open(
         assert loss.alpha == alpha
         own = override(config, "optim.decay_factor", "0.5")
         assert resolve(own).config.optim.decay_factor == 0.5
+
+
+def test_earlier_names_still_give_the_parts_of_an_experiment() -> None:
+    config = tiny.config()
+    experiment = resolve(config)
+    track = assembly.track_of(config)
+    model = assembly.model_of(config, track)
+    assert (track, model) == (experiment.track, experiment.model)
+    assert assembly.expected_variables(model, track) == tiny.shapes(model)

@@ -224,7 +224,9 @@ def test_its_own_variable_wins(
     WandbLog(tmp_path, "hands", {})
     assert wandb.init.call_args.kwargs["mode"] == "online"
     wandb.init.side_effect = RuntimeError("no API key\nconfigured")
-    with pytest.raises(UserError, match="Weights & Biases refused: no API key configured"):
+    with pytest.raises(
+        UserError, match="Weights & Biases refused: RuntimeError: no API key configured"
+    ):
         WandbLog(tmp_path, "hands", {})
 
 

@@ -37,6 +37,12 @@ def finished(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple
     return workdir, run_experiment(cosine(tiny_data), workdir)
 
 
+@pytest.fixture
+def copy(finished: tuple[Path, TrainState], tmp_path: Path) -> Path:
+    """A copy of that run."""
+    return Path(shutil.copytree(finished[0], tmp_path / "copy"))
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
@@ -61,13 +67,8 @@ def test_a_run_leaves_its_record(finished: tuple[Path, TrainState], tiny_data: P
     assert any((workdir / "tensorboard").glob("events.out.tfevents.*"))
     assert ranking_metrics(workdir)[6] == {name: scores[1][name] for name in ("error", "frames")}
     assert tiny.same(restore(workdir, "latest").variables, state.variables)
-
-
-def test_another_seed_is_another_run(
-    finished: tuple[Path, TrainState], tiny_data: Path, tmp_path: Path
-) -> None:
-    state = run_experiment(override(cosine(tiny_data), "run.seed", "1"), tmp_path)
-    assert not tiny.same(state.params, finished[1].params)
+    with pytest.raises(UserError, match=r"holds no average.*ema_decay"):
+        restore(workdir, "latest", "ema")
 
 
 def test_a_finished_run_is_left_as_it_is(
@@ -88,60 +89,51 @@ def test_a_finished_run_is_left_as_it_is(
 
 
 def test_a_stopped_run_that_is_asked_for_fewer_steps_names_how_to_continue(
-    finished: tuple[Path, TrainState], tiny_data: Path, tmp_path: Path, logged: list[str]
+    copy: Path, tiny_data: Path, logged: list[str]
 ) -> None:
-    workdir = tmp_path / "stopped"
-    shutil.copytree(finished[0], workdir)
-    write_config(workdir, resolve(cosine(tiny_data, steps=4000)).config)
-    run_experiment(cosine(tiny_data, steps=5), workdir)
+    write_config(copy, resolve(cosine(tiny_data, steps=4000)).config)
+    run_experiment(cosine(tiny_data, steps=5), copy)
     (line,) = logged
     assert "at step 6, beyond the 5 steps" in line
-    assert f"4000; a2j train --config {workdir / 'config.json'}" in line
+    assert f"4000; a2j train --config {copy / 'config.json'}" in line
 
 
-def test_a_start_that_left_no_checkpoint_is_named(
-    finished: tuple[Path, TrainState], tiny_data: Path, tmp_path: Path, logged: list[str]
+def test_a_start_that_left_no_checkpoint_is_named_and_may_become_another_run(
+    copy: Path, tiny_data: Path, logged: list[str]
 ) -> None:
-    workdir = tmp_path / "begun"
-    shutil.copytree(finished[0], workdir, ignore=shutil.ignore_patterns("checkpoints"))
-    run_experiment(cosine(tiny_data, steps=1), workdir)
-    assert any(str(workdir) in line and "starting at step 0" in line for line in logged)
+    shutil.rmtree(copy / "checkpoints")
+    run_experiment(override(cosine(tiny_data, steps=1), "run.seed", "1"), copy)
+    assert any(str(copy) in line and "starting at step 0" in line for line in logged)
+    before, *_, now = (line["loss"] for line in lines(copy, "train"))
+    assert now != before  # of the first step
 
 
 def test_a_run_can_be_made_longer(
-    finished: tuple[Path, TrainState],
-    tiny_data: Path,
-    tmp_path: Path,
-    logged: list[str],
-    monkeypatch: pytest.MonkeyPatch,
+    copy: Path, tiny_data: Path, logged: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    workdir = tmp_path / "longer"
-    shutil.copytree(finished[0], workdir)
     monkeypatch.chdir(tiny_data.parent)
     config = cosine(Path(tiny_data.name), steps=7)  # which is the same folder
-    state = run_experiment(config, workdir)
+    state = run_experiment(config, copy)
     assert int(state.step) == 7
     headline, resuming, values, *_ = logged
     assert headline.startswith("tiny: A2J resnet18")
     assert resuming == "resuming from step 6 of 7"
     assert "optim.steps: 6 there, 7 now. The cosine" in values
     assert "learning rate 9.5e-05 from here on, where it was 0" in values
-    assert read_config(workdir) == resolve(cosine(tiny_data, steps=7)).config
+    assert read_config(copy) == resolve(cosine(tiny_data, steps=7)).config
 
 
 def test_a_run_continues_without_what_it_started_from(
-    finished: tuple[Path, TrainState], tiny_data: Path, tmp_path: Path, logged: list[str]
+    copy: Path, tiny_data: Path, logged: list[str]
 ) -> None:
     """Weights that have gone since do not matter; other frames and other devices are reported."""
-    workdir = tmp_path / "longer"
-    shutil.copytree(finished[0], workdir)
     gone = override(cosine(tiny_data), "model.init_from", "gone.npz")
-    write_config(workdir, resolve(gone).config)
-    starts = workdir / "starts.jsonl"
-    (start,) = read_starts(workdir)
+    write_config(copy, resolve(gone).config)
+    starts = copy / "starts.jsonl"
+    (start,) = read_starts(copy)
     assert start["frames"] == 64
     starts.write_text(json.dumps({**start, "frames": 99, "batch_per_device": 4}) + "\n")
-    state = run_experiment(override(gone, "optim.steps", "7"), workdir)
+    state = run_experiment(override(gone, "optim.steps", "7"), copy)
     assert int(state.step) == 7
     assert any("before: 99 training frames, now 64: " in line for line in logged)
     assert any("before: jit on 2 x " in line for line in logged)
@@ -281,8 +273,3 @@ def test_an_average_of_the_weights_ranks_and_is_what_a_checkpoint_gives(
     scores = evaluate_checkpoint(tmp_path, split="validation", batch_size=8)
     assert scores["mean_error_mm"] == pytest.approx(min(logged.values()), rel=1e-5)
     assert "A2J, raw weights" in scores["compared"]
-
-
-def test_only_a_run_that_averages_has_an_average(finished: tuple[Path, TrainState]) -> None:
-    with pytest.raises(UserError, match=r"holds no average.*ema_decay"):
-        restore(finished[0], "latest", "ema")
