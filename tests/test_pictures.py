@@ -5,7 +5,6 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,7 +19,7 @@ HAND = get_track("synthetic_hand").skeleton
 
 
 @pytest.mark.slow
-def test_its_cache_is_private_and_not_missed(tmp_path: Path) -> None:
+def test_its_cache_is_private_and_not_missed(tmp_path):
     """Whatever the umask; and where there is no room for one, pictures are drawn without a word."""
     (tmp_path / "file").touch()
     program = "import os; os.umask(0); from a2j_jax.pictures import new_figure; new_figure(1, 1)"
@@ -35,7 +34,7 @@ def test_its_cache_is_private_and_not_missed(tmp_path: Path) -> None:
     assert not any(path.stat().st_mode & 0o077 for path in made)
 
 
-def test_depth_is_gray_near_dark_and_background_white() -> None:
+def test_depth_is_gray_near_dark_and_background_white():
     depth = np.array([[0, 700, 750], [800, 2001, np.nan]])
     gray = depth_to_gray(depth, far=900)
     assert gray.dtype == np.float32
@@ -45,7 +44,7 @@ def test_depth_is_gray_near_dark_and_background_white() -> None:
         assert np.isfinite(depth_to_gray(np.full((4, 4), flat))).all()
 
 
-def test_sheet_has_one_place_per_tile(tmp_path: Path) -> None:
+def test_sheet_has_one_place_per_tile(tmp_path):
     near = np.full((32, 32), 500.0)
     near[:, 16:] = 600.0
     tiles = [Tile(near) if i == 3 else Tile(np.zeros((32, 32))) for i in range(5)]
@@ -60,7 +59,7 @@ def test_sheet_has_one_place_per_tile(tmp_path: Path) -> None:
     assert gray[height * 3 // 4, width // 2] == 255
 
 
-def test_joints_are_drawn_in_limb_colors_where_they_are(tmp_path: Path) -> None:
+def test_joints_are_drawn_in_limb_colors_where_they_are(tmp_path):
     uv = np.full((21, 2), 50.0)
     uv[[2, 9, 10, 11]] = [[10, 20], [10, 40], [10, 60], [10, 80]]  # a straight index finger
     path = contact_sheet([Tile(np.zeros((100, 100)), uv)], HAND, tmp_path / "one.png")
@@ -72,7 +71,7 @@ def test_joints_are_drawn_in_limb_colors_where_they_are(tmp_path: Path) -> None:
     assert (np.abs(there - wanted).sum(-1) < 40).any()
 
 
-def test_unlabelled_joints_are_left_out(tmp_path: Path) -> None:
+def test_unlabelled_joints_are_left_out(tmp_path):
     uv = np.full((21, 2), np.nan)
     tile = Tile(np.zeros((40, 40)), uv, uv, "nothing", np.zeros(21, bool))
     path = contact_sheet([tile], HAND, tmp_path / "none.png")
@@ -82,16 +81,14 @@ def test_unlabelled_joints_are_left_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", sorted({t.skeleton.name: n for n, t in TRACKS.items()}.values()))
-def test_every_skeleton_can_be_drawn(name: str, tmp_path: Path) -> None:
+def test_every_skeleton_can_be_drawn(name, tmp_path):
     skeleton = get_track(name).skeleton
     uv = np.random.default_rng(0).uniform(0, 64, (len(skeleton), 3))
     tiles = [Tile(np.ones((64, 64)), uv, uv + 3, "one")]
     assert contact_sheet(tiles, skeleton, tmp_path / "s.png", title=name).stat().st_size > 1000
 
 
-def test_the_suffix_decides_between_png_and_svg(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_suffix_decides_between_png_and_svg(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)  # importing it would now raise
     tiles = [Tile(np.ones((8, 8)), np.full((21, 2), 4.0))]
     first, second = (contact_sheet(tiles, HAND, tmp_path / n / "s.svg") for n in ("a", "b"))
@@ -100,7 +97,7 @@ def test_the_suffix_decides_between_png_and_svg(
     assert contact_sheet(tiles, HAND, tmp_path / "s.png").read_bytes()[:4] == b"\x89PNG"
 
 
-def test_a_figure_for_a_page() -> None:
+def test_a_figure_for_a_page():
     figure = pictures.draw_sheet([Tile(np.ones((8, 8)))], HAND)
     svg = pictures.figure_svg(figure, "one")
     assert "http://purl.org" not in svg  # matplotlib's own metadata
@@ -108,7 +105,7 @@ def test_a_figure_for_a_page() -> None:
     assert pictures.figure_png(figure)[:4] == b"\x89PNG"
 
 
-def test_bad_requests_are_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bad_requests_are_one_clear_line(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="21 joints of skeleton"):
         contact_sheet([Tile(np.ones((8, 8)), np.zeros((14, 2)))], HAND, tmp_path / "s.png")
     with pytest.raises(UserError, match="no examples"):
@@ -127,7 +124,7 @@ def test_bad_requests_are_one_clear_line(tmp_path: Path, monkeypatch: pytest.Mon
 COMMAND = "a2j figure 9 --checkpoint $RUN"
 
 
-def test_the_caption_is_below_everything_else_and_ends_with_the_command() -> None:
+def test_the_caption_is_below_everything_else_and_ends_with_the_command():
     figure = new_page(4.0, 2.0, "Figure 9. " + "Nothing at all. " * 20, COMMAND)
     axes = figure.subplots()
     axes.set_xlabel("label")
@@ -143,7 +140,7 @@ def test_the_caption_is_below_everything_else_and_ends_with_the_command() -> Non
     assert max(below.x1, above.x1) <= figure.bbox.x1
 
 
-def test_four_files_hold_picture_and_numbers(tmp_path: Path) -> None:
+def test_four_files_hold_picture_and_numbers(tmp_path):
     rows = [{"joint": "wrist", "weight": 0.5}, {"joint": "tip, index", "weight": 0.25}]
     page = new_page(4.0, 2.0, "Figure 9.", COMMAND)
     figure = Figure(page, {"figure": 9, "rows": rows}, rows)

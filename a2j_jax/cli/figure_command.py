@@ -145,7 +145,7 @@ def _figure_7(arguments: argparse.Namespace) -> "Figure":
             raise UserError("--predictions need --labels, --data_dir or --checkpoint to score by")
         else:
             track = fitting_track(track, predictions, arguments.data_dir)
-        scores = compared_files(predictions, track, labels=labels, **data)[0].scores
+        scores = compared_files(predictions, track, labels=labels, **data).scores
     else:
         raise UserError("figure 7 needs --checkpoint, or --predictions and --track")
     source = f"track {next(iter(scores.values())).track}" + (

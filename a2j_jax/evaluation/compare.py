@@ -72,8 +72,8 @@ def compare_predictions(
     subset_files = subset_files or {}
     if out is not None:
         report.check_report(out, overwrite, [*files.values(), *subset_files.values(), labels or ""])
-    comparison, facts = compared_files(files, track, labels, data_dir, split, subset_files)
-    evaluate.log_crops(facts)
+    comparison = compared_files(files, track, labels, data_dir, split, subset_files)
+    evaluate.log_crops(comparison.facts)
     report.print_scores(comparison.scores)
     methods = {name: one.to_json() for name, one in comparison.scores.items()}
     contents = methods[comparison.main]
@@ -81,7 +81,7 @@ def compare_predictions(
         shared = {name: contents[name] for name in ("track", "frames", "frames_of")}
         contents = {**shared, "methods": methods}
     if out is not None:
-        report.write_report(comparison, out, contents=contents, facts=facts, command=command)
+        report.write_report(replace(comparison, command=command), out, contents)
     return contents
 
 
@@ -92,11 +92,8 @@ def compared_files(
     data_dir: str | Path | None = None,
     split: str = "test",
     subset_files: Mapping[str, str | Path] | None = None,
-) -> tuple[Comparison, list[Fact]]:
-    """Score files of joints on the frames that all of them have, and state where everything is from.
-
-    Arguments and errors are those of `compare_predictions`.
-    """
+) -> Comparison:
+    """Score files of joints on the frames that all of them have; arguments and errors as `compare_predictions`."""
     if labels is None and data_dir is None:
         raise UserError("predictions need something to be scored against: labels, or a data set")
     lists = pairing.read_subsets(subset_files or {})
@@ -123,13 +120,13 @@ def compared_files(
     subsets = pairing.frame_numbers(lists, every.numbers, every.frame_id)
     scored = comparison.labels
     scores = with_subsets(comparison.scores, subsets, scored.numbers, track, scored.joints_uvd)
-    comparison = replace(comparison, scores=scores)
+    comparison = replace(comparison, scores=scores, facts=facts)
     if data_dir is None:
-        return comparison, facts
+        return comparison
     # A frame's position in the split, by its row among those that are left.
     positions = np.searchsorted(every.numbers, scored.numbers)
     read = pipeline.example_reader(data_dir, track, split)
-    return replace(comparison, fetch=lambda row: read(int(positions[row]))), facts
+    return replace(comparison, fetch=lambda row: read(int(positions[row])))
 
 
 def score_files(
@@ -178,7 +175,7 @@ def score_files(
             found = evaluate.score_frames(uvd, labels, track)
         except NotFiniteError as error:
             raise UserError(f"{shown[name]}: {error}, but has a label") from error
-        centers = evaluate.frame_counts(sets[name].about.get("centers"))
+        centers = _frame_counts(sets[name].about.get("centers"))
         scores[name] = replace(found, frames_of=max(total, count), centers=centers)
     return Comparison(track, scores, labels, joints)
 
@@ -196,3 +193,9 @@ def _read_file(path: str | Path, track: TrackSpec, record: TrackRecord) -> Joint
     for note in joints.notes:
         logger.info(f"{path}: {note}")
     return joints
+
+
+def _frame_counts(value: Any) -> dict[str, int] | None:
+    """Source of crops -> number of frames, as a file states them; None where it states nothing of the kind."""
+    counts = value if isinstance(value, dict) else {}
+    return counts if counts and all(isinstance(count, int) for count in counts.values()) else None

@@ -33,15 +33,8 @@ Fact = tuple[str, str]
 
 # How facts name the source of crops, by `TrackSpec.crop_by`.
 _CROPS_FROM = {"box": "boxes from", "center": "centers from"}
-# The arrays of a batch that `Frames` has, and their types there.
-_FRAME_ARRAYS = {
-    "joints_uvd": np.float64,
-    "valid": np.bool_,
-    "box_px": np.float64,
-    "center_uvd": np.float64,
-    "camera": np.float64,
-    "index": np.int64,
-}
+# The arrays of a batch that `Frames` has.
+_ARRAYS = ("joints_uvd", "valid", "box_px", "center_uvd", "camera", "index")
 _NAME = "frame_id"
 
 
@@ -176,7 +169,7 @@ def _gather(
     rows: dict[str, list[NDArray[Any]]] = defaultdict(list)
     for batch, outputs in batches:
         keep = _counted_rows(batch)
-        for name in (*_FRAME_ARRAYS, *((_NAME,) if _NAME in batch else ())):
+        for name in (*_ARRAYS, *((_NAME,) if _NAME in batch else ())):
             rows[name].append(np.asarray(batch[name])[keep])
         for name, values in outputs.items():
             rows[name].append(np.asarray(values, np.float64)[keep])
@@ -196,7 +189,9 @@ def _gather(
 
 
 def _frames(columns: Mapping[str, NDArray[Any]]) -> Frames:
-    arrays: dict[str, Any] = {n: columns[n].astype(kind) for n, kind in _FRAME_ARRAYS.items()}
+    arrays: dict[str, Any] = {name: columns[name] for name in _ARRAYS}
+    for name in ("joints_uvd", "box_px", "center_uvd", "camera"):
+        arrays[name] = arrays[name].astype(np.float64)
     if _NAME in columns:
         arrays[_NAME] = np.char.decode(columns[_NAME], "utf-8", "replace")
     return Frames(**arrays)
@@ -289,24 +284,23 @@ class SplitInfo(NamedTuple):
 
 def split_info(found: DatasetBuilder, track: TrackSpec, split: str) -> SplitInfo:
     """Read the metadata of a data set, found by `pipeline.find_dataset`; a slice counts as its split."""
-    stated, name = found.info.metadata, split.split("[")[0]
-    centers = frame_counts(_lookup(stated, "provenance", "centers", name))
-    skipped = frame_counts(_lookup(stated, "skipped", name))
+    stated, name = found.info.metadata or {}, split.split("[")[0]
+    provenance, statistics = stated.get("provenance", {}), stated.get("statistics")
+    centers = provenance.get("centers", {}).get(name) or None
+    skipped = stated.get("skipped", {}).get(name, {})
     facts = [("data set", str(found.data_path)), ("split", split)]
     for label, counts in ((_CROPS_FROM[track.crop_by], centers), ("left out", skipped)):
         if counts:
             told = ", ".join(f"{source} ({count:,} frames)" for source, count in counts.items())
             facts.append((label, told))
-    facts += [("note", str(note)) for note in _lookup(stated, "provenance", "notes", name) or ()]
-    mean, std = (_lookup(stated, "statistics", key) for key in ("mean", "std"))
-    if mean is not None and std is not None:
-        facts.append(("training crops", f"mean {float(mean):.4f}, std {float(std):.4f}"))
-
-    built = found.info.splits[name].num_examples + sum((skipped or {}).values())
-    shipped = _lookup(stated, "provenance", "frames", name)
-    total = max(built, published_frames(track, split), shipped if isinstance(shipped, int) else 0)
-
-    record = TrackRecord.of_dataset(stated or {}, found.name)
+    facts += [("note", note) for note in provenance.get("notes", {}).get(name, ())]
+    if statistics:
+        told = f"mean {statistics['mean']:.4f}, std {statistics['std']:.4f}"
+        facts.append(("training crops", told))
+    built = found.info.splits[name].num_examples + sum(skipped.values())
+    shipped = provenance.get("frames", {}).get(name, 0)
+    total = max(built, published_frames(track, split), shipped)
+    record = TrackRecord.of_dataset(stated, found.name)
     own = {name: getattr(record, name) for name in ("camera", "frame_size")}
     given = {name: value for name, value in own.items() if value is not None}
     return SplitInfo(facts, total or None, centers, replace(TrackRecord.of(track), **given))
@@ -322,17 +316,3 @@ def log_crops(facts: Sequence[Fact]) -> None:
     for name, value in facts:
         if name in _CROPS_FROM.values():
             logger.info(f"crop {name} {value}")
-
-
-def frame_counts(value: Any) -> dict[str, int] | None:
-    """Name -> number of frames, as metadata state it; None where they state nothing of the kind."""
-    counts = value if isinstance(value, Mapping) else {}
-    numbers = all(isinstance(count, int) for count in counts.values())
-    return {str(name): count for name, count in counts.items()} if counts and numbers else None
-
-
-def _lookup(metadata: Any, *keys: str) -> Any:
-    """A value in nested mappings; None where it is missing."""
-    for key in keys:
-        metadata = metadata.get(key) if isinstance(metadata, Mapping) else None
-    return metadata

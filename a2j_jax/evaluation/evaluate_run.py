@@ -146,12 +146,11 @@ def evaluate_checkpoint(
         return contents
 
     # --- Score
-    by_step: dict[int, Scores] = {}
     scores = {}
     for label, network in networks.items():
         found = predictions if network is chosen else predict_split(network, data)[0]
         scores[label] = score_frames(found.joints_uvd, frames, track)
-        by_step.setdefault(network.step, scores[label])
+    by_step = {network.step: scores[label] for label, network in reversed(networks.items())}
     scores |= baselines(frames, track, data, chosen.config.data.train_split)
     scores = with_subsets(scores, subsets, frames.index, track, frames.joints_uvd)
     scores = {label: info.mark(one) for label, one in scores.items()}
@@ -168,17 +167,12 @@ def evaluate_checkpoint(
             joints_uvd={name: predictions.joints_uvd},
             fetch=pipeline.example_reader(data_dir, track, split, frames.index),
             own_rows=tables.rows_of(chosen.config, trained_here=bool(read_starts(directory))),
-        )
-        report.write_report(
-            comparison,
-            folder,
-            contents=contents,
-            predictions=predictions,
-            facts=facts,
             method=method_of(chosen),
             run=run_table(ranking_metrics(directory), chosen, by_step, data),
+            facts=facts,
             command=command,
         )
+        report.write_report(comparison, folder, contents, predictions)
     return contents
 
 
@@ -280,11 +274,7 @@ def baselines(
 
 
 def predict_split(restored: Restored, data: SplitToScore) -> tuple[JointSet, Frames]:
-    """Joints of every frame of a split, and the frames, in order; with a progress bar.
-
-    Raises:
-      UserError: no data, or a network that predicts joints that are not finite.
-    """
+    """Joints of every frame of a split, and the frames, in order; UserError where joints are not finite."""
     track = pipeline.as_stored(data.dir, restored.track)
     quick = prepare_for_inference(restored.model, restored.variables, track.crop_size)
     predict, variables = make_predict_fn(restored.model, track), place_variables(quick)
@@ -299,11 +289,7 @@ def predict_split(restored: Restored, data: SplitToScore) -> tuple[JointSet, Fra
 
 
 def score_split(restored: Restored, data: SplitToScore) -> EvaluationResult:
-    """Predict and score every frame of a split.
-
-    Raises:
-      UserError: as `predict_split`; or none of the frames has a label.
-    """
+    """Predict and score every frame of a split; UserError as `predict_split`, or where no frame has a label."""
     predictions, frames = predict_split(restored, data)
     scores = score_frames(predictions.joints_uvd, frames, restored.track)
     found = pipeline.find_dataset(data.dir, restored.track)

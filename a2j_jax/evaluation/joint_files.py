@@ -68,7 +68,7 @@ class JointSet:
       valid: (N, K) bool, False where a joint has no label; None: all count.
       confidence: (N, K) in [0, 1]; None: unknown.
       joints_xyz_mm: (N, K, 3) camera coordinates; None: derived from `joints_uvd` when needed.
-      index: (N,) int64 number of each frame in its data set, ascending; None: 0 … N−1.
+      index: (N,) number of each frame in its data set, ascending; None: 0 … N−1.
       frame_id: (N,) names of the frames; None: unknown.
       about: what our own files state: "track" (`TrackRecord`), "split", "frames_of" and "centers" (`Scores`),
         and where they are from; empty for other files.

@@ -143,11 +143,7 @@ def rows_of(joints: JointSet, truth: JointSet, where: str, of: str) -> NDArray[n
 
 
 def check_split(where: str, joints: JointSet, labels: JointSet, split: str) -> None:
-    """Refuse joints of another split than the labels': NYU and HANDS 2017 name the frames of all splits alike.
-
-    Raises:
-      UserError: naming both splits.
-    """
+    """Refuse joints of another split than the labels': NYU and HANDS 2017 name the frames of all splits alike."""
     stated = str(joints.about.get("split", split))
     if joints.frame_id is not None and labels.frame_id is not None:
         names = (labels.frame_id.tolist(), joints.frame_id.tolist())
@@ -167,11 +163,7 @@ def _split_folder(name: str) -> str | None:
 
 
 def check_unit(where: str, uvd: NDArray[np.float64], labels: JointSet, of: str) -> None:
-    """Refuse joints (N, K, 2 or 3) whose depths are those of the labels times a power of ten.
-
-    Raises:
-      UserError: naming both medians.
-    """
+    """Refuse joints (N, K, 2 or 3) whose depths are those of the labels times a power of ten."""
     there = labels.labeled & np.isfinite(uvd).all(-1)
     if uvd.shape[-1] != 3 or not there.any():
         return

@@ -15,9 +15,10 @@ from a2j_jax import geometry, pictures
 from a2j_jax.data.crops import Batch
 from a2j_jax.errors import in_words
 from a2j_jax.evaluation import metrics
-from a2j_jax.evaluation.evaluate import Frames
+from a2j_jax.evaluation.evaluate import Fact, Frames
 from a2j_jax.evaluation.joint_files import JointSet
 from a2j_jax.evaluation.scores import CURVE_LIMIT, Scores, marked, to_camera
+from a2j_jax.evaluation.tables import Table
 from a2j_jax.geometry import Float64
 from a2j_jax.tracks import TrackSpec
 
@@ -36,9 +37,7 @@ class Comparison:
     """Methods side by side on N frames of K joints: the contents of a report."""
 
     track: TrackSpec
-    scores: Mapping[
-        str, Scores
-    ]  # by method, of the same frames; the first is the one a report is about
+    scores: Mapping[str, Scores]  # method -> scores; the first is the one a report is about
     labels: JointSet  # of the N frames; `Frames` where a data set is given
     # (N, K, D) predictions of the methods that are drawn; a baseline is not.
     joints_uvd: Mapping[str, Float64] = field(default_factory=dict)
@@ -46,6 +45,10 @@ class Comparison:
     fetch: Callable[[int], Batch] | None = None
     # Table -> row of the paper's Tables 7 to 10 that the main method is (`tables.rows_of`).
     own_rows: Mapping[str, str] = field(default_factory=dict)
+    method: str = ""  # name of the network, for the title; "" where there are several
+    run: Table | None = None  # the run's best and final checkpoint
+    facts: Sequence[Fact] = ()  # about the data set and the predictions
+    command: str = ""  # that made the report, as it would be typed
 
     def marked(self) -> "Comparison":
         """The same, methods under names that hold their caveats (`scores.marked`)."""
@@ -60,14 +63,10 @@ class Comparison:
 
 
 def center_distances(comparison: Comparison) -> tuple[Float64, str]:
-    """Distance of every labeled joint from the center of the crop.
+    """(N, K) distances of joints from the center of the crop, NaN without label, and what they are, with the unit.
 
-    Returns:
-      (N, K) distances, NaN for a joint without label, and what they are, with the unit:
-
-      * crop around a 3D center: mm from it, in space;
-      * crop by a box: px of the crop, in the image, from the middle of the box;
-      * no data set, so no crop: mm (px in 2D) from the mean of the frame's labeled joints.
+    Of a crop around a 3D center, mm from it in space; of a box, px of the crop from its middle; without a data set, mm
+    (px in 2D) from the mean of the frame's labeled joints.
     """
     track, frames = comparison.track, comparison.labels
     points = np.where(frames.labeled[..., None], frames.joints_uvd, np.nan)
@@ -89,15 +88,9 @@ def center_distances(comparison: Comparison) -> tuple[Float64, str]:
 
 
 def quartile_bins(x: ArrayLike, errors: ArrayLike, bins: int = _BINS) -> Float64:
-    """Sort errors by x, of the same shape, cut them into bins of equal count, and take each bin's quartiles.
+    """(4, bins): the median of x in bins of equal count, and the quartiles of the errors there: low, median, high.
 
-    NaN are left out; there are fewer bins where one would hold under eight joints.
-
-    Returns:
-      (4, bins): the median of x in each bin, and the quartiles of its errors: low, median, high.
-
-    Raises:
-      ValueError: nothing is left.
+    NaN are left out; there are fewer bins where one would hold under eight joints. ValueError if nothing is left.
     """
     x, errors = (np.asarray(a, np.float64).reshape(-1) for a in (x, errors))
     kept = np.isfinite(x) & np.isfinite(errors)
@@ -188,11 +181,7 @@ def bars_height(joints: int, methods: int) -> float:
 
 
 def error_against(x: Float64, label: str, scores: Mapping[str, Scores]) -> Any:
-    """Plot the median error of joints, and the band between its quartiles, over an (N, K) quantity of the joint.
-
-    Raises:
-      ValueError: no joint has both.
-    """
+    """Plot the median error of joints, and the band between its quartiles, over an (N, K) quantity of the joint."""
     axes = _new_axes(2.9, len(scores))
     for number, one in enumerate(scores.values()):
         middle, low, median, high = quartile_bins(x, one.errors)
@@ -256,13 +245,10 @@ def _style(number: int) -> dict[str, Any]:
 
 
 def pick_frames(errors: Float64, count: int) -> dict[str, NDArray[np.int64]]:
-    """Rows of the `count` best, median and worst frames by mean error over their labeled joints.
+    """Rows of the `count` "worst" (worst first), "median" and "best" frames by mean error over their labeled joints.
 
     Frames without any label are never picked. Of fewer than three times as many frames, a third each, so that no frame
     is of two kinds (but at least one of each).
-
-    Returns:
-      "worst" (worst first), "median", "best" (best first) -> row numbers; all of equal length.
     """
     mean = metrics.frame_errors(errors, "mean")
     order = np.argsort(mean, kind="stable")[: np.isfinite(mean).sum()]  # NaN is last

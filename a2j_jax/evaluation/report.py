@@ -19,12 +19,11 @@ from rich.console import Console
 from a2j_jax import __version__, log, pictures
 from a2j_jax.errors import printable
 from a2j_jax.evaluation import plots, tables
-from a2j_jax.evaluation.evaluate import Fact
 from a2j_jax.evaluation.joint_files import JointSet, write_joints
 from a2j_jax.evaluation.metrics import FrameError
 from a2j_jax.evaluation.plots import Comparison, center_distances
 from a2j_jax.evaluation.scores import CURVE_LIMIT, Scores, marked
-from a2j_jax.evaluation.tables import Table, print_table
+from a2j_jax.evaluation.tables import print_table
 from a2j_jax.files import (
     MARK,
     check_output,
@@ -45,14 +44,7 @@ _CURVES: dict[FrameError, tuple[str, str]] = {
         "A frame succeeds when its joints are nearer than D on average.",
     ),
 }
-_PLOTS = (
-    *(name for name, _ in _CURVES.values()),
-    "per_joint",
-    "per_joint_protocol",
-    "error_depth",
-    "error_distance",
-    "frames",
-)
+_PLOTS = "success_curve success_curve_mean per_joint per_joint_protocol error_depth error_distance frames"
 # Single frames in the page: of each kind, and how many methods may stand side by side.
 _TILES_OF_A_KIND, _METHODS_COMPARED = 6, 4
 _TILE_INCHES = 1.9
@@ -119,30 +111,20 @@ def check_report(
 def write_report(
     comparison: Comparison,
     directory: str | Path,
-    *,
     contents: Mapping[str, Any] | None = None,
     predictions: JointSet | None = None,
-    facts: Sequence[Fact] = (),
-    method: str = "",
-    run: Table | None = None,
-    command: str = "",
 ) -> list[Path]:
     """Write the page, the plots and the numbers, and log so; an earlier report in the folder is kept until then.
 
-    Plots of an earlier report that this one has not are removed.
-
     The folder gets `report.html` and, with matplotlib, each plot as PNG and SVG: `success_curve`,
-    `success_curve_mean`, `per_joint`, `error_depth` (3D), `error_distance`, and `frames`.
+    `success_curve_mean`, `per_joint`, `error_depth` (3D), `error_distance`, and `frames`. Plots of an earlier report
+    that this one has not are removed.
 
     Args:
       comparison: its methods are shown with their caveats.
       directory: made if missing.
       contents: of `scores.json`; None: not written.
       predictions: of `predictions.npz`; None: not written.
-      facts: about the data set and the predictions, for the end of the page.
-      method: name of the network, for the title; "" where there are several.
-      run: the run's best and final checkpoint.
-      command: that made the report, as it would be typed.
 
     Raises:
       UserError: the folder cannot be written.
@@ -151,9 +133,7 @@ def write_report(
     found = draw_plots(comparison) if pictures.have_matplotlib() else []
     if not found:
         log.logger.info(NO_PICTURES)
-    of = f" of {method}" if method else ""
-    title = f"Evaluation{of} on {comparison.track.name}"
-    text = _page(title, comparison, found, facts, run, command)
+    text = _page(comparison, found)
     if found and comparison.main in comparison.joints_uvd:
         found.append(Plot("frames", plots.frames_sheet(comparison), ""))
     with replacing_together(directory, last=REPORT_FILE) as new:
@@ -175,7 +155,7 @@ def write_report(
 
 
 def _plot_files(folder: Path) -> list[Path]:
-    return [folder / (name + suffix) for name in _PLOTS for suffix in (".png", ".svg")]
+    return [folder / (name + suffix) for name in _PLOTS.split() for suffix in (".png", ".svg")]
 
 
 def log_written(paths: Sequence[Path]) -> None:
@@ -240,14 +220,7 @@ def _template() -> jinja2.Template:
     return environment.get_template("report.html.j2")
 
 
-def _page(
-    title: str,
-    comparison: Comparison,
-    found: Sequence[Plot],
-    facts: Sequence[Fact],
-    run: Table | None,
-    command: str,
-) -> str:
+def _page(comparison: Comparison, found: Sequence[Plot]) -> str:
     scores, track = comparison.scores, comparison.track
     first = scores[comparison.main]
     together, by_joint = tables.score_tables(scores)
@@ -267,20 +240,21 @@ def _page(
     ranked = f", ranked by {comparison.main}" if len(names) > 1 else ""
     frames = _frames(comparison, names) if found and comparison.main in names else {}
     told = "Prediction in color over labels in black, on {}; below, the frame's mean error{}."
+    of = f" of {comparison.method}" if comparison.method else ""
     return render_page(
-        title,
+        f"Evaluation{of} on {track.name}",
         subtitle=f"{first.frames_text} of track {track.name}: {', '.join(comparison.joints_uvd) or comparison.main}",
         cards=list(_cards(ours)),
         scores=together,
         scores_by_joint=by_joint,
         no_pictures="" if found else NO_PICTURES,
         published=[table for table in published if table],
-        run=run,
+        run=comparison.run,
         plots=found,
         frames=frames,
         frames_text=told.format(ground, ranked) if frames else "",
-        command=command,
-        facts=[*facts, *about_track, ("written by", f"a2j_jax {__version__} ({MARK})")],
+        command=comparison.command,
+        facts=[*comparison.facts, *about_track, ("written by", f"a2j_jax {__version__} ({MARK})")],
     )
 
 

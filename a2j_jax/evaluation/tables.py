@@ -150,9 +150,7 @@ class Column(NamedTuple):
 
     key: str  # its name in `PublishedRow.values`
     label: str  # to print, with the unit
-    ours: Sequence[
-        str
-    ] = ()  # keys that lead to the same number in `Scores.to_json`; none: it is nowhere
+    ours: Sequence[str] = ()  # keys that lead to the same number in `Scores.to_json`
     scale: float = 1.0  # from ours to the table's unit (100: fractions to percent)
 
     def measured(self, scores: Mapping[str, Any]) -> float | None:
@@ -188,9 +186,7 @@ class PublishedTable:
     title: str  # what is measured
     columns: tuple[Column, ...]  # in the paper's order
     rows: tuple[PublishedRow, ...]  # all of the paper's, in its order: A2J last
-    later: tuple[
-        PublishedRow, ...
-    ]  # rows that are not the paper's, each with its source; the weakest method first
+    later: tuple[PublishedRow, ...]  # results of others since then; the weakest method first
     notes: tuple[str, ...]  # where the table contradicts itself or other files, a sentence each
     speed: PublishedSpeed  # of A2J on the track's subject
 

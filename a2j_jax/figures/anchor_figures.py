@@ -159,11 +159,6 @@ def _legend(mean_anchor: bool) -> list[Any]:
 def figure_1(checkpoint: str | Path, choice: Choice, command: str) -> Figure:
     """The main idea: informative anchors of a few joints, with their offsets, one row per frame.
 
-    Args:
-      checkpoint: a run or a converted checkpoint, with proposals; its best step.
-      choice: of frames, joints and anchors.
-      command: for the caption.
-
     Raises:
       UserError: no checkpoint, no data, no such joint, anchors without weights, or no matplotlib.
     """
@@ -184,12 +179,9 @@ def figure_1(checkpoint: str | Path, choice: Choice, command: str) -> Figure:
 def figure_6(
     checkpoint: str | Path, without: str | Path | None, choice: Choice, command: str
 ) -> Figure:
-    """Informative anchors of two networks side by side, trained without and with the surrounding loss.
+    """Informative anchors of two networks side by side, trained with and without the surrounding loss.
 
-    Args:
-      checkpoint: trained with it.
-      without: trained without it, on the same track at the same crop size; None: see `row_without`.
-      choice, command: as in `figure_1`; the data is `checkpoint`'s.
+    `without`, by default `row_without`, is on the same track at the same crop size; the data is `checkpoint`'s.
 
     Raises:
       UserError: as `figure_1`; or a checkpoint of the other kind, or of another track or crop size.

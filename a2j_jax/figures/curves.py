@@ -8,18 +8,10 @@ import numpy as np
 
 from a2j_jax.data.pipeline import find_dataset
 from a2j_jax.errors import UserError
-from a2j_jax.evaluation import metrics
+from a2j_jax.evaluation import metrics, plots
 from a2j_jax.evaluation.compare import score_files
 from a2j_jax.evaluation.evaluate import Frames, SplitToScore, read_frames, split_info
 from a2j_jax.evaluation.evaluate_run import score_split
-from a2j_jax.evaluation.plots import (
-    bars_height,
-    joint_bars,
-    legend_height,
-    style_axes,
-    success_curve,
-    success_thresholds,
-)
 from a2j_jax.evaluation.scores import CURVE_LIMIT, Scores, marked
 from a2j_jax.evaluation.tables import published_table
 from a2j_jax.pictures import Figure, new_page
@@ -135,7 +127,7 @@ def _same_frames(one: Frames, other: Frames) -> bool:
 
 def _curves(scores: Mapping[str, Scores], by: metrics.FrameError) -> dict[str, Any]:
     """The lines as they are drawn: fractions of frames at thresholds, mm (px)."""
-    thresholds = success_thresholds(next(iter(scores.values())).errors, by)
+    thresholds = plots.success_thresholds(next(iter(scores.values())).errors, by)
     rates = {n: metrics.success_rate(x.errors, thresholds, by) for n, x in scores.items()}
     lists = {name: found.tolist() for name, found in rates.items()}
     return {"thresholds": thresholds.tolist(), "fraction_of_frames": lists}
@@ -172,12 +164,12 @@ def _bars(scores: Mapping[str, Scores]) -> dict[str, tuple[float, ...]]:
 def _draw(scores: Mapping[str, Scores], caption: str, command: str) -> Any:
     first = next(iter(scores.values()))
     errors = _bars(scores)
-    height = max(6.4, bars_height(len(first.joint_names), len(errors)) + 0.55)
-    figure = new_page(9.6, height + legend_height(len(errors)), caption, command)
+    height = max(6.4, plots.bars_height(len(first.joint_names), len(errors)) + 0.55)
+    figure = new_page(9.6, height + plots.legend_height(len(errors)), caption, command)
     figure.get_layout_engine().set(w_pad=0.12, h_pad=0.06, hspace=0.04)
     axes = figure.subplot_mosaic([["worst", "joints"], ["mean", "joints"]])
     for by in metrics.FRAME_ERRORS:
-        success_curve(scores, by, style_axes(axes[by]))
+        plots.success_curve(scores, by, plots.style_axes(axes[by]))
     label = f"mean error ({first.unit})"
-    joint_bars(errors, first.joint_names, label, axes=style_axes(axes["joints"]))
+    plots.joint_bars(errors, first.joint_names, label, axes=plots.style_axes(axes["joints"]))
     return figure

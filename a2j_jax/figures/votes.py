@@ -93,11 +93,7 @@ class FrameVotes:
 
 
 def restore_anchors(directory: str | Path) -> Restored:
-    """Load a checkpoint whose anchors have weights, at its best step.
-
-    Raises:
-      UserError: no checkpoint, or one without such weights.
-    """
+    """Load a checkpoint at its best step; UserError where its anchors have no weights."""
     restored = restore(directory)
     model = restored.model
     if not isinstance(model, A2J):
@@ -121,13 +117,9 @@ def evenly_spaced(
     """
     fetch = pipeline.example_reader(data_dir, track, split)
     frames = pipeline.num_frames(data_dir, track, split)
-    return {position: fetch(position) for position in example_positions(frames, count)}
-
-
-def example_positions(frames: int, count: int) -> list[int]:
-    """Positions of at most `count` examples, in the middle of equal parts of a split of `frames`."""
     count = min(count, frames)
-    return [(2 * part + 1) * frames // (2 * count) for part in range(count)]
+    positions = [(2 * part + 1) * frames // (2 * count) for part in range(count)]
+    return {position: fetch(position) for position in positions}
 
 
 def example_name(example: Example) -> str:
@@ -162,11 +154,7 @@ def joint_numbers(names: Sequence[str] | None, skeleton: Skeleton) -> list[int]:
 def votes_on_same_frames(
     networks: Mapping[str | Path, Restored], choice: Choice
 ) -> dict[str | Path, list[FrameVotes]]:
-    """Each network's votes, by its folder, on the data set of the first.
-
-    Raises:
-      UserError: no data, or no such joint.
-    """
+    """Each network's votes, by its folder, on the data set of the first."""
     first = next(iter(networks.values()))
     joints = joint_numbers(choice.joints, first.track.skeleton)
     data_dir = choice.data_dir or first.config.data.dir
@@ -183,11 +171,7 @@ def frame_votes(
 ) -> list[FrameVotes]:
     """Run a network of `restore_anchors` on a few frames and keep the informative anchors.
 
-    Args:
-      restored: the network.
-      examples: by position in their split, ascending.
-      joints: of the skeleton, by number.
-      min_weight: anchors of larger weight are informative.
+    Examples are by position in their split, ascending; joints of the skeleton by number.
     """
     names = next(iter(examples.values())).keys() - {"frame_id"}
     batch = {name: np.stack([example[name] for example in examples.values()]) for name in names}

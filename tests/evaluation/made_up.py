@@ -3,22 +3,20 @@
 import contextlib
 import dataclasses
 import resource
-from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
 from a2j_jax.evaluation.evaluate import evaluate_batches
 from a2j_jax.evaluation.joint_files import JointSet
 from a2j_jax.evaluation.plots import Comparison
-from a2j_jax.tracks import TrackSpec, get_track, with_crop_size
+from a2j_jax.tracks import get_track, with_crop_size
 
 TRACK = with_crop_size(get_track("synthetic_hand"), 64)
 FRAMES = 9
 BOX = np.array([280.0, 280.0, 360.0, 360.0])
 
 
-def example(index: int, track: TrackSpec = TRACK) -> dict[str, Any]:
+def example(index, track=TRACK):
     """A blob for a hand; the joints lie on a small circle."""
     joints = track.num_joints
     angle = np.linspace(0, 6, joints)
@@ -39,7 +37,7 @@ def example(index: int, track: TrackSpec = TRACK) -> dict[str, Any]:
     }
 
 
-def predict(batch: Any) -> Any:
+def predict(batch):
     """The labels in the crop, shifted."""
     scale = 64 / 80
     joints = np.asarray(batch["joints_uvd"], np.float64)
@@ -49,13 +47,13 @@ def predict(batch: Any) -> Any:
     return joints, np.ones(joints.shape[:2])
 
 
-def batch(track: TrackSpec = TRACK, numbers: Any = range(FRAMES)) -> dict[str, Any]:
+def batch(track=TRACK, numbers=range(FRAMES)):
     """All frames in one; `numbers` are their numbers in the distribution."""
     rows = [example(n, track) for n in numbers]
     return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
 
 
-def comparison(track: TrackSpec = TRACK, numbers: Any = range(FRAMES)) -> Comparison:
+def comparison(track=TRACK, numbers=range(FRAMES)):
     """The made-up predictions as method "A2J", with the data set's pictures."""
     result = evaluate_batches(predict, [batch(track, numbers)], track)
     stored = [example(n, track) for n in numbers]
@@ -68,7 +66,7 @@ def comparison(track: TrackSpec = TRACK, numbers: Any = range(FRAMES)) -> Compar
     )
 
 
-def several(count: int = 3) -> Comparison:
+def several(count=3):
     """The same predictions under several names, without a data set."""
     one = comparison()
     names = [f"method {n}" for n in range(count)]
@@ -79,14 +77,14 @@ def several(count: int = 3) -> Comparison:
     )
 
 
-def bare(one: Comparison) -> Comparison:
+def bare(one):
     """The same without a data set: labels alone, of frames without names."""
     labels = JointSet(one.labels.joints_uvd, one.labels.valid)
     return dataclasses.replace(one, labels=labels, fetch=None)
 
 
 @contextlib.contextmanager
-def small_disk(size: int) -> Iterator[None]:
+def small_disk(size):
     """Within, no file can grow beyond `size` bytes, as on a disk that fills up."""
     limit, most = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, most))

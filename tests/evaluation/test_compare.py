@@ -1,9 +1,6 @@
 """Files of predictions against labels, or against a data set that left frames out."""
 
-from collections.abc import Iterator
-from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -22,11 +19,11 @@ UVD = MADE_UP.joints_uvd["A2J"]
 
 
 @pytest.fixture
-def data_dir(monkeypatch: pytest.MonkeyPatch) -> str:
+def data_dir(monkeypatch):
     """A data set of four frames, without the disk."""
     stored = [made_up.example(n) for n in NUMBERS]
 
-    def batches(*_: Any, **__: Any) -> Iterator[Any]:
+    def batches(*_, **__):
         yield made_up.batch(numbers=NUMBERS) | {"mask": np.ones(4, bool)}
 
     monkeypatch.setattr(pipeline, "num_frames", lambda *_: 4)
@@ -41,20 +38,20 @@ def data_dir(monkeypatch: pytest.MonkeyPatch) -> str:
     return "data"
 
 
-def scored(folder: Path, against: Any, out: Path | None = None, **files: JointSet) -> Any:
+def scored(folder, against, out=None, **files):
     """Scores of methods by name; `against` is the data set, or what a file of labels holds."""
     for name, joints in files.items():
         write_joints(folder / f"{name}.npz", joints)
     if isinstance(against, JointSet):
         write_joints(folder / "labels.npz", against)
-        source: dict[str, Any] = {"labels": folder / "labels.npz"}
+        source = {"labels": folder / "labels.npz"}
     else:
         source = {"data_dir": against}
     paths = {name: folder / f"{name}.npz" for name in files}
     return compare_predictions(paths, made_up.TRACK, out=out, **source)
 
 
-def errors_of(numbers: Any) -> Any:
+def errors_of(numbers):
     return pytest.approx(float(MADE_UP.scores["A2J"].errors[numbers].mean()), rel=1e-4)
 
 
@@ -67,31 +64,26 @@ def errors_of(numbers: Any) -> Any:
     ],
     ids=["whole", "numbered", "only these"],
 )
-def test_rows_find_their_frames(tmp_path: Path, data_dir: str, joints: JointSet) -> None:
+def test_rows_find_their_frames(tmp_path, data_dir, joints):
     scores = scored(tmp_path, data_dir, A=joints)
     assert scores["frames"] == 4
     assert scores["mean_error_mm"] == errors_of(NUMBERS)
 
 
 @pytest.mark.slow
-def test_missing_frames_are_reported(tmp_path: Path, data_dir: str, capsys: Any) -> None:
+def test_missing_frames_are_reported(tmp_path, data_dir, capsys):
     """Scored on what is there, which every row of every table says."""
-    part = JointSet(UVD[[0, 7]], index=np.array([0, 7]))
-    scores = scored(tmp_path, data_dir, tmp_path / "report", A=part, official=JointSet(UVD))
+    part, out = JointSet(UVD[[0, 7]], index=np.array([0, 7])), tmp_path / "report"
+    scores = scored(tmp_path, data_dir, out, A=part, official=JointSet(LABELS))
+    assert list(scores) == ["track", "frames", "frames_of", "methods"]
     assert (scores["frames"], scores["frames_of"]) == (2, 9)
-    for method in scores["methods"].values():
-        assert method["mean_error_mm"] == errors_of([0, 7])
-    page = (tmp_path / "report" / "report.html").read_text()
-    for text in ("A (2 of 9 frames)", "official (2 of 9 frames)", "made_up/7"):
+    assert scores["methods"]["A"]["mean_error_mm"] == errors_of([0, 7])
+    assert scores["methods"]["official"]["mean_error_mm"] == 0.0
+    page = (out / "report.html").read_text()
+    for text in ("A (2 of 9 frames)", "official (2 of 9 frames)", "made_up/7", f"{tmp_path}/A.npz"):
         assert text in page
+    assert (out / "scores.json").is_file()
     assert "holds 2 of the 4 frames" in " ".join(capsys.readouterr().err.split())
-    zeros = np.zeros((5, 21, 3))
-    for other, message in (
-        (JointSet(zeros, index=np.arange(20, 25)), "frame 20.*, and .* frame 0"),
-        (JointSet(zeros), "5 frames without .* 4 frames"),
-    ):
-        with pytest.raises(UserError, match=message):
-            scored(tmp_path, data_dir, A=other)
 
 
 @pytest.mark.parametrize(
@@ -104,13 +96,7 @@ def test_missing_frames_are_reported(tmp_path: Path, data_dir: str, capsys: Any)
         pytest.param([], 96, made_up.TRACK.crop_size, id="built before it was recorded"),
     ],
 )
-def test_the_crop_size_of_predictions(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    built: list[int],
-    stated: int | None,
-    used: int,
-) -> None:
+def test_the_crop_size_of_predictions(tmp_path, monkeypatch, built, stated, used):
     about = {"track": {"crop_size": stated}} if stated else {}
     write_joints(tmp_path / "p.npz", JointSet(UVD, about=about))
     monkeypatch.setattr(pipeline, "crop_sizes", lambda *_: built)
@@ -118,19 +104,7 @@ def test_the_crop_size_of_predictions(
     assert fitting_track(made_up.TRACK, files, "data").crop_size == used
 
 
-@pytest.mark.slow
-def test_several_methods_and_the_report(tmp_path: Path, data_dir: str) -> None:
-    better = JointSet(LABELS)
-    scores = scored(tmp_path, data_dir, tmp_path / "report", A=JointSet(UVD), B=better)
-    assert list(scores) == ["track", "frames", "frames_of", "methods"]
-    assert scores["methods"]["B"]["mean_error_mm"] == 0.0
-    page = (tmp_path / "report" / "report.html").read_text()
-    assert "made_up/7" in page  # the worst of the four, by its name
-    assert str(tmp_path / "A.npz") in page
-    assert (tmp_path / "report" / "scores.json").is_file()
-
-
-def test_labels_of_a_file_win_over_the_data_sets(tmp_path: Path, data_dir: str) -> None:
+def test_labels_of_a_file_win_over_the_data_sets(tmp_path, data_dir):
     write_joints(tmp_path / "p.npz", JointSet(UVD))
     scores = compare_predictions(
         {"A": tmp_path / "p.npz"}, made_up.TRACK, labels=tmp_path / "p.npz", data_dir=data_dir
@@ -138,7 +112,7 @@ def test_labels_of_a_file_win_over_the_data_sets(tmp_path: Path, data_dir: str) 
     assert scores["mean_error_mm"] == 0.0
 
 
-def test_against_labels_alone(tmp_path: Path) -> None:
+def test_against_labels_alone(tmp_path):
     valid = np.ones(LABELS.shape[:2], bool)
     valid[3] = False
     scores = scored(tmp_path, JointSet(LABELS, valid), A=JointSet(UVD))

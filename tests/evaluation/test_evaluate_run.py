@@ -2,9 +2,7 @@
 
 import html
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, cast
 
 import jax
@@ -28,15 +26,13 @@ from tests import tiny
 
 
 @pytest.fixture(scope="module")
-def workdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def workdir(tmp_path_factory):
     folder = tmp_path_factory.mktemp("checkpoint") / "run"
     save_variables(folder, tiny.variables(), tiny.config())
     return folder
 
 
-def test_without_a_training_split_there_are_no_baselines(
-    tiny_data: Path, logged: list[str]
-) -> None:
+def test_without_a_training_split_there_are_no_baselines(tiny_data, logged):
     track = resolve(tiny.config(tiny_data)).track
     data, frames = SplitToScore(tiny_data, batch_size=8), cast(Any, None)
     assert baselines(frames, track, data, "nothing") == {}
@@ -44,7 +40,7 @@ def test_without_a_training_split_there_are_no_baselines(
     assert line.startswith("no baselines: ")
 
 
-def test_weights_that_are_not_finite(workdir: Path, tiny_data: Path, tmp_path: Path) -> None:
+def test_weights_that_are_not_finite(workdir, tiny_data, tmp_path):
     broken = jax.tree.map(lambda x: np.full_like(x, np.nan), tiny.variables())
     save_variables(tmp_path / "broken", broken, tiny.config(tiny_data))
     with pytest.raises(UserError, match="step 0 predicts joints that are not finite"):
@@ -52,15 +48,11 @@ def test_weights_that_are_not_finite(workdir: Path, tiny_data: Path, tmp_path: P
 
 
 def test_without_labels_the_submission_is_written(
-    workdir: Path,
-    tiny_data: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    logged: list[str],
-) -> None:
+    workdir, tiny_data, tmp_path, monkeypatch, logged
+):
     batches = pipeline.eval_batches
 
-    def unlabelled(*arguments: Any, **options: Any) -> Iterator[Any]:
+    def unlabelled(*arguments, **options):
         for batch in batches(*arguments, **options):
             nothing = np.full_like(batch["joints_uvd"], np.nan)
             yield {**batch, "joints_uvd": nothing, "valid": np.zeros_like(batch["valid"])}
@@ -87,7 +79,7 @@ def test_without_labels_the_submission_is_written(
     assert sorted(path.name for path in out.iterdir()) == ["predictions.npz", "submission.txt"]
 
 
-def test_what_cannot_be_asked_for(workdir: Path, tiny_data: Path) -> None:
+def test_what_cannot_be_asked_for(workdir, tiny_data):
     for asked, message in (
         ({"write": ["joints.xyz"]}, r"joints\.xyz: joints are written as one of \.npz"),
         ({"unclipped_boxes": True}, r"tracks that crop by box; 'synthetic_hand' does not"),
@@ -111,9 +103,7 @@ BEST_AND_FINAL = (
         ({}, None),  # a converted checkpoint has no history
     ],
 )
-def test_the_run_table_has_the_best_and_the_final_epoch(
-    tiny_data: Path, tmp_path: Path, errors: dict[int, float], rows: Any
-) -> None:
+def test_the_run_table_has_the_best_and_the_final_epoch(tiny_data, tmp_path, errors, rows):
     experiment = resolve(tiny.config(tiny_data))
     ranking = {step: {"error": error, "frames": 16.0} for step, error in errors.items()}
     scores = {
@@ -128,9 +118,7 @@ def test_the_run_table_has_the_best_and_the_final_epoch(
 
 
 @pytest.mark.slow
-def test_a_report_of_own_parts(
-    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, logged: list[str]
-) -> None:
+def test_a_report_of_own_parts(tiny_data, tmp_path, monkeypatch, logged):
     """It names network, parts and options; a source that has changed is said once for all steps that are read."""
     module = tmp_path / "code" / "reported.py"
     module.parent.mkdir()
@@ -153,7 +141,7 @@ def test_a_report_of_own_parts(
     del sys.modules["reported"]
 
 
-def test_reports_of_different_things_go_to_different_folders(tmp_path: Path) -> None:
+def test_reports_of_different_things_go_to_different_folders(tmp_path):
     for asked, folder in (
         (("test", None, None), "eval"),
         (("test", "latest", None), "eval-step_latest"),

@@ -1,7 +1,6 @@
 """Joint files: every format round-trips, the authors' files read right, bad ones say where."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,7 @@ from a2j_jax.evaluation.joint_files import (
     write_submission,
 )
 from a2j_jax.files import MARK, is_ours
-from a2j_jax.tracks import TrackRecord, TrackSpec, get_track
+from a2j_jax.tracks import TrackRecord, get_track
 from tests.evaluation import made_up
 
 NYU, ICVL, ITOP, K2HPD, HANDS = (
@@ -33,18 +32,11 @@ HAND = RNG.uniform([100, 100, 600], [540, 380, 900], (20, 14, 3))
 BODY = RNG.uniform([40, 20, 2000], [280, 220, 3500], (20, 15, 3))
 
 
-def xyz_of(uvd: np.ndarray, track: TrackSpec) -> np.ndarray:
-    assert track.camera is not None
+def xyz_of(uvd, track):
     return geometry.uvd_to_xyz(uvd, track.camera)
 
 
 # --- Entire files
-
-
-def test_authors_predictions(official: Path) -> None:
-    predicted = read_joints(official / "nyu_861_epoch32_UVD.txt", NYU)
-    assert predicted.joints_uvd.shape == (8252, 14, 3)
-    np.testing.assert_allclose(predicted.joints_uvd[0, 0], [172.26993, 200.02567, 736.3868])
 
 
 @pytest.mark.parametrize(
@@ -58,7 +50,7 @@ def test_authors_predictions(official: Path) -> None:
         ("k2hpd", "k2hpd/k2hpd_keypoints_train.mat", 55943),
     ],
 )
-def test_authors_labels_of_every_track(official: Path, name: str, file: str, frames: int) -> None:
+def test_authors_labels_of_every_track(official, name, file, frames):
     track = get_track(name)
     joints = read_joints(official / file, track).joints_uvd
     assert joints.shape == (frames, track.num_joints, track.joint_dims)
@@ -69,19 +61,20 @@ def test_authors_labels_of_every_track(official: Path, name: str, file: str, fra
         assert 100 < np.median(joints[..., 2]) < 4000  # mm
 
 
+@pytest.mark.parametrize(("uvd", "track"), [(BODY, ITOP), (HAND, NYU)], ids=["itop", "nyu"])
 @pytest.mark.parametrize("name", ["keypoints3D", "resultUVD", "mm"])
-def test_itop_is_xyz_or_uvd_in_meters(tmp_path: Path, name: str) -> None:
-    """As its labels and the authors' predictions are."""
-    forms = {"keypoints3D": xyz_of(BODY, ITOP) / 1000, "resultUVD": BODY * [1, 1, 1e-3], "mm": BODY}
+def test_joints_may_be_xyz_or_uvd_in_meters(tmp_path, name, uvd, track):
+    """As ITOP's labels and the authors' predictions for it are."""
+    forms = {"keypoints3D": xyz_of(uvd, track) / 1000, "resultUVD": uvd * [1, 1, 1e-3], "mm": uvd}
     savemat(tmp_path / "j.mat", {name: forms[name]})
-    np.savetxt(tmp_path / "j.txt", forms[name].reshape(len(BODY), -1), fmt="%.12g")
+    np.savetxt(tmp_path / "j.txt", forms[name].reshape(len(uvd), -1), fmt="%.12g")
     for file in ("j.mat", "j.txt"):
-        joints = read_joints(tmp_path / file, ITOP)
-        np.testing.assert_allclose(joints.joints_uvd, BODY, rtol=1e-8)
-        assert bool(joints.notes) == (name != "mm")
+        joints = read_joints(tmp_path / file, track)
+        np.testing.assert_allclose(joints.joints_uvd, uvd, rtol=1e-8)
+        assert len(joints.notes) == {"keypoints3D": 2, "resultUVD": 1, "mm": 0}[name]
 
 
-def test_text_with_everything_in_the_way(tmp_path: Path) -> None:
+def test_text_with_everything_in_the_way(tmp_path):
     confidence = RNG.random((5, 14))
     rows = np.concatenate([UVD, confidence[..., None]], -1).reshape(5, -1)
     lines = [f"f{n}.png," + ",".join(f"{x:.8e}" for x in row) + ", " for n, row in enumerate(rows)]
@@ -95,7 +88,7 @@ def test_text_with_everything_in_the_way(tmp_path: Path) -> None:
         read_joints(tmp_path / "p.txt", NYU)
 
 
-def test_matlab_arrays_of_other_shapes_and_kinds(tmp_path: Path) -> None:
+def test_matlab_arrays_of_other_shapes_and_kinds(tmp_path):
     for name, values in {
         "result": UVD.reshape(5, -1),
         "joints_uvd": UVD.reshape(5, -1),
@@ -110,7 +103,7 @@ def test_matlab_arrays_of_other_shapes_and_kinds(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("frames", [5, 1])
 @pytest.mark.parametrize("suffix", [".npz", ".jsonl", ".mat"])
-def test_our_formats_keep_everything(tmp_path: Path, suffix: str, frames: int) -> None:
+def test_our_formats_keep_everything(tmp_path, suffix, frames):
     uvd, confidence = UVD[:frames], RNG.random((frames, 14))
     index = np.array([0, 2, 3, 7, 9])[:frames]
     names = np.array(["depth_1_0000003.png", "sequence ä/1.png", "a", "b", "c"])[:frames]
@@ -128,7 +121,7 @@ def test_our_formats_keep_everything(tmp_path: Path, suffix: str, frames: int) -
 
 @pytest.mark.parametrize("suffix", [".txt", ".mat", ".npz", ".jsonl"])
 @pytest.mark.parametrize("track", [NYU, ITOP, K2HPD], ids=lambda track: track.name)
-def test_every_suffix_round_trips(tmp_path: Path, suffix: str, track: TrackSpec) -> None:
+def test_every_suffix_round_trips(tmp_path, suffix, track):
     shape = (4, track.num_joints, track.joint_dims)
     uvd = RNG.uniform([10, 10, 900][: shape[-1]], 1100, shape)
     write_joints(tmp_path / f"p{suffix}", JointSet(uvd))
@@ -137,16 +130,7 @@ def test_every_suffix_round_trips(tmp_path: Path, suffix: str, track: TrackSpec)
     assert back.notes == ()
 
 
-def test_the_output_of_predict_can_be_scored(tmp_path: Path) -> None:
-    frames = [
-        {"path": f"{i}.png", "joints_uvd": f, "milliseconds": 1.0}
-        for i, f in enumerate(UVD.tolist())
-    ]
-    (tmp_path / "p.json").write_text(json.dumps({"frames": frames}))
-    np.testing.assert_array_equal(read_joints(tmp_path / "p.json", NYU).joints_uvd, UVD)
-
-
-def test_rows_are_put_in_dataset_order(tmp_path: Path) -> None:
+def test_rows_are_put_in_dataset_order(tmp_path):
     order = np.array([3, 0, 4, 1, 2])
     np.savez(tmp_path / "p.npz", joints_uvd=UVD[order], index=order)
     back = read_joints(tmp_path / "p.npz", NYU)
@@ -154,7 +138,7 @@ def test_rows_are_put_in_dataset_order(tmp_path: Path) -> None:
     np.testing.assert_array_equal(back.index, np.arange(5))
 
 
-def of_frames(**values: Any) -> str:
+def of_frames(**values):
     return json.dumps({"frames": [{"joints_uvd": [[1.5] * 3] * 14, **values}]})
 
 
@@ -201,7 +185,7 @@ BAD: dict[str, tuple[Any, str]] = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_files_that_cannot_be_read_are_named(tmp_path: Path, name: str) -> None:
+def test_files_that_cannot_be_read_are_named(tmp_path, name):
     contents, message = BAD[name]
     path = tmp_path / name
     if isinstance(contents, str):
@@ -218,13 +202,8 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path, name: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_unknown_suffix_to_write(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="cannot write"):
-        write_joints(tmp_path / "p.csv", JointSet(UVD))
-
-
 @pytest.mark.parametrize("suffix", [".npz", ".mat", ".jsonl", ".txt"])
-def test_a_full_disk_leaves_what_was_there(tmp_path: Path, suffix: str) -> None:
+def test_a_full_disk_leaves_what_was_there(tmp_path, suffix):
     path = tmp_path / f"p{suffix}"
     write_joints(path, JointSet(UVD[:1]))
     before = path.read_bytes()
@@ -242,7 +221,7 @@ def test_a_full_disk_leaves_what_was_there(tmp_path: Path, suffix: str) -> None:
 XYZ = RNG.normal([0, 0, 500], 60, (4, 21, 3))
 
 
-def test_every_field_ends_in_a_tab(tmp_path: Path) -> None:
+def test_every_field_ends_in_a_tab(tmp_path):
     write_submission(tmp_path / "s.txt", XYZ)
     lines = (tmp_path / "s.txt").read_bytes().split(b"\n")
     assert (len(lines), lines[-1]) == (5, b"")
@@ -251,7 +230,7 @@ def test_every_field_ends_in_a_tab(tmp_path: Path) -> None:
     np.testing.assert_allclose(list(map(float, numbers)), XYZ[2].ravel(), atol=5e-5)
 
 
-def test_it_reads_back_in_any_order(tmp_path: Path) -> None:
+def test_it_reads_back_in_any_order(tmp_path):
     order = [2, 0, 3, 1]
     write_submission(tmp_path / "s.txt", XYZ[order], order)
     back = read_joints(tmp_path / "s.txt", HANDS)
@@ -260,7 +239,7 @@ def test_it_reads_back_in_any_order(tmp_path: Path) -> None:
     assert any("projected" in note for note in back.notes)
 
 
-def test_labels_of_some_frames_score_those(tmp_path: Path) -> None:
+def test_labels_of_some_frames_score_those(tmp_path):
     """The seen, or the unseen subjects: as the annotations, without a folder."""
     write_submission(tmp_path / "s.txt", XYZ)
     moved = XYZ[[1, 3]] + [[[3.0, 4.0, 0.0]], [[0.0, 0.0, 0.0]]]
@@ -274,7 +253,7 @@ def test_labels_of_some_frames_score_those(tmp_path: Path) -> None:
         assert scores["mean_error_mm"] == pytest.approx(2.5, abs=1e-3)
 
 
-def test_names(tmp_path: Path) -> None:
+def test_names(tmp_path):
     np.testing.assert_array_equal(frame_index(["image_D00000007.png"]), [6])
     np.testing.assert_array_equal(frame_index(["frame\\images\\image_D00957032.png"]), [957031])
     assert frame_index(["image_D00000001.png", "test_seq_1/image_0000.png"]) is None
@@ -287,7 +266,7 @@ def test_names(tmp_path: Path) -> None:
     assert joints.index is None
 
 
-def test_what_cannot_be_written(tmp_path: Path) -> None:
+def test_what_cannot_be_written(tmp_path):
     broken = XYZ.copy()
     broken[2, 5] = np.nan
     with pytest.raises(UserError, match=r"s\.txt.*1 frames.*frame 2"):
@@ -298,12 +277,14 @@ def test_what_cannot_be_written(tmp_path: Path) -> None:
         write_submission(tmp_path / "file" / "s.txt", XYZ)
     with pytest.raises(ValueError, match="shape"):
         write_submission(tmp_path / "s.txt", XYZ[0])
+    with pytest.raises(UserError, match="cannot write"):
+        write_joints(tmp_path / "p.csv", JointSet(UVD))
 
 
 # --- Columns and units
 
 
-def test_columns() -> None:
+def test_columns():
     confidence, flat = RNG.random((20, 14)), HAND.reshape(20, -1)
     plain, nothing = split_columns(flat, NYU, "p.txt")
     np.testing.assert_array_equal(plain, HAND)
@@ -320,7 +301,7 @@ def test_columns() -> None:
         split_columns(np.full((2, 56), 30.0), NYU, "p.txt")
 
 
-def to_uvd_mm(joints: np.ndarray, track: TrackSpec = NYU, coordinates: Any = "unknown") -> Any:
+def to_uvd_mm(joints, track=NYU, coordinates="unknown"):
     return joint_files.to_uvd_mm(joints, track, "p.txt", coordinates)
 
 
@@ -333,23 +314,13 @@ def to_uvd_mm(joints: np.ndarray, track: TrackSpec = NYU, coordinates: Any = "un
         (np.zeros((2, 14, 3)), NYU),
     ],
 )
-def test_pixels_pass_through(joints: np.ndarray, track: TrackSpec) -> None:
+def test_pixels_pass_through(joints, track):
     found, notes = to_uvd_mm(joints, track)
     np.testing.assert_array_equal(found, joints)
     assert notes == ()
 
 
-def test_meters_are_recognized_by_their_size() -> None:
-    for uvd, track in ((HAND, NYU), (BODY, ITOP)):
-        joints, notes = to_uvd_mm(uvd * [1, 1, 1e-3], track)
-        np.testing.assert_allclose(joints, uvd)
-        assert notes == ("depth read as meters",)
-        joints, notes = to_uvd_mm(xyz_of(uvd, track) / 1000, track)
-        np.testing.assert_allclose(joints, uvd)
-        assert len(notes) == 2
-
-
-def test_camera_coordinates_are_read_where_the_file_says_so_and_else_refused() -> None:
+def test_camera_coordinates_are_read_where_the_file_says_so_and_else_refused():
     xyz = xyz_of(HAND, NYU)
     joints, notes = to_uvd_mm(xyz, coordinates="xyz")
     np.testing.assert_allclose(joints, HAND)

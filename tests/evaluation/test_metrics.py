@@ -10,13 +10,13 @@ from a2j_jax.evaluation import metrics
 NAN = np.nan
 
 
-def test_joint_errors_is_the_distance_in_the_units_of_the_input() -> None:
+def test_joint_errors_is_the_distance_in_the_units_of_the_input():
     predicted = [[[3.0, 4.0, 0.0], [1.0, 2.0, 2.0]]]
     np.testing.assert_allclose(metrics.joint_errors(predicted, np.zeros((1, 2, 3))), [[5.0, 3.0]])
     np.testing.assert_allclose(metrics.joint_errors([[[3.0, 4.0]]], np.zeros((1, 1, 2))), [[5.0]])
 
 
-def test_unlabelled_joints_do_not_count() -> None:
+def test_unlabelled_joints_do_not_count():
     truth, predicted = np.zeros((2, 2, 2, 3))
     predicted[..., 0] = [[10, 1000], [20, 0]]
     truth[0, 1] = NAN  # an unlabelled joint may hold anything
@@ -27,7 +27,7 @@ def test_unlabelled_joints_do_not_count() -> None:
 
 
 @pytest.mark.parametrize("which", ["predicted", "truth"])
-def test_a_labelled_joint_that_is_not_finite_is_refused(which: str) -> None:
+def test_a_labelled_joint_that_is_not_finite_is_refused(which):
     arrays = {"predicted": np.zeros((3, 4, 3)), "truth": np.zeros((3, 4, 3))}
     arrays[which][2, 1, 0] = NAN
     with pytest.raises(metrics.NotFiniteError, match=f"{which} joint 1 of frame 2"):
@@ -45,7 +45,7 @@ def test_a_labelled_joint_that_is_not_finite_is_refused(which: str) -> None:
         ((2, 2, 3), (2, 2, 3), (2, 2)),  # nothing is labeled
     ],
 )
-def test_empty_or_mismatched_input_is_refused(predicted, truth, valid) -> None:
+def test_empty_or_mismatched_input_is_refused(predicted, truth, valid):
     labeled = None if valid is None else np.zeros(valid, bool)
     with pytest.raises(ValueError):
         metrics.mean_error(metrics.joint_errors(np.zeros(predicted), np.zeros(truth), labeled))
@@ -58,7 +58,7 @@ def test_empty_or_mismatched_input_is_refused(predicted, truth, valid) -> None:
         ("mean", [10.0, 11.0, 8.0, NAN], [10.0, 10.5, 12.0], [1 / 3, 2 / 3, 1.0]),
     ],
 )
-def test_success_by_the_worst_or_the_mean_joint(by, of_frames, thresholds, rates) -> None:
+def test_success_by_the_worst_or_the_mean_joint(by, of_frames, thresholds, rates):
     """A frame without labels is left out."""
     errors = [[1.0, 19.0], [10.0, 12.0], [8.0, NAN], [NAN, NAN]]
     np.testing.assert_array_equal(metrics.frame_errors(errors, by), of_frames)
@@ -67,19 +67,19 @@ def test_success_by_the_worst_or_the_mean_joint(by, of_frames, thresholds, rates
     assert metrics.success_auc(errors, 20.0, by) == pytest.approx(expected)
 
 
-def test_auc_is_the_integral_of_the_curve() -> None:
+def test_auc_is_the_integral_of_the_curve():
     errors = np.random.default_rng(0).gamma(2.0, 10.0, (500, 4))
     curve = metrics.success_rate(errors, np.linspace(0, 50, 20001))
     assert metrics.success_auc(errors, 50.0) == pytest.approx(curve.mean(), abs=1e-4)
 
 
-def test_rate_below_is_strict_and_pools_what_is_labelled() -> None:
+def test_rate_below_is_strict_and_pools_what_is_labelled():
     errors = np.array([[99.9, 100.0], [NAN, 5.0]])
     assert metrics.rate_below(errors, 100.0) == pytest.approx(2 / 3)
     assert np.isnan(metrics.rate_below(errors[1:, :1], 100.0))
 
 
-def test_pdj_is_inclusive_and_measured_in_each_frames_torso() -> None:
+def test_pdj_is_inclusive_and_measured_in_each_frames_torso():
     errors = np.array([[5.0, 5.1], [10.0, NAN], [0.0, 0.0]])
     table = metrics.pdj(errors, [100.0, 50.0, NAN], (0.05, 0.2))
     np.testing.assert_allclose(table, [[0.5, 0.0], [1.0, 1.0]])
@@ -88,7 +88,7 @@ def test_pdj_is_inclusive_and_measured_in_each_frames_torso() -> None:
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(1, 20), st.integers(1, 5), st.integers(0, 2**31))
-def test_reductions_agree_with_loops(frames: int, joints: int, seed: int) -> None:
+def test_reductions_agree_with_loops(frames, joints, seed):
     rng = np.random.default_rng(seed)
     p, t = rng.normal(0, 20, (2, frames, joints, 3))
     valid = rng.random((frames, joints)) < 0.7

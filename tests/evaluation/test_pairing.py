@@ -3,8 +3,6 @@
 import contextlib
 import dataclasses
 import json
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,15 +16,15 @@ from a2j_jax.evaluation.pairing import frame_numbers, match_names, read_subsets,
 from a2j_jax.evaluation.scores import marked, score_errors, with_subsets
 from a2j_jax.evaluation.tables import paper_table, score_tables
 from a2j_jax.track_files import find_track, track_from_dict
-from a2j_jax.tracks import TrackRecord, TrackSpec, get_track
+from a2j_jax.tracks import TrackRecord, get_track
 from tests.distributions import own_data
 from tfds_builders.build import build_raw
 
-NYU, ICVL, HANDS = (get_track(name) for name in ("nyu", "icvl", "hands2017"))
+NYU, HANDS = get_track("nyu"), get_track("hands2017")
 SEQUENCES = [f"test_seq_{s}/image_000{n}.png" for s in (1, 2) for n in (0, 1)]
 
 
-def found_or_refused(expected: list[int] | str, find: Callable[[], Any]) -> None:
+def found_or_refused(expected, find):
     """What is found, or part of the message where it is refused."""
     if isinstance(expected, str):
         with pytest.raises(UserError, match=expected):
@@ -54,39 +52,16 @@ def found_or_refused(expected: list[int] | str, find: Callable[[], Any]) -> None
         (["image_0000.png"], SEQUENCES, "test_seq_1.* or .*test_seq_2"),
     ],
 )
-def test_names_of_the_same_frame(
-    names: list[str], wanted: list[str], rows: list[int] | str
-) -> None:
+def test_names_of_the_same_frame(names, wanted, rows):
     found_or_refused(rows, lambda: match_names(names, wanted, "p.txt"))
 
 
-def test_icvl_in_another_order_and_of_other_frames(tmp_path: Path) -> None:
-    uvd = np.random.default_rng(0).uniform([50, 50, 300], [250, 200, 500], (4, 16, 3))
-    labels = tmp_path / "labels.txt"
-
-    def write(path: Path, names: list[str]) -> Path:
-        rows = zip(names, uvd.reshape(4, -1).tolist(), strict=True)
-        path.write_text("".join(f"{name} {' '.join(map(str, row))}\n" for name, row in rows))
-        return path
-
-    write(labels, SEQUENCES)
-    frames = [
-        {"path": f"/d/Depth/{SEQUENCES[n]}", "joints_uvd": uvd[n].tolist()} for n in (2, 0, 3, 1)
-    ]
-    (tmp_path / "p.json").write_text(json.dumps({"frames": frames}))
-    scores = compare_predictions({"A2J": tmp_path / "p.json"}, ICVL, labels=labels)
-    assert (scores["frames"], scores["mean_error_mm"]) == (4, 0.0)
-    for wrong, name in {
-        "image_0007": "test_seq_2/image_0007.png",
-        "rows 2 and 4": SEQUENCES[1],
-    }.items():
-        other = write(tmp_path / "p.txt", [*SEQUENCES[:3], name])
-        with pytest.raises(UserError, match=wrong):
-            compare_predictions({"A2J": other}, ICVL, labels=labels)
-
-
-def numbered(count: int, index: list[int] | None = None) -> JointSet:
+def numbered(count, index=None):
     return JointSet(np.ones((count, 14, 3)), index=None if index is None else np.array(index))
+
+
+def named(*names):
+    return JointSet(np.ones((len(names), 14, 3)), frame_id=np.array(names))
 
 
 @pytest.mark.parametrize(
@@ -99,13 +74,15 @@ def numbered(count: int, index: list[int] | None = None) -> JointSet:
         (numbered(4, [1, 3, 5, 7]), numbered(2, [3, 4]), "3 of 4 .* 1\\), and .* frame 4"),
         (numbered(3), numbered(4), "3 frames.*4"),
         (numbered(4, [0, 1, 3, 4]), numbered(4), "frame 4 .*4 frames"),
+        (named("/d/b.png", "/d/a.png"), named("a.png", "b.png"), [1, 0]),
+        (named("a.png", "c.png"), named("a.png", "b.png"), "1 of 2 .*c.png.* 1 of .*b.png"),
     ],
 )
-def test_numbers_join_rows(joints: JointSet, truth: JointSet, rows: list[int] | str) -> None:
+def test_names_or_numbers_join_rows(joints, truth, rows):
     found_or_refused(rows, lambda: rows_of(joints, truth, "p", "labels"))
 
 
-def test_the_number_in_a_name_of_nyu(tmp_path: Path) -> None:
+def test_the_number_in_a_name_of_nyu(tmp_path):
     uvd = np.random.default_rng(0).uniform(300, 400, (9, 14, 3))
     frames = [
         {"path": f"nyu/test/depth_1_{n + 1:07d}.png", "joints_uvd": uvd[n].tolist()} for n in (7, 2)
@@ -119,7 +96,7 @@ def test_the_number_in_a_name_of_nyu(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def own(tmp_path: Path) -> TrackSpec:
+def own(tmp_path):
     """A custom track, with its data set in `data`."""
     own_data.write(tmp_path / "mine")
     own_data.write_csv(tmp_path / "mine")
@@ -127,7 +104,7 @@ def own(tmp_path: Path) -> TrackSpec:
     return find_track(tmp_path / "mine")
 
 
-def test_a_subset_of_a_custom_track_is_listed_by_names(tmp_path: Path, own: TrackSpec) -> None:
+def test_a_subset_of_a_custom_track_is_listed_by_names(tmp_path, own):
     uvd = own_data.UVD + np.array([[[0, 0, 5]], [[0, 0, 9]], [[0, 0, 0]]])
     names = np.array(own_data.FRAMES[:2])
     write_joints(tmp_path / "p.npz", JointSet(uvd[:2], frame_id=names))
@@ -138,7 +115,7 @@ def test_a_subset_of_a_custom_track_is_listed_by_names(tmp_path: Path, own: Trac
     with pytest.raises(UserError, match="no split 'validation'"):
         compare_predictions(files, own, data_dir=data, split="validation")
 
-    def errors(method: str, listed: str, **against: Any) -> list[float]:
+    def errors(method, listed, **against):
         (tmp_path / "list.txt").write_text(listed)
         scores = compare_predictions(
             {"ours": tmp_path / f"{method}.npz"},
@@ -163,11 +140,6 @@ OTHERS: dict[str, dict[str, Any]] = {
     "joint 1 .*pinky_tip.*": {
         "skeleton": dataclasses.replace(NYU.skeleton, joints=NYU.skeleton.joints[::-1])
     },
-    "joint 3 other there": {
-        "skeleton": dataclasses.replace(
-            NYU.skeleton, joints=(*NYU.skeleton.joints[:2], "other", *NYU.skeleton.joints[3:])
-        )
-    },
     "half_window_mm 300 there, 110 here": {"half_window_mm": 300.0},
     "depth_window_mm 100 there, 150 here": {"depth_window_mm": 100.0},
     "camera 600 .* there, 588.03 .* here": {"camera": dataclasses.replace(NYU.camera, fx=600.0)},
@@ -176,7 +148,7 @@ OTHERS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("message", OTHERS)
-def test_a_file_of_something_else_is_refused(tmp_path: Path, message: str) -> None:
+def test_a_file_of_something_else_is_refused(tmp_path, message):
     other = dataclasses.replace(NYU, **OTHERS[message])
     uvd = np.full((2, 14, 3), 400.0)
     write_joints(
@@ -188,7 +160,7 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path, message: str) -> No
             compare_predictions({"A": tmp_path / files[0]}, NYU, labels=tmp_path / files[1])
 
 
-def test_harmless_differences_pass(tmp_path: Path) -> None:
+def test_harmless_differences_pass(tmp_path):
     other = dataclasses.replace(
         NYU, citation="mine", notes="none", storage_unit_mm=0.5, crop_size=96, mean=0.0, std=1.0
     )
@@ -199,7 +171,7 @@ def test_harmless_differences_pass(tmp_path: Path) -> None:
     assert scores["mean_error_mm"] == 0.0
 
 
-def test_a_users_data_set_of_before_there_were_records() -> None:
+def test_a_users_data_set_of_before_there_were_records():
     values = {"name": "mine", "like": "nyu", "joints": ["a", "b"]}
     track = track_from_dict(values)
     told = {"joints": "b, a", "half_window_mm": 300.0, "camera": {"fx": 588.03}}
@@ -209,7 +181,7 @@ def test_a_users_data_set_of_before_there_were_records() -> None:
     assert TrackRecord.of_dataset({}, "nyu").differences(TrackRecord.of(track))
 
 
-def test_caveats() -> None:
+def test_caveats():
     one = dataclasses.replace(score_errors(np.zeros((3, 14)), NYU), frames_of=3)
     for frames_of, centers, caveat in (
         (3, None, ""),
@@ -222,11 +194,10 @@ def test_caveats() -> None:
         changed = dataclasses.replace(one, frames_of=frames_of, centers=centers)
         assert changed.caveat == caveat
         assert list(marked({"A2J": changed})) == [f"A2J ({caveat})" if caveat else "A2J"]
-        assert changed.to_json()["frames_of"] == frames_of
 
 
-def test_a_data_set_of_something_else_is_refused(tmp_path: Path, own: TrackSpec) -> None:
-    def of(**changes: Any) -> TrackRecord:
+def test_a_data_set_of_something_else_is_refused(tmp_path, own):
+    def of(**changes):
         other = track_from_dict({**own_data.TRACK, **changes})
         stored = pipeline.as_stored(tmp_path / "data", other)
         return TrackRecord.of_dataset(pipeline.metadata(tmp_path / "data", stored), "")
@@ -261,9 +232,7 @@ def test_a_data_set_of_something_else_is_refused(tmp_path: Path, own: TrackSpec)
         ({}, "", 2, ""),
     ],
 )
-def test_frames_of_another_split_or_in_another_unit(
-    tmp_path: Path, about: dict[str, Any], folder: str | None, scale: float, message: str
-) -> None:
+def test_frames_of_another_split_or_in_another_unit(tmp_path, about, folder, scale, message):
     """NYU and HANDS 2017 call the frames of both splits alike."""
     uvd = np.random.default_rng(0).uniform(300, 400, (4, 14, 3))
     names = np.array([f"depth_1_{n + 1:07d}.png" for n in range(4)])
@@ -279,11 +248,11 @@ def test_frames_of_another_split_or_in_another_unit(
         assert scores["frames"] == 4
 
 
-def numbers_in(folder: Path, text: str, index: Any, names: Any, **told: Any) -> list[int]:
+def numbers_in(folder, text, index, names, **told):
     """The numbers of the frames that a list names."""
     (folder / "list.txt").write_text(text)
     lists = read_subsets({"some": folder / "list.txt"})
-    found: list[int] = frame_numbers(lists, np.array(index), names, **told)["some"].tolist()
+    found = frame_numbers(lists, np.array(index), names, **told)["some"].tolist()
     return found
 
 
@@ -321,21 +290,19 @@ NAMED = range(10, 60, 10), NAMES
         ("٣\n", SOME, "a number from 0"),
     ],
 )
-def test_lists_are_names_or_numbers(
-    tmp_path: Path, text: str, frames: tuple[Any, Any], found: list[int] | str
-) -> None:
+def test_lists_are_names_or_numbers(tmp_path, text, frames, found):
     expected = rf"list\.txt: .*{found}" if isinstance(found, str) else found
     found_or_refused(expected, lambda: numbers_in(tmp_path, text, *frames))
 
 
-def test_a_listed_frame_that_cannot_be_read_is_left_out(tmp_path: Path) -> None:
+def test_a_listed_frame_that_cannot_be_read_is_left_out(tmp_path):
     listed = tmp_path, "a/0.png\na/1.png\n", range(1, 5), NAMES[1:]
     assert numbers_in(*listed, unreadable=1) == [1]
     with pytest.raises(UserError, match=r"'a/0\.png'"):
         numbers_in(*listed)
 
 
-def test_a_subset_is_scored_by_frame_number() -> None:
+def test_a_subset_is_scored_by_frame_number():
     errors = np.repeat([[1.0], [2.0], [6.0]], 21, axis=1)
     labels = np.zeros((3, 21, 3))
     index = np.array([10, 20, 30])
@@ -349,7 +316,6 @@ def test_a_subset_is_scored_by_frame_number() -> None:
     labels_of_rows = [row[0] for row in score_tables(scores)[0][0].rows]
     assert "mean error, seen (2 frames)" in labels_of_rows
     paper = paper_table("hands2017", scores)
-    assert paper is not None
     assert paper.rows[-1][:4] == ("A2J (here)", "3.00", "3.50", "2.00")  # beside Table 2's columns
     with pytest.raises(UserError, match=r"subset 'other': none of its 1 frames is among the 3"):
         with_subsets(scores, {"other": np.array([5])}, index, HANDS, labels)

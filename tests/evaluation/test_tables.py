@@ -3,8 +3,6 @@
 import argparse
 import json
 import re
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,24 +12,23 @@ from a2j_jax import losses
 from a2j_jax.cli import figure_command
 from a2j_jax.config import OptimConfig
 from a2j_jax.evaluation import tables
-from a2j_jax.evaluation.scores import Scores, score_errors, score_predictions
-from a2j_jax.evaluation.tables import Row, published_table, row_values
+from a2j_jax.evaluation.scores import score_errors, score_predictions
+from a2j_jax.evaluation.tables import published_table, row_values
 from a2j_jax.models.anchors import anchor_grid
 from a2j_jax.tracks import TRACKS, get_track
 from tests.conftest import REPOSITORY
 
 
-def cells(table: tables.Table | None) -> dict[str, tuple[str, ...]]:
-    assert table is not None
+def cells(table):
     return {label: tuple(rest) for label, *rest in table.rows}
 
 
-def of(track: str, error: float) -> Scores:
+def of(track, error):
     spec = get_track(track)
     return score_errors(np.full((4, spec.num_joints), error), spec)
 
 
-def test_the_main_table() -> None:
+def test_the_main_table():
     nyu = get_track("nyu")
     errors = np.full((4, 14), 5.0)
     errors[0, 0] = 25.0
@@ -49,7 +46,7 @@ def test_the_main_table() -> None:
     assert len(joints.rows) == 14
 
 
-def test_protocols_have_their_parts_and_joints() -> None:
+def test_protocols_have_their_parts_and_joints():
     errors = np.full((4, 15), 50.0)
     errors[:2, :2] = 150.0
     errors[:, 14] = np.nan
@@ -66,9 +63,8 @@ def test_protocols_have_their_parts_and_joints() -> None:
     assert by_joint.title == "mean PDJ of each joint"
 
 
-def test_ours_stands_below_the_papers_rows() -> None:
+def test_ours_stands_below_the_papers_rows():
     table = tables.paper_table("nyu", {"mine": of("nyu", 7.125)})
-    assert table is not None
     assert table.title.startswith("Table 3 of the paper")
     assert table.rows[-1] == ("mine", "7.12", "–")
     assert table.strong == {len(table.rows) - 1}
@@ -77,7 +73,6 @@ def test_ours_stands_below_the_papers_rows() -> None:
     assert any("8.42" in note for note in table.notes)
     assert "TriHorn-Net" not in cells(table)
     later = tables.later_table("nyu")
-    assert later is not None
     assert later.title.startswith("Not in the paper")
     assert (cells(later)["TriHorn-Net"], cells(later)["V2V-PoseNet"]) == (("7.68",), ("8.419",))
     assert all(note.startswith("Not of the paper") for note in later.notes)
@@ -92,13 +87,10 @@ def test_ours_stands_below_the_papers_rows() -> None:
         ("nyu", {}, ("10.08", "–")),
     ],
 )
-def test_the_papers_row_of_an_ablation_stands_beside_ours(
-    track: str, own: dict[str, str], expected: tuple[str, ...]
-) -> None:
+def test_the_papers_row_of_an_ablation_stands_beside_ours(track, own, expected):
     table = tables.rows_table(track, own, "mine", of(track, 7.125))
     found = cells(table)
     assert found["Table 7: without the anchor proposal branch"] == expected
-    assert table is not None
     assert len(table.strong) == len(own)
     if track == "nyu":
         assert found["Table 7: without the surrounding loss"][0] == "9.00"
@@ -107,14 +99,13 @@ def test_the_papers_row_of_an_ablation_stands_beside_ours(
     assert tables.rows_table("icvl", {}, "mine", of("icvl", 7.125)) is None
 
 
-def test_a_wide_published_table_is_turned() -> None:
+def test_a_wide_published_table_is_turned():
     table = tables.paper_table("itop_front", {"mine": of("itop_front", 50.0)})
-    assert table is not None
     assert (table.columns[0], table.columns[-1]) == ("", "mine")
     assert cells(table)["head (%)"][-1] == "100.00"
 
 
-def test_what_is_not_known_is_a_dash() -> None:
+def test_what_is_not_known_is_a_dash():
     assert tables.cell(float("nan")) == tables.cell(None) == "–"
     assert tables.cell(0.88018, ".2%") == "88.02%"
 
@@ -147,7 +138,7 @@ SCHEDULE = {"epochs": "epochs", "decay": "decay_factor", "every_epochs": "decay_
 THETA: dict[str, Any] = {"center": "centre depth", "zero": 0}  # codespell:ignore centre
 
 
-def constant(name: str) -> Any:
+def constant(name):
     hand, body = get_track("nyu"), get_track("itop_front")
     grid = np.unique(anchor_grid(32, 32)[:, 0])
     figure = argparse.ArgumentParser()
@@ -172,17 +163,11 @@ def constant(name: str) -> Any:
     }[name]
 
 
-def of_paper(track: str) -> tables.PublishedTable:
-    found = published_table(track)
-    assert found is not None
-    return found
-
-
-def ours(path: tuple[str, ...]) -> set[Any]:
+def ours(path):
     """What the project has at a path of the paper's tables; a set, for a path may be of several places."""
     match path:
         case (table, method, key) if table in TABLES:
-            published = of_paper(TABLES[table])
+            published = published_table(TABLES[table])
             assert table.startswith(f"table{published.paper_table}_")
             (row,) = (row for row in published.rows if row.method == method)
             assert f"Table {published.paper_table} of the paper" in row.source
@@ -195,10 +180,10 @@ def ours(path: tuple[str, ...]) -> set[Any]:
         case ("table10", track, row, key):
             return {paper_row("table10", row).values[track][key]}
         case ("section4.4", "device"):
-            return {of_paper("nyu").speed.device}
+            return {published_table("nyu").speed.device}
         case ("section4.4", subject, key):
             tracks = ("itop_front", "k2hpd") if subject == "body" else ("nyu", "icvl", "hands2017")
-            return {getattr(of_paper(track).speed, key) for track in tracks}
+            return {getattr(published_table(track).speed, key) for track in tracks}
         case ("section4.1.3", tracks, key):
             found = tracks.replace("itop", "itop_front and itop_top").split(" and ")
             return {getattr(TRACKS[track].paper_training, SCHEDULE[key]) for track in found}
@@ -207,12 +192,12 @@ def ours(path: tuple[str, ...]) -> set[Any]:
     raise AssertionError(path)
 
 
-def paper_row(table: str, name: str) -> Row:
+def paper_row(table, name):
     (row,) = (row for row in tables.TABLES[table].rows if row.name == name)
     return row
 
 
-def leaves(node: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+def leaves(node, path=()):
     if isinstance(node, dict):
         for key, value in node.items():
             yield from leaves(value, (*path, key))
@@ -220,14 +205,14 @@ def leaves(node: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, .
         yield path, node
 
 
-def test_every_number_of_the_paper_stands_at_its_place_and_no_other(reference: Path) -> None:
+def test_every_number_of_the_paper_stands_at_its_place_and_no_other(reference):
     paper = json.loads((reference / "paper" / "tables.json").read_text())
     found = list(leaves(paper))
     assert len(found) > 320
     wrong = {path: (value, ours(path)) for path, value in found if ours(path) != {value}}
     assert not wrong
     for table, track in TABLES.items():
-        published = of_paper(track)
+        published = published_table(track)
         assert [row.method for row in published.rows] == list(paper[table])
         keys = {column.key for column in published.columns}
         for row in (*published.rows, *published.later):
@@ -237,18 +222,16 @@ def test_every_number_of_the_paper_stands_at_its_place_and_no_other(reference: P
 @pytest.mark.parametrize(
     ("track", "both"), [("nyu", ("9.22", "8.42")), ("itop_front", ("80.5", "81.8"))]
 )
-def test_where_the_paper_is_contradicted_both_numbers_stand(
-    track: str, both: tuple[str, ...]
-) -> None:
-    published = of_paper(track)
+def test_where_the_paper_is_contradicted_both_numbers_stand(track, both):
+    published = published_table(track)
     assert any(all(number in note for number in both) for note in published.notes)
 
 
-def test_means_of_table_5_follow_from_their_groups_but_for_the_one_that_is_noted() -> None:
+def test_means_of_table_5_follow_from_their_groups_but_for_the_one_that_is_noted():
     """Shoulders to feet, elbows and so on are two joints each: head, neck and torso are one."""
     off = []
     for track in ("itop_front", "itop_top"):
-        published = of_paper(track)
+        published = published_table(track)
         for row in published.rows:
             groups = {key: value for key, value in row.values.items() if key != "map_10cm"}
             count = {key: 1 if key in ("head", "neck", "torso") else 2 for key in groups}
@@ -258,7 +241,7 @@ def test_means_of_table_5_follow_from_their_groups_but_for_the_one_that_is_noted
     assert off == [("itop_front", "RTW", 81.8)]
 
 
-def test_a2j_in_another_table_has_the_numbers_of_its_own() -> None:
+def test_a2j_in_another_table_has_the_numbers_of_its_own():
     assert row_values("table7", "a2j", "nyu") == {"fps": 105.06, "mean_error_mm": 8.61}
     assert row_values("table8", "a2j", "nyu")["mean_error_mm"] == 8.61
     assert row_values("table8", "global_regression", "nyu") == {}
@@ -267,16 +250,16 @@ def test_a2j_in_another_table_has_the_numbers_of_its_own() -> None:
     assert tables.TABLES["table9"].notes.keys() == {"nyu"}
 
 
-def test_tracks_that_nobody_published_have_none() -> None:
+def test_tracks_that_nobody_published_have_none():
     for track in set(TRACKS) - set(TABLES.values()) | {"my_own"}:
         assert published_table(track) is None
         assert row_values("table7", "a2j", track) == {}
     assert tables.paper_table("synthetic_hand", {"mine": of("synthetic_hand", 7.0)}) is None
 
 
-def test_ours_has_the_tables_units() -> None:
-    def measured(track: str, scores: Scores) -> dict[str, float | None]:
-        columns = of_paper(track).columns
+def test_ours_has_the_tables_units():
+    def measured(track, scores):
+        columns = published_table(track).columns
         return {column.key: column.measured(scores.to_json()) for column in columns}
 
     assert measured("nyu", of("nyu", 9.0)) == {"mean_error_mm": 9.0, "fps": None}
@@ -290,7 +273,7 @@ def test_ours_has_the_tables_units() -> None:
     assert poses["pdj_0.05"] == poses["pdj_mean"] == 100.0
 
 
-def test_the_table_of_the_papers_statements_points_at_what_is_there() -> None:
+def test_the_table_of_the_papers_statements_points_at_what_is_there():
     """`models/a2j.py:AnchorHead` in docs/fidelity.md: a file of the package, which has that name."""
     text = (REPOSITORY / "docs" / "fidelity.md").read_text("utf-8")
     pointed = re.findall(r"`([\w/]+\.py):(\w+)", text)

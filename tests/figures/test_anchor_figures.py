@@ -1,8 +1,6 @@
 """Figures 1, 3 and 6 show what was found, and nothing reaches beyond the page."""
 
 from itertools import pairwise
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +10,6 @@ from a2j_jax import pictures
 from a2j_jax.figures import anchor_figures
 from a2j_jax.figures.votes import FrameVotes, JointVotes
 from a2j_jax.models.anchors import anchor_grid
-from a2j_jax.pictures import Figure
 from a2j_jax.runs.run_dir import write_config
 from a2j_jax.tracks import get_track
 from tests import tiny
@@ -20,7 +17,7 @@ from tests import tiny
 TRACK = get_track("synthetic_hand")
 
 
-def joint_votes(name: str = "wrist", count: int = 3, *, labeled: bool = True) -> JointVotes:
+def joint_votes(name="wrist", count=3, *, labeled=True):
     at = 4.0 * np.arange(2 * count).reshape(count, 2) + 2
     return JointVotes(
         joint=name,
@@ -34,18 +31,18 @@ def joint_votes(name: str = "wrist", count: int = 3, *, labeled: bool = True) ->
     )
 
 
-def frame_votes(*joints: JointVotes, name: str = "test/7") -> FrameVotes:
+def frame_votes(*joints, name="test/7"):
     depth = np.full((32, 32), 700, np.uint16)
     uv = np.full((21, 2), 16.0)
     return FrameVotes(name, 7, pictures.Tile(depth, uv, uv + 1), 9.5, joints)
 
 
-def texts(figure: Any) -> list[str]:
+def texts(figure):
     return [text.get_text() for text in figure.findobj(Text)]
 
 
 @pytest.mark.parametrize(("count", "labeled"), [(3, True), (0, False)])
-def test_dots_are_anchors_and_arrows_their_offsets(count: int, labeled: bool) -> None:
+def test_dots_are_anchors_and_arrows_their_offsets(count, labeled):
     joint = joint_votes(count=count, labeled=labeled)
     axes = pictures.new_figure(2, 2).add_axes((0, 0, 1, 1))
     anchor_figures.draw_votes(axes, frame_votes(joint), joint, 2.0, mean_anchor=labeled)
@@ -61,7 +58,7 @@ def test_dots_are_anchors_and_arrows_their_offsets(count: int, labeled: bool) ->
     assert axes.get_ylim() == (31.5, -0.5)
 
 
-def test_the_idea_has_a_row_per_frame_and_a_column_per_joint() -> None:
+def test_the_idea_has_a_row_per_frame_and_a_column_per_joint():
     joints = joint_votes(), joint_votes("index_tip", 1)
     frames = [frame_votes(*joints), frame_votes(*joints, name="a/long/path/" * 5 + "frame_0007")]
     figure = anchor_figures.draw_idea(frames, TRACK, "Figure 1. What it shows.", "a2j figure 1")
@@ -77,7 +74,7 @@ def test_the_idea_has_a_row_per_frame_and_a_column_per_joint() -> None:
     assert len(name) == 34 + 1
 
 
-def test_pairs_stand_side_by_side() -> None:
+def test_pairs_stand_side_by_side():
     shown = {
         "without": [frame_votes(joint_votes(), joint_votes("index_tip"))],
         "with": [frame_votes(joint_votes(labeled=False), joint_votes("index_tip"))],
@@ -96,7 +93,7 @@ def test_pairs_stand_side_by_side() -> None:
 
 
 @pytest.mark.parametrize("joints", [1, 3, 6])
-def test_nothing_reaches_beyond_the_paper(joints: int) -> None:
+def test_nothing_reaches_beyond_the_paper(joints):
     frame = frame_votes(*(joint_votes() for _ in range(joints)))
     pair, words = {"without": [frame], "with": [frame]}, "Figure 1. " + "Words. " * 60
     for figure in (
@@ -118,7 +115,7 @@ def test_nothing_reaches_beyond_the_paper(joints: int) -> None:
 
 
 @pytest.fixture(scope="module")
-def drawn(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Figure:
+def drawn(tiny_data, tmp_path_factory):
     """Figure 3 of a run that has a config, and no weights."""
     run = tmp_path_factory.mktemp("run")
     write_config(run, tiny.config(tiny_data))
@@ -126,7 +123,7 @@ def drawn(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Figure:
 
 
 @pytest.mark.slow
-def test_the_grid_is_the_networks(drawn: Figure) -> None:
+def test_the_grid_is_the_networks(drawn):
     np.testing.assert_array_equal(drawn.contents["anchors_uv"], anchor_grid(32, 32))
     assert drawn.contents["frame"] == "validation/000008"
     assert drawn.contents["highlighted_cell"] == {"column": 1, "row": 1}
@@ -137,7 +134,7 @@ def test_the_grid_is_the_networks(drawn: Figure) -> None:
 
 
 @pytest.mark.slow
-def test_the_cell_is_enlarged_with_its_sixteen_anchors(drawn: Figure) -> None:
+def test_the_cell_is_enlarged_with_its_sixteen_anchors(drawn):
     crop, cell = drawn.drawing.axes
     assert crop.get_xlim() == (-0.5, 31.5)
     assert cell.get_xlim() == (5.5, 41.5)
@@ -151,5 +148,5 @@ def test_the_cell_is_enlarged_with_its_sixteen_anchors(drawn: Figure) -> None:
     assert any("2 × 2 cells, 64 anchors" in text.replace("\n", " ") for text in said)
 
 
-def test_the_middle_cell() -> None:
+def test_the_middle_cell():
     assert [anchor_figures.middle_cell(size) for size in (16, 80, 176, 288)] == [0, 2, 5, 9]

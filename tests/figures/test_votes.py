@@ -1,7 +1,5 @@
 """The anchors that are drawn are those that `aggregate` averages."""
 
-from typing import Any
-
 import jax
 import numpy as np
 import pytest
@@ -14,29 +12,28 @@ from a2j_jax.models.anchors import aggregate, anchor_grid, anchor_weights
 from a2j_jax.runs.experiment import resolve
 from a2j_jax.runs.load import Restored
 from a2j_jax.skeletons import HANDS2017, ITOP, K2HPD, NYU, Skeleton
-from a2j_jax.tracks import TrackSpec
 from tests import tiny
 from tests.evaluation import made_up
 
 
-def restored(track: str = "synthetic_hand") -> Restored:
+def restored(track="synthetic_hand"):
     config = tiny.config(track=track)
     return Restored(resolve(config), tiny.variables(track), 7, False)
 
 
-def examples(track: TrackSpec, positions: Any = (2, 5)) -> dict[int, Any]:
+def examples(track, positions=(2, 5)):
     return {number: made_up.example(number, track) for number in positions}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["synthetic_hand", "itop_front", "k2hpd"])
-def test_votes_are_those_that_aggregate_averages(name: str) -> None:
+def test_votes_are_those_that_aggregate_averages(name):
     network = restored(name)
     shown = examples(network.track)
     found = votes.frame_votes(network, shown, [0, 3], min_weight=1 / 60)
     canvas, center = (np.stack([e[k] for e in shown.values()]) for k in ("canvas", "center_uvd"))
     images = augment.evaluation_images(canvas, center[:, 2], network.track)
-    heads: Any = jax.jit(network.model.apply)(network.variables, images)
+    heads = jax.jit(network.model.apply)(network.variables, images)
     weights, offsets = np.asarray(anchor_weights(heads)), np.asarray(heads.offset)
     predicted = np.asarray(aggregate(heads, anchor_grid(tiny.SIZE, tiny.SIZE)).joints)
     assert [frame.position for frame in found] == [2, 5]
@@ -55,7 +52,7 @@ def test_votes_are_those_that_aggregate_averages(name: str) -> None:
             np.testing.assert_allclose(vote.mean_anchor_uv, mean, rtol=1e-4)
 
 
-def test_all_votes_together_are_the_joint() -> None:
+def test_all_votes_together_are_the_joint():
     network = restored()
     (frame,) = votes.frame_votes(network, examples(network.track, [0]), [4], min_weight=0.0)
     (vote,) = frame.joints
@@ -69,7 +66,7 @@ def test_all_votes_together_are_the_joint() -> None:
     )
 
 
-def test_labels_are_in_the_crop_and_errors_in_space() -> None:
+def test_labels_are_in_the_crop_and_errors_in_space():
     network = restored()
     example = made_up.example(1, network.track)
     (frame,) = votes.frame_votes(network, {0: example}, [2], 0.02)
@@ -77,14 +74,13 @@ def test_labels_are_in_the_crop_and_errors_in_space() -> None:
     label = geometry.frame_to_crop(example["joints_uvd"][2:3, :2], example["box_px"], 32)[0]
     np.testing.assert_allclose(vote.label_uv, label)
     assert vote.surround_px == pytest.approx(np.linalg.norm(vote.mean_anchor_uv - label))
-    assert vote.error is not None
     assert vote.error > 0
     assert frame.name == "made_up/1"
     np.testing.assert_allclose(frame.tile.truth_uv[2], label)
     np.testing.assert_allclose(frame.tile.joints_uv[2], vote.predicted_uv)
 
 
-def test_a_frame_without_labels_has_no_errors() -> None:
+def test_a_frame_without_labels_has_no_errors():
     network = restored()
     example = made_up.example(0, network.track)
     example["valid"] = np.zeros(21, bool)
@@ -98,10 +94,10 @@ def test_a_frame_without_labels_has_no_errors() -> None:
     assert frame.joints[1].error is None
 
 
-def test_frames_are_evenly_spaced() -> None:
-    assert votes.example_positions(2000, 3) == [333, 1000, 1666]
-    assert votes.example_positions(20, 1) == [10]
-    assert votes.example_positions(2, 5) == [0, 1]
+def test_frames_are_evenly_spaced(tiny_data):
+    for count, positions in ((1, [10]), (3, [3, 10, 16]), (30, list(range(20)))):
+        track = restored().track
+        assert list(votes.evenly_spaced(tiny_data, track, "test", count)) == positions
 
 
 @pytest.mark.parametrize(
@@ -114,11 +110,11 @@ def test_frames_are_evenly_spaced() -> None:
         (Skeleton("own", ("a", "b", "c"), ()), ["a", "c"]),
     ],
 )
-def test_joints_that_nobody_named(skeleton: Skeleton, names: list[str]) -> None:
+def test_joints_that_nobody_named(skeleton, names):
     assert [skeleton.joints[k] for k in votes.joint_numbers(None, skeleton)] == names
 
 
-def test_named_joints() -> None:
+def test_named_joints():
     assert votes.joint_numbers(["ring_tip", "wrist", "ring_tip"], HANDS2017) == [17, 0]
     with pytest.raises(UserError, match=r"no such joint; did you mean 'ring_tip'\?"):
         votes.joint_numbers(["rng_tip"], HANDS2017)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from a2j_jax.config import Config, override
+from a2j_jax.config import override
 from a2j_jax.config_files import load_config
 from a2j_jax.evaluation.tables import TABLES, rows_of
 from a2j_jax.tools.reproduce import BUDGETS, base_config
@@ -30,7 +30,7 @@ DIFFERENCES: dict[str, dict[str, Any]] = {
 }
 
 
-def differences(one: Config, other: Config) -> dict[str, Any]:
+def differences(one, other):
     """Values of `one` that `other` has otherwise, the name left out."""
     flat = [
         {
