@@ -54,7 +54,7 @@ def test_an_untrained_vector_is_the_middle_of_the_crop() -> None:
     layer = variables["params"]["output"]
     layer["kernel"][:] = 0
     layer["bias"][:] = [0, 0, 0, 0.25, -0.5, 1]
-    found = model.apply(variables, np.ones((1, 32, 32, 1), np.float32)).joints
+    found = jax.jit(model.apply)(variables, np.ones((1, 32, 32, 1), np.float32)).joints
     np.testing.assert_allclose(found, [[[16, 16, 0], [24, 0, 32]]])
 
 

@@ -332,26 +332,28 @@ def test_votes_need_anchors() -> None:
         other.votes(crop_of("nyu"))
 
 
-@pytest.mark.slow
 def test_a_joint_has_a_gradient_with_respect_to_the_depth_image() -> None:
     found = predictor("nyu")
     image, *rest = inputs_of(crop_of("nyu"))
-    slope = jax.grad(lambda x: found.core(found.variables, x, *rest).xyz_mm[0, 3, 2])(image)
+    slope_of = jax.grad(lambda x: found.core(found.variables, x, *rest).xyz_mm[0, 3, 2])
+    slope = jax.jit(slope_of)(image)
     assert np.isfinite(slope).all()
     near = np.abs(image - 700) < 150  # beyond the window of depth, nothing counts
     assert np.abs(slope)[near].max() > 0
     assert np.abs(slope)[~near].max() == 0
 
 
-@pytest.mark.slow
 def test_core_is_mapped_over_crops() -> None:
     found = predictor("nyu")
     image, box, depth, camera = inputs_of(crop_of("nyu"))
     images = np.stack([image, image + np.float32(5)])
-    mapped = jax.vmap(lambda x: found.core(found.variables, x, box, depth, camera).uvd)(images)
+
+    def joints(x: jax.Array) -> jax.Array:
+        return found.core(found.variables, x, box, depth, camera).uvd
+
+    mapped, alone = jax.jit(jax.vmap(joints))(images), jax.jit(joints)
     for row, x in zip(mapped, images, strict=True):
-        alone = found.core(found.variables, x, box, depth, camera).uvd
-        np.testing.assert_allclose(row, alone, atol=2e-3)
+        np.testing.assert_allclose(row, alone(x), atol=2e-3)
 
 
 def test_crops_of_something_else_are_refused() -> None:
@@ -392,7 +394,7 @@ def test_core_names_an_argument_of_another_shape(name: str, value: Any) -> None:
         "center_depth_mm": np.array([700.0, 710.0]),
         "camera": np.array([400.0, 400, 150, 110]),
     }
-    assert ours.core(ours.variables, **given).uvd.shape == (2, 14, 3)
+    assert jax.eval_shape(ours.core, ours.variables, **given).uvd.shape == (2, 14, 3)
     with pytest.raises(UserError, match=f"core: {name}: expected"):
         ours.core(ours.variables, **given | {name: value})
 
