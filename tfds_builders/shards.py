@@ -11,11 +11,11 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor, wait
+from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from itertools import pairwise
 from multiprocessing.connection import Connection
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -35,7 +35,6 @@ MOST_COUNTS = (
 # Distance in depth from the joints of a body, whose track has no depth window, up to which readings are near, mm.
 _BODY_WINDOW_MM = 500.0
 _FRAMES_PER_SHARD = 4096
-_COUNTED_TOGETHER = 16
 # One record per chunk: random access. zstd:1 writes twice as fast as the default and takes 10 % more.
 _WRITER_OPTIONS = "group_size:1,zstd:1"
 
@@ -219,12 +218,10 @@ class Workers(NamedTuple):
 
     Attributes:
       pool: of them.
-      done: number of frames they have finished, of all splits so far.
       lifeline: nothing is ever sent; once it is closed, also by the death of this process, they end.
     """
 
     pool: Executor
-    done: Any
     lifeline: Connection
 
     def stop(self) -> None:
@@ -248,30 +245,20 @@ def write_shards(
     Args:
       jobs, paths, track: of the shards, and of their examples.
       workers: from `worker_pool`; None: this process does it all.
-      advance: called with the number of frames finished, now and then.
+      advance: called with the number of frames finished, now and then; with workers, once a shard.
 
     Raises:
       BrokenProcessPool: a worker was killed.
     """
+    shards = list(zip(jobs, paths, strict=True))
     if workers is None:
-        return [
-            _write_shard(job, path, track, advance) for job, path in zip(jobs, paths, strict=True)
-        ]
-    seen = workers.done.value
+        return [_write_shard(job, path, track, advance) for job, path in shards]
     try:
         with _signals_held():
-            futures = [
-                workers.pool.submit(_write_shard, job, path, track, _count)
-                for job, path in zip(jobs, paths, strict=True)
-            ]
-        pending = set(futures)
-        while pending:
-            finished, pending = wait(pending, timeout=0.2)
-            for future in finished:
-                future.result()
-            if (now := workers.done.value) > seen:
-                advance(now - seen)
-                seen = now
+            futures = [workers.pool.submit(_write_shard, job, path, track) for job, path in shards]
+        for future in as_completed(futures):
+            shard = future.result()
+            advance(shard.examples + len(shard.tally.skipped))
     except BaseException:
         workers.stop()  # the caller removes what they wrote: they must not write more
         raise
@@ -286,10 +273,9 @@ def worker_pool(num_processes: int) -> Iterator[Workers | None]:
         return
     # "spawn": a forked copy of a process that has started JAX's threads may deadlock.
     context = multiprocessing.get_context("spawn")
-    done = context.Value("q", 0)
     watched, lifeline = context.Pipe(duplex=False)
-    pool = ProcessPoolExecutor(num_processes, context, initializer=_start, initargs=(done, watched))
-    workers = Workers(pool, done, lifeline)
+    pool = ProcessPoolExecutor(num_processes, context, initializer=_watch, initargs=(watched,))
+    workers = Workers(pool, lifeline)
     try:
         yield workers
         pool.shutdown()
@@ -324,11 +310,13 @@ def _signals_held() -> Iterator[None]:
             signal.raise_signal(came[0])
 
 
-def _write_shard(job: Job, path: str, track: TrackSpec, advance: Advance) -> Shard:
+def _write_shard(
+    job: Job, path: str, track: TrackSpec, advance: Advance = lambda frames: None
+) -> Shard:
     encode = features(track)
     serializer = ExampleSerializer(encode.get_serialized_info())
     skipped: list[Skipped] = []
-    examples, num_bytes, tally, uncounted = 0, 0, Tally(), 0
+    examples, num_bytes, tally = 0, 0, Tally()
     writer = ArrayRecordWriter(path, _WRITER_OPTIONS)
     try:
         for outcome in job():
@@ -341,29 +329,14 @@ def _write_shard(job: Job, path: str, track: TrackSpec, advance: Advance) -> Sha
                 writer.write(record)
                 examples, num_bytes = examples + 1, num_bytes + len(record)
                 tally += tally_of(outcome, track)
-            uncounted += 1
-            if uncounted == _COUNTED_TOGETHER:
-                advance(uncounted)
-                uncounted = 0
+            advance(1)
     finally:
         writer.close()
-    advance(uncounted)
     return Shard(path, examples, num_bytes, tally + Tally(tuple(skipped)))
 
 
-# In a worker process: the counter it shares with its parent.
-_done: Any = None
-
-
-def _count(frames: int, note: str = "") -> None:
-    with _done.get_lock():
-        _done.value += frames
-
-
-def _start(done: Any, lifeline: Connection) -> None:
-    """Worker start-up: share the counter, and exit when the parent closes the lifeline or dies."""
-    global _done
-    _done = done
+def _watch(lifeline: Connection) -> None:
+    """Ends a worker process when its parent closes the lifeline, or dies."""
 
     def watch() -> None:
         lifeline.poll(None)
