@@ -50,6 +50,9 @@ DATASETS: dict[str, type[RawDataset]] = {
     "k2hpd": K2hpd,
 }
 
+# With a larger share of the joints outside their frames, units or camera must be wrong.
+_MOST_OUTSIDE = 0.9
+
 
 def get_dataset(track: str) -> type[RawDataset]:
     """The reader of a track's raw data: one of `DATASETS`, or that of custom folders.
@@ -162,9 +165,17 @@ def build_raw(
         )
     dataset = source(folder, spec, **options)
     splits = dict(dataset.splits())
+    outside = labeled = 0
     for name, split in splits.items():
         published = PUBLISHED_FRAMES.get(spec.name, {}).get(name)
-        report_labels(name, split, spec, published, max_frames, strict)
+        counts = report_labels(name, split, spec, published, max_frames, strict)
+        outside, labeled = outside + counts[0], labeled + counts[1]
+    if outside > _MOST_OUTSIDE * labeled:
+        raise UserError(
+            f"{folder}: {outside:,} of {labeled:,} labeled joints lie outside their "
+            f"{spec.frame_size[0]}x{spec.frame_size[1]} frames; are camera and frame_size theirs, "
+            "units px and mm, and fy negative if y points up?"
+        )
     plans = {name: plan_crops(spec, name, split, centers) for name, split in splits.items()}
     reader = RawReader(dataset, splits, plans, max_frames, strict)
     for name, plan in plans.items():

@@ -14,8 +14,7 @@ crop, if known.
 `joints.json` holds the same: `{"frames": [{"frame": ..., "split": ..., "joints_uvd": [[u, v, d], ...]
 or "joints_xyz_mm": [[x, y, z], ...], "center_uvd": [...] or "box_px": [...]}, ...]}`.
 
-An error of the entire table stops a build: meters for mm, another camera's pixels. Single frames that cannot
-be used are left out and counted.
+Single frames that cannot be used are left out and counted.
 """
 
 import codecs
@@ -33,7 +32,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from a2j_jax.data.depth_files import NEAREST_MM, DepthFile, check_depth_unit, read_depth
+from a2j_jax.data.depth_files import DepthFile, check_depth_unit, read_depth
 from a2j_jax.errors import UnreadableFrame, UserError, did_you_mean, printable
 from a2j_jax.files import path_inside, read_contents, read_json
 from a2j_jax.geometry import Float64
@@ -41,7 +40,7 @@ from a2j_jax.log import logger
 from a2j_jax.track_files import TRACK_FILE, check_keys
 from a2j_jax.tracks import ALL_SPLITS, USUAL_SPLITS, TrackSpec
 from tfds_builders import raw_files
-from tfds_builders.raw_files import WARNING, Array, Notes, RawDataset, RawSplit, refuse_backwards
+from tfds_builders.raw_files import WARNING, Array, Notes, RawDataset, RawSplit
 
 # Fields of a track that examples on disk depend on, beside camera, joints and crop size (the builder names that).
 _OF_EXAMPLES = (
@@ -55,8 +54,6 @@ _OF_EXAMPLES = (
     "joint_dims",
     "label_box_margin_px",
 )
-# With a larger share of the joints outside their frames, units or camera must be wrong.
-_MOST_OUTSIDE = 0.9
 _SPLIT_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,79}")  # file names hold it
 # Where to crop, by `TrackSpec.crop_by`: key of the JSON, columns of the CSV.
 _CROPS = {
@@ -102,7 +99,6 @@ class CustomFolder(RawDataset):
         """Reads the table; see `RawDataset.splits`."""
         path = find_table(self.folder)
         rows = read_table(path, self.track, self.allow_outside)
-        check_units(rows, self.track, str(path))
         of_split: dict[str, list[TableRow]] = {}
         for row in rows:
             of_split.setdefault(row.split, []).append(row)
@@ -447,34 +443,3 @@ def check_split_name(name: str) -> None:
     meant = did_you_mean(name.lower(), USUAL_SPLITS, cutoff=0.7)
     if meant or name != name.lower():
         raise UserError(f"split {name!r}{meant or '; expected lowercase letters'}")
-
-
-def check_units(rows: Sequence[TableRow], track: TrackSpec, where: str) -> None:
-    """Refuses labels and centers that cannot be in mm or lie behind the camera, and labels that are in no frame.
-
-    Raises:
-      UserError: see above; a single odd joint is no reason.
-    """
-    joints = np.stack([row.joints_uvd for row in rows])
-    depths = {"joints": joints[..., 2:]}
-    if track.crop_by == "center":
-        depths["centers"] = np.stack([row.crop for row in rows])[:, 2:]
-    for what, values in depths.items():
-        refuse_backwards(values, what, where)
-        given = values[np.isfinite(values) & (values > 0)]  # 0: not labeled
-        if given.size and given.max() < NEAREST_MM:
-            raise UserError(
-                f"{where}: the depths of all {what} are below {NEAREST_MM:g} ({given.min():g} to "
-                f"{given.max():g}); expected mm in front of the camera; are these meters?"
-            )
-    uv = joints[..., :2]
-    labeled = np.isfinite(uv).all(axis=-1)
-    if track.joint_dims == 2:
-        labeled &= np.any(uv > 0, axis=-1)  # 0,0 or -1,-1: not labeled
-    outside = labeled & np.any((uv < 0) | (uv > np.array(track.frame_size) - 1), axis=-1)
-    if outside.sum() > _MOST_OUTSIDE * labeled.sum():
-        raise UserError(
-            f"{where}: {outside.sum():,} of {labeled.sum():,} labeled joints lie outside their "
-            f"{track.frame_size[0]}x{track.frame_size[1]} frames; are camera and frame_size theirs, "
-            "units px and mm, and fy negative if y points up?"
-        )

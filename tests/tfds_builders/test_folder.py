@@ -16,7 +16,7 @@ from a2j_jax.evaluation import joint_files
 from a2j_jax.track_files import find_track, track_from_dict
 from tests.distributions import own_data as fixture
 from tfds_builders.build import build_raw
-from tfds_builders.folder import CustomFolder, check_split_name, check_units, find_table, read_table
+from tfds_builders.folder import CustomFolder, check_split_name, find_table, read_table
 
 
 @pytest.fixture
@@ -262,7 +262,6 @@ def test_joints_without_depth_have_two_numbers(tmp_path):
     path = fixture.write_csv(tmp_path, "uv", fixture.UVD[..., :2])
     rows = read_table(path, FLAT)
     np.testing.assert_array_equal(rows[0].joints_uvd, fixture.UVD[0, :, :2])
-    check_units(rows, FLAT, "joints.csv")
 
 
 def test_a_folder_has_one_table(tmp_path):
@@ -415,29 +414,28 @@ def test_names_of_splits():
 @pytest.mark.parametrize(
     ("scale", "depth", "message"),
     [
-        ([1, 1, 0.001], 600, r"joints\.csv: .* all joints .*\(0\.58 to 0\.602\).* meters"),
+        ([1, 1, 0.001], 600, r"labels \(or centers\) in meters.* expected mm"),
         ([1, 1, -1], 600, "z points backwards"),
         ([10, 10, 1], 600, "9 of 9 labeled joints lie outside their 160x120 frames"),
-        ([1, 1, 1], 0.6, "the depths of all centers .* are these meters"),
+        ([1, 1, 1], 0.6, r"labels \(or centers\) in meters"),
         ([1, 1, 1], 600, ""),
-        ([np.nan] * 3, np.nan, ""),
     ],
 )
-def test_meters_and_other_cameras_are_errors(folder, scale, depth, message):
+def test_meters_and_other_cameras_are_errors(folder, tmp_path, scale, depth, message):
     joints = fixture.UVD * scale
     if not message:
         joints[0, 0] = np.multiply((-500, 60, 0.6), scale)  # a single odd joint is no error
     centers = {"center_u": (80,) * 3, "center_v": (60,) * 3, "center_d": (depth,) * 3}
     fixture.write_csv(folder, joints=joints, extra=centers)
     if not message:
-        assert distribution(folder).splits().keys() == {"train", "test"}
+        build_raw(str(folder), folder, tmp_path / "data")
         return
     with pytest.raises(UserError, match=message):
-        distribution(folder).splits()
+        build_raw(str(folder), folder, tmp_path / "data")
 
 
-def test_labels_in_meters_of_the_camera_are_errors(folder):
+def test_labels_in_meters_of_the_camera_are_errors(folder, tmp_path):
     xyz = geometry.uvd_to_xyz(fixture.UVD, TRACK.camera) / 1000
     fixture.write_csv(folder, "xyz", xyz)
-    with pytest.raises(UserError, match=r"joints\.csv: .*are these meters"):
-        distribution(folder).splits()
+    with pytest.raises(UserError, match=r"labels \(or centers\) in meters"):
+        build_raw(str(folder), folder, tmp_path / "data")
