@@ -356,7 +356,7 @@ def to_json(config: Config) -> str:
 
 
 def from_json(text: str) -> Config:
-    """The inverse of `to_json`; errors as of `from_dict`."""
+    """The inverse of `to_json`; raises as `from_dict` does."""
     return from_dict(parse_json(text, "the config"))
 
 

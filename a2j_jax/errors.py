@@ -67,7 +67,11 @@ class UnreadableFrame(UserError):
 
 def in_one_line(error: BaseException) -> str:
     """An exception of somebody else's code in one printable line: "TypeError: expected str"."""
-    return printable(" ".join(f"{type(error).__name__}: {error}".split()), 500)
+    try:
+        text = str(error)
+    except Exception:  # theirs, too
+        text = "an exception that cannot be printed"
+    return printable(" ".join(f"{type(error).__name__}: {text}".split()), 500)
 
 
 def did_you_mean(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:

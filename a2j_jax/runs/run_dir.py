@@ -47,7 +47,7 @@ METRIC_EMA = "error_ema"  # ranks instead, where an average of the weights is ke
 
 
 def append(path: str | Path, record: dict[str, Any]) -> None:
-    """Append one object on a new line, even where a kill or a full disk cut the last line; errors as of `writing`."""
+    """Append one object on a new line, even where a kill or a full disk cut the last line; raises as `writing` does."""
     with writing(path), Path(path).open("a+b") as file:
         if file.seek(0, os.SEEK_END):
             file.seek(-1, os.SEEK_END)
@@ -281,7 +281,7 @@ def read_manifest(folder: Path) -> Manifest | None:
 
 
 def recorded_config(folder: Path) -> Config | None:
-    """The config that a checkpoint was written with; None: it was not recorded. Errors as of `read_manifest`."""
+    """The config that a checkpoint was written with; None: it was not recorded. Raises as `read_manifest` does."""
     manifest = read_manifest(folder)
     if manifest is None or manifest.config is None:
         return None
@@ -307,7 +307,7 @@ def _contents(path: Path) -> Any:
 
 
 def ranking_metrics(directory: str | Path) -> dict[int, dict[str, float]]:
-    """Metrics of every kept checkpoint that was evaluated, by step; errors as of `metrics_of`."""
+    """Metrics of every kept checkpoint that was evaluated, by step; raises as `metrics_of` does."""
     found = {int(path.name): metrics_of(path) for path in kept_checkpoints(directory)}
     return {step: metrics for step, metrics in found.items() if metrics is not None}
 

@@ -80,43 +80,39 @@ def test_everything_installed_is_listed_without_addresses(tmp_path: Path) -> Non
 def source_of(workdir: Path) -> Any:
     """The source that a start records."""
     record_start(workdir, command=None, step=0)
-    return read_starts(workdir)[0]["source"]
+    return read_starts(workdir)[-1]["source"]
 
 
-def test_the_source_is_that_of_the_package(package: Path, tmp_path: Path) -> None:
+def test_the_source_is_that_of_the_package_and_what_was_changed_is_kept(
+    package: Path, tmp_path: Path
+) -> None:
     commit = git(package, "rev-parse", "HEAD")
     assert source_of(tmp_path) == {"commit": commit, "branch": "trunk", "dirty": False}
-    assert not list(tmp_path.glob("*.diff"))
-
-
-def test_what_was_changed_is_kept(package: Path, tmp_path: Path) -> None:
     (package / "__init__.py").write_text("answer = 42\n")
     (package / "notes.py").write_text("")
     source = source_of(tmp_path)
     assert source["dirty"]
-    assert source["diff"] == f"source-{source['commit'][:7]}-1.diff"
-    text = (tmp_path / source["diff"]).read_text()
-    assert text.startswith("# untracked: a2j_jax/notes.py\n")
+    (diff,) = tmp_path.glob("*.diff")
+    assert diff.name == source["diff"] == f"source-{commit[:7]}-2.diff"
+    assert diff.read_text().startswith("# untracked: a2j_jax/notes.py\n")
     git(package.parent, "checkout", "--quiet", ".")
-    git(package.parent, "apply", str(tmp_path / source["diff"]))
+    git(package.parent, "apply", str(diff))
     assert (package / "__init__.py").read_text() == "answer = 42\n"
 
-
-def test_a_large_change_is_cut(package: Path, tmp_path: Path) -> None:
     (package / "__init__.py").write_text("answer = 42\n" * 400_000)
     text = (tmp_path / source_of(tmp_path)["diff"]).read_text()
     assert 4 * 2**20 < len(text) < 4 * 2**20 + 100
     assert text.splitlines()[-1].startswith("# cut here: 4,194,304 of 5,2")
 
 
-def test_an_installed_package_has_no_source(package: Path, tmp_path: Path) -> None:
-    """Though its environment may lie in a checkout of something else."""
+def test_without_git_or_a_checkout_there_is_no_source(
+    package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An installed package has none, though its environment may lie in a checkout of something else."""
+    with monkeypatch.context() as without_git:
+        without_git.setenv("PATH", str(tmp_path))
+        assert source_of(tmp_path) is None
     git(package, "rm", "--quiet", "--cached", "__init__.py")
-    assert source_of(tmp_path) is None
-
-
-def test_git_may_be_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
     assert source_of(tmp_path) is None
 
 
