@@ -3,13 +3,14 @@
 `hand_center` serves tracks that crop around a point, `person_box` tracks that crop a box, and `depth_in_box` hand
 tracks where only a box is known. They work on a subsampled view of the frame (about 160 × 120 readings), for speed.
 docs/centers.md describes the methods and their accuracy.
+
+SciPy is imported where it is used: 0.2 s of the start of a program that is given centers or boxes.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import ndimage
 
 from a2j_jax.errors import UserError
 from a2j_jax.geometry import Camera, Float64, clip_box, uvd_to_xyz, xyz_to_uvd
@@ -352,6 +353,8 @@ def _nearest_piece(
     depth: NDArray[np.float32], mask: BoolArray, area: Float64, farthest: float
 ) -> tuple[BoolArray, float]:
     """(h, w) the piece whose front is nearest, and its visible surface, mm²."""
+    from scipy import ndimage
+
     near = mask & (depth < farthest)
     labels, count = ndimage.label(cut_at_jumps(depth, near, _DEPTH_JUMP_MM))
     pieces, z = labels[mask], depth[mask].astype(np.float64)
@@ -374,6 +377,8 @@ def _nearest_piece(
 
 def _hand_end(xyz: Float64, arm: BoolArray) -> BoolArray:
     """(n,) which of the arm's n readings are its hand."""
+    from scipy import ndimage
+
     offset = xyz - xyz.mean(axis=0)
     along = offset @ np.linalg.eigh(offset.T @ offset)[1][:, -1]
     low, high = np.quantile(along, (0.01, 0.99))
@@ -420,6 +425,8 @@ def person_box(
     Raises:
       UserError: no reading in the frame; none near `near_uvd`.
     """
+    from scipy import ndimage
+
     view = thin_out(depth, box_px)
     mask = view.depth > 0
     core: BoolArray | None = None
@@ -447,6 +454,8 @@ def _main_piece(
     With `core`, readings known to be in the middle of the person, the piece that has most of them; else pieces in the
     middle of the view are preferred.
     """
+    from scipy import ndimage
+
     labels, count = ndimage.label(front)
     rows, columns = np.nonzero(front)
     piece = labels[rows, columns]

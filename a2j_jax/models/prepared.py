@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from a2j_jax import lowering
 from a2j_jax.errors import UserError
 from a2j_jax.lowering import made_once
-from a2j_jax.models.a2j import PoseNetwork
+from a2j_jax.models.a2j import PoseNetwork, variable_shapes
 from a2j_jax.models.layers import BatchNorm, Conv, Deconv, DepthStem
 from a2j_jax.models.winograd import transform_kernel
 
@@ -75,7 +75,8 @@ def _structure(
     images = jax.ShapeDtypeStruct((1, crop_size, crop_size, 1), jnp.float32)
     with nn.intercept_methods(look):
         plain = model.clone(remat=False, axis_name=None)
-        shapes = jax.eval_shape(partial(plain.init, train=False), jax.random.key(0), images)
+        shapes = variable_shapes(model, crop_size)
+        jax.eval_shape(partial(plain.apply, train=False), shapes, images)
     convolutions = list(found.values())
     if not type(model).__module__.startswith(_OF_PACKAGE):
         read_once = _read_once(partial(plain.apply, train=False), shapes, images)
@@ -157,8 +158,8 @@ def prepare_for_inference(model: PoseNetwork, variables: Any, crop_size: int) ->
         if conv.is_plain_3x3 and _winograd_pays(kernel, model.dtype):
             name, kernel = "winograd", transform_kernel(kernel)
         dtype = kernel.dtype if model.dtype is None else jnp.dtype(model.dtype)
-        params[(*conv.path, name)] = kernel.astype(dtype)
-        params[(*conv.path, "shift")] = shift.astype(dtype)
+        params[(*conv.path, name)] = kernel.astype(dtype, copy=False)
+        params[(*conv.path, "shift")] = shift.astype(dtype, copy=False)
     return {"params": unflatten_dict(params), "batch_stats": unflatten_dict(statistics)}
 
 
