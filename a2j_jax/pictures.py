@@ -390,11 +390,9 @@ def _draw_skeleton(
     draw_bones(2.6, "white", 0.9)  # an edge under the color
     draw_bones(1.4, [LIMB_COLORS[skeleton.bone_limbs[k] % len(LIMB_COLORS)] for k in bones])
     marks = {"edgecolors": "white", "linewidths": 0.5 * scale, "zorder": 3}
-    colors = [_joint_color(k, skeleton) for k in np.flatnonzero(shown).tolist()]
+    colors = []
+    for joint in np.flatnonzero(shown).tolist():
+        limbs = [i for i, (_, chain) in enumerate(skeleton.limbs) if joint in chain]
+        # Roots shared by limbs are gray.
+        colors.append(LIMB_COLORS[limbs[0] % len(LIMB_COLORS)] if len(limbs) == 1 else "#555555")
     axes.scatter(*uv[shown].T, s=9 * scale**2, c=colors, **marks)
-
-
-def _joint_color(joint: int, skeleton: Skeleton) -> str:
-    """The color of the limb that ends in or passes the joint; roots shared by limbs are gray."""
-    limbs = [i for i, (_, chain) in enumerate(skeleton.limbs) if joint in chain]
-    return LIMB_COLORS[limbs[0] % len(LIMB_COLORS)] if len(limbs) == 1 else "#555555"

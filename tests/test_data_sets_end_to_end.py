@@ -85,11 +85,21 @@ def test_frames_without_public_labels_become_a_submission(tmp_path, capsys):
                  "--config.data.normalization=published"]) == 2  # fmt: skip
     assert "split 'test' of track 'hands2017' has no labels" in capsys.readouterr().err
     save_variables(checkpoint, tiny.variables("hands2017"), tiny.config(data, "hands2017"))
-    out = tmp_path / "out"
-    words = ("--track", "hands2017", "--data_dir", data, "--out", out, "--json")
+    out, text = tmp_path / "out", tmp_path / "joints.txt"
+    words = ("--track", "hands2017", "--data_dir", data, "--out", out, "--write", text, "--json")
     answer = json.loads(a2j(capsys, "eval", "--checkpoint", checkpoint, *words))
-    assert answer["frames"] == 5
-    assert "mean_error_mm" not in answer
+    del answer["crops_from"]
+    assert answer == {
+        "track": "hands2017",
+        "frames": 5,
+        "predictions": str(out / "predictions.npz"),
+        "submission": str(out / "submission.txt"),
+        "step": 0,
+        "split": "test",
+        "unreadable": 0,
+    }
+    assert len(list(out.iterdir())) == 2
+    assert np.loadtxt(text).shape == (5, 63)
     lines = (out / "submission.txt").read_text().splitlines()
     assert [line.split("\t")[0] for line in lines] == [
         f"frame/images/image_D{number:08d}.png" for number in range(1, 6)

@@ -29,6 +29,7 @@ from scipy.io import savemat
 from a2j_jax import geometry
 from a2j_jax.data.array_files import mat_arrays, read_npz, read_rows, readable
 from a2j_jax.errors import UserError, as_utf8, printable
+from a2j_jax.evaluation.metrics import json_list
 from a2j_jax.files import MARK, local_path, parse_json, read_json, regular_file, replacing
 from a2j_jax.geometry import Float64
 from a2j_jax.tracks import TrackRecord, TrackSpec
@@ -494,21 +495,13 @@ def write_joints(path: str | Path, joints: JointSet) -> None:
             with temporary.open("r+b") as file:
                 file.write(f"MATLAB 5.0 MAT-file, {MARK}".ljust(116).encode())
         elif suffix == ".jsonl":
-            rows = zip(*map(_without_nan, arrays.values()), strict=True)
+            rows = zip(*map(json_list, arrays.values()), strict=True)
             lines = (json.dumps(dict(zip(arrays, row, strict=True))) for row in rows)
             text = "\n".join([f'{{"about": {about}}}', *lines])
             temporary.write_text(text + "\n", encoding="utf-8")
         else:
             flat = joints.joints_uvd.reshape(len(joints.joints_uvd), -1)
             np.savetxt(temporary, flat, fmt="%.6f")
-
-
-def _without_nan(values: NDArray[Any]) -> list[Any]:
-    """Values for JSON: null where a number is not finite."""
-    if values.dtype.kind == "f":
-        unknown, values = ~np.isfinite(values), values.astype(object)
-        values[unknown] = None
-    return list(values.tolist())
 
 
 def write_submission(

@@ -8,7 +8,7 @@ Never measure `uvd` directly: pixels and millimeters do not add.
 """
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -124,6 +124,15 @@ def pdj(errors: ArrayLike, diameters: ArrayLike, ratios: Sequence[float]) -> Flo
     unknown = ~(np.isfinite(table) & np.isfinite(torso))
     near = [np.ma.array(table <= ratio * torso, mask=unknown).mean(0) for ratio in ratios]
     return np.array([rates.filled(np.nan) for rates in near])
+
+
+def json_list(values: ArrayLike) -> list[Any]:
+    """An array as nested lists for JSON: null where a number is not finite."""
+    array = np.asarray(values)
+    if array.dtype.kind == "f":
+        unknown, array = ~np.isfinite(array), array.astype(object)
+        array[unknown] = None
+    return list(array.tolist())
 
 
 def _labeled(errors: ArrayLike) -> np.ma.MaskedArray:

@@ -4,7 +4,6 @@
 adds the numbers of the data set's own protocol, as fractions (papers print percent).
 """
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -15,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from a2j_jax import geometry
 from a2j_jax.errors import UserError
 from a2j_jax.evaluation import metrics
+from a2j_jax.evaluation.metrics import json_list
 from a2j_jax.geometry import Float64
 from a2j_jax.log import logger
 from a2j_jax.tracks import TrackSpec
@@ -72,8 +72,8 @@ def score_map(errors_mm: Float64, track: TrackSpec) -> ProtocolScores:
         main_parts=("upper body", "lower body"),
         json={
             "map_10cm": mean,
-            "map_10cm_groups": dict(zip(groups, _known(groups.values()), strict=True)),
-            "map_10cm_per_joint": _known(per_joint),
+            "map_10cm_groups": dict(zip(groups, json_list([*groups.values()]), strict=True)),
+            "map_10cm_per_joint": json_list(per_joint),
         },
     )
 
@@ -108,15 +108,10 @@ def score_pdj(errors_px: Float64, labels: ArrayLike, track: TrackSpec) -> Protoc
         json={
             "pdj": dict(zip(keys, at.tolist(), strict=True)),
             "pdj_mean": float(at.mean()),
-            "pdj_per_joint": dict(zip(keys, map(_known, table.tolist()), strict=True)),
-            "pdj_mean_per_joint": _known(per_joint),
+            "pdj_per_joint": dict(zip(keys, json_list(table), strict=True)),
+            "pdj_mean_per_joint": json_list(per_joint),
         },
     )
-
-
-def _known(values: Iterable[float]) -> list[float | None]:
-    """Values for JSON: null where a number is not finite."""
-    return [value if math.isfinite(value) else None for value in values]
 
 
 @dataclass(frozen=True)
@@ -186,7 +181,7 @@ class Scores:
             "centers": None if self.centers is None else dict(self.centers),
             "caveat": self.caveat,
             f"mean_error_{self.unit}": self.mean_error,
-            f"per_joint_{self.unit}": _known(self.per_joint),
+            f"per_joint_{self.unit}": json_list(self.per_joint),
             "joint_names": list(self.joint_names),
             "success_rate": rates["worst"],
             f"success_auc_{CURVE_LIMIT:g}{self.unit}": self.success_auc["worst"],

@@ -322,10 +322,6 @@ class PaperTable:
         default_factory=dict
     )  # track -> what must be known about the paper's numbers
 
-    def has_rows_on(self, track: str) -> bool:
-        """Whether the paper has numbers of single rows (Tables 7 to 10) on a track."""
-        return any(track in row.values for row in self.rows)
-
 
 def _paper_table(name: str, contents: dict[str, Any]) -> PaperTable:
     rows = tuple(

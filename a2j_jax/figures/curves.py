@@ -107,22 +107,16 @@ def _check_same_frames(
     for name, restored in networks.items():
         with data[name].batches(restored.track, f"reading labels of {name}") as batches:
             found[name] = read_frames(batches, restored.track)
-        first, frames = next(iter(found)), found[name]
-        if not _same_frames(frames, found[first]):
+        first = next(iter(found))
+        one, other = found[name], found[first]
+        # By number and label: frames of different renderings have the same numbers.
+        same = np.array_equal(one.index, other.index) and np.array_equal(one.valid, other.valid)
+        if not (same and np.allclose(one.joints_uvd[one.valid], other.joints_uvd[other.valid])):
             raise UserError(
-                f"the data set of {checkpoints[name]} has {len(frames.index):,} frames in split {data[name].split!r}, "
-                f"that of {checkpoints[first]} {len(found[first].index):,} others: figure 7 compares methods on the "
+                f"the data set of {checkpoints[name]} has {len(one.index):,} frames in split {data[name].split!r}, "
+                f"that of {checkpoints[first]} {len(other.index):,} others: figure 7 compares methods on the "
                 "same frames; name them by --data_dir"
             )
-
-
-def _same_frames(one: Frames, other: Frames) -> bool:
-    """By number and label: frames of different renderings have the same numbers."""
-    return (
-        np.array_equal(one.index, other.index)
-        and np.array_equal(one.valid, other.valid)
-        and np.allclose(one.joints_uvd[one.valid], other.joints_uvd[other.valid])
-    )
 
 
 def _curves(scores: Mapping[str, Scores], by: metrics.FrameError) -> dict[str, Any]:

@@ -172,7 +172,7 @@ def _notes(results: Sequence[Result], track: TrackSpec, table: PaperTable) -> li
     if of_track is None:
         return [*notes, "The paper has no numbers on this data set."]
     tables = [of_track.paper_table]
-    if table.has_rows_on(track.name):
+    if any(track.name in row.values for row in table.rows):
         tables.insert(0, table.name.removeprefix("table"))
     notes.append(
         f"The paper's numbers are those of its Table {' and '.join(tables)}, on the test split; its frames/s are of "

@@ -1,7 +1,5 @@
 """Files of predictions against labels, or against a data set that left frames out."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 
@@ -10,32 +8,21 @@ from a2j_jax.errors import UserError
 from a2j_jax.evaluation.compare import compare_predictions, fitting_track
 from a2j_jax.evaluation.joint_files import JointSet, write_joints
 from tests.evaluation import made_up
+from tfds_builders.build import prepare
 
-NUMBERS = [0, 2, 3, 7]  # the frames the data set has, of 9 in the distribution
+NUMBERS = (0, 2, 3, 7)  # the frames the data set has, of 9 in the distribution
 MADE_UP = made_up.comparison()
 LABELS = MADE_UP.labels.joints_uvd
 #: Predictions of all nine frames of the distribution, frame n wrong by n px of the crop in u.
 UVD = MADE_UP.joints_uvd["A2J"]
 
 
-@pytest.fixture
-def data_dir(monkeypatch):
-    """A data set of four frames, without the disk."""
-    stored = [made_up.example(n) for n in NUMBERS]
-
-    def batches(*_, **__):
-        yield made_up.batch(numbers=NUMBERS) | {"mask": np.ones(4, bool)}
-
-    monkeypatch.setattr(pipeline, "num_frames", lambda *_: 4)
-    monkeypatch.setattr(pipeline, "eval_batches", batches)
-    monkeypatch.setattr(pipeline, "example_reader", lambda *_: stored.__getitem__)
-    info = SimpleNamespace(
-        metadata={"provenance": {"frames": {"test": 9}}},
-        splits={"test": SimpleNamespace(num_examples=4)},
-    )
-    found = SimpleNamespace(data_path="made up", name=made_up.TRACK.name, info=info)
-    monkeypatch.setattr(pipeline, "find_dataset", lambda *_: found)
-    return "data"
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    """A data set of four frames: five of the distribution could not be read."""
+    folder = tmp_path_factory.mktemp("data")
+    prepare(made_up.TRACK, made_up.Reader(NUMBERS), folder)
+    return folder
 
 
 def scored(folder, against, out=None, **files):
@@ -60,14 +47,14 @@ def errors_of(numbers):
     [
         JointSet(UVD),  # of the whole distribution
         JointSet(UVD[[8, 7, 3, 2, 1, 0]], index=np.array([8, 7, 3, 2, 1, 0])),
-        JointSet(UVD[NUMBERS]),
+        JointSet(UVD[[*NUMBERS]]),
     ],
     ids=["whole", "numbered", "only these"],
 )
 def test_rows_find_their_frames(tmp_path, data_dir, joints):
     scores = scored(tmp_path, data_dir, A=joints)
     assert scores["frames"] == 4
-    assert scores["mean_error_mm"] == errors_of(NUMBERS)
+    assert scores["mean_error_mm"] == errors_of([*NUMBERS])
 
 
 @pytest.mark.slow
@@ -120,12 +107,8 @@ def test_against_labels_alone(tmp_path):
     assert list(tmp_path.glob("*.html")) == []
     # The seen subjects of HANDS 2017: predictions of all frames, labels of a part.
     part = np.array([1, 4, 6])
-    scores = scored(
-        tmp_path,
-        JointSet(LABELS[part], index=part),
-        tmp_path / "out",
-        A=JointSet(UVD, index=np.arange(9)),
-    )
+    labels = JointSet(LABELS[part], index=part)
+    scores = scored(tmp_path, labels, A=JointSet(UVD, index=np.arange(9)))
     assert scores["frames"] == 3
     assert scores["mean_error_mm"] == errors_of(part)
     with pytest.raises(UserError, match="labels, or a data set"):

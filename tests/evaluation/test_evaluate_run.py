@@ -9,15 +9,9 @@ import jax
 import numpy as np
 import pytest
 
-from a2j_jax.data import pipeline
 from a2j_jax.errors import UserError
 from a2j_jax.evaluation.evaluate import SplitToScore
-from a2j_jax.evaluation.evaluate_run import (
-    baselines,
-    evaluate_checkpoint,
-    report_folder,
-    run_table,
-)
+from a2j_jax.evaluation.evaluate_run import baselines, evaluate_checkpoint, report_folder, run_table
 from a2j_jax.evaluation.scores import score_errors
 from a2j_jax.runs.checkpoints import save_variables
 from a2j_jax.runs.experiment import resolve
@@ -45,38 +39,6 @@ def test_weights_that_are_not_finite(workdir, tiny_data, tmp_path):
     save_variables(tmp_path / "broken", broken, tiny.config(tiny_data))
     with pytest.raises(UserError, match="step 0 predicts joints that are not finite"):
         evaluate_checkpoint(tmp_path / "broken", batch_size=8)
-
-
-def test_without_labels_the_submission_is_written(
-    workdir, tiny_data, tmp_path, monkeypatch, logged
-):
-    batches = pipeline.eval_batches
-
-    def unlabelled(*arguments, **options):
-        for batch in batches(*arguments, **options):
-            nothing = np.full_like(batch["joints_uvd"], np.nan)
-            yield {**batch, "joints_uvd": nothing, "valid": np.zeros_like(batch["valid"])}
-
-    monkeypatch.setattr(pipeline, "eval_batches", unlabelled)
-    out, text = tmp_path / "new" / "eval", tmp_path / "joints.txt"
-    contents = evaluate_checkpoint(workdir, data_dir=tiny_data, batch_size=8, out=out, write=[text])
-    assert np.loadtxt(text).shape == (tiny.FRAMES["test"], 63)
-    assert contents == {
-        "track": "synthetic_hand",
-        "frames": tiny.FRAMES["test"],
-        "predictions": str(out / "predictions.npz"),
-        "submission": str(out / "submission.txt"),
-        "step": 0,
-        "split": "test",
-        "crops_from": {"rendered": tiny.FRAMES["test"]},
-        "unreadable": 0,
-    }
-    assert any("no labels" in line for line in logged)
-    lines = (out / "submission.txt").read_text().splitlines()
-    assert len(lines) == tiny.FRAMES["test"]
-    assert lines[1].startswith("frame/images/image_D00000002.png\t")
-    assert len(lines[1].split("\t")) == 1 + 63 + 1
-    assert sorted(path.name for path in out.iterdir()) == ["predictions.npz", "submission.txt"]
 
 
 def test_what_cannot_be_asked_for(workdir, tiny_data):
