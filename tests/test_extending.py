@@ -49,6 +49,7 @@ assert a2j_jax.__file__.startswith({site!r}), a2j_jax.__file__
 for line in json.load(sys.stdin):
     print({mark!r}, flush=True)
     assert main(line) == 0, line
+print({mark!r}, flush=True)
 """
 MARK = "$ a2j"  # before what a command prints
 USES = """
@@ -92,24 +93,18 @@ class Outside:
         path = os.pathsep.join([str(site), str(folder / "src")])
         self._environment = {**os.environ, "PYTHONPATH": path}
 
-    def python(self, program: str, given: str = "") -> str:
-        """Runs a program; returns its stdout."""
+    def a2j(self, *lines: list[object], then: str = "") -> list[str]:
+        """Runs commands one after the other, and a program after them, in a new process; returns what each printed."""
         done = subprocess.run(
-            [sys.executable, "-c", program],
+            [sys.executable, "-c", COMMANDS.format(site=str(self.site), mark=MARK) + then],
             cwd=self.folder,
             env=self._environment,
-            input=given,
+            input=json.dumps([[str(word) for word in line] for line in lines]),
             capture_output=True,
             text=True,
         )
         assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
-        return done.stdout
-
-    def a2j(self, *lines: list[object]) -> list[str]:
-        """Runs commands, one after the other, in a new process; returns what each printed."""
-        given = json.dumps([[str(word) for word in line] for line in lines])
-        printed = self.python(COMMANDS.format(site=str(self.site), mark=MARK), given)
-        return printed.split(MARK)[1:]
+        return done.stdout.split(MARK)[1:]
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +132,8 @@ def test_its_terms_are_learned_and_logged(outside: Outside, name: str) -> None:
     assert all(one["grad_norm"] > 0 for one in steps)
 
 
-def test_new_processes_read_them(outside: Outside) -> None:
+def test_a_new_process_reads_them(outside: Outside) -> None:
+    """By every command, and by the lines of the page around a predictor."""
     center = ["--center", "320,240,600", "--json"]
     printed = outside.a2j(
         *(["predict", f"runs/{name}", "frame.npy", *center] for name in RECIPES),
@@ -148,6 +144,7 @@ def test_new_processes_read_them(outside: Outside) -> None:
         ["export", "runs/awr", "awr.stablehlo"],
         ["export", "runs/convnext", "convnext.onnx"],
         ["train", "--config", "runs/shift/config.json", "--config.optim.steps=3"],
+        then=USES,
     )
     predicted = [json.loads(text) for text in printed[: len(RECIPES)]]
     assert {one["track"] for one in predicted} == {"synthetic_hand"}
@@ -158,10 +155,7 @@ def test_new_processes_read_them(outside: Outside) -> None:
     assert (outside.folder / "seven" / "figure_7.png").is_file()
     assert (outside.folder / "awr.stablehlo").is_file()
     assert (outside.folder / "runs" / "shift" / "checkpoints" / "3").is_dir()
-
-
-def test_the_lines_around_a_predictor(outside: Outside) -> None:
-    found = json.loads(outside.python(USES))
+    found = json.loads(printed[-1])
     assert found["networks"] == NETWORKS
     assert np.shape(found["mean"]) == (21, 3)
     assert np.isfinite(found["mean"]).all()

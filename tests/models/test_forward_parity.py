@@ -1,6 +1,7 @@
 """The network against recorded outputs of the official PyTorch program."""
 
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -37,7 +38,13 @@ def test_forward_equals_the_official_program(parity: Path, name: str, dims: int)
     tensors = recipe.state_dict(parity / NAMES[dims], joints)
     variables = variables_from_official(tensors, expected)
 
-    heads = jax.jit(model.apply)(variables, images)
+    trunk = {group: tree["trunk"] for group, tree in variables.items()}
+
+    @jax.jit
+    def computed(variables: Any, trunk: Any) -> tuple[Any, Any]:
+        return model.apply(variables, images), ResNet().apply(trunk, images, train=False)
+
+    heads, features = computed(variables, trunk)
     prediction = aggregate(heads, anchor_grid(height, width))
 
     ours = np.asarray(prediction.joints)[..., [1, 0, 2][:dims]]  # (row, column, depth)
@@ -53,7 +60,5 @@ def test_forward_equals_the_official_program(parity: Path, name: str, dims: int)
     else:
         assert heads.depth is None
 
-    trunk = {group: tree["trunk"] for group, tree in variables.items()}
-    features = ResNet().apply(trunk, images, train=False)
     assert relative_norm(features.common.mean((1, 2)), golden["common_mean"]) < 1e-5
     assert relative_norm(features.regression.mean((1, 2)), golden["regression_mean"]) < 1e-5
