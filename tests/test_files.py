@@ -169,6 +169,27 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["link", "new", "target", "x.json"]
 
 
+def test_files_are_replaced_together_or_not_at_all(tmp_path):
+    def replace(other):
+        with files.replacing_together(tmp_path, last="a") as new:
+            for name in ("a", other):
+                (new / name).write_text("new")
+            assert (tmp_path / "a").read_text() == "old"
+
+    (tmp_path / "a").write_text("old")
+    (tmp_path / "b").mkdir()
+    for wrong in (
+        "no/such",
+        "b",
+    ):  # while files are written; and before the last of them is replaced
+        with pytest.raises(UserError, match="cannot be written"):
+            replace(wrong)
+        assert (tmp_path / "a").read_text() == "old"
+    replace("c")
+    assert (tmp_path / "a").read_text() == (tmp_path / "c").read_text() == "new"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "c"]
+
+
 def test_the_digest_of_a_file(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"abc")
     assert files.file_digest(tmp_path / "x").startswith("ba7816bf8f01cfea414140de5dae2223")

@@ -142,7 +142,7 @@ def of_frames(**values):
     return json.dumps({"frames": [{"joints_uvd": [[1.5] * 3] * 14, **values}]})
 
 
-# File → its contents (arrays, text, or an open file's cut bytes) and what the message names.
+# File → its contents (arrays or text) and what the message names.
 ONE = json.dumps({"joints_uvd": UVD[0].tolist()})
 BAD: dict[str, tuple[Any, str]] = {
     "missing.txt": (None, "no such file"),
@@ -154,13 +154,11 @@ BAD: dict[str, tuple[Any, str]] = {
     "joints.mat": ({"keypoints3D": UVD[:, :10]}, r"\(frames, 14 joints, 3\).*\(5, 10, 3\)"),
     "two.mat": ({"a": UVD, "b": UVD}, "expected one array"),
     "unsaid.mat": ({"keypoints3D": xyz_of(HAND, NYU)}, "look like camera coordinates"),
-    "cut.mat": ({"keypoints3D": UVD}, "truncated"),
     "noise.mat": ("hello", "not readable as a MATLAB"),
     "names.npz": ({"joints": UVD}, "expected an array 'joints_uvd', found joints"),
     "shape.npz": ({"joints_uvd": UVD[:, :10]}, r"shape \(5, 14, 3\).*found \(5, 10, 3\)"),
     "object.npz": ({"joints_uvd": np.array([{}], object)}, "not readable"),
     "twice.npz": ({"joints_uvd": UVD, "index": [0, 1, 1, 2, 3]}, "rows 2 and 3 .* frame 1"),
-    "cut.npz": ({"joints_uvd": UVD}, "not readable"),
     "row.jsonl": (f'{ONE}\n{{"joints_uvd": [[1, 2, 3]]}}', r"row 2: .* 14 .*shape \(1, 3\)"),
     "cut.jsonl": (ONE[:-5], "row 1: not readable as JSON"),
     "list.jsonl": ("[1, 2]", "row 1: expected an object"),
@@ -168,9 +166,6 @@ BAD: dict[str, tuple[Any, str]] = {
     "empty.jsonl": ("", "empty"),
     "word.jsonl": (json.dumps({"joints_uvd": [["a", 1, 2]] * 14}), "not an array of numbers"),
     "p.csv": ("1,2", "unknown kind of joint file '.csv'"),
-    "key_twice.json": ('{"frames": [{"joints_uvd": 1, "joints_uvd": 2}]}', "twice"),
-    "nan.json": ('{"frames": [{"joints_uvd": NaN}]}', "NaN"),
-    "huge.json": (of_frames(index=10**30), "64 bits"),
     "too_large.json": (of_frames(index=2**63), "'index'"),
     "negative.json": (of_frames(index=-1), "'index' -1"),
     "fraction.json": (of_frames(index=1.5), "'index'"),
@@ -178,7 +173,6 @@ BAD: dict[str, tuple[Any, str]] = {
     "truth.json": (of_frames(joints_uvd=[[True] * 3] * 14), "'joints_uvd'"),
     "words.json": (of_frames(valid=["false"] * 14), "'valid'"),
     "a_number.json": (of_frames(path=7), "'frame_id'"),
-    "deep.json": ("[" * 100_000, "deep"),
     "about.json": (of_frames()[:-1] + ', "about": [1]}', "'about'"),
     "record.json": (of_frames()[:-1] + ', "about": {"track": 1}}', "record"),
 }
@@ -194,8 +188,6 @@ def test_files_that_cannot_be_read_are_named(tmp_path, name):
         np.savetxt(path, contents)
     elif contents is not None:
         np.savez(path, **contents) if path.suffix == ".npz" else savemat(path, contents)
-        if "cut" in name:
-            path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(UserError, match=message) as caught:
         read_joints(path, NYU)
     assert name in str(caught.value)

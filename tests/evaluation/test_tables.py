@@ -227,20 +227,6 @@ def test_where_the_paper_is_contradicted_both_numbers_stand(track, both):
     assert any(all(number in note for number in both) for note in published.notes)
 
 
-def test_means_of_table_5_follow_from_their_groups_but_for_the_one_that_is_noted():
-    """Shoulders to feet, elbows and so on are two joints each: head, neck and torso are one."""
-    off = []
-    for track in ("itop_front", "itop_top"):
-        published = published_table(track)
-        for row in published.rows:
-            groups = {key: value for key, value in row.values.items() if key != "map_10cm"}
-            count = {key: 1 if key in ("head", "neck", "torso") else 2 for key in groups}
-            mean = sum(groups[key] * count[key] for key in groups) / sum(count.values())
-            if abs(mean - row.values["map_10cm"]) > 0.1:
-                off.append((track, row.method, round(mean, 1)))
-    assert off == [("itop_front", "RTW", 81.8)]
-
-
 def test_a2j_in_another_table_has_the_numbers_of_its_own():
     assert row_values("table7", "a2j", "nyu") == {"fps": 105.06, "mean_error_mm": 8.61}
     assert row_values("table8", "a2j", "nyu")["mean_error_mm"] == 8.61

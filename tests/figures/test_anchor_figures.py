@@ -114,16 +114,11 @@ def test_nothing_reaches_beyond_the_paper(joints):
         assert caption < min(box.y0 for box in tiles)
 
 
-@pytest.fixture(scope="module")
-def drawn(tiny_data, tmp_path_factory):
-    """Figure 3 of a run that has a config, and no weights."""
-    run = tmp_path_factory.mktemp("run")
-    write_config(run, tiny.config(tiny_data))
-    return anchor_figures.figure_3(run, "validation", None, "a2j figure 3")
-
-
 @pytest.mark.slow
-def test_the_grid_is_the_networks(drawn):
+def test_the_grid_is_the_networks(tiny_data, tmp_path):
+    """Of a run that has a config, and no weights."""
+    write_config(tmp_path, tiny.config(tiny_data))
+    drawn = anchor_figures.figure_3(tmp_path, "validation", None, "a2j figure 3")
     np.testing.assert_array_equal(drawn.contents["anchors_uv"], anchor_grid(32, 32))
     assert drawn.contents["frame"] == "validation/000008"
     assert drawn.contents["highlighted_cell"] == {"column": 1, "row": 1}
@@ -131,13 +126,9 @@ def test_the_grid_is_the_networks(drawn):
     assert len(cells) == 64
     assert all(cells.count(cell) == 16 for cell in [(0, 0), (1, 0), (0, 1), (1, 1)])
     assert drawn.table[5] == {"anchor_u": 6.0, "anchor_v": 6.0, "cell_column": 0, "cell_row": 0}
-
-
-@pytest.mark.slow
-def test_the_cell_is_enlarged_with_its_sixteen_anchors(drawn):
     crop, cell = drawn.drawing.axes
     assert crop.get_xlim() == (-0.5, 31.5)
-    assert cell.get_xlim() == (5.5, 41.5)
+    assert cell.get_xlim() == (5.5, 41.5)  # enlarged, with its sixteen anchors
     for axes in (crop, cell):
         sizes = [len(one.get_offsets()) for one in axes.collections]
         inside = axes.collections[sizes.index(16)].get_offsets()
