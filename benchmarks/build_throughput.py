@@ -10,15 +10,15 @@ place. The largest memory use must not grow with the number of frames.
 import argparse
 import importlib
 import itertools
-import json
+import multiprocessing
 import os
 import platform
 import resource
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -60,15 +60,16 @@ def _add_background(path: Path, near_only: bool) -> None:
     Image.fromarray(depth).save(path)
 
 
-def measure(track: str, raw: Path) -> None:
-    """In a process of its own: build, and print seconds and the largest memory use."""
+def measure(track: str, raw: Path) -> tuple[float, float]:
+    """In a process of its own: builds; returns seconds, and the largest memory use in MiB."""
+    from a2j_jax import log
     from tfds_builders.build import build_raw
 
+    log.be_quiet()
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
         build_raw(track, raw, folder)
-        seconds = time.perf_counter() - started
-    print(json.dumps({"seconds": seconds, "peak_mib": peak_mib()}))
+        return time.perf_counter() - started, peak_mib()
 
 
 def peak_mib() -> float:
@@ -86,24 +87,16 @@ def main() -> None:
     parser.add_argument("--frames", type=int, nargs="+", default=[1000, 4000])
     parser.add_argument("--tracks", nargs="+", default=list(TRACKS))
     parser.add_argument("--frame_file", type=Path, help="a frame to measure with, for PNG tracks")
-    parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.measure:
-        return measure(options.measure[0], Path(options.measure[1]))
     sys.path.insert(0, str(REPOSITORY))
     print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
     print(f"{'track':>11} {'frames':>8} {'frames/s/core':>14} {'peak MiB':>9}")
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     for track, frames in itertools.product(options.tracks, options.frames):
-        with tempfile.TemporaryDirectory() as raw:
+        new_process = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+        with tempfile.TemporaryDirectory() as raw, new_process:
             write(track, Path(raw), frames, options.frame_file)
-            command = [sys.executable, __file__, "--measure", track, raw]
-            ended = subprocess.run(command, capture_output=True, text=True, env=environment)
-        if ended.returncode:
-            sys.exit(ended.stderr)
-        found = json.loads(ended.stdout.splitlines()[-1])
-        rate = frames / found["seconds"]
-        print(f"{track:>11} {frames:8d} {rate:14.0f} {found['peak_mib']:9.0f}", flush=True)
+            seconds, peak = new_process.submit(measure, track, Path(raw)).result()
+        print(f"{track:>11} {frames:8d} {frames / seconds:14.0f} {peak:9.0f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -278,14 +278,7 @@ def opened(name: str, folder: Path) -> tuple[Reader, Path, Any]:
 
 
 def attempt(name: str, folder: Path, seed: int, count: int, number: int) -> tuple[str, str]:
-    """Reads the files in `folder / "original"` with one mutation.
-
-    Args:
-      name: of the reader.
-      folder: below which `original` holds its files.
-      seed: of everything random.
-      count: mutations of each file.
-      number: of the mutation.
+    """Reads the files in `folder / "original"` with mutation `number`; each file has `count` of them.
 
     Returns:
       The mutation in words, and the result.

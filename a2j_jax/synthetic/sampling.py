@@ -20,8 +20,8 @@ def draw(
 ) -> tuple[list[jax.Array], list[jax.Array]]:
     """Independent float32 variables, two lists of arrays in the order of the given shapes.
 
-    Those of the first are uniform on [0, 1), those of the second standard normal, truncated at ±2 to avoid outliers (σ
-    0.88). The key is used up.
+    The first are uniform on [0, 1), the second standard normal, truncated at ±2 to avoid outliers (their σ is 0.88).
+    This call uses up the key.
     """
     sizes = [math.prod(shape) for shape in (*uniform, *bell)]
     flat = jax.random.uniform(key, (sum(sizes),))

@@ -52,7 +52,7 @@ def measure(
 ) -> jax.Array:
     """The sensor's depth readings of what was hit: (R, C) float32 mm, 0 = no reading; not rounded to whole mm.
 
-    The image has the source columns (C,) and rows (R,), integers; none are outside the frame of size (W, H).
+    The image has source columns (C,) and rows (R,), integers; nothing is read outside the frame of size (W, H).
     """
     k_patch, k_hole, k_white, k_edge = jax.random.split(key, 4)
     z_mm, cosine = hits

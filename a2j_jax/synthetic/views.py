@@ -310,15 +310,9 @@ def _clutter(key: jax.Array, spot: jax.Array, hidden: RoundCones, spec: RoomSpec
 
 
 def track_frames(track: TrackSpec, count: int, seed: int = 0) -> Iterator[dict[str, np.ndarray]]:
-    """Yields frames of hands or bodies as a track's camera would see them, before a wall.
+    """Yields frames of hands or bodies as a track's camera would see them, before a wall; frame i is of seed + i alone.
 
-    Args:
-      track: frame size, camera and kind of crop.
-      count: of frames.
-      seed: of the first; frame i depends on seed + i alone.
-
-    Returns:
-      As `scene.full_frames`: `frame` (H, W) uint16 mm, `center_uvd` (3,) px px mm, `window_px` (4,) px, and the rest.
+    As `scene.full_frames`: `frame` (H, W) uint16 mm, `center_uvd` (3,) px px mm, `window_px` (4,) px, and the rest.
     """
     size = track.frame_size
     settings: dict[str, Any]

@@ -57,7 +57,7 @@ _SMOKE: dict[str, dict[str, Any]] = {
 
 
 def base_config(data: str, budget: str) -> Config:
-    """The config that the rows of a table differ from, on the track `data`, after which a config is named.
+    """The config that the rows of a table differ from, on the data set `data`: a track, and the config of that name.
 
     Budgets are "full", the paper's network and schedule; "hour", a small network on small crops, a table in about an
     hour of two CPU cores; "smoke", a few steps of a tiny network, to see that everything runs.
@@ -267,8 +267,8 @@ def unusable_weights(config: Config) -> str | None:
 def run(job: Job, *, pdj: bool, split: str | None, command: str) -> Result:
     """Train a run to its end and score it, or read what was found when that was done.
 
-    `pdj` is measured, too, whatever the track's protocol; `split` is scored (None: see `split_to_score`); `command` is
-    for the run's record.
+    With `pdj`, PDJ is measured whatever the track's protocol is. `split` is scored (None: see `split_to_score`);
+    `command` is for the run's record.
 
     Returns:
       What `result.json` holds: row, seed, "scored" (on what), "final" and "best" (step and scores), parameters,
@@ -311,7 +311,7 @@ def run(job: Job, *, pdj: bool, split: str | None, command: str) -> Result:
 def split_to_score(config: Config, asked: str | None) -> str:
     """The split that rows are scored on: "test", or where that has no labels the one that ranks checkpoints.
 
-    The user may have asked for another.
+    `asked` is what the user wants instead; None: nothing else.
 
     Raises:
       UserError: there is no such split, or the one asked for has no labels.

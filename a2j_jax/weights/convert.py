@@ -8,6 +8,7 @@ official predictions know about it. All mismatches are reported at once.
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,18 +30,12 @@ HEADS = {
 }
 A2J_HEADS = (*HEADS, "joint_head")  # the last: of one branch, which the official program has not
 # Our names of layers and of tensors, and PyTorch's.
-_LAYERS = (
-    (r"^(layer\d)_", r"\1."),
-    ("downsample_conv", "downsample.0"),
-    ("downsample_bn", "downsample.1"),
-)
-_TENSORS = {
-    "kernel": "weight",
-    "scale": "weight",
-    "bias": "bias",
-    "mean": "running_mean",
-    "var": "running_var",
+_LAYERS = {
+    r"^(layer\d)_": r"\1.",
+    "downsample_conv": "downsample.0",
+    "downsample_bn": "downsample.1",
 }
+_TENSORS = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
 
 
 class Entry(NamedTuple):
@@ -52,16 +47,8 @@ class Entry(NamedTuple):
     to_theirs: Transform
 
 
-def _same(x: np.ndarray) -> np.ndarray:
-    return x
-
-
-def _oihw_to_hwio(x: np.ndarray) -> np.ndarray:
-    return x.transpose(2, 3, 1, 0)
-
-
-def _hwio_to_oihw(x: np.ndarray) -> np.ndarray:
-    return x.transpose(3, 2, 0, 1)
+_oihw_to_hwio = partial(np.transpose, axes=(2, 3, 1, 0))
+_hwio_to_oihw = partial(np.transpose, axes=(3, 2, 0, 1))
 
 
 def _swap_row_column(x: np.ndarray) -> np.ndarray:
@@ -81,7 +68,7 @@ def entries(variables: Mapping[str, Any], imagenet: bool = False) -> list[Entry]
         if part != "trunk" and (imagenet or part not in HEADS):
             continue
         theirs = ".".join([*layers, _TENSORS.get(name, name)])
-        for pattern, replacement in _LAYERS:
+        for pattern, replacement in _LAYERS.items():
             theirs = re.sub(pattern, replacement, theirs)
         if part in HEADS:
             theirs = f"{HEADS[part]}.{theirs}"
@@ -94,9 +81,10 @@ def entries(variables: Mapping[str, Any], imagenet: bool = False) -> list[Entry]
 def _transforms(
     part: str, layers: list[str], name: str, shape: tuple[int, ...]
 ) -> tuple[Transform, Transform]:
-    to_ours, to_theirs = (_same, _same)
+    to_ours: Transform = np.asarray
+    to_theirs: Transform = np.asarray
     if name == "kernel" and len(shape) == 4:  # the trunk of another network has others, too
-        to_ours, to_theirs = (_oihw_to_hwio, _hwio_to_oihw)
+        to_ours, to_theirs = _oihw_to_hwio, _hwio_to_oihw
     if (part, layers) == ("offset_head", ["output"]):
         return lambda x: _swap_row_column(to_ours(x)), lambda x: to_theirs(_swap_row_column(x))
     if (part, layers, name) == ("trunk", ["conv1"], "kernel") and shape[2] != STEM_CHANNELS:

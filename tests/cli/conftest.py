@@ -96,3 +96,11 @@ def checkpoints(tmp_path_factory):
     for track in ("nyu", "itop_front", "k2hpd", "synthetic_hand"):
         save_variables(folder / track, tiny.variables(track), tiny.config(track=track))
     return folder
+
+
+def write_config_file(path: Path, call: str) -> Path:
+    """Writes a config file of what `tests.tiny.config` makes of these arguments."""
+    path.write_text(
+        f"from tests import tiny\n\ndef get_config():\n    return tiny.config({call})\n"
+    )
+    return path

@@ -79,8 +79,7 @@ PLACES = {
 
 
 @pytest.mark.parametrize(
-    "line",
-    [f"{line} {option}" for line, options in PLACES.items() for option in options.split()],
+    "line", [f"{line} {option}" for line, options in PLACES.items() for option in options.split()]
 )
 def test_addresses_of_object_stores_are_refused(line, mistake):
     Path("a.png").touch()

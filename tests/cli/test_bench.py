@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import sys
-from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
@@ -115,31 +114,6 @@ def test_what_is_named_alone_goes_with_all(ended, networks):
         assert isinstance(network.model, HeatMapFCN)
         assert network.model.dtype == jnp.bfloat16
         assert (network.model.num_joints, network.model.joint_dims) == (19, 2)
-
-
-@pytest.mark.parametrize(
-    ("line", "said"),
-    [
-        ("--backbone resnet18,resnet18", "'resnet18,resnet18': expected some of"),
-        ("--paradigm a2j,heatmaps", "some of a2j,regression,heat_maps; did you mean 'heat_maps'?"),
-        ("--batch 0", "'0': expected a whole number"),
-        ("--batch 1,many", "'many': expected a whole number"),
-        ("--batch 8,8", "'8,8': expected different numbers"),
-        ("--rounds 0", "'0': expected a whole number"),
-        ("--dtype float16", "invalid choice: 'float16'"),
-        ("--track nuy", "did you mean 'nyu'?"),
-        ("--checkpoint runs/none", "runs/none"),
-        ("--checkpoint runs/none --backbone resnet18", "--backbone goes without --checkpoint"),
-        ("--checkpoint runs/none --dtype bfloat16", "--dtype goes without --checkpoint"),
-        ("--checkpoint CHECKPOINTS/nyu CHECKPOINTS/itop_front", "'itop_front' at 32 px"),
-        ("--checkpoint CHECKPOINTS/nyu CHECKPOINTS/nyu", "twice"),
-        ("--out speed.txt", "--out speed.txt: expected a Markdown file"),
-        ("--out x.md", "is a folder"),
-    ],
-)
-def test_mistakes(mistake, line, said):
-    Path("x.md").mkdir()
-    mistake(f"bench {line}", said)
 
 
 def test_runtimes_take_their_turns(a2j, checkpoints):

@@ -4,12 +4,11 @@ import os
 import platform
 import subprocess
 import sys
-import warnings
 from pathlib import Path
 
 import pytest
 
-from a2j_jax.cli.main import shrink, use_compilation_cache
+from a2j_jax.cli.main import cpu_kind, shrink, use_compilation_cache
 
 PROGRAM = """
 import sys
@@ -40,12 +39,18 @@ def entries(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file()]
 
 
-def test_programs_are_kept_in_the_users_cache(tmp_path):
+def test_programs_are_kept_in_the_users_cache(tmp_path, monkeypatch):
+    """In a folder of this kind of CPU; a damaged entry is compiled again without a word."""
     assert compile_something(XDG_CACHE_HOME=str(tmp_path)) == ""
-    kept = entries(tmp_path / "a2j_jax" / "xla")
+    kept = entries(tmp_path / "a2j_jax" / "xla" / cpu_kind())
     assert kept
-    compile_something(XDG_CACHE_HOME=str(tmp_path))
+    for path in kept:
+        path.write_bytes(path.read_bytes()[:20])
+    assert compile_something(XDG_CACHE_HOME=str(tmp_path)) == ""
     assert entries(tmp_path) == kept
+    here = cpu_kind()
+    monkeypatch.setattr(platform, "machine", lambda: "riscv64")
+    assert cpu_kind() != here
 
 
 @pytest.mark.slow
@@ -61,35 +66,6 @@ def test_a_folder_that_cannot_be_made_costs_only_the_cache(tmp_path):
     (tmp_path / "a2j_jax").write_text("a file")
     assert compile_something(XDG_CACHE_HOME=str(tmp_path)) == ""
     assert (tmp_path / "a2j_jax").read_text() == "a file"
-
-
-@pytest.mark.slow
-def test_a_damaged_entry_is_compiled_anew_without_a_word(tmp_path):
-    compile_something(XDG_CACHE_HOME=str(tmp_path))
-    for path in entries(tmp_path):
-        path.write_bytes(path.read_bytes()[:20])
-    assert compile_something(XDG_CACHE_HOME=str(tmp_path)) == ""
-
-
-@pytest.fixture
-def no_cache_named(monkeypatch):
-    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "to be put back")
-    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
-    monkeypatch.delitem(sys.modules, "jax", raising=False)  # not to be told
-
-
-@pytest.mark.usefixtures("no_cache_named")
-def test_another_cpu_has_another_folder(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    with warnings.catch_warnings():
-        use_compilation_cache()
-    here = Path(os.environ.pop("JAX_COMPILATION_CACHE_DIR"))
-    assert here.parent == tmp_path / "a2j_jax" / "xla"
-    monkeypatch.setattr(platform, "machine", lambda: "riscv64")
-    with warnings.catch_warnings():
-        use_compilation_cache()
-    assert Path(os.environ["JAX_COMPILATION_CACHE_DIR"]).parent == here.parent
-    assert Path(os.environ["JAX_COMPILATION_CACHE_DIR"]) != here
 
 
 def test_what_was_used_longest_ago_goes_first(tmp_path):

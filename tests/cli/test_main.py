@@ -42,14 +42,11 @@ def test_overview_and_version(a2j):
         ("eval", "--workdir/--checkpoint --predictions is required; see a2j eval --help"),
         ("eval --predictions a.txt --track nyu --lables b.mat", "--lables"),
         ("eval --workdir runs/x --step newest", "'newest': expected best, latest or a step number"),
-        ("eval --workdir runs/x --batch_size 0", "'0': expected a whole number"),
         ("eval --workdir runs/x --config.optim.steps=3", "a2j eval takes no --config.optim.steps"),
         ("predict --checkpoint c --depth f.png --center 1,2", "'1,2': expected U,V,D"),
         ("predict --checkpoint c --depth f.png --box a,b,c,d", "expected X0,Y0,X1,Y1"),
         ("predict --checkpoint c --depth f.png --center 1,2,3 --box 1,2,3,4", "not allowed with"),
         ("convert weights.npz out", "one of the arguments --track --imagenet is required"),
-        ("convert weights.npz out --track nyu --backbone vgg16", "invalid choice: 'vgg16'"),
-        ("build synthetic_hand --train many", "'many': expected a whole number"),
         ("build synthetic_hands", "did you mean 'synthetic_hand'?"),
         ("build synthetic_hand --data_dir file.txt/runs", "file.txt"),
         ("show synthetic_hnad", "did you mean 'synthetic_hand'?"),
@@ -67,12 +64,39 @@ def test_overview_and_version(a2j):
         ("train --config quickstart --workdir file.txt", "file.txt is a file; name a folder"),
         ("train --config none.json", "config file not found: none.json"),
         ("train --config quickstart --profile_steps 10", "'10': expected FIRST:END"),
-        ("train --config quickstart --on_bad_example ignore", "invalid choice: 'ignore'"),
         ("train --config quickstart --process_id 1", "missing here: --coordinator_address"),
+        ("show nyu --frame x.png", "'nyu' is not rendered"),
+        ("show synthetic_hand --frame x.npy", ".png"),
+        ("show synthetic_hand --frame there.png", "not written by a2j_jax"),
+        ("show synthetic_hand --frame x.png --out sheet.png", "--out goes without --frame"),
+        ("show synthetic_hand --frame x.png --frames 3", "--frames goes without --frame"),
+        ("show synthetic_hand --seed 3", "--seed goes with --frame"),
+        ("show synthetic_hand --frame x.png --seed -1", "--seed"),
+        ("reproduce table77", "did you mean 'table7'?"),
+        ("reproduce table7 --data k2hpd", "is run on one of"),
+        ("reproduce 7 --budget day", "there are: full, hour, smoke"),
+        ("reproduce 7 --config.track=synthetic_body", "--data names the track"),
+        ("reproduce 7 --config.model.paradigm=regression", "the rows of Tables 7 and 8 set"),
+        ("reproduce 9 --config.model.init_from=mine.npz", "None, weights/resnet50.safetensors"),
+        ("reproduce 7 --config.optim.step=3", "did you mean 'optim.steps'?"),
+        ("reproduce table3", "nothing could be run; not run: weights/resnet50"),
+        ("bench --backbone resnet18,resnet18", "'resnet18,resnet18': expected some of"),
+        ("bench --paradigm a2j,heatmaps", "regression,heat_maps; did you mean 'heat_maps'?"),
+        ("bench --batch 1,many", "'many': expected a whole number"),
+        ("bench --batch 8,8", "'8,8': expected different numbers"),
+        ("bench --track nuy", "did you mean 'nyu'?"),
+        ("bench --checkpoint runs/none", "runs/none"),
+        ("bench --checkpoint runs/none --backbone resnet18", "--backbone goes without"),
+        ("bench --checkpoint CHECKPOINTS/nyu CHECKPOINTS/itop_front", "'itop_front' at 32 px"),
+        ("bench --checkpoint CHECKPOINTS/nyu CHECKPOINTS/nyu", "twice"),
+        ("bench --out speed.txt", "--out speed.txt: expected a Markdown file"),
+        ("bench --out x.md", "is a folder"),
     ],
 )
 def test_mistakes_are_told_in_one_line(mistake, line, said):
-    Path("file.txt").write_text("mine")
+    for name in ("file.txt", "there.png"):
+        Path(name).write_text("mine")
+    Path("x.md").mkdir()
     mistake(line, said)
 
 
@@ -97,18 +121,9 @@ STRANGE = {
 }
 ODD = [
     *(f"config {name}" for name in STRANGE if not name.startswith("foreign")),
-    *(
-        f"train --config {name}"
-        for name in ("", "circle", "pipe", "foreign", "\udcff", "~nobody_/x")
-    ),
-    *(
-        f"eval --workdir {name}"
-        for name in ("circle", "pipe", "a\x1b[31mb", "x" * 300, "x/" * 3000)
-    ),
-    *(
-        f"build synthetic_hand --seed={text}"
-        for text in ("--", "-1", "9" * 5000, "²", "nan", "0x10")
-    ),
+    *(f"train --config {n}" for n in ("", "circle", "pipe", "foreign", "\udcff", "~nobody_/x")),
+    *(f"eval --workdir {n}" for n in ("circle", "pipe", "a\x1b[31mb", "x" * 300, "x/" * 3000)),
+    *(f"build synthetic_hand --seed={n}" for n in ("--", "-1", "9" * 5000, "²", "nan", "0x10")),
     *(f"bench --batch {text}" for text in ("0", ",", "1,1", "1e3", "999999", "inf", "\udcff")),
     *(f"predict none garbage --fy={text}" for text in ("nan", "1e999", "--", "")),
     *(f"predict none garbage --depth_unit_mm {text}" for text in ("0", "-1", "inf", "1e-9")),
@@ -259,20 +274,15 @@ def test_sigterm_waits_for_what_is_to_be_saved(work, status, out):
     assert (done.returncode, done.stdout) == (status, out)
 
 
-def test_the_program_ends_with_the_status_of_its_command():
+@pytest.mark.parametrize(("word", "status"), [("--version", 0), ("trian", 2)])
+def test_the_program_ends_with_the_status_of_its_command(word, status):
     with pytest.raises(SystemExit) as caught:
-        console(["--version"])
-    assert not caught.value.code
-    with pytest.raises(SystemExit) as caught:
-        console(["trian"])
-    assert caught.value.code == 2
+        console([word])
+    assert (caught.value.code or 0) == status
 
 
 def test_our_own_bugs_keep_their_traceback(monkeypatch):
-    def broken(_: object) -> int:
-        raise ZeroDivisionError
-
-    monkeypatch.setattr("a2j_jax.cli.show_command.run", broken)
+    monkeypatch.setattr("a2j_jax.cli.show_command.run", lambda _: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         entry(["show", "synthetic_hand"])
 
@@ -299,19 +309,12 @@ print("loaded", sorted({"torch", "tensorflow"} & set(sys.modules)))
 
 @pytest.mark.slow
 def test_imports_are_light(tmp_path):
-    repository = Path(__file__).resolve().parents[2]
-    done = subprocess.run(
-        [sys.executable, "-c", IMPORTS, str(tmp_path)],
-        cwd=repository,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert "wanted" not in done.stdout
-    assert done.stdout.splitlines()[-1] == "loaded []"
-    seconds = re.search(r"seconds ([\d.e-]+)", done.stdout)
-    assert seconds is not None
-    assert float(seconds[1]) < 2
+    command = [sys.executable, "-c", IMPORTS, str(tmp_path)]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "wanted" not in printed
+    seconds, loaded = printed.splitlines()
+    assert loaded == "loaded []"
+    assert float(seconds.removeprefix("seconds ")) < 2
 
 
 @pytest.mark.parametrize(
@@ -320,9 +323,7 @@ def test_imports_are_light(tmp_path):
         ("--version", "> /dev/full", 2),
         ("--version", ">&-", 2),
         ("train --help", "> /dev/full", 2),
-        ("train --help", ">&-", 2),
         ("train --help", "2>&-", 0),
-        ("train --help", "2> /dev/full", 0),
         ("train --help", "<&- 2>&-", 0),
         ("nonsense", "2> /dev/full", 2),
         ("nonsense", ">&- 2>&-", 2),
@@ -330,11 +331,8 @@ def test_imports_are_light(tmp_path):
     ],
 )
 def test_a_result_that_is_lost_is_no_success(command, how, status):
-    done = subprocess.run(
-        ["bash", "-c", f'"{sys.executable}" -c "{PROGRAM}" {command} {how}'],
-        capture_output=True,
-        text=True,
-    )
+    line = f'"{sys.executable}" -c "{PROGRAM}" {command} {how}'
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True)
     assert done.returncode == status, done
     assert "Traceback" not in done.stderr
     assert "Exception" not in done.stderr

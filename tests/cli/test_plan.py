@@ -5,47 +5,40 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-CONFIG = """\
-from tests import tiny
-
-def get_config():
-    return tiny.config(batch_size=16, steps=None, epochs=3)
-"""
-REPOSITORY = Path(__file__).resolve().parent.parent.parent
+from tests.cli.conftest import write_config_file
+from tests.conftest import REPOSITORY
 
 
 @pytest.fixture
 def config_file(tmp_path):
-    path = tmp_path / "my_config.py"
-    path.write_text(CONFIG)
-    return path
+    return write_config_file(tmp_path / "my_config.py", "batch_size=16, steps=None, epochs=3")
 
 
-def plan(config_file: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def plan(config_file: Path, options: str) -> subprocess.CompletedProcess[str]:
     """In a process of its own: JAX's devices are chosen once."""
     program = "import sys, a2j_jax.cli as c; sys.exit(c.main())"
-    command = [sys.executable, "-c", program, "plan", "--config", str(config_file), *arguments]
-    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
-
-
-def found(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    command = [
+        sys.executable,
+        "-c",
+        program,
+        "plan",
+        "--config",
+        str(config_file),
+        *options.split(),
+    ]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    contents: dict[str, Any] = json.loads(done.stdout)
-    return contents
+    return done
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         ("--topology v5e:5x5", "no topology 'v5e:5x5'; there are: v5e: 1x1"),
-        ("--topology cpu --batch -4", "expected a whole number"),
-        ("--topology cpu --dtype float16", "invalid choice: 'float16'"),
         ("--topology cpu --sweep steps=3", "'steps=3': expected batch=64,128,... or batch"),
-        ("--topology cpu --sweep batch=64,", "'batch=64,': expected batch=64,128,... or batch"),
         ("--topology cpu --sweep batch=0", "'batch=0': expected batch=64,128,... or batch"),
         ("--topology cpu --config.optim.bach=3", "unknown config key 'optim.bach'"),
         ("--topology cpu --batch 15 --config.optim.accumulate=2", "use 14 or 16"),
@@ -58,8 +51,8 @@ def test_mistakes(mistake, config_file, arguments, said):
 
 @pytest.mark.slow
 def test_two_batches_on_four_devices(config_file):
-    done = plan(config_file, "--topology", "cpu:4", "--sweep", "batch=16,32", "--json")
-    contents = found(done)
+    done = plan(config_file, "--topology cpu:4 --sweep batch=16,32 --json")
+    contents = json.loads(done.stdout)
     small, large = contents["plans"]
     assert contents["topology"] == "cpu:4"
     assert contents["largest_batch"] == 32
@@ -73,11 +66,9 @@ def test_two_batches_on_four_devices(config_file):
 
 @pytest.mark.slow
 def test_the_table(config_file):
-    done = plan(config_file, "--topology", "cpu", "--dtype", "bfloat16")
-    assert done.returncode == 0, done.stderr
-    assert "tiny · cpu · bfloat16" in done.stdout
-    assert "peak memory" in done.stdout
-    assert "No bound on time" in done.stdout
+    printed = plan(config_file, "--topology cpu --dtype bfloat16").stdout
+    for text in ("tiny · cpu · bfloat16", "peak memory", "No bound on time"):
+        assert text in printed
 
 
 @pytest.mark.slow
@@ -86,8 +77,8 @@ def test_the_table(config_file):
 )
 @pytest.mark.parametrize("topology", ["v5e:2x2", "v5p:2x2x1", "v6e:2x2", "v4:2x2x1"])
 def test_a_slice_of_tpus_that_is_not_here(config_file, topology):
-    done = plan(config_file, "--topology", topology, "--json")
-    (one,) = found(done)["plans"]
+    done = plan(config_file, f"--topology {topology} --json")
+    (one,) = json.loads(done.stdout)["plans"]
     assert (one["devices"], one["fits"]) == (4, True)
     assert one["memory"] - one["needed"] > 15 * 2**30
     # Examples stay where they are: nothing but statistics, losses and gradients is summed.

@@ -123,20 +123,3 @@ def test_told_to_stop_while_its_data_set_is_built(tmp_path, number, status, last
     assert said[-1] == last
     assert said[-2].endswith("was interrupted; nothing was kept; rerun the same command")
     assert not (tmp_path / "data").exists()
-
-
-@pytest.mark.parametrize(
-    ("line", "said"),
-    [
-        ("table77", "did you mean 'table7'?"),
-        ("table7 --data k2hpd", "is run on one of"),
-        ("7 --budget day", "there are: full, hour, smoke"),
-        ("7 --config.track=synthetic_body", "--data names the track"),
-        ("7 --config.model.paradigm=regression", "the rows of Tables 7 and 8 set this key"),
-        ("9 --config.model.init_from=mine.npz", "None, weights/resnet50.safetensors"),
-        ("7 --config.optim.step=3", "did you mean 'optim.steps'?"),
-        ("table3", "nothing could be run; not run: weights/resnet50"),
-    ],
-)
-def test_mistakes(mistake, line, said):
-    mistake(f"reproduce {line}", said)

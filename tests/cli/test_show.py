@@ -46,20 +46,3 @@ def test_a_rendered_frame_is_predicted_on_by_the_line_that_is_printed(
         assert frame["center_uvd"] == where
     else:
         np.testing.assert_allclose(frame["box_px"], where, atol=1)
-
-
-@pytest.mark.parametrize(
-    ("line", "said"),
-    [
-        ("nyu --frame x.png", "'nyu' is not rendered"),
-        ("synthetic_hand --frame x.npy", ".png"),
-        ("synthetic_hand --frame there.png", "not written by a2j_jax"),
-        ("synthetic_hand --frame x.png --out sheet.png", "--out goes without --frame"),
-        ("synthetic_hand --frame x.png --frames 3", "--frames goes without --frame"),
-        ("synthetic_hand --seed 3", "--seed goes with --frame"),
-        ("synthetic_hand --frame x.png --seed -1", "--seed"),
-    ],
-)
-def test_mistakes(mistake, line, said):
-    Path("there.png").write_bytes(b"precious")
-    mistake(f"show {line}", said)

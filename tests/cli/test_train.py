@@ -11,22 +11,14 @@ from a2j_jax.runs.experiment import resolve
 from a2j_jax.runs.run_dir import ranking_metrics, read_config, read_starts, write_config
 from a2j_jax.training.logs import METRICS_FILE, read_metrics
 from tests import tiny
-
-CONFIG = """\
-from tests import tiny
-
-def get_config():
-    return tiny.config({data!r})
-"""
+from tests.cli.conftest import write_config_file
 
 pytestmark = pytest.mark.slow  # a training step compiles
 
 
 @pytest.fixture
 def config_file(tiny_data, tmp_path):
-    path = tmp_path / "my_config.py"
-    path.write_text(CONFIG.format(data=str(tiny_data)))
-    return path
+    return write_config_file(tmp_path / "my_config.py", repr(str(tiny_data)))
 
 
 def test_train_go_on_evaluate_predict(a2j, refused, config_file, tiny_data, tmp_path):

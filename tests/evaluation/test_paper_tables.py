@@ -1,11 +1,11 @@
 """Rows of the paper's tables: each differs from its base by the one thing that matters."""
 
-import dataclasses
+from operator import attrgetter
 from typing import Any
 
 import pytest
 
-from a2j_jax.config import override
+from a2j_jax.config import Config, keys, override
 from a2j_jax.config_files import load_config
 from a2j_jax.evaluation.tables import TABLES, rows_of
 from a2j_jax.tools.reproduce import BUDGETS, base_config
@@ -32,15 +32,8 @@ DIFFERENCES: dict[str, dict[str, Any]] = {
 
 def differences(one, other):
     """Values of `one` that `other` has otherwise, the name left out."""
-    flat = [
-        {
-            f"{group}.{name}" if isinstance(value, dict) else group: inner
-            for group, value in dataclasses.asdict(config).items()
-            for name, inner in (value.items() if isinstance(value, dict) else [("", value)])
-        }
-        for config in (one, other)
-    ]
-    return {key: x for key, x in flat[0].items() if x != flat[1][key] and key != "name"}
+    values = {key.name: [attrgetter(key.name)(config) for config in (one, other)] for key in keys()}
+    return {key: x for key, (x, y) in values.items() if x != y and key != "name"}
 
 
 @pytest.mark.parametrize("base", ["nyu", "itop_front"])

@@ -10,8 +10,7 @@ import scipy.io
 
 from a2j_jax.skeletons import ITOP
 from a2j_jax.synthetic import body
-from tests.synthetic.flesh import at_rest, depth_inside
-from tests.synthetic.rendering import people
+from tests.synthetic.rendering import at_rest, depth_inside, people
 
 COUNT = 400
 J = {name: index for index, name in enumerate(ITOP.joints)}
@@ -263,10 +262,9 @@ def test_least_tangled_pose_is_chosen(bodies):
 
 def test_penetration_sees_a_hand_in_the_belly_but_not_hanging_arms(bodies):
     shape, pose = at_rest(bodies)
-    apart = pose._replace(shoulder=pose.shoulder.at[:, 1].set(0.15))
-    stab = apart._replace(
-        shoulder=apart.shoulder.at[0, 2].set(1.5), elbow=apart.elbow.at[0].set(1.6)
-    )
+    shoulder = pose.shoulder.at[:, 1].set(0.15)
+    apart = pose._replace(shoulder=shoulder)
+    stab = pose._replace(shoulder=shoulder.at[0, 2].set(1.5), elbow=pose.elbow.at[0].set(1.6))
     hanging, stabbed = (body.penetration(shape, pose_body(shape, p)) for p in (apart, stab))
     assert hanging < 1.0
     assert stabbed > 20.0**2

@@ -10,7 +10,7 @@ from a2j_jax.skeletons import HANDS2017, NYU
 from a2j_jax.synthetic import hand
 from a2j_jax.synthetic.render import RoundCones
 from a2j_jax.synthetic.render import render as render_eagerly
-from tests.synthetic.flesh import at_rest, depth_inside
+from tests.synthetic.rendering import at_rest, depth_inside
 
 COUNT = 400
 FINGERS = np.array([chain for _, chain in HANDS2017.limbs])  # from the thumb, from the wrist

@@ -8,15 +8,9 @@ import pytest
 
 from a2j_jax import geometry
 from a2j_jax.synthetic import scene
-from tests.synthetic.rendering import TRACKS, examples_of, settings
+from tests.synthetic.rendering import BARE_HAND, BARE_ROOM, TRACKS, examples_of, settings
 
 WHERE = ("joints_uvd", "joints_xyz", "center_uvd", "window_px", "box_px")
-BARE_HAND = {"wall_probability": 0.0, "clutter_probability": 0.0}
-BARE_ROOM = {
-    "back_wall_probability": 0.0,
-    "side_wall_probability": 0.0,
-    "clutter_probability": 0.0,
-}
 BARE = {"hand": BARE_HAND, "front": BARE_ROOM, "top": BARE_ROOM}
 frame_of = jax.jit(scene.synthetic_frame, static_argnames=("camera", "frame_size", "unit_mm"))
 
@@ -99,10 +93,8 @@ def test_surface_is_in_front_of_visible_joints(name, track, perfect):
     """At a joint's pixel the surface is in front of it by a radius, unless something hides it."""
     gaps = []
     for example in perfect:
-        box, canvas = (
-            example["box_px"].astype(np.float64),
-            example["canvas"] * track.storage_unit_mm,
-        )
+        box = example["box_px"].astype(np.float64)
+        canvas = example["canvas"] * track.storage_unit_mm
         uv = geometry.frame_to_crop(example["joints_uvd"][:, :2], box, 64) + 8
         column, row = (np.round(uv) if name == "hand" else np.floor(uv)).astype(int).T
         inside = (np.minimum(column, row) >= 0) & (np.maximum(column, row) < 80)

@@ -9,12 +9,11 @@ import pytest
 from a2j_jax import geometry
 from a2j_jax.synthetic.views import track_frames
 from a2j_jax.tracks import get_track
-from tests.synthetic.rendering import READERS, TRACKS, compose, people
+from tests.synthetic.rendering import BARE_ROOM, READERS, TRACKS, compose, people
 
 HAND_CAMERA = TRACKS["hand"].camera
 FOREARM = slice(35, 37)  # its two cones, see `hand.hand_cones`
 CAMERA, SIZE = TRACKS["front"].camera, (320, 240)
-EMPTY = {"back_wall_probability": 0.0, "side_wall_probability": 0.0, "clutter_probability": 0.0}
 PERSON = 43  # cones of the body; then come what is sat on and furniture
 
 
@@ -133,10 +132,10 @@ def test_box_is_around_the_joints_with_a_detectors_error(preset, drawn):
 
 
 def test_walls_and_furniture_come_in_the_share_asked_for(preset):
-    bare = people(preset, **EMPTY)
+    bare = people(preset, **BARE_ROOM)
     assert np.isfinite(bare.planes[:, 0, 3]).all(), "there is always a floor"
     assert not np.isfinite(bare.planes[:, 1:, 3]).any()
-    full = people(preset, **dict.fromkeys(EMPTY, 1.0))
+    full = people(preset, **dict.fromkeys(BARE_ROOM, 1.0))
     assert np.isfinite(full.planes[:, 1, 3]).mean() > 0.95
     assert full.cones.radii_mm[:, -3:].min() > 70
     assert bare.cones.radii_mm[:, -3:].min() < 70 or (bare.cones.radii_mm[:, -3:] < 200).all()

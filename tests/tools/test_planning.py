@@ -285,8 +285,7 @@ def test_the_cpu_shares_the_memory_of_the_machine():
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
-    [("cpu:9999", "CPU devices only"), ("gpu", r"a2j-jax\[cuda\]")],
+    ("name", "said"), [("cpu:9999", "CPU devices only"), ("gpu", r"a2j-jax\[cuda\]")]
 )
 def test_devices_that_are_not_here(name, said):
     with pytest.raises(UserError, match=said):

@@ -121,15 +121,13 @@ def test_where_no_row_can_be_run_the_reason_is_told_once(tmp_path):
 
 
 def result(row: str, final: float, best: float, seed: int = 1, **more: Any) -> dict[str, Any]:
-    def scores(error: float) -> dict[str, Any]:
-        return {"frames": 2000, "mean_error_mm": error, **more}
-
+    scores = {"frames": 2000, **more}
     return {
         "row": row,
         "seed": seed,
         "scored": {"split": "test", "data_dir": "/data", "pdj": False},
-        "final": {"step": 9, **scores(final)},
-        "best": {"step": 6, **scores(best)},
+        "final": {"step": 9, "mean_error_mm": final, **scores},
+        "best": {"step": 6, "mean_error_mm": best, **scores},
         "parameters": 2_500_000,
         "flops": 3.25e9,
         "speed": {"frames_per_second": 50.04},

@@ -117,8 +117,7 @@ def test_joints_are_the_official_programs(parity, golden, names, joint_dims):
     assert height == width  # as crops are
     model = A2J(joints, joint_dims)
     variables = variables_from_official(
-        recipe.state_dict(parity / names, joints),
-        tiny.shapes(model),
+        recipe.state_dict(parity / names, joints), tiny.shapes(model)
     )
     images = recipe.images(int(recorded["B"]), height, width)
     found = official_forward_of(model, variables, height)(np.asarray(images))
