@@ -164,7 +164,7 @@ def _from_checkpoints(arguments: argparse.Namespace) -> "tuple[TrackSpec, list[N
     from a2j_jax.tools.speed import Network
 
     for name in ("track", "backbone", "paradigm", "dtype", "crop_size"):
-        if getattr(arguments, name) is not None:
+        if name in arguments.given:
             raise UserError(f"--{name} goes without --checkpoint, which knows its own")
     folders = named_files(arguments.checkpoint, "--checkpoint")
     found = {name: restore(folder) for name, folder in folders.items()}

@@ -92,16 +92,14 @@ def run(arguments: argparse.Namespace) -> None:
     embedded = arguments.track in EMBEDDED
     refused, because = (_RAW, "is rendered") if embedded else (_RENDERED, "comes from raw data")
     for name in refused:
-        value = getattr(arguments, name)
-        if value is not None and value is not False:  # 0 is a seed
+        if name in arguments.given:
             raise UserError(f"--{name} is not for {arguments.track!r}, which {because}")
     folder = _rendered(arguments) if embedded else _raw(arguments)
     _draw(arguments, folder)
 
 
 def _given(arguments: argparse.Namespace, *names: str) -> dict[str, Any]:
-    values = {name: getattr(arguments, name) for name in names}
-    return {name: value for name, value in values.items() if value is not None}
+    return {name: getattr(arguments, name) for name in names if name in arguments.given}
 
 
 def _rendered(arguments: argparse.Namespace) -> Path:

@@ -49,10 +49,10 @@ def test_every_row_trains_and_is_scored(a2j, table, smoke_data, tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     imagenet(tmp_path / "weights" / "resnet50.safetensors")
     data = "synthetic_body" if table == "table8" else "synthetic_hand"  # with PDJ
-    command = ["reproduce", table, "--data", data, "--budget", "smoke"]
-    command += [f"--config.data.dir={smoke_data}", "--config.optim.steps=2"]
-    command += ["--config.optim.freeze=trunk/"]  # whose gradient takes long to compile
-    a2j(*command)
+    small = "--config.optim.steps=2 --config.optim.freeze=trunk/"  # whose gradient compiles long
+    options = f"--data {data} --budget smoke --config.data.dir={smoke_data} {small}"
+    command = f"reproduce {table} {options}"
+    a2j(command)
     done = results(table)
     assert [one["row"] for one in done] == [row.name for row in TABLES[table].rows]
     for one in done:
@@ -66,7 +66,7 @@ def test_every_row_trains_and_is_scored(a2j, table, smoke_data, tmp_path, monkey
     page = (tmp_path / "runs" / f"{table}-{data}-smoke" / f"{table}.html").read_text()
     assert all(row.label in html.unescape(page) for row in TABLES[table].rows)
 
-    again = a2j(*command)
+    again = a2j(command)
     assert again.err.count("this run is finished") == len(done)
     assert "evaluating" not in again.err
     assert results(table) == done
@@ -77,8 +77,8 @@ def test_a_row_without_its_weights_is_left_out_and_another_seed_is_another_run(
     a2j, smoke_data, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
-    command = ["reproduce", "9", "--data", "synthetic_hand", "--budget", "smoke", "--seeds", "2"]
-    outcome = a2j(*command, f"--config.data.dir={smoke_data}", "--config.optim.steps=2")
+    options = f"--budget smoke --config.data.dir={smoke_data} --config.optim.steps=2"
+    outcome = a2j(f"reproduce 9 --data synthetic_hand --seeds 2 {options}")
     one, two = results("table9")
     assert (one["row"], one["final"]["step"]) == ("from_scratch", 2)
     assert two["seed"] == one["seed"] + 1
@@ -97,20 +97,14 @@ def test_a_row_without_its_weights_is_left_out_and_another_seed_is_another_run(
 )
 @pytest.mark.parametrize("cached", [False, True], ids=["compiling", "rendering"])
 def test_told_to_stop_while_its_data_set_is_built(tmp_path, number, status, last, cached):
-    options = ["--data", "synthetic_hand", "--budget", "smoke", "--out", str(tmp_path / "out")]
-    data = f"--config.data.dir={tmp_path / 'data'}"
+    data = f"--config.data.dir={tmp_path}/data --config.data.train_frames=300000"
+    line = f"reproduce table7 --data synthetic_hand --budget smoke --out {tmp_path}/out {data}"
     environment = os.environ | {"JAX_PLATFORMS": "cpu"}
     if not cached:  # everything is compiled: SIGTERM does not reach Python within seconds
         environment["JAX_COMPILATION_CACHE_DIR"] = str(tmp_path / "cache")
-    program_and_command = "from a2j_jax.cli.main import console; console()", "reproduce", "table7"
-    frames = "--config.data.train_frames=300000"
-    with subprocess.Popen(
-        [sys.executable, "-c", *program_and_command, *options, data, frames],
-        env=environment,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as program:
-        assert program.stderr is not None
+    command = [sys.executable, "-c", "from a2j_jax.cli.main import console; console()"]
+    pipe = {"stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen([*command, *line.split()], env=environment, **pipe) as program:
         try:
             while not list(tmp_path.glob("data/*/*/incomplete.*")):
                 assert program.poll() is None, program.stderr.read()

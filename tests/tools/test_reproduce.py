@@ -1,9 +1,10 @@
-"""Rows of a table: their runs, stopping between them, and the table of results beside the paper's numbers."""
+"""Rows of tables: what they differ in, their runs, and the table of results beside the paper's numbers."""
 
 import dataclasses
 import io
 import os
 import signal
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -11,23 +12,14 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from a2j_jax.config import override
+from a2j_jax.config import Config, keys, override
 from a2j_jax.config_files import load_config
 from a2j_jax.errors import Stopped, UserError
-from a2j_jax.evaluation.tables import TABLES
+from a2j_jax.evaluation.tables import TABLES, rows_of
 from a2j_jax.tools import reproduce
-from a2j_jax.tools.reproduce import (
-    Job,
-    base_config,
-    jobs,
-    print_results,
-    result_table,
-    run_all,
-    split_to_score,
-    unusable_weights,
-    write_table,
-)
-from a2j_jax.tracks import get_track
+from a2j_jax.tools.reproduce import BUDGETS, Job, base_config, jobs, result_table, run_all
+from a2j_jax.tracks import TRACKS, get_track
+from tests import tiny
 
 TABLE = TABLES["table7"]
 BASE = base_config("synthetic_hand", "smoke")
@@ -64,12 +56,12 @@ def test_a_split_without_labels_is_told_before_training(monkeypatch, capsys):
         reproduce.pipeline, "has_labels", lambda _dir, _track, split: split in labeled
     )
     config = load_config("hands2017")
-    assert split_to_score(config, None) == "train[98%:]"
+    assert reproduce.split_to_score(config, None) == "train[98%:]"
     assert "split 'test' of track 'hands2017' has no labels" in capsys.readouterr().err
     with pytest.raises(UserError, match=r"'test' of track 'hands2017' has no labels.*--split"):
-        split_to_score(config, "test")
+        reproduce.split_to_score(config, "test")
     labeled.add("test")
-    assert split_to_score(config, None) == "test"
+    assert reproduce.split_to_score(config, None) == "test"
 
 
 def test_what_was_done_is_shown_where_another_seed_cannot_be_run(tmp_path):
@@ -103,13 +95,13 @@ def with_weights(path: Path) -> Any:
 
 def test_weights_of_another_size_are_told_before_anything_is_trained(tmp_path):
     path = tmp_path / "resnet50.npz"
-    assert unusable_weights(BASE) is None
-    missing = unusable_weights(with_weights(path))
+    assert reproduce.unusable_weights(BASE) is None
+    missing = reproduce.unusable_weights(with_weights(path))
     assert missing is not None
     assert missing.startswith(f"{path} is not there; ImageNet's are of width 64")
     assert missing.endswith("of 8: --budget full")
     np.savez(path, **{"conv1.weight": np.zeros((64, 3, 7, 7), np.float32)})
-    told = unusable_weights(with_weights(path))
+    told = reproduce.unusable_weights(with_weights(path))
     assert told == f"{path} does not fit a resnet18 of width 8"
 
 
@@ -237,7 +229,7 @@ def test_rows_do_not_wrap_in_a_terminal(name):
         for seed in (0, 1)
     ]
     contents = result_table(table, track, runs, {})
-    print_results(contents, Console(file=lines, width=80))
+    reproduce.print_results(contents, Console(file=lines, width=80))
     printed = lines.getvalue().splitlines()
     assert max(map(len, printed)) <= 80
     for column, *values in zip(
@@ -250,10 +242,99 @@ def test_rows_do_not_wrap_in_a_terminal(name):
 def test_it_is_written_as_markdown_html_and_json(tmp_path):
     runs = [result("a2j", 19.0, 18.5)]
     contents = result_table(TABLE, get_track("nyu"), runs, {})
-    paths = write_table(contents, runs, tmp_path, "table7", "a2j reproduce table7")
+    paths = reproduce.write_table(contents, runs, tmp_path, "table7", "a2j reproduce table7")
     assert [path.name for path in paths] == ["table7.md", "table7.html", "table7.json"]
     text = paths[0].read_text()
     assert "| A2J | 8.61 | 19.00 | 18.50 | 105.06 | 50.0 | 2.5 | 3.25 | 0123456 |" in text
     assert "8.61" in paths[2].read_text()
     assert "`a2j reproduce table7`" in text
     assert "18.50" in paths[1].read_text()
+
+
+DIFFERENCES: dict[str, dict[str, Any]] = {
+    "table7/no_proposals": {"model.proposals": False},
+    "table7/no_surrounding_loss": {"loss.surrounding": False},
+    "table7/one_branch": {"model.one_branch": True},
+    "table8/global_regression": {"parts": "a2j_jax.baselines:global_regression"},
+    "table8/heat_maps": {"parts": "a2j_jax.baselines:heat_maps"},
+    "table9/from_scratch": {"model.init_from": None},
+    "table9/imagenet": {},
+    **{
+        f"table10/{x}": {"model.backbone": x, "model.init_from": f"weights/{x}.safetensors"}
+        for x in ("resnet18", "resnet34")
+    },
+    "table10/resnet50": {},
+}
+
+
+def differences(one: Config, other: Config) -> dict[str, Any]:
+    """Values of `one` that `other` has otherwise, the name left out."""
+    values = {key.name: [attrgetter(key.name)(config) for config in (one, other)] for key in keys()}
+    return {key: x for key, (x, y) in values.items() if x != y and key != "name"}
+
+
+@pytest.mark.parametrize("base", ["nyu", "itop_front"])
+@pytest.mark.parametrize("row", list(DIFFERENCES))
+def test_a_row_differs_from_its_base_by_what_matters(row, base):
+    config = load_config(row, load_config(base))
+    assert differences(config, load_config(base)) == DIFFERENCES[row]
+    assert config.name == f"{base}-{row.rpartition('/')[2]}"
+
+
+def test_rows_of_tables_are_configs():
+    rows = {row.config for table in TABLES.values() for row in table.rows} - {None}
+    assert rows == set(DIFFERENCES)
+    for row in (row for table in TABLES.values() for row in table.rows if row.config):
+        assert row.differs is None or row.differs in DIFFERENCES[str(row.config)].items()
+    for row in rows:
+        assert load_config(str(row)).track in ("nyu", "k2hpd")  # by itself
+
+
+def test_rows_from_random_weights_stay_there():
+    """A base that starts from nothing has nothing of ImageNet's in Table 10, and Table 9 is what adds it."""
+    base = load_config("synthetic_hand")
+    assert base.model.init_from is None
+    assert load_config("table10/resnet18", base).model.init_from is None
+    assert load_config("table9/imagenet", base).model.init_from == "weights/resnet50.safetensors"
+
+
+@pytest.mark.parametrize("track", sorted({data for t in TABLES.values() for data in t.data}))
+@pytest.mark.parametrize("budget", list(BUDGETS))
+def test_every_data_set_has_a_base_for_every_budget(track, budget):
+    config = base_config(track, budget)
+    assert config.track == track in TRACKS
+    if budget == "full":
+        assert (config.model.backbone, config.model.width) == ("resnet50", 64)
+    else:
+        assert config.model.init_from is None  # no weights of that size were ever published
+
+
+def test_the_papers_configs_start_from_imagenet_and_train_as_its_program():
+    for track in ("nyu", "icvl", "hands2017", "itop_front", "itop_top", "k2hpd"):
+        config = load_config(track)
+        assert (config.name, config.track) == (track, track)
+        assert config.model.init_from == "weights/resnet50.safetensors"
+        assert config.optim.preset == "official"
+
+
+RESNET18 = {"model.backbone": "resnet18", "model.init_from": "weights/resnet18.safetensors"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "trained_here", "expected"),
+    [
+        ({}, True, {"table7": "a2j", "table8": "a2j", "table9": "imagenet", "table10": "resnet50"}),
+        ({"model.proposals": "false"}, True, {"table7": "no_proposals"}),
+        ({"loss.surrounding": "false"}, True, {"table7": "no_surrounding_loss"}),
+        ({"parts": "a2j_jax.baselines:heat_maps"}, True, {"table8": "heat_maps"}),
+        ({"parts": "my_paper.awr:parts"}, True, {}),
+        ({"parts": "my_paper.awr:parts", "model.proposals": "false"}, True, {}),
+        ({"model.init_from": "none"}, True, {"table9": "from_scratch"}),
+        ({"model.init_from": "none", "model.one_branch": "true"}, True, {}),
+        ({"model.init_from": "none", "model.one_branch": "true"}, False, {"table7": "one_branch"}),
+        (RESNET18, True, {"table10": "resnet18"}),
+    ],
+)
+def test_which_row_a_network_is(changes, trained_here, expected):
+    config = tiny.changed(load_config("nyu"), changes)
+    assert rows_of(config, trained_here=trained_here) == expected
