@@ -11,7 +11,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from a2j_jax.cli.arguments import add_checkpoints, add_out, named_files, path_name, whole
+from a2j_jax.cli.arguments import (
+    add_checkpoints,
+    add_crop_size,
+    add_out,
+    named_files,
+    path_name,
+    whole,
+)
 from a2j_jax.errors import UserError, did_you_mean
 from a2j_jax.files import check_output
 from a2j_jax.log import logger, plain
@@ -56,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--dtype", choices=dtypes, help="of the network's computation (default: float32)")
     runtimes = "jax, and on a processor onnxruntime, openvino (default: jax)"
     add("--runtime", type=some_of(RUNTIMES), default=("jax",), help=runtimes)
-    add("--crop_size", type=whole(16, 2048), help="px, a multiple of 16 (default: the track's)")
+    add_crop_size(parser)
     add_checkpoints(
         parser,
         "time these runs' networks instead, with their weights, each with a name for the table (default: the "
@@ -187,26 +194,20 @@ def _named(arguments: argparse.Namespace) -> "tuple[TrackSpec, list[Network]]":
     from a2j_jax.config import Config, DataConfig, ModelConfig
     from a2j_jax.runs.experiment import resolve
     from a2j_jax.tools.speed import Network, random_variables
-    from a2j_jax.track_files import find_track
-    from a2j_jax.tracks import with_crop_size
 
-    name = arguments.track or _DEFAULT_TRACK
-    track = find_track(name)
-    if arguments.crop_size is not None:
-        track = with_crop_size(track, arguments.crop_size)
+    track = arguments.track or _DEFAULT_TRACK
+    data = DataConfig(crop_size=arguments.crop_size)
     chosen: Iterable[tuple[Any, Any]] = _PAPERS
     if arguments.paradigm or arguments.backbone:
         chosen = itertools.product(arguments.paradigm or PARADIGMS, arguments.backbone or BACKBONES)
     networks = []
     for paradigm, backbone in chosen:
-        settings = ModelConfig(backbone=backbone, dtype=arguments.dtype or "float32")
-        data = DataConfig(crop_size=arguments.crop_size)
-        config = Config(
-            name="bench", track=name, model=settings, data=data, parts=PARADIGMS[paradigm]
-        )
-        model = resolve(config).model
-        networks.append(Network(model.label, model, random_variables(model, track)))
-    return track, networks
+        model = ModelConfig(backbone=backbone, dtype=arguments.dtype or "float32")
+        config = Config("bench", track, parts=PARADIGMS[paradigm], model=model, data=data)
+        made = resolve(config)
+        variables = random_variables(made.model, made.track)
+        networks.append(Network(made.model.label, made.model, variables))
+    return made.track, networks
 
 
 def _official(
