@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 INSTALLED := $(VENV)/.installed
 
-.PHONY: quickstart pictures test test-fast lint docs release-check clean help
+.PHONY: quickstart pictures test test-fast lint docs release-check gpu-check clean help
 
 help:
 	@echo "make quickstart   install, render hands, train, evaluate, draw pictures (about 12 minutes on 2 cores)"
@@ -15,6 +15,7 @@ help:
 	@echo "make lint         ruff, mypy, import layers, spelling"
 	@echo "make docs         build the documentation site into site/; warnings are errors"
 	@echo "make release-check  build wheel and sdist, and test the wheel outside the checkout"
+	@echo "make gpu-check    on a machine with a GPU: speed, tests and launch lines; about half an hour"
 	@echo "make clean        remove the environment and builds; runs and data stay"
 
 $(INSTALLED): pyproject.toml constraints.txt
@@ -67,6 +68,22 @@ release-check: $(INSTALLED) lint docs
 	$(BIN)/python -m build
 	$(BIN)/python -m pytest tests/test_wheel.py
 	@ls -l dist
+
+$(VENV)/.installed-cuda: $(INSTALLED)
+	@$(PIP) --editable '.[cuda,torch]'
+	@touch $@
+
+# On a machine with a GPU: what docs say was NOT RUN. Results: benchmarks/results/speed.jsonl and docs/speed.md.
+gpu-check: $(VENV)/.installed-cuda
+	nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader
+	$(BIN)/python benchmarks/speed.py gpu_inference gpu_training
+	$(BIN)/python benchmarks/speed.py --write_docs
+	$(BIN)/python -m pytest -n 0 -m "not slow" tests/models tests/training tests/inference
+	$(BIN)/a2j build synthetic_hand --crop_size 80 --train 24000 --validation 512 --test 2000
+	CUDA_VISIBLE_DEVICES=0 $(BIN)/a2j train --config quickstart --workdir runs/gpu_check/one
+	$(BIN)/a2j train --config quickstart --workdir runs/gpu_check/pmap --config.parallel=pmap --config.optim.epochs=1
+	$(BIN)/a2j train --config quickstart --workdir runs/gpu_check/mesh --config.parallel=mesh --config.optim.epochs=1
+	$(BIN)/a2j eval --workdir runs/gpu_check/one
 
 clean:
 	rm -rf $(VENV) build dist site

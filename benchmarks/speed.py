@@ -3,6 +3,7 @@ is one, and with nothing else running.
 
     python benchmarks/speed.py                        # all of it
     python benchmarks/speed.py training start         # some of it
+    python benchmarks/speed.py gpu_inference gpu_training   # on a GPU; `make gpu-check` does this and more
     python benchmarks/speed.py --write_docs           # the tables of docs/speed.md, from the last results
 
 Every result is a line of benchmarks/results/speed.jsonl, with the machine, its load and the versions of that day.
@@ -17,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -45,6 +46,12 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 RESULTS = REPOSITORY / "benchmarks" / "results" / "speed.jsonl"
 PAGE = REPOSITORY / "docs" / "speed.md"
 RUNTIMES = ("jax", "onnxruntime", "openvino")
+# Name -> dtype of the network, precision of products and convolutions.
+PRECISIONS = {
+    "float32": (None, "float32"),
+    "TF32": (None, "tensorfloat32"),
+    "bfloat16": ("bfloat16", "tensorfloat32"),
+}
 LEARNING_RATE, WEIGHT_DECAY = 1e-4, 1e-4
 Record = dict[str, Any]
 
@@ -94,16 +101,56 @@ def training(rounds: int) -> Iterator[Record]:
         yield from compared(what, speed.take_turns(calls, rounds))
 
 
-def step_of(library: str, backbone: str, size: int, count: int) -> Callable[[], Any]:
+def gpu_inference(rounds: int, batches: Sequence[int] = (1, 8, 64, 256)) -> Iterator[Record]:
+    """As `inference`, on a GPU, in its precisions; PyTorch as published: float32, convolutions by TF32."""
+    from a2j_jax.tools.torch_reference import device_beside_jax, official_forward_of
+
+    model, track = network("resnet50", 176)
+    variables = speed.random_variables(model, track)
+    device = device_beside_jax()
+    assert device is not None
+    official = official_forward_of(model, variables, track.crop_size, device)
+    for count in batches:
+        shape = (count, track.crop_size, track.crop_size, 1)
+        images = np.random.default_rng(0).standard_normal(shape, np.float32)
+        calls: dict[str, Callable[[], Any]] = {"PyTorch": partial(official, images)}
+        for name, (dtype, precision) in PRECISIONS.items():
+            with jax.default_matmul_precision(precision):
+                forward = speed.forward_of(model.clone(dtype=dtype), variables, track, count)
+            calls[name] = partial(_by_precision, precision, partial(forward, images))
+        what = f"A2J resnet50, 176 px, batch {count}"
+        yield from compared(what, speed.take_turns(calls, 5 * rounds))
+
+
+def gpu_training(rounds: int, batches: Sequence[int] = (8, 64)) -> Iterator[Record]:
+    """As `training`, on a GPU, in its precisions."""
+    for count in batches:
+        calls = {"PyTorch": step_of("PyTorch", "resnet50", 176, count)}
+        for name, (dtype, precision) in PRECISIONS.items():
+            with jax.default_matmul_precision(precision):
+                calls[name] = step_of("jax", "resnet50", 176, count, dtype)
+        what = f"A2J resnet50, 176 px, batch {count}"
+        yield from compared(what, speed.take_turns(calls, 5 * rounds))
+
+
+def _by_precision(precision: str, call: Callable[[], Any]) -> Any:
+    with jax.default_matmul_precision(precision):
+        return call()
+
+
+def step_of(
+    library: str, backbone: str, size: int, count: int, dtype: str | None = None
+) -> Callable[[], Any]:
     """A training step in a library, which goes on from its own last state."""
     model, track = network(backbone, size)
+    model = model.clone(dtype=dtype)
     variables = speed.random_variables(model, track)
     rng = np.random.default_rng(0)
     images = rng.standard_normal((count, size, size, 1), np.float32)
     joints = rng.uniform(0, size, (count, model.num_joints, 3)).astype(np.float32)
     weight = track.loss_lambda
     if library == "PyTorch":
-        from a2j_jax.tools.torch_reference import official_step_of
+        from a2j_jax.tools.torch_reference import device_beside_jax, official_step_of
 
         official = official_step_of(
             model,
@@ -112,6 +159,7 @@ def step_of(library: str, backbone: str, size: int, count: int) -> Callable[[], 
             learning_rate=LEARNING_RATE,
             weight_decay=WEIGHT_DECAY,
             regression_weight=weight,
+            device=device_beside_jax() or "cpu",
         )
         return partial(official, images, joints)
     optimizer = adam_with_l2(LEARNING_RATE, WEIGHT_DECAY)
@@ -253,7 +301,10 @@ MEASURED: dict[str, tuple[Callable[[int], Iterator[Record]], str]] = {
     "start": (start, ""),
     "reading": (reading, ""),
     "building": (building, ""),
+    "gpu_inference": (gpu_inference, "times as fast"),
+    "gpu_training": (gpu_training, "times as fast"),
 }
+ON_A_PROCESSOR = [kind for kind in MEASURED if not kind.startswith("gpu_")]
 
 
 def table(kind: str, records: list[Record]) -> str:
@@ -304,7 +355,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "kinds", nargs="*", default=list(MEASURED), metavar="KIND", help=", ".join(MEASURED)
+        "kinds", nargs="*", default=ON_A_PROCESSOR, metavar="KIND", help=", ".join(MEASURED)
     )
     parser.add_argument("--rounds", type=int, default=10, help="of all calls (default: 10)")
     parser.add_argument("--write_docs", action="store_true")
@@ -315,6 +366,9 @@ def main() -> None:
     if options.write_docs:
         PAGE.write_text(write_docs(PAGE.read_text(), read_results()))
         return None
+    asked = [kind for kind in options.kinds if kind.startswith("gpu_")]
+    if asked and jax.default_backend() == "cpu":
+        parser.error(f"{', '.join(asked)}: JAX sees no GPU here: pip install 'a2j-jax[cuda]'")
     if unknown := set(options.kinds) - set(MEASURED):
         parser.error(f"{', '.join(unknown)}: expected some of {', '.join(MEASURED)}")
     log_to_terminal()
