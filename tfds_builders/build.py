@@ -50,9 +50,6 @@ DATASETS: dict[str, type[RawDataset]] = {
     "k2hpd": K2hpd,
 }
 
-# With a larger share of the joints outside their frames, units or camera must be wrong.
-_MOST_OUTSIDE = 0.9
-
 
 def get_dataset(track: str) -> type[RawDataset]:
     """The reader of a track's raw data: one of `DATASETS`, or that of custom folders.
@@ -155,9 +152,7 @@ def build_raw(
     folder = local_path(manual_dir, "raw data")
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder of raw data", source.DOWNLOAD)
-    known = [
-        field.name for field in dataclasses.fields(source) if field.name not in ("folder", "track")
-    ]
+    known = [field.name for field in dataclasses.fields(source)][2:]  # beside folder and track
     unknown = sorted(set(options) - set(known))
     if unknown:
         raise UserError(
@@ -165,17 +160,9 @@ def build_raw(
         )
     dataset = source(folder, spec, **options)
     splits = dict(dataset.splits())
-    outside = labeled = 0
     for name, split in splits.items():
         published = PUBLISHED_FRAMES.get(spec.name, {}).get(name)
-        counts = report_labels(name, split, spec, published, max_frames, strict)
-        outside, labeled = outside + counts[0], labeled + counts[1]
-    if outside > _MOST_OUTSIDE * labeled:
-        raise UserError(
-            f"{folder}: {outside:,} of {labeled:,} labeled joints lie outside their "
-            f"{spec.frame_size[0]}x{spec.frame_size[1]} frames; are camera and frame_size theirs, "
-            "units px and mm, and fy negative if y points up?"
-        )
+        report_labels(name, split, spec, published, max_frames, strict)
     plans = {name: plan_crops(spec, name, split, centers) for name, split in splits.items()}
     reader = RawReader(dataset, splits, plans, max_frames, strict)
     for name, plan in plans.items():

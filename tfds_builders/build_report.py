@@ -15,7 +15,7 @@ from a2j_jax.files import read_json
 from a2j_jax.log import PlainTable, logger, print_table
 from a2j_jax.tracks import TrackSpec
 from tfds_builders.base import DepthPoseBuilder
-from tfds_builders.raw_files import WARNING, RawSplit, counted
+from tfds_builders.raw_files import WARNING, RawSplit, counted, outside_frame
 from tfds_builders.shards import MOST_COUNTS, window_mm
 
 SKIPPED_FILE = "skipped.tsv"
@@ -123,13 +123,10 @@ def report_labels(
     published: int | None,
     max_frames: int | None,
     strict: bool = False,
-) -> tuple[int, int]:
+) -> None:
     """Prints how many frames a split has, and what is unusual about it and its labels.
 
     The authors state `published` frames (None: not known), of which the first `max_frames` (None: all) will be used.
-
-    Returns:
-      The number of joints outside their frames, and of all that are labeled.
 
     Raises:
       UserError: the labels are another skeleton's; or, strict, there are faults.
@@ -148,21 +145,18 @@ def report_labels(
     joints = split.joints_uvd
     if joints is None:
         _log(f"{name}: no labels: these frames can be predicted, not scored")
-        return 0, 0
+        return
     expected = (len(split), track.num_joints, track.joint_dims)
     if joints.shape != expected:
         raise UserError(
             f"{name}: labels of shape {joints.shape}, track {track.name!r} needs "
             f"{expected}: is this the right version of the data set?"
         )
-    uv, last = joints[..., :2], np.array(track.frame_size, np.float32) - 1
-    labeled = ~np.isnan(joints).any(axis=-1)
-    outside = np.any((uv < 0) | (uv > last), axis=-1) & labeled
+    outside = outside_frame(joints, track)
     if outside.any():
         frames = counted(np.any(outside, axis=1).sum(), "frame")
         note = f"{counted(outside.sum(), 'joint')} in {frames}: outside the frame; kept, and they count"
         _report_notes(name, [note])
-    return int(outside.sum()), int(labeled.sum())
 
 
 def report_crops(

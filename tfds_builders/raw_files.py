@@ -373,3 +373,10 @@ def unlabeled_to_nan(joints: Array, where: str) -> Notes:
     frames = counted(int(missing.any(axis=-1).sum()), "frame")
     note = f"{where}: {counted(int(missing.sum()), 'joint')} of {frames} not labeled"
     return (f"{note} ({', '.join(among) or 'NaN'})",)
+
+
+def outside_frame(joints: Array, track: TrackSpec) -> npt.NDArray[np.bool_]:
+    """(N, K) which labeled joints, of (N, K, 3 or 2), lie outside their frame."""
+    uv, last = joints[..., :2], np.array(track.frame_size, np.float32) - 1
+    outside: npt.NDArray[np.bool_] = np.any((uv < 0) | (uv > last), axis=-1)
+    return outside & ~np.isnan(joints).any(axis=-1)

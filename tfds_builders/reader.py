@@ -23,7 +23,7 @@ from tfds_builders.crop_plan import (
     boxes_from_labels,
     crop_from_depth,
 )
-from tfds_builders.raw_files import RawDataset, RawSplit
+from tfds_builders.raw_files import RawDataset, RawSplit, outside_frame
 from tfds_builders.shards import MOST_COUNTS, Job, Outcome, Skipped, make_example, window_mm
 
 # Frames of a split that are compared before it is built; the share of disagreeing ones that is a fault of them all.
@@ -143,11 +143,21 @@ class RawReader:
         )
 
     def check(self) -> None:
-        """Compares depth, centers and labels of up to 64 frames of every split, before anything is built.
+        """Compares labels with the frame, and depth, centers and labels of up to 64 frames of every split.
 
         Raises:
           UserError: nearly all disagree; names the unit that is likely wrong.
         """
+        track = self.dataset.track
+        joints = [raw.joints_uvd for raw in self.splits.values() if raw.joints_uvd is not None]
+        labeled = sum(int(np.isfinite(some).all(axis=-1).sum()) for some in joints)
+        outside = sum(int(outside_frame(some, track).sum()) for some in joints)
+        if outside > _MOST * labeled:
+            raise UserError(
+                f"{outside:,} of {labeled:,} labeled joints lie outside their "
+                f"{track.frame_size[0]}x{track.frame_size[1]} frames; are camera and frame_size theirs, "
+                "units px and mm, and fy negative if y points up?"
+            )
         results = {split: self._sample(split) for split, count in self.frames().items() if count}
         results["all splits"] = [result for some in results.values() for result in some]
         for name, some in results.items():
@@ -157,9 +167,7 @@ class RawReader:
                 enough = 1 < len(bad) == len(some) and _unit_factor(bad) is not None
             if bad and enough and len(bad) >= _MOST * len(some):
                 unit_mm = self.dataset.spec().get("depth_unit_mm")
-                raise UserError(
-                    f"{name}: {disagreement(bad, len(some), self.dataset.track, unit_mm)}"
-                )
+                raise UserError(f"{name}: {disagreement(bad, len(some), track, unit_mm)}")
 
     def _sample(self, split: str) -> list[Sampled]:
         plan, count = self.plans[split], self.frames()[split]
