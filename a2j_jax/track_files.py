@@ -166,10 +166,13 @@ def _constant(value: Any, key: str) -> float:
         raise UserError(f"{key} {number:g}: expected a number above 0")
     if not _SMALLEST <= (abs(number) or 1.0) <= _LARGEST:
         raise UserError(f"{key} {number:g}: out of range; expected {_SMALLEST:g} to {_LARGEST:g}")
-    if key.endswith("window_mm") and number < _SMALLEST_MM:
-        raise UserError(f"{key} {number:g}: expected mm; are these meters?")
-    if key.endswith("window_mm") and number > _LARGEST_MM:
-        raise UserError(f"{key} {number:g}: expected at most {_LARGEST_MM:g} mm around one object")
+    if key.endswith("window_mm"):
+        if number < _SMALLEST_MM:
+            raise UserError(f"{key} {number:g}: expected mm; are these meters?")
+        if number > _LARGEST_MM:
+            raise UserError(
+                f"{key} {number:g}: expected at most {_LARGEST_MM:g} mm around one object"
+            )
     return number
 
 
@@ -181,11 +184,7 @@ def _crop_size(value: Any, key: str) -> int:
 
 
 def checked_camera(values: Any, key: str = "camera") -> Camera:
-    """A camera from a mapping of fx, fy, cx and cy, px.
-
-    Raises:
-      UserError: other keys, or impossible numbers.
-    """
+    """A camera from a mapping of fx, fy, cx and cy, px; `UserError` for other keys or impossible numbers."""
     names = ("fx", "fy", "cx", "cy")
     if not isinstance(values, dict) or set(values) != set(names):
         raise UserError(f"{key} {_shown(values)}: expected fx, fy, cx and cy in px")
@@ -199,11 +198,7 @@ def checked_camera(values: Any, key: str = "camera") -> Camera:
 
 
 def checked_frame_size(values: Any, key: str = "frame_size") -> tuple[int, int]:
-    """(width, height) of a frame, px.
-
-    Raises:
-      UserError: not two integers from 1 to 8192.
-    """
+    """(width, height) of a frame, px; `UserError` unless they are two integers from 1 to 8192."""
     pair = isinstance(values, list | tuple) and len(values) == 2
     if not pair or not all(type(v) is int and 1 <= v <= LARGEST_FRAME for v in values):
         raise UserError(
@@ -215,10 +210,10 @@ def checked_frame_size(values: Any, key: str = "frame_size") -> tuple[int, int]:
 def _skeleton(name: str, joints: Any, limbs: Any) -> Skeleton:
     if not isinstance(joints, list) or not joints or not all(isinstance(j, str) for j in joints):
         raise UserError(f"joints {_shown(joints)}: expected a list of names")
-    if len(joints) > _MOST_JOINTS:
-        raise UserError(f"joints: {len(joints):,} names; expected at most {_MOST_JOINTS}")
-    if not all(0 < len(joint) <= _LONGEST_NAME for joint in joints):
-        raise UserError(f"joints: expected names of 1 to {_LONGEST_NAME} characters")
+    if len(joints) > _MOST_JOINTS or not all(0 < len(j) <= _LONGEST_NAME for j in joints):
+        raise UserError(
+            f"joints: expected at most {_MOST_JOINTS} names of 1 to {_LONGEST_NAME} characters"
+        )
     twice = next((joint for joint in joints if joints.count(joint) > 1), None)
     if twice is not None:
         raise UserError(f"joints: {_shown(twice)} is named twice; expected every name once")
@@ -228,12 +223,11 @@ def _skeleton(name: str, joints: Any, limbs: Any) -> Skeleton:
         raise UserError('limbs: expected {"limb": ["joint", "joint", ...], ...}')
     chains = []
     for limb, chain in limbs.items():
+        where = f"limb {_shown(limb)} {_shown(chain)}"
         if not isinstance(chain, list) or len(chain) < 2:
-            raise UserError(
-                f"limb {_shown(limb)} {_shown(chain)}: expected a list of two joints or more"
-            )
+            raise UserError(f"{where}: expected a list of two joints or more")
         if any(joint == following for joint, following in itertools.pairwise(chain)):
-            raise UserError(f"limb {_shown(limb)} {_shown(chain)}: a joint follows itself")
+            raise UserError(f"{where}: a joint follows itself")
         for joint in chain:
             if joint not in joints:
                 hint = did_you_mean(str(joint), joints)

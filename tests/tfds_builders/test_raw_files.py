@@ -81,14 +81,6 @@ def test_in_the_folder_or_one_below_in_any_case(tmp_path, there, found):
     assert raw_files.find(tmp_path / "absent", CANDIDATES) is None
 
 
-def test_several_folders_below_are_named(tmp_path):
-    for name in ("v1", "v2"):
-        touch(tmp_path / name / "train" / "labels.txt")
-    with pytest.raises(UserError, match=r"set/train/labels\.txt is in several folders \(v1, v2\)"):
-        raw_files.find(tmp_path, CANDIDATES)
-    assert raw_files.find(tmp_path / "v2", CANDIDATES) is not None
-
-
 def test_counting_files(tmp_path):
     for name in ("a_1.png", "A_2.PNG", "b_1.png", "sub/a_3.png", "sub/deeper/a_4.png", "a.txt"):
         touch(tmp_path / name)
