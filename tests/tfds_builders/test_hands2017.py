@@ -5,12 +5,9 @@ import pytest
 
 from a2j_jax import geometry
 from a2j_jax.errors import UserError
-from a2j_jax.evaluation.joint_files import write_submission
 from a2j_jax.tracks import get_track
 from tests.distributions import hands2017 as fixture
-from tfds_builders.crop_plan import plan_crops
 from tfds_builders.hands2017 import Hands2017, read_boxes, to_corners
-from tfds_builders.reader import RawReader
 
 TRACK = get_track("hands2017")
 # Labels are printed with four decimals of a mm: a thousandth of a px, or of a mm.
@@ -170,22 +167,6 @@ def test_frames_without_numbers_keep_the_order_of_the_file(tmp_path):
     assert split.numbers is None
     assert split.frame_ids[0] == "frame/images/other.png"
     assert any("numbered in their order" in note for note in split.notes)
-
-
-def test_a_submission_names_the_frames_that_were_predicted(tmp_path):
-    """The `index` of an example is the frame's number, and a submission file counts by it."""
-    fixture.write(tmp_path / "raw", {"test": 7})
-    cut(tmp_path / "raw" / "frame" / "BoundingBox.txt", [6, 4, 5])
-    split = Hands2017(tmp_path / "raw", TRACK).splits()["test"]
-    plan = plan_crops(TRACK, "test", split, "depth")
-    reader = RawReader(Hands2017(tmp_path / "raw", TRACK), {"test": split}, {"test": plan})
-    examples = list(reader.job("test", range(3))())
-    assert [example["index"] for example in examples] == [4, 5, 6]
-    write_submission(
-        tmp_path / "submission.txt", np.ones((3, 21, 3)), [e["index"] for e in examples]
-    )
-    named = [line.split("\t")[0] for line in (tmp_path / "submission.txt").open()]
-    assert named == [example["frame_id"] for example in examples]
 
 
 def test_labels_are_projected_with_the_tracks_camera(tmp_path):
