@@ -11,6 +11,7 @@ import functools
 import importlib
 import io
 import logging
+import sys
 import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from a2j_jax.skeletons import Skeleton
 #: Okabe & Ito (2008), without yellow (invisible on white) and black (ground truth).
 LIMB_COLORS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 _DPI = 130
+_CANVAS = "matplotlib.backends.backend_agg"
 _NEAR_GRAY, _FAR_GRAY = 0.35, 0.92
 _MARGIN, _LINE = 0.12, 0.155  # inches: around a caption, from one of its lines to the next
 _SANS, _MONOSPACE = 16.8, 16.3  # letters per inch of 8 and of 7 points
@@ -59,12 +61,14 @@ class Figure(NamedTuple):
 
 def have_matplotlib() -> bool:
     """Whether pictures can be drawn at all (the `viz` extra is installed)."""
+    if sys.modules.get(_CANVAS):  # and leave the umask alone
+        return True
     logger = logging.getLogger("matplotlib")
     level = logger.level
     logger.setLevel(logging.ERROR)  # silent where there is no home for its cache
     try:
         with private_umask():
-            importlib.import_module("matplotlib.backends.backend_agg")
+            importlib.import_module(_CANVAS)
     except ImportError:
         return False
     finally:
