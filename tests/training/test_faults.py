@@ -17,7 +17,7 @@ STEPS = 12
 
 @pytest.fixture(scope="module")
 def config(tiny_data: Path) -> Config:
-    return faults.config(tiny_data, STEPS, evaluate=6)
+    return faults.config(tiny_data, STEPS, evaluate=6, save=3)
 
 
 @pytest.fixture(scope="module")
