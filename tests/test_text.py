@@ -92,6 +92,7 @@ def named_comparison():  # type: ignore[no-untyped-def]
     }
 
 
+@pytest.mark.slow
 def test_pictures_hold_names_literally(tmp_path: Path) -> None:
     """In the legend, on the axes and in the title; no formula is read, and SVG stays well-formed."""
     _, scores = named_comparison()

@@ -32,6 +32,7 @@ def test_export(a2j, run, tmp_path):
     a2j("export", run, out)  # ours, and replaced
 
 
+@pytest.mark.slow
 def test_a_name_says_the_format(a2j, run, tmp_path):
     said = " ".join(a2j("export", run, tmp_path / "hand.onnx").err.split())
     assert "as ONNX" in said

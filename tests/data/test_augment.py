@@ -20,10 +20,13 @@ def draw(key, size, track):
     return augment.draw(augment.example_keys(key, size), track)
 
 
+augmented = jax.jit(augment.augment, static_argnames=("track", "border"))
+
+
 @pytest.fixture(scope="module")
 def official_augmentation(parity):
     """Canvases of the four frames, the fixed draws, and the official crops and labels (u, v, d)."""
-    data, augmented = (
+    data, augmentation = (
         np.load(parity / f"preprocess_{name}.npz") for name in ("nyu", "nyu_augmented")
     )
     track = get_track("nyu")
@@ -36,11 +39,11 @@ def official_augmentation(parity):
         for name, values in zip(Crop._fields, zip(*cuts, strict=True), strict=True)
     }
     inputs |= {"center_uvd": data["centers_uvd"], "joints_uvd": data["joints_uvd"]}
-    draws = augmented["draws"].astype(np.float32)
+    draws = augmentation["draws"].astype(np.float32)
     draws = augment.no_draws(4, track)._replace(
         box_jitter_px=draws[:, :4], rotation_deg=draws[:, 4], scale=draws[:, 5] + 0.5
     )
-    return inputs, draws, augmented["crop"][:, 0], augmented["label"][..., [1, 0, 2]]
+    return inputs, draws, augmentation["crop"][:, 0], augmentation["label"][..., [1, 0, 2]]
 
 
 def held_by_the_canvas(inputs, draws, i):
@@ -70,7 +73,7 @@ def held_by_the_canvas(inputs, draws, i):
 
 def test_fixed_draws_give_the_official_crop(official_augmentation):
     inputs, draws, images, labels = official_augmentation
-    ours, joints = augment.augment(inputs, draws=draws, track=get_track("nyu"), border="crop")
+    ours, joints = augmented(inputs, draws=draws, track=get_track("nyu"), border="crop")
     np.testing.assert_allclose(joints, labels, rtol=0, atol=1e-3)  # px and mm
     error = np.abs(np.asarray(ours)[..., 0] - images)
     close = (error < 0.05).mean(axis=(1, 2))
@@ -92,16 +95,17 @@ def test_without_draws_it_is_the_evaluation_image(official_augmentation):
     official = crops.joints_to_crop(inputs["joints_uvd"], inputs["box_px"], theta, track)
     none = augment.no_draws(4, track)
     for border in ("crop", "canvas"):
-        images, joints = augment.augment(inputs, draws=none, track=track, border=border)
+        images, joints = augmented(inputs, draws=none, track=track, border=border)
         np.testing.assert_allclose(images, expected, rtol=0, atol=1e-5)
         np.testing.assert_allclose(joints, official, rtol=0, atol=1e-3)
 
 
 def test_loop_and_vmap_give_the_same_crop(official_augmentation):
     inputs, draws, _, _ = official_augmentation
-    looped, _ = augment.augment(inputs, draws=draws, track=get_track("nyu"))
+    crop = partial(augment.augment, track=get_track("nyu"))
+    looped, _ = jax.jit(partial(crop))(inputs, draws)
     with lowering_for("gpu"):
-        mapped, _ = augment.augment(inputs, draws=draws, track=get_track("nyu"))
+        mapped, _ = jax.jit(partial(crop))(inputs, draws)  # another function: traced again
     np.testing.assert_allclose(looped, mapped, rtol=0, atol=1e-5)
 
 
@@ -134,7 +138,7 @@ def test_the_mapping_is_exact_on_a_ramp(rotation, scale, shift):
         rotation_deg=jnp.array([rotation], jnp.float32),
         scale=jnp.array([scale], jnp.float32),
     )
-    images, joints = augment.augment(inputs, draws=draws, track=track)
+    images, joints = augmented(inputs, draws=draws, track=track)
     image, joints = np.asarray(images)[0, ..., 0], np.asarray(joints)[0]
 
     # Every pixel shows the depth of the place it claims to show.
@@ -162,8 +166,8 @@ def test_borders():
     track = with_crop_size(get_track("nyu"), 96)
     inputs = ramp_batch(track)
     draws = augment.no_draws(1, track)._replace(scale=jnp.array([0.5]))
-    official, _ = augment.augment(inputs, draws=draws, track=track, border="crop")
-    ours, _ = augment.augment(inputs, draws=draws, track=track, border="canvas")
+    official, _ = augmented(inputs, draws=draws, track=track, border="crop")
+    ours, _ = augmented(inputs, draws=draws, track=track, border="canvas")
     official, ours = np.asarray(official)[0, ..., 0], np.asarray(ours)[0, ..., 0]
     # At half the size the crop fills the middle 48 px, and the margin of 12 another 6 on each side.
     assert np.all(official[:, :23] == 0.0)
@@ -180,7 +184,7 @@ def applied(track, box, joint, draws):
     joints = np.full((1, track.num_joints, track.joint_dims), joint, np.float32)
     inputs = {name: values[None] for name, values in crop._asdict().items()}
     batch = {**inputs, "center_uvd": np.zeros((1, 3)), "joints_uvd": joints}
-    return augment.augment(batch, draws, track)
+    return augmented(batch, draws, track=track)
 
 
 def test_scale_leaves_absolute_depth_alone():

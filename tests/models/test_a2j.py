@@ -58,6 +58,7 @@ def test_trunks_have_torchvisions_parameters(
     assert features.regression.shape == (1, 4, 6, 512 * expansion)
 
 
+@pytest.mark.slow
 def test_initialisation_follows_the_official_code() -> None:
     model = A2J(14, backbone="resnet18", width=16, head_features=64, head_depth=2)
     variables = init_variables(model, jax.random.key(0), 32, 32)

@@ -87,6 +87,7 @@ def test_joints_stay_to_a_ten_thousandth_of_a_pixel(kind: str, backbone: str, di
     np.testing.assert_allclose(plain[1], quick[1], atol=1e-4)
 
 
+@pytest.mark.slow
 def test_in_bfloat16_they_are_as_near_to_float32_as_before() -> None:
     model = network("a2j")
     variables = calibrated(model)

@@ -34,6 +34,7 @@ def cones(bodies):
     return jax.tree.map(np.asarray, jax.jit(jax.vmap(body.body_cones))(bodies[0], bodies[2]))
 
 
+@pytest.mark.slow
 def test_bone_lengths_do_not_depend_on_the_pose(bodies):
     shape, _, posed = bodies
     lengths = {
