@@ -57,7 +57,7 @@ def test_rows_find_their_frames(tmp_path, data_dir, joints):
     assert scores["mean_error_mm"] == errors_of([*NUMBERS])
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("no_matplotlib")
 def test_missing_frames_are_reported(tmp_path, data_dir, capsys):
     """Scored on what is there, which every row of every table says."""
     part, out = JointSet(UVD[[0, 7]], index=np.array([0, 7])), tmp_path / "report"
@@ -67,7 +67,7 @@ def test_missing_frames_are_reported(tmp_path, data_dir, capsys):
     assert scores["methods"]["A"]["mean_error_mm"] == errors_of([0, 7])
     assert scores["methods"]["official"]["mean_error_mm"] == 0.0
     page = (out / "report.html").read_text()
-    for text in ("A (2 of 9 frames)", "official (2 of 9 frames)", "made_up/7", f"{tmp_path}/A.npz"):
+    for text in ("A (2 of 9 frames)", "official (2 of 9 frames)", f"{tmp_path}/A.npz"):
         assert text in page
     assert (out / "scores.json").is_file()
     assert "holds 2 of the 4 frames" in " ".join(capsys.readouterr().err.split())

@@ -80,6 +80,7 @@ def test_the_run_table_has_the_best_and_the_final_epoch(tiny_data, tmp_path, err
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_matplotlib")
 def test_a_report_of_own_parts(tiny_data, tmp_path, monkeypatch, logged):
     """It names network, parts and options; a source that has changed is said once for all steps that are read."""
     module = tmp_path / "code" / "reported.py"

@@ -6,7 +6,6 @@ import itertools
 import re
 import shutil
 import subprocess
-import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -67,12 +66,6 @@ def test_every_row_of_every_table_is_printed():
         assert set(table.rows) <= found
         assert table.title in text
     assert "paper: mAP@10 cm (%) 88.0" in text
-
-
-@pytest.fixture
-def no_matplotlib(monkeypatch):
-    for module in ("matplotlib", "matplotlib.backends.backend_agg"):
-        monkeypatch.setitem(sys.modules, module, None)
 
 
 def page(comparison, folder):
@@ -152,11 +145,19 @@ def test_a_report_replaces_an_earlier_one_entirely_or_not_at_all(tmp_path):
     assert b"third" in contents()["report.html"]
 
 
-def test_several_methods_stand_beside_each_other(tmp_path):
+@pytest.fixture(scope="session")
+def widest(tmp_path_factory):
+    """The page of several methods, with a command that is hard to break."""
+    command = "a2j eval --predictions " + "a_long_name_without_any_space" * 8
+    told = dataclasses.replace(made_up.several(4), command=command)
+    return report.write_report(told, tmp_path_factory.mktemp("widest"))[0]
+
+
+def test_several_methods_stand_beside_each_other(widest):
     """In a page that needs nothing but itself."""
-    text = page(made_up.several(3), tmp_path)
-    assert text.count("<img") == 3 * 2 * 3  # worst, median, best: two frames of three methods
-    assert text.count("<li><strong>") == 3
+    text = widest.read_text(encoding="utf-8")
+    assert text.count("<img") == 3 * 2 * 4  # worst, median, best: two frames of four methods
+    assert text.count("<li><strong>") == 4
     assert "ranked by method 0" in text
     assert "counted from 0" in text
     for source in re.findall(r'(?:src|href|data|action)="([^"]*)"', text):
@@ -231,14 +232,6 @@ def test_written_files_are_one_line(logged):
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
-
-
-@pytest.fixture(scope="module")
-def widest(tmp_path_factory):
-    """The page of several methods, with a command that is hard to break."""
-    command = "a2j eval --predictions " + "a_long_name_without_any_space" * 8
-    told = dataclasses.replace(made_up.several(4), command=command)
-    return report.write_report(told, tmp_path_factory.mktemp("widest"))[0]
 
 
 @pytest.mark.slow
