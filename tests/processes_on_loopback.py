@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 A2J = [sys.executable, "-c", "from a2j_jax.cli import console; console()"]
@@ -80,6 +80,7 @@ def job(
     *arguments: object,
     program: Sequence[str] = A2J,
     own: Mapping[int, Sequence[str]] | None = None,
+    port: int | None = None,
 ) -> Iterator[Job]:
     """Start a job; what still runs at the end of the context is killed.
 
@@ -89,8 +90,9 @@ def job(
       arguments: of the program. Who is who is said by environment variables.
       program: to start.
       own: process -> more arguments, for it alone.
+      port: at which they meet; None: any that is free.
     """
-    address = f"localhost:{free_port()}"
+    address = f"localhost:{port or free_port()}"
     started: list[subprocess.Popen[bytes]] = []
     with tempfile.TemporaryDirectory() as named:
         folder = Path(named)
@@ -110,11 +112,9 @@ def job(
                 process.wait()
 
 
-def run(
-    processes: int, devices: int, *arguments: object, program: Sequence[str] = A2J
-) -> list[Ended]:
+def run(processes: int, devices: int, *arguments: object, **options: Any) -> list[Ended]:
     """Start a job and wait for its end."""
-    with job(processes, devices, *arguments, program=program) as started:
+    with job(processes, devices, *arguments, **options) as started:
         return started.ended()
 
 

@@ -2,7 +2,6 @@
 
 import signal
 import socket
-import subprocess
 import sys
 from pathlib import Path
 
@@ -10,15 +9,21 @@ import pytest
 
 from a2j_jax import distributed
 from a2j_jax.errors import UserError
-from tests.processes_on_loopback import Ended, free_port
+from tests.processes_on_loopback import Ended, free_port, run
 
-PROGRAM = """
-import sys, time
+JOINED = """
+import os, sys, time
 from pathlib import Path
 from a2j_jax import distributed
-index, address, folder, seconds = int(sys.argv[1]), sys.argv[2], Path(sys.argv[3]), int(sys.argv[4])
-distributed.initialize(address, 2, index, False, timeout_seconds=seconds)
+index = int(os.environ["JAX_PROCESS_ID"])
+def join(**options):
+    distributed.initialize(os.environ["JAX_COORDINATOR_ADDRESS"], 2, index, False, **options)
+"""
+
+PROGRAM = """
+join()
 print(distributed.name(), distributed.is_primary())
+folder = Path(sys.argv[1])
 if distributed.is_primary():
     time.sleep(0.5)
     (folder / "built").touch()
@@ -28,11 +33,14 @@ distributed.leave()
 print(distributed.is_multiprocess())
 """
 
+ALONE = """
+if index == int(sys.argv[1]):
+    join(timeout_seconds=2)
+"""
+
 MISTAKEN = """
-import os, sys, time
-from a2j_jax import distributed
-distributed.initialize(sys.argv[2], 2, int(sys.argv[1]), False)
-time.sleep(2 * int(sys.argv[1]))
+join()
+time.sleep(2 * index)
 print("mine too", flush=True)
 distributed.leave(failed=True)
 os._exit(2)
@@ -40,11 +48,9 @@ os._exit(2)
 
 # One of them ends in the midst; the other waits for it, or for it to part.
 WATCHED = """
-import os, sys, time
-from a2j_jax import distributed
 distributed._BEAT_SECONDS, distributed._SILENCE_SECONDS, distributed._LAST_WORDS_SECONDS = 0.2, 4, 2
-index, how, ends = int(sys.argv[1]), sys.argv[3], int(sys.argv[4])
-distributed.initialize(sys.argv[2], 2, index, False)
+how, ends = sys.argv[1], int(sys.argv[2])
+join()
 distributed.wait_for_all("begin")
 if index == ends:
     if how == "killed":
@@ -63,20 +69,10 @@ print("parted")
 """
 
 
-def start(index: int, *arguments: object, program: str = PROGRAM) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", program, str(index), *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def two(port: int, *arguments: object, program: str = PROGRAM) -> list[Ended]:
-    """How two processes that meet at a port of this machine end."""
-    both = [start(index, f"localhost:{port}", *arguments, program=program) for index in range(2)]
-    printed = [process.communicate(timeout=120) for process in both]
-    return [Ended(each.returncode, *told) for each, told in zip(both, printed, strict=True)]
+def two(program: str, *arguments: object, port: int | None = None) -> list[Ended]:
+    """How two processes of a program end."""
+    command = [sys.executable, "-c", JOINED + program]
+    return run(2, 1, *arguments, program=command, port=port)
 
 
 @pytest.mark.slow
@@ -85,28 +81,28 @@ def test_two_processes_meet_wait_and_part_and_leave_the_port_free(tmp_path: Path
     port = free_port()
     for number in range(2):
         (tmp_path / str(number)).mkdir()
-        first, second = two(port, tmp_path / str(number), 100)
-        assert first.out.splitlines() == ["process 0 of 2 True", "True", "False"], first
-        assert second.out.splitlines() == ["process 1 of 2 False", "True", "False"], second
-        assert (first.status, second.status) == (0, 0)
+        told = two(PROGRAM, tmp_path / str(number), port=port)
+        assert [each.status for each in told] == [0, 0], told
+        for index, first in enumerate([True, False]):
+            said = [f"process {index} of 2 {first}", "True", "False"]
+            assert told[index].out.splitlines() == said
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("localhost", port))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("index", [0, 1])
-def test_one_that_is_left_alone_says_so(tmp_path: Path, index: int) -> None:
-    address = f"localhost:{free_port()}"
-    process = start(index, address, tmp_path, 2)
-    _, said = process.communicate(timeout=120)
-    assert process.returncode == 2
-    text = f"a2j: error: process {index}: not all processes came to {address}"
-    assert text in said.splitlines()[-1]
+def test_one_that_is_left_alone_says_so(index: int) -> None:
+    port = free_port()
+    left = two(ALONE, index, port=port)[index]
+    assert left.status == 2
+    said = f"a2j: error: process {index}: not all processes came to localhost:{port}"
+    assert said in left.last
 
 
 @pytest.mark.slow
 def test_the_first_does_not_end_before_all_have_told_of_the_same_mistake() -> None:
-    told = two(free_port(), program=MISTAKEN)
+    told = two(MISTAKEN)
     assert [(each.status, each.out) for each in told] == [(2, "mine too\n")] * 2, told
 
 
@@ -123,7 +119,7 @@ def test_the_others_end_where_one_was_killed_or_failed(
     how: str, status: int, reason: str, ends: int
 ) -> None:
     """Process 0 too, which JAX would have take the others along."""
-    told = two(free_port(), how, ends, program=WATCHED)
+    told = two(WATCHED, how, ends)
     assert [each.status for each in told] == ([status, 1] if ends == 0 else [1, status]), told
     other = told[1 - ends]
     assert other.out == ""
@@ -134,7 +130,7 @@ def test_the_others_end_where_one_was_killed_or_failed(
 
 @pytest.mark.slow
 def test_one_that_waits_for_the_others_to_part_is_alive() -> None:
-    told = two(free_port(), "slow", 1, program=WATCHED)
+    told = two(WATCHED, "slow", 1)
     assert [(each.status, each.out) for each in told] == [(0, "parted\n")] * 2, told
 
 
