@@ -65,9 +65,9 @@ def run(arguments: argparse.Namespace) -> None:
     if not arguments.topology.startswith("gpu"):
         jax.config.update("jax_platforms", "cpu")  # before JAX looks for devices
     target = find_target(arguments.topology)
-    if target.platform == "tpu":
-        # Programs for devices that are not here cannot be read back, and one of them takes 200 MB.
-        jax.config.update("jax_enable_compilation_cache", False)
+    # Programs for devices that are not here cannot be read back, and one of them takes 200 MB; the names of a step's
+    # parts, by which traffic is divided, are not in the cache's key.
+    jax.config.update("jax_enable_compilation_cache", False)
     sizes = (config.optim.batch_size,) if arguments.sweep is None else arguments.sweep
     plans = plan_batches(config, target, sizes)
     about = {"config": config.name, "topology": target.name, "dtype": config.model.dtype}

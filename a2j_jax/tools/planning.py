@@ -46,6 +46,17 @@ _INSTRUCTION = re.compile(
 _ARRAY = re.compile(r"\b(pred|bf16|[a-z]\d+)(?:e\dm\d\w*)?\[([\d,]*)\](\{[^}]*\})?")
 _BODY = re.compile(r" while\(.*body=%?([\w.\-]+)")
 _OPERAND = re.compile(r"%([\w.\-]+)")
+# `metadata={op_name="jit(step)/transpose(jvp(A2J))/trunk/layer1_block0/conv1/..."}`: the modules and scopes of
+# `training.step` around what a kernel was made of; of a fusion, around its last operation.
+_OP_NAME = re.compile(r'op_name="([^"]*)"')
+_COMPONENTS = {
+    "batch norm": re.compile(r"/(\w+_)?bn\d*/"),
+    "trunk": re.compile(r"/trunk/"),
+    "heads": re.compile(r"/\w+_head/"),
+    "aggregation, losses": re.compile(r"\blosses\b"),
+    "augmentation": re.compile(r"\bprepare\b"),
+    "optimizer": re.compile(r"\boptimizer\b"),
+}
 # Names for results of other instructions, and calls of computations that are counted by themselves.
 _FREE = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "call"}
 # What one of n devices must send at least, as a part of the result's bytes: of an all-reduce, everyone's share of
@@ -77,8 +88,17 @@ class Collective:
         return self.bytes * _SENT[self.kind](devices)
 
 
-def read_program(hlo: str, turns: int = 1) -> tuple[int, tuple[Collective, ...]]:
-    """Bytes that a step reads from and writes to the device's memory, and its exchanges, the largest kind first.
+def component_of(op_name: str) -> str:
+    """The part of a step that an operation belongs to, "trunk, backward", by the names around it."""
+    for name, pattern in _COMPONENTS.items():
+        if pattern.search(op_name):
+            return f"{name}, backward" if "transpose(" in op_name else name
+    return "other"
+
+
+def read_program(hlo: str, turns: int = 1) -> tuple[dict[str, int], tuple[Collective, ...]]:
+    """Bytes that a step reads from and writes to the device's memory, by `component_of`, the largest first; and its
+    exchanges, likewise.
 
     Every kernel reads its operands once and writes its results once; memory on the chip is free, and so is
     the padding of layouts. XLA's own "bytes accessed" counts both kinds of memory, and reads that a kernel repeats.
@@ -88,7 +108,8 @@ def read_program(hlo: str, turns: int = 1) -> tuple[int, tuple[Collective, ...]]
     bodies = set(_BODY.findall(hlo))
     arrays: dict[str, list[_Array]] = {}
     exchanged: dict[str, list[int]] = defaultdict(list)
-    traffic, runs, is_kernel = 0, 1, False
+    traffic: dict[str, int] = defaultdict(int)
+    runs, is_kernel = 1, False
     for line in hlo.splitlines():
         if header := _COMPUTATION.match(line):
             in_loop = header["name"] in bodies
@@ -108,9 +129,12 @@ def read_program(hlo: str, turns: int = 1) -> tuple[int, tuple[Collective, ...]]
                 names = _OPERAND.findall(found["rest"].split("), ")[0])
                 operands = [array for name in names for array in arrays.get(name, [])]
                 touched = _touched(opcode, operands, results)
-                traffic += runs * sum(array.bytes for array in touched if not array.on_chip)
+                name = _OP_NAME.search(found["rest"])
+                component = component_of(name[1] if name else "")
+                traffic[component] += runs * sum(x.bytes for x in touched if not x.on_chip)
     totals = [Collective(kind, len(sizes), sum(sizes)) for kind, sizes in exchanged.items()]
-    return traffic, tuple(sorted(totals, key=lambda one: -one.bytes))
+    by_size = sorted(traffic.items(), key=lambda item: -item[1])
+    return dict(by_size), tuple(sorted(totals, key=lambda one: -one.bytes))
 
 
 def _touched(opcode: str, operands: list[_Array], results: list[_Array]) -> list[_Array]:
@@ -144,6 +168,7 @@ class Usage:
     flops: float  # floating-point operations, by XLA's count
     bytes_accessed: float  # by kernels, by XLA's count, on-chip memory included
     memory_traffic: int  # between the chip and its memory, see `read_program`
+    traffic_of: dict[str, int] = dataclasses.field(default_factory=dict)  # parts of the step
     collectives: tuple[Collective, ...] = ()  # exchanges with other devices
 
 
@@ -206,7 +231,8 @@ def _usage(compiled: Any, turns: int) -> Usage:
         peak=sum(sizes.values()) - aliased,
         flops=turns * cost["flops"],
         bytes_accessed=turns * cost["bytes accessed"],
-        memory_traffic=traffic,
+        memory_traffic=sum(traffic.values()),
+        traffic_of=traffic,
         collectives=collectives,
     )
 
@@ -360,6 +386,8 @@ def plan_largest(make: Callable[[int], Plan], start: int, unit: int, most: int) 
 def plan_table(title: str, plans: Sequence[Plan]) -> Table:
     """All numbers of some plans of one config and target, a column each."""
     kinds = sorted({one.kind for plan in plans if plan.usage for one in plan.usage.collectives})
+    usages = [plan.usage for plan in plans if plan.usage]
+    parts = list(dict.fromkeys(name for usage in usages for name in usage.traffic_of))
     # Label, the part of a plan that it is read from (empty: all of it), its text.
     rows: list[tuple[str, str, Callable[[Any], str]]] = [
         ("batch, per chip", "", lambda p: f"{p.batch_size // p.devices:,}"),
@@ -373,6 +401,7 @@ def plan_table(title: str, plans: Sequence[Plan]) -> Table:
         ("FLOPs", "usage", lambda u: scaled(u.flops)),
         ("bytes accessed", "usage", lambda u: scaled(u.bytes_accessed, "B")),
         ("of them in memory", "usage", lambda u: scaled(u.memory_traffic, "B")),
+        *((f"  {name}", "usage", partial(_traffic_of, name)) for name in parts),
         *((kind, "usage", partial(_exchanged, kind)) for kind in kinds),
         ("compute ≥", "bound", lambda b: _ms(b.compute)),
         ("memory ≥", "bound", lambda b: _ms(b.memory)),
@@ -427,6 +456,10 @@ def scaled(value: float, unit: str = "") -> str:
 def _exchanged(kind: str, usage: Usage) -> str:
     of_kind = {one.kind: f"{one.count} ×, {scaled(one.bytes, 'B')}" for one in usage.collectives}
     return of_kind.get(kind, ABSENT)
+
+
+def _traffic_of(name: str, usage: Usage) -> str:
+    return scaled(usage.traffic_of.get(name, 0), "B")
 
 
 def _mib(value: int) -> str:

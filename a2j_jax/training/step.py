@@ -116,7 +116,8 @@ def make_train_step(
     def part_gradients(
         state: TrainState, batch: Batch, keys: Any, count: jax.Array
     ) -> _PartGradients:
-        prepared = prepare(batch, keys)
+        with jax.named_scope("prepare"):
+            prepared = prepare(batch, keys)
         _check_prepared(prepared)
         images, targets = prepared
 
@@ -132,7 +133,8 @@ def make_train_step(
                     mutable=["batch_stats"],
                     rngs={"dropout": jax.random.fold_in(keys[0], _DROPOUT)},
                 )
-            losses = objective(outputs, targets, count=count, step=state.step)
+            with jax.named_scope("losses"):
+                losses = objective(outputs, targets, count=count, step=state.step)
             _check_losses(losses)
             return losses.total, (losses, updated.get("batch_stats", {}))
 
@@ -151,9 +153,10 @@ def make_train_step(
         losses, grads, batch_stats = _in_parts(part, accumulate, batch, keys)
         if axis_name is not None:
             losses, grads = lax.psum((losses, grads), axis_name)
-        grad_norm = optax.global_norm(grads)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
+        with jax.named_scope("optimizer"):
+            grad_norm = optax.global_norm(grads)
+            updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+            params = optax.apply_updates(state.params, updates)
         new = state.replace(params=params, batch_stats=batch_stats, opt_state=opt_state)
         if ema_decay is not None:
             new = new.replace(ema=_averaged(state.ema, new.variables, ema_decay, state.step))

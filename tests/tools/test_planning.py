@@ -67,6 +67,8 @@ def test_the_state_is_among_the_arguments_and_rewritten_in_place():
     memory = usage.arguments + usage.outputs + usage.temporaries + usage.program
     assert usage.peak == memory - usage.aliased
     assert usage.collectives == ()
+    assert sum(usage.traffic_of.values()) == usage.memory_traffic
+    assert {"trunk", "trunk, backward", "heads"} <= usage.traffic_of.keys()
     # Three times the forward pass, which is more than two operations per weight and cell.
     assert usage.flops > 3 * 8 * 2 * numbers
 
@@ -137,10 +139,32 @@ def test_exchanges_and_traffic_of_a_program(turns):
         "gather: its operand and its result": 128 + 256,
     }
     in_the_loop = 2 * 128  # reads and writes what is summed
-    assert traffic == sum(kernels.values()) + turns * in_the_loop
+    # The rows' array is named; nothing is known of the others.
+    assert traffic == {"other": sum(kernels.values()) + turns * in_the_loop}
     # The insides of a kernel cost nothing.
     without = PROGRAM.replace("multiply(%param_0.1, %param_0.1)", "negate(%param_0.1)")
     assert read_program(without) == read_program(PROGRAM)
+
+
+def test_traffic_belongs_to_the_parts_of_a_step():
+    kernels = {
+        "trunk": "jit(step)/jvp(A2J)/trunk/layer1_block0/conv1/conv_general_dilated",
+        "trunk, backward": "jit(step)/transpose(jvp(A2J))/trunk/conv1/reduce_sum",
+        "batch norm": "jit(step)/jvp(A2J)/trunk/layer2_block0/downsample_bn/mul",
+        "batch norm, backward": "jit(step)/transpose(jvp(A2J))/offset_head/bn3/sub",
+        "heads": "jit(step)/jvp(A2J)/depth_head/output/add",
+        "aggregation, losses": "jit(step)/jvp(losses)/exp",
+        "augmentation": "jit(step)/prepare/vmap(jit(warp))/gather",
+        "optimizer": "jit(step)/optimizer/sqrt",
+        "other": "copy",
+    }
+    lines = [
+        f'  %k{i} = f32[{i + 1}]{{0}} negate(), metadata={{op_name="{name}" source_line=7}}'
+        for i, name in enumerate(kernels.values())
+    ]
+    program = "\n".join(["ENTRY %main (x: f32[]) -> f32[] {", *lines, "}", ""])
+    assert read_program(program)[0] == {part: 4 * (i + 1) for i, part in enumerate(kernels)}
+    assert next(iter(read_program(program)[0])) == "other"  # the largest first
 
 
 @pytest.mark.parametrize(
