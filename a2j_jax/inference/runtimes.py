@@ -1,5 +1,6 @@
 """Programs other than JAX that run a network on a processor, translated to ONNX: ONNX Runtime and OpenVINO."""
 
+import functools
 import importlib
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -121,7 +122,7 @@ def _openvino(contents: bytes, precision: str) -> Answer:
     import onnx
 
     names = {each.name for each in onnx.load_model_from_string(contents).graph.output}
-    core = _openvino_without_telemetry().Core()
+    core = _openvino_core()
     hint = {"float32": "f32", "bfloat16": "bf16"}[precision]
     compiled = core.compile_model(
         core.read_model(contents), "CPU", {"INFERENCE_PRECISION_HINT": hint}
@@ -136,6 +137,16 @@ def _openvino(contents: bytes, precision: str) -> Answer:
         return {name: np.array(found[port]) for name, port in ports.items()}
 
     return run
+
+
+@functools.cache
+def _openvino_core() -> Any:
+    """OpenVINO's core, kept until the process ends.
+
+    Its CPU plugin installs a stack for signal handlers, which it frees with the last core but leaves installed: Ctrl-C
+    would then crash the process.
+    """
+    return _openvino_without_telemetry().Core()
 
 
 def _openvino_without_telemetry() -> Any:
