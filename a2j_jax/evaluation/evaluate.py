@@ -283,7 +283,22 @@ class SplitInfo(NamedTuple):
 
 
 def split_info(found: DatasetBuilder, track: TrackSpec, split: str) -> SplitInfo:
-    """Read the metadata of a data set, found by `pipeline.find_dataset`; a slice counts as its split."""
+    """Read the metadata of a data set, found by `pipeline.find_dataset`; a slice counts as its split.
+
+    Raises:
+      UserError: metadata of another form than any version has written.
+    """
+    try:
+        return _split_info(found, track, split)
+    except (AttributeError, TypeError, ValueError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(
+            f"{found.data_path}/metadata.json: is damaged ({error}); build the data set again"
+        ) from error
+
+
+def _split_info(found: DatasetBuilder, track: TrackSpec, split: str) -> SplitInfo:
     stated, name = found.info.metadata or {}, split.split("[")[0]
     provenance, statistics = stated.get("provenance", {}), stated.get("statistics")
     centers = provenance.get("centers", {}).get(name) or None

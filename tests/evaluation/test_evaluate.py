@@ -225,6 +225,15 @@ def test_the_centers_and_their_source():
     assert "boxes from" in dict(info(metadata, "itop_front").facts)
 
 
+@pytest.mark.parametrize(
+    "metadata",
+    [{"provenance": None}, {"skipped": {"test": 3}}, {"statistics": {"mean": "x", "std": 1}}, [1]],
+)
+def test_damaged_metadata_are_refused(metadata):
+    with pytest.raises(UserError, match=r"metadata\.json: is damaged"):
+        info(metadata)
+
+
 @pytest.mark.parametrize("metadata", [None, {}, {"spec": {}}, {"provenance": {}, "skipped": {}}])
 def test_older_data_sets_state_less(metadata):
     found = info(metadata)
