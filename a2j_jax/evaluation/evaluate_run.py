@@ -26,6 +26,7 @@ from a2j_jax.models.prepared import prepare_for_inference
 from a2j_jax.runs.load import Restored, restore
 from a2j_jax.runs.run_dir import (
     PARTS,
+    choose_step,
     package_of,
     rank,
     ranking_metrics,
@@ -178,8 +179,9 @@ def evaluate_checkpoint(
 
 def _checkpoints(directory: Path, step: int | str | None) -> dict[str, Restored]:
     """The networks to score by their names in the report, the main one first: the best, the final, the not averaged."""
-    chosen = restore(directory, "best" if step is None else step)
-    final = restore(directory, "latest", quiet=True) if step is None else chosen
+    final = chosen = restore(directory, "best" if step is None else step)
+    if step is None and int(choose_step(directory, "latest").name) != chosen.step:
+        final = restore(directory, "latest", quiet=True)
     method = name = method_of(chosen)
     if final.step != chosen.step:
         name = f"{method}, best step {chosen.step}"

@@ -285,7 +285,9 @@ def run(job: Job, *, pdj: bool, split: str | None, command: str) -> Result:
     scored = {"data_dir": str(local_path(data.dir).absolute()), "split": data.split, "pdj": pdj}
     if known and known["final"]["step"] == int(state.step) and known.get("scored") == scored:
         return known
-    final, best = (restore(job.workdir, step) for step in ("latest", "best"))
+    final = best = restore(job.workdir, "best")
+    if best.step != int(state.step):
+        final = restore(job.workdir, "latest", quiet=True)
     scores = {
         step: _scores(score_split(one, data), one.track, pdj)
         for step, one in {final.step: final, best.step: best}.items()  # often one and the same
