@@ -2,7 +2,7 @@
 
 Python runs signal handlers in the main thread, between two steps of the interpreter. That leaves two gaps. An exception
 raised inside a callback (a finalizer, or JAX's callback of the garbage collector) is printed and lost:
-`lasting_interrupts` raises it again. And one step may be a compilation of a minute: `after_sigterm` acts in another
+`lasting_interrupts` raises it again. And one step may be a compilation of a minute: `after_signal` acts in another
 thread.
 """
 
@@ -19,8 +19,8 @@ from typing import Any, NoReturn
 INTERRUPTED = 128 + signal.SIGINT
 TERMINATED = 128 + signal.SIGTERM
 
-#: Printed by `end_terminated`; the command line sets it.
-last_line = ""
+#: Printed by `end_at_once`, by signal; the command line sets them.
+last_lines: dict[int, str] = {}
 
 
 class Terminated(KeyboardInterrupt):
@@ -55,25 +55,31 @@ def terminable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def end_terminated() -> NoReturn:
-    """Ends the program from any thread, with status 143 and its last line."""
-    if last_line:
+def end_at_once(number: int) -> NoReturn:
+    """Ends the program from any thread, with the status of a signal and its last line."""
+    if number in last_lines:
         with contextlib.suppress(OSError):  # stderr may be closed
-            os.write(2, f"{last_line}\n".encode())
-    os._exit(TERMINATED)
+            os.write(2, f"{last_lines[number]}\n".encode())
+    os._exit(128 + number)
 
 
 @contextlib.contextmanager
-def after_sigterm(seconds: float, act: Callable[[], None]) -> Iterator[None]:
-    """Within, `act` is called in a thread if the block has not ended `seconds` after SIGTERM; for the main thread."""
+def after_signal(
+    seconds: float, act: Callable[[int], None], ctrl_c: bool = False
+) -> Iterator[None]:
+    """Within, `act` is called in a thread if the block has not ended `seconds` after SIGTERM; for the main thread.
+
+    `ctrl_c`: after Ctrl-C, too, in the command line: a notebook lives on after it.
+    """
+    numbers = (signal.SIGTERM, *last_lines) if ctrl_c else (signal.SIGTERM,)
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     left = threading.Event()
 
     def watch() -> None:
         while number := os.read(reader, 1):
-            if number[0] == signal.SIGTERM and not left.wait(seconds):
-                act()
+            if number[0] in numbers and not left.wait(seconds):
+                act(number[0])
         os.close(reader)
 
     before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)

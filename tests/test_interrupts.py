@@ -26,20 +26,24 @@ def test_the_hook_leaves_those_alone_that_were_installed_meanwhile(
     assert sys.unraisablehook is within
 
 
-def test_sigterm_in_a_callback_is_not_lost() -> None:
+@pytest.mark.parametrize(("number", "status"), [("SIGTERM", 143), ("SIGINT", 1)])
+def test_a_signal_in_a_callback_is_not_lost(number: str, status: int) -> None:
     script = """
-import gc, signal, time
+import gc, signal, sys, time
 from a2j_jax.interrupts import terminable
 
 def callback(phase, info):
     gc.callbacks.remove(callback)
-    signal.raise_signal(signal.SIGTERM)  # no exception leaves a callback of the garbage collector
+    signal.raise_signal(getattr(signal, sys.argv[1]))  # no exception leaves a callback of the garbage collector
 
 with terminable():
     gc.callbacks.append(callback)
     gc.collect()
-    time.sleep(60)
+    try:
+        time.sleep(60)
+    except KeyboardInterrupt as interrupt:
+        raise SystemExit(1 if type(interrupt) is KeyboardInterrupt else 143)
 """
-    command = [sys.executable, "-c", script]
+    command = [sys.executable, "-c", script, number]
     program = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
-    assert (program.returncode, program.stderr) == (143, "")
+    assert (program.returncode, program.stderr) == (status, "")

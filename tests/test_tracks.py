@@ -41,6 +41,23 @@ def test_mean_and_std_are_the_published_ones(official, name, folder, index):
     np.testing.assert_allclose([track.mean, track.std], [mean, std], rtol=1e-6)
 
 
+def test_constants():
+    for name, camera, half_window, joints in (
+        ("nyu", (588.03, -587.07, 320, 240), 110, 14),
+        ("icvl", (240.99, 240.96, 160, 120), 95, 16),
+        ("hands2017", (475.065948, 475.065857, 315.944855, 245.287079), 100, 21),
+        ("itop_front", (1 / 0.0035, -1 / 0.0035, 160, 120), None, 15),
+        ("itop_top", (1 / 0.0035, -1 / 0.0035, 160, 120), None, 15),
+        ("k2hpd", None, None, 19),
+    ):
+        track = get_track(name)
+        if camera is not None:
+            np.testing.assert_allclose(track.camera.as_array(), camera)
+        assert (track.half_window_mm, track.num_joints) == (half_window, joints)
+        assert track.joint_depth_scale == (0.05 if name.startswith("itop") else 1)
+        assert track.crop_size == (176 if half_window else 288)
+
+
 def test_a_mistyped_track_names_the_nearest():
     with pytest.raises(UserError, match="did you mean 'hands2017'"):
         get_track("hands2018")

@@ -5,11 +5,15 @@ import dataclasses
 import errno
 import fcntl
 import io
+import multiprocessing
 import os
 import shutil
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
+from multiprocessing import util as multiprocessing_util
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +25,7 @@ from a2j_jax.data.pipeline import write_digests
 from a2j_jax.errors import UserError
 from a2j_jax.files import check_folder_name, local_path
 from a2j_jax.geometry import Camera
-from a2j_jax.interrupts import terminable
+from a2j_jax.interrupts import after_signal, end_at_once, terminable
 from a2j_jax.log import logger
 from a2j_jax.track_files import find_track, track_file
 from a2j_jax.tracks import PUBLISHED_FRAMES, TrackSpec, near_track, with_crop_size
@@ -49,6 +53,7 @@ DATASETS: dict[str, type[RawDataset]] = {
     "itop_top": Itop,
     "k2hpd": K2hpd,
 }
+_PATIENCE_SECONDS = 1.0  # for Python's own way out
 
 
 def get_dataset(track: str) -> type[RawDataset]:
@@ -266,9 +271,7 @@ def _one_clear_ending(folder: Path) -> Iterator[None]:
             "try again with fewer --num_processes"
         ) from error
     except (KeyboardInterrupt, SystemExit):
-        # If it is there, only the summary is missing.
-        left = "it is complete" if folder.exists() else "nothing was kept; rerun the same command"
-        logger.warning(f"building {folder} was interrupted; {left}")
+        logger.warning(_interrupted(folder))
         raise
     except UserError:
         raise
@@ -279,6 +282,12 @@ def _one_clear_ending(folder: Path) -> Iterator[None]:
         if reason is None:
             raise
         raise UserError(f"building {folder}: {reason}; nothing was kept") from error
+
+
+def _interrupted(folder: Path) -> str:
+    # If it is there, only the summary is missing.
+    left = "it is complete" if folder.exists() else "nothing was kept; rerun the same command"
+    return f"building {folder} was interrupted; {left}"
 
 
 def _disk_trouble(error: Exception) -> str | None:
@@ -297,7 +306,7 @@ def claimed(folder: Path) -> Iterator[None]:
 
     The claim is a lock on the directory itself: the system releases it when the process ends, even if
     killed, and it leaves no file behind. Whoever holds it removes what killed builds have left. Folders that
-    were made here are removed at the end if they are empty.
+    were made here are removed at the end if they are empty, also if a signal comes in a compilation.
 
     Args:
       folder: of the data set, `<data_dir>/<track>/crop<S>/<version>`; TFDS makes it when all is done.
@@ -313,15 +322,39 @@ def claimed(folder: Path) -> Iterator[None]:
     lock = None
     try:
         lock = _lock(parent)
-        if lock is not None:
-            _remove_leftovers(folder)
-        yield
+        with contextlib.ExitStack() as stack:
+            if lock is not None:
+                _remove_leftovers(folder)
+                if threading.current_thread() is threading.main_thread():
+                    end = partial(_end_at_once, folder, made)
+                    stack.enter_context(after_signal(_PATIENCE_SECONDS, end, ctrl_c=True))
+            yield
     finally:
-        for place in made:
-            with contextlib.suppress(OSError):  # it is not empty
-                place.rmdir()
+        _remove_if_empty(made)
         if lock is not None:
             os.close(lock)
+
+
+def _remove_if_empty(places: Sequence[Path]) -> None:
+    for place in places:
+        with contextlib.suppress(OSError):  # it is not empty
+            place.rmdir()
+
+
+def _end_at_once(folder: Path, made: Sequence[Path], number: int) -> None:
+    """Cleans up beside a main thread that does not respond to a signal, and ends the program."""
+    text = _interrupted(folder)
+    for process in multiprocessing.active_children():
+        process.kill()
+    for leftover in _temporary(folder):
+        shutil.rmtree(leftover, ignore_errors=True)
+    _remove_if_empty(made)
+    with contextlib.suppress(OSError):
+        os.write(2, f"{text}\n".encode("utf-8", "backslashreplace"))
+    # Semaphores: their tracker would complain of those left over.
+    with contextlib.suppress(Exception):
+        multiprocessing_util._run_finalizers(0)  # type: ignore[attr-defined]
+    end_at_once(number)
 
 
 def _lock(folder: Path) -> int | None:
@@ -349,14 +382,20 @@ def _lock(folder: Path) -> int | None:
         os.close(descriptor)
 
 
+def _temporary(folder: Path) -> list[Path]:
+    return sorted(folder.parent.glob(f"incomplete.*_{folder.name}"))
+
+
 def _remove_leftovers(folder: Path) -> None:
     """Removes the temporary folders of this data set that dead builds have left.
 
     Raises:
       UserError: one cannot be removed: it is a link, say, or belongs to another user.
     """
-    for leftover in sorted(folder.parent.glob(f"incomplete.*_{folder.name}")):
+    for leftover in _temporary(folder):
         try:
+            if leftover.lstat().st_uid != os.getuid():  # which root could remove
+                raise PermissionError(errno.EPERM, "belongs to another user")
             shutil.rmtree(leftover)  # which refuses symbolic links
         except OSError as error:
             raise UserError(

@@ -123,6 +123,8 @@ class CustomFolder(RawDataset):
         crops = np.stack([row.crop for row in rows])
         if np.isfinite(joints).any():  # else these frames are to be predicted
             notes = raw_files.unlabeled_to_nan(joints, table)
+        if self.track.crop_by == "center":
+            raw_files.refuse_backwards(crops[:, 2], "centers", table)
         return RawSplit(
             frames,
             frames,

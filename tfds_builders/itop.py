@@ -7,12 +7,11 @@ Per view and split two HDF5 files, plain or `.gz`: `ITOP_{side,top}_{train,test}
 coordinates, as the official program has them; the labels' own `image_coordinates` are rounded.
 """
 
-import atexit
 import functools
 import gzip
+import hashlib
 import math
 import os
-import shutil
 import tempfile
 import zlib
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ import numpy.typing as npt
 
 from a2j_jax.data.array_files import readable
 from a2j_jax.errors import UnreadableFrame, UserError, printable
-from a2j_jax.files import regular_file, replacing
+from a2j_jax.files import is_private, regular_file, replacing
 from a2j_jax.log import logger, progress
 from tfds_builders import raw_files
 from tfds_builders.raw_files import Array, RawDataset, RawSplit, counted
@@ -235,26 +234,26 @@ def find_dataset(
 def unpacked(packed: Path) -> Path:
     """The unpacked copy of a gzip file, made at the first call and reused while it is the newer one.
 
-    `X.h5.gz` becomes `X.unpacked.h5` beside it; where that folder is read-only, a temporary file that lasts as long as
-    this process. The copy gets its name when it is complete, not before.
+    `X.h5.gz` becomes `X.unpacked.h5` beside it; where that folder is read-only, a file of the user's
+    own folder below the temporary one. The copy gets its name when it is complete, not before.
 
     Raises:
       UserError: truncated or no gzip file, absurdly large, or no room for the copy.
     """
     copy = packed.with_name(packed.name[: -len(".h5.gz")] + ".unpacked.h5")
     changed = packed.stat().st_mtime_ns
-    if copy.is_file() and copy.stat().st_mtime_ns >= changed:
+    if _is_newer(copy, changed):
         return copy
-    until = "once (it can be deleted after the build)"
     if not os.access(copy.parent, os.W_OK):
-        folder = tempfile.mkdtemp(prefix="a2j_jax-")
-        atexit.register(shutil.rmtree, folder, ignore_errors=True)
-        copy, until = Path(folder) / copy.name, "for this build"
+        digest = hashlib.sha256(os.fsencode(packed.resolve())).hexdigest()[:16]
+        copy = _temporary_folder() / f"{digest}.{copy.name}"
+        if _is_newer(copy, changed):
+            return copy
     for leftover in sorted(copy.parent.glob(f".{copy.stem[:40]}-*{copy.suffix}")):
         logger.info(
             f"note: {leftover} may be left of a run that did not finish; it can be deleted then"
         )
-    logger.info(f"{packed.name}: unpacking to {copy}, {until}")
+    logger.info(f"{packed.name}: unpacking to {copy}, once (it can be deleted after the build)")
     with replacing(copy) as part:
         try:
             with part.open("wb") as out:
@@ -267,6 +266,30 @@ def unpacked(packed: Path) -> Path:
         changed = max(part.stat().st_mtime_ns, changed)
         os.utime(part, ns=(changed, changed))
     return copy
+
+
+def _is_newer(copy: Path, changed_ns: int) -> bool:
+    return copy.is_file() and copy.stat().st_mtime_ns >= changed_ns
+
+
+def _temporary_folder() -> Path:
+    """A folder of this user alone: others may write into the temporary folder itself.
+
+    Raises:
+      UserError: it cannot be made, or somebody else controls what has its name.
+    """
+    try:
+        folder = Path(tempfile.gettempdir()) / f"a2j_jax-{os.getuid()}"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        if is_private(folder) and not folder.is_symlink():
+            return folder
+    except OSError as error:
+        where = error.filename or "temporary folder"
+        raise UserError(f"{where}: cannot be used for unpacking ({error.strerror})") from error
+    raise UserError(
+        f"{folder}: is a link, or somebody else's, or others may write there; remove it, or set TMPDIR to a "
+        "folder of yours"
+    )
 
 
 def _unpack(packed: Path, out: BinaryIO) -> None:

@@ -330,6 +330,16 @@ def project(xyz_mm: Array, track: TrackSpec, dtype: npt.DTypeLike = np.float64) 
         return geometry.xyz_to_uvd(xyz_mm, track.camera).astype(dtype)
 
 
+def refuse_backwards(depths_mm: Array, what: str, where: str) -> None:
+    """Refuses depths of `what`, of any shape, NaN where there is none, if nearly all are negative."""
+    given = depths_mm[np.isfinite(depths_mm)]
+    if (negative := (given < 0).sum()) > _MOST * given.size:
+        raise UserError(
+            f"{where}: z points backwards: the depths of {negative:,} of {given.size:,} {what} are negative "
+            "(OpenGL's axes?); expected z pointing away from the camera: negate y and z"
+        )
+
+
 def unlabeled_to_nan(joints: Array, where: str) -> Notes:
     """Makes all numbers of joints that are not labeled NaN, in place, and counts those joints.
 
@@ -348,12 +358,7 @@ def unlabeled_to_nan(joints: Array, where: str) -> Notes:
     with np.errstate(invalid="ignore"):
         if joints.shape[-1] == 3:
             absent, name = joints[..., 2] <= 0, "with a depth of 0 or less"
-            depths = joints[..., 2][np.isfinite(joints[..., 2])]
-            if (negative := (depths < 0).sum()) > _MOST * depths.size:
-                raise UserError(
-                    f"{where}: z points backwards: the depths of {negative:,} of {depths.size:,} joints are negative "
-                    "(OpenGL's axes?); expected z pointing away from the camera: negate y and z"
-                )
+            refuse_backwards(joints[..., 2], "joints", where)
         else:
             absent, name = np.all(joints <= 0, axis=-1), "at 0,0 or negative pixels"
         beyond = np.any(np.abs(joints) > _LARGEST, axis=-1)

@@ -32,13 +32,13 @@ from a2j_jax.interrupts import (
     INTERRUPTED,
     TERMINATED,
     Terminated,
-    after_sigterm,
+    after_signal,
     lasting_interrupts,
     raise_terminated,
 )
 
 BROKEN_PIPE = 128 + signal.SIGPIPE  # as a shell reports that the reader of our output is gone
-_SIGTERM = "SIGTERM: ended"
+_SIGTERM, _INTERRUPTED = "SIGTERM: ended", "interrupted"
 _LONGEST = 1000  # characters of a message
 _LARGEST_CACHE = 4 * 2**30  # bytes, for each kind of CPU
 _CACHE_FOLDER = "JAX_COMPILATION_CACHE_DIR"
@@ -89,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(interrupt, Terminated) or Terminated.came.is_set():
             _print_error(_SIGTERM)
             return TERMINATED
-        _print_error("interrupted")
+        _print_error(_INTERRUPTED)
         return INTERRUPTED
     except BrokenPipeError:
         return BROKEN_PIPE
@@ -111,7 +111,10 @@ def console(argv: Sequence[str] | None = None) -> NoReturn:
     for the others, which wait for it.
     """
     _open_standard_streams()
-    interrupts.last_line = f"a2j: {_SIGTERM}"
+    interrupts.last_lines = {
+        signal.SIGTERM: f"a2j: {_SIGTERM}",
+        signal.SIGINT: f"a2j: {_INTERRUPTED}",
+    }
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         signal.signal(signal.SIGTERM, raise_terminated)
     try:
@@ -188,11 +191,11 @@ def ends_within(seconds: float = 1.0, unless: Callable[[], bool] = lambda: False
     # Where there are several processes, JAX has replaced the handler below Python, which does not know.
     signal.signal(signal.SIGTERM, raise_terminated)
 
-    def end() -> None:
+    def end(number: int) -> None:
         if not unless():
-            interrupts.end_terminated()
+            interrupts.end_at_once(number)
 
-    with after_sigterm(seconds, end):
+    with after_signal(seconds, end):
         yield
 
 

@@ -148,6 +148,7 @@ UNUSABLE: list[tuple[bytes, str, str]] = [
     (image(DEPTH)[:-12], "depth16", "truncated"),
     (_IHDR + chunk(b"IEND", b""), "depth16", "image"),
     (png(16, 12, raw=bytes(33 * 5)), "depth16", "image"),
+    (image(DEPTH)[:-20] + b"more" + image(DEPTH)[-16:], "depth16", r"checksum in b'IDAT'"),
     (png(60000, 60000), "depth16", "size"),
     (png(0, 12), "depth16", "image"),
     (png(16, 12, color=2, raw=bytes(97 * 12)), "depth16", "several channels"),

@@ -284,6 +284,47 @@ def test_links_in_the_place_of_temporary_folders_are_refused(tmp_path, name, tar
     assert (tmp_path / "precious" / "file").exists()
 
 
+def test_leftovers_of_another_user_are_refused(tmp_path, monkeypatch):
+    leftover = tmp_path / "incomplete.ABC_1.0.0"
+    leftover.mkdir()
+    monkeypatch.setattr(os, "getuid", lambda: leftover.stat().st_uid + 1)
+    with pytest.raises(UserError, match="another user"), claimed(tmp_path / "1.0.0"):
+        pass
+    assert leftover.is_dir()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=str)
+@pytest.mark.slow
+def test_a_signal_ends_a_build_that_python_cannot_interrupt(tmp_path, number):
+    script = """
+import hashlib, signal, sys, threading
+from pathlib import Path
+from a2j_jax import interrupts
+from tfds_builders.build import claimed
+folder = Path(sys.argv[1]) / "data" / "name" / "crop16" / "1.0.0"
+interrupts.last_lines = {signal.SIGTERM: "ended", signal.SIGINT: "ended"}  # as the command line does
+with interrupts.terminable(), claimed(folder):
+    (folder.parent / "incomplete.X_1.0.0").mkdir()
+    threading.Timer(0.5, print, ["ready"], {"flush": True}).start()  # not before the line below has begun
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9)  # as a compilation: no signal reaches Python in it
+"""
+    program = subprocess.Popen(
+        [sys.executable, "-c", script, str(tmp_path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert program.stdout.readline() == "ready\n"
+    started = time.monotonic()
+    program.send_signal(number)
+    _, said = program.communicate(timeout=60)
+    assert program.returncode == 128 + number
+    assert time.monotonic() - started < 10  # 2, where nothing else runs
+    assert "nothing was kept" in said
+    assert said.endswith("\nended\n")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_folders_go_again_if_they_were_made_here_and_are_empty(tmp_path):
     folder = tmp_path / "data" / "name" / "crop16" / "1.0.0"
     with claimed(folder):

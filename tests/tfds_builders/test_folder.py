@@ -415,7 +415,8 @@ def test_names_of_splits():
     ("scale", "depth", "message"),
     [
         ([1, 1, 0.001], 600, r"labels \(or centers\) in meters.* expected mm"),
-        ([1, 1, -1], 600, "z points backwards"),
+        ([1, 1, -1], 600, "z points backwards: .* joints"),
+        ([1, 1, 1], -600, "z points backwards: .* centers"),
         ([10, 10, 1], 600, "9 of 9 labeled joints lie outside their 160x120 frames"),
         ([1, 1, 1], 0.6, r"labels \(or centers\) in meters"),
         ([1, 1, 1], 600, ""),

@@ -151,6 +151,17 @@ def test_labels_of_another_split_are_refused(front, tmp_path):
         front[0].splits()
 
 
+def test_joints_without_a_position_are_not_labeled(front, tmp_path):
+    rows = front[0].splits()["test"].rows
+    with h5py.File(tmp_path / "ITOP_side_test_labels.h5", "r+") as file:
+        file["real_world_coordinates"][rows[1], 2] = np.nan
+        file["real_world_coordinates"][rows[2], 3] = 0.0  # no depth: the camera itself
+    split = front[0].splits()["test"]
+    assert np.argwhere(np.isnan(split.joints_uvd).all(axis=-1)).tolist() == [[1, 2], [2, 3]]
+    assert np.isnan(split.joints_uvd).sum() == 6
+    assert any("2 joints of 2 frames not labeled" in note for note in split.notes)
+
+
 def column(values):
     return values[:, None]
 
@@ -305,6 +316,25 @@ def test_a_read_only_folder_sends_the_copy_elsewhere(packed, tmp_path, monkeypat
     assert copy.is_relative_to(tmp_path / "temporary")
     assert copy.read_bytes() == CONTENT
     assert copy.parent.stat().st_mode & 0o077 == 0
+    before = copy.stat().st_mtime_ns
+    assert unpacked(packed).stat().st_mtime_ns == before
+    twin = tmp_path / "twin" / packed.name
+    twin.parent.mkdir()
+    twin.write_bytes(gzip.compress(b"another", 1))
+    assert unpacked(twin).read_bytes() == b"another"
+    assert unpacked(packed) == copy
+    # A folder of somebody else is not used.
+    copy.parent.chmod(0o770)
+    with pytest.raises(UserError, match="others may write there"):
+        unpacked(packed)
+    copy.parent.chmod(0o700)
+    copy.parent.rename(tmp_path / "theirs")
+    copy.parent.symlink_to(tmp_path / "theirs")
+    with pytest.raises(UserError, match="is a link"):
+        unpacked(packed)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+    with pytest.raises(UserError, match="cannot be used for unpacking"):
+        unpacked(packed)
 
 
 @pytest.mark.parametrize(

@@ -86,6 +86,14 @@ def test_a_frame_named_twice_is_kept_twice(tmp_path):
     np.testing.assert_array_equal(split.joints_uvd, np.concatenate([labels["test"]] * 2))
 
 
+def test_joints_that_are_no_numbers_are_not_labeled(tmp_path):
+    raw.write(tmp_path, {"test": 2})
+    (tmp_path / "test_annos.txt").write_text(f"00000001.png nan 7 {' '.join(PAIRS[2:])}\n")
+    split = K2hpd(tmp_path, TRACK).splits()["test"]
+    assert np.isnan(split.joints_uvd[0]).all(axis=-1).tolist() == [True] + [False] * 18
+    assert "1 joint of 1 frame not labeled" in split.notes[0]
+
+
 def test_labels_are_compared_with_the_official_ones(tmp_path):
     labels = raw.write(tmp_path / "raw", FRAMES)
     official = tmp_path / "official"

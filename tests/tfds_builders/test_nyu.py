@@ -58,6 +58,15 @@ def test_published_labels_come_out_as_published(official, tmp_path):
     assert np.linalg.norm(apart, axis=-1).mean() == pytest.approx(8.6098, abs=1e-3)
 
 
+def test_nan_labels_are_counted(tmp_path):
+    joints = fixture.write_views(tmp_path, {"test": 2}, (1,))["test"]
+    joints[0, 1, 4, 2] = np.nan
+    fixture.write_labels(tmp_path / "dataset/test/joint_data.mat", joints)
+    split = Nyu(tmp_path, TRACK).splits()["test"]
+    assert np.argwhere(np.isnan(split.joints_uvd)).tolist() == [[1, 4, axis] for axis in range(3)]
+    assert "1 joint of 1 frame not labeled" in split.notes[0]
+
+
 @pytest.mark.parametrize("shape", [(3, 5, 21, 3), (5, 36, 3), (2, 5, 36, 3), (3, 0, 36, 3)])
 def test_labels_of_another_data_set(tmp_path, shape):
     (tmp_path / "test").mkdir()
