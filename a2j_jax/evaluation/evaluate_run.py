@@ -278,7 +278,9 @@ def baselines(
 def predict_split(restored: Restored, data: SplitToScore) -> tuple[JointSet, Frames]:
     """Joints of every frame of a split, and the frames, in order; UserError where joints are not finite."""
     track = pipeline.as_stored(data.dir, restored.track)
-    quick = prepare_for_inference(restored.model, restored.variables, track.crop_size)
+    quick = prepare_for_inference(
+        restored.model, restored.variables, track.crop_size, data.batch_size
+    )
     predict, variables = make_predict_fn(restored.model, track), place_variables(quick)
     with data.batches(track, f"evaluating step {restored.step}") as batches:
         found = evaluate.predict_batches(lambda batch: predict(variables, batch), batches, track)

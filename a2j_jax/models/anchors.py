@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from a2j_jax.lowering import options_for_inference
+
 STRIDE = 16  # pixels per cell of the feature map
 ANCHOR_POSITIONS = (2, 6, 10, 14)  # pixels from a cell's corner, both axes: a grid of stride 4
 ANCHORS_PER_CELL = len(ANCHOR_POSITIONS) ** 2
@@ -130,8 +132,7 @@ def jit_with_decoding(
 ) -> tuple[Callable[..., Any], Callable[[Any], Estimate]]:
     """A network and the decoding of its outputs, jitted as two programs: `decode(network(...))`.
 
-    As one program the network is slower on XLA's CPU backend (jaxlib 0.10.2, ResNet-50, one NYU crop: 219 ms instead of
-    152 on two cores).
+    Two programs, so that whoever wants the outputs alone shares the first; see `lowering.options_for_inference`.
 
     Args:
       network: a function of arrays that returns a network's outputs.
@@ -139,5 +140,6 @@ def jit_with_decoding(
       in_shardings, out_shardings: of the network's arguments, and of both results, as for `jax.jit`.
     """
     placed = {} if in_shardings is None else {"in_shardings": in_shardings}
-    jitted = jax.jit(network, **placed, out_shardings=out_shardings)
+    options = options_for_inference()
+    jitted = jax.jit(network, **placed, out_shardings=out_shardings, compiler_options=options)
     return jitted, jax.jit(decode, out_shardings=out_shardings)

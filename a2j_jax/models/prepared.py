@@ -28,6 +28,7 @@ Path = tuple[str, ...]
 _WINOGRAD_CHANNELS = (
     48  # with fewer inputs or outputs, transforming the tiles takes longer than it saves
 )
+_LARGE_BATCH = 4  # from this on, larger tiles are quicker
 _OF_PACKAGE = "a2j_jax."
 
 
@@ -114,13 +115,17 @@ def _is_ours(module: nn.Module) -> bool:
     return type(module.parent).__module__.startswith(_OF_PACKAGE)
 
 
-def prepare_for_inference(model: PoseNetwork, variables: Any, crop_size: int) -> Any:
+def prepare_for_inference(
+    model: PoseNetwork, variables: Any, crop_size: int, batch_size: int = 1
+) -> Any:
     """Folds batch normalization into the convolutions before it, and transforms kernels for the platform at hand.
 
     Args:
       model: the network. Only layers of this package, called by modules of this package, are rewritten.
       variables: of it: `{"params": ..., "batch_stats": ...}`.
       crop_size: side of its crops, px; it decides nothing but the shapes that the network is traced with.
+      batch_size: crops of a call, as far as is known. On a processor, kernels for larger batches multiply less and are
+        larger: reading them takes longer than it saves for single crops.
 
     Returns:
       Variables for `model.apply(variables, images, train=False)`, on the host; they can be neither trained nor saved.
@@ -156,7 +161,8 @@ def prepare_for_inference(model: PoseNetwork, variables: Any, crop_size: int) ->
             params[(*conv.norm, "folded")] = np.zeros(0, np.float32)
         name = "kernel"
         if conv.is_plain_3x3 and _winograd_pays(kernel, model.dtype):
-            name, kernel = "winograd", transform_kernel(kernel)
+            tile = 2 if batch_size < _LARGE_BATCH else 4
+            name, kernel = "winograd", transform_kernel(kernel, tile)
         dtype = kernel.dtype if model.dtype is None else jnp.dtype(model.dtype)
         params[(*conv.path, name)] = kernel.astype(dtype, copy=False)
         params[(*conv.path, "shift")] = shift.astype(dtype, copy=False)

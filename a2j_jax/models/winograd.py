@@ -1,9 +1,12 @@
-"""3x3 convolution by Winograd's F(2x2, 3x3): 16 products for the 36 of four outputs (Lavin and Gray, CVPR 2016).
+"""3x3 convolution by Winograd's F(m x m, 3x3), m = 2 or 4 (Lavin and Gray, CVPR 2016).
 
-A tile of 4x4 inputs gives 2x2 outputs: Y = A^T [(G g G^T) * (B^T d B)] A, where g is the kernel and d the tile. Summed
-over channels, the product in the middle is one matrix product for each of the 16 places of a tile. XLA's CPU compiler
-has nothing of the kind; `models.prepared` uses it there.
+A tile of (m + 2)^2 inputs gives m^2 outputs: Y = A^T [(G g G^T) * (B^T d B)] A, where g is the kernel and d the tile.
+Summed over channels, the product in the middle is one matrix product for each place of a tile. m = 4 multiplies 36
+times where the plain convolution does 144 times, m = 2 16 times for 36, with kernels of half the size. XLA's CPU
+compiler has nothing of the kind; `models.prepared` uses it there.
 """
+
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -11,14 +14,16 @@ import numpy as np
 from jax import lax
 from numpy.typing import NDArray
 
-_G = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
+_G = {
+    2: np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]]),
+    4: np.array([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]]) / 24,
+}
 
 
-def transform_kernel(kernel: NDArray[np.floating]) -> NDArray[np.floating]:
-    """G g G^T of a kernel (3, 3, Cin, Cout) -> (16, Cin, Cout), of the same dtype; computed once."""
-    both = np.kron(_G, _G)  # (16, 9): rows and columns at once
-    flat = both.astype(kernel.dtype) @ kernel.reshape(9, -1)
-    return flat.reshape(16, *kernel.shape[2:])
+def transform_kernel(kernel: NDArray[np.floating], m: int = 2) -> NDArray[np.floating]:
+    """G g G^T of a kernel (3, 3, Cin, Cout) -> ((m + 2)^2, Cin, Cout), of the same dtype; computed once."""
+    both = np.kron(_G[m], _G[m]).astype(kernel.dtype)  # rows and columns at once
+    return (both @ kernel.reshape(9, -1)).reshape(-1, *kernel.shape[2:])
 
 
 def convolve(images: jax.Array, transformed: jax.Array, dilation: int = 1) -> jax.Array:
@@ -26,7 +31,7 @@ def convolve(images: jax.Array, transformed: jax.Array, dilation: int = 1) -> ja
 
     Args:
       images: (B, H, W, Cin).
-      transformed: (16, Cin, Cout), of `transform_kernel`.
+      transformed: (16, Cin, Cout) or (36, Cin, Cout), of `transform_kernel`.
       dilation: step between the taps of the kernel, d: the d * d images of every d-th pixel are convolved as such.
 
     Returns:
@@ -46,33 +51,43 @@ def convolve(images: jax.Array, transformed: jax.Array, dilation: int = 1) -> ja
 
 def _convolve(images: jax.Array, transformed: jax.Array) -> jax.Array:
     batch, height, width, channels = images.shape
-    rows, columns = -(-height // 2), -(-width // 2)  # of tiles
-    padding = ((0, 0), (1, 2 * rows - height + 1), (1, 2 * columns - width + 1), (0, 0))
+    m = 2 if len(transformed) == 16 else 4
+    rows, columns = -(-height // m), -(-width // m)  # of tiles
+    padding = ((0, 0), (1, m * rows - height + 1), (1, m * columns - width + 1), (0, 0))
     padded = jnp.pad(images, padding)
     tiles = jnp.stack(
         [
             place.reshape(-1, channels)
-            for part in _of_tiles(padded, rows, axis=1)
-            for place in _of_tiles(part, columns, axis=2)
+            for part in _of_tiles(padded, m, rows, axis=1)
+            for place in _of_tiles(part, m, columns, axis=2)
         ]
-    )  # (16, tiles, Cin)
+    )  # ((m + 2)^2, tiles, Cin)
     products = lax.dot_general(tiles, transformed, (((2,), (1,)), ((0,), (0,))))
-    places = products.reshape(4, 4, batch, rows, columns, -1)
-    # Places of the tile: rows first, columns second; each pair of sums is one pair of outputs.
-    pairs = [jnp.stack(_sums(row), axis=3) for row in _sums(places)]
-    out = jnp.stack(pairs, axis=2)  # (B, rows, 2, columns, 2, Cout)
-    return out.reshape(batch, 2 * rows, 2 * columns, -1)[:, :height, :width]
+    places = products.reshape(m + 2, m + 2, batch, rows, columns, -1)
+    # Places of the tile: rows first, columns second; each set of sums is one set of outputs.
+    sums = [jnp.stack(_sums(row), axis=3) for row in _sums(places)]
+    out = jnp.stack(sums, axis=2)  # (B, rows, m, columns, m, Cout)
+    return out.reshape(batch, m * rows, m * columns, -1)[:, :height, :width]
 
 
-def _of_tiles(padded: jax.Array, count: int, axis: int) -> tuple[jax.Array, ...]:
-    """B^T d along one axis: for each of the 4 places, its sum or difference in all tiles, which overlap by 2."""
-    d0, d1, d2, d3 = (
-        lax.slice_in_dim(padded, start, start + 2 * count - 1, stride=2, axis=axis)
-        for start in range(4)
-    )
-    return d0 - d2, d1 + d2, d2 - d1, d1 - d3
+def _of_tiles(padded: jax.Array, m: int, count: int, axis: int) -> tuple[jax.Array, ...]:
+    """B^T d along one axis: for each of the m + 2 places, its sum in all tiles, which overlap by 2."""
+    last = m * (count - 1) + 1
+    d = [
+        lax.slice_in_dim(padded, start, start + last, stride=m, axis=axis) for start in range(m + 2)
+    ]
+    if m == 2:
+        return d[0] - d[2], d[1] + d[2], d[2] - d[1], d[1] - d[3]
+    even, odd = d[4] - 4 * d[2], d[3] - 4 * d[1]
+    near, far = d[4] - d[2], 2 * (d[3] - d[1])
+    ends = 4 * d[0] - 5 * d[2] + d[4], 4 * d[1] - 5 * d[3] + d[5]
+    return ends[0], even + odd, even - odd, near + far, near - far, ends[1]
 
 
-def _sums(places: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """A^T m along the first axis, of length 4."""
-    return places[0] + places[1] + places[2], places[1] - places[2] - places[3]
+def _sums(y: jax.Array) -> Sequence[jax.Array]:
+    """A^T y along the first axis, of length m + 2: m of them."""
+    if len(y) == 4:
+        return y[0] + y[1] + y[2], y[1] - y[2] - y[3]
+    near, far = (y[1] + y[2], y[1] - y[2]), (y[3] + y[4], y[3] - y[4])
+    first, last = y[0] + near[0] + far[0], near[1] + 8 * far[1] + y[5]
+    return first, near[1] + 2 * far[1], near[0] + 4 * far[0], last

@@ -159,14 +159,18 @@ def forward_of(
         bfloat16, OpenVINO computes in it.
     """
     size = track.crop_size
-    start = _by_jax if runtime == "jax" else partial(_translated, runtime=runtime)
-    forward = start(model, variables, size)
+    if runtime == "jax":
+        forward = _by_jax(model, variables, size, batch_size)
+    else:
+        forward = _translated(model, variables, size, runtime)
     forward(np.zeros((batch_size, size, size, 1), np.float32))  # compiles
     return forward
 
 
-def _by_jax(model: PoseNetwork, variables: Any, size: int) -> Callable[[Images], Estimate]:
-    on_device = jax.device_put(prepare_for_inference(model, variables, size))
+def _by_jax(
+    model: PoseNetwork, variables: Any, size: int, batch_size: int
+) -> Callable[[Images], Estimate]:
+    on_device = jax.device_put(prepare_for_inference(model, variables, size, batch_size))
     network, decode = _network_and_decoding(model, size)
 
     def forward(images: Images) -> Estimate:

@@ -72,10 +72,13 @@ def answers(model: PoseNetwork, variables: Any) -> tuple[np.ndarray, np.ndarray]
     + [pytest.param(kind, "resnet18", 3, marks=pytest.mark.slow) for kind in NETWORKS if kind != "a2j"]
     + [pytest.param("a2j", backbone, 2, marks=pytest.mark.slow) for backbone in ARCHITECTURES],
 )  # fmt: skip
-def test_joints_stay_to_a_ten_thousandth_of_a_pixel(kind: str, backbone: str, dims: int) -> None:
+@pytest.mark.parametrize("batch_size", [1, 8])
+def test_joints_stay_to_a_ten_thousandth_of_a_pixel(
+    kind: str, backbone: str, dims: int, batch_size: int
+) -> None:
     model = network(kind, backbone, dims)
     variables = calibrated(model)
-    prepared = prepare_for_inference(model, variables, SIZE)
+    prepared = prepare_for_inference(model, variables, SIZE, batch_size)
     names = {path[-1] for path in flatten_dict(prepared["params"])}
     assert "shift" in names
     assert "scale" not in names
@@ -170,12 +173,13 @@ def test_variables_of_another_network_are_refused() -> None:
 
 @pytest.mark.parametrize("dilation", [1, 2, 3])
 @pytest.mark.parametrize("sides", [(1, 1), (2, 5), (7, 4), (9, 9)])
-def test_winograds_convolution(sides: tuple[int, int], dilation: int) -> None:
+@pytest.mark.parametrize("m", [2, 4])
+def test_winograds_convolution(m: int, sides: tuple[int, int], dilation: int) -> None:
     """Values and gradients of the direct one, on maps of even and odd sides."""
     rng = np.random.default_rng(0)
     x = jnp.asarray(rng.standard_normal((2, *sides, 6)), jnp.float32)
     kernel = rng.standard_normal((3, 3, 6, 4)).astype(np.float32)
-    transformed = winograd.transform_kernel(kernel)
+    transformed = winograd.transform_kernel(kernel, m)
     assert transformed.dtype == np.float32
 
     def direct(x: jax.Array) -> jax.Array:
@@ -193,10 +197,11 @@ def test_winograds_convolution(sides: tuple[int, int], dilation: int) -> None:
     np.testing.assert_allclose(slopes, wanted_slopes, atol=1e-3)
 
 
-def test_winograds_convolution_in_float64_is_exact_to_its_rounding() -> None:
+@pytest.mark.parametrize("m", [2, 4])
+def test_winograds_convolution_in_float64_is_exact_to_its_rounding(m: int) -> None:
     with jax.enable_x64(True):
         rng = np.random.default_rng(0)
         x, kernel = rng.standard_normal((1, 7, 6, 5)), rng.standard_normal((3, 3, 5, 3))
-        found = winograd.convolve(jnp.asarray(x), jnp.asarray(winograd.transform_kernel(kernel)))
+        found = winograd.convolve(jnp.asarray(x), jnp.asarray(winograd.transform_kernel(kernel, m)))
         assert found.dtype == jnp.float64
         np.testing.assert_allclose(found, layers.conv2d(jnp.asarray(x), kernel), atol=1e-12)
