@@ -151,7 +151,7 @@ class HeatMapFCN(PoseNetwork):
         x = self.features(images, train, output_stride=32).regression
         for index in range(1, 4):
             x = Deconv(self.deconv_features, name=f"deconv{index}")(x)
-            x = nn.relu(BatchNorm(self.axis_name, name=f"deconv_bn{index}")(x, train))
+            x = BatchNorm(self.axis_name, name=f"deconv_bn{index}")(x, train, relu=True)
         # As published: small weights, so that training starts from empty maps.
         small = nn.initializers.normal(0.001)
         channels = self.num_joints * (self.joint_dims - 1)

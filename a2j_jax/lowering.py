@@ -11,6 +11,7 @@ from importlib.metadata import version
 from typing import Any, ParamSpec, TypeVar
 
 import jax
+from jax.experimental.xla_metadata import set_xla_metadata
 
 P = ParamSpec("P")
 Made = TypeVar("Made")
@@ -49,6 +50,30 @@ def options_for_inference() -> dict[str, str] | None:
     if platform() == "cpu" and version("jaxlib").startswith(("0.10.", "0.11.", "0.12.")):
         return {"xla_cpu_experimental_ynn_fusion_type": ""}
     return None
+
+
+def island(function: Callable[P, Made]) -> Callable[P, Made]:
+    """A function of arrays whose results XLA's CPU compiler computes once and stores.
+
+    It fuses chains of element-wise operations into everything that reads their results, and computes them again in each
+    place, with transposed reads where a matrix product wants another order. Other platforms' programs are left alone.
+    """
+
+    @wraps(function)
+    def inlined_within(*args: P.args, **kwargs: P.kwargs) -> Made:
+        with set_xla_metadata(inlineable=None):
+            return function(*args, **kwargs)
+
+    jitted = jax.jit(inlined_within)
+
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> Made:
+        if platform() != "cpu":
+            return function(*args, **kwargs)
+        with set_xla_metadata(inlineable="false"):
+            return jitted(*args, **kwargs)
+
+    return call
 
 
 def made_once(function: Callable[P, Made]) -> Callable[P, Made]:

@@ -203,7 +203,7 @@ class AnchorHead(nn.Module):
         conv = partial(Conv, size=3, use_bias=True, kernel_init=xavier_normal)
         for index in range(1, self.depth + 1):
             x = conv(self.features, name=f"conv{index}")(x)
-            x = nn.relu(BatchNorm(self.axis_name, name=f"bn{index}")(x, train))
+            x = BatchNorm(self.axis_name, name=f"bn{index}")(x, train, relu=True)
         x = conv(ANCHORS_PER_CELL * self.outputs, name="output")(x)
         return x.reshape(x.shape[0], -1, self.outputs)
 

@@ -16,7 +16,7 @@ from flax import linen as nn
 from jax import lax
 
 from a2j_jax import lowering
-from a2j_jax.models import winograd
+from a2j_jax.models import batch_norm, winograd
 
 
 def _is_cpu() -> bool:
@@ -37,7 +37,9 @@ def conv2d(images: jax.Array, kernel: jax.Array, stride: int = 1, dilation: int 
     """
     size = kernel.shape[0]
     if size == 1 and _is_cpu():
-        return jnp.einsum("bhwi,io->bhwo", images[:, ::stride, ::stride], kernel[0, 0])
+        seen = images[:, ::stride, ::stride]
+        # In two dimensions: the gradients of an einsum transpose the larger operand.
+        return (seen.reshape(-1, seen.shape[-1]) @ kernel[0, 0]).reshape(*seen.shape[:3], -1)
     padding = dilation * (size // 2)
     return lax.conv_general_dilated(
         images,
@@ -153,27 +155,46 @@ class BatchNorm(nn.Module):
     epsilon: float = 1e-5
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    def __call__(
+        self,
+        x: jax.Array,
+        train: bool,
+        *,
+        shortcut: jax.Array | None = None,
+        relu: bool = False,
+    ) -> jax.Array:
+        """Normalizes x (..., C), adds `shortcut` (..., C) to the result and applies a ReLU, where asked to."""
         if not train and self.has_variable("params", "folded"):
-            return x  # the convolution before it does this, too
+            return _finished(x, shortcut, relu)  # the convolution before it does this, too
         features = (x.shape[-1],)
         scale = self.param("scale", nn.initializers.ones, features, jnp.float32)
         bias = self.param("bias", nn.initializers.zeros, features, jnp.float32)
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, features, jnp.float32)
         running_var = self.variable("batch_stats", "var", jnp.ones, features, jnp.float32)
 
+        y, count = None, x.size // x.shape[-1]
         if not train:
             mean, var = running_mean.value, running_var.value
+        elif _is_cpu() and self.axis_name is None and x.dtype in (jnp.float32, jnp.float64):
+            y, mean, var = batch_norm.normalize(x, scale, bias, shortcut, relu, self.epsilon)
+            mean, var = lax.stop_gradient((mean, var))
         else:
             mean, var, count = batch_moments(x, self.axis_name)
-            if not self.is_initializing():
-                unbiased = var * (count / max(count - 1, 1))
-                keep = self.momentum
-                running_mean.value = keep * running_mean.value + (1 - keep) * mean
-                running_var.value = keep * running_var.value + (1 - keep) * unbiased
+        if train and not self.is_initializing():
+            unbiased = var * (count / max(count - 1, 1))
+            keep = self.momentum
+            running_mean.value = keep * running_mean.value + (1 - keep) * mean
+            running_var.value = keep * running_var.value + (1 - keep) * unbiased
+        if y is not None:
+            return y
         gain = scale * lax.rsqrt(var + self.epsilon)
         shift = bias - mean * gain
-        return x * gain.astype(x.dtype) + shift.astype(x.dtype)
+        return _finished(x * gain.astype(x.dtype) + shift.astype(x.dtype), shortcut, relu)
+
+
+def _finished(y: jax.Array, shortcut: jax.Array | None, relu: bool) -> jax.Array:
+    y = y if shortcut is None else y + shortcut
+    return nn.relu(y) if relu else y
 
 
 def batch_moments(x: jax.Array, axis_name: str | None) -> tuple[jax.Array, jax.Array, int]:

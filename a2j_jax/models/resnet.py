@@ -34,12 +34,12 @@ class _Block(nn.Module):
     axis_name: str | None = None
     expansion: ClassVar[int] = 1
 
-    def with_shortcut(self, x: jax.Array, y: jax.Array, train: bool) -> jax.Array:
-        """Y plus x, which is projected where the block changes the shape."""
+    def with_shortcut(self, x: jax.Array, y: jax.Array, norm: str, train: bool) -> jax.Array:
+        """Y normalized, plus x, which is projected where the block changes the shape."""
         if self.stride != 1 or x.shape[-1] != y.shape[-1]:
             x = Conv(y.shape[-1], 1, self.stride, name="downsample_conv")(x)
             x = BatchNorm(self.axis_name, name="downsample_bn")(x, train)
-        return nn.relu(y + x)
+        return BatchNorm(self.axis_name, name=norm)(y, train, shortcut=x, relu=True)
 
 
 class BasicBlock(_Block):
@@ -48,11 +48,10 @@ class BasicBlock(_Block):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         y = Conv(self.planes, 3, self.stride, name="conv1")(x)
-        y = nn.relu(BatchNorm(self.axis_name, name="bn1")(y, train))
+        y = BatchNorm(self.axis_name, name="bn1")(y, train, relu=True)
         # Only the second convolution is dilated, as in the official code.
         y = Conv(self.planes, 3, dilation=self.dilation, name="conv2")(y)
-        y = BatchNorm(self.axis_name, name="bn2")(y, train)
-        return self.with_shortcut(x, y, train)
+        return self.with_shortcut(x, y, "bn2", train)
 
 
 class Bottleneck(_Block):
@@ -63,12 +62,11 @@ class Bottleneck(_Block):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         y = Conv(self.planes, 1, name="conv1")(x)
-        y = nn.relu(BatchNorm(self.axis_name, name="bn1")(y, train))
+        y = BatchNorm(self.axis_name, name="bn1")(y, train, relu=True)
         y = Conv(self.planes, 3, self.stride, self.dilation, name="conv2")(y)
-        y = nn.relu(BatchNorm(self.axis_name, name="bn2")(y, train))
+        y = BatchNorm(self.axis_name, name="bn2")(y, train, relu=True)
         y = Conv(self.planes * self.expansion, 1, name="conv3")(y)
-        y = BatchNorm(self.axis_name, name="bn3")(y, train)
-        return self.with_shortcut(x, y, train)
+        return self.with_shortcut(x, y, "bn3", train)
 
 
 class Architecture(NamedTuple):
@@ -119,7 +117,7 @@ class ResNet(nn.Module):
         strides = STAGE_STRIDES[self.output_stride]
         dilations = STAGE_DILATIONS[self.output_stride]
         x = DepthStem(self.width, self.stem_channels, name="conv1")(x)
-        x = nn.relu(BatchNorm(self.axis_name, name="bn1")(x, train))
+        x = BatchNorm(self.axis_name, name="bn1")(x, train, relu=True)
         x = max_pool_3x3_stride_2(x)
         for stage, count in enumerate(counts):
             common = x

@@ -88,7 +88,7 @@ def held_still(prefixes: tuple[str, ...]) -> Any:
             and context.method_name == "__call__"
             and is_frozen((*module.path, ""), prefixes)
         ):
-            return call(args[0], train=False)
+            return call(args[0], **{**kwargs, "train": False})
         return call(*args, **kwargs)
 
     return intercept

@@ -17,6 +17,7 @@ from a2j_jax.data.augment import example_keys
 from a2j_jax.data.crops import Batch, abstract_batch
 from a2j_jax.errors import UserError
 from a2j_jax.losses import Losses, Objective
+from a2j_jax.lowering import island
 from a2j_jax.models.a2j import PoseNetwork
 from a2j_jax.parts import Prepare, explained, kind_of, own_module
 from a2j_jax.runs.experiment import Experiment
@@ -141,6 +142,12 @@ def make_train_step(
         (_, (losses, stats)), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
         return _PartGradients(losses, grads, stats)
 
+    # Apart on a CPU: after all gradients are there, weights and moments are rewritten without being copied.
+    @island
+    def update(grads: Any, opt_state: Any, params: Any) -> tuple[Any, Any]:
+        updates, opt_state = optimizer.update(grads, opt_state, params)
+        return optax.apply_updates(params, updates), opt_state
+
     def step(state: TrainState, batch: Batch, key: jax.Array) -> tuple[TrainState, Metrics]:
         size, first, count = batch["valid"].shape[0], jnp.int32(0), batch["valid"].sum()
         if axis_name is not None:
@@ -155,8 +162,7 @@ def make_train_step(
             losses, grads = lax.psum((losses, grads), axis_name)
         with jax.named_scope("optimizer"):
             grad_norm = optax.global_norm(grads)
-            updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-            params = optax.apply_updates(state.params, updates)
+            params, opt_state = update(grads, state.opt_state, state.params)
         new = state.replace(params=params, batch_stats=batch_stats, opt_state=opt_state)
         if ema_decay is not None:
             new = new.replace(ema=_averaged(state.ema, new.variables, ema_decay, state.step))

@@ -1,13 +1,15 @@
 """Layers: both lowerings give the same values and gradients; batch norm and stem are PyTorch's."""
 
+import re
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from a2j_jax.lowering import lowering_for, made_once, platform
+from a2j_jax.lowering import island, lowering_for, made_once, platform
 from a2j_jax.models import layers
 
 
@@ -102,6 +104,55 @@ def test_batch_norm_keeps_the_unbiased_running_variance() -> None:
     stats = updated["batch_stats"]
     np.testing.assert_allclose(stats["mean"], 0.1 * flat.mean(0), rtol=1e-5)
     np.testing.assert_allclose(stats["var"], 0.9 + 0.1 * flat.var(0, ddof=1), rtol=1e-5)
+
+
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("with_shortcut", [False, True])
+def test_batch_norm(with_shortcut: bool, relu: bool) -> None:
+    keys = jax.random.split(jax.random.key(0), 3)
+    x, shortcut = (jax.random.normal(key, (3, 5, 7, 4)) * 2 + 1 for key in keys[:2])
+    scale, bias = jax.random.normal(keys[2], (2, 4))
+    layer = layers.BatchNorm()
+    running = layer.init(jax.random.key(0), x, train=False)["batch_stats"]
+
+    def normalized(
+        x: jax.Array, shortcut: jax.Array, scale: jax.Array, bias: jax.Array
+    ) -> jax.Array:
+        variables = {"params": {"scale": scale, "bias": bias}, "batch_stats": running}
+        more = {"shortcut": shortcut if with_shortcut else None, "relu": relu}
+        y, _ = layer.apply(variables, x, train=True, mutable=["batch_stats"], **more)
+        return y
+
+    with jax.enable_x64(True):
+        arguments = [np.asarray(value, np.float64) for value in (x, shortcut, scale, bias)]
+        exact = both_lowerings(normalized, *arguments, tolerance=1e-9)
+    found = both_lowerings(normalized, x, shortcut, scale, bias)
+    np.testing.assert_allclose(found, exact, atol=1e-5)
+    plain = (x - x.mean((0, 1, 2))) / x.std((0, 1, 2)) * scale + bias
+    plain = plain + shortcut if with_shortcut else plain
+    np.testing.assert_allclose(found, jnp.maximum(plain, 0) if relu else plain, atol=1e-3)
+
+
+def test_batch_norm_in_bfloat16_is_the_native_one() -> None:
+    x = jax.random.normal(jax.random.key(0), (3, 5, 7, 4), jnp.bfloat16)
+    layer = layers.BatchNorm()
+    variables = layer.init(jax.random.key(0), x, train=False)
+    apply = jax.jit(partial(layer.apply, train=True, mutable=["batch_stats"]))
+    y, _ = apply(variables, x)
+    assert y.dtype == jnp.bfloat16
+    assert "call" not in apply.lower(variables, x).as_text()
+
+
+def test_an_island_is_kept_apart_on_the_cpu_alone() -> None:
+    def program(x: jax.Array) -> jax.Array:
+        return island(lambda x: jnp.where(x > 1, x, 1))(x) * 2
+
+    x = jnp.arange(3.0)
+    np.testing.assert_array_equal(jax.jit(program)(x), [2, 2, 4])
+    compiled = jax.jit(program).lower(x).compile().as_text()
+    assert len(re.findall(r"\bcall\(", compiled)) == 1  # what is called within it is not
+    with lowering_for("tpu"):
+        assert "inlineable" not in jax.jit(lambda x: program(x)).lower(x).as_text()
 
 
 def test_batch_norm_over_a_mapped_axis_is_that_of_the_whole_batch() -> None:
