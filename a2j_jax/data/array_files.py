@@ -48,6 +48,9 @@ def parse_npy(contents: bytes) -> Array:
         raise ValueError("not an array of numbers (records)")
     if file.read(1):
         raise ValueError("damaged .npy array")
+    is_text = values.dtype.kind == "U" and values.size
+    if is_text and values.reshape(-1).view(values.dtype.byteorder + "u4").max() > 0x10FFFF:
+        raise ValueError("damaged .npy array: not text")
     return values
 
 
@@ -68,7 +71,7 @@ def read_npz(path: str | Path) -> dict[str, Array]:
         # 65,535 means that the number is elsewhere.
         if _declared_members(file) not in (len(members), 0xFFFF):
             raise ValueError("some of its arrays are missing")
-        if len(set(archive.namelist())) < len(members):
+        if len({member.filename.removesuffix(".npy") for member in members}) < len(members):
             raise ValueError("an array is there twice")
         if sum(member.file_size for member in members) > _LARGEST:
             raise ValueError("larger than 2 GiB unpacked")

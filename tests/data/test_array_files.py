@@ -88,8 +88,11 @@ def test_npz_that_cannot_be_read(tmp_path: Path) -> None:
         return npz(path, *members, method=method).read_bytes()
 
     stored = archive(("a.npy", array), method=zipfile.ZIP_STORED)
+    text = npy(np.array(["a"]))
     for words, contents in (
         ("twice", archive(*[("a.npy", array)] * 2)),
+        ("twice", archive(("a.npy", array), ("a", array))),
+        ("not text", archive(("a.npy", text[:-4] + b"\xff\xff\xff\x7f"))),
         ("truncated", archive(("a.npy", huge))),
         ("not a .npy", archive(("a.npy", b"hello"))),
         ("truncated", edited(stored, 24, b"\xff\xff\xff\x7f")),
