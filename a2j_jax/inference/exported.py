@@ -52,7 +52,21 @@ class ExportedPredictor(FramePredictor):
         self.about, self.runtime, self._run = about, runtime, run
         started = time.perf_counter()
         shapes = {name: tuple(shape[1:]) for name, shape in about["inputs"].items()}
-        run({name: np.ones((1, *shape), np.float32) for name, shape in shapes.items()})
+        try:
+            found = run({name: np.ones((1, *shape), np.float32) for name, shape in shapes.items()})
+        except (TypeError, ValueError) as error:
+            text = " ".join(str(error).split())[:300]
+            raise UserError(
+                f"the exported network does not take the inputs of its description: {text}"
+            ) from error
+        joints = (1, track.num_joints)
+        expected = {"joints_uvd": (*joints, track.joint_dims), "confidence": joints}
+        outputs = {name: np.shape(found[name]) for name in expected if name in found}
+        if outputs != expected:
+            raise UserError(
+                f"the exported network's outputs have shapes {outputs}, expected {expected}: not a file of a2j export, "
+                "or its description is of another"
+            )
         self.compile_seconds = time.perf_counter() - started
 
     @classmethod
@@ -88,8 +102,9 @@ class ExportedPredictor(FramePredictor):
             track = _track_of(path, about)
         except UserError:
             raise
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
             raise UserError(f"{path}: its description is damaged: {error!r}") from error
+        _check_inputs(path, about, track)
         if chosen == "jax":
             return cls(track, _jax_call(path, contents), about, chosen)
         return cls(track, running(contents, chosen, precision), about, chosen)
@@ -210,6 +225,16 @@ def _jax_call(path: Path, contents: bytes) -> Callable[..., Any]:
     return lambda given: call(*given.values())
 
 
+def _check_inputs(path: Path, about: Mapping[str, Any], track: TrackSpec) -> None:
+    """Refuses a description whose inputs are not those of its track."""
+    place = {"center_uvd": ["batch", 3]} if track.crop_by == "center" else {"box_px": ["batch", 4]}
+    expected = {"crop_mm": ["batch", track.crop_size, track.crop_size], **place}
+    if about["inputs"] != expected:
+        raise UserError(
+            f"{path}: its description is damaged: inputs {about['inputs']!r}, expected {expected}"
+        )
+
+
 def _track_of(path: Path, about: Mapping[str, Any]) -> TrackSpec:
     """The track that a file was exported for; logs where the installed one of that name differs.
 
@@ -246,6 +271,17 @@ def _track_of(path: Path, about: Mapping[str, Any]) -> TrackSpec:
     values = {name: getattr(record, name) for name in (*fields, "crop_size", "depth_unit_mm")}
     values["label_box_margin_px"] = told.get("label_box_margin_px")
     size = (int(record.frame_size[0]), int(record.frame_size[1]))
+    positive = {name: x for name, x in values.items() if name != "depth_reference"}
+    positive["frame_size"] = min(size)
+    for name, value in positive.items():
+        least = 0 if name == "label_box_margin_px" else 1e-6
+        if value is not None and not (type(value) in (int, float) and least <= value <= 1e6):
+            raise UserError(f"{path}: its description is damaged: {name} {value!r}")
+    references = [track.depth_reference for track in TRACKS.values()]
+    if record.depth_reference not in references or (camera is None and dims == 3):
+        raise UserError(
+            f"{path}: its description is damaged: depth_reference {record.depth_reference!r}, camera {camera}"
+        )
     return dataclasses.replace(
         known,
         camera=camera,

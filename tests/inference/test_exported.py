@@ -211,6 +211,41 @@ def test_what_is_no_exported_network_is_refused(files: Path, tmp_path: Path, wha
         ExportedPredictor.from_file(damaged(files, tmp_path, what))
 
 
+@pytest.mark.parametrize(
+    "edit",
+    [
+        {"inputs": [1]},
+        {"inputs": {"crop_mm": 3}},
+        {"camera": None},
+        {"track": {"crop_size": float("nan")}},
+        {"track": {"crop_size": 16}},
+        {"track": {"frame_size": []}},
+        {"track": {"half_window_mm": "x"}},
+        {"track": {"depth_window_mm": -1}},
+        {"track": {"depth_reference": "x"}},
+        {"track": {"storage_unit_mm": 0}},
+    ],
+    ids=str,
+)
+def test_a_description_that_was_edited_is_refused(
+    files: Path, tmp_path: Path, edit: dict[str, Any]
+) -> None:
+    path = tmp_path / "net.stablehlo"
+    shutil.copy(files / "nyu.stablehlo", path)
+    about = json.loads(description_of(files / "nyu.stablehlo").read_text())
+    track = {**about["track"], **edit.get("track", {})}
+    description_of(path).write_text(json.dumps({**about, **edit, "track": track}))
+    with pytest.raises(UserError, match=r"is damaged|not complete|expected"):
+        ExportedPredictor.from_file(path)
+
+
+def test_a_foreign_file_with_a_description_of_ours_is_refused(files: Path) -> None:
+    about = json.loads(description_of(files / "nyu.stablehlo").read_text())
+    for found in ({}, {"joints_uvd": np.ones((1, 3)), "confidence": np.ones(1)}):
+        with pytest.raises(UserError, match="outputs have shapes"):
+            ExportedPredictor(get_track("nyu"), lambda given, found=found: found, about, "jax")
+
+
 def test_names_of_no_exported_network(tmp_path: Path) -> None:
     (tmp_path / "folder.onnx").mkdir()
     for name in ("missing.onnx", "folder.onnx", "missing.tflite"):
