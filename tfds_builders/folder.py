@@ -32,7 +32,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from a2j_jax.data.depth_files import DepthFile, check_depth_unit, read_depth
+from a2j_jax.data.depth_files import NEAREST_MM, DepthFile, check_depth_unit, read_depth
 from a2j_jax.errors import UnreadableFrame, UserError, did_you_mean, printable
 from a2j_jax.files import path_inside, read_contents, read_json
 from a2j_jax.geometry import Float64
@@ -99,6 +99,9 @@ class CustomFolder(RawDataset):
         """Reads the table; see `RawDataset.splits`."""
         path = find_table(self.folder)
         rows = read_table(path, self.track, self.allow_outside)
+        _refuse_meters(np.stack([row.joints_uvd for row in rows])[..., 2:], "joints", path)
+        if self.track.crop_by == "center":
+            _refuse_meters(np.stack([row.crop for row in rows])[:, 2], "centers", path)
         of_split: dict[str, list[TableRow]] = {}
         for row in rows:
             of_split.setdefault(row.split, []).append(row)
@@ -445,3 +448,13 @@ def check_split_name(name: str) -> None:
     meant = did_you_mean(name.lower(), USUAL_SPLITS, cutoff=0.7)
     if meant or name != name.lower():
         raise UserError(f"split {name!r}{meant or '; expected lowercase letters'}")
+
+
+def _refuse_meters(depths_mm: Array, what: str, path: Path) -> None:
+    """Refuses depths of `what`, of any shape, if all that are given (not NaN, 0 or less) are too small to be mm."""
+    given = depths_mm[np.isfinite(depths_mm) & (depths_mm > 0)]
+    if given.size and given.max() < NEAREST_MM:
+        raise UserError(
+            f"{path}: the depths of all {what} are below {NEAREST_MM:g} ({given.min():g} to {given.max():g}); "
+            "expected mm in front of the camera; are these meters?"
+        )

@@ -154,7 +154,7 @@ class RawReader:
         outside = sum(int(outside_frame(some, track).sum()) for some in joints)
         if outside > _MOST * labeled:
             raise UserError(
-                f"{outside:,} of {labeled:,} labeled joints lie outside their "
+                f"{self.dataset.folder}: {outside:,} of {labeled:,} labeled joints lie outside their "
                 f"{track.frame_size[0]}x{track.frame_size[1]} frames; are camera and frame_size theirs, "
                 "units px and mm, and fy negative if y points up?"
             )

@@ -414,11 +414,15 @@ def test_names_of_splits():
 @pytest.mark.parametrize(
     ("scale", "depth", "message"),
     [
-        ([1, 1, 0.001], 600, r"labels \(or centers\) in meters.* expected mm"),
+        (
+            [1, 1, 0.001],
+            600,
+            r"joints\.csv: .* all joints .*\(0\.58 to 0\.602\); expected mm.* meters",
+        ),
         ([1, 1, -1], 600, "z points backwards: .* joints"),
         ([1, 1, 1], -600, "z points backwards: .* centers"),
-        ([10, 10, 1], 600, "9 of 9 labeled joints lie outside their 160x120 frames"),
-        ([1, 1, 1], 0.6, r"labels \(or centers\) in meters"),
+        ([10, 10, 1], 600, "^.*: 9 of 9 labeled joints lie outside their 160x120 frames"),
+        ([1, 1, 1], 0.6, r"joints\.csv: .* all centers .* meters"),
         ([1, 1, 1], 600, ""),
     ],
 )
@@ -438,5 +442,11 @@ def test_meters_and_other_cameras_are_errors(folder, tmp_path, scale, depth, mes
 def test_labels_in_meters_of_the_camera_are_errors(folder, tmp_path):
     xyz = geometry.uvd_to_xyz(fixture.UVD, TRACK.camera) / 1000
     fixture.write_csv(folder, "xyz", xyz)
-    with pytest.raises(UserError, match=r"labels \(or centers\) in meters"):
+    with pytest.raises(UserError, match="are these meters"):
         build_raw(str(folder), folder, tmp_path / "data")
+
+
+def test_a_single_center_in_meters_is_an_error(folder):
+    fixture.write_json(folder, center_uvd=[80.0, 60.0, 0.6])  # too few to compare with the depth
+    with pytest.raises(UserError, match=r"joints\.json: .* all centers .* meters"):
+        CustomFolder(folder, TRACK).splits()
