@@ -7,6 +7,8 @@ compiler has nothing of the kind; `models.prepared` uses it there.
 """
 
 from collections.abc import Sequence
+from functools import partial
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -14,16 +16,22 @@ import numpy as np
 from jax import lax
 from numpy.typing import NDArray
 
+from a2j_jax.lowering import island
+
 _G = {
     2: np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]]),
     4: np.array([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]]) / 24,
 }
 
 
-def transform_kernel(kernel: NDArray[np.floating], m: int = 2) -> NDArray[np.floating]:
-    """G g G^T of a kernel (3, 3, Cin, Cout) -> ((m + 2)^2, Cin, Cout), of the same dtype; computed once."""
+Kernel = TypeVar("Kernel", NDArray[np.floating], jax.Array)
+
+
+def transform_kernel(kernel: Kernel, m: int = 2) -> Kernel:
+    """G g G^T of a kernel (3, 3, Cin, Cout) -> ((m + 2)^2, Cin, Cout), of the same dtype."""
     both = np.kron(_G[m], _G[m]).astype(kernel.dtype)  # rows and columns at once
-    return (both @ kernel.reshape(9, -1)).reshape(-1, *kernel.shape[2:])
+    flat: Any = both @ kernel.reshape(9, -1)
+    return flat.reshape(-1, *kernel.shape[2:])  # type: ignore[no-any-return]
 
 
 def convolve(images: jax.Array, transformed: jax.Array, dilation: int = 1) -> jax.Array:
@@ -47,6 +55,45 @@ def convolve(images: jax.Array, transformed: jax.Array, dilation: int = 1) -> ja
     out = _convolve(phases, transformed)
     out = out.reshape(dilation, dilation, batch, rows, columns, -1).transpose(2, 3, 0, 4, 1, 5)
     return out.reshape(batch, rows * dilation, columns * dilation, -1)[:, :height, :width]
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def convolve_in_training(images: jax.Array, kernel: jax.Array, dilation: int) -> jax.Array:
+    """`convolve` by a kernel (3, 3, Cin, Cout) that changes from call to call; its gradients are computed likewise.
+
+    Each is a `lowering.island`: the transformed kernels and tiles of one layer are gone when the next is computed.
+    """
+
+    @island
+    def forward(images: jax.Array, kernel: jax.Array) -> jax.Array:
+        return convolve(images, transform_kernel(kernel), dilation)
+
+    return forward(images, kernel)
+
+
+def _forward(images: jax.Array, kernel: jax.Array, dilation: int) -> tuple[jax.Array, Any]:
+    return convolve_in_training(images, kernel, dilation), (images, kernel)
+
+
+def _backward(dilation: int, saved: Any, dy: jax.Array) -> tuple[jax.Array, jax.Array]:
+    images, kernel = saved
+
+    @island
+    def of_images(kernel: jax.Array, dy: jax.Array) -> jax.Array:
+        turned = kernel[::-1, ::-1].swapaxes(2, 3)
+        return convolve(dy, transform_kernel(turned), dilation)
+
+    @island
+    def of_kernel(images: jax.Array, kernel: jax.Array, dy: jax.Array) -> jax.Array:
+        def forward(kernel: jax.Array) -> jax.Array:
+            return convolve(images, transform_kernel(kernel), dilation)
+
+        return jax.vjp(forward, kernel)[1](dy)[0]  # type: ignore[no-any-return]
+
+    return of_images(kernel, dy), of_kernel(images, kernel, dy)
+
+
+convolve_in_training.defvjp(_forward, _backward)
 
 
 def _convolve(images: jax.Array, transformed: jax.Array) -> jax.Array:

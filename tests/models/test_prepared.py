@@ -205,3 +205,27 @@ def test_winograds_convolution_in_float64_is_exact_to_its_rounding(m: int) -> No
         found = winograd.convolve(jnp.asarray(x), jnp.asarray(winograd.transform_kernel(kernel, m)))
         assert found.dtype == jnp.float64
         np.testing.assert_allclose(found, layers.conv2d(jnp.asarray(x), kernel), atol=1e-12)
+
+
+@pytest.mark.parametrize("dilation", [1, 2])
+@pytest.mark.parametrize("sides", [(11, 12), (13, 11)])
+def test_winograds_convolution_in_training(sides: tuple[int, int], dilation: int) -> None:
+    """Values and both gradients of XLA's convolution, where `layers.conv2d` takes Winograd's."""
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.standard_normal((2, *sides, 64)), jnp.float32)
+    kernel = jnp.asarray(rng.standard_normal((3, 3, 64, 66)) / 24, jnp.float32)
+
+    def found(platform: str) -> list[Any]:
+        with lowering_for(platform):
+
+            def loss(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, jax.Array]:
+                y = layers.conv2d(x, kernel, dilation=dilation)
+                return jnp.sin(y).sum(), y
+
+            gradients, y = jax.jit(jax.grad(loss, (0, 1), has_aux=True))(x, kernel)
+            return [y, *gradients]
+
+    taken = jax.make_jaxpr(partial(layers.conv2d, dilation=dilation))(x, kernel)
+    assert ("conv_general_dilated" in str(taken)) == (jax.default_backend() != "cpu")
+    for ours, native in zip(found("cpu"), found("gpu"), strict=True):
+        np.testing.assert_allclose(ours, native, atol=2e-4)
