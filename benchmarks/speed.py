@@ -39,6 +39,7 @@ from a2j_jax.runs.experiment import resolve
 from a2j_jax.runs.sharding import TrainState
 from a2j_jax.tools import speed
 from a2j_jax.tracks import TrackSpec, get_track, with_crop_size
+from a2j_jax.training.loop import keep_freed_memory
 from a2j_jax.training.optim import adam_with_l2
 from a2j_jax.training.step import make_train_step
 
@@ -90,7 +91,8 @@ def inference(rounds: int) -> Iterator[Record]:
 
 
 def training(rounds: int) -> Iterator[Record]:
-    """A training step on made-up crops: forward, losses, gradients, Adam."""
+    """A training step on made-up crops: forward, losses, gradients, Adam; freed memory is kept, as `a2j train` does."""
+    keep_freed_memory()
     for backbone, size, count in (
         ("resnet50", 176, 8),
         ("resnet50", 176, 16),
@@ -198,6 +200,8 @@ def memory(rounds: int) -> Iterator[Record]:
 def peak(library: str) -> float:
     """GiB that this process held at most, over four training steps."""
     step = step_of(library, "resnet50", 176, 8)
+    if library == "jax":
+        keep_freed_memory()  # as `a2j train` does once the step is compiled
     for _ in range(4):
         step()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
@@ -310,6 +314,8 @@ ON_A_PROCESSOR = [kind for kind in MEASURED if not kind.startswith("gpu_")]
 def table(kind: str, records: list[Record]) -> str:
     """The last result of everything of a kind, as Markdown."""
     latest = {(one["what"], one["way"]): one for one in records if one["kind"] == kind}
+    if not latest:
+        return "NOT RUN: no such device was at hand."
     columns = ("", "runtime", "a2j_jax", "PyTorch", MEASURED[kind][1])
     rows, facts = [], set()
     for (what, way), one in latest.items():

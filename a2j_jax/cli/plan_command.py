@@ -53,6 +53,7 @@ def run(arguments: argparse.Namespace) -> None:
     from rich.console import Console
 
     from a2j_jax.evaluation.tables import print_table
+    from a2j_jax.log import logger
     from a2j_jax.runs.experiment import resolve
     from a2j_jax.tools.planning import plan_batches, plan_table
     from a2j_jax.tools.tpu import find_target
@@ -82,3 +83,8 @@ def run(arguments: argparse.Namespace) -> None:
     else:
         title = " · ".join([*about.values(), *(["remat"] if config.model.remat else [])])
         print_table(plan_table(title, plans), Console())
+        if target.platform != "cpu" and config.model.dtype == "float32":
+            logger.info(
+                "bfloat16 needs less than half of this traffic and memory for activations: --dtype bfloat16, and "
+                "--config.model.dtype=bfloat16 in training (docs/scaling.md)"
+            )

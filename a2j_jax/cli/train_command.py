@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import ctypes
 from pathlib import Path
 
 from a2j_jax import distributed
@@ -74,7 +73,6 @@ def run(arguments: argparse.Namespace) -> None:
     experiment = resolve(config)
     check_run_directory(workdir, experiment)
     check_parts(experiment)
-    _keep_freed_memory()
     if distributed.is_primary():
         build_if_embedded(config)
     distributed.wait_for_all("the data set is there")
@@ -82,20 +80,3 @@ def run(arguments: argparse.Namespace) -> None:
         if not distributed.is_multiprocess():  # several stop after the same step, none alone
             stack.enter_context(ends_within(unless=SOMETHING_TO_SAVE.is_set))
         run_experiment(config, workdir, command=arguments.command_line, profile_steps=profiled)
-
-
-def _keep_freed_memory() -> None:
-    """On a CPU, have glibc keep what is freed instead of returning it to the system.
-
-    XLA allocates a step's activations anew in every step; clearing new pages took 4 % of the time of a ResNet-50's, and
-    10 % of the quickstart's. Where there is no glibc, nothing happens.
-    """
-    import jax
-
-    if jax.default_backend() != "cpu":
-        return
-    options = {"M_ARENA_MAX": (-8, 1), "M_MMAP_MAX": (-4, 0), "M_TRIM_THRESHOLD": (-1, 2**31 - 1)}
-    with contextlib.suppress(OSError, AttributeError):
-        libc = ctypes.CDLL("libc.so.6")
-        for option, value in options.values():
-            libc.mallopt(option, value)

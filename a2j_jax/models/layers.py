@@ -24,9 +24,15 @@ def _is_cpu() -> bool:
 
 
 def _winograd_pays(images: jax.Array, kernel: jax.Array) -> bool:
-    """Where three convolutions of a training step are quicker by Winograd's, on two cores; small maps fill no tiles."""
+    """Where the three convolutions of a training step are quicker by Winograd's, on two cores.
+
+    Small maps do not fill tiles, and few crops do not make up for transforming the kernel in every call. The number of
+    crops is a symbol in what is exported.
+    """
+    crops = images.shape[0]
+    many = isinstance(crops, int) and crops >= 4
     wide, large = min(kernel.shape[2:]) >= 64, min(images.shape[1:3]) >= 11
-    return _is_cpu() and images.dtype == jnp.float32 and wide and large
+    return _is_cpu() and images.dtype == jnp.float32 and many and wide and large
 
 
 def conv2d(images: jax.Array, kernel: jax.Array, stride: int = 1, dilation: int = 1) -> jax.Array:

@@ -1,6 +1,7 @@
 """The training loop: step, report, evaluate, save; stopped by a signal or a broken loss. And its profiler window."""
 
 import contextlib
+import ctypes
 import math
 import os
 import re
@@ -252,6 +253,8 @@ class TrainingLoop:
                     batch = step_arrays(next(self.batches))
                     state, metrics = self.window.run(step, self.step, state, batch, self.key)
                     SOMETHING_TO_SAVE.set()
+                    if step == first + 1:
+                        keep_freed_memory()
                     if unread is not None:
                         self._report(*unread, advance)
                     unread = step, metrics
@@ -334,3 +337,19 @@ class TrainingLoop:
             f"training broke at step {step}: {what}. {how}; or leave out single broken updates with "
             "--config.optim.skip_nonfinite_updates=10"
         )
+
+
+def keep_freed_memory() -> None:
+    """On a CPU, have glibc return what compiling has freed to the system, and keep what is freed from then on.
+
+    XLA allocates a step's activations anew in every step; clearing new pages took 6 % of the time of a ResNet-50's, and
+    10 % of the quickstart's. Where there is no glibc, nothing happens.
+    """
+    if jax.default_backend() != "cpu":
+        return
+    options = {"M_ARENA_MAX": (-8, 1), "M_MMAP_MAX": (-4, 0), "M_TRIM_THRESHOLD": (-1, 2**31 - 1)}
+    with contextlib.suppress(OSError, AttributeError):
+        libc = ctypes.CDLL("libc.so.6")
+        libc.malloc_trim(0)
+        for option, value in options.values():
+            libc.mallopt(option, value)

@@ -212,7 +212,7 @@ def test_winograds_convolution_in_float64_is_exact_to_its_rounding(m: int) -> No
 def test_winograds_convolution_in_training(sides: tuple[int, int], dilation: int) -> None:
     """Values and both gradients of XLA's convolution, where `layers.conv2d` takes Winograd's."""
     rng = np.random.default_rng(0)
-    x = jnp.asarray(rng.standard_normal((2, *sides, 64)), jnp.float32)
+    x = jnp.asarray(rng.standard_normal((4, *sides, 64)), jnp.float32)
     kernel = jnp.asarray(rng.standard_normal((3, 3, 64, 66)) / 24, jnp.float32)
 
     def found(platform: str) -> list[Any]:
