@@ -315,7 +315,7 @@ def table(kind: str, records: list[Record]) -> str:
     """The last result of everything of a kind, as Markdown."""
     latest = {(one["what"], one["way"]): one for one in records if one["kind"] == kind}
     if not latest:
-        return "NOT RUN: no such device was at hand."
+        return f"NOT RUN: `python benchmarks/speed.py {kind}` measures it."
     columns = ("", "runtime", "a2j_jax", "PyTorch", MEASURED[kind][1])
     rows, facts = [], set()
     for (what, way), one in latest.items():

@@ -84,3 +84,28 @@ def test_damaged_files(tmp_path: Path) -> None:
 def test_every_benchmark_says_how_it_is_called() -> None:
     for path in (REPOSITORY / "benchmarks").glob("*.py"):
         assert f"python benchmarks/{path.name}" in path.read_text(), path
+
+
+def test_tables_of_docs_are_the_last_results():
+    """docs/speed.md is what `benchmarks/speed.py --write_docs` makes of benchmarks/results/speed.jsonl."""
+    speed = load("speed")
+    page = speed.PAGE.read_text()
+    assert speed.write_docs(page, speed.read_results()) == page
+
+
+def test_a_later_result_replaces_an_earlier_one():
+    speed = load("speed")
+    facts = {
+        "date": "2026-01-02",
+        "device": "cpu",
+        "load": "0.0",
+        "versions": "jax 1",
+        "torch": "2",
+    }
+    middle = {"median": 123.4, "lower": 120.0, "upper": 130.0}
+    ours = {"kind": "training", **facts, "what": "A2J", "way": "jax", "unit": "ms", "ours": middle}
+    later = {**ours, "ours": {"median": 1.234}, "peer": {"median": 2.0}, "ratio": {"median": 1.62}}
+    text = speed.table("training", [ours, later])
+    assert "| A2J | jax | 1.23 ms | 2 ms | 1.62 |" in text
+    assert "123" not in text
+    assert speed.table("gpu_training", [later]).startswith("NOT RUN")
