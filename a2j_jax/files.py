@@ -367,6 +367,11 @@ def is_private(folder: Path) -> bool:
     )
 
 
+def json_digest(contents: Mapping[str, Any]) -> str:
+    """SHA-256 of what JSON has for this, hexadecimal; the order of keys does not matter."""
+    return hashlib.sha256(json.dumps(contents, sort_keys=True).encode()).hexdigest()
+
+
 def file_digest(path: str | os.PathLike[str]) -> str:
     """SHA-256 of a file's contents, hexadecimal."""
     with open(path, "rb") as file:

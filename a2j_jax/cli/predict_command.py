@@ -64,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--checkpoint", type=path_name, metavar="RUN", help="the same as RUN")
     add_list(parser, "--depth", type=path_name, metavar="FRAME", help="more frames")
-    add("--step", type=step_name, default="best", help="best, latest or a step number (best)")
+    add("--step", type=step_name, help="best, latest or a step number (best)")
     add("--runtime", help="jax, onnxruntime or openvino (jax; of an ONNX file onnxruntime)")
     add("--track", type=path_name, help="file format and camera of the frames (the checkpoint's)")
     where = parser.add_mutually_exclusive_group()
@@ -116,11 +116,17 @@ def _predict(arguments: argparse.Namespace) -> None:
     given = camera_from(arguments.fx, arguments.fy, arguments.cx, arguments.cy)
     predictor: FramePredictor
     if Path(checkpoint).suffix in SUFFIXES:
+        if arguments.step is not None:
+            raise UserError(
+                f"--step: {checkpoint} holds one network; expected a run, or a2j export --step"
+            )
         predictor = ExportedPredictor.from_file(checkpoint, arguments.runtime)
         logger.info(f"{checkpoint}: {predictor.track.name} network, run by {predictor.runtime}")
     else:
         runtime = check_runtime(arguments.runtime or "jax")
-        predictor = Predictor.from_checkpoint(checkpoint, step=arguments.step, runtime=runtime)
+        predictor = Predictor.from_checkpoint(
+            checkpoint, step=arguments.step or "best", runtime=runtime
+        )
         seconds = predictor.compile_seconds
         logger.info(f"{predictor.track.name} network compiled in {seconds:.1f} s")
     track = predictor.track

@@ -23,7 +23,7 @@ from a2j_jax import __version__
 from a2j_jax.errors import UserError
 from a2j_jax.files import replacing_together, write_json
 from a2j_jax.geometry import Camera
-from a2j_jax.inference.exported import description_of
+from a2j_jax.inference.exported import description_of, graph_digest, sealed
 from a2j_jax.inference.frame_predictor import check_finite
 from a2j_jax.inference.onnx_graph import OPSET
 from a2j_jax.inference.predictor import Predictor
@@ -143,7 +143,7 @@ def export_stablehlo(
     checked = contents if here in platforms else exported([here, *platforms]).serialize()
     loaded = jax.export.deserialize(bytearray(checked))
     difference = largest_difference(loaded.call, function, _probes(track))
-    about = {"format": "stablehlo", "platforms": platforms, **_about(predictor, difference)}
+    about = sealed({"format": "stablehlo", "platforms": platforms, **_about(predictor, difference)})
     if not difference <= TOLERANCE:
         raise UserError(
             f"{_too_far(out, difference, track)}; use --platform {here} alone, or another version of JAX"
@@ -194,6 +194,7 @@ def export_onnx(predictor: Predictor, out: str | Path, int8: bool = False) -> di
         about["int8"] = {"calibrated_on": f"{_CALIBRATED_ON} rendered frames"}
         about["int8"]["cost"] = _cost(predictor, run, running(contents, "onnxruntime"))
     described = onnx.load_model_from_string(contents)
+    about = sealed({**about, "graph_sha256": graph_digest(described)})
     onnx.helper.set_model_props(described, {"a2j_jax": json.dumps(about)})
     _write(out, described.SerializeToString(), about)
     return about

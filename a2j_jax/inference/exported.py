@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from a2j_jax import __version__
 from a2j_jax.errors import UserError
-from a2j_jax.files import local_path, read_json
+from a2j_jax.files import json_digest, local_path, read_json
 from a2j_jax.geometry import Camera, Float64
 from a2j_jax.inference.frame_predictor import FrameCrop, FramePredictor
 from a2j_jax.inference.runtimes import RUNTIMES, Runtime, check_runtime, running
@@ -23,7 +23,9 @@ from a2j_jax.tracks import TRACKS, TrackRecord, TrackSpec
 
 #: Of the files that can be read back.
 SUFFIXES = (".onnx", ".stablehlo")
-_NEEDED = ("format", "inputs", "outputs", "track", "camera", "versions", "weights_sha256")
+_SEAL = "description_sha256"
+_NEEDED = ("inputs", "outputs", "track", "camera", "versions", "weights_sha256", _SEAL)
+_UNSEALED = {_SEAL, "file_sha256", "written_by"}
 
 
 class ExportedPredictor(FramePredictor):
@@ -52,20 +54,15 @@ class ExportedPredictor(FramePredictor):
         self.about, self.runtime, self._run = about, runtime, run
         started = time.perf_counter()
         shapes = {name: tuple(shape[1:]) for name, shape in about["inputs"].items()}
-        try:
-            found = run({name: np.ones((1, *shape), np.float32) for name, shape in shapes.items()})
-        except (TypeError, ValueError) as error:
-            text = " ".join(str(error).split())[:300]
-            raise UserError(
-                f"the exported network does not take the inputs of its description: {text}"
-            ) from error
+        found = run({name: np.ones((1, *shape), np.float32) for name, shape in shapes.items()})
         joints = (1, track.num_joints)
         expected = {"joints_uvd": (*joints, track.joint_dims), "confidence": joints}
         outputs = {name: np.shape(found[name]) for name in expected if name in found}
-        if outputs != expected:
+        dtypes = {str(np.asarray(found[name]).dtype) for name in outputs}
+        if outputs != expected or dtypes != {"float32"}:
             raise UserError(
-                f"the exported network's outputs have shapes {outputs}, expected {expected}: not a file of a2j export, "
-                "or its description is of another"
+                f"the exported network's outputs have shapes {outputs} of {', '.join(dtypes) or 'nothing'}, expected "
+                f"{expected} of float32: not a file of a2j export, or its description is of another; export it again"
             )
         self.compile_seconds = time.perf_counter() - started
 
@@ -138,6 +135,19 @@ class ExportedPredictor(FramePredictor):
             raise UserError("box_px: the exported network takes a center; give center_uvd")
         return super().crop(depth_mm, center_uvd, box_px, camera, name)
 
+    def _checked(self, frame_crops: Iterable[FrameCrop]) -> list[FrameCrop]:
+        """Also refuses crops that are cut as the file's function does not assume it."""
+        found = super()._checked(frame_crops)
+        expected = (self.camera, self.track.frame_size, self.track.crop_by == "center")
+        for crop in found:
+            if (crop.camera, crop.frame_size, crop.center_uvd is not None) != expected:
+                by = "center" if expected[2] else "box"
+                raise UserError(
+                    f"crops: one is of {crop.camera} and a frame of {crop.frame_size} px; expected a crop by {by} of "
+                    f"{expected[0]} and {expected[1]} px: cut the frame with this predictor's crop"
+                )
+        return found
+
     def _joints(self, frame_crops: Sequence[FrameCrop]) -> tuple[Float64, Float64]:
         centers = [crop.center_uvd for crop in frame_crops]
         places = centers if self.track.crop_by == "center" else [c.box_px for c in frame_crops]
@@ -163,29 +173,47 @@ def _description(path: Path, contents: bytes) -> dict[str, Any]:
     """What a file says of itself, or the file beside it; of both, they must agree.
 
     Raises:
-      UserError: there is none; it lacks something; it describes another file.
+      UserError: there is none; it lacks something; it has changed, or describes another file.
     """
     beside = description_of(path)
-    about = _metadata(path, contents) if path.suffix == ".onnx" else None
+    found = {}
+    if path.suffix == ".onnx":
+        found[path] = _metadata(path, contents)
     if beside.is_file():
-        told = read_json(beside, "the description of an exported network")
-        if about is None:
-            about = told
-        digest = told.get("file_sha256") if isinstance(told, dict) else None
-        if digest not in (None, hashlib.sha256(contents).hexdigest()):
-            raise UserError(
-                f"{beside} describes another file than {path.name}: expected the two that a2j export wrote together"
-            )
-    if about is None:
+        found[beside] = read_json(beside, "the description of an exported network")
+    elif not found:
         raise UserError(
             f"{beside}: no such file; expected the description that a2j export wrote beside {path.name}"
         )
-    missing = [key for key in _NEEDED if not isinstance(about, dict) or key not in about]
-    if missing:
+    for where, about in found.items():
+        needed = _NEEDED if where == path else (*_NEEDED, "file_sha256")
+        missing = [key for key in needed if not isinstance(about, dict) or key not in about]
+        if missing:
+            raise UserError(
+                f"{where}: the description lacks {', '.join(missing)}; expected what a2j export wrote"
+            )
+        if about[_SEAL] != sealed(about)[_SEAL]:
+            raise UserError(
+                f"{where}: the description has changed since a2j export wrote it; export again, with the camera and "
+                "frame size that it is for (--fx --fy --cx --cy --frame_size)"
+            )
+    about = next(iter(found.values()))
+    if beside in found and found[beside]["file_sha256"] != hashlib.sha256(contents).hexdigest():
         raise UserError(
-            f"{path}: its description lacks {', '.join(missing)}; expected a file of a2j export"
+            f"{beside} describes another file than {path.name}: expected the two that a2j export wrote together"
         )
     return dict(about)
+
+
+def sealed(about: Mapping[str, Any]) -> dict[str, Any]:
+    """A description with a digest of itself, but for what `a2j export` adds to the file beside."""
+    contents = {key: value for key, value in about.items() if key not in _UNSEALED}
+    return {**about, _SEAL: json_digest(contents)}
+
+
+def graph_digest(model: Any) -> str:
+    """SHA-256 of an ONNX model's graph, weights included, hexadecimal."""
+    return hashlib.sha256(model.graph.SerializeToString(deterministic=True)).hexdigest()
 
 
 def _metadata(path: Path, contents: bytes) -> Any:
@@ -201,9 +229,15 @@ def _metadata(path: Path, contents: bytes) -> Any:
     try:
         model = onnx.load_model_from_string(contents)
         told = {each.key: each.value for each in model.metadata_props}.get("a2j_jax")
-        return json.loads(told or "")
-    except (DecodeError, ValueError) as error:
+        about = json.loads(told or "")
+    except (DecodeError, RecursionError, ValueError) as error:
         raise UserError(f"{path}: expected an ONNX file of a2j export") from error
+    if isinstance(about, dict) and about.get("graph_sha256") not in (None, graph_digest(model)):
+        raise UserError(
+            f"{path}: the network has changed since a2j export wrote it, its description has not; run it with "
+            "onnxruntime itself, or export it again"
+        )
+    return about
 
 
 def _jax_call(path: Path, contents: bytes) -> Callable[..., Any]:
@@ -222,7 +256,19 @@ def _jax_call(path: Path, contents: bytes) -> Callable[..., Any]:
             f"{path}: was exported for {', '.join(loaded.platforms)}; this is {here}: a2j export --platform {here}"
         )
     call = jax.jit(loaded.call)
-    return lambda given: call(*given.values())
+
+    def run(given: Mapping[str, np.ndarray]) -> Any:
+        try:
+            return jax.block_until_ready(call(*given.values()))
+        except (
+            Exception
+        ) as error:  # of several kinds, as JAX's compiler or the program itself raise them
+            text = " ".join(str(error).split())[:300]
+            raise UserError(
+                f"{path}: cannot be run: {text}; export it again with this version of JAX"
+            ) from error
+
+    return run
 
 
 def _check_inputs(path: Path, about: Mapping[str, Any], track: TrackSpec) -> None:
@@ -270,21 +316,9 @@ def _track_of(path: Path, about: Mapping[str, Any]) -> TrackSpec:
     fields = ("half_window_mm", "depth_window_mm", "depth_reference", "storage_unit_mm")
     values = {name: getattr(record, name) for name in (*fields, "crop_size", "depth_unit_mm")}
     values["label_box_margin_px"] = told.get("label_box_margin_px")
-    size = (int(record.frame_size[0]), int(record.frame_size[1]))
-    positive = {name: x for name, x in values.items() if name != "depth_reference"}
-    positive["frame_size"] = min(size)
-    for name, value in positive.items():
-        least = 0 if name == "label_box_margin_px" else 1e-6
-        if value is not None and not (type(value) in (int, float) and least <= value <= 1e6):
-            raise UserError(f"{path}: its description is damaged: {name} {value!r}")
-    references = [track.depth_reference for track in TRACKS.values()]
-    if record.depth_reference not in references or (camera is None and dims == 3):
-        raise UserError(
-            f"{path}: its description is damaged: depth_reference {record.depth_reference!r}, camera {camera}"
-        )
     return dataclasses.replace(
         known,
         camera=camera,
-        frame_size=size,
+        frame_size=(record.frame_size[0], record.frame_size[1]),
         **{name: value for name, value in values.items() if value is not None},
     )

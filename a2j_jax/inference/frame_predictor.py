@@ -102,6 +102,7 @@ class FrameCrop:
       warning: why it probably shows no hand or person; None: nothing is suspicious.
       canvas: (S + 2m, S + 2m) with its surroundings, in the track's storage unit.
       track: name of the track that it was cut for.
+      frame_size: (W, H) of the frame, px.
     """
 
     image_mm: NDArray[np.float32]
@@ -112,6 +113,7 @@ class FrameCrop:
     warning: str | None
     canvas: NDArray[Any]
     track: str
+    frame_size: tuple[int, int]
 
 
 class FramePredictor:
@@ -202,6 +204,7 @@ class FramePredictor:
             warning,
             cut.canvas,
             self.track.name,
+            (depth.shape[1], depth.shape[0]),
         )
 
     def batch(self, frame_crops: Iterable[FrameCrop]) -> list[PoseEstimate]:

@@ -7,7 +7,6 @@ Lines outlive a kill: one object per line, appended, and read past a line that w
 
 import contextlib
 import fcntl
-import hashlib
 import json
 import math
 import os
@@ -24,6 +23,7 @@ from a2j_jax.errors import UserError, printable
 from a2j_jax.files import (
     check_folder_name,
     file_digest,
+    json_digest,
     local_path,
     parse_json,
     read_json,
@@ -227,7 +227,7 @@ class Manifest(NamedTuple):
     def write(self, folder: Path) -> None:
         """Write `manifest.json`; the old one is replaced at once or not at all."""
         contents = self._asdict()
-        write_file(folder / MANIFEST, json.dumps(contents | {"digest": _digest_of(contents)}))
+        write_file(folder / MANIFEST, json.dumps(contents | {"digest": json_digest(contents)}))
 
     def check(self, folder: Path, items: Collection[str] = ()) -> None:
         """Compare the files of a checkpoint with what was written: those of `items` ("variables"), and of no item.
@@ -275,7 +275,7 @@ def read_manifest(folder: Path) -> Manifest | None:
     regular_file(path, "the manifest of a checkpoint")
     with contextlib.suppress(UserError, AttributeError, KeyError, TypeError):
         contents = read_json(path)
-        if contents.pop("digest") == _digest_of(contents):
+        if contents.pop("digest") == json_digest(contents):
             return Manifest(**contents)
     raise DamagedError(f"{MANIFEST} has changed since it was written")
 
@@ -286,10 +286,6 @@ def recorded_config(folder: Path) -> Config | None:
     if manifest is None or manifest.config is None:
         return None
     return with_own_track(from_dict(manifest.config), folder.parent.parent)
-
-
-def _digest_of(contents: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(contents, sort_keys=True).encode()).hexdigest()
 
 
 def _files_below(folder: Path) -> set[str]:

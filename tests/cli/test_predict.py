@@ -60,7 +60,7 @@ def test_a_hand_nobody_pointed_at(a2j, checkpoints, frames):
 
 
 @pytest.mark.parametrize("options", [[], ["--runtime", "openvino"]])
-def test_an_exported_file(a2j, checkpoints, frames, tmp_path, options):
+def test_an_exported_file(a2j, refused, checkpoints, frames, tmp_path, options):
     """Its joints are the checkpoint's, with the size of frames that it was exported for."""
     a2j("export", checkpoints / "nyu", tmp_path / "hand.onnx")
     asked = [frames / "packed.png", "--center", CENTER, "--json"]
@@ -70,6 +70,7 @@ def test_an_exported_file(a2j, checkpoints, frames, tmp_path, options):
     (found,), (wanted,) = joints(theirs.out), joints(ours.out)
     np.testing.assert_allclose(found["joints_xyz_mm"], wanted["joints_xyz_mm"], atol=2e-2)
     assert found["box_px"] == wanted["box_px"]
+    assert "--step: " in refused("predict", tmp_path / "hand.onnx", *asked, "--step", "5")
 
 
 @pytest.mark.slow

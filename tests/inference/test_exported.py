@@ -1,6 +1,7 @@
 """Exported files, read back, and other runtimes: the joints of the predictor, or one clear line."""
 
 import dataclasses
+import hashlib
 import json
 import shutil
 import subprocess
@@ -9,14 +10,16 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+import onnx
 import pytest
 
 from a2j_jax.errors import UserError
 from a2j_jax.geometry import Camera
 from a2j_jax.inference.export import export_onnx, export_stablehlo
-from a2j_jax.inference.exported import ExportedPredictor, description_of
+from a2j_jax.inference.exported import ExportedPredictor, description_of, sealed
 from a2j_jax.inference.frame_predictor import FramePredictor
 from a2j_jax.inference.predictor import Predictor
 from a2j_jax.models.anchors import Estimate
@@ -161,87 +164,118 @@ def test_a_frame_that_the_file_does_not_take(files: Path) -> None:
         hand(frame(), box_px=BOX)
     with pytest.raises(UserError, match="cut for track 'k2hpd'"):
         hand.batch([predictor("k2hpd").crop(frame(), box_px=BOX)])
+    ours, good = predictor("nyu"), hand.crop(frame(), center_uvd=CENTER)
+    other = Camera(400.0, 400.0, 160.0, 120.0)
+    for crop in (
+        ours.crop(frame(), box_px=BOX),
+        ours.crop(frame(), center_uvd=CENTER, camera=other),
+        ours.crop(frame()[:200], center_uvd=CENTER),
+    ):
+        with pytest.raises(UserError, match="cut the frame with this predictor's crop"):
+            hand.batch([good, crop])
 
 
-def damaged(files: Path, folder: Path, what: str) -> Path:
-    """A file of another kind, or with another description."""
-    path = folder / ("net.stablehlo" if "stablehlo" in what else "net.onnx")
-    source = files / f"nyu{path.suffix}"
-    shutil.copy(source, path)
-    shutil.copy(description_of(source), description_of(path))
-    about = json.loads(description_of(path).read_text())
-    if what == "another onnx":
-        shutil.copy(files / "mine.onnx", path)
-    elif what == "no description of stablehlo":
-        description_of(path).unlink()
-    elif what == "description of stablehlo without a track":
-        description_of(path).write_text(json.dumps({**about, "track": 3}))
-    elif what == "description of stablehlo without versions":
-        description_of(path).write_text(
-            json.dumps({k: v for k, v in about.items() if k != "versions"})
-        )
-    elif what == "half of a stablehlo":
-        half = path.read_bytes()[: path.stat().st_size // 2]
-        path.write_bytes(half)
-        description_of(path).write_text(json.dumps({**about, "file_sha256": None}))
-    elif what == "other joints of stablehlo":
-        track = {**about["track"], "joints": list(reversed(about["track"]["joints"]))}
-        description_of(path).write_text(json.dumps({**about, "track": track}))
-    else:
-        description_of(path).unlink()
-        path.write_bytes(b"" if what == "nothing" else b"\x08\x0a no model")
+def copied(files: Path, folder: Path, name: str, edit: dict[str, Any] | None = None) -> Path:
+    """A file and its description, which is edited."""
+    path = folder / name
+    shutil.copy(files / name, path)
+    about = json.loads(description_of(files / name).read_text())
+    description_of(path).write_text(json.dumps(merged(about, edit or {})))
     return path
 
 
-@pytest.mark.parametrize(
-    ("what", "told"),
-    [
-        ("another onnx", "describes another file"),
-        ("no description of stablehlo", "no such file; expected the description"),
-        ("description of stablehlo without a track", "expected a JSON object"),
-        ("description of stablehlo without versions", "lacks versions"),
-        ("half of a stablehlo", "cannot be read as StableHLO"),
-        ("other joints of stablehlo", "another version of track nyu"),
-        ("nothing", "expected an ONNX file of a2j export"),
-        ("noise", "expected an ONNX file of a2j export"),
-    ],
-)
-def test_what_is_no_exported_network_is_refused(files: Path, tmp_path: Path, what: str, told: str) -> None:  # fmt: skip
-    with pytest.raises(UserError, match=told):
-        ExportedPredictor.from_file(damaged(files, tmp_path, what))
+def merged(about: Any, edit: Any) -> Any:
+    """`about` with some values changed, in objects within objects too."""
+    if not isinstance(edit, dict) or not isinstance(about, dict):
+        return edit
+    return {**about, **{key: merged(about.get(key), value) for key, value in edit.items()}}
+
+
+def test_what_is_no_exported_network_is_refused(files: Path, tmp_path: Path) -> None:
+    def refused(path: Path, told: str) -> None:
+        with pytest.raises(UserError, match=told):
+            ExportedPredictor.from_file(path)
+
+    onnx, hlo = (copied(files, tmp_path, name) for name in ("nyu.onnx", "nyu.stablehlo"))
+    shutil.copy(files / "mine.onnx", onnx)
+    refused(onnx, "describes another file")
+    description_of(onnx).unlink()
+    for contents in (b"", b"\x08\x0a no model"):
+        onnx.write_bytes(contents)
+        refused(onnx, "expected an ONNX file of a2j export")
+    hlo.write_bytes(hlo.read_bytes()[:-100])
+    refused(hlo, "describes another file")
+    about = json.loads(description_of(hlo).read_text())
+    digest = hashlib.sha256(hlo.read_bytes()).hexdigest()
+    description_of(hlo).write_text(json.dumps({**about, "file_sha256": digest}))
+    refused(hlo, "cannot be read as StableHLO")
+    description_of(hlo).write_text(json.dumps({k: v for k, v in about.items() if k != "versions"}))
+    refused(hlo, "lacks versions")
+    description_of(hlo).unlink()
+    refused(hlo, "no such file; expected the description")
 
 
 @pytest.mark.parametrize(
     "edit",
     [
         {"inputs": [1]},
-        {"inputs": {"crop_mm": 3}},
         {"camera": None},
-        {"track": {"crop_size": float("nan")}},
-        {"track": {"crop_size": 16}},
-        {"track": {"frame_size": []}},
-        {"track": {"half_window_mm": "x"}},
-        {"track": {"depth_window_mm": -1}},
-        {"track": {"depth_reference": "x"}},
-        {"track": {"storage_unit_mm": 0}},
+        {"camera": [300.0, 300.0, 160.0, 120.0]},
+        {"track": 3},
+        {"track": {"frame_size": [640, 480]}},
+        {"track": {"crop_size": 32.0}},
+        {"track": {"half_window_mm": 95.0}},
+        {"track": {"depth_unit_mm": 0.125}},
+        {"track": {"joints": []}},
+        {"step": 5},
     ],
     ids=str,
 )
 def test_a_description_that_was_edited_is_refused(
     files: Path, tmp_path: Path, edit: dict[str, Any]
 ) -> None:
-    path = tmp_path / "net.stablehlo"
-    shutil.copy(files / "nyu.stablehlo", path)
-    about = json.loads(description_of(files / "nyu.stablehlo").read_text())
-    track = {**about["track"], **edit.get("track", {})}
-    description_of(path).write_text(json.dumps({**about, **edit, "track": track}))
-    with pytest.raises(UserError, match=r"is damaged|not complete|expected"):
+    for name in ("nyu.stablehlo", "nyu.onnx"):
+        with pytest.raises(UserError, match=r"has changed since a2j export wrote it"):
+            ExportedPredictor.from_file(copied(files, tmp_path, name, edit))
+
+
+def test_an_onnx_file_that_was_edited_is_refused(files: Path, tmp_path: Path) -> None:
+    path, model = tmp_path / "net.onnx", onnx.load_model(files / "nyu.onnx")
+
+    def refused(told: str) -> None:
+        onnx.save_model(model, path)
+        with pytest.raises(UserError, match=told):
+            ExportedPredictor.from_file(path)
+
+    onnx.save_model(model, path)
+    ExportedPredictor.from_file(path)  # alone, without the JSON file beside
+    (told,) = model.metadata_props
+    kept = told.value
+    told.value = json.dumps({**json.loads(kept), "camera": [300.0, 300.0, 160.0, 120.0]})
+    refused("the description has changed")
+    told.value = kept
+    weights = max(model.graph.initializer, key=lambda each: len(each.raw_data))
+    weights.raw_data = bytes(len(weights.raw_data))
+    refused("the network has changed")
+
+
+def test_a_stablehlo_program_that_takes_something_else_is_refused(
+    files: Path, tmp_path: Path
+) -> None:
+    path = copied(files, tmp_path, "nyu.stablehlo")
+    shapes = [jax.ShapeDtypeStruct((2, 2), jnp.float32)] * 2
+    path.write_bytes(jax.export.export(jax.jit(jnp.add))(*shapes).serialize())
+    about = json.loads(description_of(path).read_text())
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    description_of(path).write_text(json.dumps({**about, "file_sha256": digest}))
+    with pytest.raises(UserError, match=r"cannot be run: .*export it again"):
         ExportedPredictor.from_file(path)
 
 
 def test_a_foreign_file_with_a_description_of_ours_is_refused(files: Path) -> None:
     about = json.loads(description_of(files / "nyu.stablehlo").read_text())
-    for found in ({}, {"joints_uvd": np.ones((1, 3)), "confidence": np.ones(1)}):
+    doubles = {"joints_uvd": np.ones((1, 14, 3)), "confidence": np.ones((1, 14))}
+    for found in ({}, {"joints_uvd": np.ones((1, 3)), "confidence": np.ones(1)}, doubles):
         with pytest.raises(UserError, match="outputs have shapes"):
             ExportedPredictor(get_track("nyu"), lambda given, found=found: found, about, "jax")
 
@@ -256,11 +290,9 @@ def test_names_of_no_exported_network(tmp_path: Path) -> None:
 def test_another_version_is_told(
     files: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    path = tmp_path / "net.stablehlo"
-    shutil.copy(files / "nyu.stablehlo", path)
-    about = json.loads(description_of(files / "nyu.stablehlo").read_text())
-    about["versions"]["a2j_jax"] = "0.0.1"
-    about["track"]["half_window_mm"] = 125.0
+    edit = {"versions": {"a2j_jax": "0.0.1"}, "track": {"half_window_mm": 125.0}}
+    path = copied(files, tmp_path, "nyu.stablehlo", edit)
+    about = sealed(json.loads(description_of(path).read_text()))
     description_of(path).write_text(json.dumps(about))
     with caplog.at_level("INFO", "a2j_jax"):
         found = ExportedPredictor.from_file(path)

@@ -359,7 +359,9 @@ def test_core_is_mapped_over_crops() -> None:
 def test_crops_of_something_else_are_refused() -> None:
     nyu, itop = predictor("nyu"), predictor("itop_front")
     crop, other = (
-        FrameCrop(np.zeros((32, 32)), np.zeros(4), 1.0, None, None, None, np.zeros((n, n)), name)
+        FrameCrop(
+            np.zeros((32, 32)), np.zeros(4), 1.0, None, None, None, np.zeros((n, n)), name, (9, 9)
+        )
         for n, name in ((nyu.track.canvas_size, "itop_front"), (60, "nyu"))
     )
     for given in (crop, [crop], [other], np.zeros((32, 32)), [None], None):
