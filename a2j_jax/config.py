@@ -129,6 +129,9 @@ class DataConfig:
     """Seed of the rendered scenes."""
     on_bad_example: Literal["fail", "skip"] = "fail"
     """What to do about an example on disk that cannot be read."""
+    workers: int | None = Field(default=None, ge=0, le=256)
+    """Processes that read training examples for each process that trains; 0: a thread of its own does; none: 0 where a
+    CPU trains, else all cores but one, eight at most. The batches are the same."""
 
 
 @dataclass(frozen=True, config=_STRICT)

@@ -1,13 +1,16 @@
 """Examples on disk -> batches of arrays on the host: random access, deterministic shuffle, batch, this process's share.
 
-Augmentation and normalization happen on the device. One thread reads ahead; on a small machine worker processes cost
-more than they gain. The global batch does not depend on the number of processes: process r of P has its rows r B/P to
-(r + 1) B/P.
+Augmentation and normalization happen on the device. One thread reads ahead, or some worker processes do. The global
+batch does not depend on the number of processes: process r of P has its rows r B/P to (r + 1) B/P.
 """
 
 import dataclasses
 import json
+import multiprocessing
+import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,9 +20,10 @@ import jax
 import numpy as np
 import numpy.typing as npt
 import tensorflow_datasets as tfds
+from absl import flags
 
 from a2j_jax.data.crops import Batch, Example
-from a2j_jax.data.examples import Examples, OnBadExample
+from a2j_jax.data.examples import Damage, Examples, OnBadExample, log_skipped
 from a2j_jax.errors import UserError
 from a2j_jax.files import (
     check_folder_name,
@@ -49,7 +53,8 @@ def train_batches(
     on_bad_example: OnBadExample = "fail",
     process_index: int | None = None,
     process_count: int | None = None,
-) -> grain.DatasetIterator:
+    workers: int = 0,
+) -> "Batches":
     """Endless shuffled batches; batch k is a function of (seed, k) and of the files alone.
 
     Every epoch is a new permutation of all frames. A batch may hold the end of one epoch and the start of the next.
@@ -63,10 +68,7 @@ def train_batches(
       on_bad_example: with "skip" another example substitutes for one that cannot be read (`Examples.read`).
       process_index: this process; JAX's by default.
       process_count: number of processes; JAX's by default.
-
-    Returns:
-      An iterator over batches with `get_state()` (a small JSON-able dict, the same in every process and for
-      any number of them) and `set_state()`.
+      workers: processes that read for this one; 0: a thread of its own does. The batches are the same.
 
     Raises:
       UserError: no such data, an empty split, or examples that do not fit the track; from the iterator, an unreadable
@@ -79,10 +81,9 @@ def train_batches(
     def read(batch: int) -> Batch:
         # Only this process's rows are looked up: in a large batch, looking up all takes longer than reading.
         found, _ = examples.read(order[int(row)] for row in rows(batch))
-        return _stacked(found)
+        return {name: values for name, values in found.items() if name != "frame_id"}
 
-    batches = grain.MapDataset.range(sys.maxsize // batch_size).map(read)
-    return iter(batches.to_iter_dataset(_READ_AHEAD))
+    return Batches(examples, read, sys.maxsize // batch_size, workers)
 
 
 def eval_batches(
@@ -107,11 +108,100 @@ def eval_batches(
     def read(batch: int) -> Batch:
         rows = rows_of(batch)
         found, readable = examples.read(np.minimum(rows, frames - 1))
-        names = np.array([example["frame_id"] for example in found], np.bytes_)
-        return {**_stacked(found), "frame_id": names, "mask": (rows < frames) & readable}
+        names = found["frame_id"].astype(np.bytes_)
+        return {**found, "frame_id": names, "mask": (rows < frames) & readable}
 
-    batches = grain.MapDataset.range(-(-frames // batch_size)).map(read)
-    return iter(batches.to_iter_dataset(_READ_AHEAD))
+    return Batches(examples, read, -(-frames // batch_size))
+
+
+class Batches(Iterator[Batch]):
+    """Batches by their number, read ahead. Its state is the number of the next one.
+
+    An error ends it. What is skipped is logged by this process, whoever reads.
+    """
+
+    def __init__(
+        self, examples: Examples, read: Callable[[int], Batch], count: int, workers: int = 0
+    ) -> None:
+        """For batches 0 to `count` - 1, which `read` returns; it reads these examples and can be pickled."""
+        self._examples, self._read, self._count, self._workers = examples, read, count, workers
+        self._next = 0
+        self._source: grain.DatasetIterator | None = None
+
+    def __next__(self) -> Batch:
+        """The next batch.
+
+        Raises:
+          UserError: an example cannot be read.
+        """
+        if self._source is None:
+            self._source = self._started()
+        try:
+            batch, skipped, error = next(self._source)
+        except RuntimeError as failure:  # a worker was killed, or could not start
+            text = str(failure).splitlines()[0]
+            raise UserError(
+                f"the processes that read examples ended: {text}; without them: --config.data.workers=0"
+            ) from failure
+        if self._workers:  # from shared memory, which the workers would have to keep
+            batch = {name: np.array(values) for name, values in batch.items()}
+        for damage in skipped:
+            log_skipped(Damage(*damage))
+        if error:
+            self.close()
+            raise UserError(error)
+        self._next += 1
+        found: Batch = batch
+        return found
+
+    def get_state(self) -> dict[str, int]:
+        """Where it stands, as JSON; the same in every process, for any number of them and of workers."""
+        return {"next_index": self._next}
+
+    def set_state(self, state: Mapping[str, int]) -> None:
+        """Continues from a state."""
+        self.close()
+        self._next = state["next_index"]
+
+    def close(self) -> None:
+        """Ends the readers; the next batch starts others."""
+        if self._source is not None:
+            self._source.close()
+        self._source = None
+
+    def _started(self) -> grain.DatasetIterator:
+        examples, read = self._examples, self._read
+
+        def told(number: int) -> tuple[Batch, list[Damage], str]:
+            # An error as text: a process cannot always send an exception to another.
+            skipped: list[Damage] = []
+            examples.on_skip = skipped.append
+            try:
+                return read(number), skipped, ""
+            except UserError as error:
+                return {}, skipped, str(error)
+
+        batches = grain.MapDataset.range(self._next, self._count).map(told)
+        ahead = batches.to_iter_dataset(_READ_AHEAD)
+        if self._workers:
+            flags.FLAGS.mark_as_parsed()  # grain asks absl for its flags
+            options = grain.MultiprocessingOptions(self._workers, per_worker_buffer_size=2)
+            ahead = ahead.mp_prefetch(options, worker_init_fn=_begin_worker)
+        return iter(ahead)
+
+
+def _begin_worker(number: int, count: int) -> None:
+    """In a worker process: Ctrl-C is for the process that it reads for, and it ends with that one."""
+    del number, count
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def end_with_parent() -> None:
+        parent = multiprocessing.parent_process()
+        if parent is not None:
+            parent.join()
+        os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
 
 
 def num_frames(data_dir: str | Path, track: TrackSpec, split: str) -> int:
@@ -126,7 +216,7 @@ def has_labels(
     """Whether any joint is labeled in a split, judged by 4,096 of its frames; errors as `train_batches`."""
     examples = _open(data_dir, track, split, on_bad_example)
     step = max(len(examples) // _LOOKED_AT, 1)
-    return any(examples.read([row])[0][0]["valid"].any() for row in range(0, len(examples), step))
+    return any(examples.read([row])[0]["valid"].any() for row in range(0, len(examples), step))
 
 
 def example_reader(
@@ -334,14 +424,6 @@ def _open(
     data_dir: str | Path, track: TrackSpec, split: str, on_bad_example: OnBadExample
 ) -> Examples:
     return Examples(_find_split(data_dir, track, split), split, on_bad_example)
-
-
-def _stacked(examples: list[Example]) -> Batch:
-    return {
-        name: np.stack([example[name] for example in examples])
-        for name in examples[0]
-        if name != "frame_id"  # devices hold no text
-    }
 
 
 def _rows_of_process(

@@ -120,6 +120,7 @@ MAY_CHANGE = (
     "data.validation_frames",
     "data.test_frames",
     "data.on_bad_example",
+    "data.workers",
     "model.remat",
     "optim.epochs",
     "optim.steps",

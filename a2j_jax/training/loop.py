@@ -13,13 +13,13 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple, NoReturn
 
-import grain
 import jax
 import optax
 from jax.experimental import multihost_utils
 
 from a2j_jax import distributed
 from a2j_jax.data.crops import step_arrays
+from a2j_jax.data.pipeline import Batches
 from a2j_jax.errors import Stopped, UserError
 from a2j_jax.evaluation.metrics import NotFiniteError
 from a2j_jax.log import Advance, logger, progress
@@ -216,7 +216,7 @@ class TrainingLoop:
     """
 
     step: TrainStep  # compiled; it is given the host's batches
-    batches: grain.DatasetIterator  # from the position that belongs to the state
+    batches: Batches  # from the position that belongs to the state
     key: jax.Array  # of the run
     intervals: Intervals
     # (gathered state, called after each batch) -> scores; the "error", or that of the averaged weights, ranks.

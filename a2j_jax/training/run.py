@@ -95,6 +95,7 @@ def run_experiment(
         optim.batch_size,
         config.run.seed,
         on_bad_example=data.on_bad_example,
+        workers=_workers(data.workers),
     )
     frames = pipeline.num_frames(data.dir, track, data.train_split)
     if frames < optim.batch_size:
@@ -134,6 +135,7 @@ def run_experiment(
     with (
         run_dir.claimed(workdir) if distributed.is_primary() else nullcontext(),
         closing(RunCheckpoints(workdir, config.run.keep_best)) as checkpoints,
+        closing(batches),
     ):
         before = run_dir.read_config(workdir) if (workdir / run_dir.CONFIG_FILE).exists() else None
         restored = checkpoints.restore_latest(state)
@@ -233,6 +235,15 @@ def _with_facts(config: Config) -> Experiment:
         return experiment
     data = dataclasses.replace(data, **facts)
     return resolve(dataclasses.replace(config, data=data))
+
+
+def _workers(asked: int | None) -> int:
+    """Processes that read examples for this one."""
+    if asked is not None:
+        return asked
+    if jax.default_backend() == "cpu":  # the step needs the cores itself
+        return 0
+    return min((os.cpu_count() or 1) - 1, 8)
 
 
 def _intervals(config: Config, steps_per_epoch: int) -> Intervals:

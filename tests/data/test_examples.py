@@ -1,6 +1,10 @@
 """Examples of a split: where each lies, and what damage to a file costs."""
 
+import pickle
+
+import numpy as np
 import pytest
+from array_record.python import array_record_module
 
 from a2j_jax.data import examples
 from a2j_jax.data.examples import Examples
@@ -27,7 +31,7 @@ def read_all(folder, split="train", on_bad_example="skip"):
     """Frames that stand in the rows of a split, and whether they are the rows' own."""
     source = opened(folder, split, on_bad_example)
     found, own = source.read(range(len(source)))
-    return [int(example["index"]) for example in found], own.tolist()
+    return found["index"].tolist(), own.tolist()
 
 
 def test_rows_are_positions_in_the_split(data_dir):
@@ -69,7 +73,7 @@ def test_a_damaged_file_costs_its_own_examples(data_dir, tmp_path, said, how, wh
     # Substitutes differ, and do not depend on what is read with them.
     assert len({found[row] for row in rows}) > 9
     source = opened(tmp_path, on_bad_example="skip")
-    assert [int(source.read([row])[0][0]["index"]) for row in range(37)] == found
+    assert [int(source.read([row])[0]["index"][0]) for row in range(37)] == found
     (line,) = said
     where = f"records 0 to {len(rows) - 1} (examples {rows[0]} to {rows[-1]} of split 'train')"
     why = "the file is missing" if how == "missing" else "cut off, or damaged at its end"
@@ -118,11 +122,24 @@ def test_nothing_can_be_read(data_dir, tmp_path, said):
 
 
 def test_running_out_of_memory_is_no_damage(data_dir, monkeypatch):
-    class Full:
-        def __getitem__(self, _):
-            raise MemoryError
+    def full(path):
+        raise MemoryError
 
-    builder = find_dataset(data_dir, numbered_data.TRACK)
-    monkeypatch.setattr(builder, "as_data_source", lambda **_: Full())
+    monkeypatch.setattr(array_record_module, "ArrayRecordReader", full)
     with pytest.raises(MemoryError):
-        Examples(builder, "train", "skip").read([0])
+        opened(data_dir, on_bad_example="skip").read([0])
+
+
+def test_examples_are_those_that_tfds_reads(data_dir):
+    """Every value and dtype; in another process, too."""
+    builder = find_dataset(data_dir, numbered_data.TRACK)
+    source = pickle.loads(pickle.dumps(opened(data_dir)))
+    found, _ = source.read(range(len(source)))
+    for row, wanted in enumerate(builder.as_data_source(split="train")):
+        assert found.keys() == wanted.keys() == source[row].keys()
+        for name, value in wanted.items():
+            assert (
+                found[name].dtype == np.asarray(value, builder.info.features[name].np_dtype).dtype
+            )
+            np.testing.assert_array_equal(found[name][row], value)
+            np.testing.assert_array_equal(source[row][name], value)
