@@ -24,7 +24,7 @@ from a2j_jax.runs.experiment import resolve
 from a2j_jax.runs.run_dir import kept_checkpoints, ranking_metrics
 from a2j_jax.runs.run_dir import read as read_json_lines
 from a2j_jax.runs.sharding import TrainState
-from a2j_jax.training.logs import METRICS_FILE, read_metrics
+from a2j_jax.training.logs import METRICS_FILE, SPEED, read_metrics
 from a2j_jax.training.optim import adam_with_l2, freeze
 from tests import tiny
 
@@ -177,7 +177,7 @@ def differences(config: Config, one: Path, other: Path) -> list[str]:
 
 def _metrics(workdir: Path) -> list[dict[str, Any]]:
     return [
-        {name: value for name, value in line.items() if name not in ("start", "time")}
+        {name: value for name, value in line.items() if name not in ("start", "time", *SPEED)}
         for line in read_metrics(workdir)
     ]
 

@@ -5,7 +5,7 @@ import dataclasses
 import itertools
 import json
 import os
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,6 +24,7 @@ from a2j_jax.files import check_output
 from a2j_jax.log import logger, plain
 
 if TYPE_CHECKING:
+    from a2j_jax.evaluation.tables import Table
     from a2j_jax.tools.speed import Network, OfficialOf
     from a2j_jax.tracks import TrackSpec
 
@@ -34,6 +35,7 @@ examples:
   a2j bench --checkpoint runs/quickstart --json > speed.json
   a2j bench --checkpoint mine=runs/a full=runs/b
   a2j bench --backbone resnet50 --paradigm a2j --runtime jax,onnxruntime,openvino
+  a2j bench --input data --track nyu --batch 256              # how fast examples are read
 
 By default it times A2J with three backbones (Table 10) and, on the largest, the paradigms that the paper compares
 (Table 8): one to three minutes on two cores. With --backbone or --paradigm, every named pair is timed. Weights are
@@ -69,8 +71,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "time these runs' networks instead, with their weights, each with a name for the table (default: the "
         "folder's); all of one track and crop size",
     )
+    reading = (
+        "time reading the training batches of a built data set instead, of the largest --batch"
+    )
+    add("--input", type=path_name, metavar="DATA_DIR", help=reading)
+    workers = "worker processes that read, with --input (default: 0, half of the cores, all)"
+    add("--workers", type=whole_numbers_from(0), help=workers)
     at_once = "frames that go through the network at once (default: 1,8)"
-    add("--batch", type=whole_numbers, default=(1, 8), help=at_once)
+    add("--batch", type=whole_numbers_from(1), default=(1, 8), help=at_once)
     add("--rounds", type=whole(1, 100_000), default=10, help="of all calls (default: 10)")
     add("--no_torch", action="store_true", help="leave out the official network in PyTorch")
     add("--json", action="store_true", help="print JSON instead of tables")
@@ -90,20 +98,20 @@ def some_of(names: Collection[str]) -> Callable[[str], tuple[str, ...]]:
     return parse
 
 
-def whole_numbers(text: str) -> tuple[int, ...]:
-    """An argparse type: whole numbers of at least 1, "1,8,64", each once."""
-    found = tuple(whole(1, _LARGEST_BATCH)(part) for part in text.split(","))
-    if len(set(found)) < len(found):
-        raise argparse.ArgumentTypeError(f"{text!r}: expected different numbers")
-    return found
+def whole_numbers_from(least: int) -> Callable[[str], tuple[int, ...]]:
+    """An argparse type: whole numbers of at least some, "1,8,64", each once."""
+
+    def parse(text: str) -> tuple[int, ...]:
+        found = tuple(whole(least, _LARGEST_BATCH)(part) for part in text.split(","))
+        if len(set(found)) < len(found):
+            raise argparse.ArgumentTypeError(f"{text!r}: expected different numbers")
+        return found
+
+    return parse
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Measure, and print the times."""
-    from rich.console import Console
-
-    from a2j_jax.evaluation.tables import markdown, print_table
-    from a2j_jax.files import write_markdown
     from a2j_jax.inference.runtimes import check_runtime
     from a2j_jax.tools import speed
 
@@ -111,6 +119,12 @@ def run(arguments: argparse.Namespace) -> None:
         if Path(arguments.out).suffix != ".md":
             raise UserError(f"--out {arguments.out}: expected a Markdown file, e.g. speed.md")
         check_output(arguments.out, arguments.overwrite)
+    if arguments.workers and not arguments.input:
+        raise UserError("--workers goes with --input")
+    if arguments.input:
+        facts, found, tables = _input(arguments)
+        _show(arguments, facts, found, tables)
+        return
     track, named = _from_checkpoints(arguments) if arguments.checkpoint else _named(arguments)
     networks = [
         dataclasses.replace(one, name=_with_runtime(one.name, each), runtime=check_runtime(each))
@@ -135,15 +149,50 @@ def run(arguments: argparse.Namespace) -> None:
     tables = [speed.speed_table(found, title, track)]
     if official_of is not None:
         tables.append(speed.comparison_table(found))
+    about = {"track": track.name, "crop_size": track.crop_size}
+    _show(arguments, facts, {**about, **found, "published": speed.paper_speed(track)}, tables)
+
+
+def _input(arguments: argparse.Namespace) -> "tuple[dict[str, str], dict[str, Any], list[Table]]":
+    """How fast examples are read."""
+    from a2j_jax.tools import speed
+    from a2j_jax.track_files import find_track
+    from a2j_jax.tracks import with_crop_size
+
+    for name in ("backbone", "paradigm", "dtype", "runtime", "checkpoint", "rounds"):
+        if name in arguments.given:
+            raise UserError(f"--{name} goes without --input, which runs no network")
+    track = find_track(arguments.track or _DEFAULT_TRACK)
+    if arguments.crop_size:
+        track = with_crop_size(track, arguments.crop_size)
+    cores, batch = os.cpu_count() or 1, max(arguments.batch)
+    workers = arguments.workers or tuple(sorted({0, -(-cores // 2), cores}))
+    rows = speed.input_speed(arguments.input, track, batch, workers)
+    facts = {"command": arguments.command_line, **speed.machine()}
+    title = f"Reading batches of {batch}, {track.name}, crops of {track.crop_size} px"
+    found = {"track": track.name, "crop_size": track.crop_size, "batch_size": batch, "input": rows}
+    return facts, found, [speed.input_table(rows, title)]
+
+
+def _show(
+    arguments: argparse.Namespace,
+    facts: "Mapping[str, str]",
+    found: "Mapping[str, Any]",
+    tables: "Sequence[Table]",
+) -> None:
+    """Print what was measured, and write it."""
+    from rich.console import Console
+
+    from a2j_jax.evaluation.tables import markdown, print_table
+    from a2j_jax.files import write_markdown
+
     header = [f"{name}: {value}" for name, value in facts.items()]
     if arguments.out:
         facts_as_list = "".join(f"- {line}\n" for line in header)
         text = "\n".join([facts_as_list, *map(markdown, tables)])
         logger.info(f"wrote {write_markdown(arguments.out, text)}")
     if arguments.json:
-        about = {"track": track.name, "crop_size": track.crop_size}
-        contents = {**facts, **about, **found, "published": speed.paper_speed(track)}
-        print(json.dumps(contents, indent=2, allow_nan=False))
+        print(json.dumps({**facts, **found}, indent=2, allow_nan=False))
     else:
         console = Console()
         for line in header:

@@ -39,6 +39,7 @@ DIGESTS = "digests.json"
 _DESCRIPTIONS = ("dataset_info.json", "features.json", "metadata.json")  # of a TFDS data set
 
 _LOOKED_AT = 4096  # frames of a split, for labels
+_SHARED_FROM = 2**16  # bytes of an array: smaller ones are quicker sent than shared
 # A second thread would only compete for the interpreter lock.
 _READ_AHEAD = grain.ReadOptions(num_threads=1, prefetch_buffer_size=4)
 
@@ -182,12 +183,14 @@ class Batches(Iterator[Batch]):
                 return {}, skipped, str(error)
 
         batches = grain.MapDataset.range(self._next, self._count).map(told)
-        ahead = batches.to_iter_dataset(_READ_AHEAD)
-        if self._workers:
-            flags.FLAGS.mark_as_parsed()  # grain asks absl for its flags
-            options = grain.MultiprocessingOptions(self._workers, per_worker_buffer_size=2)
-            ahead = ahead.mp_prefetch(options, worker_init_fn=_begin_worker)
-        return iter(ahead)
+        if not self._workers:
+            return iter(batches.to_iter_dataset(_READ_AHEAD))
+        flags.FLAGS.mark_as_parsed()  # grain asks absl for its flags
+        ahead = batches.to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0))
+        shared = grain.experimental.DatasetOptions(min_shm_size=_SHARED_FROM)
+        options = grain.MultiprocessingOptions(self._workers, per_worker_buffer_size=2)
+        ahead = grain.experimental.WithOptionsIterDataset(ahead, shared)
+        return iter(ahead.mp_prefetch(options, worker_init_fn=_begin_worker))
 
 
 def _begin_worker(number: int, count: int) -> None:

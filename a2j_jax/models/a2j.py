@@ -12,7 +12,7 @@ from flax import linen as nn
 
 from a2j_jax.config import ModelConfig
 from a2j_jax.errors import UserError
-from a2j_jax.lowering import made_once
+from a2j_jax.lowering import lowering_for, made_once
 from a2j_jax.models.anchors import (
     ANCHORS_PER_CELL,
     STRIDE,
@@ -184,6 +184,26 @@ def variable_shapes(model: PoseNetwork, crop_size: int) -> Any:
 def _shapes(model: PoseNetwork, crop_size: int) -> Any:
     images = jax.ShapeDtypeStruct((1, crop_size, crop_size, 1), jnp.float32)
     return jax.eval_shape(partial(model.init, train=False), jax.random.key(0), images)
+
+
+@made_once
+def flops_per_frame(model: PoseNetwork, track: TrackSpec) -> float:
+    """Floating-point operations of network and decoding for one crop, by XLA's count; compiles nothing.
+
+    A multiplication and an addition are two; products with the zeros around a map are none. Counted before XLA's
+    optimization, after which library calls of a device may hide their work: it is the same number everywhere.
+    """
+    size = track.crop_size
+
+    def program(variables: Any, images: jax.Array) -> Estimate:
+        outputs: Any = model.apply(variables, images, train=False)
+        return model.decode(outputs, size)
+
+    images = jax.ShapeDtypeStruct((1, size, size, 1), jnp.float32)
+    with lowering_for("gpu"):  # the plain operations, not what is quicker on a processor
+        lowered = jax.jit(program).lower(variable_shapes(model, track.crop_size), images)
+    cost: Any = lowered.cost_analysis()
+    return float(cost["flops"])
 
 
 class AnchorHead(nn.Module):

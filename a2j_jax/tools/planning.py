@@ -273,6 +273,10 @@ def bound(usage: Usage, target: Target) -> Bound | None:
     return Bound(**terms, seconds=terms[binds], binds=binds)
 
 
+#: Bytes of canvases that a core reads per second by worker processes: 2,900 of 220 x 220 px (docs/scaling.md).
+READ_PER_CORE = 2_900 * 2 * 220**2
+
+
 @dataclass(frozen=True)
 class Plan:
     """Memory, work and bounds of one batch size on a target; None: not known."""
@@ -288,6 +292,15 @@ class Plan:
     fits: bool | None = None
     images_per_second: float | None = None  # the most that the bound allows
     hours: float | None = None  # the least of a run, without evaluations and input
+    host_cores: float | None = None  # of all hosts together, that read so many images
+
+    def with_host_cores(self, canvas_size: int) -> "Plan":
+        """With the cores that it takes to read examples of canvases of (S, S) px as fast as the bound allows."""
+        rate = self.images_per_second
+        if rate is None:
+            return self
+        bytes_per_second = rate * 2 * canvas_size**2
+        return dataclasses.replace(self, host_cores=bytes_per_second / READ_PER_CORE)
 
 
 def make_plan(
@@ -328,6 +341,7 @@ def plan_batches(config: Config, target: Target, sizes: Sequence[int]) -> list[P
         optim = dataclasses.replace(config.optim, batch_size=size)
         changed = dataclasses.replace(config, optim=optim)
         made = make_plan(compile_step(changed, target), size, target, run_steps(changed, frames))
+        made = made.with_host_cores(resolve(changed).track.canvas_size)
         logger.info(f"batch {size:,}: {verdict(made)}; {clock(time.monotonic() - started)}")
         return made
 
@@ -408,6 +422,7 @@ def plan_table(title: str, plans: Sequence[Plan]) -> Table:
         ("interconnect ≥", "bound", lambda b: _ms(b.interconnect)),
         ("step ≥", "bound", lambda b: f"{_ms(b.seconds)} ({b.binds})"),
         ("images/s ≤", "images_per_second", "{:,.0f}".format),
+        ("host cores ≥", "host_cores", "{:,.1f}".format),
         ("steps", "steps", "{:,}".format),
         ("hours ≥", "hours", "{:.2g}".format),
     ]
@@ -436,7 +451,8 @@ def _notes(plans: Sequence[Plan]) -> tuple[str, ...]:
         found.append(
             "A bound, not a measurement: the slowest of compute, memory and interconnect at the vendor's peak "
             "rates, as if the others hid behind it perfectly and every kernel read its operands once. Real steps "
-            "take longer: latencies, input and evaluations are not in it."
+            "take longer: latencies, input and evaluations are not in it. Host cores: all that it takes to "
+            "read examples that fast by worker processes, by `a2j bench --input` on an x86-64 core."
         )
     elif any(plan.usage for plan in plans):
         found.append("No bound on time: the peak rates of this processor are not known here.")

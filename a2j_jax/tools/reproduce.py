@@ -35,11 +35,11 @@ from a2j_jax.evaluation.tables import (
 )
 from a2j_jax.files import local_path, read_json, write_file, write_json, write_markdown
 from a2j_jax.log import logger
-from a2j_jax.models.a2j import PoseNetwork, variable_shapes
+from a2j_jax.models.a2j import PoseNetwork, flops_per_frame, variable_shapes
 from a2j_jax.runs.experiment import resolve
 from a2j_jax.runs.load import restore
 from a2j_jax.runs.run_dir import read_starts, run_and_step
-from a2j_jax.tools.speed import flops_per_frame, forward_of, frames_per_second, parameters
+from a2j_jax.tools.speed import forward_of, frames_per_second, parameters
 from a2j_jax.track_files import find_track
 from a2j_jax.tracks import TrackSpec
 from a2j_jax.training.loop import StopRequests, stopped

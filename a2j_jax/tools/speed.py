@@ -9,6 +9,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from a2j_jax import __version__, geometry
-from a2j_jax.data import augment, crops
+from a2j_jax.data import augment, crops, pipeline
 from a2j_jax.errors import UserError
 from a2j_jax.evaluation.tables import Table, cell, published_table, row_values
 from a2j_jax.geometry import Float64
@@ -30,7 +31,7 @@ from a2j_jax.inference.frames import read_frame
 from a2j_jax.inference.runtimes import Runtime, onnx_of, running
 from a2j_jax.log import logger, progress
 from a2j_jax.lowering import lowering_for, made_once
-from a2j_jax.models.a2j import A2J, PoseNetwork, variable_shapes
+from a2j_jax.models.a2j import A2J, PoseNetwork, flops_per_frame, variable_shapes
 from a2j_jax.models.anchors import Estimate, jit_with_decoding
 from a2j_jax.models.prepared import prepare_for_inference
 from a2j_jax.models.resnet import ARCHITECTURES
@@ -50,6 +51,57 @@ _PAPER_ROWS = {
     "FCN with heat maps resnet50": ("table8", "heat_maps"),
     **{f"A2J {backbone}": ("table10", backbone) for backbone in ARCHITECTURES},
 }
+
+
+def input_speed(
+    data_dir: str, track: TrackSpec, batch_size: int, workers: Sequence[int], seconds: float = 4.0
+) -> list[dict[str, float]]:
+    """How fast batches of training are read, with nothing else to do: a row for each number of worker processes.
+
+    Args:
+      data_dir: of a built data set with the split "train".
+      track: of it.
+      batch_size: B.
+      workers: numbers of them; 0: a thread of this process reads.
+      seconds: to measure each for, once its buffers have been filled.
+
+    Returns:
+      "workers", "images_per_second", and the "cpu_us" of this process for an image: with 0 workers all it takes.
+    """
+    rows = []
+    for count in workers:
+        batches = pipeline.train_batches(
+            data_dir, track, "train", batch_size, seed=0, workers=count
+        )
+        with closing(batches):
+            for _ in range(4 * max(count, 1)):
+                next(batches)
+            started, cpu, images = time.perf_counter(), time.process_time(), 0
+            while (elapsed := time.perf_counter() - started) < seconds:
+                next(batches)
+                images += batch_size
+            cpu = time.process_time() - cpu
+        row = {
+            "workers": count,
+            "images_per_second": images / elapsed,
+            "cpu_us": 1e6 * cpu / images,
+        }
+        logger.info(f"{count} workers: {row['images_per_second']:,.0f} images/s")
+        rows.append(row)
+    return rows
+
+
+def input_table(rows: Sequence[Mapping[str, float]], title: str) -> Table:
+    """What `input_speed` found."""
+    cells = [
+        (f"{row['workers']:.0f}", f"{row['images_per_second']:,.0f}", f"{row['cpu_us']:.0f}")
+        for row in rows
+    ]
+    alone = [1e6 / row["cpu_us"] for row in rows if row["workers"] == 0]
+    notes = [f"{rate:,.0f} images per second of one core, without workers." for rate in alone]
+    notes.append(f"This host has {os.cpu_count()} cores.")
+    columns = ("workers", "images/s of the host", "own us of CPU per image")
+    return Table(title, columns, tuple(cells), notes=tuple(notes))
 
 
 def spread(values: Milliseconds) -> dict[str, float]:
@@ -223,26 +275,6 @@ def frames_per_second(forward: Forward, crop_size: int, rounds: int) -> dict[str
     found = spread(take_turns({"": partial(forward, images)}, rounds)[""])
     median = found.pop("median")
     return {"frames_per_second": 1e3 / median, "milliseconds": median, **found}
-
-
-@made_once
-def flops_per_frame(model: PoseNetwork, track: TrackSpec) -> float:
-    """Floating-point operations of network and decoding for one crop, by XLA's count; compiles nothing.
-
-    A multiplication and an addition are two; products with the zeros around a map are none. Counted before XLA's
-    optimization, after which library calls of a device may hide their work: it is the same number everywhere.
-    """
-    size = track.crop_size
-
-    def program(variables: Any, images: jax.Array) -> Estimate:
-        outputs: Any = model.apply(variables, images, train=False)
-        return model.decode(outputs, size)
-
-    images = jax.ShapeDtypeStruct((1, size, size, 1), jnp.float32)
-    with lowering_for("gpu"):  # the plain operations, not what is quicker on a processor
-        lowered = jax.jit(program).lower(variable_shapes(model, track.crop_size), images)
-    cost: Any = lowered.cost_analysis()
-    return float(cost["flops"])
 
 
 def parameters(variables: Any) -> int:

@@ -7,6 +7,8 @@ A run directory holds, beside `config.json` and the checkpoints:
   `requirements-<n>.txt` where start n found others than the start before it;
 - `source-<commit>-<n>.diff`: what start n ran beyond that commit, where the source had been changed;
 - `metrics.jsonl` and `tensorboard/`: scalars; on request also a run of Weights & Biases in `wandb/`.
+
+Lines of kind "train" have the speed since the one before, and one of kind "time" ends each start (`Pace`).
 """
 
 import contextlib
@@ -18,7 +20,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -133,6 +136,91 @@ def _git(folder: Path, *arguments: str) -> str:
     return "" if done.returncode else done.stdout.decode(errors="replace")
 
 
+#: What a line of the log says of speed, where it is known.
+SPEED = ("images_per_second", "step_ms", "input_wait_fraction", "mfu")
+#: Peak FLOP/s of a device on bfloat16, without sparsity, by how the name that JAX gives it begins.
+#: https://cloud.google.com/tpu/docs (v4, v5e, v5p, v6e) and NVIDIA's data sheets (SXM where there are several).
+PEAK_FLOPS = {
+    "TPU v4": 275e12,
+    "TPU v5 lite": 197e12,
+    "TPU v5": 459e12,
+    "TPU v6 lite": 918e12,
+    "NVIDIA A100": 312e12,
+    "NVIDIA H100": 989e12,
+    "NVIDIA H200": 989e12,
+    "NVIDIA L4": 121e12,
+    "Tesla V100": 125e12,
+    "Tesla T4": 65e12,
+}
+
+
+def peak_flops(device_kind: str) -> float | None:
+    """Peak FLOP/s of a device by its kind; None: not known."""
+    return next((peak for name, peak in PEAK_FLOPS.items() if device_kind.startswith(name)), None)
+
+
+class Pace:
+    """Where the time of a start goes, and how fast steps are between two lines of the log.
+
+    Attributes:
+      seconds: by what they were spent on: "start", "restore", "compile", "first_step", "input", "evaluate", "save".
+        "input" is waiting for examples while the devices had nothing to do; "save" what a save holds up.
+      steps: that were taken.
+      redone_steps: that an earlier start had taken and logged, but not saved.
+      unmeasured: `since_last` was not called yet.
+    """
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = defaultdict(float)
+        self.redone_steps = self.steps = 0
+        self._began = time.perf_counter()
+        self.unmeasured = True
+        self._last: tuple[int, float, dict[str, float]] | None = None
+
+    @contextlib.contextmanager
+    def spent(self, name: str) -> Iterator[None]:
+        """Counts the time of a block."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] += time.perf_counter() - started
+
+    def begin(self) -> None:
+        """Everything is ready for the first step: what was not counted until now was the start."""
+        self.seconds["start"] = time.perf_counter() - self._began - sum(self.seconds.values())
+
+    def since_last(self, batch_size: int, peak: float | None = None) -> dict[str, float]:
+        """Speed of the steps since the last call, without evaluations and saves; the first call begins to measure.
+
+        Args:
+          batch_size: images per step, of all devices.
+          peak: steps per second at the peak of the devices; None: not known.
+
+        Returns:
+          images_per_second, step_ms, input_wait_fraction (of the time), and mfu where `peak` is known: the part of it.
+        """
+        before, now = self._last, (self.steps, time.perf_counter(), dict(self.seconds))
+        self._last, self.unmeasured = now, False
+        if before is None or self.steps == before[0]:
+            return {}
+        spent = {name: now[2].get(name, 0) - before[2].get(name, 0) for name in now[2]}
+        elapsed = now[1] - before[1] - spent.get("evaluate", 0) - spent.get("save", 0)
+        rate = (self.steps - before[0]) / elapsed
+        found = {
+            "images_per_second": rate * batch_size,
+            "step_ms": 1e3 / rate,
+            "input_wait_fraction": spent.get("input", 0) / elapsed,
+        }
+        return found if peak is None else {**found, "mfu": rate / peak}
+
+    def summary(self) -> dict[str, float]:
+        """Seconds of this start, all of them and by what they were spent on, and the redone steps."""
+        found = {f"{name}_seconds": round(value, 3) for name, value in self.seconds.items()}
+        total = round(time.perf_counter() - self._began, 3)
+        return {"total_seconds": total, **found, "redone_steps": float(self.redone_steps)}
+
+
 def require_wandb() -> None:
     """Check that the package is installed, before any work is done; a `UserError` where it is not."""
     if importlib.util.find_spec("wandb") is None:
@@ -198,7 +286,10 @@ class RunLog:
         self._others += [wandb] if wandb else []
 
     def write(self, kind: str, step: int, scalars: dict[str, float]) -> None:
-        """Record scalars of one step; `kind` is "train" or "eval". Errors name the file that cannot be written."""
+        """Record scalars of one step; `kind` is "train", "eval" or "time".
+
+        Errors name the file that cannot be written.
+        """
         now = round(time.time(), 3)
         about = {"kind": kind, "step": step, "start": self._start, "time": now}
         append(self._path, about | scalars)
@@ -215,15 +306,16 @@ class RunLog:
 def read_metrics(workdir: str | Path) -> list[dict[str, Any]]:
     """The log of a run up to where it stands now: one dict per line, in the order of steps.
 
-    Each has `kind` ("train" or "eval"), `step`, `start` (its number, see `run_dir.read_starts`), `time` (seconds since
-    1970) and the scalars. Lines that a later start took back, by resuming from an earlier step, are left out.
+    Each has `kind` ("train" or "eval"; "time" is left out), `step`, `start` (its number, see `run_dir.read_starts`),
+    `time` (seconds since 1970) and the scalars. Lines that a later start took back, by resuming from an earlier step,
+    are left out.
     """
     begun_at = {start["start"]: start["step"] for start in read_starts(workdir)}
     latest: dict[tuple[int, str], dict[str, Any]] = {}
     for line in run_dir.read(Path(workdir) / METRICS_FILE):
         number = line.get("start", 0)  # 0: before starts were counted
         later = [step for start, step in begun_at.items() if start > number]
-        if line["step"] <= min(later, default=line["step"]):
+        if line["kind"] != "time" and line["step"] <= min(later, default=line["step"]):
             latest[line["step"], line["kind"]] = line
     # Of one step: its training before its evaluation, as they happened.
     return [latest[key] for key in sorted(latest, key=lambda key: (key[0], key[1] == "eval"))]

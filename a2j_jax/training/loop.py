@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,7 @@ from a2j_jax.log import Advance, logger, progress
 from a2j_jax.runs.checkpoints import RunCheckpoints
 from a2j_jax.runs.run_dir import METRIC, METRIC_EMA
 from a2j_jax.runs.sharding import Metrics, TrainState, TrainStep
+from a2j_jax.training.logs import Pace
 
 #: Set after the first step. Before it nothing can be lost, and SIGTERM may end the process at once.
 SOMETHING_TO_SAVE = threading.Event()
@@ -215,7 +217,7 @@ class TrainingLoop:
     was interrupted is done when the run continues from that step.
     """
 
-    step: TrainStep  # compiled; it is given the host's batches
+    step: TrainStep  # compiled
     batches: Batches  # from the position that belongs to the state
     key: jax.Array  # of the run
     intervals: Intervals
@@ -230,6 +232,10 @@ class TrainingLoop:
     skippable: int = 0  # non-finite updates in a row
     # The state of `step` as it is evaluated and saved.
     gather: Callable[[TrainState], TrainState] = lambda state: state
+    # Arrays of this process's rows -> what `step` takes; it does not wait for the devices.
+    place: Callable[[dict[str, Any]], Any] = lambda batch: batch
+    pace: Pace = field(default_factory=Pace)
+    peak: float | None = None  # steps per second at the devices' peak; None: not known
 
     def run(self, state: TrainState) -> TrainState:
         """Train; takes the state as `step` does, and returns the gathered one.
@@ -240,6 +246,17 @@ class TrainingLoop:
           Stopped: SIGTERM or SIGINT came; the last step's state is saved.
         """
         SOMETHING_TO_SAVE.clear()
+        first = int(self.gather(state).step)
+        try:
+            state = self._train(state)
+        except Stopped:
+            self._account(first)
+            raise
+        SOMETHING_TO_SAVE.clear()
+        self._account(first)
+        return self.gather(state)
+
+    def _train(self, state: TrainState) -> TrainState:
         gathered, total = self.gather(state), self.intervals.total
         first = int(gathered.step)
         unread: tuple[int, Metrics] | None = None
@@ -249,12 +266,27 @@ class TrainingLoop:
             with progress(
                 "training", total * self.batch_size, "images", first * self.batch_size
             ) as advance:
+                self.pace.begin()
+                fetched = self._fetch(None) if first < total else None
                 for step in range(first + 1, total + 1):
-                    batch = step_arrays(next(self.batches))
-                    state, metrics = self.window.run(step, self.step, state, batch, self.key)
+                    if isinstance(fetched, UserError):
+                        raise fetched
+                    assert fetched is not None
+                    batch, position = fetched
+                    with (
+                        self.pace.spent("compile")
+                        if step == first + 1
+                        else contextlib.nullcontext()
+                    ):
+                        state, metrics = self.window.run(step, self.step, state, batch, self.key)
                     SOMETHING_TO_SAVE.set()
+                    self.pace.steps += 1
                     if step == first + 1:
+                        with self.pace.spent("first_step"):
+                            jax.block_until_ready(metrics)
                         keep_freed_memory()
+                    # While the devices compute.
+                    fetched = self._fetch(metrics) if step < total else None
                     if unread is not None:
                         self._report(*unread, advance)
                     unread = step, metrics
@@ -265,15 +297,45 @@ class TrainingLoop:
                         self._report(*unread, advance)
                         unread = None
                         gathered = self.gather(state)
-                        self.checkpoints.save(gathered, self.batches.get_state(), to_be_scored=due)
+                        with self.pace.spent("save"):
+                            self.checkpoints.save(gathered, position, to_be_scored=due)
                     if by is not None:
                         self.checkpoints.wait()
                         raise stopped(by, step, total)
                     if due:
                         self._score(gathered, stop)
-                self.checkpoints.wait()
-        SOMETHING_TO_SAVE.clear()
-        return self.gather(state)
+                with self.pace.spent("save"):
+                    self.checkpoints.wait()
+        return state
+
+    def _fetch(self, running: Metrics | None) -> tuple[Any, dict[str, int]] | UserError:
+        """The next batch, on its way to the devices, and the position after it; an error is for its own step.
+
+        Waiting for it counts if the devices are idle by then, because the running step is done.
+        """
+        started = time.perf_counter()
+        try:
+            batch = step_arrays(next(self.batches))
+        except UserError as error:
+            return error
+        on_devices: list[Any] = [x for x in jax.tree.leaves(running) if isinstance(x, jax.Array)]
+        if all(array.is_ready() for array in on_devices):
+            self.pace.seconds["input"] += time.perf_counter() - started
+        return self.place(batch), self.batches.get_state()
+
+    def _account(self, first: int) -> None:
+        """Log where the time of this start went."""
+        last = self.checkpoints.latest_step() or first
+        if not self.pace.seconds.keys() & {"first_step", "evaluate"}:
+            return
+        times = self.pace.summary()
+        self.log("time", last, times)
+        parts = ", ".join(
+            f"{name.removesuffix('_seconds')} {value:.1f}"
+            for name, value in times.items()
+            if name.endswith("_seconds") and name != "total_seconds"
+        )
+        logger.info(f"{times['total_seconds']:.1f} s, of which {parts}")
 
     def _score(self, state: TrainState, stop: StopRequests) -> None:
         """Evaluate a saved state; it is discarded if its weights broke, as they may after a finite loss."""
@@ -286,12 +348,14 @@ class TrainingLoop:
                 raise stopped(stop.received, step, self.intervals.total)
 
         try:
-            scores = self.evaluate(state, look_for_signal)
+            with self.pace.spent("evaluate"):
+                scores = self.evaluate(state, look_for_signal)
         except NotFiniteError as error:
             self.checkpoints.discard(step)
             self._end_broken(step, str(error))
         self.log("eval", step, scores)
-        self.checkpoints.score(step, scores)
+        with self.pace.spent("save"):
+            self.checkpoints.score(step, scores)
         text = f"step {step}: error {scores[METRIC]:.2f} {self.unit}"
         if METRIC_EMA in scores:
             text += f", of the averaged weights {scores[METRIC_EMA]:.2f}"
@@ -312,14 +376,20 @@ class TrainingLoop:
             logger.warning(
                 "step 1: the gradient is zero: no joint of the batch is labeled, or the loss depends on no weight"
             )
+        speed = {}
+        if self.pace.unmeasured or step % self.intervals.log == 0:
+            speed = self.pace.since_last(self.batch_size, self.peak)
         if step % self.intervals.log and finite:
             return
         self.checkpoints.check()
         # Skipped updates did not count for the schedule either.
         rate = float(self.schedule(step - 1 - int(scalars.get("skipped", 0))))
-        scalars["learning_rate"] = rate
+        scalars |= {"learning_rate": rate, **speed}
         self.log("train", step, {n: v for n, v in scalars.items() if math.isfinite(v)})
-        advance(0, note=f"loss {scalars['loss']:.2f}  lr {rate:.1e}")
+        note = f"loss {scalars['loss']:.2f}  lr {rate:.1e}"
+        if (waiting := scalars.get("input_wait_fraction", 0)) > 0.1:
+            note += f"  waiting for examples {waiting:.0%}"
+        advance(0, note=note)
 
     def _end_broken(self, step: int, what: str) -> NoReturn:
         self.checkpoints.wait()

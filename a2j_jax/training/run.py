@@ -30,7 +30,7 @@ from a2j_jax.evaluation.scores import Scores
 from a2j_jax.files import check_folder_name, local_path, same_file
 from a2j_jax.inference.predictor import make_predict_fn, place_variables
 from a2j_jax.log import logger
-from a2j_jax.models.a2j import init_variables, variable_shapes
+from a2j_jax.models.a2j import flops_per_frame, init_variables, variable_shapes
 from a2j_jax.parts import explained, needed_path
 from a2j_jax.runs import run_dir, sharding
 from a2j_jax.runs.checkpoints import RunCheckpoints
@@ -47,7 +47,15 @@ from a2j_jax.runs.load import variables_from
 from a2j_jax.runs.sharding import TrainState
 from a2j_jax.track_files import TRACK_FILE, track_file
 from a2j_jax.tracks import TRACKS, TrackRecord
-from a2j_jax.training.logs import METRICS_FILE, RunLog, WandbLog, record_start, require_wandb
+from a2j_jax.training.logs import (
+    METRICS_FILE,
+    Pace,
+    RunLog,
+    WandbLog,
+    peak_flops,
+    record_start,
+    require_wandb,
+)
 from a2j_jax.training.loop import Intervals, ProfileWindow, TrainingLoop, to_be_scored
 from a2j_jax.training.optim import check_prefixes, learning_rate_schedule
 from a2j_jax.training.step import checked_schedule, experiment_step, optimizer_of
@@ -76,6 +84,7 @@ def run_experiment(
       Stopped: SIGTERM or SIGINT came, and the state was saved.
     """
     # Experiment and run directory
+    pace = Pace()
     workdir = local_path(workdir, "run directory")
     check_run_directory(workdir, fill_in(config))
     experiment = _with_facts(config)
@@ -138,7 +147,8 @@ def run_experiment(
         closing(batches),
     ):
         before = run_dir.read_config(workdir) if (workdir / run_dir.CONFIG_FILE).exists() else None
-        restored = checkpoints.restore_latest(state)
+        with pace.spent("restore"):
+            restored = checkpoints.restore_latest(state)
         last = checkpoints.latest_step()
         if restored is None and resumes:
             raise UserError(f"{workdir}: its checkpoints have gone while they were being read")
@@ -165,6 +175,8 @@ def run_experiment(
             manifest = run_dir.read_manifest(workdir / run_dir.CHECKPOINTS / str(last))
             run_dir.log_other_source(manifest and manifest.parts, config.parts, str(last))
             _log_resumption(experiment, before, last, steps_per_epoch)
+            logged = [line["step"] for line in run_dir.read(workdir / METRICS_FILE)]
+            pace.redone_steps = max(0, max(logged, default=0) - last)
             _log_other_machine(workdir, optim.batch_size, layout, frames)
         else:
             _log_beginning(workdir, intervals.total)
@@ -187,7 +199,7 @@ def run_experiment(
                 log = stack.enter_context(closing(RunLog(workdir, start=start, wandb=wandb))).write
                 window = stack.enter_context(closing(ProfileWindow(profile_steps, workdir)))
             loop = TrainingLoop(
-                lambda state, batch, key: step(state, layout.distribute(batch), key),
+                step,
                 batches,
                 jax.random.fold_in(jax.random.key(config.run.seed), 1),
                 intervals,
@@ -200,6 +212,9 @@ def run_experiment(
                 window=window,
                 skippable=optim.skip_nonfinite_updates,
                 gather=layout.gather,
+                place=layout.distribute,
+                pace=pace,
+                peak=_peak_steps(experiment, layout),
             )
             state = loop.run(layout.place(state))
         evaluate.compare_with_mean_pose(checkpoints.metrics(intervals.total))
@@ -235,6 +250,16 @@ def _with_facts(config: Config) -> Experiment:
         return experiment
     data = dataclasses.replace(data, **facts)
     return resolve(dataclasses.replace(config, data=data))
+
+
+def _peak_steps(experiment: Experiment, layout: sharding.Layout) -> float | None:
+    """Steps per second at the peak of all devices, for three times the operations of a forward; None: not known."""
+    peak = peak_flops(layout.devices[0].device_kind)
+    if peak is None:
+        return None
+    images = experiment.config.optim.batch_size
+    per_step = 3 * images * flops_per_frame(experiment.model, experiment.track)
+    return peak * len(layout.devices) / per_step
 
 
 def _workers(asked: int | None) -> int:

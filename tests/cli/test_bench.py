@@ -130,3 +130,16 @@ def test_crops_of_another_size(a2j, monkeypatch):
     with pytest.raises(TypeError):  # there is nothing to print
         a2j("bench", "--crop_size", 288, "--backbone", "resnet18", "--paradigm", "a2j")
     assert sizes == [288]
+
+
+@pytest.mark.slow
+def test_reading_of_a_data_set(a2j, refused, tiny_data):
+    asked = ("bench", "--input", tiny_data, "--track", "synthetic_hand", "--crop_size", tiny.SIZE)
+    outcome = a2j(*asked, "--batch", 8, "--workers", "0,1", "--json")
+    contents = json.loads(outcome.out)
+    assert [row["workers"] for row in contents["input"]] == [0, 1]
+    for row in contents["input"]:
+        assert row["images_per_second"] > 0
+    assert contents["batch_size"] == 8
+    assert "goes without --input" in refused(*asked, "--rounds", 2)
+    assert "--workers goes with --input" in refused("bench", "--workers", 2)

@@ -201,7 +201,9 @@ def test_bytes_that_must_leave_a_chip():
 
 
 def test_plans_and_their_json():
-    plan = make_plan(USAGE, 64, TARGET, steps=30)
+    plan = make_plan(USAGE, 64, TARGET, steps=30).with_host_cores(440)
+    assert plan.images_per_second is not None
+    assert plan.host_cores == pytest.approx(4 * plan.images_per_second / 2_900)
     assert (plan.needed, plan.memory, plan.fits) == (840, 900, True)
     assert plan.bound is not None
     assert plan.images_per_second == 64 / plan.bound.seconds

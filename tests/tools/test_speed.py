@@ -18,7 +18,7 @@ from a2j_jax.data import augment, crops
 from a2j_jax.errors import UserError
 from a2j_jax.evaluation.tables import markdown
 from a2j_jax.inference.frames import read_frame
-from a2j_jax.models.a2j import A2J
+from a2j_jax.models.a2j import A2J, flops_per_frame
 from a2j_jax.models.anchors import decode
 from a2j_jax.tools.speed import (
     WARM_UP_ROUNDS,
@@ -26,7 +26,6 @@ from a2j_jax.tools.speed import (
     Images,
     Network,
     comparison_table,
-    flops_per_frame,
     forward_of,
     frames_per_second,
     measure,

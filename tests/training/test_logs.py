@@ -3,6 +3,7 @@
 import struct
 import subprocess
 import sys
+import time
 from contextlib import closing
 from importlib import metadata
 from pathlib import Path
@@ -17,8 +18,10 @@ from a2j_jax.runs import run_dir
 from a2j_jax.runs.run_dir import STARTS_FILE, read_starts
 from a2j_jax.training.logs import (
     METRICS_FILE,
+    Pace,
     RunLog,
     WandbLog,
+    peak_flops,
     read_metrics,
     record_start,
     require_wandb,
@@ -230,3 +233,26 @@ def test_a_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(UserError, match=r"pip install 'a2j-jax\[wandb\]'"):
         require_wandb()
+
+
+def test_the_part_of_the_peak_that_training_reaches(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = iter([0.0, 1.0, 3.0, 4.0, 11.0])
+    monkeypatch.setattr(time, "perf_counter", lambda: next(now))
+    pace = Pace()  # at 0 s
+    assert pace.since_last(8) == {}  # at 1 s
+    pace.steps += 4
+    with pace.spent("evaluate"):  # 3 to 4 s
+        pass
+    pace.seconds["input"] += 3.0
+    found = pace.since_last(8, peak=2.0)  # at 11 s: 9 s of training
+    assert found == pytest.approx(
+        {
+            "images_per_second": 4 * 8 / 9,
+            "step_ms": 9000 / 4,
+            "input_wait_fraction": 3 / 9,
+            "mfu": 4 / 9 / 2.0,
+        }
+    )
+    assert peak_flops("TPU v5 lite") == 197e12
+    assert peak_flops("TPU v5p") == 459e12
+    assert peak_flops("cpu") is None

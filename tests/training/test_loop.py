@@ -20,7 +20,7 @@ from a2j_jax.evaluation.metrics import joint_errors
 from a2j_jax.runs.checkpoints import RunCheckpoints, load_variables
 from a2j_jax.runs.run_dir import choose_step, kept_checkpoints, ranking_metrics
 from a2j_jax.runs.sharding import TrainState
-from a2j_jax.training.logs import RunLog
+from a2j_jax.training.logs import SPEED, RunLog
 from a2j_jax.training.loop import Intervals, ProfileWindow, TrainingLoop
 from a2j_jax.training.optim import adam_with_l2
 
@@ -265,8 +265,8 @@ class Signaling(Batches):
 
     def __next__(self) -> dict[str, Any]:
         batch = super().__next__()
-        if self.position in self.signals:
-            signal.raise_signal(self.signals[self.position])
+        if self.position - 1 in self.signals:  # while the step before runs
+            signal.raise_signal(self.signals[self.position - 1])
         return batch
 
 
@@ -320,7 +320,53 @@ def test_a_signal_in_an_evaluation_ends_it_and_the_next_start_begins_with_it(
 
 def records_without_time(workdir: Path) -> list[dict[str, Any]]:
     lines = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
-    return [{k: v for k, v in line.items() if k != "time"} for line in lines]
+    return [
+        {k: v for k, v in line.items() if k not in ("time", *SPEED)}
+        for line in lines
+        if line["kind"] != "time"
+    ]
+
+
+@pytest.mark.parametrize(("seconds", "least", "most"), [(0.05, 0.8, 1.0), (0.0, 0.0, 0.05)])
+def test_a_log_says_how_long_devices_wait_for_examples(
+    tmp_path: Path, seconds: float, least: float, most: float
+) -> None:
+    class Slow(Batches):
+        def __next__(self) -> dict[str, Any]:
+            time.sleep(seconds)
+            return super().__next__()
+
+    def step(*arguments: Any) -> Any:
+        time.sleep(0.005)
+        return make_step(float)(*arguments)
+
+    def evaluate(*_: Any) -> dict[str, float]:
+        time.sleep(0.2)
+        return {"error": 1.0}
+
+    run(tmp_path, batches=Slow(), step=step, evaluate=evaluate)
+    for record in records(tmp_path, "train").values():
+        assert least <= record["input_wait_fraction"] <= most
+        assert 1e3 * seconds < record["step_ms"] < 1e3 * seconds + 100  # without evaluations
+        assert record["images_per_second"] == pytest.approx(2e3 / record["step_ms"])
+    (times,) = records(tmp_path, "time").values()
+    assert times["evaluate_seconds"] > 0.6
+    parts = [value for name, value in times.items() if name.endswith("_seconds")]
+    assert sum(parts) <= 2 * times["total_seconds"] + 0.01
+    assert times["step"] == 7
+
+
+def test_examples_that_cannot_be_read_cost_their_own_step_alone(tmp_path: Path) -> None:
+    class Damaged(Batches):
+        def __next__(self) -> dict[str, Any]:
+            if self.position == 3:
+                raise UserError("damaged")
+            return super().__next__()
+
+    with pytest.raises(UserError, match="damaged"):
+        run(tmp_path, batches=Damaged())
+    assert latest(tmp_path) == (3, 3)  # saved and scored, though batch 4 was asked for before
+    assert list(ranking_metrics(tmp_path)) == [3]
 
 
 def test_a_signal_while_the_last_checkpoint_is_written_waits_for_it(tmp_path: Path) -> None:
