@@ -212,8 +212,16 @@ class RunConfig:
     """Steps between two lines of the log."""
     eval_every: int | None = Field(default=None, ge=1, le=LARGEST_COUNT)
     """Steps between two evaluations, each with a checkpoint; none: once an epoch."""
+    eval_epochs: float | None = Field(default=None, ge=1e-6, le=LARGEST_COUNT)
+    """The same in epochs, instead."""
     save_every: int | None = Field(default=None, ge=1, le=LARGEST_COUNT)
     """Steps between two checkpoints without an evaluation; none: no such checkpoints."""
+    save_minutes: float | None = Field(default=None, ge=1e-3, le=1e5)
+    """The same in minutes, as measured while it trains; all processes save the same steps."""
+    stall_seconds: float = Field(default=3600, ge=1, le=1e7)
+    """A run without progress for so long (no step, batch of an evaluation, or save) ends, and shows where it hangs."""
+    grace_seconds: float = Field(default=30, ge=1, le=1e6)
+    """The same after SIGTERM, or three times the longest step so far. Choose less than the scheduler waits."""
     keep_best: int = Field(default=1, ge=1, le=10_000)
     """Checkpoints to keep, beside the latest."""
     wandb: str | None = None

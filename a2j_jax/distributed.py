@@ -9,8 +9,10 @@ Importing this module does not import JAX.
 
 import contextlib
 import itertools
+import json
 import math
 import os
+import secrets
 import select
 import signal
 import socket
@@ -38,6 +40,9 @@ _BEAT_SECONDS = 5
 _SILENCE_SECONDS = 60  # less than JAX's limit, at which it aborts the process with a stack trace
 _JAX_SILENCE_SECONDS = 600
 _ALIVE, _ENDED = "a2j alive/", "a2j ended/"  # + index: keys that processes publish
+_SHARED_SECONDS = 30  # a network file system may remember for that long what was not there
+_told = itertools.count()
+_preempted = threading.Event()
 _parted = threading.Event()
 _has_failed = threading.Event()
 _threads: list[threading.Thread] = []
@@ -260,6 +265,70 @@ def wait_for_all(barrier: str) -> None:
         _client().wait_at_barrier(f"a2j {barrier}", _BARRIER_SECONDS * 1000)
 
 
+def from_primary(value: str) -> str:
+    """Process 0's value, in all of them; every process calls this as often as the others, in the same order."""
+    if not is_multiprocess():
+        return value
+    key = f"a2j told/{next(_told)}"
+    if is_primary():
+        _client().key_value_set(key, value)
+    return str(_client().blocking_key_value_get(key, _BARRIER_SECONDS * 1000))
+
+
+def require_same(what: str, value: str, where: str) -> None:
+    """Checks that every process has the same of something; waits until all have come.
+
+    Args:
+      what: a name that is used once, in words.
+      value: to compare.
+      where: this process has it from, for the message: a path.
+
+    Raises:
+      UserError: in every process, with the hosts and places of those that differ from process 0.
+    """
+    if not is_multiprocess():
+        return
+    key, client = f"a2j same/{what}/", _client()
+    mine = json.dumps([value, f"on {socket.gethostname()}: {where}"])
+    client.key_value_set(f"{key}{sys.modules['jax'].process_index()}", mine)
+    waited = _BARRIER_SECONDS * 1000
+    found = [json.loads(client.blocking_key_value_get(f"{key}{i}", waited)) for i in range(count())]
+    others = [i for i, (other, _) in enumerate(found) if other != found[0][0]]
+    if others:
+        listed = "; ".join(f"process {i} {found[i][1]}" for i in [0, *others])
+        raise UserError(f"{what} is not the same for all processes: {listed}")
+
+
+def require_shared(folder: Path, what: str) -> None:
+    """Checks that a folder is one and the same for all processes: process 0, which makes it, leaves a token there.
+
+    Raises:
+      UserError: in every process, where one of them has not seen the token after half a minute.
+    """
+    if not is_multiprocess():
+        return
+    token = folder / f".token-{secrets.token_hex(8)}"
+    if is_primary():
+        folder.mkdir(parents=True, exist_ok=True)
+        token.touch()
+    token = folder / from_primary(token.name)
+    end = time.monotonic() + _SHARED_SECONDS
+    while not (seen := token.exists()) and time.monotonic() < end:
+        with contextlib.suppress(OSError):  # a network file system may remember what was not there
+            os.listdir(folder)
+        time.sleep(0.2)
+    try:
+        require_same(f"{what} (a folder that all see)", str(seen), str(folder.absolute()))
+    finally:
+        if is_primary():
+            token.unlink(missing_ok=True)
+
+
+def preempted() -> bool:
+    """Whether a process of this job got SIGTERM, which JAX's preemption service hears; known some seconds later."""
+    return _preempted.is_set()
+
+
 def _client() -> Any:
     """JAX's client of the coordination service."""
     from jax._src.distributed import global_state
@@ -289,6 +358,8 @@ def _watch(client: Any, index: int, processes: int) -> None:
         with contextlib.suppress(Exception):
             client.key_value_set(f"{_ALIVE}{index}", str(beat), allow_overwrite=True)
             ended = _ended(client)
+            if not _preempted.is_set():
+                _look_for_preemption(client)
             reached_at = now = time.monotonic()
             for key, seen in client.key_value_dir_get(_ALIVE):
                 other = int(key.rpartition("/")[2])
@@ -310,13 +381,27 @@ def _watch(client: Any, index: int, processes: int) -> None:
             return
 
 
+def _look_for_preemption(client: Any) -> None:
+    with contextlib.suppress(Exception):  # not found
+        client.key_value_try_get("RECEIVED_PREEMPTION_NOTICE")
+        _preempted.set()
+
+
 def _end_alone(who: str, reason: str) -> None:
-    if _parted.is_set() or not _last_word.acquire(blocking=False):
+    if not _parted.is_set():
+        end_now(f"{who}: {_last_line(reason)}", 1)
+
+
+def end_now(reason: str, status: int) -> None:
+    """Ends this process from any thread, with a last line; the others learn of it. Does nothing if it is ending."""
+    if not _last_word.acquire(blocking=False):
         return
-    _print_last(f"{who}: {_last_line(reason)}")
-    with contextlib.suppress(Exception):
-        _client().key_value_set(f"{_ENDED}{who.split()[1]}", "1", allow_overwrite=True)
-    os._exit(1)
+    _print_last(reason)
+    if is_multiprocess():
+        with contextlib.suppress(Exception):
+            index = sys.modules["jax"].process_index()
+            _client().key_value_set(f"{_ENDED}{index}", "1", allow_overwrite=True)
+    os._exit(status)
 
 
 def _print_last(text: str) -> None:

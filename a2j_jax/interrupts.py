@@ -2,11 +2,12 @@
 
 Python runs signal handlers in the main thread, between two steps of the interpreter. That leaves two gaps. An exception
 raised inside a callback (a finalizer, or JAX's callback of the garbage collector) is printed and lost:
-`lasting_interrupts` raises it again. And one step may be a compilation of a minute: `after_signal` acts in another
-thread.
+`lasting_interrupts` raises it again. And one step may be a compilation of a minute, or a save to a disk that is gone:
+`after_signal` acts in another thread, and `Watchdog` there where nothing moves any more.
 """
 
 import contextlib
+import faulthandler
 import os
 import signal
 import sys
@@ -78,6 +79,9 @@ def after_signal(
 
     def watch() -> None:
         while number := os.read(reader, 1):
+            if before != -1:  # whoever wanted to know it already
+                with contextlib.suppress(OSError):
+                    os.write(before, number)
             if number[0] in numbers and not left.wait(seconds):
                 act(number[0])
         os.close(reader)
@@ -90,6 +94,74 @@ def after_signal(
         left.set()
         signal.set_wakeup_fd(before)
         os.close(writer)
+
+
+class Watchdog:
+    """A context that ends the process where nothing moves any more, in code that Python cannot interrupt.
+
+    It is told of progress by `beat`. The stacks of all threads are printed first.
+
+    Attributes:
+      seconds: without progress, after which it ends the process with status 1.
+      grace: the same after SIGTERM, with that signal's status; or three times the longest step so far.
+    """
+
+    def __init__(
+        self,
+        seconds: float,
+        grace: float,
+        end: Callable[[str, int], None],
+        signaled: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Ends by `end(reason, status)`; `signaled` says whether SIGTERM was heard by somebody else."""
+        self.seconds, self.grace = seconds, grace
+        self._end, self._signaled = end, signaled
+        self._beat, self._longest = time.monotonic(), 0.0
+        self._signal_at: float | None = None
+        self._left = threading.Event()
+        self._stack = contextlib.ExitStack()
+
+    def beat(self, usual: bool = False) -> None:
+        """Something was done; `usual`: what is done again and again, and may take as long again."""
+        now = time.monotonic()
+        if usual:
+            self._longest = max(self._longest, now - self._beat)
+        self._beat = now
+
+    def __enter__(self) -> "Watchdog":
+        self._beat = time.monotonic()
+        self._left.clear()
+        threading.Thread(target=self._watch, daemon=True).start()
+        if threading.current_thread() is threading.main_thread():
+            self._stack.enter_context(after_signal(0, lambda _: self._note()))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._left.set()
+        self._stack.close()
+
+    def _note(self) -> None:
+        self._signal_at = self._signal_at or time.monotonic()
+
+    def _watch(self) -> None:
+        while not self._left.wait(0.5):
+            if self._signaled():
+                self._note()
+            now = time.monotonic()
+            if self._signal_at is not None:
+                quiet, patience = now - max(self._beat, self._signal_at), self.grace
+                patience, status, why = (
+                    max(patience, 3 * self._longest),
+                    TERMINATED,
+                    " after SIGTERM",
+                )
+            else:
+                quiet, patience, status, why = now - self._beat, self.seconds, 1, ""
+            if quiet > patience:
+                with contextlib.suppress(Exception):  # stderr may be closed, or no file
+                    faulthandler.dump_traceback(sys.stderr, all_threads=True)
+                self._end(f"no progress for {quiet:.0f} s{why}", status)
+                return
 
 
 @contextlib.contextmanager

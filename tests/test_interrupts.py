@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -47,3 +48,41 @@ with terminable():
     command = [sys.executable, "-c", script, number]
     program = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
     assert (program.returncode, program.stderr) == (status, "")
+
+
+STUCK = """
+import os, signal, sys, threading, time
+from a2j_jax import distributed
+from a2j_jax.interrupts import Watchdog
+from a2j_jax.training.run import _end_stuck
+def hang():
+    # No step of the interpreter in the main thread, as in a save to a file system that is gone.
+    os.read(os.pipe()[0], 1)
+seconds, grace = map(float, sys.argv[1:3])
+signal.signal(signal.SIGTERM, lambda *_: None)  # noted, as in training
+with Watchdog(seconds, grace, _end_stuck) as dog:
+    for _ in range(4):
+        time.sleep(0.2)
+        dog.beat()
+    if sys.argv[3] == "SIGTERM":
+        os.kill(os.getpid(), signal.SIGTERM)
+    hang()
+"""
+
+
+@pytest.mark.parametrize(
+    ("seconds", "grace", "number", "status"), [(1, 9, "none", 1), (30, 1, "SIGTERM", 143)]
+)
+def test_a_process_in_which_nothing_moves_ends_and_shows_where(
+    seconds: int, grace: int, number: str, status: int
+) -> None:
+    words = [sys.executable, "-c", STUCK, str(seconds), str(grace), number]
+    started = time.monotonic()
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    assert done.returncode == status, done
+    assert time.monotonic() - started < 25
+    assert " in hang" in done.stderr
+    *_, last = done.stderr.splitlines()
+    assert last.startswith("a2j: error: no progress for ")
+    assert ("after SIGTERM" in last) == (status == 143)
+    assert "the same command resumes" in last

@@ -2,8 +2,11 @@
 
 import dataclasses
 import json
+import shutil
 import signal
+import socket
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +28,20 @@ WORKER = [sys.executable, str(Path(__file__).parent / "steps_in_parallel.py")]
 IMPATIENT = [
     sys.executable,
     "-c",
-    "from a2j_jax import distributed; distributed._SILENCE_SECONDS = 15; from a2j_jax.cli import console; console()",
+    "from a2j_jax import distributed; distributed._SILENCE_SECONDS = 15; "
+    "distributed._SHARED_SECONDS = 3; from a2j_jax.cli import console; console()",
+]
+STUCK = [
+    sys.executable,
+    "-c",
+    """
+import os
+from a2j_jax.cli import console
+from a2j_jax.runs.checkpoints import RunCheckpoints
+def save_to_a_disk_that_is_gone(*_, **__): os.read(os.pipe()[0], 1)
+RunCheckpoints.save = save_to_a_disk_that_is_gone
+console()
+""",
 ]
 ENDLESS = 100_000
 FLOAT32 = 1e-4  # what the order of sums may do to weights, by way of Adam
@@ -244,3 +260,47 @@ def test_one_that_fails_ends_the_others(mistaken: int, tiny_data: Path, tmp_path
         assert one.last.startswith(f"a2j: error: process {index} of 2: "), ended
         assert "Traceback" not in one.err, ended
         assert "***" not in one.err, ended
+
+
+@pytest.mark.parametrize("what", ["run directory", "data set"])
+def test_folders_that_are_not_the_same_for_all_are_found_before_anything_is_compiled(
+    what: str, tiny_data: Path, tmp_path: Path
+) -> None:
+    run, other = Run(tmp_path, tiny_data), tmp_path / "other"
+    own = {1: ["--workdir", str(other)]}
+    if what == "data set":
+        shutil.copytree(tiny_data, other)
+        (about,) = other.rglob("metadata.json")
+        about.write_text(about.read_text() + " ")  # another one, of the same name
+        (about.parent / "digests.json").unlink()
+        own = {1: [f"--config.data.dir={other}"]}
+    ended = loopback.run(2, 2, *run.command(), own=own, program=IMPATIENT)
+    for index, one in enumerate(ended):
+        assert one.status == 2, ended
+        assert one.last.startswith(f"a2j: error: process {index} of 2: the {what} "), ended
+        assert f"process 1 on {socket.gethostname()}: {other}" in one.last, ended
+        assert "Traceback" not in one.err, ended
+    if what == "run directory":
+        assert not other.exists()
+        assert not any(run.folder.iterdir())  # nor is the token left there
+
+
+@pytest.mark.parametrize("how", ["stall", "SIGTERM"])
+def test_a_save_that_hangs_ends_the_job(how: str, tiny_data: Path, tmp_path: Path) -> None:
+    run = Run(tmp_path, tiny_data)
+    options = (
+        ["--config.run.stall_seconds=4"] if how == "stall" else ["--config.run.grace_seconds=1"]
+    )
+    with loopback.job(2, 2, *run.command(*options), program=STUCK) as job:
+        if how == "SIGTERM":
+            job.wait_until(lambda: run.lines() >= 3)
+            time.sleep(1)
+            job.send(signal.SIGTERM, 0, 1)
+        ended = job.ended()
+    for one in ended:
+        assert one.status == (1 if how == "stall" else 143) or "failed" in one.last, ended
+    found = [one for one in ended if "no progress for " in one.last]
+    assert found, ended
+    for one in found:
+        assert " in save_to_a_disk_that_is_gone" in one.err
+        assert ("after SIGTERM" in one.last) == (how == "SIGTERM")

@@ -280,6 +280,13 @@ def record_of(data_dir: str | Path, track: TrackSpec) -> TrackRecord:
     return _record(_newest(data_dir, track))
 
 
+def place_and_digest(data_dir: str | Path, track: TrackSpec) -> tuple[str, str]:
+    """The folder of a data set, and a digest of its descriptions: two with the same have the same examples."""
+    folder = Path(_newest(data_dir, track).data_path)
+    found = [file_digest(folder / name) for name in _DESCRIPTIONS if (folder / name).exists()]
+    return str(folder), " ".join(found)
+
+
 def as_stored(data_dir: str | Path, track: TrackSpec) -> TrackSpec:
     """The track with the storage unit of a data set, which does not affect scores."""
     unit = record_of(data_dir, track).storage_unit_mm

@@ -125,10 +125,14 @@ MAY_CHANGE = (
     "optim.epochs",
     "optim.steps",
     "optim.skip_nonfinite_updates",
+    "run.eval_epochs",
     "run.eval_every",
+    "run.grace_seconds",
     "run.keep_best",
     "run.log_every",
     "run.save_every",
+    "run.save_minutes",
+    "run.stall_seconds",
     "run.wandb",
 )
 # Recorded from the data set, not chosen; mean and std are compared as the track's.

@@ -172,14 +172,23 @@ def layout(mode: Mode | Literal["auto"], devices: Sequence[jax.Device] | None = 
     """The layout of a run on some devices, all by default; "auto" is "jit" on one device and "mesh" on several.
 
     Raises:
-      UserError: "jit" in a job of several processes, or processes that were not told of each other.
+      UserError: "jit" in a job of several processes, processes that were not told of each other, or that have
+        different numbers of devices.
     """
     if jax.process_count() > 1 and not jax.distributed.is_initialized():
         # A TPU knows its hosts by itself; each of them would take itself for the first.
         raise UserError(
             f"{jax.process_count()} processes share these devices: give --distributed to all of them"
         )
+    # Each process holds rows that lie together, in the order of processes; JAX's own order may alternate between hosts.
     found = tuple(jax.devices() if devices is None else devices)
+    found = tuple(sorted(found, key=lambda device: device.process_index))
+    shares = {sum(one.process_index == other.process_index for other in found) for one in found}
+    if len(shares) > 1:
+        raise UserError(
+            f"processes have different numbers of devices ({', '.join(map(str, sorted(shares)))}): expected the same "
+            "for all, as each reads the same share of a batch"
+        )
     if mode == "auto":
         mode = "jit" if len(found) == 1 else "mesh"
     if mode == "jit":

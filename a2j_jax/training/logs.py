@@ -137,7 +137,7 @@ def _git(folder: Path, *arguments: str) -> str:
 
 
 #: What a line of the log says of speed, where it is known.
-SPEED = ("images_per_second", "step_ms", "input_wait_fraction", "mfu")
+SPEED = ("images_per_second", "step_ms", "input_wait_fraction", "save_seconds", "mfu")
 #: Peak FLOP/s of a device on bfloat16, without sparsity, by how the name that JAX gives it begins.
 #: https://cloud.google.com/tpu/docs (v4, v5e, v5p, v6e) and NVIDIA's data sheets (SXM where there are several).
 PEAK_FLOPS = {
@@ -198,7 +198,8 @@ class Pace:
           peak: steps per second at the peak of the devices; None: not known.
 
         Returns:
-          images_per_second, step_ms, input_wait_fraction (of the time), and mfu where `peak` is known: the part of it.
+          images_per_second, step_ms, input_wait_fraction (of the time); save_seconds that saves held up, if there were
+          any; mfu where `peak` is known: the part of it.
         """
         before, now = self._last, (self.steps, time.perf_counter(), dict(self.seconds))
         self._last, self.unmeasured = now, False
@@ -212,6 +213,8 @@ class Pace:
             "step_ms": 1e3 / rate,
             "input_wait_fraction": spent.get("input", 0) / elapsed,
         }
+        if spent.get("save", 0):
+            found["save_seconds"] = spent["save"]
         return found if peak is None else {**found, "mfu": rate / peak}
 
     def summary(self) -> dict[str, float]:

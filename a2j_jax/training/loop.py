@@ -21,8 +21,10 @@ from jax.experimental import multihost_utils
 from a2j_jax import distributed
 from a2j_jax.data.crops import step_arrays
 from a2j_jax.data.pipeline import Batches
+from a2j_jax.distributed import end_now, from_primary
 from a2j_jax.errors import Stopped, UserError
 from a2j_jax.evaluation.metrics import NotFiniteError
+from a2j_jax.interrupts import Watchdog
 from a2j_jax.log import Advance, logger, progress
 from a2j_jax.runs.checkpoints import RunCheckpoints
 from a2j_jax.runs.run_dir import METRIC, METRIC_EMA
@@ -33,6 +35,7 @@ from a2j_jax.training.logs import Pace
 SOMETHING_TO_SAVE = threading.Event()
 _SIGNALS = (signal.SIGINT, signal.SIGHUP, signal.SIGTERM)
 _PROFILE_FOLDER = "profile"
+_FIRST_LOOK, _FARTHEST_LOOK = 10, 1000  # steps until the clock is looked at
 
 
 class StopRequests:
@@ -196,6 +199,7 @@ class Intervals(NamedTuple):
     log: int
     evaluate: int  # and save
     save: int | None = None  # without evaluating
+    save_minutes: float | None = None  # the same by the clock
 
     def evaluates(self, step: int) -> bool:
         """Whether the state after a step is evaluated."""
@@ -236,6 +240,7 @@ class TrainingLoop:
     place: Callable[[dict[str, Any]], Any] = lambda batch: batch
     pace: Pace = field(default_factory=Pace)
     peak: float | None = None  # steps per second at the devices' peak; None: not known
+    watchdog: Watchdog = field(default_factory=lambda: Watchdog(3600, 3600, end_now))
 
     def run(self, state: TrainState) -> TrainState:
         """Train; takes the state as `step` does, and returns the gathered one.
@@ -260,7 +265,8 @@ class TrainingLoop:
         gathered, total = self.gather(state), self.intervals.total
         first = int(gathered.step)
         unread: tuple[int, Metrics] | None = None
-        with StopRequests() as stop:
+        clock = _SaveClock(self.intervals.save_minutes, first)
+        with StopRequests() as stop, self.watchdog:
             if to_be_scored(self.checkpoints, self.intervals):
                 self._score(gathered, stop)
             with progress(
@@ -291,14 +297,17 @@ class TrainingLoop:
                         self._report(*unread, advance)
                     unread = step, metrics
                     advance(self.batch_size)
+                    self.watchdog.beat(usual=step > first + 1)
                     by = stop.after(step)
                     due, save = self.intervals.evaluates(step), self.intervals.save
-                    if due or by is not None or (save and step % save == 0):
+                    by_clock = clock.is_due(step)
+                    if due or by is not None or by_clock or (save and step % save == 0):
                         self._report(*unread, advance)
                         unread = None
                         gathered = self.gather(state)
                         with self.pace.spent("save"):
                             self.checkpoints.save(gathered, position, to_be_scored=due)
+                        self.watchdog.beat()
                     if by is not None:
                         self.checkpoints.wait()
                         raise stopped(by, step, total)
@@ -342,6 +351,7 @@ class TrainingLoop:
         step = int(state.step)
 
         def look_for_signal(_: int) -> None:
+            self.watchdog.beat()
             # Several processes stop after the same step alone: they cannot agree on a batch.
             if stop.received is not None and not distributed.is_multiprocess():
                 self.checkpoints.wait()
@@ -407,6 +417,33 @@ class TrainingLoop:
             f"training broke at step {step}: {what}. {how}; or leave out single broken updates with "
             "--config.optim.skip_nonfinite_updates=10"
         )
+
+
+class _SaveClock:
+    """The steps to save at where that is asked for in minutes: of several processes, process 0 chooses them."""
+
+    def __init__(self, minutes: float | None, first: int) -> None:
+        self._seconds = None if minutes is None else 60 * minutes
+        self._asked, self._at = first, time.monotonic()  # when the last step was chosen
+        self._saved = self._at
+        self._next = first + _FIRST_LOOK
+
+    def is_due(self, step: int) -> bool:
+        """Whether to save after this step; called after every one."""
+        if self._seconds is None or step < self._next:
+            return False
+        now = time.monotonic()
+        per_step = (now - self._at) / max(step - self._asked, 1)
+        left = self._seconds - (now - self._saved)
+        save = left < per_step / 2
+        steps = round((self._seconds if save else left) / per_step)
+        # Not too far ahead: steps may become faster.
+        told = from_primary(f"{int(save)} {min(max(steps, 1), _FARTHEST_LOOK)}")
+        chosen, steps = map(int, told.split())
+        self._asked, self._at, self._next = step, now, step + steps
+        if chosen:
+            self._saved = now
+        return bool(chosen)
 
 
 def keep_freed_memory() -> None:

@@ -29,6 +29,7 @@ from a2j_jax.evaluation.evaluate import (
 from a2j_jax.evaluation.scores import Scores
 from a2j_jax.files import check_folder_name, local_path, same_file
 from a2j_jax.inference.predictor import make_predict_fn, place_variables
+from a2j_jax.interrupts import Watchdog
 from a2j_jax.log import logger
 from a2j_jax.models.a2j import flops_per_frame, init_variables, variable_shapes
 from a2j_jax.parts import explained, needed_path
@@ -140,6 +141,9 @@ def run_experiment(
     step = layout.wrap(experiment_step(experiment, optimizer, layout.axis_name))
 
     # Run
+    distributed.require_shared(workdir, "the run directory")
+    where = pipeline.place_and_digest(data.dir, track)
+    distributed.require_same("the data set", where[1], where[0])
     workdir.mkdir(parents=True, exist_ok=True)
     with (
         run_dir.claimed(workdir) if distributed.is_primary() else nullcontext(),
@@ -214,6 +218,12 @@ def run_experiment(
                 gather=layout.gather,
                 place=layout.distribute,
                 pace=pace,
+                watchdog=Watchdog(
+                    config.run.stall_seconds,
+                    config.run.grace_seconds,
+                    _end_stuck,
+                    distributed.preempted,
+                ),
                 peak=_peak_steps(experiment, layout),
             )
             state = loop.run(layout.place(state))
@@ -262,6 +272,15 @@ def _peak_steps(experiment: Experiment, layout: sharding.Layout) -> float | None
     return peak * len(layout.devices) / per_step
 
 
+def _end_stuck(reason: str, status: int) -> None:
+    """What `Watchdog` ends a run by."""
+    who = f"{distributed.name()}: " if distributed.name() else ""
+    how = "the last complete checkpoint stays, and the same command resumes from it"
+    distributed.end_now(
+        f"{who}{reason}: a step, a save or another process hangs (stacks above); {how}", status
+    )
+
+
 def _workers(asked: int | None) -> int:
     """Processes that read examples for this one."""
     if asked is not None:
@@ -280,11 +299,15 @@ def _intervals(config: Config, steps_per_epoch: int) -> Intervals:
             f"{epochs:g} epochs of {steps_per_epoch} steps leave nothing to train; raise "
             "--config.optim.epochs, or set --config.optim.steps"
         )
+    every, epochs = config.run.eval_every, config.run.eval_epochs or 1
+    if every and config.run.eval_epochs:
+        raise UserError("--config.run.eval_every and --config.run.eval_epochs: give one of them")
     return Intervals(
         total=total,
         log=config.run.log_every,
-        evaluate=config.run.eval_every or min(steps_per_epoch, total),
+        evaluate=every or min(max(1, round(epochs * steps_per_epoch)), total),
         save=config.run.save_every,
+        save_minutes=config.run.save_minutes,
     )
 
 

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -90,3 +91,18 @@ def test_a_batch_that_does_not_spread_is_refused(
     with pytest.raises(UserError, match=f"batch_size={batch} does not spread.*{near}"):
         sharding.check_batch_size(batch, parts, devices)
     sharding.check_batch_size(devices * parts, parts, devices)
+
+
+class Device(NamedTuple):
+    id: int
+    process_index: int
+
+
+def test_rows_lie_together_by_process_whatever_the_order_of_devices() -> None:
+    """The data pipeline gives process r the rows from r B / P on."""
+    interleaved: Any = [Device(i, i % 2) for i in range(4)]
+    found = sharding.layout("mesh", interleaved)
+    assert [device.id for device in found.devices] == [0, 2, 1, 3]
+    uneven: Any = [Device(i, i > 0) for i in range(3)]
+    with pytest.raises(UserError, match="different numbers of devices"):
+        sharding.layout("mesh", uneven)

@@ -21,7 +21,7 @@ from a2j_jax.runs.checkpoints import RunCheckpoints, load_variables
 from a2j_jax.runs.run_dir import choose_step, kept_checkpoints, ranking_metrics
 from a2j_jax.runs.sharding import TrainState
 from a2j_jax.training.logs import SPEED, RunLog
-from a2j_jax.training.loop import Intervals, ProfileWindow, TrainingLoop
+from a2j_jax.training.loop import Intervals, ProfileWindow, TrainingLoop, _SaveClock
 from a2j_jax.training.optim import adam_with_l2
 
 Loss = Callable[[int], float]
@@ -412,3 +412,19 @@ def test_what_is_no_window_is_refused() -> None:
     for text in ("100", "5:5", "6:5", "0:3", "a:b", "1:2:3", ":3", "-1:3"):
         with pytest.raises(UserError, match=f"--profile_steps '{text}'.*FIRST:END"):
             ProfileWindow.parse(text)
+
+
+def test_saves_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every half a minute, though steps become twice as fast on the way."""
+    now = 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    clock, saved = _SaveClock(0.5, 100), []
+    for step in range(101, 500):
+        now += 1.0 if step < 300 else 0.5
+        if clock.is_due(step):
+            saved.append(now)
+    gaps = np.diff([0.0, *saved])
+    assert len(gaps) > 8
+    assert (np.abs(gaps - 30) <= 15).all()
+    assert np.median(gaps) == 30
+    assert not any(_SaveClock(None, 0).is_due(step) for step in range(50))
