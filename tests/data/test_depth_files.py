@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from a2j_jax.data import depth_files
 from a2j_jax.data.depth_files import read_depth
 from a2j_jax.errors import UnreadableFrame, UserError
 from a2j_jax.inference.frames import read_frame
@@ -244,6 +245,52 @@ def test_no_changed_bit_of_a_png_goes_unnoticed(tmp_path, contents):
         path = write(tmp_path, bytes(flipped))
         with contextlib.suppress(UnreadableFrame):
             np.testing.assert_array_equal(read_depth(path, frame_format).depth, expected)
+
+
+def outcome(path, frame_format):
+    """What reading it gives: values and description, or the message."""
+    try:
+        depth, description = read_depth(path, frame_format)
+    except UnreadableFrame as error:
+        return str(error)
+    return depth.dtype, depth.tolist(), description
+
+
+SMOOTH = np.add.outer(np.arange(64) * 300, np.arange(48) * 7).astype(np.uint16)  # several filters
+
+
+@pytest.mark.parametrize(
+    ("contents", "frame_format", "is_fast"),
+    [
+        (image(DEPTH), "depth16", True),
+        (image(SMOOTH), "depth16", True),
+        (
+            image(RNG.integers(0, 1 << 16, (200, 200)).astype(np.uint16)),
+            "depth16",
+            True,
+        ),  # in two chunks
+        (image(PACKED), "nyu_packed", True),
+        (image(GRAY), "stretch8", True),
+        (image(PACKED, mode="RGBA"), "stretch8", False),
+        (image(GRAY, mode="P"), "stretch8", False),
+        (png(16, 12, 0, bytes(11 * 33)), "depth16", False),
+        (png(16, 12, 0, b"\1" * 12 * 33 + b"more"), "depth16", False),
+        (png(16, 12, 0, b"\7" * 12 * 33), "depth16", True),  # there is no such filter
+        (png(16, 12, 0, DEPTH.tobytes(), passes=1), "depth16", False),
+        (png(16, 12, 2, b"\1" * 12 * 97), "depth16", True),
+    ],
+)
+def test_the_faster_reader_of_pngs_changes_nothing(
+    tmp_path, monkeypatch, contents, frame_format, is_fast
+):
+    pytest.importorskip("deflate")
+    assert (depth_files._uncompressed(contents) != contents) == is_fast
+    rng = np.random.default_rng(3)
+    paths = [write(tmp_path, contents)]
+    paths += [write(tmp_path, changed(contents, rng), f"{number}") for number in range(50)]
+    fast = [outcome(path, frame_format) for path in paths]
+    monkeypatch.setattr(depth_files, "deflate", None)
+    assert fast == [outcome(path, frame_format) for path in paths]
 
 
 @pytest.mark.parametrize(
