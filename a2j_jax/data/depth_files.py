@@ -32,10 +32,11 @@ from a2j_jax.data.array_files import parse_npy
 from a2j_jax.errors import UnreadableFrame, UserError, printable
 from a2j_jax.files import read_contents
 
-try:
-    import deflate  # of the extra [fast]
+try:  # the extra [fast]
+    import deflate
+    import pyspng
 except ImportError:
-    deflate = None  # type: ignore[assignment]
+    deflate = pyspng = None  # type: ignore[assignment]
 
 # No camera measures depths below this. Frames in meters may have outliers (65.535) above it.
 NEAREST_MM = 20.0
@@ -213,7 +214,14 @@ def _png(contents: bytes, frame_format: str) -> tuple[Values, str]:
         (width, height), interlaced = image.size, image.info.get("interlace", 0)
         last = width - 1, max(height - 1 - (interlaced and height % 2), 0)
         image.verify()  # all checksums, at 1 % of the cost of decoding; `load` ignores those of the pixels
-    contents = _uncompressed(contents)
+        packed = frame_format == "nyu_packed" and image.mode == "RGB"
+    verified, contents = contents, _uncompressed(contents)
+    if packed and contents is not verified:
+        with contextlib.suppress(
+            RuntimeError
+        ):  # a filter that does not exist: Pillow refuses it below
+            rgb = pyspng.load(contents, "RGB")  # undoes the filters several times as fast
+            return _unpacked(rgb[..., 1], rgb[..., 2]), "8-bit RGB PNG with G*256 + B"
     for mark in (165, 90):
         with _opened(contents, "PNG") as image:
             bands = len(image.getbands())
@@ -231,11 +239,11 @@ def _png(contents: bytes, frame_format: str) -> tuple[Values, str]:
 
 
 def _uncompressed(contents: bytes) -> bytes:
-    """A PNG with its rows stored without compression, which Pillow reads in half the time.
+    """A PNG with its rows stored without compression, which is read in half the time.
 
-    Rows are inflated by libdeflate, several times as fast as by the zlib of Pillow, which still undoes the filters.
-    Without the extra `[fast]`, for unusual kinds of PNG, and where rows are missing or damaged: `contents` as they are,
-    for Pillow to read or refuse.
+    Rows are inflated by libdeflate, several times as fast as by Pillow's zlib; whoever reads the result undoes their
+    filters. Without the extra `[fast]`, for unusual kinds of PNG, and where rows are missing or damaged: `contents`
+    themselves, for Pillow to read or refuse.
 
     Args:
       contents: of a PNG whose chunks and checksums are verified.
@@ -250,6 +258,8 @@ def _uncompressed(contents: bytes) -> bytes:
     while contents[end + 4 : end + 8] == b"IDAT":
         parts.append(contents[end + 8 : end + _chunk_bytes(contents, end) - 4])
         end += _chunk_bytes(contents, end)
+    if contents[end + 4 : end + 8] != b"IEND":  # Pillow reads more, and may refuse it
+        return contents
     compressed = b"".join(parts)
     row_bytes = 1 + width * (3 if color else 1) * bits // 8  # the first names the filter
     try:
@@ -303,15 +313,21 @@ def _from_8_bit(image: Image.Image, kind: str, frame_format: str) -> tuple[Value
     name = f"8-bit {name} {kind}"
     if frame_format == "nyu_packed" and image.mode == "RGB":
         # Two channels on their own: six times as fast as all three interleaved.
-        depth = np.asarray(image.getchannel("G")).astype(np.uint16)
-        depth <<= 8
-        depth |= np.asarray(image.getchannel("B"))
-        return depth, f"{name} with G*256 + B"
+        green, blue = (np.asarray(image.getchannel(channel)) for channel in "GB")
+        return _unpacked(green, blue), f"{name} with G*256 + B"
     if frame_format == "stretch8" and image.mode in ("L", "LA", "RGB", "RGBA", "P"):
         gray = image.convert("RGB") if image.mode == "P" else image
         return np.asarray(gray.getchannel(0)), name
     hint = "; NYU's packed frames need track 'nyu'" if image.mode == "RGB" else ""
     raise UnreadableFrame(f"is an {name}; expected {_expected(frame_format)}{hint}")
+
+
+def _unpacked(green: Values, blue: Values) -> Values:
+    """(H, W) uint8 high and low bytes -> (H, W) uint16."""
+    depth = green.astype(np.uint16)
+    depth <<= 8
+    depth |= blue
+    return depth
 
 
 @contextlib.contextmanager

@@ -38,8 +38,8 @@ def chunk(kind, data):
     return len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
 
 
-def png(width, height, color=0, raw=b"", passes=0):
-    head = struct.pack(">IIBBBBB", width, height, 16, color, 0, 0, passes)
+def png(width, height, color=0, raw=b"", passes=0, bits=16):
+    head = struct.pack(">IIBBBBB", width, height, bits, color, 0, 0, passes)
     parts = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(raw)) + chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + parts
 
@@ -256,6 +256,13 @@ def outcome(path, frame_format):
     return depth.dtype, depth.tolist(), description
 
 
+def packed_png(rows):
+    """An 8-bit RGB PNG of random numbers; the filter of each row is its number modulo 5, or 7, which does not exist."""
+    filters = [row if row == 7 else row % 5 for row in rows]
+    raw = b"".join(bytes([one]) + RNG.bytes(48) for one in filters)
+    return png(16, 12, 2, raw, bits=8)
+
+
 SMOOTH = np.add.outer(np.arange(64) * 300, np.arange(48) * 7).astype(np.uint16)  # several filters
 
 
@@ -278,12 +285,20 @@ SMOOTH = np.add.outer(np.arange(64) * 300, np.arange(48) * 7).astype(np.uint16) 
         (png(16, 12, 0, b"\7" * 12 * 33), "depth16", True),  # there is no such filter
         (png(16, 12, 0, DEPTH.tobytes(), passes=1), "depth16", False),
         (png(16, 12, 2, b"\1" * 12 * 97), "depth16", True),
+        (packed_png(rows=range(12)), "nyu_packed", True),
+        (packed_png(rows=[7] * 12), "nyu_packed", True),
+        (
+            image(PACKED).replace(b"\0\0\0\0IEND", chunk(b"tEXt", b"a\0b") + b"\0\0\0\0IEND"),
+            "nyu_packed",
+            False,
+        ),
     ],
 )
 def test_the_faster_reader_of_pngs_changes_nothing(
     tmp_path, monkeypatch, contents, frame_format, is_fast
 ):
     pytest.importorskip("deflate")
+    pytest.importorskip("pyspng")
     assert (depth_files._uncompressed(contents) != contents) == is_fast
     rng = np.random.default_rng(3)
     paths = [write(tmp_path, contents)]
