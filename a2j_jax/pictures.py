@@ -23,7 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from a2j_jax.errors import UserError, escaped, printable
 from a2j_jax.files import MARK, local_path, private_umask, write_file, write_json
-from a2j_jax.skeletons import Skeleton
+from a2j_jax.tracks import Skeleton
 
 #: Okabe & Ito (2008), without yellow (invisible on white) and black (ground truth).
 LIMB_COLORS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")

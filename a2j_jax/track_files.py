@@ -27,8 +27,15 @@ from typing import Any
 from a2j_jax.errors import UserError, did_you_mean, printable
 from a2j_jax.files import local_path, read_json
 from a2j_jax.geometry import Camera
-from a2j_jax.skeletons import Skeleton
-from a2j_jax.tracks import ALL_SPLITS, TRACKS, USUAL_SPLITS, TrackSpec, get_track, with_crop_size
+from a2j_jax.tracks import (
+    ALL_SPLITS,
+    TRACKS,
+    USUAL_SPLITS,
+    Skeleton,
+    TrackSpec,
+    get_track,
+    with_crop_size,
+)
 
 TRACK_FILE = "track.json"
 LARGEST_FRAME = 8192  # px

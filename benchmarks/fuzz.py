@@ -42,16 +42,15 @@ from a2j_jax import log
 from a2j_jax.config import Config, to_json
 from a2j_jax.config_files import load_config
 from a2j_jax.data.depth_files import read_depth
-from a2j_jax.data.examples import Examples
-from a2j_jax.data.pipeline import find_dataset
+from a2j_jax.data.pipeline import Examples, find_dataset
 from a2j_jax.errors import UserError
+from a2j_jax.evaluation.compare import frame_numbers, read_subsets
 from a2j_jax.evaluation.joint_files import JointSet, read_joints, write_joints, write_submission
-from a2j_jax.evaluation.pairing import frame_numbers, read_subsets
 from a2j_jax.runs.checkpoints import RunCheckpoints, load_variables
 from a2j_jax.runs.run_dir import choose_step, write_config
 from a2j_jax.track_files import load_track, track_from_dict
 from a2j_jax.tracks import get_track, with_crop_size
-from a2j_jax.weights.formats import read_state_dict, write_state_dict
+from a2j_jax.weights.convert import read_state_dict, write_state_dict
 from tests import tiny
 from tests.distributions import itop as itop_files
 from tests.distributions import own_data

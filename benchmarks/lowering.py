@@ -36,8 +36,7 @@ from a2j_jax.models.a2j import A2J, init_variables
 from a2j_jax.models.prepared import prepare_for_inference
 from a2j_jax.runs.sharding import TrainState
 from a2j_jax.tools.speed import take_turns
-from a2j_jax.training.optim import adam_with_l2
-from a2j_jax.training.step import make_train_step
+from a2j_jax.training.step import adam_with_l2, make_train_step
 
 JOINTS = 14
 

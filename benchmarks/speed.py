@@ -40,8 +40,7 @@ from a2j_jax.runs.sharding import TrainState
 from a2j_jax.tools import speed
 from a2j_jax.tracks import TrackSpec, get_track, with_crop_size
 from a2j_jax.training.loop import keep_freed_memory
-from a2j_jax.training.optim import adam_with_l2
-from a2j_jax.training.step import make_train_step
+from a2j_jax.training.step import adam_with_l2, make_train_step
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 RESULTS = REPOSITORY / "benchmarks" / "results" / "speed.jsonl"

@@ -25,7 +25,7 @@ from a2j_jax.runs.run_dir import kept_checkpoints, ranking_metrics
 from a2j_jax.runs.run_dir import read as read_json_lines
 from a2j_jax.runs.sharding import TrainState
 from a2j_jax.training.logs import METRICS_FILE, SPEED, read_metrics
-from a2j_jax.training.optim import adam_with_l2, freeze
+from a2j_jax.training.step import adam_with_l2, freeze
 from tests import tiny
 
 REPOSITORY = Path(__file__).resolve().parent.parent

@@ -28,8 +28,7 @@ from a2j_jax.models.resnet import ARCHITECTURES, Architecture, BasicBlock
 from a2j_jax.runs import sharding
 from a2j_jax.runs.experiment import resolve
 from a2j_jax.runs.sharding import TrainState
-from a2j_jax.training.optim import adam_with_l2, freeze
-from a2j_jax.training.step import make_train_step
+from a2j_jax.training.step import adam_with_l2, freeze, make_train_step
 from tests import tiny
 
 # A block of each kind (strided, dilated, and with a projection), which compile in half the time of a ResNet-18.

@@ -5,8 +5,7 @@ import pytest
 from scipy.io import loadmat
 
 from a2j_jax.geometry import uvd_to_xyz
-from a2j_jax.skeletons import HANDS2017, ICVL, ITOP, K2HPD, NYU
-from a2j_jax.tracks import TRACKS
+from a2j_jax.tracks import HANDS2017, ICVL, ITOP, K2HPD, NYU, TRACKS
 
 ALL = [NYU, ICVL, HANDS2017, ITOP, K2HPD]
 

@@ -13,7 +13,7 @@ from a2j_jax.config import Config, DataConfig, ModelConfig, OptimConfig, RunConf
 from a2j_jax.models.a2j import PoseNetwork, variable_shapes
 from a2j_jax.runs.experiment import resolve
 from a2j_jax.runs.sharding import TrainState
-from a2j_jax.training.optim import adam_with_l2
+from a2j_jax.training.step import adam_with_l2
 
 SIZE = 32
 FRAMES = {"train": 64, "validation": 16, "test": 20}  # the last batch of "test" is not full

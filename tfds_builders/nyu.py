@@ -17,7 +17,7 @@ from a2j_jax.errors import UserError
 from tfds_builders import raw_files
 from tfds_builders.raw_files import RawDataset, RawSplit
 
-# The 14 of the 36 joints that everybody scores, in the order of `a2j_jax.skeletons.NYU`.
+# The 14 of the 36 joints that everybody scores, in the order of `a2j_jax.tracks.NYU`.
 JOINTS = (0, 3, 6, 9, 12, 15, 18, 21, 24, 25, 27, 30, 31, 32)
 _LABELS = "joint_data.mat"
 

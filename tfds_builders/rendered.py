@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from a2j_jax.data.crops import Crop, Example
+from a2j_jax.synthetic.render import SensorSpec
 from a2j_jax.synthetic.scene import KINECT, generate
-from a2j_jax.synthetic.sensor import SensorSpec
 from a2j_jax.synthetic.views import FRONT, TOP, XTION, BodyView, HandView, RoomSpec
 from a2j_jax.tracks import TrackSpec
 from tfds_builders.shards import Job, make_example

@@ -36,8 +36,12 @@ def run(arguments: argparse.Namespace) -> None:
     from a2j_jax.models.a2j import variable_shapes
     from a2j_jax.runs.checkpoints import save_variables
     from a2j_jax.runs.experiment import resolve
-    from a2j_jax.weights.convert import imagenet_trunk, variables_from_official
-    from a2j_jax.weights.formats import read_state_dict, write_state_dict
+    from a2j_jax.weights.convert import (
+        imagenet_trunk,
+        read_state_dict,
+        variables_from_official,
+        write_state_dict,
+    )
 
     if arguments.imagenet:
         check_output(

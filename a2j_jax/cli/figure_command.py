@@ -105,7 +105,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _drawn(arguments: argparse.Namespace) -> "Figure":
     from a2j_jax.figures import anchor_figures
-    from a2j_jax.figures.votes import Choice
+    from a2j_jax.figures.anchor_figures import Choice
 
     number, command = int(arguments.number), arguments.command_line
     if number == 7:

@@ -55,8 +55,7 @@ def run(arguments: argparse.Namespace) -> None:
     from a2j_jax.evaluation.tables import print_table
     from a2j_jax.log import logger
     from a2j_jax.runs.experiment import resolve
-    from a2j_jax.tools.planning import plan_batches, plan_table
-    from a2j_jax.tools.tpu import find_target
+    from a2j_jax.tools.planning import find_target, plan_batches, plan_table
 
     given = {"optim.batch_size": arguments.batch, "model.dtype": arguments.dtype}
     overrides = [(key, str(value)) for key, value in given.items() if value is not None]

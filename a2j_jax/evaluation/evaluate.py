@@ -18,7 +18,7 @@ from tensorflow_datasets.core import DatasetBuilder
 from a2j_jax import distributed
 from a2j_jax.data import crops, pipeline
 from a2j_jax.data.crops import Batch
-from a2j_jax.data.examples import OnBadExample
+from a2j_jax.data.pipeline import OnBadExample
 from a2j_jax.errors import UserError
 from a2j_jax.evaluation.joint_files import JointSet
 from a2j_jax.evaluation.scores import Scores, score_predictions, to_camera

@@ -12,9 +12,9 @@ import numpy as np
 from a2j_jax import distributed
 from a2j_jax.config import Config
 from a2j_jax.data import pipeline
-from a2j_jax.data.examples import OnBadExample
+from a2j_jax.data.pipeline import OnBadExample
 from a2j_jax.errors import UserError
-from a2j_jax.evaluation import evaluate, pairing, report, tables
+from a2j_jax.evaluation import compare, evaluate, report, tables
 from a2j_jax.evaluation.evaluate import EvaluationResult, Frames, SplitToScore, score_frames
 from a2j_jax.evaluation.joint_files import WRITABLE, JointSet, write_joints, write_submission
 from a2j_jax.evaluation.plots import Comparison
@@ -102,7 +102,7 @@ def evaluate_checkpoint(
     folder = directory / report_folder(split, step, data_dir) if out is None else local_path(out)
     # A folder in the run's own is ours, files of earlier versions included.
     report.check_report(folder, overwrite or out is None, lists_read)
-    lists = pairing.read_subsets(subset_files or {})
+    lists = compare.read_subsets(subset_files or {})
     data_dir = data_dir or chosen.config.data.dir
     data = SplitToScore(data_dir, split, batch_size, unclipped_boxes, on_bad_example)
     track = pipeline.as_stored(data_dir, track)
@@ -124,7 +124,7 @@ def evaluate_checkpoint(
         write_joints(path, predictions)
         logger.info(f"wrote {path}")
     unreadable = pipeline.num_frames(data_dir, track, split) - len(frames.index)
-    subsets = pairing.frame_numbers(lists, frames.index, frames.frame_id, unreadable)
+    subsets = compare.frame_numbers(lists, frames.index, frames.frame_id, unreadable)
     averaged = ", averaged weights" if chosen.averaged else ""
     facts = [
         ("checkpoint", f"{directory}, step {chosen.step}{averaged}"),

@@ -18,8 +18,7 @@ from a2j_jax.geometry import Camera, Float64
 from a2j_jax.inference.frame_predictor import FrameCrop, FramePredictor
 from a2j_jax.inference.runtimes import RUNTIMES, Runtime, check_runtime, running
 from a2j_jax.log import logger
-from a2j_jax.skeletons import Skeleton
-from a2j_jax.tracks import TRACKS, TrackRecord, TrackSpec
+from a2j_jax.tracks import TRACKS, Skeleton, TrackRecord, TrackSpec
 
 #: Of the files that can be read back.
 SUFFIXES = (".onnx", ".stablehlo")

@@ -4,6 +4,11 @@ GPU and TPU use XLA's convolution and window reduction. On the CPU a 1x1 convolu
 the 3x3 max pooling as two passes of three shifted slices, whose gradient is not a scatter; `benchmarks/lowering.py`
 measures both. All layers follow the dtype of their input: float32, bfloat16 (weights and statistics stay float32), or
 float64 in the parity test.
+
+Batch norm, with the sum and the ReLU that may follow, has a gradient of its own. Differentiated by JAX and compiled by
+XLA for a CPU, the normalized activations are computed again in each place that reads them, through all the blocks of a
+stage, and the differences from the mean are kept. Written out, the gradient needs, besides parameters and statistics,
+the input and the output, which the convolutions on both sides keep as well. Each direction is a `lowering.island`.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,7 +21,90 @@ from flax import linen as nn
 from jax import lax
 
 from a2j_jax import lowering
-from a2j_jax.models import batch_norm, winograd
+from a2j_jax.models import winograd
+
+_Saved = tuple[jax.Array, jax.Array | None, jax.Array, jax.Array, jax.Array]
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(4, 5))
+def normalize(
+    x: jax.Array,
+    scale: jax.Array,
+    bias: jax.Array,
+    shortcut: jax.Array | None,
+    relu: bool,
+    epsilon: float,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Normalizes, adds the shortcut and applies the ReLU.
+
+    Args:
+      x: (..., C) of float32 or float64.
+      scale, bias: (C,).
+      shortcut: (..., C) to add to the normalized x; or None.
+      relu: whether negative results become zero.
+      epsilon: added to the variance.
+
+    Returns:
+      The result (..., C), and mean and biased variance (C,) of x, through which no gradient flows.
+    """
+    return _forward(x, scale, bias, shortcut, relu, epsilon)[0]
+
+
+def _forward(
+    x: jax.Array,
+    scale: jax.Array,
+    bias: jax.Array,
+    shortcut: jax.Array | None,
+    relu: bool,
+    epsilon: float,
+) -> tuple[tuple[jax.Array, jax.Array, jax.Array], tuple[_Saved, bool]]:
+    @lowering.island
+    def forward(
+        x: jax.Array, scale: jax.Array, bias: jax.Array, shortcut: jax.Array | None
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        axes = tuple(range(x.ndim - 1))
+        mean = x.mean(axes)
+        var = jnp.square(x - mean).mean(axes)
+        gain = scale * lax.rsqrt(var + epsilon)
+        y = x * gain + (bias - mean * gain)
+        y = y if shortcut is None else y + shortcut
+        return (jnp.maximum(y, 0) if relu else y), mean, var
+
+    y, mean, var = forward(x, scale, bias, shortcut)
+    saved = x, y if relu else None, scale, mean, lax.rsqrt(var + epsilon)
+    return (y, mean, var), (saved, shortcut is not None)
+
+
+def _backward(
+    relu: bool, epsilon: float, kept: tuple[_Saved, bool], cotangents: tuple[jax.Array, ...]
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array | None]:
+    saved, has_shortcut = kept
+    dx, d_scale, d_bias, dy = _gradients(*saved, cotangents[0])
+    return dx, d_scale, d_bias, dy if has_shortcut else None
+
+
+@lowering.island
+def _gradients(
+    x: jax.Array,
+    y: jax.Array | None,
+    scale: jax.Array,
+    mean: jax.Array,
+    inverse_deviation: jax.Array,
+    dy: jax.Array,
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """Gradients of x, scale, bias and shortcut."""
+    if y is not None:
+        dy = lax.select(y > 0, dy, jnp.zeros_like(dy))
+    axes, count = tuple(range(x.ndim - 1)), x.size // x.shape[-1]
+    d_bias = dy.sum(axes)
+    d_scale = (dy * (x - mean)).sum(axes) * inverse_deviation
+    gain = scale * inverse_deviation
+    slope = gain * inverse_deviation * d_scale / count
+    dx = gain * dy - slope * x + (slope * mean - gain * d_bias / count)
+    return dx, d_scale, d_bias, dy
+
+
+normalize.defvjp(_forward, _backward)
 
 
 def _is_cpu() -> bool:
@@ -190,7 +278,7 @@ class BatchNorm(nn.Module):
         if not train:
             mean, var = running_mean.value, running_var.value
         elif _is_cpu() and self.axis_name is None and x.dtype in (jnp.float32, jnp.float64):
-            y, mean, var = batch_norm.normalize(x, scale, bias, shortcut, relu, self.epsilon)
+            y, mean, var = normalize(x, scale, bias, shortcut, relu, self.epsilon)
             mean, var = lax.stop_gradient((mean, var))
         else:
             mean, var, count = batch_moments(x, self.axis_name)

@@ -14,8 +14,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from a2j_jax.geometry import Camera
-from a2j_jax.synthetic.render import Hits, RoundCones, pixel_rays, render
-from a2j_jax.synthetic.sensor import SensorSpec, inside_frame, measure
+from a2j_jax.synthetic.render import (
+    Hits,
+    RoundCones,
+    SensorSpec,
+    inside_frame,
+    measure,
+    pixel_rays,
+    render,
+)
 
 KINECT = SensorSpec()
 

@@ -15,10 +15,9 @@ import numpy as np
 from a2j_jax.geometry import Camera
 from a2j_jax.synthetic import hand
 from a2j_jax.synthetic.body import SEAT, body_cones, sample_body
-from a2j_jax.synthetic.render import RoundCones, join_cones
+from a2j_jax.synthetic.render import RoundCones, SensorSpec, join_cones
 from a2j_jax.synthetic.sampling import draw, lerp, rotation, rotation_from_quaternion
 from a2j_jax.synthetic.scene import KINECT, Scene, full_frames, project
-from a2j_jax.synthetic.sensor import SensorSpec
 from a2j_jax.tracks import TRACKS, TrackSpec
 
 

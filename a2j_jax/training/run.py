@@ -58,8 +58,13 @@ from a2j_jax.training.logs import (
     require_wandb,
 )
 from a2j_jax.training.loop import Intervals, ProfileWindow, TrainingLoop, to_be_scored
-from a2j_jax.training.optim import check_prefixes, learning_rate_schedule
-from a2j_jax.training.step import checked_schedule, experiment_step, optimizer_of
+from a2j_jax.training.step import (
+    check_prefixes,
+    checked_schedule,
+    experiment_step,
+    learning_rate_schedule,
+    optimizer_of,
+)
 from a2j_jax.weights.convert import initial_variables
 
 _FEW_STEPS = 1000

@@ -24,7 +24,7 @@ from a2j_jax.runs.checkpoints import save_variables
 from a2j_jax.track_files import find_track
 from a2j_jax.tracks import get_track
 from a2j_jax.training.run import run_experiment
-from a2j_jax.weights.formats import read_state_dict
+from a2j_jax.weights.convert import read_state_dict
 from tfds_builders.build import build, build_raw
 
 

@@ -10,8 +10,7 @@ from a2j_jax.inference.predictor import Predictor
 from a2j_jax.models.a2j import A2J
 from a2j_jax.runs.load import restore
 from a2j_jax.tracks import get_track
-from a2j_jax.weights.convert import official_from_variables
-from a2j_jax.weights.formats import read_state_dict, write_state_dict
+from a2j_jax.weights.convert import official_from_variables, read_state_dict, write_state_dict
 from tests import tiny
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from a2j_jax.config import variant
 from a2j_jax.evaluation.joint_files import JointSet, write_joints
-from a2j_jax.figures import votes
+from a2j_jax.figures import anchor_figures as votes
 from a2j_jax.figures.anchor_figures import row_without
 from a2j_jax.runs.checkpoints import save_variables
 from a2j_jax.runs.experiment import resolve

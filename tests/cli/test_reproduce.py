@@ -18,8 +18,7 @@ from a2j_jax.evaluation.tables import TABLES
 from a2j_jax.runs.experiment import resolve
 from a2j_jax.runs.run_dir import kept_checkpoints
 from a2j_jax.tools.reproduce import base_config
-from a2j_jax.weights.convert import official_from_variables
-from a2j_jax.weights.formats import write_state_dict
+from a2j_jax.weights.convert import official_from_variables, write_state_dict
 from tests import tiny
 
 

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from array_record.python import array_record_module
 
-from a2j_jax.data import examples
-from a2j_jax.data.examples import Examples
-from a2j_jax.data.pipeline import find_dataset
+from a2j_jax.data import pipeline
+from a2j_jax.data.pipeline import Examples, find_dataset
 from tests import numbered_data
 from tests.data.made_files import refusal
 
@@ -19,7 +18,7 @@ WHOLE = ("cut", "emptied", "missing")
 
 @pytest.fixture
 def said(monkeypatch, logged):
-    monkeypatch.setattr(examples, "_skipped", {})
+    monkeypatch.setattr(pipeline, "_skipped", {})
     return logged
 
 

@@ -10,9 +10,14 @@ import pytest
 
 from a2j_jax.data import pipeline
 from a2j_jax.errors import UserError
-from a2j_jax.evaluation.compare import compare_predictions
+from a2j_jax.evaluation.compare import (
+    compare_predictions,
+    frame_numbers,
+    match_names,
+    read_subsets,
+    rows_of,
+)
 from a2j_jax.evaluation.joint_files import JointSet, write_joints
-from a2j_jax.evaluation.pairing import frame_numbers, match_names, read_subsets, rows_of
 from a2j_jax.evaluation.scores import marked, score_errors, with_subsets
 from a2j_jax.evaluation.tables import paper_table, score_tables
 from a2j_jax.track_files import find_track, track_from_dict

@@ -8,7 +8,7 @@ from matplotlib.text import Text
 
 from a2j_jax import pictures
 from a2j_jax.figures import anchor_figures
-from a2j_jax.figures.votes import FrameVotes, JointVotes
+from a2j_jax.figures.anchor_figures import FrameVotes, JointVotes
 from a2j_jax.models.anchors import anchor_grid
 from a2j_jax.runs.run_dir import write_config
 from a2j_jax.tracks import get_track

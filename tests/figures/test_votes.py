@@ -7,11 +7,11 @@ import pytest
 from a2j_jax import geometry
 from a2j_jax.data import augment
 from a2j_jax.errors import UserError
-from a2j_jax.figures import votes
+from a2j_jax.figures import anchor_figures as votes
 from a2j_jax.models.anchors import aggregate, anchor_grid, anchor_weights
 from a2j_jax.runs.experiment import resolve
 from a2j_jax.runs.load import Restored
-from a2j_jax.skeletons import HANDS2017, ITOP, K2HPD, NYU, Skeleton
+from a2j_jax.tracks import HANDS2017, ITOP, K2HPD, NYU, Skeleton
 from tests import tiny
 from tests.evaluation import made_up
 

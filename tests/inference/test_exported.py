@@ -24,8 +24,7 @@ from a2j_jax.inference.frame_predictor import FramePredictor
 from a2j_jax.inference.predictor import Predictor
 from a2j_jax.models.anchors import Estimate
 from a2j_jax.runs.experiment import resolve
-from a2j_jax.skeletons import Skeleton
-from a2j_jax.tracks import TrackSpec, get_track, with_crop_size
+from a2j_jax.tracks import Skeleton, TrackSpec, get_track, with_crop_size
 from tests import own_parts, tiny
 
 CENTER, BOX = (150.0, 100.0, 700.0), (90.0, 40.0, 210.0, 165.0)

@@ -31,7 +31,7 @@ from a2j_jax.runs.run_dir import (
     write_config,
 )
 from a2j_jax.runs.sharding import TrainState
-from a2j_jax.training.optim import adam_with_l2
+from a2j_jax.training.step import adam_with_l2
 from tests import tiny
 from tests.faults import files_of_at_most
 from tests.tiny import SMALL, state_at

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import scipy.io
 
-from a2j_jax.skeletons import ITOP
 from a2j_jax.synthetic import body
+from a2j_jax.tracks import ITOP
 from tests.synthetic.rendering import at_rest, depth_inside, people
 
 COUNT = 400

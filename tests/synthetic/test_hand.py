@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from a2j_jax.geometry import Camera
-from a2j_jax.skeletons import HANDS2017, NYU
 from a2j_jax.synthetic import hand
 from a2j_jax.synthetic.render import RoundCones
 from a2j_jax.synthetic.render import render as render_eagerly
+from a2j_jax.tracks import HANDS2017, NYU
 from tests.synthetic.rendering import at_rest, depth_inside
 
 COUNT = 400

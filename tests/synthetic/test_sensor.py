@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from a2j_jax.synthetic.render import Hits
-from a2j_jax.synthetic.sensor import (
+from a2j_jax.synthetic.render import (
+    Hits,
     SensorSpec,
     axial_sigma_mm,
     gaussian_hash,

@@ -8,8 +8,7 @@ from a2j_jax.errors import UserError
 from a2j_jax.tracks import get_track, with_crop_size
 from tests.distributions import nyu
 from tests.tfds_builders.numbered_frames import build_numbered
-from tfds_builders.build import How, build_raw
-from tfds_builders.build_report import differences, report_crops, report_labels
+from tfds_builders.build import How, build_raw, differences, report_crops, report_labels
 from tfds_builders.crop_plan import plan_crops
 from tfds_builders.nyu import Nyu
 from tfds_builders.raw_files import RawSplit

@@ -12,12 +12,17 @@ from a2j_jax.data.crops import abstract_batch, step_arrays
 from a2j_jax.errors import UserError
 from a2j_jax.runs.experiment import resolve
 from a2j_jax.tools.planning import (
+    CHIPS,
+    GIB,
+    Chip,
     Collective,
     Plan,
     Refusal,
+    Target,
     Usage,
     bound,
     compile_step,
+    find_target,
     make_plan,
     plan_largest,
     plan_table,
@@ -27,7 +32,6 @@ from a2j_jax.tools.planning import (
     scaled,
     verdict,
 )
-from a2j_jax.tools.tpu import CHIPS, GIB, Chip, Target, find_target
 from tests import tiny
 
 CHIP = Chip(memory=1000, flops=100.0, memory_bandwidth=10.0, ports=4, port_bandwidth=2.0)

@@ -12,8 +12,7 @@ from a2j_jax.models.a2j import A2J
 from a2j_jax.runs.sharding import TrainState
 from a2j_jax.tools.speed import Network, forward_of, measure, random_variables
 from a2j_jax.tracks import TrackSpec, get_track, with_crop_size
-from a2j_jax.training.optim import adam_with_l2
-from a2j_jax.training.step import make_train_step
+from a2j_jax.training.step import adam_with_l2, make_train_step
 from a2j_jax.weights.convert import variables_from_official
 from tests import recipe, tiny
 from tests.tools import plain_frames

@@ -22,7 +22,7 @@ from a2j_jax.runs.run_dir import choose_step, kept_checkpoints, ranking_metrics
 from a2j_jax.runs.sharding import TrainState
 from a2j_jax.training.logs import SPEED, RunLog
 from a2j_jax.training.loop import Intervals, ProfileWindow, TrainingLoop, _SaveClock
-from a2j_jax.training.optim import adam_with_l2
+from a2j_jax.training.step import adam_with_l2
 
 Loss = Callable[[int], float]
 

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from a2j_jax.training.optim import adam_with_l2, learning_rate_schedule
+from a2j_jax.training.step import adam_with_l2, learning_rate_schedule
 
 LEARNING_RATE, L2 = 3.5e-2, 1e-1  # large, so that a mistake shows within three steps
 

@@ -16,8 +16,7 @@ from a2j_jax.models.a2j import A2J, AnchorHead
 from a2j_jax.models.anchors import Heads
 from a2j_jax.models.layers import BatchNorm, Conv
 from a2j_jax.runs.sharding import TrainState
-from a2j_jax.training.optim import freeze, held_still
-from a2j_jax.training.step import make_train_step
+from a2j_jax.training.step import freeze, held_still, make_train_step
 from tests import tiny
 
 SIZE, ROWS, JOINTS = 32, 8, 5

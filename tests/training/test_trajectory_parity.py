@@ -12,8 +12,7 @@ import pytest
 from a2j_jax.losses import objective
 from a2j_jax.models.a2j import A2J
 from a2j_jax.runs.sharding import TrainState
-from a2j_jax.training.optim import adam_with_l2
-from a2j_jax.training.step import make_train_step
+from a2j_jax.training.step import adam_with_l2, make_train_step
 from a2j_jax.weights.convert import official_from_variables, variables_from_official
 from tests import recipe
 

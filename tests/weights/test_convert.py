@@ -20,8 +20,8 @@ from a2j_jax.weights.convert import (
     looks_like,
     official_from_variables,
     variables_from_official,
+    write_state_dict,
 )
-from a2j_jax.weights.formats import write_state_dict
 from tests import recipe, tiny
 
 CLASSIFIER = {"Backbone.model.fc.weight", "Backbone.model.fc.bias"}

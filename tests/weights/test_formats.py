@@ -11,7 +11,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from a2j_jax.errors import UserError
-from a2j_jax.weights.formats import read_state_dict, write_state_dict
+from a2j_jax.weights.convert import read_state_dict, write_state_dict
 
 TENSORS = {
     "Backbone.model.conv1.weight": np.random.default_rng(0).random((4, 3, 7, 7), np.float32),
