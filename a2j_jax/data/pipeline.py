@@ -229,10 +229,13 @@ class Examples:
         return _Unreadable(Damage(what, shard.take if whole else 1), self._fix)
 
 
-def _decoded(feature: Any, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+def _decoded(feature: Any, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any] | bytes:
     """A feature of a record, as TFDS encodes tensors (in bytes, or as lists of numbers), scalars and texts."""
     values = getattr(feature, feature.WhichOneof("kind")).value
-    if feature.HasField("bytes_list") and dtype.kind != "O":
+    if dtype.kind == "O":
+        text: bytes = values[0]
+        return text
+    if feature.HasField("bytes_list"):
         return np.frombuffer(values[0], dtype).reshape(shape)
     return np.array(values, dtype).reshape(shape)
 

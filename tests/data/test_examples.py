@@ -142,3 +142,4 @@ def test_examples_are_those_that_tfds_reads(data_dir):
             )
             np.testing.assert_array_equal(found[name][row], value)
             np.testing.assert_array_equal(source[row][name], value)
+        assert type(source[row]["frame_id"]) is type(found["frame_id"][row]) is bytes
