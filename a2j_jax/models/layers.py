@@ -156,8 +156,6 @@ def conv2d(images: jax.Array, kernel: jax.Array, stride: int = 1, dilation: int 
 def max_pool_3x3_stride_2(images: jax.Array) -> jax.Array:
     """The maximum of every 3x3 window with stride 2 and padding 1.
 
-    The padding is explicit: ONNX export silently turns `max_pool(padding=((1, 1), (1, 1)))` into VALID.
-
     Args:
       images: (B, H, W, C) of a floating dtype.
 
@@ -166,10 +164,12 @@ def max_pool_3x3_stride_2(images: jax.Array) -> jax.Array:
     """
     # A numpy constant: JAX differentiates a window maximum only where it sees the initial value.
     lowest = np.asarray(-np.inf, images.dtype)
-    padded = jnp.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=lowest)
+    around = ((0, 0), (1, 1), (1, 1), (0, 0))
     if _is_cpu():
+        padded = jnp.pad(images, around, constant_values=lowest)
         return _max_of_three(_max_of_three(padded, axis=1), axis=2)
-    return lax.reduce_window(padded, lowest, lax.max, (1, 3, 3, 1), (1, 2, 2, 1), "VALID")
+    # Padded by the window itself: a TPU would write and read the padded map.
+    return lax.reduce_window(images, lowest, lax.max, (1, 3, 3, 1), (1, 2, 2, 1), around)
 
 
 def _max_of_three(padded: jax.Array, axis: int) -> jax.Array:
