@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import os
 from pathlib import Path
 
 from a2j_jax import distributed
@@ -23,6 +24,7 @@ examples:
   a2j train --config my/experiment.py --config.data.dir=/datasets/tfds
   a2j train --config runs/quickstart/config.json --workdir runs/again
   a2j train --config quickstart --profile_steps 100:110
+  a2j train --config quickstart --debug nans
   a2j train --config table7/no_proposals --base itop_front
   srun a2j train --config nyu --distributed
 
@@ -48,6 +50,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FIRST:END",
         help="trace these steps (the first of a run is 1, END is left out) for TensorBoard and Perfetto",
     )
+    looks = (
+        "nans: say what is not finite first in a broken step (slower); transfers: a step that moves data between "
+        "host and devices by itself ends; deterministic: on a GPU, the same bits in every run (slower)"
+    )
+    add("--debug", choices=("nans", "transfers", "deterministic"), action="append", help=looks)
     add_on_bad_example(parser, None)
     add_process_arguments(parser)
 
@@ -61,6 +68,10 @@ def run(arguments: argparse.Namespace) -> None:
     from a2j_jax.training.run import check_run_directory, run_experiment
     from a2j_jax.training.step import check_parts
 
+    debug = arguments.debug or []
+    if "deterministic" in debug:  # read when JAX first looks for devices
+        flags = os.environ.get("XLA_FLAGS", "")
+        os.environ["XLA_FLAGS"] = f"{flags} --xla_gpu_deterministic_ops=true".strip()
     overrides = list(arguments.overrides)
     if arguments.on_bad_example is not None:
         overrides.append(("data.on_bad_example", arguments.on_bad_example))
@@ -79,4 +90,10 @@ def run(arguments: argparse.Namespace) -> None:
     with contextlib.ExitStack() as stack:
         if not distributed.is_multiprocess():  # several stop after the same step, none alone
             stack.enter_context(ends_within(unless=SOMETHING_TO_SAVE.is_set))
-        run_experiment(config, workdir, command=arguments.command_line, profile_steps=profiled)
+        run_experiment(
+            config,
+            workdir,
+            command=arguments.command_line,
+            profile_steps=profiled,
+            debug=debug,
+        )

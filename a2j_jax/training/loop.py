@@ -15,6 +15,7 @@ from types import FrameType
 from typing import Any, NamedTuple, NoReturn
 
 import jax
+import jax.numpy as jnp
 import optax
 from jax.experimental import multihost_utils
 
@@ -240,6 +241,9 @@ class TrainingLoop:
     place: Callable[[dict[str, Any]], Any] = lambda batch: batch
     pace: Pace = field(default_factory=Pace)
     peak: float | None = None  # steps per second at the devices' peak; None: not known
+    # (gathered state before a broken step, its batch) -> what broke first; for `--debug nans`, which is slow.
+    explain: Callable[[TrainState, dict[str, Any]], str] | None = None
+    guarded: bool = False  # a step may move nothing between host and devices by itself
     watchdog: Watchdog = field(default_factory=lambda: Watchdog(3600, 3600, end_now))
 
     def run(self, state: TrainState) -> TrainState:
@@ -279,12 +283,17 @@ class TrainingLoop:
                         raise fetched
                     assert fetched is not None
                     batch, position = fetched
-                    with (
-                        self.pace.spent("compile")
-                        if step == first + 1
-                        else contextlib.nullcontext()
-                    ):
+                    kept = None if self.explain is None else jax.tree.map(jnp.copy, state)
+                    with contextlib.ExitStack() as around:
+                        if step == first + 1:
+                            around.enter_context(self.pace.spent("compile"))
+                        if self.guarded:
+                            around.enter_context(jax.transfer_guard("disallow"))
                         state, metrics = self.window.run(step, self.step, state, batch, self.key)
+                    if self.explain is not None and not _all_finite(metrics):
+                        assert kept is not None
+                        why = self.explain(self.gather(kept), jax.device_get(batch))
+                        self._end_broken(step, f"not finite: {why}")
                     SOMETHING_TO_SAVE.set()
                     self.pace.steps += 1
                     if step == first + 1:
@@ -379,7 +388,9 @@ class TrainingLoop:
             values = ", ".join(f"{name} {value:g}" for name, value in scalars.items())
             if not 0 < scalars.get("skipped_in_a_row", 0) <= self.skippable:
                 if math.isfinite(scalars["loss"]):
-                    values += " (a square root or a norm at zero has no gradient: JAX_DEBUG_NANS=1 finds it)"
+                    values += (
+                        " (a square root or a norm at zero has no gradient: --debug nans names it)"
+                    )
                 self._end_broken(step, values)
             logger.info(f"step {step}: left out ({values})")
         elif step == 1 and scalars.get("grad_norm") == 0:
@@ -444,6 +455,10 @@ class _SaveClock:
         if chosen:
             self._saved = now
         return bool(chosen)
+
+
+def _all_finite(metrics: Metrics) -> bool:
+    return all(math.isfinite(float(value)) for value in metrics.values())
 
 
 def keep_freed_memory() -> None:

@@ -5,7 +5,7 @@ import itertools
 import math
 import os
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, closing, nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -62,6 +62,7 @@ from a2j_jax.training.step import (
     check_prefixes,
     checked_schedule,
     experiment_step,
+    first_not_finite,
     learning_rate_schedule,
     optimizer_of,
 )
@@ -77,12 +78,15 @@ def run_experiment(
     *,
     command: str | None = None,
     profile_steps: range = range(0),
+    debug: Collection[str] = (),
 ) -> TrainState:
     """Train an experiment in a run directory; resumes where an earlier run of it stopped.
 
     Precedence: the latest complete checkpoint in `workdir`; else `config.model.init_from`; else random weights. A run
     that has reached its length is returned as it is, and nothing is written. Every process of a job of several calls
-    this; the primary one writes. `command` is recorded; `profile_steps` are traced, numbered from 1.
+    this; the primary one writes. `command` is recorded; `profile_steps` are traced, numbered from 1; `debug` is some
+    of "nans" (what broke first in a broken step is named) and "transfers" (a step that moves data between host and
+    devices by itself is an error).
 
     Raises:
       UserError: no data, a run directory of another experiment (`check_run_directory`), a broken loss, a checkpoint
@@ -101,6 +105,10 @@ def run_experiment(
         require_wandb()
     layout = sharding.layout(config.parallel)
     sharding.check_batch_size(optim.batch_size, optim.accumulate, len(layout.devices))
+    if "transfers" in debug and layout.mode == "pmap":
+        raise UserError(
+            "--debug transfers: pmap moves batches by itself; use --config.parallel=mesh"
+        )
 
     # Data
     batches = pipeline.train_batches(
@@ -230,6 +238,8 @@ def run_experiment(
                     distributed.preempted,
                 ),
                 peak=_peak_steps(experiment, layout),
+                explain=_explain(experiment, layout) if "nans" in debug else None,
+                guarded="transfers" in debug,
             )
             state = loop.run(layout.place(state))
         evaluate.compare_with_mean_pose(checkpoints.metrics(intervals.total))
@@ -265,6 +275,26 @@ def _with_facts(config: Config) -> Experiment:
         return experiment
     data = dataclasses.replace(data, **facts)
     return resolve(dataclasses.replace(config, data=data))
+
+
+def _explain(
+    experiment: Experiment, layout: sharding.Layout
+) -> Callable[[TrainState, dict[str, Any]], str]:
+    """What broke first in a step, from the gathered state before it and its batch."""
+    if experiment.parts.make_step is not None or jax.process_count() > 1:
+        raise UserError(
+            "--debug nans: looks into A2J's own step (parts.make_step is set), in a single process; JAX_DEBUG_NANS=1 "
+            "stops at the first operation of any"
+        )
+    key = jax.random.fold_in(jax.random.key(experiment.config.run.seed), 1)
+
+    def explain(state: TrainState, batch: dict[str, Any]) -> str:
+        rows = batch["valid"].ndim > 2  # by device, under pmap
+        whole = {n: x.reshape(-1, *x.shape[2:]) if rows else x for n, x in batch.items()}
+        alone = layout.devices[0]
+        return first_not_finite(experiment, *jax.device_put((state, whole, key), alone))
+
+    return explain
 
 
 def _peak_steps(experiment: Experiment, layout: sharding.Layout) -> float | None:

@@ -280,6 +280,65 @@ def make_train_step(
     return step
 
 
+def first_not_finite(
+    experiment: Experiment, state: TrainState, batch: Batch, key: jax.Array
+) -> str:
+    """What is NaN or infinite first in a step of the default kind, computed again operation by operation.
+
+    Args:
+      experiment: of the step.
+      state: before it, as it is gathered.
+      batch: its arrays on the host, whole.
+      key: of the run.
+
+    Returns:
+      For a message: "the output of trunk/layer2_0/conv1", a parameter, an input, a term of the loss or a gradient.
+    """
+
+    def broken(tree: Any) -> list[str]:
+        leaves = jax.tree_util.tree_leaves_with_path(tree)
+        return [
+            jax.tree_util.keystr(path, simple=True, separator="/")
+            for path, leaf in leaves
+            if jnp.issubdtype(leaf.dtype, jnp.inexact) and not jnp.isfinite(leaf).all()
+        ]
+
+    if found := broken(state.variables):
+        return f"{found[0]}, before the step"
+    keys = example_keys(jax.random.fold_in(key, state.step), batch["valid"].shape[0], 0)
+    images, targets = experiment.prepare(batch, keys)
+    if broken(images):
+        return "the images that `prepare` returns"
+    if found := broken(targets):
+        return f"the target {found[0]!r} that `prepare` returns"
+    outputs_of: list[str] = []
+
+    def look(call: Callable[..., Any], args: Any, kwargs: Any, context: Any) -> Any:
+        returned = call(*args, **kwargs)
+        if context.method_name == "__call__" and broken(returned):
+            outputs_of.append("/".join(context.module.path))
+        return returned
+
+    def losses_of(params: Any) -> Losses:
+        outputs, _ = experiment.model.apply(
+            {**state.variables, "params": params},
+            images,
+            train=True,
+            mutable=["batch_stats"],
+            rngs={"dropout": jax.random.fold_in(keys[0], _DROPOUT)},
+        )
+        return experiment.objective(outputs, targets, count=batch["valid"].sum(), step=state.step)
+
+    with nn.intercept_methods(look):
+        losses = losses_of(state.params)
+    if outputs_of:
+        return f"the output of {outputs_of[0] or 'the network'}"
+    if found := broken(dict(losses.terms)) or broken({"total": losses.total}):
+        return f"the loss's {found[0]}"
+    found = broken(jax.grad(lambda params: losses_of(params).total)(state.params))
+    return f"the gradient of {found[0]}" if found else "nothing, where it is computed again"
+
+
 def _check_prepared(prepared: Any) -> None:
     if not (
         isinstance(prepared, tuple) and len(prepared) == 2 and isinstance(prepared[1], Mapping)

@@ -14,6 +14,7 @@ from a2j_jax.data import pipeline
 from a2j_jax.errors import UserError
 from a2j_jax.evaluation.evaluate_run import evaluate_checkpoint
 from a2j_jax.geometry import Camera
+from a2j_jax.runs.checkpoints import save_variables
 from a2j_jax.runs.experiment import resolve
 from a2j_jax.runs.load import restore
 from a2j_jax.runs.run_dir import ranking_metrics, read_config, read_starts, write_config
@@ -273,3 +274,18 @@ def test_an_average_of_the_weights_ranks_and_is_what_a_checkpoint_gives(
     scores = evaluate_checkpoint(tmp_path, split="validation", batch_size=8)
     assert scores["mean_error_mm"] == pytest.approx(min(logged.values()), rel=1e-5)
     assert "A2J, raw weights" in scores["compared"]
+
+
+@pytest.mark.slow
+def test_debugging_names_what_breaks_first(tiny_data: Path, tmp_path: Path) -> None:
+    config = cosine(tiny_data)
+    run_experiment(config, tmp_path / "sound", debug=["nans", "transfers"])
+    variables = tiny.variables()
+    kernel = variables["params"]["trunk"]["layer2_0"]["conv1"]["kernel"]
+    variables["params"]["trunk"]["layer2_0"]["conv1"]["kernel"] = kernel * np.float32(1e38)
+    save_variables(tmp_path / "weights", variables, config)
+    broken = dataclasses.replace(
+        config, model=dataclasses.replace(config.model, init_from=str(tmp_path / "weights"))
+    )
+    with pytest.raises(UserError, match="step 1: not finite: the output of trunk/layer2_0/conv1"):
+        run_experiment(broken, tmp_path / "broken", debug=["nans"])
