@@ -303,14 +303,18 @@ def require_shared(folder: Path, what: str) -> None:
     """Checks that a folder is one and the same for all processes: process 0, which makes it, leaves a token there.
 
     Raises:
-      UserError: in every process, where one of them has not seen the token after half a minute.
+      UserError: in every process, where one of them has not seen the token after half a minute; in process 0, where it
+        cannot be written.
     """
     if not is_multiprocess():
         return
     token = folder / f".token-{secrets.token_hex(8)}"
     if is_primary():
-        folder.mkdir(parents=True, exist_ok=True)
-        token.touch()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            token.touch()
+        except OSError as error:
+            raise UserError(f"{what} {folder} cannot be written: {error.strerror}") from error
     token = folder / from_primary(token.name)
     end = time.monotonic() + _SHARED_SECONDS
     while not (seen := token.exists()) and time.monotonic() < end:

@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 INTERRUPTED = 128 + signal.SIGINT
 TERMINATED = 128 + signal.SIGTERM
 
+_LOOK_SECONDS = 0.5
 #: Printed by `end_at_once`, by signal; the command line sets them.
 last_lines: dict[int, str] = {}
 
@@ -144,10 +145,17 @@ class Watchdog:
         self._signal_at = self._signal_at or time.monotonic()
 
     def _watch(self) -> None:
-        while not self._left.wait(0.5):
+        looked = time.monotonic()
+        while not self._left.wait(_LOOK_SECONDS):
             if self._signaled():
                 self._note()
             now = time.monotonic()
+            paused = now - looked - _LOOK_SECONDS
+            if (
+                paused > _LOOK_SECONDS
+            ):  # the whole process was: Ctrl-Z and fg, or a machine without time for it
+                self._beat += paused
+            looked = now
             if self._signal_at is not None:
                 quiet, patience = now - max(self._beat, self._signal_at), self.grace
                 patience, status, why = (

@@ -1,5 +1,6 @@
 """The hook that raises lost interrupts again, among others."""
 
+import signal
 import subprocess
 import sys
 import time
@@ -86,3 +87,23 @@ def test_a_process_in_which_nothing_moves_ends_and_shows_where(
     assert last.startswith("a2j: error: no progress for ")
     assert ("after SIGTERM" in last) == (status == 143)
     assert "the same command resumes" in last
+
+
+def test_a_process_that_was_stopped_does_not_count_as_stuck() -> None:
+    program = """
+import time
+from a2j_jax.interrupts import Watchdog
+from a2j_jax.training.run import _end_stuck
+with Watchdog(3, 9, _end_stuck) as dog:
+    print("ready", flush=True)
+    for _ in range(20):
+        time.sleep(0.1)
+        dog.beat()
+"""
+    started = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
+    assert started.stdout is not None
+    started.stdout.readline()
+    started.send_signal(signal.SIGSTOP)
+    time.sleep(5)
+    started.send_signal(signal.SIGCONT)
+    assert started.wait(60) == 0

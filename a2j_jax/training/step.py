@@ -28,6 +28,7 @@ from a2j_jax.parts import Prepare, explained, kind_of, own_module
 from a2j_jax.runs.experiment import Experiment
 from a2j_jax.runs.sharding import Metrics, TrainState, TrainStep
 from a2j_jax.tracks import TrackSpec
+from a2j_jax.training.logs import SPEED
 
 
 def learning_rate_schedule(
@@ -130,7 +131,7 @@ _DROPOUT = 1
 
 # Names of a step's metrics beside the losses, and of what a run's log adds to each line (`training.loop`, `logs`).
 _OF_THE_STEP = frozenset({"loss", "grad_norm", "skipped", "skipped_in_a_row"})
-_OF_THE_LOG = frozenset({"kind", "learning_rate", "start", "step", "time"})
+_OF_THE_LOG = frozenset({"kind", "learning_rate", "start", "step", "time", *SPEED})
 _LONG_RUN = 100_000  # steps
 _NUMBERS = (int, float, np.ndarray, np.generic, jax.Array)
 
