@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import errno
+import gc
 import hashlib
 import io
 import os
@@ -131,6 +132,7 @@ def console(argv: Sequence[str] | None = None) -> NoReturn:
     distributed.leave(failed=status != 0, wait=status in (0, 2))
     ends_at_once = status in (INTERRUPTED, TERMINATED) if alone else status != 0
     if not (ends_at_once or distributed.in_a_call()):
+        gc.freeze()  # or the interpreter looks for garbage among all modules, several times
         sys.exit(status)
     # Release semaphores as `atexit` would: their tracker would complain about leftovers.
     multiprocessing_util._run_finalizers(0)  # type: ignore[attr-defined]
