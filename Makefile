@@ -43,8 +43,11 @@ pictures:
 	$(BIN)/a2j figure 3 --checkpoint runs/quickstart
 	cp runs/quickstart/figures/figure_1.png runs/quickstart/figures/figure_3.png docs/images/
 
+# One more than cores: tests of several processes wait for each other much of the time.
+TEST_WORKERS ?= $(shell $(BIN)/python -c 'import os; print(os.cpu_count() + 1)')
+
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(TEST_WORKERS)
 
 test-fast: $(INSTALLED)
 	$(BIN)/python -m pytest -m "not slow"

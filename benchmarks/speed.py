@@ -208,37 +208,28 @@ def peak(library: str) -> float:
 
 def start(rounds: int) -> Iterator[Record]:
     """A process of `a2j predict`, from its start to its end, when its programs have been compiled before."""
-    model, track = network("resnet50", 176)
-    with tempfile.TemporaryDirectory() as folder:
-        config = {"jax": ["--json"], "openvino": ["--json", "--runtime", "openvino"]}
-        save_variables(f"{folder}/run", speed.random_variables(model, track), config_of("nyu"))
-        (frame,) = speed.write_frames(Path(folder), track, 1)
-        assert frame.center_uvd is not None
-        center = ",".join(str(x) for x in frame.center_uvd)
-        a2j = [sys.executable, "-m", "a2j_jax"]
-        quiet = partial(subprocess.run, capture_output=True, check=True)
-        quiet([*a2j, "export", f"{folder}/run", f"{folder}/hand.onnx"])
-        calls = {
-            way: partial(
-                quiet,
-                [
-                    *a2j,
-                    "predict",
-                    f"{folder}/{network_file}",
-                    str(frame.path),
-                    "--center",
-                    center,
-                    *config[runtime],
-                ],
-            )
-            for way, network_file, runtime in (
-                ("a run", "run", "jax"),
-                ("hand.onnx, openvino", "hand.onnx", "openvino"),
-            )
-        }
-        times = speed.take_turns(calls, rounds)
-    for way, ms in times.items():
-        yield alone(f"a2j predict, A2J resnet50: {way}", ms / 1e3, "s")
+    for backbone in ("quickstart", "resnet50"):
+        model, track = network(backbone, 176)
+        config = load_config("quickstart") if backbone == "quickstart" else config_of("nyu")
+        with tempfile.TemporaryDirectory() as folder:
+            save_variables(f"{folder}/run", speed.random_variables(model, track), config)
+            (frame,) = speed.write_frames(Path(folder), track, 1)
+            assert frame.center_uvd is not None
+            place = ["--center", ",".join(str(x) for x in frame.center_uvd)]
+            a2j = [sys.executable, "-m", "a2j_jax"]
+            quiet = partial(subprocess.run, capture_output=True, check=True)
+            quiet([*a2j, "export", f"{folder}/run", f"{folder}/hand.onnx"])
+            calls = {}
+            for way, name, options in (
+                ("a run", "run", []),
+                ("hand.onnx", "hand.onnx", []),
+                ("hand.onnx, openvino", "hand.onnx", ["--runtime", "openvino"]),
+            ):
+                command = [*a2j, "predict", f"{folder}/{name}", str(frame.path), *place, "--json"]
+                calls[way] = partial(quiet, [*command, *options])
+            times = speed.take_turns(calls, rounds)
+        for way, ms in times.items():
+            yield alone(f"a2j predict, A2J {backbone}: {way}", ms / 1e3, "s")
 
 
 def config_of(track: str) -> Any:
