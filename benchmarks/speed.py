@@ -77,16 +77,18 @@ def inference(rounds: int) -> Iterator[Record]:
         variables = speed.random_variables(model, track)
         images = np.random.default_rng(0).standard_normal((count, size, size, 1), np.float32)
         official = official_forward_of(model, variables, size)
-        calls: dict[str, Callable[[], Any]] = {"PyTorch": partial(official, images)}
-        for runtime in RUNTIMES:
-            forward = speed.forward_of(model, variables, track, count, runtime)  # type: ignore[arg-type]
-            calls[runtime] = partial(forward, images)
-        rounded = speed.forward_of(
-            model.clone(dtype="bfloat16"), variables, track, count, "openvino"
-        )
-        calls["openvino, bfloat16"] = partial(rounded, images)
-        what = f"A2J {backbone}, {size} px, batch {count}"
-        yield from compared(what, speed.take_turns(calls, rounds))
+        peer, what = partial(official, images), f"A2J {backbone}, {size} px, batch {count}"
+        # Each with PyTorch alone: ONNX Runtime's threads stay awake, and would take 20 ms from what follows.
+        for runtime, dtype in [
+            ("jax", None),
+            ("onnxruntime", None),
+            ("openvino", None),
+            ("openvino", "bfloat16"),
+        ]:
+            forward = speed.forward_of(model.clone(dtype=dtype), variables, track, count, runtime)  # type: ignore[arg-type]
+            way = runtime if dtype is None else f"{runtime}, {dtype}"
+            calls = {"PyTorch": peer, way: partial(forward, images)}
+            yield from compared(what, speed.take_turns(calls, rounds))
 
 
 def training(rounds: int) -> Iterator[Record]:

@@ -1,4 +1,4 @@
-"""`a2j build`: frames -> examples on disk, all of them or nothing, one build at a time in a folder."""
+"""`a2j build`: frames -> examples on disk, all or nothing, one build at a time in a folder; and what it tells of it."""
 
 import contextlib
 import dataclasses

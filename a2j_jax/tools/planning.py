@@ -2,7 +2,8 @@
 
 The step is compiled from shapes alone. Three things bound its time even if the others hide behind them perfectly:
 arithmetic at the matrix units' peak, memory traffic at full bandwidth, and exchanges between chips over all links.
-Latencies, kernels that wait for each other, and input are not included. The figures of chips are their vendor's.
+Latencies, kernels that wait for each other, and input are not included. `find_target` names the devices; the figures
+of chips are their vendor's.
 """
 
 import contextlib
