@@ -32,14 +32,17 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 
 
 # What XLA's CPU compiler would do beyond what is right takes longer than the small programs of tests run. jaxlib 0.10
-# can be told to leave out MLIR as well, which makes it 5 s -> 2 s for a training step; later ones refuse the flag. One
-# LLVM module in place of 32, a quarter less.
-_WITHOUT_MLIR = (
-    "--xla_cpu_use_fusion_emitters=false" if version("jaxlib").startswith("0.10.") else ""
+# can be told to leave out MLIR as well, which makes it 5 s -> 2 s for a training step; later ones refuse the flag, and
+# at level 0 round the coordinates of a crop otherwise in one program than in another (1e-5 px). One LLVM module in
+# place of 32, a quarter less.
+_BY_VERSION = (
+    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+    if version("jaxlib").startswith("0.10.")
+    else "--xla_backend_optimization_level=1"
 )
 QUICK_XLA = (
-    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
-    f"--xla_cpu_parallel_codegen_split_count=1 {_WITHOUT_MLIR}"
+    "--xla_llvm_disable_expensive_passes=true --xla_cpu_parallel_codegen_split_count=1 "
+    + _BY_VERSION
 )
 os.environ.setdefault("XLA_FLAGS", QUICK_XLA)
 # Lines of the source in a program: nobody reads them.
