@@ -130,8 +130,8 @@ class DataConfig:
     on_bad_example: Literal["fail", "skip"] = "fail"
     """What to do about an example on disk that cannot be read."""
     workers: int | None = Field(default=None, ge=0, le=256)
-    """Processes that read training examples for each process that trains; 0: a thread of its own does; none: 0 where a
-    CPU trains, else all cores but one, eight at most. The batches are the same."""
+    """Number of processes that read training examples; with 0 a thread does; none: 0 on a CPU, else one less than there
+    are cores, at most 8. Each training process has its own. The batches are the same."""
 
 
 @dataclass(frozen=True, config=_STRICT)

@@ -80,7 +80,7 @@ def after_signal(
 
     def watch() -> None:
         while number := os.read(reader, 1):
-            if before != -1:  # whoever wanted to know it already
+            if before != -1:  # pass it on to whoever waited for signals before
                 with contextlib.suppress(OSError):
                     os.write(before, number)
             if number[0] in numbers and not left.wait(seconds):
@@ -98,13 +98,14 @@ def after_signal(
 
 
 class Watchdog:
-    """A context that ends the process where nothing moves any more, in code that Python cannot interrupt.
+    """A context that ends the process if it hangs, even in code that Python cannot interrupt.
 
-    It is told of progress by `beat`. The stacks of all threads are printed first.
+    Call `beat` whenever something was done. If there was no beat for too long, the stacks of all threads are printed
+    and the process ends.
 
     Attributes:
-      seconds: without progress, after which it ends the process with status 1.
-      grace: the same after SIGTERM, with that signal's status; or three times the longest step so far.
+      seconds: the longest time without a beat; the exit status is then 1.
+      grace: the same after SIGTERM, unless three of the longest steps so far take longer; the status is SIGTERM's.
     """
 
     def __init__(
@@ -114,7 +115,7 @@ class Watchdog:
         end: Callable[[str, int], None],
         signaled: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Ends by `end(reason, status)`; `signaled` says whether SIGTERM was heard by somebody else."""
+        """Ends the process by `end(reason, status)`; `signaled` tells of a SIGTERM that Python did not see."""
         self.seconds, self.grace = seconds, grace
         self._end, self._signaled = end, signaled
         self._beat, self._longest = time.monotonic(), 0.0
@@ -123,7 +124,7 @@ class Watchdog:
         self._stack = contextlib.ExitStack()
 
     def beat(self, usual: bool = False) -> None:
-        """Something was done; `usual`: what is done again and again, and may take as long again."""
+        """Something was done; `usual`: a step, whose time says how long the next ones may take."""
         now = time.monotonic()
         if usual:
             self._longest = max(self._longest, now - self._beat)
@@ -151,20 +152,14 @@ class Watchdog:
                 self._note()
             now = time.monotonic()
             paused = now - looked - _LOOK_SECONDS
-            if (
-                paused > _LOOK_SECONDS
-            ):  # the whole process was: Ctrl-Z and fg, or a machine without time for it
+            if paused > _LOOK_SECONDS:  # the whole process: Ctrl-Z and fg, or a very busy machine
                 self._beat += paused
             looked = now
+            since, patience, status, why = self._beat, self.seconds, 1, ""
             if self._signal_at is not None:
-                quiet, patience = now - max(self._beat, self._signal_at), self.grace
-                patience, status, why = (
-                    max(patience, 3 * self._longest),
-                    TERMINATED,
-                    " after SIGTERM",
-                )
-            else:
-                quiet, patience, status, why = now - self._beat, self.seconds, 1, ""
+                since, patience = max(since, self._signal_at), max(self.grace, 3 * self._longest)
+                status, why = TERMINATED, " after SIGTERM"
+            quiet = now - since
             if quiet > patience:
                 with contextlib.suppress(Exception):  # stderr may be closed, or no file
                     faulthandler.dump_traceback(sys.stderr, all_threads=True)

@@ -5,10 +5,10 @@ the 3x3 max pooling as two passes of three shifted slices, whose gradient is not
 measures both. All layers follow the dtype of their input: float32, bfloat16 (weights and statistics stay float32), or
 float64 in the parity test.
 
-Batch norm, with the sum and the ReLU that may follow, has a gradient of its own. Differentiated by JAX and compiled by
-XLA for a CPU, the normalized activations are computed again in each place that reads them, through all the blocks of a
-stage, and the differences from the mean are kept. Written out, the gradient needs, besides parameters and statistics,
-the input and the output, which the convolutions on both sides keep as well. Each direction is a `lowering.island`.
+The gradient of batch norm, together with the sum and the ReLU that may follow it, is written by hand. JAX's own
+gradient keeps the differences from the mean, and XLA's CPU compiler then computes the normalized activations again in
+every place that reads them. The gradient here needs only the layer's input and output, which the convolutions before
+and after it keep anyway. Forward and backward are `lowering.island`s.
 """
 
 from collections.abc import Callable, Mapping

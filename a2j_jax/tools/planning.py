@@ -33,6 +33,7 @@ from a2j_jax.runs import sharding
 from a2j_jax.runs.experiment import resolve
 from a2j_jax.runs.sharding import TrainState
 from a2j_jax.tracks import PUBLISHED_FRAMES
+from a2j_jax.training.logs import PEAK_FLOPS
 from a2j_jax.training.step import experiment_step, optimizer_of
 from tfds_builders.rendered import EMBEDDED
 
@@ -68,14 +69,16 @@ _MEGACORE = (("chip_config_name", "megacore"),)
 
 CHIPS = {
     # https://cloud.google.com/tpu/docs/v5e: 197 TFLOP/s, 16 GB at 819 GB/s, 1,600 Gbit/s over 4 ports.
-    "v5e": Chip(int(15.75 * GIB), 197e12, 819e9, 4, 1600 * _GBIT / 4, _FLAT),
+    "v5e": Chip(int(15.75 * GIB), PEAK_FLOPS["TPU v5 lite"], 819e9, 4, 1600 * _GBIT / 4, _FLAT),
     # https://cloud.google.com/tpu/docs/v6e: 918 TFLOP/s, 32 GB at 1,600 GB/s, 3,200 Gbit/s over 4 ports.
-    "v6e": Chip(int(31.25 * GIB), 918e12, 1600e9, 4, 3200 * _GBIT / 4, _FLAT),
+    "v6e": Chip(int(31.25 * GIB), PEAK_FLOPS["TPU v6 lite"], 1600e9, 4, 3200 * _GBIT / 4, _FLAT),
     # https://cloud.google.com/tpu/docs/v5p: 459 TFLOP/s, 95 GB at 2,765 GB/s, 4,800 Gbit/s, a 3D torus.
-    "v5p": Chip(int(95.74 * GIB), 459e12, 2765e9, 6, 4800 * _GBIT / 6, _CUBES, _MEGACORE),
+    "v5p": Chip(
+        int(95.74 * GIB), PEAK_FLOPS["TPU v5"], 2765e9, 6, 4800 * _GBIT / 6, _CUBES, _MEGACORE
+    ),
     # https://cloud.google.com/tpu/docs/v4: 275 TFLOP/s, 32 GiB at 1,200 GB/s, a 3D torus. Its links:
     # Jouppi et al. 2023 (arXiv:2304.01433), Table 4: six of 50 GB/s.
-    "v4": Chip(int(30.75 * GIB), 275e12, 1200e9, 6, 50e9, _CUBES, _MEGACORE),
+    "v4": Chip(int(30.75 * GIB), PEAK_FLOPS["TPU v4"], 1200e9, 6, 50e9, _CUBES, _MEGACORE),
 }
 # libtpu looks for a TPU virtual machine, asks its metadata server, and takes a machine-wide lock. A compiler
 # alone needs none of that; what the user has set stays.

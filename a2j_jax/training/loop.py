@@ -255,14 +255,13 @@ class TrainingLoop:
           Stopped: SIGTERM or SIGINT came; the last step's state is saved.
         """
         SOMETHING_TO_SAVE.clear()
-        first = int(self.gather(state).step)
         try:
             state = self._train(state)
         except Stopped:
-            self._account(first)
+            self._account()
             raise
         SOMETHING_TO_SAVE.clear()
-        self._account(first)
+        self._account()
         return self.gather(state)
 
     def _train(self, state: TrainState) -> TrainState:
@@ -341,13 +340,12 @@ class TrainingLoop:
             self.pace.seconds["input"] += time.perf_counter() - started
         return self.place(batch), self.batches.get_state()
 
-    def _account(self, first: int) -> None:
-        """Log where the time of this start went."""
-        last = self.checkpoints.latest_step() or first
+    def _account(self) -> None:
+        """Log where the time of this start went, if it did anything."""
         if not self.pace.seconds.keys() & {"first_step", "evaluate"}:
             return
         times = self.pace.summary()
-        self.log("time", last, times)
+        self.log("time", self.checkpoints.latest_step() or 0, times)
         parts = ", ".join(
             f"{name.removesuffix('_seconds')} {value:.1f}"
             for name, value in times.items()
