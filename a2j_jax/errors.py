@@ -25,7 +25,7 @@ def printable(text: str, longest: int | None = None) -> str:
 
 def as_utf8(name: str) -> str:
     r"""A frame's name as written to UTF-8 files: undecodable bytes of a path become `\udcff`."""
-    return name.encode(errors="backslashreplace").decode()
+    return name if name.isascii() else name.encode(errors="backslashreplace").decode()
 
 
 def in_words(joint: str) -> str:

@@ -9,32 +9,27 @@ looks complete. Files are `array_record`; TensorFlow is not needed.
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, cast
 
 import tensorflow_datasets as tfds
-from array_record.python.array_record_data_source import ArrayRecordDataSource
 
-from a2j_jax.data.crops import Example
 from a2j_jax.errors import UserError
 from a2j_jax.log import progress
 from a2j_jax.tracks import TrackRecord, TrackSpec
 from tfds_builders.raw_files import RawDataset, counted
 from tfds_builders.shards import (
     Job,
-    Skipped,
     Tally,
     Workers,
     features,
+    pipeline_of,
     shard_ranges,
-    tally_of,
     write_shards,
+    write_shards_by_beam,
 )
-
-# Frames that Beam hands to a worker at a time.
-_BEAM_CHUNK = 256
 
 
 class Reader(Protocol):
@@ -61,7 +56,7 @@ class How:
       num_processes: that read, cut and write.
       num_shards: files per split; None: one for every 4,096 frames.
       beam_options: build with Apache Beam, with these pipeline options ("" : the local runner);
-        None: without.
+        None: without. Its workers write, not `num_processes`.
     """
 
     num_processes: int = 1
@@ -69,10 +64,12 @@ class How:
     beam_options: str | None = None
 
     def __post_init__(self) -> None:
-        """Validates the numbers."""
+        """Validates the numbers and options."""
         for name, value in (("num_processes", self.num_processes), ("num_shards", self.num_shards)):
             if value is not None and value < 1:
                 raise UserError(f"{name} {value}: expected 1 or more")
+        if self.beam_options is not None:
+            pipeline_of(self.beam_options)
 
 
 @dataclass(eq=False, kw_only=True)
@@ -146,27 +143,17 @@ class DepthPoseBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         return {split: count for split, count in self.plan.reader.frames().items() if count}
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
-        del dl_manager  # The user brings the raw data.
-        return {split: self._generate_examples(split) for split in self._frames()}
+        raise NotImplementedError  # as the next: `_generate_splits` needs neither
 
     def _generate_examples(self, split: str) -> Any:
-        """The Beam path: a transform that reads a split chunk by chunk, wherever workers are."""
-        beam = tfds.core.lazy_imports.apache_beam
-        count = self._frames()[split]
-        chunks = [range(i, min(i + _BEAM_CHUNK, count)) for i in range(0, count, _BEAM_CHUNK)]
-        jobs = [(chunk.start, self.plan.reader.job(split, chunk)) for chunk in chunks]
-        return beam.Create(jobs, reshuffle=True) | beam.FlatMap(_keyed_examples)
+        raise NotImplementedError
 
     def _generate_splits(
         self,
         dl_manager: tfds.download.DownloadManager,
         download_config: tfds.download.DownloadConfig,
     ) -> Sequence[tfds.core.SplitInfo]:
-        if self.plan.how.beam_options is not None:
-            splits = super()._generate_splits(dl_manager, download_config)
-            self.tallies = {split.name: self._read_back(split.name) for split in splits}
-        else:
-            splits = [self._write_split(split, count) for split, count in self._frames().items()]
+        splits = [self._write_split(split, count) for split, count in self._frames().items()]
         self.info.metadata["skipped"] = {
             split: dict(Counter(skipped.reason for skipped in tally.skipped))
             for split, tally in self.tallies.items()
@@ -177,10 +164,14 @@ class DepthPoseBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     def _write_split(self, split: str, frames: int) -> tfds.core.SplitInfo:
         ranges = shard_ranges(frames, self.plan.how.num_shards)
-        jobs = [self.plan.reader.job(split, indices) for indices in ranges]
-        parts = [os.path.join(self.data_dir, f"{split}.part{i:05d}") for i in range(len(jobs))]
-        with progress(f"{self.name} {split}", frames, "frames") as advance:
-            shards = write_shards(jobs, parts, self.plan.track, self.plan.workers, advance)
+        parts = [os.path.join(self.data_dir, f"{split}.part{i:05d}") for i in range(len(ranges))]
+        jobs = (self.plan.reader.job(split, indices) for indices in ranges)
+        track, beam_options = self.plan.track, self.plan.how.beam_options
+        if beam_options is not None:
+            shards = write_shards_by_beam(jobs, parts, track, beam_options)
+        else:
+            with progress(f"{self.name} {split}", frames, "frames") as advance:
+                shards = write_shards(jobs, parts, track, self.plan.workers, advance)
         self.tallies[split] = tally = sum((shard.tally for shard in shards), Tally())
         filled = [shard for shard in shards if shard.examples]
         if not filled:
@@ -202,37 +193,6 @@ class DepthPoseBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             filename_template=template,
         )
 
-    def _read_back(self, split: str) -> Tally:
-        """The tally of a split that Beam wrote, which keeps examples only."""
-        template = self._get_filename_template(split_name=split)
-        prefix = os.path.basename(template.filepath_prefix())
-        paths = sorted(Path(self.data_dir).glob(f"{prefix}.{template.filetype_suffix}*"))
-        source = ArrayRecordDataSource([os.fspath(path) for path in paths])
-        found, tally = set(), Tally()
-        with progress(f"{self.name} {split}: statistics", len(source), "frames") as advance:
-            for position in range(len(source)):
-                example = self.info.features.deserialize_example_np(source[position])
-                found.add(int(example["index"]))
-                tally += tally_of(example, self.plan.track)
-                advance(1)
-        return tally + Tally(self._left_out(split, self._frames()[split], found))
-
-    def _left_out(self, split: str, frames: int, found: set[int]) -> tuple[Skipped, ...]:
-        """The frames without an example, by reading them again.
-
-        Usually the `index` of an example (all are in `found`) is the frame's position, and shows which are missing;
-        where frames have numbers of their own it is not, and all are read again.
-        """
-        skipped: tuple[Skipped, ...] = ()
-        for positions in (sorted(set(range(frames)) - found), range(frames)):
-            outcomes = (
-                o for i in positions for o in self.plan.reader.job(split, range(i, i + 1))()
-            )
-            skipped = tuple(o for o in outcomes if isinstance(o, Skipped))
-            if len(skipped) == frames - len(found):
-                break
-        return skipped
-
 
 def builder_named(track: str) -> type[DepthPoseBuilder]:
     """The builder under the name of a track, which is the name of its data set."""
@@ -241,11 +201,3 @@ def builder_named(track: str) -> type[DepthPoseBuilder]:
         name = track
 
     return Named
-
-
-def _keyed_examples(job: tuple[int, Job]) -> Iterator[tuple[int, Example]]:
-    """Examples by their position in the split: TFDS writes them in the order of these keys."""
-    start, read = job
-    for position, outcome in enumerate(read(), start):
-        if not isinstance(outcome, Skipped):
-            yield position, outcome

@@ -228,22 +228,10 @@ def _run(config: DepthPoseConfig, data_dir: Path, folder: Path) -> DepthPoseBuil
             builder.download_and_prepare(
                 download_dir=str(downloads),
                 file_format="array_record",
-                download_config=_download_config(config.how),
             )
     finally:
         shutil.rmtree(downloads, ignore_errors=True)
     return builder
-
-
-def _download_config(how: How) -> tfds.download.DownloadConfig:
-    if how.beam_options is None:
-        return tfds.download.DownloadConfig()
-    try:
-        from apache_beam.options.pipeline_options import PipelineOptions
-    except ImportError as error:
-        raise UserError("--beam needs Apache Beam: pip install 'a2j-jax[beam]'") from error
-    options = PipelineOptions(how.beam_options.split())
-    return tfds.download.DownloadConfig(beam_options=options, num_shards=how.num_shards)
 
 
 @contextlib.contextmanager

@@ -69,11 +69,13 @@ class Hands2017(RawDataset, about="hands2017"):
         rows, repeated = raw_files.first_of_each(names, path.name)
         order, numbers, more = _in_number_order([names[row] for row in rows])
         rows = rows[order]
+        if not np.array_equal(rows, np.arange(len(joints))):  # else a copy of all labels is saved
+            joints = joints[rows]
         ids, sources = self._names("training/images/", [names[row] for row in rows], images)
         return RawSplit(
             ids,
             sources,
-            joints[rows],
+            joints,
             rows=rows,
             total=len(names),
             numbers=numbers,

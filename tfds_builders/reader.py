@@ -3,7 +3,7 @@
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -94,8 +94,18 @@ class RawReader:
 
     def job(self, split: str, indices: range) -> Job:
         """Reads some frames, later and perhaps elsewhere; carries the labels of those only."""
-        rows = [self._row(split, index) for index in indices]
-        return partial(read_rows, self.dataset, rows, self.strict)
+        raw, plan = self.splits[split], self.plans[split]
+        used = slice(indices.start, indices.stop)
+        joints = None if raw.joints_uvd is None else raw.joints_uvd[used]
+        boxes = None if raw.boxes_px is None else raw.boxes_px[used]
+        near = None if plan.near_uvd is None else plan.near_uvd[used]
+        numbers = np.arange(used.start, used.stop) if raw.numbers is None else raw.numbers[used]
+        frames = RawSplit(
+            raw.frame_ids[used], raw.sources[used], joints, boxes_px=boxes, numbers=numbers
+        )
+        crops = CropPlan(plan.values[used], plan.sources[used], (), near)
+        part = replace(self, splits={split: frames}, plans={split: crops})
+        return partial(read_rows, part, split)
 
     def spec(self) -> dict[str, Any]:
         """Everything the examples depend on; labels and crops by their digest."""
@@ -121,16 +131,23 @@ class RawReader:
         """Digests of frames, labels and crops, to show which have changed."""
         raw, plan, used = self.splits[split], self.plans[split], slice(self.max_frames)
         crops = (plan.values, plan.near_uvd, raw.boxes_px)
-        parts: dict[str, list[bytes]] = {
+        parts: dict[str, Sequence[Any]] = {
             "frames": ["\n".join(raw.frame_ids[used]).encode()],
-            "labels": [] if raw.joints_uvd is None else [raw.joints_uvd[used].tobytes()],
-            "crops": [array[used].tobytes() for array in crops if array is not None],
+            "labels": [raw.joints_uvd],
+            "crops": crops,
         }
-        return {
-            name: hashlib.sha256(b"".join(some)).hexdigest()[:16] for name, some in parts.items()
-        }
+        digests = {}
+        for name, some in parts.items():
+            digest = hashlib.sha256()
+            for part in some:
+                if isinstance(part, np.ndarray):
+                    part = np.ascontiguousarray(part[used])
+                digest.update(b"" if part is None else part)
+            digests[name] = digest.hexdigest()[:16]
+        return digests
 
-    def _row(self, split: str, index: int) -> Row:
+    def row(self, split: str, index: int) -> Row:
+        """What to read of frame `index`, and where to crop it."""
         raw, plan = self.splits[split], self.plans[split]
         return Row(
             index if raw.numbers is None else int(raw.numbers[index]),
@@ -174,18 +191,19 @@ class RawReader:
         results = []
         for index in sorted({i * (count - 1) // (_SAMPLED - 1) for i in range(_SAMPLED)}):
             given = plan.sources[index] not in (DEPTH, DEPTH_IN_BOX)
-            result = sample_row(self.dataset, self._row(split, index), given)
+            result = sample_row(self.dataset, self.row(split, index), given)
             results += [result] if result else []
         return results
 
 
-def read_rows(dataset: RawDataset, rows: list[Row], strict: bool) -> Iterator[Outcome]:
+def read_rows(reader: RawReader, split: str) -> Iterator[Outcome]:
     """Reads frames one by one; yields an example for each, or what was wrong with it, which is an error if `strict`."""
-    for row in rows:
+    for index in range(len(reader.splits[split])):
+        row = reader.row(split, index)
         try:
-            yield read_row(dataset, row)
+            yield read_row(reader.dataset, row)
         except UserError as error:
-            if strict:
+            if reader.strict:
                 raise UserError(f"frame {row.frame_id!r}: {error} (--strict)") from error
             reason = error.reason if isinstance(error, UnreadableFrame) else str(error)
             yield Skipped(row.index, row.frame_id, reason)

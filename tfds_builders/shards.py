@@ -6,16 +6,21 @@ their number, so its bytes do not depend on who writes it.
 """
 
 import contextlib
+import glob
+import io
 import multiprocessing
 import os
+import pickle
+import shlex
 import signal
+import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from itertools import pairwise
 from multiprocessing.connection import Connection
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +29,7 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from tensorflow_datasets.core.example_serializer import ExampleSerializer
 
 from a2j_jax.data.crops import Crop, Example, shapes_and_dtypes
-from a2j_jax.errors import UserError
+from a2j_jax.errors import UserError, in_one_line
 from a2j_jax.geometry import center_crop, frame_to_crop
 from a2j_jax.log import Advance
 from a2j_jax.tracks import TrackSpec
@@ -238,7 +243,11 @@ def shard_ranges(frames: int, num_shards: int | None) -> list[range]:
 
 
 def write_shards(
-    jobs: list[Job], paths: list[str], track: TrackSpec, workers: Workers | None, advance: Advance
+    jobs: Iterable[Job],
+    paths: list[str],
+    track: TrackSpec,
+    workers: Workers | None,
+    advance: Advance,
 ) -> list[Shard]:
     """Runs every job and writes what it yields to its path, one shard each.
 
@@ -250,7 +259,7 @@ def write_shards(
     Raises:
       BrokenProcessPool: a worker was killed.
     """
-    shards = list(zip(jobs, paths, strict=True))
+    shards = zip(jobs, paths, strict=True)
     if workers is None:
         return [_write_shard(job, path, track, advance) for job, path in shards]
     try:
@@ -263,6 +272,90 @@ def write_shards(
         workers.stop()  # the caller removes what they wrote: they must not write more
         raise
     return [future.result() for future in futures]
+
+
+def write_shards_by_beam(
+    jobs: Iterable[Job], paths: list[str], track: TrackSpec, options: str
+) -> list[Shard]:
+    """As `write_shards`, the same bytes, by an Apache Beam pipeline with one element per shard.
+
+    Jobs and their results are files beside the shards, which all workers must see under these paths. Through Beam goes
+    nothing but the names of these files, so that its memory does not grow with the number of frames.
+
+    Raises:
+      UserError: as `pipeline_of`; a job raised it; the pipeline failed.
+    """
+    pipeline = pipeline_of(options)
+    import apache_beam as beam
+
+    for job, path in zip(jobs, paths, strict=True):
+        with open(f"{path}.job", "wb") as file:
+            pickle.dump((job, track), file)
+    _ = pipeline | beam.Create(paths, reshuffle=True) | beam.Map(_run_job_file)
+    try:
+        pipeline.run().wait_until_finish()
+    except Exception as error:  # of any runner
+        raise UserError(f"--beam {options!r} failed: {in_one_line(error)}") from error
+    outcomes = []
+    for path in paths:
+        with open(f"{path}.done", "rb") as file:
+            outcomes.append(pickle.load(file))
+        for written in glob.glob(f"{glob.escape(path)}.*"):
+            os.unlink(written)
+        if isinstance(outcomes[-1], UserError):
+            raise outcomes[-1]
+    return outcomes
+
+
+def pipeline_of(options: str) -> Any:
+    """An empty Beam pipeline with the options of a command line, e.g. "--runner=FlinkRunner --flink_master=HOST:8081".
+
+    Raises:
+      UserError: Apache Beam, or a package of the runner, is not installed; an option that Beam does not know (those of
+        runners with a job server are known to that), or a wrong value of one.
+    """
+    try:
+        import apache_beam as beam
+        from apache_beam.options.pipeline_options import PipelineOptions
+        from apache_beam.runners.portability.portable_runner import PortableRunner
+    except ImportError as error:
+        raise UserError("--beam needs Apache Beam: pip install 'a2j-jax[beam]'") from error
+    wrong = f"--beam {options!r}"
+    printed = io.StringIO()
+    try:
+        parsed = PipelineOptions(shlex.split(options))
+        with contextlib.redirect_stderr(printed):
+            known, given = (parsed.get_all_options(retain_unknown_options=r) for r in (False, True))
+        pipeline = beam.Pipeline(options=parsed)
+    except SystemExit as error:  # argparse's
+        reason = printed.getvalue().strip().rpartition("error: ")[2]
+        raise UserError(f"{wrong}: {reason}") from error
+    except (ImportError, ValueError) as error:
+        raise UserError(f"{wrong}: {in_one_line(error)}") from error
+    if (unknown := sorted(given.keys() - known)) and not isinstance(
+        pipeline.runner, PortableRunner
+    ):
+        raise UserError(f"{wrong}: Apache Beam has no option {', '.join(unknown)}")
+    return pipeline
+
+
+def _run_job_file(path: str) -> None:
+    """Writes one shard in a worker of Beam: `PATH.job` to `PATH`, then `PATH.done`, a `Shard` or a `UserError`.
+
+    Runners may repeat an element, even at the same time: files appear complete, under names of this attempt first.
+    """
+    with open(f"{path}.job", "rb") as file:
+        job, track = pickle.load(file)
+    attempt = f"{path}.{socket.gethostname()}-{os.getpid()}-{threading.get_ident()}"
+    outcome: Shard | UserError
+    try:
+        outcome = _write_shard(job, attempt, track)._replace(path=path)
+        os.replace(attempt, path)
+    except UserError as error:
+        outcome = error
+    with open(attempt, "wb") as file:
+        pickle.dump(outcome, file)
+    os.replace(attempt, f"{path}.done")
 
 
 @contextlib.contextmanager

@@ -66,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         const="",
         metavar="OPTIONS",
         help="build with Apache Beam, on this machine or with pipeline OPTIONS "
-        "(e.g. '--runner=DataflowRunner --project=...'); needs a2j-jax[beam]",
+        "(--beam='--runner=FlinkRunner ...', docs/datasets.md); needs a2j-jax[beam]",
     )
     add("--view", type=whole(1, 3), help="nyu: camera 1, 2 or 3 (1)")
     add("--no_rotations", action="store_true", help="icvl: without the rotated copies")
