@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import jax
 import optax
 from jax.experimental import topologies
+from jax.extend.core import Jaxpr, jaxprs_in_params
 
 from a2j_jax.config import Config
 from a2j_jax.data.crops import abstract_batch
@@ -279,6 +280,25 @@ def _array(dtype: str, sides: str, layout: str) -> _Array:
     return _Array(elements * bits // 8, "S(" in layout)
 
 
+def count_gathers(program: Jaxpr) -> tuple[int, int]:
+    """Indices that the gathers of a traced program look up, and the elements they fetch; bodies of scans count as often
+    as they run, those of other loops once.
+    """
+    indices = elements = 0
+    for operation in program.eqns:
+        parameters = operation.params
+        if operation.primitive.name == "gather":
+            result: Any = operation.outvars[0].aval
+            fetched = math.prod(result.shape)
+            elements += fetched
+            indices += fetched // math.prod(parameters["slice_sizes"])
+        turns = parameters["length"] if operation.primitive.name == "scan" else 1
+        for inner in jaxprs_in_params(parameters):
+            more = count_gathers(inner)
+            indices, elements = indices + turns * more[0], elements + turns * more[1]
+    return indices, elements
+
+
 @dataclass(frozen=True)
 class Usage:
     """Memory, in bytes, and work of one step on each device."""
@@ -294,6 +314,8 @@ class Usage:
     memory_traffic: int  # between the chip and its memory, see `read_program`
     traffic_of: dict[str, int] = dataclasses.field(default_factory=dict)  # parts of the step
     collectives: tuple[Collective, ...] = ()  # exchanges with other devices
+    gathered_indices: int = 0  # of gathers, see `count_gathers`; in no term of the bound
+    gathered_elements: int = 0
 
 
 @dataclass(frozen=True)
@@ -329,9 +351,13 @@ def compile_step(config: Config, target: Target) -> Usage | Refusal:
     key = jax.eval_shape(partial(jax.random.key, 0))
     with lowering_for(target.platform):
         step = sharding.layout("auto", target.devices).wrap(experiment_step(experiment, optimizer))
-        lowered = step.lower(jax.eval_shape(state), batch, key)
+        traced = step.trace(jax.eval_shape(state), batch, key)
+        lowered = traced.lower()
+    # All of the batch's, in equal shares.
+    indices, elements = (n // len(target.devices) for n in count_gathers(traced.jaxpr.jaxpr))
     try:
-        return _usage(lowered.compile(), parts)
+        usage = _usage(lowered.compile(), parts)
+        return dataclasses.replace(usage, gathered_indices=indices, gathered_elements=elements)
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise UserError(f"{target.name}: {' '.join(str(error).split())[:300]}") from error
@@ -540,6 +566,8 @@ def plan_table(title: str, plans: Sequence[Plan]) -> Table:
         ("bytes accessed", "usage", lambda u: scaled(u.bytes_accessed, "B")),
         ("of them in memory", "usage", lambda u: scaled(u.memory_traffic, "B")),
         *((f"  {name}", "usage", partial(_traffic_of, name)) for name in parts),
+        ("gathered indices", "usage", lambda u: scaled(u.gathered_indices)),
+        ("elements they fetch", "usage", lambda u: scaled(u.gathered_elements)),
         *((kind, "usage", partial(_exchanged, kind)) for kind in kinds),
         ("compute ≥", "bound", lambda b: _ms(b.compute)),
         ("memory ≥", "bound", lambda b: _ms(b.memory)),

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from a2j_jax import geometry
 from a2j_jax.data import augment, crops
@@ -107,6 +108,88 @@ def test_loop_and_vmap_give_the_same_crop(official_augmentation):
     with lowering_for("gpu"):
         mapped, _ = jax.jit(partial(crop))(inputs, draws)  # another function: traced again
     np.testing.assert_allclose(looped, mapped, rtol=0, atol=1e-5)
+
+
+def plain_images(batch, draws, track, border):
+    """What `augment` should show, pixel by pixel in float32: the crop by pairs of indices, the warp by four of them."""
+    reach = 1 + (track.margin if border == "canvas" else 0)
+    last = track.crop_size + 2 * reach - 1
+    k = np.arange(-reach, track.crop_size + reach)
+    inside = (k >= 0) & (k < track.crop_size)
+    for i, canvas in enumerate(batch["canvas"]):
+        box = np.float32(batch["box_px"][i])
+        jittered = geometry.clip_box(
+            batch["window_px"][i] + draws.box_jitter_px[i], track.frame_size
+        ).astype(np.float32)
+        (columns, column_known), (rows, row_known) = (
+            map(np.asarray, augment.canvas_lookup(box[a::2], jittered[a::2], track, reach))
+            for a in (0, 1)
+        )
+        pixels = np.where(np.outer(row_known, column_known), canvas[np.ix_(rows, columns)], 0)
+        depth, scale = batch["center_uvd"][i, 2], draws.scale[i]
+        frame = np.asarray(augment.normalize(pixels, depth, track, scale))
+        if border == "crop":
+            frame = np.where(np.outer(inside, inside), frame, np.float32(0))
+        x, y = (
+            np.clip(np.asarray(places) + np.float32(reach), 0, last)
+            for places in augment.source_coordinates(track.crop_size, draws.rotation_deg[i], scale)
+        )
+        column, row = (np.minimum(places.astype(np.int32), last - 1) for places in (x, y))
+        right, down = x - np.float32(column), y - np.float32(row)
+        above = frame[row, column] * (1 - right) + frame[row, column + 1] * right
+        below = frame[row + 1, column] * (1 - right) + frame[row + 1, column + 1] * right
+        yield above * (1 - down) + below * down
+
+
+def places_at_the_edges(track, seed):
+    """Made-up crops of 12 to 250 px, of which one lies in each corner of the frame."""
+    rng = np.random.default_rng(seed)
+    corner = np.array([[0, 0], [620, 0], [0, 460], [620, 460], [200, 100], [310, 222]], np.float64)
+    box = np.concatenate([corner, corner + rng.integers(12, 250, corner.shape)], axis=1)
+    batch = {
+        "canvas": rng.integers(0, 4000, (6, track.canvas_size, track.canvas_size), np.uint16),
+        "box_px": geometry.clip_box(box, track.frame_size),
+        "window_px": box,
+        "center_uvd": np.full((6, 3), 800, np.float32),
+        "joints_uvd": np.full((6, track.num_joints, 3), 100, np.float32),
+    }
+    jitter = rng.integers(-30, 30, (6, 4)).astype(np.float32)
+    return batch, augment.no_draws(6, track)._replace(box_jitter_px=jitter), rng
+
+
+@pytest.mark.parametrize("platform", ["cpu", "tpu"])
+@pytest.mark.parametrize("border", ["canvas", "crop"])
+def test_pixels_are_those_of_a_plain_look_up(platform, border):
+    """Bit for bit, whichever way a platform gathers them, op by op and compiled."""
+    track = with_crop_size(get_track("nyu"), 32)
+    track = dataclasses.replace(track, mean=0.0, std=1.0, depth_window_mm=None)
+
+    def images(batch, draws):
+        return augment.augment(batch, draws, track, border)[0][..., 0]
+
+    spread = NamedSharding(Mesh(np.array(jax.devices()[:1]), "data"), PartitionSpec("data"))
+    mapped = jax.pmap(images)
+    compiled = {
+        "jit": jax.jit(images),
+        "mesh": jax.jit(images, in_shardings=spread),
+        "pmap": lambda *example: mapped(*jax.tree.map(lambda x: x[None], example))[0],
+    }
+    for seed in range(3):
+        batch, draws, rng = places_at_the_edges(track, seed)
+        turned = draws._replace(
+            rotation_deg=rng.uniform(-180, 180, 6).astype(np.float32),
+            scale=rng.uniform(0.5, 1.5, 6).astype(np.float32),
+        )
+        # Without rounding: a compiler may add and multiply in one instruction, which rounds once.
+        exact = draws._replace(scale=np.float32([0.5, 1, 2] * 2))
+        wanted = {
+            name: np.stack(list(plain_images(batch, chosen, track, border)))
+            for name, chosen in (("turned", turned), ("exact", exact))
+        }
+        with lowering_for(platform):
+            np.testing.assert_array_equal(images(batch, turned), wanted["turned"])
+            for way, function in compiled.items():
+                np.testing.assert_array_equal(function(batch, exact), wanted["exact"], err_msg=way)
 
 
 def ramp_batch(track, corner=(200, 120)):

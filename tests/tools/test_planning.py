@@ -5,11 +5,13 @@ import importlib.util
 import json
 
 import jax
+import jax.numpy as jnp
 import pytest
 
-from a2j_jax.data import pipeline
+from a2j_jax.data import augment, pipeline
 from a2j_jax.data.crops import abstract_batch, step_arrays
 from a2j_jax.errors import UserError
+from a2j_jax.lowering import lowering_for
 from a2j_jax.runs.experiment import resolve
 from a2j_jax.tools.planning import (
     CHIPS,
@@ -22,6 +24,7 @@ from a2j_jax.tools.planning import (
     Usage,
     bound,
     compile_step,
+    count_gathers,
     find_target,
     make_plan,
     plan_largest,
@@ -47,6 +50,8 @@ USAGE = Usage(
     bytes_accessed=1e9,
     memory_traffic=50,
     collectives=(Collective("all-reduce", 3, 8),),
+    gathered_indices=700,
+    gathered_elements=2800,
 )
 
 
@@ -73,8 +78,33 @@ def test_the_state_is_among_the_arguments_and_rewritten_in_place():
     assert usage.collectives == ()
     assert sum(usage.traffic_of.values()) == usage.memory_traffic
     assert {"trunk", "trunk, backward", "heads"} <= usage.traffic_of.keys()
+    assert usage.gathered_elements >= usage.gathered_indices > 4 * 8 * tiny.SIZE**2  # of the warp
     # Three times the forward pass, which is more than two operations per weight and cell.
     assert usage.flops > 3 * 8 * 2 * numbers
+
+
+@pytest.mark.parametrize("turns", [1, 3])
+def test_gathers_are_counted_as_often_as_they_run(turns):
+    def rows(table, index):
+        found = jax.lax.scan(lambda sums, i: (sums + table[i].sum(), None), 0.0, index)[0]
+        return found + jax.jit(lambda x: x[:, index[0]])(table).sum()
+
+    shapes = jax.ShapeDtypeStruct((8, 5), jnp.float32), jax.ShapeDtypeStruct((turns, 7), jnp.int32)
+    program = jax.make_jaxpr(rows)(*shapes).jaxpr
+    assert count_gathers(program) == (7 * turns + 7, 7 * 5 * turns + 7 * 8)
+
+
+@pytest.mark.parametrize(("platform", "warp"), [("cpu", 4), ("tpu", 1)])
+def test_a_crop_is_looked_up_by_rows_and_columns(platform, warp):
+    """Beside the warp, an index for each row and column of the crop; 176 px are a sixth of one for each pixel."""
+    track, size = resolve(tiny.config()).track, tiny.SIZE
+    with lowering_for(platform):
+        program = jax.make_jaxpr(lambda *x: augment.augment(*x, track))(
+            abstract_batch(track, 2), augment.no_draws(2, track)
+        )
+    side = size + 2 * (track.margin + 1)
+    elements = side * track.canvas_size + side**2 + 4 * size**2
+    assert count_gathers(program.jaxpr) == (2 * (2 * side + warp * size**2), 2 * elements)
 
 
 def test_the_bytes_that_the_compiler_names():
@@ -267,6 +297,7 @@ def test_the_table():
     cells = {row[0]: row[1:] for row in table.rows}
     assert table.columns[1:] == ("batch 64", "batch 72")
     assert cells["batch, per chip"] == ("16", "18")
+    assert cells["gathered indices"] == ("700", "–")
     assert cells["all-reduce"] == ("3 ×, 8 B", "–")
     assert cells["steps"] == ("30", "26")
     assert cells["step ≥"][1] == "–"
