@@ -170,7 +170,7 @@ class LossConfig:
 
 @dataclass(frozen=True, config=_STRICT)
 class OptimConfig:
-    """Adam with coupled L2, and its schedule; None takes the preset's value for the track (`tracks.py`)."""
+    """The optimizer and its schedule; None takes the preset's value for the track (`tracks.py`)."""
 
     preset: Literal["official", "paper"] = "official"
     """Epochs, decay_every_epochs and decay_factor: of the authors' program, or of the paper."""
@@ -182,10 +182,14 @@ class OptimConfig:
     """Length of the run; none: the preset's."""
     steps: int | None = Field(default=None, ge=1, le=LARGEST_COUNT)
     """Length of the run in steps, instead of epochs."""
+    optimizer: Literal["adam", "lamb"] = "adam"
+    """Adam with coupled L2, or LAMB, for large batches (docs/scaling.md)."""
     learning_rate: float = Field(default=3.5e-4, ge=0, le=10)
     """Learning rate after the warm-up."""
+    base_batch_size: int | None = Field(default=None, ge=1, le=2**20)
+    """Batch size that learning_rate is for: it is multiplied by batch_size / base_batch_size; none: as given."""
     weight_decay: float = Field(default=1e-4, ge=0, le=10)
-    """Weight of the L2 term in the gradient."""
+    """Weight of the L2 term in the gradient (LAMB: of the weights in the update)."""
     schedule: Literal["constant", "step", "cosine"] = "step"
     """How the learning rate falls: not at all, by a factor every few epochs, or to zero."""
     decay_every_epochs: int | None = Field(default=None, ge=1, le=10**6)
@@ -194,6 +198,8 @@ class OptimConfig:
     """With schedule=step: factor of each fall; none: the preset's."""
     warmup_steps: int = Field(default=0, ge=0, le=LARGEST_COUNT)
     """Steps in which the learning rate rises from zero."""
+    warmup_epochs: float | None = Field(default=None, ge=0, le=10**6)
+    """The same in epochs, instead."""
     freeze: tuple[str, ...] = ()
     """Prefixes of parameters that are not trained, e.g. trunk/layer1,trunk/layer2."""
     ema_decay: float | None = Field(default=None, ge=0, le=1)

@@ -347,17 +347,24 @@ def _intervals(config: Config, steps_per_epoch: int) -> Intervals:
 
 
 def schedule_of(experiment: Experiment, steps_per_epoch: int) -> optax.Schedule:
-    """The learning rate of an experiment."""
+    """The learning rate of an experiment.
+
+    With `base_batch_size` it grows in proportion to the batch (Goyal et al. 2017, arXiv 1706.02677).
+    """
     optim, total = experiment.config.optim, _intervals(experiment.config, steps_per_epoch).total
     if experiment.parts.schedule is not None:
         with explained(str(experiment.config.parts)):
             return checked_schedule(experiment.parts.schedule(total, steps_per_epoch))
+    if optim.warmup_steps and optim.warmup_epochs:
+        raise UserError(
+            "--config.optim.warmup_steps and --config.optim.warmup_epochs: give one of them"
+        )
     every = optim.decay_every_epochs
     return learning_rate_schedule(
         optim.schedule,
-        optim.learning_rate,
+        optim.learning_rate * optim.batch_size / (optim.base_batch_size or optim.batch_size),
         total,
-        warmup_steps=optim.warmup_steps,
+        warmup_steps=optim.warmup_steps or round((optim.warmup_epochs or 0) * steps_per_epoch),
         decay_every=every and every * steps_per_epoch,
         decay_factor=optim.decay_factor,
     )

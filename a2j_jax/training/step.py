@@ -1,6 +1,6 @@
 """One training step, as a pure function of state, batch and key; how devices share it is decided in `sharding`.
 
-Before it, its optimizer: Adam with coupled L2, learning-rate schedules (their presets belong to the track), and
+Before it, its optimizer: Adam with coupled L2 or LAMB, learning-rate schedules (their presets belong to the track), and
 parameters that do not train, chosen by the beginning of their names.
 """
 
@@ -147,7 +147,12 @@ class _PartGradients(NamedTuple):
 def optimizer_of(experiment: Experiment, schedule: optax.Schedule) -> optax.GradientTransformation:
     """The optimizer of an experiment, which leaves its frozen parameters alone."""
     settings, own = experiment.config.optim, experiment.parts.optimizer
-    made = adam_with_l2(schedule, settings.weight_decay) if own is None else own(schedule)
+    if own is not None:
+        made = own(schedule)
+    elif settings.optimizer == "lamb":
+        made = optax.lamb(schedule, weight_decay=settings.weight_decay)
+    else:
+        made = adam_with_l2(schedule, settings.weight_decay)
     if not isinstance(made, optax.GradientTransformation):
         raise UserError(
             f"optimizer returned {kind_of(made)}: expected an optax.GradientTransformation"

@@ -10,6 +10,7 @@ import pytest
 
 from a2j_jax.config import override
 from a2j_jax.config_files import load_config
+from a2j_jax.errors import UserError
 from a2j_jax.models.a2j import variable_shapes
 from a2j_jax.models.anchors import Heads, anchor_grid
 from a2j_jax.runs.experiment import resolve
@@ -88,6 +89,31 @@ def test_the_schedule_is_the_configs(kind: str, last: float) -> None:
     assert float(schedule(1)) == pytest.approx(5e-4)  # half-way through the warm-up
     assert float(schedule(2)) == pytest.approx(1e-3)
     assert float(schedule(6)) == pytest.approx(last)
+
+
+@pytest.mark.parametrize(
+    ("batch", "rates"),
+    [
+        (4, {0: 0, 1: 0.5e-3 / 6, 6: 0.5e-3, 40: 0.5e-3}),
+        (8, {0: 0, 3: 0.5e-3, 6: 1e-3, 40: 1e-3}),
+        (64, {0: 0, 3: 4e-3, 6: 8e-3, 40: 8e-3}),
+    ],
+)
+def test_the_learning_rate_grows_with_the_batch_after_a_warm_up_in_epochs(
+    batch: int, rates: dict[int, float]
+) -> None:
+    """1e-3 for batches of 8, and two epochs of three steps to get there."""
+    given = {"optim.batch_size": f"{batch}", "optim.base_batch_size": "8"}
+    given |= {"optim.warmup_steps": "0", "optim.warmup_epochs": "2"}
+    schedule = schedule_of(resolve(tiny.changed(tiny.config(), given)), 3)
+    for step, rate in rates.items():
+        assert float(schedule(step)) == pytest.approx(rate, rel=1e-5), step
+
+
+def test_a_warm_up_is_in_steps_or_in_epochs() -> None:
+    config = tiny.changed(tiny.config(), {"optim.warmup_epochs": "2"})  # and two steps
+    with pytest.raises(UserError, match=r"optim\.warmup_steps.*optim\.warmup_epochs"):
+        schedule_of(resolve(config), 3)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Adam with coupled L2 against a hand-written one, and the learning rate where it changes."""
+"""Adam with coupled L2 and LAMB against hand-written ones, and the learning rate where it changes."""
 
 from typing import Any
 
@@ -8,7 +8,9 @@ import numpy as np
 import optax
 import pytest
 
-from a2j_jax.training.step import adam_with_l2, learning_rate_schedule
+from a2j_jax.runs.experiment import resolve
+from a2j_jax.training.step import adam_with_l2, learning_rate_schedule, optimizer_of
+from tests import tiny
 
 LEARNING_RATE, L2 = 3.5e-2, 1e-1  # large, so that a mistake shows within three steps
 
@@ -49,6 +51,37 @@ def test_the_decay_is_coupled() -> None:
     parameters = jnp.array([1e-3, 1.0, 100.0])
     updates, _ = optimizer.update(jnp.zeros(3), optimizer.init(parameters), parameters)
     np.testing.assert_allclose(updates, -LEARNING_RATE * jnp.ones(3), rtol=1e-3)
+
+
+def lamb_by_hand(
+    parameters: np.ndarray, gradients: list[np.ndarray], rates: list[float]
+) -> np.ndarray:
+    """Algorithm 2 of You et al. 2020 (arXiv 1904.00962) for one tensor, phi(z) = z, with Adam's bias corrections."""
+    theta, m, v = parameters.astype(np.float64), 0.0, 0.0
+    for t, (g, rate) in enumerate(zip(gradients, rates, strict=True), start=1):
+        m = 0.9 * m + 0.1 * g
+        v = 0.999 * v + 0.001 * g**2
+        r = (m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.999**t)) + 1e-6) + L2 * theta
+        theta = theta - rate * np.linalg.norm(theta) / np.linalg.norm(r) * r
+    return theta
+
+
+def test_three_steps_equal_lamb() -> None:
+    rng, rates = np.random.default_rng(0), [0.0, 0.1, 0.02]
+    start = {name: rng.standard_normal((3, 4)).astype(np.float32) for name in ("kernel", "bias")}
+    gradients = [
+        {name: rng.standard_normal((3, 4)).astype(np.float32) for name in start} for _ in range(3)
+    ]
+    given = {"optim.optimizer": "lamb", "optim.weight_decay": str(L2)}
+    experiment = resolve(tiny.changed(tiny.config(), given))
+    optimizer = optimizer_of(experiment, lambda step: jnp.asarray(rates)[step])
+    parameters, state = start, optimizer.init(start)
+    for gradient in gradients:
+        updates, state = optimizer.update(gradient, state, parameters)
+        parameters = optax.apply_updates(parameters, updates)
+    for name, found in parameters.items():
+        wanted = lamb_by_hand(start[name], [g[name] for g in gradients], rates)
+        np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
 
 
 QUARTER = 1 + np.cos(np.pi / 4)
