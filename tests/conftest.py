@@ -1,5 +1,6 @@
 """Fixtures shared by all tests: where the reference data is, and what happens without it."""
 
+import gc
 import logging
 import os
 import re
@@ -66,6 +67,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if _depends_on_the_machine(item.path):
             item.add_marker(pytest.mark.processes)
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays: searching it for garbage again and again would take 5 % of the time of tests."""
+    gc.collect()
+    gc.freeze()
 
 
 _PROCESSES_AND_TIME = re.compile(
