@@ -36,7 +36,7 @@ _ITEMS = ("variables", "ema", "optimizer", "iterator", "counters")
 
 def config(data_dir: Path, steps: int, *, evaluate: int = 10, save: int | None = 2) -> Config:
     """The tiny experiment with an average of its weights, saved more often than evaluated."""
-    settings = tiny.config(data_dir, steps=steps, ema_decay=0.9)
+    settings = tiny.quick(data_dir, steps=steps, ema_decay=0.9)
     run = dataclasses.replace(settings.run, eval_every=evaluate, save_every=save)
     return dataclasses.replace(settings, run=run)
 

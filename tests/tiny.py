@@ -42,6 +42,11 @@ def config(data_dir: str | Path = "data", track: str = "synthetic_hand", **optim
     )
 
 
+def quick(data_dir: str | Path = "data", track: str = "synthetic_hand", **optim: Any) -> Config:
+    """That experiment with a trunk of two convolutions, for tests of runs that have nothing to do with the network."""
+    return dataclasses.replace(config(data_dir, track, **optim), parts="tests.own_parts:quick")
+
+
 def changed(config: Config, values: dict[str, str]) -> Config:
     """The config with values as on the command line, by dotted key."""
     for key, text in values.items():

@@ -98,9 +98,9 @@ def checkpoints(tmp_path_factory):
     return folder
 
 
-def write_config_file(path: Path, call: str) -> Path:
-    """Writes a config file of what `tests.tiny.config` makes of these arguments."""
+def write_config_file(path: Path, call: str, maker: str = "config") -> Path:
+    """Writes a config file of what `tests.tiny.config`, or another function there, makes of these arguments."""
     path.write_text(
-        f"from tests import tiny\n\ndef get_config():\n    return tiny.config({call})\n"
+        f"from tests import tiny\n\ndef get_config():\n    return tiny.{maker}({call})\n"
     )
     return path

@@ -18,10 +18,11 @@ pytestmark = pytest.mark.slow  # a training step compiles
 
 @pytest.fixture
 def config_file(tiny_data, tmp_path):
-    return write_config_file(tmp_path / "my_config.py", repr(str(tiny_data)))
+    return write_config_file(tmp_path / "my_config.py", repr(str(tiny_data)), "quick")
 
 
-def test_train_go_on_evaluate_predict(a2j, refused, config_file, tiny_data, tmp_path):
+def test_train_go_on_evaluate_predict(a2j, refused, tiny_data, tmp_path):
+    config_file = write_config_file(tmp_path / "my_config.py", repr(str(tiny_data)))
     workdir = tmp_path / "run"
     train = ("train", "--config", config_file, "--workdir", workdir)
 
