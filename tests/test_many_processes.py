@@ -116,8 +116,7 @@ class Run:
         settings = tiny.config(
             data, schedule="constant", steps=ENDLESS, ema_decay=0.9, freeze=("trunk/",)
         )
-        # Every process compiles for itself: a network without A2J's heads, a step without the trunk's gradient.
-        parts = "a2j_jax.baselines:global_regression"
+        parts = "tests.own_parts:quick_regression"  # every process compiles for itself
         self._settings = dataclasses.replace(settings, parts=parts)
         self._config.write_text(to_json(self._settings))
 
