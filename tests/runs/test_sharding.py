@@ -1,4 +1,4 @@
-"""jit, pmap and mesh are one step: on 1, 2 and 8 simulated devices they train to the same numbers."""
+"""jit, pmap, mesh and shard_map are one step: on 1, 2 and 8 simulated devices they train to the same numbers."""
 
 import os
 import subprocess
@@ -15,11 +15,12 @@ from a2j_jax.runs import sharding
 from tests.conftest import QUICK_XLA
 
 WORKER = Path(__file__).parent.parent / "steps_in_parallel.py"
+MODES = ("pmap", "mesh", "shard_map")
 BARS = {"float64": 1e-8, "float32": 1e-5}
 # dtype -> what the worker is asked for beside steps by jit. Float64 is what tells a mistake from rounding: all devices.
 ASKED = {
-    "float64": [f"{mode}:{devices}" for mode in ("pmap", "mesh") for devices in (1, 2, 8)],
-    "float32": ["pmap:8", "mesh:8", "eval:1", "eval:2", "eval:3", "eval:8"],
+    "float64": [f"{mode}:{devices}" for mode in MODES for devices in (1, 2, 8)],
+    "float32": [*(f"{mode}:8" for mode in MODES), "eval:1", "eval:2", "eval:3", "eval:8"],
 }
 
 
