@@ -13,7 +13,7 @@ import os
 import re
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -57,6 +57,7 @@ class Chip:
     port_bandwidth: float  # bytes/s that leave through one of them
     slices: tuple[str, ...] = ()  # shapes it is rented in, chips by axis
     topology_options: tuple[tuple[str, str], ...] = ()  # of `jax.experimental.topologies`
+    clock: float | None = None  # Hz: the peak over what the matrix units do in a cycle
 
     def links(self, sides: tuple[int, ...]) -> int:
         """Ports that lead to another chip, for a chip in the middle of a slice of this shape."""
@@ -70,16 +71,29 @@ _MEGACORE = (("chip_config_name", "megacore"),)
 
 CHIPS = {
     # https://cloud.google.com/tpu/docs/v5e: 197 TFLOP/s, 16 GB at 819 GB/s, 1,600 Gbit/s over 4 ports.
-    "v5e": Chip(int(15.75 * GIB), PEAK_FLOPS["TPU v5 lite"], 819e9, 4, 1600 * _GBIT / 4, _FLAT),
+    # Four matrix units of 128 x 128.
+    "v5e": Chip(
+        int(15.75 * GIB), PEAK_FLOPS["TPU v5 lite"], 819e9, 4, 1600 * _GBIT / 4, _FLAT, clock=1.5e9
+    ),
     # https://cloud.google.com/tpu/docs/v6e: 918 TFLOP/s, 32 GB at 1,600 GB/s, 3,200 Gbit/s over 4 ports.
     "v6e": Chip(int(31.25 * GIB), PEAK_FLOPS["TPU v6 lite"], 1600e9, 4, 3200 * _GBIT / 4, _FLAT),
-    # https://cloud.google.com/tpu/docs/v5p: 459 TFLOP/s, 95 GB at 2,765 GB/s, 4,800 Gbit/s, a 3D torus.
+    # https://cloud.google.com/tpu/docs/v5p: 459 TFLOP/s, 95 GB at 2,765 GB/s, 4,800 Gbit/s, a 3D torus. Eight matrix
+    # units of 128 x 128.
     "v5p": Chip(
-        int(95.74 * GIB), PEAK_FLOPS["TPU v5"], 2765e9, 6, 4800 * _GBIT / 6, _CUBES, _MEGACORE
+        int(95.74 * GIB),
+        PEAK_FLOPS["TPU v5"],
+        2765e9,
+        6,
+        4800 * _GBIT / 6,
+        _CUBES,
+        _MEGACORE,
+        clock=1.75e9,
     ),
     # https://cloud.google.com/tpu/docs/v4: 275 TFLOP/s, 32 GiB at 1,200 GB/s, a 3D torus. Its links:
-    # Jouppi et al. 2023 (arXiv:2304.01433), Table 4: six of 50 GB/s.
-    "v4": Chip(int(30.75 * GIB), PEAK_FLOPS["TPU v4"], 1200e9, 6, 50e9, _CUBES, _MEGACORE),
+    # Jouppi et al. 2023 (arXiv:2304.01433), Table 4: six of 50 GB/s, 1,050 MHz.
+    "v4": Chip(
+        int(30.75 * GIB), PEAK_FLOPS["TPU v4"], 1200e9, 6, 50e9, _CUBES, _MEGACORE, clock=1.05e9
+    ),
 }
 # libtpu looks for a TPU virtual machine, asks its metadata server, and takes a machine-wide lock. A compiler
 # alone needs none of that; what the user has set stays.
@@ -162,14 +176,19 @@ _LARGEST_BATCH = 2**20
 _BISECTIONS = 3  # compilations between the largest batch that fits and the smallest that does not
 
 # HLO text is a list of computations; a line of one is `%name = shape opcode(%operand, ...), attribute=...`, where a
-# shape is an array, `f32[64,14]{1,0:T(8,128)S(1)}`, or a tuple of them. `S(1)` is memory on the chip, which takes no
-# bandwidth of HBM. An asynchronous operation is a pair of instructions, `-start` and `-done`.
+# shape is an array, `f32[64,14]{1,0:T(8,128)S(1)}`, or a tuple of them. `1,0` are its axes, the one that lies closest
+# together first; `T(8,128)` are tiles of the last of them, which memory holds in full. `S(1)` is memory on the chip,
+# which takes no bandwidth of HBM. An asynchronous operation is a pair of instructions, `-start` and `-done`, or kernels
+# that each name its `channel_id`.
 _COMPUTATION = re.compile(r"^(?P<entry>ENTRY )?%?(?P<name>[\w.\-]+) \(.*\{$")
 _INSTRUCTION = re.compile(
     r"^\s+(?:ROOT )?%?(?P<name>[\w.\-]+) = (?P<shape>.+?) (?P<opcode>[a-z][a-z\-]*)\((?P<rest>.*)$"
 )
 _ARRAY = re.compile(r"\b(pred|bf16|[a-z]\d+)(?:e\dm\d\w*)?\[([\d,]*)\](\{[^}]*\})?")
 _BODY = re.compile(r" while\(.*body=%?([\w.\-]+)")
+_TILE = re.compile(r":T\(([\d,]+)\)")
+_CHANNEL = re.compile(r"\bchannel_id=(\d+)")
+_CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
 _OPERAND = re.compile(r"%([\w.\-]+)")
 # `metadata={op_name="jit(step)/transpose(jvp(A2J))/trunk/layer1_block0/conv1/..."}`: the modules and scopes of
 # `training.step` around what a kernel was made of; of a fusion, around its last operation.
@@ -183,7 +202,16 @@ _COMPONENTS = {
     "optimizer": re.compile(r"\boptimizer\b"),
 }
 # Names for results of other instructions, and calls of computations that are counted by themselves.
-_FREE = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "call"}
+_FREE = {
+    "parameter",
+    "constant",
+    "tuple",
+    "get-tuple-element",
+    "bitcast",
+    "while",
+    "call",
+    "conditional",
+}
 # What one of n devices must send at least, as a part of the result's bytes: of an all-reduce, everyone's share of
 # the sum is collected (n - 1 parts of n) and given out again (the same).
 _SENT: dict[str, Callable[[int], float]] = {
@@ -198,6 +226,7 @@ _SENT: dict[str, Callable[[int], float]] = {
 class _Array(NamedTuple):
     bytes: int
     on_chip: bool
+    padded: int  # bytes of the tiles that hold it
 
 
 @dataclass(frozen=True)
@@ -207,6 +236,7 @@ class Collective:
     kind: str
     count: int
     bytes: int
+    waiting: int = 0  # of these bytes, those of exchanges during which a device does nothing else
 
     def sent(self, devices: int) -> float:
         """The least bytes that one device must send for them, whatever the algorithm."""
@@ -221,19 +251,30 @@ def component_of(op_name: str) -> str:
     return "other"
 
 
-def read_program(hlo: str, turns: int = 1) -> tuple[dict[str, int], tuple[Collective, ...]]:
-    """Bytes that a step reads from and writes to the device's memory, by `component_of`, the largest first; and its
-    exchanges, likewise.
+@dataclass(frozen=True)
+class Program:
+    """What a compiled step does on each device, by its text."""
 
-    Every kernel reads its operands once and writes its results once; memory on the chip is free, and so is
-    the padding of layouts. XLA's own "bytes accessed" counts both kinds of memory, and reads that a kernel repeats.
+    traffic_of: dict[str, int]  # bytes to and from memory, by `component_of`, the largest first
+    padded_traffic: int  # the same in all, with the padding of layouts
+    collectives: tuple[Collective, ...]  # exchanges with other devices, the largest first
+    cycles: int | None  # of kernels, by XLA's estimate; None: the text has none
+
+
+def read_program(hlo: str, turns: int = 1) -> Program:
+    """Reads the text of a compiled step.
+
+    Every kernel reads its operands once and writes its results once; memory on the chip is free. XLA's own "bytes
+    accessed" counts both kinds of memory, and reads that a kernel repeats. Branches of a conditional are left out: the
+    step has them for what is rare (`models.layers.batch_moments`).
 
     `turns` says how often the body of a loop runs; the text does not always say.
     """
     bodies = set(_BODY.findall(hlo))
     arrays: dict[str, list[_Array]] = {}
-    exchanged: dict[str, list[int]] = defaultdict(list)
+    exchanged: dict[str, list[tuple[int, bool]]] = defaultdict(list)
     traffic: dict[str, int] = defaultdict(int)
+    padded_traffic, cycles, channels = 0, 0, set()
     runs, is_kernel = 1, False
     for line in hlo.splitlines():
         if header := _COMPUTATION.match(line):
@@ -244,22 +285,36 @@ def read_program(hlo: str, turns: int = 1) -> tuple[dict[str, int], tuple[Collec
         elif found := _INSTRUCTION.match(line):
             opcode, kind = found["opcode"], found["opcode"].removesuffix("-start")
             results = [_array(*texts) for texts in _ARRAY.findall(found["shape"])]
-            if kind in _SENT:
+            channel = _CHANNEL.search(found["rest"])
+            if kind in _SENT and not (channel and channel[1] in channels):
+                channels |= {channel[1]} if channel else set()
                 sizes = [array.bytes for array in results]
                 paired = opcode != kind and kind in ("all-gather", "collective-permute")
                 # The results of these starts are (operand, result, ...).
-                exchanged[kind] += [sizes[1] if paired else sum(sizes)] * runs
+                size = sizes[1] if paired else sum(sizes)
+                exchanged[kind] += [(size, opcode == kind and not is_kernel)] * runs
             if not is_kernel:
                 arrays[found["name"]] = results
                 names = _OPERAND.findall(found["rest"].split("), ")[0])
                 operands = [array for name in names for array in arrays.get(name, [])]
-                touched = _touched(opcode, operands, results)
+                touched = [x for x in _touched(opcode, operands, results) if not x.on_chip]
                 name = _OP_NAME.search(found["rest"])
                 component = component_of(name[1] if name else "")
-                traffic[component] += runs * sum(x.bytes for x in touched if not x.on_chip)
-    totals = [Collective(kind, len(sizes), sum(sizes)) for kind, sizes in exchanged.items()]
+                traffic[component] += runs * sum(x.bytes for x in touched)
+                padded_traffic += runs * sum(x.padded for x in touched)
+                cycles += runs * sum(map(int, _CYCLES.findall(found["rest"])))
+    totals = [
+        Collective(
+            kind,
+            len(found),
+            sum(size for size, _ in found),
+            sum(size for size, alone in found if alone),
+        )
+        for kind, found in exchanged.items()
+    ]
     by_size = sorted(traffic.items(), key=lambda item: -item[1])
-    return dict(by_size), tuple(sorted(totals, key=lambda one: -one.bytes))
+    largest_first = tuple(sorted(totals, key=lambda one: -one.bytes))
+    return Program(dict(by_size), padded_traffic, largest_first, cycles or None)
 
 
 def _touched(opcode: str, operands: list[_Array], results: list[_Array]) -> list[_Array]:
@@ -268,7 +323,7 @@ def _touched(opcode: str, operands: list[_Array], results: list[_Array]) -> list
         return []
     if opcode == "slice-start":  # ((source), slice, ...): only the slice is read
         source, part, *_ = results
-        return [_Array(part.bytes, source.on_chip), part]
+        return [part._replace(on_chip=source.on_chip), part]
     if opcode.endswith("-start"):  # whose results name its operands
         return results
     return results + operands
@@ -276,8 +331,15 @@ def _touched(opcode: str, operands: list[_Array], results: list[_Array]) -> list
 
 def _array(dtype: str, sides: str, layout: str) -> _Array:
     bits = 8 if dtype == "pred" else int(re.sub(r"\D", "", dtype))
-    elements = math.prod(int(side) for side in sides.split(",")) if sides else 1
-    return _Array(elements * bits // 8, "S(" in layout)
+    shape = [int(side) for side in sides.split(",")] if sides else []
+    filled, tile = list(shape), _TILE.search(layout)
+    closest_first = [int(axis) for axis in re.findall(r"\d+", layout.partition(":")[0])]
+    if tile:
+        tiled = zip(closest_first, reversed(tile[1].split(",")), strict=False)
+        for axis, side in tiled:
+            filled[axis] = -(-shape[axis] // int(side)) * int(side)
+    bytes_of, padded = (math.prod(sides) * bits // 8 for sides in (shape, filled))
+    return _Array(bytes_of, "S(" in layout, padded)
 
 
 def count_gathers(program: Jaxpr) -> tuple[int, int]:
@@ -312,6 +374,8 @@ class Usage:
     flops: float  # floating-point operations, by XLA's count
     bytes_accessed: float  # by kernels, by XLA's count, on-chip memory included
     memory_traffic: int  # between the chip and its memory, see `read_program`
+    padded_traffic: int  # the same with the padding of layouts: 64 channels may fill 128 lanes
+    cycles: int | None = None  # of kernels, by XLA's estimate; None: it gives none
     traffic_of: dict[str, int] = dataclasses.field(default_factory=dict)  # parts of the step
     collectives: tuple[Collective, ...] = ()  # exchanges with other devices
     gathered_indices: int = 0  # of gathers, see `count_gathers`; in no term of the bound
@@ -367,7 +431,7 @@ def compile_step(config: Config, target: Target) -> Usage | Refusal:
 def _usage(compiled: Any, turns: int) -> Usage:
     """Reads a `jax.stages.Compiled`. XLA counts the body of a loop once: its counts are multiplied by the `turns`."""
     memory, cost = compiled.memory_analysis(), compiled.cost_analysis()
-    traffic, collectives = read_program(compiled.as_text(), turns)
+    program = read_program(compiled.as_text(), turns)
     sizes = {
         "arguments": memory.argument_size_in_bytes,
         "outputs": memory.output_size_in_bytes,
@@ -381,9 +445,11 @@ def _usage(compiled: Any, turns: int) -> Usage:
         peak=sum(sizes.values()) - aliased,
         flops=turns * cost["flops"],
         bytes_accessed=turns * cost["bytes accessed"],
-        memory_traffic=sum(traffic.values()),
-        traffic_of=traffic,
-        collectives=collectives,
+        memory_traffic=sum(program.traffic_of.values()),
+        padded_traffic=program.padded_traffic,
+        cycles=program.cycles,
+        traffic_of=program.traffic_of,
+        collectives=program.collectives,
     )
 
 
@@ -404,6 +470,7 @@ class Bound:
     compute: float
     memory: float
     interconnect: float
+    waiting: float  # the part of `interconnect` during which a device does nothing else; comes on top of `compute`
     seconds: float
     binds: str
 
@@ -413,14 +480,20 @@ def bound(usage: Usage, target: Target) -> Bound | None:
     chip = target.chip
     if chip is None:
         return None
-    sent = sum(one.sent(len(target.devices)) for one in usage.collectives)
+
+    def seconds(exchanges: Iterable[Collective]) -> float:
+        sent = sum(one.sent(len(target.devices)) for one in exchanges)
+        return sent / (target.links * chip.port_bandwidth) if sent else 0.0
+
+    waiting = seconds(dataclasses.replace(one, bytes=one.waiting) for one in usage.collectives)
     terms = {
         "compute": usage.flops / chip.flops,
-        "memory": usage.memory_traffic / chip.memory_bandwidth,
-        "interconnect": sent / (target.links * chip.port_bandwidth) if sent else 0.0,
+        "memory": usage.padded_traffic / chip.memory_bandwidth,
+        "interconnect": seconds(usage.collectives),
     }
-    binds = max(terms, key=lambda name: terms[name])
-    return Bound(**terms, seconds=terms[binds], binds=binds)
+    together = {**terms, "compute": terms["compute"] + waiting}
+    binds = max(together, key=lambda name: together[name])
+    return Bound(**terms, waiting=waiting, seconds=together[binds], binds=binds)
 
 
 #: Bytes of canvases that a core reads per second by worker processes: 2,900 of 220 x 220 px (docs/scaling.md).
@@ -437,6 +510,7 @@ class Plan:
     usage: Usage | None = None  # of each; None: the compiler refused, see `refusal`
     refusal: Refusal | None = None
     bound: Bound | None = None  # on the time of a step
+    kernels: float | None = None  # seconds of a step's kernels, by XLA's estimate
     steps: int | None = None  # of the whole run; None, too, where an epoch has less than a batch
     needed: int | None = None  # bytes of memory that a device must have
     fits: bool | None = None
@@ -461,10 +535,11 @@ def make_plan(
     make = partial(Plan, batch_size, len(target.devices), memory, steps=steps)
     if isinstance(found, Refusal):
         return make(refusal=found, needed=found.needed, fits=False)
-    limit = bound(found, target)
+    limit, clock = bound(found, target), target.chip and target.chip.clock
     return make(
         usage=found,
         bound=limit,
+        kernels=found.cycles / clock if found.cycles and clock else None,
         needed=found.peak,
         fits=None if memory is None else found.peak <= memory,
         images_per_second=batch_size / limit.seconds if limit else None,
@@ -565,6 +640,7 @@ def plan_table(title: str, plans: Sequence[Plan]) -> Table:
         ("FLOPs", "usage", lambda u: scaled(u.flops)),
         ("bytes accessed", "usage", lambda u: scaled(u.bytes_accessed, "B")),
         ("of them in memory", "usage", lambda u: scaled(u.memory_traffic, "B")),
+        ("with padding", "usage", lambda u: scaled(u.padded_traffic, "B")),
         *((f"  {name}", "usage", partial(_traffic_of, name)) for name in parts),
         ("gathered indices", "usage", lambda u: scaled(u.gathered_indices)),
         ("elements they fetch", "usage", lambda u: scaled(u.gathered_elements)),
@@ -572,7 +648,9 @@ def plan_table(title: str, plans: Sequence[Plan]) -> Table:
         ("compute ≥", "bound", lambda b: _ms(b.compute)),
         ("memory ≥", "bound", lambda b: _ms(b.memory)),
         ("interconnect ≥", "bound", lambda b: _ms(b.interconnect)),
+        ("of it alone ≥", "bound", lambda b: _ms(b.waiting)),
         ("step ≥", "bound", lambda b: f"{_ms(b.seconds)} ({b.binds})"),
+        ("kernels, XLA's estimate", "kernels", _ms),
         ("images/s ≤", "images_per_second", "{:,.0f}".format),
         ("host cores ≥", "host_cores", "{:,.1f}".format),
         ("steps", "steps", "{:,}".format),
@@ -602,9 +680,10 @@ def _notes(plans: Sequence[Plan]) -> tuple[str, ...]:
     if any(plan.bound for plan in plans):
         found.append(
             "A bound, not a measurement: the slowest of compute, memory and interconnect at the vendor's peak "
-            "rates, as if the others hid behind it perfectly and every kernel read its operands once. Real steps "
-            "take longer: latencies, input and evaluations are not in it. Host cores: all that it takes to "
-            "read examples that fast by worker processes, by `a2j bench --input` on an x86-64 core."
+            "rates, as if the others hid behind it perfectly and every kernel read its operands once; exchanges that "
+            "leave a chip idle come on top of compute. XLA's estimate is of kernels alone. Real steps take longer: "
+            "latencies, input and evaluations are not in it. Host cores: all that it takes to read examples that fast "
+            "by worker processes, by `a2j bench --input` on an x86-64 core."
         )
     elif any(plan.usage for plan in plans):
         found.append("No bound on time: the peak rates of this processor are not known here.")

@@ -48,8 +48,10 @@ USAGE = Usage(
     peak=840,
     flops=600.0,
     bytes_accessed=1e9,
-    memory_traffic=50,
-    collectives=(Collective("all-reduce", 3, 8),),
+    memory_traffic=40,
+    padded_traffic=50,
+    cycles=3000,
+    collectives=(Collective("all-reduce", 3, 8, waiting=2),),
     gathered_indices=700,
     gathered_elements=2800,
 )
@@ -129,10 +131,26 @@ HloModule jit_step, is_scheduled=true, entry_computation_layout={(f32[4,8]{1,0})
   ROOT %inner = f32[4,8]{1,0:T(8,128)} multiply(%param_0.1, %param_0.1)
 }
 
+%async_collective_fusion.1 (param_0.2: f32[4,8]) -> f32[4,8] {
+  %param_0.2 = f32[4,8]{1,0:T(8,128)} parameter(0)
+  ROOT %swapped = f32[4,8]{1,0:T(8,128)} all-to-all(%param_0.2), channel_id=7, dimensions={1}
+}
+
+%async_collective_done.1 (param_0.3: f32[4,8]) -> f32[4,8] {
+  %param_0.3 = f32[4,8]{1,0:T(8,128)} parameter(0)
+  ROOT %swapped.1 = f32[4,8]{1,0:T(8,128)} all-to-all(%param_0.3), channel_id=7, dimensions={1}
+}
+
+%rare (param_0.4: f32[4,8]) -> f32[4,8] {
+  %param_0.4 = f32[4,8]{1,0:T(8,128)} parameter(0)
+  ROOT %again = f32[4,8]{1,0:T(8,128)} negate(%param_0.4), backend_config={"estimated_cycles":"77"}
+}
+
 %body.1 (state: (s32[], f32[4,8])) -> (s32[], f32[4,8]) {
   %state = (s32[]{:T(128)}, f32[4,8]{1,0:T(8,128)}) parameter(0)
   %value = f32[4,8]{1,0:T(8,128)} get-tuple-element(%state), index=1
   %summed = f32[4,8]{1,0:T(8,128)} all-reduce(%value), channel_id=3, replica_groups={{0,1}}, to_apply=%add.27
+  %count = s32[]{:T(128)S(1)} add(%one, %one), backend_config={"estimated_cycles":"10"}
   ROOT %next = (s32[]{:T(128)}, f32[4,8]{1,0:T(8,128)}) tuple(%count, %summed)
 }
 
@@ -140,7 +158,8 @@ ENTRY %main.9 (weights: f32[4,8], rows: bf16[16,8]) -> (f32[4,8]) {
   %weights = f32[4,8]{1,0:T(8,128)} parameter(0), sharding={replicated}
   %rows = bf16[16,8]{1,0:T(8,128)(2,1)} parameter(1), metadata={op_name="batch['canvas']"}
   %near = f32[4,8]{1,0:T(8,128)S(1)} fusion(%weights), kind=kLoop, calls=%fused_computation
-  %far = f32[4,8]{1,0:T(8,128)} fusion(%near, %weights), kind=kOutput, calls=%fused_computation
+  %far = f32[4,8]{1,0:T(8,128)} fusion(%near, %weights), calls=%fused_computation, config={"estimated_cycles":"1000"}
+  %either = f32[4,8]{1,0:T(8,128)} conditional(%near, %weights), branch_computations={%usual, %rare}
   %copy-start.1 = (f32[4,8]{1,0:T(8,128)S(1)}, f32[4,8]{1,0:T(8,128)}, u32[]{:S(2)}) copy-start(%far)
   %copy-done.1 = f32[4,8]{1,0:T(8,128)S(1)} copy-done(%copy-start.1)
   %slice-start.1 = ((bf16[16,8]{1,0:T(8,128)(2,1)}), bf16[4,8]{1,0:T(8,128)(2,1)S(1)}, s32[]{:S(2)}) slice-start(%rows)
@@ -157,11 +176,14 @@ ENTRY %main.9 (weights: f32[4,8], rows: bf16[16,8]) -> (f32[4,8]) {
 @pytest.mark.parametrize("turns", [1, 5])
 def test_exchanges_and_traffic_of_a_program(turns):
     """Exchanges are counted by their results, traffic is what kernels read and write off the chip."""
-    traffic, found = read_program(PROGRAM, turns)
+    program = read_program(PROGRAM, turns)
+    traffic, found = program.traffic_of, program.collectives
+    sums = 2 * 64 + turns * 128
     assert set(found) == {
         # A tuple of two moments of 64 bytes, and the loop's array of 128.
-        Collective("all-reduce", 1 + turns, 2 * 64 + turns * 128),
+        Collective("all-reduce", 1 + turns, sums, waiting=sums),
         Collective("all-gather", 1, 256),  # of a start, the result and not the operand
+        Collective("all-to-all", 1, 128),  # of kernels that overlap it, once
     }
     assert found[0].bytes >= found[1].bytes
     kernels = {
@@ -175,6 +197,10 @@ def test_exchanges_and_traffic_of_a_program(turns):
     in_the_loop = 2 * 128  # reads and writes what is summed
     # The rows' array is named; nothing is known of the others.
     assert traffic == {"other": sum(kernels.values()) + turns * in_the_loop}
+    # Tiles of 8 x 128 are 4,096 bytes of float32, twice as many rows of bfloat16 as the slice has.
+    tiles = 4096 * (1 + 2 + 1 + 2 * turns) + 2048 + 128 + 256
+    assert program.padded_traffic == tiles
+    assert program.cycles == 1000 + 10 * turns
     # The insides of a kernel cost nothing.
     without = PROGRAM.replace("multiply(%param_0.1, %param_0.1)", "negate(%param_0.1)")
     assert read_program(without) == read_program(PROGRAM)
@@ -197,8 +223,8 @@ def test_traffic_belongs_to_the_parts_of_a_step():
         for i, name in enumerate(kernels.values())
     ]
     program = "\n".join(["ENTRY %main (x: f32[]) -> f32[] {", *lines, "}", ""])
-    assert read_program(program)[0] == {part: 4 * (i + 1) for i, part in enumerate(kernels)}
-    assert next(iter(read_program(program)[0])) == "other"  # the largest first
+    assert read_program(program).traffic_of == {part: 4 * (i + 1) for i, part in enumerate(kernels)}
+    assert next(iter(read_program(program).traffic_of)) == "other"  # the largest first
 
 
 @pytest.mark.parametrize(
@@ -207,7 +233,7 @@ def test_traffic_belongs_to_the_parts_of_a_step():
 )
 def test_sizes_by_dtype(shape, size):
     program = f"ENTRY %main (x: f32[]) -> f32[] {{\n  %y = {shape} all-to-all(%x)\n}}\n"
-    assert read_program(program)[1] == (Collective("all-to-all", 1, size),)
+    assert read_program(program).collectives == (Collective("all-to-all", 1, size, waiting=size),)
 
 
 def test_the_bound_and_its_terms():
@@ -216,8 +242,8 @@ def test_the_bound_and_its_terms():
     assert found is not None
     assert (found.compute, found.memory) == (6.0, 5.0)
     assert found.interconnect == 2 * 3 / 4 * 8 / (2 * 2.0)
-    assert (found.seconds, found.binds) == (6.0, "compute")
-    slow = bound(dataclasses.replace(USAGE, memory_traffic=70), target)
+    assert (found.waiting, found.seconds, found.binds) == (0.75, 6.75, "compute")
+    slow = bound(dataclasses.replace(USAGE, padded_traffic=80), target)
     alone = bound(dataclasses.replace(USAGE, collectives=()), dataclasses.replace(target, links=0))
     assert slow is not None
     assert alone is not None
