@@ -15,7 +15,7 @@ from a2j_jax.config import Config
 from a2j_jax.losses import DEPTH_TERMS, Losses, Targets, masked_mean, regression_loss
 from a2j_jax.models.a2j import PoseNetwork, network_settings
 from a2j_jax.models.anchors import Estimate, at_least_float32
-from a2j_jax.models.layers import BatchNorm, Conv, Deconv
+from a2j_jax.models.layers import Conv, Deconv
 from a2j_jax.parts import Parts
 from a2j_jax.tracks import TrackSpec
 
@@ -151,7 +151,7 @@ class HeatMapFCN(PoseNetwork):
         x = self.features(images, train, output_stride=32).regression
         for index in range(1, 4):
             x = Deconv(self.deconv_features, name=f"deconv{index}")(x)
-            x = BatchNorm(self.axis_name, name=f"deconv_bn{index}")(x, train, relu=True)
+            x = self.norm(name=f"deconv_bn{index}")(x, train, relu=True)
         # As published: small weights, so that training starts from empty maps.
         small = nn.initializers.normal(0.001)
         channels = self.num_joints * (self.joint_dims - 1)

@@ -89,6 +89,11 @@ class ModelConfig:
     """Type of the computation; weights stay float32."""
     remat: bool = False
     """Recompute residual blocks in the backward pass: less memory, more work."""
+    batch_norm: Literal["global", "local", "ghost"] = "global"
+    """Rows of a batch that are normalized together in training: all, those of each device, or ghost_size. Evaluation is
+    by running statistics, averages over these groups."""
+    ghost_size: int = Field(default=32, ge=1, le=2**20)
+    """With batch_norm=ghost: rows normalized together; divides those that a device has of a batch or of its parts."""
     init_from: LocalPath | None = None
     """Weights to start from: official A2J or ImageNet weights (.pth, .safetensors, .npz), or the folder of a run or
     converted checkpoint; none: random."""
@@ -242,7 +247,7 @@ class Config:
     """Name of the experiment, and of its folder below runs/."""
     track: str
     """Data set and protocol: a track, or a folder with track.json."""
-    parallel: Literal["auto", "jit", "pmap", "mesh", "shard_map"] = "auto"
+    parallel: Literal["auto", "jit", "pmap", "mesh"] = "auto"
     """How devices share a step (docs/scaling.md); auto: jit on one device, mesh on several."""
     parts: Annotated[str, AfterValidator(_import_path)] | None = None
     """What replaces parts of A2J: MODULE:FUNCTION of a function (config, track) -> Parts (docs/extending.md). Table 8's

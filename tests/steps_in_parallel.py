@@ -7,8 +7,10 @@ normalization: 20 Adam steps in float64, or 5 SGD steps in float32. With PARTS, 
 trunk is that of `tests.own_parts`, some of the network is frozen, and broken updates would be left out.
 OUT/MODE-DEVICES.npz holds the state after them, OUT/eval-DEVICES.npz the joints of every test frame,
 OUT/few-DEVICES.npz of fewer than a batch has rows.
+OUT/norm-DEVICES.npz holds what a batch norm makes of the rows in OUT/rows.npy, by mesh and pmap, as on a CPU and a TPU.
 """
 
+import itertools
 import sys
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,8 @@ from a2j_jax.data import pipeline
 from a2j_jax.data.crops import step_arrays
 from a2j_jax.evaluation.evaluate import predict_batches
 from a2j_jax.inference.predictor import make_predict_fn, place_variables
+from a2j_jax.lowering import lowering_for
+from a2j_jax.models import layers
 from a2j_jax.models.a2j import PoseNetwork
 from a2j_jax.models.resnet import ARCHITECTURES, Architecture, BasicBlock
 from a2j_jax.runs import sharding
@@ -103,6 +107,28 @@ def predicted(data: str, split: str, devices: int) -> dict[str, np.ndarray]:
     return {"joints": joints.joints_uvd, "index": frames.index}
 
 
+def normalized(x: np.ndarray, over: int | str, mode: Any, devices: int) -> Any:
+    """Result, running statistics and gradients of a training step of a batch norm, by "mesh" or "pmap"."""
+    layout = sharding.layout(mode, jax.devices()[:devices])
+    layer = layers.BatchNorm(layout.axis_name, over)
+    variables = layer.init(jax.random.key(0), x[:1], train=False)
+    spread = layout.distribute({"x": x, "weights": np.cos(x)})
+
+    def step(_: Any, rows: Any, params: Any) -> Any:
+        def loss(params: Any, x: jax.Array) -> Any:
+            known = {**variables, "params": params}
+            y, updated = layer.apply(known, x, train=True, mutable=["batch_stats"])
+            return (y * rows["weights"]).sum(), (y, updated["batch_stats"])
+
+        (of_params, of_x), (y, stats) = jax.grad(loss, (0, 1), has_aux=True)(params, rows["x"])
+        if mode == "pmap":
+            of_params = jax.lax.psum(of_params, sharding.AXIS)
+            y, of_x = (jax.lax.all_gather(v, sharding.AXIS, tiled=True) for v in (y, of_x))
+        return (), {"y": y, "x": of_x, **of_params, **stats}
+
+    return layout.wrap(step)((), spread, variables["params"])[1]
+
+
 def write(path: Path, state: TrainState) -> None:
     """Every leaf of a state under its name."""
     tree = {
@@ -123,7 +149,18 @@ def main() -> None:
     join_processes(parser.parse_args([]))
     for mode, devices, *parts in (one.split(":") for one in asked):
         path = Path(out) / f"{mode}-{devices}.npz"
-        if mode in SPLITS:
+        if mode == "norm":
+            layers.ONE_PASS_BYTES = 0
+            x = np.load(Path(out) / "rows.npy").astype(dtype)
+            found = {}
+            for platform, over, way in itertools.product(
+                ("cpu", "tpu"), ("global", "local", 2), ("mesh", "pmap")
+            ):
+                with lowering_for(platform):
+                    made = normalized(x, over, way, int(devices))
+                found |= {f"{over}/{platform}/{way}/{k}": np.asarray(v) for k, v in made.items()}
+            np.savez(path, **found)
+        elif mode in SPLITS:
             joints = predicted(data, SPLITS[mode], int(devices))
             if distributed.is_primary():
                 np.savez(path, **joints)

@@ -91,9 +91,10 @@ def test_a_process_in_which_nothing_moves_ends_and_shows_where(
 
 def test_a_process_that_was_stopped_does_not_count_as_stuck() -> None:
     program = """
-import os, time
+import time
 from a2j_jax.interrupts import Watchdog
-with Watchdog(3, 9, lambda *_: os._exit(1)) as dog:
+from a2j_jax.training.run import _end_stuck
+with Watchdog(3, 9, _end_stuck) as dog:
     print("ready", flush=True)
     for _ in range(20):
         time.sleep(0.1)

@@ -48,6 +48,7 @@ class PoseNetwork(nn.Module):
       dtype: compute dtype of trunk and heads; None follows the images. Weights stay float32.
       remat: store only the activations between residual blocks and recompute the rest for the gradient.
       axis_name: mapped axis over which batch statistics are shared.
+      batch_norm: rows that are normalized together: "global", "local" or a number, see `layers.BatchNorm`.
     """
 
     paradigm: ClassVar[str] = ""  # its name in reports; the name of the class by default
@@ -60,6 +61,7 @@ class PoseNetwork(nn.Module):
     dtype: Any = None
     remat: bool = False
     axis_name: str | None = None
+    batch_norm: int | str = "global"
 
     @property
     def label(self) -> str:
@@ -67,6 +69,11 @@ class PoseNetwork(nn.Module):
         kind = type(self)
         own = not kind.__module__.startswith("a2j_jax.")
         return kind.__name__ if own else f"{self.paradigm or kind.__name__} {self.backbone}"
+
+    @property
+    def norm(self) -> Callable[..., BatchNorm]:
+        """Makes the batch norms of this network: `self.norm(name="bn1")(x, train)`."""
+        return partial(BatchNorm, self.axis_name, self.batch_norm)
 
     def features(self, images: jax.Array, train: bool, output_stride: int = 16) -> Features:
         """The trunk's feature maps of images (B, H, W, 1), H and W divisible by 16; call it in a compact method.
@@ -104,7 +111,7 @@ class PoseNetwork(nn.Module):
             output_stride,
             self.stem_channels,
             self.remat,
-            self.axis_name,
+            self.norm,
             name="trunk",
         )
         features: Features = trunk(images, train)
@@ -147,6 +154,9 @@ def network_settings(settings: ModelConfig, track: TrackSpec) -> dict[str, Any]:
         "stem_channels": settings.stem_channels,
         "dtype": None if settings.dtype == "float32" else jnp.dtype(settings.dtype),
         "remat": settings.remat,
+        "batch_norm": settings.ghost_size
+        if settings.batch_norm == "ghost"
+        else settings.batch_norm,
     }
 
 
@@ -216,14 +226,14 @@ class AnchorHead(nn.Module):
     outputs: int
     features: int = 256
     depth: int = 4
-    axis_name: str | None = None
+    norm: Callable[..., nn.Module] = BatchNorm
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         conv = partial(Conv, size=3, use_bias=True, kernel_init=xavier_normal)
         for index in range(1, self.depth + 1):
             x = conv(self.features, name=f"conv{index}")(x)
-            x = BatchNorm(self.axis_name, name=f"bn{index}")(x, train, relu=True)
+            x = self.norm(name=f"bn{index}")(x, train, relu=True)
         x = conv(ANCHORS_PER_CELL * self.outputs, name="output")(x)
         return x.reshape(x.shape[0], -1, self.outputs)
 
@@ -271,6 +281,6 @@ class A2J(PoseNetwork):
         """A head's outputs for every anchor and joint, (B, A, K, values) float32."""
         kind = rematerialized(AnchorHead) if self.remat else AnchorHead
         outputs = values * self.num_joints
-        head = kind(outputs, self.head_features, self.head_depth, self.axis_name, name=name)
+        head = kind(outputs, self.head_features, self.head_depth, self.norm, name=name)
         y = head(x, train)
         return at_least_float32(y).reshape(*y.shape[:2], self.num_joints, values)

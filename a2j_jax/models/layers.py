@@ -7,8 +7,9 @@ float64 in the parity test.
 
 The gradient of batch norm, together with the sum and the ReLU that may follow it, is written by hand. JAX's own
 gradient keeps the differences from the mean, and XLA's CPU compiler then computes the normalized activations again in
-every place that reads them. The gradient here needs only the layer's input and output, which the convolutions before
-and after it keep anyway. Forward and backward are `lowering.island`s.
+every place that reads them; and it needs two sums over all devices, one after the other. The gradient here needs only
+the layer's input and output, which the convolutions before and after it keep anyway, and sums once. Forward and
+backward are `lowering.island`s in float32 and float64, unless their axis is mapped.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,35 +20,44 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from jax import lax
+from jax.sharding import PartitionSpec
 
 from a2j_jax import lowering
+from a2j_jax.errors import UserError
 from a2j_jax.models import winograd
+
+# Smaller arrays stay on a TPU's chip, where another pass takes little; those that may be read again cannot.
+ONE_PASS_BYTES = 2**23
 
 _Saved = tuple[jax.Array, jax.Array | None, jax.Array, jax.Array, jax.Array]
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(4, 5))
+@partial(jax.custom_vjp, nondiff_argnums=(5, 6, 7))
 def normalize(
     x: jax.Array,
     scale: jax.Array,
     bias: jax.Array,
     shortcut: jax.Array | None,
+    near: jax.Array | None,
     relu: bool,
     epsilon: float,
+    axis_name: str | None,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Normalizes, adds the shortcut and applies the ReLU.
 
     Args:
-      x: (..., C) of float32 or float64.
+      x: (..., C) of a floating dtype.
       scale, bias: (C,).
       shortcut: (..., C) to add to the normalized x; or None.
+      near: (C,) where the mean is expected, see `batch_moments`; or None.
       relu: whether negative results become zero.
       epsilon: added to the variance.
+      axis_name: mapped axis over which statistics are shared.
 
     Returns:
       The result (..., C), and mean and biased variance (C,) of x, through which no gradient flows.
     """
-    return _forward(x, scale, bias, shortcut, relu, epsilon)[0]
+    return _forward(x, scale, bias, shortcut, near, relu, epsilon, axis_name)[0]
 
 
 def _forward(
@@ -55,35 +65,45 @@ def _forward(
     scale: jax.Array,
     bias: jax.Array,
     shortcut: jax.Array | None,
+    near: jax.Array | None,
     relu: bool,
     epsilon: float,
-) -> tuple[tuple[jax.Array, jax.Array, jax.Array], tuple[_Saved, bool]]:
-    @lowering.island
+    axis_name: str | None,
+) -> tuple[tuple[jax.Array, jax.Array, jax.Array], tuple[_Saved, bool, bool]]:
     def forward(
         x: jax.Array, scale: jax.Array, bias: jax.Array, shortcut: jax.Array | None
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
-        axes = tuple(range(x.ndim - 1))
-        mean = x.mean(axes)
-        var = jnp.square(x - mean).mean(axes)
+        mean, var = batch_moments(x, near, epsilon, axis_name)
         gain = scale * lax.rsqrt(var + epsilon)
-        y = x * gain + (bias - mean * gain)
-        y = y if shortcut is None else y + shortcut
-        return (jnp.maximum(y, 0) if relu else y), mean, var
+        y = x * gain.astype(x.dtype) + (bias - mean * gain).astype(x.dtype)
+        return _finished(y, shortcut, relu), mean, var
 
+    forward = lowering.island(forward) if _is_plain(x, axis_name) else forward
     y, mean, var = forward(x, scale, bias, shortcut)
     saved = x, y if relu else None, scale, mean, lax.rsqrt(var + epsilon)
-    return (y, mean, var), (saved, shortcut is not None)
+    return (y, mean, var), (saved, shortcut is not None, near is not None)
 
 
 def _backward(
-    relu: bool, epsilon: float, kept: tuple[_Saved, bool], cotangents: tuple[jax.Array, ...]
-) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array | None]:
-    saved, has_shortcut = kept
-    dx, d_scale, d_bias, dy = _gradients(*saved, cotangents[0])
-    return dx, d_scale, d_bias, dy if has_shortcut else None
+    relu: bool,
+    epsilon: float,
+    axis_name: str | None,
+    kept: tuple[_Saved, bool, bool],
+    cotangents: tuple[jax.Array, ...],
+) -> tuple[jax.Array | None, ...]:
+    saved, has_shortcut, has_near = kept
+    if _is_plain(saved[0], axis_name):
+        dx, d_scale, d_bias, dy = _gradients_alone(*saved, cotangents[0])
+    else:
+        dx, d_scale, d_bias, dy = _gradients(*saved, cotangents[0], axis_name)
+    no_gradient = jnp.zeros_like(d_bias) if has_near else None
+    return dx, d_scale, d_bias, dy if has_shortcut else None, no_gradient
 
 
-@lowering.island
+def _is_plain(x: jax.Array, axis_name: str | None) -> bool:
+    return axis_name is None and x.dtype in (jnp.float32, jnp.float64)
+
+
 def _gradients(
     x: jax.Array,
     y: jax.Array | None,
@@ -91,19 +111,26 @@ def _gradients(
     mean: jax.Array,
     inverse_deviation: jax.Array,
     dy: jax.Array,
+    axis_name: str | None = None,
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """Gradients of x, scale, bias and shortcut."""
+    """Gradients of x, scale, bias and shortcut; those of scale and bias are this device's share of them."""
     if y is not None:
         dy = lax.select(y > 0, dy, jnp.zeros_like(dy))
     axes, count = tuple(range(x.ndim - 1)), x.size // x.shape[-1]
-    d_bias = dy.sum(axes)
-    d_scale = (dy * (x - mean)).sum(axes) * inverse_deviation
+    wide_x, wide_dy = x.astype(mean.dtype), dy.astype(mean.dtype)
+    d_bias = wide_dy.sum(axes)
+    d_scale = (wide_dy * (wide_x - mean)).sum(axes) * inverse_deviation
+    all_bias, all_scale = d_bias, d_scale
+    if axis_name is not None:
+        count *= lax.axis_size(axis_name)
+        all_bias, all_scale = lax.psum(jnp.stack([d_bias, d_scale]), axis_name)
     gain = scale * inverse_deviation
-    slope = gain * inverse_deviation * d_scale / count
-    dx = gain * dy - slope * x + (slope * mean - gain * d_bias / count)
-    return dx, d_scale, d_bias, dy
+    slope = gain * inverse_deviation * all_scale / count
+    dx = gain * wide_dy - slope * wide_x + (slope * mean - gain * all_bias / count)
+    return dx.astype(x.dtype), d_scale, d_bias, dy
 
 
+_gradients_alone = lowering.island(_gradients)
 normalize.defvjp(_forward, _backward)
 
 
@@ -248,11 +275,16 @@ class BatchNorm(nn.Module):
     """Batch normalization as in PyTorch, over all axes but the last.
 
     Normalizes with the biased variance of the batch, but the running variance is *unbiased*, unlike that of
-    `flax.linen.BatchNorm`. Statistics are computed in two passes and at least in float32. With `axis_name`, the batch
-    is the global one over that mapped axis.
+    `flax.linen.BatchNorm`. Statistics are at least float32. With `axis_name`, the batch is spread over that
+    mapped axis.
+
+    `over` says which rows are normalized together: "global", those of all devices; "local", those of each device; or a
+    number, so many consecutive ones ("ghost" batch norm, Hoffer et al. 2017, arXiv:1705.08741). Running statistics are
+    then averages over these groups of their means and unbiased variances.
     """
 
     axis_name: str | None = None
+    over: int | str = "global"
     momentum: float = 0.9  # of the old value: PyTorch's 0.1 of the new one
     epsilon: float = 1e-5
 
@@ -274,24 +306,36 @@ class BatchNorm(nn.Module):
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, features, jnp.float32)
         running_var = self.variable("batch_stats", "var", jnp.ones, features, jnp.float32)
 
-        y, count = None, x.size // x.shape[-1]
         if not train:
-            mean, var = running_mean.value, running_var.value
-        elif _is_cpu() and self.axis_name is None and x.dtype in (jnp.float32, jnp.float64):
-            y, mean, var = normalize(x, scale, bias, shortcut, relu, self.epsilon)
-            mean, var = lax.stop_gradient((mean, var))
+            gain = scale * lax.rsqrt(running_var.value + self.epsilon)
+            shift = bias - running_mean.value * gain
+            return _finished(x * gain.astype(x.dtype) + shift.astype(x.dtype), shortcut, relu)
+        count = x.size // x.shape[-1]
+        if self.over == "global":
+            near = lax.stop_gradient(running_mean.value)
+            y, mean, var = normalize(
+                x, scale, bias, shortcut, near, relu, self.epsilon, self.axis_name
+            )
+            count *= 1 if self.axis_name is None else lax.axis_size(self.axis_name)
         else:
-            mean, var, count = batch_moments(x, self.axis_name)
-        if train and not self.is_initializing():
+            rows = _group_size(self.over, x.shape[0])
+            count = count // x.shape[0] * rows
+
+            def one(x: jax.Array, shortcut: jax.Array | None) -> tuple[jax.Array, ...]:
+                return normalize(x, scale, bias, shortcut, None, relu, self.epsilon, None)
+
+            groups = jax.tree.map(lambda v: v.reshape(-1, rows, *v.shape[1:]), (x, shortcut))
+            y, means, variances = jax.vmap(one)(*groups)
+            y, mean, var = y.reshape(x.shape), means.mean(0), variances.mean(0)
+            if self.axis_name is not None:
+                mean, var = lax.pmean((mean, var), self.axis_name)
+        if not self.is_initializing():
+            mean, var = lax.stop_gradient((mean, var))
             unbiased = var * (count / max(count - 1, 1))
             keep = self.momentum
             running_mean.value = keep * running_mean.value + (1 - keep) * mean
             running_var.value = keep * running_var.value + (1 - keep) * unbiased
-        if y is not None:
-            return y
-        gain = scale * lax.rsqrt(var + self.epsilon)
-        shift = bias - mean * gain
-        return _finished(x * gain.astype(x.dtype) + shift.astype(x.dtype), shortcut, relu)
+        return y
 
 
 def _finished(y: jax.Array, shortcut: jax.Array | None, relu: bool) -> jax.Array:
@@ -299,19 +343,78 @@ def _finished(y: jax.Array, shortcut: jax.Array | None, relu: bool) -> jax.Array
     return nn.relu(y) if relu else y
 
 
-def batch_moments(x: jax.Array, axis_name: str | None) -> tuple[jax.Array, jax.Array, int]:
-    """Mean, biased variance (C,) and number of values behind them, of x (..., C), globally over `axis_name`."""
+def _group_size(over: int | str, rows: int) -> int:
+    """Rows that are normalized together, of those that are traced for: a device's under pmap, else those of all."""
+    devices = _split_over()[1]
+    size = max(rows // devices, 1) if over == "local" else int(over)
+    if rows % (devices * size):
+        raise UserError(
+            f"--config.model.ghost_size={size} does not divide the {rows / devices:g} rows that a device has of a "
+            "batch, or of a part of it"
+        )
+    return size
+
+
+def batch_moments(
+    x: jax.Array, near: jax.Array | None, epsilon: float, axis_name: str | None
+) -> tuple[jax.Array, jax.Array]:
+    """Mean and biased variance (C,) of x (..., C), at least in float32, over all devices.
+
+    Each device computes those of its rows and sends them once: of moments, unlike of sums, nothing cancels. On a TPU
+    it adds up x - near and its square in one pass, which XLA does while a convolution writes x, if x is large. Where
+    `near` is too far from the mean for that to be exact, as it may be in the first steps of a run, it reads x again.
+
+    Args:
+      x: rows of this device; or of all devices of the mesh that the step is traced for (`sharding.Layout.wrap`).
+      near: (C,), where the mean is expected; None: two passes over the rows at hand.
+      epsilon: is added to the variance, which need not be more exact than that.
+      axis_name: mapped axis over which the moments are shared.
+    """
+    axis, devices = _split_over()
+    # On a CPU XLA splits the plain program as well.
+    if not _is_cpu() and near is not None and devices > 1 and x.shape[0] % devices == 0:
+        spread, same = PartitionSpec(axis), PartitionSpec()
+        local = partial(batch_moments, epsilon=epsilon, axis_name=axis)
+        return jax.shard_map(
+            local, in_specs=(spread, same), out_specs=(same, same), check_vma=False
+        )(x, near)
+    is_large = x.size * x.dtype.itemsize >= ONE_PASS_BYTES
+    if near is None or lowering.platform() != "tpu" or not is_large:
+        mean, var = _moments(x)
+    else:
+        mean, var = _moments_near(x, near, epsilon)
+    if axis_name is None:
+        return mean, var
+    means, variances = lax.all_gather(jnp.stack([mean, var]), axis_name, axis=1)
+    mean = means.mean(0)
+    return mean, variances.mean(0) + jnp.square(means - mean).mean(0)
+
+
+def _split_over() -> tuple[str | None, int]:
+    """The axis and number of devices that XLA splits the traced program over, see `sharding.Layout.wrap`."""
+    mesh = jax.sharding.get_abstract_mesh()
+    if len(mesh.auto_axes) != 1:  # none, or pmap's, which is mapped
+        return None, 1
+    return mesh.auto_axes[0], mesh.size
+
+
+def _moments(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Mean and biased variance of (..., C) in two passes."""
     axes = tuple(range(x.ndim - 1))
     x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    count = x.size // x.shape[-1]
     mean = x.mean(axes)
-    if axis_name is not None:
-        count *= lax.axis_size(axis_name)
-        mean = lax.pmean(mean, axis_name)
-    var = jnp.square(x - mean).mean(axes)
-    if axis_name is not None:
-        var = lax.pmean(var, axis_name)
-    return mean, var, count
+    return mean, jnp.square(x - mean).mean(axes)
+
+
+def _moments_near(x: jax.Array, near: jax.Array, epsilon: float) -> tuple[jax.Array, jax.Array]:
+    """The same in one pass, where `near` is within some deviations of the mean."""
+    axes = tuple(range(x.ndim - 1))
+    away = x.astype(jnp.promote_types(x.dtype, jnp.float32)) - near
+    first, second = away.mean(axes), jnp.square(away).mean(axes)
+    var = jnp.maximum(second - jnp.square(first), 0)
+    # The difference has the rounding errors of its terms.
+    is_near = (jnp.square(first) <= 16 * (var + epsilon)).all()
+    return lax.cond(is_near, lambda _: (near + first, var), _moments, x)
 
 
 class Deconv(nn.Module):

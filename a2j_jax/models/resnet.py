@@ -3,6 +3,7 @@
 Residual stages are numbered 1 to 4, as in the official state dict (`layer1` .. `layer4`).
 """
 
+from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -25,21 +26,21 @@ class _Block(nn.Module):
       planes: channels of the convolutions; the last one has `expansion` times as many.
       stride: s, of the first 3x3; output sides are rounded up.
       dilation: of the last 3x3.
-      axis_name: mapped axis over which batch statistics are shared.
+      norm: makes a `layers.BatchNorm`.
     """
 
     planes: int
     stride: int = 1
     dilation: int = 1
-    axis_name: str | None = None
+    norm: Callable[..., nn.Module] = BatchNorm
     expansion: ClassVar[int] = 1
 
-    def with_shortcut(self, x: jax.Array, y: jax.Array, norm: str, train: bool) -> jax.Array:
+    def with_shortcut(self, x: jax.Array, y: jax.Array, name: str, train: bool) -> jax.Array:
         """Y normalized, plus x, which is projected where the block changes the shape."""
         if self.stride != 1 or x.shape[-1] != y.shape[-1]:
             x = Conv(y.shape[-1], 1, self.stride, name="downsample_conv")(x)
-            x = BatchNorm(self.axis_name, name="downsample_bn")(x, train)
-        return BatchNorm(self.axis_name, name=norm)(y, train, shortcut=x, relu=True)
+            x = self.norm(name="downsample_bn")(x, train)
+        return self.norm(name=name)(y, train, shortcut=x, relu=True)
 
 
 class BasicBlock(_Block):
@@ -48,7 +49,7 @@ class BasicBlock(_Block):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         y = Conv(self.planes, 3, self.stride, name="conv1")(x)
-        y = BatchNorm(self.axis_name, name="bn1")(y, train, relu=True)
+        y = self.norm(name="bn1")(y, train, relu=True)
         # Only the second convolution is dilated, as in the official code.
         y = Conv(self.planes, 3, dilation=self.dilation, name="conv2")(y)
         return self.with_shortcut(x, y, "bn2", train)
@@ -62,9 +63,9 @@ class Bottleneck(_Block):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         y = Conv(self.planes, 1, name="conv1")(x)
-        y = BatchNorm(self.axis_name, name="bn1")(y, train, relu=True)
+        y = self.norm(name="bn1")(y, train, relu=True)
         y = Conv(self.planes, 3, self.stride, self.dilation, name="conv2")(y)
-        y = BatchNorm(self.axis_name, name="bn2")(y, train, relu=True)
+        y = self.norm(name="bn2")(y, train, relu=True)
         y = Conv(self.planes * self.expansion, 1, name="conv3")(y)
         return self.with_shortcut(x, y, "bn3", train)
 
@@ -100,7 +101,7 @@ class ResNet(nn.Module):
       output_stride: 16: stage 4 is dilated (A2J); 32: it is strided (and odd sides are rounded up).
       stem_channels: input channels of the first kernel, see `layers.DepthStem`.
       remat: recompute the inside of each block for the gradient instead of storing it.
-      axis_name: mapped axis over which batch statistics are shared.
+      norm: makes a `layers.BatchNorm`.
     """
 
     architecture: str = "resnet50"
@@ -108,7 +109,7 @@ class ResNet(nn.Module):
     output_stride: int = 16
     stem_channels: int = 3
     remat: bool = False
-    axis_name: str | None = None
+    norm: Callable[..., nn.Module] = BatchNorm
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> Features:
@@ -117,7 +118,7 @@ class ResNet(nn.Module):
         strides = STAGE_STRIDES[self.output_stride]
         dilations = STAGE_DILATIONS[self.output_stride]
         x = DepthStem(self.width, self.stem_channels, name="conv1")(x)
-        x = BatchNorm(self.axis_name, name="bn1")(x, train, relu=True)
+        x = self.norm(name="bn1")(x, train, relu=True)
         x = max_pool_3x3_stride_2(x)
         for stage, count in enumerate(counts):
             common = x
@@ -127,7 +128,7 @@ class ResNet(nn.Module):
                     stride=strides[stage] if index == 0 else 1,
                     # The official code dilates every block of stage 4 but its first.
                     dilation=dilations[stage] if index > 0 else 1,
-                    axis_name=self.axis_name,
+                    norm=self.norm,
                     name=f"layer{stage + 1}_{index}",
                 )(x, train)
         return Features(common=common, regression=x)

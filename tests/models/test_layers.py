@@ -3,12 +3,14 @@
 import re
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from a2j_jax.errors import UserError
 from a2j_jax.lowering import island, lowering_for, made_once, platform
 from a2j_jax.models import layers
 
@@ -108,8 +110,9 @@ def test_batch_norm_keeps_the_unbiased_running_variance() -> None:
 
 @pytest.mark.parametrize("relu", [False, True])
 @pytest.mark.parametrize("with_shortcut", [False, True])
-def test_batch_norm(with_shortcut: bool, relu: bool) -> None:
+def test_batch_norm(with_shortcut: bool, relu: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     keys = jax.random.split(jax.random.key(0), 3)
+    monkeypatch.setattr(layers, "ONE_PASS_BYTES", 0)
     x, shortcut = (jax.random.normal(key, (3, 5, 7, 4)) * 2 + 1 for key in keys[:2])
     scale, bias = jax.random.normal(keys[2], (2, 4))
     layer = layers.BatchNorm()
@@ -131,6 +134,78 @@ def test_batch_norm(with_shortcut: bool, relu: bool) -> None:
     plain = (x - x.mean((0, 1, 2))) / x.std((0, 1, 2)) * scale + bias
     plain = plain + shortcut if with_shortcut else plain
     np.testing.assert_allclose(found, jnp.maximum(plain, 0) if relu else plain, atol=1e-3)
+
+
+@pytest.mark.parametrize("one_pass_bytes", [0, layers.ONE_PASS_BYTES])
+def test_batch_norm_far_from_zero(one_pass_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Means of 1,000 deviations, and running means of zero: as exact as float32 inputs are."""
+    monkeypatch.setattr(layers, "ONE_PASS_BYTES", one_pass_bytes)
+    layer, mapped = layers.BatchNorm(), layers.BatchNorm(axis_name="devices")
+    x = np.random.default_rng(0).normal(1000, 1, (8, 9, 9, 4)).astype(np.float32)
+    x[..., 3] /= 1000
+    variables = layer.init(jax.random.key(0), x, train=False)
+    flat = x.reshape(-1, 4).astype(np.float64)
+    moments = flat.mean(0), flat.var(0, ddof=1)
+    wanted = ((flat - moments[0]) / np.sqrt(flat.var(0) + layer.epsilon)).reshape(x.shape)
+    later = {"mean": moments[0].astype(np.float32), "var": np.ones(4, np.float32)}
+    for running in (variables["batch_stats"], later):
+        known = {**variables, "batch_stats": running}
+
+        def apply(module: layers.BatchNorm, x: jax.Array, known: Any = known) -> Any:
+            return module.apply(known, x, train=True, mutable=["batch_stats"])
+
+        for target in ("cpu", "tpu"):
+            with lowering_for(target):
+                y, updated = jax.jit(partial(apply, layer))(x)
+                shards, parts = jax.vmap(partial(apply, mapped), axis_name="devices")(
+                    x.reshape(4, 2, *x.shape[1:])
+                )
+            parts = jax.tree.map(lambda v: v[0], parts)
+            for y_, stats in (
+                (y, updated["batch_stats"]),
+                (shards.reshape(x.shape), parts["batch_stats"]),
+            ):
+                np.testing.assert_allclose(y_, wanted, atol=1e-3)
+                for name, moment in zip(("mean", "var"), moments, strict=True):
+                    new = 0.9 * running[name] + 0.1 * moment
+                    np.testing.assert_allclose(stats[name], new, rtol=1e-5)
+
+
+def test_ghost_batch_norm_is_that_of_consecutive_rows() -> None:
+    keys = jax.random.split(jax.random.key(0), 2)
+    x, shortcut = (jax.random.normal(key, (12, 3, 3, 5)) * 2 + 1 for key in keys)
+    plain, ghost = layers.BatchNorm(), layers.BatchNorm(over=4)
+    variables = plain.init(jax.random.key(0), x, train=False)
+
+    def apply(module: layers.BatchNorm, variables: Any, x: jax.Array, shortcut: jax.Array) -> Any:
+        more = {"train": True, "mutable": ["batch_stats"], "relu": True}
+        return module.apply(variables, x, shortcut=shortcut, **more)
+
+    def each(variables: Any, *inputs: jax.Array) -> Any:
+        parts = [apply(plain, variables, *(v[i : i + 4] for v in inputs)) for i in range(0, 12, 4)]
+        y, stats = zip(*parts, strict=True)
+        return jnp.concatenate(y), jax.tree.map(lambda *v: sum(v) / 3, *stats)
+
+    def with_gradients(f: Any) -> Any:
+        def loss(*arguments: Any) -> Any:
+            y, stats = f(*arguments)
+            return jnp.sum(y * jnp.cos(jnp.arange(y.size)).reshape(y.shape)), (y, stats)
+
+        return jax.jit(jax.grad(loss, (0, 1, 2), has_aux=True))
+
+    wanted = with_gradients(each)(variables, x, shortcut)
+    for target in ("cpu", "tpu"):
+        with lowering_for(target):
+            found = with_gradients(partial(apply, ghost))(variables, x, shortcut)
+        jax.tree.map(partial(np.testing.assert_allclose, atol=1e-5), found, wanted)
+    unlike = layers.BatchNorm(over=5)
+    with pytest.raises(UserError, match=r"model\.ghost_size=5 .* 12 rows"):
+        apply(unlike, variables, x, shortcut)
+    # Evaluation does not know of groups.
+    for one in (ghost, unlike):
+        np.testing.assert_array_equal(
+            one.apply(variables, x, train=False), plain.apply(variables, x, train=False)
+        )
 
 
 def test_batch_norm_in_bfloat16_is_the_native_one() -> None:
