@@ -3,7 +3,8 @@
 python benchmarks/beam_scale.py --frames 1000000 [--folder FOLDER] [--beam='--runner=DirectRunner ...']
 
 HANDS 2017 as shipped: 640 x 480 PNG frames of 16 bits and a text file with a line for each. 200 frames are drawn, the
-others are hard links to them. Memory is the proportional set size (`Pss` of Linux), which counts shared pages once.
+others are hard links to them. Memory is the proportional set size every two seconds (`Pss` of Linux), which counts
+shared pages once.
 """
 
 import argparse
@@ -18,7 +19,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parent.parent
 DISTINCT = 200
 LOCAL = "--runner=DirectRunner --direct_running_mode=multi_processing --direct_num_workers=2"
-SAMPLES_PER_SECOND, LINES = 2, 20
+SECONDS, LINES = 2.0, 20
 
 
 def write(folder: Path, frames: int) -> None:
@@ -72,12 +73,12 @@ def measure(raw: Path, data: Path, frames: int, options: str) -> None:
     print(f"{'s':>7} {'shards':>11} {'command MiB':>12} {'workers MiB':>12} {'disk MiB':>9}")
     build = subprocess.Popen([*program, f"--beam={options}"], cwd=REPOSITORY)
     while build.poll() is None:
-        time.sleep(1 / SAMPLES_PER_SECOND)
+        time.sleep(SECONDS)
         own, *others = tree_mib(build.pid) or [0.0]
         now = [own, sum(others)]
         if sum(now) > sum(peak):
             peak = now
-        done = len(list(data.glob("**/*.done")))
+        done = len(list(data.glob("hands2017/*/*/*.done")))
         if (part := done * LINES // shards) > printed:
             printed, disk = part, mib_below(data)
             peak_disk = max(peak_disk, disk)

@@ -1,10 +1,11 @@
-"""How fast raw frames become examples, and how much memory that takes, with one process.
+"""How fast raw frames become examples on a core, in how much memory, and the minutes of an entire data set.
 
-python benchmarks/build_throughput.py [--frames 1000 4000] [--tracks hands2017 --frame_file FRAME.png]
+python benchmarks/build_throughput.py [--frames 1000 4000] [--tracks nyu hands2017]
 
 Frames are made up: those of a camera that sees only what is near (HANDS 2017) show a hand and a noisy patch, four
-fifths without a reading; those of a Kinect (NYU) a hand before a noisy wall. `--frame_file` puts a real frame in their
-place. The largest memory use must not grow with the number of frames.
+fifths without a reading; those of a Kinect (NYU) a hand before a noisy wall. A second row has a real frame in their
+place, where `$A2J_REFERENCE` has one. Seconds are those of the processor. Minutes are computed: the published frames at
+that rate on every core. The largest memory use must not grow with the number of frames.
 """
 
 import argparse
@@ -26,7 +27,12 @@ from PIL import Image
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 DISTINCT = 60  # frames that are drawn; the others are links to them
-TRACKS = ("nyu", "hands2017", "icvl", "itop_front", "k2hpd")
+TRACKS = ("nyu", "icvl", "hands2017", "itop_front", "itop_top", "k2hpd")
+REAL = {
+    "nyu": "nyu_test_frame1/depth_1_0000001.png",
+    "hands2017": "sr305_hands/20210326-230536/110.png",
+}
+CORES = (2, 32)
 
 
 def write(track: str, folder: Path, frames: int, frame_file: Path | None) -> None:
@@ -61,15 +67,17 @@ def _add_background(path: Path, near_only: bool) -> None:
 
 
 def measure(track: str, raw: Path) -> tuple[float, float]:
-    """In a process of its own: builds; returns seconds, and the largest memory use in MiB."""
+    """In a process of its own: builds; returns seconds of the processor, and the largest memory use in MiB."""
     from a2j_jax import log
     from tfds_builders.build import build_raw
+    from tfds_builders.reader import RawReader
 
+    RawReader.check = lambda self: None  # made-up labels do not fit a real frame
     log.be_quiet()
     with tempfile.TemporaryDirectory() as folder:
-        started = time.perf_counter()
+        started = time.process_time()
         build_raw(track, raw, folder)
-        return time.perf_counter() - started, peak_mib()
+        return time.process_time() - started, peak_mib()
 
 
 def peak_mib() -> float:
@@ -86,17 +94,30 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--frames", type=int, nargs="+", default=[1000, 4000])
     parser.add_argument("--tracks", nargs="+", default=list(TRACKS))
-    parser.add_argument("--frame_file", type=Path, help="a frame to measure with, for PNG tracks")
     options = parser.parse_args()
     sys.path.insert(0, str(REPOSITORY))
     print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
-    print(f"{'track':>11} {'frames':>8} {'frames/s/core':>14} {'peak MiB':>9}")
-    for track, frames in itertools.product(options.tracks, options.frames):
+    from a2j_jax.tracks import PUBLISHED_FRAMES
+
+    minutes = "".join(f" {f'min on {cores}':>9}" for cores in CORES)
+    print(
+        f"{'track':>16} {'frames':>8} {'frames/s/core':>14} {'peak MiB':>9} {'published':>10}{minutes}"
+    )
+    reference = Path(os.environ.get("A2J_REFERENCE", REPOSITORY / "reference"), "frames")
+    for track, frames, real in itertools.product(options.tracks, options.frames, (False, True)):
+        frame_file = reference / REAL.get(track, "none") if real else None
+        if frame_file is not None and not frame_file.exists():
+            continue
         new_process = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
         with tempfile.TemporaryDirectory() as raw, new_process:
-            write(track, Path(raw), frames, options.frame_file)
+            write(track, Path(raw), frames, frame_file)
             seconds, peak = new_process.submit(measure, track, Path(raw)).result()
-        print(f"{track:>11} {frames:8d} {frames / seconds:14.0f} {peak:9.0f}", flush=True)
+        rate, published = frames / seconds, sum(PUBLISHED_FRAMES[track].values())
+        minutes = "".join(f" {published / rate / cores / 60:9.1f}" for cores in CORES)
+        name = f"{track}{'-real' if real else ''}"
+        print(
+            f"{name:>16} {frames:8d} {rate:14.0f} {peak:9.0f} {published:10d}{minutes}", flush=True
+        )
 
 
 if __name__ == "__main__":

@@ -266,7 +266,7 @@ def building(rounds: int) -> Iterator[Record]:
     command = [sys.executable, str(REPOSITORY / "benchmarks" / "build_throughput.py")]
     command += ["--frames", "1000", "--tracks", "nyu"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    frames_per_second = float(done.stdout.splitlines()[-1].split()[2])
+    frames_per_second = float(done.stdout.splitlines()[2].split()[2])  # made-up frames come first
     yield alone("a2j build nyu, packed PNG", np.array([frames_per_second]), "frames/s/core")
 
 
