@@ -12,42 +12,14 @@ from flax import linen as nn
 from flax.traverse_util import flatten_dict
 
 from a2j_jax.losses import objective
-from a2j_jax.models.a2j import A2J, AnchorHead
-from a2j_jax.models.anchors import Heads
-from a2j_jax.models.layers import BatchNorm, Conv
+from a2j_jax.models.a2j import A2J
 from a2j_jax.runs.sharding import TrainState
 from a2j_jax.training.step import freeze, held_still, make_train_step
 from tests import tiny
+from tests.own_parts import QuickA2J
 
 SIZE, ROWS, JOINTS = 32, 8, 5
-
-
-class Trunk(nn.Module):
-    """One block at stride 16."""
-
-    @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        x = Conv(6, 3, stride=4, name="conv1")(x)
-        x = nn.relu(BatchNorm(name="bn1")(x, train))
-        x = Conv(8, 3, stride=4, name="layer1_conv")(x)
-        return nn.relu(BatchNorm(name="layer1_bn")(x, train))
-
-
-class Small(nn.Module):
-    """A2J's heads on a trunk that compiles in no time."""
-
-    @nn.compact
-    def __call__(self, images: jax.Array, train: bool = False) -> Heads:
-        x = Trunk(name="trunk")(images, train)
-        offset = AnchorHead(2 * JOINTS, 4, 1, name="offset_head")(x, train)
-        return Heads(
-            proposal=AnchorHead(JOINTS, 4, 1, name="proposal_head")(x, train),
-            offset=offset.reshape(*offset.shape[:2], JOINTS, 2),
-            depth=AnchorHead(JOINTS, 4, 1, name="depth_head")(x, train),
-        )
-
-
-MODEL: Any = Small()
+MODEL = QuickA2J(JOINTS, head_features=4, head_depth=1)
 OBJECTIVE = partial(objective, crop_size=SIZE, regression_weight=3.0)
 ALL = ("trunk", "proposal_head", "offset_head", "depth_head")
 
