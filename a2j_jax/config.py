@@ -247,7 +247,7 @@ class Config:
     """Name of the experiment, and of its folder below runs/."""
     track: str
     """Data set and protocol: a track, or a folder with track.json."""
-    parallel: Literal["auto", "jit", "pmap", "mesh"] = "auto"
+    parallel: Literal["auto", "jit", "pmap", "mesh", "shard_map"] = "auto"
     """How devices share a step (docs/scaling.md); auto: jit on one device, mesh on several."""
     parts: Annotated[str, AfterValidator(_import_path)] | None = None
     """What replaces parts of A2J: MODULE:FUNCTION of a function (config, track) -> Parts (docs/extending.md). Table 8's

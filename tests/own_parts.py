@@ -1,5 +1,6 @@
 """Parts as somebody outside this package would write them: one of every kind, and A2J on a trunk that compiles soon."""
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -7,9 +8,10 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
+from a2j_jax.baselines import GlobalRegression, global_regression
 from a2j_jax.data import targets
 from a2j_jax.losses import Losses, masked_mean
-from a2j_jax.models.a2j import A2J, PoseNetwork, a2j_settings
+from a2j_jax.models.a2j import A2J, PoseNetwork, a2j_settings, network_settings
 from a2j_jax.models.anchors import Estimate
 from a2j_jax.models.layers import BatchNorm, Conv
 from a2j_jax.models.resnet import Features
@@ -48,17 +50,29 @@ class Trunk(nn.Module):
         return Features(common=y, regression=y)
 
 
-class QuickA2J(A2J):
-    """A2J on that trunk: a step of it compiles in a quarter of the time of one of a ResNet-18."""
+class _Quick(PoseNetwork):
+    """A network on that trunk: a step of it compiles in a quarter of the time of one of a ResNet-18."""
 
     def trunk_features(self, images: jax.Array, train: bool, output_stride: int) -> Features:
         features: Features = Trunk(self.axis_name, name="trunk")(images, train)
         return features
 
 
+class QuickA2J(_Quick, A2J): ...
+
+
+class QuickRegression(_Quick, GlobalRegression): ...
+
+
 def quick(config: Any, track: Any) -> Parts:
     """For tests of runs, whatever they train."""
     return Parts(network=QuickA2J(**a2j_settings(config.model, track)))
+
+
+def quick_regression(config: Any, track: Any) -> Parts:
+    """For tests of processes, each of which traces and compiles."""
+    network = QuickRegression(**network_settings(config.model, track))
+    return dataclasses.replace(global_regression(config, track), network=network)
 
 
 def parts(config: Any, track: Any, *, drop: float = 0.5) -> Parts:

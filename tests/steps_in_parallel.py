@@ -7,7 +7,7 @@ normalization: 20 Adam steps in float64, or 5 SGD steps in float32. With PARTS, 
 trunk is that of `tests.own_parts`, some of the network is frozen, and broken updates would be left out.
 OUT/MODE-DEVICES.npz holds the state after them, OUT/eval-DEVICES.npz the joints of every test frame,
 OUT/few-DEVICES.npz of fewer than a batch has rows.
-OUT/norm-DEVICES.npz holds what a batch norm makes of the rows in OUT/rows.npy, by mesh and pmap, as on a CPU and a TPU.
+OUT/norm-DEVICES.npz holds what a batch norm makes of the rows in OUT/rows.npy, in every way, as on a CPU and a TPU.
 """
 
 import itertools
@@ -108,7 +108,7 @@ def predicted(data: str, split: str, devices: int) -> dict[str, np.ndarray]:
 
 
 def normalized(x: np.ndarray, over: int | str, mode: Any, devices: int) -> Any:
-    """Result, running statistics and gradients of a training step of a batch norm, by "mesh" or "pmap"."""
+    """Result, running statistics and gradients of a training step of a batch norm, by "mesh", "pmap" or "shard_map"."""
     layout = sharding.layout(mode, jax.devices()[:devices])
     layer = layers.BatchNorm(layout.axis_name, over)
     variables = layer.init(jax.random.key(0), x[:1], train=False)
@@ -121,7 +121,7 @@ def normalized(x: np.ndarray, over: int | str, mode: Any, devices: int) -> Any:
             return (y * rows["weights"]).sum(), (y, updated["batch_stats"])
 
         (of_params, of_x), (y, stats) = jax.grad(loss, (0, 1), has_aux=True)(params, rows["x"])
-        if mode == "pmap":
+        if mode != "mesh":
             of_params = jax.lax.psum(of_params, sharding.AXIS)
             y, of_x = (jax.lax.all_gather(v, sharding.AXIS, tiled=True) for v in (y, of_x))
         return (), {"y": y, "x": of_x, **of_params, **stats}
@@ -154,7 +154,7 @@ def main() -> None:
             x = np.load(Path(out) / "rows.npy").astype(dtype)
             found = {}
             for platform, over, way in itertools.product(
-                ("cpu", "tpu"), ("global", "local", 2), ("mesh", "pmap")
+                ("cpu", "tpu"), ("global", "local", 2), ("mesh", "pmap", "shard_map")
             ):
                 with lowering_for(platform):
                     made = normalized(x, over, way, int(devices))

@@ -66,12 +66,15 @@ def arrays(file: Path) -> dict[str, Any]:
 
 
 def test_twenty_steps_are_the_same_in_float64(tiny_data: Path, tmp_path: Path) -> None:
-    """Parameters, running statistics, their average and the optimiser's state, within 1e-8, by mesh and pmap.
+    """Parameters, running statistics, their average and the optimiser's state, within 1e-8, by each way of sharing.
 
     With gradients accumulated, part of the network frozen and a guard against broken updates.
     And a split of three frames, of which the second process gets none, is evaluated by both.
     """
-    for count, asked in ((1, ["mesh:4:2"]), (2, ["mesh:4:2", "pmap:4:2", "few:2"])):
+    for count, asked in (
+        (1, ["mesh:4:2"]),
+        (2, ["mesh:4:2", "shard_map:4:2", "pmap:4:2", "few:2"]),
+    ):
         (tmp_path / str(count)).mkdir()
         out = tmp_path / str(count)
         for ended in loopback.run(
@@ -80,7 +83,7 @@ def test_twenty_steps_are_the_same_in_float64(tiny_data: Path, tmp_path: Path) -
             assert ended.status == 0, ended.err
     start = flatten_dict(steps_in_parallel.start(parts=2), sep="/")
     one = arrays(tmp_path / "1" / "mesh-4.npz")
-    for mode in ("mesh", "pmap"):
+    for mode in ("mesh", "shard_map", "pmap"):
         two = arrays(tmp_path / "2" / f"{mode}-4.npz")
         assert {name.split("/")[0] for name in one} == {
             "params",
@@ -116,8 +119,7 @@ class Run:
         settings = tiny.config(
             data, schedule="constant", steps=ENDLESS, ema_decay=0.9, freeze=("trunk/",)
         )
-        # Every process compiles for itself: a network without A2J's heads, a step without the trunk's gradient.
-        parts = "a2j_jax.baselines:global_regression"
+        parts = "tests.own_parts:quick_regression"  # every process compiles for itself
         self._settings = dataclasses.replace(settings, parts=parts)
         self._config.write_text(to_json(self._settings))
 

@@ -344,6 +344,7 @@ def test_a_run_of_own_parts_trains_and_is_read(trained: Path) -> None:
     assert np.isfinite(predictor(depth).joints_uvd).all()
 
 
+@pytest.mark.slow
 def test_the_run_records_their_source(trained: Path) -> None:
     record = json.loads((trained / "parts.json").read_text())
     source = source_of(OURS.parts)
@@ -359,6 +360,7 @@ def test_the_run_records_their_source(trained: Path) -> None:
     assert kept.read_text() == Path(own_parts.__file__).read_text()
 
 
+@pytest.mark.slow
 def test_another_experiment_does_not_continue_it(trained: Path) -> None:
     config = read_config(trained)
     for key, text in {"parts": "none", "options.drop": "0.3"}.items():

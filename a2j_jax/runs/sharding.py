@@ -1,9 +1,10 @@
-"""The state of a training run, and how devices share its step: `jit` on one, `pmap` or a `mesh` on many.
+"""The state of a training run, and how devices share its step: `jit` on one, `mesh`, `shard_map` or `pmap` on many.
 
 One body, the same numbers. `mesh` is `jax.jit` over a one-axis `Mesh` with named shardings: XLA splits the global
 program, and batch statistics, losses and gradients are the global batch's because the program says nothing else. Under
-`pmap` the body runs once per device and says where it needs the others (`axis_name`). The batch is spread over all
-devices of all processes; parameters, optimizer state and statistics are the same everywhere.
+`shard_map` and `pmap` the body runs once per device and says where it needs the others (`axis_name`); `shard_map` takes
+and returns the arrays of `mesh`, `pmap` those with an axis of devices. The batch is spread over all devices of all
+processes; parameters, optimizer state and statistics are the same everywhere.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +24,7 @@ if TYPE_CHECKING:  # inference reads checkpoints without it
     import optax
 
 Tree = TypeVar("Tree")
-Mode = Literal["jit", "pmap", "mesh"]
+Mode = Literal["jit", "pmap", "mesh", "shard_map"]
 AXIS = "data"
 
 
@@ -81,7 +82,7 @@ class Layout:
     @property
     def axis_name(self) -> str | None:
         """The mapped axis of the step and the model, if there is one."""
-        return AXIS if self.mode == "pmap" else None
+        return AXIS if self.mode in ("pmap", "shard_map") else None
 
     @property
     def everywhere(self) -> jax.sharding.Sharding:
@@ -90,7 +91,7 @@ class Layout:
 
     @property
     def spread(self) -> jax.sharding.Sharding:
-        """The sharding of a batch by its rows, under "jit" and "mesh"."""
+        """The sharding of a batch by its rows; not under "pmap"."""
         return self._sharding(AXIS)
 
     def _sharding(self, *axes: str) -> jax.sharding.Sharding:
@@ -130,7 +131,7 @@ class Layout:
         """Rows of a batch that this process holds -> arrays of the global batch, spread over the devices."""
         if self.mode == "jit":
             return jax.device_put(dict(batch), self.spread)
-        if self.mode == "mesh":
+        if self.mode != "pmap":
             return {
                 name: jax.make_array_from_process_local_data(
                     self.spread, rows.astype(jax.dtypes.canonicalize_dtype(rows.dtype), copy=False)
@@ -143,8 +144,8 @@ class Layout:
     def wrap(self, step: TrainStep) -> Any:
         """The jitted or mapped step: (placed state, distributed batch, key) -> (placed state, metrics).
 
-        The state that is given is rewritten. For "jit" and "mesh" this is a jitted function, which can be
-        lowered for devices that are not there.
+        The state that is given is rewritten. But for "pmap" this is a jitted function, which can be lowered for devices
+        that are not there.
         """
         if self.mode == "pmap":
             return jax.pmap(
@@ -155,8 +156,20 @@ class Layout:
                 devices=self.devices,
                 donate_argnums=0,
             )
+        if isinstance(self.everywhere, NamedSharding) and self.mode == "shard_map":
+            everywhere, spread = PartitionSpec(), PartitionSpec(AXIS)
+            step = jax.shard_map(
+                step,
+                mesh=self.everywhere.mesh,
+                in_specs=(everywhere, spread, everywhere),
+                out_specs=everywhere,
+                # As under pmap: gradients are summed where the step says so, not where weights meet the batch.
+                check_vma=False,
+            )
+        elif isinstance(self.everywhere, NamedSharding):
+            step = _on_mesh(step, self.everywhere.mesh)
         return jax.jit(
-            _on_mesh(step, self.spread.mesh) if isinstance(self.spread, NamedSharding) else step,
+            step,
             in_shardings=(self.everywhere, self.spread, self.everywhere),
             out_shardings=(self.everywhere, self.everywhere),
             donate_argnums=0,
@@ -205,7 +218,7 @@ def layout(mode: Mode | Literal["auto"], devices: Sequence[jax.Device] | None = 
         if jax.process_count() > 1:
             raise UserError(
                 f"--config.parallel=jit uses one device, but {jax.process_count()} processes were started; "
-                "use mesh or pmap"
+                "use mesh, shard_map or pmap"
             )
         found = found[:1]
     return Layout(mode, found)

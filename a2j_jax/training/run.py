@@ -215,10 +215,15 @@ def run_experiment(
                     wandb = WandbLog(workdir, config.run.wandb, dataclasses.asdict(config))
                 log = stack.enter_context(closing(RunLog(workdir, start=start, wandb=wandb))).write
                 window = stack.enter_context(closing(ProfileWindow(profile_steps, workdir)))
+            key = jax.random.fold_in(jax.random.key(config.run.seed), 1)
+            if layout.mode != "pmap" and jax.process_count() == 1:
+                key = jax.device_put(
+                    key, layout.everywhere
+                )  # no step moves it, see --debug transfers
             loop = TrainingLoop(
                 step,
                 batches,
-                jax.random.fold_in(jax.random.key(config.run.seed), 1),
+                key,
                 intervals,
                 evaluate,
                 checkpoints,

@@ -116,6 +116,7 @@ def test_what_is_named_alone_goes_with_all(ended, networks):
         assert (network.model.num_joints, network.model.joint_dims) == (19, 2)
 
 
+@pytest.mark.slow
 def test_runtimes_take_their_turns(a2j, checkpoints):
     own = ["bench", "--checkpoint", checkpoints / "nyu", "--batch", "1,2", *QUICK]
     found = json.loads(a2j(*own, "--runtime", "jax,onnxruntime,openvino", "--json").out)

@@ -39,6 +39,7 @@ def entries(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file()]
 
 
+@pytest.mark.slow
 def test_programs_are_kept_in_the_users_cache(tmp_path, monkeypatch):
     """In a folder of this kind of CPU; a damaged entry is compiled again without a word."""
     assert compile_something(XDG_CACHE_HOME=str(tmp_path)) == ""

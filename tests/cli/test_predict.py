@@ -59,6 +59,7 @@ def test_a_hand_nobody_pointed_at(a2j, checkpoints, frames):
     assert len(joints(outcome.out)) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [[], ["--runtime", "openvino"]])
 def test_an_exported_file(a2j, refused, checkpoints, frames, tmp_path, options):
     """Its joints are the checkpoint's, with the size of frames that it was exported for."""

@@ -13,13 +13,31 @@ from typing import Any
 import numpy as np
 import pytest
 
+from a2j_jax.config import override
 from a2j_jax.config_files import load_config
 from a2j_jax.evaluation.tables import TABLES
+from a2j_jax.models.resnet import ARCHITECTURES
 from a2j_jax.runs.experiment import resolve
 from a2j_jax.runs.run_dir import kept_checkpoints
 from a2j_jax.tools.reproduce import base_config
 from a2j_jax.weights.convert import official_from_variables, write_state_dict
 from tests import tiny
+
+# Networks of this width are of this file alone: what is traced is kept for its settings, whatever the trunk.
+WIDTH = 6
+# Gradients of the trunk compile long.
+SMALL = f"--budget smoke --config.model.width={WIDTH} --config.optim.steps=2 --config.optim.freeze=trunk/"
+
+
+@pytest.fixture(autouse=True)
+def _short_trunks(monkeypatch):
+    """As few blocks as make three networks of different sizes."""
+    for name, blocks in (
+        ("resnet18", (1, 1, 1, 1)),
+        ("resnet34", (1, 1, 2, 1)),
+        ("resnet50", (1, 1, 1, 1)),
+    ):
+        monkeypatch.setitem(ARCHITECTURES, name, ARCHITECTURES[name]._replace(blocks=blocks))
 
 
 @pytest.fixture(scope="module")
@@ -28,9 +46,9 @@ def smoke_data(tmp_path_factory):
 
 
 def imagenet(path: Path) -> None:
-    """A ResNet-18 of the smoke budget's width in torchvision's naming."""
+    """A ResNet-18 of that width in torchvision's naming."""
     config = load_config("table9/imagenet", base_config("synthetic_hand", "smoke"))
-    model = resolve(config).model
+    model = resolve(override(config, "model.width", str(WIDTH))).model
     trunk = tiny.trunk_of(official_from_variables(tiny.made_up(tiny.shapes(model))))
     path.parent.mkdir()
     write_state_dict(path, trunk | {"fc.weight": np.zeros((10, 64), np.float32)})
@@ -48,9 +66,7 @@ def test_every_row_trains_and_is_scored(a2j, table, smoke_data, tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     imagenet(tmp_path / "weights" / "resnet50.safetensors")
     data = "synthetic_body" if table == "table8" else "synthetic_hand"  # with PDJ
-    small = "--config.optim.steps=2 --config.optim.freeze=trunk/"  # whose gradient compiles long
-    options = f"--data {data} --budget smoke --config.data.dir={smoke_data} {small}"
-    command = f"reproduce {table} {options}"
+    command = f"reproduce {table} --data {data} --config.data.dir={smoke_data} {SMALL}"
     a2j(command)
     done = results(table)
     assert [one["row"] for one in done] == [row.name for row in TABLES[table].rows]
@@ -76,8 +92,8 @@ def test_a_row_without_its_weights_is_left_out_and_another_seed_is_another_run(
     a2j, smoke_data, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
-    options = f"--budget smoke --config.data.dir={smoke_data} --config.optim.steps=2"
-    outcome = a2j(f"reproduce 9 --data synthetic_hand --seeds 2 {options}")
+    options = f"--data synthetic_hand --config.data.dir={smoke_data} {SMALL}"
+    outcome = a2j(f"reproduce 9 --seeds 2 {options}")
     one, two = results("table9")
     assert (one["row"], one["final"]["step"]) == ("from_scratch", 2)
     assert two["seed"] == one["seed"] + 1

@@ -98,25 +98,21 @@ def test_a_resumed_run_sees_the_same_batches_on_any_number_of_processes(data_dir
 @pytest.mark.slow
 def test_worker_processes_give_the_same_batches(data_dir, half, logged):
     alone, skip = list(itertools.islice(train(data_dir), 9)), {"on_bad_example": "skip"}
-    with closing(train(half, workers=2, **skip)) as batches:
+    with closing(train(half, workers=1, **skip)) as batches:
         substituted = indices(batches, 9)
     assert "-00001-of-" in logged[0]  # by this process
     np.testing.assert_array_equal(substituted, indices(train(half, **skip), 9))
-    for workers in (1, 2):
-        batches = train(data_dir, workers=workers)
+    with closing(train(half, workers=1)) as batches, pytest.raises(UserError, match="-00001-of-"):
+        indices(batches, 9)
+    with closing(train(data_dir, workers=2)) as batches:
         found = [next(batches) for _ in range(4)]
         batches.set_state(json.loads(json.dumps(batches.get_state())))  # in the middle of an epoch
         found += [next(batches) for _ in range(5)]
-        batches.close()
         for batch, wanted in zip(found, alone, strict=True):
             assert batch.keys() == wanted.keys()
             for name, values in wanted.items():
                 assert batch[name].dtype == values.dtype
                 np.testing.assert_array_equal(batch[name], values)
-    with closing(train(half, workers=2)) as batches, pytest.raises(UserError, match="-00001-of-"):
-        indices(batches, 9)
-    with closing(train(data_dir, workers=2)) as batches:
-        next(batches)
         for child in multiprocessing.active_children():
             child.kill()
         with pytest.raises(UserError, match=r"that read examples ended: .*workers=0"):

@@ -81,6 +81,7 @@ def test_the_page_loads_it_without_this_package(tmp_path: Path) -> None:
         np.testing.assert_allclose(found["confidence"][0], wanted.confidence, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [2, 3], ids=["ONNX Runtime", "OpenVINO"])
 def test_the_page_runs_onnx_without_this_package_or_jax(tmp_path: Path, number: int) -> None:
     ours = predictor("synthetic_hand", CAMERA)

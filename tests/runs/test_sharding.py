@@ -1,4 +1,4 @@
-"""jit, pmap and mesh are one step: on 1, 2 and 8 simulated devices they train to the same numbers."""
+"""jit, pmap, mesh and shard_map are one step: on 1, 2 and 8 simulated devices they train to the same numbers."""
 
 import os
 import subprocess
@@ -16,11 +16,12 @@ from a2j_jax.runs import sharding
 from tests.conftest import QUICK_XLA
 
 WORKER = Path(__file__).parent.parent / "steps_in_parallel.py"
+MODES = ("pmap", "mesh", "shard_map")
 BARS = {"float64": 1e-8, "float32": 1e-5}
 # dtype -> what the worker is asked for beside steps by jit. Float64 is what tells a mistake from rounding: all devices.
 ASKED = {
-    "float64": [f"{mode}:{devices}" for mode in ("pmap", "mesh") for devices in (1, 2, 8)],
-    "float32": ["pmap:8", "mesh:8", "eval:1", "eval:2", "eval:3", "eval:8"],
+    "float64": [f"{mode}:{devices}" for mode in MODES for devices in (1, 2, 8)],
+    "float32": [*(f"{mode}:8" for mode in MODES), "eval:1", "eval:2", "eval:3", "eval:8"],
 }
 
 
@@ -78,7 +79,7 @@ def test_the_numbers_do_not_depend_on_who_computes_them(dtype: str, computed: Pa
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", list(BARS))
 def test_statistics_of_all_rows_of_a_device_or_of_a_few(dtype: str, tmp_path: Path) -> None:
-    """By mesh and pmap, as on a CPU and on a TPU, also where the mean is 1,000 deviations."""
+    """By mesh, pmap and shard_map, as on a CPU and on a TPU, also where the mean is 1,000 deviations."""
     x = np.random.default_rng(0).normal(2, 3, (16, 5, 5, 3)).astype(np.float32)
     x[..., 2] += 3000
     np.save(tmp_path / "rows.npy", x)
@@ -101,7 +102,7 @@ def test_statistics_of_all_rows_of_a_device_or_of_a_few(dtype: str, tmp_path: Pa
             wanted |= {name: v.sum(0) for name, v in of_params.items()}
             wanted |= {name: v.mean(0) for name, v in stats.items()}
             names = [name for name in found if name.startswith(f"{over}/")]
-            assert len(names) == 4 * len(wanted)
+            assert len(names) == 6 * len(wanted)
             for name in names:
                 value = wanted[name.rpartition("/")[2]]
                 bar = {"float64": 1e-9, "float32": 1e-3}[dtype]

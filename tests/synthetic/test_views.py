@@ -157,6 +157,7 @@ def test_who_sits_sits_on_something(drawn):
     assert jnp.isfinite(drawn.cones.ends_mm).all()
 
 
+@pytest.mark.slow
 def test_frames_of_tracks_without_a_camera_see_what_itops_camera_sees() -> None:
     """At half the resolution every other pixel, up to the sensor's noise."""
     itop = get_track("itop_front")

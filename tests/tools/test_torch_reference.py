@@ -77,6 +77,7 @@ def test_weights_nobody_trained_are_fit_for_it():
     np.testing.assert_allclose(theirs, ours, rtol=0, atol=1e-2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("joint_dims", [3, 2])
 def test_training_steps_are_ours(joint_dims):
     from a2j_jax.tools.torch_reference import official_step_of
