@@ -19,7 +19,7 @@ from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationE
 from pydantic.dataclasses import dataclass
 
 from a2j_jax.errors import UserError, did_you_mean, printable
-from a2j_jax.files import local_path, parse_json
+from a2j_jax.files import is_address, local_path, parse_json
 
 LARGEST_COUNT = 10**9  # of steps, frames and the like: anything larger is a slip
 LARGEST_SEED = 2**32 - 1
@@ -33,6 +33,11 @@ def _local(path: str) -> str:
     """A path stays as typed, and is expanded where it is opened."""
     local_path(path)
     return path
+
+
+def _place(path: str) -> str:
+    """A path, or an address in an object store."""
+    return path if is_address(path) else _local(path)
 
 
 def _folder_name(name: str) -> str:
@@ -62,6 +67,7 @@ def _rising(values: tuple[float, float]) -> tuple[float, float]:
 
 
 LocalPath = Annotated[str, AfterValidator(_local)]
+Place = Annotated[str, AfterValidator(_place)]
 Pixels = Annotated[float, Field(ge=-1e6, le=1e6)]
 Scale = Annotated[float, Field(ge=0.01, le=100)]
 Side = Annotated[int, Field(ge=1, le=8192)]
@@ -94,7 +100,7 @@ class ModelConfig:
     by running statistics, averages over these groups."""
     ghost_size: int = Field(default=32, ge=1, le=2**20)
     """With batch_norm=ghost: rows normalized together; divides those that a device has of a batch or of its parts."""
-    init_from: LocalPath | None = None
+    init_from: Place | None = None
     """Weights to start from: official A2J or ImageNet weights (.pth, .safetensors, .npz), or the folder of a run or
     converted checkpoint; none: random."""
 
@@ -103,7 +109,7 @@ class ModelConfig:
 class DataConfig:
     """Which examples, and where they lie."""
 
-    dir: LocalPath = "data"
+    dir: Place = "data"
     """TFDS data directory."""
     crop_size: int | None = Field(default=None, ge=16, le=2048)
     """Side of the network's input, px, a multiple of 16; none: the track's."""

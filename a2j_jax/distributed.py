@@ -165,6 +165,11 @@ def count() -> int:
     return sys.modules["jax"].process_count() if is_multiprocess() else 1
 
 
+def index() -> int:
+    """The number of this process, from 0."""
+    return sys.modules["jax"].process_index() if is_multiprocess() else 0
+
+
 def is_primary() -> bool:
     """Whether this is process 0, which writes, builds and reports."""
     return not is_multiprocess() or sys.modules["jax"].process_index() == 0

@@ -26,6 +26,14 @@ MARK = "made by a2j_jax"
 _MARK_WITHIN = 4096  # bytes at the beginning or the end of a file that may hold the mark
 _LARGEST = 1 << 30  # bytes of a file that is read in one piece
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+#: Schemes of object stores that run directories and data sets may be in (`stores`) -> fsspec's package, our extra.
+STORES = {"gs": ("gcsfs", "gcs"), "s3": ("s3fs", "s3")}
+
+
+def is_address(name: str | os.PathLike[str]) -> bool:
+    """Whether this is the address of something in an object store, `gs://...` or `s3://...`."""
+    scheme, colon, _ = os.fspath(name).partition(":/")  # one slash is left of the two in a `Path`
+    return scheme in STORES and bool(colon)
 
 
 def local_path(name: str | os.PathLike[str], option: str = "") -> Path:
@@ -51,7 +59,7 @@ def local_path(name: str | os.PathLike[str], option: str = "") -> Path:
     if _SCHEME.match(text):
         scheme = text.partition(":")[0]
         raise UserError(
-            f"{where}: {scheme}:// addresses are not supported; name a local folder (mount or copy the bucket)"
+            f"{where}: {scheme}:// addresses are not supported here; name a local folder (mount or copy the bucket)"
         )
     if not text.startswith("~"):
         return Path(text)

@@ -51,10 +51,10 @@ class End(NamedTuple):
 class Start:
     """One start of a run: `a2j train` in a process of its own, on one device."""
 
-    def __init__(self, config: Config, workdir: Path):
-        self.workdir = workdir
-        self.from_step = newest(workdir)
-        self._lines_before = len(logged(workdir))
+    def __init__(self, config: Config, workdir: str | Path, mirror: Path | None = None):
+        self.workdir = mirror or Path(workdir)
+        self.from_step = newest(self.workdir)
+        self._lines_before = len(logged(self.workdir))
         self._folder = (
             tempfile.TemporaryDirectory()
         )  # not beside the run: the disk may be full there

@@ -165,7 +165,7 @@ def test_overrides_take_the_type_of_their_key(dotted: str, text: str, value: obj
         ("data.frame_size", "9,99999", "8192"),
         ("run.seed", "4294967296", "4294967295"),
         # No paths of this machine.
-        ("data.dir", "gs://bucket/x", "not supported"),
+        ("data.dir", "hdfs://bucket/x", "not supported"),
         ("model.init_from", "", "is empty"),
         ("name", "../elsewhere", "name of a folder"),
     ],

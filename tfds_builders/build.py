@@ -24,10 +24,11 @@ import numpy as np
 import tensorflow_datasets as tfds
 from absl import logging as absl_log
 
+from a2j_jax import stores
 from a2j_jax.config import LARGEST_SEED, MOST_RENDERED
 from a2j_jax.data.pipeline import write_digests
 from a2j_jax.errors import UserError
-from a2j_jax.files import check_folder_name, local_path, read_json
+from a2j_jax.files import check_folder_name, is_address, local_path, read_json
 from a2j_jax.geometry import Camera
 from a2j_jax.interrupts import after_signal, end_at_once, terminable
 from a2j_jax.log import PlainTable, logger, print_table
@@ -198,7 +199,11 @@ def prepare(
     `source` is for the metadata; `check` is called before a build writes anything.
     """
     config = DepthPoseConfig(track=track, reader=reader, how=how or How(), source=source)
-    data_dir = local_path(data_dir, "data directory")
+    if is_address(data_dir) and config.how.beam_options is not None:
+        raise UserError(
+            f"--beam: its workers write to a folder that all share, not to {data_dir}; name one, and copy the data set"
+        )
+    data_dir = stores.local_copy(data_dir, "data directory", _is_description(track, config.name))
     if data_dir.exists() and not data_dir.is_dir():
         raise UserError(f"data directory {data_dir} is a file; name a folder")
     check_folder_name(data_dir)
@@ -211,10 +216,17 @@ def prepare(
                     check()
                 builder = _run(config, data_dir, folder)
                 write_digests(folder)
+                stores.push(folder)
                 summarize(builder, folder, track, time.monotonic() - started)
                 return folder
     reuse(folder, reader.spec(), config.how.num_shards, strict)
     return folder
+
+
+def _is_description(track: TrackSpec, config: str) -> Callable[[str], bool]:
+    """Whether a file of an object store, by name, is needed to see whether a data set is there: no examples are."""
+    start = f"{track.name}/{config}/"
+    return lambda name: name.startswith(start) and ".array_record" not in name
 
 
 def _run(config: DepthPoseConfig, data_dir: Path, folder: Path) -> DepthPoseBuilder:

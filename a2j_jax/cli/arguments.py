@@ -15,8 +15,9 @@ from a2j_jax import distributed, log
 from a2j_jax.config import LARGEST_COUNT, Config, override
 from a2j_jax.config_files import load_config
 from a2j_jax.errors import UserError, printable
-from a2j_jax.files import check_output, local_path
+from a2j_jax.files import check_output, is_address, local_path
 from a2j_jax.pictures import have_matplotlib
+from a2j_jax.stores import CACHE
 from a2j_jax.track_files import LARGEST_FRAME
 from a2j_jax.tracks import LARGEST_CROP
 
@@ -131,6 +132,11 @@ def path_name(text: str) -> str:
     return str(expanded) if text.startswith("~") else text
 
 
+def place_name(text: str) -> str:
+    """An argparse type: a path as of `path_name`, or the address of a folder in an object store."""
+    return text if is_address(text) else path_name(text)
+
+
 def join_negative_numbers(arguments: Sequence[str]) -> list[str]:
     """Write `--box -5,0,90,80` as `--box=-5,0,90,80`: argparse would take the numbers for an option."""
     joined: list[str] = []
@@ -144,7 +150,7 @@ def join_negative_numbers(arguments: Sequence[str]) -> list[str]:
 
 def add_out(parser: argparse.ArgumentParser, text: str, **options: Any) -> None:
     """Declare `--out`, with this help, and `--overwrite`."""
-    parser.add_argument("--out", type=path_name, help=text, **options)
+    parser.add_argument("--out", **{"type": path_name, "help": text, **options})
     add_overwrite(parser)
 
 
@@ -178,9 +184,26 @@ def add_data_arguments(
 ) -> None:
     """Declare `--data_dir` and `--split`; `directory` is the help on the former's default."""
     parser.add_argument(
-        "--data_dir", type=path_name, help=f"TFDS data directory (default: {directory})"
+        "--data_dir", type=place_name, help=f"TFDS data directory (default: {directory})"
     )
+    add_data_cache(parser)
     parser.add_argument("--split", default=split, help="of the data set (default: %(default)s)")
+
+
+class _DataCache(argparse.Action):
+    """Sets the folder of `stores` for this process and those that it starts."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option: str | None = None) -> None:
+        os.environ[CACHE] = os.path.abspath(values)
+
+
+def add_data_cache(parser: argparse.ArgumentParser) -> None:
+    """Declare `--data_cache`."""
+    text = (
+        f"folder for local copies of what is at gs:// and s3:// addresses (default: ${CACHE}, or "
+        "~/.cache/a2j_jax/stores)"
+    )
+    parser.add_argument("--data_cache", type=path_name, action=_DataCache, help=text)
 
 
 def add_crop_size(

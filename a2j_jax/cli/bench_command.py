@@ -17,6 +17,7 @@ from a2j_jax.cli.arguments import (
     add_out,
     named_files,
     path_name,
+    place_name,
     whole,
 )
 from a2j_jax.errors import UserError, did_you_mean
@@ -74,7 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     reading = (
         "time reading the training batches of a built data set instead, of the largest --batch"
     )
-    add("--input", type=path_name, metavar="DATA_DIR", help=reading)
+    add("--input", type=place_name, metavar="DATA_DIR", help=reading)
     workers = "worker processes that read, with --input (default: 0, half of the cores, all)"
     add("--workers", type=whole_numbers_from(0), help=workers)
     at_once = "frames that go through the network at once (default: 1,8)"

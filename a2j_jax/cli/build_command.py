@@ -12,6 +12,7 @@ from a2j_jax.cli.arguments import (
     frame_size,
     numbers,
     path_name,
+    place_name,
     whole,
 )
 from a2j_jax.config import LARGEST_SEED, MOST_RENDERED
@@ -46,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `a2j build`."""
     add = parser.add_argument
     add("track", type=path_name, help="data set to build, or a folder with track.json")
-    add("--data_dir", type=path_name, default="data", help="TFDS data directory (default: data)")
+    add("--data_dir", type=place_name, default="data", help="TFDS data directory (default: data)")
     add_crop_size(parser)
     add("--num_processes", type=whole(1, 1024), default=1, help="that read (1)")
     add("--num_shards", type=whole(1, 100_000), help="files per split (1 per 4096 frames)")
@@ -87,6 +88,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Build, and draw a contact sheet."""
+    from a2j_jax.stores import push
     from tfds_builders.rendered import EMBEDDED
 
     embedded = arguments.track in EMBEDDED
@@ -96,6 +98,7 @@ def run(arguments: argparse.Namespace) -> None:
             raise UserError(f"--{name} is not for {arguments.track!r}, which {because}")
     folder = _rendered(arguments) if embedded else _raw(arguments)
     _draw(arguments, folder)
+    push(folder)
 
 
 def _given(arguments: argparse.Namespace, *names: str) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from a2j_jax.cli.arguments import (
     join_processes,
     named_files,
     path_name,
+    place_name,
     step_name,
     whole,
 )
@@ -46,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `a2j eval`."""
     source = parser.add_mutually_exclusive_group(required=True)
     run = "a run directory, or what `a2j convert` made"
-    source.add_argument("--workdir", "--checkpoint", type=path_name, help=run)
+    source.add_argument("--workdir", "--checkpoint", type=place_name, help=run)
     source.add_argument(
         "--predictions",
         nargs="+",
@@ -71,6 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser,
         "folder for the report (default: <workdir>/eval, or eval-SPLIT and the like; for "
         "--predictions: no report)",
+        type=place_name,
     )
     add_list(
         parser,

@@ -3,7 +3,14 @@
 import argparse
 from pathlib import Path
 
-from a2j_jax.cli.arguments import add_camera, add_overwrite, frame_size, path_name, step_name
+from a2j_jax.cli.arguments import (
+    add_camera,
+    add_overwrite,
+    frame_size,
+    path_name,
+    place_name,
+    step_name,
+)
 from a2j_jax.errors import UserError, did_you_mean
 from a2j_jax.log import logger
 
@@ -24,7 +31,7 @@ what it takes and what it is. docs/export.md has the ten lines that load it, and
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `a2j export`."""
     add = parser.add_argument
-    add("checkpoint", type=path_name, metavar="RUN", help="a run, or what `a2j convert` made")
+    add("checkpoint", type=place_name, metavar="RUN", help="a run, or what `a2j convert` made")
     add("out", type=path_name, help="file to write, e.g. hand.stablehlo")
     add("--format", help="stablehlo or onnx (by the file's name; else stablehlo)")
     add("--platform", help="to run StableHLO on: cpu (default), cuda, rocm, tpu, or several")

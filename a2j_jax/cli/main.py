@@ -37,6 +37,7 @@ from a2j_jax.interrupts import (
     lasting_interrupts,
     raise_terminated,
 )
+from a2j_jax.stores import with_addresses
 
 BROKEN_PIPE = 128 + signal.SIGPIPE  # as a shell reports that the reader of our output is gone
 _SIGTERM, _INTERRUPTED = "SIGTERM: ended", "interrupted"
@@ -205,7 +206,7 @@ def _complain(message: str, instructions: str = "") -> int:
     """Prints an error in one line, then its instructions; returns the exit status."""
     distributed.claim_last_word()
     who = f"{distributed.name()}: " if distributed.is_multiprocess() else ""
-    text = printable(" ".join(message.split()))
+    text = printable(" ".join(with_addresses(message).split()))
     if len(text) > _LONGEST:  # keep its beginning (what, where) and its end (the fix)
         text = f"{text[: _LONGEST - 300]} … {text[-297:]}"
     _print_error(f"error: {who}{text}")

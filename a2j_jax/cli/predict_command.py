@@ -21,6 +21,7 @@ from a2j_jax.cli.arguments import (
     check_picture,
     numbers,
     path_name,
+    place_name,
     step_name,
 )
 from a2j_jax.errors import UserError, printable
@@ -58,12 +59,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add(
         "inputs",
-        type=path_name,
+        type=place_name,
         nargs="*",
         metavar="RUN FRAME",
         help="a run directory, or what `a2j convert` or `a2j export` made; then depth frames or folders of them",
     )
-    add("--checkpoint", type=path_name, metavar="RUN", help="the same as RUN")
+    add("--checkpoint", type=place_name, metavar="RUN", help="the same as RUN")
     add_list(parser, "--depth", type=path_name, metavar="FRAME", help="more frames")
     add("--step", type=step_name, help="best, latest or a step number (best)")
     add("--runtime", help="jax, onnxruntime or openvino (jax; of an ONNX file onnxruntime)")

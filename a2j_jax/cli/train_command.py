@@ -3,17 +3,17 @@
 import argparse
 import contextlib
 import os
-from pathlib import Path
 
 from a2j_jax import distributed
 from a2j_jax.cli.arguments import (
     add_config_arguments,
+    add_data_cache,
     add_on_bad_example,
     add_process_arguments,
     build_if_embedded,
     config_with_overrides,
     join_processes,
-    path_name,
+    place_name,
 )
 from a2j_jax.errors import UserError
 
@@ -27,6 +27,7 @@ examples:
   a2j train --config quickstart --debug nans
   a2j train --config table7/no_proposals --base itop_front
   srun a2j train --config nyu --distributed
+  a2j train --config nyu --workdir gs://bucket/runs/nyu --config.data.dir=gs://bucket/data
 
 A run resumes by itself from the latest checkpoint of its --workdir: give the same command, or
 --config WORKDIR/config.json. Other values are refused, but it may be made longer (--config.optim.epochs).
@@ -43,7 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     folder = (
         "run directory (default: runs/<name of the config>; of a run's own config.json: that run's)"
     )
-    add("--workdir", type=path_name, help=folder)
+    add("--workdir", type=place_name, help=folder)
+    add_data_cache(parser)
     add("--resume", action="store_true", help="fail if there is no run to resume (optional)")
     add(
         "--profile_steps",
@@ -64,6 +66,7 @@ def run(arguments: argparse.Namespace) -> None:
     from a2j_jax.cli.main import ends_within
     from a2j_jax.runs.experiment import resolve
     from a2j_jax.runs.run_dir import kept_checkpoints, run_of
+    from a2j_jax.stores import in_step
     from a2j_jax.training.loop import SOMETHING_TO_SAVE, ProfileWindow
     from a2j_jax.training.run import check_run_directory, run_experiment
     from a2j_jax.training.step import check_parts
@@ -78,16 +81,17 @@ def run(arguments: argparse.Namespace) -> None:
     config = config_with_overrides(arguments.config, overrides, arguments.base)
     profiled = ProfileWindow.parse(arguments.profile_steps) if arguments.profile_steps else range(0)
     join_processes(arguments)
-    workdir = Path(arguments.workdir or run_of(arguments.config) or f"runs/{config.name}")
-    if arguments.resume and not kept_checkpoints(workdir):
-        raise UserError(f"--resume: there is no run with a checkpoint in {workdir}")
-    experiment = resolve(config)
-    check_run_directory(workdir, experiment)
-    check_parts(experiment)
-    if distributed.is_primary():
-        build_if_embedded(config)
-    distributed.wait_for_all("the data set is there")
+    named = arguments.workdir or run_of(arguments.config) or f"runs/{config.name}"
     with contextlib.ExitStack() as stack:
+        workdir = stack.enter_context(in_step(named, "--workdir"))
+        if arguments.resume and not kept_checkpoints(workdir):
+            raise UserError(f"--resume: there is no run with a checkpoint in {named}")
+        experiment = resolve(config)
+        check_run_directory(workdir, experiment)
+        check_parts(experiment)
+        if distributed.is_primary():
+            build_if_embedded(config)
+        distributed.wait_for_all("the data set is there")
         if not distributed.is_multiprocess():  # several stop after the same step, none alone
             stack.enter_context(ends_within(unless=SOMETHING_TO_SAVE.is_set))
         run_experiment(

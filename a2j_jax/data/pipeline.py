@@ -10,6 +10,7 @@ records; the other shards remain readable.
 
 import bisect
 import dataclasses
+import functools
 import itertools
 import json
 import math
@@ -32,6 +33,7 @@ from array_record.python import array_record_module
 from numpy.typing import NDArray
 from tensorflow_datasets.proto import tf_example_pb2
 
+from a2j_jax import stores
 from a2j_jax.data.crops import Batch, Example
 from a2j_jax.errors import UserError
 from a2j_jax.files import (
@@ -244,6 +246,7 @@ def _decoded(feature: Any, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDAr
 DIGESTS = "digests.json"
 _DESCRIPTIONS = ("dataset_info.json", "features.json", "metadata.json")  # of a TFDS data set
 
+_SHARD = ".array_record"  # in the name of a file of examples
 _LOOKED_AT = 4096  # frames of a split, for labels
 _SHARED_FROM = 2**16  # bytes of an array: smaller ones are quicker sent than shared
 # A second thread would only compete for the interpreter lock.
@@ -559,7 +562,7 @@ def _newest(data_dir: str | Path, track: TrackSpec) -> tfds.core.DatasetBuilder:
 
 def _builders(data_dir: str | Path, track: TrackSpec) -> list[tfds.core.DatasetBuilder]:
     """The data sets of a track below a data directory, at least one, of any shapes, the newest first."""
-    data_dir = local_path(data_dir, "data directory")
+    data_dir = _descriptions(data_dir, track.name)
     check_folder_name(data_dir)
     if not data_dir.exists():
         raise UserError(f"no data directory {data_dir}; {_how_to_build(data_dir, track)}")
@@ -575,6 +578,26 @@ def _builders(data_dir: str | Path, track: TrackSpec) -> list[tfds.core.DatasetB
         how = _how_to_build(data_dir, track)
         raise UserError(f"{data_dir} holds no data set of track {track.name!r}; {how}")
     return sorted(map(_builder, folders), key=lambda found: found.version)[::-1]
+
+
+@functools.cache
+def _descriptions(data_dir: str | Path, track: str) -> Path:
+    """A data directory with all that is in it but examples: an object store's are fetched once a split is opened."""
+    if not stores.is_address(data_dir):
+        return local_path(data_dir, "data directory")
+
+    def wanted(file: str) -> bool:
+        return _SHARD not in file and ("/" not in file or file.startswith(f"{track}/"))
+
+    return stores.local_copy(data_dir, "data directory", wanted)
+
+
+@functools.cache
+def _fetch_examples(folder: Path, split: str) -> None:
+    """Fetches the examples of a split of a data set in an object store."""
+    if (address := stores.address_of(folder)) is not None:
+        shards = f"-{split}{_SHARD}"
+        stores.fetch(address, folder, lambda name: _SHARD not in name or shards in name)
 
 
 def _listed(shapes: Mapping[str, tuple[int, ...]]) -> str:
@@ -643,7 +666,9 @@ def _find_split(data_dir: str | Path, track: TrackSpec, split: str) -> tfds.core
 def _open(
     data_dir: str | Path, track: TrackSpec, split: str, on_bad_example: OnBadExample
 ) -> Examples:
-    return Examples(_find_split(data_dir, track, split), split, on_bad_example)
+    builder = _find_split(data_dir, track, split)
+    _fetch_examples(Path(builder.data_path), split.split("[")[0])
+    return Examples(builder, split, on_bad_example)
 
 
 def _rows_of_process(

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from a2j_jax import distributed
+from a2j_jax import distributed, stores
 from a2j_jax.config import Config
 from a2j_jax.data import pipeline
 from a2j_jax.data.pipeline import OnBadExample
@@ -19,7 +19,7 @@ from a2j_jax.evaluation.evaluate import EvaluationResult, Frames, SplitToScore, 
 from a2j_jax.evaluation.joint_files import WRITABLE, JointSet, write_joints, write_submission
 from a2j_jax.evaluation.plots import Comparison
 from a2j_jax.evaluation.scores import Scores, with_subsets
-from a2j_jax.files import check_output, local_path, replacing_together
+from a2j_jax.files import check_output, is_address, local_path, replacing_together
 from a2j_jax.inference.predictor import make_predict_fn, place_variables
 from a2j_jax.log import logger
 from a2j_jax.models.prepared import prepare_for_inference
@@ -89,7 +89,7 @@ def evaluate_checkpoint(
         suffix = check_output(path, overwrite, "--write", inputs=lists_read).suffix
         if suffix.lower() not in WRITABLE:
             raise UserError(f"{path}: joints are written as one of {', '.join(WRITABLE)}")
-    directory = local_path(directory, "checkpoint")
+    directory = stores.local_copy(directory, "checkpoint")
     networks = _checkpoints(directory, step)
     name, chosen = next(iter(networks.items()))
     track = chosen.track
@@ -99,7 +99,9 @@ def evaluate_checkpoint(
         raise UserError(
             f"--unclipped_boxes is for tracks that crop by box; {track.name!r} does not"
         )
-    folder = directory / report_folder(split, step, data_dir) if out is None else local_path(out)
+    folder = directory / report_folder(split, step, data_dir)
+    if out is not None:
+        folder = stores.local_copy(out, "--out")
     # A folder in the run's own is ours, files of earlier versions included.
     report.check_report(folder, overwrite or out is None, lists_read)
     lists = compare.read_subsets(subset_files or {})
@@ -116,7 +118,7 @@ def evaluate_checkpoint(
         "frames": len(frames.index),
         "frames_of": info.total,
         "centers": info.centers,
-        "checkpoint": str(directory),
+        "checkpoint": stores.shown(directory),
         "step": chosen.step,
     }
     predictions = replace(predictions, about=about)
@@ -127,7 +129,7 @@ def evaluate_checkpoint(
     subsets = compare.frame_numbers(lists, frames.index, frames.frame_id, unreadable)
     averaged = ", averaged weights" if chosen.averaged else ""
     facts = [
-        ("checkpoint", f"{directory}, step {chosen.step}{averaged}"),
+        ("checkpoint", f"{stores.shown(directory)}, step {chosen.step}{averaged}"),
         ("network", chosen.model.label),
         *_own_parts(directory, chosen.config),
         *info.facts,
@@ -144,6 +146,7 @@ def evaluate_checkpoint(
     if not frames.valid.any():
         if distributed.is_primary():
             contents = _write_unlabeled(folder, predictions, track) | contents
+            stores.push(folder)
         return contents
 
     # --- Score
@@ -217,7 +220,8 @@ def report_folder(split: str, step: int | str | None, data_dir: str | Path | Non
     unusual = [] if split == "test" else [split]
     unusual += [] if step is None else [f"step_{step}"]
     if data_dir is not None:
-        unusual.append(os.path.basename(os.path.realpath(local_path(data_dir))))
+        folder = data_dir if is_address(data_dir) else os.path.realpath(local_path(data_dir))
+        unusual.append(os.path.basename(folder))
     return re.sub(r"[^\w.-]+", "_", "-".join(["eval", *unusual])).rstrip("_")
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from markupsafe import Markup
 from rich.console import Console
 
-from a2j_jax import __version__, log, pictures
+from a2j_jax import __version__, log, pictures, stores
 from a2j_jax.errors import printable
 from a2j_jax.evaluation import plots, tables
 from a2j_jax.evaluation.joint_files import JointSet, write_joints
@@ -28,7 +28,6 @@ from a2j_jax.files import (
     MARK,
     check_output,
     is_ours,
-    local_path,
     replacing_together,
     write_file,
     write_json,
@@ -100,7 +99,7 @@ def check_report(
     Raises:
       UserError: a file in its place that a2j_jax did not write (unless `overwrite`), or no permission.
     """
-    folder = local_path(directory)
+    folder = stores.local_copy(directory, "--out")
     named = (REPORT_FILE, SCORES_FILE, PREDICTIONS_FILE, SUBMISSION_FILE)
     for path in (*(folder / name for name in named), *_plot_files(folder)):
         # The challenge's format has no room for a mark.
@@ -129,7 +128,7 @@ def write_report(
     Raises:
       UserError: the folder cannot be written.
     """
-    directory, comparison = local_path(directory), comparison.marked()
+    directory, comparison = stores.local_copy(directory, "--out"), comparison.marked()
     found = draw_plots(comparison) if pictures.have_matplotlib() else []
     if not found:
         log.logger.info(NO_PICTURES)
@@ -150,6 +149,7 @@ def write_report(
     for path in _plot_files(directory):
         if path not in written and is_ours(path):
             path.unlink()
+    stores.push(directory)
     log_written(written)
     return written
 

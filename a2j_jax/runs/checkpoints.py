@@ -23,11 +23,12 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging as absl_logging
 from jax.sharding import SingleDeviceSharding
 
-from a2j_jax import distributed
+from a2j_jax import distributed, stores
 from a2j_jax.config import Config
 from a2j_jax.errors import UserError
 from a2j_jax.files import check_folder_name, local_path
@@ -119,6 +120,16 @@ class _WithManifest(ocp.path.atomicity.AtomicRenameTemporaryPath):
         almost.rename(final)
 
 
+def _processes(alone: bool) -> ocp.options.MultiprocessingOptions:
+    """Who saves and restores together: all processes, or each on its own."""
+    if not alone:
+        return ocp.options.MultiprocessingOptions()
+    index = distributed.index()
+    return ocp.options.MultiprocessingOptions(
+        primary_host=index, active_processes={index}, barrier_sync_key_prefix=f"process {index}"
+    )
+
+
 class RunCheckpoints:
     """The checkpoints of one run: the latest is kept, and the best `keep_best` by `run_dir.rank`.
 
@@ -132,6 +143,10 @@ class RunCheckpoints:
         One whose metrics cannot be read is put aside; a `UserError` where it is the only one.
         """
         self.workdir = Path(workdir)
+        # The mirror of an object store: every process reads its own, and process 0 alone saves.
+        self._alone = distributed.is_multiprocess() and stores.address_of(workdir) is not None
+        self._follows = self._alone and not distributed.is_primary()
+        self._last_seen: int | None = None  # saved by the process that this one follows
         self._keep_best = keep_best
         self._metrics: dict[int, dict[str, float]] = {}
         kept = run_dir.kept_checkpoints(workdir)
@@ -146,12 +161,17 @@ class RunCheckpoints:
         self._to_be_scored: int | None = None
         self._quiet = contextlib.ExitStack()  # left open by a failure
         self._quiet.enter_context(quiet_after_failure())
+        folder = self.workdir.absolute() / run_dir.CHECKPOINTS
+        if self._alone:  # Orbax does not make it then
+            folder.mkdir(parents=True, exist_ok=True)
         self._manager = ocp.CheckpointManager(
-            self.workdir.absolute() / run_dir.CHECKPOINTS,
+            folder,
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=self,
                 temporary_path_class=_WithManifest,
                 cleanup_tmp_directories=True,  # what a killed save has left
+                create=not self._alone,
+                multiprocessing_options=_processes(self._alone),
             ),
         )
 
@@ -168,7 +188,7 @@ class RunCheckpoints:
 
     def latest_step(self) -> int | None:
         """Step of the newest complete checkpoint."""
-        return self._manager.latest_step()
+        return self._manager.latest_step() if self._last_seen is None else self._last_seen
 
     def metrics(self, step: int) -> dict[str, float] | None:
         """Metrics of a checkpoint; None: it was not evaluated."""
@@ -185,14 +205,19 @@ class RunCheckpoints:
         step = int(state.step)
         if self.latest_step() == step:
             return
+        if self._follows:
+            self._last_seen = step
+            return
+        trees = {"variables": state.variables, "optimizer": state.opt_state}
+        if state.ema is not None:
+            trees["ema"] = state.ema
+        if self._alone:  # replicated: of a global array Orbax would write this process's part
+            trees = jax.tree.map(lambda x: np.asarray(x.addressable_data(0)), trees)
         items = {
-            "variables": ocp.args.StandardSave(state.variables),
-            "optimizer": ocp.args.StandardSave(state.opt_state),
+            **{name: ocp.args.StandardSave(tree) for name, tree in trees.items()},
             "iterator": ocp.args.JsonSave(iterator_state),
             "counters": ocp.args.JsonSave({name: int(getattr(state, name)) for name in _COUNTERS}),
         }
-        if state.ema is not None:
-            items["ema"] = ocp.args.StandardSave(state.ema)
         self._to_be_scored = step if to_be_scored else None
         with self._explained(f"the checkpoint of step {step} or the one before it"):
             self._manager.save(step, args=ocp.args.Composite(**items))
@@ -208,7 +233,7 @@ class RunCheckpoints:
             distributed.wait_for_all(f"checkpoint {step} is scored")
             self._metrics[step] = metrics
             self._to_be_scored = None
-            steps = self._manager.all_steps()
+            steps = () if self._follows else self._manager.all_steps()
             for unwanted in sorted(set(steps) - self._wanted(steps)):
                 self._manager.delete(unwanted)
 
@@ -216,6 +241,7 @@ class RunCheckpoints:
         """Delete a checkpoint whose weights are broken."""
         with self._explained(f"the checkpoint of step {step}"):
             self._manager.wait_until_finished()
+            self._last_seen = None
             if step in self._manager.all_steps():
                 self._manager.delete(step)
 
@@ -237,7 +263,7 @@ class RunCheckpoints:
     def _put_aside(self, folder: Path, error: run_dir.DamagedError) -> None:
         """Rename a damaged checkpoint, so that its step can be saved again."""
         self._metrics.pop(int(folder.name), None)
-        if distributed.is_primary():
+        if self._alone or distributed.is_primary():
             count = len(list(folder.parent.glob(f"{folder.name}.damaged*")))
             aside = folder.with_name(f"{folder.name}.damaged{f'-{count}' if count else ''}")
             folder.rename(aside)
@@ -261,7 +287,7 @@ class RunCheckpoints:
             with run_dir.explained_damage(folder):
                 if state.ema is not None and run_dir.has_average(folder):
                     trees["ema"] = state.ema
-                found = _restore(folder, trees, ("iterator", "counters"))
+                found = _restore(folder, trees, ("iterator", "counters"), self._alone)
         except UserError:
             self._quiet.pop_all()
             raise
@@ -365,8 +391,10 @@ def load_variables(
         return _restore(folder, {item: expected})[item], averaged
 
 
-def _restore(folder: Path, trees: dict[str, Any], json_items: Sequence[str] = ()) -> dict[str, Any]:
-    """Restore parts of a checkpoint by name: trees in the shapes of those given, and JSON."""
+def _restore(
+    folder: Path, trees: dict[str, Any], json_items: Sequence[str] = (), alone: bool = False
+) -> dict[str, Any]:
+    """Restore parts of a checkpoint by name: trees in the shapes of those given, and JSON; `alone`: by this process."""
     manifest = run_dir.read_manifest(folder)
     if manifest is None:
         _log_unchecked(folder)
@@ -379,7 +407,8 @@ def _restore(folder: Path, trees: dict[str, Any], json_items: Sequence[str] = ()
         return run_dir.DamagedError(why)  # Orbax raises whatever its parsers do on a damaged file
 
     found: dict[str, Any] = {}
-    with ocp.StandardCheckpointer() as tensors:
+    processes = _processes(alone)
+    with ocp.StandardCheckpointer(multiprocessing_options=processes) as tensors:
         for item, tree in trees.items():
             with failures_as(explain):
                 stored = tensors.metadata(folder / item).item_metadata
@@ -390,7 +419,9 @@ def _restore(folder: Path, trees: dict[str, Any], json_items: Sequence[str] = ()
             for item, tree in trees.items():
                 found[item] = tensors.restore(folder / item, _abstract(tree))
             for item in json_items:
-                with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as plain:
+                with ocp.Checkpointer(
+                    ocp.JsonCheckpointHandler(), multiprocessing_options=processes
+                ) as plain:
                     there = item == "iterator" or (folder / item).exists()
                     found[item] = plain.restore(folder / item) if there else None
     return found

@@ -8,12 +8,13 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from a2j_jax.config import Config
 from a2j_jax.errors import UserError
-from a2j_jax.files import local_path, read_json
+from a2j_jax.files import read_json
 from a2j_jax.models.a2j import PoseNetwork, variable_shapes
 from a2j_jax.parts import NotImportableError, only_installed
 from a2j_jax.runs import run_dir
 from a2j_jax.runs.checkpoints import Weights, load_variables
 from a2j_jax.runs.experiment import Experiment, conflicts, resolve
+from a2j_jax.stores import local_copy
 from a2j_jax.track_files import TRACK_FILE
 from a2j_jax.tracks import TrackSpec
 from a2j_jax.weights.convert import A2J_HEADS, log_initialized, parts_named
@@ -59,7 +60,7 @@ def restore(
       UserError: nothing there, no such step, no average, a damaged checkpoint, a `config.json` that was changed since,
         or tensors of another architecture.
     """
-    directory = local_path(directory, "checkpoint")
+    directory = local_copy(directory, "checkpoint")
     experiment = _resolve_recorded(directory)
     folder = run_dir.choose_step(directory, step)
     with run_dir.explained_damage(folder):

@@ -23,6 +23,7 @@ from a2j_jax.errors import UserError, printable
 from a2j_jax.files import (
     check_folder_name,
     file_digest,
+    is_address,
     json_digest,
     local_path,
     parse_json,
@@ -32,6 +33,7 @@ from a2j_jax.files import (
 )
 from a2j_jax.log import logger
 from a2j_jax.parts import source_of
+from a2j_jax.stores import local_copy
 from a2j_jax.track_files import TRACK_FILE, load_track, track_file
 
 CONFIG_FILE = "config.json"
@@ -183,6 +185,9 @@ def read_config(directory: str | Path) -> Config:
 
 def run_and_step(source: str | Path) -> tuple[Path, str]:
     """`RUN` or `RUN@STEP` -> the folder, and "best" (the default), "latest" or the number of a step."""
+    if is_address(source):
+        address, _, step = os.fspath(source).partition("@")
+        return local_copy(address, "run"), step or "best"
     path = local_path(source)
     if path.exists() or "@" not in path.name:
         return path, "best"

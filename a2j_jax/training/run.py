@@ -14,7 +14,7 @@ import jax
 import numpy as np
 import optax
 
-from a2j_jax import distributed
+from a2j_jax import distributed, stores
 from a2j_jax.config import Config
 from a2j_jax.data import pipeline
 from a2j_jax.data.crops import Batch
@@ -27,7 +27,7 @@ from a2j_jax.evaluation.evaluate import (
     score_constant_pose,
 )
 from a2j_jax.evaluation.scores import Scores
-from a2j_jax.files import check_folder_name, local_path, same_file
+from a2j_jax.files import check_folder_name, is_address, local_path, same_file
 from a2j_jax.inference.predictor import make_predict_fn, place_variables
 from a2j_jax.interrupts import Watchdog
 from a2j_jax.log import logger
@@ -86,16 +86,26 @@ def run_experiment(
     that has reached its length is returned as it is, and nothing is written. Every process of a job of several calls
     this; the primary one writes. `command` is recorded; `profile_steps` are traced, numbered from 1; `debug` is some
     of "nans" (what broke first in a broken step is named) and "transfers" (a step that moves data between host and
-    devices by itself is an error).
+    devices by itself is an error). `workdir` may be an address in an object store (`stores.in_step`).
 
     Raises:
       UserError: no data, a run directory of another experiment (`check_run_directory`), a broken loss, a checkpoint
         that cannot be saved.
       Stopped: SIGTERM or SIGINT came, and the state was saved.
     """
+    with stores.in_step(workdir, "run directory") as folder:
+        return _run(config, folder, command, profile_steps, debug)
+
+
+def _run(
+    config: Config,
+    workdir: Path,
+    command: str | None,
+    profile_steps: range,
+    debug: Collection[str],
+) -> TrainState:
     # Experiment and run directory
     pace = Pace()
-    workdir = local_path(workdir, "run directory")
     check_run_directory(workdir, fill_in(config))
     experiment = _with_facts(config)
     check_run_directory(workdir, experiment)
@@ -154,7 +164,8 @@ def run_experiment(
     step = layout.wrap(experiment_step(experiment, optimizer, layout.axis_name))
 
     # Run
-    distributed.require_shared(workdir, "the run directory")
+    if stores.address_of(workdir) is None:
+        distributed.require_shared(workdir, "the run directory")
     where = pipeline.place_and_digest(data.dir, track)
     distributed.require_same("the data set", where[1], where[0])
     workdir.mkdir(parents=True, exist_ok=True)
@@ -248,7 +259,9 @@ def run_experiment(
             )
             state = loop.run(layout.place(state))
         evaluate.compare_with_mean_pose(checkpoints.metrics(intervals.total))
-        command = f"{needed_path(config.parts)}a2j eval --workdir {shlex.quote(str(workdir))}"
+        command = (
+            f"{needed_path(config.parts)}a2j eval --workdir {shlex.quote(stores.shown(workdir))}"
+        )
         logger.info(f"trained; look at it: {command}")
         return state
 
@@ -259,8 +272,9 @@ def _with_facts(config: Config) -> Experiment:
     Its config has the full path of the data set, and facts of it: the mean and std, if the computed ones are asked for,
     and the camera that an embedded data set was rendered for, where it is not the track's.
     """
-    data_dir = local_path(config.data.dir, "config key 'data.dir'").absolute()
-    config = dataclasses.replace(config, data=dataclasses.replace(config.data, dir=str(data_dir)))
+    if not is_address(config.data.dir):
+        data_dir = str(local_path(config.data.dir, "config key 'data.dir'").absolute())
+        config = dataclasses.replace(config, data=dataclasses.replace(config.data, dir=data_dir))
     experiment, data = resolve(config), config.data
     facts: dict[str, Any] = {}
     if data.normalization == "computed" and (data.mean is None or data.std is None):
@@ -383,7 +397,7 @@ def _starting_point(experiment: Experiment) -> dict[str, Any]:
     variables = init_variables(experiment.model, key, size, size)
     if source is None:
         return variables
-    if run_dir.run_and_step(source)[0].is_dir():
+    if is_address(source) or run_dir.run_and_step(source)[0].is_dir():
         return variables_from(source, variables)
     return initial_variables(source, variables)
 
