@@ -81,9 +81,8 @@ def test_a_slice_of_tpus_that_is_not_here(config_file, topology):
     (one,) = json.loads(done.stdout)["plans"]
     assert (one["devices"], one["fits"]) == (4, True)
     assert one["memory"] - one["needed"] > 15 * 2**30
-    # Examples stay where they are: nothing but statistics, losses and gradients is summed.
-    assert {each["kind"] for each in one["usage"]["collectives"]} == {"all-reduce"}
-    assert one["bound"]["seconds"] > 0
-    assert one["hours"] > 0
-    # libtpu looks for a TPU and complains that there is none, unless it is told.
-    assert done.stderr.count("\n") == 2, done.stderr
+    # Examples stay where they are: losses and gradients are summed, and the statistics of layers gathered, which are
+    # less than eight crops.
+    found = one["usage"]["collectives"]
+    assert {each["kind"] for each in found} == {"all-reduce", "all-gather"}
+    assert max(each["bytes"] for each in found if each["kind"] == "all-gather") < 2**15
