@@ -86,3 +86,7 @@ def test_a_slice_of_tpus_that_is_not_here(config_file, topology):
     found = one["usage"]["collectives"]
     assert {each["kind"] for each in found} == {"all-reduce", "all-gather"}
     assert max(each["bytes"] for each in found if each["kind"] == "all-gather") < 2**15
+    assert one["bound"]["seconds"] > 0
+    assert one["hours"] > 0
+    # libtpu looks for a TPU and complains that there is none, unless it is told.
+    assert done.stderr.count("\n") == 2, done.stderr
