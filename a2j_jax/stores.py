@@ -238,6 +238,17 @@ def push(folder: str | os.PathLike[str]) -> None:
         _write_index(folder, {n: kept.get(n, one) for n, one in equal.items()})
 
 
+def check_writable(folder: str | os.PathLike[str]) -> None:
+    """Stores and deletes an empty object, before there is work to lose; does nothing for a folder elsewhere.
+
+    Raises:
+      UserError: the store cannot be reached, or refuses.
+    """
+    if (address := address_of(folder)) is not None:
+        system, key = _system(address), _key(address, ".writable")
+        _within(address, lambda: (system.pipe_file(key, b""), system.rm_file(key)))
+
+
 def _upload(system: Any, file: Path, key: str, contents: bytes | None) -> None:
     """Stores a file, or the contents that it had, and checks how much has arrived."""
     if contents is None and not ("checkpoints" in file.parts or ".array_record" in file.name):

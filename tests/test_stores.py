@@ -251,6 +251,8 @@ def test_mistakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="gs://nobody/x: no such bucket"):
         stores.in_step("gs://nobody/x").__enter__()
     here = stores.local_copy("s3://nobody/x")
+    with pytest.raises(UserError, match="s3://nobody/x: no such bucket"):
+        stores.check_writable(here)
     write(here, RUN)
     with pytest.raises(UserError, match="s3://nobody/x: no such bucket"):
         stores.push(here)

@@ -212,6 +212,7 @@ def prepare(
     if not folder.exists():
         with _one_clear_ending(folder), terminable(), claimed(folder):
             if not folder.exists():  # still: another build may have had the claim until now
+                stores.check_writable(folder)
                 if check is not None:
                     check()
                 builder = _run(config, data_dir, folder)
