@@ -476,7 +476,7 @@ def in_step(name: str | os.PathLike[str], option: str = "") -> Iterator[Path]:
     """The local path of a run directory: as typed, or a mirror, which the store is kept in step with.
 
     Process 0 has the lease, and pushes every checkpoint once it is complete, logs every 20 s, and all of it at the end.
-    Every process of a job has a mirror of its own.
+    Each process of a job has its own mirror.
 
     Raises:
       UserError: as of `local_copy`; another process trains there; or the last push fails, and the mirror is kept.
@@ -528,7 +528,9 @@ def _keep_pushing(folder: Path, ended: threading.Event) -> None:
             failing = False
         except (UserError, OSError) as error:
             if not failing:
-                logger.warning(f"{in_one_line(error)}; training goes on, and this is tried again")
+                logger.warning(
+                    f"{in_one_line(error)}; training continues; the next attempt is in {_PUSH_SECONDS:.0f} s"
+                )
             failing = True
 
 

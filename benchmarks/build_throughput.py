@@ -67,7 +67,7 @@ def _add_background(path: Path, near_only: bool) -> None:
 
 
 def measure(track: str, raw: Path) -> tuple[float, float]:
-    """In a process of its own: builds; returns seconds of the processor, and the largest memory use in MiB."""
+    """Builds in a new process; returns its CPU seconds and its peak memory in MiB."""
     from a2j_jax import log
     from tfds_builders.build import build_raw
     from tfds_builders.reader import RawReader

@@ -1,6 +1,8 @@
 """Run directories and data sets in object stores, which run on this machine."""
 
+import contextlib
 import importlib.util
+import itertools
 import json
 import os
 import shutil
@@ -10,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -136,52 +138,57 @@ def test_who_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert files(stores.local_copy(where)) == decided
 
 
+@contextlib.contextmanager
+def again_and_again(step: Callable[[int], None], pause: float) -> Iterator[None]:
+    """A context in which another thread calls step(1), step(2), ..."""
+    ended = threading.Event()
+
+    def work() -> None:
+        for number in itertools.count(1):
+            step(number)
+            if ended.wait(pause):
+                return
+
+    working = threading.Thread(target=work)
+    working.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        working.join()
+
+
 def test_what_is_appended_to_while_it_is_stored(tmp_path: Path) -> None:
     """Markers never tell of more than the logs beside them."""
     where = address("gs", tmp_path)
     here = stores.local_copy(where)
-    ended = threading.Event()
 
-    def train() -> None:
-        for step in range(1, 100_000):
-            with (here / "metrics.jsonl").open("a") as file:
-                file.write(f"{step}\n")
-            write(here, {"checkpoints/1/manifest.json": str(step)})
-            if ended.wait(0.002):
-                return
+    def train(step: int) -> None:
+        with (here / "metrics.jsonl").open("a") as file:
+            file.write(f"{step}\n")
+        write(here, {"checkpoints/1/manifest.json": str(step)})
 
-    training = threading.Thread(target=train)
-    training.start()
-    try:
+    with again_and_again(train, 0.002):
         for _ in range(8):
             stores.push(here)
             found = stored(where)
             if "checkpoints/1/manifest.json" in found:
                 marked = found["checkpoints/1/manifest.json"] or "0"
                 assert int(marked) <= len(found["metrics.jsonl"].splitlines())
-    finally:
-        ended.set()
-        training.join()
 
 
 def test_what_is_deleted_while_it_is_stored(tmp_path: Path) -> None:
     """A checkpoint that is stored is whole, whatever the run deletes meanwhile."""
     where = address("gs", tmp_path)
     here = stores.local_copy(where)
-    ended = threading.Event()
 
-    def train() -> None:
-        for step in range(1, 100_000):
-            new = here / f"checkpoints/{step}.orbax-checkpoint-tmp"
-            write(new, {f"d/{part}": str(step) for part in range(20)} | {"manifest.json": "m"})
-            new.rename(here / f"checkpoints/{step}")
-            shutil.rmtree(here / f"checkpoints/{step - 1}", ignore_errors=True)
-            if ended.wait(0.1):
-                return
+    def train(step: int) -> None:
+        new = here / f"checkpoints/{step}.orbax-checkpoint-tmp"
+        write(new, {f"d/{part}": str(step) for part in range(20)} | {"manifest.json": "m"})
+        new.rename(here / f"checkpoints/{step}")
+        shutil.rmtree(here / f"checkpoints/{step - 1}", ignore_errors=True)
 
-    training = threading.Thread(target=train)
-    training.start()
-    try:
+    with again_and_again(train, 0.1):
         for _ in range(8):
             stores.push(here)
             found = stored(where)
@@ -189,9 +196,6 @@ def test_what_is_deleted_while_it_is_stored(tmp_path: Path) -> None:
                 if name.endswith("manifest.json"):
                     folder = name.removesuffix("manifest.json")
                     assert sum(other.startswith(f"{folder}d/") for other in found) == 20
-    finally:
-        ended.set()
-        training.join()
 
 
 @STORES
@@ -216,23 +220,14 @@ def test_one_trains_at_a_time(scheme: str, tmp_path: Path, monkeypatch: pytest.M
 
 def test_a_lease_that_is_renewed_elsewhere(tmp_path: Path) -> None:
     where = address("gs", tmp_path)
-    ended = threading.Event()
 
-    def renew() -> None:
-        for count in range(100):
-            store(where, {stores.LEASE: json.dumps(ANOTHER_MACHINE | {"time": count})})
-            if ended.wait(0.5):
-                return
+    def renew(count: int) -> None:
+        store(where, {stores.LEASE: json.dumps(ANOTHER_MACHINE | {"time": count})})
 
-    renewing = threading.Thread(target=renew)
-    renewing.start()
-    time.sleep(1)
-    try:
+    with again_and_again(renew, 0.5):
+        time.sleep(1)
         with pytest.raises(UserError, match="process 1 on elsewhere"):
             stores.in_step(where).__enter__()
-    finally:
-        ended.set()
-        renewing.join()
 
 
 @pytest.mark.slow
@@ -264,7 +259,7 @@ def test_mistakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def a2j(*arguments: object, **environment: str) -> tuple[int, str, float]:
-    """Status, stderr and seconds of a command in a process of its own."""
+    """Runs a command in a new process; returns its status, stderr and seconds."""
     began = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-m", "a2j_jax", *map(str, arguments)],
