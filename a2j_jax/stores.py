@@ -202,7 +202,12 @@ def push(folder: str | os.PathLike[str]) -> None:
     system = _system(address)
     with _locked(folder):
         index, here, there = _read_index(folder), _files(folder), _listing(address)
-        marks = {name: (folder / name).read_bytes() for name in here if _is_marker(name)}
+        marks = {}
+        for name in filter(_is_marker, list(here)):
+            try:
+                marks[name] = (folder / name).read_bytes()
+            except FileNotFoundError:  # its checkpoint is being deleted
+                del here[name]
         changed = {
             name: local.size
             for name, local in here.items()

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -196,6 +197,31 @@ def test_what_is_deleted_while_it_is_stored(tmp_path: Path) -> None:
                 if name.endswith("manifest.json"):
                     folder = name.removesuffix("manifest.json")
                     assert sum(other.startswith(f"{folder}d/") for other in found) == 20
+
+
+@STORES
+def test_what_is_deleted_between_two_looks(
+    scheme: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A checkpoint that is deleted after it was listed: its marker goes first from the store as well."""
+    where = address(scheme, tmp_path)
+    here = stores.local_copy(where)
+    for step in (1, 2):
+        write(here, {f"checkpoints/{step}/d": "d", f"checkpoints/{step}/manifest.json": "m"})
+    stores.push(here)
+    file_system = type(stores._system(where))
+    find = file_system.find
+
+    def delete_and_find(*args: Any, **kwargs: Any) -> Any:
+        shutil.rmtree(here / "checkpoints/1", ignore_errors=True)
+        return find(*args, **kwargs)
+
+    monkeypatch.setattr(file_system, "find", delete_and_find)
+    stores.push(here)
+    assert "checkpoints/1/manifest.json" not in stored(where)
+    assert stored(where).keys() >= {"checkpoints/2/d", "checkpoints/2/manifest.json"}
+    stores.push(here)
+    assert stored(where).keys() == {"checkpoints/2/d", "checkpoints/2/manifest.json"}
 
 
 @STORES
