@@ -209,7 +209,7 @@ def test_what_is_deleted_between_two_looks(
     for step in (1, 2):
         write(here, {f"checkpoints/{step}/d": "d", f"checkpoints/{step}/manifest.json": "m"})
     stores.push(here)
-    file_system = type(stores._system(where))
+    file_system = stores._system(where)
     find = file_system.find
 
     def delete_and_find(*args: Any, **kwargs: Any) -> Any:
