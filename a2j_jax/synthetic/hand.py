@@ -7,6 +7,7 @@ ordered as in HANDS 2017: wrist, five MCP, then PIP, DIP, TIP of each finger. TI
 fingertip, as in NYU's labels. Every joint is the end of some cone, so at least one radius inside the surface.
 """
 
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import jax
@@ -61,6 +62,15 @@ THUMB_MCP_LIMIT_DEG = (-8.0, 55.0)
 THUMB_IP_LIMIT_DEG = (-15.0, 80.0)
 WRIST_FLEXION_LIMIT_DEG = (-60.0, 65.0)
 WRIST_DEVIATION_LIMIT_DEG = (-32.0, 20.0)  # negative: toward the little finger
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class HandSpec:
+    """The distribution of hands. A pytree: other numbers do not recompile anything, other static fields do."""
+
+    # Poses drawn for every hand, of which the least self-intersecting is taken.
+    candidates: int = field(default=4, metadata={"static": True})
 
 
 class HandShape(NamedTuple):
@@ -314,11 +324,11 @@ def penetration(shape: HandShape, posed: Kinematics) -> jax.Array:
     return overlap(center, radius, counted)
 
 
-def sample_hand(key: jax.Array, candidates: int = 4) -> tuple[HandShape, HandPose]:
+def sample_hand(key: jax.Array, spec: HandSpec = HandSpec()) -> tuple[HandShape, HandPose]:
     """A random hand: a random shape in the least self-intersecting of several random poses."""
     k_shape, k_pose = jax.random.split(key)
     shape = sample_shape(k_shape)
-    poses = jax.vmap(sample_pose)(jax.random.split(k_pose, candidates))
+    poses = jax.vmap(sample_pose)(jax.random.split(k_pose, spec.candidates))
     tangles = jax.vmap(lambda pose: penetration(shape, forward_kinematics(shape, pose)))(poses)
     best = jnp.argmin(tangles)
     return shape, jax.tree.map(lambda x: x[best], poses)
