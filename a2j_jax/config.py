@@ -161,6 +161,9 @@ class AugmentConfig:
     """Chance that a rectangle of the crop gets Gaussian noise; none: the track's."""
     noise_sigma: float | None = Field(default=None, ge=0, le=1000)
     """Standard deviation of that noise, in normalized units; none: the track's."""
+    center_shift_mm: float | None = Field(default=None, ge=0, le=100)
+    """Standard deviation on each axis, mm, of a 3D shift of the crop's center, doubled in 15 % of the examples; for
+    tracks that crop by a center; none: the track's, 0."""
     border: Literal["canvas", "crop"] = "canvas"
     """What moves into the crop: the stored surroundings, or background as in the official code."""
 

@@ -170,6 +170,9 @@ class AugmentSpec:
       box_jitter_px: each box edge moves by a whole number of frame px in [-this, this).
       noise_probability: chance that a rectangle of the crop gets Gaussian noise.
       noise_sigma: standard deviation of the noise, normalized units.
+      center_shift_mm: the crop's center moves by a Gaussian 3D vector of this standard deviation on each axis, mm,
+        twice as much in 15 % of the examples; 0: not. For tracks that crop by a center; not part of the official
+        augmentation.
     """
 
     max_rotation_deg: float
@@ -177,6 +180,7 @@ class AugmentSpec:
     box_jitter_px: int
     noise_probability: float
     noise_sigma: float
+    center_shift_mm: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -191,6 +191,48 @@ def draw(keys: jax.Array, track: TrackSpec) -> Draws:
     return jax.vmap(draw_one)(keys)
 
 
+# The share of examples whose center moves farther, and how many times as far: detectors have outliers.
+_TAIL_SHARE, _TAIL_FACTOR = 0.15, 2.0
+_CENTER_SHIFT = 1  # folded into an example's key, whose other draws stay the same
+
+
+def draw_center_shifts(keys: jax.Array, track: TrackSpec) -> jax.Array:
+    """Draws the vectors (B, 3) mm by which the centers of the crops move, for each example from its key."""
+
+    def draw_one(key: jax.Array) -> jax.Array:
+        vector_key, tail_key = jax.random.split(jax.random.fold_in(key, _CENTER_SHIFT))
+        tail = jax.random.uniform(tail_key) < _TAIL_SHARE
+        sigma = track.augmentation.center_shift_mm * jnp.where(tail, _TAIL_FACTOR, 1.0)
+        return sigma * jax.random.normal(vector_key, (3,))
+
+    return jax.vmap(draw_one)(keys)
+
+
+def recenter(batch: Batch, shift_mm: jax.Array) -> dict[str, jax.Array]:
+    """The batch as if a detector had found other centers: another crop of the same frames, with the same joints.
+
+    The window follows the center: it moves, and has its size in mm at the new depth. The center's depth is also the
+    reference of normalization, depth window and targets. The canvas stays: a window that reaches beyond its margin
+    shows "no reading" there, as at the border of a frame.
+
+    Args:
+      batch: B examples with a center and a camera.
+      shift_mm: (B, 3) in camera coordinates, mm. A depth is at least halved, whatever the shift.
+    """
+    center, camera, window = (
+        jnp.asarray(batch[name], jnp.float32) for name in ("center_uvd", "camera", "window_px")
+    )
+    depth = center[:, 2:]
+    found = jnp.maximum(depth + shift_mm[:, 2:], 0.5 * depth)
+    closer = depth / found
+    # A pixel is f x/z + c: shifted in x, then seen at another depth.
+    uv = center[:, :2] - camera[:, 2:]
+    uv = (uv + camera[:, :2] * shift_mm[:, :2] / depth) * closer + camera[:, 2:]
+    edges = (window.reshape(-1, 2, 2) - center[:, None, :2]) * closer[:, None] + uv[:, None]
+    moved = {"center_uvd": jnp.concatenate([uv, found], axis=1), "window_px": edges.reshape(-1, 4)}
+    return {**batch, **moved}
+
+
 def no_draws(batch_size: int, track: TrackSpec) -> Draws:
     """Draws that change nothing: `augment` then returns the evaluation image and target."""
     size = track.crop_size

@@ -40,6 +40,8 @@ def prepare(
       bool; and what the way back takes (`joints_to_camera`): "crop_from_frame" (B, 2, 3), "depth_scale" (B,),
       "center_uvd" (B, 3) px px mm, "camera" (B, 4) fx fy u0 v0 px, zeros on a 2D track.
     """
+    if enabled and track.augmentation.center_shift_mm:
+        batch = augment.recenter(batch, augment.draw_center_shifts(keys, track))
     draws = augment.draw(keys, track) if enabled else augment.no_draws(len(keys), track)
     images, joints = augment.augment(batch, draws, track, border)
     targets = {

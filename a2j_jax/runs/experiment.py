@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from a2j_jax.config import Config, ModelConfig
 from a2j_jax.data import targets
+from a2j_jax.errors import UserError
 from a2j_jax.geometry import Camera
 from a2j_jax.losses import Objective, objective_of
 from a2j_jax.models.a2j import A2J, PoseNetwork, a2j_settings
@@ -51,7 +52,7 @@ def fill_in(config: Config) -> Settings:
     Reads no data set: `run_experiment` records the camera and the statistics that a data set states in the config.
 
     Raises:
-      UserError: an unknown track, or a crop size that does not fit it.
+      UserError: an unknown track, or a crop size or an augmentation that does not fit it.
     """
     plain = find_track(config.track)
     config = dataclasses.replace(
@@ -92,6 +93,11 @@ def _track(config: Config, track: TrackSpec) -> TrackSpec:
     if data.camera is not None:
         size = data.frame_size or track.frame_size
         track = dataclasses.replace(track, camera=Camera(*data.camera), frame_size=size)
+    if config.augment.center_shift_mm and track.crop_by != "center":
+        raise UserError(
+            f"config key 'augment.center_shift_mm': expected 0 or none, as track {track.name!r} crops by a box, "
+            "which augment.box_jitter_px moves"
+        )
     given = {
         name: value
         for name in vars(track.augmentation)

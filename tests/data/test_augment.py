@@ -341,3 +341,47 @@ def test_noise_is_gaussian_on_one_rectangle():
     assert 0.35 < max(areas) < 0.42
     values = np.concatenate([image[image != 0] for image in noisy])
     np.testing.assert_allclose([values.mean(), values.std()], [0.0, 0.2], atol=2e-3)
+
+
+def test_another_center_gives_the_crop_that_is_cut_around_it():
+    """Recentered, a batch is what cutting the frame at the shifted center gives, where the canvas reaches."""
+    track = dataclasses.replace(with_crop_size(get_track("nyu"), 96), mean=0.0, std=1.0)
+    rng, camera = np.random.default_rng(0), track.camera
+    slope = np.round(0.3 * np.arange(track.frame_size[0]))
+    frame = np.tile((660 + slope).astype(np.uint16), (track.frame_size[1], 1))
+    joints = rng.uniform([[250, 180, 700]], [[390, 300, 800]], (track.num_joints, 3))
+    center = np.array([310.0, 250.0, 750.0])
+    shift = np.array([9.0, -7.0, 21.0])
+    moved = geometry.xyz_to_uvd(geometry.uvd_to_xyz(center, camera) + shift, camera)
+
+    def batch_at(uvd):
+        crop = crops.cut(frame, track, center_uvd=uvd)
+        example = {**crop._asdict(), "center_uvd": uvd, "joints_uvd": joints}
+        example |= {"camera": camera.as_array()}
+        return {name: np.asarray(value)[None] for name, value in example.items()}
+
+    before, wanted = batch_at(center), batch_at(moved)
+    found = jax.jit(augment.recenter)(before, np.float32([shift]))
+    np.testing.assert_allclose(found["center_uvd"], wanted["center_uvd"], rtol=1e-6)
+    np.testing.assert_allclose(found["window_px"], wanted["window_px"], rtol=1e-5)
+    none = augment.no_draws(1, track)
+    (image, target), (same, same_target) = (
+        augmented(batch, none, track=track) for batch in (found, wanted)
+    )
+    np.testing.assert_allclose(target, same_target, atol=2e-3)
+    # The canvas shows every second pixel, and lattice points of the other crop fall between: 2 px are 0.6 mm, rounded.
+    assert np.abs(np.asarray(same)).max() > 20
+    np.testing.assert_allclose(image, same, atol=1.0)
+
+
+def test_centers_are_shifted_as_far_as_the_track_says():
+    track = get_track("nyu")
+    ranges = dataclasses.replace(track.augmentation, center_shift_mm=10.0)
+    track = dataclasses.replace(track, augmentation=ranges)
+    keys = augment.example_keys(jax.random.key(0), 4000)
+    shift = np.asarray(augment.draw_center_shifts(keys, track))
+    assert shift.mean(axis=0) == pytest.approx([0, 0, 0], abs=1.0)
+    # 85 % with 10 mm, 15 % with 20 mm: σ² = 145.
+    assert shift.std(axis=0) == pytest.approx([12.04] * 3, rel=0.05)
+    far = (np.linalg.norm(shift, axis=1) > 40).mean()
+    assert 0.02 < far < 0.06, "more outliers than a Gaussian has"

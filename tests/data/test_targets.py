@@ -1,5 +1,6 @@
 """The way back from augmented crops, and the twins on the device of the maps in numpy."""
 
+import dataclasses
 from functools import partial
 
 import jax
@@ -38,14 +39,18 @@ def batch_of(track: TrackSpec) -> crops.Batch:
     }
 
 
-@pytest.mark.parametrize("name", ["nyu", "itop_front"])
+@pytest.mark.parametrize(("name", "shift"), [("nyu", 0.0), ("nyu", 12.0), ("itop_front", 0.0)])
 @pytest.mark.parametrize("enabled", [True, False])
-def test_targets_lead_back_to_the_labels_in_mm(name: str, enabled: bool) -> None:
+def test_targets_lead_back_to_the_labels_in_mm(name: str, shift: float, enabled: bool) -> None:
     """From all the augmentation draws; relative depth (NYU) scales with the crop, absolute depth does not."""
     track = TRACKS[name]
+    ranges = dataclasses.replace(track.augmentation, center_shift_mm=shift)
+    track = dataclasses.replace(track, augmentation=ranges)
     batch, keys = batch_of(track), augment.example_keys(jax.random.key(3), B)
     prepare = jax.jit(partial(targets.prepare, track=track, enabled=enabled))
     images, found = prepare(batch, keys)
+    shifted = np.abs(found["center_uvd"] - batch["center_uvd"]).max(axis=1) > 0.1
+    assert shifted.all() if shift and enabled else not shifted.any()
     assert images.shape == (B, track.crop_size, track.crop_size, 1)
     assert track.camera is not None
     labels = geometry.uvd_to_xyz(batch["joints_uvd"], track.camera)

@@ -32,6 +32,14 @@ def test_a_config_wins_over_its_track() -> None:
     )
 
 
+def test_a_center_is_shifted_where_there_is_one() -> None:
+    shifted = {"augment.center_shift_mm": "12"}
+    track = resolve(tiny.changed(tiny.config(track="synthetic_hand"), shifted)).track
+    assert track.augmentation.center_shift_mm == 12.0
+    with pytest.raises(UserError, match=r"augment\.center_shift_mm"):
+        resolve(tiny.changed(tiny.config(track="itop_front"), shifted))
+
+
 @pytest.mark.parametrize("track", ["synthetic_hand", "k2hpd"])
 def test_the_network_has_the_tracks_joints_and_the_configs_size(track: str) -> None:
     config = override(tiny.config(track=track), "model.dtype", "bfloat16")
