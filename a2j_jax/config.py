@@ -101,8 +101,8 @@ class ModelConfig:
     ghost_size: int = Field(default=32, ge=1, le=2**20)
     """With batch_norm=ghost: rows normalized together; divides those that a device has of a batch or of its parts."""
     init_from: Place | None = None
-    """Weights to start from: official A2J or ImageNet weights (.pth, .safetensors, .npz), or the folder of a run or
-    converted checkpoint; none: random."""
+    """Weights to start from: official A2J or ImageNet weights (.pth, .safetensors, .npz), the folder of a run or
+    converted checkpoint, or weights of a2j export (a .npz, or the name of those that ship); none: random."""
 
 
 @dataclass(frozen=True, config=_STRICT)

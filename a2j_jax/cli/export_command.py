@@ -1,4 +1,4 @@
-"""Write a trained network as one file that runs without this package."""
+"""Write a trained network as one file: a function that runs without this package, or weights for it."""
 
 import argparse
 from pathlib import Path
@@ -21,10 +21,13 @@ examples:
   a2j export runs/quickstart hand.onnx
   a2j export runs/quickstart hand.onnx --int8
   a2j export nyu_a2j nyu.stablehlo --platform cpu,cuda,tpu
+  a2j export runs/quickstart hand.npz       # the weights alone: in place of a run
 
 The function takes a depth crop in mm and its center, and returns joints in mm, for any number of crops; weights and
 camera are inside. It is loaded back and compared with the checkpoint before it is written. hand.json beside it says
 what it takes and what it is. docs/export.md has the ten lines that load it, and those that cut a crop.
+A .npz holds the weights in half precision, config and track: `a2j predict`, `a2j_jax.load` and
+--config.model.init_from take it where they take a run.
 """
 
 
@@ -33,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("checkpoint", type=place_name, metavar="RUN", help="a run, or what `a2j convert` made")
     add("out", type=path_name, help="file to write, e.g. hand.stablehlo")
-    add("--format", help="stablehlo or onnx (by the file's name; else stablehlo)")
+    add("--format", help="stablehlo, onnx or weights (by the file's name; else stablehlo)")
     add("--platform", help="to run StableHLO on: cpu (default), cuda, rocm, tpu, or several")
     add("--int8", action="store_true", help="ONNX: convolutions in 8 bits; says what it costs")
     add("--step", type=step_name, default="best", help="best, latest or a step number (best)")
@@ -62,8 +65,10 @@ def run(arguments: argparse.Namespace) -> None:
     from a2j_jax.runs.load import restore
 
     out = Path(arguments.out)
-    by_name = "onnx" if out.suffix == ".onnx" else "stablehlo"
+    by_name = {".onnx": "onnx", ".npz": "weights"}.get(out.suffix, "stablehlo")
     kind = _one_of(arguments.format or by_name, export.FORMATS, "--format")
+    if kind == "weights":
+        return _weights(arguments, out)
     if arguments.platform and kind == "onnx":
         raise UserError("--platform is of StableHLO: ONNX runs wherever its runtime does")
     if arguments.int8 and kind != "onnx":
@@ -95,3 +100,26 @@ def run(arguments: argparse.Namespace) -> None:
             f"int8: joints move by {cost['mean']:.2g} {cost['unit']} on average, {cost['largest']:.2g} at most "
             f"({cost['frames']} rendered frames, compared with float32)"
         )
+
+
+def _weights(arguments: argparse.Namespace, out: Path) -> None:
+    """Write a file of weights."""
+    from a2j_jax.files import check_output
+    from a2j_jax.inference import export
+    from a2j_jax.runs.load import restore
+
+    others = ("platform", "int8", "fx", "fy", "cx", "cy", "frame_size")
+    if given := [f"--{name}" for name in others if getattr(arguments, name)]:
+        raise UserError(f"{given[0]} is not of weights; name a file such as hand.onnx")
+    if out.suffix != ".npz":
+        raise UserError(f"{out}: a file of weights is named *.npz")
+    check_output(out, arguments.overwrite, "the file to write,")
+    found = restore(arguments.checkpoint, arguments.step, arguments.weights)
+    logger.info(
+        f"exporting step {found.step} of {arguments.checkpoint} as weights in half precision"
+    )
+    cost = export.export_weights(found, out)
+    logger.info(
+        f"{out}: {out.stat().st_size / 2**20:.1f} MiB; rounding moves joints by {cost['mean']:.2g} {cost['unit']} on "
+        f"average, {cost['largest']:.2g} at most ({cost['frames']} rendered frames)"
+    )

@@ -39,10 +39,11 @@ from a2j_jax.inference.runtimes import (
 )
 from a2j_jax.lowering import lowering_for
 from a2j_jax.models.prepared import prepare_for_inference
+from a2j_jax.runs.load import Restored, restore, save_packed
 from a2j_jax.synthetic.views import track_frames
 from a2j_jax.tracks import TrackRecord, TrackSpec
 
-FORMATS = ("stablehlo", "onnx")
+FORMATS = ("stablehlo", "onnx", "weights")
 Inputs = Mapping[
     str, np.ndarray
 ]  # one crop and its place, by the names that an exported function has for them
@@ -198,6 +199,28 @@ def export_onnx(predictor: Predictor, out: str | Path, int8: bool = False) -> di
     onnx.helper.set_model_props(described, {"a2j_jax": json.dumps(about)})
     _write(out, described.SerializeToString(), about)
     return about
+
+
+def export_weights(restored: Restored, out: str | Path) -> dict[str, Any]:
+    """Write the network's weights as one file, see `weights.packed`, and compare what is read back.
+
+    Args:
+      restored: the network.
+      out: file to write, e.g. hand.npz.
+
+    Returns:
+      The "cost" of rounding to float16: mean and largest distance of joints on rendered frames, and their unit.
+
+    Raises:
+      UserError: as `runs.load.save_packed`.
+    """
+    save_packed(restored, out)
+    exact, rounded = (
+        Predictor(one.model, one.variables, one.track) for one in (restored, restore(out))
+    )
+    runs = [jax.jit(exported_function(one)) for one in (exact, rounded)]
+    answers = [lambda given, run=run: run(*given.values()) for run in runs]
+    return _cost(exact, answers[0], answers[1])
 
 
 def _cost(predictor: Predictor, exact: Answer, rounded: Answer) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -44,9 +44,11 @@ from a2j_jax.models.anchors import (
 )
 from a2j_jax.models.prepared import prepare_for_inference
 from a2j_jax.runs import sharding
-from a2j_jax.runs.checkpoints import Weights
 from a2j_jax.runs.load import restore
 from a2j_jax.tracks import TrackSpec
+
+if TYPE_CHECKING:
+    from a2j_jax.runs.checkpoints import Weights
 
 #: (variables, batch) -> joints (B, K, D) in crop coordinates and confidence (B, K)
 Predict = Callable[[Any, Batch], Estimate]
@@ -270,13 +272,13 @@ class Predictor(FramePredictor):
         directory: str | Path,
         camera: geometry.Camera | None = None,
         step: int | str = "best",
-        weights: Weights = "best",
+        weights: "Weights" = "best",
         runtime: Runtime = "jax",
     ) -> "Predictor":
-        """Loads a work directory of `a2j train`, or the output of `a2j convert`.
+        """Loads a work directory of `a2j train`, the output of `a2j convert`, or a file of weights.
 
         Args:
-          directory: of the checkpoints.
+          directory: of the checkpoints; or a file of `a2j export RUN weights.npz`, or the name of one that ships.
           camera: of the frames; the track's by default.
           step: of the checkpoint: a number, "best" or "latest".
           weights: "raw", their moving average "ema", or "best": the average where one was kept.

@@ -1,23 +1,27 @@
-"""A run or a converted checkpoint, restored for inference or to start another run from."""
+"""A run, a converted checkpoint or a file of weights, restored for inference or to start another run from."""
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from a2j_jax.config import Config
-from a2j_jax.errors import UserError
-from a2j_jax.files import read_json
+from a2j_jax.config import Config, from_dict
+from a2j_jax.errors import UserError, printable
+from a2j_jax.files import MARK, is_address, read_json
 from a2j_jax.models.a2j import PoseNetwork, variable_shapes
 from a2j_jax.parts import NotImportableError, only_installed
 from a2j_jax.runs import run_dir
-from a2j_jax.runs.checkpoints import Weights, load_variables
 from a2j_jax.runs.experiment import Experiment, conflicts, resolve
 from a2j_jax.stores import local_copy
 from a2j_jax.track_files import TRACK_FILE
-from a2j_jax.tracks import TrackSpec
+from a2j_jax.tracks import TRACKS, TrackRecord, TrackSpec
 from a2j_jax.weights.convert import A2J_HEADS, log_initialized, parts_named
+from a2j_jax.weights.packed import find_packed, read_packed, write_packed
+
+if TYPE_CHECKING:
+    from a2j_jax.runs.checkpoints import Weights
 
 
 class Restored(NamedTuple):
@@ -44,14 +48,14 @@ class Restored(NamedTuple):
 def restore(
     directory: str | Path,
     step: int | str = "best",
-    weights: Weights = "best",
+    weights: "Weights" = "best",
     *,
     quiet: bool = False,
 ) -> Restored:
-    """Load a work directory of `a2j train`, or what `a2j convert` made.
+    """Load a work directory of `a2j train`, what `a2j convert` made, or a file of weights (`save_packed`).
 
     Args:
-      directory: holding `config.json` and `checkpoints/`.
+      directory: holding `config.json` and `checkpoints/`; or a file of weights, or the name of one that ships.
       step: a step number, "best" or "latest".
       weights: "raw", their moving average "ema", or "best": the average where one was kept.
       quiet: do not warn of own parts whose source has changed since: another step of this run was restored before.
@@ -60,6 +64,10 @@ def restore(
       UserError: nothing there, no such step, no average, a damaged checkpoint, a `config.json` that was changed since,
         or tensors of another architecture.
     """
+    if not is_address(directory) and (file := find_packed(directory)) is not None:
+        return _restore_packed(file, step)
+    from a2j_jax.runs.checkpoints import load_variables  # Orbax, which a file does without
+
     directory = local_copy(directory, "checkpoint")
     experiment = _resolve_recorded(directory)
     folder = run_dir.choose_step(directory, step)
@@ -72,6 +80,68 @@ def restore(
     expected = variable_shapes(experiment.model, experiment.track.crop_size)
     variables, averaged = load_variables(folder, expected, weights)
     return Restored(experiment, variables, int(folder.name), averaged)
+
+
+_FORMAT = 1  # of a description
+_OURS = "a2j_jax."  # parts that a file of weights may name
+
+
+def save_packed(restored: Restored, path: str | Path) -> None:
+    """Write a network as one file, which `restore` reads: see `weights.packed`.
+
+    Raises:
+      UserError: a custom track or parts from outside this package, which one file cannot hold; weights beyond float16.
+    """
+    config, track = restored.config, restored.track
+    if config.track not in TRACKS or not (config.parts or _OURS).startswith(_OURS):
+        own = f"track {track.name!r}" if config.track not in TRACKS else f"parts {config.parts}"
+        raise UserError(
+            f"{path}: a file of weights holds networks and tracks of a2j_jax, not {own}; export .onnx or "
+            ".stablehlo, or copy the run"
+        )
+    # What the data set gave is part of the network; where the data lay is not.
+    data = dataclasses.replace(config.data, dir="data", mean=track.mean, std=track.std)
+    model = dataclasses.replace(config.model, init_from=None)
+    about = {
+        "written_by": MARK,
+        "format": _FORMAT,
+        "config": dataclasses.asdict(dataclasses.replace(config, data=data, model=model)),
+        "track": TrackRecord.of(track).to_json(),
+        "step": restored.step,
+        "averaged": restored.averaged,
+    }
+    write_packed(Path(path), about, restored.variables)
+
+
+def _restore_packed(path: Path, step: int | str) -> Restored:
+    """The network of a file of weights.
+
+    Raises:
+      UserError: damaged; of a later version, or of another version of its track; or another step is asked for.
+    """
+    about, variables = read_packed(path)
+    shown = printable(str(path))
+    if about.get("format") != _FORMAT:
+        raise UserError(
+            f"{shown}: written by a later version of a2j_jax; expected format {_FORMAT}"
+        )
+    if step not in ("best", "latest", about["step"]):
+        raise UserError(f"{shown}: holds step {about['step']} alone, not step {step}")
+    try:
+        config = from_dict(about["config"])
+        if config.track not in TRACKS or not (config.parts or _OURS).startswith(_OURS):
+            raise UserError(f"track {config.track!r} or parts {config.parts!r} are not of a2j_jax")
+        experiment = resolve(config)
+    except UserError as error:
+        raise UserError(f"{shown}: {error}") from error
+    there, here = TrackRecord.from_json(about["track"]), TrackRecord.of(experiment.track)
+    if changed := there.differences(here):
+        raise UserError(f"{shown}: another version of track {config.track}: {'; '.join(changed)}")
+    expected = flatten_dict(variable_shapes(experiment.model, experiment.track.crop_size), sep="/")
+    found = flatten_dict(variables, sep="/")
+    if {n: x.shape for n, x in found.items()} != {n: x.shape for n, x in expected.items()}:
+        raise UserError(f"{shown}: its tensors are not those of its network")
+    return Restored(experiment, variables, about["step"], about["averaged"])
 
 
 def _resolve_recorded(directory: Path) -> Experiment:
@@ -113,7 +183,7 @@ def variables_from(source: str | Path, variables: dict[str, Any]) -> dict[str, A
 
     Args:
       source: a work directory of `a2j train`, or what `a2j convert` made, alone (its best step) or as FOLDER@STEP: a
-        number, best or latest.
+        number, best or latest; or a file of weights, or the name of one that ships.
       variables: freshly initialized {"params", "batch_stats"}.
     """
     directory, step = run_dir.run_and_step(source)

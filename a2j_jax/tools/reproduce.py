@@ -45,6 +45,7 @@ from a2j_jax.tracks import TrackSpec
 from a2j_jax.training.loop import StopRequests, stopped
 from a2j_jax.training.run import run_experiment
 from a2j_jax.weights.convert import initial_variables
+from a2j_jax.weights.packed import find_packed
 
 BUDGETS = ("full", "hour", "smoke")
 # The smoke budget's values, by group of the config.
@@ -246,7 +247,7 @@ def jobs(table: PaperTable, base: Config, seeds: int, out: Path) -> Iterator[Job
 def unusable_weights(config: Config) -> str | None:
     """Why a run cannot start from the weights it is to start from; None where it can, or needs none."""
     source = config.model.init_from
-    if source is None or run_and_step(source)[0].is_dir():
+    if source is None or run_and_step(source)[0].is_dir() or find_packed(source) is not None:
         return None
     experiment = resolve(config)
     model = experiment.model

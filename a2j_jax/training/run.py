@@ -67,6 +67,7 @@ from a2j_jax.training.step import (
     optimizer_of,
 )
 from a2j_jax.weights.convert import initial_variables
+from a2j_jax.weights.packed import find_packed
 
 _FEW_STEPS = 1000
 _MEAN_POSE_FRAMES = 20_000  # are enough, and take seconds
@@ -397,7 +398,11 @@ def _starting_point(experiment: Experiment) -> dict[str, Any]:
     variables = init_variables(experiment.model, key, size, size)
     if source is None:
         return variables
-    if is_address(source) or run_dir.run_and_step(source)[0].is_dir():
+    if (
+        is_address(source)
+        or run_dir.run_and_step(source)[0].is_dir()
+        or find_packed(source) is not None
+    ):
         return variables_from(source, variables)
     return initial_variables(source, variables)
 

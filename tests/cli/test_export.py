@@ -39,16 +39,27 @@ def test_a_name_says_the_format(a2j, run, tmp_path):
     assert json.loads((tmp_path / "hand.onnx.json").read_text())["format"] == "onnx"
 
 
+@pytest.mark.slow
+def test_weights_in_one_file(a2j, run, tmp_path):
+    out = tmp_path / "hand.npz"
+    said = " ".join(a2j("export", run, out).err.split())
+    assert "rounding moves joints by" in said
+    a2j("export", out, tmp_path / "again.npz")
+    assert out.read_bytes()[:40] == (tmp_path / "again.npz").read_bytes()[:40]
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("--format onx", "--format 'onx': expected one of stablehlo, onnx; did you mean 'onnx'"),
+        ("--format onx", "--format 'onx': expected one of stablehlo, onnx, weights; did you"),
         ("--format onnx --platform cuda", "--platform is of StableHLO"),
         ("--int8", "--int8 is of ONNX"),
         ("--platform gpu", "--platform 'gpu': expected one of cpu, cuda, rocm, tpu"),
         ("--platform cpu,", "--platform '': expected one of"),
         ("--frame_size 640", "expected WIDTH,HEIGHT"),
         ("--fx 475", "--fy"),
+        ("--format weights", "named *.npz"),
+        ("--format weights --int8", "--int8 is not of weights"),
         ("--step 7", "no checkpoint of step 7"),
         ("--weights ema", "holds no average"),
     ],
