@@ -137,7 +137,7 @@ class Run:
     def interrupted(self, number: signal.Signals, to: list[int]) -> list[loopback.Ended]:
         """Two processes go on for some steps, and some of them get a signal; how that ends."""
         before = self.lines()
-        with loopback.job(2, 2, *self.command(), program=IMPATIENT) as job:
+        with loopback.job(2, 2, *self.command(), "--debug", "transfers", program=IMPATIENT) as job:
             job.wait_until(lambda: self.lines() >= before + 3)
             job.send(number, *to)
             return job.ended()

@@ -228,10 +228,9 @@ def _run(
                 log = stack.enter_context(closing(RunLog(workdir, start=start, wandb=wandb))).write
                 window = stack.enter_context(closing(ProfileWindow(profile_steps, workdir)))
             key = jax.random.fold_in(jax.random.key(config.run.seed), 1)
-            if layout.mode != "pmap" and jax.process_count() == 1:
-                key = jax.device_put(
-                    key, layout.everywhere
-                )  # no step moves it, see --debug transfers
+            if layout.mode != "pmap":  # no step moves it, see --debug transfers
+                bits = sharding.put(jax.random.key_data(key), layout.everywhere)
+                key = jax.random.wrap_key_data(bits)
             loop = TrainingLoop(
                 step,
                 batches,
