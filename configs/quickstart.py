@@ -1,10 +1,10 @@
 """Quickstart: a small A2J on rendered hands, on a laptop's CPU in minutes. Not an experiment of the paper.
 
 Command:      python train.py --config quickstart   (or all of it: make quickstart)
-Hardware:     2 cores of an AMD EPYC (Zen 4), no GPU; 10 min 13 s for the training, 11 min 38 s for everything
+Hardware:     2 cores of an AMD EPYC (Zen 4), no GPU; 11 min 14 s for everything
 Paper:        no such experiment; the paper's network is ResNet-50 on 176-pixel crops of real hands
 Expected:     below 20 mm mean error on 2,000 held-out rendered hands
-Measured:     19.51 mm (mean pose 53.21 mm, crop center 53.45 mm); docs/quickstart.md has the rest
+Measured:     19.54 mm (mean pose 53.21 mm, crop center 53.45 mm); docs/quickstart.md has the rest
 """
 
 from a2j_jax.config import (
