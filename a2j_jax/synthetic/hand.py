@@ -7,7 +7,9 @@ ordered as in HANDS 2017: wrist, five MCP, then PIP, DIP, TIP of each finger. TI
 fingertip, as in NYU's labels. Every joint is the end of some cone, so at least one radius inside the surface.
 """
 
+import json
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -62,15 +64,43 @@ THUMB_MCP_LIMIT_DEG = (-8.0, 55.0)
 THUMB_IP_LIMIT_DEG = (-15.0, 80.0)
 WRIST_FLEXION_LIMIT_DEG = (-60.0, 65.0)
 WRIST_DEVIATION_LIMIT_DEG = (-32.0, 20.0)  # negative: toward the little finger
+SPREAD_LIMIT_DEG = (-20.0, 20.0)
+THUMB_LIMIT_DEG = ((-5.0, 65.0), (0.0, 55.0), (-25.0, 75.0))  # of the angles of `HandPose.thumb`
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class HandSpec:
-    """The distribution of hands. A pytree: other numbers do not recompile anything, other static fields do."""
+    """The distribution of hands. A pytree: other numbers do not recompile anything, other static fields do.
+
+    The defaults are the hands of the published quickstart; `VARIED` has more people and poses. Probabilities and ranges
+    count where the static field above them is True.
+    """
 
     # Poses drawn for every hand, of which the least self-intersecting is taken.
     candidates: int = field(default=4, metadata={"static": True})
+    # False: overall size U(0.85, 1.25) and proportions that vary bone by bone. True: children too, and proportions
+    # that vary together; see `_sample_person`.
+    people: bool = field(default=False, metadata={"static": True})
+    child_probability: float = 0.2  # share of children, of these overall sizes, uniform
+    child_scale: tuple[float, float] = (0.6, 0.85)
+    adult_scale: tuple[float, float] = (
+        0.85,
+        1.25,
+    )  # uniform: wider than people, as cameras' scales err
+    # False: `sample_pose` alone. True: natural poses and gestures with the probabilities that follow, `sample_pose`
+    # for the rest; see `_sample_mixed`.
+    gestures: bool = field(default=False, metadata={"static": True})
+    natural: float = 0.30  # coordinated as in recorded poses: pose_prior.json
+    pinch: float = 0.15  # the thumb's tip touches that of a finger, half of the time the index
+    fist: float = 0.07
+    pointing: float = 0.06  # with the index, the thumb folded or not
+    counting: float = 0.09  # every subset of fingers stretched, the others folded
+    flat: float = 0.05  # fingers together to spread
+    claw: float = 0.04  # stretched at the MCP, bent beyond
+
+
+VARIED = HandSpec(candidates=6, people=True, gestures=True)
 
 
 class HandShape(NamedTuple):
@@ -110,11 +140,13 @@ class Kinematics(NamedTuple):
     forearm: jax.Array
 
 
-def sample_shape(key: jax.Array) -> HandShape:
+def sample_shape(key: jax.Array, spec: HandSpec = HandSpec()) -> HandShape:
     """A random hand: overall size U(0.85, 1.25), proportions varied bone by bone by about 5 %.
 
     NYU's two test subjects are about 1.22 and 1.04; 0.85 is a small woman's hand.
     """
+    if spec.people:
+        return _sample_person(key, spec)
     (size, forearm), (finger, bone, mcp, girth, joint, flesh, palm) = draw(
         key, uniform=[(), ()], bell=[(5, 1), (5, 3), (5, 3), (5, 1), (5, 4), (), ()]
     )
@@ -127,6 +159,39 @@ def sample_shape(key: jax.Array) -> HandShape:
         phalanx_mm=scale * PHALANX_MM * length,
         radius_mm=scale * RADIUS_MM * thickness,
         thickness=1.0 + 0.07 * palm,
+        forearm=lerp((0.85, 1.3), forearm),
+    )
+
+
+def _sample_person(key: jax.Array, spec: HandSpec) -> HandShape:
+    """A child's or an adult's hand; lengths of fingers, breadth of the palm and girth vary together.
+
+    Given its size, three factors explain most of how a hand differs from others: breadth, length of the palm and of the
+    fingers (Jee & Yun 2016, "An anthropometric survey of Korean hand and hand shape types", Int. J. Industrial
+    Ergonomics 53). Breadth over length varies by 5 % between people (Ibeachu et al. 2011, "Anthropometric sexual
+    dimorphism of hand length, breadth and hand indices", Asian J. Medical Sciences 3(8)); broad hands are thick ones.
+    From 3 to 10 years fingers become 37 % longer and 20 % thicker ("Lengths, girths, and diameters of children's
+    fingers from 3 to 10 years of age", Ann. Anat. 192(3), 2010): girth goes with the power 0.58 of length.
+    """
+    (child, size, forearm), bells = draw(
+        key,
+        uniform=[(), (), ()],
+        bell=[(), (), (), (), (5, 1), (5, 3), (5, 3), (5, 1), (5, 4)],
+    )
+    long, broad, stout, thick, finger, bone, mcp, girth, joint = bells
+    adult = lerp(spec.adult_scale, size)
+    scale = jnp.where(child < spec.child_probability, lerp(spec.child_scale, size), adult)
+    chubby = jnp.minimum(scale / spec.adult_scale[0], 1.0) ** -0.42
+    stout = 0.6 * broad + 0.8 * stout
+    palm = jnp.stack([1.0 + 0.05 * broad, 1.0 - 0.03 * long, jnp.ones(())])
+    length = (1.0 + 0.045 * long) * (1.0 + 0.02 * finger) * (1.0 + 0.03 * bone)
+    thickness = chubby * (1.0 + 0.07 * stout) * (1.0 + 0.03 * girth) * (1.0 + 0.02 * joint)
+    return HandShape(
+        scale=scale,
+        mcp_mm=scale * MCP_MM * palm * (1.0 + 0.025 * mcp),
+        phalanx_mm=scale * PHALANX_MM * length,
+        radius_mm=scale * RADIUS_MM * thickness,
+        thickness=jnp.sqrt(chubby) * (1.0 + 0.05 * stout + 0.04 * thick),
         forearm=lerp((0.85, 1.3), forearm),
     )
 
@@ -324,11 +389,213 @@ def penetration(shape: HandShape, posed: Kinematics) -> jax.Array:
     return overlap(center, radius, counted)
 
 
+# Poses as vectors of 21 angles, degrees: flexion at MCP, PIP and DIP of index … pinky, spread of index … pinky, and the
+# thumb's azimuth, elevation, roll (`HandPose.thumb`) and flexion at MCP and IP.
+_LIMITS_DEG = np.array(
+    [
+        *[MCP_LIMIT_DEG, PIP_LIMIT_DEG, DIP_LIMIT_DEG] * 4,
+        *[SPREAD_LIMIT_DEG] * 4,
+        *[*THUMB_LIMIT_DEG, THUMB_MCP_LIMIT_DEG, THUMB_IP_LIMIT_DEG],
+    ],
+    np.float32,
+).T
+_THUMB = slice(16, 21)
+# The prior of natural poses: a mixture of Gaussians (weight, center, deviation) of the first principal axes around
+# the mean, and independent noise (residual). `benchmarks/fit_pose_prior.py` fits it and names its source.
+_PRIOR = {
+    name: np.array(values, np.float32)
+    for name, values in json.loads(Path(__file__).with_name("pose_prior.json").read_text()).items()
+    if name != "source"
+}
+# Flexion at MCP, PIP, DIP of a stretched, a folded and a clawed finger, and how much it varies.
+_FINGER_DEG = np.array([[2, 5, 4], [80, 100, 62], [2, 72, 48]], np.float32)
+_FINGER_SIGMA_DEG = np.array([[7, 5, 4], [6, 6, 9], [10, 12, 10]], np.float32)
+# Thumb angles, found by minimizing the distance to what they touch and `penetration`: over the middle phalanx of the
+# first folded finger, index … pinky; across the palm of four stretched fingers; over index and middle finger of a fist.
+_THUMB_OVER_DEG = np.array(
+    [
+        [41, 28, 8, 44, 38],
+        [24, 35, 8, 44, 33],
+        [10, 41, 9, 48, 31],
+        [-5, 44, 10, 55, 24],
+        [20, 26, 0, 54, 66],
+        [35, 39, -8, 43, 36],
+    ],
+    np.float32,
+)
+_THUMB_OUT_DEG = np.array([52, 14, 40, 4, 2], np.float32)
+_THUMB_FLAT_DEG = np.array([22, 8, 35, 4, 4], np.float32)  # beside the hand
+_THUMB_BESIDE_DEG = np.array([42, 9, 21, 33, 31], np.float32)  # beside a fist
+_THUMB_CLAW_DEG = np.array([46, 28, 20, 12, 38], np.float32)
+# Pinches of thumb and index … pinky, found likewise: thumb; the finger's flexion, bent and rather straight; cup.
+_PINCH_THUMB_DEG = np.array(
+    [[36, 34, 7, 26, 18], [28, 41, 8, 32, 20], [20, 49, 10, 39, 20], [2, 46, 17, 52, 26]],
+    np.float32,
+)
+_PINCH_DEG = np.array(
+    [
+        [[52, 45, 24], [71, 26, 8]],
+        [[57, 50, 27], [78, 28, 8]],
+        [[55, 52, 28], [75, 33, 9]],
+        [[41, 85, 46], [56, 53, 15]],
+    ],
+    np.float32,
+)
+_PINCH_CUP = np.array([0.1, 0.3, 0.6, 1.0], np.float32)
+_NATURAL, _PINCH, _FIST, _POINTING, _COUNTING, _FLAT, _CLAW = range(7)
+# Folded into the key of a hand, and of a pose, for what `sample_pose` does not draw.
+_GESTURES = 1 << 20
+# Probability that each finger is stretched, by kind of gesture.
+_STRETCHED = np.zeros((8, 5), np.float32)
+_STRETCHED[_POINTING] = 0.35, 1.0, 0.0, 0.0, 0.0
+_STRETCHED[_COUNTING] = 0.5
+_STRETCHED[_FLAT] = 1.0
+
+
+class _Gesture(NamedTuple):
+    """What the candidates of one hand have in common: if it differed, the least tangled would be the open hand."""
+
+    kind: jax.Array  # () from _NATURAL to _CLAW; beyond: `sample_pose`
+    part: jax.Array  # () Gaussian of the prior
+    stretched: jax.Array  # (5,) bool
+    thumb: jax.Array  # (5,) mean of its angles, degrees
+    finger: jax.Array  # () that the thumb touches: 0 is the index
+    touches: jax.Array  # () bool
+    style: jax.Array  # () uniform on [0, 1)
+
+
+def _choose_gesture(key: jax.Array, spec: HandSpec) -> _Gesture:
+    """A random gesture with the probabilities of the settings."""
+    (which, part, stretched, finger, style), _ = draw(key, uniform=[(), (), (5,), (), ()])
+    shares = (
+        *(spec.natural, spec.pinch, spec.fist, spec.pointing),
+        *(spec.counting, spec.flat, spec.claw),
+    )
+    kind = jnp.sum(which >= jnp.cumsum(jnp.stack([jnp.asarray(share) for share in shares])))
+    up = stretched < jnp.asarray(_STRETCHED)[kind]
+
+    # The thumb lies over the first folded finger; over the middle one in half of the fists, beside all in a quarter.
+    first = jnp.where(jnp.all(up[1:]), 4, jnp.argmin(up[1:]))
+    first = jnp.where((kind == _FIST) & (style < 0.5), 5, first)
+    beside = (kind == _FIST) & (style > 0.75)
+    thumb = jnp.where(up[0], _THUMB_OUT_DEG, jnp.asarray(_THUMB_OVER_DEG)[first])
+    thumb = jnp.where(beside, _THUMB_BESIDE_DEG, thumb)
+    thumb = jnp.where(kind == _FLAT, lerp((_THUMB_FLAT_DEG, _THUMB_OUT_DEG), style), thumb)
+    thumb = jnp.where(kind == _CLAW, _THUMB_CLAW_DEG, thumb)
+    over = (kind == _FIST) | (kind == _POINTING) | (kind == _COUNTING)
+    over &= ~up[0] & (first < 4) & ~beside
+
+    # Half of the pinches are of the index, a quarter of the middle finger, an eighth of each other one.
+    pinch, pinched = kind == _PINCH, jnp.sum(finger > np.array([0.5, 0.75, 0.875]))
+    return _Gesture(
+        kind=kind,
+        part=jnp.sum(part > jnp.cumsum(_PRIOR["weight"])[:-1]),
+        stretched=up,
+        thumb=jnp.where(pinch, jnp.asarray(_PINCH_THUMB_DEG)[pinched], thumb),
+        finger=jnp.where(pinch, pinched, jnp.minimum(first, 3)),
+        touches=over | pinch,
+        style=style,
+    )
+
+
+def _sample_mixed(key: jax.Array, gesture: _Gesture, shape: HandShape) -> HandPose:
+    """A random pose of a natural hand or of a gesture, or of `sample_pose`."""
+    independent = sample_pose(key)
+    (level, fan, cupping), (score, noise, common) = draw(
+        jax.random.fold_in(key, _GESTURES),
+        uniform=[(), (), ()],
+        bell=[(len(_PRIOR["axes"]),), (21,), (3,)],
+    )
+    kind, pinch = gesture.kind, gesture.kind == _PINCH
+    deviation = jnp.asarray(_PRIOR["deviation"])[gesture.part]
+    scores = jnp.asarray(_PRIOR["center"])[gesture.part] + deviation * score
+    natural = _PRIOR["mean"] + scores @ _PRIOR["axes"] + (_PRIOR["residual"] + 2.0) * noise
+
+    own = noise[:12].reshape(4, 3)
+    # The other fingers of a pinch are between stretched and half folded.
+    folded = jnp.where(pinch, 0.75 * level, 1.0 - gesture.stretched[1:])[:, None]
+    fingers = lerp((_FINGER_DEG[0], _FINGER_DEG[1]), folded)
+    fingers += own * lerp((_FINGER_SIGMA_DEG[0], _FINGER_SIGMA_DEG[1]), folded)
+    clawed = _FINGER_DEG[2] + _FINGER_SIGMA_DEG[2] * (common + 0.4 * own)
+    fingers = jnp.where(kind == _CLAW, clawed, fingers)
+    bent, straight = jnp.asarray(_PINCH_DEG)[gesture.finger]
+    pinching = pinch & (jnp.arange(4) == gesture.finger)[:, None]
+    fingers = jnp.where(pinching, lerp((bent, straight), gesture.style) + 4.0 * own, fingers)
+    spread = lerp((-0.3, 1.0), fan) * SPREAD_DEG[1:] + 2.0 * noise[12:16]
+    spread *= 1.0 - 0.85 * jnp.clip(fingers[:, 0] / 90.0, 0.0, 1.0)
+    thumb = gesture.thumb + jnp.array([4.0, 4.0, 7.0, 6.0, 8.0]) * noise[_THUMB]
+
+    made = jnp.concatenate([fingers.reshape(12), spread, thumb])
+    angles = jnp.where(kind == _NATURAL, natural, made)
+    curl = jnp.mean(angles[:12:3]) / 90.0
+    cup = jnp.clip(0.6 * cupping + 0.5 * (curl - 0.3), 0.0, 1.0)
+    reached = jnp.where(pinch, jnp.asarray(_PINCH_CUP)[gesture.finger], 0.0)
+    cup = jnp.maximum(cup, reached)
+    angles = _touch(angles, cup, shape, gesture.finger + 1, pinch, gesture.touches)
+    mixed = _pose_of(angles, cup)._replace(wrist=independent.wrist)
+    return jax.tree.map(lambda a, b: jnp.where(kind > _CLAW, a, b), independent, mixed)
+
+
+def _pose_of(angles: jax.Array, cup: jax.Array) -> HandPose:
+    """The pose of a vector (21,) of angles, within the limits; flexion by the palm's cup is part of the MCP's."""
+    angles = angles.at[:12:3].add(-ARCH_DEG[1:] * cup)
+    angles = jnp.deg2rad(jnp.clip(angles, *_LIMITS_DEG))
+    thumb = jnp.concatenate([jnp.zeros(1), angles[19:21]])
+    return HandPose(
+        flexion=jnp.concatenate([thumb[None], angles[:12].reshape(4, 3)]),
+        spread=jnp.concatenate([jnp.zeros(1), angles[12:16]]),
+        cup=cup,
+        thumb=angles[16:19],
+        wrist=jnp.zeros(2),
+    )
+
+
+_TOUCH_STEPS = 3
+
+
+def _touch(
+    angles: jax.Array,
+    cup: jax.Array,
+    shape: HandShape,
+    finger: jax.Array,
+    at_tip: jax.Array,
+    wanted: jax.Array,
+) -> jax.Array:
+    """Angles (21,) with which the thumb's tip touches a finger's tip, or else its middle phalanx, if wanted.
+
+    Newton's steps on one number, the gap between two balls, along its gradient in the thumb's angles and, at a tip,
+    the finger's flexion.
+    """
+    flexes = np.zeros((5, 21), np.float32)
+    for i in range(1, 5):
+        flexes[i, 3 * i - 3 : 3 * i] = 0.3
+    free = jnp.where(at_tip, jnp.asarray(flexes)[finger], 0.0).at[_THUMB].set(1.0) * wanted
+
+    def gap(angles: jax.Array) -> jax.Array:
+        chain = _chains(forward_kinematics(shape, _pose_of(angles, cup)))
+        touched, radii = chain[finger], shape.radius_mm[finger]
+        goal = jnp.where(at_tip, touched[3], 0.5 * (touched[1] + touched[2]))
+        radius = jnp.where(at_tip, 0.9 * radii[3], 0.5 * (radii[1] + radii[2]))
+        return jnp.linalg.norm(chain[0, 3] - goal) - radius - shape.radius_mm[0, 3]
+
+    def nearer(_: int, angles: jax.Array) -> jax.Array:
+        value, slope = jax.value_and_grad(gap)(angles)
+        step = free * slope
+        return angles - jnp.clip(value, -15.0, 15.0) * step / (step @ slope + 1e-3)
+
+    return jax.lax.fori_loop(0, _TOUCH_STEPS, nearer, angles)
+
+
 def sample_hand(key: jax.Array, spec: HandSpec = HandSpec()) -> tuple[HandShape, HandPose]:
-    """A random hand: a random shape in the least self-intersecting of several random poses."""
+    """A random hand: a random shape in the least self-intersecting of several random poses of one kind."""
     k_shape, k_pose = jax.random.split(key)
-    shape = sample_shape(k_shape)
-    poses = jax.vmap(sample_pose)(jax.random.split(k_pose, spec.candidates))
+    shape = sample_shape(k_shape, spec)
+    keys = jax.random.split(k_pose, spec.candidates)
+    if spec.gestures:
+        gesture = _choose_gesture(jax.random.fold_in(key, _GESTURES), spec)
+        poses = jax.vmap(lambda k: _sample_mixed(k, gesture, shape))(keys)
+    else:
+        poses = jax.vmap(sample_pose)(keys)
     tangles = jax.vmap(lambda pose: penetration(shape, forward_kinematics(shape, pose)))(poses)
     best = jnp.argmin(tangles)
     return shape, jax.tree.map(lambda x: x[best], poses)

@@ -6,6 +6,7 @@ variables: `draw` takes all variables of its caller from one call.
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -33,8 +34,8 @@ def draw(
     return shaped[: len(uniform)], shaped[len(uniform) :]
 
 
-def lerp(limits: tuple[float, float], fraction: jax.Array) -> jax.Array:
-    """The point a fraction (...) of the way from the first limit to the second."""
+def lerp(limits: tuple[Any, Any], fraction: jax.Array) -> jax.Array:
+    """The point a fraction (...) of the way from the first limit, a number or an array, to the second."""
     return limits[0] + (limits[1] - limits[0]) * fraction
 
 

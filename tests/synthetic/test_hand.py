@@ -1,4 +1,8 @@
-"""Hands: anatomy, poses, flesh, and the correspondence with NYU's joints."""
+"""Hands: anatomy, poses, flesh, gestures, and the correspondence with the joints of other data sets."""
+
+import dataclasses
+import json
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +15,7 @@ from a2j_jax.synthetic.render import RoundCones
 from a2j_jax.synthetic.render import render as render_eagerly
 from a2j_jax.tracks import HANDS2017, NYU
 from tests.synthetic.rendering import at_rest, depth_inside
+from tests.test_benchmarks import load
 
 COUNT = 400
 FINGERS = np.array([chain for _, chain in HANDS2017.limbs])  # from the thumb, from the wrist
@@ -187,6 +192,120 @@ def test_penetration_sees_a_finger_in_another_but_not_a_flat_hand():
     tangle = jax.jit(hand.penetration)
     assert tangle(AVERAGE, cover(AVERAGE, open_hand)[0]) < 5.0
     assert tangle(AVERAGE, cover(AVERAGE, crossed)[0]) > 50.0
+
+
+GESTURES = ("natural", "pinch", "fist", "pointing", "counting", "flat", "claw")
+
+
+@pytest.fixture(scope="module")
+def varied():
+    """Settings -> 400 shapes, poses, posed hands and their `penetration` at scale 1, mm²."""
+
+    @jax.jit
+    @jax.vmap
+    def one(key, spec):
+        shape, pose = hand.sample_hand(key, spec)
+        posed = hand.forward_kinematics(shape, pose)
+        return shape, pose, posed, hand.penetration(shape, posed) / shape.scale**2
+
+    def sample(**shares):
+        spec = dataclasses.replace(hand.VARIED, **{**dict.fromkeys(GESTURES, 0.0), **shares})
+        specs = jax.tree.map(lambda x: jnp.full(COUNT, x), spec if shares else hand.VARIED)
+        return jax.tree.map(np.asarray, one(jax.random.split(jax.random.key(0), COUNT), specs))
+
+    return sample
+
+
+RECORDED = [
+    [46.98, 106.9, 76.53],
+    [40.57, 172.54, 29.78],
+    [11.44, 200.45, 9.61],
+    [-38.33, 181.07, -2.69],
+    [-67.54, 144.82, 21.61],
+]
+
+
+def test_default_hands_are_those_of_the_quickstart():
+    """Joints of one key, as sampled when the quickstart was published."""
+    shape, pose = jax.jit(hand.sample_hand)(jax.random.key(7))
+    tips = pose_hand(shape, pose).joints_mm[FINGERS[:, 4]]
+    np.testing.assert_allclose(tips, RECORDED, atol=0.01)
+
+
+def test_people_are_children_and_adults_with_proportions_that_vary_together(varied):
+    shape = varied()[0]
+    child = shape.scale < 0.85
+    assert 0.15 < child.mean() < 0.25
+    reach = np.linalg.norm(shape.mcp_mm[:, 2], axis=-1) + shape.phalanx_mm[:, 2].sum(-1)
+    assert 105 < reach.min() < 120, "five years"
+    assert 220 < reach.max() < 250, "a large man"
+    # Relative to the size: children have thick fingers, broad palms are thick ones, fingers lengthen together.
+    girth = (shape.radius_mm / hand.RADIUS_MM).mean((1, 2)) / shape.scale
+    breadth = (shape.mcp_mm[:, 1, 0] - shape.mcp_mm[:, 4, 0]) / shape.scale
+    length = (shape.phalanx_mm / hand.PHALANX_MM).mean(-1) / shape.scale[:, None]
+    assert 1.05 < girth[child].mean() / girth[~child].mean() < 1.15
+    assert 0.3 < np.corrcoef(girth[~child], breadth[~child])[0, 1] < 0.7
+    assert np.corrcoef(length.T)[np.triu_indices(5, 1)].min() > 0.4
+    assert 0.03 < breadth.std() / breadth.mean() < 0.06
+
+
+def test_all_poses_stay_within_their_limits_and_barely_intersect(varied):
+    _, pose, _, tangle = varied()
+    flexion = np.rad2deg(pose.flexion)
+    for degrees, (low, high) in (
+        (flexion[:, 1:, 0], hand.MCP_LIMIT_DEG),
+        (flexion[:, 1:, 1], hand.PIP_LIMIT_DEG),
+        (flexion[:, 1:, 2], hand.DIP_LIMIT_DEG),
+        (flexion[:, 0, 1], hand.THUMB_MCP_LIMIT_DEG),
+        (flexion[:, 0, 2], hand.THUMB_IP_LIMIT_DEG),
+    ):
+        assert low - 1e-3 <= degrees.min() < degrees.max() <= high + 1e-3
+    assert np.percentile(tangle, 95) < 0.5
+
+
+def test_each_gesture_looks_like_itself(varied):
+    def stretched(pose):
+        """(N, 4) bool: a finger with less than 60° and one with more than 150° of flexion in all."""
+        total = np.rad2deg(pose.flexion[:, 1:].sum(-1))
+        assert ((total < 60) | (total > 150)).mean() > 0.99
+        return total < 60
+
+    assert not stretched(varied(fist=1.0)[1]).any()
+    np.testing.assert_array_equal(
+        stretched(varied(pointing=1.0)[1]).all(0), [True, False, False, False]
+    )
+    assert stretched(varied(flat=1.0)[1]).mean() > 0.99
+    subsets = stretched(varied(counting=1.0)[1])
+    assert len(np.unique(subsets, axis=0)) == 16
+    assert 0.4 < subsets.mean() < 0.6
+    claw = np.rad2deg(varied(claw=1.0)[1].flexion[:, 1:].mean((0, 1)))
+    np.testing.assert_allclose(claw, [0, 72, 48], atol=6)
+
+
+def test_a_pinch_brings_tips_together(varied):
+    shape, _, posed, _ = varied(pinch=1.0)
+    tips, radius = posed.joints_mm[:, FINGERS[:, 4]], shape.radius_mm[:, :, 3]
+    apart = np.linalg.norm(tips[:, 1:] - tips[:, :1], axis=-1) - radius[:, 1:] - radius[:, :1]
+    assert np.percentile(np.abs(apart.min(1)), 90) < 2.0
+    chosen = np.bincount(apart.argmin(1), minlength=4) / COUNT
+    np.testing.assert_allclose(chosen, [0.5, 0.25, 0.125, 0.125], atol=0.08)
+
+
+def test_natural_poses_have_the_means_of_the_recorded_ones(varied):
+    prior = json.loads(Path(hand.__file__).with_name("pose_prior.json").read_text())
+    degrees = np.rad2deg(varied(natural=1.0)[1].flexion[:, 1:])
+    np.testing.assert_allclose(
+        degrees.mean(0)[:, 1], np.reshape(prior["mean"][:12], (4, 3))[:, 1], atol=8
+    )
+    assert np.corrcoef(degrees[:, :, 1].T)[np.triu_indices(4, 1)].min() > 0.5
+
+
+def test_the_prior_is_what_its_script_fits(reference):
+    fitted = load("fit_pose_prior").fit(reference / "poses" / "animbank.pose")
+    shipped = json.loads(Path(hand.__file__).with_name("pose_prior.json").read_text())
+    assert fitted.keys() == shipped.keys()
+    for name in fitted.keys() - {"source"}:
+        np.testing.assert_allclose(fitted[name], shipped[name], atol=0.05, err_msg=name)
 
 
 def test_nyus_joints_are_those_of_the_same_names():
