@@ -41,6 +41,7 @@ pictures:
 	cp runs/quickstart/examples.png docs/images/rendered_hands.png
 	$(BIN)/a2j figure 1 --checkpoint runs/quickstart
 	$(BIN)/a2j figure 3 --checkpoint runs/quickstart
+	$(BIN)/python benchmarks/hand_joints.py --out docs/images/hand_joints.png
 	cp runs/quickstart/figures/figure_1.png runs/quickstart/figures/figure_3.png docs/images/
 
 # One more than cores: tests of several processes wait for each other much of the time.

@@ -109,3 +109,10 @@ def test_a_later_result_replaces_an_earlier_one():
     assert "| A2J | jax | 1.23 ms | 2 ms | 1.62 |" in text
     assert "123" not in text
     assert speed.table("gpu_training", [later]).startswith("NOT RUN")
+
+
+def test_hand_joints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["hand_joints.py", "--out", str(tmp_path / "joints.png")])
+    load("hand_joints").main()
+    with Image.open(tmp_path / "joints.png") as picture:
+        assert 2.5 < picture.width / picture.height < 3

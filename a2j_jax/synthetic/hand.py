@@ -3,14 +3,21 @@
 The *hand frame* of a right hand: origin at the wrist, +y along the fingers, +x to the thumb side, +z out of the palm;
 right-handed, mm. A left hand is its mirror image in x. Fingers are ordered thumb, index, middle, ring, pinky; each is a
 chain of four joints called MCP, PIP, DIP, TIP, which for the thumb are the anatomical CMC, MCP, IP and tip. Joints are
-ordered as in HANDS 2017: wrist, five MCP, then PIP, DIP, TIP of each finger. TIP is the center of the ball at the
-fingertip, as in NYU's labels. Every joint is the end of some cone, so at least one radius inside the surface.
+ordered as in HANDS 2017: wrist, five MCP, then PIP, DIP, TIP of each finger. Every joint is the end of some cone, so at
+least one radius inside the surface.
+
+Where a joint lies: the wrist in the middle of the wrist, at the crease toward the palm; MCP, PIP and DIP on the axis
+about which the bone beyond them turns, in the middle of the flesh; the thumb's first joint where its metacarpal meets
+the wrist, 29 mm from there. TIP is the center of the ball that ends the finger, 7 to 9 mm under the skin of an average
+adult, as NYU's labels are; `skin_tips` moves it to the end of the finger. `hand_to_nyu14` and `hand_to_icvl16` give the
+joints of other data sets.
 """
 
+import itertools
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -601,9 +608,12 @@ def sample_hand(key: jax.Array, spec: HandSpec = HandSpec()) -> tuple[HandShape,
     return shape, jax.tree.map(lambda x: x[best], poses)
 
 
-# Our joints that are NYU's joints 0 (pinky tip) to 10 (thumb root); NYU's last three, two wrist points 30 mm apart on
-# both sides of the wrist and the middle of the palm, have no counterpart. Judged by bone lengths: medians over the
-# published test labels of NYU's second subject, against this anatomy at that subject's scale, mm:
+# Joints of other data sets as points on lines between two of ours: from, to, fraction of the way.
+_Points = list[tuple[int, int, float]]
+
+# NYU's joints 0 (pinky tip) to 10 (thumb root); NYU's last three, two wrist points 30 mm apart on both sides of the
+# wrist and the middle of the palm, have no counterpart. Judged by bone lengths: medians over the published test labels
+# of NYU's second subject, against this anatomy at that subject's scale, mm:
 #     NYU                          median    ours                             scale 1.04
 #     index tip – index mid          43.7    TIP – PIP                              39.7
 #     middle tip – middle mid        47.2    TIP – PIP                              45.4
@@ -613,6 +623,38 @@ def sample_hand(key: jax.Array, spec: HandSpec = HandSpec()) -> tuple[HandShape,
 #     thumb mid – thumb root         37.8    IP – anatomical MCP (its PIP)          32.9
 #     thumb root – wrist points      78.2    anatomical MCP – wrist                   75
 NYU_JOINTS = (20, 18, 17, 15, 14, 12, 11, 9, 8, 7, 6)
+_NYU: _Points = [(joint, joint, 0.0) for joint in NYU_JOINTS]
+
+# ICVL's palm, then root, mid and tip of each finger: the middles of its three bones. Judged by bone lengths: medians
+# over the published test labels, against a stretched hand of this anatomy, its thumb at 35°, mm:
+#     ICVL                         median    ours                             scale 0.93
+#     palm – index, …, pinky root  56.9 53.7 45.3 42.5    the palm's point below    55.3 53.2 48.2 47.9
+#     root – mid, index … pinky    28.7 33.7 30.6 23.4    middles of two bones      28.8 32.9 31.1 23.5
+#     mid – tip, index … pinky     18.6 21.5 20.7 18.5                              17.7 20.2 19.9 15.8
+#     index root – pinky root      58.7                                             63.7
+#     thumb: palm – root – mid – tip  29.8 30.9 25.4                                33.9 35.6 24.6
+# The thumb's root is 5 mm off, nearer to the palm in ICVL. Root and mid could be PIP and DIP of a hand of scale 1.23 by
+# the lengths along fingers alone, but not by the breadth of the hand, which would be 90 mm. The palm is at 0.6 of the
+# way from the wrist to the middle finger's MCP.
+_CHAINS = [(mcp, 3 * mcp + 3, 3 * mcp + 4, 3 * mcp + 5) for mcp in range(1, 6)]
+_ICVL: _Points = [(0, 3, 0.6)]
+_ICVL += [(a, b, 0.5) for chain in _CHAINS for a, b in itertools.pairwise(chain)]
+
+# The end of the finger on the skin: as far beyond TIP as the radius there, in this anatomy.
+_SKIN: _Points = [(joint, joint, 0.0) for joint in range(21)]
+_SKIN[8::3] = [
+    (dip, tip, 1.0 + float(radius / length))
+    for (_, _, dip, tip), radius, length in zip(
+        _CHAINS, RADIUS_MM[:, 3], PHALANX_MM[:, 2], strict=True
+    )
+]
+
+
+def _points(joints: Any, points: _Points) -> Any:
+    """Points (..., N, D) on lines between joints (..., 21, D), numpy or JAX."""
+    start, end, fraction = (np.array(column) for column in zip(*points, strict=True))
+    a, b = joints[..., start, :], joints[..., end, :]
+    return (a + fraction[:, None].astype(joints.dtype) * (b - a)).astype(joints.dtype)
 
 
 def hand_to_nyu14(joints: npt.ArrayLike) -> tuple[np.ndarray, np.ndarray]:
@@ -621,8 +663,26 @@ def hand_to_nyu14(joints: npt.ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     Returns:
       (..., 14, D) in NYU's order, same dtype, zeros where nothing corresponds, and (14,) bool: which do.
     """
-    joints = np.asarray(joints)
-    valid = np.arange(14) < len(NYU_JOINTS)
-    nyu = np.zeros((*joints.shape[:-2], 14, joints.shape[-1]), joints.dtype)
-    nyu[..., valid, :] = joints[..., NYU_JOINTS, :]
+    found = _points(np.asarray(joints), _NYU)
+    valid = np.arange(14) < len(_NYU)
+    nyu = np.zeros((*found.shape[:-2], 14, found.shape[-1]), found.dtype)
+    nyu[..., valid, :] = found
     return nyu, valid
+
+
+def hand_to_icvl16(joints_xyz: npt.ArrayLike) -> np.ndarray:
+    """Converts joints (..., 21, 3) in HANDS 2017 order, any unit, to ICVL's 16; their dtype is kept."""
+    return _points(np.asarray(joints_xyz), _ICVL)
+
+
+def skin_tips(joints_xyz_mm: Any) -> Any:
+    """Moves each TIP along DIP -> TIP to the end of the finger on the skin.
+
+    Args:
+      joints_xyz_mm: (..., 21, 3) in HANDS 2017 order, numpy or JAX, any frame.
+
+    Returns:
+      The same with other TIPs. Distal bone and ball have the proportions of the average hand, so that adults' tips are
+      off by half a millimeter on average.
+    """
+    return _points(joints_xyz_mm, _SKIN)

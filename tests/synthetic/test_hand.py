@@ -8,12 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.io import loadmat
 
-from a2j_jax.geometry import Camera
+from a2j_jax.geometry import Camera, uvd_to_xyz
 from a2j_jax.synthetic import hand
 from a2j_jax.synthetic.render import RoundCones
 from a2j_jax.synthetic.render import render as render_eagerly
-from a2j_jax.tracks import HANDS2017, NYU
+from a2j_jax.tracks import HANDS2017, ICVL, NYU, get_track
 from tests.synthetic.rendering import at_rest, depth_inside
 from tests.test_benchmarks import load
 
@@ -323,3 +324,67 @@ def test_nyus_joints_are_those_of_the_same_names():
         ours = "dip" if name == "thumb_mid" else parts[part]
         expected = joints[:, HANDS2017.joints.index(f"{finger}_{ours}")]
         np.testing.assert_array_equal(nyu[:, index], expected)
+
+
+def test_joints_are_named_as_in_hands2017():
+    """Of a stretched hand, each finger's joints lie on one line from its MCP, the thumb on the thumb's side."""
+    joints = np.asarray(cover(AVERAGE, FLAT)[0].joints_mm)
+    named = dict(zip(HANDS2017.joints, joints, strict=True))
+    for row, finger in enumerate(("thumb", "index", "middle", "ring", "pinky")):
+        chain = np.stack([named[f"{finger}_{part}"] for part in ("mcp", "pip", "dip", "tip")])
+        lengths = np.linalg.norm(np.diff(chain, axis=0), axis=-1)
+        np.testing.assert_allclose(lengths, hand.PHALANX_MM[row], rtol=1e-4)
+        assert np.linalg.norm(chain[3] - chain[0]) == pytest.approx(lengths.sum(), rel=1e-4)
+    np.testing.assert_array_equal(named["wrist"], 0.0)
+    assert named["thumb_mcp"][2] > named["pinky_mcp"][2]
+
+
+def test_icvls_joints_are_the_middles_of_bones():
+    joints = np.random.default_rng(0).normal(0, 50, (2, 21, 3)).astype(np.float32)
+    icvl = hand.hand_to_icvl16(joints)
+    assert (icvl.shape, icvl.dtype) == ((2, 16, 3), np.float32)
+    ends = {"root": ("mcp", "pip"), "mid": ("pip", "dip"), "tip": ("dip", "tip")}
+    for index, name in enumerate(ICVL.joints[1:], start=1):
+        finger, part = name.split("_")
+        a, b = (joints[:, HANDS2017.joints.index(f"{finger}_{end}")] for end in ends[part])
+        np.testing.assert_allclose(icvl[:, index], (a + b) / 2, atol=1e-4)
+
+
+def test_icvls_bones_have_the_lengths_of_its_published_labels(reference):
+    uvd = loadmat(reference / "official" / "icvl" / "icvl_keypointsUVD_test.mat")["keypoints3D"]
+    camera = get_track("icvl").camera
+    assert camera is not None
+    labels = uvd_to_xyz(uvd.astype(np.float64), camera)
+    ours = hand.hand_to_icvl16(0.93 * np.asarray(cover(AVERAGE, FLAT)[0].joints_mm))
+    bones = np.array([b for b, limb in zip(ICVL.bones, ICVL.bone_limbs, strict=True) if limb > 0])
+    lengths = [
+        np.linalg.norm(x[..., bones[:, 1], :] - x[..., bones[:, 0], :], axis=-1)
+        for x in (labels, ours)
+    ]
+    apart = np.abs(lengths[1] - np.median(lengths[0], axis=0))
+    assert apart.mean() < 2.0
+    assert apart.max() < 6.0
+
+
+def test_skin_tips_are_where_fingers_end(chosen):
+    """Against the ball at the end of the rendered finger, whose radius differs from hand to hand."""
+    shape, posed, cones = chosen
+    joints, tips = posed.joints_mm, FINGERS[:, 4]
+    onward = joints[:, tips] - joints[:, tips - 1]
+    onward /= np.linalg.norm(onward, axis=-1, keepdims=True)
+    true = joints[:, tips] + shape.radius_mm[:, :, 3:] * onward
+    outside = depth_inside(true, cones)
+    assert np.abs(outside[outside < 1.0]).max() < 0.01, (
+        "on the surface where nothing else covers it"
+    )
+    assert (outside < 1.0).mean() > 0.8
+    moved = hand.skin_tips(joints)
+    error = np.linalg.norm(moved[:, tips] - true, axis=-1)
+    assert error.mean() < 1.0
+    assert np.linalg.norm(joints[:, tips] - true, axis=-1).mean() > 7.0
+    rest = np.setdiff1d(np.arange(21), tips)
+    np.testing.assert_array_equal(moved[:, rest], joints[:, rest])
+    assert moved.dtype == joints.dtype
+    in_jax = jax.jit(hand.skin_tips)(joints)
+    assert isinstance(in_jax, jax.Array)
+    np.testing.assert_allclose(in_jax, moved, atol=1e-3)
