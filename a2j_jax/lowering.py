@@ -52,6 +52,27 @@ def options_for_inference() -> dict[str, str] | None:
     return None
 
 
+# Options of XLA for a training step, by platform, that are not its defaults. Names come and go with versions of XLA:
+# docs/scaling.md says which JAX these were tried with, and what else is on by default there.
+PRESET_FLAGS = {
+    "gpu": {"xla_gpu_enable_latency_hiding_scheduler": True, "xla_gpu_triton_gemm_any": True},
+    "tpu": {
+        "xla_tpu_enable_latency_hiding_scheduler": True,
+        "xla_tpu_enable_data_parallel_all_reduce_opt": True,
+        "xla_tpu_data_parallel_opt_different_sized_ops": True,
+    },
+}
+
+
+def preset_flags() -> dict[str, bool]:
+    """Options of XLA's compiler that hide a training step's exchanges behind its arithmetic; none for a CPU.
+
+    They are options of one program, not of `XLA_FLAGS` or `LIBTPU_INIT_ARGS`, which a process cannot change once JAX
+    has found its devices, and which end it where a name is unknown.
+    """
+    return dict(PRESET_FLAGS.get(platform(), {}))
+
+
 def island(function: Callable[P, Made]) -> Callable[P, Made]:
     """A function of arrays whose results XLA's CPU compiler computes once and stores.
 

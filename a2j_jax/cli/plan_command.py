@@ -36,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="batch[=B,B,...]",
         help="plan several batches, or find the largest",
     )
+    add("--preset_flags", action="store_true", help="plan for a2j train --preset_flags")
     add("--json", action="store_true", help="print JSON instead of a table")
 
 
@@ -69,7 +70,7 @@ def run(arguments: argparse.Namespace) -> None:
     # parts, by which traffic is divided, are not in the cache's key.
     jax.config.update("jax_enable_compilation_cache", False)
     sizes = (config.optim.batch_size,) if arguments.sweep is None else arguments.sweep
-    plans = plan_batches(config, target, sizes)
+    plans = plan_batches(config, target, sizes, arguments.preset_flags)
     about = {"config": config.name, "topology": target.name, "dtype": config.model.dtype}
     if arguments.json:
         found = {

@@ -57,6 +57,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "host and devices by itself ends; deterministic: on a GPU, the same bits in every run (slower)"
     )
     add("--debug", choices=("nans", "transfers", "deterministic"), action="append", help=looks)
+    flags = "compile the step with the flags of XLA that docs/scaling.md lists for a GPU or TPU"
+    add("--preset_flags", action="store_true", help=flags)
     add_on_bad_example(parser, None)
     add_process_arguments(parser)
 
@@ -100,4 +102,5 @@ def run(arguments: argparse.Namespace) -> None:
             command=arguments.command_line,
             profile_steps=profiled,
             debug=debug,
+            preset_flags=arguments.preset_flags,
         )

@@ -141,11 +141,11 @@ class Layout:
         count = len(self.local)
         return {name: rows.reshape(count, -1, *rows.shape[1:]) for name, rows in batch.items()}
 
-    def wrap(self, step: TrainStep) -> Any:
+    def wrap(self, step: TrainStep, flags: Mapping[str, bool] | None = None) -> Any:
         """The jitted or mapped step: (placed state, distributed batch, key) -> (placed state, metrics).
 
         The state that is given is rewritten. But for "pmap" this is a jitted function, which can be lowered for devices
-        that are not there.
+        that are not there, and compiled with flags of XLA (`lowering.preset_flags`).
         """
         if self.mode == "pmap":
             return jax.pmap(
@@ -173,6 +173,7 @@ class Layout:
             in_shardings=(self.everywhere, self.spread, self.everywhere),
             out_shardings=(self.everywhere, self.everywhere),
             donate_argnums=0,
+            compiler_options=dict(flags) if flags else None,
         )
 
     def __str__(self) -> str:

@@ -28,7 +28,7 @@ from a2j_jax.data.crops import abstract_batch
 from a2j_jax.errors import UserError
 from a2j_jax.evaluation.tables import ABSENT, Table
 from a2j_jax.log import clock, logger
-from a2j_jax.lowering import lowering_for
+from a2j_jax.lowering import lowering_for, preset_flags
 from a2j_jax.models.a2j import init_variables
 from a2j_jax.runs import sharding
 from a2j_jax.runs.experiment import resolve
@@ -390,10 +390,11 @@ class Refusal:
     needed: int | None = None
 
 
-def compile_step(config: Config, target: Target) -> Usage | Refusal:
+def compile_step(config: Config, target: Target, flags: bool = False) -> Usage | Refusal:
     """Compile the step that `a2j train` would run at `config.optim.batch_size`; takes minutes.
 
     The batch is spread over all devices of the target as `parallel="mesh"` does it; pmap's numbers are the same.
+    `flags` adds `lowering.preset_flags` of the target's platform.
 
     Raises:
       UserError: a batch that does not spread evenly over the devices, or a program the compiler fails on.
@@ -414,7 +415,10 @@ def compile_step(config: Config, target: Target) -> Usage | Refusal:
     batch = abstract_batch(track, settings.batch_size)
     key = jax.eval_shape(partial(jax.random.key, 0))
     with lowering_for(target.platform):
-        step = sharding.layout("auto", target.devices).wrap(experiment_step(experiment, optimizer))
+        step = sharding.layout("auto", target.devices).wrap(
+            experiment_step(experiment, optimizer),
+            preset_flags() if flags else None,
+        )
         traced = step.trace(jax.eval_shape(state), batch, key)
         lowered = traced.lower()
     # All of the batch's, in equal shares.
@@ -547,10 +551,12 @@ def make_plan(
     )
 
 
-def plan_batches(config: Config, target: Target, sizes: Sequence[int]) -> list[Plan]:
+def plan_batches(
+    config: Config, target: Target, sizes: Sequence[int], flags: bool = False
+) -> list[Plan]:
     """Compile the step of a config (with the values of its presets) at some batch sizes; logs each.
 
-    Without sizes: search for the largest one that fits, from the config's.
+    Without sizes: search for the largest one that fits, from the config's. `flags`: as of `compile_step`.
 
     Raises:
       UserError: a batch that does not spread evenly over the devices, or a program the compiler fails on.
@@ -565,7 +571,8 @@ def plan_batches(config: Config, target: Target, sizes: Sequence[int]) -> list[P
         started = time.monotonic()
         optim = dataclasses.replace(config.optim, batch_size=size)
         changed = dataclasses.replace(config, optim=optim)
-        made = make_plan(compile_step(changed, target), size, target, run_steps(changed, frames))
+        step = compile_step(changed, target, flags)
+        made = make_plan(step, size, target, run_steps(changed, frames))
         made = made.with_host_cores(resolve(changed).track.canvas_size)
         logger.info(f"batch {size:,}: {verdict(made)}; {clock(time.monotonic() - started)}")
         return made

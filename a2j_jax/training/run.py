@@ -7,6 +7,7 @@ import os
 import shlex
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, closing, nullcontext, suppress
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,11 @@ import jax
 import numpy as np
 import optax
 
-from a2j_jax import distributed, stores
+from a2j_jax import distributed, lowering, stores
 from a2j_jax.config import Config
 from a2j_jax.data import pipeline
 from a2j_jax.data.crops import Batch
-from a2j_jax.errors import UserError
+from a2j_jax.errors import UserError, in_one_line
 from a2j_jax.evaluation.evaluate import (
     Frames,
     counting,
@@ -80,6 +81,7 @@ def run_experiment(
     command: str | None = None,
     profile_steps: range = range(0),
     debug: Collection[str] = (),
+    preset_flags: bool = False,
 ) -> TrainState:
     """Train an experiment in a run directory; resumes where an earlier run of it stopped.
 
@@ -87,7 +89,8 @@ def run_experiment(
     that has reached its length is returned as it is, and nothing is written. Every process of a job of several calls
     this; the primary one writes. `command` is recorded; `profile_steps` are traced, numbered from 1; `debug` is some
     of "nans" (what broke first in a broken step is named) and "transfers" (a step that moves data between host and
-    devices by itself is an error). `workdir` may be an address in an object store (`stores.in_step`).
+    devices by itself is an error); `preset_flags` compiles the step with those of its platform. `workdir` may be an
+    address in an object store (`stores.in_step`).
 
     Raises:
       UserError: no data, a run directory of another experiment (`check_run_directory`), a broken loss, a checkpoint
@@ -95,7 +98,7 @@ def run_experiment(
       Stopped: SIGTERM or SIGINT came, and the state was saved.
     """
     with stores.in_step(workdir, "run directory") as folder:
-        return _run(config, folder, command, profile_steps, debug)
+        return _run(config, folder, command, profile_steps, debug, preset_flags)
 
 
 def _run(
@@ -104,6 +107,7 @@ def _run(
     command: str | None,
     profile_steps: range,
     debug: Collection[str],
+    preset_flags: bool,
 ) -> TrainState:
     # Experiment and run directory
     pace = Pace()
@@ -120,6 +124,7 @@ def _run(
         raise UserError(
             "--debug transfers: pmap moves batches by itself; use --config.parallel=mesh"
         )
+    flags = _preset_flags(layout) if preset_flags else {}
 
     # Data
     batches = pipeline.train_batches(
@@ -162,7 +167,7 @@ def _run(
         TrainState.create(variables, optimizer, average=optim.ema_decay is not None),
         layout.everywhere,
     )
-    step = layout.wrap(experiment_step(experiment, optimizer, layout.axis_name))
+    step = layout.wrap(experiment_step(experiment, optimizer, layout.axis_name), flags)
 
     # Run
     if stores.address_of(workdir) is None:
@@ -221,6 +226,7 @@ def _run(
                     parallel=layout.mode,  # read by `_log_other_machine`, as the next two
                     batch_per_device=optim.batch_size // len(layout.devices),
                     frames=frames,
+                    preset_flags=flags,
                 )
                 wandb = None
                 if config.run.wandb is not None:
@@ -294,6 +300,22 @@ def _with_facts(config: Config) -> Experiment:
         return experiment
     data = dataclasses.replace(data, **facts)
     return resolve(dataclasses.replace(config, data=data))
+
+
+def _preset_flags(layout: sharding.Layout) -> dict[str, bool]:
+    """The flags of XLA for this platform; a `UserError` where they cannot be given, or XLA does not know them."""
+    if layout.mode == "pmap":
+        raise UserError("--preset_flags: pmap takes none; use --config.parallel=shard_map or mesh")
+    flags = lowering.preset_flags()
+    try:
+        jax.jit(lambda: 0, compiler_options=dict(flags)).lower().compile()
+    except jax.errors.JaxRuntimeError as error:
+        raise UserError(
+            f"--preset_flags: jaxlib {metadata.version('jaxlib')} refuses them ({in_one_line(error)}); leave it out"
+        ) from error
+    said = " ".join(f"{name}={value}".lower() for name, value in flags.items())
+    logger.info(f"preset flags for {lowering.platform()}: {said or 'none'}")
+    return flags
 
 
 def _explain(

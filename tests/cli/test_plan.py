@@ -75,7 +75,7 @@ def test_the_table(config_file):
 @pytest.mark.skipif(
     importlib.util.find_spec("libtpu") is None, reason="needs libtpu: pip install 'a2j-jax[tpu]'"
 )
-@pytest.mark.parametrize("topology", ["v5e:2x2", "v5p:2x2x1", "v6e:2x2", "v4:2x2x1"])
+@pytest.mark.parametrize("topology", ["v5e:2x2 --preset_flags", "v5p:2x2x1", "v6e:2x2", "v4:2x2x1"])
 def test_a_slice_of_tpus_that_is_not_here(config_file, topology):
     done = plan(config_file, f"--topology {topology} --json")
     (one,) = json.loads(done.stdout)["plans"]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from a2j_jax import lowering
 from a2j_jax.config import Config, override
 from a2j_jax.data import pipeline
 from a2j_jax.errors import UserError
@@ -287,3 +288,23 @@ def test_debugging_names_what_breaks_first(tiny_data: Path, tmp_path: Path) -> N
     )
     with pytest.raises(UserError, match="step 1: not finite: the output of trunk/layer1_conv"):
         run_experiment(broken, tmp_path / "broken", debug=["nans"])
+
+
+def test_preset_flags_are_compiled_with_and_recorded(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny.quick(tiny_data)
+    run_experiment(config, tmp_path / "cpu", preset_flags=True)
+    assert read_starts(tmp_path / "cpu")[0]["preset_flags"] == {}
+
+    with lowering.lowering_for("gpu"):  # XLA knows the names of its flags on all platforms
+        run_experiment(config, tmp_path / "gpu", preset_flags=True)
+        flags = read_starts(tmp_path / "gpu")[0]["preset_flags"]
+        assert flags["xla_gpu_enable_latency_hiding_scheduler"] is True
+        mapped = dataclasses.replace(config, parallel="pmap")
+        with pytest.raises(UserError, match="--preset_flags: pmap"):
+            run_experiment(mapped, tmp_path / "refused", preset_flags=True)
+        monkeypatch.setitem(lowering.PRESET_FLAGS["gpu"], "xla_gpu_none", True)
+        with pytest.raises(UserError, match="xla_gpu_none"):
+            run_experiment(config, tmp_path / "refused", preset_flags=True)
+    assert not (tmp_path / "refused").exists()
