@@ -24,6 +24,8 @@ from a2j_jax.files import is_address, local_path, parse_json
 LARGEST_COUNT = 10**9  # of steps, frames and the like: anything larger is a slip
 LARGEST_SEED = 2**32 - 1
 MOST_RENDERED = 10**7  # frames of a split that is rendered here
+Scenes = Literal["plain", "varied", "shifted"]
+SCENES: tuple[Scenes, ...] = typing.get_args(Scenes)
 _STRICT = ConfigDict(
     extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
 )
@@ -138,6 +140,8 @@ class DataConfig:
     """The same, of the test split."""
     seed: int = Field(default=0, ge=0, le=LARGEST_SEED)
     """Seed of the rendered scenes."""
+    scenes: Scenes = "plain"
+    """Scenes to render, of a track that has several (docs/datasets/rendered.md); each needs a dir of its own."""
     on_bad_example: Literal["fail", "skip"] = "fail"
     """What to do about an example on disk that cannot be read."""
     workers: int | None = Field(default=None, ge=0, le=256)

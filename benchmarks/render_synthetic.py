@@ -1,6 +1,7 @@
 """How fast the embedded data sets are rendered: frames per second of one reader, sensor included.
 
 python benchmarks/render_synthetic.py [synthetic_hand synthetic_body synthetic_body_top] [--frames 400] [--repeats 3]
+python benchmarks/render_synthetic.py synthetic_hand --scenes plain varied shifted
 """
 
 import argparse
@@ -13,6 +14,7 @@ import time
 
 import jax
 
+from a2j_jax.config import SCENES, Scenes
 from a2j_jax.tracks import get_track, with_crop_size
 from tfds_builders.rendered import EMBEDDED, reader_for
 
@@ -20,11 +22,11 @@ SIZES = (96, 176, 288)
 
 
 def frames_per_second(
-    name: str, frames: int, crop_size: int, with_sensor: bool
+    name: str, scenes: Scenes, frames: int, crop_size: int, with_sensor: bool
 ) -> tuple[float, float]:
     """(seconds to the first frame, compilation included; frames per second after that)."""
     track = with_crop_size(get_track(name), crop_size)
-    reader = reader_for(track, train=frames, validation=0, test=0)
+    reader = reader_for(track, train=frames, validation=0, test=0, scenes=scenes)
     if not with_sensor:
         reader = dataclasses.replace(reader, sensor=None)
     start = time.perf_counter()
@@ -40,17 +42,22 @@ def main() -> None:
     """Prints one table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("tracks", nargs="*", default=EMBEDDED, metavar="TRACK")
+    parser.add_argument("--scenes", nargs="+", choices=SCENES, default=["plain"])
     parser.add_argument("--frames", type=int, default=400)
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
     print(f"{platform.machine()}, {os.cpu_count()} cores, jax {jax.__version__}", end="")
     print(f" on {jax.default_backend()}; median of {options.repeats} × {options.frames} frames")
-    print(f"{'track':>18} {'crop':>5} {'canvas':>7} {'sensor':>7} {'first s':>8} {'frames/s':>9}")
-    for name, crop_size, sensor in itertools.product(options.tracks, SIZES, (True, False)):
-        settings = name, options.frames, crop_size, sensor
+    print(
+        f"{'track':>18} {'scenes':>8} {'crop':>5} {'canvas':>7} {'sensor':>7} {'first s':>8} {'frames/s':>9}"
+    )
+    for name, scenes, crop_size, sensor in itertools.product(
+        options.tracks, options.scenes, SIZES, (True, False)
+    ):
+        settings = name, scenes, options.frames, crop_size, sensor
         runs = [frames_per_second(*settings) for _ in range(options.repeats)]
         rate = statistics.median(run[1] for run in runs)
-        row = f"{name:>18} {crop_size:5d} {crop_size + 2 * (crop_size // 8):7d}"
+        row = f"{name:>18} {scenes:>8} {crop_size:5d} {crop_size + 2 * (crop_size // 8):7d}"
         print(f"{row} {'yes' if sensor else 'no':>7} {runs[0][0]:8.1f} {rate:9.0f}", flush=True)
 
 

@@ -25,7 +25,7 @@ import tensorflow_datasets as tfds
 from absl import logging as absl_log
 
 from a2j_jax import stores
-from a2j_jax.config import LARGEST_SEED, MOST_RENDERED
+from a2j_jax.config import LARGEST_SEED, MOST_RENDERED, Scenes
 from a2j_jax.data.pipeline import write_digests
 from a2j_jax.errors import UserError
 from a2j_jax.files import check_folder_name, is_address, local_path, read_json
@@ -85,6 +85,7 @@ def build(
     seed: int = 0,
     camera: Camera | None = None,
     frame_size: tuple[int, int] | None = None,
+    scenes: Scenes = "plain",
     num_processes: int = 1,
     num_shards: int | None = None,
 ) -> Path:
@@ -97,14 +98,15 @@ def build(
       crop_size: S, px; the track's by default.
       seed: of the rendered scenes.
       camera, frame_size: of the rendered frames, the latter (W, H) px; the track's by default.
+      scenes: "varied" or "shifted" of a track that has them; each in a data directory of its own.
       num_processes, num_shards: see `How`.
 
     Returns:
       The folder of the finished data set, for `tfds.builder_from_directory`.
 
     Raises:
-      UserError: unknown track, impossible sizes, or the folder already holds a data set built from
-        something else. Nothing is ever overwritten.
+      UserError: unknown track, scenes that it does not have, impossible sizes, or the folder already
+        holds a data set built from something else. Nothing is ever overwritten.
     """
     spec = sized_track(track, crop_size)
     if track not in EMBEDDED:
@@ -119,7 +121,9 @@ def build(
         )
     if not 0 <= seed <= LARGEST_SEED:
         raise UserError(f"seed {seed}: expected an integer from 0 to {LARGEST_SEED}")
-    reader = reader_for(spec, train=train, validation=validation, test=test, seed=seed)
+    reader = reader_for(
+        spec, train=train, validation=validation, test=test, seed=seed, scenes=scenes
+    )
     return prepare(spec, reader, data_dir, How(num_processes, num_shards))
 
 

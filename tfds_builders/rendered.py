@@ -5,16 +5,29 @@ larger build of the same seed begins with the frames of a smaller one.
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
 import numpy as np
 
+from a2j_jax.config import Scenes
 from a2j_jax.data.crops import Crop, Example
+from a2j_jax.errors import UserError
 from a2j_jax.synthetic.render import SensorSpec
 from a2j_jax.synthetic.scene import KINECT, generate
-from a2j_jax.synthetic.views import FRONT, TOP, XTION, BodyView, HandView, RoomSpec
+from a2j_jax.synthetic.sensors import SHIFTED_SENSORS, SensorMix
+from a2j_jax.synthetic.views import (
+    FRONT,
+    SHIFTED,
+    TOP,
+    VARIED,
+    XTION,
+    BodyView,
+    HandView,
+    RoomSpec,
+    SceneSpec,
+)
 from a2j_jax.tracks import TrackSpec
 from tfds_builders.shards import Job, make_example
 
@@ -33,6 +46,7 @@ class SyntheticReader:
       view: the scene, and how it is cropped.
       sensor: how the camera measures it; None: without error.
       seed: of everything random.
+      scenes: what the view and the sensor are called, for the spec.
     """
 
     track: TrackSpec
@@ -40,8 +54,9 @@ class SyntheticReader:
     validation: int
     test: int
     view: HandView | BodyView
-    sensor: SensorSpec | None
+    sensor: SensorSpec | SensorMix | None
     seed: int = 0
+    scenes: Scenes = "plain"
 
     def frames(self) -> Mapping[str, int]:
         """Split -> number of frames."""
@@ -78,8 +93,11 @@ class SyntheticReader:
             )
 
     def spec(self) -> dict[str, Any]:
-        """Everything the examples depend on."""
-        return {
+        """Everything the examples depend on.
+
+        What a data set has none of is left out: those that were built before it existed are the same.
+        """
+        found: dict[str, Any] = {
             "seed": self.seed,
             "frames": dict(self.frames()),
             "crop_size": self.track.crop_size,
@@ -88,10 +106,29 @@ class SyntheticReader:
             **dataclasses.asdict(self.view),
             "sensor": dataclasses.asdict(self.sensor) if self.sensor else None,
         }
+        if self.scenes == "plain":
+            _leave_out_defaults(found["scene"], SceneSpec(), ("hand", "props"))
+            _leave_out_defaults(found["sensor"] or {}, SensorSpec(), _EFFECTS)
+            return found
+        return {**found, "scenes": self.scenes}
 
     def provenance(self) -> dict[str, Any]:
         """See `tfds_builders.base.Reader`; how the frames are rendered is in `spec`."""
         return {"centers": {split: {"rendered": n} for split, n in self.frames().items() if n}}
+
+
+# Fields of a sensor that have no effect by default.
+_EFFECTS = (
+    *("effects", "pixel_px", "shadow_mm_px", "flying_px", "fatten_px"),
+    *("offset_mm", "bias_mm", "bias_px"),
+)
+
+
+def _leave_out_defaults(values: dict[str, Any], defaults: Any, names: Iterable[str]) -> None:
+    """Takes out of `values` those of these names that have the value of a default dataclass."""
+    for name in names:
+        if values.get(name) == dataclasses.asdict(defaults).get(name):
+            values.pop(name, None)
 
 
 # Track -> the room that its bodies are in; None: hands. These frames are rendered here: nothing has to be downloaded.
@@ -101,17 +138,39 @@ _ROOMS: dict[str, RoomSpec | None] = {
     "synthetic_body_top": TOP,
 }
 EMBEDDED = tuple(_ROOMS)
+# Of hands: the scenes, and what sees them.
+_HANDS: dict[Scenes, tuple[SceneSpec, SensorSpec | SensorMix]] = {
+    "plain": (SceneSpec(), KINECT),
+    "varied": (VARIED, SensorMix()),
+    "shifted": (SHIFTED, SHIFTED_SENSORS),
+}
 
 
 def reader_for(
-    track: TrackSpec, *, train: int, validation: int, test: int, seed: int = 0
+    track: TrackSpec,
+    *,
+    train: int,
+    validation: int,
+    test: int,
+    seed: int = 0,
+    scenes: Scenes = "plain",
 ) -> SyntheticReader:
-    """The reader of an embedded track with so many frames of each split."""
+    """The reader of an embedded track with so many frames of each split.
+
+    Raises:
+      UserError: the track does not have these scenes.
+    """
     room = _ROOMS[track.name]
     view: HandView | BodyView
+    sensor: SensorSpec | SensorMix
     if room is None:
         assert track.half_window_mm is not None
-        view, sensor = HandView(track.half_window_mm), KINECT
-    else:
+        scene, sensor = _HANDS[scenes]
+        view = HandView(track.half_window_mm, scene)
+    elif scenes == "plain":
         view, sensor = BodyView(track.label_box_margin_px, room), XTION
-    return SyntheticReader(track, train, validation, test, view, sensor, seed)
+    else:
+        raise UserError(
+            f"track {track.name!r} has no {scenes} scenes; use synthetic_hand, or plain"
+        )
+    return SyntheticReader(track, train, validation, test, view, sensor, seed, scenes)

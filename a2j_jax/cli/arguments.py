@@ -397,7 +397,14 @@ def build_if_embedded(config: Config) -> None:
     with contextlib.suppress(UserError):  # not built yet
         spec = read_spec(Path(pipeline.find_dataset(data.dir, resolve(config).track).data_path))
         frames = (spec or {}).get("frames", wanted)
-    build(config.track, data.dir, **frames, crop_size=data.crop_size, seed=data.seed)
+    build(
+        config.track,
+        data.dir,
+        **frames,
+        crop_size=data.crop_size,
+        seed=data.seed,
+        scenes=data.scenes,
+    )
     differing = [
         f"{frames[name]:,} {name} (not {count:,})"
         for name, count in wanted.items()

@@ -15,7 +15,7 @@ from a2j_jax.cli.arguments import (
     place_name,
     whole,
 )
-from a2j_jax.config import LARGEST_SEED, MOST_RENDERED
+from a2j_jax.config import LARGEST_SEED, MOST_RENDERED, SCENES
 from a2j_jax.errors import UserError
 from a2j_jax.track_files import checked_camera
 
@@ -23,6 +23,7 @@ EXAMPLES = """\
 examples:
   a2j build synthetic_hand
   a2j build synthetic_hand --data_dir data --train 40000 --test 2000 --crop_size 96
+  a2j build synthetic_hand --scenes varied --crop_size 96       # into data/varied
   a2j build synthetic_body --crop_size 96
   a2j build nyu --manual_dir ~/nyu_hand_dataset_v2 --centers ~/A2J/data --num_processes 8
   a2j build itop_front --manual_dir ~/ITOP --max_frames 1000
@@ -33,7 +34,7 @@ What to download and where to put it: a2j build TRACK --manual_dir missing, or d
 """
 
 # Options of one kind of data set, as argparse calls them.
-_RENDERED = ("train", "validation", "test", "seed", "camera", "frame_size")
+_RENDERED = ("train", "validation", "test", "seed", "camera", "frame_size", "scenes")
 _RAW = (
     *("manual_dir", "centers", "max_frames", "strict", "beam"),
     *("view", "no_rotations", "keypoints_dir", "depth_unit_mm", "allow_outside"),
@@ -47,7 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `a2j build`."""
     add = parser.add_argument
     add("track", type=path_name, help="data set to build, or a folder with track.json")
-    add("--data_dir", type=place_name, default="data", help="TFDS data directory (default: data)")
+    default = "TFDS data directory (default: data, or data/SCENES)"
+    add("--data_dir", type=place_name, default="data", help=default)
     add_crop_size(parser)
     add("--num_processes", type=whole(1, 1024), default=1, help="that read (1)")
     add("--num_shards", type=whole(1, 100_000), help="files per split (1 per 4096 frames)")
@@ -82,6 +84,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for split, frames in (("train", 20000), ("validation", 1000), ("test", 2000)):
         add(f"--{split}", type=whole(0, MOST_RENDERED), help=f"frames ({frames})")
     add("--seed", type=whole(0, LARGEST_SEED), help="of everything random (0)")
+    scenes = "synthetic_hand: what is rendered (plain)"
+    add("--scenes", choices=SCENES, default="plain", help=scenes)
     add("--camera", type=numbers(4, "fx,fy,cx,cy"), help="intrinsics in px (the track's)")
     add("--frame_size", type=frame_size, help="pixels (the track's)")
 
@@ -108,14 +112,16 @@ def _given(arguments: argparse.Namespace, *names: str) -> dict[str, Any]:
 def _rendered(arguments: argparse.Namespace) -> Path:
     from tfds_builders.build import build
 
-    options = _given(
-        arguments, "train", "validation", "test", "seed", "frame_size", "crop_size", "num_shards"
-    )
+    names = ("train", "validation", "test", "seed", "frame_size", "crop_size", "num_shards")
+    options = _given(arguments, *names, "scenes")
+    data_dir = arguments.data_dir
+    if arguments.scenes != "plain" and "data_dir" not in arguments.given:
+        data_dir = f"{data_dir}/{arguments.scenes}"
     if arguments.camera:
         camera = zip(("fx", "fy", "cx", "cy"), arguments.camera, strict=True)
         options["camera"] = checked_camera(dict(camera))
     processes = arguments.num_processes
-    return build(arguments.track, arguments.data_dir, **options, num_processes=processes)
+    return build(arguments.track, data_dir, **options, num_processes=processes)
 
 
 def _raw(arguments: argparse.Namespace) -> Path:

@@ -104,7 +104,7 @@ def _write_frame(arguments: argparse.Namespace) -> None:
     path = check_output(arguments.frame, arguments.overwrite, "--frame")
     if path.suffix.lower() != ".png":
         raise UserError(f"--frame {arguments.frame}: expected a name that ends in .png")
-    reader = reader_for(track, **dict.fromkeys(SPLITS, 0))
+    reader = reader_for(track, train=0, validation=0, test=0)
     size = track.frame_size
     scene = {"view": reader.view, "sensor": reader.sensor, "unit_mm": track.depth_unit_mm}
     (truth,) = full_frames(arguments.seed or 0, 1, **scene, camera=track.camera, frame_size=size)

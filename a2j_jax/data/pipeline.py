@@ -34,6 +34,7 @@ from numpy.typing import NDArray
 from tensorflow_datasets.proto import tf_example_pb2
 
 from a2j_jax import stores
+from a2j_jax.config import SCENES
 from a2j_jax.data.crops import Batch, Example
 from a2j_jax.errors import UserError
 from a2j_jax.files import (
@@ -605,8 +606,11 @@ def _listed(shapes: Mapping[str, tuple[int, ...]]) -> str:
 
 
 def _how_to_build(data_dir: str | Path, track: TrackSpec) -> str:
+    # The usual folder of other scenes is called like them.
+    name = Path(data_dir).name
+    scenes = f" --scenes {name}" if name in SCENES[1:] else ""
     return (
-        f"build it: a2j build {track.name} --data_dir {data_dir} --crop_size {track.crop_size}, or name the "
+        f"build it: a2j build {track.name}{scenes} --data_dir {data_dir} --crop_size {track.crop_size}, or name the "
         "folder it was built in (--data_dir; --config.data.dir of a run)"
     )
 

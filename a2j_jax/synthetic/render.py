@@ -145,7 +145,7 @@ def _intersect(
     return -(pd + root) * inverse_dd, root / radius
 
 
-def along(a: jax.Array, b: jax.Array, fraction: float) -> jax.Array:
+def along(a: jax.Array, b: jax.Array, fraction: float | jax.Array) -> jax.Array:
     """The point (..., 3) a fraction of the way from a to b."""
     return a + fraction * (b - a)
 
@@ -184,7 +184,10 @@ def overlap(center: jax.Array, radius: jax.Array, counted: np.ndarray) -> jax.Ar
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class SensorSpec:
-    """Parameters of a structured-light sensor; the defaults are the 2010 Kinect that took NYU. A pytree."""
+    """Parameters of a depth sensor; the defaults are the 2010 Kinect that took NYU. A pytree.
+
+    `effects` False: the fields after it have no effect, and cost nothing.
+    """
 
     # (σ0, σ1, z0): standard deviation of depth σ = σ0 + σ1 (z − z0)² mm, z and z0 in meters. Nguyen, Izadi,
     # Lovell, "Modeling Kinect sensor noise for improved 3D reconstruction and tracking", 3DIMPVT 2012, Eq. for
@@ -208,6 +211,21 @@ class SensorSpec:
     hole_sigma: float = 3.0
     hole_px: int = field(default=10, metadata={"static": True})  # cells of that field, frame px
     range_mm: tuple[float, float] = (250.0, 4000.0)  # (nearest, farthest) measurable depth
+    effects: bool = field(default=False, metadata={"static": True})
+    # Side of the block of frame px that one pixel of the sensor covers: 2 is a sensor of half the resolution with the
+    # same view. All sizes in px above and below are then in its pixels.
+    pixel_px: float = 1.0
+    # Baseline × focal length, mm px, between camera and projector (or the other eye): what is nearer casts a shadow
+    # without readings to one side, as wide as the difference of disparities.
+    shadow_mm_px: float = 0.0
+    # Width of outlines, px, along which readings are anywhere between what is in front and what is behind.
+    flying_px: float = 0.0
+    # Width, px, by which outlines grow sideways, in patches: windows of pixels are matched.
+    fatten_px: float = 0.0
+    # Errors by paths of light over other surfaces, σ in mm: of an offset of the frame, and of a smooth field.
+    offset_mm: float = 0.0
+    bias_mm: float = 0.0
+    bias_px: int = field(default=40, metadata={"static": True})  # cells of that field, px
 
 
 def measure(
@@ -223,19 +241,105 @@ def measure(
     The image has source columns (C,) and rows (R,), integers; nothing is read outside the frame of size (W, H).
     """
     k_patch, k_hole, k_white, k_edge = jax.random.split(key, 4)
+    if spec.effects:
+        hits = _outlines(jax.random.fold_in(key, _OUTLINES), hits, columns, rows, spec)
     z_mm, cosine = hits
     at = (columns, rows, frame_size)
     white = gaussian_hash(k_white, columns, rows)
     smooth = smooth_gaussian(k_patch, *at, spec.patch_px)
     noise = (1.0 - spec.smooth_fraction) ** 0.5 * white + spec.smooth_fraction**0.5 * smooth
     noisy_mm = z_mm + axial_sigma_mm(z_mm, cosine, spec) * noise
+    if spec.effects:
+        k_offset, k_bias = jax.random.split(jax.random.fold_in(key, _BIAS))
+        noisy_mm += spec.offset_mm * jax.random.normal(k_offset)
+        noisy_mm += spec.bias_mm * smooth_gaussian(k_bias, *at, spec.bias_px)
     quantized_mm = spec.disparity_mm / jnp.round(spec.disparity_mm / noisy_mm)
 
     ragged = uniform_hash(k_edge, columns // 2, rows // 2)
     lost = cosine < spec.edge_cosine * (1.0 - jnp.sqrt(ragged))
     lost |= smooth_gaussian(k_hole, *at, spec.hole_px) > spec.hole_sigma
+    if spec.effects:
+        lost |= _shadow(z_mm, columns, spec)
     seen = (noisy_mm > spec.range_mm[0]) & (noisy_mm < spec.range_mm[1]) & ~lost
     return jnp.where(seen & inside_frame(*at), quantized_mm, 0.0)
+
+
+# Folded into the key of the noise, whose other draws stay the same.
+_OUTLINES, _BIAS = 1, 2
+_EDGE_MM = 12.0  # a difference in depth between neighbors that makes an outline
+_NOTHING_MM = 300.0  # behind an outline, if there is nothing
+
+
+def _outlines(
+    key: jax.Array, hits: Hits, columns: jax.Array, rows: jax.Array, spec: SensorSpec
+) -> Hits:
+    """Outlines as the sensor sees them: fattened, and with flying pixels.
+
+    The neighbors of a pixel are those of the lattice, as the others were not rendered; on a lattice that skips source
+    pixels a smaller share of points is near an outline. A crop equals that of the frame in distribution only.
+    """
+    k_fat, k_fly, k_where = jax.random.split(key, 3)
+    z_mm, cosine = hits
+    spacing = _spacing(columns)
+    nearest, farthest, beside = _neighborhood(z_mm, columns, rows)
+    farthest = jnp.minimum(farthest, nearest + _NOTHING_MM)
+    grown = uniform_hash(k_fat, columns // 3, rows // 3) < spec.fatten_px / spacing
+    grown &= beside < z_mm - _EDGE_MM
+    flying = uniform_hash(k_fly, columns, rows) < spec.flying_px / spacing
+    flying &= farthest > nearest + _EDGE_MM
+    between = nearest + (farthest - nearest) * uniform_hash(k_where, columns, rows)
+    depth = jnp.where(flying, between, jnp.where(grown, beside, z_mm))
+    return Hits(depth, jnp.where(flying | grown, 1.0, cosine))
+
+
+def _spacing(places: jax.Array) -> jax.Array:
+    """Pixels from one lattice point to the next, 1 or more: a pixel that is repeated is not a step away from itself."""
+    return jnp.maximum((places[-1] - places[0]) / (len(places) - 1), 1.0)
+
+
+_Three = tuple[jax.Array, jax.Array, jax.Array]
+
+
+def _neighborhood(image: jax.Array, columns: jax.Array, rows: jax.Array) -> _Three:
+    """Minimum and maximum over each point (R, C) and its four neighbors, and the minimum over those beside it.
+
+    Neighbors are the next lattice points that show other pixels. In a loop, across which XLA:CPU does not fuse: it
+    would compute the image again for every neighbor, which takes longer than to render it.
+    """
+    places = [(i, jnp.arange(len(at)), _repeats(at)) for i, at in enumerate((rows, columns))]
+
+    def add(found: _Three, sign: jax.Array) -> tuple[_Three, None]:
+        nearest, farthest, beside = found
+        above, side = (
+            image.at[(slice(None),) * i + (jnp.clip(at + sign * step, 0, len(at) - 1),)].get(
+                mode="promise_in_bounds"
+            )
+            for i, at, step in places
+        )
+        nearest = jnp.minimum(nearest, jnp.minimum(above, side))
+        farthest = jnp.maximum(farthest, jnp.maximum(above, side))
+        return (nearest, farthest, jnp.minimum(beside, side)), None
+
+    start = image, image, jnp.full_like(image, jnp.inf)
+    (nearest, farthest, beside), _ = jax.lax.scan(add, start, jnp.array([-1, 1]))
+    return nearest, farthest, beside
+
+
+def _repeats(places: jax.Array) -> jax.Array:
+    """How many lattice points in a row show the same pixel, () int32."""
+    pixels = jnp.maximum(places[-1] - places[0], 1)
+    return jnp.maximum(jnp.round((len(places) - 1) / pixels), 1.0).astype(jnp.int32)
+
+
+def _shadow(z_mm: jax.Array, columns: jax.Array, spec: SensorSpec) -> jax.Array:
+    """(R, C) bool: where the projector, beside the camera, does not shine; for columns in ascending order.
+
+    It sees a surface at disparity d = shadow_mm_px / z, at column u - d. What is on the left of something nearer is
+    hidden from it where that has the smaller u - d.
+    """
+    seen_at = columns - spec.shadow_mm_px / spec.pixel_px / z_mm
+    first = jax.lax.cummin(seen_at, axis=1, reverse=True)
+    return seen_at > first + 0.5
 
 
 def axial_sigma_mm(z_mm: jax.Array, cosine: jax.Array, spec: SensorSpec) -> jax.Array:

@@ -23,6 +23,7 @@ from a2j_jax.synthetic.render import (
     pixel_rays,
     render,
 )
+from a2j_jax.synthetic.sensors import SensorMix
 
 KINECT = SensorSpec()
 
@@ -116,7 +117,7 @@ def depth_image(
     camera: Camera,
     frame_size: tuple[int, int],
     unit_mm: float = 1.0,
-    sensor: SensorSpec | None = KINECT,
+    sensor: SensorSpec | SensorMix | None = KINECT,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """The depth image of a random scene on a lattice, and the truth about it.
 
@@ -125,7 +126,7 @@ def depth_image(
       lattice: the clipped crop box -> columns (C,) and rows (R,) of the image.
       camera, frame_size: fy may be negative; (W, H) of the source frame, px.
       unit_mm: of the image, mm per count.
-      sensor: None for the perfect depth.
+      sensor: of a mixture the scene draws one; None for the perfect depth.
 
     Returns:
       (R, C) uint16 in units, 0 = no reading or outside the frame; and the other fields of `synthetic_example`.
@@ -140,13 +141,37 @@ def depth_image(
         "box_px": jnp.clip(scene.window_px, 0.0, jnp.concatenate([last, last])),
     }
     columns, rows = lattice(truth["box_px"])
-    hits = look(scene, columns, rows, camera)
-    if sensor is None:
-        seen = jnp.isfinite(hits.depth_mm) & inside_frame(columns, rows, frame_size)
-        depth = jnp.where(seen, hits.depth_mm, 0.0)
-    else:
-        depth = measure(scene.noise_key, hits, columns, rows, frame_size, sensor)
+    depth = _readings(scene, columns, rows, camera, frame_size, sensor)
     return jnp.clip(jnp.round(depth / unit_mm), 0.0, 65535.0).astype(jnp.uint16), truth
+
+
+_SENSOR = 3  # folded into the key of the noise, whose draws stay the same
+
+
+def _readings(
+    scene: Scene,
+    columns: jax.Array,
+    rows: jax.Array,
+    camera: Camera,
+    frame_size: tuple[int, int],
+    sensor: SensorSpec | SensorMix | None,
+) -> jax.Array:
+    """Depth (R, C) float32 mm at columns (C,) and rows (R,) of the frame as the sensor reads it, 0 = no reading."""
+    inside = inside_frame(columns, rows, frame_size)
+    if sensor is None:
+        hits = look(scene, columns, rows, camera)
+        return jnp.where(jnp.isfinite(hits.depth_mm) & inside, hits.depth_mm, 0.0)
+    if isinstance(sensor, SensorMix):
+        sensor = sensor.draw(jax.random.fold_in(scene.noise_key, _SENSOR))
+    if not sensor.effects:
+        hits = look(scene, columns, rows, camera)
+        return measure(scene.noise_key, hits, columns, rows, frame_size, sensor)
+    block = jnp.round(sensor.pixel_px).astype(jnp.int32)
+    columns, rows = columns // block, rows // block
+    middle = (block - 1) / 2
+    hits = look(scene, columns * block + middle, rows * block + middle, camera)
+    depth = measure(scene.noise_key, hits, columns, rows, frame_size, sensor)
+    return jnp.where(inside, depth, 0.0)
 
 
 @partial(jax.jit, static_argnames=("camera", "frame_size", "crop_size", "margin", "unit_mm"))

@@ -15,10 +15,14 @@ import numpy as np
 from a2j_jax.geometry import Camera
 from a2j_jax.synthetic import hand
 from a2j_jax.synthetic.body import SEAT, body_cones, sample_body
+from a2j_jax.synthetic.hand import HandSpec
+from a2j_jax.synthetic.props import PosedHand, PropSpec, bank, body, center_error, dress
 from a2j_jax.synthetic.render import RoundCones, SensorSpec, join_cones
 from a2j_jax.synthetic.sampling import draw, lerp, rotation, rotation_from_quaternion
 from a2j_jax.synthetic.scene import KINECT, Scene, full_frames, project
 from a2j_jax.tracks import TRACKS, TrackSpec
+
+_HANDS = HandSpec()
 
 
 @jax.tree_util.register_dataclass
@@ -42,6 +46,61 @@ class SceneSpec:
     wall_tilt: float = 0.25  # σ of the wall's slopes dz/dx and dz/dy
     clutter: int = field(default=2, metadata={"static": True})  # most objects behind the hand
     clutter_probability: float = 0.3  # probability of each object
+    hand: HandSpec = _HANDS  # their distribution
+    # Things around and in the hand, and a detector's outliers; None: there are none.
+    props: PropSpec | None = None
+
+
+# Hands as they come before a camera of unknown make, found by a detector that errs: what a network that is to work
+# everywhere trains on. With `sensors.SensorMix()`.
+VARIED = SceneSpec(
+    distance_mm=(250.0, 1200.0),
+    inside=0.5,
+    center_sigma_mm=12.0,
+    mirror_probability=0.5,
+    wall_probability=0.5,
+    wall_gap_mm=(80.0, 1200.0),
+    wall_tilt=0.35,
+    clutter_probability=0.35,
+    hand=hand.VARIED,
+    props=PropSpec(),
+)
+# Scenes with other settings than `VARIED`, to validate transfer on; not to train on. With `SHIFTED_SENSORS`.
+SHIFTED = SceneSpec(
+    distance_mm=(300.0, 900.0),
+    inside=0.8,
+    center_sigma_mm=15.0,
+    arm_toward_camera_deg=50.0,
+    mirror_probability=0.5,
+    wall_probability=0.8,
+    wall_gap_mm=(60.0, 500.0),
+    wall_tilt=0.6,
+    clutter=3,
+    clutter_probability=0.5,
+    hand=HandSpec(
+        people=True,
+        child_probability=0.3,
+        child_scale=(0.65, 0.9),
+        adult_scale=(0.8, 1.2),
+        gestures=True,
+        natural=0.15,
+        pinch=0.2,
+        fist=0.1,
+        counting=0.15,
+    ),
+    props=PropSpec(
+        held=0.4,
+        in_front=0.2,
+        other_hand=0.2,
+        sleeve=0.6,
+        no_arm=0.15,
+        body=0.5,
+        body_gap_mm=(80.0, 350.0),
+        center_tail=0.25,
+        center_bias_mm=-8.0,
+    ),
+)
+_PROPS = 1  # folded into a scene's key, whose other draws stay the same
 
 
 @jax.tree_util.register_dataclass
@@ -58,7 +117,7 @@ class HandView:
         k_hand, k_place, k_behind, k_normal, k_noise = jax.random.split(key, 5)
         (side, place), _ = draw(k_place, uniform=[(), (3,)])
         normal = jax.random.normal(k_normal, (_TURNS + 1, 4))
-        shape, pose = hand.sample_hand(k_hand)
+        shape, pose = hand.sample_hand(k_hand, spec.hand)
         posed = hand.forward_kinematics(shape, pose)
         surface = hand.hand_cones(shape, posed)
 
@@ -75,11 +134,20 @@ class HandView:
         hidden = RoundCones(ends[0], surface.radii_mm[0])
         wall, clutter = _background(k_behind, center, hidden, spec)
         found = center + spec.center_sigma_mm * to_camera * normal[0, :3]
+        solid = RoundCones(ends, surface.radii_mm)
+        if spec.props is not None:
+            k_error, k_dress, k_bank, k_body = jax.random.split(jax.random.fold_in(key, _PROPS), 4)
+            found += center_error(k_error, spec.center_sigma_mm, spec.props)
+            shown = PosedHand(joints, turn[:, 2], solid)
+            up = to_camera * jnp.array([0.0, -1.0, 0.0])
+            person = body(k_body, center, up, hidden, spec.props)
+            others = bank(k_bank, shown, spec.props)
+            solid = join_cones(dress(k_dress, shown, spec.props), others, person)
         return Scene(
             joints_xyz=joints,
             center_xyz=found,
             window_px=_window(found, self.half_window_mm, camera),
-            cones=join_cones(RoundCones(ends, surface.radii_mm), clutter),
+            cones=join_cones(solid, clutter),
             planes=wall[None],
             noise_key=k_noise,
         )

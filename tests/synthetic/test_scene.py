@@ -60,6 +60,18 @@ def test_an_example_depends_on_its_index_alone(name, examples):
     assert examples_of(name, range(3, 3)) == []
 
 
+def test_plain_hands_are_those_of_the_published_quickstart():
+    """Sums, as compilers for other processors may round one pixel in ten thousand otherwise."""
+    found = examples_of("hand", range(8))
+    depths = [10140140, 2180675, 532852, 2540671, 1481551, 557169, 7858060, 2343731]
+    np.testing.assert_allclose([int(e["canvas"].sum(dtype=int)) for e in found], depths, rtol=1e-5)
+    joints = [11275.23, 9898.18, 11916.31, 16837.87, 18232.58, 13623.45, 15350.28, 22266.09]
+    np.testing.assert_allclose([e["joints_xyz"].sum() for e in found], joints, rtol=1e-5)
+    centers = [e["center_uvd"][2] for e in found]
+    expected = [884.381, 495.201, 555.626, 824.853, 905.52, 425.939, 560.422, 926.243]
+    np.testing.assert_allclose(centers, expected, rtol=1e-5)
+
+
 def test_box_and_projection_are_those_of_geometry(track, examples):
     for example in examples:
         if track.crop_by == "center":

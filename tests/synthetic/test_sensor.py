@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from a2j_jax.synthetic import scene
 from a2j_jax.synthetic.render import (
     Hits,
     SensorSpec,
@@ -16,6 +17,8 @@ from a2j_jax.synthetic.render import (
     smooth_gaussian,
     uniform_hash,
 )
+from a2j_jax.synthetic.sensors import SHIFTED_SENSORS, STEREO, SensorMix
+from tests.synthetic.rendering import BARE_HAND, settings
 
 FRAME = (320, 240)
 COLUMNS, ROWS = jnp.arange(FRAME[0]), jnp.arange(FRAME[1])
@@ -122,3 +125,81 @@ def test_smooth_field_is_continuous_with_unit_variance():
     fields = np.asarray(fields)
     assert fields.std() == pytest.approx(1.0, abs=0.03)
     assert np.abs(np.diff(fields, axis=2)).max() < 1.5 * 8 / 8
+
+
+EFFECTS = dataclasses.replace(
+    FINE, effects=True, edge_cosine=0.0, axial_mm=(0.0, 0.0, 0.4), grazing_mm=0.0
+)
+EDGE, NEAR_MM, FAR_MM = 160, 500.0, 700.0
+STEP = Hits(
+    jnp.where(COLUMNS < EDGE, FAR_MM, NEAR_MM) * jnp.ones((FRAME[1], 1)),
+    jnp.ones((FRAME[1], FRAME[0])),
+)
+
+
+def test_effects_of_no_size_change_nothing():
+    plain, same = SensorSpec(), dataclasses.replace(SensorSpec(), effects=True)
+    np.testing.assert_array_equal(read(STEP, plain), read(STEP, same))
+
+
+def test_flying_pixels_are_between_foreground_and_background_along_the_outline():
+    found = read(STEP, dataclasses.replace(EFFECTS, flying_px=0.5))
+    between = (found > NEAR_MM + 1) & (found < FAR_MM - 1)
+    assert between[:, EDGE - 1 : EDGE + 1].mean() == pytest.approx(0.5, abs=0.1)
+    assert not between[:, : EDGE - 1].any()
+    assert not between[:, EDGE + 1 :].any()
+    # A lattice that skips every second pixel meets half as many.
+    hits = Hits(*(value[:, ::2] for value in STEP))
+    part = measure_fast(
+        KEY, hits, COLUMNS[::2], ROWS, FRAME, dataclasses.replace(EFFECTS, flying_px=0.5)
+    )
+    between = (part > NEAR_MM + 1) & (part < FAR_MM - 1)
+    assert between[:, EDGE // 2 - 1 : EDGE // 2 + 1].mean() == pytest.approx(0.25, abs=0.07)
+
+
+def test_outlines_grow_sideways():
+    found = read(STEP, dataclasses.replace(EFFECTS, fatten_px=0.4))
+    near = np.abs(found - NEAR_MM) < 1
+    assert near[:, EDGE:].all()
+    assert near[:, EDGE - 1].mean() == pytest.approx(0.4, abs=0.15)
+    assert not near[:, : EDGE - 1].any()
+
+
+def test_what_is_near_casts_a_shadow_as_wide_as_the_difference_of_disparities():
+    found = read(STEP, dataclasses.replace(EFFECTS, shadow_mm_px=20_000.0))
+    width = 20_000.0 * (1 / NEAR_MM - 1 / FAR_MM)
+    lost = (found == 0).sum(axis=1)
+    np.testing.assert_allclose(lost, width, atol=1.5)
+    assert (found[:, EDGE:] > 0).all()
+
+
+def test_bias_is_smooth_and_the_same_within_a_frame():
+    spec = dataclasses.replace(EFFECTS, offset_mm=3.0, bias_mm=1.0)
+    errors = [read(plane(700.0), spec, jax.random.key(i)) - 700.0 for i in range(24)]
+    assert np.std([error.mean() for error in errors]) == pytest.approx(3.0, rel=0.4)
+    assert np.mean([error.std() for error in errors]) == pytest.approx(1.0, rel=0.3)
+    assert max(np.abs(np.diff(error)).max() for error in errors) < 0.3
+
+
+def test_a_coarse_sensor_reads_blocks():
+    found = settings("hand", sensor=dataclasses.replace(STEREO, pixel_px=2.0), **BARE_HAND)
+    frame = next(scene.full_frames(0, 1, **found))["frame"]
+    blocks = np.asarray(frame).reshape(240, 2, 320, 2)
+    assert (blocks == blocks[:, :1, :, :1]).all()
+    assert (blocks > 0).any()
+
+
+@pytest.mark.parametrize("mix", [SensorMix(), SHIFTED_SENSORS])
+def test_every_scene_draws_a_sensor_with_numbers_of_its_own(mix):
+    drawn = jax.jit(jax.vmap(mix.draw))(jax.random.split(KEY, 400))
+    assert drawn.effects
+    nearest = np.log(np.asarray(drawn.flying_px)[:, None] + 1e-9)
+    distance = np.abs(nearest - np.log([sensor.flying_px + 1e-9 for sensor in mix.sensors]))
+    # With a jitter of ±2 σ all kinds of outlines are still drawn.
+    for kind in np.unique([sensor.flying_px for sensor in mix.sensors]):
+        share = np.mean([sensor.flying_px == kind for sensor in mix.sensors])
+        near = np.abs(nearest[:, 0] - np.log(kind + 1e-9)) <= 2 * mix.jitter + 1e-3
+        assert near.mean() >= share - 0.08
+    assert (distance.min(axis=1) <= 2 * mix.jitter + 1e-3).all()
+    assert len(np.unique(drawn.axial_mm[0])) > 390
+    np.testing.assert_array_equal(np.unique(drawn.range_mm[0]), [mix.sensors[0].range_mm[0]])

@@ -1,17 +1,21 @@
 """Rendered hands and bodies on disk agree with their labels and depend on seed and index alone."""
 
 import dataclasses
+import json
 import pickle
 
 import numpy as np
 import pytest
 
+from a2j_jax.config import SCENES
+from a2j_jax.data.pipeline import find_dataset
+from a2j_jax.errors import UserError
 from a2j_jax.geometry import Camera
 from a2j_jax.synthetic.scene import KINECT
 from a2j_jax.synthetic.views import XTION
 from a2j_jax.tracks import with_crop_size
 from tests.synthetic.rendering import TRACKS, examples_of
-from tfds_builders.build import How, prepare
+from tfds_builders.build import How, build, prepare
 from tfds_builders.rendered import reader_for
 
 pytestmark = pytest.mark.slow  # the renderer compiles
@@ -77,3 +81,32 @@ def test_the_spec_names_what_matters(reader):
         {"sensor": None},
     ):
         assert dataclasses.replace(reader, **change).spec() != reader.spec()
+
+
+def test_other_scenes_have_specs_of_their_own_and_plain_ones_the_earlier():
+    readers = [reader_for(TRACKS["hand"], train=1, validation=0, test=1, scenes=s) for s in SCENES]
+    specs = [pickle.loads(pickle.dumps(reader)).spec() for reader in readers]
+    assert [spec.get("scenes", "plain") for spec in specs] == list(SCENES)
+    assert json.dumps(specs)
+    plain = specs[0]
+    assert set(plain["scene"]) == {
+        *("distance_mm", "inside", "center_sigma_mm", "arm_toward_camera_deg"),
+        *("mirror_probability", "wall_probability", "wall_gap_mm", "wall_tilt"),
+        *("clutter", "clutter_probability"),
+    }
+    assert set(plain["sensor"]) == {
+        *("axial_mm", "grazing_mm", "smooth_fraction", "patch_px", "disparity_mm"),
+        *("edge_cosine", "hole_sigma", "hole_px", "range_mm"),
+    }
+    with pytest.raises(UserError, match="no varied scenes"):
+        reader_for(TRACKS["front"], train=1, validation=0, test=1, scenes="varied")
+
+
+def test_one_kind_of_scenes_does_not_replace_another(tmp_path):
+    sizes = {"train": 8, "validation": 0, "test": 0, "crop_size": 32}
+    folder = build("synthetic_hand", tmp_path / "varied", **sizes, scenes="varied")
+    assert build("synthetic_hand", tmp_path / "varied", **sizes, scenes="varied") == folder
+    with pytest.raises(UserError, match="scenes"):
+        build("synthetic_hand", tmp_path / "varied", **sizes)
+    with pytest.raises(UserError, match="a2j build synthetic_hand --scenes shifted"):
+        find_dataset(tmp_path / "shifted", TRACKS["hand"])
