@@ -10,7 +10,6 @@ import re
 import resource
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -27,8 +26,9 @@ from a2j_jax.runs.sharding import TrainState
 from a2j_jax.training.logs import METRICS_FILE, SPEED, read_metrics
 from a2j_jax.training.step import adam_with_l2, freeze
 from tests import tiny
+from tests.programs import REPOSITORY, Program
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+TRAIN = f"import runpy; runpy.run_path({str(REPOSITORY / 'train.py')!r}, run_name='__main__')"
 UNFINISHED = ".orbax-checkpoint-tmp"  # in the name of a checkpoint that is being written
 PATIENCE_SECONDS = 900
 _ITEMS = ("variables", "ema", "optimizer", "iterator", "counters")
@@ -60,14 +60,13 @@ class Start:
         )  # not beside the run: the disk may be full there
         file = Path(self._folder.name) / "config.json"
         file.write_text(to_json(config))
-        self._said = (Path(self._folder.name) / "stderr").open("w+")
-        command = [REPOSITORY / "train.py", "--config", file, "--workdir", workdir]
-        self._process = subprocess.Popen(
-            [sys.executable, *map(str, command)],
-            cwd=REPOSITORY,
-            env=os.environ | {"JAX_PLATFORMS": "cpu", "COLUMNS": "1000"},
-            stdout=self._said,
-            stderr=self._said,
+        self._said = Path(self._folder.name) / "stderr"
+        self._process = Program(
+            TRAIN,
+            ["--config", file, "--workdir", workdir],
+            os.environ | {"JAX_PLATFORMS": "cpu", "COLUMNS": "1000"},
+            self._said,
+            self._said,
         )
 
     def __enter__(self) -> "Start":
@@ -77,7 +76,6 @@ class Start:
         if self._process.poll() is None:
             self._process.kill()
         self._process.wait()
-        self._said.close()
         self._folder.cleanup()
 
     @property
@@ -112,7 +110,7 @@ class Start:
         return End(status, self.said())
 
     def said(self) -> list[str]:
-        return Path(self._said.name).read_text().splitlines()
+        return self._said.read_text().splitlines()
 
     def steps(self) -> list[int]:
         """The steps this start has told of, in the order of its telling."""

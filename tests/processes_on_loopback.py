@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,8 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-REPOSITORY = Path(__file__).resolve().parent.parent
-A2J = [sys.executable, "-c", "from a2j_jax.cli import console; console()"]
+from tests.programs import A2J, Program
+
 SECONDS = 300  # more than any of them takes on a busy machine; a job that hangs fails then
 
 
@@ -36,7 +35,7 @@ class Ended(NamedTuple):
 class Job:
     """Processes that were started together; process 0 is the first."""
 
-    def __init__(self, started: list[subprocess.Popen[bytes]], folder: Path):
+    def __init__(self, started: list[Program], folder: Path):
         self._processes, self._folder = started, folder
 
     def send(self, number: signal.Signals, *to: int) -> None:
@@ -60,7 +59,7 @@ class Job:
                 process.wait(max(end - time.monotonic(), 0))
             except subprocess.TimeoutExpired:
                 raise AssertionError(f"the job hangs: {self._printed()}") from None
-        statuses = [process.returncode for process in self._processes]
+        statuses = [process.wait() for process in self._processes]
         return [
             Ended(*one) for one in zip(statuses, *zip(*self._printed(), strict=True), strict=True)
         ]
@@ -78,7 +77,7 @@ def job(
     processes: int,
     devices: int,
     *arguments: object,
-    program: Sequence[str] = A2J,
+    program: str = A2J,
     own: Mapping[int, Sequence[str]] | None = None,
     port: int | None = None,
 ) -> Iterator[Job]:
@@ -88,23 +87,20 @@ def job(
       processes: how many; one is told nothing of others.
       devices: simulated in each.
       arguments: of the program. Who is who is said by environment variables.
-      program: to start.
+      program: its code.
       own: process -> more arguments, for it alone.
       port: at which they meet; None: any that is free.
     """
     address = f"localhost:{port or free_port()}"
-    started: list[subprocess.Popen[bytes]] = []
+    started: list[Program] = []
     with tempfile.TemporaryDirectory() as named:
         folder = Path(named)
         try:
             for index in range(processes):
-                with (
-                    open(folder / f"{index}.out", "wb") as out,
-                    open(folder / f"{index}.err", "wb") as err,
-                ):
-                    command = [*program, *map(str, arguments), *(own or {}).get(index, ())]
-                    about = _environment(address, processes, index, devices)
-                    started.append(subprocess.Popen(command, env=about, stdout=out, stderr=err))
+                words = [*arguments, *(own or {}).get(index, ())]
+                about = _environment(address, processes, index, devices)
+                out, err = folder / f"{index}.out", folder / f"{index}.err"
+                started.append(Program(program, words, about, out, err))
             yield Job(started, folder)
         finally:
             for process in started:
@@ -122,7 +118,6 @@ def _environment(address: str, processes: int, index: int, devices: int) -> dict
     about = {
         "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}",
         "JAX_PLATFORMS": "cpu",
-        "PYTHONPATH": os.pathsep.join([str(REPOSITORY), *sys.path]),
     }
     if processes > 1:
         about |= {

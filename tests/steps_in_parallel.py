@@ -1,10 +1,11 @@
-"""Trains a small A2J with every way of sharing a step, and writes what came out; started by tests.
+"""Trains a small A2J with every way of sharing a step, and writes what came out: `PROGRAM`, which tests start.
 
-    python steps_in_parallel.py DATA OUT DTYPE MODE:DEVICES[:PARTS] ...
+Its arguments: DATA OUT DTYPE MODE:DEVICES[:PARTS] ...
 
 DATA is a TFDS directory of `tests.tiny`. From the same weights, on the same batches, with augmentation and batch
-normalization: 20 Adam steps in float64, or 5 SGD steps in float32. With PARTS, the batch goes through in as many, the
-trunk is that of `tests.own_parts`, some of the network is frozen, and broken updates would be left out.
+normalization: 20 Adam steps in float64 of a network on the trunk of `tests.own_parts`, or 5 SGD steps in float32 of one
+on a ResNet. With PARTS, the batch goes through in as many, some of the network is frozen, and broken updates would be
+left out.
 OUT/MODE-DEVICES.npz holds the state after them, OUT/eval-DEVICES.npz the joints of every test frame,
 OUT/few-DEVICES.npz of fewer than a batch has rows.
 OUT/norm-DEVICES.npz holds what a batch norm makes of the rows in OUT/rows.npy, in every way, as on a CPU and a TPU.
@@ -37,8 +38,9 @@ from a2j_jax.training.step import adam_with_l2, freeze, make_train_step
 from tests import tiny
 from tests.own_parts import QuickA2J
 
-# Strided and dilated blocks, which compile in a third of the time of a ResNet-18.
+# Strided blocks with projected shortcuts, which compile in a third of the time of a ResNet-18.
 ARCHITECTURES["resnet10"] = Architecture(BasicBlock, (0, 1, 1, 1))
+PROGRAM = "from tests.steps_in_parallel import main; main()"
 ROWS = 8
 FROZEN = ("trunk/bn1/", "depth_head/conv1")
 SPLITS = {"eval": "test", "few": "test[:3]"}
@@ -53,7 +55,7 @@ def trained(data: str, dtype: str, layout: sharding.Layout, parts: int = 1) -> T
     """The state after a run; each process reads its share of the batches."""
     experiment = resolve(tiny.config(data))
     track = experiment.track
-    model = network(parts).clone(dtype=np.dtype(dtype), axis_name=layout.axis_name)
+    model = network(dtype).clone(dtype=np.dtype(dtype), axis_name=layout.axis_name)
     steps, optimizer = RUNS[dtype]
     frozen = FROZEN if parts > 1 else ()
     optimizer = freeze(optimizer, frozen)
@@ -70,7 +72,7 @@ def trained(data: str, dtype: str, layout: sharding.Layout, parts: int = 1) -> T
             skip_nonfinite=parts > 1,
         )
     )
-    variables = jax.tree.map(lambda x: x.astype(dtype), start(parts))
+    variables = jax.tree.map(lambda x: x.astype(dtype), start(dtype))
     state = layout.place(TrainState.create(variables, optimizer, average=True))
     placed = jax.tree.map(lambda x: x.sharding, state)
     batches = pipeline.train_batches(data, track, "train", ROWS, seed=0)
@@ -84,24 +86,24 @@ def trained(data: str, dtype: str, layout: sharding.Layout, parts: int = 1) -> T
     return sharding.whole_here(layout.gather(state))
 
 
-def network(parts: int = 1) -> PoseNetwork:
-    """The network of `tests.tiny`, half as wide, on a short trunk: convolutions in float64 are slow."""
-    if parts > 1:
+def network(dtype: str) -> PoseNetwork:
+    """A2J on two convolutions in float64, which is slow; in float32 the network of `tests.tiny`, half as wide."""
+    if dtype == "float64":
         return QuickA2J(21, head_features=4, head_depth=1)
     model = resolve(tiny.config()).model
     return model.clone(backbone="resnet10", width=4, head_features=4)
 
 
-def start(parts: int = 1) -> Any:
+def start(dtype: str) -> Any:
     """What all of them start from, float32."""
-    return tiny.made_up(tiny.shapes(network(parts)))
+    return tiny.made_up(tiny.shapes(network(dtype)))
 
 
 def predicted(data: str, split: str, devices: int) -> dict[str, np.ndarray]:
     """Joints of a split on that many devices of each process."""
-    experiment, here = resolve(tiny.config(data)), jax.local_devices()[:devices]
+    experiment, here = resolve(tiny.quick(data)), jax.local_devices()[:devices]
     track, predict = experiment.track, make_predict_fn(experiment.model, experiment.track, here)
-    variables = place_variables(tiny.variables(), here)
+    variables = place_variables(tiny.made_up(tiny.shapes(experiment.model)), here)
     batches = pipeline.eval_batches(data, track, split, 6)
     joints, frames = predict_batches(lambda batch: predict(variables, batch), batches, track)
     return {"joints": joints.joints_uvd, "index": frames.index}
@@ -170,7 +172,3 @@ def main() -> None:
             if distributed.is_primary():
                 write(path, state)
     distributed.leave()
-
-
-if __name__ == "__main__":
-    main()

@@ -2,7 +2,6 @@
 
 import signal
 import socket
-import sys
 from pathlib import Path
 
 import pytest
@@ -71,8 +70,7 @@ print("parted")
 
 def two(program: str, *arguments: object, port: int | None = None) -> list[Ended]:
     """How two processes of a program end."""
-    command = [sys.executable, "-c", JOINED + program]
-    return run(2, 1, *arguments, program=command, port=port)
+    return run(2, 1, *arguments, program=JOINED + program, port=port)
 
 
 @pytest.mark.slow

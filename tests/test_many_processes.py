@@ -5,7 +5,6 @@ import json
 import shutil
 import signal
 import socket
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -23,18 +22,12 @@ from a2j_jax.training.logs import METRICS_FILE, read_metrics
 from tests import faults, steps_in_parallel, tiny
 from tests import processes_on_loopback as loopback
 
-WORKER = [sys.executable, str(Path(__file__).parent / "steps_in_parallel.py")]
 # `a2j`, where not so much patience is needed with a process that is not heard of.
-IMPATIENT = [
-    sys.executable,
-    "-c",
+IMPATIENT = (
     "from a2j_jax import distributed; distributed._SILENCE_SECONDS = 15; "
-    "distributed._SHARED_SECONDS = 3; from a2j_jax.cli import console; console()",
-]
-STUCK = [
-    sys.executable,
-    "-c",
-    """
+    "distributed._SHARED_SECONDS = 3; from a2j_jax.cli import console; console()"
+)
+STUCK = """
 import os
 from a2j_jax.cli import console
 from a2j_jax.interrupts import Watchdog
@@ -47,8 +40,7 @@ def save_to_a_disk_that_is_gone(*_, **__):
     os.read(os.pipe()[0], 1)
 RunCheckpoints.save = save_to_a_disk_that_is_gone
 console()
-""",
-]
+"""
 ENDLESS = 100_000
 FLOAT32 = 1e-4  # what the order of sums may do to weights, by way of Adam
 
@@ -78,10 +70,10 @@ def test_twenty_steps_are_the_same_in_float64(tiny_data: Path, tmp_path: Path) -
         (tmp_path / str(count)).mkdir()
         out = tmp_path / str(count)
         for ended in loopback.run(
-            count, 4 // count, tiny_data, out, "float64", *asked, program=WORKER
+            count, 4 // count, tiny_data, out, "float64", *asked, program=steps_in_parallel.PROGRAM
         ):
             assert ended.status == 0, ended.err
-    start = flatten_dict(steps_in_parallel.start(parts=2), sep="/")
+    start = flatten_dict(steps_in_parallel.start("float64"), sep="/")
     one = arrays(tmp_path / "1" / "mesh-4.npz")
     for mode in ("mesh", "shard_map", "pmap"):
         two = arrays(tmp_path / "2" / f"{mode}-4.npz")

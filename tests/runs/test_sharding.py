@@ -1,8 +1,5 @@
 """jit, pmap, mesh and shard_map are one step: on 1, 2 and 8 simulated devices they train to the same numbers."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,12 +10,12 @@ import pytest
 from a2j_jax.errors import UserError
 from a2j_jax.models.layers import BatchNorm
 from a2j_jax.runs import sharding
-from tests.conftest import QUICK_XLA
+from tests import processes_on_loopback as loopback
+from tests import steps_in_parallel
 
-WORKER = Path(__file__).parent.parent / "steps_in_parallel.py"
 MODES = ("pmap", "mesh", "shard_map")
 BARS = {"float64": 1e-8, "float32": 1e-5}
-# dtype -> what the worker is asked for beside steps by jit. Float64 is what tells a mistake from rounding: all devices.
+# dtype -> what is asked for beside steps by jit. Float64 is what tells a mistake from rounding: all devices.
 ASKED = {
     "float64": [f"{mode}:{devices}" for mode in MODES for devices in (1, 2, 8)],
     "float32": [*(f"{mode}:8" for mode in MODES), "eval:1", "eval:2", "eval:3", "eval:8"],
@@ -26,16 +23,9 @@ ASKED = {
 
 
 def run(data: Path, out: Path, dtype: str, *asked: str) -> None:
-    """Start the worker on eight simulated devices."""
-    paths = os.pathsep.join([str(WORKER.parent.parent), *sys.path])
-    environment = os.environ | {
-        "XLA_FLAGS": f"{QUICK_XLA} --xla_force_host_platform_device_count=8",
-        "JAX_PLATFORMS": "cpu",
-        "PYTHONPATH": paths,
-    }
-    command = [sys.executable, str(WORKER), str(data), str(out), dtype, *asked]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    """Do what is asked for on eight simulated devices."""
+    (ended,) = loopback.run(1, 8, data, out, dtype, *asked, program=steps_in_parallel.PROGRAM)
+    assert ended.status == 0, ended.err
 
 
 @pytest.fixture(scope="module")
