@@ -15,15 +15,13 @@ from a2j_jax.tracks import get_track
 TRACKS = ("nyu", "icvl", "hands2017", "itop_front", "itop_top", "k2hpd")
 SIZE = 32
 NETWORK = {
-    "model.backbone": "resnet18",
-    "model.width": 8,
+    "parts": "tests.own_parts:quick",
     "model.head_features": 8,
     "model.head_depth": 1,
     "data.crop_size": SIZE,
     "data.normalization": "computed",
     "optim.batch_size": 4,
     "optim.steps": 2,
-    "optim.freeze": "trunk/",  # whose gradient takes long to compile, and is no data set's own
     "run.eval_every": 2,
 }
 
