@@ -19,7 +19,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from a2j_jax.synthetic.hand import FAN_DEG
+from a2j_jax.synthetic.hand import (
+    FAN_DEG,
+    PHALANX_MM,
+    THUMB_IP_LIMIT_DEG,
+    THUMB_LIMIT_DEG,
+    THUMB_MCP_LIMIT_DEG,
+)
 
 COMPONENTS, GAUSSIANS = 8, 6
 _PALM, _BONES = 1, np.arange(2, 17).reshape(5, 3)
@@ -109,17 +115,44 @@ def angles_of(frames: Array) -> Array:
         inner = np.swapaxes(proximal, 1, 2) @ middle, np.swapaxes(middle, 1, 2) @ distal
         flexion += [mcp, *map(bend, inner)]
         spread.append(aside)
-    metacarpal, proximal, distal = np.moveaxis(frames[:, 0], 1, 0)
-    along, pulp = metacarpal[:, :, 1], metacarpal[:, :, 2]
-    facing = pulp - (pulp[:, 1] / along[:, 1])[:, None] * along  # the roll's direction has no y
-    thumb = [
-        np.arctan2(along[:, 0], along[:, 1]),
-        np.arcsin(along[:, 2]),
-        np.arctan2(facing[:, 2], -facing[:, 0]),
-        bend(np.swapaxes(metacarpal, 1, 2) @ proximal),
-        bend(np.swapaxes(proximal, 1, 2) @ distal),
-    ]
-    return np.rad2deg(np.stack([*flexion, *spread, *thumb], axis=-1))
+    return np.concatenate([np.rad2deg([*flexion, *spread]).T, thumb_angles(frames[:, 0])], axis=1)
+
+
+def thumb_frames(angles: Array) -> Array:
+    """(N, 3, 3, 3) frames of the thumb's bones of (N, 5) angles in radians, as `hand.forward_kinematics` has them."""
+    azimuth, elevation, roll, mcp, ip = angles.T
+    level, zero = np.cos(elevation), np.zeros(len(angles))
+    along = np.stack([np.sin(azimuth) * level, np.cos(azimuth) * level, np.sin(elevation)], axis=-1)
+    facing = np.stack([-np.cos(roll), zero, np.sin(roll)], axis=-1)
+    pulp = facing - (facing * along).sum(-1, keepdims=True) * along
+    pulp /= np.linalg.norm(pulp, axis=-1, keepdims=True)
+    first = np.stack([np.cross(along, pulp), along, pulp], axis=-1)
+    second = first @ about(0, mcp)
+    return np.stack([first, second, second @ about(0, ip)], axis=1)
+
+
+def thumb_angles(frames: Array) -> Array:
+    """(N, 5) degrees, within the limits: least squares over directions, by length, and the last bone's pulp side.
+
+    The recorded thumb also swings sideways at its MCP, which ours does not: all three bones share that difference.
+    """
+    weight = np.sqrt(PHALANX_MM[0] / PHALANX_MM[0, 0])[:, None]
+
+    def seen(turns: Array) -> Array:
+        directions = (weight * turns[..., 1]).reshape(len(turns), 9)
+        return np.concatenate([directions, 0.3 * turns[:, 2, :, 2]], axis=1)
+
+    limits = np.deg2rad([*THUMB_LIMIT_DEG, THUMB_MCP_LIMIT_DEG, THUMB_IP_LIMIT_DEG]).T
+    wanted, step = seen(frames), 1e-5
+    angles = np.tile(np.deg2rad([45.0, 30.0, 0.0, 30.0, 30.0]), (len(frames), 1))
+    for _ in range(40):
+        now = seen(thumb_frames(angles))
+        columns = [(seen(thumb_frames(angles + step * unit)) - now) / step for unit in np.eye(5)]
+        slope = np.stack(columns, axis=-1)
+        normal = np.swapaxes(slope, 1, 2) @ slope + 1e-2 * np.eye(5)
+        change = np.linalg.solve(normal, np.swapaxes(slope, 1, 2) @ (wanted - now)[..., None])
+        angles = np.clip(angles + change[..., 0], *limits)
+    return np.rad2deg(angles)
 
 
 def mixture(points: Array, count: int, steps: int = 200) -> tuple[Array, Array, Array]:

@@ -95,8 +95,8 @@ class HandSpec:
         0.85,
         1.25,
     )  # uniform: wider than people, as cameras' scales err
-    # False: `sample_pose` alone. True: natural poses and gestures with the probabilities that follow, `sample_pose`
-    # for the rest; see `_sample_mixed`.
+    # False: `sample_pose` alone. True: natural poses and gestures with the probabilities that follow (their sum is at
+    # most 1), and `sample_pose` for the rest; see `_sample_mixed`.
     gestures: bool = field(default=False, metadata={"static": True})
     natural: float = 0.30  # coordinated as in recorded poses: pose_prior.json
     pinch: float = 0.15  # the thumb's tip touches that of a finger, half of the time the index

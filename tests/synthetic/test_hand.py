@@ -264,6 +264,14 @@ def test_all_poses_stay_within_their_limits_and_barely_intersect(varied):
     assert np.percentile(tangle, 95) < 0.5
 
 
+def test_gestures_have_the_shares_of_the_settings():
+    choose = jax.jit(jax.vmap(hand._choose_gesture, (0, None)))
+    chosen = choose(jax.random.split(jax.random.key(1), 4000), hand.VARIED)
+    shares = [getattr(hand.VARIED, name) for name in GESTURES]
+    counted = np.bincount(np.asarray(chosen.kind), minlength=8) / 4000
+    np.testing.assert_allclose(counted, [*shares, 1 - sum(shares)], atol=0.02)
+
+
 def test_each_gesture_looks_like_itself(varied):
     def stretched(pose):
         """(N, 4) bool: a finger with less than 60° and one with more than 150° of flexion in all."""
