@@ -29,11 +29,12 @@ from tests.pages import blocks
 CAMERA = Camera(400.0, -410.0, 150.0, 110.0)  # y up
 
 
-def predictor(track: str, camera: Camera | None = None, **network: Any) -> Predictor:
+def predictor(track: str, camera: Camera | None = None) -> Predictor:
+    """A2J on a short trunk; exported on a ResNet: `test_onnx_of_every_kind`, `tests/cli/test_export.py`."""
     spec = with_crop_size(get_track(track), tiny.SIZE)
     spec = dataclasses.replace(spec, frame_size=(320, 240))
-    model = resolve(tiny.config(track=track)).model
-    return Predictor(model, tiny.variables(track), spec, camera, step=3)
+    model = resolve(tiny.quick(track=track)).model
+    return Predictor(model, tiny.made_up(tiny.shapes(model)), spec, camera, step=3)
 
 
 def frame() -> np.ndarray:
