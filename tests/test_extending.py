@@ -41,14 +41,14 @@ RECIPES: dict[str, tuple[dict[str, Any], set[str]]] = {
 NETWORKS = {"convnext": "ConvNeXtA2J", "awr": "AWR", "integral": "Integral"}
 OWN_CONFIGS = {"both": "src/configs/both.py"}
 
-# With a block for each stage, half of what a ResNet-18 has.
+# With three blocks, strided and not, of a ResNet-18's eight.
 COMMANDS = """
 import json, sys
 import a2j_jax
 from a2j_jax.cli.main import main
 from a2j_jax.models.resnet import ARCHITECTURES
 assert a2j_jax.__file__.startswith({site!r}), a2j_jax.__file__
-ARCHITECTURES["resnet18"] = ARCHITECTURES["resnet18"]._replace(blocks=(1, 1, 1, 1))
+ARCHITECTURES["resnet18"] = ARCHITECTURES["resnet18"]._replace(blocks=(0, 1, 1, 1))
 for line in json.load(sys.stdin):
     print({mark!r}, flush=True)
     assert main(line) == 0, line
