@@ -15,6 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from a2j_jax.cli.main import cpu_kind, shrink
 
@@ -127,13 +128,16 @@ def official(reference: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A TFDS data directory with the rendered hands of `tests.tiny`."""
+    """A TFDS data directory with the rendered hands of `tests.tiny`; one for all workers."""
     from tests import tiny
     from tfds_builders.build import build
 
-    folder = tmp_path_factory.mktemp("data")
-    build("synthetic_hand", folder, crop_size=tiny.SIZE, **tiny.FRAMES)
-    return folder
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    with FileLock(folder / "data.lock"):  # the second worker finds it built already
+        build("synthetic_hand", folder / "data", crop_size=tiny.SIZE, **tiny.FRAMES)
+    return folder / "data"
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,7 @@ from flax.traverse_util import flatten_dict
 from a2j_jax.cli.main import main
 from a2j_jax.config import to_json
 from a2j_jax.runs.checkpoints import save_variables
+from a2j_jax.runs.experiment import resolve
 from a2j_jax.runs.run_dir import kept_checkpoints
 from a2j_jax.training.logs import METRICS_FILE, read_metrics
 from tests import faults, steps_in_parallel, tiny
@@ -198,7 +199,9 @@ def test_every_frame_is_evaluated_once(
     tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """19 frames, six at a time: of the last one, the second process has none."""
-    save_variables(tmp_path / "checkpoint", tiny.variables(), tiny.config(tiny_data))
+    config = tiny.quick(tiny_data)
+    variables = tiny.made_up(tiny.shapes(resolve(config).model))
+    save_variables(tmp_path / "checkpoint", variables, config)
     own = ["--workdir", str(tmp_path / "checkpoint"), "--split", "test[:19]", "--batch_size", "6"]
     command = ["eval", *own, "--json", "--out"]
     assert main([*command, str(tmp_path / "one")]) == 0
