@@ -23,8 +23,8 @@ SIZES = (96, 176, 288)
 
 def frames_per_second(
     name: str, scenes: Scenes, frames: int, crop_size: int, with_sensor: bool
-) -> tuple[float, float]:
-    """(seconds to the first frame, compilation included; frames per second after that)."""
+) -> tuple[float, float, float]:
+    """(seconds to the first frame, compilation included; after that frames per second, and processor ms per frame)."""
     track = with_crop_size(get_track(name), crop_size)
     reader = reader_for(track, train=frames, validation=0, test=0, scenes=scenes)
     if not with_sensor:
@@ -32,10 +32,11 @@ def frames_per_second(
     start = time.perf_counter()
     next(reader.read("train", range(1)))
     first = time.perf_counter() - start
-    start = time.perf_counter()
+    start, busy = time.perf_counter(), time.process_time()
     for _ in reader.read("train", range(frames)):
         pass
-    return first, frames / (time.perf_counter() - start)
+    busy = time.process_time() - busy
+    return first, frames / (time.perf_counter() - start), 1e3 * busy / frames
 
 
 def main() -> None:
@@ -48,9 +49,8 @@ def main() -> None:
     options = parser.parse_args()
     print(f"{platform.machine()}, {os.cpu_count()} cores, jax {jax.__version__}", end="")
     print(f" on {jax.default_backend()}; median of {options.repeats} × {options.frames} frames")
-    print(
-        f"{'track':>18} {'scenes':>8} {'crop':>5} {'canvas':>7} {'sensor':>7} {'first s':>8} {'frames/s':>9}"
-    )
+    print(f"{'track':>18} {'scenes':>8} {'crop':>5} {'canvas':>7} {'sensor':>7}", end="")
+    print(f" {'first s':>8} {'frames/s':>9} {'core ms':>8}")
     for name, scenes, crop_size, sensor in itertools.product(
         options.tracks, options.scenes, SIZES, (True, False)
     ):
@@ -58,7 +58,9 @@ def main() -> None:
         runs = [frames_per_second(*settings) for _ in range(options.repeats)]
         rate = statistics.median(run[1] for run in runs)
         row = f"{name:>18} {scenes:>8} {crop_size:5d} {crop_size + 2 * (crop_size // 8):7d}"
-        print(f"{row} {'yes' if sensor else 'no':>7} {runs[0][0]:8.1f} {rate:9.0f}", flush=True)
+        busy = statistics.median(run[2] for run in runs)
+        row = f"{row} {'yes' if sensor else 'no':>7} {runs[0][0]:8.1f} {rate:9.0f} {busy:8.2f}"
+        print(row, flush=True)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 A *view* composes a random scene: `views.HandView` hands at arm's length, `views.BodyView` people in a room.
 `synthetic_example` renders the crop canvas alone, `synthetic_frame` the full frame of the same scene; a canvas cut out
-of the frame has the same pixels (up to float32 rounding in another order of the same sums: one pixel in ten thousand).
+of the frame has the same pixels (up to float32 rounding in another order of the same sums: one pixel in ten thousand),
+but for outlines and shadows of sensors with `effects`, which depend on the neighbors in the image.
 """
 
 from collections.abc import Callable, Iterable, Iterator
