@@ -33,9 +33,9 @@ SMALL = f"--budget smoke --config.model.width={WIDTH} --config.optim.steps=2 --c
 def _short_trunks(monkeypatch):
     """As few blocks as make three networks of different sizes."""
     for name, blocks in (
-        ("resnet18", (1, 1, 1, 1)),
-        ("resnet34", (1, 1, 2, 1)),
-        ("resnet50", (1, 1, 1, 1)),
+        ("resnet18", (0, 1, 1, 1)),
+        ("resnet34", (0, 1, 2, 1)),
+        ("resnet50", (0, 1, 1, 1)),
     ):
         monkeypatch.setitem(ARCHITECTURES, name, ARCHITECTURES[name]._replace(blocks=blocks))
 
