@@ -81,7 +81,9 @@ def _run(
 
     os.environ.clear()
     os.environ.update(environment)
-    jax.config.update("jax_platforms", environment.get("JAX_PLATFORMS"))  # read when imported
+    # JAX reads these when it is imported.
+    jax.config.update("jax_platforms", environment.get("JAX_PLATFORMS"))
+    jax.config.update("jax_compilation_cache_dir", environment.get("JAX_COMPILATION_CACHE_DIR"))
     for number, path in ((1, out), (2, err)):
         file = os.open(path, os.O_WRONLY | os.O_APPEND)
         os.dup2(file, number)

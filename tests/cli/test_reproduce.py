@@ -4,8 +4,6 @@ import html
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ from a2j_jax.runs.run_dir import kept_checkpoints
 from a2j_jax.tools.reproduce import base_config
 from a2j_jax.weights.convert import official_from_variables, write_state_dict
 from tests import tiny
+from tests.programs import A2J, Program
 
 # Networks of this width are of this file alone: what is traced is kept for its settings, whatever the trunk.
 WIDTH = 6
@@ -117,18 +116,17 @@ def test_told_to_stop_while_its_data_set_is_built(tmp_path, number, status, last
     environment = os.environ | {"JAX_PLATFORMS": "cpu"}
     if not cached:  # everything is compiled: SIGTERM does not reach Python within seconds
         environment["JAX_COMPILATION_CACHE_DIR"] = str(tmp_path / "cache")
-    command = [sys.executable, "-c", "from a2j_jax.cli.main import console; console()"]
-    pipe = {"stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen([*command, *line.split()], env=environment, **pipe) as program:
-        try:
-            while not list(tmp_path.glob("data/*/*/incomplete.*")):
-                assert program.poll() is None, program.stderr.read()
-                time.sleep(0.02)
-            program.send_signal(number)
-            said = program.stderr.read().splitlines()
-            assert program.wait(60) == status
-        finally:
-            program.kill()
+    out, err = tmp_path / "out.txt", tmp_path / "err.txt"
+    program = Program(A2J, line.split(), environment, out, err)
+    try:
+        while not list(tmp_path.glob("data/*/*/incomplete.*")):
+            assert program.poll() is None, err.read_text()
+            time.sleep(0.02)
+        program.send_signal(number)
+        assert program.wait(60) == status
+    finally:
+        program.kill()
+    said = err.read_text().splitlines()
     assert said[-1] == last
     assert said[-2].endswith("was interrupted; nothing was kept; rerun the same command")
     assert not (tmp_path / "data").exists()
