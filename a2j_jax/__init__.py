@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from a2j_jax.errors import UserError as UserError
     from a2j_jax.geometry import Camera as Camera
     from a2j_jax.inference.exported import ExportedPredictor as ExportedPredictor
+    from a2j_jax.inference.hands import HandModel as HandModel
+    from a2j_jax.inference.hands import HandPose as HandPose
+    from a2j_jax.inference.hands import load as load
     from a2j_jax.inference.predictor import Predictor as Predictor
     from a2j_jax.losses import Losses as Losses
     from a2j_jax.losses import with_terms as with_terms
@@ -31,6 +34,8 @@ _HOMES = {
     "Config": "a2j_jax.config",
     "Estimate": "a2j_jax.models.anchors",
     "ExportedPredictor": "a2j_jax.inference.exported",
+    "HandModel": "a2j_jax.inference.hands",
+    "HandPose": "a2j_jax.inference.hands",
     "Losses": "a2j_jax.losses",
     "Parts": "a2j_jax.parts",
     "PoseNetwork": "a2j_jax.models.a2j",
@@ -38,6 +43,7 @@ _HOMES = {
     "TRACKS": "a2j_jax.tracks",
     "TrackSpec": "a2j_jax.tracks",
     "UserError": "a2j_jax.errors",
+    "load": "a2j_jax.inference.hands",
     "with_terms": "a2j_jax.losses",
 }
 __all__ = [
@@ -47,6 +53,8 @@ __all__ = [
     "Config",
     "Estimate",
     "ExportedPredictor",
+    "HandModel",
+    "HandPose",
     "Losses",
     "Parts",
     "PoseNetwork",
@@ -54,6 +62,7 @@ __all__ = [
     "TrackSpec",
     "UserError",
     "__version__",
+    "load",
     "with_terms",
 ]
 

@@ -16,6 +16,7 @@ from a2j_jax.config import LARGEST_COUNT, Config, override
 from a2j_jax.config_files import load_config
 from a2j_jax.errors import UserError, printable
 from a2j_jax.files import check_output, is_address, local_path
+from a2j_jax.geometry import Camera
 from a2j_jax.pictures import have_matplotlib
 from a2j_jax.stores import CACHE
 from a2j_jax.track_files import LARGEST_FRAME
@@ -160,12 +161,26 @@ def add_list(parser: argparse.ArgumentParser, name: str, **options: Any) -> None
 
 
 def add_camera(parser: argparse.ArgumentParser) -> None:
-    """Declare `--fx`, `--fy`, `--cx` and `--cy`."""
+    """Declare `--camera`, and `--fx`, `--fy`, `--cx` and `--cy` in its place."""
     pixels = bounded(float, -LARGEST_PX, LARGEST_PX)
+    text = "its intrinsics in px (the track's)"
+    parser.add_argument("--camera", type=numbers(4, "FX,FY,CX,CY"), help=text)
     for name in ("fx", "fy", "cx", "cy"):
         parser.add_argument(
-            f"--{name}", type=pixels, help="intrinsics in px, all four (the track's)"
+            f"--{name}", type=pixels, help="the same, one by one: all four, or --camera"
         )
+
+
+def camera_of(arguments: argparse.Namespace) -> Camera | None:
+    """The camera of `add_camera`'s options; None where none is given."""
+    from a2j_jax.inference.frames import camera_from
+
+    single = [getattr(arguments, name) for name in ("fx", "fy", "cx", "cy")]
+    if arguments.camera is None:
+        return camera_from(*single)
+    if single != [None] * 4:
+        raise UserError("--camera and --fx, --fy, --cx or --cy: give one of the two")
+    return camera_from(*arguments.camera)
 
 
 def add_checkpoints(parser: argparse.ArgumentParser, text: str) -> None:

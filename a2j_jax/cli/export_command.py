@@ -6,6 +6,7 @@ from pathlib import Path
 from a2j_jax.cli.arguments import (
     add_camera,
     add_overwrite,
+    camera_of,
     frame_size,
     path_name,
     place_name,
@@ -17,7 +18,7 @@ from a2j_jax.log import logger
 EXAMPLES = """\
 examples:
   a2j export runs/quickstart hand.stablehlo
-  a2j export runs/quickstart hand.stablehlo --fx 475 --fy 475 --cx 320 --cy 240 --frame_size 640,480
+  a2j export runs/quickstart hand.stablehlo --camera 475,475,320,240 --frame_size 640,480
   a2j export runs/quickstart hand.onnx
   a2j export runs/quickstart hand.onnx --int8
   a2j export nyu_a2j nyu.stablehlo --platform cpu,cuda,tpu
@@ -60,7 +61,6 @@ def run(arguments: argparse.Namespace) -> None:
     from a2j_jax.files import check_output
     from a2j_jax.inference import export
     from a2j_jax.inference.exported import description_of
-    from a2j_jax.inference.frames import camera_from
     from a2j_jax.inference.predictor import Predictor
     from a2j_jax.runs.load import restore
 
@@ -77,7 +77,7 @@ def run(arguments: argparse.Namespace) -> None:
     platforms = [_one_of(name, export.PLATFORMS, "--platform") for name in named]
     description = check_output(description_of(out), arguments.overwrite, "its description")
     check_output(out, arguments.overwrite, "the file to write,", beside=description)
-    camera = camera_from(arguments.fx, arguments.fy, arguments.cx, arguments.cy)
+    camera = camera_of(arguments)
     found = restore(arguments.checkpoint, arguments.step, arguments.weights)
     track = found.track
     if arguments.frame_size is not None:
@@ -108,7 +108,7 @@ def _weights(arguments: argparse.Namespace, out: Path) -> None:
     from a2j_jax.inference import export
     from a2j_jax.runs.load import restore
 
-    others = ("platform", "int8", "fx", "fy", "cx", "cy", "frame_size")
+    others = ("platform", "int8", "camera", "fx", "fy", "cx", "cy", "frame_size")
     if given := [f"--{name}" for name in others if getattr(arguments, name)]:
         raise UserError(f"{given[0]} is not of weights; name a file such as hand.onnx")
     if out.suffix != ".npz":

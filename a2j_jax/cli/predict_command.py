@@ -1,4 +1,4 @@
-"""Find the joints in depth frames, with a checkpoint trained here or converted."""
+"""Find the joints in depth frames, with the weights that ship, or a checkpoint trained here or converted."""
 
 import argparse
 import contextlib
@@ -18,6 +18,7 @@ from a2j_jax.cli.arguments import (
     add_list,
     add_out,
     bounded,
+    camera_of,
     check_picture,
     numbers,
     path_name,
@@ -28,10 +29,14 @@ from a2j_jax.errors import UserError, printable
 from a2j_jax.log import logger, progress
 
 if TYPE_CHECKING:
+    from a2j_jax.inference.frame_predictor import FramePredictor
     from a2j_jax.inference.frames import FilePrediction
+    from a2j_jax.inference.hands import HandModel
 
 EXAMPLES = """\
 examples:
+  a2j predict --model hand-small frame.png --camera 475,475,316,245 --out overlay.png
+  a2j predict --model hand-small recording/ --camera 475,475,316,245 --json > joints.json
   a2j predict runs/quickstart frame.png --center 320,240,700 --out overlay.png
   a2j predict runs/mine my_frames/ --json > joints.json       # every frame in a folder
   a2j predict nyu_a2j depth_1_*.png --track nyu --center 217.1,249.9,762 --json
@@ -41,7 +46,7 @@ examples:
 
 Frames are 16-bit PNG, TIFF or PGM (mm), NYU's packed RGB PNG with --track nyu, or .npy (mm). One --center or --box
 serves all frames; repeat it to give one per frame. Without either, the nearest hand or the person in view is looked
-for.
+for. --model looks several times, scores what it finds, and tells right hands from left ones: docs/own_frames.md.
 """
 INTERMIXED = True  # options may stand between the run and its frames
 _FEW = 20  # frames are reported one by one; above that, progress is shown
@@ -62,8 +67,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=place_name,
         nargs="*",
         metavar="RUN FRAME",
-        help="a run directory, or what `a2j convert` or `a2j export` made; then depth frames or folders of them",
+        help="a run directory, or what `a2j convert` or `a2j export` made (not with --model); then depth frames or "
+        "folders of them",
     )
+    text = "find hands with these weights: hand-small, a file of `a2j export RUN weights.npz`, or a run"
+    add("--model", type=place_name, metavar="NAME", help=text)
+    add("--hand", choices=("right", "left"), help="with --model: which one it is (decided)")
+    text = "with --model: where fingers end, at the center of the last ball or on the skin (center)"
+    add("--tips", choices=("center", "skin"), help=text)
     add("--checkpoint", type=place_name, metavar="RUN", help="the same as RUN")
     add_list(parser, "--depth", type=path_name, metavar="FRAME", help="more frames")
     add("--step", type=step_name, help="best, latest or a step number (best)")
@@ -77,6 +88,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_camera(parser)
     unit = "mm per count of a 16-bit image or an integer .npy (the track's)"
     add("--depth_unit_mm", type=bounded(float, *DEPTH_UNITS_MM), help=unit)
+    text = "a frame that cannot be read or used: fail, or leave it out and go on (fail)"
+    add("--on_bad_frame", choices=("fail", "skip"), default="fail", help=text)
     add("--json", action="store_true", help="print one JSON object on stdout")
     add_out(parser, "PNG or SVG with the joints drawn over the frames")
 
@@ -97,64 +110,86 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _inputs(arguments: argparse.Namespace) -> tuple[str, list[Path]]:
-    """Checkpoint and frames, from the positional arguments and the options."""
+    """Checkpoint or weights, and frames, from the positional arguments and the options."""
     from a2j_jax.inference.frames import frame_files
 
     rest = list(arguments.inputs)
-    checkpoint = arguments.checkpoint or (rest.pop(0) if rest else None)
+    if arguments.model:
+        alien = [name for name in ("checkpoint", "step", "runtime") if getattr(arguments, name)]
+        if alien:
+            raise UserError(f"--{alien[0]} goes with a RUN, not with --model; leave one out")
+        checkpoint = arguments.model
+    elif arguments.hand or arguments.tips:
+        raise UserError("--hand and --tips go with --model NAME")
+    else:
+        checkpoint = arguments.checkpoint or (rest.pop(0) if rest else None)
     if checkpoint is None or not (rest or arguments.depth):
         missing = "checkpoint" if checkpoint is None else "frames"
-        raise UserError(f"no {missing}; expected a2j predict RUN FRAME… (a2j predict --help)")
+        raise UserError(
+            f"no {missing}; expected a2j predict RUN FRAME… or a2j predict --model hand-small FRAME… "
+            "(a2j predict --help)"
+        )
     return checkpoint, frame_files([*rest, *arguments.depth])
 
 
-def _predict(arguments: argparse.Namespace) -> None:
-    from a2j_jax.inference.exported import SUFFIXES, ExportedPredictor
-    from a2j_jax.inference.frame_predictor import FramePredictor
-    from a2j_jax.inference.frames import camera_from, predict_files, to_json, write_overlay
-    from a2j_jax.inference.predictor import Predictor, frames_of
-    from a2j_jax.inference.runtimes import check_runtime
-    from a2j_jax.track_files import find_track
+def _predictor(arguments: argparse.Namespace, checkpoint: str) -> "FramePredictor | HandModel":
+    """What predicts, compiled or loaded."""
+    if arguments.model:
+        from a2j_jax.inference.hands import load
 
-    # A mistyped name shows before the network is loaded and compiled, not after.
-    checkpoint, paths = _inputs(arguments)
-    check_picture(arguments.out, [str(path) for path in paths], overwrite=arguments.overwrite)
-    given = camera_from(arguments.fx, arguments.fy, arguments.cx, arguments.cy)
-    predictor: FramePredictor
+        return load(checkpoint, handedness=arguments.hand, tips=arguments.tips or "center")
+    from a2j_jax.inference.exported import SUFFIXES, ExportedPredictor
+    from a2j_jax.inference.predictor import Predictor
+    from a2j_jax.inference.runtimes import check_runtime
+
     if Path(checkpoint).suffix in SUFFIXES:
         if arguments.step is not None:
             raise UserError(
                 f"--step: {checkpoint} holds one network; expected a run, or a2j export --step"
             )
-        predictor = ExportedPredictor.from_file(checkpoint, arguments.runtime)
-        logger.info(f"{checkpoint}: {predictor.track.name} network, run by {predictor.runtime}")
-    else:
-        runtime = check_runtime(arguments.runtime or "jax")
-        predictor = Predictor.from_checkpoint(
-            checkpoint, step=arguments.step or "best", runtime=runtime
-        )
-        seconds = predictor.compile_seconds
-        logger.info(f"{predictor.track.name} network compiled in {seconds:.1f} s")
+        exported = ExportedPredictor.from_file(checkpoint, arguments.runtime)
+        logger.info(f"{checkpoint}: {exported.track.name} network, run by {exported.runtime}")
+        return exported
+    runtime = check_runtime(arguments.runtime or "jax")
+    predictor = Predictor.from_checkpoint(
+        checkpoint, step=arguments.step or "best", runtime=runtime
+    )
+    seconds = predictor.compile_seconds
+    logger.info(f"{predictor.track.name} network compiled in {seconds:.1f} s")
+    return predictor
+
+
+def _predict(arguments: argparse.Namespace) -> None:
+    from a2j_jax.inference.frame_predictor import frames_of
+    from a2j_jax.inference.frames import predict_files, to_json, write_overlay
+    from a2j_jax.track_files import find_track
+
+    # A mistyped name shows before the network is loaded and compiled, not after.
+    checkpoint, paths = _inputs(arguments)
+    check_picture(arguments.out, [str(path) for path in paths], overwrite=arguments.overwrite)
+    given = camera_of(arguments)
+    predictor = _predictor(arguments, checkpoint)
     gc.enable()
-    track = predictor.track
+    track = predictor.spec
     source = frames_of(find_track(arguments.track), track) if arguments.track else track
     camera = source.camera
     if given is None and camera is not None:
         logger.info(
             f"camera of track {source.name}: fx {camera.fx:g}, fy {camera.fy:g}, cx {camera.u0:g}, cy {camera.v0:g}, "
-            f"{source.frame_size[0]}x{source.frame_size[1]} px (of another camera: --fx --fy --cx --cy)"
+            f"{source.frame_size[0]}x{source.frame_size[1]} px (of another camera: --camera)"
         )
     unit, recorded = arguments.depth_unit_mm, source.depth_unit_mm
     if unit not in (None, recorded):
         logger.info(
             f"depth unit: {unit:g} mm per count as given; track {source.name} has {recorded:g} mm per count"
         )
-    predictions = []
+    predictions: list[FilePrediction] = []
+    skipped: list[tuple[str, str]] | None = [] if arguments.on_bad_frame == "skip" else None
     few = len(paths) <= _FEW
     where = arguments.center, arguments.box
     bar = contextlib.nullcontext() if few else progress("predicting", len(paths), "frames")
     with bar as advance:
-        for prediction in predict_files(predictor, paths, *where, given, source, unit):
+        for prediction in predict_files(predictor, paths, *where, given, source, unit, skipped):
             predictions.append(prediction)
             if few:
                 _report(prediction)
@@ -162,14 +197,18 @@ def _predict(arguments: argparse.Namespace) -> None:
                 _print_joints(prediction, track.skeleton.joints)
             if advance is not None:
                 advance(1)
+    if not predictions:
+        raise UserError(f"none of {len(paths)} frames can be used")
     if arguments.out:
         logger.info(f"overlay: {write_overlay(predictions, track, arguments.out)}")
     if arguments.json:
-        print(json.dumps(to_json(predictions, track, source, given), allow_nan=False))
+        print(json.dumps(to_json(predictions, track, source, given, skipped), allow_nan=False))
 
 
 def _report(prediction: "FilePrediction") -> None:
-    """Log where a frame's subject was found, and its time."""
+    """Log where a frame's subject was found, which hand it is, and its time."""
+    from a2j_jax.inference.hands import HandPose
+
     found, name = prediction.located, printable(prediction.path)
     if found is not None:
         option, values = "--center", found.center_uvd
@@ -177,7 +216,11 @@ def _report(prediction: "FilePrediction") -> None:
             option, values = "--box", found.box_px
         px = ",".join(f"{value:.0f}" for value in np.asarray(values))
         logger.info(f"{name}: no --center or --box; found in the depth: {option} {px}")
-    logger.info(f"{name}: {prediction.estimate.milliseconds:.1f} ms")
+    pose, hand = prediction.estimate, ""
+    if isinstance(pose, HandPose):
+        certain = f" ({pose.handedness_probability:.0%})" if pose.handedness_probability < 1 else ""
+        hand = f"{pose.handedness} hand{certain}, score {pose.score:.2f}, "
+    logger.info(f"{name}: {hand}{pose.milliseconds:.1f} ms")
 
 
 def _print_joints(prediction: "FilePrediction", names: Sequence[str]) -> None:

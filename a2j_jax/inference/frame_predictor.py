@@ -29,7 +29,7 @@ def frame_from_array(depth_mm: Any, any_unit: bool = False) -> DepthFrame:
     """Checks an array given as a depth frame: (H, W) numeric, in mm -> float32, NaN and below 0 -> 0.
 
     Raises:
-      UserError: not 2-D, not numeric, empty; decimal numbers in meters, unless any unit will do.
+      UserError: not 2-D, not numeric, 8-bit, empty; decimal numbers in meters, unless any unit will do.
     """
     if isinstance(depth_mm, str | os.PathLike):
         raise UserError(
@@ -39,6 +39,10 @@ def frame_from_array(depth_mm: Any, any_unit: bool = False) -> DepthFrame:
     array = np.asarray(depth_mm)
     if array.dtype.kind not in "uif":
         raise UserError(f"depth frame: expected numbers in mm, found dtype {array.dtype}")
+    if array.dtype.itemsize == 1 and not any_unit:
+        raise UserError(
+            "depth frame: expected depth in mm, found 8-bit values, a picture of it: use the camera's 16-bit frames"
+        )
     if array.ndim != 2 or array.size == 0:
         raise UserError(
             f"depth frame: expected one depth image (height, width) in mm, found shape {array.shape}"
@@ -130,6 +134,11 @@ class FramePredictor:
         self.camera = _check_camera(camera) or track.camera
         self._logged: set[str] = set()
 
+    @property
+    def spec(self) -> TrackSpec:
+        """The earlier name of `track`, which `hands.HandModel` has for it."""
+        return self.track
+
     def _joints(self, frame_crops: Sequence[FrameCrop]) -> tuple[Float64, Float64]:
         """Joints (B, K, D) in the frames of B crops, px px mm, and confidences (B, K)."""
         raise NotImplementedError
@@ -177,7 +186,7 @@ class FramePredictor:
         if center_uvd is None and box_px is None:
             found = self.locate(depth, camera)
             center_uvd, box_px = found.center_uvd, found.box_px
-        center, box = _check_center(center_uvd, depth.shape, self.track), _check_box(box_px)
+        center, box = check_center(center_uvd, depth.shape, self.track), check_box(box_px)
         if center is not None and box is not None:
             raise UserError("center_uvd and box_px: expected only one of the two")
         # Gray levels are stretched; depth keeps its fractions of a storage unit.
@@ -309,15 +318,53 @@ def check_finite(*predicted: Any) -> None:
         )
 
 
+def frames_of(source: TrackSpec, trained: TrackSpec) -> TrackSpec:
+    """The track of frames, for a network that may have been trained on another one.
+
+    A network trained on synthetic hands can read NYU's frames: file format, unit and camera are then `source`'s, all
+    else is the network's. A custom track without a unit takes the one recorded in the checkpoint.
+
+    Raises:
+      UserError: the two have nothing in common (a hand network on bodies, 2D on 3D).
+    """
+    if source.name != trained.name and (
+        (source.crop_by, source.joint_dims) != (trained.crop_by, trained.joint_dims)
+    ):
+        raise UserError(
+            f"this checkpoint was trained on track '{trained.name}' and cannot read frames of "
+            f"'{source.name}': expected a checkpoint of that track"
+        )
+    if source.name == trained.name and source.depth_unit_mm == 1.0:
+        return dataclasses.replace(source, depth_unit_mm=trained.depth_unit_mm)
+    return source
+
+
+_OFF_MIDDLE = 0.25  # of a principal point, as a share of the frame
+
+
+def odd_camera(depth: DepthFrame, camera: geometry.Camera) -> str | None:
+    """A warning where a camera is probably that of another frame size: its principal point is not near the middle."""
+    height, width = depth.shape
+    off = max(abs(camera.u0 / width - 0.5), abs(camera.v0 / height - 0.5))
+    if off <= _OFF_MIDDLE:
+        return None
+    where = "lies outside" if off >= 0.5 else "is far from its middle"
+    return (
+        f"is {width}x{height}, the camera's principal point {camera.u0:g},{camera.v0:g} {where}: crop and mm are "
+        "right only with the camera of the frame (fx, fy, cx, cy)"
+    )
+
+
 def _check_camera(camera: geometry.Camera | None) -> geometry.Camera | None:
     if not isinstance(camera, geometry.Camera | None):
         raise UserError(f"camera {camera!r}: expected a2j_jax.Camera(fx, fy, u0, v0)")
     return camera
 
 
-def _check_center(
+def check_center(
     center_uvd: ArrayLike | None, shape: tuple[int, ...], track: TrackSpec
 ) -> Float64 | None:
+    """A center (3,) inside a frame of this shape; `UserError` otherwise, or where the track crops by box."""
     if center_uvd is None:
         return None
     if track.crop_by == "box":
@@ -337,7 +384,8 @@ def _check_center(
     return center
 
 
-def _check_box(box_px: ArrayLike | None) -> Float64 | None:
+def check_box(box_px: ArrayLike | None) -> Float64 | None:
+    """A box (4,) that is not empty; `UserError` otherwise."""
     if box_px is None:
         return None
     box = _finite_numbers(box_px, 4, "box_px", "x0, y0, x1, y1 px")

@@ -13,7 +13,14 @@ from a2j_jax.data.depth_files import EXPECTED, read_depth
 from a2j_jax.errors import UserError, printable
 from a2j_jax.files import MARK, local_path, regular_file
 from a2j_jax.geometry import Camera
-from a2j_jax.inference.frame_predictor import DepthFrame, FramePredictor, Location, PoseEstimate
+from a2j_jax.inference.frame_predictor import (
+    DepthFrame,
+    FramePredictor,
+    Location,
+    PoseEstimate,
+    odd_camera,
+)
+from a2j_jax.inference.hands import HandModel, HandPose
 from a2j_jax.log import logger
 from a2j_jax.pictures import Tile, contact_sheet
 from a2j_jax.track_files import checked_camera
@@ -45,7 +52,8 @@ class FilePrediction:
         """One object of `--json`, rounded to four decimals of a pixel or millimeter.
 
         `path`, `joints_uvd`, `joints_xyz_mm` (3D only), `confidence`, `box_px` (the crop, clipped to the
-        frame), `center_uvd` (null where a box was cropped) and `milliseconds`.
+        frame), `center_uvd` (null where a box was cropped) and `milliseconds`; of a `HandModel` also `score`,
+        `handedness` and `handedness_probability`.
         """
         frame: dict[str, Any] = {"path": self.path}
         for name in ("joints_uvd", "joints_xyz_mm", "confidence", "box_px", "center_uvd"):
@@ -55,6 +63,10 @@ class FilePrediction:
             elif name == "center_uvd":
                 frame[name] = None
         frame["milliseconds"] = round(self.estimate.milliseconds, 3)
+        if isinstance(self.estimate, HandPose):
+            frame["score"] = round(self.estimate.score, 4)
+            frame["handedness"] = self.estimate.handedness
+            frame["handedness_probability"] = round(self.estimate.handedness_probability, 4)
         return frame
 
     def tile(self, track: TrackSpec) -> Tile:
@@ -74,13 +86,14 @@ def read_frame(
 
 
 def predict_files(
-    predictor: FramePredictor,
+    predictor: FramePredictor | HandModel,
     paths: Sequence[str | Path],
     centers_uvd: Sequence[ArrayLike] | None = None,
     boxes_px: Sequence[ArrayLike] | None = None,
     camera: Camera | None = None,
     track: TrackSpec | None = None,
     depth_unit_mm: float | None = None,
+    skipped: list[tuple[str, str]] | None = None,
 ) -> Iterator[FilePrediction]:
     """Finds the joints in each file, one at a time.
 
@@ -89,11 +102,12 @@ def predict_files(
       paths: frames, see `a2j_jax.data.depth_files`; each kind of file is logged once, with its unit.
       centers_uvd: one (u px, v px, d mm) for all frames, or one for each.
       boxes_px: one (x0, y0, x1, y1) px for all frames, or one for each. Without centers and boxes,
-        `Predictor.locate` finds the object in each frame.
+        the object is found in each frame.
       camera: of the frames; the track's by default, with a warning about frames of another size.
       track: of the frames (format, unit and camera); the predictor's by default. A network trained on synthetic
         hands reads NYU's frames with "nyu".
       depth_unit_mm: of integer images and integer `.npy` files; the track's by default.
+      skipped: collects path and error of frames that cannot be read or used; None: the first one is raised.
 
     Raises:
       UserError: as `read_depth` and `Predictor.__call__`, with the file's name; a number of
@@ -103,7 +117,7 @@ def predict_files(
         raise UserError("no depth frames given")
     centers = _one_for_each(centers_uvd, len(paths), "centers_uvd")
     boxes = _one_for_each(boxes_px, len(paths), "boxes_px")
-    source = track or predictor.track
+    source = track or predictor.spec
     unit_mm = source.depth_unit_mm if depth_unit_mm is None else depth_unit_mm
     expected_size = None
     if camera is None:
@@ -114,27 +128,45 @@ def predict_files(
     doubted = 0
     for path, center, box in zip(paths, centers, boxes, strict=True):
         name = printable(str(path))
-        values, description = read_depth(path, source.frame_format, unit_mm, depth_unit_mm is None)
+        try:
+            values, kind = read_depth(path, source.frame_format, unit_mm, depth_unit_mm is None)
+        except UserError as error:
+            _skip(str(path), error, skipped, len(paths))
+            continue
         depth = values.astype(np.float32)
         wrong_size = _wrong_size(depth, camera, expected_size)
-        for line, level in ((description, logging.INFO), (wrong_size, logging.WARNING)):
+        for line, level in ((kind, logging.INFO), (wrong_size, logging.WARNING)):
             if line is not None and line not in logged:
                 logged.add(line)
                 logger.log(level, f"{name}: {line}")
         located = None
         try:
-            if center is None and box is None:
+            if center is None and box is None and not isinstance(predictor, HandModel):
                 located = predictor.locate(depth, camera)
                 center, box = located.center_uvd, located.box_px
             estimate = predictor(depth, center_uvd=center, box_px=box, camera=camera, name=name)
         except UserError as error:
-            raise UserError(f"{name}: {error}") from error
+            _skip(str(path), UserError(f"{name}: {error}"), skipped, len(paths))
+            continue
+        if center is None and box is None:
+            located = Location(estimate.center_uvd)
         doubted += estimate.warning is not None
         x0, y0, x1, y1 = (int(edge) for edge in estimate.box_px)
         region = depth[y0 : y1 + 1, x0 : x1 + 1].copy()
         yield FilePrediction(str(path), estimate, region, (x0, y0), located)
     if doubted > 1:
         logger.warning(f"{doubted} of {len(paths)} frames look like that")
+    if skipped:
+        logger.warning(f"{len(skipped)} of {len(paths)} frames left out")
+
+
+def _skip(path: str, error: UserError, skipped: list[tuple[str, str]] | None, count: int) -> None:
+    """Notes a frame that is left out, or raises what is wrong with it."""
+    if skipped is None:
+        hint = "; --on_bad_frame skip leaves such frames out" if count > 1 else ""
+        raise UserError(f"{error}{hint}", error.instructions) from error
+    skipped.append((path, str(error)))
+    logger.warning(f"left out: {error}")
 
 
 def _wrong_size(
@@ -142,15 +174,12 @@ def _wrong_size(
 ) -> str | None:
     """A warning where a camera is probably not that of a frame, because its frames have another size."""
     height, width = depth.shape
-    needed = "crop and mm are right only with the camera of the frame (fx, fy, cx, cy)"
     if expected is not None and expected != (width, height):
         return (
-            f"is {width}x{height}, the track's camera takes {expected[0]}x{expected[1]}: {needed}"
+            f"is {width}x{height}, the track's camera takes {expected[0]}x{expected[1]}: crop and mm are right only "
+            "with the camera of the frame (fx, fy, cx, cy)"
         )
-    if camera and expected is None and not (0 <= camera.u0 < width and 0 <= camera.v0 < height):
-        point = f"{camera.u0:g},{camera.v0:g}"
-        return f"is {width}x{height}, the camera's principal point {point} lies outside: {needed}"
-    return None
+    return odd_camera(depth, camera) if camera and expected is None else None
 
 
 def to_json(
@@ -158,6 +187,7 @@ def to_json(
     track: TrackSpec,
     source: TrackSpec | None = None,
     camera: Camera | None = None,
+    skipped: Sequence[tuple[str, str]] | None = None,
 ) -> dict[str, Any]:
     """The object that `a2j predict --json` prints.
 
@@ -170,6 +200,7 @@ def to_json(
       track: the track of the network.
       source: the track of the frames; that of the network by default.
       camera: of the frames; the source's by default.
+      skipped: path and error of frames that were left out; listed as "skipped", if there are any.
     """
     source = source or track
     record = replace(TrackRecord.of(source), joints=track.skeleton.joints)
@@ -188,6 +219,11 @@ def to_json(
         "track": track.name,
         "joint_names": list(track.skeleton.joints),
         "frames": [prediction.to_json() for prediction in predictions],
+        **(
+            {"skipped": [dict(zip(("path", "error"), each, strict=True)) for each in skipped]}
+            if skipped
+            else {}
+        ),
     }
 
 

@@ -268,10 +268,41 @@ def hand_center(
     arm = _arm(view, camera)
     xyz = points(view, camera)[arm]
     if box_px is None:
-        xyz = xyz[_hand_end(xyz, arm)]
+        xyz = xyz[_hand_ends(xyz, arm)[0]]
+    return _center_of(xyz, camera)
+
+
+def hand_centers(depth_mm: NDArray[np.generic], camera: Camera, most: int = 4) -> Float64:
+    """Where a hand may be, the likeliest place first, which is that of `hand_center`.
+
+    The others are the other end of the arm, and both ends of the next pieces behind it.
+
+    Args:
+      depth_mm: (H, W) mm, any real dtype, 0 = no reading.
+      camera: of this frame.
+      most: the number of places.
+
+    Returns:
+      (N, 3) float64, 1 <= N <= most: u px, v px, d mm in the full frame.
+
+    Raises:
+      UserError: no reading in the frame.
+    """
+    view = thin_out(depth_mm)
+    if not view.depth.any():
+        raise UserError("no depth reading")
+    xyz, found = points(view, camera), list[Float64]()
+    while len(found) < most and view.depth.any():
+        arm = _arm(view, camera)
+        found += [_center_of(xyz[arm][end], camera) for end in _hand_ends(xyz[arm], arm)]
+        view.depth[arm] = 0.0
+    return np.stack(found[:most])
+
+
+def _center_of(xyz: Float64, camera: Camera) -> Float64:
+    """(3,) uvd: the center of mass of a hand's readings (n, 3) mm, and a little behind it."""
     center = np.average(xyz, axis=0, weights=xyz[:, 2] ** 2)
-    center *= 1.0 + _JOINTS_BEHIND_SURFACE_MM / center[2]
-    return xyz_to_uvd(center, camera)
+    return xyz_to_uvd(center * (1.0 + _JOINTS_BEHIND_SURFACE_MM / center[2]), camera)
 
 
 def doubtful(
@@ -375,15 +406,15 @@ def _nearest_piece(
     return labels == best, float(shown[best])
 
 
-def _hand_end(xyz: Float64, arm: BoolArray) -> BoolArray:
-    """(n,) which of the arm's n readings are its hand."""
+def _hand_ends(xyz: Float64, arm: BoolArray) -> list[BoolArray]:
+    """(n,) which of the arm's n readings are its hand, and which are the other end, if it is longer than a hand."""
     from scipy import ndimage
 
     offset = xyz - xyz.mean(axis=0)
     along = offset @ np.linalg.eigh(offset.T @ offset)[1][:, -1]
     low, high = np.quantile(along, (0.01, 0.99))
     if high - low <= _HAND_LENGTH_MM + 40.0:
-        return np.ones(len(xyz), bool)
+        return [np.ones(len(xyz), bool)]
     rows, columns = np.nonzero(arm)
     outline = ~ndimage.binary_erosion(arm, border_value=1)[rows, columns]
     height, width = arm.shape
@@ -395,7 +426,7 @@ def _hand_end(xyz: Float64, arm: BoolArray) -> BoolArray:
         return float(2 * ragged - xyz[end, 2].mean() / 150 - 2 * min(1, cut_off[end].sum() / 5))
 
     ends = (along < low + _HAND_LENGTH_MM), (along > high - _HAND_LENGTH_MM)
-    return max(ends, key=like_a_hand)
+    return sorted(ends, key=like_a_hand, reverse=True)
 
 
 def person_box(

@@ -3,7 +3,6 @@
 `make_predict_fn` is the compiled path from a batch of crops to joints, which evaluation and figures share.
 """
 
-import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -351,11 +350,6 @@ class Predictor(FramePredictor):
         joints, confidence = (np.asarray(part, np.float64)[:count] for part in estimate)
         return crops.joints_to_frame(joints, boxes, depths, self.track), confidence
 
-    @property
-    def spec(self) -> TrackSpec:
-        """The earlier name of `track`, for programs that use it."""
-        return self.track
-
     def outputs(self, crop: FrameCrop) -> Any:
         """The network's outputs for one crop, in numpy: A2J's are `Heads` of (1, A, K, ...).
 
@@ -382,27 +376,6 @@ class Predictor(FramePredictor):
         size = self.track.crop_size
         votes: Prediction = jax.tree.map(np.asarray, aggregate(heads, anchor_grid(size, size)))
         return votes
-
-
-def frames_of(source: TrackSpec, trained: TrackSpec) -> TrackSpec:
-    """The track of frames, for a network that may have been trained on another one.
-
-    A network trained on synthetic hands can read NYU's frames: file format, unit and camera are then `source`'s, all
-    else is the network's. A custom track without a unit takes the one recorded in the checkpoint.
-
-    Raises:
-      UserError: the two have nothing in common (a hand network on bodies, 2D on 3D).
-    """
-    if source.name != trained.name and (
-        (source.crop_by, source.joint_dims) != (trained.crop_by, trained.joint_dims)
-    ):
-        raise UserError(
-            f"this checkpoint was trained on track '{trained.name}' and cannot read frames of "
-            f"'{source.name}': expected a checkpoint of that track"
-        )
-    if source.name == trained.name and source.depth_unit_mm == 1.0:
-        return dataclasses.replace(source, depth_unit_mm=trained.depth_unit_mm)
-    return source
 
 
 def _batch_of(frame_crops: Sequence[FrameCrop]) -> Batch:

@@ -106,6 +106,11 @@ def confidence(spread_px: jax.Array | np.ndarray) -> jax.Array | np.ndarray:
     return 1.0 / (1.0 + spread_px / ANCHOR_SPACING_PX)
 
 
+def spread_px(confidence: jax.Array | np.ndarray) -> jax.Array | np.ndarray:
+    """The inverse of `confidence`: px of the crop."""
+    return (1.0 / confidence - 1.0) * ANCHOR_SPACING_PX
+
+
 class Estimate(NamedTuple):
     """Joints in crop coordinates, and their confidence."""
 

@@ -137,10 +137,6 @@ def _restore_packed(path: Path, step: int | str) -> Restored:
     there, here = TrackRecord.from_json(about["track"]), TrackRecord.of(experiment.track)
     if changed := there.differences(here):
         raise UserError(f"{shown}: another version of track {config.track}: {'; '.join(changed)}")
-    expected = flatten_dict(variable_shapes(experiment.model, experiment.track.crop_size), sep="/")
-    found = flatten_dict(variables, sep="/")
-    if {n: x.shape for n, x in found.items()} != {n: x.shape for n, x in expected.items()}:
-        raise UserError(f"{shown}: its tensors are not those of its network")
     return Restored(experiment, variables, about["step"], about["averaged"])
 
 

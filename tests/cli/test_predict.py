@@ -183,7 +183,13 @@ def test_run_and_frames_are_looked_for_before_the_network_is_loaded(refused, fra
     assert "no checkpoint" in refused("predict", "--depth", "f.png", "--center", "1,2,3")
     assert "no frames; expected a2j predict RUN FRAME" in refused("predict", "runs/mine")
     assert "no frames" in refused("predict", "--checkpoint", "runs/mine")
+    assert "no frames" in refused("predict", "--model", "hand-small")
     depth, missing = frames / "depth.npy", frames / "none.npy"
+    assert "'hand-smal'; did you mean" in refused("predict", "--model", "hand-smal", depth)
+    model = ["predict", "--model", "hand-small", depth]
+    assert "--step goes with a RUN" in refused(*model, "--step", "7")
+    assert "one of the two" in refused(*model, "--camera", "1,1,1,1", "--fx", "1")
+    assert "--hand and --tips" in refused("predict", "none", depth, "--tips", "skin")
     message = refused("predict", "--checkpoint", "none", "--depth", depth, missing)
     assert f"{missing}: no such file" in message
     assert "checkpoint folder not found: none" in refused("predict", "none", depth)
@@ -205,3 +211,23 @@ def test_a_network_that_answers_nan(refused, frames, tmp_path):
     save_variables(tmp_path / "broken", broken, tiny.config(track="nyu"))
     message = refused(f"predict {tmp_path}/broken {frames}/depth.npy --center {CENTER} --json")
     assert "depth.npy: the network predicts numbers that are not finite" in message
+
+
+def test_hands_with_the_weights_that_ship(a2j, frames, tmp_path):
+    """One broken frame among others is left out and listed, if asked for."""
+    folder = tmp_path / "recording"
+    folder.mkdir()
+    for name in ("depth16.png", "small.npy", "text.png"):
+        (folder / name).write_bytes((frames / name).read_bytes())
+    line = f"predict --model hand-small {folder} --camera 588,587,320,240 --hand right --json"
+    outcome = a2j(f"{line} --on_bad_frame skip")
+    contents = json.loads(outcome.out)
+    (skipped,) = contents["skipped"]
+    assert skipped["path"].endswith("text.png")
+    assert "1 of 3 frames left out" in outcome.err
+    full, _ = contents["frames"]
+    assert full.keys() == {*KEYS, "score", "handedness", "handedness_probability"}
+    assert (full["handedness"], full["handedness_probability"]) == ("right", 1)
+    assert "right hand, score" in outcome.err
+    assert "principal point 320,240 lies outside" in outcome.err  # of the smaller frame
+    assert contents["about"]["centers"] == {"depth": 2}

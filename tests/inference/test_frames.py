@@ -31,7 +31,8 @@ class FakePredictor:
     """Answers with joints at the center, so that files and formats can be tested alone."""
 
     def __init__(self, track: TrackSpec) -> None:
-        self.track, self.camera = track, track.camera
+        self.track = self.spec = track
+        self.camera = track.camera
         self.asked: list[Any] = []
 
     def __call__(

@@ -12,6 +12,7 @@ from a2j_jax.inference.frames import read_frame
 from a2j_jax.inference.locate import (
     cut_at_jumps,
     hand_center,
+    hand_centers,
     in_front_of_planes,
     person_box,
     thin_out,
@@ -84,6 +85,19 @@ def test_the_hand_and_not_the_forearm(turn_deg: int, wall: float | None) -> None
         scene.plane((0.2, 0.1, 1.0), palm + np.array([0, 0, wall]))
     depth = scene.measured(np.random.default_rng(0))
     assert off_mm(depth, palm + 35 * np.array([-np.sin(turn), np.cos(turn), 0])) < 45
+
+
+def test_other_places_follow_the_likeliest_one() -> None:
+    """The other end of the arm, and what is farther away."""
+    near = hand(CAMERA, VGA, np.array([0.0, 0.0, 600.0]), 0.3).measured(np.random.default_rng(3))
+    places = hand_centers(near, CAMERA)
+    np.testing.assert_array_equal(places[0], hand_center(near, CAMERA))
+    assert 2 <= len(places) <= 4
+    apart = np.linalg.norm(np.diff(uvd_to_xyz(places[:2], CAMERA), axis=0))
+    assert apart > 80
+    assert len(hand_centers(near, CAMERA, most=1)) == 1
+    with pytest.raises(UserError, match="no depth reading"):
+        hand_centers(np.zeros((48, 64)), CAMERA)
 
 
 def test_a_box_says_which_of_two_hands() -> None:

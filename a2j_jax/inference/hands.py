@@ -1,0 +1,492 @@
+"""Hands in a camera's frames: where, which one and how sure, from a trained network alone; `a2j_jax.load`.
+
+`locate.hand_centers` proposes places. From each, the network predicts joints, the crop moves to their mean, and the
+network looks again: `_PASSES` times, in one compiled function. Beside each crop it looks at its mirror image, so that
+left hands are found by a network that knows right ones only, and to tell the two apart. A score compares what it sees.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from a2j_jax import geometry
+from a2j_jax.data import augment, targets
+from a2j_jax.errors import UserError
+from a2j_jax.geometry import Camera, Float64
+from a2j_jax.inference.frame_predictor import (
+    DepthFrame,
+    PoseEstimate,
+    check_box,
+    check_center,
+    check_finite,
+    frame_from_array,
+    odd_camera,
+)
+from a2j_jax.inference.locate import depth_in_box, doubtful, hand_centers
+from a2j_jax.log import logger
+from a2j_jax.lowering import lowering_for, made_once, options_for_inference
+from a2j_jax.models.a2j import PoseNetwork
+from a2j_jax.models.anchors import spread_px
+from a2j_jax.models.prepared import prepare_for_inference
+from a2j_jax.runs.load import restore
+from a2j_jax.tracks import HANDS2017, TrackSpec
+from a2j_jax.weights.packed import find_packed, unknown
+
+Handedness = Literal["right", "left"]
+Tips = Literal["center", "skin"]
+_PASSES = 3  # docs/centers.md has the errors after each
+_SURE = 0.9  # a place that scores as much ends the search for others
+_LOST = 0.3  # a pose that scores less is no hand
+# Logits of the score, and of right against left, for each of the `features`. Fitted by benchmarks/find_hands.py.
+_SCORE, _SCORE_BIAS = (-3.4, -1.9, 8.3, -2.8), 15.1
+_SIDE = (-6.5, -0.8, 3.1, -2.0)
+_FIRST = 1.0  # logit in favor of the likeliest place
+_SURFACE_MM = -15.0, 40.0  # of a joint behind the reading at its pixel
+_HAND_FILLS = 0.2  # of the crop's window
+_SIDE_BY_FINGERS = (
+    0.1  # logit of right against left, for each mm of the fingers in front of the palm
+)
+_REMEMBERED = 0.7  # share of the logits of earlier frames, much alike, that the next one keeps
+_WRIST, _INDEX_MCP, _MIDDLE_MCP, _PINKY_MCP = (
+    HANDS2017.joints.index(name) for name in ("wrist", "index_mcp", "middle_mcp", "pinky_mcp")
+)
+_PALM = [i for i, name in enumerate(HANDS2017.joints) if name == "wrist" or "_mcp" in name]
+_ENDS = [i for i, name in enumerate(HANDS2017.joints) if "_tip" in name or name == "thumb_dip"]
+
+
+@dataclass(frozen=True)
+class HandPose(PoseEstimate):
+    """The joints of one hand; `center_uvd` is that of the last crop.
+
+    Attributes:
+      score: in [0, 1], how much this looks like a hand whose joints are right, from the spread of the anchors' votes,
+        the distance that the joints moved between the last two looks, the share of them that lie under a reading, and
+        how much else there is at this depth. Below 0.3 there is a warning. Fitted on rendered frames; no probability.
+      handedness: "right" or "left", given or decided.
+      handedness_probability: of that, in [0.5, 1]; 1 where it was given.
+    """
+
+    score: float = 0.0
+    handedness: Handedness = "right"
+    handedness_probability: float = 0.5
+
+
+class Looks(NamedTuple):
+    """What the network saw in the last of several looks at two crops: as they are, and in the mirror.
+
+    Attributes:
+      joints_uvd: (2, K, 3) px px mm of the frame.
+      joints_xyz_mm: (2, K, 3) camera coordinates.
+      confidence: (2, K).
+      box_px: (2, 4) clipped to the frame.
+      center_uvd: (2, 3) of the crops.
+      moved_mm: (2,) mean distance of the joints from those of the look before.
+    """
+
+    joints_uvd: Any
+    joints_xyz_mm: Any
+    confidence: Any
+    box_px: Any
+    center_uvd: Any
+    moved_mm: Any
+
+
+@made_once
+def make_looks(
+    model: PoseNetwork, track: TrackSpec, passes: int = _PASSES
+) -> Callable[[Any, jax.Array, jax.Array, jax.Array], Looks]:
+    """`looks(variables, frame_mm (H, W), camera (4,), center_uvd (3,)) -> Looks`, jitted.
+
+    Args:
+      model: the network.
+      track: cropped by center, with relative depth.
+      passes: looks, each at the mean of the joints of the one before.
+    """
+    size, half = track.crop_size, track.half_window_mm
+    assert half is not None
+
+    def cut(frame: jax.Array, box: jax.Array) -> jax.Array:
+        """(S, S): `geometry.crop_canvas` without a margin."""
+        (x, width), (y, height) = (augment.whole_pixels(box[axis::2]) for axis in (0, 1))
+        steps = jnp.arange(size)
+        rows = augment.take(frame, y + steps * height // size)
+        return augment.take(rows, x + steps * width // size, axis=1)
+
+    def look(variables: Any, frame: jax.Array, camera: jax.Array, center: jax.Array) -> Looks:
+        last = jnp.array(frame.shape[::-1], jnp.float32) - 1.0
+        center = jnp.concatenate(
+            [jnp.clip(center[:, :2], 0.0, last), jnp.maximum(center[:, 2:], half)], -1
+        )
+        reach = half * jnp.abs(camera[:2]) / center[:, 2:]
+        corners = [jnp.clip(center[:, :2] + sign * reach, 0.0, last) for sign in (-1.0, 1.0)]
+        box = jnp.concatenate(corners, axis=-1)
+        crops = jnp.stack([cut(frame, box[0]), cut(frame, box[1])[:, ::-1]])
+        images = augment.normalize(crops / track.storage_unit_mm, center[:, 2], track)
+        found = model.decode(model.apply(variables, images[..., None], train=False), size)
+        joints = found.joints.at[1, :, 0].set(size - 1.0 - found.joints[1, :, 0])
+        uvd = targets.joints_to_frame(joints, box, center[:, 2], track)
+        xyz = targets.uvd_to_xyz(uvd, camera)
+        return Looks(uvd, xyz, found.confidence, box, center, jnp.zeros(2))
+
+    def looks(
+        variables: Any, frame_mm: jax.Array, camera: jax.Array, center_uvd: jax.Array
+    ) -> Looks:
+        def again(before: jax.Array, _: None) -> tuple[jax.Array, Looks]:
+            seen = look(variables, frame_mm, camera, before)
+            x, y, z = jnp.moveaxis(seen.joints_xyz_mm.mean(axis=1), -1, 0)
+            middle = jnp.stack(
+                [x * camera[0] / z + camera[2], y * camera[1] / z + camera[3], z], -1
+            )
+            return middle, seen
+
+        _, seen = jax.lax.scan(again, jnp.stack([center_uvd] * 2), None, length=passes)
+        step = seen.joints_xyz_mm[-1] - seen.joints_xyz_mm[max(passes - 2, 0)]
+        moved = jnp.linalg.norm(step, axis=-1).mean(axis=-1)
+        return jax.tree.map(lambda x: x[-1], seen)._replace(moved_mm=moved)
+
+    return jax.jit(looks, compiler_options=options_for_inference())
+
+
+class HandModel:
+    """Finds a hand in depth frames: `hand(depth_mm, camera)` in one, `hand.track(frames, camera)` in a sequence.
+
+    Attributes:
+      spec: the track that the network was trained on: crop, normalization, joints.
+      camera: of frames that come without one; the track's.
+      handedness: of all hands; None: decided for each.
+    """
+
+    def __init__(
+        self,
+        model: PoseNetwork,
+        variables: Any,
+        track: TrackSpec,
+        handedness: Handedness | None = None,
+        tips: Tips = "center",
+    ) -> None:
+        """Binds a network to its variables; it is compiled at the first frame of a size.
+
+        Args:
+          model: the network.
+          variables: `{"params": ..., "batch_stats": ...}`.
+          track: with the joints of HANDS 2017, cropped by center.
+          handedness: of all hands to come; None: decided.
+          tips: where TIP joints are reported: the center of the ball that ends the finger, or "skin", its end.
+
+        Raises:
+          UserError: a track of other joints.
+        """
+        if track.skeleton.joints != HANDS2017.joints or track.crop_by != "center":
+            raise UserError(
+                f"track {track.name!r}: expected the 21 joints of HANDS 2017 in crops around a center; "
+                "a2j_jax.Predictor takes any network"
+            )
+        if handedness not in (None, "right", "left"):
+            raise UserError(f"handedness {handedness!r}: expected 'right', 'left' or None")
+        if tips not in ("center", "skin"):
+            raise UserError(f"tips {tips!r}: expected 'center' or 'skin'")
+        self._tips = tips
+        self.spec, self.camera, self.handedness = track, track.camera, handedness
+        with lowering_for("gpu"):  # Winograd's kernels triple the time of compilation
+            quick = prepare_for_inference(model, variables, track.crop_size)
+        self._variables = jax.device_put(quick, jax.local_devices()[0])
+        self._looks = make_looks(model, track)
+        self._compiled = set[tuple[int, ...]]()  # sizes of frames
+        self._logged = set[str]()
+
+    def __call__(
+        self,
+        depth_mm: ArrayLike,
+        camera: Camera | Sequence[float] | None = None,
+        center_uvd: ArrayLike | None = None,
+        box_px: ArrayLike | None = None,
+        name: str = "depth frame",
+    ) -> HandPose:
+        """Finds the joints of one hand: near a point, in a box, or the likeliest one in the frame.
+
+        Args:
+          depth_mm: (H, W) depth in mm, 0 = no reading; any size.
+          camera: of this frame, or its fx, fy, u0, v0 in px; by default `self.camera`.
+          center_uvd: (3,) px px mm, a point on or in the hand.
+          box_px: (4,) x0 y0 x1 y1 of the hand, px.
+          name: of the frame, for warnings, each of which is logged once and is the result's `warning`.
+
+        Raises:
+          UserError: a frame that is not a depth image, is in meters or has no reading; both a center and a box, or
+            impossible ones.
+        """
+        depth, camera = self._checked(depth_mm, camera)
+        shown = depth.shape
+        center, box = check_center(center_uvd, shown, self.spec), check_box(box_px)
+        if center is not None and box is not None:
+            raise UserError("center_uvd and box_px: expected only one of the two")
+        if box is not None:
+            inside = geometry.clip_box(box, shown[::-1])
+            middle = inside.reshape(2, 2).mean(axis=0)
+            center = np.append(
+                middle, depth_in_box(depth, inside, self.spec.depth_window_mm or np.inf)
+            )
+        starts = hand_centers(depth, camera) if center is None else center[None]
+        return self._best(depth, camera, starts, 0.0, name)[0]
+
+    def track(
+        self, frames: Iterable[ArrayLike], camera: Camera | Sequence[float] | None = None
+    ) -> Iterator[HandPose]:
+        """Follows one hand through the frames of a camera: one pose for each frame, at once.
+
+        Each frame is searched around the hand of the one before; entirely, if that scores as no hand. Which hand it is
+        is decided from all frames since it was found.
+
+        Args:
+          frames: as a call takes them, e.g. a generator that reads a camera.
+          camera: of all of them.
+
+        Yields:
+          Poses. A frame without any reading has one with NaN joints, a score of 0 and a warning.
+
+        Raises:
+          UserError: as a call, for another reason than a frame without readings.
+        """
+        before: HandPose | None = None
+        evidence = 0.0
+        for number, frame in enumerate(frames):
+            name = f"frame {number}"
+            depth, its_camera = self._checked(frame, camera)
+            if not depth.any():
+                before, evidence = None, 0.0
+                yield self._nothing()
+                continue
+            pose, logit = None, 0.0
+            if before is not None and before.joints_xyz_mm is not None:
+                middle = before.joints_xyz_mm.mean(axis=0)
+                start = geometry.xyz_to_uvd(middle, its_camera)[None]
+                pose, logit = self._best(depth, its_camera, start, evidence, name)
+            if pose is None or pose.score < _LOST:
+                starts = hand_centers(depth, its_camera)
+                found, found_logit = self._best(depth, its_camera, starts, 0.0, name)
+                if pose is None or found.score > pose.score:
+                    pose, logit, evidence = found, found_logit, 0.0
+            evidence = _REMEMBERED * (evidence + logit)
+            before = pose if pose.score >= _LOST else None
+            yield pose
+
+    def _checked(
+        self, depth_mm: ArrayLike, camera: Camera | Sequence[float] | None
+    ) -> tuple[DepthFrame, Camera]:
+        """A frame and its camera."""
+        if camera is not None and not isinstance(camera, Camera):
+            if np.shape(camera) != (4,):
+                raise UserError(f"camera {camera!r}: expected a2j_jax.Camera(fx, fy, u0, v0)")
+            camera = Camera.from_array(camera)
+        camera = camera or self.camera
+        assert camera is not None  # tracks that crop by center have one
+        return frame_from_array(depth_mm), camera
+
+    def _best(
+        self, depth: DepthFrame, camera: Camera, starts: Float64, evidence: float, name: str
+    ) -> tuple[HandPose, float]:
+        """The pose of the highest score from these places (N, 3) uvd, and this frame's logit for right."""
+        best: tuple[float, Looks, Float64] | None = None
+        frame, values = jnp.asarray(depth), jnp.asarray(camera.as_array(), jnp.float32)
+        started = perf_counter()
+        if depth.shape not in self._compiled:
+            self._compiled.add(depth.shape)
+            place = jnp.asarray(starts[0], jnp.float32)
+            jax.block_until_ready(self._looks(self._variables, frame, values, place))
+            shown_size = f"{depth.shape[1]}x{depth.shape[0]}"
+            seconds = perf_counter() - started
+            logger.info(f"network compiled for frames of {shown_size} px in {seconds:.1f} s")
+            started = perf_counter()
+        for number, start in enumerate(starts.astype(np.float32)):
+            seen = jax.device_get(self._looks(self._variables, frame, values, start))
+            check_finite(seen.joints_uvd, seen.confidence)
+            shown = features(seen, depth, camera, self.spec)
+            logit = float((shown @ _SCORE).max()) + (_FIRST if number == 0 else 0.0)
+            if best is None or logit > best[0]:
+                best = logit, seen, shown
+            if scores(shown).max() >= _SURE:
+                break
+        assert best is not None
+        _, seen, shown = best
+        logit, chosen = which_hand(seen.joints_xyz_mm, shown, camera, evidence, self.handedness)
+        xyz = seen.joints_xyz_mm[chosen].mean(axis=0).astype(np.float64)
+        if self._tips == "skin":
+            from a2j_jax.synthetic.hand import skin_tips  # imports the renderer
+
+            xyz = np.asarray(skin_tips(xyz))
+        is_right = self.handedness == "right" if self.handedness else logit + evidence >= 0
+        certain = 1.0 if self.handedness else float(_sigmoid(abs(logit + evidence)))
+        look = chosen[0]
+        total = float(scores(shown)[chosen].max())
+        center = seen.center_uvd[look].astype(np.float64)
+        warning = self._warning(depth, camera, seen.box_px[look], center, total, name)
+        return HandPose(
+            joints_uvd=geometry.xyz_to_uvd(xyz, camera),
+            joints_xyz_mm=xyz,
+            confidence=seen.confidence[chosen].mean(axis=0).astype(np.float64),
+            box_px=seen.box_px[look].astype(np.float64),
+            center_depth_mm=float(center[2]),
+            milliseconds=(perf_counter() - started) * 1e3,
+            center_uvd=center,
+            warning=warning,
+            score=total,
+            handedness="right" if is_right else "left",
+            handedness_probability=certain,
+        ), logit
+
+    def _warning(
+        self,
+        depth: DepthFrame,
+        camera: Camera,
+        box_px: Float64,
+        center_uvd: Float64,
+        score: float,
+        name: str,
+    ) -> str | None:
+        """Why the pose is doubtful; logged once for each cause."""
+        causes = []
+        if doubt := doubtful(depth, box_px, float(center_uvd[2]), self.spec, camera):
+            causes.append((doubt[1], ": ".join(doubt)))
+        elif score < _LOST:
+            causes.append(("score", f"probably no hand: score {score:.2f}"))
+        if (odd := odd_camera(depth, camera)) is not None:
+            causes.append((odd, odd))
+        for cause, text in causes:
+            if cause not in self._logged:
+                self._logged.add(cause)
+                logger.warning(f"{name}: {text}")
+        return "; ".join(text for _, text in causes) or None
+
+    def _nothing(self) -> HandPose:
+        """The pose of a frame without readings."""
+        joints = np.full((self.spec.num_joints, 3), np.nan)
+        return HandPose(
+            joints_uvd=joints,
+            joints_xyz_mm=joints,
+            confidence=np.zeros(self.spec.num_joints),
+            box_px=np.zeros(4),
+            center_depth_mm=None,
+            milliseconds=0.0,
+            warning="no depth reading",
+            handedness=self.handedness or "right",
+        )
+
+
+def features(seen: Looks, depth: DepthFrame, camera: Camera, track: TrackSpec) -> Float64:
+    """(2, 4) what the score is made of.
+
+    Log spread and log movement in mm; the share of the joints that lie on the surface; and the logarithm of how much
+    more of the window there is at this depth than a hand fills.
+    """
+    width_px = seen.box_px[:, 2] - seen.box_px[:, 0]
+    mm_per_px = width_px / track.crop_size * seen.center_uvd[:, 2] / abs(camera.fx)
+    spread = np.asarray(spread_px(seen.confidence)).mean(axis=1) * mm_per_px
+    height, width = depth.shape
+    column, row = (np.rint(seen.joints_uvd[..., axis]).astype(int) for axis in (0, 1))
+    inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
+    reading = depth[np.clip(row, 0, height - 1), np.clip(column, 0, width - 1)]
+    behind = seen.joints_uvd[..., 2] - reading
+    low, high = _SURFACE_MM
+    under = inside & (reading > 0) & (behind > low) & (behind < high)
+    fills = []
+    for box, center in zip(seen.box_px.astype(int), seen.center_uvd, strict=True):
+        inside_mm = depth[box[1] : box[3] + 1, box[0] : box[2] + 1] - center[2]
+        near = np.abs(inside_mm) < (track.depth_window_mm or np.inf)
+        window_px2 = (2 * (track.half_window_mm or 0) / center[2]) ** 2 * abs(camera.fx * camera.fy)
+        fills.append(near.sum() / window_px2)
+    more = np.log(np.maximum(fills, _HAND_FILLS) / _HAND_FILLS)
+    return np.stack(
+        [np.log(spread + 1.0), np.log(seen.moved_mm + 1.0), under.mean(axis=1), more], -1
+    )
+
+
+def scores(of_looks: Float64) -> Float64:
+    """(2,) `HandPose.score` of both looks, from their `features` (2, 4)."""
+    score: Float64 = _sigmoid(of_looks @ _SCORE + _SCORE_BIAS)
+    return score
+
+
+def _sigmoid(x: Any) -> Any:
+    return 1.0 / (1.0 + np.exp(-np.clip(x, -30.0, 30.0)))
+
+
+def fingers_in_front(joints_xyz_mm: NDArray[Any], camera: Camera) -> Float64:
+    """How far the ends of the fingers lie out of the palm, on its inner side if it is a right hand's, mm.
+
+    Fingers bend to the inner side alone, and the thumb stands there, too: negative means a left hand.
+
+    Args:
+      joints_xyz_mm: (..., 21, 3) in the order of HANDS 2017.
+      camera: its y axis may point up, where coordinates are a mirror image.
+    """
+    joints = np.asarray(joints_xyz_mm, np.float64)
+    along = joints[..., _MIDDLE_MCP, :] - joints[..., _WRIST, :]
+    across = joints[..., _INDEX_MCP, :] - joints[..., _PINKY_MCP, :]
+    normal = np.cross(across, along)
+    normal /= np.maximum(np.linalg.norm(normal, axis=-1, keepdims=True), 1e-6)
+    ends = joints[..., _ENDS, :].mean(axis=-2) - joints[..., _PALM, :].mean(axis=-2)
+    return (ends * normal).sum(axis=-1) * np.sign(camera.fx * camera.fy)
+
+
+def which_hand(
+    joints_xyz_mm: NDArray[Any],
+    of_looks: Float64,
+    camera: Camera,
+    evidence: float = 0.0,
+    given: Handedness | None = None,
+) -> tuple[float, list[int]]:
+    """Decides between right and left, and which of two looks to believe.
+
+    A network that knows both hands sees the same one in a crop and in its mirror image: the fingers decide. One that
+    knows right hands alone sees a right hand in the crop and, mirrored back, a left one in the other: what looks better
+    decides.
+
+    Args:
+      joints_xyz_mm: (2, 21, 3) of the crop and of its mirror image.
+      of_looks: (2, 4) their `features`.
+      camera: of the frame.
+      evidence: logit for right from elsewhere.
+      given: the answer, where it is known.
+
+    Returns:
+      The logit for right of these looks alone, and the looks (one or both) that show the hand decided for.
+    """
+    fingers = fingers_in_front(joints_xyz_mm, camera)
+    right = fingers > 0
+    if right[0] == right[1]:
+        logit = _SIDE_BY_FINGERS * float(fingers.sum())
+    else:
+        as_left, as_right = of_looks[np.argsort(right)] @ _SIDE
+        logit = float(as_right - as_left)
+    is_right = logit + evidence >= 0 if given is None else given == "right"
+    chosen = [look for look in (0, 1) if right[look] == is_right]
+    return logit, chosen or [int(np.argmax(fingers if is_right else -fingers))]
+
+
+def load(
+    name_or_path: str | Path = "hand-small",
+    *,
+    handedness: Handedness | None = None,
+    tips: Tips = "center",
+) -> HandModel:
+    """A trained network that finds hands in a camera's frames.
+
+    Args:
+      name_or_path: weights that ship (docs/models.md), a file of `a2j export RUN weights.npz`, or a run.
+      handedness: "right" or "left", if all hands to come are; None: decided for each.
+      tips: where TIP joints are: "center" of the ball that ends the finger, or its end on the "skin", some 7 mm on.
+
+    Raises:
+      UserError: no such weights (naming those that ship), damaged ones, or a network of other joints.
+    """
+    if find_packed(name_or_path) is None and not Path(name_or_path).exists():
+        raise unknown(name_or_path)
+    found = restore(name_or_path)
+    return HandModel(found.model, found.variables, found.track, handedness, tips)

@@ -1,0 +1,230 @@
+"""Hands found, looked at again, told apart and followed: by a made-up network that sees disks, and by what ships."""
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import a2j_jax
+from a2j_jax import geometry
+from a2j_jax.errors import UserError
+from a2j_jax.geometry import Camera
+from a2j_jax.inference.hands import HandModel, fingers_in_front, load, which_hand
+from a2j_jax.models.a2j import PoseNetwork
+from a2j_jax.models.anchors import Estimate
+from a2j_jax.tracks import HANDS2017, TRACKS, with_crop_size
+
+TRACK = with_crop_size(TRACKS["synthetic_hand"], 32)
+CAMERA = Camera(300.0, 300.0, 160.0, 120.0)
+# A small right hand, mm: x to the thumb, y along the fingers, z out of the palm, as in `synthetic.hand`.
+HAND = np.zeros((21, 3), np.float32)
+HAND[HANDS2017.joints.index("index_mcp"), 0] = 20.0
+HAND[HANDS2017.joints.index("pinky_mcp"), 0] = -20.0
+HAND[HANDS2017.joints.index("wrist"), 1] = -30.0
+HAND[[i for i, name in enumerate(HANDS2017.joints) if "mcp" not in name and name != "wrist"], 2] = (
+    12.0
+)
+HAND -= HAND.mean(axis=0)
+TURN = np.diag([1.0, -1.0, -1.0])  # the palm faces a camera whose y points down
+
+
+class Disks(PoseNetwork):
+    """Sees the middle of what is near the center, and there the same right hand always."""
+
+    def __call__(self, images: Any, train: bool = False) -> Any:
+        depth = images[..., 0] * TRACK.std + TRACK.mean
+        near = (jnp.abs(depth) > 0.1).astype(jnp.float32)
+        count = jnp.maximum(near.sum((1, 2)), 1.0)
+        side = jnp.arange(TRACK.crop_size, dtype=jnp.float32)
+        u, v = (near * side[None, None, :]).sum((1, 2)), (near * side[None, :, None]).sum((1, 2))
+        return jnp.stack([u, v, (near * depth).sum((1, 2)), count], -1) / count[:, None], count
+
+    def decode(self, outputs: Any, crop_size: int) -> Estimate:
+        middle, count = outputs
+        assert TRACK.half_window_mm is not None
+        px = crop_size / (2 * TRACK.half_window_mm)
+        hand = jnp.asarray(HAND @ TURN, jnp.float32) * jnp.array([px, px, 1.0])
+        joints = middle[:, None, :3] + hand
+        joints = joints.at[..., 2].multiply(TRACK.joint_depth_scale)
+        sure = jnp.where(count > 8, 0.9, 0.05)[:, None]
+        return Estimate(joints, sure * jnp.ones(21))
+
+
+@pytest.fixture
+def hand() -> HandModel:
+    return HandModel(Disks(21), {"params": {}}, TRACK)
+
+
+def disk(u: float, v: float = 120.0, depth: float = 600.0) -> np.ndarray:
+    """A bumpy disk of 50 mm radius before a wall."""
+    rows, columns = np.mgrid[:240, :320]
+    frame = np.full((240, 320), 1500.0, np.float32)
+    inside = (rows - v) ** 2 + (columns - u) ** 2 < (50 * 300 / depth) ** 2
+    return np.where(inside, depth - 4.5 + (rows + columns) % 10, frame)
+
+
+def test_it_looks_again_where_it_saw_the_joints(hand: HandModel) -> None:
+    pose = hand(disk(200), CAMERA, center_uvd=(170, 100, 640))
+    assert pose.center_uvd is not None
+    assert pose.joints_xyz_mm is not None
+    np.testing.assert_allclose(pose.center_uvd, (200, 120, 600), atol=4)
+    found = pose.joints_uvd.mean(axis=0)
+    np.testing.assert_allclose(found, (200, 120, 600), atol=4)
+    xyz = geometry.uvd_to_xyz(pose.joints_uvd, CAMERA)
+    np.testing.assert_allclose(pose.joints_xyz_mm, xyz, atol=1e-3)
+    assert pose.score > 0.9
+    assert pose.warning is None
+    assert pose.confidence.shape == (21,)
+
+
+def test_it_finds_the_disk_itself_or_in_a_box(hand: HandModel) -> None:
+    for where in ({}, {"box_px": (60, 60, 140, 180)}):
+        pose = hand(disk(100), (300, 300, 160, 120), **where)  # type: ignore[arg-type]
+        np.testing.assert_allclose(pose.joints_uvd[:, :2].mean(axis=0), (100, 120), atol=4)
+
+
+def test_the_mirrored_look_is_mirrored_back(hand: HandModel) -> None:
+    """The network sees a right hand in a mirror, too: mirrored back it is a left one, in the same place."""
+    right = dataclasses.replace(hand(disk(200), CAMERA))
+    hand.handedness = "left"
+    left = hand(disk(200), CAMERA)
+    hand.handedness = "right"
+    given = hand(disk(200), CAMERA)
+    hand.handedness = None
+    assert (left.handedness, left.handedness_probability) == ("left", 1.0)
+    middle = left.joints_uvd.mean(axis=0)
+    np.testing.assert_allclose(middle, right.joints_uvd.mean(axis=0), atol=4)
+    assert left.joints_xyz_mm is not None
+    assert given.joints_xyz_mm is not None
+    assert fingers_in_front(left.joints_xyz_mm, CAMERA) < 0
+    assert fingers_in_front(given.joints_xyz_mm, CAMERA) > 0
+
+
+def test_fingers_tell_right_from_left() -> None:
+    right = HAND @ TURN
+    left = right * [-1, 1, 1]
+    assert fingers_in_front(right, CAMERA) == pytest.approx(12.0)
+    assert fingers_in_front(left, CAMERA) == pytest.approx(-12.0)
+    y_up = dataclasses.replace(CAMERA, fy=-CAMERA.fy)
+    assert fingers_in_front(right * [1, -1, 1], y_up) == pytest.approx(12.0)
+    equal = np.zeros((2, 4))
+    better = np.array([[3.0, 1.0, 0.9, 0.0], [4.0, 2.0, 0.1, 0.0]])
+    # A network that knows both sees the same in both looks, which are averaged.
+    logit, looks = which_hand(np.stack([left, left]), equal, CAMERA)
+    assert logit < -1
+    assert looks == [0, 1]
+    # One that knows right hands sees one in each: the better look decides, unless it is known.
+    logit, looks = which_hand(np.stack([right, left]), better, CAMERA)
+    assert logit > 0
+    assert looks == [0]
+    logit, looks = which_hand(np.stack([right, left]), better[::-1], CAMERA)
+    assert logit < 0
+    assert looks == [1]
+    assert which_hand(np.stack([right, left]), better, CAMERA, given="left")[1] == [1]
+    assert which_hand(np.stack([right, left]), better, CAMERA, evidence=-99.0)[1] == [1]
+    assert which_hand(np.stack([right, right]), equal, CAMERA, given="left")[1] == [0]
+
+
+def test_a_hand_is_followed_lost_and_found_again(hand: HandModel) -> None:
+    """A nearer disk beside it does not distract: the hand of the frame before is looked for first."""
+    both = np.minimum(disk(140), disk(260, depth=580))
+    blank = np.zeros((240, 320), np.float32)
+    sequence = [disk(100), disk(120), both, blank, disk(260)]
+    poses = list(hand.track(sequence, CAMERA))
+    u = [pose.joints_uvd[:, 0].mean() for pose in poses]
+    np.testing.assert_allclose(np.delete(u, 3), (100, 120, 140, 260), atol=5)
+    assert np.isnan(u[3])
+    assert poses[3].score == 0
+    assert poses[3].warning == "no depth reading"
+    assert all(pose.score > 0.9 for pose in np.delete(np.array(poses, object), 3))
+
+
+def test_a_frame_without_a_hand_scores_low(hand: HandModel, logged: list[str]) -> None:
+    empty = np.full((240, 320), 1500.0, np.float32)
+    empty[5:7, 5:7] = 600.0
+    pose = hand(empty, CAMERA)
+    assert pose.warning is not None
+    assert len([one for one in logged if "compiled" not in one]) == 1
+
+
+@pytest.mark.parametrize(
+    ("frame", "options", "words"),
+    [
+        (np.zeros((240, 320)), {}, "no depth reading"),
+        (np.full((240, 320), np.nan), {}, "no depth reading"),
+        (disk(100) / 1000, {}, "meters"),
+        (np.full((240, 320), 90, np.uint8), {}, "8-bit"),
+        (np.zeros((240, 320, 3)), {}, "one depth image"),
+        ("frame.png", {}, "found a path"),
+        (disk(100), {"camera": (300, 300)}, "Camera"),
+        (disk(100), {"center_uvd": (900, 0, 600)}, "outside"),
+        (disk(100), {"center_uvd": (1, 1, 600), "box_px": (0, 0, 9, 9)}, "one of the two"),
+        (disk(100), {"box_px": (9, 9, 9, 9)}, "x0 < x1"),
+    ],
+)
+def test_what_is_no_frame_or_place(
+    hand: HandModel, frame: Any, options: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(UserError, match=words):
+        hand(frame, **{"camera": CAMERA, **options})
+
+
+def test_intrinsics_of_another_resolution_are_warned_of(hand: HandModel, logged: list[str]) -> None:
+    twice = Camera(600.0, 600.0, 320.0, 240.0)
+    for _ in range(2):
+        pose = hand(disk(100), twice, center_uvd=(100, 120, 600))
+        assert "320x240, the camera's principal point 320,240 lies outside" in str(pose.warning)
+    assert sum("principal point" in message for message in logged) == 1
+
+
+def test_what_cannot_be_loaded(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"'nope'; expected hand-small"):
+        a2j_jax.load("nope")
+    (tmp_path / "hand.npz").write_text("a note")
+    with pytest.raises(UserError, match=r"hand\.npz"):
+        load(tmp_path / "hand.npz")
+    for options in ({"handedness": "both"}, {"tips": "nail"}):
+        with pytest.raises(UserError, match="expected"):
+            HandModel(Disks(21), {"params": {}}, TRACK, **options)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="21 joints of HANDS 2017"):
+        HandModel(Disks(14), {"params": {}}, TRACKS["nyu"])
+
+
+def test_tips_on_the_skin() -> None:
+    model = HandModel(Disks(21), {"params": {}}, TRACK, tips="skin")
+    assert model(disk(100), CAMERA).joints_uvd.shape == (21, 3)
+
+
+PROGRAM = """
+import sys
+import a2j_jax
+assert "jax" not in sys.modules
+hand = a2j_jax.load("hand-small")
+print(sorted({"tensorflow_datasets", "grain", "array_record", "optax", "orbax", "a2j_jax.training"} & set(sys.modules)))
+"""
+
+
+@pytest.mark.slow
+def test_loading_imports_nothing_of_training_or_data_sets() -> None:
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run([sys.executable, "-c", PROGRAM], cwd=root, capture_output=True, text=True)
+    assert done.stdout.splitlines() == ["[]"], done.stderr
+
+
+@pytest.mark.slow
+def test_the_weights_that_ship_find_rendered_hands() -> None:
+    from a2j_jax.synthetic.views import track_frames
+
+    model = load("hand-small", handedness="right")
+    errors = []
+    for truth in track_frames(model.spec, 8, seed=77):
+        pose = model(truth["frame"])
+        assert pose.joints_xyz_mm is not None
+        apart = pose.joints_xyz_mm - truth["joints_xyz"]
+        errors.append(np.linalg.norm(apart, axis=-1).mean())
+    assert np.median(errors) < 35
