@@ -60,12 +60,14 @@ def run(arguments: argparse.Namespace) -> None:
 
     given = {"optim.batch_size": arguments.batch, "model.dtype": arguments.dtype}
     overrides = [(key, str(value)) for key, value in given.items() if value is not None]
-    config = resolve(
-        config_with_overrides(arguments.config, [*arguments.overrides, *overrides], arguments.base)
-    ).config
+    config = config_with_overrides(
+        arguments.config, [*arguments.overrides, *overrides], arguments.base
+    )
+    # Before JAX looks for devices, as a config's own parts may make it do when they are imported.
     if not arguments.topology.startswith("gpu"):
-        jax.config.update("jax_platforms", "cpu")  # before JAX looks for devices
+        jax.config.update("jax_platforms", "cpu")
     target = find_target(arguments.topology)
+    config = resolve(config).config
     # Programs for devices that are not here cannot be read back, and one of them takes 200 MB; the names of a step's
     # parts, by which traffic is divided, are not in the cache's key.
     jax.config.update("jax_enable_compilation_cache", False)

@@ -51,7 +51,9 @@ def test_mistakes(mistake, config_file, arguments, said):
 
 @pytest.mark.slow
 def test_two_batches_on_four_devices(config_file):
-    done = plan(config_file, "--topology cpu:4 --sweep batch=16,32 --json")
+    # Importing parts makes JAX look for devices, once and for all.
+    parts = "--config.parts=tests.own_parts:quick_regression"
+    done = plan(config_file, f"--topology cpu:4 --sweep batch=16,32 --json {parts}")
     contents = json.loads(done.stdout)
     small, large = contents["plans"]
     assert contents["topology"] == "cpu:4"
