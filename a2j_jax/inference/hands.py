@@ -50,9 +50,9 @@ _SIDE = (-6.5, -0.8, 3.1, -2.0)
 _FIRST = 1.0  # logit in favor of the likeliest place
 _SURFACE_MM = -15.0, 40.0  # of a joint behind the reading at its pixel
 _HAND_FILLS = 0.2  # of the crop's window
-_SIDE_BY_FINGERS = (
-    0.1  # logit of right against left, for each mm of the fingers in front of the palm
-)
+_SIDE_BY_FINGERS = 0.1  # logit of right against left, for each mm that fingers bend to
+# A network that knows both hands sees the same joints in the mirror; one that knows right hands, others, 58 mm away.
+_AGREE_MM = 25.0
 _REMEMBERED = 0.7  # share of the logits of earlier frames, much alike, that the next one keeps
 _WRIST, _INDEX_MCP, _MIDDLE_MCP, _PINKY_MCP = (
     HANDS2017.joints.index(name) for name in ("wrist", "index_mcp", "middle_mcp", "pinky_mcp")
@@ -444,9 +444,9 @@ def which_hand(
 ) -> tuple[float, list[int]]:
     """Decides between right and left, and which of two looks to believe.
 
-    A network that knows both hands sees the same one in a crop and in its mirror image: the fingers decide. One that
-    knows right hands alone sees a right hand in the crop and, mirrored back, a left one in the other: what looks better
-    decides.
+    A network that knows both hands sees the same joints in a crop and in its mirror image: the fingers decide, and both
+    looks are averaged. One that knows right hands alone sees a right hand in the crop and, mirrored back, a left one in
+    the other: what looks better decides.
 
     Args:
       joints_xyz_mm: (2, 21, 3) of the crop and of its mirror image.
@@ -459,15 +459,15 @@ def which_hand(
       The logit for right of these looks alone, and the looks (one or both) that show the hand decided for.
     """
     fingers = fingers_in_front(joints_xyz_mm, camera)
-    right = fingers > 0
-    if right[0] == right[1]:
+    left, right = np.argsort(fingers)
+    apart_mm = np.linalg.norm(joints_xyz_mm[0] - joints_xyz_mm[1], axis=-1).mean()
+    agree = apart_mm < _AGREE_MM and (fingers[0] > 0) == (fingers[1] > 0)
+    if agree:
         logit = _SIDE_BY_FINGERS * float(fingers.sum())
     else:
-        as_left, as_right = of_looks[np.argsort(right)] @ _SIDE
-        logit = float(as_right - as_left)
+        logit = float((of_looks[right] - of_looks[left]) @ _SIDE)
     is_right = logit + evidence >= 0 if given is None else given == "right"
-    chosen = [look for look in (0, 1) if right[look] == is_right]
-    return logit, chosen or [int(np.argmax(fingers if is_right else -fingers))]
+    return logit, [0, 1] if agree else [int(right if is_right else left)]
 
 
 def load(

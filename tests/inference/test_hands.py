@@ -23,12 +23,11 @@ TRACK = with_crop_size(TRACKS["synthetic_hand"], 32)
 CAMERA = Camera(300.0, 300.0, 160.0, 120.0)
 # A small right hand, mm: x to the thumb, y along the fingers, z out of the palm, as in `synthetic.hand`.
 HAND = np.zeros((21, 3), np.float32)
-HAND[HANDS2017.joints.index("index_mcp"), 0] = 20.0
-HAND[HANDS2017.joints.index("pinky_mcp"), 0] = -20.0
-HAND[HANDS2017.joints.index("wrist"), 1] = -30.0
-HAND[[i for i, name in enumerate(HANDS2017.joints) if "mcp" not in name and name != "wrist"], 2] = (
-    12.0
-)
+for _row, _name in enumerate(HANDS2017.joints):
+    _finger, _, _joint = _name.partition("_")
+    HAND[_row, 0] = {"thumb": 36.0, "index": 36.0, "ring": -36.0, "pinky": -36.0}.get(_finger, 0.0)
+    HAND[_row, 1] = -30.0 if _name == "wrist" else 0.0
+    HAND[_row, 2] = 12.0 if _joint not in ("", "mcp") else 0.0
 HAND -= HAND.mean(axis=0)
 TURN = np.diag([1.0, -1.0, -1.0])  # the palm faces a camera whose y points down
 
@@ -119,6 +118,7 @@ def test_fingers_tell_right_from_left() -> None:
     assert logit < -1
     assert looks == [0, 1]
     # One that knows right hands sees one in each: the better look decides, unless it is known.
+    left = left + np.float32([0.0, 0.0, 60.0])
     logit, looks = which_hand(np.stack([right, left]), better, CAMERA)
     assert logit > 0
     assert looks == [0]
@@ -127,7 +127,7 @@ def test_fingers_tell_right_from_left() -> None:
     assert looks == [1]
     assert which_hand(np.stack([right, left]), better, CAMERA, given="left")[1] == [1]
     assert which_hand(np.stack([right, left]), better, CAMERA, evidence=-99.0)[1] == [1]
-    assert which_hand(np.stack([right, right]), equal, CAMERA, given="left")[1] == [0]
+    assert which_hand(np.stack([right, right]), equal, CAMERA, given="left")[1] == [0, 1]
 
 
 def test_a_hand_is_followed_lost_and_found_again(hand: HandModel) -> None:
