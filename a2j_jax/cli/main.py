@@ -58,6 +58,7 @@ COMMANDS = {
     "reproduce": "run one of the paper's tables and write it with the paper's numbers",
     "bench": "time reading, cropping and the network, for every backbone and paradigm",
     "predict": "find the joints in depth frames",
+    "doctor": "check a camera's depth frame, its unit and intrinsics, in a picture",
     "export": "write a network as one file that runs without this package",
     "convert": "turn official or PyTorch weights into a checkpoint",
 }

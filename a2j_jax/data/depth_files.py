@@ -96,15 +96,22 @@ def read_depth(
     """
     check_depth_unit(depth_unit_mm)
     try:
-        try:
-            contents = read_contents(path, EXPECTED)
-        except UserError as error:
-            reason = str(error).removeprefix(f"{printable(str(path))}: ")
-            raise UnreadableFrame(reason) from error
-        values, kind = _decode(contents, frame_format)
+        values, kind = _stored(path, frame_format)
         if floats_in_mm and values.dtype.kind == "f":
             depth_unit_mm = 1.0
         return _to_depth(values, kind, frame_format, depth_unit_mm)
+    except UnreadableFrame as error:
+        raise UnreadableFrame(error.reason, path, error.detail) from error
+
+
+def read_values(path: str | Path, frame_format: str = "depth16") -> tuple[Values, str]:
+    """The numbers of a frame as they are stored, whatever their unit, and the kind of file: for a diagnosis.
+
+    Raises:
+      UnreadableFrame: missing, damaged, or of another kind.
+    """
+    try:
+        return _stored(path, frame_format)
     except UnreadableFrame as error:
         raise UnreadableFrame(error.reason, path, error.detail) from error
 
@@ -123,6 +130,16 @@ def check_depth_unit(depth_unit_mm: float) -> None:
     """
     if not (np.isfinite(depth_unit_mm) and depth_unit_mm > 0):
         raise UserError(f"depth_unit_mm {depth_unit_mm:g}: expected a number above 0")
+
+
+def _stored(path: str | Path, frame_format: str) -> tuple[Values, str]:
+    """`read_values`, whose errors do not name the file."""
+    try:
+        contents = read_contents(path, EXPECTED)
+    except UserError as error:
+        reason = str(error).removeprefix(f"{printable(str(path))}: ")
+        raise UnreadableFrame(reason) from error
+    return _decode(contents, frame_format)
 
 
 def _decode(contents: bytes, frame_format: str) -> tuple[Values, str]:

@@ -1,0 +1,81 @@
+"""What a diagnosis finds: the unit, the camera and the hand, by a made-up network that sees disks."""
+
+import numpy as np
+import pytest
+
+from a2j_jax.errors import UserError
+from a2j_jax.geometry import Camera
+from a2j_jax.inference.doctor import Diagnosis, diagnose, draw
+from a2j_jax.inference.hands import HandModel
+from tests.inference.test_hands import CAMERA, TRACK, Disks, disk
+
+
+@pytest.fixture(scope="module")
+def hand() -> HandModel:
+    return HandModel(Disks(21), {"params": {}}, TRACK)
+
+
+def fixes(diagnosis: Diagnosis) -> dict[str, str]:
+    return {found.what: found.fix for found in diagnosis.findings if found.fix}
+
+
+def test_a_frame_in_mm(hand):
+    found = diagnose(disk(200), CAMERA, hand)
+    assert found.pose is not None
+    np.testing.assert_allclose(found.places_uvd[0], (200, 120, 600), atol=25)
+    assert fixes(found).keys() <= {"wrist to middle tip"}  # the made-up hand is small
+    figure = draw(found, TRACK, "caption", "a2j doctor frame.png")
+    frame, crop, answer = figure.axes
+    assert len(frame.texts) == len(found.places_uvd)
+    assert crop.images[0].get_array().shape == (32, 32) == answer.images[0].get_array().shape
+
+
+@pytest.mark.parametrize(("factor", "unit"), [(8, "0.125 (SR300, SR305: 0.6 m)"), (10, "0.1 (")])
+def test_counts_that_are_no_mm(hand, factor, unit):
+    counts = (disk(200) * factor).astype(np.uint16)
+    found = diagnose(counts, CAMERA, hand)
+    assert unit in fixes(found)["depth unit"]
+    assert 200 < found.depth_mm[120, 200] < 1000
+    given = diagnose(counts, CAMERA, hand, unit_mm=1 / factor)
+    assert "depth unit" not in fixes(given)
+    wrong = diagnose(counts, CAMERA, hand, unit_mm=1.0)
+    assert unit in fixes(wrong)["depth unit"]
+    assert wrong.depth_mm[120, 200] == counts[120, 200]
+
+
+def test_meters(hand):
+    found = diagnose(disk(200) / 1000, CAMERA, hand)
+    assert "meters" in fixes(found)["depth unit"]
+    np.testing.assert_allclose(found.depth_mm, disk(200), rtol=1e-5)
+
+
+def test_intrinsics_of_twice_the_size(hand):
+    camera = Camera(600.0, 600.0, 320.0, 240.0)
+    suggested = fixes(diagnose(disk(200), camera, hand))["principal point"]
+    assert "640x480" in suggested
+    assert "--camera 300,300,160,120" in suggested
+
+
+@pytest.mark.parametrize("focal", [(3000.0, 3000.0), (300.0, 200.0)])
+def test_an_impossible_focal_length(hand, focal):
+    camera = Camera(*focal, 160.0, 120.0)
+    assert "field of view" in fixes(diagnose(disk(200), camera, hand))
+
+
+def test_a_hand_that_is_cut_off(hand):
+    found = diagnose(disk(318), CAMERA, hand)
+    assert found.pose is not None
+    assert ("place" in fixes(found)) == (found.pose.joints_uvd[:, 0].max() > 317), found.pose
+
+
+def test_nothing_in_the_frame(hand):
+    found = diagnose(np.zeros((240, 320), np.uint16), CAMERA, hand)
+    assert found.pose is None
+    assert "without reading" in fixes(found)
+    assert len(draw(found, TRACK, "caption", "a2j doctor frame.png").axes) == 1
+
+
+@pytest.mark.parametrize("values", [np.zeros((4, 5), np.uint8), np.zeros((4, 5, 3), np.uint16)])
+def test_no_depth(hand, values):
+    with pytest.raises(UserError, match=r"expected one depth image|8-bit"):
+        diagnose(values, CAMERA, hand)
