@@ -6,10 +6,11 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 INSTALLED := $(VENV)/.installed
 
-.PHONY: quickstart pictures test test-fast lint docs release-check gpu-check clean help
+.PHONY: quickstart hand-small pictures test test-fast lint docs release-check gpu-check clean help
 
 help:
 	@echo "make quickstart   install, render hands, train, evaluate, draw pictures (about 12 minutes on 2 cores)"
+	@echo "make hand-small   the weights that ship: render, train (hours), evaluate, pack; goes on where it stopped"
 	@echo "make test         install and run every test (about 12 minutes on 2 cores)"
 	@echo "make test-fast    the developer loop: everything but the slow tests"
 	@echo "make lint         ruff, mypy, import layers, spelling"
@@ -33,6 +34,15 @@ quickstart: $(INSTALLED)
 	$(BIN)/python eval.py --workdir runs/quickstart
 	@echo
 	@echo "Pictures to look at: runs/quickstart/examples.png and runs/quickstart/eval/*.png"
+
+# A training that was interrupted goes on; what is built already stays.
+hand-small: $(INSTALLED)
+	$(BIN)/a2j build synthetic_hand --scenes varied --crop_size 96 --train 120000 --validation 2000 --test 2000
+	$(BIN)/a2j build synthetic_hand --scenes shifted --crop_size 96 --train 0 --validation 1000 --test 2000
+	$(BIN)/a2j train --config hand_small
+	$(BIN)/a2j eval --workdir runs/hand_small
+	$(BIN)/a2j eval --workdir runs/hand_small --data_dir data/shifted --out runs/hand_small/shifted
+	$(BIN)/a2j export runs/hand_small a2j_jax/weights/hand-small.npz
 
 # What README and docs show of the quickstart is what its last run drew.
 pictures:
