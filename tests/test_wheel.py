@@ -1,10 +1,12 @@
 """The built wheel, unpacked and used outside the checkout."""
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 
@@ -56,6 +58,18 @@ def test_the_wheel_holds_no_tests_and_names_the_typing_marker(wheel_site: Path) 
     assert not (wheel_site / "docs").exists()
     assert not (wheel_site / "tests").exists()
     assert not (wheel_site / "configs").exists()
+
+
+@pytest.mark.slow
+def test_the_wheel_finds_a_hand(wheel_site: Path, tmp_path: Path) -> None:
+    rows, columns = np.mgrid[:480, :640]
+    ball = 650 + 0.01 * ((rows - 240) ** 2 + (columns - 320) ** 2)
+    np.save(tmp_path / "frame.npy", np.where(ball < 680, ball, 0).astype(np.uint16))
+    frame = ["frame.npy", "--camera", "588,588,320,240", "--json"]
+    result = a2j(wheel_site, tmp_path, "predict", "--model", "hand-small", *frame)
+    assert result.returncode == 0, result.stderr
+    (pose,) = json.loads(result.stdout)["frames"]
+    assert np.shape(pose["joints_xyz_mm"]) == (21, 3)
 
 
 @pytest.mark.slow
