@@ -18,7 +18,7 @@ EXAMPLES = """\
 examples:
   a2j doctor frame.png --camera 475,475,316,245
   a2j doctor frame.png --camera 475,475,316,245 --depth_unit_mm 0.125 --out doctor.svg
-  a2j show synthetic_hand --frame frame.png && a2j doctor frame.png --camera 588.03,587.07,320,240
+  a2j doctor depth_1_0000001.png --track nyu
 
 What is suspicious is listed below the table, with a fix for each; docs/live.md.
 """

@@ -35,6 +35,8 @@ def find_packed(name_or_path: str | Path) -> Path | None:
     path = local_path(name_or_path)
     if not path.exists():
         return packaged().get(str(name_or_path))
+    if not path.is_file():  # a named pipe would be waited for
+        return None
     try:
         with zipfile.ZipFile(path) as archive:
             return path if f"{_ABOUT}.npy" in archive.namelist() else None
