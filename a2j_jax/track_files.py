@@ -43,7 +43,7 @@ LARGEST_FRAME = 8192  # px
 RESERVED_NAMES = {
     *USUAL_SPLITS, ALL_SPLITS, "best", "latest", "labels", "depth",
     "build", "show", "figure", "plan", "train", "config", "eval", "reproduce", "bench", "predict", "convert", "export",
-    "doctor",
+    "doctor", "live",
 }  # fmt: skip
 _SMALLEST, _LARGEST = 1e-6, 1e6  # of plain numbers, for single precision
 _MOST_JOINTS, _LONGEST_NAME = 512, 100

@@ -369,13 +369,13 @@ def join_processes(arguments: argparse.Namespace) -> None:
         return
     distributed.initialize(address, count, index, arguments.distributed)
     if distributed.is_multiprocess():
-        _keep_stdout_for_results()
+        keep_stdout_for_results()
     if not distributed.is_primary():
         log.be_quiet()
 
 
-def _keep_stdout_for_results() -> None:
-    """From here on, what a C++ library prints goes to stderr: gloo greets every other process on stdout."""
+def keep_stdout_for_results() -> None:
+    """From here on, what a C++ library (gloo, a camera's) prints on stdout goes to stderr."""
     sys.stdout.flush()
     results = os.fdopen(os.dup(1), "w", encoding=sys.stdout.encoding, errors=sys.stdout.errors)
     os.dup2(2, 1)

@@ -59,6 +59,7 @@ COMMANDS = {
     "bench": "time reading, cropping and the network, for every backbone and paradigm",
     "predict": "find the joints in depth frames",
     "doctor": "check a camera's depth frame, its unit and intrinsics, in a picture",
+    "live": "follow a hand through the frames of a depth camera, or of a folder",
     "export": "write a network as one file that runs without this package",
     "convert": "turn official or PyTorch weights into a checkpoint",
 }

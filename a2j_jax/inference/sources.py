@@ -1,0 +1,240 @@
+"""Depth frames as they come, from a camera or a folder: one iterator of `SourceFrame` behind every source.
+
+No device ever ran: they were written after the documentation of their packages, and tests drive them with made-up
+packages of the same calls. Every frame is in mm, with the intrinsics of the depth stream, and a time.
+"""
+
+import contextlib
+import importlib
+import io
+import re
+import time
+from collections.abc import Callable, Generator, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from a2j_jax.data.depth_files import read_depth
+from a2j_jax.errors import UserError, in_one_line
+from a2j_jax.files import read_contents
+from a2j_jax.geometry import Camera
+from a2j_jax.inference.frames import frame_files
+from a2j_jax.log import logger
+
+TIMES = "timestamps.txt"  # of a folder: a time in seconds for each frame, a line each
+_RATE_HZ = 30.0  # of a folder without
+_PATIENCE_MS = 5000  # without a frame, a camera is taken for unplugged
+_NOTHING = "no frame for 5 s"
+_MM_PER_M = 1000.0
+
+
+class SourceFrame(NamedTuple):
+    """One frame of a source.
+
+    Attributes:
+      depth_mm: (H, W) uint16 or float32, 0 = no reading.
+      camera: of the depth stream at this size.
+      time_s: on the source's clock.
+    """
+
+    depth_mm: NDArray[Any]
+    camera: Camera
+    time_s: float
+
+
+Frames = Generator[SourceFrame, None, None]
+
+
+class CameraLost(Exception):
+    """A camera that gave frames gives no more."""
+
+
+def folder_frames(
+    folder: str | Path,
+    camera: Camera,
+    depth_unit_mm: float = 1.0,
+    rate_hz: float | None = None,
+    in_real_time: bool = True,
+) -> Frames:
+    """Replays the frames of a folder in the order of the numbers in their names.
+
+    Args:
+      folder: of frames that `depth_files.read_depth` takes. Those that it refuses are left out, with a warning each.
+      camera: of the frames.
+      depth_unit_mm: mm per count.
+      rate_hz: frames a second; None: by `timestamps.txt` of the folder, or 30.
+      in_real_time: whether to wait for the time of each frame; otherwise they come as fast as they are read.
+
+    Raises:
+      UserError: no such folder, no frames in it, or none that can be read; times that do not fit.
+    """
+    paths = sorted(frame_files([folder]), key=_by_number)
+    times = _times(Path(folder), len(paths), rate_hz)
+    started, read = time.perf_counter(), 0
+    for path, at in zip(paths, times, strict=True):
+        try:
+            depth = read_depth(path, depth_unit_mm=depth_unit_mm, floats_in_mm=True).depth
+        except UserError as error:
+            logger.warning(f"left out: {error}")
+            continue
+        early = at - times[0] - (time.perf_counter() - started)
+        if in_real_time and early > 0:
+            time.sleep(early)
+        read += 1
+        yield SourceFrame(depth, camera, at)
+    if not read:
+        raise UserError(f"{folder}: none of {len(paths)} frames can be read")
+
+
+def camera_frames(name: str) -> Frames:
+    """The frames of a camera that is plugged in, by the name of its source in `DEVICES`.
+
+    Raises:
+      UserError: its package is not installed, or no camera answers.
+      CameraLost: it gave frames and then failed, was unplugged, or gave none for five seconds.
+    """
+    package, open_frames = DEVICES[name]
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):  # NumPy explains at length, then it raises
+            module = importlib.import_module(package)
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"--source {name} needs the package {package}: pip install 'a2j-jax[{name}]' ({in_one_line(error)})"
+        ) from error
+    except Exception as error:  # of a system library, or built for another NumPy
+        raise UserError(
+            f"--source {name}: {package} is installed and cannot be loaded ({in_one_line(error)})"
+        ) from error
+    came = False
+    try:
+        with contextlib.closing(open_frames(module)) as frames:
+            for frame in frames:
+                came = True
+                yield frame
+    except Exception as error:  # each package has its own
+        why = in_one_line(error)
+        if came:
+            raise CameraLost(f"{name}: the camera is gone ({why})") from error
+        raise UserError(
+            f"{name}: no camera answers ({why}); is it plugged in, and used by no other program?"
+        ) from error
+    raise CameraLost(f"{name}: the camera gives no more frames")
+
+
+def _realsense(rs: Any) -> Frames:
+    """Intel RealSense, by pyrealsense2."""
+    pipeline, config = rs.pipeline(), rs.config()
+    config.enable_stream(rs.stream.depth)
+    profile = pipeline.start(config)
+    try:
+        unit = profile.get_device().first_depth_sensor().get_depth_scale() * _MM_PER_M
+        stream = profile.get_stream(rs.stream.depth).as_video_stream_profile()
+        found = stream.get_intrinsics()
+        camera = Camera(found.fx, found.fy, found.ppx, found.ppy)
+        while True:
+            depth = pipeline.wait_for_frames(_PATIENCE_MS).get_depth_frame()
+            counts = np.asanyarray(depth.get_data())
+            yield SourceFrame(_in_mm(counts, unit), camera, depth.get_timestamp() / 1000.0)
+    finally:
+        pipeline.stop()
+
+
+def _oak(dai: Any) -> Frames:
+    """Luxonis OAK with stereo cameras, by depthai 3: depth in the left camera, mm."""
+    with dai.Pipeline() as pipeline:
+        left, right = (
+            pipeline.create(dai.node.Camera).build(socket).requestOutput((640, 400))
+            for socket in (dai.CameraBoardSocket.CAM_B, dai.CameraBoardSocket.CAM_C)
+        )
+        queue = pipeline.create(dai.node.StereoDepth).build(left, right).depth.createOutputQueue()
+        pipeline.start()
+        while pipeline.isRunning():
+            message = queue.get(timedelta(milliseconds=_PATIENCE_MS))
+            if message is None:
+                raise TimeoutError(_NOTHING)
+            (fx, _, u0), (_, fy, v0), _ = message.getTransformation().getIntrinsicMatrix()
+            camera, now = Camera(fx, fy, u0, v0), message.getTimestamp().total_seconds()
+            yield SourceFrame(np.array(message.getFrame()), camera, now)
+
+
+def _orbbec(ob: Any) -> Frames:
+    """Orbbec, by pyorbbecsdk2."""
+    pipeline, config = ob.Pipeline(), ob.Config()
+    profiles = pipeline.get_stream_profile_list(ob.OBSensorType.DEPTH_SENSOR)
+    profile = profiles.get_default_video_stream_profile()
+    found = profile.get_intrinsic()
+    camera = Camera(found.fx, found.fy, found.cx, found.cy)
+    config.enable_stream(profile)
+    pipeline.start(config)
+    try:
+        while True:
+            frames = pipeline.wait_for_frames(_PATIENCE_MS)
+            depth = None if frames is None else frames.get_depth_frame()
+            if depth is None:
+                raise TimeoutError(_NOTHING)
+            size = depth.get_height(), depth.get_width()
+            counts = np.frombuffer(depth.get_data(), np.uint16).reshape(size)
+            now = depth.get_timestamp() / 1000.0
+            yield SourceFrame(_in_mm(counts, depth.get_depth_scale()), camera, now)
+    finally:
+        pipeline.stop()
+
+
+def _kinect(pyk4a: Any) -> Frames:
+    """Azure Kinect, by pyk4a-bundle: depth in mm."""
+    config = pyk4a.Config(
+        color_resolution=pyk4a.ColorResolution.OFF,
+        depth_mode=pyk4a.DepthMode.NFOV_UNBINNED,
+        synchronized_images_only=False,
+    )
+    device = pyk4a.PyK4A(config)
+    device.start()
+    try:
+        matrix = np.asarray(device.calibration.get_camera_matrix(pyk4a.CalibrationType.DEPTH))
+        camera = Camera(matrix[0, 0], matrix[1, 1], matrix[0, 2], matrix[1, 2])
+        while True:
+            capture = device.get_capture(_PATIENCE_MS)
+            if capture.depth is not None:
+                now = capture.depth_timestamp_usec / 1e6
+                yield SourceFrame(np.array(capture.depth), camera, now)
+    finally:
+        device.stop()
+
+
+#: Source -> the package that is imported, and its frames. The extra that installs it has the name of the source.
+DEVICES: dict[str, tuple[str, Callable[[Any], Frames]]] = {
+    "realsense": ("pyrealsense2", _realsense),
+    "oak": ("depthai", _oak),
+    "orbbec": ("pyorbbecsdk", _orbbec),
+    "kinect": ("pyk4a", _kinect),
+}
+
+
+def _in_mm(counts: NDArray[Any], unit_mm: float) -> NDArray[Any]:
+    """A copy in mm: the camera reuses its memory."""
+    if abs(unit_mm - 1.0) < 1e-6:
+        return counts.copy()
+    return counts.astype(np.float32) * np.float32(unit_mm)
+
+
+def _by_number(path: Path) -> list[Any]:
+    """A key that puts frame 2 before frame 10."""
+    parts = re.split(r"(\d+)", path.name)
+    return [int(part) if part.isdecimal() else part for part in parts]
+
+
+def _times(folder: Path, count: int, rate_hz: float | None) -> Sequence[float]:
+    """The time of each frame, s."""
+    path = folder / TIMES
+    if rate_hz is not None or not path.exists():
+        return [number / (rate_hz or _RATE_HZ) for number in range(count)]
+    try:
+        times = [float(word) for word in read_contents(path, "times in seconds").split()]
+    except ValueError as error:
+        raise UserError(f"{path}: expected a time in seconds for each frame ({error})") from error
+    if len(times) != count or not np.isfinite(times).all():
+        raise UserError(f"{path}: {len(times)} times for {count} frames: expected one for each")
+    return times
