@@ -193,7 +193,7 @@ class _Live:
 
         measured = len(self._times["read"])
         if not measured:
-            logger.info(f"{self.count} frames; times are those of all but the first one")
+            logger.info(f"{self.count} frames; stages are timed from the second one on")
             return
         latency = {
             stage: {"median": float(np.median(spent)), "p95": float(np.percentile(spent, 95))}
@@ -209,7 +209,7 @@ class _Live:
             (stage, f"{both['median']:.1f}", f"{both['p95']:.1f}")
             for stage, both in latency.items()
         )
-        title = f"{self.count} frames; ms of all but the first"
+        title = f"{self.count} frames, ms"
         print_table(Table(title, ("stage", "median", "p95"), rows))
 
     def _print(self, contents: dict[str, Any]) -> None:

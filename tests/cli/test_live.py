@@ -10,7 +10,7 @@ import pytest
 
 from a2j_jax.geometry import Camera
 from a2j_jax.inference.sources import SourceFrame
-from a2j_jax.inference.viewers import Rerun, overlay
+from a2j_jax.inference.viewers import Rerun, Window, overlay
 from a2j_jax.tracks import HANDS2017
 from tests.inference import made_cameras
 from tests.inference.test_hands import disk
@@ -93,6 +93,51 @@ def test_an_overlay_has_the_joints_in_it():
     )
     assert (drawn.max(-1) - drawn.min(-1) > 50).sum() > 100
     assert overlay(np.ones((10, 1921)), nothing, HANDS2017).size == (641, 4)
+
+
+def test_a_window_shows_frames_until_it_is_closed(monkeypatch):
+    calls: dict[str, Any] = {}
+
+    class Tk:
+        def __init__(self, **options: Any) -> None:
+            calls.update(options)
+
+        def protocol(self, event: str, act: Any) -> None:
+            calls[event] = act
+
+        def title(self, text: str) -> None:
+            calls["title"] = text
+
+        def update(self) -> None:
+            pass
+
+        def destroy(self) -> None:
+            calls["destroyed"] = True
+
+    class Label:
+        def __init__(self, root: Tk) -> None: ...
+
+        def pack(self) -> None: ...
+
+        def configure(self, image: Any) -> None:
+            calls["size"] = image.size
+
+    tkinter: Any = ModuleType("tkinter")
+    tkinter.Tk, tkinter.Label = Tk, Label
+    pictures: Any = ModuleType("PIL.ImageTk")
+    pictures.PhotoImage = lambda picture: picture
+    monkeypatch.setitem(sys.modules, "tkinter", tkinter)
+    monkeypatch.setitem(sys.modules, "PIL.ImageTk", pictures)
+    window = Window(HANDS2017)
+    frame = SourceFrame(disk(160.0), Camera(300.0, 300.0, 160.0, 120.0), 0.0)
+    joints = np.full((21, 3), 100.0)
+    assert window.show(frame, joints, joints, "right hand")
+    assert calls["size"] == (320, 240)
+    assert calls["title"] == "right hand"
+    calls["WM_DELETE_WINDOW"]()
+    assert not window.show(frame, joints, joints, "")
+    window.close()
+    assert calls["destroyed"]
 
 
 def test_rerun_gets_the_frame_and_the_joints_in_m(monkeypatch):
