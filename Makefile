@@ -11,7 +11,7 @@ INSTALLED := $(VENV)/.installed
 help:
 	@echo "make quickstart   install, render hands, train, evaluate, draw pictures (about 12 minutes on 2 cores)"
 	@echo "make hand-small   the weights that ship: render, train (hours), evaluate, pack; goes on where it stopped"
-	@echo "make test         install and run every test (about 12 minutes on 2 cores)"
+	@echo "make test         install and run every test (about 15 minutes on 2 cores)"
 	@echo "make test-fast    the developer loop: everything but the slow tests"
 	@echo "make lint         ruff, mypy, import layers, spelling"
 	@echo "make docs         build the documentation site into site/; warnings are errors"
