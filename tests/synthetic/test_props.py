@@ -54,9 +54,11 @@ def test_things_come_in_the_share_asked_for_and_alone(bare, name, cones):
 
 def test_without_things_the_hand_is_that_of_a_plain_scene(bare):
     plain = compose("hand", COUNT)
-    np.testing.assert_allclose(bare.joints_xyz, plain.joints_xyz, rtol=1e-6)
-    np.testing.assert_allclose(bare.center_xyz, plain.center_xyz, rtol=1e-6)
-    np.testing.assert_allclose(bare.cones.ends_mm[:, :39], plain.cones.ends_mm[:, :39], rtol=1e-5)
+    np.testing.assert_allclose(bare.joints_xyz, plain.joints_xyz, rtol=1e-6, atol=1e-4)
+    np.testing.assert_allclose(bare.center_xyz, plain.center_xyz, rtol=1e-6, atol=1e-4)
+    np.testing.assert_allclose(
+        bare.cones.ends_mm[:, :39], plain.cones.ends_mm[:, :39], rtol=1e-5, atol=1e-4
+    )
 
 
 def test_what_is_held_hardly_reaches_into_the_fingers():
