@@ -376,12 +376,12 @@ def crop_from_frame(batch: Batch, draws: Draws, track: TrackSpec) -> jax.Array:
     window = jnp.asarray(batch["window_px"], jnp.float32)
     jittered = _jittered_box(window, draws, track)
     factor = track.crop_size / jnp.maximum(jittered[:, 2:] - jittered[:, :2], 1.0)
-    # Columns of a linear map are where it moves the axes; the third is where it moves the origin.
-    axes = jnp.broadcast_to(jnp.array([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]]), (len(window), 3, 2))
-    moved = (axes - jittered[:, None, :2]) * factor[:, None]
-    moved = _rotate_and_scale(moved, draws.rotation_deg, draws.scale, track.crop_size)
-    origin = moved[:, 2:]
-    return jnp.concatenate([moved[:, :2] - origin, origin], axis=1).swapaxes(1, 2)
+    # Columns are where the map moves the axes, and the origin. The axes by themselves: as differences of points far
+    # from the crop they would lose digits, a hundredth of a px at the other end of the frame.
+    turn = partial(_rotate_and_scale, rotation_deg=draws.rotation_deg, scale=draws.scale)
+    axes = turn(jnp.eye(2) * factor[:, None], crop_size=0)
+    origin = turn(-jittered[:, None, :2] * factor[:, None], crop_size=track.crop_size)
+    return jnp.concatenate([axes, origin], axis=1).swapaxes(1, 2)
 
 
 def _rotate_and_scale(

@@ -64,7 +64,7 @@ def test_the_map_from_the_frame_is_that_of_the_joints() -> None:
     _, found = jax.jit(partial(targets.prepare, track=track))(batch, keys)
     uv1 = np.pad(batch["joints_uvd"][..., :2], ((0, 0), (0, 0), (0, 1)), constant_values=1)
     moved = np.einsum("bij,bkj->bki", found["crop_from_frame"], uv1)
-    np.testing.assert_allclose(moved, found["joints"][..., :2], atol=1e-2)
+    np.testing.assert_allclose(moved, found["joints"][..., :2], atol=2e-3)
 
 
 @pytest.mark.parametrize("name", ["nyu", "k2hpd"])
