@@ -141,7 +141,7 @@ class DataConfig:
     seed: int = Field(default=0, ge=0, le=LARGEST_SEED)
     """Seed of the rendered scenes."""
     scenes: Scenes = "plain"
-    """Scenes to render, of a track that has several (docs/datasets/rendered.md); each needs a dir of its own."""
+    """Kind of scenes to render, of synthetic_hand (docs/datasets/rendered.md). Give each kind its own data.dir."""
     on_bad_example: Literal["fail", "skip"] = "fail"
     """What to do about an example on disk that cannot be read."""
     workers: int | None = Field(default=None, ge=0, le=256)

@@ -19,14 +19,7 @@ from a2j_jax.tracks import HANDS2017, ICVL, NYU, Skeleton
 CAMERA = Camera(2000.0, 2000.0, 190.0, 400.0)  # far away: nearly parallel rays
 SIZE = (440, 470)  # px
 DISTANCE_MM = 1000.0
-AVERAGE = hand.HandShape(
-    scale=jnp.ones(()),
-    mcp_mm=jnp.asarray(hand.MCP_MM),
-    phalanx_mm=jnp.asarray(hand.PHALANX_MM),
-    radius_mm=jnp.asarray(hand.RADIUS_MM),
-    thickness=jnp.ones(()),
-    forearm=jnp.ones(()),
-)
+AVERAGE = hand.average_hand()
 OPEN = hand.HandPose(
     flexion=jnp.zeros((5, 3)),
     spread=jnp.deg2rad(0.4 * hand.SPREAD_DEG),

@@ -375,7 +375,7 @@ def write_all(folder: Path, copy: Path) -> None:
 
 @pytest.mark.slow
 def test_two_processes(tiny_data: Path, tmp_path: Path) -> None:
-    """Each has a mirror of its own, process 0 saves, and both go on from what it has saved."""
+    """Each process has its own mirror. Process 0 saves, and both resume from its checkpoint."""
     where, starts = address("gs", tmp_path), []
     for steps in (2, 4):
         settings = tmp_path / f"{steps}.json"

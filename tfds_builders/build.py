@@ -98,7 +98,7 @@ def build(
       crop_size: S, px; the track's by default.
       seed: of the rendered scenes.
       camera, frame_size: of the rendered frames, the latter (W, H) px; the track's by default.
-      scenes: "varied" or "shifted" of a track that has them; each in a data directory of its own.
+      scenes: "varied" and "shifted" are for synthetic_hand; each needs its own data directory.
       num_processes, num_shards: see `How`.
 
     Returns:

@@ -147,6 +147,13 @@ class Kinematics(NamedTuple):
     forearm: jax.Array
 
 
+def average_hand() -> HandShape:
+    """The hand of scale 1 that the tables above describe."""
+    one = jnp.ones(())
+    mcp, phalanx, radius = map(jnp.asarray, (MCP_MM, PHALANX_MM, RADIUS_MM))
+    return HandShape(one, mcp, phalanx, radius, thickness=one, forearm=one)
+
+
 def sample_shape(key: jax.Array, spec: HandSpec = HandSpec()) -> HandShape:
     """A random hand: overall size U(0.85, 1.25), proportions varied bone by bone by about 5 %.
 

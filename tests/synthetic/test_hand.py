@@ -105,14 +105,7 @@ def test_flexed_wrist_brings_the_palm_toward_the_forearm(hands):
 
 render = jax.jit(render_eagerly, static_argnums=2)
 
-AVERAGE = hand.HandShape(
-    scale=jnp.ones(()),
-    mcp_mm=jnp.asarray(hand.MCP_MM),
-    phalanx_mm=jnp.asarray(hand.PHALANX_MM),
-    radius_mm=jnp.asarray(hand.RADIUS_MM),
-    thickness=jnp.ones(()),
-    forearm=jnp.ones(()),
-)
+AVERAGE = hand.average_hand()
 FLAT = hand.HandPose(*(jnp.zeros(shape) for shape in ((5, 3), (5,), (), (3,), (2,))))
 
 
