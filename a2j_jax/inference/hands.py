@@ -44,6 +44,9 @@ Tips = Literal["center", "skin"]
 _PASSES = 3  # docs/centers.md has the errors after each
 _SURE = 0.9  # a place that scores as much ends the search for others
 _LOST = 0.3  # a pose that scores less is no hand
+_SIDE_KNOWN = (
+    0.8  # below this probability of right or left there is a warning, if the two looks differ
+)
 # Logits of the score, and of right against left, for each of the `features`. Fitted by benchmarks/find_hands.py.
 _SCORE, _SCORE_BIAS = (-3.4, -1.9, 8.3, -2.8), 15.1
 _SIDE = (-6.5, -0.8, 3.1, -2.0)
@@ -326,7 +329,8 @@ class HandModel:
         look = chosen[0]
         total = float(scores(shown)[chosen].max())
         center = seen.center_uvd[look].astype(np.float64)
-        warning = self._warning(depth, camera, seen.box_px[look], center, total, name)
+        unsure = len(chosen) == 1 and certain < _SIDE_KNOWN
+        warning = self._warning(depth, camera, seen.box_px[look], center, total, unsure, name)
         return HandPose(
             joints_uvd=geometry.xyz_to_uvd(xyz, camera),
             joints_xyz_mm=xyz,
@@ -348,14 +352,18 @@ class HandModel:
         box_px: Float64,
         center_uvd: Float64,
         score: float,
+        unsure: bool,
         name: str,
     ) -> str | None:
-        """Why the pose is doubtful; logged once for each cause."""
+        """Why the pose is doubtful; logged once for each cause. `unsure`: of right or left."""
         causes = []
-        if doubt := doubtful(depth, box_px, float(center_uvd[2]), self.spec, camera):
-            causes.append((doubt[1], ": ".join(doubt)))
+        if found := doubtful(depth, box_px, float(center_uvd[2]), self.spec, camera):
+            causes.append((found[1], ": ".join(found)))
         elif score < _LOST:
             causes.append(("score", f"probably no hand: score {score:.2f}"))
+        elif unsure:
+            doubt = "a right or a left hand? The joints are wrong if it is the other"
+            causes.append(("side", f"{doubt}: say which if you know (--hand, handedness=)"))
         if (odd := odd_camera(depth, camera)) is not None:
             causes.append((odd, odd))
         for cause, text in causes:

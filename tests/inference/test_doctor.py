@@ -23,7 +23,9 @@ def test_a_frame_in_mm(hand):
     found = diagnose(disk(200), CAMERA, hand)
     assert found.pose is not None
     np.testing.assert_allclose(found.places_uvd[0], (200, 120, 600), atol=25)
-    assert fixes(found).keys() <= {"wrist to middle tip"}  # the made-up hand is small
+    # The made-up hand is small, and the same in the mirror.
+    assert fixes(found).keys() <= {"wrist to middle tip", "hand"}
+    assert "right or a left hand" in fixes(found)["hand"]
     figure = draw(found, TRACK, "caption", "a2j doctor frame.png")
     frame, crop, answer = figure.axes
     assert len(frame.texts) == len(found.places_uvd)
