@@ -1,7 +1,7 @@
 """What a training step compares with, and the way back from the crop to frame and camera, on the device.
 
-`uvd_to_xyz` and `joints_to_frame` are the twins of `geometry.uvd_to_xyz` and `crops.joints_to_frame` in jax.numpy: they
-are traced, mapped and differentiated, and compute in the dtype of the joints.
+`uvd_to_xyz`, `xyz_to_uvd`, `box_from_center` and `joints_to_frame` are the twins of those of `geometry` and `crops` in
+jax.numpy: they are traced, mapped and differentiated, and compute in the dtype of what they are given.
 """
 
 from collections.abc import Callable
@@ -73,6 +73,26 @@ def uvd_to_xyz(uvd: jax.Array, camera: jax.Array) -> jax.Array:
     camera = jnp.asarray(camera)[..., None, :]
     depth = uvd[..., 2:]
     return jnp.concatenate([(uvd[..., :2] - camera[..., 2:]) * depth / camera[..., :2], depth], -1)
+
+
+def xyz_to_uvd(xyz: jax.Array, camera: jax.Array) -> jax.Array:
+    """Camera coordinates (..., 3) mm -> (..., 3) px px mm, for a camera (4,) fx fy u0 v0 px."""
+    uv = xyz[..., :2] * camera[:2] / xyz[..., 2:] + camera[2:]
+    return jnp.concatenate([uv, xyz[..., 2:]], axis=-1)
+
+
+def box_from_center(
+    center_uvd: jax.Array, camera: jax.Array, half_window_mm: float, last: jax.Array | None = None
+) -> jax.Array:
+    """The box (..., 4) x0 y0 x1 y1 px of the window around a center (..., 3) px px mm.
+
+    `camera`: (4,) fx fy u0 v0 px. `last`: (2,) the last pixel of the frame, to clip the box to; None: not clipped.
+    """
+    reach = half_window_mm * jnp.abs(camera[:2]) / center_uvd[..., 2:]
+    corners = center_uvd[..., :2] - reach, center_uvd[..., :2] + reach
+    if last is not None:
+        corners = jnp.clip(corners[0], 0.0, last), jnp.clip(corners[1], 0.0, last)
+    return jnp.concatenate(corners, axis=-1)
 
 
 def joints_to_frame(

@@ -20,9 +20,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from a2j_jax import __version__
+from a2j_jax.data import targets
 from a2j_jax.errors import UserError
 from a2j_jax.files import replacing_together, write_json
-from a2j_jax.geometry import Camera
 from a2j_jax.inference.exported import description_of, graph_digest, sealed
 from a2j_jax.inference.frame_predictor import check_finite
 from a2j_jax.inference.onnx_graph import OPSET
@@ -73,13 +73,16 @@ def exported_function(
     if by_center and camera is None:
         raise UserError(f"track {track.name!r} crops by center, and has no camera: give one")
     fixed = None if camera is None else jnp.asarray(camera.as_array(), jnp.float32)
+    last = jnp.array([side - 1.0 for side in track.frame_size], jnp.float32)
     weights = predictor.variables if variables is None else variables
 
     def function(crop_mm: jax.Array, place: jax.Array) -> dict[str, jax.Array]:
         box, depth = place, jnp.zeros(place.shape[0])
         if by_center:
-            assert camera is not None
-            box, depth = _window(place, camera, track), place[:, 2]
+            assert fixed is not None
+            assert track.half_window_mm is not None
+            depth = place[:, 2]
+            box = targets.box_from_center(place, fixed, track.half_window_mm, last)
         found = predictor.core(weights, crop_mm, box, depth, fixed)
         named = {
             "joints_uvd": found.uvd,
@@ -90,16 +93,6 @@ def exported_function(
         return {n: value.astype(jnp.float32) for n, value in named.items() if value is not None}
 
     return function
-
-
-def _window(center_uvd: jax.Array, camera: Camera, track: TrackSpec) -> jax.Array:
-    """`geometry.box_from_center` and `clip_box`, on the device: (B, 3) px px mm -> (B, 4) px."""
-    assert track.half_window_mm is not None
-    focal = jnp.abs(jnp.array([camera.fx, camera.fy], jnp.float32))
-    reach = track.half_window_mm * focal / center_uvd[:, 2:]
-    last = jnp.array([side - 1.0 for side in track.frame_size], jnp.float32)
-    corners = [jnp.clip(center_uvd[:, :2] + sign * reach, 0.0, last) for sign in (-1.0, 1.0)]
-    return jnp.concatenate(corners, axis=-1)
 
 
 def export_stablehlo(

@@ -127,9 +127,7 @@ def make_looks(
         center = jnp.concatenate(
             [jnp.clip(center[:, :2], 0.0, last), jnp.maximum(center[:, 2:], half)], -1
         )
-        reach = half * jnp.abs(camera[:2]) / center[:, 2:]
-        corners = [jnp.clip(center[:, :2] + sign * reach, 0.0, last) for sign in (-1.0, 1.0)]
-        box = jnp.concatenate(corners, axis=-1)
+        box = targets.box_from_center(center, camera, half, last)
         crops = jnp.stack([cut(frame, box[0]), cut(frame, box[1])[:, ::-1]])
         images = augment.normalize(crops / track.storage_unit_mm, center[:, 2], track)
         found = model.decode(model.apply(variables, images[..., None], train=False), size)
@@ -143,11 +141,7 @@ def make_looks(
     ) -> Looks:
         def again(before: jax.Array, _: None) -> tuple[jax.Array, Looks]:
             seen = look(variables, frame_mm, camera, before)
-            x, y, z = jnp.moveaxis(seen.joints_xyz_mm.mean(axis=1), -1, 0)
-            middle = jnp.stack(
-                [x * camera[0] / z + camera[2], y * camera[1] / z + camera[3], z], -1
-            )
-            return middle, seen
+            return targets.xyz_to_uvd(seen.joints_xyz_mm.mean(axis=1), camera), seen
 
         _, seen = jax.lax.scan(again, jnp.stack([center_uvd] * 2), None, length=passes)
         step = seen.joints_xyz_mm[-1] - seen.joints_xyz_mm[max(passes - 2, 0)]

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from a2j_jax.data.targets import xyz_to_uvd
 from a2j_jax.geometry import Camera
 from a2j_jax.synthetic.render import (
     Hits,
@@ -67,9 +68,7 @@ def look(scene: Scene, columns: jax.Array, rows: jax.Array, camera: Camera) -> H
 
 def project(xyz: jax.Array, camera: Camera) -> jax.Array:
     """`geometry.xyz_to_uvd` in JAX: xyz (..., 3) mm -> uvd (..., 3) px, px, mm, float32."""
-    focal, principal = jnp.array([camera.fx, camera.fy]), jnp.array([camera.u0, camera.v0])
-    uv = xyz[..., :2] * focal / xyz[..., 2:] + principal
-    return jnp.concatenate([uv, xyz[..., 2:]], axis=-1)
+    return xyz_to_uvd(xyz, jnp.asarray(camera.as_array(), jnp.float32))
 
 
 def crop_lattice(box_px: jax.Array, crop_size: int, margin: int) -> tuple[jax.Array, jax.Array]:

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from a2j_jax.data.targets import box_from_center
 from a2j_jax.geometry import Camera
 from a2j_jax.synthetic import hand
 from a2j_jax.synthetic.body import SEAT, body_cones, sample_body
@@ -143,21 +144,15 @@ class HandView:
             person = body(k_body, center, up, hidden, spec.props)
             others = bank(k_bank, shown, spec.props)
             solid = join_cones(dress(k_dress, shown, spec.props), others, person)
+        as_array = jnp.asarray(camera.as_array(), jnp.float32)
         return Scene(
             joints_xyz=joints,
             center_xyz=found,
-            window_px=_window(found, self.half_window_mm, camera),
+            window_px=box_from_center(project(found, camera), as_array, self.half_window_mm),
             cones=join_cones(solid, clutter),
             planes=wall[None],
             noise_key=k_noise,
         )
-
-
-def _window(center_xyz: jax.Array, half_window_mm: float, camera: Camera) -> jax.Array:
-    """`geometry.box_from_center` on the device: (4,) x0 y0 x1 y1 px, float32."""
-    center_uvd = project(center_xyz, camera)
-    reach = half_window_mm * jnp.abs(jnp.array([camera.fx, camera.fy])) / center_uvd[2]
-    return jnp.concatenate([center_uvd[:2] - reach, center_uvd[:2] + reach])
 
 
 _TURNS = 8  # rotations to choose from

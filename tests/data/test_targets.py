@@ -76,8 +76,15 @@ def test_the_twins_compute_what_numpy_does(name: str) -> None:
         found = jax.jit(targets.joints_to_frame, static_argnums=3)(joints, box, depth, track)
         np.testing.assert_allclose(found, crops.joints_to_frame(joints, box, depth, track))
         if track.camera is not None:
-            xyz = targets.uvd_to_xyz(found, track.camera.as_array())
+            camera = track.camera.as_array()
+            xyz = targets.uvd_to_xyz(found, camera)
             np.testing.assert_allclose(xyz, geometry.uvd_to_xyz(found, track.camera))
+            np.testing.assert_allclose(targets.xyz_to_uvd(xyz, camera), found, atol=1e-9)
+            boxes = targets.box_from_center(found[:, 0], camera, 150.0)
+            expected = geometry.box_from_center(found[:, 0], 150.0, track.camera)
+            np.testing.assert_allclose(boxes, expected, atol=1e-9)
+            clipped = targets.box_from_center(found[:, 0], camera, 150.0, np.array([99.0, 79.0]))
+            np.testing.assert_allclose(clipped, geometry.clip_box(expected, (100, 80)), atol=1e-9)
 
 
 def test_millimeters_have_a_gradient_with_respect_to_the_crop() -> None:
