@@ -26,6 +26,7 @@ EXAMPLES = """\
 examples:
   a2j eval --workdir runs/quickstart
   a2j eval --workdir runs/quickstart --step latest --out report --json > scores.json
+  a2j eval --model hand-small --data_dir data/shifted --out report
   a2j eval --predictions nyu_861_epoch32_UVD.txt --track nyu --labels nyu_keypointsUVD_test.mat --json
   a2j eval --predictions A2J=a2j.txt ours=run/eval/predictions.npz --track nyu --data_dir data --out report
 
@@ -46,8 +47,11 @@ _GO_WITH = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `a2j eval`."""
     source = parser.add_mutually_exclusive_group(required=True)
-    run = "a run directory, or what `a2j convert` made"
-    source.add_argument("--workdir", "--checkpoint", type=place_name, help=run)
+    run = (
+        "a run directory, or what `a2j convert` made; or weights: hand-small, or a file of "
+        "`a2j export RUN weights.npz`, with --out"
+    )
+    source.add_argument("--workdir", "--checkpoint", "--model", type=place_name, help=run)
     source.add_argument(
         "--predictions",
         nargs="+",
@@ -70,8 +74,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--batch_size", type=whole(1, 16_384), default=64, help="default: 64")
     add_out(
         parser,
-        "folder for the report (default: <workdir>/eval, or eval-SPLIT and the like; for "
-        "--predictions: no report)",
+        "folder for the report (default: <workdir>/eval, or eval-SPLIT and the like; of weights in a "
+        "file: none, name one; for --predictions: no report)",
         type=place_name,
     )
     add_list(

@@ -35,6 +35,7 @@ from a2j_jax.runs.run_dir import (
 )
 from a2j_jax.track_files import find_track
 from a2j_jax.tracks import TrackSpec
+from a2j_jax.weights.packed import find_packed
 
 # The joints of a submission to the HANDS 2017 challenge.
 _SUBMITTED_SKELETON = "hands2017"
@@ -56,7 +57,7 @@ def evaluate_checkpoint(
     overwrite: bool = False,
     command: str = "",
 ) -> dict[str, Any]:
-    """Evaluate a run or a converted checkpoint, print a table and write a report.
+    """Evaluate a run, a converted checkpoint or a file of weights, print a table and write a report.
 
     The processes of a job share the frames; all have the scores, and the first one writes.
 
@@ -64,12 +65,12 @@ def evaluate_checkpoint(
     where the skeleton is that of the HANDS 2017 challenge.
 
     Args:
-      directory: the run or checkpoint.
+      directory: the run or checkpoint; or a file of `a2j export RUN weights.npz`, or the name of one that ships.
       step: "best", "latest" or a number; None scores the best and, beside it, the latest.
       track_name: what the caller believes it was trained on; checked.
       data_dir, split, batch_size, unclipped_boxes, on_bad_example: as in `SplitToScore`; the data set is by default
         the one trained on.
-      out: folder of the report; None: `report_folder` in `directory`.
+      out: folder of the report; None: `report_folder` in `directory`. Files of weights need one.
       subset_files: name -> list of frames to be scored separately too, see `read_subsets`.
       write: files to write the predicted joints to as well, each in the format of its suffix.
       overwrite: replace files that a2j_jax did not write.
@@ -89,7 +90,12 @@ def evaluate_checkpoint(
         suffix = check_output(path, overwrite, "--write", inputs=lists_read).suffix
         if suffix.lower() not in WRITABLE:
             raise UserError(f"{path}: joints are written as one of {', '.join(WRITABLE)}")
-    directory = stores.local_copy(directory, "checkpoint")
+    file = None if is_address(directory) else find_packed(directory)
+    if file is not None and out is None:
+        raise UserError(
+            f"{directory}: a file of weights has no folder for the report; name one: --out FOLDER"
+        )
+    directory = file or stores.local_copy(directory, "checkpoint")
     networks = _checkpoints(directory, step)
     name, chosen = next(iter(networks.items()))
     track = chosen.track
@@ -183,7 +189,8 @@ def evaluate_checkpoint(
 def _checkpoints(directory: Path, step: int | str | None) -> dict[str, Restored]:
     """The networks to score by their names in the report, the main one first: the best, the final, the not averaged."""
     final = chosen = restore(directory, "best" if step is None else step)
-    if step is None and int(choose_step(directory, "latest").name) != chosen.step:
+    packed = directory.is_file()  # holds one network
+    if step is None and not packed and int(choose_step(directory, "latest").name) != chosen.step:
         final = restore(directory, "latest", quiet=True)
     method = name = method_of(chosen)
     if final.step != chosen.step:
@@ -193,7 +200,7 @@ def _checkpoints(directory: Path, step: int | str | None) -> dict[str, Restored]
     found = {f"{name}, EMA" if chosen.averaged else name: chosen}
     if final.step != chosen.step:
         found[f"final step {final.step}"] = final
-    if chosen.averaged:
+    if chosen.averaged and not packed:
         found[f"{method}, raw weights"] = restore(directory, chosen.step, "raw", quiet=True)
     return found
 

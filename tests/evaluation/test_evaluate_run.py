@@ -15,7 +15,7 @@ from a2j_jax.evaluation.evaluate_run import baselines, evaluate_checkpoint, repo
 from a2j_jax.evaluation.scores import score_errors
 from a2j_jax.runs.checkpoints import save_variables
 from a2j_jax.runs.experiment import resolve
-from a2j_jax.runs.load import Restored
+from a2j_jax.runs.load import Restored, save_packed
 from tests import tiny
 
 
@@ -48,6 +48,20 @@ def test_what_cannot_be_asked_for(workdir, tiny_data):
     ):
         with pytest.raises(UserError, match=message):
             evaluate_checkpoint(workdir, data_dir=tiny_data, **asked)
+
+
+@pytest.mark.usefixtures("no_matplotlib")
+def test_a_file_of_weights(tiny_data, tmp_path):
+    """Its one network is scored once, though averaged; the report needs a folder."""
+    file, out = tmp_path / "hand.npz", tmp_path / "report"
+    save_packed(Restored(resolve(tiny.config()), tiny.variables(), 7, averaged=True), file)
+    scores = evaluate_checkpoint(file, data_dir=tiny_data, batch_size=8, out=out)
+    assert (scores["step"], scores["frames"]) == (7, tiny.FRAMES["test"])
+    assert scores["compared"].keys() == {"mean pose", "crop center"}
+    assert (out / "report.html").exists()
+    with pytest.raises(UserError, match="--out"):
+        evaluate_checkpoint(file, data_dir=tiny_data)
+    assert {path.name for path in tmp_path.iterdir()} == {"hand.npz", "report"}
 
 
 BEST_AND_FINAL = (
