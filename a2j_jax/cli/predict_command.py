@@ -2,9 +2,11 @@
 
 import argparse
 import contextlib
+import csv
 import gc
 import json
 import re
+import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -37,6 +39,7 @@ EXAMPLES = """\
 examples:
   a2j predict --model hand-small frame.png --camera 475,475,316,245 --out overlay.png
   a2j predict --model hand-small recording/ --camera 475,475,316,245 --json > joints.json
+  a2j predict --model hand-small recording/ --camera 475,475,316,245 --csv > joints.csv
   a2j predict runs/quickstart frame.png --center 320,240,700 --out overlay.png
   a2j predict runs/mine my_frames/ --json > joints.json       # every frame in a folder
   a2j predict nyu_a2j depth_1_*.png --track nyu --center 217.1,249.9,762 --json
@@ -90,7 +93,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--depth_unit_mm", type=bounded(float, *DEPTH_UNITS_MM), help=unit)
     text = "a frame that cannot be read or used: fail, or leave it out and go on (fail)"
     add("--on_bad_frame", choices=("fail", "skip"), default="fail", help=text)
-    add("--json", action="store_true", help="print one JSON object on stdout")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print one JSON object on stdout")
+    text = "print a table on stdout, one row per frame and joint"
+    form.add_argument("--csv", action="store_true", help=text)
     add_out(parser, "PNG or SVG with the joints drawn over the frames")
 
 
@@ -193,7 +199,9 @@ def _predict(arguments: argparse.Namespace) -> None:
             predictions.append(prediction)
             if few:
                 _report(prediction)
-            if not arguments.json:
+            if arguments.csv:
+                _print_rows(prediction, track.skeleton.joints, with_heads=len(predictions) == 1)
+            elif not arguments.json:
                 _print_joints(prediction, track.skeleton.joints)
             if advance is not None:
                 advance(1)
@@ -221,6 +229,18 @@ def _report(prediction: "FilePrediction") -> None:
         certain = f" ({pose.handedness_probability:.0%})" if pose.handedness_probability < 1 else ""
         hand = f"{pose.handedness} hand{certain}, score {pose.score:.2f}, "
     logger.info(f"{name}: {hand}{pose.milliseconds:.1f} ms")
+
+
+def _print_rows(prediction: "FilePrediction", names: Sequence[str], with_heads: bool) -> None:
+    """One frame's rows of the CSV, kept whatever happens to the next one."""
+    from a2j_jax.inference.frames import CSV_COLUMNS, CSV_HAND_COLUMNS
+
+    rows = prediction.csv_rows(names)
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    if with_heads:
+        writer.writerow((*CSV_COLUMNS, *CSV_HAND_COLUMNS)[: len(rows[0])])
+    writer.writerows(rows)
+    sys.stdout.flush()
 
 
 def _print_joints(prediction: "FilePrediction", names: Sequence[str]) -> None:

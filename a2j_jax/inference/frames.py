@@ -1,4 +1,4 @@
-"""Prediction on files: frames on disk -> joints -> JSON and an overlay picture, for `a2j predict`."""
+"""Prediction on files: frames on disk -> joints -> JSON, CSV and an overlay picture, for `a2j predict`."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from a2j_jax.data.depth_files import EXPECTED, read_depth
-from a2j_jax.errors import UserError, printable
+from a2j_jax.errors import UserError, as_utf8, printable
 from a2j_jax.files import MARK, local_path, regular_file
 from a2j_jax.geometry import Camera
 from a2j_jax.inference.frame_predictor import (
@@ -26,6 +26,11 @@ from a2j_jax.pictures import Tile, contact_sheet
 from a2j_jax.track_files import checked_camera
 from a2j_jax.tracks import TrackRecord, TrackSpec
 
+#: Columns of `a2j predict --csv`, and the further ones of a hand model.
+CSV_COLUMNS = (
+    "path", "frame", "joint", "u_px", "v_px", "depth_mm", "x_mm", "y_mm", "z_mm", "confidence", "warning",
+)  # fmt: skip
+CSV_HAND_COLUMNS = ("score", "handedness", "handedness_probability")
 # Of the frames in a folder.
 _FRAME_SUFFIXES = (".npy", ".png", ".tif", ".tiff", ".pgm")
 
@@ -40,6 +45,7 @@ class FilePrediction:
       region: (h, w) depth inside the crop box, mm; for pictures.
       origin_px: (u, v) of the region's first pixel in the frame.
       located: the center or box found in the depth; None where one was given.
+      number: of the frame among all that were named, from 0.
     """
 
     path: str
@@ -47,6 +53,7 @@ class FilePrediction:
     region: DepthFrame
     origin_px: tuple[int, int]
     located: Location | None = None
+    number: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """One object of `--json`, rounded to four decimals of a pixel or millimeter.
@@ -68,6 +75,23 @@ class FilePrediction:
             frame["handedness"] = self.estimate.handedness
             frame["handedness_probability"] = round(self.estimate.handedness_probability, 4)
         return frame
+
+    def csv_rows(self, joint_names: Sequence[str]) -> list[tuple[Any, ...]]:
+        """A row for each joint: `CSV_COLUMNS`, then `CSV_HAND_COLUMNS` of a `HandModel`; numbers as in `to_json`.
+
+        Depth and camera coordinates are None, an empty cell, on a 2D track.
+        """
+        pose, hand = self.estimate, self.to_json()
+        xyz = pose.joints_xyz_mm
+        of_frame = (pose.warning, *(hand[name] for name in CSV_HAND_COLUMNS if name in hand))
+        rows = []
+        for k, joint in enumerate(joint_names):
+            uvd = [*pose.joints_uvd[k].tolist(), None][:3]
+            numbers = uvd + ([None] * 3 if xyz is None else xyz[k].tolist())
+            numbers.append(float(pose.confidence[k]))
+            rounded = [None if number is None else round(number, 4) for number in numbers]
+            rows.append((as_utf8(self.path), self.number, joint, *rounded, *of_frame))
+        return rows
 
     def tile(self, track: TrackSpec) -> Tile:
         """The region with its joints, for a picture; readings beyond the track's depth window are background."""
@@ -126,7 +150,7 @@ def predict_files(
         expected_size = source.frame_size if camera and camera == source.camera else None
     logged: set[str] = set()
     doubted = 0
-    for path, center, box in zip(paths, centers, boxes, strict=True):
+    for number, (path, center, box) in enumerate(zip(paths, centers, boxes, strict=True)):
         name = printable(str(path))
         try:
             values, kind = read_depth(path, source.frame_format, unit_mm, depth_unit_mm is None)
@@ -153,7 +177,7 @@ def predict_files(
         doubted += estimate.warning is not None
         x0, y0, x1, y1 = (int(edge) for edge in estimate.box_px)
         region = depth[y0 : y1 + 1, x0 : x1 + 1].copy()
-        yield FilePrediction(str(path), estimate, region, (x0, y0), located)
+        yield FilePrediction(str(path), estimate, region, (x0, y0), located, number)
     if doubted > 1:
         logger.warning(f"{doubted} of {len(paths)} frames look like that")
     if skipped:

@@ -1,5 +1,7 @@
 """`a2j predict`: joints of frames of every kind, and one line for what is no frame or no place in it."""
 
+import csv
+import io
 import json
 
 import jax
@@ -9,10 +11,12 @@ from PIL import Image
 
 from a2j_jax import geometry
 from a2j_jax.geometry import Camera
+from a2j_jax.inference.hands import HandModel
 from a2j_jax.inference.predictor import Predictor
 from a2j_jax.runs.checkpoints import save_variables
 from a2j_jax.tracks import get_track
 from tests import tiny
+from tests.inference.test_hands import TRACK, Disks, disk
 
 CENTER = "300,200,700"
 BOX = "60,40,200,220"
@@ -231,3 +235,30 @@ def test_hands_with_the_weights_that_ship(a2j, frames, tmp_path):
     assert "right hand, score" in outcome.err
     assert "principal point 320,240 lies outside" in outcome.err  # of the smaller frame
     assert contents["about"]["centers"] == {"depth": 2}
+
+
+@pytest.fixture
+def disks(monkeypatch):
+    """`--model disks`: the made-up network of the tests of hands."""
+    hand = HandModel(Disks(21), {"params": {}}, TRACK)
+    monkeypatch.setattr("a2j_jax.inference.hands.load", lambda name, **options: hand)
+
+
+DISKS = "predict --model disks --camera 300,300,160,120"
+
+
+def test_csv_has_a_row_for_each_frame_and_joint(a2j, refused, disks, tmp_path):
+    for u in (100, 140):
+        np.save(tmp_path / f"{u}.npy", disk(u))
+    outcome = a2j(f"{DISKS} {tmp_path} --csv")
+    rows = list(csv.DictReader(io.StringIO(outcome.out)))
+    frames = json.loads(a2j(f"{DISKS} {tmp_path} --json").out)["frames"]
+    assert [(row["path"], row["frame"]) for row in rows[20:22]] == [
+        (frames[0]["path"], "0"),
+        (frames[1]["path"], "1"),
+    ]
+    numbers = [[float(row[name]) for name in ("x_mm", "y_mm", "z_mm")] for row in rows]
+    expected = np.concatenate([frame["joints_xyz_mm"] for frame in frames])
+    np.testing.assert_allclose(numbers, expected, atol=1e-3)
+    assert {row["score"] for row in rows} == {str(frame["score"]) for frame in frames}
+    assert "not allowed with" in refused(f"{DISKS} {tmp_path} --json --csv")

@@ -15,6 +15,7 @@ from a2j_jax.errors import UserError
 from a2j_jax.evaluation.scores import score_predictions
 from a2j_jax.inference.frame_predictor import Location, PoseEstimate
 from a2j_jax.inference.frames import (
+    CSV_COLUMNS,
     camera_from,
     frame_files,
     predict_files,
@@ -145,6 +146,25 @@ def test_json_is_the_contracted_object(tmp_path: Path) -> None:
     assert "joints_xyz_mm" not in out
     assert np.shape(out["joints_uvd"]) == (19, 2)
     assert out["center_uvd"] is None
+
+
+def test_a_row_for_each_joint_of_a_frame(tmp_path: Path) -> None:
+    paths = save_frames(tmp_path, 2)
+    fake: Any = FakePredictor(NYU)
+    _, found = predict_files(fake, paths, centers_uvd=[(10, 12, 700)])
+    rows = found.csv_rows(NYU.skeleton.joints)
+    numbers = (10.3333, 12.3333, 700.3333, 20.6667, 24.6667, 1400.6667, 0.5, None)
+    assert rows == [(str(paths[1]), 1, joint, *numbers) for joint in NYU.skeleton.joints]
+    k2hpd = get_track("k2hpd")
+    fake = FakePredictor(k2hpd)
+    (flat,) = predict_files(fake, paths[:1], boxes_px=[(1, 2, 3, 4)])
+    row = dict(zip(CSV_COLUMNS, flat.csv_rows(k2hpd.skeleton.joints)[18], strict=True))
+    assert (row["joint"], row["u_px"], row["confidence"]) == (
+        k2hpd.skeleton.joints[18],
+        1.3333,
+        0.5,
+    )
+    assert [row[name] for name in ("depth_mm", "x_mm", "y_mm", "z_mm")] == [None] * 4
 
 
 def test_one_center_for_all_frames_or_one_for_each(tmp_path: Path) -> None:
