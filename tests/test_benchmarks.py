@@ -1,15 +1,19 @@
 """The benchmarks that docs quote run, and measure what they claim to."""
 
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from a2j_jax.geometry import Camera
 from a2j_jax.runs.checkpoints import save_variables
+from a2j_jax.synthetic import hand
+from a2j_jax.tracks import get_track
 from tests import tiny
 from tests.conftest import REPOSITORY
 
@@ -80,6 +84,37 @@ def test_damaged_files(tmp_path: Path) -> None:
                 faults.append(f"{what}: {result}")
     assert not faults
     assert tried > 12 * len(fuzz.readers())
+
+
+def test_model_card_knows_which_hand_it_sees_and_from_where() -> None:
+    """The average hand, stretched: its palm, its back and its thumb to the camera, right and left."""
+    card = load("model_card")
+    at_rest = hand.HandPose(*(np.zeros(shape) for shape in ((5, 3), 5, (), 3, 2)))
+    joints = hand.forward_kinematics(hand.average_hand(), at_rest).joints_mm
+    palm = np.asarray(joints) * (1.0, -1.0, -1.0)  # a camera's y points down, its z away
+    back = palm * (-1.0, 1.0, -1.0)
+    thumb = palm[:, [2, 1, 0]] * (1.0, 1.0, -1.0)
+    seen = np.stack([palm, back, thumb])
+    seen, far = np.concatenate([seen, seen * (-1.0, 1.0, 1.0)]), np.array([0.0, 0.0, 800.0])
+    camera = get_track("synthetic_hand").camera
+    angle, left, length, straight = card.hand_facts(seen + far, camera)
+    np.testing.assert_allclose(angle, [0, 180, 90] * 2, atol=25)
+    assert left.tolist() == [False] * 3 + [True] * 3
+    np.testing.assert_allclose(length, 176, atol=2)
+    np.testing.assert_allclose(straight, 1, atol=0.01)
+    up = Camera(camera.fx, -camera.fy, camera.u0, camera.v0)
+    assert (card.hand_facts(seen * (1.0, -1.0, 1.0) + far, up)[1] == left).all()
+
+
+def test_model_card_calls_hidden_what_lies_behind_a_reading() -> None:
+    track = replace(get_track("synthetic_hand"), crop_size=32)
+    canvas = np.zeros((1, 32 + 2 * track.margin, 32 + 2 * track.margin), np.uint16)
+    canvas[0, track.margin + 10, track.margin + 20] = 500
+    # Two pixels are one of the crop. The reading is 30 and 20 mm in front; 30 in front of the next pixel; far outside.
+    uvd = [(120.0, 60, 530), (120, 60, 520), (121, 60, 530), (300, 60, 530)]
+    frames = SimpleNamespace(joints_uvd=np.array([uvd]), box_px=np.array([[80.0, 40, 144, 104]]))
+    hidden = load("model_card").is_hidden(canvas, frames, track)
+    assert hidden.tolist() == [[True, False, True, False]]
 
 
 def test_every_benchmark_says_how_it_is_called() -> None:
