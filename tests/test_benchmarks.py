@@ -1,6 +1,7 @@
 """The benchmarks that docs quote run, and measure what they claim to."""
 
 import importlib.util
+import re
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -66,6 +67,27 @@ def test_confidence(capsys: pytest.CaptureFixture[str]) -> None:
     printed = capsys.readouterr().out
     assert "20 frames of test, 99 joints" in printed
     assert "joints -1.00" in printed
+
+
+def test_errors_are_predicted_from_confidence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Errors that are 2 mm for each px of spread, 5 mm more at one joint; one is unlabelled."""
+    spread = np.random.default_rng(0).uniform(1, 9, size=(50, 3))
+    errors = 2 * spread + (0, 5, 0)
+    errors[3, 2] = np.nan
+    benchmark = load("confidence")
+    sure = 1 / (1 + spread / 4)
+    fitted = benchmark.fit(errors, sure)
+    predicted = {name: x @ fitted[name] for name, x in benchmark.terms(sure).items()}
+    assert re.search(r"from spread, joint: 2.00 -?0.00 5.00 -?0.00", capsys.readouterr().out)
+    expected = np.where(np.isfinite(errors), errors, 2 * spread)
+    np.testing.assert_allclose(predicted["spread, joint"], expected, atol=1e-3)
+    benchmark.print_predictions(errors, predicted)
+    assert "1.000" in capsys.readouterr().out
+    benchmark.draw(errors, predicted, "mm", str(tmp_path / "drawn.png"))
+    with Image.open(tmp_path / "drawn.png") as picture:
+        assert 1.9 < picture.width / picture.height < 2.2
 
 
 @pytest.mark.slow
