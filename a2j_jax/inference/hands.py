@@ -5,6 +5,7 @@ network looks again: `_PASSES` times, in one compiled function. Beside each crop
 left hands are found by a network that knows right ones only, and to tell the two apart. A score compares what it sees.
 """
 
+import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
 from numpy.typing import ArrayLike, NDArray
 
 from a2j_jax import geometry
@@ -33,7 +35,7 @@ from a2j_jax.inference.locate import depth_in_box, doubtful, hand_centers
 from a2j_jax.log import logger
 from a2j_jax.lowering import lowering_for, made_once, options_for_inference
 from a2j_jax.models.a2j import PoseNetwork
-from a2j_jax.models.anchors import spread_px
+from a2j_jax.models.anchors import at_least_float32, spread_px
 from a2j_jax.models.prepared import prepare_for_inference
 from a2j_jax.runs.load import restore
 from a2j_jax.tracks import HANDS2017, TrackSpec
@@ -47,7 +49,8 @@ _LOST = 0.3  # a pose that scores less is no hand
 _SIDE_KNOWN = (
     0.8  # below this probability of right or left there is a warning, if the two looks differ
 )
-# Logits of the score, and of right against left, for each of the `features`. Fitted by benchmarks/find_hands.py.
+# Logits for each of the `features`, of networks without a `HandScore`, and of right against left. Fitted by
+# benchmarks/find_hands.py.
 _SCORE, _SCORE_BIAS = (-3.4, -1.9, 8.3, -2.8), 15.1
 _SIDE = (-6.5, -0.8, 3.1, -2.0)
 _FIRST = 1.0  # logit in favor of the likeliest place
@@ -56,6 +59,9 @@ _HAND_FILLS = 0.2  # of the crop's window
 _SIDE_BY_FINGERS = 0.1  # logit of right against left, for each mm that fingers bend to
 # A network that knows both hands sees the same joints in the mirror; one that knows right hands, others, 58 mm away.
 _AGREE_MM = 25.0
+_SAME_HAND_MM = 80.0  # between the mean joints of two poses: nearer ones are of one hand
+_PLACES = 3  # to look at for each hand that is asked for
+_SEARCH_EVERY = 5  # frames, where fewer hands are followed than asked for
 _REMEMBERED = 0.7  # share of the logits of earlier frames, much alike, that the next one keeps
 _WRIST, _INDEX_MCP, _MIDDLE_MCP, _PINKY_MCP = (
     HANDS2017.joints.index(name) for name in ("wrist", "index_mcp", "middle_mcp", "pinky_mcp")
@@ -69,16 +75,17 @@ class HandPose(PoseEstimate):
     """The joints of one hand; `center_uvd` is that of the last crop.
 
     Attributes:
-      score: in [0, 1], how much this looks like a hand whose joints are right, from the spread of the anchors' votes,
-        the distance that the joints moved between the last two looks, the share of them that lie under a reading, and
-        how much else there is at this depth. Below 0.3 there is a warning. Fitted on rendered frames; no probability.
+      score: in [0, 1], how probably this is a hand, by a `HandScore` learned on rendered frames with hands and without.
+        Below 0.3 there is a warning.
       handedness: "right" or "left", given or decided.
       handedness_probability: of that, in [0.5, 1]; 1 where it was given.
+      number: of this hand among those that `HandModel.follow` has found, from 0.
     """
 
     score: float = 0.0
     handedness: Handedness = "right"
     handedness_probability: float = 0.5
+    number: int = 0
 
 
 class Looks(NamedTuple):
@@ -91,6 +98,7 @@ class Looks(NamedTuple):
       box_px: (2, 4) clipped to the frame.
       center_uvd: (2, 3) of the crops.
       moved_mm: (2,) mean distance of the joints from those of the look before.
+      pooled: (2, C) the trunk's last feature map, averaged over its positions; C = 0 for a network without one.
     """
 
     joints_uvd: Any
@@ -99,6 +107,7 @@ class Looks(NamedTuple):
     box_px: Any
     center_uvd: Any
     moved_mm: Any
+    pooled: Any
 
 
 @made_once
@@ -130,11 +139,12 @@ def make_looks(
         box = targets.box_from_center(center, camera, half, last)
         crops = jnp.stack([cut(frame, box[0]), cut(frame, box[1])[:, ::-1]])
         images = augment.normalize(crops / track.storage_unit_mm, center[:, 2], track)
-        found = model.decode(model.apply(variables, images[..., None], train=False), size)
+        outputs, pooled = with_features(model, variables, images[..., None])
+        found = model.decode(outputs, size)
         joints = found.joints.at[1, :, 0].set(size - 1.0 - found.joints[1, :, 0])
         uvd = targets.joints_to_frame(joints, box, center[:, 2], track)
         xyz = targets.uvd_to_xyz(uvd, camera)
-        return Looks(uvd, xyz, found.confidence, box, center, jnp.zeros(2))
+        return Looks(uvd, xyz, found.confidence, box, center, jnp.zeros(2), pooled)
 
     def looks(
         variables: Any, frame_mm: jax.Array, camera: jax.Array, center_uvd: jax.Array
@@ -149,6 +159,53 @@ def make_looks(
         return jax.tree.map(lambda x: x[-1], seen)._replace(moved_mm=moved)
 
     return jax.jit(looks, compiler_options=options_for_inference())
+
+
+class HandScore(NamedTuple):
+    """Logistic regression of hand against no hand, on `features` and `Looks.pooled`; benchmarks/find_hands.py fits it.
+
+    Attributes:
+      kernel: (4 + C,) weights of the `features` and of the C pooled ones; (4,): of the features alone.
+      bias: added to their sum.
+    """
+
+    kernel: Sequence[float]
+    bias: float
+
+    def logits(self, of_looks: Float64, pooled: NDArray[np.float32]) -> Float64:
+        """(2,) for `features` (2, 4) and pooled features (2, C); UserError if they are of another network."""
+        kernel = np.asarray(self.kernel)
+        if kernel.shape not in ((4,), (4 + pooled.shape[1],)):
+            raise UserError(
+                f"hand_score has {kernel.size} weights: expected {4 + pooled.shape[1]} for this network; fit it again "
+                "(benchmarks/find_hands.py)"
+            )
+        more = pooled @ kernel[4:] if len(kernel) > 4 else 0.0
+        found: Float64 = of_looks @ kernel[:4] + more + self.bias
+        return found
+
+
+class _Sight(NamedTuple):
+    """Looks from one place, their `features` (2, 4), and logits (2,) of being a hand."""
+
+    looks: Looks
+    shown: Float64
+    logits: Float64
+
+
+def with_features(model: PoseNetwork, variables: Any, images: jax.Array) -> tuple[Any, jax.Array]:
+    """A network's outputs for images (B, S, S, 1), and `Looks.pooled`."""
+    kept: list[jax.Array] = []
+
+    def keep(call: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
+        found = call(*args, **kwargs)
+        if context.method_name == "features":
+            kept.append(at_least_float32(found.regression).mean((1, 2)))
+        return found
+
+    with nn.intercept_methods(keep):
+        outputs: Any = model.apply(variables, images, train=False)
+    return outputs, kept[0] if kept else jnp.zeros((len(images), 0))
 
 
 class HandModel:
@@ -167,6 +224,7 @@ class HandModel:
         track: TrackSpec,
         handedness: Handedness | None = None,
         tips: Tips = "center",
+        hand_score: HandScore | None = None,
     ) -> None:
         """Binds a network to its variables; it is compiled at the first frame of a size.
 
@@ -176,6 +234,7 @@ class HandModel:
           track: with the joints of HANDS 2017, cropped by center.
           handedness: of all hands to come; None: decided.
           tips: where TIP joints are reported: the center of the ball that ends the finger, or "skin", its end.
+          hand_score: of this network; None: the spread of its votes and how the joints lie in the depth decide alone.
 
         Raises:
           UserError: a track of other joints.
@@ -194,7 +253,9 @@ class HandModel:
         with lowering_for("gpu"):  # Winograd's kernels triple the time of compilation
             quick = prepare_for_inference(model, variables, track.crop_size)
         self._variables = jax.device_put(quick, jax.local_devices()[0])
+        self._model = model
         self._looks = make_looks(model, track)
+        self._score = hand_score or HandScore(_SCORE, _SCORE_BIAS)
         self._compiled = set[tuple[int, ...]]()  # sizes of frames
         self._logged = set[str]()
 
@@ -233,6 +294,20 @@ class HandModel:
         starts = hand_centers(depth, camera) if center is None else center[None]
         return self._best(depth, camera, starts, 0.0, name)[0]
 
+    def find(
+        self,
+        depth_mm: ArrayLike,
+        camera: Camera | Sequence[float] | None = None,
+        most: int = 2,
+        name: str = "depth frame",
+    ) -> list[HandPose]:
+        """Finds several hands in a frame: up to `most`, the highest score first; none where nothing scores as a hand.
+
+        Arguments and errors as for a call.
+        """
+        depth, camera = self._checked(depth_mm, camera)
+        return [pose for pose, _ in self._several(depth, camera, most, [], name)]
+
     def track(
         self, frames: Iterable[ArrayLike], camera: Camera | Sequence[float] | None = None
     ) -> Iterator[HandPose]:
@@ -261,10 +336,8 @@ class HandModel:
                 yield self._nothing()
                 continue
             pose, logit = None, 0.0
-            if before is not None and before.joints_xyz_mm is not None:
-                middle = before.joints_xyz_mm.mean(axis=0)
-                start = geometry.xyz_to_uvd(middle, its_camera)[None]
-                pose, logit = self._best(depth, its_camera, start, evidence, name)
+            if before is not None:
+                pose, logit = self._again(depth, its_camera, before, evidence, name)
             if pose is None or pose.score < _LOST:
                 starts = hand_centers(depth, its_camera)
                 found, found_logit = self._best(depth, its_camera, starts, 0.0, name)
@@ -273,6 +346,38 @@ class HandModel:
             evidence = _REMEMBERED * (evidence + logit)
             before = pose if pose.score >= _LOST else None
             yield pose
+
+    def follow(
+        self,
+        frames: Iterable[ArrayLike],
+        camera: Camera | Sequence[float] | None = None,
+        most: int = 2,
+    ) -> Iterator[list[HandPose]]:
+        """Follows several hands: for each frame up to `most` poses, those that score as hands.
+
+        As `track`; `HandPose.number` says which hand is which. A hand that is lost and found again has a new number.
+        New hands are looked for in every fifth frame, and in every frame as long as there are none.
+        """
+        followed: list[tuple[HandPose, float]] = []
+        first_free = 0
+        for count, frame in enumerate(frames):
+            name = f"frame {count}"
+            depth, its_camera = self._checked(frame, camera)
+            if not depth.any():
+                followed = []
+            there: list[tuple[HandPose, float]] = []
+            for before, evidence in followed:
+                pose, logit = self._again(depth, its_camera, before, evidence, name)
+                if pose.score >= _LOST and not _is_one_of(pose, there):
+                    pose = dataclasses.replace(pose, number=before.number)
+                    there.append((pose, _REMEMBERED * (evidence + logit)))
+            if len(there) < most and depth.any() and (not there or count % _SEARCH_EVERY == 0):
+                for pose, logit in self._several(depth, its_camera, most, there, name):
+                    numbered = dataclasses.replace(pose, number=first_free)
+                    there.append((numbered, _REMEMBERED * logit))
+                    first_free += 1
+            followed = there
+            yield [pose for pose, _ in there]
 
     def _checked(
         self, depth_mm: ArrayLike, camera: Camera | Sequence[float] | None
@@ -290,28 +395,82 @@ class HandModel:
         self, depth: DepthFrame, camera: Camera, starts: Float64, evidence: float, name: str
     ) -> tuple[HandPose, float]:
         """The pose of the highest score from these places (N, 3) uvd, and this frame's logit for right."""
-        best: tuple[float, Looks, Float64] | None = None
-        frame, values = jnp.asarray(depth), jnp.asarray(camera.as_array(), jnp.float32)
         started = perf_counter()
-        if depth.shape not in self._compiled:
-            self._compiled.add(depth.shape)
-            place = jnp.asarray(starts[0], jnp.float32)
-            jax.block_until_ready(self._looks(self._variables, frame, values, place))
-            shown_size = f"{depth.shape[1]}x{depth.shape[0]}"
-            seconds = perf_counter() - started
-            logger.info(f"network compiled for frames of {shown_size} px in {seconds:.1f} s")
-            started = perf_counter()
-        for number, start in enumerate(starts.astype(np.float32)):
-            seen = jax.device_get(self._looks(self._variables, frame, values, start))
-            check_finite(seen.joints_uvd, seen.confidence)
-            shown = features(seen, depth, camera, self.spec)
-            logit = float((shown @ _SCORE).max()) + (_FIRST if number == 0 else 0.0)
-            if best is None or logit > best[0]:
-                best = logit, seen, shown
-            if scores(shown).max() >= _SURE:
+        started += self._compile(depth, camera)
+        best = None
+        for number, start in enumerate(starts):
+            seen = self._sight(depth, camera, start)
+            rank = seen.logits.max() + (_FIRST if number == 0 else 0.0)
+            if best is None or rank > best[0]:
+                best = rank, seen
+            if _sigmoid(seen.logits.max()) >= _SURE:
                 break
         assert best is not None
-        _, seen, shown = best
+        return self._pose(depth, camera, best[1], evidence, name, started)
+
+    def _again(
+        self, depth: DepthFrame, camera: Camera, before: HandPose, evidence: float, name: str
+    ) -> tuple[HandPose, float]:
+        """The pose near that of the frame before, and this frame's logit for right."""
+        assert before.joints_xyz_mm is not None
+        start = geometry.xyz_to_uvd(before.joints_xyz_mm.mean(axis=0), camera)[None]
+        return self._best(depth, camera, start, evidence, name)
+
+    def _several(
+        self,
+        depth: DepthFrame,
+        camera: Camera,
+        most: int,
+        known: Sequence[tuple[HandPose, float]],
+        name: str,
+    ) -> list[tuple[HandPose, float]]:
+        """Poses that score as hands, with known ones up to `most`, and this frame's logits for right."""
+        self._compile(depth, camera)
+        started = perf_counter()
+        places = hand_centers(depth, camera, _PLACES * most)
+        seen = [self._sight(depth, camera, start) for start in places]
+        found: list[tuple[HandPose, float]] = []
+        for one in sorted(seen, key=lambda one: -one.logits.max()):
+            if _sigmoid(one.logits.max()) < _LOST or len(found) + len(known) >= most:
+                break
+            pose, logit = self._pose(depth, camera, one, 0.0, name, started)
+            if not _is_one_of(pose, [*known, *found]):
+                found.append((pose, logit))
+                started = perf_counter()
+        return found
+
+    def _compile(self, depth: DepthFrame, camera: Camera) -> float:
+        """Compiles the network for frames of this size, if it is not yet; returns the seconds that it took."""
+        if depth.shape in self._compiled:
+            return 0.0
+        started = perf_counter()
+        self._compiled.add(depth.shape)
+        self._sight(depth, camera, np.array([0.0, 0.0, 1e3]))
+        seconds = perf_counter() - started
+        shown_size = f"{depth.shape[1]}x{depth.shape[0]}"
+        logger.info(f"network compiled for frames of {shown_size} px in {seconds:.1f} s")
+        return seconds
+
+    def _sight(self, depth: DepthFrame, camera: Camera, start: Float64) -> _Sight:
+        """What the network sees from a place (3,) uvd."""
+        values = jnp.asarray(camera.as_array(), jnp.float32)
+        place = jnp.asarray(start, jnp.float32)
+        looks = jax.device_get(self._looks(self._variables, jnp.asarray(depth), values, place))
+        check_finite(looks.joints_uvd, looks.confidence)
+        shown = features(looks, depth, camera, self.spec)
+        return _Sight(looks, shown, self._score.logits(shown, looks.pooled))
+
+    def _pose(
+        self,
+        depth: DepthFrame,
+        camera: Camera,
+        sight: _Sight,
+        evidence: float,
+        name: str,
+        started: float,
+    ) -> tuple[HandPose, float]:
+        """The pose of a sight, and its own logit for right; `evidence` is that of earlier frames."""
+        seen, shown, logits = sight
         logit, chosen = which_hand(seen.joints_xyz_mm, shown, camera, evidence, self.handedness)
         xyz = seen.joints_xyz_mm[chosen].mean(axis=0).astype(np.float64)
         if self._tips == "skin":
@@ -321,7 +480,7 @@ class HandModel:
         is_right = self.handedness == "right" if self.handedness else logit + evidence >= 0
         certain = 1.0 if self.handedness else float(_sigmoid(abs(logit + evidence)))
         look = chosen[0]
-        total = float(scores(shown)[chosen].max())
+        total = float(_sigmoid(logits[chosen].max()))
         center = seen.center_uvd[look].astype(np.float64)
         unsure = len(chosen) == 1 and certain < _SIDE_KNOWN
         warning = self._warning(depth, camera, seen.box_px[look], center, total, unsure, name)
@@ -409,10 +568,12 @@ def features(seen: Looks, depth: DepthFrame, camera: Camera, track: TrackSpec) -
     )
 
 
-def scores(of_looks: Float64) -> Float64:
-    """(2,) `HandPose.score` of both looks, from their `features` (2, 4)."""
-    score: Float64 = _sigmoid(of_looks @ _SCORE + _SCORE_BIAS)
-    return score
+def _is_one_of(pose: HandPose, others: Sequence[tuple[HandPose, float]]) -> bool:
+    """Whether a pose is of the same hand as one of the others."""
+    assert pose.joints_xyz_mm is not None
+    middle = pose.joints_xyz_mm.mean(axis=0)
+    places = [one.joints_xyz_mm.mean(axis=0) for one, _ in others if one.joints_xyz_mm is not None]
+    return any(np.linalg.norm(middle - place) < _SAME_HAND_MM for place in places)
 
 
 def _sigmoid(x: Any) -> Any:
@@ -491,4 +652,5 @@ def load(
     if find_packed(name_or_path) is None and not Path(name_or_path).exists():
         raise unknown(name_or_path)
     found = restore(name_or_path)
-    return HandModel(found.model, found.variables, found.track, handedness, tips)
+    score = HandScore(*found.hand_score) if found.hand_score else None
+    return HandModel(found.model, found.variables, found.track, handedness, tips, score)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from a2j_jax.config import Config, from_dict
@@ -31,6 +32,8 @@ class Restored(NamedTuple):
     variables: dict[str, Any]
     step: int
     averaged: bool  # whether the variables are the moving average
+    # Kernel and bias of the `inference.hands.HandScore` in a file of weights.
+    hand_score: tuple[list[float], float] | None = None
 
     @property
     def config(self) -> Config:
@@ -109,6 +112,7 @@ def save_packed(restored: Restored, path: str | Path) -> None:
         "track": TrackRecord.of(track).to_json(),
         "step": restored.step,
         "averaged": restored.averaged,
+        **({"hand_score": restored.hand_score} if restored.hand_score else {}),
     }
     write_packed(Path(path), about, restored.variables)
 
@@ -137,7 +141,12 @@ def _restore_packed(path: Path, step: int | str) -> Restored:
     there, here = TrackRecord.from_json(about["track"]), TrackRecord.of(experiment.track)
     if changed := there.differences(here):
         raise UserError(f"{shown}: another version of track {config.track}: {'; '.join(changed)}")
-    return Restored(experiment, variables, about["step"], about["averaged"])
+    score = about.get("hand_score")
+    try:
+        hand_score = score and (np.array(score[0], np.float64).tolist(), float(score[1]))
+    except (TypeError, ValueError, LookupError) as error:
+        raise UserError(f"{shown}: hand_score: expected a kernel and a bias") from error
+    return Restored(experiment, variables, about["step"], about["averaged"], hand_score)
 
 
 def _resolve_recorded(directory: Path) -> Experiment:

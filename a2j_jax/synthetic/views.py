@@ -4,6 +4,7 @@ The *room frame* of people: origin at the camera, x to the camera's right, y dow
 right-handed, mm. These are the axes of a camera that looks level and straight ahead, on a shelf or under the ceiling.
 """
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,6 +22,7 @@ from a2j_jax.synthetic.props import PosedHand, PropSpec, bank, body, center_erro
 from a2j_jax.synthetic.render import RoundCones, SensorSpec, join_cones
 from a2j_jax.synthetic.sampling import draw, lerp, rotation, rotation_from_quaternion
 from a2j_jax.synthetic.scene import KINECT, Scene, full_frames, project
+from a2j_jax.synthetic.sensors import SensorMix
 from a2j_jax.tracks import TRACKS, TrackSpec
 
 _HANDS = HandSpec()
@@ -101,6 +103,8 @@ SHIFTED = SceneSpec(
         center_bias_mm=-8.0,
     ),
 )
+# The other hand never shown; for views without a hand, too: arms that end at the wrist, people, objects, walls.
+ONE_HAND = dataclasses.replace(VARIED, props=PropSpec(other_hand=0.0, body=0.6))
 _PROPS = 1  # folded into a scene's key, whose other draws stay the same
 
 
@@ -111,6 +115,8 @@ class HandView:
 
     half_window_mm: float = field(metadata={"static": True})  # of the window at the center's depth
     scene: SceneSpec = SceneSpec()  # the hand's position and surroundings
+    # Leave the hand out, and everything else where it is; the truth is where it would be.
+    without_hand: bool = field(default=False, metadata={"static": True})
 
     def compose(self, key: jax.Array, camera: Camera, frame_size: tuple[int, int]) -> Scene:
         """A random hand with forearm, at a random place in the view, with a background."""
@@ -132,10 +138,13 @@ class HandView:
 
         center = _place(place, camera, frame_size, self.half_window_mm, spec)
         joints, ends = joints - middle + center, ends - middle + center
-        hidden = RoundCones(ends[0], surface.radii_mm[0])
+        radii = surface.radii_mm
+        if self.without_hand:
+            ends, radii = _forearm_alone(RoundCones(ends, radii))
+        hidden = RoundCones(ends[0], radii[0])
         wall, clutter = _background(k_behind, center, hidden, spec)
         found = center + spec.center_sigma_mm * to_camera * normal[0, :3]
-        solid = RoundCones(ends, surface.radii_mm)
+        solid = RoundCones(ends, radii)
         if spec.props is not None:
             k_error, k_dress, k_bank, k_body = jax.random.split(jax.random.fold_in(key, _PROPS), 4)
             found += center_error(k_error, spec.center_sigma_mm, spec.props)
@@ -153,6 +162,17 @@ class HandView:
             planes=wall[None],
             noise_key=k_noise,
         )
+
+
+_FOREARM = slice(35, 37)  # of `hand.hand_cones`
+
+
+def _forearm_alone(surface: RoundCones) -> RoundCones:
+    """The cones of a hand, those beyond the forearm drawn into its wrist."""
+    ends, radii = surface
+    hand = np.setdiff1d(np.arange(len(radii)), np.r_[_FOREARM])
+    wrist, girth = ends[_FOREARM.start, 0], 0.9 * radii[_FOREARM.start, 0]
+    return RoundCones(ends.at[hand].set(wrist), radii.at[hand].set(girth))
 
 
 _TURNS = 8  # rotations to choose from
@@ -371,18 +391,28 @@ def _clutter(key: jax.Array, spot: jax.Array, hidden: RoundCones, spec: RoomSpec
     return _present(furniture, (chance < spec.clutter_probability)[:, None], hidden)
 
 
-def track_frames(track: TrackSpec, count: int, seed: int = 0) -> Iterator[dict[str, np.ndarray]]:
-    """Yields frames of hands or bodies as a track's camera would see them, before a wall; frame i is of seed + i alone.
+# A camera's frame has readings everywhere, and the time to read a file depends on its size.
+_BEFORE_A_WALL = SceneSpec(wall_probability=1.0)
+
+
+def track_frames(
+    track: TrackSpec,
+    count: int,
+    seed: int = 0,
+    scene: SceneSpec = _BEFORE_A_WALL,
+    sensor: SensorSpec | SensorMix = KINECT,
+    without_hand: bool = False,
+) -> Iterator[dict[str, np.ndarray]]:
+    """Yields frames of hands or bodies as a track's camera would see them; frame i is of seed + i alone.
 
     As `scene.full_frames`: `frame` (H, W) uint16 mm, `center_uvd` (3,) px px mm, `window_px` (4,) px, and the rest.
+    The other arguments are for hands, by default before a wall and seen by a Kinect.
     """
     size = track.frame_size
     settings: dict[str, Any]
     if track.crop_by == "center":
         assert track.half_window_mm is not None
-        # A camera's frame has readings everywhere, and the time to read a file depends on its size.
-        view = HandView(track.half_window_mm, SceneSpec(wall_probability=1.0))
-        settings = {"view": view, "sensor": KINECT}
+        settings = {"view": HandView(track.half_window_mm, scene, without_hand), "sensor": sensor}
     else:
         settings = {"view": BodyView(track.label_box_margin_px), "sensor": XTION}
     camera = track.camera or _body_camera(size)

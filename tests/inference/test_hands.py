@@ -6,17 +6,28 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import a2j_jax
 from a2j_jax import geometry
+from a2j_jax.config import ModelConfig
 from a2j_jax.errors import UserError
 from a2j_jax.geometry import Camera
-from a2j_jax.inference.hands import HandModel, fingers_in_front, load, which_hand
-from a2j_jax.models.a2j import PoseNetwork
+from a2j_jax.inference.hands import (
+    HandModel,
+    HandScore,
+    fingers_in_front,
+    load,
+    which_hand,
+    with_features,
+)
+from a2j_jax.models.a2j import PoseNetwork, init_variables
 from a2j_jax.models.anchors import Estimate
+from a2j_jax.models.resnet import ResNet
+from a2j_jax.runs.experiment import make_model
 from a2j_jax.tracks import HANDS2017, TRACKS, with_crop_size
 
 TRACK = with_crop_size(TRACKS["synthetic_hand"], 32)
@@ -146,6 +157,56 @@ def test_a_hand_is_followed_lost_and_found_again(hand: HandModel) -> None:
     assert poses[3].score == 0
     assert poses[3].warning == "no depth reading"
     assert all(pose.score > 0.9 for pose in np.delete(np.array(poses, object), 3))
+
+
+def test_several_hands_are_found_and_followed(hand: HandModel) -> None:
+    """Numbers stay with hands as they move and come and go; what is asked for is an upper bound."""
+    middles = [(80, 250), (90, 240), (100,), (110, 230), (110, 230), (110, 230)]
+    frames = [np.min([disk(u) for u in frame], axis=0) for frame in middles]
+    found = hand.find(frames[0], CAMERA)
+    assert sorted(round(pose.joints_uvd[:, 0].mean(), -1) for pose in found) == [80, 250]
+    assert len(hand.find(frames[0], CAMERA, most=1)) == 1
+    assert len(hand.find(frames[2], CAMERA)) == 1
+    assert hand.find(np.full((240, 320), 1500.0), CAMERA) == []
+
+    followed = list(hand.follow([*frames, np.zeros((240, 320))], CAMERA))
+    by_number = [{pose.number: pose.joints_uvd[:, 0].mean() for pose in one} for one in followed]
+    left = next(number for number, u in by_number[0].items() if u < 160)
+    assert set(by_number[0]) == {0, 1}
+    np.testing.assert_allclose(
+        [one[left] for one in by_number[:6]], [80, 90, 100, 110, 110, 110], atol=5
+    )
+    assert set(by_number[2]) == {left}
+    # The next search is in frame 5.
+    assert set(by_number[4]) == {left}
+    assert set(by_number[5]) == {left, 2}
+    assert followed[6] == []
+
+
+def test_a_learned_score_decides(hand: HandModel) -> None:
+    never = HandModel(Disks(21), {"params": {}}, TRACK, hand_score=HandScore([0.0] * 4, -9.0))
+    assert hand(disk(100), CAMERA).score > 0.9
+    pose = never(disk(100), CAMERA)
+    assert pose.score < 0.01
+    assert "no hand" in str(pose.warning)
+    other = HandModel(Disks(21), {"params": {}}, TRACK, hand_score=HandScore([0.0] * 9, 0.0))
+    with pytest.raises(UserError, match="9 weights: expected 4"):
+        other(disk(100), CAMERA)
+
+
+def test_the_trunk_is_part_of_the_score() -> None:
+    """The last of its features alone, as a weight says."""
+    config = ModelConfig(backbone="resnet18", width=4, head_features=4, head_depth=0)
+    model = make_model(config, TRACK)
+    variables = init_variables(model, jax.random.key(0), 32, 32)
+    images = jax.random.normal(jax.random.key(1), (2, 32, 32, 1))
+    _, pooled = with_features(model, variables, images)
+    assert pooled.shape == (2, 32)
+    last = ResNet("resnet18", 4).apply({k: v["trunk"] for k, v in variables.items()}, images, False)
+    np.testing.assert_allclose(pooled, last.regression.mean((1, 2)), rtol=1e-5)
+    score = HandScore([0.0] * 35 + [2.0], 0.5)
+    logits = score.logits(np.zeros((2, 4)), np.asarray(pooled))
+    np.testing.assert_allclose(logits, 0.5 + 2.0 * np.asarray(pooled)[:, -1], rtol=1e-5)
 
 
 def test_a_frame_without_a_hand_scores_low(hand: HandModel, logged: list[str]) -> None:

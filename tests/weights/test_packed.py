@@ -14,7 +14,7 @@ from flax.traverse_util import flatten_dict
 from a2j_jax.errors import UserError
 from a2j_jax.runs.experiment import resolve
 from a2j_jax.runs.load import Restored, restore, save_packed, variables_from
-from a2j_jax.weights.packed import find_packed, packaged, read_packed
+from a2j_jax.weights.packed import find_packed, packaged, read_packed, write_packed
 from tests import tiny
 
 ABOUT = "about.npy"
@@ -48,6 +48,19 @@ def test_a_file_stands_in_for_its_run(packed: Path) -> None:
 def test_a_run_starts_from_it(packed: Path) -> None:
     found = variables_from(packed, tiny.variables(seed=1))
     assert tiny.same(found, restore(packed).variables)
+
+
+def test_its_score_of_hands_travels_with_it(packed: Path, tmp_path: Path) -> None:
+    path, score = tmp_path / "hand.npz", ([0.5, -1.25, 3.0], 0.125)
+    assert restore(packed).hand_score is None
+    save_packed(restore(packed)._replace(hand_score=score), path)
+    again = restore(path)
+    assert again.hand_score == score
+    assert tiny.same(again.variables, restore(packed).variables)
+    about, variables = read_packed(path)
+    write_packed(path, {**about, "hand_score": "high"}, variables)
+    with pytest.raises(UserError, match=r"hand\.npz: hand_score"):
+        restore(path)
 
 
 def test_statistics_of_the_data_set_travel_with_it(tmp_path: Path) -> None:
@@ -124,8 +137,6 @@ def test_another_step_a_later_format_and_own_code_are_refused(packed: Path, tmp_
     with pytest.raises(UserError, match=r"tests\.own_parts:quick"):
         save_packed(Restored(resolve(tiny.quick()), {}, 1, False), tmp_path / "own.npz")
     about, variables = read_packed(packed)
-    from a2j_jax.weights.packed import write_packed
-
     for name, changed in (
         ("format 1", {"format": 2}),
         ("os:system", {"config": {**about["config"], "parts": "os:system"}}),
