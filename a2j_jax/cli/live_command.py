@@ -33,6 +33,7 @@ examples:
   a2j live --source realsense
   a2j live --source oak --viewer rerun --smooth
   a2j live --source folder --folder recording/ --camera 475,475,316,245 --viewer window
+  a2j live --source folder --folder clip.mkv --camera 475,475,316,245
   a2j live --source kinect --viewer none --json > hands.jsonl
 
 --json prints a line of JSON for each frame, and one with the times of all stages at the end; docs/live.md. Ctrl-C, or
@@ -47,12 +48,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `a2j live`."""
     add = parser.add_argument
     add("--source", choices=_SOURCES, required=True, help="a camera, or a folder of frames")
-    add("--folder", type=path_name, help="of frames, of --source folder")
+    add("--folder", type=path_name, help="of frames, or a recording of many; of --source folder")
     add_camera(parser)
     add(
         "--depth_unit_mm", type=bounded(float, *DEPTH_UNITS_MM), help="mm per count of a folder (1)"
     )
-    text = "frames a second of a folder, 0: as fast as possible (its timestamps.txt, or 30)"
+    text = "frames a second of a folder, 0: as fast as possible (by its timestamps.txt or video, or 30)"
     add("--rate", type=bounded(float, 0.0, 1000.0), metavar="HZ", help=text)
     text = "weights: hand-small, a file of `a2j export RUN weights.npz`, or a run (hand-small)"
     add("--model", type=place_name, metavar="NAME", default="hand-small", help=text)

@@ -8,6 +8,7 @@ import json
 import re
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,6 +41,7 @@ examples:
   a2j predict --model hand-small frame.png --camera 475,475,316,245 --out overlay.png
   a2j predict --model hand-small recording/ --camera 475,475,316,245 --json > joints.json
   a2j predict --model hand-small recording/ --camera 475,475,316,245 --csv > joints.csv
+  a2j predict --model hand-small clip.mkv --camera 475,475,316,245 --csv > joints.csv
   a2j predict runs/quickstart frame.png --center 320,240,700 --out overlay.png
   a2j predict runs/mine my_frames/ --json > joints.json       # every frame in a folder
   a2j predict nyu_a2j depth_1_*.png --track nyu --center 217.1,249.9,762 --json
@@ -47,11 +49,13 @@ examples:
   a2j predict runs/mine my_frames/ --runtime openvino --json > joints.json
   a2j predict hand.onnx frame.png                             # a file of `a2j export`
 
-Frames are 16-bit PNG, TIFF or PGM (mm), NYU's packed RGB PNG with --track nyu, or .npy (mm). One --center or --box
-serves all frames; repeat it to give one per frame. Without either, the nearest hand or the person in view is looked
-for. --model looks several times, scores what it finds, and tells right hands from left ones: docs/own_frames.md.
+Frames are 16-bit PNG, TIFF or PGM (mm), NYU's packed RGB PNG with --track nyu, or .npy (mm); recordings of many are
+.npy (frames, height, width), TIFF, or lossless 16-bit gray video. One --center or --box serves all frames; repeat it to
+give one per frame. Without either, the nearest hand or the person in view is looked for. --model looks several times,
+scores what it finds, tells right hands from left ones, and follows a hand through a recording: docs/own_frames.md.
 """
 INTERMIXED = True  # options may stand between the run and its frames
+_NOTHING = np.empty((0, 0), np.float32)
 _FEW = 20  # frames are reported one by one; above that, progress is shown
 # Messages of the library name its arguments; these are the options of the command line.
 _OPTIONS = {
@@ -70,8 +74,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=place_name,
         nargs="*",
         metavar="RUN FRAME",
-        help="a run directory, or what `a2j convert` or `a2j export` made (not with --model); then depth frames or "
-        "folders of them",
+        help="a run directory, or what `a2j convert` or `a2j export` made (not with --model); then depth frames, "
+        "recordings of many, or folders of frames",
     )
     text = "find hands with these weights: hand-small, a file of `a2j export RUN weights.npz`, or a run"
     add("--model", type=place_name, metavar="NAME", help=text)
@@ -166,6 +170,7 @@ def _predictor(arguments: argparse.Namespace, checkpoint: str) -> "FramePredicto
 
 
 def _predict(arguments: argparse.Namespace) -> None:
+    from a2j_jax.data.recordings import count_frames, open_recordings
     from a2j_jax.inference.frame_predictor import frames_of
     from a2j_jax.inference.frames import predict_files, to_json, write_overlay
     from a2j_jax.track_files import find_track
@@ -173,7 +178,8 @@ def _predict(arguments: argparse.Namespace) -> None:
     # A mistyped name shows before the network is loaded and compiled, not after.
     checkpoint, paths = _inputs(arguments)
     check_picture(arguments.out, [str(path) for path in paths], overwrite=arguments.overwrite)
-    given = camera_of(arguments)
+    given, skips = camera_of(arguments), arguments.on_bad_frame == "skip"
+    sources = open_recordings(paths, keep_damaged=skips)
     predictor = _predictor(arguments, checkpoint)
     gc.enable()
     track = predictor.spec
@@ -190,12 +196,15 @@ def _predict(arguments: argparse.Namespace) -> None:
             f"depth unit: {unit:g} mm per count as given; track {source.name} has {recorded:g} mm per count"
         )
     predictions: list[FilePrediction] = []
-    skipped: list[tuple[str, str]] | None = [] if arguments.on_bad_frame == "skip" else None
-    few = len(paths) <= _FEW
+    skipped: list[tuple[str, str]] | None = [] if skips else None
+    count = count_frames(sources)
+    few = count <= _FEW
     where = arguments.center, arguments.box
-    bar = contextlib.nullcontext() if few else progress("predicting", len(paths), "frames")
+    bar = contextlib.nullcontext() if few else progress("predicting", count, "frames")
     with bar as advance:
-        for prediction in predict_files(predictor, paths, *where, given, source, unit, skipped):
+        for prediction in predict_files(predictor, sources, *where, given, source, unit, skipped):
+            if not arguments.out:  # of a long recording, regions would fill the memory
+                prediction = replace(prediction, region=_NOTHING)
             predictions.append(prediction)
             if few:
                 _report(prediction)
@@ -206,7 +215,7 @@ def _predict(arguments: argparse.Namespace) -> None:
             if advance is not None:
                 advance(1)
     if not predictions:
-        raise UserError(f"none of {len(paths)} frames can be used")
+        raise UserError(f"none of {count} frames can be used")
     if arguments.out:
         logger.info(f"overlay: {write_overlay(predictions, track, arguments.out)}")
     if arguments.json:

@@ -97,9 +97,7 @@ def read_depth(
     check_depth_unit(depth_unit_mm)
     try:
         values, kind = _stored(path, frame_format)
-        if floats_in_mm and values.dtype.kind == "f":
-            depth_unit_mm = 1.0
-        return _to_depth(values, kind, frame_format, depth_unit_mm)
+        return depth_of(values, kind, frame_format, depth_unit_mm, floats_in_mm)
     except UnreadableFrame as error:
         raise UnreadableFrame(error.reason, path, error.detail) from error
 
@@ -155,8 +153,20 @@ def _decode(contents: bytes, frame_format: str) -> tuple[Values, str]:
     raise UnreadableFrame(f"not an image, or cut off in its first bytes; expected {EXPECTED}")
 
 
-def _to_depth(values: Values, kind: str, frame_format: str, depth_unit_mm: float) -> DepthFile:
-    """Converts stored values to depth; `kind` begins the description."""
+def depth_of(
+    values: Values,
+    kind: str,
+    frame_format: str = "depth16",
+    depth_unit_mm: float = 1.0,
+    floats_in_mm: bool = False,
+) -> DepthFile:
+    """Converts stored values to depth; `kind` begins the description, the other arguments are those of `read_depth`.
+
+    Raises:
+      UnreadableFrame: as `read_depth`, without the name of the file.
+    """
+    if floats_in_mm and values.dtype.kind == "f":
+        depth_unit_mm = 1.0
     by_order = frame_format == "stretch8"  # units do not matter there
     if values.ndim != 2 or not values.size:
         raise UnreadableFrame(
@@ -305,9 +315,20 @@ def _check_size(width: int, height: int) -> None:
 
 
 def _tiff(contents: bytes, frame_format: str) -> tuple[Values, str]:
-    with _opened(contents, "TIFF") as image, _stderr_muted():
+    with _opened(contents, "TIFF") as image:
         if image.n_frames > 1:
             raise UnreadableFrame("holds several images; expected one frame per file")
+        return tiff_page(image, frame_format)
+
+
+def tiff_page(image: Any, frame_format: str) -> tuple[Values, str]:
+    """The numbers of the page of a TIFF that its Pillow image is at, and a description; call within `pillow_damage`.
+
+    Raises:
+      UnreadableFrame: compressed with loss, or of several channels.
+    """
+    _check_size(*image.size)
+    with _stderr_muted():
         image.load()
         bits, signed = max(image.tag_v2.get(258, (1,))), image.tag_v2.get(339, (1,))[0] == 2
     if image.info.get("compression") not in _TIFF_COMPRESSIONS:
@@ -349,14 +370,22 @@ def _unpacked(green: Values, blue: Values) -> Values:
 
 @contextlib.contextmanager
 def _opened(contents: bytes, kind: str) -> Iterator[Any]:
-    """An image of one of Pillow's formats, of a plausible size; within, any exception means that it is damaged."""
+    """An image of one of Pillow's formats, of a plausible size, within `pillow_damage`."""
+    with pillow_damage(), Image.open(io.BytesIO(contents), formats=(kind,)) as image:
+        _check_size(*image.size)
+        yield image
+
+
+@contextlib.contextmanager
+def pillow_damage() -> Iterator[None]:
+    """Within, warnings are ignored, and any exception means that an image is damaged.
+
+    Raises:
+      UnreadableFrame: in its place.
+    """
     try:
-        with (
-            warnings.catch_warnings(action="ignore"),
-            Image.open(io.BytesIO(contents), formats=(kind,)) as image,
-        ):
-            _check_size(*image.size)
-            yield image
+        with warnings.catch_warnings(action="ignore"):
+            yield
     except UnreadableFrame:
         raise
     except Exception as error:  # Pillow raises exceptions of any kind on a damaged file

@@ -1,5 +1,6 @@
 """Prediction on files: frames on disk -> joints -> JSON, CSV and an overlay picture, for `a2j predict`."""
 
+import itertools
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass, replace
@@ -10,6 +11,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from a2j_jax.data.depth_files import EXPECTED, read_depth
+from a2j_jax.data.recordings import (
+    Recording,
+    Source,
+    count_frames,
+    depth_frames,
+    open_recordings,
+)
 from a2j_jax.errors import UserError, as_utf8, printable
 from a2j_jax.files import MARK, local_path, regular_file
 from a2j_jax.geometry import Camera
@@ -40,7 +48,7 @@ class FilePrediction:
     """The joints of one frame's file, and the part of the frame they were found in.
 
     Attributes:
-      path: as given.
+      path: as given; in a recording with the number of the frame, `clip.mkv#12`.
       estimate: the joints.
       region: (h, w) depth inside the crop box, mm; for pictures.
       origin_px: (u, v) of the region's first pixel in the frame.
@@ -111,7 +119,7 @@ def read_frame(
 
 def predict_files(
     predictor: FramePredictor | HandModel,
-    paths: Sequence[str | Path],
+    paths: Sequence[Source],
     centers_uvd: Sequence[ArrayLike] | None = None,
     boxes_px: Sequence[ArrayLike] | None = None,
     camera: Camera | None = None,
@@ -119,11 +127,15 @@ def predict_files(
     depth_unit_mm: float | None = None,
     skipped: list[tuple[str, str]] | None = None,
 ) -> Iterator[FilePrediction]:
-    """Finds the joints in each file, one at a time.
+    """Finds the joints in each file, one frame at a time.
+
+    A `HandModel` follows the hand through a recording (`HandModel.track`), unless centers or boxes are given. All
+    other frames are independent of each other.
 
     Args:
       predictor: the network.
-      paths: frames, see `a2j_jax.data.depth_files`; each kind of file is logged once, with its unit.
+      paths: frames, see `a2j_jax.data.depth_files`, and recordings, see `a2j_jax.data.recordings`; each kind of file is
+        logged once, with its unit.
       centers_uvd: one (u px, v px, d mm) for all frames, or one for each.
       boxes_px: one (x0, y0, x1, y1) px for all frames, or one for each. Without centers and boxes,
         the object is found in each frame.
@@ -134,54 +146,99 @@ def predict_files(
       skipped: collects path and error of frames that cannot be read or used; None: the first one is raised.
 
     Raises:
-      UserError: as `read_depth` and `Predictor.__call__`, with the file's name; a number of
+      UserError: as `read_depth`, `open_recording` and `Predictor.__call__`, with the file's name; a number of
         centers or boxes that is neither one nor the number of frames; no frames.
     """
     if not paths:
         raise UserError("no depth frames given")
-    centers = _one_for_each(centers_uvd, len(paths), "centers_uvd")
-    boxes = _one_for_each(boxes_px, len(paths), "boxes_px")
-    source = track or predictor.spec
-    unit_mm = source.depth_unit_mm if depth_unit_mm is None else depth_unit_mm
+    sources = open_recordings(paths, keep_damaged=True)
+    count = count_frames(sources)
+    centers = _one_for_each(centers_uvd, count, "centers_uvd")
+    boxes = _one_for_each(boxes_px, count, "boxes_px")
+    spec = track or predictor.spec
+    unit_mm = spec.depth_unit_mm if depth_unit_mm is None else depth_unit_mm
     expected_size = None
     if camera is None:
-        camera = source.camera if track else predictor.camera
+        camera = spec.camera if track else predictor.camera
         # Intrinsics are for one frame size; 2D tracks have none.
-        expected_size = source.frame_size if camera and camera == source.camera else None
+        expected_size = spec.frame_size if camera and camera == spec.camera else None
     logged: set[str] = set()
-    doubted = 0
-    for number, (path, center, box) in enumerate(zip(paths, centers, boxes, strict=True)):
-        name = printable(str(path))
-        try:
-            values, kind = read_depth(path, source.frame_format, unit_mm, depth_unit_mm is None)
-        except UserError as error:
-            _skip(str(path), error, skipped, len(paths))
-            continue
-        depth = values.astype(np.float32)
-        wrong_size = _wrong_size(depth, camera, expected_size)
-        for line, level in ((kind, logging.INFO), (wrong_size, logging.WARNING)):
-            if line is not None and line not in logged:
-                logged.add(line)
-                logger.log(level, f"{name}: {line}")
-        located = None
-        try:
-            if center is None and box is None and not isinstance(predictor, HandModel):
-                located = predictor.locate(depth, camera)
-                center, box = located.center_uvd, located.box_px
-            estimate = predictor(depth, center_uvd=center, box_px=box, camera=camera, name=name)
-        except UserError as error:
-            _skip(str(path), UserError(f"{name}: {error}"), skipped, len(paths))
-            continue
+    doubted, numbers = 0, itertools.count()
+    for source in sources:
+        is_searched = centers_uvd is None and boxes_px is None
+        find = _Finder(predictor, camera, is_searched and isinstance(source, Recording))
+        for path, read in depth_frames(source, spec.frame_format, unit_mm, depth_unit_mm is None):
+            number, name = next(numbers), printable(path)
+            if isinstance(read, UserError):
+                _skip(path, read, skipped, count)
+                continue
+            depth = read.depth.astype(np.float32)
+            wrong_size = _wrong_size(depth, camera, expected_size)
+            for line, level in ((read.description, logging.INFO), (wrong_size, logging.WARNING)):
+                if line is not None and line not in logged:
+                    logged.add(line)
+                    logger.log(level, f"{name}: {line}")
+            # The header of a video may count a frame too few.
+            center, box = (given[min(number, len(given) - 1)] for given in (centers, boxes))
+            try:
+                estimate, located = find(depth, center, box, name)
+            except UserError as error:
+                _skip(path, UserError(f"{name}: {error}"), skipped, count)
+                continue
+            doubted += estimate.warning is not None
+            x0, y0, x1, y1 = (int(edge) for edge in estimate.box_px)
+            region = depth[y0 : y1 + 1, x0 : x1 + 1].copy()
+            yield FilePrediction(path, estimate, region, (x0, y0), located, number)
+    if doubted > 1:
+        logger.warning(f"{doubted} of {count} frames look like that")
+    if skipped:
+        logger.warning(f"{len(skipped)} of {count} frames left out")
+
+
+class _Finder:
+    """Finds the object in the frames of one file, given one by one.
+
+    Args:
+      predictor: the network.
+      camera: of the frames.
+      is_sequence: whether a hand model is to follow the hand from frame to frame.
+    """
+
+    def __init__(
+        self, predictor: FramePredictor | HandModel, camera: Camera | None, is_sequence: bool
+    ) -> None:
+        self._predictor, self._camera, self._is_sequence = predictor, camera, is_sequence
+        self._poses: Iterator[HandPose] | None = None
+
+    def __call__(
+        self, depth: DepthFrame, center: ArrayLike | None, box: ArrayLike | None, name: str
+    ) -> tuple[PoseEstimate, Location | None]:
+        """The joints of the next frame, and where they were found, unless a center or box is given."""
+        predictor, located = self._predictor, None
+        if isinstance(predictor, HandModel) and self._is_sequence:
+            return self._followed(predictor, depth)
+        if center is None and box is None and not isinstance(predictor, HandModel):
+            located = predictor.locate(depth, self._camera)
+            center, box = located.center_uvd, located.box_px
+        estimate = predictor(depth, center_uvd=center, box_px=box, camera=self._camera, name=name)
         if center is None and box is None:
             located = Location(estimate.center_uvd)
-        doubted += estimate.warning is not None
-        x0, y0, x1, y1 = (int(edge) for edge in estimate.box_px)
-        region = depth[y0 : y1 + 1, x0 : x1 + 1].copy()
-        yield FilePrediction(str(path), estimate, region, (x0, y0), located, number)
-    if doubted > 1:
-        logger.warning(f"{doubted} of {len(paths)} frames look like that")
-    if skipped:
-        logger.warning(f"{len(skipped)} of {len(paths)} frames left out")
+        return estimate, located
+
+    def _followed(self, hand: HandModel, depth: DepthFrame) -> tuple[HandPose, Location]:
+        self._depth = depth
+        if self._poses is None:
+            self._poses = hand.track(self._depths(), self._camera)
+        try:
+            pose = next(self._poses)
+        except UserError:
+            self._poses = None  # an error ends a generator
+            raise
+        return pose, Location(pose.center_uvd)
+
+    def _depths(self) -> Iterator[DepthFrame]:
+        while True:
+            yield self._depth
 
 
 def _skip(path: str, error: UserError, skipped: list[tuple[str, str]] | None, count: int) -> None:
@@ -312,9 +369,10 @@ def camera_from(
 def _one_for_each(
     values: Sequence[ArrayLike] | None, count: int, what: str
 ) -> Sequence[ArrayLike | None]:
+    """One value, which may be None, or one for each frame."""
     given: list[ArrayLike | None] = [None] if values is None or not len(values) else list(values)
     if len(given) not in (1, count):
         raise UserError(
             f"{len(given)} {what} for {count} frames: expected one for all, or one per frame"
         )
-    return given if len(given) == count else given * count
+    return given

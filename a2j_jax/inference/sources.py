@@ -1,4 +1,4 @@
-"""Depth frames as they come, from a camera or a folder: one iterator of `SourceFrame` behind every source.
+"""Depth frames as they come, from a camera, a folder or a recording: one iterator of `SourceFrame` behind every source.
 
 No device ever ran: they were written after the documentation of their packages, and tests drive them with made-up
 packages of the same calls. Every frame is in mm, with the intrinsics of the depth stream, and a time.
@@ -7,9 +7,10 @@ packages of the same calls. Every frame is in mm, with the intrinsics of the dep
 import contextlib
 import importlib
 import io
+import itertools
 import re
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from a2j_jax.data.depth_files import read_depth
+from a2j_jax.data.recordings import Recording, count_frames, depth_frames, open_recordings
 from a2j_jax.errors import UserError, in_one_line
 from a2j_jax.files import read_contents
 from a2j_jax.geometry import Camera
@@ -59,34 +60,41 @@ def folder_frames(
     rate_hz: float | None = None,
     in_real_time: bool = True,
 ) -> Frames:
-    """Replays the frames of a folder in the order of the numbers in their names.
+    """Replays the frames of a folder in the order of the numbers in their names, or those of a recording.
 
     Args:
-      folder: of frames that `depth_files.read_depth` takes. Those that it refuses are left out, with a warning each.
+      folder: of frames that `depth_files.read_depth` takes, or a file of `data.recordings`. Frames that cannot be read
+        are left out, with a warning each.
       camera: of the frames.
       depth_unit_mm: mm per count.
-      rate_hz: frames a second; None: by `timestamps.txt` of the folder, or 30.
+      rate_hz: frames a second; None: by `timestamps.txt` of the folder, the rate of the video, or 30.
       in_real_time: whether to wait for the time of each frame; otherwise they come as fast as they are read.
 
     Raises:
-      UserError: no such folder, no frames in it, or none that can be read; times that do not fit.
+      UserError: no such folder or file, no frames in it, or none that can be read; times that do not fit.
     """
     paths = sorted(frame_files([folder]), key=_by_number)
-    times = _times(Path(folder), len(paths), rate_hz)
-    started, read = time.perf_counter(), 0
-    for path, at in zip(paths, times, strict=True):
-        try:
-            depth = read_depth(path, depth_unit_mm=depth_unit_mm, floats_in_mm=True).depth
-        except UserError as error:
-            logger.warning(f"left out: {error}")
+    sources = open_recordings(paths)
+    count = count_frames(sources)
+    if rate_hz is None and isinstance(sources[0], Recording):
+        rate_hz = sources[0].rate_hz or _RATE_HZ
+    times = _times(Path(folder), count, rate_hz)
+    started, first, read = time.perf_counter(), None, 0
+    frames = itertools.chain.from_iterable(
+        depth_frames(source, depth_unit_mm=depth_unit_mm, floats_in_mm=True) for source in sources
+    )
+    for (_, depth), at in zip(frames, times, strict=False):
+        first = at if first is None else first
+        if isinstance(depth, UserError):
+            logger.warning(f"left out: {depth}")
             continue
-        early = at - times[0] - (time.perf_counter() - started)
+        early = at - first - (time.perf_counter() - started)
         if in_real_time and early > 0:
             time.sleep(early)
         read += 1
-        yield SourceFrame(depth, camera, at)
+        yield SourceFrame(depth.depth, camera, at)
     if not read:
-        raise UserError(f"{folder}: none of {len(paths)} frames can be read")
+        raise UserError(f"{folder}: none of {count} frames can be read")
 
 
 def camera_frames(name: str) -> Frames:
@@ -226,15 +234,15 @@ def _by_number(path: Path) -> list[Any]:
     return [int(part) if part.isdecimal() else part for part in parts]
 
 
-def _times(folder: Path, count: int, rate_hz: float | None) -> Sequence[float]:
-    """The time of each frame, s."""
+def _times(folder: Path, count: int, rate_hz: float | None) -> Iterator[float]:
+    """The time of each frame, s; without a file of times, of as many as there are."""
     path = folder / TIMES
     if rate_hz is not None or not path.exists():
-        return [number / (rate_hz or _RATE_HZ) for number in range(count)]
+        return (number / (rate_hz or _RATE_HZ) for number in itertools.count())
     try:
         times = [float(word) for word in read_contents(path, "times in seconds").split()]
     except ValueError as error:
         raise UserError(f"{path}: expected a time in seconds for each frame ({error})") from error
     if len(times) != count or not np.isfinite(times).all():
         raise UserError(f"{path}: {len(times)} times for {count} frames: expected one for each")
-    return times
+    return iter(times)

@@ -16,6 +16,7 @@ from a2j_jax.inference.predictor import Predictor
 from a2j_jax.runs.checkpoints import save_variables
 from a2j_jax.tracks import get_track
 from tests import tiny
+from tests.data.test_recordings import write_video
 from tests.inference.test_hands import TRACK, Disks, disk
 
 CENTER = "300,200,700"
@@ -262,3 +263,68 @@ def test_csv_has_a_row_for_each_frame_and_joint(a2j, refused, disks, tmp_path):
     np.testing.assert_allclose(numbers, expected, atol=1e-3)
     assert {row["score"] for row in rows} == {str(frame["score"]) for frame in frames}
     assert "not allowed with" in refused(f"{DISKS} {tmp_path} --json --csv")
+
+
+def middles(out: str) -> list[float]:
+    """The mean u of each frame's joints."""
+    return [np.mean(frame["joints_uvd"], axis=0)[0] for frame in json.loads(out)["frames"]]
+
+
+def test_a_hand_is_followed_through_a_video_and_not_through_a_folder(a2j, disks, tmp_path):
+    """A nearer disk appears beside it."""
+    both = np.minimum(disk(140), disk(260, depth=580))
+    sequence = np.array([disk(100), disk(120), both], np.uint16)
+    video = write_video(tmp_path / "clip.mkv", sequence)
+    (tmp_path / "folder").mkdir()
+    for number, frame in enumerate(sequence):
+        np.save(tmp_path / "folder" / f"{number}.npy", frame)
+    outcome = a2j(f"{DISKS} {video} --json")
+    assert "clip.mkv#0: 16-bit FFV1 video, 1 mm per count" in outcome.err
+    assert [f["path"] for f in joints(outcome.out)] == [f"{video}#{number}" for number in range(3)]
+    np.testing.assert_allclose(middles(outcome.out), (100, 120, 140), atol=5)
+    folder = a2j(f"{DISKS} {tmp_path}/folder --json").out
+    np.testing.assert_allclose(middles(folder), (100, 120, 260), atol=5)
+    near = a2j(f"{DISKS} {video} --center 260,120,580 --json").out
+    assert middles(near)[2] == pytest.approx(260, abs=5)
+
+
+def test_a_video_that_is_cut_off(a2j, refused, disks, tmp_path):
+    np.save(tmp_path / "clip.npy", np.array([disk(100), disk(110), disk(120)], np.uint16))
+    path = tmp_path / "clip.npy"
+    path.write_bytes(path.read_bytes()[:-9])
+    message = refused(f"{DISKS} {path} --json")
+    assert message.startswith(f"{path}#2: truncated")
+    assert "--on_bad_frame skip" in message
+    contents = json.loads(a2j(f"{DISKS} {path} --json --on_bad_frame skip").out)
+    assert [frame["path"] for frame in contents["frames"]] == [f"{path}#0", f"{path}#1"]
+    assert [one["path"] for one in contents["skipped"]] == [f"{path}#2"]
+
+
+def test_a_video_without_depth_is_refused_before_the_network_is_loaded(refused, tmp_path):
+    video = write_video(tmp_path / "color.mkv", np.zeros((2, 24, 32), np.uint8), "ffv1", "gray")
+    line = f"predict --model none {video} --camera 1,1,1,1"
+    assert "color.mkv: is an 8-bit video" in refused(line)
+    assert "'none'" in refused(f"{line} --on_bad_frame skip")
+
+
+def test_a_thousand_frames_of_which_one_is_broken(a2j, refused, disks, tmp_path):
+    rows, columns = np.mgrid[:48, :64]
+    near = (rows - 24) ** 2 + (columns - 32) ** 2 < 6**2
+    frame = np.where(near, 595 + (rows + columns) % 10, 1500).astype(np.uint16)
+    names = [f"{number:04}.npy" for number in range(1000)]
+    np.save(tmp_path / names[0], frame)
+    for name in names[1:]:
+        (tmp_path / name).hardlink_to(tmp_path / names[0])
+    (tmp_path / names[300]).unlink()
+    (tmp_path / names[300]).write_bytes((tmp_path / names[0]).read_bytes()[:-1])
+    line = f"predict --model disks --camera 70,70,32,24 --center 32,24,600 {tmp_path} --csv"
+    outcome = a2j(f"{line} --on_bad_frame skip")
+    numbers = [int(row["frame"]) for row in csv.DictReader(io.StringIO(outcome.out))]
+    assert sorted(set(numbers)) == [*range(300), *range(301, 1000)]
+    assert len(numbers) == 999 * 21
+    assert "0300.npy: truncated" in outcome.err
+    assert outcome.err.count("left out: ") == 1
+    assert "1 of 1000 frames left out" in outcome.err
+    message = refused(line.replace("--csv", "--json"))
+    assert "0300.npy: truncated" in message
+    assert "--on_bad_frame skip leaves such frames out" in message

@@ -9,6 +9,7 @@ from a2j_jax.errors import UserError
 from a2j_jax.geometry import Camera
 from a2j_jax.inference import sources
 from a2j_jax.inference.sources import DEVICES, CameraLost, camera_frames, folder_frames
+from tests.data.test_recordings import RATE, STACK, write
 from tests.inference import made_cameras
 
 CAMERA = Camera(made_cameras.FX, made_cameras.FY, made_cameras.CX, made_cameras.CY)
@@ -81,6 +82,15 @@ def test_a_folder_in_the_order_of_its_numbers(folder):
     assert all(frame.camera is CAMERA for frame in found)
     (frame, *_) = folder_frames(folder, CAMERA, depth_unit_mm=0.5, in_real_time=False)
     np.testing.assert_array_equal(frame.depth_mm, DEPTH_MM / 2)
+
+
+def test_a_video_at_its_rate(tmp_path):
+    path = write(tmp_path / "clip.mkv")
+    found = list(folder_frames(path, CAMERA, in_real_time=False))
+    np.testing.assert_array_equal([frame.depth_mm for frame in found], STACK)
+    assert found[29].time_s == 29 / RATE
+    assert next(folder_frames(write(tmp_path / "clip.npy"), CAMERA)).time_s == 0
+    assert list(folder_frames(path, CAMERA, rate_hz=5, in_real_time=False))[1].time_s == 0.2
 
 
 def test_a_folder_at_recorded_times(folder, monkeypatch):
