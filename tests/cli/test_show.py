@@ -1,4 +1,4 @@
-"""`a2j show --frame`: a rendered frame, and the line that predicts on it."""
+"""`a2j show`: a rendered frame, and the line that predicts on it; a sheet of rendered scenes."""
 
 import json
 import shlex
@@ -9,6 +9,8 @@ import pytest
 
 from a2j_jax.files import is_ours
 from a2j_jax.inference.frames import read_frame
+from a2j_jax.synthetic.sensors import SHIFTED_SENSORS
+from a2j_jax.synthetic.views import SHIFTED
 from a2j_jax.tracks import get_track
 
 
@@ -46,3 +48,22 @@ def test_a_rendered_frame_is_predicted_on_by_the_line_that_is_printed(
         assert frame["center_uvd"] == where
     else:
         np.testing.assert_allclose(frame["box_px"], where, atol=1)
+
+
+def test_a_sheet_of_scenes_without_a_data_set(a2j, tmp_path, monkeypatch):
+    """Only what is to be rendered is checked: compiling it takes half a minute."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()  # is not looked at
+    asked = []
+
+    def blank(seed, indices, **settings):
+        asked.append((seed, len(indices), settings["view"].scene, settings["sensor"]))
+        box, side = np.array([280.0, 200.0, 360.0, 280.0]), 48 + 2 * settings["margin"]
+        joints = np.full((21, 3), (320.0, 240.0, 700.0))
+        example = {"joints_uvd": joints, "box_px": box, "window_px": box, "center_uvd": joints[0]}
+        return [{**example, "canvas": np.full((side, side), 700, np.uint16)} for _ in indices]
+
+    monkeypatch.setattr("tfds_builders.rendered.generate", blank)
+    a2j("show synthetic_hand --scenes shifted --crop_size 48 --frames 3 --seed 5")
+    assert asked == [(5, 3, SHIFTED, SHIFTED_SENSORS)]
+    assert (tmp_path / "sheet.png").exists()
