@@ -6,8 +6,8 @@
 
 Spearman's rank correlation: -1 where more confidence always means less error, 0 where it is uninformative.
 
---fit_on names a data set to whose test split functions of the spread of the votes, the inverse of confidence, are
-fitted by least squares: they predict the error of every joint, and what they predict is compared with the errors here.
+--fit_on names a data set to whose validation split functions of the spread of the votes, from which confidence comes,
+are fitted by least squares: they predict the error of every joint, which is then compared with the measured one.
 """
 
 import argparse
@@ -46,7 +46,7 @@ def main() -> None:
     errors, confidence = measure(restored, arguments.data_dir, arguments.split)
     print_table(errors, confidence, arguments.split)
     if arguments.fit_on:
-        fitted = fit(*measure(restored, arguments.fit_on, "test"))
+        fitted = fit(*measure(restored, arguments.fit_on, "validation"))
         predicted = {name: x @ fitted[name] for name, x in terms(confidence).items()}
         print_predictions(errors, predicted)
         if arguments.out:
