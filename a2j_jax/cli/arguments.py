@@ -25,6 +25,7 @@ from a2j_jax.tracks import LARGEST_CROP
 Value = TypeVar("Value")
 Number = TypeVar("Number", int, float)
 PICTURES = (".png", ".svg")
+VIDEO = ".mp4"
 LARGEST_PX = 1e6  # of a coordinate, in px or mm
 DEPTH_UNITS_MM = (1e-3, 1e3)  # mm per count
 _PREFIX = "--config."
@@ -228,19 +229,30 @@ def add_crop_size(
     parser.add_argument("--crop_size", type=whole(16, LARGEST_CROP), help=text)
 
 
-def check_picture(out: str | None, inputs: Sequence[str] = (), *, overwrite: bool = False) -> None:
+def check_picture(
+    out: str | None, inputs: Sequence[str] = (), *, overwrite: bool = False, or_video: bool = False
+) -> None:
     """Refuse to draw into `--out` (None: no picture is wanted) before anything is computed for it.
 
     Raises:
-      UserError: a suffix that is none of a picture, a file that `files.check_output` refuses, or no matplotlib.
+      UserError: a suffix that is none of a picture, nor, if allowed, of a video; a file that `files.check_output`
+        refuses; or no library to draw with.
     """
     if out is None:
         return
     path = local_path(out, "--out")
-    if path.suffix.lower() not in PICTURES:
-        raise UserError(f"--out {out}: expected a picture's name, {' or '.join(PICTURES)}")
+    is_video = or_video and path.suffix.lower() == VIDEO
+    if path.suffix.lower() not in PICTURES and not is_video:
+        or_a_video = f", or a video's, {VIDEO}" if or_video else ""
+        raise UserError(
+            f"--out {out}: expected a picture's name, {' or '.join(PICTURES)}{or_a_video}"
+        )
     check_output(path, overwrite, inputs=inputs)
-    if not have_matplotlib():
+    if is_video:
+        from a2j_jax.data.recordings import video_library
+
+        video_library()
+    elif not have_matplotlib():
         raise UserError("--out: pictures need matplotlib: pip install 'a2j-jax[viz]'")
 
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from a2j_jax.cli.arguments import (
     DEPTH_UNITS_MM,
+    VIDEO,
     add_camera,
     add_list,
     add_out,
@@ -42,6 +43,7 @@ examples:
   a2j predict --model hand-small recording/ --camera 475,475,316,245 --json > joints.json
   a2j predict --model hand-small recording/ --camera 475,475,316,245 --csv > joints.csv
   a2j predict --model hand-small clip.mkv --camera 475,475,316,245 --csv > joints.csv
+  a2j predict --model hand-small clip.mkv --camera 475,475,316,245 --out overlay.mp4
   a2j predict runs/quickstart frame.png --center 320,240,700 --out overlay.png
   a2j predict runs/mine my_frames/ --json > joints.json       # every frame in a folder
   a2j predict nyu_a2j depth_1_*.png --track nyu --center 217.1,249.9,762 --json
@@ -55,6 +57,7 @@ give one per frame. Without either, the nearest hand or the person in view is lo
 scores what it finds, tells right hands from left ones, and follows a hand through a recording: docs/own_frames.md.
 """
 INTERMIXED = True  # options may stand between the run and its frames
+_FPS = 30.0
 _NOTHING = np.empty((0, 0), np.float32)
 _FEW = 20  # frames are reported one by one; above that, progress is shown
 # Messages of the library name its arguments; these are the options of the command line.
@@ -101,7 +104,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     form.add_argument("--json", action="store_true", help="print one JSON object on stdout")
     text = "print a table on stdout, one row per frame and joint"
     form.add_argument("--csv", action="store_true", help=text)
-    add_out(parser, "PNG or SVG with the joints drawn over the frames")
+    add_out(
+        parser, "PNG or SVG with the joints drawn over the crops, or an MP4 video, over the frames"
+    )
+    text = "frames a second of the MP4 video (those of the recording, or 30)"
+    add("--fps", type=bounded(float, 0.1, 1000.0), help=text)
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -177,7 +184,11 @@ def _predict(arguments: argparse.Namespace) -> None:
 
     # A mistyped name shows before the network is loaded and compiled, not after.
     checkpoint, paths = _inputs(arguments)
-    check_picture(arguments.out, [str(path) for path in paths], overwrite=arguments.overwrite)
+    named = [str(path) for path in paths]
+    check_picture(arguments.out, named, overwrite=arguments.overwrite, or_video=True)
+    is_video = arguments.out is not None and Path(arguments.out).suffix.lower() == VIDEO
+    if arguments.fps and not is_video:
+        raise UserError("--fps goes with --out overlay.mp4")
     given, skips = camera_of(arguments), arguments.on_bad_frame == "skip"
     sources = open_recordings(paths, keep_damaged=skips)
     predictor = _predictor(arguments, checkpoint)
@@ -200,10 +211,18 @@ def _predict(arguments: argparse.Namespace) -> None:
     count = count_frames(sources)
     few = count <= _FEW
     where = arguments.center, arguments.box
-    bar = contextlib.nullcontext() if few else progress("predicting", count, "frames")
-    with bar as advance:
-        for prediction in predict_files(predictor, sources, *where, given, source, unit, skipped):
-            if not arguments.out:  # of a long recording, regions would fill the memory
+    with contextlib.ExitStack() as stack:
+        advance = None if few else stack.enter_context(progress("predicting", count, "frames"))
+        draw = None
+        if is_video:
+            from a2j_jax.inference.viewers import video_file
+
+            rate_hz = arguments.fps or getattr(sources[0], "rate_hz", None) or _FPS
+            draw = stack.enter_context(video_file(arguments.out, track.skeleton, rate_hz))
+        for prediction in predict_files(
+            predictor, sources, *where, given, source, unit, skipped, draw
+        ):
+            if not arguments.out or is_video:  # of a long recording, regions would fill the memory
                 prediction = replace(prediction, region=_NOTHING)
             predictions.append(prediction)
             if few:
@@ -214,10 +233,12 @@ def _predict(arguments: argparse.Namespace) -> None:
                 _print_joints(prediction, track.skeleton.joints)
             if advance is not None:
                 advance(1)
-    if not predictions:
-        raise UserError(f"none of {count} frames can be used")
+        if not predictions:
+            raise UserError(f"none of {count} frames can be used")
     if arguments.out:
-        logger.info(f"overlay: {write_overlay(predictions, track, arguments.out)}")
+        if not is_video:
+            write_overlay(predictions, track, arguments.out)
+        logger.info(f"overlay: {arguments.out}")
     if arguments.json:
         print(json.dumps(to_json(predictions, track, source, given, skipped), allow_nan=False))
 

@@ -2,7 +2,7 @@
 
 import itertools
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from a2j_jax.data.recordings import (
 )
 from a2j_jax.errors import UserError, as_utf8, printable
 from a2j_jax.files import MARK, local_path, regular_file
-from a2j_jax.geometry import Camera
+from a2j_jax.geometry import Camera, Float64
 from a2j_jax.inference.frame_predictor import (
     DepthFrame,
     FramePredictor,
@@ -126,6 +126,7 @@ def predict_files(
     track: TrackSpec | None = None,
     depth_unit_mm: float | None = None,
     skipped: list[tuple[str, str]] | None = None,
+    draw: Callable[[DepthFrame, Float64], None] | None = None,
 ) -> Iterator[FilePrediction]:
     """Finds the joints in each file, one frame at a time.
 
@@ -144,6 +145,7 @@ def predict_files(
         hands reads NYU's frames with "nyu".
       depth_unit_mm: of integer images and integer `.npy` files; the track's by default.
       skipped: collects path and error of frames that cannot be read or used; None: the first one is raised.
+      draw: called with the depth and the `joints_uvd` of each frame, as of `viewers.video_file`.
 
     Raises:
       UserError: as `read_depth`, `open_recording` and `Predictor.__call__`, with the file's name; a number of
@@ -185,6 +187,8 @@ def predict_files(
             except UserError as error:
                 _skip(path, UserError(f"{name}: {error}"), skipped, count)
                 continue
+            if draw is not None:
+                draw(depth, estimate.joints_uvd)
             doubted += estimate.warning is not None
             x0, y0, x1, y1 = (int(edge) for edge in estimate.box_px)
             region = depth[y0 : y1 + 1, x0 : x1 + 1].copy()

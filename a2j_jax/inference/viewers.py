@@ -1,13 +1,19 @@
-"""Where live hands are drawn: a window of Tk, or rerun's viewer."""
+"""Where live hands are drawn: a window of Tk, or rerun's viewer; and the same pictures as a video file."""
 
+import contextlib
 import importlib
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageOps
 
+from a2j_jax.data.recordings import video_library
 from a2j_jax.errors import UserError, in_one_line
+from a2j_jax.files import MARK, local_path, replacing
 from a2j_jax.geometry import Float64
 from a2j_jax.inference.sources import SourceFrame
 from a2j_jax.pictures import LIMB_COLORS, depth_to_gray
@@ -135,3 +141,45 @@ def overlay(depth: NDArray[Any], joints_uvd: Float64, skeleton: Skeleton) -> Ima
     for (parent, child), limb in zip(skeleton.bones, skeleton.bone_limbs, strict=True):
         draw.line([places[parent], places[child]], LIMB_COLORS[limb % len(LIMB_COLORS)], width=3)
     return picture
+
+
+@contextlib.contextmanager
+def video_file(
+    path: str | Path, skeleton: Skeleton, rate_hz: float = 30.0
+) -> Iterator[Callable[[NDArray[Any], Float64], None]]:
+    """Writes the overlays of frames as an MP4 video: H.264 where PyAV has an encoder, else MPEG-4.
+
+    Args:
+      path: of the file. It is replaced at the end, and kept if there was an error.
+      skeleton: of the joints.
+      rate_hz: frames a second.
+
+    Yields:
+      A function that adds a frame, the arguments of `overlay`: depth (H, W) and joints (K, 3). Frames of other sizes
+      are fitted into the size of the first one.
+
+    Raises:
+      UserError: PyAV is not installed, or the file cannot be written.
+    """
+    av = video_library()
+    codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
+    with (
+        replacing(local_path(path)) as temporary,
+        av.open(str(temporary), "w", format="mp4") as container,
+    ):
+        container.metadata["comment"] = MARK
+        stream = container.add_stream(codec, rate=Fraction(rate_hz).limit_denominator(1001))
+        stream.pix_fmt, stream.width = "yuv420p", 0
+
+        def add(depth: NDArray[Any], joints_uvd: Float64) -> None:
+            picture = overlay(depth, joints_uvd, skeleton)
+            if not stream.width:
+                # Colors have half the resolution.
+                stream.width, stream.height = (max(side // 2 * 2, 2) for side in picture.size)
+            size = stream.width, stream.height
+            if picture.size != size:
+                picture = ImageOps.pad(picture, size, color="white")
+            container.mux(stream.encode(av.VideoFrame.from_image(picture)))
+
+        yield add
+        container.mux(stream.encode(None))

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import sys
 
 import jax
 import numpy as np
@@ -16,8 +17,9 @@ from a2j_jax.inference.predictor import Predictor
 from a2j_jax.runs.checkpoints import save_variables
 from a2j_jax.tracks import get_track
 from tests import tiny
-from tests.data.test_recordings import write_video
+from tests.data.test_recordings import RATE, write_video
 from tests.inference.test_hands import TRACK, Disks, disk
+from tests.inference.test_viewers import watch
 
 CENTER = "300,200,700"
 BOX = "60,40,200,220"
@@ -305,6 +307,27 @@ def test_a_video_without_depth_is_refused_before_the_network_is_loaded(refused, 
     line = f"predict --model none {video} --camera 1,1,1,1"
     assert "color.mkv: is an 8-bit video" in refused(line)
     assert "'none'" in refused(f"{line} --on_bad_frame skip")
+
+
+def test_an_overlay_as_a_video(a2j, refused, disks, tmp_path, monkeypatch):
+    """Entire frames, drawn where the hand is, at the rate of the recording."""
+    clip = write_video(tmp_path / "clip.mkv", np.array([disk(100), disk(200)], np.uint16))
+    out = tmp_path / "overlay.mp4"
+    a2j(f"{DISKS} {clip} --out {out} --json")
+    _, rate, frames = watch(out)
+    assert rate == RATE
+    colorful = frames.max(-1).astype(int) - frames.min(-1) > 50
+    places = [np.nonzero(one)[1].mean() for one in colorful]
+    np.testing.assert_allclose(places, (100, 200), atol=8)
+    a2j(f"{DISKS} {clip} --out {out} --fps 25")  # the file is ours
+    assert watch(out)[1] == 25
+    out.write_bytes(b"somebody else's")
+    assert "--overwrite" in refused(f"{DISKS} {clip} --out {out}")
+    assert "--fps goes with" in refused(f"{DISKS} {clip} --out o.png --fps 5")
+    assert "or a video's, .mp4" in refused(f"{DISKS} {clip} --out o.avi")
+    np.save(tmp_path / "frame.npy", disk(100))
+    monkeypatch.setitem(sys.modules, "av", None)
+    assert "a2j-jax[video]" in refused(f"{DISKS} {tmp_path}/frame.npy --out {tmp_path}/new.mp4")
 
 
 def test_a_thousand_frames_of_which_one_is_broken(a2j, refused, disks, tmp_path):
