@@ -3,9 +3,9 @@
     python benchmarks/find_hands.py [WEIGHTS] [--frames 200] [--fit]
 
 Frames are `views.track_frames` of seeds that no data set uses; centers are the mean joint, the same off by N(0, 20 mm)
-and N(0, 30 mm) per axis, and found in the frame. Left hands are the same frames mirrored. `--fit` learns what
-tells hands from other things (`hands.HandScore`), in as many varied frames with hands and without, and writes it into
-the file of weights; and prints a constant of `inference.hands`.
+and N(0, 30 mm) per axis, and found in the frame. Left hands are the same frames mirrored. `--fit` learns what tells
+hands from other things, and how far joints are off (`hands.Calibration`), from as many varied frames with hands and
+without; it writes that into the file of weights, and prints a constant of `inference.hands`.
 """
 
 import argparse
@@ -16,6 +16,7 @@ import numpy as np
 from a2j_jax.geometry import Camera, uvd_to_xyz, xyz_to_uvd
 from a2j_jax.inference import hands
 from a2j_jax.inference.locate import hand_centers
+from a2j_jax.models.anchors import spread_px
 from a2j_jax.runs.load import restore, save_packed
 from a2j_jax.synthetic.sensors import SensorMix
 from a2j_jax.synthetic.views import ONE_HAND, track_frames
@@ -91,7 +92,7 @@ def main() -> None:
         )
     count = arguments.frames
     check = [sights_of(model, count, SEED + 2 * 10**5, without_hand=kind) for kind in (False, True)]
-    measure(model._score, check, "\nscore, varied frames")
+    measure(model._calibration, check, "\nscore, varied frames")
 
 
 class Sights(NamedTuple):
@@ -101,14 +102,18 @@ class Sights(NamedTuple):
       shown: (N, 2, 4) `hands.features` of both looks.
       pooled: (N, 2, C) `hands.Looks.pooled`.
       is_hand: (N,) bool, the last crop's center is within 60 mm of a hand's mean joint.
+      side: (N,) 1 in the frame of a right hand, -1 of a left one.
       frame: (N,) int, of which frame.
-      error_mm: (N,) of the joints of the first look, inf without a hand.
+      spread: (N, 21) px of the crop, of the votes of the pose.
+      error_mm: (N, 21) of its joints.
     """
 
     shown: np.ndarray
     pooled: np.ndarray
     is_hand: np.ndarray
+    side: np.ndarray
     frame: np.ndarray
+    spread: np.ndarray
     error_mm: np.ndarray
 
 
@@ -126,16 +131,19 @@ def sights_of(model: hands.HandModel, count: int, seed: int, *, without_hand: bo
             near = truth.mean(axis=0) + rng.normal(0.0, 20.0, 3)
             places.append(xyz_to_uvd(near, camera))
         for place in places:
-            looks, shown, _ = model._sight(depth, camera, place)
-            away = np.linalg.norm(uvd_to_xyz(looks.center_uvd[0], camera) - truth.mean(axis=0))
-            error = np.linalg.norm(looks.joints_xyz_mm[0] - truth, axis=-1).mean()
+            sight = model._sight(depth, camera, place)
+            pose, _ = model._pose(depth, camera, sight, 0.0, "frame", 0.0)
+            away = np.linalg.norm(pose.joints_xyz_mm.mean(axis=0) - truth.mean(axis=0))
             is_hand = away < 60.0 and not without_hand
-            rows.append((shown, looks.pooled, is_hand, number, error if is_hand else np.inf))
+            error = np.linalg.norm(pose.joints_xyz_mm - truth, axis=-1)
+            side = np.sign(hands.fingers_in_front(truth, camera))
+            about = side, number, spread_px(pose.confidence), error
+            rows.append((sight.shown, sight.looks.pooled, is_hand, *about))
     return Sights(*(np.array(column) for column in zip(*rows, strict=True)))
 
 
 def fit(model: hands.HandModel, weights: str, count: int) -> None:
-    """Fits the score, measures it on other frames, and writes it into the file of weights; prints `_SIDE`."""
+    """Fits a calibration, measures it on other frames, and writes it into the file of weights; prints `_SIDE`."""
     kinds = (False, True)
     learn = [sights_of(model, count, SEED + 10**5, without_hand=kind) for kind in kinds]
     check = [sights_of(model, count, SEED + 2 * 10**5, without_hand=kind) for kind in kinds]
@@ -149,25 +157,25 @@ def fit(model: hands.HandModel, weights: str, count: int) -> None:
     middle, spread = flat.mean(axis=0), flat.std(axis=0) + 1e-6
     fitted = logistic((flat - middle) / spread, np.repeat(y, 2), 1e-3)
     kernel = fitted[:-1] / spread
-    score = hands.HandScore(kernel.tolist(), float(fitted[-1] - kernel @ middle))
-    for name, own in (
-        ("by the votes and the depth alone", None),
-        ("with the trunk's features", score),
-    ):
-        measure(own or hands.HandScore(hands._SCORE, hands._SCORE_BIAS), check, name)
-    apart = (x[y, 0] - x[y, 1])[:, :4]
+    found = learn[0].is_hand
+    errors = expected_errors(learn[0].spread[found], learn[0].error_mm[found])
+    known = hands.Calibration(kernel.tolist(), float(fitted[-1] - kernel @ middle), *errors)
+    measure(hands._UNCALIBRATED, check, "by the votes and the depth alone")
+    measure(known, check, "with the trunk's features")
+    hand = learn[0]
+    apart = (hand.shown[found, 0] - hand.shown[found, 1]) * hand.side[found, None]
     both, side = np.concatenate([apart, -apart]), np.repeat([True, False], len(apart))
     print("_SIDE =", logistic(both, side)[:-1].round(2))
     if (path := find_packed(weights)) is not None:
-        save_packed(restore(path)._replace(hand_score=(list(score.kernel), score.bias)), path)
+        save_packed(restore(path)._replace(calibration=known._asdict()), path)
         print(f"written into {path}")
 
 
-def measure(score: hands.HandScore, check: list[Sights], name: str) -> None:
-    """Prints how well a score tells hands from other things."""
+def measure(known: hands.Calibration, check: list[Sights], name: str) -> None:
+    """Prints how well scores tell hands from other things, and errors that are expected from those measured."""
     best = []
     for sights in check:
-        logits = score.logits(
+        logits = known.logits(
             sights.shown.reshape(-1, 4), sights.pooled.reshape(len(sights.shown) * 2, -1)
         )
         logits = logits.reshape(-1, 2).max(axis=1)
@@ -179,6 +187,24 @@ def measure(score: hands.HandScore, check: list[Sights], name: str) -> None:
         f"{name}: AUC {auc(np.concatenate(best), positive):.4f}; a hand is found in {kept[0]:.1%} of {len(best[0])} "
         f"frames with one, and in {kept[1]:.1%} of {len(best[1])} without"
     )
+    seen = check[0].is_hand
+    expected = [known.errors_mm(spread) for spread in check[0].spread[seen]]
+    if known.joints_mm is not None:
+        error, expected = check[0].error_mm[seen].ravel(), np.concatenate(expected)
+        worst = error >= np.percentile(error, 90)
+        print(
+            f"expected errors of joints: {expected.mean():.1f} mm on average, measured {error.mean():.1f}; AUC of the "
+            f"worst tenth {auc(expected, worst):.3f}"
+        )
+
+
+def expected_errors(spread: np.ndarray, error_mm: np.ndarray) -> tuple[list[float], float, float]:
+    """The last three fields of a `hands.Calibration`, by least squares: spread (N, 21) px, errors (N, 21) mm."""
+    joint = np.tile(np.eye(21), (len(spread), 1))
+    mean = np.repeat(spread.mean(axis=1), 21)
+    x = np.column_stack([joint, spread.ravel(), mean])
+    *joints, own, all_joints = np.linalg.lstsq(x, error_mm.ravel(), rcond=None)[0].tolist()
+    return joints, own, all_joints
 
 
 def auc(value: np.ndarray, positive: np.ndarray) -> float:

@@ -49,9 +49,7 @@ _LOST = 0.3  # a pose that scores less is no hand
 _SIDE_KNOWN = (
     0.8  # below this probability of right or left there is a warning, if the two looks differ
 )
-# Logits for each of the `features`, of networks without a `HandScore`, and of right against left. Fitted by
-# benchmarks/find_hands.py.
-_SCORE, _SCORE_BIAS = (-3.4, -1.9, 8.3, -2.8), 15.1
+# Logit of right against left for each of the `features`. Fitted by benchmarks/find_hands.py.
 _SIDE = (-6.5, -0.8, 3.1, -2.0)
 _FIRST = 1.0  # logit in favor of the likeliest place
 _SURFACE_MM = -15.0, 40.0  # of a joint behind the reading at its pixel
@@ -75,17 +73,20 @@ class HandPose(PoseEstimate):
     """The joints of one hand; `center_uvd` is that of the last crop.
 
     Attributes:
-      score: in [0, 1], how probably this is a hand, by a `HandScore` learned on rendered frames with hands and without.
+      score: in [0, 1], how probably this is a hand, by a `Calibration` on rendered frames with hands and without.
         Below 0.3 there is a warning.
       handedness: "right" or "left", given or decided.
       handedness_probability: of that, in [0.5, 1]; 1 where it was given.
       number: of this hand among those that `HandModel.follow` has found, from 0.
+      expected_error_mm: (K,) how far each joint probably is from the true one, mm, from the confidence; None where the
+        network is not calibrated.
     """
 
     score: float = 0.0
     handedness: Handedness = "right"
     handedness_probability: float = 0.5
     number: int = 0
+    expected_error_mm: Float64 | None = None
 
 
 class Looks(NamedTuple):
@@ -161,28 +162,45 @@ def make_looks(
     return jax.jit(looks, compiler_options=options_for_inference())
 
 
-class HandScore(NamedTuple):
-    """Logistic regression of hand against no hand, on `features` and `Looks.pooled`; benchmarks/find_hands.py fits it.
+class Calibration(NamedTuple):
+    """What one network's scores and expected errors are made of; benchmarks/find_hands.py fits it on rendered frames.
 
     Attributes:
-      kernel: (4 + C,) weights of the `features` and of the C pooled ones; (4,): of the features alone.
-      bias: added to their sum.
+      kernel: (4 + C,) weights of the `features` and of the C pooled ones in the logit of being a hand; (4,): of the
+        features alone.
+      bias: of that logit.
+      joints_mm: (21,) expected error of each joint where all votes coincide; None: not known.
+      spread_mm: what each px of the spread of a joint's votes adds, mm.
+      mean_spread_mm: what each px of the mean spread over the joints adds, mm.
     """
 
     kernel: Sequence[float]
     bias: float
+    joints_mm: Sequence[float] | None = None
+    spread_mm: float = 0.0
+    mean_spread_mm: float = 0.0
 
     def logits(self, of_looks: Float64, pooled: NDArray[np.float32]) -> Float64:
         """(2,) for `features` (2, 4) and pooled features (2, C); UserError if they are of another network."""
         kernel = np.asarray(self.kernel)
         if kernel.shape not in ((4,), (4 + pooled.shape[1],)):
             raise UserError(
-                f"hand_score has {kernel.size} weights: expected {4 + pooled.shape[1]} for this network; fit it again "
-                "(benchmarks/find_hands.py)"
+                f"the calibration has {kernel.size} weights: expected {4 + pooled.shape[1]} for this network; fit it "
+                "again (benchmarks/find_hands.py)"
             )
         more = pooled @ kernel[4:] if len(kernel) > 4 else 0.0
         found: Float64 = of_looks @ kernel[:4] + more + self.bias
         return found
+
+    def errors_mm(self, spread: Float64) -> Float64 | None:
+        """(21,) expected distance of each joint from the true one, mm, for the spread (21,) px of its votes."""
+        if self.joints_mm is None:
+            return None
+        mean = spread.mean() * self.mean_spread_mm
+        return np.asarray(self.joints_mm) + self.spread_mm * spread + mean
+
+
+_UNCALIBRATED = Calibration((-3.4, -1.9, 8.3, -2.8), 15.1)
 
 
 class _Sight(NamedTuple):
@@ -224,7 +242,7 @@ class HandModel:
         track: TrackSpec,
         handedness: Handedness | None = None,
         tips: Tips = "center",
-        hand_score: HandScore | None = None,
+        calibration: Calibration | None = None,
     ) -> None:
         """Binds a network to its variables; it is compiled at the first frame of a size.
 
@@ -234,7 +252,8 @@ class HandModel:
           track: with the joints of HANDS 2017, cropped by center.
           handedness: of all hands to come; None: decided.
           tips: where TIP joints are reported: the center of the ball that ends the finger, or "skin", its end.
-          hand_score: of this network; None: the spread of its votes and how the joints lie in the depth decide alone.
+          calibration: of this network; None: poses have no expected errors, and the score is made of the spread of the
+            votes and of how the joints lie in the depth.
 
         Raises:
           UserError: a track of other joints.
@@ -255,7 +274,7 @@ class HandModel:
         self._variables = jax.device_put(quick, jax.local_devices()[0])
         self._model = model
         self._looks = make_looks(model, track)
-        self._score = hand_score or HandScore(_SCORE, _SCORE_BIAS)
+        self._calibration = calibration or _UNCALIBRATED
         self._compiled = set[tuple[int, ...]]()  # sizes of frames
         self._logged = set[str]()
 
@@ -458,7 +477,7 @@ class HandModel:
         looks = jax.device_get(self._looks(self._variables, jnp.asarray(depth), values, place))
         check_finite(looks.joints_uvd, looks.confidence)
         shown = features(looks, depth, camera, self.spec)
-        return _Sight(looks, shown, self._score.logits(shown, looks.pooled))
+        return _Sight(looks, shown, self._calibration.logits(shown, looks.pooled))
 
     def _pose(
         self,
@@ -482,12 +501,13 @@ class HandModel:
         look = chosen[0]
         total = float(_sigmoid(logits[chosen].max()))
         center = seen.center_uvd[look].astype(np.float64)
+        confidence = seen.confidence[chosen].mean(axis=0).astype(np.float64)
         unsure = len(chosen) == 1 and certain < _SIDE_KNOWN
         warning = self._warning(depth, camera, seen.box_px[look], center, total, unsure, name)
         return HandPose(
             joints_uvd=geometry.xyz_to_uvd(xyz, camera),
             joints_xyz_mm=xyz,
-            confidence=seen.confidence[chosen].mean(axis=0).astype(np.float64),
+            confidence=confidence,
             box_px=seen.box_px[look].astype(np.float64),
             center_depth_mm=float(center[2]),
             milliseconds=(perf_counter() - started) * 1e3,
@@ -496,6 +516,7 @@ class HandModel:
             score=total,
             handedness="right" if is_right else "left",
             handedness_probability=certain,
+            expected_error_mm=self._calibration.errors_mm(np.asarray(spread_px(confidence))),
         ), logit
 
     def _warning(
@@ -652,5 +673,5 @@ def load(
     if find_packed(name_or_path) is None and not Path(name_or_path).exists():
         raise unknown(name_or_path)
     found = restore(name_or_path)
-    score = HandScore(*found.hand_score) if found.hand_score else None
-    return HandModel(found.model, found.variables, found.track, handedness, tips, score)
+    known = Calibration(**found.calibration) if found.calibration else None
+    return HandModel(found.model, found.variables, found.track, handedness, tips, known)

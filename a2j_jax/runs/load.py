@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from a2j_jax.config import Config, from_dict
+from a2j_jax.config import Config, from_dict, listed
 from a2j_jax.errors import UserError, printable
 from a2j_jax.files import MARK, is_address, read_json
 from a2j_jax.models.a2j import PoseNetwork, variable_shapes
@@ -32,8 +32,8 @@ class Restored(NamedTuple):
     variables: dict[str, Any]
     step: int
     averaged: bool  # whether the variables are the moving average
-    # Kernel and bias of the `inference.hands.HandScore` in a file of weights.
-    hand_score: tuple[list[float], float] | None = None
+    # The fields of the `inference.hands.Calibration` in a file of weights.
+    calibration: dict[str, Any] | None = None
 
     @property
     def config(self) -> Config:
@@ -112,7 +112,7 @@ def save_packed(restored: Restored, path: str | Path) -> None:
         "track": TrackRecord.of(track).to_json(),
         "step": restored.step,
         "averaged": restored.averaged,
-        **({"hand_score": restored.hand_score} if restored.hand_score else {}),
+        **({"calibration": restored.calibration} if restored.calibration else {}),
     }
     write_packed(Path(path), about, restored.variables)
 
@@ -141,12 +141,22 @@ def _restore_packed(path: Path, step: int | str) -> Restored:
     there, here = TrackRecord.from_json(about["track"]), TrackRecord.of(experiment.track)
     if changed := there.differences(here):
         raise UserError(f"{shown}: another version of track {config.track}: {'; '.join(changed)}")
-    score = about.get("hand_score")
+    calibration = _checked_calibration(about.get("calibration"), shown)
+    return Restored(experiment, variables, about["step"], about["averaged"], calibration)
+
+
+_CALIBRATION = ("kernel", "bias", "joints_mm", "spread_mm", "mean_spread_mm")
+
+
+def _checked_calibration(found: Any, shown: str) -> dict[str, Any] | None:
+    """A calibration of a file, if it is one: numbers and lists of them by their names."""
+    if found is None:
+        return None
     try:
-        hand_score = score and (np.array(score[0], np.float64).tolist(), float(score[1]))
+        numbers = {name: np.array(found[name], np.float64) for name in _CALIBRATION}
     except (TypeError, ValueError, LookupError) as error:
-        raise UserError(f"{shown}: hand_score: expected a kernel and a bias") from error
-    return Restored(experiment, variables, about["step"], about["averaged"], hand_score)
+        raise UserError(f"{shown}: calibration: expected numbers {listed(_CALIBRATION)}") from error
+    return {name: value.tolist() for name, value in numbers.items()}
 
 
 def _resolve_recorded(directory: Path) -> Experiment:

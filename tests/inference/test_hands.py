@@ -17,15 +17,15 @@ from a2j_jax.config import ModelConfig
 from a2j_jax.errors import UserError
 from a2j_jax.geometry import Camera
 from a2j_jax.inference.hands import (
+    Calibration,
     HandModel,
-    HandScore,
     fingers_in_front,
     load,
     which_hand,
     with_features,
 )
 from a2j_jax.models.a2j import PoseNetwork, init_variables
-from a2j_jax.models.anchors import Estimate
+from a2j_jax.models.anchors import Estimate, spread_px
 from a2j_jax.models.resnet import ResNet
 from a2j_jax.runs.experiment import make_model
 from a2j_jax.tracks import HANDS2017, TRACKS, with_crop_size
@@ -184,14 +184,24 @@ def test_several_hands_are_found_and_followed(hand: HandModel) -> None:
 
 
 def test_a_learned_score_decides(hand: HandModel) -> None:
-    never = HandModel(Disks(21), {"params": {}}, TRACK, hand_score=HandScore([0.0] * 4, -9.0))
+    never = HandModel(Disks(21), {"params": {}}, TRACK, calibration=Calibration([0.0] * 4, -9.0))
     assert hand(disk(100), CAMERA).score > 0.9
     pose = never(disk(100), CAMERA)
     assert pose.score < 0.01
     assert "no hand" in str(pose.warning)
-    other = HandModel(Disks(21), {"params": {}}, TRACK, hand_score=HandScore([0.0] * 9, 0.0))
+    other = HandModel(Disks(21), {"params": {}}, TRACK, calibration=Calibration([0.0] * 9, 0.0))
     with pytest.raises(UserError, match="9 weights: expected 4"):
         other(disk(100), CAMERA)
+
+
+def test_expected_errors_grow_with_the_spread_of_the_votes(hand: HandModel) -> None:
+    assert hand(disk(100), CAMERA).expected_error_mm is None
+    known = Calibration([0.0] * 4, 9.0, list(range(21)), 2.0, 0.5)
+    pose = HandModel(Disks(21), {"params": {}}, TRACK, calibration=known)(disk(100), CAMERA)
+    assert pose.expected_error_mm is not None
+    spread = spread_px(pose.confidence)
+    np.testing.assert_allclose(pose.expected_error_mm, np.arange(21) + 2.5 * spread, rtol=1e-6)
+    assert spread[0] == pytest.approx(4.0 / 9.0)
 
 
 def test_the_trunk_is_part_of_the_score() -> None:
@@ -204,8 +214,8 @@ def test_the_trunk_is_part_of_the_score() -> None:
     assert pooled.shape == (2, 32)
     last = ResNet("resnet18", 4).apply({k: v["trunk"] for k, v in variables.items()}, images, False)
     np.testing.assert_allclose(pooled, last.regression.mean((1, 2)), rtol=1e-5)
-    score = HandScore([0.0] * 35 + [2.0], 0.5)
-    logits = score.logits(np.zeros((2, 4)), np.asarray(pooled))
+    known = Calibration([0.0] * 35 + [2.0], 0.5)
+    logits = known.logits(np.zeros((2, 4)), np.asarray(pooled))
     np.testing.assert_allclose(logits, 0.5 + 2.0 * np.asarray(pooled)[:, -1], rtol=1e-5)
 
 

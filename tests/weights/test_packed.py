@@ -12,6 +12,7 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from a2j_jax.errors import UserError
+from a2j_jax.inference.hands import Calibration
 from a2j_jax.runs.experiment import resolve
 from a2j_jax.runs.load import Restored, restore, save_packed, variables_from
 from a2j_jax.weights.packed import find_packed, packaged, read_packed, write_packed
@@ -50,17 +51,19 @@ def test_a_run_starts_from_it(packed: Path) -> None:
     assert tiny.same(found, restore(packed).variables)
 
 
-def test_its_score_of_hands_travels_with_it(packed: Path, tmp_path: Path) -> None:
-    path, score = tmp_path / "hand.npz", ([0.5, -1.25, 3.0], 0.125)
-    assert restore(packed).hand_score is None
-    save_packed(restore(packed)._replace(hand_score=score), path)
+def test_its_calibration_travels_with_it(packed: Path, tmp_path: Path) -> None:
+    path = tmp_path / "hand.npz"
+    known = Calibration([0.5, -1.25, 3.0], 0.125, [1.0, 2.0], 0.75, 0.5)._asdict()
+    assert restore(packed).calibration is None
+    save_packed(restore(packed)._replace(calibration=known), path)
     again = restore(path)
-    assert again.hand_score == score
+    assert again.calibration == known
     assert tiny.same(again.variables, restore(packed).variables)
     about, variables = read_packed(path)
-    write_packed(path, {**about, "hand_score": "high"}, variables)
-    with pytest.raises(UserError, match=r"hand\.npz: hand_score"):
-        restore(path)
+    for wrong in ("high", {**known, "bias": "high"}, {**known, "spread_mm": [[1], 2]}):
+        write_packed(path, {**about, "calibration": wrong}, variables)
+        with pytest.raises(UserError, match=r"hand\.npz: calibration"):
+            restore(path)
 
 
 def test_statistics_of_the_data_set_travel_with_it(tmp_path: Path) -> None:
