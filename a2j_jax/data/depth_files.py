@@ -468,4 +468,5 @@ _REFUSED = {
     b"\xff\xd8": "a JPEG image, whose values are approximate",
     b"BM": "a BMP image",
     b"\x89HDF": "an HDF5 file",
+    b"\x1aE\xdf\xa3": "a Matroska video, which a2j predict reads",
 }

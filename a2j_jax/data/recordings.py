@@ -288,10 +288,11 @@ def _decoded(path: Path) -> Iterator[Stored]:
         codec.thread_count = 1  # what FFmpeg says in other threads is not captured
         kind = f"{_bits_of_depth(codec)}-bit {codec.name.upper()} video"
         frame_s = 1.0 / float(stream.average_rate or 1)
-        read, until, damaged, is_complete = 0, 0.0, False, True
+        packets, read, until, damaged, is_complete = 0, 0, 0.0, False, True
         try:
             for packet in container.demux(stream):
-                if not packet.size:
+                packets += 1
+                if not packet.size:  # a frame that AVI dropped, and the end
                     continue
                 at = packet.dts if packet.pts is None else packet.pts
                 until = float((at or 0) * stream.time_base) + frame_s
@@ -307,8 +308,8 @@ def _decoded(path: Path) -> Iterator[Stored]:
         except av.error.FFmpegError:
             is_complete = False
         # The header's duration, us, is that of the longest stream.
-        is_short = until < (container.duration or 0) / 1e6 - _SHORT_S or read < stream.frames
-        if is_short or not is_complete:
+        is_short = until < (container.duration or 0) / 1e6 - _SHORT_S
+        if is_short or packets <= stream.frames or not is_complete:  # the last packet is the end
             yield UnreadableFrame(_TRUNCATED, detail=f"after {read} frames")
 
 

@@ -121,6 +121,25 @@ def test_videos_without_depth(tmp_path):
         assert str(refused) == str(error.value)
 
 
+def test_depth_beside_color_of_a_recorder_that_was_killed(tmp_path):
+    """Several videos in a file, and no duration in its header."""
+    path = tmp_path / "kinect.mkv"
+    with av.open(str(path), "w", options={"live": "1"}) as container:
+        color, depth = (container.add_stream("ffv1", rate=RATE) for _ in range(2))
+        for stream, pixels in ((color, "gray"), (depth, "gray12le")):
+            stream.height, stream.width, stream.pix_fmt = 24, 32, pixels
+        for frame in STACK[:4]:
+            gray = av.VideoFrame.from_ndarray(frame.astype(np.uint8), format="gray")
+            container.mux(color.encode(gray))
+            container.mux(depth.encode(av.VideoFrame.from_ndarray(frame, format="gray12le")))
+    recording = open_recording(path)
+    assert recording is not None
+    assert recording.count == 4
+    found = read(path)
+    np.testing.assert_array_equal([frame.depth for frame in found], STACK[:4])
+    assert found[0].description == "12-bit FFV1 video, 1 mm per count"
+
+
 def test_without_the_library_of_videos(tmp_path, monkeypatch):
     path = write(tmp_path / "clip.mkv")
     monkeypatch.setitem(sys.modules, "av", None)

@@ -181,6 +181,21 @@ def test_one_center_for_all_frames_or_one_for_each(tmp_path: Path) -> None:
         list(predict_files(fake, paths[:2], centers_uvd=[(1, 1, 700), (1, 1, 0)]))
 
 
+def test_a_recording_among_files(tmp_path: Path) -> None:
+    """Its frames count as so many, and other networks than hand models look at each on its own."""
+    (single,) = save_frames(tmp_path, 1)
+    stack = tmp_path / "stack.npy"
+    np.save(stack, np.full((2, 40, 50), 700, np.uint16))
+    fake: Any = FakePredictor(NYU)
+    found = list(predict_files(fake, [single, stack], centers_uvd=[(i, 1, 700) for i in range(3)]))
+    assert [one.path for one in found] == [str(single), f"{stack}#0", f"{stack}#1"]
+    assert [one.number for one in found] == [c[0] for c, _, _ in fake.asked] == [0, 1, 2]
+    (_, last) = predict_files(fake, [stack])
+    assert last.located is not None
+    with pytest.raises(UserError, match="2 centers_uvd for 3 frames"):
+        list(predict_files(fake, [single, stack], centers_uvd=[(1, 1, 700)] * 2))
+
+
 def test_the_frame_format_can_be_named(tmp_path: Path) -> None:
     rgb = np.full((40, 50, 3), (9, 2, 188), np.uint8)  # 700 mm
     Image.fromarray(rgb).save(tmp_path / "p.png")
