@@ -6,11 +6,12 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 INSTALLED := $(VENV)/.installed
 
-.PHONY: quickstart hand-small pictures test test-fast lint docs release-check gpu-check clean help
+.PHONY: quickstart hand-small hand-base pictures test test-fast lint docs release-check gpu-check clean help
 
 help:
 	@echo "make quickstart   install, render hands, train, evaluate, draw pictures (about 12 minutes on 2 cores)"
 	@echo "make hand-small   the weights that ship: render, train (hours), evaluate, pack; goes on where it stopped"
+	@echo "make hand-base    the same of the full-width network, on a GPU"
 	@echo "make test         install and run every test (about 15 minutes on 2 cores)"
 	@echo "make test-fast    the developer loop: everything but the slow tests"
 	@echo "make lint         ruff, mypy, import layers, spelling"
@@ -36,13 +37,20 @@ quickstart: $(INSTALLED)
 	@echo "Pictures to look at: runs/quickstart/examples.png and runs/quickstart/eval/*.png"
 
 # A training that was interrupted goes on; what is built already stays.
-hand-small: $(INSTALLED)
-	$(BIN)/a2j build synthetic_hand --scenes varied --crop_size 96 --train 120000 --validation 2000 --test 2000
-	$(BIN)/a2j build synthetic_hand --scenes shifted --crop_size 96 --train 0 --validation 1000 --test 2000
-	$(BIN)/a2j train --config hand_small
-	$(BIN)/a2j eval --workdir runs/hand_small
-	$(BIN)/a2j eval --workdir runs/hand_small --data_dir data/shifted --out runs/hand_small/shifted
-	$(BIN)/a2j export runs/hand_small a2j_jax/weights/hand-small.npz
+hand-small: CROP = 96
+hand-small: FILE = a2j_jax/weights/hand-small.npz
+hand-base: CROP = 128
+hand-base: FILE = hand-base.npz
+hand-small hand-base: RUN = runs/$(subst -,_,$@)
+hand-small hand-base: $(INSTALLED)
+	$(BIN)/a2j build synthetic_hand --scenes varied --crop_size $(CROP) --train 120000 --validation 2000 --test 2000
+	$(BIN)/a2j build synthetic_hand --scenes shifted --crop_size $(CROP) --train 0 --validation 1000 --test 2000
+	$(BIN)/a2j train --config $(notdir $(RUN))
+	$(BIN)/a2j eval --workdir $(RUN)
+	$(BIN)/a2j eval --workdir $(RUN) --data_dir data/shifted --out $(RUN)/shifted
+	$(BIN)/a2j export $(RUN) $(FILE) --overwrite
+	$(BIN)/python benchmarks/find_hands.py $(FILE) --fit --frames 1000
+	sha256sum $(FILE)
 
 # What README and docs show of the quickstart is what its last run drew.
 pictures:

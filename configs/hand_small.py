@@ -18,7 +18,7 @@ from a2j_jax.config import (
 
 
 def get_config() -> Config:
-    """The quickstart's network on 96-pixel crops, trained ten times as long on varied scenes."""
+    """The quickstart's network on 96-pixel crops, trained seven times as long on varied scenes."""
     return Config(
         name="hand_small",
         track="synthetic_hand",
@@ -37,7 +37,7 @@ def get_config() -> Config:
         loss=LossConfig(alpha=0.85),  # as in the quickstart, for pixels of this size
         optim=OptimConfig(
             batch_size=32,
-            epochs=8,
+            epochs=5,
             learning_rate=1.5e-3,
             schedule="cosine",
             warmup_steps=200,

@@ -28,6 +28,7 @@ from a2j_jax.cli.arguments import (
     path_name,
     place_name,
     step_name,
+    whole,
 )
 from a2j_jax.errors import UserError, printable
 from a2j_jax.log import logger, progress
@@ -39,10 +40,12 @@ if TYPE_CHECKING:
 
 EXAMPLES = """\
 examples:
+  a2j predict --model hand-small --example --out overlay.png  # a rendered frame that ships
   a2j predict --model hand-small frame.png --camera 475,475,316,245 --out overlay.png
   a2j predict --model hand-small recording/ --camera 475,475,316,245 --json > joints.json
   a2j predict --model hand-small recording/ --camera 475,475,316,245 --csv > joints.csv
   a2j predict --model hand-small clip.mkv --camera 475,475,316,245 --csv > joints.csv
+  a2j predict --model hand-small frame.png --camera 475,475,316,245 --hands 2
   a2j predict --model hand-small clip.mkv --camera 475,475,316,245 --out overlay.mp4
   a2j predict runs/quickstart frame.png --center 320,240,700 --out overlay.png
   a2j predict runs/mine my_frames/ --json > joints.json       # every frame in a folder
@@ -83,8 +86,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     text = "find hands with these weights: hand-small, a file of `a2j export RUN weights.npz`, or a run"
     add("--model", type=place_name, metavar="NAME", help=text)
     add("--hand", choices=("right", "left"), help="with --model: which one it is (decided)")
+    text = "with --model: the most hands in a frame, each with a number (1)"
+    add("--hands", type=whole(1, 10), default=1, metavar="N", help=text)
     text = "with --model: where fingers end, at the center of the last ball or on the skin (center)"
     add("--tips", choices=("center", "skin"), help=text)
+    text = "with --model: a rendered frame that ships, and its camera, in place of frames of yours"
+    add("--example", action="store_true", help=text)
     add("--checkpoint", type=place_name, metavar="RUN", help="the same as RUN")
     add_list(parser, "--depth", type=path_name, metavar="FRAME", help="more frames")
     add("--step", type=step_name, help="best, latest or a step number (best)")
@@ -128,7 +135,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _inputs(arguments: argparse.Namespace) -> tuple[str, list[Path]]:
     """Checkpoint or weights, and frames, from the positional arguments and the options."""
-    from a2j_jax.inference.frames import frame_files
+    from a2j_jax.inference.frames import EXAMPLE_FRAME, frame_files
 
     rest = list(arguments.inputs)
     if arguments.model:
@@ -136,8 +143,10 @@ def _inputs(arguments: argparse.Namespace) -> tuple[str, list[Path]]:
         if alien:
             raise UserError(f"--{alien[0]} goes with a RUN, not with --model; leave one out")
         checkpoint = arguments.model
-    elif arguments.hand or arguments.tips:
-        raise UserError("--hand and --tips go with --model NAME")
+        if arguments.example:
+            return checkpoint, [_checked_example(arguments, EXAMPLE_FRAME)]
+    elif arguments.hand or arguments.tips or arguments.hands > 1 or arguments.example:
+        raise UserError("--hand, --hands, --tips and --example go with --model NAME")
     else:
         checkpoint = arguments.checkpoint or (rest.pop(0) if rest else None)
     if checkpoint is None or not (rest or arguments.depth):
@@ -147,6 +156,18 @@ def _inputs(arguments: argparse.Namespace) -> tuple[str, list[Path]]:
             "(a2j predict --help)"
         )
     return checkpoint, frame_files([*rest, *arguments.depth])
+
+
+def _checked_example(arguments: argparse.Namespace, path: Path) -> Path:
+    """The frame that ships, if nothing else is asked for that belongs to another."""
+    of_others = "inputs", "depth", "track", "camera", "fx", "fy", "cx", "cy", "depth_unit_mm"
+    for name in of_others:
+        if getattr(arguments, name) not in (None, []):
+            named = "frames" if name in ("inputs", "depth") else f"--{name}"
+            raise UserError(
+                f"{named} with --example, which has a frame and its camera; leave one out"
+            )
+    return path
 
 
 def _predictor(arguments: argparse.Namespace, checkpoint: str) -> "FramePredictor | HandModel":
@@ -189,6 +210,8 @@ def _predict(arguments: argparse.Namespace) -> None:
     is_video = arguments.out is not None and Path(arguments.out).suffix.lower() == VIDEO
     if arguments.fps and not is_video:
         raise UserError("--fps goes with --out overlay.mp4")
+    if arguments.hands > 1 and (arguments.center or arguments.box):
+        raise UserError("--hands with --center or --box, which is the place of one; leave one out")
     given, skips = camera_of(arguments), arguments.on_bad_frame == "skip"
     sources = open_recordings(paths, keep_damaged=skips)
     predictor = _predictor(arguments, checkpoint)
@@ -220,7 +243,7 @@ def _predict(arguments: argparse.Namespace) -> None:
             rate_hz = arguments.fps or getattr(sources[0], "rate_hz", None) or _FPS
             draw = stack.enter_context(video_file(arguments.out, track.skeleton, rate_hz))
         for prediction in predict_files(
-            predictor, sources, *where, given, source, unit, skipped, draw
+            predictor, sources, *where, given, source, unit, skipped, draw, arguments.hands
         ):
             if not arguments.out or is_video:  # of a long recording, regions would fill the memory
                 prediction = replace(prediction, region=_NOTHING)
@@ -234,6 +257,8 @@ def _predict(arguments: argparse.Namespace) -> None:
             if advance is not None:
                 advance(1)
         if not predictions:
+            if arguments.hands > 1:
+                raise UserError(f"no hand in any of {count} frames")
             raise UserError(f"none of {count} frames can be used")
     if arguments.out:
         if not is_video:

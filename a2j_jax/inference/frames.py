@@ -38,7 +38,9 @@ from a2j_jax.tracks import TrackRecord, TrackSpec
 CSV_COLUMNS = (
     "path", "frame", "joint", "u_px", "v_px", "depth_mm", "x_mm", "y_mm", "z_mm", "confidence", "warning",
 )  # fmt: skip
-CSV_HAND_COLUMNS = ("score", "handedness", "handedness_probability")
+CSV_HAND_COLUMNS = ("hand", "score", "handedness", "handedness_probability", "expected_error_mm")
+#: A rendered hand, to try `a2j predict` on: a2j show synthetic_hand --scenes varied --seed 9 --frame example.png
+EXAMPLE_FRAME = Path(__file__).parent / "example.png"
 # Of the frames in a folder.
 _FRAME_SUFFIXES = (".npy", ".png", ".tif", ".tiff", ".pgm")
 
@@ -67,8 +69,8 @@ class FilePrediction:
         """One object of `--json`, rounded to four decimals of a pixel or millimeter.
 
         `path`, `joints_uvd`, `joints_xyz_mm` (3D only), `confidence`, `box_px` (the crop, clipped to the
-        frame), `center_uvd` (null where a box was cropped) and `milliseconds`; of a `HandModel` also `score`,
-        `handedness` and `handedness_probability`.
+        frame), `center_uvd` (null where a box was cropped) and `milliseconds`; of a `HandModel` also `hand` (its
+        number), `score`, `handedness`, `handedness_probability` and `expected_error_mm` (null without a calibration).
         """
         frame: dict[str, Any] = {"path": self.path}
         for name in ("joints_uvd", "joints_xyz_mm", "confidence", "box_px", "center_uvd"):
@@ -79,9 +81,12 @@ class FilePrediction:
                 frame[name] = None
         frame["milliseconds"] = round(self.estimate.milliseconds, 3)
         if isinstance(self.estimate, HandPose):
+            frame["hand"] = self.estimate.number
             frame["score"] = round(self.estimate.score, 4)
             frame["handedness"] = self.estimate.handedness
             frame["handedness_probability"] = round(self.estimate.handedness_probability, 4)
+            errors = self.estimate.expected_error_mm
+            frame["expected_error_mm"] = None if errors is None else np.round(errors, 4).tolist()
         return frame
 
     def csv_rows(self, joint_names: Sequence[str]) -> list[tuple[Any, ...]]:
@@ -91,14 +96,16 @@ class FilePrediction:
         """
         pose, hand = self.estimate, self.to_json()
         xyz = pose.joints_xyz_mm
-        of_frame = (pose.warning, *(hand[name] for name in CSV_HAND_COLUMNS if name in hand))
+        of_frame = (pose.warning, *(hand[name] for name in CSV_HAND_COLUMNS[:-1] if name in hand))
+        errors = hand.get("expected_error_mm")
         rows = []
         for k, joint in enumerate(joint_names):
             uvd = [*pose.joints_uvd[k].tolist(), None][:3]
             numbers = uvd + ([None] * 3 if xyz is None else xyz[k].tolist())
             numbers.append(float(pose.confidence[k]))
             rounded = [None if number is None else round(number, 4) for number in numbers]
-            rows.append((as_utf8(self.path), self.number, joint, *rounded, *of_frame))
+            last = () if "hand" not in hand else (errors and errors[k],)
+            rows.append((as_utf8(self.path), self.number, joint, *rounded, *of_frame, *last))
         return rows
 
     def tile(self, track: TrackSpec) -> Tile:
@@ -127,6 +134,7 @@ def predict_files(
     depth_unit_mm: float | None = None,
     skipped: list[tuple[str, str]] | None = None,
     draw: Callable[[DepthFrame, Float64], None] | None = None,
+    hands: int = 1,
 ) -> Iterator[FilePrediction]:
     """Finds the joints in each file, one frame at a time.
 
@@ -145,7 +153,9 @@ def predict_files(
         hands reads NYU's frames with "nyu".
       depth_unit_mm: of integer images and integer `.npy` files; the track's by default.
       skipped: collects path and error of frames that cannot be read or used; None: the first one is raised.
-      draw: called with the depth and the `joints_uvd` of each frame, as of `viewers.video_file`.
+      draw: called with the depth and the `joints_uvd` (N, K, D) of each frame, as of `viewers.video_file`.
+      hands: of a `HandModel` without centers and boxes: the most in a frame. With 1 there is one prediction for each
+        frame; with more, one for each that scores as a hand.
 
     Raises:
       UserError: as `read_depth`, `open_recording` and `Predictor.__call__`, with the file's name; a number of
@@ -165,10 +175,10 @@ def predict_files(
         # Intrinsics are for one frame size; 2D tracks have none.
         expected_size = spec.frame_size if camera and camera == spec.camera else None
     logged: set[str] = set()
-    doubted, numbers = 0, itertools.count()
+    doubted, without, numbers = 0, 0, itertools.count()
     for source in sources:
         is_searched = centers_uvd is None and boxes_px is None
-        find = _Finder(predictor, camera, is_searched and isinstance(source, Recording))
+        find = _Finder(predictor, camera, is_searched and isinstance(source, Recording), hands)
         for path, read in depth_frames(source, spec.frame_format, unit_mm, depth_unit_mm is None):
             number, name = next(numbers), printable(path)
             if isinstance(read, UserError):
@@ -183,16 +193,21 @@ def predict_files(
             # The header of a video may count a frame too few.
             center, box = (given[min(number, len(given) - 1)] for given in (centers, boxes))
             try:
-                estimate, located = find(depth, center, box, name)
+                found = find(depth, center, box, name)
             except UserError as error:
                 _skip(path, UserError(f"{name}: {error}"), skipped, count)
                 continue
             if draw is not None:
-                draw(depth, estimate.joints_uvd)
-            doubted += estimate.warning is not None
-            x0, y0, x1, y1 = (int(edge) for edge in estimate.box_px)
-            region = depth[y0 : y1 + 1, x0 : x1 + 1].copy()
-            yield FilePrediction(path, estimate, region, (x0, y0), located, number)
+                shape = (-1, spec.num_joints, spec.joint_dims)
+                draw(depth, np.array([one.joints_uvd for one, _ in found]).reshape(shape))
+            without += not found
+            doubted += any(one.warning is not None for one, _ in found)
+            for estimate, located in found:
+                x0, y0, x1, y1 = (int(edge) for edge in estimate.box_px)
+                region = depth[y0 : y1 + 1, x0 : x1 + 1].copy()
+                yield FilePrediction(path, estimate, region, (x0, y0), located, number)
+    if without:
+        logger.info(f"no hand in {without} of {count} frames")
     if doubted > 1:
         logger.warning(f"{doubted} of {count} frames look like that")
     if skipped:
@@ -205,40 +220,51 @@ class _Finder:
     Args:
       predictor: the network.
       camera: of the frames.
-      is_sequence: whether a hand model is to follow the hand from frame to frame.
+      is_sequence: whether a hand model is to follow hands from frame to frame.
+      hands: the most in a frame.
     """
 
     def __init__(
-        self, predictor: FramePredictor | HandModel, camera: Camera | None, is_sequence: bool
+        self,
+        predictor: FramePredictor | HandModel,
+        camera: Camera | None,
+        is_sequence: bool,
+        hands: int,
     ) -> None:
         self._predictor, self._camera, self._is_sequence = predictor, camera, is_sequence
-        self._poses: Iterator[HandPose] | None = None
+        self._hands = hands
+        self._poses: Iterator[list[HandPose]] | None = None
 
     def __call__(
         self, depth: DepthFrame, center: ArrayLike | None, box: ArrayLike | None, name: str
-    ) -> tuple[PoseEstimate, Location | None]:
-        """The joints of the next frame, and where they were found, unless a center or box is given."""
+    ) -> list[tuple[PoseEstimate, Location | None]]:
+        """The joints of the next frame's objects, and where they were found, unless a center or box is given."""
         predictor, located = self._predictor, None
-        if isinstance(predictor, HandModel) and self._is_sequence:
-            return self._followed(predictor, depth)
+        if isinstance(predictor, HandModel) and center is None and box is None:
+            if self._is_sequence:
+                poses = self._followed(predictor, depth)
+            elif self._hands > 1:
+                poses = predictor.find(depth, self._camera, self._hands, name)
+            else:
+                poses = [predictor(depth, self._camera, name=name)]
+            return [(pose, Location(pose.center_uvd)) for pose in poses]
         if center is None and box is None and not isinstance(predictor, HandModel):
             located = predictor.locate(depth, self._camera)
             center, box = located.center_uvd, located.box_px
         estimate = predictor(depth, center_uvd=center, box_px=box, camera=self._camera, name=name)
-        if center is None and box is None:
-            located = Location(estimate.center_uvd)
-        return estimate, located
+        return [(estimate, located)]
 
-    def _followed(self, hand: HandModel, depth: DepthFrame) -> tuple[HandPose, Location]:
+    def _followed(self, hand: HandModel, depth: DepthFrame) -> list[HandPose]:
         self._depth = depth
-        if self._poses is None:
-            self._poses = hand.track(self._depths(), self._camera)
+        if self._poses is None and self._hands > 1:
+            self._poses = hand.follow(self._depths(), self._camera, self._hands)
+        elif self._poses is None:
+            self._poses = ([pose] for pose in hand.track(self._depths(), self._camera))
         try:
-            pose = next(self._poses)
+            return next(self._poses)
         except UserError:
             self._poses = None  # an error ends a generator
             raise
-        return pose, Location(pose.center_uvd)
 
     def _depths(self) -> Iterator[DepthFrame]:
         while True:

@@ -77,7 +77,7 @@ class HandPose(PoseEstimate):
         Below 0.3 there is a warning.
       handedness: "right" or "left", given or decided.
       handedness_probability: of that, in [0.5, 1]; 1 where it was given.
-      number: of this hand among those that `HandModel.follow` has found, from 0.
+      number: of this hand among those that `HandModel.find` or `follow` has found, from 0.
       expected_error_mm: (K,) how far each joint probably is from the true one, mm, from the confidence; None where the
         network is not calibrated.
     """
@@ -325,7 +325,8 @@ class HandModel:
         Arguments and errors as for a call.
         """
         depth, camera = self._checked(depth_mm, camera)
-        return [pose for pose, _ in self._several(depth, camera, most, [], name)]
+        found = self._several(depth, camera, most, [], name)
+        return [dataclasses.replace(pose, number=number) for number, (pose, _) in enumerate(found)]
 
     def track(
         self, frames: Iterable[ArrayLike], camera: Camera | Sequence[float] | None = None

@@ -130,16 +130,18 @@ VIEWERS = {"none": lambda _: Viewer(), "window": Window, "rerun": Rerun}
 
 
 def overlay(depth: NDArray[Any], joints_uvd: Float64, skeleton: Skeleton) -> Image.Image:
-    """A frame (H, W) in gray with joints (K, 3) in color, at most 960 px wide, by Pillow: some 10 ms."""
+    """A frame (H, W) in gray with joints (K, 3), or (N, K, 3), in color, at most 960 px wide, by Pillow: some 10 ms."""
     step = -(-depth.shape[1] // _WINDOW_PX)
     gray = (depth_to_gray(depth[::step, ::step]) * 255).astype(np.uint8)
     picture = Image.fromarray(gray).convert("RGB")
-    if not np.isfinite(joints_uvd).all():
-        return picture
     draw = ImageDraw.Draw(picture)
-    places = [tuple(uv) for uv in (joints_uvd[:, :2] / step).tolist()]
-    for (parent, child), limb in zip(skeleton.bones, skeleton.bone_limbs, strict=True):
-        draw.line([places[parent], places[child]], LIMB_COLORS[limb % len(LIMB_COLORS)], width=3)
+    for joints in joints_uvd.reshape(-1, len(skeleton.joints), joints_uvd.shape[-1]):
+        if not np.isfinite(joints).all():
+            continue
+        places = [tuple(uv) for uv in (joints[:, :2] / step).tolist()]
+        for (parent, child), limb in zip(skeleton.bones, skeleton.bone_limbs, strict=True):
+            color = LIMB_COLORS[limb % len(LIMB_COLORS)]
+            draw.line([places[parent], places[child]], color, width=3)
     return picture
 
 

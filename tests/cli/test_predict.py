@@ -196,7 +196,7 @@ def test_run_and_frames_are_looked_for_before_the_network_is_loaded(refused, fra
     model = ["predict", "--model", "hand-small", depth]
     assert "--step goes with a RUN" in refused(*model, "--step", "7")
     assert "one of the two" in refused(*model, "--camera", "1,1,1,1", "--fx", "1")
-    assert "--hand and --tips" in refused("predict", "none", depth, "--tips", "skin")
+    assert "go with --model" in refused("predict", "none", depth, "--tips", "skin")
     message = refused("predict", "--checkpoint", "none", "--depth", depth, missing)
     assert f"{missing}: no such file" in message
     assert "checkpoint folder not found: none" in refused("predict", "none", depth)
@@ -233,7 +233,8 @@ def test_hands_with_the_weights_that_ship(a2j, frames, tmp_path):
     assert skipped["path"].endswith("text.png")
     assert "1 of 3 frames left out" in outcome.err
     full, _ = contents["frames"]
-    assert full.keys() == {*KEYS, "score", "handedness", "handedness_probability"}
+    of_hands = {"hand", "score", "handedness", "handedness_probability", "expected_error_mm"}
+    assert full.keys() == {*KEYS, *of_hands}
     assert (full["handedness"], full["handedness_probability"]) == ("right", 1)
     assert "right hand, score" in outcome.err
     assert "principal point 320,240 lies outside" in outcome.err  # of the smaller frame
@@ -288,6 +289,44 @@ def test_a_hand_is_followed_through_a_video_and_not_through_a_folder(a2j, disks,
     np.testing.assert_allclose(middles(folder), (100, 120, 260), atol=5)
     near = a2j(f"{DISKS} {video} --center 260,120,580 --json").out
     assert middles(near)[2] == pytest.approx(260, abs=5)
+
+
+def test_several_hands_in_frames_and_in_a_recording(a2j, refused, disks, tmp_path):
+    """Each has a number, which stays in a recording; a frame without hands has no rows."""
+    both, none = np.minimum(disk(80), disk(250, depth=620)), np.full((240, 320), 1500)
+    frames = np.array([both, np.minimum(disk(90), disk(240, depth=620)), none], np.uint16)
+    np.save(tmp_path / "clip.npy", frames)
+    outcome = a2j(f"{DISKS} {tmp_path}/clip.npy --hands 2 --json")
+    found = json.loads(outcome.out)["frames"]
+    places = {
+        (one["path"][-1], one["hand"]): np.mean(one["joints_uvd"], axis=0)[0] for one in found
+    }
+    first = min((0, 1), key=lambda hand: places["0", hand])
+    expected = {("0", first): 80, ("1", first): 90, ("0", 1 - first): 250, ("1", 1 - first): 240}
+    assert places == pytest.approx(expected, abs=5)
+    assert "no hand in 1 of 3 frames" in outcome.err
+    np.save(tmp_path / "frame.npy", frames[0])
+    table = a2j(f"{DISKS} {tmp_path}/frame.npy --hands 2 --csv").out
+    rows = list(csv.DictReader(io.StringIO(table)))
+    assert [row["hand"] for row in rows[20:22]] == ["0", "1"]
+    assert rows[0]["expected_error_mm"] == ""
+    out = tmp_path / "both.mp4"
+    a2j(f"{DISKS} {tmp_path}/clip.npy --hands 2 --out {out}")
+    colorful = np.ptp(watch(out)[2].astype(int), axis=-1) > 50
+    sides = [[one[:, :160].any(), one[:, 160:].any()] for one in colorful]
+    assert sides == [[True, True], [True, True], [False, False]]
+    np.save(tmp_path / "none.npy", frames[2])
+    assert "no hand in any of 1 frames" in refused(f"{DISKS} {tmp_path}/none.npy --hands 2")
+    assert "--hands with" in refused(f"{DISKS} {tmp_path}/none.npy --hands 2 --center 9,9,600")
+
+
+def test_the_example_that_ships(a2j, refused, disks):
+    """It is found by a flag, and has a camera of its own."""
+    contents = json.loads(a2j("predict --model disks --example --json").out)
+    assert contents["frames"][0]["path"].endswith("example.png")
+    assert "frames with --example" in refused("predict --model disks --example frame.png")
+    assert "--camera with --example" in refused(f"{DISKS} --example")
+    assert "go with --model" in refused("predict runs/mine --example")
 
 
 def test_a_video_that_is_cut_off(a2j, refused, disks, tmp_path):
