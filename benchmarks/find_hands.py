@@ -16,6 +16,7 @@ import numpy as np
 from a2j_jax.geometry import Camera, uvd_to_xyz, xyz_to_uvd
 from a2j_jax.inference import hands
 from a2j_jax.inference.locate import hand_centers
+from a2j_jax.log import logger
 from a2j_jax.models.anchors import spread_px
 from a2j_jax.runs.load import restore, save_packed
 from a2j_jax.synthetic.sensors import SensorMix
@@ -31,6 +32,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=200)
     parser.add_argument("--fit", action="store_true")
     arguments = parser.parse_args()
+    logger.setLevel("ERROR")  # not a warning for every frame
     model = hands.load(arguments.weights)
     track, camera = model.spec, model.camera
     assert camera is not None
@@ -103,6 +105,7 @@ class Sights(NamedTuple):
       pooled: (N, 2, C) `hands.Looks.pooled`.
       is_hand: (N,) bool, the last crop's center is within 60 mm of a hand's mean joint.
       side: (N,) 1 in the frame of a right hand, -1 of a left one.
+      fingers: (N,) mm, the sum of `hands.fingers_in_front` over the looks; 0 where they see different hands.
       frame: (N,) int, of which frame.
       spread: (N, 21) px of the crop, of the votes of the pose.
       error_mm: (N, 21) of its joints.
@@ -112,6 +115,7 @@ class Sights(NamedTuple):
     pooled: np.ndarray
     is_hand: np.ndarray
     side: np.ndarray
+    fingers: np.ndarray
     frame: np.ndarray
     spread: np.ndarray
     error_mm: np.ndarray
@@ -137,7 +141,10 @@ def sights_of(model: hands.HandModel, count: int, seed: int, *, without_hand: bo
             is_hand = away < 60.0 and not without_hand
             error = np.linalg.norm(pose.joints_xyz_mm - truth, axis=-1)
             side = np.sign(hands.fingers_in_front(truth, camera))
-            about = side, number, spread_px(pose.confidence), error
+            bent = hands.fingers_in_front(sight.looks.joints_xyz_mm, camera)
+            _, both = hands.which_hand(sight.looks.joints_xyz_mm, sight.shown, camera)
+            fingers = bent.sum() if len(both) == 2 else 0.0
+            about = side, fingers, number, spread_px(pose.confidence), error
             rows.append((sight.shown, sight.looks.pooled, is_hand, *about))
     return Sights(*(np.array(column) for column in zip(*rows, strict=True)))
 
@@ -159,13 +166,14 @@ def fit(model: hands.HandModel, weights: str, count: int) -> None:
     kernel = fitted[:-1] / spread
     found = learn[0].is_hand
     errors = expected_errors(learn[0].spread[found], learn[0].error_mm[found])
-    known = hands.Calibration(kernel.tolist(), float(fitted[-1] - kernel @ middle), *errors)
+    by_fingers = by_both_sides((learn[0].fingers * learn[0].side)[found, None])
+    bias = float(fitted[-1] - kernel @ middle)
+    known = hands.Calibration(kernel.tolist(), bias, *errors, float(by_fingers[0]))
     measure(hands._UNCALIBRATED, check, "by the votes and the depth alone")
     measure(known, check, "with the trunk's features")
     hand = learn[0]
     apart = (hand.shown[found, 0] - hand.shown[found, 1]) * hand.side[found, None]
-    both, side = np.concatenate([apart, -apart]), np.repeat([True, False], len(apart))
-    print("_SIDE =", logistic(both, side)[:-1].round(2))
+    print("_SIDE =", by_both_sides(apart).round(2))
     if (path := find_packed(weights)) is not None:
         save_packed(restore(path)._replace(calibration=known._asdict()), path)
         print(f"written into {path}")
@@ -196,6 +204,13 @@ def measure(known: hands.Calibration, check: list[Sights], name: str) -> None:
             f"expected errors of joints: {expected.mean():.1f} mm on average, measured {error.mean():.1f}; AUC of the "
             f"worst tenth {auc(expected, worst):.3f}"
         )
+    side = (check[0].fingers * check[0].side)[seen & (check[0].fingers != 0)]
+    if len(side):
+        sure = 1 / (1 + np.exp(-known.side_by_fingers * np.abs(side)))
+        print(
+            f"right or left: looks agree in {len(side) / seen.sum():.1%} of {seen.sum()} sights of a hand; "
+            f"{(side > 0).mean():.1%} of those are right, {sure.mean():.1%} expected"
+        )
 
 
 def expected_errors(spread: np.ndarray, error_mm: np.ndarray) -> tuple[list[float], float, float]:
@@ -205,6 +220,12 @@ def expected_errors(spread: np.ndarray, error_mm: np.ndarray) -> tuple[list[floa
     x = np.column_stack([joint, spread.ravel(), mean])
     *joints, own, all_joints = np.linalg.lstsq(x, error_mm.ravel(), rcond=None)[0].tolist()
     return joints, own, all_joints
+
+
+def by_both_sides(right: np.ndarray) -> np.ndarray:
+    """Weights of logistic regression on features (N, F) that are the opposite for left hands."""
+    both, side = np.concatenate([right, -right]), np.repeat([True, False], len(right))
+    return logistic(both, side)[:-1]
 
 
 def auc(value: np.ndarray, positive: np.ndarray) -> float:

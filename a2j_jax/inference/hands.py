@@ -54,7 +54,6 @@ _SIDE = (-6.5, -0.8, 3.1, -2.0)
 _FIRST = 1.0  # logit in favor of the likeliest place
 _SURFACE_MM = -15.0, 40.0  # of a joint behind the reading at its pixel
 _HAND_FILLS = 0.2  # of the crop's window
-_SIDE_BY_FINGERS = 0.1  # logit of right against left, for each mm that fingers bend to
 # A network that knows both hands sees the same joints in the mirror; one that knows right hands, others, 58 mm away.
 _AGREE_MM = 25.0
 _SAME_HAND_MM = 80.0  # between the mean joints of two poses: nearer ones are of one hand
@@ -172,6 +171,7 @@ class Calibration(NamedTuple):
       joints_mm: (21,) expected error of each joint where all votes coincide; None: not known.
       spread_mm: what each px of the spread of a joint's votes adds, mm.
       mean_spread_mm: what each px of the mean spread over the joints adds, mm.
+      side_by_fingers: logit of right against left for each mm that fingers bend to one side, over both looks.
     """
 
     kernel: Sequence[float]
@@ -179,6 +179,7 @@ class Calibration(NamedTuple):
     joints_mm: Sequence[float] | None = None
     spread_mm: float = 0.0
     mean_spread_mm: float = 0.0
+    side_by_fingers: float = 0.1
 
     def logits(self, of_looks: Float64, pooled: NDArray[np.float32]) -> Float64:
         """(2,) for `features` (2, 4) and pooled features (2, C); UserError if they are of another network."""
@@ -491,7 +492,14 @@ class HandModel:
     ) -> tuple[HandPose, float]:
         """The pose of a sight, and its own logit for right; `evidence` is that of earlier frames."""
         seen, shown, logits = sight
-        logit, chosen = which_hand(seen.joints_xyz_mm, shown, camera, evidence, self.handedness)
+        logit, chosen = which_hand(
+            seen.joints_xyz_mm,
+            shown,
+            camera,
+            evidence,
+            self.handedness,
+            self._calibration.side_by_fingers,
+        )
         xyz = seen.joints_xyz_mm[chosen].mean(axis=0).astype(np.float64)
         if self._tips == "skin":
             from a2j_jax.synthetic.hand import skin_tips  # imports the renderer
@@ -626,6 +634,7 @@ def which_hand(
     camera: Camera,
     evidence: float = 0.0,
     given: Handedness | None = None,
+    side_by_fingers: float = _UNCALIBRATED.side_by_fingers,
 ) -> tuple[float, list[int]]:
     """Decides between right and left, and which of two looks to believe.
 
@@ -639,6 +648,7 @@ def which_hand(
       camera: of the frame.
       evidence: logit for right from elsewhere.
       given: the answer, where it is known.
+      side_by_fingers: of the network's `Calibration`.
 
     Returns:
       The logit for right of these looks alone, and the looks (one or both) that show the hand decided for.
@@ -648,7 +658,7 @@ def which_hand(
     apart_mm = np.linalg.norm(joints_xyz_mm[0] - joints_xyz_mm[1], axis=-1).mean()
     agree = apart_mm < _AGREE_MM and (fingers[0] > 0) == (fingers[1] > 0)
     if agree:
-        logit = _SIDE_BY_FINGERS * float(fingers.sum())
+        logit = side_by_fingers * float(fingers.sum())
     else:
         logit = float((of_looks[right] - of_looks[left]) @ _SIDE)
     is_right = logit + evidence >= 0 if given is None else given == "right"

@@ -145,7 +145,14 @@ def _restore_packed(path: Path, step: int | str) -> Restored:
     return Restored(experiment, variables, about["step"], about["averaged"], calibration)
 
 
-_CALIBRATION = ("kernel", "bias", "joints_mm", "spread_mm", "mean_spread_mm")
+_CALIBRATION = (
+    "kernel",
+    "bias",
+    "joints_mm",
+    "spread_mm",
+    "mean_spread_mm",
+    "side_by_fingers",
+)
 
 
 def _checked_calibration(found: Any, shown: str) -> dict[str, Any] | None:

@@ -132,6 +132,8 @@ def test_fingers_tell_right_from_left() -> None:
     logit, looks = which_hand(np.stack([left, left]), equal, CAMERA)
     assert logit < -1
     assert looks == [0, 1]
+    twice = which_hand(np.stack([left, left]), equal, CAMERA, side_by_fingers=0.2)
+    assert twice[0] == pytest.approx(2 * logit)
     # One that knows right hands sees one in each: the better look decides, unless it is known.
     left = left + np.float32([0.0, 0.0, 60.0])
     logit, looks = which_hand(np.stack([right, left]), better, CAMERA)

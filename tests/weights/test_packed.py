@@ -53,7 +53,7 @@ def test_a_run_starts_from_it(packed: Path) -> None:
 
 def test_its_calibration_travels_with_it(packed: Path, tmp_path: Path) -> None:
     path = tmp_path / "hand.npz"
-    known = Calibration([0.5, -1.25, 3.0], 0.125, [1.0, 2.0], 0.75, 0.5)._asdict()
+    known = Calibration([0.5, -1.25, 3.0], 0.125, [1.0, 2.0], 0.75, 0.5, 0.25)._asdict()
     assert restore(packed).calibration is None
     save_packed(restore(packed)._replace(calibration=known), path)
     again = restore(path)
