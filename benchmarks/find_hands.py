@@ -162,13 +162,14 @@ def fit(model: hands.HandModel, weights: str, count: int) -> None:
     x, y = columns(learn), np.concatenate([one.is_hand for one in learn])
     flat = x.reshape(-1, x.shape[-1])
     middle, spread = flat.mean(axis=0), flat.std(axis=0) + 1e-6
-    fitted = logistic((flat - middle) / spread, np.repeat(y, 2), 1e-3)
-    kernel = fitted[:-1] / spread
+    kernel = logistic((flat - middle) / spread, np.repeat(y, 2), 1e-3)[:-1] / spread
     found = learn[0].is_hand
     errors = expected_errors(learn[0].spread[found], learn[0].error_mm[found])
     by_fingers = by_both_sides((learn[0].fingers * learn[0].side)[found, None])
-    bias = float(fitted[-1] - kernel @ middle)
-    known = hands.Calibration(kernel.tolist(), bias, *errors, float(by_fingers[0]))
+    known = hands.Calibration(kernel.tolist(), 0.0, *errors, float(by_fingers[0]))
+    # Moved so that one frame in 200 without a hand is taken for one.
+    allowed = np.percentile(best_of_frames(known, learn[1]), 99.5)
+    known = known._replace(bias=float(np.log(hands._LOST / (1 - hands._LOST)) - allowed))
     measure(hands._UNCALIBRATED, check, "by the votes and the depth alone")
     measure(known, check, "with the trunk's features")
     hand = learn[0]
@@ -179,16 +180,16 @@ def fit(model: hands.HandModel, weights: str, count: int) -> None:
         print(f"written into {path}")
 
 
+def best_of_frames(known: hands.Calibration, sights: Sights) -> np.ndarray:
+    """The highest logit of being a hand in each frame."""
+    flat = sights.pooled.reshape(-1, sights.pooled.shape[-1])
+    logits = known.logits(sights.shown.reshape(-1, 4), flat).reshape(-1, 2).max(axis=1)
+    return np.array([logits[sights.frame == one].max() for one in np.unique(sights.frame)])
+
+
 def measure(known: hands.Calibration, check: list[Sights], name: str) -> None:
     """Prints how well scores tell hands from other things, and errors that are expected from those measured."""
-    best = []
-    for sights in check:
-        logits = known.logits(
-            sights.shown.reshape(-1, 4), sights.pooled.reshape(len(sights.shown) * 2, -1)
-        )
-        logits = logits.reshape(-1, 2).max(axis=1)
-        frames = np.unique(sights.frame)
-        best.append(np.array([logits[sights.frame == one].max() for one in frames]))
+    best = [best_of_frames(known, sights) for sights in check]
     positive = np.repeat([True, False], [len(one) for one in best])
     kept = [(1 / (1 + np.exp(-one)) >= hands._LOST).mean() for one in best]
     print(
