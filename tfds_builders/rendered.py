@@ -97,13 +97,15 @@ class SyntheticReader:
 
         What a data set has none of is left out: those that were built before it existed are the same.
         """
+        view = dataclasses.asdict(self.view)
+        view.pop("without_hand", None)  # no data set has such scenes
         found: dict[str, Any] = {
             "seed": self.seed,
             "frames": dict(self.frames()),
             "crop_size": self.track.crop_size,
             "frame_size": list(self.track.frame_size),
             "camera": dataclasses.asdict(self.track.camera) if self.track.camera else None,
-            **dataclasses.asdict(self.view),
+            **view,
             "sensor": dataclasses.asdict(self.sensor) if self.sensor else None,
         }
         if self.scenes == "plain":

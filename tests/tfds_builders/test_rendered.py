@@ -1,6 +1,7 @@
 """Rendered hands and bodies on disk agree with their labels and depend on seed and index alone."""
 
 import dataclasses
+import hashlib
 import json
 import pickle
 
@@ -13,6 +14,7 @@ from a2j_jax.errors import UserError
 from a2j_jax.geometry import Camera
 from a2j_jax.synthetic.scene import KINECT
 from a2j_jax.synthetic.views import XTION
+from a2j_jax.track_files import find_track
 from a2j_jax.tracks import with_crop_size
 from tests.synthetic.rendering import TRACKS, examples_of
 from tfds_builders.build import How, build, prepare
@@ -110,3 +112,19 @@ def test_one_kind_of_scenes_does_not_replace_another(tmp_path):
         build("synthetic_hand", tmp_path / "varied", **sizes)
     with pytest.raises(UserError, match="a2j build synthetic_hand --scenes shifted"):
         find_dataset(tmp_path / "shifted", TRACKS["hand"])
+
+
+@pytest.mark.parametrize(
+    ("track", "scenes", "digest"),
+    [
+        ("synthetic_hand", "plain", "954fabbe119bbd7c"),
+        ("synthetic_hand", "varied", "f2527c804feb6921"),
+        ("synthetic_hand", "shifted", "c894db962f7b1b19"),
+        ("synthetic_body", "plain", "23dc59f1aeac5d4d"),
+    ],
+)
+def test_data_sets_that_were_built_stay_usable(track, scenes, digest):
+    """What a data set depends on is compared with what is recorded in it: one more field, and it is refused."""
+    spec = reader_for(find_track(track), train=1, validation=1, test=1, scenes=scenes).spec()
+    found = hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()
+    assert found[:16] == digest
