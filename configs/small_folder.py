@@ -1,7 +1,7 @@
 """A folder of your own of 100 to a few thousand frames: the quickstart's network, trained by steps.
 
 Command:      a2j train --config small_folder --workdir runs/mine --config.track=./my_hands
-              with --config.model.init_from=hand-small on hands (docs/own_data.md)
+              with --config.model.init_from=runs/quickstart where there is one (docs/own_data.md)
 Hardware:     2 cores of an AMD EPYC, about half the time of the quickstart
 Paper:        no such experiment
 Expected:     well below the mean pose, from 100 frames on

@@ -115,6 +115,7 @@ class _Live:
         self._hand, self._viewer, self._arguments = hand, viewer, arguments
         self._times: dict[str, list[float]] = {stage: [] for stage in _STAGES}
         self._smoothed: Any = None
+        self._before: HandPose | None = None
 
     def run(self, frames: "Frames") -> None:
         """Until the source, the viewer or `--frames` ends it."""
@@ -144,26 +145,30 @@ class _Live:
                 "find": max((found - handed) * 1e3 - pose.milliseconds, 0.0),
                 "network": pose.milliseconds,
             }
-            goes_on = self._frame(frame, pose, stages)
-            if not goes_on or self.count == self._arguments.frames:
+            is_open = self._frame(frame, pose, stages)
+            if not is_open or self.count == self._arguments.frames:
                 return
 
     def _frame(self, frame: "SourceFrame", pose: "HandPose", stages: dict[str, float]) -> bool:
         """Smooths, prints and shows one frame; returns whether to go on."""
         from a2j_jax.geometry import xyz_to_uvd
+        from a2j_jax.inference.hands import goes_on
         from a2j_jax.inference.smoothing import smooth
 
         uvd, xyz = pose.joints_uvd, pose.joints_xyz_mm
         assert xyz is not None
         if self._arguments.smooth:
             bones = self._hand.spec.skeleton.bones
+            if not goes_on(self._before, pose):
+                self._smoothed = None
+            self._before = pose
             self._smoothed = smooth(self._smoothed, xyz, frame.time_s, bones)
             xyz = self._smoothed.xyz_mm
             uvd = xyz_to_uvd(xyz, frame.camera)
         started = time.perf_counter()
         spent = sum(stages.values()) - stages["read"]
         text = f"{pose.handedness} hand, score {pose.score:.2f}, {spent:.0f} ms"
-        goes_on = self._viewer.show(frame, uvd, xyz, text)
+        is_open = self._viewer.show(frame, uvd, xyz, text)
         stages["draw"] = (time.perf_counter() - started) * 1e3
         self.count += 1
         if self.count > 1:  # the first one compiles, and opens what draws
@@ -186,7 +191,7 @@ class _Live:
                     "milliseconds": {stage: round(spent, 3) for stage, spent in stages.items()},
                 }
             )
-        return goes_on
+        return is_open
 
     def report(self) -> None:
         """The median and the 95th percentile of each stage, in a table on stderr, and in JSON."""

@@ -230,6 +230,7 @@ def _predict(arguments: argparse.Namespace) -> None:
             f"depth unit: {unit:g} mm per count as given; track {source.name} has {recorded:g} mm per count"
         )
     predictions: list[FilePrediction] = []
+    done = 0
     skipped: list[tuple[str, str]] | None = [] if skips else None
     count = count_frames(sources)
     few = count <= _FEW
@@ -255,7 +256,8 @@ def _predict(arguments: argparse.Namespace) -> None:
             elif not arguments.json:
                 _print_joints(prediction, track.skeleton.joints)
             if advance is not None:
-                advance(1)
+                advance(prediction.number + 1 - done)  # left-out frames count, several hands do not
+            done = prediction.number + 1
         if not predictions:
             if arguments.hands > 1:
                 raise UserError(f"no hand in any of {count} frames")

@@ -39,7 +39,7 @@ CSV_COLUMNS = (
     "path", "frame", "joint", "u_px", "v_px", "depth_mm", "x_mm", "y_mm", "z_mm", "confidence", "warning",
 )  # fmt: skip
 CSV_HAND_COLUMNS = ("hand", "score", "handedness", "handedness_probability", "expected_error_mm")
-#: A rendered hand, to try `a2j predict` on: a2j show synthetic_hand --scenes varied --seed 9 --frame example.png
+#: A rendered hand, to try `a2j predict` on: a2j show synthetic_hand --scenes varied --seed 29 --frame example.png
 EXAMPLE_FRAME = Path(__file__).parent / "example.png"
 # Of the frames in a folder.
 _FRAME_SUFFIXES = (".npy", ".png", ".tif", ".tiff", ".pgm")
@@ -69,8 +69,9 @@ class FilePrediction:
         """One object of `--json`, rounded to four decimals of a pixel or millimeter.
 
         `path`, `joints_uvd`, `joints_xyz_mm` (3D only), `confidence`, `box_px` (the crop, clipped to the
-        frame), `center_uvd` (null where a box was cropped) and `milliseconds`; of a `HandModel` also `hand` (its
-        number), `score`, `handedness`, `handedness_probability` and `expected_error_mm` (null without a calibration).
+        frame), `center_uvd` (null where a box was cropped), `milliseconds` and `warning` (or null); of a `HandModel`
+        also `hand` (its number), `score`, `handedness`, `handedness_probability` and `expected_error_mm` (null without
+        a calibration).
         """
         frame: dict[str, Any] = {"path": self.path}
         for name in ("joints_uvd", "joints_xyz_mm", "confidence", "box_px", "center_uvd"):
@@ -80,6 +81,7 @@ class FilePrediction:
             elif name == "center_uvd":
                 frame[name] = None
         frame["milliseconds"] = round(self.estimate.milliseconds, 3)
+        frame["warning"] = self.estimate.warning
         if isinstance(self.estimate, HandPose):
             frame["hand"] = self.estimate.number
             frame["score"] = round(self.estimate.score, 4)

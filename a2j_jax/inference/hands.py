@@ -305,8 +305,14 @@ class HandModel:
         center, box = check_center(center_uvd, shown, self.spec), check_box(box_px)
         if center is not None and box is not None:
             raise UserError("center_uvd and box_px: expected only one of the two")
+        if not depth.any():
+            raise UserError("no depth reading")
         if box is not None:
             inside = geometry.clip_box(box, shown[::-1])
+            if (inside[2:] <= inside[:2]).any():
+                raise UserError(
+                    f"box_px {box.tolist()}: outside the frame of {shown[1]} x {shown[0]} px"
+                )
             middle = inside.reshape(2, 2).mean(axis=0)
             center = np.append(
                 middle, depth_in_box(depth, inside, self.spec.depth_window_mm or np.inf)
@@ -323,8 +329,9 @@ class HandModel:
     ) -> list[HandPose]:
         """Finds several hands in a frame: up to `most`, the highest score first; none where nothing scores as a hand.
 
-        Arguments and errors as for a call.
+        Arguments and errors as for a call; `most` is at least 1.
         """
+        _check_most(most)
         depth, camera = self._checked(depth_mm, camera)
         found = self._several(depth, camera, most, [], name)
         return [dataclasses.replace(pose, number=number) for number, (pose, _) in enumerate(found)]
@@ -377,8 +384,10 @@ class HandModel:
         """Follows several hands: for each frame up to `most` poses, those that score as hands.
 
         As `track`; `HandPose.number` says which hand is which. A hand that is lost and found again has a new number.
-        New hands are looked for in every fifth frame, and in every frame as long as there are none.
+        New hands are looked for in every fifth frame, and in every frame as long as there are none. Of two hands that
+        come closer than 80 mm one is lost until they part.
         """
+        _check_most(most)
         followed: list[tuple[HandPose, float]] = []
         first_free = 0
         for count, frame in enumerate(frames):
@@ -567,6 +576,7 @@ class HandModel:
             milliseconds=0.0,
             warning="no depth reading",
             handedness=self.handedness or "right",
+            handedness_probability=1.0 if self.handedness else 0.5,
         )
 
 
@@ -596,6 +606,18 @@ def features(seen: Looks, depth: DepthFrame, camera: Camera, track: TrackSpec) -
     return np.stack(
         [np.log(spread + 1.0), np.log(seen.moved_mm + 1.0), under.mean(axis=1), more], -1
     )
+
+
+def _check_most(most: int) -> None:
+    if most < 1:
+        raise UserError(f"most={most}: expected the number of hands to find, 1 or more")
+
+
+def goes_on(before: HandPose | None, pose: HandPose) -> bool:
+    """Whether two poses in a row are of one hand: both score as hands, of the same side, less than 80 mm apart."""
+    if before is None or min(before.score, pose.score) < _LOST:
+        return False
+    return before.handedness == pose.handedness and _is_one_of(pose, [(before, 0.0)])
 
 
 def _is_one_of(pose: HandPose, others: Sequence[tuple[HandPose, float]]) -> bool:

@@ -76,7 +76,8 @@ def folder_frames(
     paths = sorted(frame_files([folder]), key=_by_number)
     sources = open_recordings(paths)
     count = count_frames(sources)
-    if rate_hz is None and isinstance(sources[0], Recording):
+    is_timed = (Path(folder) / TIMES).exists()
+    if rate_hz is None and isinstance(sources[0], Recording) and not is_timed:
         rate_hz = sources[0].rate_hz or _RATE_HZ
     times = _times(Path(folder), count, rate_hz)
     started, first, read = time.perf_counter(), None, 0

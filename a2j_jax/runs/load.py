@@ -156,14 +156,23 @@ _CALIBRATION = (
 
 
 def _checked_calibration(found: Any, shown: str) -> dict[str, Any] | None:
-    """A calibration of a file, if it is one: numbers and lists of them by their names."""
+    """A calibration of a file, if it is one: numbers, and rows of them, by their names."""
     if found is None:
         return None
     try:
         numbers = {name: np.array(found[name], np.float64) for name in _CALIBRATION}
+        rows = {name for name, value in numbers.items() if value.ndim}
     except (TypeError, ValueError, LookupError) as error:
         raise UserError(f"{shown}: calibration: expected numbers {listed(_CALIBRATION)}") from error
-    return {name: value.tolist() for name, value in numbers.items()}
+    is_known = found["joints_mm"] is not None
+    expected = {"kernel", "joints_mm"} if is_known else {"kernel"}
+    missing = {name for name, value in numbers.items() if not np.isfinite(value).all()}
+    if rows != expected or missing - ({"joints_mm"} - expected):
+        raise UserError(
+            f"{shown}: calibration: expected rows of numbers as kernel and joints_mm, else numbers"
+        )
+    known = {name: value.tolist() for name, value in numbers.items()}
+    return known if is_known else {**known, "joints_mm": None}
 
 
 def _resolve_recorded(directory: Path) -> Experiment:

@@ -39,7 +39,7 @@ def test_overview_and_version(a2j):
         ("", "required: COMMAND; see a2j --help"),
         ("trian --config quickstart", "invalid choice: 'trian'"),
         ("--colour red", "COMMAND"),
-        ("eval", "--workdir/--checkpoint --predictions is required; see a2j eval --help"),
+        ("eval", "--workdir/--checkpoint/--model --predictions is required; see a2j eval --help"),
         ("eval --predictions a.txt --track nyu --lables b.mat", "--lables"),
         ("eval --workdir runs/x --step newest", "'newest': expected best, latest or a step number"),
         ("eval --workdir runs/x --config.optim.steps=3", "a2j eval takes no --config.optim.steps"),

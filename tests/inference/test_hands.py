@@ -20,6 +20,7 @@ from a2j_jax.inference.hands import (
     Calibration,
     HandModel,
     fingers_in_front,
+    goes_on,
     load,
     which_hand,
     with_features,
@@ -170,6 +171,12 @@ def test_several_hands_are_found_and_followed(hand: HandModel) -> None:
     assert len(hand.find(frames[0], CAMERA, most=1)) == 1
     assert len(hand.find(frames[2], CAMERA)) == 1
     assert hand.find(np.full((240, 320), 1500.0), CAMERA) == []
+    for none in (
+        lambda: hand.find(frames[0], CAMERA, most=0),
+        lambda: list(hand.follow([], most=0)),
+    ):
+        with pytest.raises(UserError, match="most=0"):
+            none()
 
     followed = list(hand.follow([*frames, np.zeros((240, 320))], CAMERA))
     by_number = [{pose.number: pose.joints_uvd[:, 0].mean() for pose in one} for one in followed]
@@ -183,6 +190,17 @@ def test_several_hands_are_found_and_followed(hand: HandModel) -> None:
     assert set(by_number[4]) == {left}
     assert set(by_number[5]) == {left, 2}
     assert followed[6] == []
+
+
+def test_a_sequence_goes_on_with_the_same_hand(hand: HandModel) -> None:
+    """Otherwise smoothing would blend two of them."""
+    hand.handedness = "right"
+    before, near, far = (hand(disk(u), CAMERA) for u in (100, 110, 200))
+    assert goes_on(before, near)
+    assert not goes_on(before, far)
+    assert not goes_on(None, near)
+    assert not goes_on(before, dataclasses.replace(near, score=0.1))
+    assert not goes_on(before, dataclasses.replace(near, handedness="left"))
 
 
 def test_a_learned_score_decides(hand: HandModel) -> None:
@@ -242,6 +260,8 @@ def test_a_frame_without_a_hand_scores_low(hand: HandModel, logged: list[str]) -
         (disk(100), {"center_uvd": (900, 0, 600)}, "outside"),
         (disk(100), {"center_uvd": (1, 1, 600), "box_px": (0, 0, 9, 9)}, "one of the two"),
         (disk(100), {"box_px": (9, 9, 9, 9)}, "x0 < x1"),
+        (disk(100), {"box_px": (400, 50, 500, 150)}, "outside the frame of 320 x 240 px"),
+        (np.zeros((240, 320)), {"center_uvd": (1, 1, 600)}, "no depth reading"),
     ],
 )
 def test_what_is_no_frame_or_place(

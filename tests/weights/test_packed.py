@@ -60,7 +60,16 @@ def test_its_calibration_travels_with_it(packed: Path, tmp_path: Path) -> None:
     assert again.calibration == known
     assert tiny.same(again.variables, restore(packed).variables)
     about, variables = read_packed(path)
-    for wrong in ("high", {**known, "bias": "high"}, {**known, "spread_mm": [[1], 2]}):
+    save_packed(restore(packed)._replace(calibration={**known, "joints_mm": None}), path)
+    assert restore(path).calibration == {**known, "joints_mm": None}
+    for wrong in (
+        "high",
+        {**known, "bias": "high"},
+        {**known, "kernel": 1.0},
+        {**known, "spread_mm": None},
+        {**known, "spread_mm": [[1], 2]},
+        {**known, "joints_mm": [1.0, None]},
+    ):
         write_packed(path, {**about, "calibration": wrong}, variables)
         with pytest.raises(UserError, match=r"hand\.npz: calibration"):
             restore(path)
