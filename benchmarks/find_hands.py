@@ -167,9 +167,9 @@ def fit(model: hands.HandModel, weights: str, count: int) -> None:
     errors = expected_errors(learn[0].spread[found], learn[0].error_mm[found])
     by_fingers = by_both_sides((learn[0].fingers * learn[0].side)[found, None])
     known = hands.Calibration(kernel.tolist(), 0.0, *errors, float(by_fingers[0]))
-    # Moved so that one in 200 of other frames without a hand is taken for one.
+    # Moved so that one in 100 of other frames without a hand is taken for one.
     others = sights_of(model, count, SEED + 3 * 10**5, without_hand=True)
-    allowed = np.percentile(best_of_frames(known, others), 99.5)
+    allowed = np.percentile(best_of_frames(known, others), 99)
     known = known._replace(bias=float(np.log(hands._LOST / (1 - hands._LOST)) - allowed))
     measure(hands._UNCALIBRATED, check, "by the votes and the depth alone")
     measure(known, check, "with the trunk's features")

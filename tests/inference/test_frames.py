@@ -138,6 +138,7 @@ def test_json_is_the_contracted_object(tmp_path: Path) -> None:
         "box_px": [2.5, 3.5, 20.0, 30.0],
         "center_uvd": [10, 12, 700],
         "milliseconds": 1.235,
+        "warning": None,
     }
     assert list(out["frames"][0].items()) == list(expected.items())
     fake = FakePredictor(get_track("k2hpd"))  # 2D: u, v and no xyz
