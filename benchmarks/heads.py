@@ -5,7 +5,7 @@
     a2j train ... --config.name=own_depth --config.parts=benchmarks.heads:parts
     a2j train ... --config.name=masked --config.parts=benchmarks.heads:parts --config.options.mask=true
     a2j train ... --config.name=one_side --config.parts=benchmarks.heads:parts --config.options.one_side=true
-    a2j eval --workdir runs/own_depth --data_dir data/shifted
+    a2j eval --workdir runs/own_depth --data_dir data/shifted --split validation
 
 docs/models.md has what they showed.
 """
@@ -15,15 +15,15 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import linen as nn
 
 from a2j_jax import Parts, TrackSpec
 from a2j_jax.config import Config
 from a2j_jax.data.targets import joints_to_camera, prepare
+from a2j_jax.geometry import Camera
+from a2j_jax.inference.hands import fingers_in_front
 from a2j_jax.models.a2j import A2J, a2j_settings
 from a2j_jax.models.anchors import ANCHOR_POSITIONS, ANCHORS_PER_CELL, STRIDE, Heads
-from a2j_jax.tracks import HANDS2017
 
 _PER_SIDE = len(ANCHOR_POSITIONS)
 _BACKGROUND = -8.0  # added to the logits of anchors on background
@@ -82,23 +82,10 @@ def right_hands(
     images, targets = prepare(batch, keys, track=track, **settings)
     xyz = joints_to_camera(targets["joints"], targets, track)
     camera = targets["camera"]
-    left = fingers_in_front(xyz) * jnp.sign(camera[:, 0] * camera[:, 1]) < 0
+    # The sign of the frames' own cameras comes after.
+    inward = fingers_in_front(xyz, Camera(1.0, 1.0, 0.0, 0.0), jnp)
+    left = inward * jnp.sign(camera[:, 0] * camera[:, 1]) < 0
     images = jnp.where(left[:, None, None, None], images[:, :, ::-1], images)
     u = targets["joints"][..., 0]
     mirrored = jnp.where(left[:, None], track.crop_size - 1.0 - u, u)
     return images, {**targets, "joints": targets["joints"].at[..., 0].set(mirrored)}
-
-
-def fingers_in_front(joints_xyz: jax.Array) -> jax.Array:
-    """`inference.hands.fingers_in_front` of joints (..., 21, 3), traced: negative for left hands."""
-    names = HANDS2017.joints
-    wrist, index, middle, pinky = (
-        joints_xyz[..., names.index(name), :]
-        for name in ("wrist", "index_mcp", "middle_mcp", "pinky_mcp")
-    )
-    palm = np.array([name == "wrist" or "_mcp" in name for name in names])
-    ends = np.array(["_tip" in name or name == "thumb_dip" for name in names])
-    normal = jnp.cross(index - pinky, middle - wrist)
-    normal /= jnp.maximum(jnp.linalg.norm(normal, axis=-1, keepdims=True), 1e-6)
-    away = joints_xyz[..., ends, :].mean(-2) - joints_xyz[..., palm, :].mean(-2)
-    return (away * normal).sum(-1)

@@ -19,7 +19,7 @@ from a2j_jax.models import layers
 from a2j_jax.runs import sharding
 from a2j_jax.tools import planning
 
-# A kernel of its own takes longer than this; the arithmetic with one number per channel does not.
+# A separate reduction kernel takes longer than this; arithmetic on one number per channel takes less.
 _KERNEL_CYCLES = 10_000
 _BATCH_NORM = re.compile(r"/(\w+_)?bn\d*/")
 

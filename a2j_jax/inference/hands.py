@@ -63,8 +63,8 @@ _REMEMBERED = 0.7  # share of the logits of earlier frames, much alike, that the
 _WRIST, _INDEX_MCP, _MIDDLE_MCP, _PINKY_MCP = (
     HANDS2017.joints.index(name) for name in ("wrist", "index_mcp", "middle_mcp", "pinky_mcp")
 )
-_PALM = [i for i, name in enumerate(HANDS2017.joints) if name == "wrist" or "_mcp" in name]
-_ENDS = [i for i, name in enumerate(HANDS2017.joints) if "_tip" in name or name == "thumb_dip"]
+_PALM = np.flatnonzero([name == "wrist" or "_mcp" in name for name in HANDS2017.joints])
+_ENDS = np.flatnonzero(["_tip" in name or name == "thumb_dip" for name in HANDS2017.joints])
 
 
 @dataclass(frozen=True)
@@ -632,7 +632,7 @@ def _sigmoid(x: Any) -> Any:
     return 1.0 / (1.0 + np.exp(-np.clip(x, -30.0, 30.0)))
 
 
-def fingers_in_front(joints_xyz_mm: NDArray[Any], camera: Camera) -> Float64:
+def fingers_in_front(joints_xyz_mm: Any, camera: Camera, xp: Any = np) -> Any:
     """How far the ends of the fingers lie out of the palm, on its inner side if it is a right hand's, mm.
 
     Fingers bend to the inner side alone, and the thumb stands there, too: negative means a left hand.
@@ -640,12 +640,16 @@ def fingers_in_front(joints_xyz_mm: NDArray[Any], camera: Camera) -> Float64:
     Args:
       joints_xyz_mm: (..., 21, 3) in the order of HANDS 2017.
       camera: its y axis may point up, where coordinates are a mirror image.
+      xp: numpy, in float64; or jax.numpy, to be traced, in the dtype of the joints.
+
+    Returns:
+      (...).
     """
-    joints = np.asarray(joints_xyz_mm, np.float64)
+    joints = np.asarray(joints_xyz_mm, np.float64) if xp is np else joints_xyz_mm
     along = joints[..., _MIDDLE_MCP, :] - joints[..., _WRIST, :]
     across = joints[..., _INDEX_MCP, :] - joints[..., _PINKY_MCP, :]
-    normal = np.cross(across, along)
-    normal /= np.maximum(np.linalg.norm(normal, axis=-1, keepdims=True), 1e-6)
+    normal = xp.cross(across, along)
+    normal = normal / xp.maximum(xp.linalg.norm(normal, axis=-1, keepdims=True), 1e-6)
     ends = joints[..., _ENDS, :].mean(axis=-2) - joints[..., _PALM, :].mean(axis=-2)
     return (ends * normal).sum(axis=-1) * np.sign(camera.fx * camera.fy)
 

@@ -324,7 +324,7 @@ def test_several_hands_in_frames_and_in_a_recording(a2j, refused, disks, tmp_pat
 
 
 def test_the_example_that_ships(a2j, refused, disks):
-    """It is found by a flag, and has a camera of its own."""
+    """--example takes no other frames and no other camera."""
     contents = json.loads(a2j("predict --model disks --example --json").out)
     assert contents["frames"][0]["path"].endswith("example.png")
     assert "frames with --example" in refused("predict --model disks --example frame.png")

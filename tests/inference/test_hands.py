@@ -125,6 +125,8 @@ def test_fingers_tell_right_from_left() -> None:
     left = right * [-1, 1, 1]
     assert fingers_in_front(right, CAMERA) == pytest.approx(12.0)
     assert fingers_in_front(left, CAMERA) == pytest.approx(-12.0)
+    traced = jax.jit(lambda joints: fingers_in_front(joints, CAMERA, jnp))
+    np.testing.assert_allclose(traced(np.stack([right, left])), (12.0, -12.0), rtol=1e-5)
     y_up = dataclasses.replace(CAMERA, fy=-CAMERA.fy)
     assert fingers_in_front(right * [1, -1, 1], y_up) == pytest.approx(12.0)
     equal = np.zeros((2, 4))
