@@ -21,8 +21,7 @@ from a2j_jax import lowering
 from a2j_jax.errors import UserError
 from a2j_jax.lowering import made_once
 from a2j_jax.models.a2j import PoseNetwork, variable_shapes
-from a2j_jax.models.layers import BatchNorm, Conv, Deconv, DepthStem
-from a2j_jax.models.winograd import transform_kernel
+from a2j_jax.models.layers import BatchNorm, Conv, Deconv, DepthStem, winograd_kernel
 
 Path = tuple[str, ...]
 _WINOGRAD_CHANNELS = (
@@ -162,7 +161,7 @@ def prepare_for_inference(
         name = "kernel"
         if conv.is_plain_3x3 and _winograd_pays(kernel, model.dtype):
             tile = 2 if batch_size < _LARGE_BATCH else 4
-            name, kernel = "winograd", transform_kernel(kernel, tile)
+            name, kernel = "winograd", winograd_kernel(kernel, tile)
         dtype = kernel.dtype if model.dtype is None else jnp.dtype(model.dtype)
         params[(*conv.path, name)] = kernel.astype(dtype, copy=False)
         params[(*conv.path, "shift")] = shift.astype(dtype, copy=False)

@@ -1,4 +1,4 @@
-"""Layers: both lowerings give the same values and gradients; batch norm and stem are PyTorch's."""
+"""Layers: all lowerings, Winograd's too, give the same values and gradients; batch norm and stem are PyTorch's."""
 
 import re
 from collections.abc import Callable
@@ -44,6 +44,68 @@ def test_convolution(stride: int, size: int, side: int) -> None:
     kernel = jax.random.normal(keys[1], (size, size, 3, 4))
     found = both_lowerings(lambda x, k: layers.conv2d(x, k, stride), x, kernel)
     assert found.shape == (2, -(-side // stride), -(-side // stride), 4)
+
+
+@pytest.mark.parametrize("dilation", [1, 2, 3])
+@pytest.mark.parametrize("sides", [(1, 1), (2, 5), (7, 4), (9, 9)])
+@pytest.mark.parametrize("m", [2, 4])
+def test_winograds_convolution(m: int, sides: tuple[int, int], dilation: int) -> None:
+    """Values and gradients of the direct one, on maps of even and odd sides."""
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.standard_normal((2, *sides, 6)), jnp.float32)
+    kernel = rng.standard_normal((3, 3, 6, 4)).astype(np.float32)
+    transformed = layers.winograd_kernel(kernel, m)
+    assert transformed.dtype == np.float32
+
+    def direct(x: jax.Array) -> jax.Array:
+        return layers.conv2d(x, jnp.asarray(kernel), dilation=dilation)
+
+    def quick(x: jax.Array) -> jax.Array:
+        return layers.winograd_conv2d(x, jnp.asarray(transformed), dilation)
+
+    @jax.jit
+    def found(x: jax.Array) -> list[tuple[jax.Array, jax.Array]]:
+        return [(f(x), jax.grad(lambda x, f=f: jnp.sin(f(x)).sum())(x)) for f in (quick, direct)]
+
+    (values, slopes), (wanted, wanted_slopes) = found(x)
+    np.testing.assert_allclose(values, wanted, atol=1e-4)
+    np.testing.assert_allclose(slopes, wanted_slopes, atol=1e-3)
+
+
+@pytest.mark.parametrize("m", [2, 4])
+def test_winograds_convolution_in_float64_is_exact_to_its_rounding(m: int) -> None:
+    with jax.enable_x64(True):
+        rng = np.random.default_rng(0)
+        x, kernel = rng.standard_normal((1, 7, 6, 5)), rng.standard_normal((3, 3, 5, 3))
+        found = layers.winograd_conv2d(
+            jnp.asarray(x), jnp.asarray(layers.winograd_kernel(kernel, m))
+        )
+        assert found.dtype == jnp.float64
+        np.testing.assert_allclose(found, layers.conv2d(jnp.asarray(x), kernel), atol=1e-12)
+
+
+@pytest.mark.parametrize("dilation", [1, 2])
+@pytest.mark.parametrize("sides", [(11, 12), (13, 11)])
+def test_winograds_convolution_in_training(sides: tuple[int, int], dilation: int) -> None:
+    """Values and both gradients of XLA's convolution, where `layers.conv2d` takes Winograd's."""
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.standard_normal((4, *sides, 64)), jnp.float32)
+    kernel = jnp.asarray(rng.standard_normal((3, 3, 64, 66)) / 24, jnp.float32)
+
+    def found(platform: str) -> list[Any]:
+        with lowering_for(platform):
+
+            def loss(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, jax.Array]:
+                y = layers.conv2d(x, kernel, dilation=dilation)
+                return jnp.sin(y).sum(), y
+
+            gradients, y = jax.jit(jax.grad(loss, (0, 1), has_aux=True))(x, kernel)
+            return [y, *gradients]
+
+    taken = jax.make_jaxpr(partial(layers.conv2d, dilation=dilation))(x, kernel)
+    assert ("conv_general_dilated" in str(taken)) == (jax.default_backend() != "cpu")
+    for ours, native in zip(found("cpu"), found("gpu"), strict=True):
+        np.testing.assert_allclose(ours, native, atol=2e-4)
 
 
 @pytest.mark.parametrize("side", [8, 9])
