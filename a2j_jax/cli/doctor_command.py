@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     from a2j_jax.data.depth_files import read_values
     from a2j_jax.evaluation.tables import Table, print_table
-    from a2j_jax.inference.doctor import diagnose, draw, suspicious
+    from a2j_jax.inference.doctor import diagnose, draw, sentences, suspicious
     from a2j_jax.inference.hands import load
     from a2j_jax.log import logger
     from a2j_jax.pictures import save_figure
@@ -70,6 +70,5 @@ def run(arguments: argparse.Namespace) -> None:
     fixes = suspicious(found.findings)
     strong = frozenset(number for number, row in enumerate(rows) if row[2] != "ok")
     print_table(Table(name, ("", "found", ""), tuple(rows), strong, tuple(fixes)), Console())
-    text = " ".join([f"{name}.", *(f"{fix}." for fix in fixes)])
-    figure = draw(found, hand.spec, text, arguments.command_line)
+    figure = draw(found, hand.spec, sentences([name, *fixes]), arguments.command_line)
     logger.info(f"picture: {save_figure(figure, out)}")

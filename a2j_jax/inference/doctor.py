@@ -233,3 +233,8 @@ def draw(diagnosis: Diagnosis, track: TrackSpec, text: str, command: str) -> Any
 def suspicious(findings: Sequence[Finding]) -> list[str]:
     """What is suspicious, and the fix, of all findings that have one."""
     return [f"{finding.what}: {finding.fix}" for finding in findings if finding.fix]
+
+
+def sentences(parts: Sequence[str]) -> str:
+    """These in one line, each with a period, unless it ends with a mark of its own."""
+    return " ".join(part if part.endswith((".", "?", "!")) else f"{part}." for part in parts)

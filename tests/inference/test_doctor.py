@@ -5,7 +5,7 @@ import pytest
 
 from a2j_jax.errors import UserError
 from a2j_jax.geometry import Camera
-from a2j_jax.inference.doctor import Diagnosis, diagnose, draw
+from a2j_jax.inference.doctor import Diagnosis, diagnose, draw, sentences, suspicious
 from a2j_jax.inference.hands import HandModel
 from tests.inference.test_hands import CAMERA, TRACK, Disks, disk
 
@@ -81,3 +81,10 @@ def test_nothing_in_the_frame(hand):
 def test_no_depth(hand, values):
     with pytest.raises(UserError, match=r"expected one depth image|8-bit"):
         diagnose(values, CAMERA, hand)
+
+
+def test_a_caption_is_of_sentences(hand):
+    fixes = suspicious(diagnose(np.zeros((240, 320), np.uint16), CAMERA, hand).findings)
+    text = sentences(["frame.png", *fixes, "unit: 1 mm"])
+    assert text.startswith("frame.png. without reading: the camera saw nothing: ")
+    assert text.endswith("is this the depth stream? unit: 1 mm.")
