@@ -87,6 +87,9 @@ class Window(Viewer):
 class Rerun(Viewer):
     """Rerun's viewer: the frame as a depth image, joints and bones in 3D, in m.
 
+    Rerun knows no negative focal length. Axes along which fx or fy is negative are turned around, for the camera and
+    the joints alike: x is right and y is down in the picture, whatever the camera's own axes are.
+
     Raises:
       UserError: rerun is not installed, or its viewer does not start.
     """
@@ -115,7 +118,8 @@ class Rerun(Viewer):
         pinhole = rr.Pinhole(focal_length=focal, principal_point=middle, width=width, height=height)
         rr.log("camera", pinhole)
         rr.log("camera/depth", rr.DepthImage(frame.depth_mm, meter=_MM_PER_M))
-        joints = joints_xyz_mm / _MM_PER_M * [1.0, np.sign(frame.camera.fy), 1.0]
+        turned = [np.sign(frame.camera.fx), np.sign(frame.camera.fy), 1.0]
+        joints = joints_xyz_mm / _MM_PER_M * turned
         if np.isfinite(joints).all():
             rr.log("hand/joints", rr.Points3D(joints, radii=0.004))
             colors = [tuple(int(c[i : i + 2], 16) for i in (1, 3, 5)) for c in self._colors]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from a2j_jax.geometry import Camera
+from a2j_jax.geometry import Camera, xyz_to_uvd
 from a2j_jax.inference.sources import SourceFrame
 from a2j_jax.inference.viewers import Rerun, Window, overlay
 from a2j_jax.tracks import HANDS2017
@@ -140,7 +140,9 @@ def test_a_window_shows_frames_until_it_is_closed(monkeypatch):
     assert calls["destroyed"]
 
 
-def test_rerun_gets_the_frame_and_the_joints_in_m(monkeypatch):
+@pytest.mark.parametrize("signs", [(1, -1), (-1, 1), (-1, -1)])
+def test_rerun_gets_the_frame_and_the_joints_in_m(monkeypatch, signs):
+    """Of a camera with mirrored axes, joints lie where rerun puts the readings at their pixels."""
     logged: list[tuple[str, Any]] = []
     rerun: Any = ModuleType("rerun")
     rerun.init = lambda name, spawn: logged.append((name, spawn))
@@ -151,14 +153,20 @@ def test_rerun_gets_the_frame_and_the_joints_in_m(monkeypatch):
         setattr(rerun, name, kind)
     monkeypatch.setitem(sys.modules, "rerun", rerun)
     viewer = Rerun(HANDS2017)
-    frame = SourceFrame(disk(160.0), Camera(300.0, -300.0, 160.0, 120.0), 2.5)
-    joints = np.full((21, 3), 100.0)
-    assert viewer.show(frame, joints, joints, "text")
+    camera = Camera(300.0 * signs[0], 310.0 * signs[1], 160.0, 120.0)
+    frame = SourceFrame(disk(160.0), camera, 2.5)
+    joints = np.tile([50.0, 100.0, 500.0], (21, 1))
+    assert viewer.show(frame, xyz_to_uvd(joints, camera), joints, "text")
     assert viewer.show(frame, joints * np.nan, joints * np.nan, "text")
     entities = dict(logged[::-1])
     assert entities["a2j"] is True
     assert entities["frame"] == 2.5
-    np.testing.assert_allclose(entities["hand/joints"].args[0], np.tile([0.1, -0.1, 0.1], (21, 1)))
+    pinhole = entities["camera"].style
+    assert min(pinhole["focal_length"]) > 0
+    in_m = entities["hand/joints"].args[0][0]
+    shown = in_m[:2] / in_m[2] * pinhole["focal_length"] + pinhole["principal_point"]
+    np.testing.assert_allclose(shown, xyz_to_uvd(joints, camera)[0, :2])
+    np.testing.assert_allclose(np.abs(in_m), (0.05, 0.1, 0.5))
     assert entities["hand/bones"].args[0].shape == (20, 2, 3)
     assert entities["hand"].name == "Clear"
     assert entities["camera/depth"].style == {"meter": 1000.0}
