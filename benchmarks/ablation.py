@@ -28,9 +28,7 @@ from a2j_jax.models.a2j import init_variables
 from a2j_jax.runs.experiment import Experiment, resolve
 from a2j_jax.runs.sharding import TrainState
 from a2j_jax.synthetic.props import PropSpec
-from a2j_jax.synthetic.render import SensorSpec
-from a2j_jax.synthetic.scene import KINECT
-from a2j_jax.synthetic.sensors import SensorMix
+from a2j_jax.synthetic.render import KINECT, SensorMix, SensorSpec
 from a2j_jax.synthetic.views import VARIED, SceneSpec
 from a2j_jax.training.step import experiment_step, learning_rate_schedule, optimizer_of
 from tfds_builders.rendered import SyntheticReader, reader_for

@@ -19,7 +19,7 @@ from a2j_jax.inference.locate import hand_centers
 from a2j_jax.log import logger
 from a2j_jax.models.anchors import spread_px
 from a2j_jax.runs.load import restore, save_packed
-from a2j_jax.synthetic.sensors import SensorMix
+from a2j_jax.synthetic.render import SensorMix
 from a2j_jax.synthetic.views import ONE_HAND, track_frames
 from a2j_jax.weights.packed import find_packed
 

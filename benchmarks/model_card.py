@@ -22,7 +22,7 @@ from a2j_jax.geometry import Camera, Float64, frame_to_crop, uvd_to_xyz
 from a2j_jax.inference.predictor import make_predict_fn, place_variables
 from a2j_jax.models.prepared import prepare_for_inference
 from a2j_jax.runs.load import Restored, restore
-from a2j_jax.synthetic.sensors import SensorMix
+from a2j_jax.synthetic.render import SensorMix
 from a2j_jax.tracks import HANDS2017, TrackSpec
 from tfds_builders.rendered import reader_for
 

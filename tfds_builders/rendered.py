@@ -14,15 +14,13 @@ import numpy as np
 from a2j_jax.config import Scenes
 from a2j_jax.data.crops import Crop, Example
 from a2j_jax.errors import UserError
-from a2j_jax.synthetic.render import SensorSpec
-from a2j_jax.synthetic.scene import KINECT, generate
-from a2j_jax.synthetic.sensors import SHIFTED_SENSORS, SensorMix
+from a2j_jax.synthetic.render import KINECT, SHIFTED_SENSORS, XTION, SensorMix, SensorSpec
+from a2j_jax.synthetic.scene import generate
 from a2j_jax.synthetic.views import (
     FRONT,
     SHIFTED,
     TOP,
     VARIED,
-    XTION,
     BodyView,
     HandView,
     RoomSpec,

@@ -17,17 +17,16 @@ import numpy as np
 from a2j_jax.data.targets import xyz_to_uvd
 from a2j_jax.geometry import Camera
 from a2j_jax.synthetic.render import (
+    KINECT,
     Hits,
     RoundCones,
+    SensorMix,
     SensorSpec,
     inside_frame,
     measure,
     pixel_rays,
     render,
 )
-from a2j_jax.synthetic.sensors import SensorMix
-
-KINECT = SensorSpec()
 
 
 class Scene(NamedTuple):

@@ -19,10 +19,9 @@ from a2j_jax.synthetic import hand
 from a2j_jax.synthetic.body import SEAT, body_cones, sample_body
 from a2j_jax.synthetic.hand import HandSpec
 from a2j_jax.synthetic.props import PosedHand, PropSpec, bank, body, center_error, dress
-from a2j_jax.synthetic.render import RoundCones, SensorSpec, join_cones
+from a2j_jax.synthetic.render import KINECT, XTION, RoundCones, SensorMix, SensorSpec, join_cones
 from a2j_jax.synthetic.sampling import draw, lerp, rotation, rotation_from_quaternion
-from a2j_jax.synthetic.scene import KINECT, Scene, full_frames, project
-from a2j_jax.synthetic.sensors import SensorMix
+from a2j_jax.synthetic.scene import Scene, full_frames, project
 from a2j_jax.tracks import TRACKS, TrackSpec
 
 _HANDS = HandSpec()
@@ -55,7 +54,7 @@ class SceneSpec:
 
 
 # Hands as they come before a camera of unknown make, found by a detector that errs: what a network that is to work
-# everywhere trains on. With `sensors.SensorMix()`.
+# everywhere trains on. With `render.SensorMix()`.
 VARIED = SceneSpec(
     distance_mm=(250.0, 1200.0),
     inside=0.5,
@@ -247,10 +246,6 @@ def _camera_axes(camera: Camera) -> jax.Array:
     If its y axis points up (fy < 0), its coordinates are a mirror image; the world must not be mirrored with them.
     """
     return jnp.array([1.0, 1.0 if camera.fy > 0 else -1.0, 1.0])
-
-
-# The PrimeSense camera that took ITOP: the Kinect's optics, at half the resolution.
-XTION = SensorSpec(edge_cosine=0.25, patch_px=3, hole_px=6, range_mm=(400.0, 8000.0))
 
 
 @jax.tree_util.register_dataclass

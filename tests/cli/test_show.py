@@ -9,7 +9,7 @@ import pytest
 
 from a2j_jax.files import is_ours
 from a2j_jax.inference.frames import read_frame
-from a2j_jax.synthetic.sensors import SHIFTED_SENSORS
+from a2j_jax.synthetic.render import SHIFTED_SENSORS
 from a2j_jax.synthetic.views import SHIFTED
 from a2j_jax.tracks import get_track
 

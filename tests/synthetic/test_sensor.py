@@ -9,7 +9,10 @@ import pytest
 
 from a2j_jax.synthetic import scene
 from a2j_jax.synthetic.render import (
+    SHIFTED_SENSORS,
+    STEREO,
     Hits,
+    SensorMix,
     SensorSpec,
     axial_sigma_mm,
     gaussian_hash,
@@ -17,7 +20,6 @@ from a2j_jax.synthetic.render import (
     smooth_gaussian,
     uniform_hash,
 )
-from a2j_jax.synthetic.sensors import SHIFTED_SENSORS, STEREO, SensorMix
 from tests.synthetic.rendering import BARE_HAND, settings
 
 FRAME = (320, 240)

@@ -12,8 +12,7 @@ from a2j_jax.config import SCENES
 from a2j_jax.data.pipeline import find_dataset
 from a2j_jax.errors import UserError
 from a2j_jax.geometry import Camera
-from a2j_jax.synthetic.scene import KINECT
-from a2j_jax.synthetic.views import XTION
+from a2j_jax.synthetic.render import KINECT, XTION
 from a2j_jax.track_files import find_track
 from a2j_jax.tracks import with_crop_size
 from tests.synthetic.rendering import TRACKS, examples_of
