@@ -15,7 +15,6 @@ from a2j_jax.config import Scenes
 from a2j_jax.data.crops import Crop, Example
 from a2j_jax.errors import UserError
 from a2j_jax.synthetic.render import KINECT, SHIFTED_SENSORS, XTION, SensorMix, SensorSpec
-from a2j_jax.synthetic.scene import generate
 from a2j_jax.synthetic.views import (
     FRONT,
     SHIFTED,
@@ -25,6 +24,7 @@ from a2j_jax.synthetic.views import (
     HandView,
     RoomSpec,
     SceneSpec,
+    generate,
 )
 from a2j_jax.tracks import TrackSpec
 from tfds_builders.shards import Job, make_example

@@ -102,7 +102,7 @@ def _write_frame(arguments: argparse.Namespace) -> None:
 
     from a2j_jax.files import MARK, check_output, replacing
     from a2j_jax.log import logger
-    from a2j_jax.synthetic.scene import full_frames
+    from a2j_jax.synthetic.views import full_frames
     from a2j_jax.track_files import find_track
     from tfds_builders.rendered import reader_for
 

@@ -1,28 +1,89 @@
-"""Views that compose random scenes: a hand in front of a camera, a person in a room.
+"""Random scenes, a hand in front of a camera or a person in a room, and their depth images.
+
+A *view* composes a random scene: `HandView` hands at arm's length, `BodyView` people in a room. `synthetic_example`
+renders the crop canvas alone, as a data set builder stores it, `synthetic_frame` the full frame of the same scene; a
+canvas cut out of the frame has the same pixels (up to float32 rounding in another order of the same sums: one pixel in
+ten thousand), but for outlines and shadows of sensors with `effects`, which depend on the neighbors in the image.
 
 The *room frame* of people: origin at the camera, x to the camera's right, y down along gravity, z level and ahead;
 right-handed, mm. These are the axes of a camera that looks level and straight ahead, on a shelf or under the ceiling.
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from a2j_jax.data.targets import box_from_center
+from a2j_jax.data.targets import box_from_center, xyz_to_uvd
 from a2j_jax.geometry import Camera
 from a2j_jax.synthetic import hand
 from a2j_jax.synthetic.body import SEAT, body_cones, sample_body
 from a2j_jax.synthetic.hand import HandSpec
 from a2j_jax.synthetic.props import PosedHand, PropSpec, bank, body, center_error, dress
-from a2j_jax.synthetic.render import KINECT, XTION, RoundCones, SensorMix, SensorSpec, join_cones
+from a2j_jax.synthetic.render import (
+    KINECT,
+    XTION,
+    Hits,
+    RoundCones,
+    SensorMix,
+    SensorSpec,
+    inside_frame,
+    join_cones,
+    measure,
+    pixel_rays,
+    render,
+)
 from a2j_jax.synthetic.sampling import draw, lerp, rotation, rotation_from_quaternion
-from a2j_jax.synthetic.scene import Scene, full_frames, project
 from a2j_jax.tracks import TRACKS, TrackSpec
+
+
+class Scene(NamedTuple):
+    """A composed scene, camera coordinates, mm."""
+
+    joints_xyz: jax.Array  # (K, 3)
+    center_xyz: jax.Array  # (3,) center of the crop, or of the joints where a box is cropped
+    window_px: jax.Array  # (4,) x0 y0 x1 y1 of the crop in the frame, not clipped to it
+    cones: RoundCones  # every surface but the planes
+    # (P, 4) walls and floor (a, b, c, e) with a x + b y + c z = e > 0; e = inf for none.
+    planes: jax.Array
+    noise_key: jax.Array  # key of the sensor's noise
+
+
+class View(Protocol):
+    """Composes scenes. A pytree, so that other numbers in it do not recompile anything."""
+
+    def compose(self, key: jax.Array, camera: Camera, frame_size: tuple[int, int]) -> Scene:
+        """A random scene as the camera sees it, a pure function of the key."""
+        ...
+
+
+def project(xyz: jax.Array, camera: Camera) -> jax.Array:
+    """`geometry.xyz_to_uvd` in JAX: xyz (..., 3) mm -> uvd (..., 3) px, px, mm, float32."""
+    return xyz_to_uvd(xyz, jnp.asarray(camera.as_array(), jnp.float32))
+
+
+def _present(objects: RoundCones, there: jax.Array, hidden: RoundCones) -> RoundCones:
+    """N objects, of which those with there (N, 1) False coincide with one that nobody sees: shapes are static."""
+    return RoundCones(
+        jnp.where(there[..., None], objects.ends_mm, hidden.ends_mm),
+        jnp.where(there, objects.radii_mm, hidden.radii_mm),
+    )
+
+
+def _camera_axes(camera: Camera) -> jax.Array:
+    """(3,) signs that take axes with y down to the camera's.
+
+    If its y axis points up (fy < 0), its coordinates are a mirror image; the world must not be mirrored with them.
+    """
+    return jnp.array([1.0, 1.0 if camera.fy > 0 else -1.0, 1.0])
+
+
+# --- Hands
 
 _HANDS = HandSpec()
 
@@ -110,7 +171,7 @@ _PROPS = 1  # folded into a scene's key, whose other draws stay the same
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class HandView:
-    """A `scene.View` of hands, cropped around a 3D point."""
+    """A `View` of hands, cropped around a 3D point."""
 
     half_window_mm: float = field(metadata={"static": True})  # of the window at the center's depth
     scene: SceneSpec = SceneSpec()  # the hand's position and surroundings
@@ -232,20 +293,7 @@ def _background(
     return jnp.concatenate([-slope, jnp.stack([1.0, offset])]), present
 
 
-def _present(objects: RoundCones, there: jax.Array, hidden: RoundCones) -> RoundCones:
-    """N objects, of which those with there (N, 1) False coincide with one that nobody sees: shapes are static."""
-    return RoundCones(
-        jnp.where(there[..., None], objects.ends_mm, hidden.ends_mm),
-        jnp.where(there, objects.radii_mm, hidden.radii_mm),
-    )
-
-
-def _camera_axes(camera: Camera) -> jax.Array:
-    """(3,) signs that take axes with y down to the camera's.
-
-    If its y axis points up (fy < 0), its coordinates are a mirror image; the world must not be mirrored with them.
-    """
-    return jnp.array([1.0, 1.0 if camera.fy > 0 else -1.0, 1.0])
+# --- People
 
 
 @jax.tree_util.register_dataclass
@@ -287,7 +335,7 @@ TOP = RoomSpec(
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class BodyView:
-    """A `scene.View` of people, cropped around their joints."""
+    """A `View` of people, cropped around their joints."""
 
     box_margin_px: float  # margin of the box beyond the outermost joints, px
     scene: RoomSpec = FRONT  # camera, person and surroundings
@@ -386,6 +434,163 @@ def _clutter(key: jax.Array, spot: jax.Array, hidden: RoundCones, spec: RoomSpec
     return _present(furniture, (chance < spec.clutter_probability)[:, None], hidden)
 
 
+# --- Depth images of scenes
+
+
+def look(scene: Scene, columns: jax.Array, rows: jax.Array, camera: Camera) -> Hits:
+    """Casts rays through columns (C,) × rows (R,) of the frame: `Hits`, each (R, C)."""
+    hits = render(columns, rows, camera, scene.cones)
+    x, y = pixel_rays(columns, rows, camera)
+    for plane in scene.planes:
+        normal, offset = plane[:3], plane[3]
+        facing = normal[0] * x + normal[1] * y + normal[2]  # n·d
+        plane_mm = jnp.where(facing > 1e-3, offset / facing, jnp.inf)
+        cosine = facing * jax.lax.rsqrt((x * x + y * y + 1.0) * (normal @ normal))
+        nearer = plane_mm < hits.depth_mm
+        hits = Hits(
+            jnp.where(nearer, plane_mm, hits.depth_mm), jnp.where(nearer, cosine, hits.cosine)
+        )
+    return hits
+
+
+def crop_lattice(box_px: jax.Array, crop_size: int, margin: int) -> tuple[jax.Array, jax.Array]:
+    """Source columns and rows, each (crop_size + 2 margin,) int32, of `geometry.crop_canvas`, without its rounding."""
+    k = jnp.arange(-margin, crop_size + margin)
+    x0, y0, x1, y1 = box_px.astype(jnp.int32)
+    return x0 + k * (x1 - x0) // crop_size, y0 + k * (y1 - y0) // crop_size
+
+
+def synthetic_example(
+    key: jax.Array, *, crop_size: int, margin: int, **settings: Any
+) -> dict[str, jax.Array]:
+    """One example, a pure function of the key; jit and vmap it over keys, or use `generate`.
+
+    The canvas has the crop of side S, px, and m lattice points (`margin`) beyond it on every side; `settings` are the
+    other arguments of `depth_image`.
+
+    Returns:
+      canvas: (S + 2m, S + 2m) uint16 in units, 0 = no reading, as `geometry.crop_canvas` would cut it; joints_uvd:
+      (K, 3) float32 px, px, mm in the full frame; joints_xyz: (K, 3) float32 mm in the camera frame; center_uvd: (3,)
+      float32; box_px and window_px: (4,) float32, crop box clipped to the frame and unclipped.
+    """
+    canvas, truth = depth_image(key, lambda box: crop_lattice(box, crop_size, margin), **settings)
+    return {"canvas": canvas, **truth}
+
+
+def synthetic_frame(key: jax.Array, **settings: Any) -> dict[str, jax.Array]:
+    """The full frame of the same scene: `frame` (H, W) uint16 in units in place of `canvas`."""
+    width, height = settings["frame_size"]
+    frame, truth = depth_image(key, lambda _: (jnp.arange(width), jnp.arange(height)), **settings)
+    return {"frame": frame, **truth}
+
+
+def full_frames(seed: int, count: int, **settings: Any) -> Iterator[dict[str, np.ndarray]]:
+    """Yields full frames in order, as numpy arrays: frame i is `synthetic_frame(key(seed + i), **settings)`."""
+    draw_frame = jax.jit(partial(synthetic_frame, **settings))
+    for number in range(seed, seed + count):
+        yield jax.device_get(draw_frame(jax.random.key(number)))
+
+
+def depth_image(
+    key: jax.Array,
+    lattice: Callable[[jax.Array], tuple[jax.Array, jax.Array]],
+    *,
+    view: View,
+    camera: Camera,
+    frame_size: tuple[int, int],
+    unit_mm: float = 1.0,
+    sensor: SensorSpec | SensorMix | None = KINECT,
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """The depth image of a random scene on a lattice, and the truth about it.
+
+    Args:
+      key, view: which scene, and what composes it.
+      lattice: the clipped crop box -> columns (C,) and rows (R,) of the image.
+      camera, frame_size: fy may be negative; (W, H) of the source frame, px.
+      unit_mm: of the image, mm per count.
+      sensor: of a mixture the scene draws one; None for the perfect depth.
+
+    Returns:
+      (R, C) uint16 in units, 0 = no reading or outside the frame; and the other fields of `synthetic_example`.
+    """
+    scene = view.compose(key, camera, frame_size)
+    last = jnp.array(frame_size, jnp.float32) - 1.0
+    truth = {
+        "joints_uvd": project(scene.joints_xyz, camera),
+        "joints_xyz": scene.joints_xyz,
+        "center_uvd": project(scene.center_xyz, camera),
+        "window_px": scene.window_px,
+        "box_px": jnp.clip(scene.window_px, 0.0, jnp.concatenate([last, last])),
+    }
+    columns, rows = lattice(truth["box_px"])
+    depth = _readings(scene, columns, rows, camera, frame_size, sensor)
+    return jnp.clip(jnp.round(depth / unit_mm), 0.0, 65535.0).astype(jnp.uint16), truth
+
+
+_SENSOR = 3  # folded into the key of the noise, whose draws stay the same
+
+
+def _readings(
+    scene: Scene,
+    columns: jax.Array,
+    rows: jax.Array,
+    camera: Camera,
+    frame_size: tuple[int, int],
+    sensor: SensorSpec | SensorMix | None,
+) -> jax.Array:
+    """Depth (R, C) float32 mm at columns (C,) and rows (R,) of the frame as the sensor reads it, 0 = no reading."""
+    inside = inside_frame(columns, rows, frame_size)
+    if sensor is None:
+        hits = look(scene, columns, rows, camera)
+        return jnp.where(jnp.isfinite(hits.depth_mm) & inside, hits.depth_mm, 0.0)
+    if isinstance(sensor, SensorMix):
+        sensor = sensor.draw(jax.random.fold_in(scene.noise_key, _SENSOR))
+    if not sensor.effects:
+        hits = look(scene, columns, rows, camera)
+        return measure(scene.noise_key, hits, columns, rows, frame_size, sensor)
+    block = jnp.round(sensor.pixel_px).astype(jnp.int32)
+    columns, rows = columns // block, rows // block
+    middle = (block - 1) / 2
+    hits = look(scene, columns * block + middle, rows * block + middle, camera)
+    depth = measure(scene.noise_key, hits, columns, rows, frame_size, sensor)
+    return jnp.where(inside, depth, 0.0)
+
+
+@partial(jax.jit, static_argnames=("camera", "frame_size", "crop_size", "margin", "unit_mm"))
+def _batch(root: jax.Array, indices: jax.Array, **settings: Any) -> dict[str, jax.Array]:
+    def example(index: jax.Array) -> dict[str, jax.Array]:
+        return synthetic_example(jax.random.fold_in(root, index), **settings)
+
+    return jax.vmap(example)(indices)
+
+
+def generate(
+    seed: int, indices: range, *, batch_size: int = 8, **settings: Any
+) -> Iterator[dict[str, np.ndarray]]:
+    """Yields the examples of the given indices in order, as numpy arrays.
+
+    Example i is `synthetic_example(fold_in(key(seed), i), **settings)`: it depends on (seed, i) alone. All batches have
+    one size, the last one being padded, so an example is the same to the bit whichever indices are generated together,
+    and in whichever process. Another `batch_size` is another program, which may round differently; 8 canvases fit a
+    CPU's cache.
+    """
+    root = jax.random.key(seed)
+    pending: Iterable[dict[str, np.ndarray]] = ()
+    for start in range(0, len(indices), batch_size):
+        wanted = np.asarray(indices[start : start + batch_size], np.uint32)
+        batch = _batch(root, np.resize(wanted, batch_size), **settings)
+        # The device computes this batch while the caller consumes the previous one.
+        yield from pending
+        pending = _rows(batch, len(wanted))
+    yield from pending
+
+
+def _rows(batch: dict[str, jax.Array], count: int) -> Iterator[dict[str, np.ndarray]]:
+    arrays = {name: np.asarray(values) for name, values in batch.items()}
+    for i in range(count):
+        yield {name: values[i] for name, values in arrays.items()}
+
+
 # A camera's frame has readings everywhere, and the time to read a file depends on its size.
 _BEFORE_A_WALL = SceneSpec(wall_probability=1.0)
 
@@ -400,7 +605,7 @@ def track_frames(
 ) -> Iterator[dict[str, np.ndarray]]:
     """Yields frames of hands or bodies as a track's camera would see them; frame i is of seed + i alone.
 
-    As `scene.full_frames`: `frame` (H, W) uint16 mm, `center_uvd` (3,) px px mm, `window_px` (4,) px, and the rest.
+    As `full_frames`: `frame` (H, W) uint16 mm, `center_uvd` (3,) px px mm, `window_px` (4,) px, and the rest.
     The other arguments are for hands, by default before a wall and seen by a Kinect.
     """
     size = track.frame_size

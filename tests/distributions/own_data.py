@@ -12,8 +12,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from a2j_jax.geometry import Camera
-from a2j_jax.synthetic.scene import synthetic_frame
-from a2j_jax.synthetic.views import HandView
+from a2j_jax.synthetic.views import HandView, synthetic_frame
 from a2j_jax.tracks import get_track
 
 JOINTS = ("wrist", "thumb_tip", "index_tip")

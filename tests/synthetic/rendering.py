@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from a2j_jax.synthetic import scene
+from a2j_jax.synthetic import views
 from a2j_jax.tracks import get_track
 from tfds_builders.rendered import EMBEDDED, reader_for
 
@@ -21,7 +21,7 @@ BARE_ROOM = dict.fromkeys(
 
 
 def settings(name, **changes):
-    """Arguments of `scene.generate`; camera, sensor and values of the view's scene can be changed."""
+    """Arguments of `views.generate`; camera, sensor and values of the view's scene can be changed."""
     track, view = TRACKS[name], READERS[name].view
     named = {"camera": track.camera, "sensor": READERS[name].sensor}
     named |= {key: changes.pop(key) for key in named if key in changes}
@@ -32,7 +32,7 @@ def settings(name, **changes):
 
 def examples_of(name, indices, seed=0, **changes):
     """Examples with these numbers, of 64 px; `changes` as of `settings`."""
-    return list(scene.generate(seed, indices, **CROP, **settings(name, **changes)))
+    return list(views.generate(seed, indices, **CROP, **settings(name, **changes)))
 
 
 @partial(jax.jit, static_argnums=(2, 3))

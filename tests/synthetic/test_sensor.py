@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from a2j_jax.synthetic import scene
+from a2j_jax.synthetic import views
 from a2j_jax.synthetic.render import (
     SHIFTED_SENSORS,
     STEREO,
@@ -185,7 +185,7 @@ def test_bias_is_smooth_and_the_same_within_a_frame():
 
 def test_a_coarse_sensor_reads_blocks():
     found = settings("hand", sensor=dataclasses.replace(STEREO, pixel_px=2.0), **BARE_HAND)
-    frame = next(scene.full_frames(0, 1, **found))["frame"]
+    frame = next(views.full_frames(0, 1, **found))["frame"]
     blocks = np.asarray(frame).reshape(240, 2, 320, 2)
     assert (blocks == blocks[:, :1, :, :1]).all()
     assert (blocks > 0).any()

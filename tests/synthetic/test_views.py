@@ -1,4 +1,4 @@
-"""Where hands and people are put, and what is around them; what follows in the image is tested in test_scene.py."""
+"""Where hands and people are put, and what is around them; test_scene_images.py looks at the images."""
 
 import dataclasses
 

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from a2j_jax import geometry
-from a2j_jax.synthetic import scene
+from a2j_jax.synthetic import views
 from tests.synthetic.rendering import BARE_HAND, BARE_ROOM, TRACKS, examples_of, settings
 
 WHERE = ("joints_uvd", "joints_xyz", "center_uvd", "window_px", "box_px")
 BARE = {"hand": BARE_HAND, "front": BARE_ROOM, "top": BARE_ROOM}
-frame_of = jax.jit(scene.synthetic_frame, static_argnames=("camera", "frame_size", "unit_mm"))
+frame_of = jax.jit(views.synthetic_frame, static_argnames=("camera", "frame_size", "unit_mm"))
 
 
 @pytest.fixture(scope="module", params=[
