@@ -170,7 +170,7 @@ def fit(model: hands.HandModel, weights: str, count: int) -> None:
     # Moved so that one in 100 of other frames without a hand is taken for one.
     others = sights_of(model, count, SEED + 3 * 10**5, without_hand=True)
     allowed = np.percentile(best_of_frames(known, others), 99)
-    known = known._replace(bias=float(np.log(hands._LOST / (1 - hands._LOST)) - allowed))
+    known = known._replace(bias=float(np.log(hands.LOST / (1 - hands.LOST)) - allowed))
     measure(hands._UNCALIBRATED, check, "by the votes and the depth alone")
     measure(known, check, "with the trunk's features")
     hand = learn[0]
@@ -192,7 +192,7 @@ def measure(known: hands.Calibration, check: list[Sights], name: str) -> None:
     """Prints how well scores tell hands from other things, and errors that are expected from those measured."""
     best = [best_of_frames(known, sights) for sights in check]
     positive = np.repeat([True, False], [len(one) for one in best])
-    kept = [(1 / (1 + np.exp(-one)) >= hands._LOST).mean() for one in best]
+    kept = [(1 / (1 + np.exp(-one)) >= hands.LOST).mean() for one in best]
     print(
         f"{name}: AUC {auc(np.concatenate(best), positive):.4f}; a hand is found in {kept[0]:.1%} of {len(best[0])} "
         f"frames with one, and in {kept[1]:.1%} of {len(best[1])} without"

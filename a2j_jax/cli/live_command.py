@@ -5,7 +5,6 @@ import contextlib
 import json
 import sys
 import time
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -119,40 +118,30 @@ class _Live:
 
     def run(self, frames: "Frames") -> None:
         """Until the source, the viewer or `--frames` ends it."""
-        first_started = time.perf_counter()
-        first = next(frames, None)
-        if first is None:
-            return
-        read_ms, handed, frame = (time.perf_counter() - first_started) * 1e3, 0.0, first
+        from a2j_jax.inference.following import OneHand
 
-        def depths() -> Iterator[np.ndarray]:
-            nonlocal read_ms, handed, frame
-            while True:
-                handed = time.perf_counter()
-                yield frame.depth_mm
-                started = time.perf_counter()
-                following = next(frames, None)
-                if following is None:
-                    return
-                frame, read_ms = following, (time.perf_counter() - started) * 1e3
-
-        if self._arguments.json:
-            self._print({"joint_names": list(self._hand.spec.skeleton.joints)})
-        for pose in self._hand.track(depths(), first.camera):
+        follow = OneHand(self._hand)
+        started = time.perf_counter()
+        for frame in frames:
+            handed = time.perf_counter()
+            if self._arguments.json and not self.count:
+                self._print({"joint_names": list(self._hand.spec.skeleton.joints)})
+            pose = follow(frame.depth_mm, frame.camera, frame.name or f"frame {self.count}")
             found = time.perf_counter()
             stages = {
-                "read": read_ms,
+                "read": (handed - started) * 1e3,
                 "find": max((found - handed) * 1e3 - pose.milliseconds, 0.0),
                 "network": pose.milliseconds,
             }
             is_open = self._frame(frame, pose, stages)
             if not is_open or self.count == self._arguments.frames:
                 return
+            started = time.perf_counter()
 
     def _frame(self, frame: "SourceFrame", pose: "HandPose", stages: dict[str, float]) -> bool:
         """Smooths, prints and shows one frame; returns whether to go on."""
         from a2j_jax.geometry import xyz_to_uvd
-        from a2j_jax.inference.hands import goes_on
+        from a2j_jax.inference.following import goes_on
         from a2j_jax.inference.smoothing import smooth
 
         uvd, xyz = pose.joints_uvd, pose.joints_xyz_mm

@@ -21,6 +21,7 @@ from a2j_jax.data.recordings import (
 from a2j_jax.errors import UserError, as_utf8, printable
 from a2j_jax.files import MARK, local_path, regular_file
 from a2j_jax.geometry import Camera, Float64
+from a2j_jax.inference.following import OneHand, SeveralHands
 from a2j_jax.inference.frame_predictor import (
     DepthFrame,
     FramePredictor,
@@ -233,9 +234,10 @@ class _Finder:
         is_sequence: bool,
         hands: int,
     ) -> None:
-        self._predictor, self._camera, self._is_sequence = predictor, camera, is_sequence
-        self._hands = hands
-        self._poses: Iterator[list[HandPose]] | None = None
+        self._predictor, self._camera, self._hands = predictor, camera, hands
+        self._follow: OneHand | SeveralHands | None = None
+        if is_sequence and isinstance(predictor, HandModel):
+            self._follow = SeveralHands(predictor, hands) if hands > 1 else OneHand(predictor)
 
     def __call__(
         self, depth: DepthFrame, center: ArrayLike | None, box: ArrayLike | None, name: str
@@ -243,34 +245,19 @@ class _Finder:
         """The joints of the next frame's objects, and where they were found, unless a center or box is given."""
         predictor, located = self._predictor, None
         if isinstance(predictor, HandModel) and center is None and box is None:
-            if self._is_sequence:
-                poses = self._followed(predictor, depth)
+            if self._follow is not None:
+                found = self._follow(depth, self._camera, name)
             elif self._hands > 1:
-                poses = predictor.find(depth, self._camera, self._hands, name)
+                found = predictor.find(depth, self._camera, self._hands, name)
             else:
-                poses = [predictor(depth, self._camera, name=name)]
+                found = predictor(depth, self._camera, name=name)
+            poses = found if isinstance(found, list) else [found]
             return [(pose, Location(pose.center_uvd)) for pose in poses]
         if center is None and box is None and not isinstance(predictor, HandModel):
             located = predictor.locate(depth, self._camera)
             center, box = located.center_uvd, located.box_px
         estimate = predictor(depth, center_uvd=center, box_px=box, camera=self._camera, name=name)
         return [(estimate, located)]
-
-    def _followed(self, hand: HandModel, depth: DepthFrame) -> list[HandPose]:
-        self._depth = depth
-        if self._poses is None and self._hands > 1:
-            self._poses = hand.follow(self._depths(), self._camera, self._hands)
-        elif self._poses is None:
-            self._poses = ([pose] for pose in hand.track(self._depths(), self._camera))
-        try:
-            return next(self._poses)
-        except UserError:
-            self._poses = None  # an error ends a generator
-            raise
-
-    def _depths(self) -> Iterator[DepthFrame]:
-        while True:
-            yield self._depth
 
 
 def _skip(path: str, error: UserError, skipped: list[tuple[str, str]] | None, count: int) -> None:

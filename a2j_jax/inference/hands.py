@@ -45,7 +45,7 @@ Handedness = Literal["right", "left"]
 Tips = Literal["center", "skin"]
 _PASSES = 3  # docs/centers.md has the errors after each
 _SURE = 0.9  # a place that scores as much ends the search for others
-_LOST = 0.3  # a pose that scores less is no hand
+LOST = 0.3  # a pose that scores less is no hand
 _SIDE_KNOWN = (
     0.8  # below this probability of right or left there is a warning, if the two looks differ
 )
@@ -57,9 +57,8 @@ _HAND_FILLS = 0.2  # of the crop's window
 # A network that knows both hands sees the same joints in the mirror; one that knows right hands, others, 58 mm away.
 _AGREE_MM = 25.0
 _SAME_HAND_MM = 80.0  # between the mean joints of two poses: nearer ones are of one hand
+_NO_READING = "no depth reading"
 _PLACES = 3  # to look at for each hand that is asked for
-_SEARCH_EVERY = 5  # frames, where fewer hands are followed than asked for
-_REMEMBERED = 0.7  # share of the logits of earlier frames, much alike, that the next one keeps
 _WRIST, _INDEX_MCP, _MIDDLE_MCP, _PINKY_MCP = (
     HANDS2017.joints.index(name) for name in ("wrist", "index_mcp", "middle_mcp", "pinky_mcp")
 )
@@ -306,7 +305,7 @@ class HandModel:
         if center is not None and box is not None:
             raise UserError("center_uvd and box_px: expected only one of the two")
         if not depth.any():
-            raise UserError("no depth reading")
+            raise UserError(_NO_READING)
         if box is not None:
             inside = geometry.clip_box(box, shown[::-1])
             if (inside[2:] <= inside[:2]).any():
@@ -331,7 +330,7 @@ class HandModel:
 
         Arguments and errors as for a call; `most` is at least 1.
         """
-        _check_most(most)
+        check_most(most)
         depth, camera = self._checked(depth_mm, camera)
         found = self._several(depth, camera, most, [], name)
         return [dataclasses.replace(pose, number=number) for number, (pose, _) in enumerate(found)]
@@ -354,26 +353,11 @@ class HandModel:
         Raises:
           UserError: as a call, for another reason than a frame without readings.
         """
-        before: HandPose | None = None
-        evidence = 0.0
+        from a2j_jax.inference.following import OneHand
+
+        follow = OneHand(self)
         for number, frame in enumerate(frames):
-            name = f"frame {number}"
-            depth, its_camera = self._checked(frame, camera)
-            if not depth.any():
-                before, evidence = None, 0.0
-                yield self._nothing()
-                continue
-            pose, logit = None, 0.0
-            if before is not None:
-                pose, logit = self._again(depth, its_camera, before, evidence, name)
-            if pose is None or pose.score < _LOST:
-                starts = hand_centers(depth, its_camera)
-                found, found_logit = self._best(depth, its_camera, starts, 0.0, name)
-                if pose is None or found.score > pose.score:
-                    pose, logit, evidence = found, found_logit, 0.0
-            evidence = _REMEMBERED * (evidence + logit)
-            before = pose if pose.score >= _LOST else None
-            yield pose
+            yield follow(frame, camera, f"frame {number}")
 
     def follow(
         self,
@@ -387,27 +371,11 @@ class HandModel:
         New hands are looked for in every fifth frame, and in every frame as long as there are none. Of two hands that
         come closer than 80 mm one is lost until they part.
         """
-        _check_most(most)
-        followed: list[tuple[HandPose, float]] = []
-        first_free = 0
-        for count, frame in enumerate(frames):
-            name = f"frame {count}"
-            depth, its_camera = self._checked(frame, camera)
-            if not depth.any():
-                followed = []
-            there: list[tuple[HandPose, float]] = []
-            for before, evidence in followed:
-                pose, logit = self._again(depth, its_camera, before, evidence, name)
-                if pose.score >= _LOST and not _is_one_of(pose, there):
-                    pose = dataclasses.replace(pose, number=before.number)
-                    there.append((pose, _REMEMBERED * (evidence + logit)))
-            if len(there) < most and depth.any() and (not there or count % _SEARCH_EVERY == 0):
-                for pose, logit in self._several(depth, its_camera, most, there, name):
-                    numbered = dataclasses.replace(pose, number=first_free)
-                    there.append((numbered, _REMEMBERED * logit))
-                    first_free += 1
-            followed = there
-            yield [pose for pose, _ in there]
+        from a2j_jax.inference.following import SeveralHands
+
+        follow = SeveralHands(self, most)
+        for number, frame in enumerate(frames):
+            yield follow(frame, camera, f"frame {number}")
 
     def _checked(
         self, depth_mm: ArrayLike, camera: Camera | Sequence[float] | None
@@ -451,7 +419,7 @@ class HandModel:
         depth: DepthFrame,
         camera: Camera,
         most: int,
-        known: Sequence[tuple[HandPose, float]],
+        known: Sequence[HandPose],
         name: str,
     ) -> list[tuple[HandPose, float]]:
         """Poses that score as hands, with known ones up to `most`, and this frame's logits for right."""
@@ -461,10 +429,10 @@ class HandModel:
         seen = [self._sight(depth, camera, start) for start in places]
         found: list[tuple[HandPose, float]] = []
         for one in sorted(seen, key=lambda one: -one.logits.max()):
-            if _sigmoid(one.logits.max()) < _LOST or len(found) + len(known) >= most:
+            if _sigmoid(one.logits.max()) < LOST or len(found) + len(known) >= most:
                 break
             pose, logit = self._pose(depth, camera, one, 0.0, name, started)
-            if not _is_one_of(pose, [*known, *found]):
+            if not is_one_of(pose, [*known, *(one for one, _ in found)]):
                 found.append((pose, logit))
                 started = perf_counter()
         return found
@@ -551,7 +519,7 @@ class HandModel:
         causes = []
         if found := doubtful(depth, box_px, float(center_uvd[2]), self.spec, camera):
             causes.append((found[1], ": ".join(found)))
-        elif score < _LOST:
+        elif score < LOST:
             causes.append(("score", f"probably no hand: score {score:.2f}"))
         elif unsure:
             doubt = "a right or a left hand? The joints are wrong if it is the other"
@@ -559,13 +527,18 @@ class HandModel:
         if (odd := odd_camera(depth, camera)) is not None:
             causes.append((odd, odd))
         for cause, text in causes:
-            if cause not in self._logged:
-                self._logged.add(cause)
-                logger.warning(f"{name}: {text}")
+            self._log(cause, f"{name}: {text}")
         return "; ".join(text for _, text in causes) or None
 
-    def _nothing(self) -> HandPose:
-        """The pose of a frame without readings."""
+    def _log(self, cause: str, text: str) -> None:
+        """Warns once of each cause."""
+        if cause not in self._logged:
+            self._logged.add(cause)
+            logger.warning(text)
+
+    def _nothing(self, name: str) -> HandPose:
+        """The pose of a frame without readings, of which the first one is logged."""
+        self._log("empty", f"{name}: {_NO_READING}")
         joints = np.full((self.spec.num_joints, 3), np.nan)
         return HandPose(
             joints_uvd=joints,
@@ -574,7 +547,7 @@ class HandModel:
             box_px=np.zeros(4),
             center_depth_mm=None,
             milliseconds=0.0,
-            warning="no depth reading",
+            warning=_NO_READING,
             handedness=self.handedness or "right",
             handedness_probability=1.0 if self.handedness else 0.5,
         )
@@ -608,23 +581,17 @@ def features(seen: Looks, depth: DepthFrame, camera: Camera, track: TrackSpec) -
     )
 
 
-def _check_most(most: int) -> None:
+def check_most(most: int) -> None:
+    """`UserError` unless this is a number of hands to find."""
     if most < 1:
         raise UserError(f"most={most}: expected the number of hands to find, 1 or more")
 
 
-def goes_on(before: HandPose | None, pose: HandPose) -> bool:
-    """Whether two poses in a row are of one hand: both score as hands, of the same side, less than 80 mm apart."""
-    if before is None or min(before.score, pose.score) < _LOST:
-        return False
-    return before.handedness == pose.handedness and _is_one_of(pose, [(before, 0.0)])
-
-
-def _is_one_of(pose: HandPose, others: Sequence[tuple[HandPose, float]]) -> bool:
+def is_one_of(pose: HandPose, others: Sequence[HandPose]) -> bool:
     """Whether a pose is of the same hand as one of the others."""
     assert pose.joints_xyz_mm is not None
     middle = pose.joints_xyz_mm.mean(axis=0)
-    places = [one.joints_xyz_mm.mean(axis=0) for one, _ in others if one.joints_xyz_mm is not None]
+    places = [one.joints_xyz_mm.mean(axis=0) for one in others if one.joints_xyz_mm is not None]
     return any(np.linalg.norm(middle - place) < _SAME_HAND_MM for place in places)
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from a2j_jax.data.recordings import Recording, count_frames, depth_frames, open_recordings
-from a2j_jax.errors import UserError, in_one_line
+from a2j_jax.errors import UserError, in_one_line, printable
 from a2j_jax.files import read_contents
 from a2j_jax.geometry import Camera
 from a2j_jax.inference.frames import frame_files
@@ -39,11 +39,13 @@ class SourceFrame(NamedTuple):
       depth_mm: (H, W) uint16 or float32, 0 = no reading.
       camera: of the depth stream at this size.
       time_s: on the source's clock.
+      name: for warnings: of the file, in a recording with the number of the frame; empty of a camera's.
     """
 
     depth_mm: NDArray[Any]
     camera: Camera
     time_s: float
+    name: str = ""
 
 
 Frames = Generator[SourceFrame, None, None]
@@ -84,7 +86,7 @@ def folder_frames(
     frames = itertools.chain.from_iterable(
         depth_frames(source, depth_unit_mm=depth_unit_mm, floats_in_mm=True) for source in sources
     )
-    for (_, depth), at in zip(frames, times, strict=False):
+    for (path, depth), at in zip(frames, times, strict=False):
         first = at if first is None else first
         if isinstance(depth, UserError):
             logger.warning(f"left out: {depth}")
@@ -93,7 +95,7 @@ def folder_frames(
         if in_real_time and early > 0:
             time.sleep(early)
         read += 1
-        yield SourceFrame(depth.depth, camera, at)
+        yield SourceFrame(depth.depth, camera, at, printable(path))
     if not read:
         raise UserError(f"{folder}: none of {count} frames can be read")
 

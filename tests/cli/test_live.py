@@ -45,6 +45,7 @@ def test_a_folder_is_followed(a2j, checkpoints, folder):
     assert end["latency_ms"]["network"].keys() == {"median", "p95"}
     assert "3.npy" in outcome.err
     assert "left out" in outcome.err
+    assert f"warning: {folder}/0.npy: " in outcome.err  # of the random network's pose
     assert "median" in outcome.err
     assert len(lines(a2j(*line, "--frames", 2).out)[1]) == 2
 

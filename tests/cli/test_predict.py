@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from a2j_jax import geometry
+from a2j_jax.errors import UserError
 from a2j_jax.geometry import Camera
 from a2j_jax.inference.hands import HandModel
 from a2j_jax.inference.predictor import Predictor
@@ -321,6 +322,31 @@ def test_several_hands_in_frames_and_in_a_recording(a2j, refused, disks, tmp_pat
     np.save(tmp_path / "none.npy", frames[2])
     assert "no hand in any of 1 frames" in refused(f"{DISKS} {tmp_path}/none.npy --hands 2")
     assert "--hands with" in refused(f"{DISKS} {tmp_path}/none.npy --hands 2 --center 9,9,600")
+
+
+def test_a_frame_that_cannot_be_used_changes_no_number(a2j, disks, tmp_path, monkeypatch):
+    """Nor does another hand that scores better then. Warnings name the frame."""
+    depths = [(600, 640), (610, 630), (640, 600), (640, 600)]
+    frames = [np.minimum(disk(80, depth=a), disk(250, depth=b)) for a, b in depths]
+    np.save(tmp_path / "clip.npy", np.array(frames, np.uint16))
+    check = HandModel._checked
+
+    def refuse(hand, depth, camera):
+        if (depth == frames[1].astype(np.uint16)).all():
+            raise UserError("not this one")
+        return check(hand, depth, camera)
+
+    monkeypatch.setattr(HandModel, "_checked", refuse)
+    line = f"{DISKS} {tmp_path}/clip.npy --hands 2 --json --on_bad_frame skip"
+    outcome = a2j(line)
+    assert "clip.npy#1: not this one" in outcome.err
+    assert "warning: frame 0" not in outcome.err
+    assert "clip.npy#0: a right or a left hand?" in outcome.err
+    found = zip(json.loads(outcome.out)["frames"], middles(outcome.out), strict=True)
+    places = {(one["path"][-1], one["hand"]): u for one, u in found}
+    assert places == pytest.approx(
+        {(number, hand): (250, 80)[hand] for number in "023" for hand in (0, 1)}, abs=5
+    )
 
 
 def test_the_example_that_ships(a2j, refused, disks):

@@ -16,11 +16,11 @@ from a2j_jax import geometry
 from a2j_jax.config import ModelConfig
 from a2j_jax.errors import UserError
 from a2j_jax.geometry import Camera
+from a2j_jax.inference.following import OneHand, goes_on
 from a2j_jax.inference.hands import (
     Calibration,
     HandModel,
     fingers_in_front,
-    goes_on,
     load,
     which_hand,
     with_features,
@@ -162,6 +162,13 @@ def test_a_hand_is_followed_lost_and_found_again(hand: HandModel) -> None:
     assert poses[3].score == 0
     assert poses[3].warning == "no depth reading"
     assert all(pose.score > 0.9 for pose in np.delete(np.array(poses, object), 3))
+
+
+def test_an_empty_frame_is_logged_once_with_its_name(hand: HandModel, logged: list[str]) -> None:
+    follow, blank = OneHand(hand), np.zeros((240, 320), np.float32)
+    for number in range(3):
+        assert follow(blank, CAMERA, f"clip.mkv#{number}").warning == "no depth reading"
+    assert logged == ["clip.mkv#0: no depth reading"]
 
 
 def test_several_hands_are_found_and_followed(hand: HandModel) -> None:
