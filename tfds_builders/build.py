@@ -34,7 +34,6 @@ from a2j_jax.interrupts import after_signal, end_at_once, terminable
 from a2j_jax.log import PlainTable, logger, print_table
 from a2j_jax.track_files import find_track, track_file
 from a2j_jax.tracks import PUBLISHED_FRAMES, TrackSpec, near_track, with_crop_size
-from tfds_builders.base import DepthPoseBuilder, DepthPoseConfig, How, Reader, builder_named
 from tfds_builders.crop_plan import plan_crops
 from tfds_builders.folder import CustomFolder
 from tfds_builders.hands2017 import Hands2017
@@ -45,7 +44,16 @@ from tfds_builders.nyu import Nyu
 from tfds_builders.raw_files import WARNING, RawDataset, RawSplit, counted, outside_frame
 from tfds_builders.reader import RawReader
 from tfds_builders.rendered import EMBEDDED, reader_for
-from tfds_builders.shards import MOST_COUNTS, window_mm, worker_pool
+from tfds_builders.writer import (
+    MOST_COUNTS,
+    DepthPoseBuilder,
+    DepthPoseConfig,
+    How,
+    Reader,
+    builder_named,
+    window_mm,
+    worker_pool,
+)
 
 #: The reader of each track's raw data.
 DATASETS: dict[str, type[RawDataset]] = {
@@ -433,7 +441,7 @@ def reuse(
     """Reports that a finished data set is used as it is, and what a user may not expect of it.
 
     Raises:
-      UserError: it was built from something else than the wanted spec (`tfds_builders.base.Reader.spec`) or an unknown
+      UserError: it was built from something else than the wanted spec (`writer.Reader.spec`) or an unknown
         source, or (strict) misses frames.
     """
     stored, wanted = read_spec(folder), json.loads(json.dumps(spec))

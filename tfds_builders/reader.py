@@ -24,7 +24,7 @@ from tfds_builders.crop_plan import (
     crop_from_depth,
 )
 from tfds_builders.raw_files import RawDataset, RawSplit, outside_frame
-from tfds_builders.shards import MOST_COUNTS, Job, Outcome, Skipped, make_example, window_mm
+from tfds_builders.writer import MOST_COUNTS, Job, Outcome, Skipped, make_example, window_mm
 
 # Frames of a split that are compared before it is built; the share of disagreeing ones that is a fault of them all.
 _SAMPLED = 64
@@ -72,7 +72,7 @@ class Sampled(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class RawReader:
-    """Reads a raw data set for a builder; see `tfds_builders.base.Reader`.
+    """Reads a raw data set for a builder; see `tfds_builders.writer.Reader`.
 
     Attributes:
       dataset: reads single frames; its track decides how to crop and what to store.

@@ -27,7 +27,7 @@ from a2j_jax.synthetic.views import (
     generate,
 )
 from a2j_jax.tracks import TrackSpec
-from tfds_builders.shards import Job, make_example
+from tfds_builders.writer import Job, make_example
 
 # Splits draw from disjoint ranges of scene numbers, far apart, so that none moves when another
 # grows.
@@ -113,7 +113,7 @@ class SyntheticReader:
         return {**found, "scenes": self.scenes}
 
     def provenance(self) -> dict[str, Any]:
-        """See `tfds_builders.base.Reader`; how the frames are rendered is in `spec`."""
+        """See `tfds_builders.writer.Reader`; how the frames are rendered is in `spec`."""
         return {"centers": {split: {"rendered": n} for split, n in self.frames().items() if n}}
 
 

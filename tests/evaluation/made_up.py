@@ -11,7 +11,7 @@ from a2j_jax.evaluation.evaluate import evaluate_batches
 from a2j_jax.evaluation.joint_files import JointSet
 from a2j_jax.evaluation.plots import Comparison
 from a2j_jax.tracks import get_track, with_crop_size
-from tfds_builders.shards import Skipped
+from tfds_builders.writer import Skipped
 
 TRACK = with_crop_size(get_track("synthetic_hand"), 64)
 FRAMES = 9
@@ -88,7 +88,7 @@ def bare(one):
 
 @dataclasses.dataclass(frozen=True)
 class Reader:
-    """Of a data set of all frames (`tfds_builders.base.Reader`): those with other numbers than these are broken."""
+    """Of a data set of all frames (`tfds_builders.writer.Reader`): those with other numbers than these are broken."""
 
     numbers: tuple[int, ...]
 

@@ -17,7 +17,7 @@ import numpy as np
 from a2j_jax.data import crops
 from a2j_jax.tracks import TrackSpec, get_track, with_crop_size
 from tfds_builders.build import prepare
-from tfds_builders.shards import Skipped, make_example
+from tfds_builders.writer import Skipped, make_example
 
 TRACK = with_crop_size(get_track("synthetic_hand"), 16)
 

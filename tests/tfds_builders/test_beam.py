@@ -7,7 +7,7 @@ import pytest
 from a2j_jax.errors import UserError
 from tests.tfds_builders.numbered_frames import build_numbered
 from tfds_builders.build import How
-from tfds_builders.shards import pipeline_of
+from tfds_builders.writer import pipeline_of
 
 needs_beam = pytest.mark.skipif(
     importlib.util.find_spec("apache_beam") is None, reason="needs the extra a2j-jax[beam]"

@@ -7,7 +7,7 @@ import pytest
 
 from a2j_jax.data import augment, crops
 from a2j_jax.tracks import TRACKS, get_track, with_crop_size
-from tfds_builders.shards import Tally, features, make_example, shard_ranges, tally_of
+from tfds_builders.writer import Tally, features, make_example, shard_ranges, tally_of
 
 
 def example_of(track, **changes):

@@ -1,8 +1,12 @@
-"""Examples on disk: their format and statistics, and writing them, by one process or several, always the same bytes.
+"""Data sets on disk: the format of an example, statistics, shards, and the TFDS builder that writes a reader's frames.
 
-TFDS's own writer keeps a split in memory, or on disk with TensorFlow's file functions; a million
-frames need neither. A shard is a range of frames: where it begins and ends depends on nothing but
-their number, so its bytes do not depend on who writes it.
+A data set is a *reader* (its frames) and a `TrackSpec` (their constants). Most readers are a
+`tfds_builders.reader.RawReader` of a `RawDataset`; `tfds_builders.rendered` renders its frames.
+
+A shard is a range of frames: where it begins and ends depends on nothing but their number, so its bytes do not depend
+on who writes it, this process, several or Beam's. TFDS's own writer keeps a split in memory, or on disk with
+TensorFlow's file functions; a million frames need neither. TFDS writes into a temporary folder and renames it at the
+very end, so that a killed build never looks complete. Files are `array_record`; TensorFlow is not needed.
 """
 
 import contextlib
@@ -15,12 +19,14 @@ import shlex
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from itertools import pairwise
 from multiprocessing.connection import Connection
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -31,8 +37,9 @@ from tensorflow_datasets.core.example_serializer import ExampleSerializer
 from a2j_jax.data.crops import Crop, Example, shapes_and_dtypes
 from a2j_jax.errors import UserError, in_one_line
 from a2j_jax.geometry import center_crop, frame_to_crop
-from a2j_jax.log import Advance
-from a2j_jax.tracks import TrackSpec
+from a2j_jax.log import Advance, progress
+from a2j_jax.tracks import TrackRecord, TrackSpec
+from tfds_builders.raw_files import RawDataset, counted
 
 MOST_COUNTS = (
     65535  # counts that a canvas can store; also how sensors mark a pixel that is saturated
@@ -42,6 +49,9 @@ _BODY_WINDOW_MM = 500.0
 _FRAMES_PER_SHARD = 4096
 # One record per chunk: random access. zstd:1 writes twice as fast as the default and takes 10 % more.
 _WRITER_OPTIONS = "group_size:1,zstd:1"
+
+
+# --- Examples
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +216,7 @@ def _labels_disagree(example: Example, track: TrackSpec) -> tuple[bool, bool]:
     return not near, track.crop_by == "center" and not nearest <= center_mm <= farthest
 
 
-# --- Files
+# --- Shards
 
 
 class Shard(NamedTuple):
@@ -272,6 +282,86 @@ def write_shards(
         workers.stop()  # the caller removes what they wrote: they must not write more
         raise
     return [future.result() for future in futures]
+
+
+def _write_shard(
+    job: Job, path: str, track: TrackSpec, advance: Advance = lambda frames: None
+) -> Shard:
+    encode = features(track)
+    serializer = ExampleSerializer(encode.get_serialized_info())
+    skipped: list[Skipped] = []
+    examples, num_bytes, tally = 0, 0, Tally()
+    writer = ArrayRecordWriter(path, _WRITER_OPTIONS)
+    try:
+        for outcome in job():
+            if isinstance(outcome, Skipped):
+                skipped.append(outcome)
+            else:
+                proto = serializer.get_tf_example(encode.encode_example(outcome))
+                # As TFDS serializes, but with its map in order: otherwise bytes differ between processes.
+                record = proto.SerializeToString(deterministic=True)
+                writer.write(record)
+                examples, num_bytes = examples + 1, num_bytes + len(record)
+                tally += tally_of(outcome, track)
+            advance(1)
+    finally:
+        writer.close()
+    return Shard(path, examples, num_bytes, tally + Tally(tuple(skipped)))
+
+
+@contextlib.contextmanager
+def worker_pool(num_processes: int) -> Iterator[Workers | None]:
+    """Starts worker processes for one build; None for a single process, which works alone."""
+    if num_processes <= 1:
+        yield None
+        return
+    # "spawn": a forked copy of a process that has started JAX's threads may deadlock.
+    context = multiprocessing.get_context("spawn")
+    watched, lifeline = context.Pipe(duplex=False)
+    pool = ProcessPoolExecutor(num_processes, context, initializer=_watch, initargs=(watched,))
+    workers = Workers(pool, lifeline)
+    try:
+        yield workers
+        pool.shutdown()
+    finally:
+        workers.stop()
+        watched.close()
+
+
+@contextlib.contextmanager
+def _signals_held() -> Iterator[None]:
+    """Within, Ctrl-C and SIGTERM wait: half-started processes could not be stopped.
+
+    Processes that are started within never see Ctrl-C, which a terminal sends to them too: their parent
+    does, and ends them.
+    """
+    if threading.current_thread() is not threading.main_thread():  # signals are not for this one
+        yield
+        return
+    came: list[int] = []
+    handlers = {
+        number: signal.signal(number, lambda number, _: came.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # is inherited
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        for number, handler in handlers.items():
+            signal.signal(number, handler or signal.SIG_DFL)
+        if came:
+            signal.raise_signal(came[0])
+
+
+def _watch(lifeline: Connection) -> None:
+    """Ends a worker process when its parent closes the lifeline, or dies."""
+
+    def watch() -> None:
+        lifeline.poll(None)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def write_shards_by_beam(
@@ -358,81 +448,175 @@ def _run_job_file(path: str) -> None:
     os.replace(attempt, f"{path}.done")
 
 
-@contextlib.contextmanager
-def worker_pool(num_processes: int) -> Iterator[Workers | None]:
-    """Starts worker processes for one build; None for a single process, which works alone."""
-    if num_processes <= 1:
-        yield None
-        return
-    # "spawn": a forked copy of a process that has started JAX's threads may deadlock.
-    context = multiprocessing.get_context("spawn")
-    watched, lifeline = context.Pipe(duplex=False)
-    pool = ProcessPoolExecutor(num_processes, context, initializer=_watch, initargs=(watched,))
-    workers = Workers(pool, lifeline)
-    try:
-        yield workers
-        pool.shutdown()
-    finally:
-        workers.stop()
-        watched.close()
+# --- The builder
 
 
-@contextlib.contextmanager
-def _signals_held() -> Iterator[None]:
-    """Within, Ctrl-C and SIGTERM wait: half-started processes could not be stopped.
+class Reader(Protocol):
+    """The frames of a data set."""
 
-    Processes that are started within never see Ctrl-C, which a terminal sends to them too: their parent
-    does, and ends them.
+    def frames(self) -> Mapping[str, int]:
+        """Split -> number of frames. Splits of zero frames are left out of the data set."""
+
+    def job(self, split: str, indices: range) -> Job:
+        """A picklable function that reads some frames; frame i depends on split and i alone."""
+
+    def spec(self) -> dict[str, Any]:
+        """Everything the examples depend on, as JSON: a finished build with an equal spec is reused."""
+
+    def provenance(self) -> dict[str, Any]:
+        """Facts that evaluation reports, as JSON: `centers`, split -> source of crops -> number of frames."""
+
+
+@dataclass(frozen=True)
+class How:
+    """How a build is carried out; the examples do not depend on it.
+
+    Attributes:
+      num_processes: that read, cut and write.
+      num_shards: files per split; None: one for every 4,096 frames.
+      beam_options: build with Apache Beam, with these pipeline options ("" : the local runner);
+        None: without. Its workers write, not `num_processes`.
     """
-    if threading.current_thread() is not threading.main_thread():  # signals are not for this one
-        yield
-        return
-    came: list[int] = []
-    handlers = {
-        number: signal.signal(number, lambda number, _: came.append(number))
-        for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # is inherited
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-        for number, handler in handlers.items():
-            signal.signal(number, handler or signal.SIG_DFL)
-        if came:
-            signal.raise_signal(came[0])
+
+    num_processes: int = 1
+    num_shards: int | None = None
+    beam_options: str | None = None
+
+    def __post_init__(self) -> None:
+        """Validates the numbers and options."""
+        for name, value in (("num_processes", self.num_processes), ("num_shards", self.num_shards)):
+            if value is not None and value < 1:
+                raise UserError(f"{name} {value}: expected 1 or more")
+        if self.beam_options is not None:
+            pipeline_of(self.beam_options)
 
 
-def _write_shard(
-    job: Job, path: str, track: TrackSpec, advance: Advance = lambda frames: None
-) -> Shard:
-    encode = features(track)
-    serializer = ExampleSerializer(encode.get_serialized_info())
-    skipped: list[Skipped] = []
-    examples, num_bytes, tally = 0, 0, Tally()
-    writer = ArrayRecordWriter(path, _WRITER_OPTIONS)
-    try:
-        for outcome in job():
-            if isinstance(outcome, Skipped):
-                skipped.append(outcome)
-            else:
-                proto = serializer.get_tf_example(encode.encode_example(outcome))
-                # As TFDS serializes, but with its map in order: otherwise bytes differ between processes.
-                record = proto.SerializeToString(deterministic=True)
-                writer.write(record)
-                examples, num_bytes = examples + 1, num_bytes + len(record)
-                tally += tally_of(outcome, track)
-            advance(1)
-    finally:
-        writer.close()
-    return Shard(path, examples, num_bytes, tally + Tally(tuple(skipped)))
+@dataclass(eq=False, kw_only=True)
+class DepthPoseConfig(tfds.core.BuilderConfig):
+    """The configuration of one build: the examples of one crop size, which names it and its folder.
+
+    Attributes:
+      track, reader, how: of the examples, of the frames, and see `How`.
+      workers: from `worker_pool`; the examples do not depend on it.
+      source: whose home page, license and download instructions are kept as metadata.
+    """
+
+    name: str = ""
+    track: TrackSpec
+    reader: Reader
+    how: How = How()
+    workers: Workers | None = None
+    source: type[RawDataset] | None = None
+
+    def __post_init__(self) -> None:
+        self.name = f"crop{self.track.crop_size}"
 
 
-def _watch(lifeline: Connection) -> None:
-    """Ends a worker process when its parent closes the lifeline, or dies."""
+class _Info(tfds.core.DatasetInfo):  # type: ignore[misc]
+    """Without a look at Google's bucket: nothing of ours is there, and it leaves a temporary folder."""
 
-    def watch() -> None:
-        lifeline.poll(None)
-        os._exit(1)
+    def initialize_from_bucket(self) -> None:
+        """Does nothing."""
 
-    threading.Thread(target=watch, daemon=True).start()
+
+class DepthPoseBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
+    """Builder of every data set: a reader's frames, in order, one TFDS split per split; see `builder_named`.
+
+    Attributes:
+      tallies: outcome of every split, once it is built.
+    """
+
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First version."}
+
+    def __init__(self, **kwargs: Any) -> None:
+        """Takes the arguments of TFDS's builders."""
+        self.tallies: dict[str, Tally] = {}
+        super().__init__(**kwargs)
+
+    @property
+    def plan(self) -> DepthPoseConfig:
+        """The configuration, with its own type."""
+        return cast(DepthPoseConfig, self.builder_config)
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        track, reader, source = self.plan.track, self.plan.reader, self.plan.source
+        return _Info(
+            builder=self,
+            description=f"Depth crops of track {track.name}. {track.notes}",
+            features=features(track),
+            homepage=source and (source.HOMEPAGE or None),
+            license=source and (source.LICENSE or None),
+            citation=(source and source.BIBTEX) or track.citation,
+            # Frames stay in order on disk; training shuffles by random access.
+            disable_shuffling=True,
+            metadata=tfds.core.MetadataDict(
+                spec=reader.spec(),
+                provenance=reader.provenance(),
+                track=TrackRecord.of(track).to_json(),
+                **({"manual_download": source.DOWNLOAD} if source else {}),
+            ),
+        )
+
+    def _frames(self) -> dict[str, int]:
+        return {split: count for split, count in self.plan.reader.frames().items() if count}
+
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
+        raise NotImplementedError  # as the next: `_generate_splits` needs neither
+
+    def _generate_examples(self, split: str) -> Any:
+        raise NotImplementedError
+
+    def _generate_splits(
+        self,
+        dl_manager: tfds.download.DownloadManager,
+        download_config: tfds.download.DownloadConfig,
+    ) -> Sequence[tfds.core.SplitInfo]:
+        splits = [self._write_split(split, count) for split, count in self._frames().items()]
+        self.info.metadata["skipped"] = {
+            split: dict(Counter(skipped.reason for skipped in tally.skipped))
+            for split, tally in self.tallies.items()
+        }
+        if (train := self.tallies.get("train")) and train.count:
+            self.info.metadata["statistics"] = {"mean": train.mean, "std": train.std}
+        return splits
+
+    def _write_split(self, split: str, frames: int) -> tfds.core.SplitInfo:
+        ranges = shard_ranges(frames, self.plan.how.num_shards)
+        parts = [os.path.join(self.data_dir, f"{split}.part{i:05d}") for i in range(len(ranges))]
+        jobs = (self.plan.reader.job(split, indices) for indices in ranges)
+        track, beam_options = self.plan.track, self.plan.how.beam_options
+        if beam_options is not None:
+            shards = write_shards_by_beam(jobs, parts, track, beam_options)
+        else:
+            with progress(f"{self.name} {split}", frames, "frames") as advance:
+                shards = write_shards(jobs, parts, track, self.plan.workers, advance)
+        self.tallies[split] = tally = sum((shard.tally for shard in shards), Tally())
+        filled = [shard for shard in shards if shard.examples]
+        if not filled:
+            first = tally.skipped[0]
+            raise UserError(
+                f"{self.name}: none of the {counted(frames, 'frame')} of split {split!r} could be used; "
+                f"the first, {first.frame_id}: {first.reason}"
+            )
+        template = self._get_filename_template(split_name=split)
+        for number, shard in enumerate(filled):
+            name = template.sharded_filepath(shard_index=number, num_shards=len(filled))
+            os.replace(shard.path, name)
+        for shard in shards:
+            Path(shard.path).unlink(missing_ok=True)
+        return tfds.core.SplitInfo(
+            name=split,
+            shard_lengths=[shard.examples for shard in filled],
+            num_bytes=sum(shard.num_bytes for shard in filled),
+            filename_template=template,
+        )
+
+
+def builder_named(track: str) -> type[DepthPoseBuilder]:
+    """The builder under the name of a track, which is the name of its data set."""
+
+    class Named(DepthPoseBuilder, skip_registration=True):  # type: ignore[call-arg]
+        name = track
+
+    return Named
