@@ -113,7 +113,7 @@ def whole_numbers_from(least: int) -> Callable[[str], tuple[int, ...]]:
 
 def run(arguments: argparse.Namespace) -> None:
     """Measure, and print the times."""
-    from a2j_jax.inference.runtimes import check_runtime
+    from a2j_jax.inference.exported import check_runtime
     from a2j_jax.tools import speed
 
     if arguments.out is not None:

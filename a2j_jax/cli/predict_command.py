@@ -176,9 +176,8 @@ def _predictor(arguments: argparse.Namespace, checkpoint: str) -> "FramePredicto
         from a2j_jax.inference.hands import load
 
         return load(checkpoint, handedness=arguments.hand, tips=arguments.tips or "center")
-    from a2j_jax.inference.exported import SUFFIXES, ExportedPredictor
+    from a2j_jax.inference.exported import SUFFIXES, ExportedPredictor, check_runtime
     from a2j_jax.inference.predictor import Predictor
-    from a2j_jax.inference.runtimes import check_runtime
 
     if Path(checkpoint).suffix in SUFFIXES:
         if arguments.step is not None:

@@ -23,20 +23,22 @@ from a2j_jax import __version__
 from a2j_jax.data import targets
 from a2j_jax.errors import UserError
 from a2j_jax.files import replacing_together, write_json
-from a2j_jax.inference.exported import description_of, graph_digest, sealed
-from a2j_jax.inference.frame_predictor import check_finite
-from a2j_jax.inference.onnx_graph import OPSET
-from a2j_jax.inference.predictor import Predictor
-from a2j_jax.inference.runtimes import (
+from a2j_jax.inference.exported import (
     TOLERANCE,
     Answer,
     check_runtime,
+    description_of,
+    graph_digest,
     largest_difference,
     made_up_crops,
     not_exported,
     onnx_of,
     running,
+    sealed,
 )
+from a2j_jax.inference.frame_predictor import check_finite
+from a2j_jax.inference.onnx_graph import OPSET
+from a2j_jax.inference.predictor import Predictor
 from a2j_jax.lowering import lowering_for
 from a2j_jax.models.prepared import prepare_for_inference
 from a2j_jax.runs.load import Restored, restore, save_packed

@@ -19,8 +19,7 @@ from a2j_jax.data import augment, crops, targets
 from a2j_jax.data.crops import Batch
 from a2j_jax.errors import UserError
 from a2j_jax.geometry import Float64
-from a2j_jax.inference.frame_predictor import FrameCrop, FramePredictor
-from a2j_jax.inference.runtimes import (
+from a2j_jax.inference.exported import (
     TOLERANCE,
     Answer,
     Runtime,
@@ -30,6 +29,7 @@ from a2j_jax.inference.runtimes import (
     onnx_of,
     running,
 )
+from a2j_jax.inference.frame_predictor import FrameCrop, FramePredictor
 from a2j_jax.log import logger
 from a2j_jax.lowering import lowering_for, made_once
 from a2j_jax.models.a2j import PoseNetwork

@@ -27,8 +27,8 @@ from a2j_jax.data import augment, crops, pipeline
 from a2j_jax.errors import UserError
 from a2j_jax.evaluation.tables import Table, cell, published_table, row_values
 from a2j_jax.geometry import Float64
+from a2j_jax.inference.exported import Runtime, onnx_of, running
 from a2j_jax.inference.frames import read_frame
-from a2j_jax.inference.runtimes import Runtime, onnx_of, running
 from a2j_jax.log import logger, progress
 from a2j_jax.lowering import lowering_for, made_once
 from a2j_jax.models.a2j import A2J, PoseNetwork, flops_per_frame, variable_shapes

@@ -18,8 +18,8 @@ from a2j_jax.errors import UserError
 from a2j_jax.geometry import Camera
 from a2j_jax.inference import export
 from a2j_jax.inference.export import export_onnx, export_stablehlo
+from a2j_jax.inference.exported import largest_difference
 from a2j_jax.inference.predictor import Predictor
-from a2j_jax.inference.runtimes import largest_difference
 from a2j_jax.runs.experiment import resolve
 from a2j_jax.tracks import get_track, with_crop_size
 from tests import own_parts, tiny

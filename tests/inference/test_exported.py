@@ -329,7 +329,7 @@ TELLS = """
 import socket, sys, subprocess
 def refuse(*args, **kwargs): raise SystemExit("network")
 socket.socket.connect = refuse
-from a2j_jax.inference.runtimes import _openvino_without_telemetry
+from a2j_jax.inference.exported import _openvino_without_telemetry
 _openvino_without_telemetry().Core()
 import multiprocessing
 assert "openvino_telemetry" not in sys.modules
