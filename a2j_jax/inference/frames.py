@@ -136,7 +136,7 @@ def predict_files(
     track: TrackSpec | None = None,
     depth_unit_mm: float | None = None,
     skipped: list[tuple[str, str]] | None = None,
-    draw: Callable[[DepthFrame, Float64], None] | None = None,
+    draw: Callable[[DepthFrame | None, Float64, str], None] | None = None,
     hands: int = 1,
 ) -> Iterator[FilePrediction]:
     """Finds the joints in each file, one frame at a time.
@@ -156,7 +156,8 @@ def predict_files(
         hands reads NYU's frames with "nyu".
       depth_unit_mm: of integer images and integer `.npy` files; the track's by default.
       skipped: collects path and error of frames that cannot be read or used; None: the first one is raised.
-      draw: called with the depth and the `joints_uvd` (N, K, D) of each frame, as of `viewers.video_file`.
+      draw: called for each frame, as of `viewers.video_file`: with the depth, the `joints_uvd` (N, K, D) and no note;
+        for one that is left out with the depth or None, no joints, and the error.
       hands: of a `HandModel` without centers and boxes: the most in a frame. With 1 there is one prediction for each
         frame; with more, one for each that scores as a hand.
 
@@ -177,6 +178,7 @@ def predict_files(
         camera = spec.camera if track else predictor.camera
         # Intrinsics are for one frame size; 2D tracks have none.
         expected_size = spec.frame_size if camera and camera == spec.camera else None
+    nothing = np.empty((0, spec.num_joints, spec.joint_dims))
     logged: set[str] = set()
     doubted, without, numbers = 0, 0, itertools.count()
     for source in sources:
@@ -186,6 +188,8 @@ def predict_files(
             number, name = next(numbers), printable(path)
             if isinstance(read, UserError):
                 _skip(path, read, skipped, count)
+                if draw is not None:
+                    draw(None, nothing, str(read))
                 continue
             depth = read.depth.astype(np.float32)
             wrong_size = _wrong_size(depth, camera, expected_size)
@@ -198,11 +202,13 @@ def predict_files(
             try:
                 found = find(depth, center, box, name)
             except UserError as error:
-                _skip(path, UserError(f"{name}: {error}"), skipped, count)
+                error = UserError(f"{name}: {error}")
+                _skip(path, error, skipped, count)
+                if draw is not None:
+                    draw(depth, nothing, str(error))
                 continue
             if draw is not None:
-                shape = (-1, spec.num_joints, spec.joint_dims)
-                draw(depth, np.array([one.joints_uvd for one, _ in found]).reshape(shape))
+                draw(depth, np.array([one.joints_uvd for one, _ in found] or nothing), "")
             without += not found
             doubted += any(one.warning is not None for one, _ in found)
             for estimate, located in found:

@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib
+import textwrap
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -152,7 +153,7 @@ def overlay(depth: NDArray[Any], joints_uvd: Float64, skeleton: Skeleton) -> Ima
 @contextlib.contextmanager
 def video_file(
     path: str | Path, skeleton: Skeleton, rate_hz: float = 30.0
-) -> Iterator[Callable[[NDArray[Any], Float64], None]]:
+) -> Iterator[Callable[[NDArray[Any] | None, Float64, str], None]]:
     """Writes the overlays of frames as an MP4 video: H.264 where PyAV has an encoder, else MPEG-4.
 
     Args:
@@ -161,8 +162,9 @@ def video_file(
       rate_hz: frames a second.
 
     Yields:
-      A function that adds a frame, the arguments of `overlay`: depth (H, W) and joints (K, 3). Frames of other sizes
-      are fitted into the size of the first one.
+      A function that adds a frame: depth (H, W), joints (K, 3), as of `overlay`, and a note that is written over it.
+      Depth is None for a frame that cannot be read: an empty picture. Frames of other sizes are fitted into the size
+      of the first one that can.
 
     Raises:
       UserError: PyAV is not installed, or the file cannot be written.
@@ -177,15 +179,40 @@ def video_file(
         stream = container.add_stream(codec, rate=Fraction(rate_hz).limit_denominator(1001))
         stream.pix_fmt, stream.width = "yuv420p", 0
 
-        def add(depth: NDArray[Any], joints_uvd: Float64) -> None:
-            picture = overlay(depth, joints_uvd, skeleton)
-            if not stream.width:
-                # Colors have half the resolution.
-                stream.width, stream.height = (max(side // 2 * 2, 2) for side in picture.size)
+        waiting: list[str] = []  # notes of frames before the size is known
+
+        def encode(picture: Image.Image, note: str) -> None:
             size = stream.width, stream.height
             if picture.size != size:
                 picture = ImageOps.pad(picture, size, color="white")
+            _write(note, picture)
             container.mux(stream.encode(av.VideoFrame.from_image(picture)))
+
+        def add(depth: NDArray[Any] | None, joints_uvd: Float64, note: str = "") -> None:
+            if depth is None and not stream.width:
+                waiting.append(note)
+                return
+            if depth is None:
+                picture = Image.new("RGB", (stream.width, stream.height), "white")
+            else:
+                picture = overlay(depth, joints_uvd, skeleton)
+            if not stream.width:
+                # Colors have half the resolution.
+                stream.width, stream.height = (max(side // 2 * 2, 2) for side in picture.size)
+            for earlier in waiting:
+                encode(Image.new("RGB", (stream.width, stream.height), "white"), earlier)
+            waiting.clear()
+            encode(picture, note)
 
         yield add
         container.mux(stream.encode(None))
+
+
+def _write(note: str, picture: Image.Image) -> None:
+    """Writes a note at the top of a picture, black on white, in as many lines as it takes."""
+    if note:
+        draw = ImageDraw.Draw(picture)
+        letter_px = draw.textlength("m")
+        text = textwrap.fill(note, max(int((picture.width - 8) / letter_px), 1))
+        draw.rectangle(draw.multiline_textbbox((4, 4), text), "white")
+        draw.multiline_text((4, 4), text, "black")

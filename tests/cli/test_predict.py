@@ -378,7 +378,7 @@ def test_a_video_without_depth_is_refused_before_the_network_is_loaded(refused, 
 
 
 def test_an_overlay_as_a_video(a2j, refused, disks, tmp_path, monkeypatch):
-    """Entire frames, drawn where the hand is, at the rate of the recording."""
+    """Entire frames, drawn where the hand is, at the rate of the recording; bad ones are empty."""
     clip = write_video(tmp_path / "clip.mkv", np.array([disk(100), disk(200)], np.uint16))
     out = tmp_path / "overlay.mp4"
     a2j(f"{DISKS} {clip} --out {out} --json")
@@ -394,6 +394,11 @@ def test_an_overlay_as_a_video(a2j, refused, disks, tmp_path, monkeypatch):
     assert "--fps goes with" in refused(f"{DISKS} {clip} --out o.png --fps 5")
     assert "or a video's, .mp4" in refused(f"{DISKS} {clip} --out o.avi")
     np.save(tmp_path / "frame.npy", disk(100))
+    np.save(tmp_path / "0.npy", disk(100)[0])
+    frames = f"{tmp_path}/0.npy {tmp_path}/frame.npy {tmp_path}/0.npy {tmp_path}/frame.npy"
+    a2j(f"{DISKS} {frames} --out {tmp_path}/new.mp4 --on_bad_frame skip")
+    drawn = np.ptp(watch(tmp_path / "new.mp4")[2].astype(int), axis=-1).max(axis=(1, 2)) > 50
+    assert drawn.tolist() == [False, True, False, True]
     monkeypatch.setitem(sys.modules, "av", None)
     assert "a2j-jax[video]" in refused(f"{DISKS} {tmp_path}/frame.npy --out {tmp_path}/new.mp4")
 
