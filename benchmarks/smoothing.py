@@ -13,7 +13,7 @@ from rich.console import Console
 from scipy.io import loadmat
 
 from a2j_jax.evaluation import tables
-from a2j_jax.evaluation.metrics import joint_errors, mean_error
+from a2j_jax.evaluation.scores import joint_errors, mean_error
 from a2j_jax.geometry import Float64, uvd_to_xyz
 from a2j_jax.inference import smoothing
 from a2j_jax.tracks import get_track

@@ -18,7 +18,7 @@ from rich.console import Console
 
 from a2j_jax import pictures
 from a2j_jax.cli.arguments import join_negative_numbers, numbers
-from a2j_jax.evaluation.metrics import joint_errors
+from a2j_jax.evaluation.scores import joint_errors
 from a2j_jax.evaluation.tables import ABSENT, Table, print_table
 from a2j_jax.geometry import uvd_to_xyz
 from a2j_jax.inference.frames import FilePrediction, predict_files

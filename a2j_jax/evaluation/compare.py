@@ -18,9 +18,8 @@ from a2j_jax.errors import UserError, printable
 from a2j_jax.evaluation import evaluate, report
 from a2j_jax.evaluation.evaluate import Fact, Frames
 from a2j_jax.evaluation.joint_files import JointSet, numbered, read_joints
-from a2j_jax.evaluation.metrics import NotFiniteError
 from a2j_jax.evaluation.plots import Comparison
-from a2j_jax.evaluation.scores import with_subsets
+from a2j_jax.evaluation.scores import NotFiniteError, with_subsets
 from a2j_jax.files import local_path, read_contents
 from a2j_jax.log import logger
 from a2j_jax.tracks import TrackRecord, TrackSpec, with_crop_size

@@ -29,7 +29,7 @@ from scipy.io import savemat
 from a2j_jax import geometry
 from a2j_jax.data.array_files import mat_arrays, read_npz, read_rows, readable
 from a2j_jax.errors import UserError, as_utf8, printable
-from a2j_jax.evaluation.metrics import json_list
+from a2j_jax.evaluation.scores import json_list
 from a2j_jax.files import MARK, local_path, parse_json, read_json, regular_file, replacing
 from a2j_jax.geometry import Float64
 from a2j_jax.tracks import TrackRecord, TrackSpec

@@ -14,10 +14,18 @@ from numpy.typing import ArrayLike, NDArray
 from a2j_jax import geometry, pictures
 from a2j_jax.data.crops import Batch
 from a2j_jax.errors import in_words
-from a2j_jax.evaluation import metrics
 from a2j_jax.evaluation.evaluate import Fact, Frames
 from a2j_jax.evaluation.joint_files import JointSet
-from a2j_jax.evaluation.scores import CURVE_LIMIT, Scores, marked, to_camera
+from a2j_jax.evaluation.scores import (
+    CURVE_LIMIT,
+    FrameError,
+    Scores,
+    frame_errors,
+    marked,
+    success_auc,
+    success_rate,
+    to_camera,
+)
 from a2j_jax.evaluation.tables import Table
 from a2j_jax.geometry import Float64
 from a2j_jax.tracks import TrackSpec
@@ -104,9 +112,7 @@ def quartile_bins(x: ArrayLike, errors: ArrayLike, bins: int = _BINS) -> Float64
     return np.array(quartiles).T
 
 
-def success_curve(
-    scores: Mapping[str, Scores], by: metrics.FrameError = "worst", axes: Any = None
-) -> Any:
+def success_curve(scores: Mapping[str, Scores], by: FrameError = "worst", axes: Any = None) -> Any:
     """Plot the fraction of frames whose worst (or mean) joint error is below a threshold, a line per method.
 
     Drawn on `axes`, in the style of `style_axes`, or on those of a new figure; returns the figure.
@@ -116,22 +122,22 @@ def success_curve(
     thresholds = success_thresholds(first.errors, by)
     names = []
     for number, (name, one) in enumerate(scores.items()):
-        rate = 100 * metrics.success_rate(one.errors, thresholds, by)
+        rate = 100 * success_rate(one.errors, thresholds, by)
         axes.plot(thresholds, rate, linewidth=2, **_style(number))
-        names.append(f"{name}, AUC {metrics.success_auc(one.errors, CURVE_LIMIT, by):.1%}")
+        names.append(f"{name}, AUC {success_auc(one.errors, CURVE_LIMIT, by):.1%}")
     axes.set(xlim=(0, thresholds[-1]), ylim=(0, 100), xlabel=f"threshold D ({first.unit})")
     axes.set_ylabel(f"frames with {by} joint error < D (%)")
     _legend_above(axes, axes.lines, names)
     return axes.figure
 
 
-def success_thresholds(errors: Float64, by: metrics.FrameError) -> Float64:
+def success_thresholds(errors: Float64, by: FrameError) -> Float64:
     """The 401 thresholds of a success curve, mm (px), for (N, K) errors of the first method.
 
     The end is `CURVE_LIMIT`, doubled while half of the frames have not yet succeeded (bodies).
     """
     end = CURVE_LIMIT
-    while end < _CURVE_END and metrics.success_rate(errors, [end], by)[0] < 0.5:
+    while end < _CURVE_END and success_rate(errors, [end], by)[0] < 0.5:
         end *= 2
     return np.linspace(0.0, end, 401)
 
@@ -250,7 +256,7 @@ def pick_frames(errors: Float64, count: int) -> dict[str, NDArray[np.int64]]:
     Frames without any label are never picked. Of fewer than three times as many frames, a third each, so that no frame
     is of two kinds (but at least one of each).
     """
-    mean = metrics.frame_errors(errors, "mean")
+    mean = frame_errors(errors, "mean")
     order = np.argsort(mean, kind="stable")[: np.isfinite(mean).sum()]  # NaN is last
     count = min(count, max(len(order) // 3, 1), len(order))
     middle = (len(order) - count) // 2

@@ -20,9 +20,8 @@ from a2j_jax import __version__, log, pictures, stores
 from a2j_jax.errors import printable
 from a2j_jax.evaluation import plots, tables
 from a2j_jax.evaluation.joint_files import JointSet, write_joints
-from a2j_jax.evaluation.metrics import FrameError
 from a2j_jax.evaluation.plots import Comparison, center_distances
-from a2j_jax.evaluation.scores import CURVE_LIMIT, Scores, marked
+from a2j_jax.evaluation.scores import CURVE_LIMIT, FrameError, Scores, marked
 from a2j_jax.evaluation.tables import print_table
 from a2j_jax.files import (
     MARK,

@@ -1,24 +1,30 @@
-"""Predicted joints against labels of one track: the numbers of the paper's tables.
+"""Predicted joints against labels of one track: errors in millimeters or pixels, and the numbers of the paper's tables.
 
-3D tracks are scored in millimeters, after uvd -> xyz with the camera; 2D tracks in pixels. `TrackSpec.protocol`
-adds the numbers of the data set's own protocol, as fractions (papers print percent).
+Everything starts from one table, `errors (N, K)`: the distance between predicted and labeled joint k of frame n, NaN
+where the joint has no label, in the unit of the joints. 3D tracks are scored in mm, after uvd -> xyz with the camera;
+2D tracks in px of `(u, v)`. Never measure `uvd` directly: pixels and millimeters do not add. A prediction that is
+itself not finite is refused: it must not drop out of the mean as if it were unlabeled.
+
+Functions of the table come first, then the protocols, `Scores`, and scores of predictions. `TrackSpec.protocol` adds
+the numbers of the data set's own protocol, as fractions (papers print percent).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from a2j_jax import geometry
 from a2j_jax.errors import UserError
-from a2j_jax.evaluation import metrics
-from a2j_jax.evaluation.metrics import json_list
 from a2j_jax.geometry import Float64
 from a2j_jax.log import logger
 from a2j_jax.tracks import TrackSpec
 
+#: A frame's error: that of its worst joint, or the mean over its joints.
+FrameError = Literal["worst", "mean"]
+FRAME_ERRORS: tuple[FrameError, ...] = get_args(FrameError)
 #: mAP@10 cm: a joint counts when it is strictly nearer than this, mm.
 MAP_RADIUS_MM = 100.0
 #: PDJ is reported at these fractions of the torso diameter, and as their mean.
@@ -29,6 +35,134 @@ THRESHOLDS = (10.0, 20.0, 30.0, 40.0)
 CURVE_LIMIT = 80.0
 # Sources of crops that are not published ones begin so (`tfds_builders.crop_plan`).
 _GUESSED = ("depth", "labels")
+
+
+class NotFiniteError(ValueError):
+    """A labeled joint is NaN or infinite."""
+
+
+def joint_errors(predicted: ArrayLike, truth: ArrayLike, valid: ArrayLike | None = None) -> Float64:
+    """Euclidean distance of every joint of every frame.
+
+    Args:
+      predicted: (N, K, 3) xyz in mm, or (N, K, 2) uv in px.
+      truth: same shape and unit.
+      valid: (N, K) bool, False where a joint has no label; None: all are labeled.
+
+    Returns:
+      (N, K) float64 in the unit of the input, NaN where `valid` is False.
+
+    Raises:
+      ValueError: no frames, shapes that differ, or a labeled joint that is not finite.
+    """
+    p, t = np.asarray(predicted, np.float64), np.asarray(truth, np.float64)
+    if p.shape != t.shape or p.ndim != 3 or p.shape[-1] not in (2, 3):
+        raise ValueError(
+            f"predicted {p.shape} and truth {t.shape} must both be (frames, joints, 2 or 3)"
+        )
+    if not p.size:
+        raise ValueError(f"nothing to measure: predicted joints have shape {p.shape}")
+    labeled = np.ones(p.shape[:2], bool) if valid is None else np.asarray(valid, bool)
+    if labeled.shape != p.shape[:2]:
+        raise ValueError(f"valid {labeled.shape} must be (frames, joints) = {p.shape[:2]}")
+    for name, values in (("predicted", p), ("truth", t)):
+        bad = labeled & ~np.isfinite(values).all(-1)
+        if bad.any():
+            frame, joint = np.argwhere(bad)[0]
+            raise NotFiniteError(f"{name} joint {joint} of frame {frame} is not finite")
+    return np.linalg.norm(np.where(labeled[..., None], p - t, np.nan), axis=-1)
+
+
+def mean_error(errors: ArrayLike) -> float:
+    """Mean over every labeled joint of every frame of (N, K) errors: the field's "mean 3D error"."""
+    return float(_labeled(errors).compressed().mean())
+
+
+def per_joint_error(errors: ArrayLike) -> Float64:
+    """Mean over frames, joint by joint: (K,); NaN for a joint that no frame labels."""
+    return _labeled(errors).mean(0).filled(np.nan)
+
+
+def frame_errors(errors: ArrayLike, by: FrameError) -> Float64:
+    """Error of each frame, the largest or the mean of its labeled joints: (N,); NaN without labels."""
+    table = _labeled(errors)
+    return (table.max(1) if by == "worst" else table.mean(1)).filled(np.nan)
+
+
+def success_rate(
+    errors: ArrayLike, thresholds: Sequence[float] | ArrayLike, by: FrameError = "worst"
+) -> Float64:
+    """(T,) fractions of frames whose worst (or mean) joint error is strictly below each of (T,) thresholds.
+
+    By the worst joint it is the success rate of the NYU and ICVL papers (Taylor et al., CVPR 2012). Frames without any
+    label do not count.
+    """
+    found = frame_errors(errors, by)
+    ordered = np.sort(found[np.isfinite(found)])
+    # side="left" counts the frames strictly below the threshold.
+    return np.searchsorted(ordered, np.asarray(thresholds, np.float64), side="left") / ordered.size
+
+
+def success_auc(errors: ArrayLike, limit: float, by: FrameError = "worst") -> float:
+    """Area under the success curve from 0 to `limit`, divided by `limit`: 1 is perfect.
+
+    Exact, not a sum over a grid: a frame with error e is a success on (e, limit], so it contributes
+    max(0, 1 − e/limit).
+    """
+    found = frame_errors(errors, by)
+    return float(np.clip(1.0 - found[np.isfinite(found)] / limit, 0.0, None).mean())
+
+
+def rate_below(errors: ArrayLike, threshold: float) -> float:
+    """Fraction of all labeled joints *strictly* nearer than `threshold`; NaN where none is labeled.
+
+    With `errors` in mm and a threshold of 100 this is ITOP's mAP@10 cm. Joints are pooled, so a
+    group of columns (left and right shoulder) is scored by passing just those.
+    """
+    table = np.asarray(errors, np.float64)
+    values = table[np.isfinite(table)]
+    return float((values < threshold).mean()) if values.size else float("nan")
+
+
+def pdj(errors: ArrayLike, diameters: ArrayLike, ratios: Sequence[float]) -> Float64:
+    """Percentage of detected joints, as fractions: error <= ratio × torso diameter (inclusive).
+
+    Args:
+      errors: (N, K) in the unit of `diameters`, NaN = unlabeled.
+      diameters: (N,) torso diameter of each frame; NaN: the frame does not count.
+      ratios: (T,) of the torso diameter.
+
+    Returns:
+      (T, K) fractions of each joint's labeled frames, NaN where it has none (Wang et al., ACM MM 2016; Sapp and
+      Taskar, CVPR 2013).
+    """
+    table = np.asarray(errors, np.float64)
+    torso = np.asarray(diameters, np.float64)[:, None]
+    unknown = ~(np.isfinite(table) & np.isfinite(torso))
+    near = [np.ma.array(table <= ratio * torso, mask=unknown).mean(0) for ratio in ratios]
+    return np.array([rates.filled(np.nan) for rates in near])
+
+
+def json_list(values: ArrayLike) -> list[Any]:
+    """An array as nested lists for JSON: null where a number is not finite."""
+    array = np.asarray(values)
+    if array.dtype.kind == "f":
+        unknown, array = ~np.isfinite(array), array.astype(object)
+        array[unknown] = None
+    return list(array.tolist())
+
+
+def _labeled(errors: ArrayLike) -> np.ma.MaskedArray:
+    """The table as float64 (N, K), unlabeled joints masked; ValueError if nothing in it is labeled."""
+    table = np.ma.masked_invalid(np.asarray(errors, np.float64))
+    if table.ndim != 2:
+        raise ValueError(f"errors must be (frames, joints), got shape {table.shape}")
+    if not table.count():
+        raise ValueError(f"no labeled joint among {len(table)} frames: nothing to measure")
+    return table
+
+
+# --- Protocols
 
 
 @dataclass(frozen=True)
@@ -58,7 +192,7 @@ def score_map(errors_mm: Float64, track: TrackSpec) -> ProtocolScores:
     """mAP@10 cm of (N, K) errors in mm, NaN = unlabeled."""
 
     def rate(joints: Iterable[int]) -> float:
-        return metrics.rate_below(errors_mm[:, list(joints)], MAP_RADIUS_MM)
+        return rate_below(errors_mm[:, list(joints)], MAP_RADIUS_MM)
 
     every = range(errors_mm.shape[1])
     mean, per_joint = rate(every), tuple(rate([joint]) for joint in every)
@@ -93,7 +227,7 @@ def score_pdj(errors_px: Float64, labels: ArrayLike, track: TrackSpec) -> Protoc
     counted = np.isfinite(errors_px) & np.isfinite(diameters)[:, None]
     if not counted.any():
         return None
-    table = metrics.pdj(errors_px, diameters, PDJ_RATIOS)
+    table = pdj(errors_px, diameters, PDJ_RATIOS)
     weights = counted.sum(0)
     at = np.nansum(table * weights, axis=1) / weights.sum()  # pooled: every labeled joint once
     per_joint = table.mean(axis=0).tolist()
@@ -140,8 +274,8 @@ class Scores:
     mean_error: float
     per_joint: tuple[float, ...]
     joint_names: tuple[str, ...]
-    success_rate: Mapping[metrics.FrameError, Mapping[float, float]]
-    success_auc: Mapping[metrics.FrameError, float]
+    success_rate: Mapping[FrameError, Mapping[float, float]]
+    success_auc: Mapping[FrameError, float]
     errors: Float64
     protocol: ProtocolScores | None = None
     frames_of: int | None = None
@@ -198,7 +332,7 @@ def score_errors(errors: Float64, track: TrackSpec, labels_uvd: ArrayLike | None
 
     PDJ measures in the torsos of the (N, K, 2 or 3) labels, and is left out without them.
     """
-    rates = {by: metrics.success_rate(errors, THRESHOLDS, by) for by in metrics.FRAME_ERRORS}
+    rates = {by: success_rate(errors, THRESHOLDS, by) for by in FRAME_ERRORS}
     protocol = score_map(errors, track) if track.protocol == "map_10cm" else None
     if track.protocol == "pdj" and labels_uvd is not None:
         protocol = score_pdj(errors, np.asarray(labels_uvd, np.float64)[..., :2], track)
@@ -206,13 +340,13 @@ def score_errors(errors: Float64, track: TrackSpec, labels_uvd: ArrayLike | None
         track=track.name,
         unit=track.error_unit,
         frames=len(errors),
-        mean_error=metrics.mean_error(errors),
-        per_joint=tuple(metrics.per_joint_error(errors).tolist()),
+        mean_error=mean_error(errors),
+        per_joint=tuple(per_joint_error(errors).tolist()),
         joint_names=tuple(track.skeleton.joints),
         success_rate={
             by: dict(zip(THRESHOLDS, rate.tolist(), strict=True)) for by, rate in rates.items()
         },
-        success_auc={by: metrics.success_auc(errors, CURVE_LIMIT, by) for by in rates},
+        success_auc={by: success_auc(errors, CURVE_LIMIT, by) for by in rates},
         errors=errors,
         protocol=protocol,
     )
@@ -246,7 +380,7 @@ def score_predictions(
                 raise ValueError(f"track '{track.name}' has no camera: pass cameras")
             cameras = track.camera.as_array()[None]
         predicted, labels = (to_camera(uvd, cameras) for uvd in (predicted, labels))
-    return score_errors(metrics.joint_errors(predicted, labels, valid), track, labels_in_frame)
+    return score_errors(joint_errors(predicted, labels, valid), track, labels_in_frame)
 
 
 def to_camera(uvd: Float64, cameras: NDArray[np.floating]) -> Float64:

@@ -21,8 +21,7 @@ from a2j_jax import log
 from a2j_jax.config import Config
 from a2j_jax.config_files import load_config
 from a2j_jax.errors import UserError, did_you_mean, in_words, printable
-from a2j_jax.evaluation.metrics import FRAME_ERRORS
-from a2j_jax.evaluation.scores import CURVE_LIMIT, Scores
+from a2j_jax.evaluation.scores import CURVE_LIMIT, FRAME_ERRORS, Scores
 from a2j_jax.files import parse_json
 
 ABSENT = "–"  # a number that is unknown

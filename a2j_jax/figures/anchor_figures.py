@@ -20,8 +20,8 @@ from a2j_jax.data import augment, crops, pipeline
 from a2j_jax.data.crops import Example
 from a2j_jax.errors import UserError, did_you_mean, in_words
 from a2j_jax.evaluation.evaluate import predict_batches, score_frames
-from a2j_jax.evaluation.metrics import frame_errors
 from a2j_jax.evaluation.plots import example_tile
+from a2j_jax.evaluation.scores import frame_errors
 from a2j_jax.geometry import Float64
 from a2j_jax.log import logger
 from a2j_jax.models.a2j import A2J

@@ -8,11 +8,18 @@ import numpy as np
 
 from a2j_jax.data.pipeline import find_dataset
 from a2j_jax.errors import UserError
-from a2j_jax.evaluation import metrics, plots
+from a2j_jax.evaluation import plots
 from a2j_jax.evaluation.compare import score_files
 from a2j_jax.evaluation.evaluate import Frames, SplitToScore, read_frames, split_info
 from a2j_jax.evaluation.evaluate_run import score_split
-from a2j_jax.evaluation.scores import CURVE_LIMIT, Scores, marked
+from a2j_jax.evaluation.scores import (
+    CURVE_LIMIT,
+    FRAME_ERRORS,
+    FrameError,
+    Scores,
+    marked,
+    success_rate,
+)
 from a2j_jax.evaluation.tables import published_table
 from a2j_jax.pictures import Figure, new_page
 from a2j_jax.runs.load import Restored, restore
@@ -42,7 +49,7 @@ def figure_7(scores: Mapping[str, Scores], *, source: str, command: str) -> Figu
         "track": first.track,
         "frames": first.frames,
         "unit": first.unit,
-        **{f"success_{by}_joint": _curves(scores, by) for by in metrics.FRAME_ERRORS},
+        **{f"success_{by}_joint": _curves(scores, by) for by in FRAME_ERRORS},
         "joint_names": list(first.joint_names),
         "methods": {name: one.to_json() for name, one in scores.items()},
         "paper": paper and {row.method: dict(row.values) for row in paper.rows},
@@ -119,10 +126,10 @@ def _check_same_frames(
             )
 
 
-def _curves(scores: Mapping[str, Scores], by: metrics.FrameError) -> dict[str, Any]:
+def _curves(scores: Mapping[str, Scores], by: FrameError) -> dict[str, Any]:
     """The lines as they are drawn: fractions of frames at thresholds, mm (px)."""
     thresholds = plots.success_thresholds(next(iter(scores.values())).errors, by)
-    rates = {n: metrics.success_rate(x.errors, thresholds, by) for n, x in scores.items()}
+    rates = {n: success_rate(x.errors, thresholds, by) for n, x in scores.items()}
     lists = {name: found.tolist() for name, found in rates.items()}
     return {"thresholds": thresholds.tolist(), "fraction_of_frames": lists}
 
@@ -130,7 +137,7 @@ def _curves(scores: Mapping[str, Scores], by: metrics.FrameError) -> dict[str, A
 def _rows(scores: Mapping[str, Scores]) -> list[dict[str, Any]]:
     """A row per point of a curve and per bar: `at` a threshold, or of a joint."""
     rows: list[tuple[str, str, Any, float]] = []
-    for by in metrics.FRAME_ERRORS:
+    for by in FRAME_ERRORS:
         curves = _curves(scores, by)
         for name, rates in curves["fraction_of_frames"].items():
             points = zip(curves["thresholds"], rates, strict=True)
@@ -162,7 +169,7 @@ def _draw(scores: Mapping[str, Scores], caption: str, command: str) -> Any:
     figure = new_page(9.6, height + plots.legend_height(len(errors)), caption, command)
     figure.get_layout_engine().set(w_pad=0.12, h_pad=0.06, hspace=0.04)
     axes = figure.subplot_mosaic([["worst", "joints"], ["mean", "joints"]])
-    for by in metrics.FRAME_ERRORS:
+    for by in FRAME_ERRORS:
         plots.success_curve(scores, by, plots.style_axes(axes[by]))
     label = f"mean error ({first.unit})"
     plots.joint_bars(errors, first.joint_names, label, axes=plots.style_axes(axes["joints"]))

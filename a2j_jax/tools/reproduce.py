@@ -17,11 +17,10 @@ from a2j_jax.config import Config, variant
 from a2j_jax.config_files import load_config
 from a2j_jax.data import pipeline
 from a2j_jax.errors import UserError, printable
-from a2j_jax.evaluation import metrics
 from a2j_jax.evaluation.evaluate import EvaluationResult, SplitToScore
 from a2j_jax.evaluation.evaluate_run import score_split
 from a2j_jax.evaluation.report import render_page
-from a2j_jax.evaluation.scores import score_pdj
+from a2j_jax.evaluation.scores import joint_errors, score_pdj
 from a2j_jax.evaluation.tables import (
     ABSENT,
     Column,
@@ -379,7 +378,7 @@ def _scores(result: EvaluationResult, track: TrackSpec, pdj: bool) -> dict[str, 
     scores = found.to_json()
     if pdj and "pdj" not in scores and track.skeleton.torso is not None:
         uv, truth = predictions.joints_uvd[..., :2], frames.joints_uvd[..., :2]
-        in_plane = score_pdj(metrics.joint_errors(uv, truth, frames.valid), truth, track)
+        in_plane = score_pdj(joint_errors(uv, truth, frames.valid), truth, track)
         scores |= in_plane.json if in_plane else {}
     return scores
 

@@ -24,7 +24,7 @@ from a2j_jax.data.crops import step_arrays
 from a2j_jax.data.pipeline import Batches
 from a2j_jax.distributed import end_now, from_primary
 from a2j_jax.errors import Stopped, UserError
-from a2j_jax.evaluation.metrics import NotFiniteError
+from a2j_jax.evaluation.scores import NotFiniteError
 from a2j_jax.interrupts import Watchdog
 from a2j_jax.log import Advance, logger, progress
 from a2j_jax.runs.checkpoints import RunCheckpoints

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from a2j_jax import geometry
-from a2j_jax.evaluation import metrics, plots
-from a2j_jax.evaluation.scores import score_errors
+from a2j_jax.evaluation import plots
+from a2j_jax.evaluation.scores import score_errors, success_auc, success_rate
 from a2j_jax.tracks import get_track, with_crop_size
 from tests.evaluation import made_up
 
@@ -47,12 +47,10 @@ def test_the_success_curve_is_the_metrics(by):
     table = spread(0, 4.0)
     axes = plots.success_curve({"A": scores(table), "B": scores(2 * table)}, by).axes[0]
     one, two = axes.lines
-    np.testing.assert_allclose(
-        one.get_ydata(), 100 * metrics.success_rate(table, one.get_xdata(), by)
-    )
+    np.testing.assert_allclose(one.get_ydata(), 100 * success_rate(table, one.get_xdata(), by))
     assert (two.get_ydata() <= one.get_ydata()).all()
     assert one.get_color() != two.get_color()
-    auc = metrics.success_auc(table, 80.0, by)
+    auc = success_auc(table, 80.0, by)
     assert texts(axes.get_legend().get_texts())[0] == f"A, AUC {auc:.1%}"
 
 

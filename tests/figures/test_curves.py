@@ -7,10 +7,9 @@ import pytest
 
 from a2j_jax.config import override
 from a2j_jax.errors import UserError
-from a2j_jax.evaluation import metrics
 from a2j_jax.evaluation.compare import compared_files
 from a2j_jax.evaluation.joint_files import JointSet, write_joints
-from a2j_jax.evaluation.scores import score_errors
+from a2j_jax.evaluation.scores import score_errors, success_rate
 from a2j_jax.figures.curves import figure_7, score_checkpoints
 from a2j_jax.runs.checkpoints import save_variables
 from a2j_jax.tracks import get_track
@@ -33,7 +32,7 @@ def test_curves_and_bars_are_those_of_the_scores():
             np.testing.assert_allclose(line.get_xdata(), curves["thresholds"])
             rates = curves["fraction_of_frames"][name]
             np.testing.assert_allclose(line.get_ydata(), 100 * np.array(rates))
-            expected = metrics.success_rate(one.errors, curves["thresholds"], by)
+            expected = success_rate(one.errors, curves["thresholds"], by)
             np.testing.assert_allclose(rates, expected)
     *of_methods, paper = axes["joints"].containers
     # Of the paper's A2J only the mean error is known.

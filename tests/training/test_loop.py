@@ -16,7 +16,7 @@ import pytest
 
 from a2j_jax.data.crops import STEP_ARRAYS
 from a2j_jax.errors import Stopped, UserError
-from a2j_jax.evaluation.metrics import joint_errors
+from a2j_jax.evaluation.scores import joint_errors
 from a2j_jax.runs.checkpoints import RunCheckpoints, load_variables
 from a2j_jax.runs.run_dir import choose_step, kept_checkpoints, ranking_metrics
 from a2j_jax.runs.sharding import TrainState
