@@ -26,6 +26,7 @@ from a2j_jax.data.depth_files import (
     depth_of,
     pillow_damage,
     read_depth,
+    read_values,
     tiff_page,
 )
 from a2j_jax.errors import UnreadableFrame, UserError, printable
@@ -141,6 +142,36 @@ def depth_frames(
             yield name, depth_of(*stored, frame_format, depth_unit_mm, floats_in_mm)
         except UnreadableFrame as error:
             yield name, UnreadableFrame(error.reason, name, error.detail)
+
+
+def stored_frame(
+    sources: Sequence[Source], number: int, frame_format: str = "depth16"
+) -> tuple[str, Values, str]:
+    """One frame as stored: its name, values and kind of file, as of `depth_files.read_values`.
+
+    Args:
+      sources: of `open_recordings`.
+      number: of the frame among all of theirs, from 0.
+      frame_format: of a track.
+
+    Raises:
+      UserError: a frame that cannot be read, or fewer frames.
+    """
+    count = 0
+    for source in sources:
+        if not isinstance(source, Recording):
+            if count == number:
+                return str(source), *read_values(source, frame_format)
+            count += 1
+            continue
+        for index, stored in enumerate(source.stored(frame_format)):
+            if count == number:
+                name = f"{source.path}#{index}"
+                if isinstance(stored, UnreadableFrame):
+                    raise UnreadableFrame(stored.reason, name, stored.detail)
+                return name, *stored
+            count += 1
+    raise UserError(f"frame {number}: expected 0 to {count - 1}, of {count} frames")
 
 
 # --- arrays and pages

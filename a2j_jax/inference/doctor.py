@@ -1,5 +1,6 @@
 """What is wrong with a depth frame or its camera, if no hand is found or its joints are off: `a2j doctor`."""
 
+import itertools
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -59,14 +60,14 @@ class Diagnosis(NamedTuple):
       depth_mm: (H, W), in the unit that was given or guessed.
       camera: as given.
       places_uvd: (N, 3) where a hand may be; the first is `locate.hand_center`.
-      pose: of the hand; None where the frame has no reading.
+      poses: of the hands, at least one; none where the frame has no reading.
     """
 
     findings: tuple[Finding, ...]
     depth_mm: DepthFrame
     camera: Camera
     places_uvd: Float64
-    pose: HandPose | None
+    poses: tuple[HandPose, ...]
 
 
 def diagnose(
@@ -74,14 +75,16 @@ def diagnose(
     camera: Camera,
     hand: HandModel,
     unit_mm: float | None = None,
+    most: int = 1,
 ) -> Diagnosis:
-    """Checks a frame, its unit and its camera, and looks for a hand.
+    """Checks a frame, its unit and its camera, and looks for hands.
 
     Args:
       values: (H, W) as stored, `depth_files.read_values`; 0, negative and non-finite mean no reading.
       camera: of the frame.
       hand: what looks.
       unit_mm: mm per count; None: 1, or a guess where 1 is impossible.
+      most: hands to look for, 1 or more.
 
     Raises:
       UserError: not one image of depth.
@@ -96,22 +99,35 @@ def diagnose(
     if empty == 1.0:
         fix = "the camera saw nothing: is its lens covered, and is this the depth stream?"
         findings = Finding("without reading", some, fix), *_of_camera(counts.shape, camera)
-        return Diagnosis(findings, counts, camera, np.zeros((0, 3)), None)
+        return Diagnosis(findings, counts, camera, np.zeros((0, 3)), ())
     unit, of_unit = _unit(counts, unit_mm)
     depth = counts * np.float32(unit)
     fix = ""
     if empty > _MOST_EMPTY:
         fix = "few readings: is the hand nearer than the camera can measure, in sunlight, or in a black glove?"
     low, middle, high = np.percentile(depth[depth > 0], (2.0, 50.0, 98.0))
-    pose = hand(depth, camera)
+    found = hand.find(depth, camera, most + 1)
+    # Where nothing scores as a hand, the likeliest place shows why.
+    poses = found[:most] if most > 1 and found else [hand(depth, camera)]
     findings = (
         of_unit,
         Finding("without reading", some, fix),
         Finding("distances", f"{low:.0f} to {high:.0f} mm, median {middle:.0f}"),
         *_of_camera(depth.shape, camera),
-        *_of_hand(pose, depth, hand.spec),
+        _of_count(len(found), most),
+        *itertools.chain.from_iterable(_of_hand(pose, depth, hand.spec, most) for pose in poses),
     )
-    return Diagnosis(findings, depth, camera, hand_centers(depth, camera), pose)
+    return Diagnosis(findings, depth, camera, hand_centers(depth, camera), tuple(poses))
+
+
+def _of_count(found: int, most: int) -> Finding:
+    """How many hands were found, of one more than asked for."""
+    fix = ""
+    if found > most:
+        fix = f"asked for {most}: add --hands {found}, or keep the others out of view"
+    elif found < most and most > 1:
+        fix = f"asked for {most}: are all in view, and none behind another?"
+    return Finding("hands in view", f"{found}" if found <= most else f"more than {most}", fix)
 
 
 def _unit(counts: DepthFrame, given: float | None) -> tuple[float, Finding]:
@@ -163,8 +179,8 @@ def _of_camera(shape: tuple[int, ...], camera: Camera) -> list[Finding]:
     return [of_view, Finding("principal point", where, fix)]
 
 
-def _of_hand(pose: HandPose, depth: DepthFrame, track: TrackSpec) -> list[Finding]:
-    """Where the hand is, how sure the network is of it, and whether it has the size of one."""
+def _of_hand(pose: HandPose, depth: DepthFrame, track: TrackSpec, most: int) -> list[Finding]:
+    """Where the hand is, how sure the network is of it, and whether it has the size of one; of several, its number."""
     assert pose.center_uvd is not None
     assert pose.joints_xyz_mm is not None
     u, v, d = pose.center_uvd
@@ -175,10 +191,15 @@ def _of_hand(pose: HandPose, depth: DepthFrame, track: TrackSpec) -> list[Findin
     uv = pose.joints_uvd[:, :2]
     if np.any((uv < _BORDER_PX) | (uv > last - _BORDER_PX)):
         fix = "at the border of the frame, which may cut the hand off"
-    place = Finding("place", f"{u:.0f},{v:.0f} px, {d:.0f} mm away", fix)
-    which = f"{pose.handedness} ({pose.handedness_probability:.0%}), score {pose.score:.2f}"
+    which = f"hand {pose.number}: " if most > 1 else ""
+    place = Finding(f"{which}place", f"{u:.0f},{v:.0f} px, {d:.0f} mm away", fix)
+    side = f"{pose.handedness} ({pose.handedness_probability:.0%}), score {pose.score:.2f}"
     warnings = (pose.warning or "").split("; ")
-    seen = Finding("hand", which, "; ".join(w for w in warnings if "principal point" not in w))
+    seen = Finding(
+        f"{which}side" if which else "hand",
+        side,
+        "; ".join(w for w in warnings if "principal point" not in w),
+    )
     finger = track.skeleton.limbs[2][1]
     bones = tuple(pairwise(finger))
     length = float(bone_lengths(pose.joints_xyz_mm, bones).sum())
@@ -186,11 +207,11 @@ def _of_hand(pose: HandPose, depth: DepthFrame, track: TrackSpec) -> list[Findin
     if not _LENGTH_MM[0] <= length <= _LENGTH_MM[1]:
         usual = f"{_LENGTH_MM[0]:g} to {_LENGTH_MM[1]:g} mm"
         fix = f"hands measure {usual}: another depth unit, another focal length, or no hand"
-    return [place, seen, Finding("wrist to middle tip", f"{length:.0f} mm", fix)]
+    return [place, seen, Finding(f"{which}wrist to middle tip", f"{length:.0f} mm", fix)]
 
 
 def draw(diagnosis: Diagnosis, track: TrackSpec, text: str, command: str) -> Any:
-    """A figure: the frame with the places of `hand_centers`, the crop that the network saw, and its joints over it.
+    """A figure: the frame with the places of `hand_centers`; of each hand the crop that the network saw and its joints.
 
     Args:
       diagnosis: of the frame.
@@ -201,22 +222,36 @@ def draw(diagnosis: Diagnosis, track: TrackSpec, text: str, command: str) -> Any
     Raises:
       UserError: no matplotlib.
     """
-    depth, pose, camera = diagnosis.depth_mm, diagnosis.pose, diagnosis.camera
-    figure = new_page(11.0, 3.6, text, command)
+    depth, poses, camera = diagnosis.depth_mm, diagnosis.poses, diagnosis.camera
+    rows = max(len(poses), 1)
+    figure = new_page(11.0, 3.6 * rows, text, command)
     widths = [depth.shape[1] / depth.shape[0], 1.0, 1.0]
-    frame, crop, answer = figure.subplots(1, 3, width_ratios=widths)
+    axes = figure.subplots(rows, 3, width_ratios=widths, squeeze=False)
+    frame = axes[0, 0]
     draw_depth(frame, depth)
     frame.set_title("frame: places (1 first), crop, principal point +", fontsize=8)
     frame.plot(camera.u0, camera.v0, "+", color="black")
     for number, (u, v, _) in enumerate(diagnosis.places_uvd, 1):
         frame.plot(u, v, "o", color="#D55E00", markersize=3)
         frame.annotate(str(number), (u, v), (3, 3), textcoords="offset points", color="#D55E00")
-    if pose is None:
-        crop.remove()
-        answer.remove()
-        return figure
+    for unused in (*axes[1:, 0], *([] if poses else axes[0, 1:])):
+        unused.remove()
+    for pose, (_, crop, answer) in zip(poses, axes, strict=False):
+        name = f"hand {pose.number}" if len(poses) > 1 else ""
+        _draw_hand(pose, depth, track, (frame, crop, answer), name)
+    return figure
+
+
+def _draw_hand(
+    pose: HandPose, depth: DepthFrame, track: TrackSpec, axes: Sequence[Any], name: str
+) -> None:
+    """The box of one hand in the frame, its crop, and its joints; `axes` are those three."""
+    frame, crop, answer = axes
     x0, y0, x1, y1 = pose.box_px
     frame.plot([x0, x1, x1, x0, x0], [y0, y0, y1, y1, y0], color="#0072B2", linewidth=1)
+    if name:
+        style = {"color": "#0072B2", "fontsize": 8}
+        frame.annotate(name, (x0, y0), (2, -8), textcoords="offset points", **style)
     assert pose.center_uvd is not None
     window = track.depth_window_mm or np.inf
     canvas = crops.cut(depth, track, box_px=pose.box_px).canvas  # type: ignore[arg-type]
@@ -224,10 +259,11 @@ def draw(diagnosis: Diagnosis, track: TrackSpec, text: str, command: str) -> Any
     near = np.where(np.abs(image - pose.center_uvd[2]) < window, image, 0.0)
     uv = geometry.frame_to_crop(pose.joints_uvd[:, :2], pose.box_px, track.crop_size)
     far = float(pose.center_uvd[2] + window)
-    draw_tile(crop, Tile(near, far=far, title="crop: what the network sees"), track.skeleton, 1.6)
-    title = f"{pose.handedness} hand, score {pose.score:.2f}"
+    about = f"{name}: " if name else ""
+    title = f"{about}crop: what the network sees"
+    draw_tile(crop, Tile(near, far=far, title=title), track.skeleton, 1.6)
+    title = f"{about}{pose.handedness} hand, score {pose.score:.2f}"
     draw_tile(answer, Tile(image, uv, far=far, title=title), track.skeleton, 1.6)
-    return figure
 
 
 def suspicious(findings: Sequence[Finding]) -> list[str]:

@@ -7,8 +7,10 @@ from typing import NamedTuple
 import pytest
 
 from a2j_jax.cli.main import main
+from a2j_jax.inference.hands import HandModel
 from a2j_jax.runs.checkpoints import save_variables
 from tests import tiny
+from tests.inference.test_hands import TRACK, Disks
 
 
 class Outcome(NamedTuple):
@@ -87,6 +89,13 @@ def mistake(refused, request, tmp_path, monkeypatch):
         return told
 
     return run
+
+
+@pytest.fixture
+def disks(monkeypatch):
+    """The weights of every `--model` are the made-up network of the tests of hands."""
+    hand = HandModel(Disks(21), {"params": {}}, TRACK)
+    monkeypatch.setattr("a2j_jax.inference.hands.load", lambda name, **options: hand)
 
 
 @pytest.fixture(scope="session")

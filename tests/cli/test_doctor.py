@@ -25,6 +25,28 @@ def test_a_table_and_a_picture(a2j, checkpoints, frame, tmp_path):
         assert picture.width > 1000
 
 
+def test_one_frame_of_many(a2j, refused, disks, frame, tmp_path):
+    """Of a recording or a folder, the first one by default, and all hands in it."""
+    two = np.minimum(disk(80), disk(250, depth=620))
+    np.save(tmp_path / "clip.npy", np.array([disk(200), two, disk(200)], np.uint16))
+    line = f"doctor clip.npy --camera {CAMERA} --out new.png"
+    outcome = a2j(line)
+    assert "clip.npy#0: one of 3 frames; another one: --frame N" in outcome.err
+    assert "more than" not in outcome.out
+    outcome = a2j(f"{line} --frame 1")
+    assert "clip.npy#1" in outcome.out
+    assert "more than 1" in outcome.out
+    outcome = a2j(f"{line} --frame 1 --hands 2")
+    assert "hand 1: place" in outcome.out
+    assert "frame 3: expected 0 to 2" in refused(f"{line} --frame 3")
+    folder = f"doctor {tmp_path} --camera {CAMERA} --out new.png --frame"
+    assert "clip.npy#2" in a2j(f"{folder} 2").out
+    assert "frame.png" in a2j(f"{folder} 3").out
+    (tmp_path / "clip.npy").write_bytes((tmp_path / "clip.npy").read_bytes()[:-9])
+    assert "clip.npy#2: truncated" in refused(f"{line} --frame 2")
+    assert "frame 1: expected 0 to 0" in refused(f"doctor frame.png --camera {CAMERA} --frame 1")
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     [

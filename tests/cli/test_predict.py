@@ -19,7 +19,7 @@ from a2j_jax.runs.checkpoints import save_variables
 from a2j_jax.tracks import get_track
 from tests import tiny
 from tests.data.test_recordings import RATE, write_video
-from tests.inference.test_hands import TRACK, Disks, disk
+from tests.inference.test_hands import disk
 from tests.inference.test_viewers import watch
 
 CENTER = "300,200,700"
@@ -243,13 +243,6 @@ def test_hands_with_the_weights_that_ship(a2j, frames, tmp_path):
     assert "right hand, score" in outcome.err
     assert "principal point 320,240 lies outside" in outcome.err  # of the smaller frame
     assert contents["about"]["centers"] == {"depth": 2}
-
-
-@pytest.fixture
-def disks(monkeypatch):
-    """`--model disks`: the made-up network of the tests of hands."""
-    hand = HandModel(Disks(21), {"params": {}}, TRACK)
-    monkeypatch.setattr("a2j_jax.inference.hands.load", lambda name, **options: hand)
 
 
 DISKS = "predict --model disks --camera 300,300,160,120"

@@ -21,7 +21,8 @@ def fixes(diagnosis: Diagnosis) -> dict[str, str]:
 
 def test_a_frame_in_mm(hand):
     found = diagnose(disk(200), CAMERA, hand)
-    assert found.pose is not None
+    (pose,) = found.poses
+    assert pose.score > 0.9
     np.testing.assert_allclose(found.places_uvd[0], (200, 120, 600), atol=25)
     # The made-up hand is small, and the same in the mirror.
     assert fixes(found).keys() <= {"wrist to middle tip", "hand"}
@@ -66,13 +67,39 @@ def test_an_impossible_focal_length(hand, focal):
 
 def test_a_hand_that_is_cut_off(hand):
     found = diagnose(disk(318), CAMERA, hand)
-    assert found.pose is not None
-    assert ("place" in fixes(found)) == (found.pose.joints_uvd[:, 0].max() > 317), found.pose
+    (pose,) = found.poses
+    assert ("place" in fixes(found)) == (pose.joints_uvd[:, 0].max() > 317), pose
+
+
+def test_several_hands(hand):
+    """All that were asked for are listed and drawn; one more, or one less, is pointed out."""
+    two = np.minimum(disk(80), disk(250, depth=620))
+    found = diagnose(two, CAMERA, hand, most=2)
+    assert sorted(round(pose.joints_uvd[:, 0].mean(), -1) for pose in found.poses) == [80, 250]
+    listed = [finding.what for finding in found.findings]
+    assert {f"hand {n}: {what}" for n in (0, 1) for what in ("place", "side")} <= set(listed)
+    assert "hands in view" not in fixes(found)
+    frame, *others = draw(found, TRACK, "caption", "a2j doctor frame.png").axes
+    assert {"hand 0", "hand 1"} <= {text.get_text() for text in frame.texts}
+    assert [axes.get_title().partition(":")[0] for axes in others] == ["hand 0"] * 2 + [
+        "hand 1"
+    ] * 2
+    one = diagnose(two, CAMERA, hand)
+    assert len(one.poses) == 1
+    assert "--hands 2" in fixes(one)["hands in view"]
+    assert "asked for 2" in fixes(diagnose(disk(80), CAMERA, hand, most=2))["hands in view"]
+
+
+def test_no_hand_at_all(hand):
+    """The likeliest place is shown, and why it is none."""
+    found = diagnose(np.full((240, 320), 1000, np.uint16), CAMERA, hand, most=2)
+    assert len(found.poses) == 1
+    assert fixes(found)["hand 0: side"]
 
 
 def test_nothing_in_the_frame(hand):
     found = diagnose(np.zeros((240, 320), np.uint16), CAMERA, hand)
-    assert found.pose is None
+    assert found.poses == ()
     assert "without reading" in fixes(found)
     assert len(draw(found, TRACK, "caption", "a2j doctor frame.png").axes) == 1
 
