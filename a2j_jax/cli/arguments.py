@@ -8,7 +8,7 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NamedTuple, NoReturn, TypeVar
 
 import a2j_jax
 from a2j_jax import distributed, log
@@ -29,6 +29,24 @@ VIDEO = ".mp4"
 LARGEST_PX = 1e6  # of a coordinate, in px or mm
 DEPTH_UNITS_MM = (1e-3, 1e3)  # mm per count
 _PREFIX = "--config."
+
+
+class Command(NamedTuple):
+    """A command of `a2j`: what its help says, the arguments that it declares, and what it does with them.
+
+    Attributes:
+      description: one sentence.
+      examples: lines below the options.
+      add_arguments: declares its arguments.
+      run: carries it out.
+      intermixed: whether options may stand between positional arguments.
+    """
+
+    description: str | None
+    examples: str
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], None]
+    intermixed: bool = False
 
 
 class Parser(argparse.ArgumentParser):

@@ -4,6 +4,7 @@ import argparse
 
 from a2j_jax.cli.arguments import (
     DEPTH_UNITS_MM,
+    Command,
     add_camera,
     add_out,
     bounded,
@@ -84,3 +85,6 @@ def run(arguments: argparse.Namespace) -> None:
     print_table(Table(name, ("", "found", ""), tuple(rows), strong, tuple(fixes)), Console())
     figure = draw(found, hand.spec, sentences([name, *fixes]), arguments.command_line)
     logger.info(f"picture: {save_figure(figure, out)}")
+
+
+DOCTOR = Command(__doc__, EXAMPLES, add_arguments, run)

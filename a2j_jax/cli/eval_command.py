@@ -7,6 +7,7 @@ from typing import Any
 
 from a2j_jax import distributed
 from a2j_jax.cli.arguments import (
+    Command,
     add_crop_size,
     add_data_arguments,
     add_list,
@@ -153,3 +154,6 @@ def _checkpoint(arguments: argparse.Namespace) -> dict:
         write=arguments.write,
         **_common(arguments),
     )
+
+
+EVAL = Command(__doc__, EXAMPLES, add_arguments, run)

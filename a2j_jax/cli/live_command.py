@@ -11,6 +11,7 @@ import numpy as np
 
 from a2j_jax.cli.arguments import (
     DEPTH_UNITS_MM,
+    Command,
     add_camera,
     bounded,
     camera_of,
@@ -211,3 +212,6 @@ class _Live:
         """A line of JSON, which is kept whatever happens to the next one."""
         print(json.dumps(contents, allow_nan=False))
         sys.stdout.flush()
+
+
+LIVE = Command(__doc__, EXAMPLES, add_arguments, run)

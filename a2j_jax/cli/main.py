@@ -46,22 +46,34 @@ _LARGEST_CACHE = 4 * 2**30  # bytes, for each kind of CPU
 _CACHE_FOLDER = "JAX_COMPILATION_CACHE_DIR"
 _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EBADF)
 
-# Command -> its module and one line of help; modules load when their command is called.
+# Command -> its module, where it is a `Command` in capitals, and one line of help. Modules load when it is called.
 COMMANDS = {
-    "build": "render or convert a data set into examples on disk",
-    "show": "draw a contact sheet of a data set's crops with their joints",
-    "figure": "draw the paper's figures 1, 3, 6 and 7 from a checkpoint",
-    "plan": "estimate memory and speed of training on TPUs that you do not have",
-    "train": "train an experiment from its config",
-    "config": "print every value of a config with its meaning",
-    "eval": "score a checkpoint, or a file of predictions",
-    "reproduce": "run one of the paper's tables and write it with the paper's numbers",
-    "bench": "time reading, cropping and the network, for every backbone and paradigm",
-    "predict": "find the joints in depth frames",
-    "doctor": "check a camera's depth frame, its unit and intrinsics, in a picture",
-    "live": "follow a hand through the frames of a depth camera, or of a folder",
-    "export": "write a network as one file that runs without this package",
-    "convert": "turn official or PyTorch weights into a checkpoint",
+    "build": ("data_commands", "render or convert a data set into examples on disk"),
+    "show": ("data_commands", "draw a contact sheet of a data set's crops with their joints"),
+    "figure": ("paper_commands", "draw the paper's figures 1, 3, 6 and 7 from a checkpoint"),
+    "plan": (
+        "speed_commands",
+        "estimate memory and speed of training on TPUs that you do not have",
+    ),
+    "train": ("train_commands", "train an experiment from its config"),
+    "config": ("train_commands", "print every value of a config with its meaning"),
+    "eval": ("eval_command", "score a checkpoint, or a file of predictions"),
+    "reproduce": (
+        "paper_commands",
+        "run one of the paper's tables and write it with the paper's numbers",
+    ),
+    "bench": (
+        "speed_commands",
+        "time reading, cropping and the network, for every backbone and paradigm",
+    ),
+    "predict": ("predict_command", "find the joints in depth frames"),
+    "doctor": (
+        "doctor_command",
+        "check a camera's depth frame, its unit and intrinsics, in a picture",
+    ),
+    "live": ("live_command", "follow a hand through the frames of a depth camera, or of a folder"),
+    "export": ("weight_commands", "write a network as one file that runs without this package"),
+    "convert": ("weight_commands", "turn official or PyTorch weights into a checkpoint"),
 }
 _EXAMPLES = """\
 examples:
@@ -225,7 +237,8 @@ def _print_error(text: str) -> None:
 
 def _dispatch(arguments: list[str]) -> None:
     if arguments and arguments[0] in COMMANDS:
-        command = import_module(f"a2j_jax.cli.{arguments[0]}_command")
+        name = arguments[0]
+        command = getattr(import_module(f"a2j_jax.cli.{COMMANDS[name][0]}"), name.upper())
         try:
             os.getcwd()
         except OSError:
@@ -233,13 +246,13 @@ def _dispatch(arguments: list[str]) -> None:
                 "the working directory was deleted; change to an existing one"
             ) from None
         if "--config.help" in arguments:
-            import_module("a2j_jax.cli.config_command").print_keys()
+            import_module("a2j_jax.cli.train_commands").print_keys()
             return
         import_module("a2j_jax.log").log_to_terminal()  # rich takes a while to import
         parser = Parser(
-            prog=f"a2j {arguments[0]}",
-            description=command.__doc__,
-            epilog=command.EXAMPLES,
+            prog=f"a2j {name}",
+            description=command.description,
+            epilog=command.examples,
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
@@ -247,11 +260,10 @@ def _dispatch(arguments: list[str]) -> None:
         # argparse does not know config keys: `--config.optim.batch_size=32` bypasses it.
         rest, overrides = split_overrides(arguments[1:])
         # Options may stand between a run and its frames; argparse cannot do that with subcommands.
-        intermixed = getattr(command, "INTERMIXED", False)
-        parse = parser.parse_intermixed_args if intermixed else parser.parse_args
+        parse = parser.parse_intermixed_args if command.intermixed else parser.parse_args
         parsed = parse(join_negative_numbers(rest))
         if overrides and not hasattr(parsed, "config"):
-            raise UserError(f"a2j {arguments[0]} takes no --config.{overrides[0][0]}")
+            raise UserError(f"a2j {name} takes no --config.{overrides[0][0]}")
         parsed.given = {n for n, value in vars(parsed).items() if value != parser.get_default(n)}
         parsed.overrides = overrides
         parsed.command_line = command_line(arguments)
@@ -263,7 +275,7 @@ def _dispatch(arguments: list[str]) -> None:
 
 
 def _top_parser() -> argparse.ArgumentParser:
-    listed = "\n".join(f"  {name:9} {text}" for name, text in COMMANDS.items())
+    listed = "\n".join(f"  {name:9} {text}" for name, (_, text) in COMMANDS.items())
     parser = Parser(
         prog="a2j",
         description="A2J: 3D hand and body pose from one depth image, in JAX.\n\n"

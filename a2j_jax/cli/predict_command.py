@@ -18,6 +18,7 @@ import numpy as np
 from a2j_jax.cli.arguments import (
     DEPTH_UNITS_MM,
     VIDEO,
+    Command,
     add_camera,
     add_list,
     add_out,
@@ -59,7 +60,6 @@ Frames are 16-bit PNG, TIFF or PGM (mm), NYU's packed RGB PNG with --track nyu, 
 give one per frame. Without either, the nearest hand or the person in view is looked for. --model looks several times,
 scores what it finds, tells right hands from left ones, and follows a hand through a recording: docs/own_frames.md.
 """
-INTERMIXED = True  # options may stand between the run and its frames
 _FPS = 30.0
 _NOTHING = np.empty((0, 0), np.float32)
 _FEW = 20  # frames are reported one by one; above that, progress is shown
@@ -315,3 +315,6 @@ def _print_joints(prediction: "FilePrediction", names: Sequence[str]) -> None:
     joints = zip(names, values, found.confidence, strict=True)
     rows = tuple((name, *(f"{x:.1f}" for x in row), f"{sure:.2f}") for name, row, sure in joints)
     print_table(Table(prediction.path, (*columns, "confidence"), rows), Console())
+
+
+PREDICT = Command(__doc__, EXAMPLES, add_arguments, run, intermixed=True)

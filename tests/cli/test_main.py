@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from a2j_jax.cli import console
+from a2j_jax.cli import console, data_commands
 from a2j_jax.cli import main as entry
 from a2j_jax.cli.main import COMMANDS
 
@@ -28,7 +28,7 @@ def test_help_has_examples(a2j, command):
 
 def test_overview_and_version(a2j):
     text = a2j("--help").out
-    for command, line in COMMANDS.items():
+    for command, (_, line) in COMMANDS.items():
         assert re.search(rf"^  {command} +{re.escape(line)}$", text, re.MULTILINE)
     assert re.fullmatch(r"a2j_jax \d+\.\d+\.\d+\n", a2j("--version").out)
 
@@ -163,17 +163,22 @@ def test_odd_lines_are_refused_and_change_nothing(line, mistake):
 def test_without_a_temporary_folder_there_is_one_line(refused, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", None)
     monkeypatch.setattr("tempfile._candidate_tempdir_list", lambda: ["/missing"])
-    monkeypatch.setattr("a2j_jax.cli.show_command.run", lambda _: tempfile.TemporaryDirectory())
+    show = data_commands.SHOW._replace(run=lambda _: tempfile.TemporaryDirectory())
+    monkeypatch.setattr(data_commands, "SHOW", show)
     assert "No usable temporary directory found in ['/missing']" in refused("show", "nyu")
 
 
 PROGRAM = "import sys; from a2j_jax.cli import console; console(sys.argv[1:])"
 
 
+# The command `show` becomes a function `run`.
+TAKE = "data_commands.SHOW = data_commands.SHOW._replace(run=run)"
+
+
 def program(run: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     """A program whose command `show` is this function `run`."""
-    head = "import a2j_jax.cli.show_command as show\nfrom a2j_jax.cli import console, main\n"
-    text = f"{head}{run}\nshow.run = run\nconsole(['show', 'synthetic_hand'])\n"
+    head = "from a2j_jax.cli import console, data_commands, main\n"
+    text = f"{head}{run}\n{TAKE}\nconsole(['show', 'synthetic_hand'])\n"
     command = [sys.executable, "-c", text, *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True)
 
@@ -189,7 +194,7 @@ def run(_):
     finally:
         print(", closed", end="")
 
-show.run = run
+data_commands.SHOW = data_commands.SHOW._replace(run=run)
 if main(["show", "synthetic_hand"]) != 130:
     os._exit(98)
 """
@@ -285,7 +290,7 @@ def test_the_program_ends_with_the_status_of_its_command(word, status):
 
 
 def test_our_own_bugs_keep_their_traceback(monkeypatch):
-    monkeypatch.setattr("a2j_jax.cli.show_command.run", lambda _: 1 / 0)
+    monkeypatch.setattr(data_commands, "SHOW", data_commands.SHOW._replace(run=lambda _: 1 / 0))
     with pytest.raises(ZeroDivisionError):
         entry(["show", "synthetic_hand"])
 

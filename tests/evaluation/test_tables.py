@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from a2j_jax import losses
-from a2j_jax.cli import figure_command
+from a2j_jax.cli.paper_commands import FIGURE
 from a2j_jax.config import OptimConfig
 from a2j_jax.evaluation import tables
 from a2j_jax.evaluation.scores import score_errors, score_predictions
@@ -142,7 +142,7 @@ def constant(name):
     hand, body = get_track("nyu"), get_track("itop_front")
     grid = np.unique(anchor_grid(32, 32)[:, 0])
     figure = argparse.ArgumentParser()
-    figure_command.add_arguments(figure)
+    FIGURE.add_arguments(figure)
     return {
         "alpha": {TRACKS[track].paper_training.alpha for track in TABLES.values()},
         "lambda": {TRACKS[track].loss_lambda for track in TABLES.values()},

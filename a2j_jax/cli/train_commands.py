@@ -1,11 +1,15 @@
-"""Train an experiment from its config; run it again to continue where it stopped."""
+"""`a2j train` and `a2j config`: an experiment, and what its config means."""
 
 import argparse
 import contextlib
+import json
+import operator
 import os
+from typing import TYPE_CHECKING, Any
 
 from a2j_jax import distributed
 from a2j_jax.cli.arguments import (
+    Command,
     add_config_arguments,
     add_data_cache,
     add_on_bad_example,
@@ -13,11 +17,18 @@ from a2j_jax.cli.arguments import (
     build_if_embedded,
     config_with_overrides,
     join_processes,
+    path_name,
     place_name,
 )
-from a2j_jax.errors import UserError
+from a2j_jax.errors import UserError, printable
 
-EXAMPLES = """\
+if TYPE_CHECKING:
+    from a2j_jax.config import Config, Key
+
+
+# --- a2j train
+
+_TRAIN_EXAMPLES = """\
 examples:
   a2j train --config quickstart
   a2j train --config quickstart --workdir runs/faster --config.optim.learning_rate=2e-3
@@ -37,7 +48,7 @@ config.json, and in starts.jsonl every command, its versions and its source. Com
 """
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def _add_train_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `a2j train`."""
     add_config_arguments(parser)
     add = parser.add_argument
@@ -63,7 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_process_arguments(parser)
 
 
-def run(arguments: argparse.Namespace) -> None:
+def _run_train(arguments: argparse.Namespace) -> None:
     """Train."""
     from a2j_jax.cli.main import ends_within
     from a2j_jax.runs.experiment import resolve
@@ -104,3 +115,97 @@ def run(arguments: argparse.Namespace) -> None:
             debug=debug,
             preset_flags=arguments.preset_flags,
         )
+
+
+TRAIN = Command(
+    "Train an experiment from its config; run it again to continue where it stopped.",
+    _TRAIN_EXAMPLES,
+    _add_train_arguments,
+    _run_train,
+)
+
+
+# --- a2j config
+
+_CONFIG_EXAMPLES = """\
+examples:
+  a2j config nyu
+  a2j config runs/quickstart/config.json --json
+  a2j config table7/no_proposals --base itop_front --config.optim.preset=paper
+"""
+
+
+def _add_config_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `a2j config`."""
+    config = "a name in configs/, a .py file, or a run's config.json"
+    parser.add_argument("config", type=path_name, help=config)
+    parser.add_argument("--base", type=path_name, metavar="CONFIG", help="as in a2j train")
+    parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
+
+
+def _run_config(arguments: argparse.Namespace) -> None:
+    """Print."""
+    config = config_with_overrides(arguments.config, arguments.overrides, arguments.base)
+    values = _values(config, {key for key, _ in arguments.overrides})
+    if arguments.json:
+        print(json.dumps({"config": config.name, "values": values}, indent=2, allow_nan=False))
+        return
+    for name, found in values.items():
+        print(f"{name} = {_text(found['value'])}  ({found['source']})\n    {found['meaning']}")
+
+
+def print_keys() -> None:
+    """All keys with their defaults and meanings: `a2j train --config.help`."""
+    from a2j_jax.config import keys
+
+    for key in keys():
+        print(f"--config.{key.name}={_text(key.default)}\n    {_meaning(key)}")
+
+
+def _values(config: "Config", overridden: set[str]) -> dict[str, Any]:
+    """Every key: its value (of a preset or the track where the config leaves it open), its source, its meaning."""
+    from a2j_jax.config import keys
+    from a2j_jax.runs.experiment import resolve
+
+    experiment = resolve(config)
+    preset, track = experiment.config, experiment.track
+    of_track = {
+        "data.crop_size": track.crop_size,
+        "loss.regression_weight": track.loss_lambda,
+        **{f"augment.{name}": value for name, value in vars(track.augmentation).items()},
+    }
+    if config.data.normalization == "published":
+        of_track |= {"data.mean": track.mean, "data.std": track.std}
+    found = {}
+    for key in keys():
+        get = operator.attrgetter(key.name)
+        value = get(config)
+        source = "default" if value == key.default else f"config {config.name}"
+        if key.name in overridden:
+            source = "command line"
+        elif value is None and get(preset) is not None:
+            group = key.name.partition(".")[0]
+            value, source = get(preset), f"preset {getattr(config, group).preset}, {track.name}"
+        elif value is None and key.name in of_track:
+            value, source = of_track[key.name], f"track {track.name}"
+        found[key.name] = {"value": value, "source": source, "meaning": _meaning(key)}
+    return found
+
+
+def _meaning(key: "Key") -> str:
+    bounds = "" if key.bounds is None else ", from {:.10g} to {:.10g}".format(*key.bounds)
+    return f"{key.meaning} [{key.kind}{bounds}]"
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return printable(",".join(map(str, value)) if isinstance(value, tuple) else str(value))
+
+
+CONFIG = Command(
+    "Print every value of a config with its meaning and where it comes from.",
+    _CONFIG_EXAMPLES,
+    _add_config_arguments,
+    _run_config,
+)
