@@ -25,8 +25,7 @@ from a2j_jax.log import logger
 
 if TYPE_CHECKING:
     from a2j_jax.inference.hands import HandModel, HandPose
-    from a2j_jax.inference.sources import Frames, SourceFrame
-    from a2j_jax.inference.viewers import Viewer
+    from a2j_jax.inference.live import Frames, SourceFrame, Viewer
 
 EXAMPLES = """\
 examples:
@@ -69,8 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Follow."""
     from a2j_jax.inference.hands import load
-    from a2j_jax.inference.sources import CameraLost
-    from a2j_jax.inference.viewers import VIEWERS
+    from a2j_jax.inference.live import VIEWERS, CameraLost
 
     frames = _frames(arguments)
     hand = load(arguments.model, handedness=arguments.hand, tips=arguments.tips)
@@ -88,7 +86,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _frames(arguments: argparse.Namespace) -> "Frames":
     """The source."""
-    from a2j_jax.inference import sources
+    from a2j_jax.inference import live
 
     camera = camera_of(arguments)
     if arguments.source != "folder":
@@ -99,12 +97,12 @@ def _frames(arguments: argparse.Namespace) -> "Frames":
             raise UserError("--camera goes with --source folder: a camera knows its intrinsics")
         if arguments.json:
             keep_stdout_for_results()
-        return sources.camera_frames(arguments.source)
+        return live.camera_frames(arguments.source)
     if arguments.folder is None or camera is None:
         raise UserError("--source folder needs --folder FOLDER and --camera FX,FY,CX,CY")
     unit, rate = arguments.depth_unit_mm or 1.0, arguments.rate
     in_real_time = rate != 0
-    return sources.folder_frames(arguments.folder, camera, unit, rate or None, in_real_time)
+    return live.folder_frames(arguments.folder, camera, unit, rate or None, in_real_time)
 
 
 class _Live:

@@ -238,7 +238,7 @@ def _predict(arguments: argparse.Namespace) -> None:
         advance = None if few else stack.enter_context(progress("predicting", count, "frames"))
         draw = None
         if is_video:
-            from a2j_jax.inference.viewers import video_file
+            from a2j_jax.inference.frames import video_file
 
             rate_hz = arguments.fps or getattr(sources[0], "rate_hz", None) or _FPS
             draw = stack.enter_context(video_file(arguments.out, track.skeleton, rate_hz))

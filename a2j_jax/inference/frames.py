@@ -1,14 +1,18 @@
-"""Prediction on files: frames on disk -> joints -> JSON, CSV and an overlay picture, for `a2j predict`."""
+"""Prediction on files: frames on disk -> joints -> JSON, CSV, an overlay picture and a video, for `a2j predict`."""
 
+import contextlib
 import itertools
 import logging
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import astuple, dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image, ImageDraw, ImageOps
 
 from a2j_jax.data.depth_files import EXPECTED, read_depth
 from a2j_jax.data.recordings import (
@@ -17,9 +21,10 @@ from a2j_jax.data.recordings import (
     count_frames,
     depth_frames,
     open_recordings,
+    video_library,
 )
 from a2j_jax.errors import UserError, as_utf8, printable
-from a2j_jax.files import MARK, local_path, regular_file
+from a2j_jax.files import MARK, local_path, regular_file, replacing
 from a2j_jax.geometry import Camera, Float64
 from a2j_jax.inference.following import OneHand, SeveralHands
 from a2j_jax.inference.frame_predictor import (
@@ -31,9 +36,9 @@ from a2j_jax.inference.frame_predictor import (
 )
 from a2j_jax.inference.hands import HandModel, HandPose
 from a2j_jax.log import logger
-from a2j_jax.pictures import Tile, contact_sheet
+from a2j_jax.pictures import LIMB_COLORS, Tile, contact_sheet, depth_to_gray
 from a2j_jax.track_files import checked_camera
-from a2j_jax.tracks import TrackRecord, TrackSpec
+from a2j_jax.tracks import Skeleton, TrackRecord, TrackSpec
 
 #: Columns of `a2j predict --csv`, and the further ones of a hand model.
 CSV_COLUMNS = (
@@ -44,6 +49,7 @@ CSV_HAND_COLUMNS = ("hand", "score", "handedness", "handedness_probability", "ex
 EXAMPLE_FRAME = Path(__file__).parent / "example.png"
 # Of the frames in a folder.
 _FRAME_SUFFIXES = (".npy", ".png", ".tif", ".tiff", ".pgm")
+_OVERLAY_PX = 960  # largest width
 
 
 @dataclass(frozen=True)
@@ -156,7 +162,7 @@ def predict_files(
         hands reads NYU's frames with "nyu".
       depth_unit_mm: of integer images and integer `.npy` files; the track's by default.
       skipped: collects path and error of frames that cannot be read or used; None: the first one is raised.
-      draw: called for each frame, as of `viewers.video_file`: with the depth, the `joints_uvd` (N, K, D) and no note;
+      draw: called for each frame, as of `video_file`: with the depth, the `joints_uvd` (N, K, D) and no note;
         for one that is left out with the depth or None, no joints, and the error.
       hands: of a `HandModel` without centers and boxes: the most in a frame. With 1 there is one prediction for each
         frame; with more, one for each that scores as a hand.
@@ -344,6 +350,90 @@ def write_overlay(
     tiles = [prediction.tile(track) for prediction in predictions]
     inches = 4.0 if len(tiles) <= 2 else 2.0  # one or two frames are drawn larger
     return contact_sheet(tiles, track.skeleton, path, columns=columns, tile_inches=inches)
+
+
+def overlay(depth: NDArray[Any], joints_uvd: Float64, skeleton: Skeleton) -> Image.Image:
+    """A frame (H, W) in gray with joints (K, 3), or (N, K, 3), in color, at most 960 px wide, by Pillow: some 10 ms."""
+    step = -(-depth.shape[1] // _OVERLAY_PX)
+    gray = (depth_to_gray(depth[::step, ::step]) * 255).astype(np.uint8)
+    picture = Image.fromarray(gray).convert("RGB")
+    draw = ImageDraw.Draw(picture)
+    for joints in joints_uvd.reshape(-1, len(skeleton.joints), joints_uvd.shape[-1]):
+        if not np.isfinite(joints).all():
+            continue
+        places = [tuple(uv) for uv in (joints[:, :2] / step).tolist()]
+        for (parent, child), limb in zip(skeleton.bones, skeleton.bone_limbs, strict=True):
+            color = LIMB_COLORS[limb % len(LIMB_COLORS)]
+            draw.line([places[parent], places[child]], color, width=3)
+    return picture
+
+
+@contextlib.contextmanager
+def video_file(
+    path: str | Path, skeleton: Skeleton, rate_hz: float = 30.0
+) -> Iterator[Callable[[NDArray[Any] | None, Float64, str], None]]:
+    """Writes the overlays of frames as an MP4 video: H.264 where PyAV has an encoder, else MPEG-4.
+
+    Args:
+      path: of the file. It is replaced at the end, and kept if there was an error.
+      skeleton: of the joints.
+      rate_hz: frames a second.
+
+    Yields:
+      A function that adds a frame: depth (H, W), joints (K, 3), as of `overlay`, and a note that is written over it.
+      Depth is None for a frame that cannot be read: an empty picture. Frames of other sizes are fitted into the size
+      of the first one that can.
+
+    Raises:
+      UserError: PyAV is not installed, or the file cannot be written.
+    """
+    av = video_library()
+    codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
+    with (
+        replacing(local_path(path)) as temporary,
+        av.open(str(temporary), "w", format="mp4") as container,
+    ):
+        container.metadata["comment"] = MARK
+        stream = container.add_stream(codec, rate=Fraction(rate_hz).limit_denominator(1001))
+        stream.pix_fmt, stream.width = "yuv420p", 0
+
+        waiting: list[str] = []  # notes of frames before the size is known
+
+        def encode(picture: Image.Image, note: str) -> None:
+            size = stream.width, stream.height
+            if picture.size != size:
+                picture = ImageOps.pad(picture, size, color="white")
+            _write(note, picture)
+            container.mux(stream.encode(av.VideoFrame.from_image(picture)))
+
+        def add(depth: NDArray[Any] | None, joints_uvd: Float64, note: str = "") -> None:
+            if depth is None and not stream.width:
+                waiting.append(note)
+                return
+            if depth is None:
+                picture = Image.new("RGB", (stream.width, stream.height), "white")
+            else:
+                picture = overlay(depth, joints_uvd, skeleton)
+            if not stream.width:
+                # Colors have half the resolution.
+                stream.width, stream.height = (max(side // 2 * 2, 2) for side in picture.size)
+            for earlier in waiting:
+                encode(Image.new("RGB", (stream.width, stream.height), "white"), earlier)
+            waiting.clear()
+            encode(picture, note)
+
+        yield add
+        container.mux(stream.encode(None))
+
+
+def _write(note: str, picture: Image.Image) -> None:
+    """Writes a note at the top of a picture, black on white, in as many lines as it takes."""
+    if note:
+        draw = ImageDraw.Draw(picture)
+        letter_px = draw.textlength("m")
+        text = textwrap.fill(note, max(int((picture.width - 8) / letter_px), 1))
+        draw.rectangle(draw.multiline_textbbox((4, 4), text), "white")
+        draw.multiline_text((4, 4), text, "black")
 
 
 def frame_files(paths: Sequence[str | Path]) -> list[Path]:

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from a2j_jax.geometry import Camera, xyz_to_uvd
-from a2j_jax.inference.sources import SourceFrame
-from a2j_jax.inference.viewers import Rerun, Window, overlay
+from a2j_jax.inference.frames import overlay
+from a2j_jax.inference.live import Rerun, SourceFrame, Window
 from a2j_jax.tracks import HANDS2017
 from tests.inference import made_cameras
 from tests.inference.test_hands import disk

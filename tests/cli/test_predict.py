@@ -20,7 +20,7 @@ from a2j_jax.tracks import get_track
 from tests import tiny
 from tests.data.test_recordings import RATE, write_video
 from tests.inference.test_hands import disk
-from tests.inference.test_viewers import watch
+from tests.inference.test_video import watch
 
 CENTER = "300,200,700"
 BOX = "60,40,200,220"

@@ -1,4 +1,4 @@
-"""Made-up packages of camera vendors, with the calls that `a2j_jax.inference.sources` makes, and three frames."""
+"""Made-up packages of camera vendors, with the calls that `a2j_jax.inference.live` makes, and three frames."""
 
 from collections.abc import Sequence
 from datetime import timedelta

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from a2j_jax.files import is_ours
-from a2j_jax.inference.viewers import video_file
+from a2j_jax.inference.frames import video_file
 from a2j_jax.tracks import HANDS2017
 from tests.inference.test_hands import disk
 

@@ -1,7 +1,8 @@
-"""Depth frames as they come, from a camera, a folder or a recording: one iterator of `SourceFrame` behind every source.
+"""A live camera: its frames, and where hands are drawn as they come.
 
-No device ever ran: they were written after the documentation of their packages, and tests drive them with made-up
-packages of the same calls. Every frame is in mm, with the intrinsics of the depth stream, and a time.
+One iterator of `SourceFrame` is behind every source: a camera, a folder or a recording. No device ever ran: they were
+written after the documentation of their packages, and tests drive them with made-up packages of the same calls. Every
+frame is in mm, with the intrinsics of the depth stream, and a time. A `Viewer` is a window of Tk, or rerun's.
 """
 
 import contextlib
@@ -21,9 +22,11 @@ from numpy.typing import NDArray
 from a2j_jax.data.recordings import Recording, count_frames, depth_frames, open_recordings
 from a2j_jax.errors import UserError, in_one_line, printable
 from a2j_jax.files import read_contents
-from a2j_jax.geometry import Camera
-from a2j_jax.inference.frames import frame_files
+from a2j_jax.geometry import Camera, Float64
+from a2j_jax.inference.frames import frame_files, overlay
 from a2j_jax.log import logger
+from a2j_jax.pictures import LIMB_COLORS
+from a2j_jax.tracks import Skeleton
 
 TIMES = "timestamps.txt"  # of a folder: a time in seconds for each frame, a line each
 _RATE_HZ = 30.0  # of a folder without
@@ -249,3 +252,116 @@ def _times(folder: Path, count: int, rate_hz: float | None) -> Iterator[float]:
     if len(times) != count or not np.isfinite(times).all():
         raise UserError(f"{path}: {len(times)} times for {count} frames: expected one for each")
     return iter(times)
+
+
+# --- Viewers
+
+
+class Viewer:
+    """Shows nothing; the others draw. `show` returns whether to go on."""
+
+    def show(
+        self, frame: SourceFrame, joints_uvd: Float64, joints_xyz_mm: Float64, text: str
+    ) -> bool:
+        """Shows a frame.
+
+        Args:
+          frame: of the source.
+          joints_uvd: (K, 3) px px mm; NaN where there is no hand.
+          joints_xyz_mm: (K, 3) camera coordinates.
+          text: a line about it.
+        """
+        return True
+
+    def close(self) -> None:
+        """Ends the viewer."""
+
+
+class Window(Viewer):
+    """A window of Tk; closing it ends the program.
+
+    Raises:
+      UserError: Python without Tk, or no display.
+    """
+
+    def __init__(self, skeleton: Skeleton) -> None:
+        self._skeleton = skeleton
+        try:
+            tk = importlib.import_module("tkinter")
+            self._photos = importlib.import_module("PIL.ImageTk")
+            self._root = tk.Tk(className="a2j")
+        except Exception as error:  # no _tkinter, no libtk, no display
+            raise UserError(
+                f"--viewer window: no window can be opened ({in_one_line(error)}); use --viewer rerun or none"
+            ) from error
+        self._open = True
+        self._root.protocol("WM_DELETE_WINDOW", self._closed)
+        self._label = tk.Label(self._root)
+        self._label.pack()
+
+    def _closed(self) -> None:
+        self._open = False
+
+    def show(
+        self, frame: SourceFrame, joints_uvd: Float64, joints_xyz_mm: Float64, text: str
+    ) -> bool:
+        """As `Viewer.show`."""
+        picture = overlay(frame.depth_mm, joints_uvd, self._skeleton)
+        self._photo = self._photos.PhotoImage(picture)  # Tk keeps no reference
+        self._label.configure(image=self._photo)
+        self._root.title(text)
+        self._root.update()
+        return self._open
+
+    def close(self) -> None:
+        """As `Viewer.close`."""
+        self._root.destroy()
+
+
+class Rerun(Viewer):
+    """Rerun's viewer: the frame as a depth image, joints and bones in 3D, in m.
+
+    Rerun knows no negative focal length. Axes along which fx or fy is negative are turned around, for the camera and
+    the joints alike: x is right and y is down in the picture, whatever the camera's own axes are.
+
+    Raises:
+      UserError: rerun is not installed, or its viewer does not start.
+    """
+
+    def __init__(self, skeleton: Skeleton) -> None:
+        self._bones = np.array(skeleton.bones)
+        self._colors = [LIMB_COLORS[limb % len(LIMB_COLORS)] for limb in skeleton.bone_limbs]
+        try:
+            self._rr = importlib.import_module("rerun")
+            self._rr.init("a2j", spawn=True)
+        except ImportError as error:
+            raise UserError(
+                f"--viewer rerun needs rerun-sdk: pip install 'a2j-jax[rerun]' ({in_one_line(error)})"
+            ) from error
+        except Exception as error:
+            raise UserError(f"--viewer rerun: it does not start ({in_one_line(error)})") from error
+
+    def show(
+        self, frame: SourceFrame, joints_uvd: Float64, joints_xyz_mm: Float64, text: str
+    ) -> bool:
+        """As `Viewer.show`."""
+        rr, (height, width) = self._rr, frame.depth_mm.shape
+        focal = [abs(frame.camera.fx), abs(frame.camera.fy)]
+        middle = [frame.camera.u0, frame.camera.v0]
+        rr.set_time("frame", duration=frame.time_s)
+        pinhole = rr.Pinhole(focal_length=focal, principal_point=middle, width=width, height=height)
+        rr.log("camera", pinhole)
+        rr.log("camera/depth", rr.DepthImage(frame.depth_mm, meter=_MM_PER_M))
+        turned = [np.sign(frame.camera.fx), np.sign(frame.camera.fy), 1.0]
+        joints = joints_xyz_mm / _MM_PER_M * turned
+        if np.isfinite(joints).all():
+            rr.log("hand/joints", rr.Points3D(joints, radii=0.004))
+            colors = [tuple(int(c[i : i + 2], 16) for i in (1, 3, 5)) for c in self._colors]
+            rr.log("hand/bones", rr.LineStrips3D(joints[self._bones], colors=colors, radii=0.002))
+        else:
+            rr.log("hand", rr.Clear(recursive=True))
+        rr.log("text", rr.TextLog(text))
+        return True
+
+
+VIEWERS = {"none": lambda _: Viewer(), "window": Window, "rerun": Rerun}

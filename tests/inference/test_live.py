@@ -7,8 +7,7 @@ import pytest
 
 from a2j_jax.errors import UserError
 from a2j_jax.geometry import Camera
-from a2j_jax.inference import sources
-from a2j_jax.inference.sources import DEVICES, CameraLost, camera_frames, folder_frames
+from a2j_jax.inference.live import DEVICES, TIMES, CameraLost, camera_frames, folder_frames
 from tests.data.test_recordings import RATE, STACK, write
 from tests.inference import made_cameras
 
@@ -94,7 +93,7 @@ def test_a_video_at_its_rate(tmp_path):
 
 
 def test_a_folder_at_recorded_times(folder, monkeypatch):
-    (folder / sources.TIMES).write_text("5.0\n5.5\n7.5\n")
+    (folder / TIMES).write_text("5.0\n5.5\n7.5\n")
     slept: list[float] = []
     monkeypatch.setattr("time.sleep", slept.append)
     found = list(folder_frames(folder, CAMERA))
@@ -105,8 +104,8 @@ def test_a_folder_at_recorded_times(folder, monkeypatch):
 
 @pytest.mark.parametrize("text", ["1 2", "1 2 x", "1 2 nan"])
 def test_times_that_do_not_fit(folder, text):
-    (folder / sources.TIMES).write_text(text)
-    with pytest.raises(UserError, match=sources.TIMES):
+    (folder / TIMES).write_text(text)
+    with pytest.raises(UserError, match=TIMES):
         next(folder_frames(folder, CAMERA))
 
 
