@@ -68,10 +68,13 @@ COMMANDS = {
     ),
     "predict": ("predict_command", "find the joints in depth frames"),
     "doctor": (
-        "doctor_command",
+        "camera_commands",
         "check a camera's depth frame, its unit and intrinsics, in a picture",
     ),
-    "live": ("live_command", "follow a hand through the frames of a depth camera, or of a folder"),
+    "live": (
+        "camera_commands",
+        "follow a hand through the frames of a depth camera, or of a folder",
+    ),
     "export": ("weight_commands", "write a network as one file that runs without this package"),
     "convert": ("weight_commands", "turn official or PyTorch weights into a checkpoint"),
 }

@@ -54,7 +54,7 @@ def test_what_was_printed_is_kept_when_a_camera_is_unplugged(ended, checkpoints,
     frames = [(disk(180.0) * 8).astype(np.uint16)] * 3
     module, calls = made_cameras.package("pyrealsense2", frames)
     monkeypatch.setitem(sys.modules, "pyrealsense2", module)
-    monkeypatch.setattr("a2j_jax.cli.live_command.keep_stdout_for_results", lambda: None)
+    monkeypatch.setattr("a2j_jax.cli.camera_commands.keep_stdout_for_results", lambda: None)
     line = ["live", "--source", "realsense", "--viewer", "none", "--json"]
     outcome = ended(*line, "--model", checkpoints / "synthetic_hand")
     assert outcome.status == 1

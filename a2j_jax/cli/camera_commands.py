@@ -1,4 +1,4 @@
-"""Follow a hand through the frames of a depth camera, or of a folder in its place."""
+"""`a2j live` and `a2j doctor`: a depth camera, followed and checked."""
 
 import argparse
 import contextlib
@@ -13,21 +13,26 @@ from a2j_jax.cli.arguments import (
     DEPTH_UNITS_MM,
     Command,
     add_camera,
+    add_out,
     bounded,
     camera_of,
+    check_picture,
     keep_stdout_for_results,
     path_name,
     place_name,
     whole,
 )
-from a2j_jax.errors import Stopped, UserError
+from a2j_jax.errors import Stopped, UserError, printable
 from a2j_jax.log import logger
 
 if TYPE_CHECKING:
     from a2j_jax.inference.hands import HandModel, HandPose
     from a2j_jax.inference.live import Frames, SourceFrame, Viewer
 
-EXAMPLES = """\
+
+# --- a2j live
+
+_LIVE_EXAMPLES = """\
 examples:
   a2j live --source realsense
   a2j live --source oak --viewer rerun --smooth
@@ -43,7 +48,7 @@ _STAGES = ("read", "find", "network", "draw")
 _LOST = 1  # exit status of a camera that was unplugged
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def _add_live_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `a2j live`."""
     add = parser.add_argument
     add("--source", choices=_SOURCES, required=True, help="a camera, or a folder of frames")
@@ -65,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--json", action="store_true", help="print a line of JSON for each frame on stdout")
 
 
-def run(arguments: argparse.Namespace) -> None:
+def _run_live(arguments: argparse.Namespace) -> None:
     """Follow."""
     from a2j_jax.inference.hands import load
     from a2j_jax.inference.live import VIEWERS, CameraLost
@@ -212,4 +217,91 @@ class _Live:
         sys.stdout.flush()
 
 
-LIVE = Command(__doc__, EXAMPLES, add_arguments, run)
+LIVE = Command(
+    "Follow a hand through the frames of a depth camera, or of a folder in its place.",
+    _LIVE_EXAMPLES,
+    _add_live_arguments,
+    _run_live,
+)
+
+
+# --- a2j doctor
+
+_DOCTOR_EXAMPLES = """\
+examples:
+  a2j doctor frame.png --camera 475,475,316,245
+  a2j doctor frame.png --camera 475,475,316,245 --depth_unit_mm 0.125 --out doctor.svg
+  a2j doctor clip.mkv --frame 40 --camera 475,475,316,245 --hands 2
+  a2j doctor depth_1_0000001.png --track nyu
+
+What is suspicious is listed below the table, with a fix for each; docs/live.md.
+"""
+_PICTURE = "doctor.png"
+
+
+def _add_doctor_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `a2j doctor`."""
+    add = parser.add_argument
+    text = "a depth frame, as the camera gives it; or a recording or folder of frames, of which one is looked at"
+    add("file", type=path_name, metavar="FRAME", help=text)
+    text = "which one of a recording or folder, from 0 (0)"
+    add("--frame", dest="number", type=whole(0), default=0, metavar="N", help=text)
+    add("--hands", type=whole(1, 10), default=1, metavar="N", help="the hands to look for (1)")
+    add_camera(parser)
+    text = "weights that look for the hand: hand-small, a file of weights, or a run (hand-small)"
+    add("--model", type=place_name, metavar="NAME", default="hand-small", help=text)
+    add("--track", type=path_name, help="file format of the frame, if it is a data set's")
+    unit = "mm per count (1, or a guess where that is impossible)"
+    add("--depth_unit_mm", type=bounded(float, *DEPTH_UNITS_MM), help=unit)
+    add_out(parser, f"PNG or SVG to write ({_PICTURE})")
+
+
+def _run_doctor(arguments: argparse.Namespace) -> None:
+    """Diagnose."""
+    from rich.console import Console
+
+    from a2j_jax.data.recordings import count_frames, open_recordings, stored_frame
+    from a2j_jax.evaluation.tables import Table, print_table
+    from a2j_jax.inference.doctor import diagnose, draw, sentences, suspicious
+    from a2j_jax.inference.frames import frame_files
+    from a2j_jax.inference.hands import load
+    from a2j_jax.log import logger
+    from a2j_jax.pictures import save_figure
+    from a2j_jax.track_files import find_track
+
+    out = arguments.out or _PICTURE
+    check_picture(out, [arguments.file], overwrite=arguments.overwrite)
+    source = find_track(arguments.track) if arguments.track else None
+    camera = camera_of(arguments) or (source.camera if source else None)
+    if camera is None:
+        raise UserError("--camera FX,FY,CX,CY: expected the intrinsics of the depth stream, px")
+    files = open_recordings(frame_files([arguments.file]))
+    path, values, kind = stored_frame(
+        files, arguments.number, source.frame_format if source else "depth16"
+    )
+    hand = load(arguments.model)
+    name, count = printable(path), count_frames(files)
+    if count > 1:
+        logger.info(f"{name}: one of {count} frames; another one: --frame N")
+    try:
+        found = diagnose(values, camera, hand, arguments.depth_unit_mm, arguments.hands)
+    except UserError as error:
+        raise UserError(f"{name}: {error}") from error
+    height, width = values.shape
+    rows = [("file", f"{kind}, {width}x{height} px", "ok")]
+    for finding in found.findings:
+        rows.append((finding.what, finding.found, "see below" if finding.fix else "ok"))
+    fixes = suspicious(found.findings)
+    strong = frozenset(number for number, row in enumerate(rows) if row[2] != "ok")
+    print_table(Table(name, ("", "found", ""), tuple(rows), strong, tuple(fixes)), Console())
+    figure = draw(found, hand.spec, sentences([name, *fixes]), arguments.command_line)
+    logger.info(f"picture: {save_figure(figure, out)}")
+
+
+DOCTOR = Command(
+    "Check a camera's depth frame: unit, intrinsics, what is found and what the network sees, in a table and a "
+    "picture.",
+    _DOCTOR_EXAMPLES,
+    _add_doctor_arguments,
+    _run_doctor,
+)
