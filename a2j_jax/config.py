@@ -23,6 +23,7 @@ from a2j_jax.files import is_address, local_path, parse_json
 
 LARGEST_COUNT = 10**9  # of steps, frames and the like: anything larger is a slip
 LARGEST_SEED = 2**32 - 1
+LARGEST_BATCH = 2**20
 MOST_RENDERED = 10**7  # frames of a split that is rendered here
 Scenes = Literal["plain", "varied", "shifted"]
 SCENES: tuple[Scenes, ...] = typing.get_args(Scenes)
@@ -31,15 +32,11 @@ _STRICT = ConfigDict(
 )
 
 
-def _local(path: str) -> str:
-    """A path stays as typed, and is expanded where it is opened."""
-    local_path(path)
-    return path
-
-
 def _place(path: str) -> str:
-    """A path, or an address in an object store."""
-    return path if is_address(path) else _local(path)
+    """A path, or an address in an object store; it stays as typed, and is expanded where it is opened."""
+    if not is_address(path):
+        local_path(path)
+    return path
 
 
 def _folder_name(name: str) -> str:
@@ -68,7 +65,6 @@ def _rising(values: tuple[float, float]) -> tuple[float, float]:
     return values
 
 
-LocalPath = Annotated[str, AfterValidator(_local)]
 Place = Annotated[str, AfterValidator(_place)]
 Pixels = Annotated[float, Field(ge=-1e6, le=1e6)]
 Scale = Annotated[float, Field(ge=0.01, le=100)]
@@ -100,7 +96,7 @@ class ModelConfig:
     batch_norm: Literal["global", "local", "ghost"] = "global"
     """Rows of a batch that are normalized together in training: all, those of each device, or ghost_size. Evaluation is
     by running statistics, averages over these groups."""
-    ghost_size: int = Field(default=32, ge=1, le=2**20)
+    ghost_size: int = Field(default=32, ge=1, le=LARGEST_BATCH)
     """With batch_norm=ghost: rows normalized together; divides those that a device has of a batch or of its parts."""
     init_from: Place | None = None
     """Weights to start from: official A2J or ImageNet weights (.pth, .safetensors, .npz), the folder of a run or
@@ -192,9 +188,9 @@ class OptimConfig:
 
     preset: Literal["official", "paper"] = "official"
     """Epochs, decay_every_epochs and decay_factor: of the authors' program, or of the paper."""
-    batch_size: int = Field(default=64, ge=1, le=2**20)
+    batch_size: int = Field(default=64, ge=1, le=LARGEST_BATCH)
     """Images per step, of all devices together."""
-    accumulate: int = Field(default=1, ge=1, le=2**20)
+    accumulate: int = Field(default=1, ge=1, le=LARGEST_BATCH)
     """A batch goes through the network in this many parts, to save memory."""
     epochs: float | None = Field(default=None, ge=0, le=10**6)
     """Length of the run; none: the preset's."""
@@ -204,7 +200,7 @@ class OptimConfig:
     """Adam with coupled L2, or LAMB, for large batches (docs/scaling.md)."""
     learning_rate: float = Field(default=3.5e-4, ge=0, le=10)
     """Learning rate after the warm-up."""
-    base_batch_size: int | None = Field(default=None, ge=1, le=2**20)
+    base_batch_size: int | None = Field(default=None, ge=1, le=LARGEST_BATCH)
     """Batch size that learning_rate is for: it is multiplied by batch_size / base_batch_size; none: as given."""
     weight_decay: float = Field(default=1e-4, ge=0, le=10)
     """Weight of the L2 term in the gradient (LAMB: of the weights in the update)."""
@@ -331,9 +327,10 @@ def variant(base: Config, name: str, **values: Any) -> Config:
     return dataclasses.replace(base, name=f"{base.name}-{name}", **changed)
 
 
-# What was a key of the network, before parts could be replaced: configs of earlier runs have it.
+# The networks of Table 8, with their parts. They were values of a key, before parts could be replaced: configs of
+# earlier runs have it.
 _PARADIGM = "model.paradigm"
-_PARADIGMS = {
+PARADIGMS: dict[str, str | None] = {
     "a2j": None,
     "regression": "a2j_jax.baselines:global_regression",
     "heat_maps": "a2j_jax.baselines:heat_maps",
@@ -348,8 +345,8 @@ def override(config: Config, dotted: str, text: str) -> Config:
     Raises:
       UserError: an unknown name (naming the nearest valid one), or a value of the wrong type or size.
     """
-    if dotted == _PARADIGM and text in _PARADIGMS:
-        dotted, text = "parts", str(_PARADIGMS[text])
+    if dotted == _PARADIGM and text in PARADIGMS:
+        dotted, text = "parts", str(PARADIGMS[text])
     literal = _literal(text)
     group, _, name = dotted.rpartition(".")
     if group == "options":
@@ -412,10 +409,10 @@ def _without_paradigm(values: Any) -> Any:
     """The values of a config with `model.paradigm`, as earlier versions wrote it, with `parts` in its place."""
     group = values.get("model") if isinstance(values, dict) else None
     paradigm = group.get("paradigm") if isinstance(group, dict) else None
-    if not isinstance(group, dict) or not isinstance(paradigm, str) or paradigm not in _PARADIGMS:
+    if not isinstance(group, dict) or not isinstance(paradigm, str) or paradigm not in PARADIGMS:
         return values
     rest = {name: value for name, value in group.items() if name != "paradigm"}
-    return {**values, "model": rest, "parts": values.get("parts") or _PARADIGMS[paradigm]}
+    return {**values, "model": rest, "parts": values.get("parts") or PARADIGMS[paradigm]}
 
 
 _FAULTS_TOLD = 20  # of a file that is no config at all there may be thousands

@@ -24,6 +24,7 @@ from a2j_jax.cli.arguments import (
     place_name,
     whole,
 )
+from a2j_jax.config import LARGEST_BATCH, PARADIGMS
 from a2j_jax.errors import UserError, did_you_mean
 from a2j_jax.files import check_output
 from a2j_jax.log import logger, plain
@@ -51,16 +52,10 @@ random without --checkpoint. With PyTorch (pip install 'a2j-jax[torch]') the off
 """
 RUNTIMES = ("jax", "onnxruntime", "openvino")
 BACKBONES = ("resnet18", "resnet34", "resnet50")
-# The networks of Table 8, with their parts.
-PARADIGMS = {
-    "a2j": None,
-    "regression": "a2j_jax.baselines:global_regression",
-    "heat_maps": "a2j_jax.baselines:heat_maps",
-}
 # Tables 8 and 10, each network once.
 _PAPERS = [("a2j", one) for one in BACKBONES] + [(one, "resnet50") for one in [*PARADIGMS][1:]]
 _DEFAULT_TRACK = "nyu"
-_LARGEST_BATCH = 4096
+_LARGEST_TIMED_BATCH = 4096
 
 
 def _add_bench_arguments(parser: argparse.ArgumentParser) -> None:
@@ -110,7 +105,7 @@ def whole_numbers_from(least: int) -> Callable[[str], tuple[int, ...]]:
     """An argparse type: whole numbers of at least some, "1,8,64", each once."""
 
     def parse(text: str) -> tuple[int, ...]:
-        found = tuple(whole(least, _LARGEST_BATCH)(part) for part in text.split(","))
+        found = tuple(whole(least, _LARGEST_TIMED_BATCH)(part) for part in text.split(","))
         if len(set(found)) < len(found):
             raise argparse.ArgumentTypeError(f"{text!r}: expected different numbers")
         return found
@@ -298,7 +293,6 @@ BENCH = Command(
 
 # --- a2j plan
 
-_LARGEST = 2**20  # batch
 
 _PLAN_EXAMPLES = """\
 examples:
@@ -319,12 +313,16 @@ def _add_plan_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     chips = "chips to plan for: v5e:4x4, v5p:2x2x4, v6e:2x2, cpu, gpu"
     add("--topology", required=True, help=chips)
-    add("--batch", type=whole(1, _LARGEST), help="of all chips together (default: the config's)")
+    add(
+        "--batch",
+        type=whole(1, LARGEST_BATCH),
+        help="of all chips together (default: the config's)",
+    )
     dtypes = ("float32", "bfloat16")
     add("--dtype", choices=dtypes, help="of the computation (default: the config's)")
     add(
         "--sweep",
-        type=checked(_sweep, f"batch=64,128,... or batch, sizes up to {_LARGEST}"),
+        type=checked(_sweep, f"batch=64,128,... or batch, sizes up to {LARGEST_BATCH}"),
         metavar="batch[=B,B,...]",
         help="plan several batches, or find the largest",
     )
@@ -337,7 +335,7 @@ def _sweep(text: str) -> tuple[int, ...]:
     name, _, sizes = text.partition("=")
     if name != "batch":
         raise ValueError
-    return tuple(map(whole(1, _LARGEST), () if sizes in ("", "max") else sizes.split(",")))
+    return tuple(map(whole(1, LARGEST_BATCH), () if sizes in ("", "max") else sizes.split(",")))
 
 
 def _run_plan(arguments: argparse.Namespace) -> None:

@@ -146,6 +146,10 @@ def winograd_conv2d(images: jax.Array, transformed: jax.Array, dilation: int = 1
     return out.reshape(batch, rows * dilation, columns * dilation, -1)[:, :height, :width]
 
 
+def _winograd(images: jax.Array, kernel: jax.Array, dilation: int) -> jax.Array:
+    return winograd_conv2d(images, winograd_kernel(kernel), dilation)
+
+
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _winograd_in_training(images: jax.Array, kernel: jax.Array, dilation: int) -> jax.Array:
     """`winograd_conv2d` by a kernel (3, 3, Cin, Cout) that changes from call to call; gradients are computed likewise.
@@ -155,7 +159,7 @@ def _winograd_in_training(images: jax.Array, kernel: jax.Array, dilation: int) -
 
     @lowering.island
     def forward(images: jax.Array, kernel: jax.Array) -> jax.Array:
-        return winograd_conv2d(images, winograd_kernel(kernel), dilation)
+        return _winograd(images, kernel, dilation)
 
     return forward(images, kernel)
 
@@ -169,14 +173,11 @@ def _winograd_backward(dilation: int, saved: Any, dy: jax.Array) -> tuple[jax.Ar
 
     @lowering.island
     def of_images(kernel: jax.Array, dy: jax.Array) -> jax.Array:
-        turned = kernel[::-1, ::-1].swapaxes(2, 3)
-        return winograd_conv2d(dy, winograd_kernel(turned), dilation)
+        return _winograd(dy, kernel[::-1, ::-1].swapaxes(2, 3), dilation)
 
     @lowering.island
     def of_kernel(images: jax.Array, kernel: jax.Array, dy: jax.Array) -> jax.Array:
-        def forward(kernel: jax.Array) -> jax.Array:
-            return winograd_conv2d(images, winograd_kernel(kernel), dilation)
-
+        forward = partial(_winograd, images, dilation=dilation)
         return jax.vjp(forward, kernel)[1](dy)[0]  # type: ignore[no-any-return]
 
     return of_images(kernel, dy), of_kernel(images, kernel, dy)

@@ -23,7 +23,7 @@ import optax
 from jax.experimental import topologies
 from jax.extend.core import Jaxpr, jaxprs_in_params
 
-from a2j_jax.config import Config
+from a2j_jax.config import LARGEST_BATCH, Config
 from a2j_jax.data.crops import abstract_batch
 from a2j_jax.errors import UserError
 from a2j_jax.evaluation.tables import ABSENT, Table
@@ -172,7 +172,6 @@ def _local(name: str, platform: str, count: int) -> Target:
     return Target(name, platform, tuple(devices[:count]), memory)
 
 
-_LARGEST_BATCH = 2**20
 _BISECTIONS = 3  # compilations between the largest batch that fits and the smallest that does not
 
 # HLO text is a list of computations; a line of one is `%name = shape opcode(%operand, ...), attribute=...`, where a
@@ -580,7 +579,7 @@ def plan_batches(
     if sizes:
         return [plan(size) for size in sizes]
     unit = len(target.devices) * config.optim.accumulate
-    return plan_largest(plan, config.optim.batch_size, unit, frames or _LARGEST_BATCH)
+    return plan_largest(plan, config.optim.batch_size, unit, frames or LARGEST_BATCH)
 
 
 def _training_frames(config: Config) -> int | None:
