@@ -58,15 +58,13 @@ def main() -> None:
 
     # --- Right hands known to be right: looks
     print("| center | 1 look | 2 | 3 | 4 | 5 |\n| --- | --- | --- | --- | --- | --- |")
-    values = camera.as_array().astype(np.float32)
     for name, centers in places.items():
         cells = []
         for passes in range(1, 6):
-            looks = hands.make_looks(model._model, track, passes)
             errors = []
             for index, frame in enumerate(frames):
                 start = xyz_to_uvd(centers[index], camera).astype(np.float32)
-                seen = looks(model._variables, frame, values, start)
+                seen = model._look(frame, camera, start, passes, 0)
                 errors.append(error(np.asarray(seen.joints_xyz_mm[0]), index))
             cells.append(f"{np.mean(errors):.1f} ({np.median(errors):.1f})")
         print(f"| {name} | {' | '.join(cells)} |", flush=True)
@@ -75,13 +73,19 @@ def main() -> None:
     mirrored = Camera(camera.fx, camera.fy, track.frame_size[0] - 1 - camera.u0, camera.v0)
     rows: dict[str, list[tuple[float, bool, float]]] = {}
     for index, frame in enumerate(frames):
-        for side, given in (("right", "right"), ("right", None), ("left", None)):
+        for side, given, model.turns in (
+            ("right", "right", 1),
+            ("right", "right", 4),
+            ("right", None, 4),
+            ("left", None, 4),
+        ):
             model.handedness = given
             flipped = side == "left"
             shown, its = (frame[:, ::-1], mirrored) if flipped else (frame, camera)
             pose = model(shown, its)
             joints = np.asarray(pose.joints_xyz_mm) * ([-1, 1, 1] if flipped else 1)
             name = f"{side} hands, {'given' if given else 'decided'}"
+            name += "" if model.turns == 4 else f", turns={model.turns}"
             row = error(joints, index), pose.handedness == side, pose.score
             rows.setdefault(name, []).append(row)
     print("\n| found by a call | mean (median), mm | above 60 mm | right or left | score, median |")

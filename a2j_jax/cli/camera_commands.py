@@ -76,7 +76,7 @@ def _run_live(arguments: argparse.Namespace) -> None:
     from a2j_jax.inference.live import VIEWERS, CameraLost
 
     frames = _frames(arguments)
-    hand = load(arguments.model, handedness=arguments.hand, tips=arguments.tips)
+    hand = load(arguments.model, handedness=arguments.hand, tips=arguments.tips, turns=1)
     viewer = VIEWERS[arguments.viewer](hand.spec.skeleton)
     live = _Live(hand, viewer, arguments)
     try:

@@ -8,6 +8,7 @@ left hands are found by a network that knows right ones only, and to tell the tw
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Literal, NamedTuple
@@ -111,17 +112,20 @@ class Looks(NamedTuple):
 
 @made_once
 def make_looks(
-    model: PoseNetwork, track: TrackSpec, passes: int = _PASSES
-) -> Callable[[Any, jax.Array, jax.Array, jax.Array], Looks]:
-    """`looks(variables, frame_mm (H, W), camera (4,), center_uvd (3,)) -> Looks`, jitted.
+    model: PoseNetwork, track: TrackSpec
+) -> Callable[[Any, jax.Array, jax.Array, jax.Array, int, int], Looks]:
+    """`looks(variables, frame_mm (H, W), camera (4,), center_uvd (3,), passes, turn) -> Looks`, jitted.
+
+    `passes` looks are taken, each at the mean of the joints of the one before. The network sees crops that are turned
+    by `turn` quarters of a circle; joints are turned back.
 
     Args:
       model: the network.
       track: cropped by center, with relative depth.
-      passes: looks, each at the mean of the joints of the one before.
     """
     size, half = track.crop_size, track.half_window_mm
     assert half is not None
+    middle = (size - 1) / 2.0
 
     def cut(frame: jax.Array, box: jax.Array) -> jax.Array:
         """(S, S): `geometry.crop_canvas` without a margin."""
@@ -130,32 +134,51 @@ def make_looks(
         rows = augment.take(frame, y + steps * height // size)
         return augment.take(rows, x + steps * width // size, axis=1)
 
-    def look(variables: Any, frame: jax.Array, camera: jax.Array, center: jax.Array) -> Looks:
+    def look(
+        variables: Any, frame: jax.Array, camera: jax.Array, center: jax.Array, turn: jax.Array
+    ) -> Looks:
         last = jnp.array(frame.shape[::-1], jnp.float32) - 1.0
         center = jnp.concatenate(
             [jnp.clip(center[:, :2], 0.0, last), jnp.maximum(center[:, 2:], half)], -1
         )
         box = targets.box_from_center(center, camera, half, last)
         crops = jnp.stack([cut(frame, box[0]), cut(frame, box[1])[:, ::-1]])
-        images = augment.normalize(crops / track.storage_unit_mm, center[:, 2], track)
+        quarters = [partial(jnp.rot90, k=k, axes=(1, 2)) for k in range(4)]
+        turned = jax.lax.switch(turn, quarters, crops)
+        images = augment.normalize(turned / track.storage_unit_mm, center[:, 2], track)
         outputs, pooled = with_features(model, variables, images[..., None])
         found = model.decode(outputs, size)
-        joints = found.joints.at[1, :, 0].set(size - 1.0 - found.joints[1, :, 0])
+        u, v = found.joints[..., 0] - middle, found.joints[..., 1] - middle
+        cos, sin = jnp.array([1.0, 0.0, -1.0, 0.0])[turn], jnp.array([0.0, 1.0, 0.0, -1.0])[turn]
+        across = jnp.array([[1.0], [-1.0]]) * (cos * u - sin * v)  # the second is a mirror image
+        joints = jnp.stack(
+            [across + middle, sin * u + cos * v + middle, found.joints[..., 2]], axis=-1
+        )
         uvd = targets.joints_to_frame(joints, box, center[:, 2], track)
         xyz = targets.uvd_to_xyz(uvd, camera)
         return Looks(uvd, xyz, found.confidence, box, center, jnp.zeros(2), pooled)
 
     def looks(
-        variables: Any, frame_mm: jax.Array, camera: jax.Array, center_uvd: jax.Array
+        variables: Any,
+        frame_mm: jax.Array,
+        camera: jax.Array,
+        center_uvd: jax.Array,
+        passes: jax.Array,
+        turn: jax.Array,
     ) -> Looks:
-        def again(before: jax.Array, _: None) -> tuple[jax.Array, Looks]:
-            seen = look(variables, frame_mm, camera, before)
-            return targets.xyz_to_uvd(seen.joints_xyz_mm.mean(axis=1), camera), seen
+        def again(count: jax.Array, before: tuple[jax.Array, Looks]) -> tuple[jax.Array, Looks]:
+            center, earlier = before
+            seen = look(variables, frame_mm, camera, center, turn)
+            steps = jnp.linalg.norm(seen.joints_xyz_mm - earlier.joints_xyz_mm, axis=-1)
+            moved = jnp.where(count > 0, steps.mean(axis=-1), 0.0)
+            next_center = targets.xyz_to_uvd(seen.joints_xyz_mm.mean(axis=1), camera)
+            return next_center, seen._replace(moved_mm=moved)
 
-        _, seen = jax.lax.scan(again, jnp.stack([center_uvd] * 2), None, length=passes)
-        step = seen.joints_xyz_mm[-1] - seen.joints_xyz_mm[max(passes - 2, 0)]
-        moved = jnp.linalg.norm(step, axis=-1).mean(axis=-1)
-        return jax.tree.map(lambda x: x[-1], seen)._replace(moved_mm=moved)
+        start = jnp.stack([center_uvd] * 2)
+        shapes = jax.eval_shape(look, variables, frame_mm, camera, start, turn)
+        nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+        _, seen = jax.lax.fori_loop(0, passes, again, (start, nothing))
+        return seen
 
     return jax.jit(looks, compiler_options=options_for_inference())
 
@@ -233,6 +256,7 @@ class HandModel:
       spec: the track that the network was trained on: crop, normalization, joints.
       camera: of frames that come without one; the track's.
       handedness: of all hands; None: decided for each.
+      turns: orientations of a hand's crop whose joints are averaged.
     """
 
     def __init__(
@@ -243,6 +267,7 @@ class HandModel:
         handedness: Handedness | None = None,
         tips: Tips = "center",
         calibration: Calibration | None = None,
+        turns: Literal[1, 2, 4] = 4,
     ) -> None:
         """Binds a network to its variables; it is compiled at the first frame of a size.
 
@@ -254,6 +279,8 @@ class HandModel:
           tips: where TIP joints are reported: the center of the ball that ends the finger, or "skin", its end.
           calibration: of this network; None: poses have no expected errors, and the score is made of the spread of the
             votes and of how the joints lie in the depth.
+          turns: in how many orientations, a full circle apart, the network looks at the crop of a hand that it has
+            found; the joints are their average. 4 is best, 1 fastest (docs/centers.md).
 
         Raises:
           UserError: a track of other joints.
@@ -267,7 +294,9 @@ class HandModel:
             raise UserError(f"handedness {handedness!r}: expected 'right', 'left' or None")
         if tips not in ("center", "skin"):
             raise UserError(f"tips {tips!r}: expected 'center' or 'skin'")
-        self._tips = tips
+        if turns not in (1, 2, 4):
+            raise UserError(f"turns {turns!r}: expected 1, 2 or 4")
+        self._tips, self.turns = tips, turns
         self.spec, self.camera, self.handedness = track, track.camera, handedness
         with lowering_for("gpu"):  # Winograd's kernels triple the time of compilation
             quick = prepare_for_inference(model, variables, track.crop_size)
@@ -451,12 +480,38 @@ class HandModel:
 
     def _sight(self, depth: DepthFrame, camera: Camera, start: Float64) -> _Sight:
         """What the network sees from a place (3,) uvd."""
-        values = jnp.asarray(camera.as_array(), jnp.float32)
-        place = jnp.asarray(start, jnp.float32)
-        looks = jax.device_get(self._looks(self._variables, jnp.asarray(depth), values, place))
-        check_finite(looks.joints_uvd, looks.confidence)
+        looks = self._look(depth, camera, start, _PASSES, 0)
         shown = features(looks, depth, camera, self.spec)
         return _Sight(looks, shown, self._calibration.logits(shown, looks.pooled))
+
+    def _look(
+        self, depth: DepthFrame, camera: Camera, start: ArrayLike, passes: int, turn: int
+    ) -> Looks:
+        """`make_looks` on the host, from a place (3,) uvd."""
+        values = jnp.asarray(camera.as_array(), jnp.float32)
+        place = jnp.asarray(start, jnp.float32)
+        found = self._looks(self._variables, jnp.asarray(depth), values, place, passes, turn)
+        looks: Looks = jax.device_get(found)
+        check_finite(looks.joints_uvd, looks.confidence)
+        return looks
+
+    def _turned(
+        self, depth: DepthFrame, camera: Camera, seen: Looks, chosen: list[int]
+    ) -> tuple[Float64, Float64]:
+        """Joints (K, 3) mm and confidence (K,) of the chosen looks, averaged with turned ones that see the same."""
+        joints, confidence = list(seen.joints_xyz_mm[chosen]), list(seen.confidence[chosen])
+        first = np.mean(joints, axis=0)
+        center = geometry.xyz_to_uvd(first.mean(axis=0), camera)
+        for turn in range(1, self.turns):
+            more = self._look(depth, camera, center, 1, turn * 4 // self.turns)
+            for look in chosen:
+                apart = np.linalg.norm(more.joints_xyz_mm[look] - first, axis=-1).mean()
+                if apart < _AGREE_MM:
+                    joints.append(more.joints_xyz_mm[look])
+                    confidence.append(more.confidence[look])
+        return np.mean(joints, axis=0, dtype=np.float64), np.mean(
+            confidence, axis=0, dtype=np.float64
+        )
 
     def _pose(
         self,
@@ -477,7 +532,7 @@ class HandModel:
             self.handedness,
             self._calibration.side_by_fingers,
         )
-        xyz = seen.joints_xyz_mm[chosen].mean(axis=0).astype(np.float64)
+        xyz, confidence = self._turned(depth, camera, seen, chosen)
         if self._tips == "skin":
             from a2j_jax.synthetic.hand import skin_tips  # imports the renderer
 
@@ -487,7 +542,6 @@ class HandModel:
         look = chosen[0]
         total = float(_sigmoid(logits[chosen].max()))
         center = seen.center_uvd[look].astype(np.float64)
-        confidence = seen.confidence[chosen].mean(axis=0).astype(np.float64)
         unsure = len(chosen) == 1 and certain < _SIDE_KNOWN
         warning = self._warning(depth, camera, seen.box_px[look], center, total, unsure, name)
         return HandPose(
@@ -663,6 +717,7 @@ def load(
     *,
     handedness: Handedness | None = None,
     tips: Tips = "center",
+    turns: Literal[1, 2, 4] = 4,
 ) -> HandModel:
     """A trained network that finds hands in a camera's frames.
 
@@ -670,6 +725,7 @@ def load(
       name_or_path: weights that ship (docs/models.md), a file of `a2j export RUN weights.npz`, or a run.
       handedness: "right" or "left", if all hands to come are; None: decided for each.
       tips: where TIP joints are: "center" of the ball that ends the finger, or its end on the "skin", some 7 mm on.
+      turns: orientations in which a hand's crop is looked at, to be averaged: 4 is best, 1 fastest.
 
     Raises:
       UserError: no such weights (naming those that ship), damaged ones, or a network of other joints.
@@ -678,4 +734,4 @@ def load(
         raise unknown(name_or_path)
     found = restore(name_or_path)
     known = Calibration(**found.calibration) if found.calibration else None
-    return HandModel(found.model, found.variables, found.track, handedness, tips, known)
+    return HandModel(found.model, found.variables, found.track, handedness, tips, known, turns)

@@ -103,6 +103,42 @@ def test_it_finds_the_disk_itself_or_in_a_box(hand: HandModel) -> None:
         np.testing.assert_allclose(pose.joints_uvd[:, :2].mean(axis=0), (100, 120), atol=4)
 
 
+@pytest.mark.parametrize("turn", range(4))
+def test_what_is_seen_in_a_turned_crop_is_turned_back(hand: HandModel, turn: int) -> None:
+    seen = hand._look(disk(200), CAMERA, (180, 105, 600), 1, turn)
+    np.testing.assert_allclose(seen.joints_uvd.mean(axis=1), [(200, 120, 600)] * 2, atol=4)
+    turned = seen.joints_uvd - seen.joints_uvd.mean(axis=1, keepdims=True)
+    straight = hand._look(disk(200), CAMERA, (180, 105, 600), 1, 0).joints_uvd
+    straight = straight - straight.mean(axis=1, keepdims=True)
+    # The network sees the same hand in every crop: what is turned back lies the other way. In the mirror, it is turned
+    # against the first.
+    back = np.linalg.matrix_power(np.array([[0, -1], [1, 0]]), turn)
+    np.testing.assert_allclose(turned[0, :, :2], straight[0, :, :2] @ back.T, atol=1e-3)
+    np.testing.assert_allclose(turned[1, :, :2], straight[1, :, :2] @ back, atol=1e-3)
+
+
+def test_looks_in_all_orientations_are_averaged_where_they_agree(
+    hand: HandModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Joints move by 4 mm in one turned crop and by 100 in another: the second shows something else."""
+    hand.handedness = "right"
+    straight = hand._look(disk(200), CAMERA, (200, 120, 600), 3, 0)
+    off_mm = np.array([0.0, 4.0, 100.0, 0.0])
+
+    def other(*args: Any) -> Any:
+        moved = straight.joints_xyz_mm + off_mm[args[-1]] * np.array([1, 0, 0])
+        return straight._replace(joints_xyz_mm=moved)
+
+    monkeypatch.setattr(hand, "_look", other)
+    found = {}
+    for hand.turns in (1, 2, 4):
+        found[hand.turns] = hand(disk(200), CAMERA).joints_xyz_mm
+    np.testing.assert_array_equal(found[2], found[1])
+    np.testing.assert_allclose(found[4] - found[1], [[4 / 3, 0, 0]] * 21, atol=1e-3)
+    with pytest.raises(UserError, match="turns"):
+        HandModel(Disks(21), {"params": {}}, TRACK, turns=3)  # type: ignore[arg-type]
+
+
 def test_the_mirrored_look_is_mirrored_back(hand: HandModel) -> None:
     """The network sees a right hand in a mirror, too: mirrored back it is a left one, in the same place."""
     right = dataclasses.replace(hand(disk(200), CAMERA))
