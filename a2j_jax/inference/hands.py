@@ -57,7 +57,7 @@ _SURFACE_MM = -15.0, 40.0  # of a joint behind the reading at its pixel
 _HAND_FILLS = 0.2  # of the crop's window
 # A network that knows both hands sees the same joints in the mirror; one that knows right hands, others, 58 mm away.
 _AGREE_MM = 25.0
-_SAME_HAND_MM = 80.0  # between the mean joints of two poses: nearer ones are of one hand
+SAME_HAND_MM = 80.0  # between the mean joints of two poses: nearer ones are of one hand
 _NO_READING = "no depth reading"
 _PLACES = 3  # to look at for each hand that is asked for
 _WRIST, _INDEX_MCP, _MIDDLE_MCP, _PINKY_MCP = (
@@ -226,12 +226,22 @@ class Calibration(NamedTuple):
 _UNCALIBRATED = Calibration((-3.4, -1.9, 8.3, -2.8), 15.1)
 
 
-class _Sight(NamedTuple):
+class Sight(NamedTuple):
     """Looks from one place, their `features` (2, 4), and logits (2,) of being a hand."""
 
     looks: Looks
     shown: Float64
     logits: Float64
+
+    @property
+    def score(self) -> float:
+        """Of the better look."""
+        return float(sigmoid(self.logits.max()))
+
+    @property
+    def middle_mm(self) -> Float64:
+        """(3,) mean joint of the better look."""
+        return np.asarray(self.looks.joints_xyz_mm[self.logits.argmax()].mean(axis=0), np.float64)
 
 
 def with_features(model: PoseNetwork, variables: Any, images: jax.Array) -> tuple[Any, jax.Array]:
@@ -361,8 +371,13 @@ class HandModel:
         """
         check_most(most)
         depth, camera = self._checked(depth_mm, camera)
-        found = self._several(depth, camera, most, [], name)
-        return [dataclasses.replace(pose, number=number) for number, (pose, _) in enumerate(found)]
+        started = perf_counter() + self._compile(depth, camera)
+        found: list[HandPose] = []
+        for number, sight in enumerate(self._search(depth, camera, most)[:most]):
+            pose, _ = self._pose(depth, camera, sight, 0.0, name, started)
+            found.append(dataclasses.replace(pose, number=number))
+            started = perf_counter()
+        return found
 
     def track(
         self, frames: Iterable[ArrayLike], camera: Camera | Sequence[float] | None = None
@@ -396,9 +411,9 @@ class HandModel:
     ) -> Iterator[list[HandPose]]:
         """Follows several hands: for each frame up to `most` poses, those that score as hands.
 
-        As `track`; `HandPose.number` says which hand is which. A hand that is lost and found again has a new number.
-        New hands are looked for in every fifth frame, and in every frame as long as there are none. Of two hands that
-        come closer than 80 mm one is lost until they part.
+        As `track`; `HandPose.number` says which hand is which. New hands are looked for in every fifth frame, and in
+        every frame as long as there are none. A hand that is not seen keeps its number for 5 frames, and for 30 as long
+        as another one may hide it: `following.SeveralHands`.
         """
         from a2j_jax.inference.following import SeveralHands
 
@@ -430,7 +445,7 @@ class HandModel:
             rank = seen.logits.max() + (_FIRST if number == 0 else 0.0)
             if best is None or rank > best[0]:
                 best = rank, seen
-            if _sigmoid(seen.logits.max()) >= _SURE:
+            if seen.score >= _SURE:
                 break
         assert best is not None
         return self._pose(depth, camera, best[1], evidence, name, started)
@@ -443,27 +458,14 @@ class HandModel:
         start = geometry.xyz_to_uvd(before.joints_xyz_mm.mean(axis=0), camera)[None]
         return self._best(depth, camera, start, evidence, name)
 
-    def _several(
-        self,
-        depth: DepthFrame,
-        camera: Camera,
-        most: int,
-        known: Sequence[HandPose],
-        name: str,
-    ) -> list[tuple[HandPose, float]]:
-        """Poses that score as hands, with known ones up to `most`, and this frame's logits for right."""
-        self._compile(depth, camera)
-        started = perf_counter()
-        places = hand_centers(depth, camera, _PLACES * most)
-        seen = [self._sight(depth, camera, start) for start in places]
-        found: list[tuple[HandPose, float]] = []
-        for one in sorted(seen, key=lambda one: -one.logits.max()):
-            if _sigmoid(one.logits.max()) < LOST or len(found) + len(known) >= most:
-                break
-            pose, logit = self._pose(depth, camera, one, 0.0, name, started)
-            if not is_one_of(pose, [*known, *(one for one, _ in found)]):
-                found.append((pose, logit))
-                started = perf_counter()
+    def _search(self, depth: DepthFrame, camera: Camera, most: int) -> list[Sight]:
+        """What scores as a hand in the entire frame, the best first, each hand once."""
+        seen = [self._sight(depth, camera, p) for p in hand_centers(depth, camera, _PLACES * most)]
+        found: list[Sight] = []
+        for one in sorted(seen, key=lambda one: -one.score):
+            away = [np.linalg.norm(one.middle_mm - other.middle_mm) for other in found]
+            if one.score >= LOST and min(away, default=np.inf) >= SAME_HAND_MM:
+                found.append(one)
         return found
 
     def _compile(self, depth: DepthFrame, camera: Camera) -> float:
@@ -478,11 +480,11 @@ class HandModel:
         logger.info(f"network compiled for frames of {shown_size} px in {seconds:.1f} s")
         return seconds
 
-    def _sight(self, depth: DepthFrame, camera: Camera, start: Float64) -> _Sight:
+    def _sight(self, depth: DepthFrame, camera: Camera, start: Float64) -> Sight:
         """What the network sees from a place (3,) uvd."""
         looks = self._look(depth, camera, start, _PASSES, 0)
         shown = features(looks, depth, camera, self.spec)
-        return _Sight(looks, shown, self._calibration.logits(shown, looks.pooled))
+        return Sight(looks, shown, self._calibration.logits(shown, looks.pooled))
 
     def _look(
         self, depth: DepthFrame, camera: Camera, start: ArrayLike, passes: int, turn: int
@@ -517,30 +519,23 @@ class HandModel:
         self,
         depth: DepthFrame,
         camera: Camera,
-        sight: _Sight,
+        sight: Sight,
         evidence: float,
         name: str,
         started: float,
     ) -> tuple[HandPose, float]:
         """The pose of a sight, and its own logit for right; `evidence` is that of earlier frames."""
-        seen, shown, logits = sight
-        logit, chosen = which_hand(
-            seen.joints_xyz_mm,
-            shown,
-            camera,
-            evidence,
-            self.handedness,
-            self._calibration.side_by_fingers,
-        )
+        seen, logits = sight.looks, sight.logits
+        logit, chosen = self._side(sight, camera, evidence)
         xyz, confidence = self._turned(depth, camera, seen, chosen)
         if self._tips == "skin":
             from a2j_jax.synthetic.hand import skin_tips  # imports the renderer
 
             xyz = np.asarray(skin_tips(xyz))
         is_right = self.handedness == "right" if self.handedness else logit + evidence >= 0
-        certain = 1.0 if self.handedness else float(_sigmoid(abs(logit + evidence)))
+        certain = 1.0 if self.handedness else float(sigmoid(abs(logit + evidence)))
         look = chosen[0]
-        total = float(_sigmoid(logits[chosen].max()))
+        total = float(sigmoid(logits[chosen].max()))
         center = seen.center_uvd[look].astype(np.float64)
         unsure = len(chosen) == 1 and certain < _SIDE_KNOWN
         warning = self._warning(depth, camera, seen.box_px[look], center, total, unsure, name)
@@ -558,6 +553,12 @@ class HandModel:
             handedness_probability=certain,
             expected_error_mm=self._calibration.errors_mm(np.asarray(spread_px(confidence))),
         ), logit
+
+    def _side(self, sight: Sight, camera: Camera, evidence: float) -> tuple[float, list[int]]:
+        """`which_hand` of a sight."""
+        side_by_fingers = self._calibration.side_by_fingers
+        joints = sight.looks.joints_xyz_mm
+        return which_hand(joints, sight.shown, camera, evidence, self.handedness, side_by_fingers)
 
     def _warning(
         self,
@@ -646,10 +647,11 @@ def is_one_of(pose: HandPose, others: Sequence[HandPose]) -> bool:
     assert pose.joints_xyz_mm is not None
     middle = pose.joints_xyz_mm.mean(axis=0)
     places = [one.joints_xyz_mm.mean(axis=0) for one in others if one.joints_xyz_mm is not None]
-    return any(np.linalg.norm(middle - place) < _SAME_HAND_MM for place in places)
+    return any(np.linalg.norm(middle - place) < SAME_HAND_MM for place in places)
 
 
-def _sigmoid(x: Any) -> Any:
+def sigmoid(x: Any) -> Any:
+    """The probability of a logit."""
     return 1.0 / (1.0 + np.exp(-np.clip(x, -30.0, 30.0)))
 
 

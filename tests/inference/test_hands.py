@@ -231,10 +231,30 @@ def test_several_hands_are_found_and_followed(hand: HandModel) -> None:
         [one[left] for one in by_number[:6]], [80, 90, 100, 110, 110, 110], atol=5
     )
     assert set(by_number[2]) == {left}
-    # The next search is in frame 5.
-    assert set(by_number[4]) == {left}
-    assert set(by_number[5]) == {left, 2}
+    # Found at once where it is expected, and by its number.
+    assert all(set(one) == {0, 1} for one in by_number[3:6])
     assert followed[6] == []
+
+
+def test_hands_that_cross_keep_their_numbers(hand: HandModel) -> None:
+    """The made-up network sees one disk in the middle of both when they are close."""
+    sides = range(90, -91, -10)
+    frames = [np.minimum(disk(160 - x, depth=640), disk(160 + x)) for x in sides]
+    followed = [
+        {p.number: p.joints_uvd[:, 0].mean() for p in ps} for ps in hand.follow(frames, CAMERA)
+    ]
+    assert min(map(len, followed)) == 1
+    assert set().union(*followed) == {0, 1}
+    last = {number: 320 - u for number, u in followed[0].items()}
+    assert followed[-1] == pytest.approx(last, abs=8)
+
+
+def test_a_hand_is_remembered_for_some_frames(hand: HandModel) -> None:
+    """Five in the open; then it is a new one."""
+    both, one, none = np.minimum(disk(80), disk(250)), disk(80), np.zeros((240, 320))
+    for unseen, numbers in (([one] * 4, {0, 1}), ([none] * 5, {0, 1}), ([none] * 6, {2, 3})):
+        last = list(hand.follow([both, *unseen, both], CAMERA))[-1]
+        assert {pose.number for pose in last} == numbers
 
 
 def test_a_sequence_goes_on_with_the_same_hand(hand: HandModel) -> None:
