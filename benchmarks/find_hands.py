@@ -1,14 +1,18 @@
 """How well a network finds hands in rendered frames: error before and after it looks again, score, right or left.
 
     python benchmarks/find_hands.py [WEIGHTS] [--frames 200] [--fit]
+    python benchmarks/find_hands.py [WEIGHTS] --frames 2000 --only empty
 
 Frames are `views.track_frames` of seeds that no data set uses; centers are the mean joint, the same off by N(0, 20 mm)
 and N(0, 30 mm) per axis, and found in the frame. Left hands are the same frames mirrored. `--fit` learns what tells
 hands from other things, and how far joints are off (`hands.Calibration`), from as many varied frames with hands and
-without; it writes that into the file of weights, and prints a constant of `inference.hands`.
+without; it writes that into the file of weights, and prints a constant of `inference.hands`. `--only empty` counts in
+how many varied frames without a hand (people, arms that end at the wrist, objects, walls) one is found, nothing else.
 """
 
 import argparse
+import logging
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +20,7 @@ import numpy as np
 from a2j_jax.geometry import Camera, uvd_to_xyz, xyz_to_uvd
 from a2j_jax.inference import hands
 from a2j_jax.inference.locate import hand_centers
-from a2j_jax.log import logger
+from a2j_jax.log import log_to_terminal, logger, progress
 from a2j_jax.models.anchors import spread_px
 from a2j_jax.runs.load import restore, save_packed
 from a2j_jax.synthetic.render import SensorMix
@@ -31,13 +35,17 @@ def main() -> None:
     parser.add_argument("weights", nargs="?", default="hand-small")
     parser.add_argument("--frames", type=int, default=200)
     parser.add_argument("--fit", action="store_true")
+    parser.add_argument("--only", choices=("empty",), help="frames without a hand alone")
     arguments = parser.parse_args()
-    logger.setLevel("ERROR")  # not a warning for every frame
+    log_to_terminal()
+    logger.addFilter(lambda record: record.levelno != logging.WARNING)  # of poses; progress stays
     model = hands.load(arguments.weights)
     track, camera = model.spec, model.camera
     assert camera is not None
     if arguments.fit:
         return fit(model, arguments.weights, arguments.frames)
+    if arguments.only == "empty":
+        return false_hands(model, arguments.frames)
     rng = np.random.default_rng(0)
     frames, truth = [], []
     for one in track_frames(track, arguments.frames, SEED):
@@ -130,7 +138,8 @@ def sights_of(model: hands.HandModel, count: int, seed: int, *, without_hand: bo
     rng, camera, rows = np.random.default_rng(seed), model.camera, []
     assert camera is not None
     frames = track_frames(model.spec, count, seed, ONE_HAND, SensorMix(), without_hand)
-    for number, one in enumerate(frames):
+    what = "frames without a hand" if without_hand else "frames with a hand"
+    for number, one in enumerate(counted(frames, count, what)):
         depth, truth = one["frame"].astype(np.float32), one["joints_xyz"]
         if not depth.any():
             continue
@@ -151,6 +160,25 @@ def sights_of(model: hands.HandModel, count: int, seed: int, *, without_hand: bo
             about = side, fingers, number, spread_px(pose.confidence), error
             rows.append((sight.shown, sight.looks.pooled, is_hand, *about))
     return Sights(*(np.array(column) for column in zip(*rows, strict=True)))
+
+
+def counted(frames: Iterator[Any], count: int, what: str) -> Iterator[Any]:
+    """The frames, with progress and remaining time."""
+    with progress(what, count, "frames") as advance:
+        for frame in frames:
+            yield frame
+            advance(1)
+
+
+def false_hands(model: hands.HandModel, count: int) -> None:
+    """Prints in how many varied frames without a hand some place reaches a score."""
+    model.turns = 1  # the score does not depend on them
+    sights = sights_of(model, count, SEED + 2 * 10**5, without_hand=True)
+    best = hands.sigmoid(best_of_frames(model._calibration, sights))
+    print("| score | frames without a hand that reach it |\n| --- | --- |")
+    for score in (hands.LOST, 0.5, 0.7, 0.9):
+        reached = int((best >= score).sum())
+        print(f"| {score} | {reached} of {len(best)} ({reached / len(best):.2%}) |")
 
 
 def fit(model: hands.HandModel, weights: str, count: int) -> None:
@@ -187,7 +215,7 @@ def fit(model: hands.HandModel, weights: str, count: int) -> None:
 
 def best_of_frames(known: hands.Calibration, sights: Sights) -> np.ndarray:
     """The highest logit of being a hand in each frame."""
-    flat = sights.pooled.reshape(-1, sights.pooled.shape[-1])
+    flat = sights.pooled.reshape(2 * len(sights.pooled), sights.pooled.shape[-1])
     logits = known.logits(sights.shown.reshape(-1, 4), flat).reshape(-1, 2).max(axis=1)
     return np.array([logits[sights.frame == one].max() for one in np.unique(sights.frame)])
 
@@ -196,7 +224,7 @@ def measure(known: hands.Calibration, check: list[Sights], name: str) -> None:
     """Prints how well scores tell hands from other things, and errors that are expected from those measured."""
     best = [best_of_frames(known, sights) for sights in check]
     positive = np.repeat([True, False], [len(one) for one in best])
-    kept = [(1 / (1 + np.exp(-one)) >= hands.LOST).mean() for one in best]
+    kept = [(hands.sigmoid(one) >= hands.LOST).mean() for one in best]
     print(
         f"{name}: AUC {auc(np.concatenate(best), positive):.4f}; a hand is found in {kept[0]:.1%} of {len(best[0])} "
         f"frames with one, and in {kept[1]:.1%} of {len(best[1])} without"

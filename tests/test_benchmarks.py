@@ -12,11 +12,13 @@ import pytest
 from PIL import Image
 
 from a2j_jax.geometry import Camera
+from a2j_jax.inference.hands import HandModel
 from a2j_jax.runs.checkpoints import save_variables
 from a2j_jax.synthetic import hand
 from a2j_jax.tracks import get_track
 from tests import tiny
 from tests.conftest import REPOSITORY
+from tests.inference.test_hands import CAMERA, TRACK, Disks, disk
 
 CENTER = (320.0, 240.0, 700.0)
 
@@ -175,6 +177,31 @@ def test_hand_joints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     load("hand_joints").main()
     with Image.open(tmp_path / "joints.png") as picture:
         assert 2.5 < picture.width / picture.height < 3
+
+
+def test_frames_without_a_hand_alone(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    """One in four shows the disk that the made-up network takes for a hand; progress has the remaining time."""
+    wall = np.full((240, 320), 1500, np.uint16)
+    depths = [wall, disk(160.0), wall, wall]
+    truth = np.full((21, 3), 600.0)
+    frames = [{"frame": depth, "joints_xyz": truth, "joints_uvd": truth} for depth in depths]
+    benchmark = load("find_hands")
+    asked = []
+
+    def render(*arguments: Any) -> Any:
+        asked.append(arguments)
+        return iter(frames)
+
+    monkeypatch.setattr(benchmark, "track_frames", render)
+    model = HandModel(Disks(21), {"params": {}}, replace(TRACK, camera=CAMERA))
+    monkeypatch.setattr(benchmark.hands, "load", lambda name: model)
+    monkeypatch.setattr(benchmark.logger, "filters", [])
+    monkeypatch.setattr("sys.argv", ["find_hands.py", "--frames", "4", "--only", "empty"])
+    benchmark.main()
+    printed = capsys.readouterr()
+    assert "| 0.3 | 1 of 4 (25.00%) |" in printed.out
+    assert "frames without a hand: 4/4 frames" in printed.err
+    assert len(asked) == 1
 
 
 def test_smoothing(official: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
