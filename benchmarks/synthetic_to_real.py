@@ -5,7 +5,8 @@
         --shift 8,0,0 --shift 0,8,0 --shift 0,0,20
 
 Text files hold uvd triples (px px mm): one center, 14 labels, 14 predicted joints, in NYU's order. Every --shift
-moves the center by so much and predicts again, to show how sensitive the prediction is to it.
+moves the center by so much and predicts again, to show how sensitive the prediction is to it. --again: not as the
+network answers at that center, but as `a2j predict --model` does, which moves the crop and looks again.
 """
 
 import argparse
@@ -22,9 +23,10 @@ from a2j_jax.evaluation.scores import joint_errors
 from a2j_jax.evaluation.tables import ABSENT, Table, print_table
 from a2j_jax.geometry import uvd_to_xyz
 from a2j_jax.inference.frames import FilePrediction, predict_files
+from a2j_jax.inference.hands import HandModel, load
 from a2j_jax.inference.predictor import Predictor
 from a2j_jax.synthetic.hand import hand_to_nyu14
-from a2j_jax.tracks import get_track
+from a2j_jax.tracks import HANDS2017, get_track
 
 NYU = get_track("nyu")
 OFFICIAL, AT_CENTER = "official A2J", "every joint at the center"
@@ -33,7 +35,11 @@ TILE_INCHES = 4.0
 
 def main() -> None:
     arguments = parse()
-    predictor = Predictor.from_checkpoint(arguments.checkpoint)
+    predictor: Predictor | HandModel
+    if arguments.again:
+        predictor = load(arguments.checkpoint)
+    else:
+        predictor = Predictor.from_checkpoint(arguments.checkpoint)
     center = np.loadtxt(arguments.center).reshape(3)
     labels = np.loadtxt(arguments.labels).reshape(14, 3)
     found = predict(predictor, arguments.frame, center)
@@ -51,7 +57,7 @@ def main() -> None:
             moved[shift] = errors_mm(hand_to_nyu14(again)[0], labels)[corresponding]
         print_shifts(moved)
     if arguments.out:
-        draw(found, predictor, labels, rows.get(OFFICIAL), arguments.out)
+        draw(found, labels, rows.get(OFFICIAL), arguments.out)
 
 
 def parse() -> argparse.Namespace:
@@ -61,13 +67,16 @@ def parse() -> argparse.Namespace:
     add, shift = parser.add_argument, numbers(3, "DU,DV,DD")
     for name in ("checkpoint", "frame", "center", "labels"):
         add(f"--{name}", required=True)
+    add("--again", action="store_true", help="as `a2j predict --model`")
     add("--official", help="another prediction of the 14 joints, to put beside")
     add("--shift", type=shift, action="append", help="of the center, px px mm; repeat it")
     add("--out", help="PNG or SVG: each prediction in color over the labels in black")
     return parser.parse_args(join_negative_numbers(sys.argv[1:]))
 
 
-def predict(predictor: Predictor, frame: str, center: NDArray[np.float64]) -> FilePrediction:
+def predict(
+    predictor: Predictor | HandModel, frame: str, center: NDArray[np.float64]
+) -> FilePrediction:
     (found,) = predict_files(predictor, [frame], [center], track=NYU)
     return found
 
@@ -105,7 +114,6 @@ def print_shifts(errors: dict[tuple[float, ...], NDArray[np.float64]]) -> None:
 
 def draw(
     found: FilePrediction,
-    predictor: Predictor,
     labels: NDArray[np.float64],
     official: NDArray[np.float64] | None,
     out: str | Path,
@@ -122,7 +130,7 @@ def draw(
 
     ours, corresponding = hand_to_nyu14(estimate.joints_uvd)
     tiles = [
-        (tile(estimate.joints_uvd, "all 21 joints", over_labels=False), predictor.track.skeleton),
+        (tile(estimate.joints_uvd, "all 21 joints", over_labels=False), HANDS2017),
         (tile(np.where(corresponding[:, None], ours, np.nan), "NYU's, over labels"), NYU.skeleton),
     ]
     if official is not None:

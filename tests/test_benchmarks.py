@@ -33,8 +33,12 @@ def load(name: str) -> ModuleType:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("looks", [[], ["--again"]])
 def test_synthetic_to_real(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    looks: list[str],
 ) -> None:
     save_variables(tmp_path / "network", tiny.variables(), tiny.config())
     depth = np.full((480, 640), 2001)
@@ -49,7 +53,7 @@ def test_synthetic_to_real(
     line = [f"--{name}={path}" for name, path in files.items()]
     line += [f"--checkpoint={tmp_path / 'network'}", f"--frame={tmp_path / 'frame.png'}"]
     line += ["--out", str(tmp_path / "out.png"), "--shift", "0,8,0", "--shift", "-4,0,20"]
-    monkeypatch.setattr("sys.argv", ["synthetic_to_real.py", *line])
+    monkeypatch.setattr("sys.argv", ["synthetic_to_real.py", *line, *looks])
     load("synthetic_to_real").main()
     cells = [row.split("\u2502")[1:-1] for row in capsys.readouterr().out.splitlines()]
     rows = [[cell.strip() for cell in row] for row in cells if len(row) == 5]
