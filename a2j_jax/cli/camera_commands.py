@@ -284,7 +284,7 @@ def _run_doctor(arguments: argparse.Namespace) -> None:
     if count > 1:
         logger.info(f"{name}: one of {count} frames; another one: --frame N")
     try:
-        found = diagnose(values, camera, hand, arguments.depth_unit_mm, arguments.hands)
+        found = diagnose(values, camera, hand, arguments.depth_unit_mm, arguments.hands, name)
     except UserError as error:
         raise UserError(f"{name}: {error}") from error
     height, width = values.shape

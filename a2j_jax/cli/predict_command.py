@@ -5,6 +5,7 @@ import contextlib
 import csv
 import gc
 import json
+import logging
 import re
 import sys
 from collections.abc import Sequence
@@ -219,9 +220,13 @@ def _predict(arguments: argparse.Namespace) -> None:
     source = frames_of(find_track(arguments.track), track) if arguments.track else track
     camera = source.camera
     if given is None and camera is not None:
-        logger.info(
-            f"camera of track {source.name}: fx {camera.fx:g}, fy {camera.fy:g}, cx {camera.u0:g}, cy {camera.v0:g}, "
-            f"{source.frame_size[0]}x{source.frame_size[1]} px (of another camera: --camera)"
+        # Frames of a data set are of its camera; a user's own rarely are.
+        is_guess = arguments.model and not (arguments.track or arguments.example)
+        what = "no --camera, taken for that" if is_guess else "camera"
+        logger.log(
+            logging.WARNING if is_guess else logging.INFO,
+            f"{what} of track {source.name}: fx {camera.fx:g}, fy {camera.fy:g}, cx {camera.u0:g}, cy {camera.v0:g}, "
+            f"{source.frame_size[0]}x{source.frame_size[1]} px (of another camera: --camera)",
         )
     unit, recorded = arguments.depth_unit_mm, source.depth_unit_mm
     if unit not in (None, recorded):

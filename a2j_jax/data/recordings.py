@@ -37,6 +37,7 @@ _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _MATROSKA = b"\x1aE\xdf\xa3"
 _TO_RECORD = "record FFV1 with the pixels gray16le in .mkv, 16-bit PNG files, or a .npy stack (frames, height, width)"
 _TRUNCATED = "truncated; copy or record it again"
+_CHANNELS = 4  # most of a color picture
 _SHORT_S = 0.5  # a video that ends so much before its header says is truncated
 
 # What is stored of one frame and the kind of file, as `depth_files.read_values`, or what is wrong with it.
@@ -194,6 +195,10 @@ def _stack(path: Path) -> Recording | None:
         begin = file.tell()
     if len(shape) != 3 or min(shape) < 1 or dtype.kind not in "iuf":
         return None
+    if shape[2] <= _CHANNELS < shape[1]:
+        raise UnreadableFrame(
+            "has the shape of a color picture; expected depth (frames, height, width)", path
+        )
     if by_columns:
         how = "np.save(path, np.ascontiguousarray(frames))"
         raise UnreadableFrame("holds frames in Fortran's order of axes; save " + how, path)

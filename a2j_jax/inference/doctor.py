@@ -28,6 +28,7 @@ UNITS_MM = {
     10.0: "cm",
     1000.0: "m",
 }
+_SATURATED = 65535  # of 16 bits: a sensor that saw nothing
 _USUAL_MM = 500.0  # distance of a hand
 _HAND_MM = 150.0, 1500.0  # where the nearest surface is, if it is a hand
 _NEAR_MM, _FAR_MM = 250.0, 1200.0  # further in or out, joints are less accurate
@@ -76,6 +77,7 @@ def diagnose(
     hand: HandModel,
     unit_mm: float | None = None,
     most: int = 1,
+    name: str = "depth frame",
 ) -> Diagnosis:
     """Checks a frame, its unit and its camera, and looks for hands.
 
@@ -85,6 +87,7 @@ def diagnose(
       hand: what looks.
       unit_mm: mm per count; None: 1, or a guess where 1 is impossible.
       most: hands to look for, 1 or more.
+      name: of the frame, for warnings.
 
     Raises:
       UserError: not one image of depth.
@@ -96,7 +99,10 @@ def diagnose(
     counts = np.where(np.isfinite(values) & (values > 0), values, 0).astype(np.float32)
     empty = 1.0 - np.count_nonzero(counts) / counts.size
     some = f"{empty:.0%} of the pixels"
-    if empty == 1.0:
+    saturated = values.dtype == np.uint16 and not (counts % _SATURATED).any()
+    if saturated:
+        counts[:] = 0
+    if saturated or empty == 1.0:
         fix = "the camera saw nothing: is its lens covered, and is this the depth stream?"
         findings = Finding("without reading", some, fix), *_of_camera(counts.shape, camera)
         return Diagnosis(findings, counts, camera, np.zeros((0, 3)), ())
@@ -106,9 +112,9 @@ def diagnose(
     if empty > _MOST_EMPTY:
         fix = "few readings: is the hand nearer than the camera can measure, in sunlight, or in a black glove?"
     low, middle, high = np.percentile(depth[depth > 0], (2.0, 50.0, 98.0))
-    found = hand.find(depth, camera, most + 1)
+    found = hand.find(depth, camera, most + 1, name)
     # Where nothing scores as a hand, the likeliest place shows why.
-    poses = found[:most] if most > 1 and found else [hand(depth, camera)]
+    poses = found[:most] if most > 1 and found else [hand(depth, camera, name=name)]
     findings = (
         of_unit,
         Finding("without reading", some, fix),
@@ -252,6 +258,10 @@ def _draw_hand(
     if name:
         style = {"color": "#0072B2", "fontsize": 8}
         frame.annotate(name, (x0, y0), (2, -8), textcoords="offset points", **style)
+    if min(x1 - x0, y1 - y0) < 1.0:  # of a unit or focal length that is far off
+        crop.remove()
+        answer.remove()
+        return
     assert pose.center_uvd is not None
     window = track.depth_window_mm or np.inf
     canvas = crops.cut(depth, track, box_px=pose.box_px).canvas  # type: ignore[arg-type]

@@ -74,6 +74,7 @@ class OneHand:
                 pose, logit, evidence = found, found_logit, 0.0
         self._evidence = _REMEMBERED * (evidence + logit)
         self._before = pose if pose.score >= LOST else None
+        hand._look_for_others(depth, camera, pose, name)
         return pose
 
 

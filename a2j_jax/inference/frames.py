@@ -199,6 +199,8 @@ def predict_files(
                 continue
             depth = read.depth.astype(np.float32)
             wrong_size = _wrong_size(depth, camera, expected_size)
+            if isinstance(predictor, HandModel) and camera and odd_camera(depth, camera):
+                wrong_size = None  # it warns of that
             for line, level in ((read.description, logging.INFO), (wrong_size, logging.WARNING)):
                 if line is not None and line not in logged:
                     logged.add(line)

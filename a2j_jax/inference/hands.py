@@ -316,6 +316,7 @@ class HandModel:
         self._calibration = calibration or _UNCALIBRATED
         self._compiled = set[tuple[int, ...]]()  # sizes of frames
         self._logged = set[str]()
+        self._looked_for_others = False
 
     def __call__(
         self,
@@ -356,7 +357,10 @@ class HandModel:
                 middle, depth_in_box(depth, inside, self.spec.depth_window_mm or np.inf)
             )
         starts = hand_centers(depth, camera) if center is None else center[None]
-        return self._best(depth, camera, starts, 0.0, name)[0]
+        pose, _ = self._best(depth, camera, starts, 0.0, name)
+        if center is None:
+            self._look_for_others(depth, camera, pose, name)
+        return pose
 
     def find(
         self,
@@ -467,6 +471,23 @@ class HandModel:
             if one.score >= LOST and min(away, default=np.inf) >= SAME_HAND_MM:
                 found.append(one)
         return found
+
+    def _look_for_others(
+        self, depth: DepthFrame, camera: Camera, pose: HandPose, name: str
+    ) -> None:
+        """Warns of a second hand beside the first pose that is one: once, since it takes time."""
+        if self._looked_for_others or pose.score < LOST:
+            return
+        self._looked_for_others = True
+        assert pose.joints_xyz_mm is not None
+        middle = pose.joints_xyz_mm.mean(axis=0)
+        for place in hand_centers(depth, camera):
+            sight = self._sight(depth, camera, place)
+            away = np.linalg.norm(sight.middle_mm - middle)
+            if sight.score >= LOST and away >= SAME_HAND_MM:
+                text = "another hand is in view, and one is looked for; several: a2j predict --hands 2, HandModel.find"
+                logger.warning(f"{name}: {text}")
+                return
 
     def _compile(self, depth: DepthFrame, camera: Camera) -> float:
         """Compiles the network for frames of this size, if it is not yet; returns the seconds that it took."""

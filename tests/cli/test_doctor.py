@@ -13,6 +13,8 @@ CAMERA = "300,300,160,120"
 def frame(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Image.fromarray((disk(200) * 8).astype(np.uint16)).save("frame.png")
+    Image.fromarray(np.full((240, 320), 90, np.uint8)).save("8bit.png")
+    np.save("color.npy", np.ones((240, 320, 3), np.uint16))
     return tmp_path / "frame.png"
 
 
@@ -39,7 +41,9 @@ def test_one_frame_of_many(a2j, refused, disks, frame, tmp_path):
     outcome = a2j(f"{line} --frame 1 --hands 2")
     assert "hand 1: place" in outcome.out
     assert "frame 3: expected 0 to 2" in refused(f"{line} --frame 3")
-    folder = f"doctor {tmp_path} --camera {CAMERA} --out new.png --frame"
+    for other in ("8bit.png", "color.npy", "new.png"):
+        (tmp_path / other).unlink()
+    folder = f"doctor {tmp_path} --camera {CAMERA} --out new.svg --frame"
     assert "clip.npy#2" in a2j(f"{folder} 2").out
     assert "frame.png" in a2j(f"{folder} 3").out
     (tmp_path / "clip.npy").write_bytes((tmp_path / "clip.npy").read_bytes()[:-9])
@@ -53,6 +57,14 @@ def test_one_frame_of_many(a2j, refused, disks, frame, tmp_path):
         ("doctor frame.png", "--camera FX,FY,CX,CY"),
         ("doctor missing.png --camera 300,300,160,120", "missing.png"),
         ("doctor frame.png --camera 300,300,160", "FX,FY,CX,CY"),
+        (
+            "doctor color.npy --camera 300,300,160,120",
+            "color.npy: has the shape of a color picture",
+        ),
+        (
+            "doctor 8bit.png --camera 300,300,160,120",
+            "8bit.png: is an 8-bit gray PNG",
+        ),
         ("doctor frame.png --camera 300,300,160,120 --model nothing", "nothing"),
         ("doctor frame.png --camera 300,300,160,120 --out frame.png", "frame.png"),
     ],

@@ -45,6 +45,7 @@ def test_a_folder_is_followed(a2j, checkpoints, folder):
     assert end["latency_ms"]["network"].keys() == {"median", "p95"}
     assert "3.npy" in outcome.err
     assert "left out" in outcome.err
+    assert "8-bit values" in outcome.err
     assert f"warning: {folder}/0.npy: " in outcome.err  # of the random network's pose
     assert "median" in outcome.err
     assert len(lines(a2j(*line, "--frames", 2).out)[1]) == 2
@@ -71,6 +72,7 @@ def test_what_was_printed_is_kept_when_a_camera_is_unplugged(ended, checkpoints,
     ("line", "said"),
     [
         ("live --source folder", "--folder FOLDER"),
+        ("live --source folder --folder .", "and --camera FX,FY,CX,CY"),
         ("live --source folder --folder none --camera 300,300,160,120 --viewer none", "none"),
         ("live --source realsense --folder x", "--folder goes with --source folder"),
         ("live --source realsense --camera 1,1,1,1", "--camera goes with --source folder"),

@@ -317,6 +317,46 @@ def test_several_hands_in_frames_and_in_a_recording(a2j, refused, disks, tmp_pat
     assert "--hands with" in refused(f"{DISKS} {tmp_path}/none.npy --hands 2 --center 9,9,600")
 
 
+def test_frames_of_an_unknown_camera_and_of_another_size(a2j, disks, tmp_path):
+    """One warning each."""
+    np.save(tmp_path / "frame.npy", disk(100))
+    line = f"predict --model disks {tmp_path}/frame.npy --hand right"
+    outcome = a2j(line)
+    assert outcome.err.count("warning: no --camera, taken for that of track synthetic_hand") == 1
+    assert outcome.err.count("principal point") == 1
+    for camera in ("600,600,320,240", "150,150,80,60"):
+        outcome = a2j(f"{line} --camera {camera}")
+        assert "no --camera" not in outcome.err
+    assert "warning: no --camera" not in a2j("predict --model disks --example").err
+
+
+def test_two_hands_where_one_was_asked_for(a2j, disks, tmp_path):
+    both = np.minimum(disk(80), disk(250))
+    np.save(tmp_path / "clip.npy", np.array([both, both], np.uint16))
+    outcome = a2j(f"{DISKS} {tmp_path}/clip.npy --json")
+    assert outcome.err.count("clip.npy#0: another hand is in view") == 1
+    assert "--hands 2" in outcome.err
+    assert "another hand" not in a2j(f"{DISKS} {tmp_path}/clip.npy --json --hands 2").err
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        (np.zeros((240, 320), np.uint16), "no reading at all"),
+        (np.full((240, 320), np.nan), "no reading at all"),
+        (np.full((240, 320), 65535, np.uint16), "saturated"),
+        (-disk(100), "no depth is above 0"),
+        (disk(100) / 1000, "are these meters"),
+        ((disk(100) / 1000).astype(np.uint16), "are these meters"),
+        (disk(100).astype(np.uint8), "8-bit values"),
+        (np.ones((240, 320, 3), np.uint16), "color picture"),
+    ],
+)
+def test_arrays_that_are_no_depth_in_mm(refused, disks, tmp_path, values, said):
+    np.save(tmp_path / "frame.npy", values)
+    assert said in refused(f"{DISKS} {tmp_path}/frame.npy")
+
+
 def test_a_frame_that_cannot_be_used_changes_no_number(a2j, disks, tmp_path, monkeypatch):
     """Nor does another hand that scores better then. Warnings name the frame."""
     depths = [(600, 640), (610, 630), (640, 600), (640, 600)]

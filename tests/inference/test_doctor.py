@@ -90,6 +90,19 @@ def test_several_hands(hand):
     assert "asked for 2" in fixes(diagnose(disk(80), CAMERA, hand, most=2))["hands in view"]
 
 
+def test_a_sensor_that_saw_nothing(hand):
+    found = diagnose(np.full((240, 320), 65535, np.uint16), CAMERA, hand)
+    assert found.poses == ()
+    assert "saw nothing" in fixes(found)["without reading"]
+
+
+def test_a_crop_without_pixels(hand):
+    """A unit that is far off."""
+    found = diagnose(disk(200), CAMERA, hand, unit_mm=200.0)
+    assert "depth unit" in fixes(found)
+    assert len(draw(found, TRACK, "caption", "a2j doctor frame.png").axes) == 1
+
+
 def test_no_hand_at_all(hand):
     """The likeliest place is shown, and why it is none."""
     found = diagnose(np.full((240, 320), 1000, np.uint16), CAMERA, hand, most=2)

@@ -336,6 +336,32 @@ def test_what_is_no_frame_or_place(
         hand(frame, **{"camera": CAMERA, **options})
 
 
+def test_a_second_hand_is_warned_of_where_one_is_looked_for(
+    hand: HandModel, logged: list[str]
+) -> None:
+    both = np.minimum(disk(80), disk(250))
+    for _ in range(2):
+        hand(both, CAMERA, name="frame.png")
+    list(hand.track([both], CAMERA))
+    assert [text[:31] for text in logged if "another" in text] == [
+        "frame.png: another hand is in v"
+    ]
+    fresh = HandModel(Disks(21), {"params": {}}, TRACK)
+    fresh(both, CAMERA, center_uvd=(80, 120, 600))
+    fresh.find(both, CAMERA)
+    fresh(disk(80), CAMERA)
+    list(HandModel(Disks(21), {"params": {}}, TRACK).track([disk(80)], CAMERA))
+    assert sum("another" in text for text in logged) == 1
+
+
+@pytest.mark.parametrize("size", [(640, 480), (424, 240), (160, 120)])
+def test_intrinsics_of_another_frame_size(hand: HandModel, size: tuple[int, int]) -> None:
+    """Twice and half of it, and another shape."""
+    camera = Camera(300.0, 300.0, size[0] / 2, size[1] / 2)
+    assert "principal point" in str(hand(disk(100), camera).warning)
+    assert "principal" not in str(hand(disk(100), Camera(300.0, 300.0, 170.0, 112.0)).warning)
+
+
 def test_intrinsics_of_another_resolution_are_warned_of(hand: HandModel, logged: list[str]) -> None:
     twice = Camera(600.0, 600.0, 320.0, 240.0)
     for _ in range(2):
