@@ -3,6 +3,7 @@
 import importlib.util
 import re
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from PIL import Image
 
 from a2j_jax.geometry import Camera
-from a2j_jax.inference.hands import HandModel
+from a2j_jax.inference.hands import HandModel, HandPose
 from a2j_jax.runs.checkpoints import save_variables
 from a2j_jax.synthetic import hand
 from a2j_jax.tracks import get_track
@@ -206,6 +207,36 @@ def test_frames_without_a_hand_alone(monkeypatch: pytest.MonkeyPatch, capsys: An
     assert "| 0.3 | 1 of 4 (25.00%) |" in printed.out
     assert "frames without a hand: 4/4 frames" in printed.err
     assert len(asked) == 1
+
+
+def test_hands_that_are_followed_are_counted() -> None:
+    """Two that cross, of which one is hidden, lost, and comes back with its number, a new one, or that of the other."""
+    follow = load("follow_hands")
+    middles = follow.places("cross", 100.0, 5)
+    np.testing.assert_allclose(middles[0] * [1, 0, 1], [(-200, 0, 650), (200, 0, 550)])
+    joints = np.repeat(middles[:, :, None], 21, axis=2)
+    hidden = np.zeros((5, 2), bool)
+    hidden[2, 0] = True
+    sequence = follow.Sequence(np.zeros((5, 1, 1)), joints, hidden)
+    hand_pose = partial(HandPose, *[np.zeros(0)] * 4, None, 0.0)  # type: ignore[arg-type]
+
+    def counted(right: list[int | None], left: list[int | None]) -> Any:
+        followed = [
+            [
+                replace(hand_pose(), joints_xyz_mm=joints[frame, side], number=number)
+                for side, number in enumerate(both)
+                if number is not None
+            ]
+            for frame, both in enumerate(zip(right, left, strict=True))
+        ]
+        return follow.count(sequence, followed)
+
+    kept = follow.Counts(shown=9, found=8, named=8, kept=1, sequences=1)
+    assert counted([0, 0, None, None, 0], [1] * 5) == kept
+    assert counted([0, 0, None, None, 2], [1] * 5) == kept._replace(named=7, kept=0)
+    assert counted([0, 0, None, None, 1], [1, 1, 1, 1, 0]) == kept._replace(
+        named=6, kept=0, swapped=1
+    )
 
 
 def test_smoothing(official: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
