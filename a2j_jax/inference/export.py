@@ -42,7 +42,7 @@ from a2j_jax.inference.predictor import Predictor
 from a2j_jax.lowering import lowering_for
 from a2j_jax.models.prepared import prepare_for_inference
 from a2j_jax.runs.load import Restored, restore, save_packed
-from a2j_jax.synthetic.views import track_frames
+from a2j_jax.synthetic.views import track_crops, track_frames
 from a2j_jax.tracks import TrackRecord, TrackSpec
 
 FORMATS = ("stablehlo", "onnx", "weights")
@@ -298,19 +298,20 @@ def rendered_crops(predictor: Predictor, count: int, seed: int = 0) -> Iterator[
     """Crops of rendered hands or bodies, one at a time, as an exported function takes them.
 
     Args:
-      predictor: cuts them.
+      predictor: of the track; cuts crops of gray levels, which depend on the entire frame.
       count: of crops.
-      seed: crop i depends on seed + i alone.
+      seed: crop i depends on seed and i alone.
     """
     track = predictor.track
-    by_center = track.crop_by == "center"
-    for truth in track_frames(track, count, seed):
-        place = truth["center_uvd" if by_center else "window_px"]
-        where: Any = {"center_uvd": place} if by_center else {"box_px": place}
-        crop = predictor.crop(truth["frame"], **where)
-        name = "center_uvd" if by_center else "box_px"
-        cut_at = np.asarray(getattr(crop, name), np.float32)
-        yield {"crop_mm": crop.image_mm[None], name: cut_at[None]}
+    if track.frame_format == "stretch8":
+        for truth in track_frames(track, count, seed):
+            crop = predictor.crop(truth["frame"], box_px=truth["window_px"])
+            box = np.asarray(crop.box_px, np.float32)
+            yield {"crop_mm": crop.image_mm[None], "box_px": box[None]}
+    else:
+        place = "center_uvd" if track.crop_by == "center" else "box_px"
+        for one in track_crops(track, count, seed):
+            yield {"crop_mm": one["canvas"][None].astype(np.float32), place: one[place][None]}
 
 
 def quantized(contents: bytes, crops: Sequence[Inputs]) -> bytes:

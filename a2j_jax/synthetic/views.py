@@ -608,6 +608,23 @@ def track_frames(
     As `full_frames`: `frame` (H, W) uint16 mm, `center_uvd` (3,) px px mm, `window_px` (4,) px, and the rest.
     The other arguments are for hands, by default before a wall and seen by a Kinect.
     """
+    settings = settings_of(track, scene, sensor, without_hand)
+    return full_frames(seed, count, **settings)
+
+
+def track_crops(track: TrackSpec, count: int, seed: int = 0) -> Iterator[dict[str, np.ndarray]]:
+    """Yields examples of `generate`, whose `canvas` is the crop of a track, (S, S) uint16 mm: quicker than frames."""
+    settings = settings_of(track)
+    return generate(seed, range(count), crop_size=track.crop_size, margin=0, **settings)
+
+
+def settings_of(
+    track: TrackSpec,
+    scene: SceneSpec = _BEFORE_A_WALL,
+    sensor: SensorSpec | SensorMix = KINECT,
+    without_hand: bool = False,
+) -> dict[str, Any]:
+    """What `depth_image` takes for a track, beside key and lattice; arguments as for `track_frames`."""
     size = track.frame_size
     settings: dict[str, Any]
     if track.crop_by == "center":
@@ -615,8 +632,7 @@ def track_frames(
         settings = {"view": HandView(track.half_window_mm, scene, without_hand), "sensor": sensor}
     else:
         settings = {"view": BodyView(track.label_box_margin_px), "sensor": XTION}
-    camera = track.camera or _body_camera(size)
-    return full_frames(seed, count, **settings, camera=camera, frame_size=size)
+    return {**settings, "camera": track.camera or _body_camera(size), "frame_size": size}
 
 
 def _body_camera(frame_size: tuple[int, int]) -> Camera:
