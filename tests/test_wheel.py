@@ -68,7 +68,7 @@ def test_the_wheel_finds_a_hand(wheel_site: Path, tmp_path: Path) -> None:
     (pose,) = json.loads(result.stdout)["frames"]
     assert np.shape(pose["joints_xyz_mm"]) == (21, 3)
     u, v, depth = np.mean(pose["joints_uvd"], axis=0)
-    assert (u, v, depth) == pytest.approx((168.9, 106.7, 969.0), abs=20)
+    assert (u, v, depth) == pytest.approx((234.1, 333.9, 395.4), abs=20)
     assert pose["score"] > 0.5
 
 

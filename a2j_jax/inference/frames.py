@@ -45,7 +45,7 @@ CSV_COLUMNS = (
     "path", "frame", "joint", "u_px", "v_px", "depth_mm", "x_mm", "y_mm", "z_mm", "confidence", "warning",
 )  # fmt: skip
 CSV_HAND_COLUMNS = ("hand", "score", "handedness", "handedness_probability", "expected_error_mm")
-#: A rendered hand, to try `a2j predict` on: a2j show synthetic_hand --scenes varied --seed 36 --frame example.png
+#: A rendered hand, to try `a2j predict` on: a2j show synthetic_hand --scenes varied --seed 165 --frame example.png
 EXAMPLE_FRAME = Path(__file__).parent / "example.png"
 # Of the frames in a folder.
 _FRAME_SUFFIXES = (".npy", ".png", ".tif", ".tiff", ".pgm")
