@@ -36,7 +36,7 @@ def test_one_frame_of_many(a2j, refused, disks, frame, tmp_path):
     assert "clip.npy#0: one of 3 frames; another one: --frame N" in outcome.err
     assert "more than" not in outcome.out
     outcome = a2j(f"{line} --frame 1")
-    assert "clip.npy#1" in outcome.out
+    assert "clip.npy#1" in "".join(outcome.out.split())
     assert "more than 1" in outcome.out
     outcome = a2j(f"{line} --frame 1 --hands 2")
     assert "hand 1: place" in outcome.out
@@ -44,8 +44,9 @@ def test_one_frame_of_many(a2j, refused, disks, frame, tmp_path):
     for other in ("8bit.png", "color.npy", "new.png"):
         (tmp_path / other).unlink()
     folder = f"doctor {tmp_path} --camera {CAMERA} --out new.svg --frame"
-    assert "clip.npy#2" in a2j(f"{folder} 2").out
-    assert "frame.png" in a2j(f"{folder} 3").out
+    said = "".join(a2j(f"{folder} 2").out.split())  # a long path is wrapped in the table's title
+    assert "clip.npy#2" in said
+    assert "frame.png" in "".join(a2j(f"{folder} 3").out.split())
     (tmp_path / "clip.npy").write_bytes((tmp_path / "clip.npy").read_bytes()[:-9])
     assert "clip.npy#2: truncated" in refused(f"{line} --frame 2")
     assert "frame 1: expected 0 to 0" in refused(f"doctor frame.png --camera {CAMERA} --frame 1")
