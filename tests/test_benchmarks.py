@@ -177,6 +177,7 @@ def test_a_later_result_replaces_an_earlier_one():
     assert speed.table("gpu_training", [later]).startswith("NOT RUN")
 
 
+@pytest.mark.slow
 def test_hand_joints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["hand_joints.py", "--out", str(tmp_path / "joints.png")])
     load("hand_joints").main()
@@ -239,6 +240,7 @@ def test_hands_that_are_followed_are_counted() -> None:
     )
 
 
+@pytest.mark.slow
 def test_smoothing(official: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     """The authors' predictions of NYU, 8.610 mm. An earlier measurement had 8.446, 8.508 and 8.347."""
     line = [f"--predictions={official / 'nyu_861_epoch32_UVD.txt'}"]

@@ -71,6 +71,7 @@ with Watchdog(seconds, grace, _end_stuck) as dog:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("seconds", "grace", "number", "status"), [(1, 9, "none", 1), (30, 1, "SIGTERM", 143)]
 )
@@ -89,6 +90,7 @@ def test_a_process_in_which_nothing_moves_ends_and_shows_where(
     assert "the same command resumes" in last
 
 
+@pytest.mark.slow
 def test_a_process_that_was_stopped_does_not_count_as_stuck() -> None:
     program = """
 import os, time

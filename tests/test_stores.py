@@ -179,6 +179,7 @@ def test_what_is_appended_to_while_it_is_stored(tmp_path: Path) -> None:
                 assert int(marked) <= len(found["metrics.jsonl"].splitlines())
 
 
+@pytest.mark.slow
 def test_what_is_deleted_while_it_is_stored(tmp_path: Path) -> None:
     """A checkpoint that is stored is whole, whatever the run deletes meanwhile."""
     where = address("gs", tmp_path)

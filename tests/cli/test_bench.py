@@ -77,6 +77,7 @@ def test_without_pytorch_it_is_said(a2j, checkpoints, monkeypatch):
     assert "PyTorch: not installed (pip install 'a2j-jax[torch]')" in outcome.out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("line", "names"),
     [
@@ -98,6 +99,7 @@ def test_networks(ended, networks, line, names):
         assert network.is_official == network.name.startswith("A2J")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("again", [(), ("--checkpoint",)], ids=["one option", "two"])
 def test_several_checkpoints(ended, networks, checkpoints, tmp_path, again):
     """A network of another's own class has no backbone in its name."""
@@ -107,6 +109,7 @@ def test_several_checkpoints(ended, networks, checkpoints, tmp_path, again):
     assert [network.name for network in networks] == ["a, A2J resnet18", "own, Tiny"]
 
 
+@pytest.mark.slow
 def test_what_is_named_alone_goes_with_all(ended, networks):
     ended("bench", "--paradigm", "heat_maps", "--dtype", "bfloat16", "--track", "k2hpd")
     assert [network.model.backbone for network in networks] == ["resnet18", "resnet34", "resnet50"]

@@ -436,6 +436,7 @@ def test_an_overlay_as_a_video(a2j, refused, disks, tmp_path, monkeypatch):
     assert "a2j-jax[video]" in refused(f"{DISKS} {tmp_path}/frame.npy --out {tmp_path}/new.mp4")
 
 
+@pytest.mark.slow
 def test_a_thousand_frames_of_which_one_is_broken(a2j, refused, disks, tmp_path):
     rows, columns = np.mgrid[:48, :64]
     near = (rows - 24) ** 2 + (columns - 32) ** 2 < 6**2

@@ -295,6 +295,7 @@ def test_the_page_names_the_tolerance() -> None:
     assert f"More than {export.TOLERANCE:g} mm" in (REPOSITORY / "docs/export.md").read_text()
 
 
+@pytest.mark.slow
 def test_rendered_gray_levels_are_stretched() -> None:
     (found,) = export.rendered_crops(predictor("k2hpd"), 1)
     assert 20 < found["crop_mm"].max() <= 255

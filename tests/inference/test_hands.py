@@ -289,6 +289,7 @@ def test_expected_errors_grow_with_the_spread_of_the_votes(hand: HandModel) -> N
     assert spread[0] == pytest.approx(4.0 / 9.0)
 
 
+@pytest.mark.slow
 def test_the_trunk_is_part_of_the_score() -> None:
     """The last of its features alone, as a weight says."""
     config = ModelConfig(backbone="resnet18", width=4, head_features=4, head_depth=0)

@@ -183,6 +183,7 @@ def test_bias_is_smooth_and_the_same_within_a_frame():
     assert max(np.abs(np.diff(error)).max() for error in errors) < 0.3
 
 
+@pytest.mark.slow
 def test_a_coarse_sensor_reads_blocks():
     found = settings("hand", sensor=dataclasses.replace(STEREO, pixel_px=2.0), **BARE_HAND)
     frame = next(views.full_frames(0, 1, **found))["frame"]

@@ -130,6 +130,7 @@ def test_what_is_frozen_stays_whole(variables: Any, batch: Any, prefix: str) -> 
         assert {name for name in before if not name.startswith(prefix)} == changed
 
 
+@pytest.mark.slow
 def test_frozen_batch_norm_is_by_running_statistics(variables: Any, batch: Any) -> None:
     _, trained = take(variables, batch)
     _, frozen = take(variables, batch, frozen=ALL[:1])
