@@ -1,17 +1,18 @@
 """What each ingredient of the varied scenes is worth: `hand_small` trained without it, scored on shifted scenes.
 
-    python benchmarks/ablation.py [--frames 20000] [--steps 2000] [--out benchmarks/results/ablation.json] [VARIANT ...]
+    python benchmarks/ablation.py [--init runs/quickstart] [--frames 20000] [--steps 2000] [VARIANT ...]
 
 Each variant renders its frames, keeps them in memory (29 kB each), and trains for the same number of steps by the
-schedule of `configs/hand_small.py`. Results are kept in the file: variants that are there are not trained again. All
-are scored on the same 1,000 shifted and 1,000 varied hands, of a seed that no data set uses. docs/models.md has them.
+schedule of `configs/hand_small.py`, from random weights or from those of --init, for fewer steps. Results are kept in
+a file (--out): variants that are there are not trained again. All are scored on the same 1,000 shifted and 1,000
+varied hands, of a seed that no data set uses. docs/models.md has them.
 """
 
 import argparse
 import json
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +27,7 @@ from a2j_jax.inference.predictor import make_predict_fn, place_variables
 from a2j_jax.log import progress
 from a2j_jax.models.a2j import init_variables
 from a2j_jax.runs.experiment import Experiment, resolve
+from a2j_jax.runs.load import restore
 from a2j_jax.runs.sharding import TrainState
 from a2j_jax.synthetic.props import PropSpec
 from a2j_jax.synthetic.render import KINECT, SensorMix, SensorSpec
@@ -73,16 +75,17 @@ VARIANTS = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("variants", nargs="*", metavar="VARIANT", help=f"of {', '.join(VARIANTS)}")
+    parser.add_argument("--init", help="weights to begin with: a run, or a file of weights")
     parser.add_argument("--frames", type=int, default=20_000)
     parser.add_argument("--steps", type=int, default=2_000)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/ablation.json"))
     arguments = parser.parse_args()
-    settings = {"frames": arguments.frames, "steps": arguments.steps}
+    settings = {name: getattr(arguments, name) for name in ("frames", "steps", "init")}
     found: dict[str, Any] = {**settings, "mean_error_mm": {}}
     if arguments.out.exists():
         found = json.loads(arguments.out.read_text())
-        if any(found[name] != value for name, value in settings.items()):
-            parser.error(f"{arguments.out} was measured with other --frames or --steps")
+        if any(found.get(name) != value for name, value in settings.items()):
+            parser.error(f"{arguments.out} was measured with other --frames, --steps or --init")
     for name in arguments.variants or VARIANTS:
         if name not in found["mean_error_mm"]:
             found["mean_error_mm"][name] = measure(name, **settings)
@@ -92,16 +95,22 @@ def main() -> None:
         print(f"| {name} | {errors['shifted']:.1f} | {errors['varied']:.1f} |")
 
 
-def measure(name: str, frames: int, steps: int) -> dict[str, float]:
-    """Trains on a variant; mean errors, mm, in both kinds of scenes."""
+def measure(name: str, frames: int, steps: int, init: str | None) -> dict[str, float]:
+    """Trains on a variant; mean errors, mm, in both kinds of scenes. 0 steps: of the weights to begin with."""
     variant = VARIANTS[name]
     config = load_config("hand_small")
     shift = replace(config.augment, center_shift_mm=variant.center_shift_mm)
     experiment = resolve(replace(config, augment=shift))
     reader = reader_for(experiment.track, train=frames, validation=0, test=0, scenes="varied")
     view = replace(reader.view, scene=variant.scene)  # type: ignore[arg-type]
-    examples = render(replace(reader, view=view, sensor=variant.sensor), "train", name)
-    variables = train(experiment, examples, steps, name)
+    size = experiment.track.crop_size
+    if init is None:
+        variables = init_variables(experiment.model, jax.random.key(0), size, size)
+    else:
+        variables = restore(init).variables
+    if steps:
+        examples = render(replace(reader, view=view, sensor=variant.sensor), "train", name)
+        variables = train(experiment, variables, examples, steps, name)
     return {kind: score(experiment, variables, kind) for kind in ("shifted", "varied")}
 
 
@@ -117,7 +126,11 @@ def render(reader: SyntheticReader, split: str, name: str) -> dict[str, np.ndarr
 
 
 def train(
-    experiment: Experiment, examples: dict[str, np.ndarray], steps: int, title: str
+    experiment: Experiment,
+    variables: dict[str, Any],
+    examples: dict[str, np.ndarray],
+    steps: int,
+    title: str,
 ) -> dict[str, Any]:
     """Variables after so many steps."""
     optim = experiment.config.optim
@@ -125,8 +138,7 @@ def train(
         optim.schedule, optim.learning_rate, steps, warmup_steps=optim.warmup_steps
     )
     optimizer = optimizer_of(experiment, rate)
-    size, key = experiment.track.crop_size, jax.random.key(0)
-    variables = init_variables(experiment.model, key, size, size)
+    key = jax.random.key(0)
     state = TrainState.create(variables, optimizer)
     step = jax.jit(experiment_step(replace_ema(experiment), optimizer), donate_argnums=0)
     arrays = step_arrays(examples)
@@ -155,11 +167,18 @@ def in_epochs(count: int, batch_size: int) -> Iterator[np.ndarray]:
         left = left[batch_size:]
 
 
+@cache
+def scored_examples(scenes: Scenes) -> dict[str, np.ndarray]:
+    """The same for all variants."""
+    track = resolve(load_config("hand_small")).track
+    reader = reader_for(track, train=0, validation=0, test=SCORED, seed=SEED, scenes=scenes)
+    return render(reader, "test", scenes)
+
+
 def score(experiment: Experiment, variables: dict[str, Any], scenes: Scenes) -> float:
     """Mean error, mm, on hands of a kind that no variant was trained on."""
     model, track = experiment.model, experiment.track
-    reader = reader_for(track, train=0, validation=0, test=SCORED, seed=SEED, scenes=scenes)
-    examples = render(reader, "test", scenes)
+    examples = scored_examples(scenes)
     predict, placed = make_predict_fn(model, track), place_variables(variables)
     batches = [
         {name: x[start : start + BATCH_SIZE] for name, x in examples.items()}
