@@ -12,7 +12,7 @@ help:
 	@echo "make quickstart   install, render hands, train, evaluate, draw pictures (about 12 minutes on 2 cores)"
 	@echo "make hand-small   the weights that ship: render, train (hours), evaluate, pack; goes on where it stopped"
 	@echo "make hand-base    the same of the full-width network, on a GPU"
-	@echo "make test         install and run every test (about 15 minutes on 2 cores)"
+	@echo "make test         install and run every test (15 to 30 minutes on 2 cores)"
 	@echo "make test-fast    the developer loop: everything but the slow tests"
 	@echo "make lint         ruff, mypy, import layers, spelling"
 	@echo "make docs         build the documentation site into site/; warnings are errors"
