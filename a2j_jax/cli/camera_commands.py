@@ -265,7 +265,6 @@ def _run_doctor(arguments: argparse.Namespace) -> None:
     from a2j_jax.inference.doctor import diagnose, draw, sentences, suspicious
     from a2j_jax.inference.frames import frame_files
     from a2j_jax.inference.hands import load
-    from a2j_jax.log import logger
     from a2j_jax.pictures import save_figure
     from a2j_jax.track_files import find_track
 

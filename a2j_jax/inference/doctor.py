@@ -282,5 +282,5 @@ def suspicious(findings: Sequence[Finding]) -> list[str]:
 
 
 def sentences(parts: Sequence[str]) -> str:
-    """These in one line, each with a period, unless it ends with a mark of its own."""
+    """Joins sentences into one line; those without a final punctuation mark get a period."""
     return " ".join(part if part.endswith((".", "?", "!")) else f"{part}." for part in parts)

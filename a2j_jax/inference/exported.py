@@ -165,7 +165,7 @@ def _openvino_core() -> Any:
 
 
 def _openvino_without_telemetry() -> Any:
-    """Imports OpenVINO; it would tell its makers over the network, in a process of its own, that it was imported."""
+    """Imports OpenVINO, without the process that it would start to report the import over the network."""
     if "openvino" not in sys.modules:
         known = sys.modules.get("openvino_telemetry")
         sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # importing it fails
